@@ -1,0 +1,1 @@
+"""Neural operators whose output meets its boundary conditions exactly."""

@@ -1,0 +1,1 @@
+"""Probabilistic predictions that obey conservation laws exactly."""

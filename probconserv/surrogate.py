@@ -1,0 +1,108 @@
+"""The one interface of every black box: observed points in, a probabilistic prediction at query points out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class Context:
+    """Observed values of one function per batch entry.
+
+    Args:
+        points: Places ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
+        values: Observed field ``(*batch, n)``.
+        problem: Name of the problem the data come from; empty where it does not matter.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not match, there is no point, or an entry is not finite.
+    """
+
+    points: Float[Tensor, "*batch n d"]
+    values: Float[Tensor, "*batch n"]
+    problem: str = ""
+
+    def __post_init__(self) -> None:
+        _check_points(self.points, "context points")
+        if self.values.shape != self.points.shape[:-1]:
+            raise InvalidArgumentError(
+                f"context values must be (*batch, n) = {tuple(self.points.shape[:-1])} to match the points, "
+                f"got {tuple(self.values.shape)}."
+            )
+        _check_finite(self.values, "context values")
+
+
+@dataclass(frozen=True)
+class Query:
+    """Places at which a prediction is wanted.
+
+    Args:
+        points: Places ``(*batch, n, d)``, same columns as the context's.
+        problem: Name of the problem; empty where it does not matter.
+
+    Raises:
+        InvalidArgumentError: If the shape is wrong, there is no point, or an entry is not finite.
+    """
+
+    points: Float[Tensor, "*batch n d"]
+    problem: str = ""
+
+    def __post_init__(self) -> None:
+        _check_points(self.points, "query points")
+
+
+class Surrogate(nn.Module, ABC):
+    """A black box that predicts a field with its uncertainty from observed points."""
+
+    @abstractmethod
+    def predict(self, context: Context, query: Query) -> Prediction:
+        """Predicts the field at the query points.
+
+        Args:
+            context: Observed values of one function per batch entry.
+            query: Places ``(*batch, n, d)`` of the same functions.
+
+        Returns:
+            A distribution over the n query values of every batch entry.
+
+        Raises:
+            IncompatibleQueryError: If context and query do not belong together.
+        """
+
+
+def check_compatible(context: Context, query: Query) -> None:
+    """Raises IncompatibleQueryError unless context and query share problem, coordinates and batch."""
+    if context.problem and query.problem and context.problem != query.problem:
+        raise IncompatibleQueryError(
+            f"The context comes from problem '{context.problem}' but the query from '{query.problem}'; "
+            "build both from the same problem."
+        )
+    if context.points.shape[-1] != query.points.shape[-1]:
+        raise IncompatibleQueryError(
+            f"Context points have {context.points.shape[-1]} coordinates but query points {query.points.shape[-1]}; "
+            "give both the same columns, time first."
+        )
+    if context.points.shape[:-2] != query.points.shape[:-2]:
+        raise IncompatibleQueryError(
+            f"Context and query must have the same batch shape, got {tuple(context.points.shape[:-2])} and "
+            f"{tuple(query.points.shape[:-2])}; expand the smaller one."
+        )
+
+
+def _check_points(points: Tensor, name: str) -> None:
+    if points.ndim < 2 or points.shape[-2] == 0 or points.shape[-1] == 0:
+        raise InvalidArgumentError(f"{name} must be (*batch, n, d) with n, d ≥ 1, got {tuple(points.shape)}.")
+    _check_finite(points, name)
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise InvalidArgumentError(f"{name} hold {bad} NaN or infinite entries; drop or repair them before predicting.")

@@ -1,0 +1,136 @@
+"""Boundary conditions, the one definition used by the solvers and by ``boon``.
+
+Conditions are given per axis as a pair (first side, last side) and may differ. ``u_x`` is always ∂/∂x along the
+axis, never the outward normal derivative, and fluxes are positive along +x, at both ends.
+
+A value is a number, an array that broadcasts to ``(*batch, *face)`` where ``face`` is the shape of that side (empty
+with one axis), or a function of time returning one of these. ``None`` means that the value comes later: ``BOON``
+takes it at the call, ``solve`` refuses it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+
+Value = float | np.ndarray | Tensor
+BoundaryValue = Value | Callable[[float], Value] | None
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """u = value on the side."""
+
+    value: BoundaryValue = None
+
+
+@dataclass(frozen=True)
+class Neumann:
+    """The derivative of the field on the side, stated as a gradient or as a flux; give at most one.
+
+    Args:
+        gradient: ∂u/∂x on the side (not the outward normal derivative).
+        flux: Physical flux F through the side, positive along +x; only the finite-volume solver, which knows the
+            law, can use it.
+
+    Raises:
+        InvalidArgumentError: If both are given.
+    """
+
+    gradient: BoundaryValue = None
+    flux: BoundaryValue = None
+
+    def __post_init__(self) -> None:
+        if self.gradient is not None and self.flux is not None:
+            raise InvalidArgumentError("Neumann takes a gradient or a flux, not both; drop one of them.")
+
+
+@dataclass(frozen=True)
+class Robin:
+    """a·u + b·∂u/∂x = value on the side.
+
+    Raises:
+        InvalidArgumentError: If a and b are not finite or b is zero (that is ``Dirichlet``).
+    """
+
+    a: float
+    b: float
+    value: BoundaryValue = None
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.a) and np.isfinite(self.b)) or self.b == 0:
+            raise InvalidArgumentError(
+                f"Robin needs finite a and b with b ≠ 0, got a={self.a}, b={self.b}; use Dirichlet for b = 0."
+            )
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """The field continues at the other end of the axis; must stand on both sides."""
+
+
+@dataclass(frozen=True)
+class Outflow:
+    """Convective laws: what reaches the side leaves the domain (zero-order extrapolation)."""
+
+
+Condition = Dirichlet | Neumann | Robin | Periodic | Outflow
+AxisConditions = tuple[Condition, Condition]
+
+
+def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, ...]:
+    """Brings boundary conditions into the form of one (first, last) pair per axis and checks them.
+
+    Args:
+        boundary: With one axis ``(first, last)`` or ``[(first, last)]``; with d axes one pair per axis.
+        dimension: Number of axes d.
+
+    Returns:
+        One pair per axis.
+
+    Raises:
+        InvalidArgumentError: If a side is missing, is no boundary condition, or only one side is periodic.
+    """
+    pairs = [tuple(boundary)] if dimension == 1 and not isinstance(boundary[0], Sequence) else list(boundary)
+    if len(pairs) != dimension:
+        raise InvalidArgumentError(
+            f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)}."
+        )
+    for axis, pair in enumerate(pairs):
+        if len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
+            raise InvalidArgumentError(
+                f"boundary of axis {axis} must be a (first, last) pair of Dirichlet, Neumann, Robin, Periodic or Outflow, "
+                f"got {pair!r}."
+            )
+        if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
+            raise InvalidArgumentError(
+                f"boundary of axis {axis} is periodic on one side only; give Periodic() on both."
+            )
+    return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def value_at(value: BoundaryValue, time: float, name: str = "boundary value") -> Tensor:
+    """Evaluates a boundary value at a time.
+
+    Args:
+        value: Number, array or function of time.
+        time: Time, in the units of the problem.
+        name: How an error message calls the value.
+
+    Returns:
+        The value as a float64 tensor.
+
+    Raises:
+        InvalidArgumentError: If the value is missing or not finite.
+    """
+    if value is None:
+        raise InvalidArgumentError(f"{name} is missing; give the condition a value, an array or a function of time.")
+    result = torch.as_tensor(value(time) if callable(value) else value, dtype=torch.float64)
+    if not bool(torch.isfinite(result).all()):
+        raise InvalidArgumentError(f"{name} is not finite at time {time:g}.")
+    return result

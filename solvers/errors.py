@@ -1,0 +1,13 @@
+"""Errors of the solvers: one base, leaves that say what went wrong."""
+
+
+class SolverError(Exception):
+    """Base of every error raised by ``solvers``."""
+
+
+class InvalidArgumentError(SolverError, ValueError):
+    """An argument has the wrong value, shape or type."""
+
+
+class SolverDivergedError(SolverError, RuntimeError):
+    """A time step failed at the smallest allowed step; names time, step and residual."""
