@@ -1,0 +1,165 @@
+"""Gaussian-process surrogate: an exact Gaussian process over time and space, fitted to the context.
+
+Model, for every function of a batch: u(p) = f(p) + ε at p = (t, x), f ~ GP(c, s²·k(p, p′)), ε ~ N(0, τ²), with a
+Matérn kernel k and one length scale per coordinate. Hyper-parameters maximise the marginal likelihood of the context
+(Rasmussen & Williams 2006, sec. 5.4); the prediction is the posterior of the field f, without the noise ε.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import gpytorch
+import torch
+from gpytorch.distributions import MultivariateNormal
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+from probconserv.surrogate import Context, Query, Surrogate, check_compatible
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPConfig:
+    """How the Gaussian process is built and fitted.
+
+    Args:
+        smoothness: ν of the Matérn kernel; ½ suits fields with shocks, 5/2 smooth ones.
+        shared: Whether all functions of a batch share one set of hyper-parameters, or each has its own.
+        steps: Steps of the Adam optimiser on the marginal likelihood.
+        learning_rate: Step size of the optimiser, for standardised data.
+        noise_floor: Smallest noise variance τ², relative to the variance of the context values.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
+    """
+
+    smoothness: Literal[0.5, 1.5, 2.5] = 1.5
+    shared: bool = False
+    steps: int = 150
+    learning_rate: float = 0.1
+    noise_floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.smoothness not in (0.5, 1.5, 2.5):
+            raise InvalidArgumentError(f"smoothness must be 0.5, 1.5 or 2.5, got {self.smoothness}.")
+        if self.steps < 1 or self.learning_rate <= 0 or self.noise_floor <= 0:
+            raise InvalidArgumentError(
+                "steps, learning_rate and noise_floor must be positive, "
+                f"got {self.steps}, {self.learning_rate} and {self.noise_floor}."
+            )
+
+
+class GPSurrogate(Surrogate):
+    """Exact Gaussian process over the coordinates of the context (time and space), fitted at every prediction.
+
+    Cost O(steps · n³) time and O(n²) memory for n context points per function, batched over functions.
+
+    Args:
+        config: How the process is built and fitted.
+    """
+
+    def __init__(self, config: GPConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or GPConfig()
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal:
+        """Fits the process to the context and predicts the field.
+
+        Args:
+            context: Observations at ``(*batch, n, d)``, n ≥ 2.
+            query: Places ``(*batch, q, d)``.
+
+        Returns:
+            Joint Gaussian over the q places of every function, dense covariance ``(*batch, q, q)``, in the precision
+            of the context values.
+
+        Raises:
+            IncompatibleQueryError: If context and query do not belong together.
+            InvalidArgumentError: If there are fewer than two context points.
+        """
+        check_compatible(context, query)
+        if context.points.shape[-2] < 2:
+            raise InvalidArgumentError("A Gaussian process needs at least two context points per function, got 1.")
+        scale = _Standardisation.of(context)
+        points, values = scale.points(context.points), scale.values(context.values)
+        with _exact_linear_algebra():
+            model = _fit(points, values, self.config)
+            with torch.no_grad():
+                standard = model(scale.points(query.points))
+                covariance = standard.covariance_matrix * scale.deviation.square()[..., None]
+                mean = scale.offset + scale.deviation * standard.mean
+        dtype = context.values.dtype
+        return MultivariateNormal(mean.to(dtype), covariance.to(dtype))
+
+
+@dataclass(frozen=True)
+class _Standardisation:
+    """Affine maps to the unit box of the context points and to values of mean 0 and deviation 1 per function."""
+
+    low: Tensor  # (*batch, 1, d)
+    extent: Tensor  # (*batch, 1, d)
+    offset: Tensor  # (*batch, 1)
+    deviation: Tensor  # (*batch, 1)
+
+    @staticmethod
+    def of(context: Context) -> "_Standardisation":
+        points, values = context.points.double(), context.values.double()
+        low = points.amin(dim=-2, keepdim=True)
+        extent = points.amax(dim=-2, keepdim=True) - low
+        deviation = values.std(dim=-1, keepdim=True)
+        return _Standardisation(
+            low=low,
+            extent=torch.where(extent > 0, extent, 1.0),
+            offset=values.mean(dim=-1, keepdim=True),
+            deviation=torch.where(deviation > 0, deviation, 1.0),
+        )
+
+    def points(self, points: Tensor) -> Tensor:
+        return (points.double() - self.low) / self.extent
+
+    def values(self, values: Tensor) -> Tensor:
+        return (values.double() - self.offset) / self.deviation
+
+
+class _Process(gpytorch.models.ExactGP):
+    """Constant mean and scaled Matérn kernel with one length scale per coordinate."""
+
+    def __init__(self, points: Tensor, values: Tensor, config: GPConfig) -> None:
+        batch = torch.Size() if config.shared else values.shape[:-1]
+        likelihood = gpytorch.likelihoods.GaussianLikelihood(
+            noise_constraint=gpytorch.constraints.GreaterThan(config.noise_floor), batch_shape=batch
+        )
+        super().__init__(points, values, likelihood)
+        self.mean_module = gpytorch.means.ConstantMean(batch_shape=batch)
+        matern = gpytorch.kernels.MaternKernel(config.smoothness, ard_num_dims=points.shape[-1], batch_shape=batch)
+        self.covar_module = gpytorch.kernels.ScaleKernel(matern, batch_shape=batch)
+        likelihood.noise = 100.0 * config.noise_floor
+        matern.lengthscale = 0.5
+
+    def forward(self, points: Tensor) -> MultivariateNormal:
+        return MultivariateNormal(self.mean_module(points), self.covar_module(points))
+
+
+def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
+    """Maximises the marginal likelihood of standardised data; functions of a batch do not influence each other."""
+    model = _Process(points, values, config).double().train()
+    marginal_likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    with torch.enable_grad():
+        for _ in range(config.steps):
+            optimiser.zero_grad()
+            loss = -marginal_likelihood(model(points), values).sum()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return model.eval()
+
+
+@contextmanager
+def _exact_linear_algebra() -> Iterator[None]:
+    """Cholesky at every size: gpytorch would switch to iterative solvers above 800 points."""
+    off = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False)
+    with off, gpytorch.settings.max_cholesky_size(1_000_000):
+        yield
