@@ -8,7 +8,7 @@ Matérn kernel k and one length scale per coordinate. Hyper-parameters maximise 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import cast
 
 import gpytorch
 import torch
@@ -24,8 +24,9 @@ class GPConfig:
     """How the Gaussian process is built and fitted.
 
     Args:
-        smoothness: ν of the Matérn kernel; ½ suits fields with shocks, 5/2 smooth ones.
-        shared: Whether all functions of a batch share one set of hyper-parameters, or each has its own.
+        smoothness: ν of the Matérn kernel: 0.5 suits fields with shocks, 2.5 smooth ones, 1.5 lies between.
+        shared: Whether all functions of a batch share one set of hyper-parameters, or each has its own (which over-fits
+            when there are few context points).
         steps: Steps of the Adam optimiser on the marginal likelihood.
         learning_rate: Step size of the optimiser, for standardised data.
         noise_floor: Smallest noise variance τ², relative to the variance of the context values.
@@ -34,8 +35,8 @@ class GPConfig:
         InvalidArgumentError: If a number is out of range.
     """
 
-    smoothness: Literal[0.5, 1.5, 2.5] = 1.5
-    shared: bool = False
+    smoothness: float = 0.5
+    shared: bool = True
     steps: int = 150
     learning_rate: float = 0.1
     noise_floor: float = 1e-6
@@ -86,7 +87,7 @@ class GPSurrogate(Surrogate):
         with _exact_linear_algebra():
             model = _fit(points, values, self.config)
             with torch.no_grad():
-                standard = model(scale.points(query.points))
+                standard = cast(MultivariateNormal, model(scale.points(query.points)))
                 covariance = standard.covariance_matrix * scale.deviation.square()[..., None]
                 mean = scale.offset + scale.deviation * standard.mean
         dtype = context.values.dtype
@@ -134,11 +135,11 @@ class _Process(gpytorch.models.ExactGP):
         self.mean_module = gpytorch.means.ConstantMean(batch_shape=batch)
         matern = gpytorch.kernels.MaternKernel(config.smoothness, ard_num_dims=points.shape[-1], batch_shape=batch)
         self.covar_module = gpytorch.kernels.ScaleKernel(matern, batch_shape=batch)
-        likelihood.noise = 100.0 * config.noise_floor
-        matern.lengthscale = 0.5
+        likelihood.initialize(noise=100.0 * config.noise_floor)
+        matern.initialize(lengthscale=0.5)
 
     def forward(self, points: Tensor) -> MultivariateNormal:
-        return MultivariateNormal(self.mean_module(points), self.covar_module(points))
+        return MultivariateNormal(cast(Tensor, self.mean_module(points)), self.covar_module(points))
 
 
 def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
@@ -150,7 +151,8 @@ def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
     with torch.enable_grad():
         for _ in range(config.steps):
             optimiser.zero_grad()
-            loss = -marginal_likelihood(model(points), values).sum()
+            log_likelihood = cast(Tensor, marginal_likelihood(model(points), values))
+            loss = -log_likelihood.sum()
             loss.backward()
             optimiser.step()
             schedule.step()

@@ -1,0 +1,21 @@
+"""Errors of the experiments: one base, leaves that say what went wrong."""
+
+
+class ExperimentError(Exception):
+    """Base of every error raised by ``experiments``; the command line prints its text and exits with 2."""
+
+
+class InvalidArgumentError(ExperimentError, ValueError):
+    """An argument has the wrong value or type."""
+
+
+class UnknownNameError(ExperimentError, ValueError):
+    """No experiment or benchmark has this name."""
+
+
+class DataFileError(ExperimentError, ValueError):
+    """A data file is missing, damaged, or does not hold what it should."""
+
+
+class OutputFolderError(ExperimentError, RuntimeError):
+    """The output folder cannot be written."""

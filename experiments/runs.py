@@ -1,0 +1,119 @@
+"""Stored runs: ``results/<name>/<hash>/{config,environment,metrics}.json`` and the arrays figures are drawn from."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.storage import read_json, writable_folder, write_json
+
+PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "gpytorch", "linear_operator", "numba")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment, identified by its name and config.
+
+    Args:
+        name: The experiment.
+        config: A frozen dataclass with everything that decides the result, the seed too.
+        root: The output folder of all runs.
+    """
+
+    name: str
+    config: Any
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """``root/name/hash``; the hash is that of the config, so the same config finds the same folder."""
+        return self.root / self.name / digest(self.config)
+
+    def open(self) -> Path:
+        """Creates the folder and stores config and environment; returns the folder."""
+        folder = writable_folder(self.folder)
+        write_json(folder / "config.json", as_json(self.config))
+        write_json(folder / "environment.json", environment())
+        return folder
+
+    def finished(self) -> bool:
+        """Whether the run was completed before."""
+        return (self.folder / "metrics.json").exists()
+
+    def metrics(self) -> dict[str, Any]:
+        """The stored metrics.
+
+        Raises:
+            DataFileError: If the run is not finished or its file is damaged.
+        """
+        return read_json(self.folder / "metrics.json")
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Stores the metrics: the last file of a run."""
+        write_json(self.folder / "metrics.json", metrics)
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """A dataclass as nested dictionaries with the class names, ready for JSON."""
+    content: dict[str, Any] = {"type": type(config).__name__}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        content[field.name] = as_json(value) if dataclasses.is_dataclass(value) else value
+    return content
+
+
+def digest(config: Any) -> str:
+    """Twelve hexadecimal digits that identify a config."""
+    text = json.dumps(as_json(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, revision and machine, as stored with every run and printed with every benchmark."""
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "revision": _git_revision(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _git_revision() -> str | None:
+    """Revision of the source tree, with "+" if it has uncommitted changes; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    revision = git("rev-parse", "--short=12", "HEAD")
+    if tracked is None or revision is None:
+        return None
+    return revision + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,147 @@
+"""Tables of scores: on the terminal, as Markdown, CSV and JSON; ours beside the papers'."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Score = tuple[float, float]
+
+COLUMNS: dict[str, str] = {
+    "CE": "CE",
+    "LL": "LL ↑",
+    "MSE": "MSE ↓",
+    "CRPS": "CRPS ↓",
+    "coverage50": "cover 50 %",
+    "coverage90": "cover 90 %",
+    "energy": "energy ↓",
+    "shock": "shock error ↓",
+}
+LEGEND = (
+    "Mean (standard error) over test functions. CE: trapezoid total minus the law's total; LL: log-likelihood per "
+    "place; cover: share of the truth inside the central interval; energy: energy score; shock error: mean absolute "
+    "distance of sampled shock positions from the true one. All dimensionless; arrows say which way is better."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one method at one parameter.
+
+    Args:
+        parameter: For instance ``u*=0.6``.
+        method: For instance ``ProbConserv-GP``.
+        scores: Mean and standard error by the names of ``COLUMNS``; what was not computed is left out.
+        source: Where the numbers come from; empty for ours.
+    """
+
+    parameter: str
+    method: str
+    scores: dict[str, Score]
+    source: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Flat dictionary: parameter, method, source and one ``[mean, standard error]`` per score."""
+        scores = {name: list(score) for name, score in self.scores.items()}
+        return {"parameter": self.parameter, "method": self.method, "source": self.source, **scores}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Row":
+        """The inverse of ``as_json``."""
+        scores = {name: (content[name][0], content[name][1]) for name in COLUMNS if name in content}
+        return Row(content["parameter"], content["method"], scores, content["source"])
+
+
+def paper_rows(problem: str, parameter: str) -> list[Row]:
+    """The ProbConserv paper's numbers for one problem and parameter, in its order of methods.
+
+    Args:
+        problem: ``diffusion``, ``porous_medium`` or ``stefan``; other problems have no published rows.
+        parameter: As in the table, for instance ``u*=0.6``.
+
+    Returns:
+        Published rows, and rows recomputed from the authors' released weights.
+    """
+    text = resources.files("experiments").joinpath("reference/probconserv.json").read_text(encoding="utf-8")
+    reference = json.loads(text)
+    key = {"porous_medium": "pme"}.get(problem, problem)
+    sources = {
+        "published": "Hansen et al. 2023",
+        "recomputed_as_released": "Hansen et al., released weights",
+        "recomputed_dropout_off": "the same, dropout off",
+    }
+    rows = []
+    for group, source in sources.items():
+        for method, scores in reference[group].get(key, {}).get(parameter, {}).items():
+            pairs = {name: _score(value) for name, value in scores.items()}
+            rows.append(Row(parameter, method, pairs, source))
+    return rows
+
+
+def as_terminal(title: str, rows: Sequence[Row], console: Console) -> None:
+    """Prints the table with a rule between parameters."""
+    columns = _used_columns(rows)
+    table = Table(title=title, caption=LEGEND, caption_justify="left", title_justify="left")
+    table.add_column("parameter", no_wrap=True)
+    table.add_column("method", no_wrap=True)
+    for name in columns:
+        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
+    table.add_column("source")
+    for i, row in enumerate(rows):
+        cells = [_cell(row.scores.get(name)) for name in columns]
+        last_of_parameter = i + 1 < len(rows) and rows[i + 1].parameter != row.parameter
+        table.add_row(row.parameter, row.method, *cells, row.source or "ours", end_section=last_of_parameter)
+    console.print(table)
+
+
+def as_markdown(title: str, rows: Sequence[Row]) -> str:
+    """The table as GitHub-flavoured Markdown with a title and a legend."""
+    columns = _used_columns(rows)
+    lines = [f"## {title}", ""]
+    lines.append("| " + " | ".join(["parameter", "method", *(COLUMNS[name] for name in columns), "source"]) + " |")
+    lines.append("|---|---|" + "---:|" * len(columns) + "---|")
+    for row in rows:
+        cells = [_cell(row.scores.get(name)) for name in columns]
+        lines.append("| " + " | ".join([row.parameter, row.method, *cells, row.source or "ours"]) + " |")
+    return "\n".join([*lines, "", LEGEND, ""])
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The table as CSV: full precision, two columns (mean, standard error) per score."""
+    columns = _used_columns(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["parameter", "method", "source", *(f"{name}{end}" for name in columns for end in ("", "_se"))])
+    for row in rows:
+        cells = [cell for name in columns for cell in row.scores.get(name, ("", ""))]
+        writer.writerow([row.parameter, row.method, row.source or "ours", *cells])
+    return text.getvalue()
+
+
+def _score(value: float | list[float]) -> Score:
+    return (value[0], value[1]) if isinstance(value, list) else (value, float("nan"))
+
+
+def _used_columns(rows: Sequence[Row]) -> list[str]:
+    return [name for name in COLUMNS if any(name in row.scores for row in rows)]
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "—"
+    mean, error = score
+    spread = "" if error != error else f" ({_number(error)})"
+    return _number(mean) + spread
+
+
+def _number(value: float) -> str:
+    """Three significant digits; fixed point where that is readable."""
+    if value == 0:
+        return "0"
+    return f"{value:.2e}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3g}"
