@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 Score = tuple[float, float]
@@ -84,19 +85,28 @@ def paper_rows(problem: str, parameter: str) -> list[Row]:
     return rows
 
 
-def as_terminal(title: str, rows: Sequence[Row], console: Console) -> None:
-    """Prints the table with a rule between parameters."""
+def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
+    """Prints the table with a rule between parameters, never cutting a cell: wider than the terminal if need be.
+
+    Args:
+        title: Title of the table.
+        rows: Rows, those of one parameter together.
+        file: Where to print.
+    """
     columns = _used_columns(rows)
     table = Table(title=title, caption=LEGEND, caption_justify="left", title_justify="left")
     table.add_column("parameter", no_wrap=True)
     table.add_column("method", no_wrap=True)
     for name in columns:
         table.add_column(COLUMNS[name], justify="right", no_wrap=True)
-    table.add_column("source")
+    table.add_column("source", no_wrap=True)
     for i, row in enumerate(rows):
         cells = [_cell(row.scores.get(name)) for name in columns]
         last_of_parameter = i + 1 < len(rows) and rows[i + 1].parameter != row.parameter
         table.add_row(row.parameter, row.method, *cells, row.source or "ours", end_section=last_of_parameter)
+    console = Console(file=file)
+    widest = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.width = max(console.width, widest)
     console.print(table)
 
 

@@ -161,7 +161,10 @@ def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
 
 @contextmanager
 def _exact_linear_algebra() -> Iterator[None]:
-    """Cholesky at every size: gpytorch would switch to iterative solvers above 800 points."""
+    """Cholesky at every size, where gpytorch would switch to iterative solvers above 800 points.
+
+    Its debug mode is off, since that warns when the query equals the context, which is a fair question here.
+    """
     off = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False)
-    with off, gpytorch.settings.max_cholesky_size(1_000_000):
+    with off, gpytorch.settings.max_cholesky_size(1_000_000), gpytorch.settings.debug(False):
         yield

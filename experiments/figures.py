@@ -1,0 +1,181 @@
+"""Figures as PNG and PDF: one colour per method everywhere, chosen to be told apart with any colour vision.
+
+Functions take plain arrays and return a matplotlib ``Figure``; ``save`` writes it. No global matplotlib state is used.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+
+from experiments.storage import write_bytes
+
+TRUTH = "#000000"
+SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE = "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+LINE_STYLES = ("-", "--", "-.", ":")
+PANEL = (3.4, 2.8)  # inches
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A prediction at one time for one function: mean and standard deviation ``(places,)``."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def colour_of(method: str) -> str:
+    """The colour of a method: constrained ones blue, uniformly projected ones orange, bare black boxes red."""
+    if method == "truth":
+        return TRUTH
+    prefixes = {"ProbConserv": BLUE, "HardC": ORANGE, "SoftC": PURPLE, "local": GREEN}
+    return next((colour for prefix, colour in prefixes.items() if method.startswith(prefix)), VERMILION)
+
+
+def profiles(
+    places: np.ndarray,
+    truth: np.ndarray,
+    predictions: Mapping[str, Profile],
+    title: str,
+    context: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Figure:
+    """One panel per method: mean, 95 % band and truth over x, all with the same axes.
+
+    Args:
+        places: x ``(places,)``.
+        truth: True field ``(places,)``.
+        predictions: Profile by method, in the order of the panels.
+        title: Says problem, parameter and time.
+        context: Places and values of the observations nearest in time, marked in every panel.
+
+    Returns:
+        The figure.
+    """
+    figure, panels = _panels(len(predictions), title)
+    for axes, (method, profile) in zip(panels, predictions.items(), strict=True):
+        colour = colour_of(method)
+        band = 1.96 * profile.deviation
+        axes.fill_between(
+            places, profile.mean - band, profile.mean + band, color=colour, alpha=0.25, lw=0, label="95 % band"
+        )
+        axes.plot(places, profile.mean, color=colour, lw=1.6, label="mean")
+        axes.plot(places, truth, color=TRUTH, lw=1.1, ls="--", label="truth")
+        if context is not None:
+            axes.plot(*context, "k.", ms=4, alpha=0.6, label="context near this time")
+        axes.set(title=method, xlabel="x")
+    panels[0].set_ylabel("u")
+    _legend_below(figure, panels[0])
+    return figure
+
+
+def masses(times: np.ndarray, law: np.ndarray, totals: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Total mass over time: the law's and that of every method's mean, and below it the difference.
+
+    Args:
+        times: t ``(times,)``.
+        law: Total that the law gives ``(times,)``.
+        totals: Mean trapezoid total by method ``(functions, times)``.
+        title: Says problem and parameter.
+
+    Returns:
+        The figure.
+    """
+    figure, (upper, lower) = _panels(2, title, share_y=False)
+    upper.plot(times, law, color=TRUTH, lw=2.6, alpha=0.55, label="conservation law")
+    for i, (method, total) in enumerate(totals.items()):
+        style = {"color": colour_of(method), "ls": LINE_STYLES[i % len(LINE_STYLES)], "lw": 1.5}
+        upper.plot(times, total.mean(axis=0), label=method, **style)
+        lower.plot(times, np.abs(total - law).mean(axis=0), label=method, **style)
+    upper.set(xlabel="t", ylabel="total mass ∫ u dx", title="total")
+    lower.set(xlabel="t", ylabel="mean |total − law|", title="conservation error", yscale="log")
+    _legend_below(figure, upper)
+    return figure
+
+
+def shock_histograms(
+    positions: Mapping[str, np.ndarray], true_position: float, extent: Sequence[float], title: str
+) -> Figure:
+    """Histogram of sampled shock positions for every method, with the true position.
+
+    Args:
+        positions: Sampled positions by method, any shape; NaN where a sample has no shock.
+        true_position: True position.
+        extent: Ends of the domain.
+        title: Says problem, parameter and time.
+
+    Returns:
+        The figure.
+    """
+    figure, panels = _panels(len(positions), title)
+    bins = np.linspace(extent[0], extent[1], 51).tolist()
+    for axes, (method, sampled) in zip(panels, positions.items(), strict=True):
+        found = sampled[np.isfinite(sampled)]
+        weights = np.full(found.shape, 1.0 / max(sampled.size, 1))
+        axes.hist(found, bins=bins, weights=weights, color=colour_of(method), alpha=0.75, label="posterior samples")
+        axes.axvline(true_position, color=TRUTH, lw=1.4, ls="--", label="true position")
+        axes.set(title=method, xlabel="shock position")
+    panels[0].set_ylabel("share of samples")
+    _legend_below(figure, panels[0])
+    return figure
+
+
+def traces(times: np.ndarray, series: Mapping[str, np.ndarray], title: str, place: float, truth: np.ndarray) -> Figure:
+    """u at one place against time for several schemes, one panel each, beside the exact solution.
+
+    Args:
+        times: t ``(times,)``.
+        series: u at the place ``(times,)`` by scheme.
+        title: Says problem and grid.
+        place: x of the place.
+        truth: Exact u at the place ``(times,)``.
+
+    Returns:
+        The figure.
+    """
+    figure, panels = _panels(len(series), title)
+    for axes, (scheme, values), colour in zip(panels, series.items(), (VERMILION, ORANGE, BLUE, GREEN), strict=False):
+        axes.plot(times, values, color=colour, lw=1.3, label="finite volumes")
+        axes.plot(times, truth, color=TRUTH, lw=1.0, ls="--", label="exact")
+        axes.set(title=scheme, xlabel="t")
+    panels[0].set_ylabel(f"u at x = {place:g}")
+    _legend_below(figure, panels[0])
+    return figure
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes a figure as PNG and PDF, atomically.
+
+    Args:
+        figure: The figure.
+        path: File name without ending.
+
+    Returns:
+        The two files.
+    """
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=160)
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+    files = [path.with_name(path.name + ending) for ending in (".png", ".pdf")]
+    for file, buffer in zip(files, (png, pdf), strict=True):
+        write_bytes(file, buffer.getvalue())
+    return files
+
+
+def _panels(count: int, title: str, share_y: bool = True) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(PANEL[0] * count, PANEL[1] + 0.7), layout="constrained")
+    panels = figure.subplots(1, count, sharey=share_y, sharex=True, squeeze=False)[0]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, lw=0.5)
+    figure.suptitle(title, fontsize=11)
+    return figure, list(panels)
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)

@@ -1,0 +1,82 @@
+"""Files are whole or not there, and damage is noticed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.errors import DataFileError, OutputFolderError
+from experiments.storage import cached_arrays, read_arrays, read_json, writable_folder, write_arrays, write_bytes
+
+ARRAYS = {"u": np.linspace(0.0, 1.0, 7), "count": np.array(3)}
+
+
+def test_arrays_come_back_bit_for_bit(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "a.h5", ARRAYS, {"units": "dimensionless"})
+    for name, array in read_arrays(tmp_path / "a.h5").items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def test_a_flipped_bit_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_arrays(path, ARRAYS)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=r"a\.h5' is damaged"):
+        read_arrays(path)
+
+
+def test_a_damaged_cache_is_named_and_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.h5"
+    write_arrays(path, ARRAYS)
+    path.write_bytes(path.read_bytes()[:-10])
+    rebuilt = cached_arrays(path, lambda: {"u": np.zeros(2)})
+    np.testing.assert_array_equal(rebuilt["u"], np.zeros(2))
+    assert "a.h5' is damaged" in capsys.readouterr().err
+    np.testing.assert_array_equal(read_arrays(path)["u"], np.zeros(2))
+
+
+def test_a_whole_cache_is_not_built_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    cached_arrays(path, lambda: dict(ARRAYS))
+
+    def refuse() -> dict[str, np.ndarray]:
+        raise AssertionError("the cache was there")
+
+    np.testing.assert_array_equal(cached_arrays(path, refuse)["u"], ARRAYS["u"])
+
+
+def test_a_missing_checksum_is_an_error(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "a.h5", ARRAYS)
+    (tmp_path / "a.h5.sha256").unlink()
+    with pytest.raises(DataFileError, match="checksum cannot be read"):
+        read_arrays(tmp_path / "a.h5")
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(OutputFolderError, match="give another one with --out"):
+        writable_folder(blocked / "below")
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"rows": [')
+    with pytest.raises(DataFileError, match=r"metrics\.json' cannot be read as JSON"):
+        read_json(tmp_path / "metrics.json")

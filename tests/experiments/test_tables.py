@@ -1,0 +1,44 @@
+"""Tables hold every number in every format, ours beside the papers'."""
+
+import csv
+import io
+
+from experiments.tables import Row, as_csv, as_markdown, paper_rows, print_table
+
+OURS = Row("u*=0.6", "ProbConserv-GP", {"CE": (0.0, 0.0), "MSE": (1.25e-3, 2.0e-5)})
+
+
+def test_paper_rows_quote_the_reference_file() -> None:
+    rows = {(row.method, row.source): row for row in paper_rows("stefan", "u*=0.6")}
+    released = rows["ProbConserv-ANP", "Hansen et al., released weights"]
+    assert released.scores["MSE"] == (0.001887, 1.1e-5)
+    published = {row.method: row for row in paper_rows("diffusion", "k=1") if row.source == "Hansen et al. 2023"}
+    assert published["HardC-ANP"].scores["LL"] == (3.08, 0.04)
+
+
+def test_problems_without_published_numbers_have_no_paper_rows() -> None:
+    assert paper_rows("advection", "a=1") == []
+
+
+def test_rows_survive_json() -> None:
+    assert Row.from_json(OURS.as_json()) == OURS
+
+
+def test_markdown_shows_ours_and_the_papers() -> None:
+    text = as_markdown("Stefan", [OURS, *paper_rows("stefan", "u*=0.6")])
+    assert "| u*=0.6 | ProbConserv-GP | 0 (0) | — | 1.25e-03 (2.00e-05) | ours |" in text
+    assert "| u*=0.6 | ANP | -0.013 (5.30e-05) | 3.54 (1.00e-03) | 5.39e-03 (2.10e-05) |" in text
+
+
+def test_csv_keeps_full_precision() -> None:
+    (row,) = csv.DictReader(io.StringIO(as_csv([OURS])))
+    assert float(row["MSE"]) == 1.25e-3
+    assert float(row["MSE_se"]) == 2.0e-5
+
+
+def test_terminal_table_cuts_no_cell() -> None:
+    file = io.StringIO()
+    print_table("Stefan", [OURS, *paper_rows("stefan", "u*=0.6")], file)
+    assert "ProbConserv-GP" in file.getvalue()
+    assert "Hansen et al., released weights" in file.getvalue()
+    assert "…" not in file.getvalue()
