@@ -4,8 +4,11 @@ from solvers.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
 from solvers.grid import CellGrid, Grid, NodeGrid
 from solvers.laws import Advection, Burgers, ConvectiveLaw, Diffusion, DiffusiveLaw, PorousMedium, Stefan
+from solvers.problems import PROBLEMS, Problem
+from solvers.sampling import FunctionBatch, Protocol, SolutionBank, random_parameters, sample_bank, sample_exact
 
 __all__ = [
+    "PROBLEMS",
     "Advection",
     "Burgers",
     "CellGrid",
@@ -13,6 +16,7 @@ __all__ = [
     "Diffusion",
     "DiffusiveLaw",
     "Dirichlet",
+    "FunctionBatch",
     "Grid",
     "InvalidArgumentError",
     "Neumann",
@@ -20,8 +24,14 @@ __all__ = [
     "Outflow",
     "Periodic",
     "PorousMedium",
+    "Problem",
+    "Protocol",
     "Robin",
+    "SolutionBank",
     "SolverDivergedError",
     "SolverError",
     "Stefan",
+    "random_parameters",
+    "sample_bank",
+    "sample_exact",
 ]

@@ -1,0 +1,183 @@
+"""Random functions of a problem and random points of them: batches for training and testing surrogates.
+
+A *function* is one draw of the problem's parameter. Its context is a product grid: one uniform draw of the time from
+each of equal intervals, and sorted uniform places; targets are a product grid of sorted uniform times and places.
+Values come from the closed form, or from a bank of finite-volume solutions at its cell centres and output times.
+Source: Hansen et al. 2023, appendix C. Generators are arguments; equal generators give equal batches.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.problems import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How many points of a function are drawn.
+
+    Args:
+        context_times: Times of the context, one from each of as many equal intervals.
+        context_places: Places of the context at every time.
+        target_times: Times of the targets.
+        target_places: Places of the targets at every time.
+
+    Raises:
+        InvalidArgumentError: If a number is below 1.
+    """
+
+    context_times: int = 10
+    context_places: int = 10
+    target_times: int = 10
+    target_places: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("context_times", "context_places", "target_times", "target_places"):
+            if getattr(self, name) < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class FunctionBatch:
+    """Observed and wanted points of several functions; float64.
+
+    Args:
+        parameter: The functions' parameters ``(batch,)``.
+        context_points: Places (t, x) ``(batch, n, 2)``.
+        context_values: Field ``(batch, n)``.
+        target_points: Places (t, x) ``(batch, q, 2)``.
+        target_values: Field ``(batch, q)``.
+    """
+
+    parameter: Float[Tensor, " batch"]
+    context_points: Float[Tensor, "batch n 2"]
+    context_values: Float[Tensor, "batch n"]
+    target_points: Float[Tensor, "batch q 2"]
+    target_values: Float[Tensor, "batch q"]
+
+
+@dataclass(frozen=True)
+class SolutionBank:
+    """Solutions for many parameters on one grid, to sample from.
+
+    Args:
+        parameter: Parameters ``(members,)``.
+        times: Output times ``(t,)``, increasing.
+        places: Cell centres ``(n,)``, increasing.
+        values: Cell averages ``(members, t, n)``; float32 saves memory.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not match or a value is not finite.
+    """
+
+    parameter: Float[Tensor, " members"]
+    times: Float[Tensor, " t"]
+    places: Float[Tensor, " n"]
+    values: Float[Tensor, "members t n"]
+
+    def __post_init__(self) -> None:
+        expected = (len(self.parameter), len(self.times), len(self.places))
+        if tuple(self.values.shape) != expected:
+            raise InvalidArgumentError(
+                f"values of a solution bank must be (members, t, n) = {expected}, got {tuple(self.values.shape)}."
+            )
+        if not bool(torch.isfinite(self.values).all()):
+            raise InvalidArgumentError("values of a solution bank must be finite; solve these parameters again.")
+
+
+def random_parameters(problem: Problem, count: int, generator: Generator) -> Float[Tensor, " count"]:
+    """Parameters ``(count,)`` drawn uniformly from the problem's training range."""
+    low, high = problem.training_range
+    return low + (high - low) * _uniform((count,), generator)
+
+
+def sample_exact(
+    problem: Problem, parameter: Float[Tensor, " batch"], protocol: Protocol, generator: Generator
+) -> FunctionBatch:
+    """Samples functions from the problem's closed form, at fresh times and places for every function.
+
+    Args:
+        problem: The problem.
+        parameter: One parameter a function ``(batch,)``.
+        protocol: How many points are drawn.
+        generator: Source of the random numbers.
+
+    Returns:
+        The batch.
+    """
+    batch = len(parameter)
+
+    def draw(times: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = problem.domain
+        t, x = problem.final_time * times, low + (high - low) * places
+        values = problem.solution(t[:, :, None], x[:, None, :], parameter[:, None, None])
+        return product_points(t, x), values.flatten(start_dim=1)
+
+    context = draw(*_context_draws(batch, protocol, generator))
+    target = draw(*_target_draws(batch, protocol, generator))
+    return FunctionBatch(parameter.double(), *context, *target)
+
+
+def sample_bank(bank: SolutionBank, count: int, protocol: Protocol, generator: Generator) -> FunctionBatch:
+    """Samples functions from stored solutions: random members, at cell centres and output times.
+
+    The draws of ``sample_exact`` are carried to the index ranges of output times and cells, so with many of both the
+    points are distributed alike.
+
+    Args:
+        bank: Stored solutions.
+        count: Number of functions, members may repeat.
+        protocol: How many points are drawn.
+        generator: Source of the random numbers.
+
+    Returns:
+        The batch, ``count`` functions.
+    """
+    member = torch.randint(len(bank.parameter), (count,), generator=generator)
+
+    def draw(times: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        row, column = _index(times, len(bank.times)), _index(places, len(bank.places))
+        values = bank.values[member[:, None, None], row[:, :, None], column[:, None, :]]
+        return product_points(bank.times[row], bank.places[column]), values.flatten(start_dim=1).double()
+
+    context = draw(*_context_draws(count, protocol, generator))
+    target = draw(*_target_draws(count, protocol, generator))
+    return FunctionBatch(bank.parameter[member].double(), *context, *target)
+
+
+def product_points(times: Float[Tensor, "*batch t"], places: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch tn 2"]:
+    """Points (t, x) of the product of times and places, time-major: ``(*batch, t·n, 2)``, float64."""
+    shape = (*times.shape, places.shape[-1])
+    t = times.double()[..., :, None].expand(shape)
+    x = places.double()[..., None, :].expand(shape)
+    return torch.stack((t, x), dim=-1).flatten(start_dim=-3, end_dim=-2)
+
+
+def _context_draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Times and places in [0, 1): one draw from each equal time interval, sorted uniform places."""
+    intervals = torch.arange(protocol.context_times, dtype=torch.float64)
+    times = (intervals + _uniform((batch, protocol.context_times), generator)) / protocol.context_times
+    return times, _sorted_uniform(batch, protocol.context_places, generator)
+
+
+def _target_draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Times and places in [0, 1), sorted uniform draws."""
+    times = _sorted_uniform(batch, protocol.target_times, generator)
+    return times, _sorted_uniform(batch, protocol.target_places, generator)
+
+
+def _index(fraction: Tensor, count: int) -> Tensor:
+    """Fractions in [0, 1] → indices 0 … count − 1; a fraction may round up to 1."""
+    return (fraction * count).long().clamp(max=count - 1)
+
+
+def _sorted_uniform(batch: int, count: int, generator: Generator) -> Tensor:
+    return _uniform((batch, count), generator).sort(dim=-1).values
+
+
+def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
