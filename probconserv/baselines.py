@@ -1,0 +1,79 @@
+"""What ProbConserv is compared with: uniform projection (HardC) and a soft training penalty (SoftC)."""
+
+from collections.abc import Callable
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator
+from torch import Tensor
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
+from probconserv.posterior import Posterior
+from probconserv.update import Gaussian, as_multivariate_normal
+from solvers.laws import ConvectiveLaw, DiffusiveLaw
+
+
+def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) -> MultivariateNormal:
+    """Projects the mean onto the constraint with the identity in place of the covariance (HardC).
+
+    μ′ = μ − Gᵀ (G Gᵀ)⁻¹ (G μ − b), variance unchanged (Hansen et al. 2023, sec. 4; after Négiar et al. 2023).
+
+    Args:
+        prior: The prediction; see ``condition``.
+        constraint: G and b; its noise variance is not used.
+
+    Returns:
+        Gaussian with the projected mean and the prior's covariance.
+
+    Raises:
+        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
+        DependentConstraintsError: If the rows of G are dependent.
+    """
+    prior = as_multivariate_normal(prior)
+    unit = MultivariateNormal(prior.mean, DiagLinearOperator(torch.ones_like(prior.mean)))
+    projected = Posterior(unit, LinearConstraint(constraint.G, constraint.b)).mean
+    covariance = prior.lazy_covariance_matrix
+    if covariance.batch_shape != projected.shape[:-1]:
+        covariance = covariance.expand(*projected.shape, projected.shape[-1])
+    return MultivariateNormal(projected, covariance)
+
+
+def soft_penalty(
+    law: DiffusiveLaw | ConvectiveLaw,
+    predict: Callable[[Tensor], Tensor],
+    points: Float[Tensor, "*batch n d"],
+) -> Float[Tensor, ""]:
+    """Mean squared residual of the differential equation, mean((u_t + ∇·F(u))²), by automatic differentiation (SoftC).
+
+    Args:
+        law: Its ``flux(u, gradient)`` is F along an axis.
+        predict: The mean prediction: points ``(*batch, n, d)`` to a field ``(*batch, n)``; a value may depend on its
+            own point only, as it does where targets do not attend to each other.
+        points: Places at which the equation is asked for; columns time first, then the space axes.
+
+    Returns:
+        The penalty, a scalar that can be differentiated with respect to the parameters of ``predict``.
+
+    Raises:
+        InvalidArgumentError: If there is no space column, or the prediction has another shape than the points.
+    """
+    if points.ndim < 2 or points.shape[-1] < 2:
+        raise InvalidArgumentError(f"points must be (*batch, n, d) with columns t, x, …, got {tuple(points.shape)}.")
+    with torch.enable_grad():
+        points = points.detach().clone().requires_grad_(True)
+        u = predict(points)
+        if u.shape != points.shape[:-1]:
+            raise InvalidArgumentError(
+                f"predict must give one value per point, {tuple(points.shape[:-1])}, got {tuple(u.shape)}."
+            )
+        gradient = _gradient(u, points)
+        residual = gradient[..., 0]
+        for axis in range(1, points.shape[-1]):
+            residual = residual + _gradient(law.flux(u, gradient[..., axis]), points)[..., axis]
+        return residual.square().mean()
+
+
+def _gradient(values: Tensor, points: Tensor) -> Tensor:
+    return torch.autograd.grad(values.sum(), points, create_graph=True)[0]

@@ -1,0 +1,135 @@
+"""Exact, deterministic linear algebra on the covariances that occur here.
+
+``linear_operator`` leaves Cholesky for conjugate gradients and Lanczos above 800 points. Everything below names its
+factorisation instead: elementwise for a diagonal, the root itself for a low-rank covariance, factor by factor for a
+Kronecker product, Cholesky for the rest. Nodes with zero variance (a boundary value that is known) are part of a
+covariance like any other: draws leave them at the mean, densities are taken over the remaining nodes.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from linear_operator import to_dense
+from linear_operator.operators import (
+    DiagLinearOperator,
+    KroneckerProductLinearOperator,
+    LinearOperator,
+    PsdSumLinearOperator,
+    RootLinearOperator,
+)
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+
+Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
+
+
+def rows_times(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch k n"]:
+    """G Σ, the covariance between k linear functionals and the n values; never forms Σ."""
+    if isinstance(covariance, DiagLinearOperator):
+        return rows * covariance.diagonal()[..., None, :]
+    return to_dense(covariance @ rows.mT).mT
+
+
+def is_factored(covariance: LinearOperator) -> bool:
+    """Whether Σ is given by factors (Σ = R Rᵀ), so that it is positive semi-definite whatever the rounding."""
+    if isinstance(covariance, PsdSumLinearOperator):
+        return all(is_factored(part) for part in covariance.linear_ops)
+    return isinstance(covariance, DiagLinearOperator | RootLinearOperator)
+
+
+def square_roots(covariance: LinearOperator, precision: float) -> list[Root]:
+    """Matrices R_i with Σ_i R_i R_iᵀ = Σ.
+
+    Args:
+        covariance: Σ ``(*batch, n, n)``, float64.
+        precision: Machine epsilon of the numbers from which Σ was made.
+
+    Returns:
+        Roots ``(*batch, n, r_i)``.
+
+    Raises:
+        InvalidArgumentError: If Σ is indefinite beyond round-off.
+    """
+    if isinstance(covariance, DiagLinearOperator):
+        return [DiagLinearOperator(covariance.diagonal().sqrt())]
+    if isinstance(covariance, RootLinearOperator):
+        return [covariance.root.to_dense()]
+    if isinstance(covariance, PsdSumLinearOperator):
+        return [root for part in covariance.linear_ops for root in square_roots(part, precision)]
+    if isinstance(covariance, KroneckerProductLinearOperator):
+        factors = [_dense_root(factor.to_dense(), precision) for factor in covariance.linear_ops]
+        return [KroneckerProductLinearOperator(*factors)]
+    return [_dense_root(covariance.to_dense(), precision)]
+
+
+def apply_roots(roots: list[Root], normals: Float[Tensor, "*batch s r"]) -> Float[Tensor, "*batch s n"]:
+    """Draws of N(0, Σ): Σ_i R_i z_i for s standard normal vectors z = (z_1, z_2, …)."""
+    parts = torch.split(normals, [root.shape[-1] for root in roots], dim=-1)
+    draws = [_apply_root(root, part) for root, part in zip(roots, parts, strict=True)]
+    return torch.stack(draws).sum(dim=0) if len(draws) > 1 else draws[0]
+
+
+def log_density(
+    covariance: LinearOperator, deviation: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
+) -> Float[Tensor, "*batch s"]:
+    """log N(d; 0, Σ) over the nodes that have variance; −∞ where a node without variance deviates.
+
+    Args:
+        covariance: Σ ``(*batch, n, n)``, float64.
+        deviation: d = u − μ.
+        tolerance: Largest |d| that a node without variance may have.
+
+    Returns:
+        Log-density with respect to Lebesgue measure on the nodes that have variance.
+
+    Raises:
+        InvalidArgumentError: If Σ is singular for another reason than nodes without variance.
+    """
+    fixed = covariance.diagonal() == 0
+    quadratic, log_determinant = _whiten(covariance, deviation, fixed)
+    active = (~fixed).sum(dim=-1)
+    density = -0.5 * (quadratic + (log_determinant + active * math.log(2 * math.pi))[..., None])
+    off = (fixed[..., None, :] & (deviation.abs() > tolerance)).any(dim=-1)
+    return torch.where(off, -math.inf, density)
+
+
+def _whiten(covariance: LinearOperator, deviation: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+    """dᵀ Σ⁻¹ d ``(*batch, s)`` and log det Σ ``(*batch,)`` over the nodes that have variance."""
+    if isinstance(covariance, DiagLinearOperator):
+        variance = covariance.diagonal() + fixed
+        free = deviation * ~fixed[..., None, :]
+        return (free.square() / variance[..., None, :]).sum(dim=-1), variance.log().sum(dim=-1)
+    matrix = covariance.to_dense()
+    chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
+    if bool(info.any()):
+        raise InvalidArgumentError(
+            "The covariance is singular, so the distribution has no density over the field values. Use samples, or "
+            "add a noise variance to it."
+        )
+    free = deviation * ~fixed[..., None, :]
+    white = torch.linalg.solve_triangular(chol, free.mT, upper=False)
+    return white.square().sum(dim=-2), 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+
+
+def _apply_root(root: Root, normals: Tensor) -> Tensor:
+    if isinstance(root, DiagLinearOperator):
+        return normals * root.diagonal()[..., None, :]
+    return to_dense(root @ normals.mT).mT
+
+
+def _dense_root(matrix: Tensor, precision: float) -> Tensor:
+    """Cholesky factor; eigenvectors times √eigenvalues where the matrix is singular to working precision."""
+    fixed = matrix.diagonal(dim1=-2, dim2=-1) == 0
+    chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
+    if not bool(info.any()):
+        return chol * ~fixed[..., None]
+    values, vectors = torch.linalg.eigh(matrix)
+    bound = matrix.shape[-1] * precision * values[..., -1:].abs()
+    if bool((values < -bound).any()):
+        raise InvalidArgumentError(
+            f"The covariance is not positive semi-definite: its smallest eigenvalue is {float(values.min()):.3g} where "
+            f"round-off explains {-float(bound.max()):.3g}. Check how it was computed."
+        )
+    return vectors * values.clamp_min(0.0).sqrt()[..., None, :]

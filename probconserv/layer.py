@@ -1,0 +1,48 @@
+"""ProbConserv as a layer: any surrogate, with its prediction conditioned on a constraint."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from probconserv.constraints import LinearConstraint
+from probconserv.prediction import Prediction
+from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.update import condition
+
+
+class ProbConserv(Surrogate):
+    """A surrogate whose predictions meet a linear constraint; itself a surrogate, so wrappers nest.
+
+    Args:
+        surrogate: A ``Surrogate``, or any module whose ``forward`` returns a ``Normal``, a ``MultivariateNormal``, a
+            ``Mixture`` or samples ``(members, *batch, n)``.
+        constraint: The constraint, or a function that builds it from what the surrogate is called with:
+            ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module.
+    """
+
+    surrogate: nn.Module
+    constraint: LinearConstraint | Callable[..., LinearConstraint]
+
+    def __init__(self, surrogate: nn.Module, constraint: LinearConstraint | Callable[..., LinearConstraint]) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.constraint = constraint
+
+    def predict(self, context: Context, query: Query) -> Prediction:
+        """Predicts with the surrogate and conditions the result; see ``Surrogate.predict`` and ``condition``."""
+        return self(context, query)
+
+    def forward(self, *arguments: Any) -> Prediction:
+        """Calls the surrogate and conditions its prediction.
+
+        Args:
+            *arguments: What the surrogate takes; context and query for a ``Surrogate``.
+
+        Returns:
+            The conditioned prediction over n points.
+        """
+        is_surrogate = isinstance(self.surrogate, Surrogate)
+        prior = self.surrogate.predict(*arguments) if is_surrogate else self.surrogate(*arguments)
+        constraint = self.constraint
+        return condition(prior, constraint if isinstance(constraint, LinearConstraint) else constraint(*arguments))

@@ -1,0 +1,122 @@
+"""Mixtures of Gaussians over fields: what a model with latent samples predicts."""
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Normal
+
+from probconserv.errors import InvalidArgumentError
+
+
+class Mixture:
+    """Σ_c π_c N(μ_c, Σ_c): a prediction whose component axis comes first.
+
+        mean      Σ_c π_c μ_c
+        variance  Σ_c π_c (v_c + μ_c²) − mean² = Σ_c π_c (v_c + (μ_c − mean)²)
+
+    Args:
+        components: Gaussians with batch shape ``(components, *batch)`` over n points; a ``torch.distributions.Normal``
+            of shape ``(components, *batch, n)`` counts as Gaussians with independent values.
+        weights: π ``(components,)``, not negative, of sum 1; equal weights if left out.
+
+    Raises:
+        InvalidArgumentError: If there is no component axis or the weights are no distribution over it.
+    """
+
+    def __init__(self, components: MultivariateNormal | Normal, weights: Float[Tensor, " components"] | None = None):
+        mean = components.mean
+        if mean.ndim < 2:
+            raise InvalidArgumentError(
+                f"The components of a mixture need shape (components, *batch, n), got {tuple(mean.shape)}."
+            )
+        count = mean.shape[0]
+        weights = torch.full((count,), 1.0 / count).to(mean) if weights is None else weights
+        if weights.shape != (count,) or bool((weights < 0).any()) or abs(float(weights.sum()) - 1.0) > 1e-5:
+            raise InvalidArgumentError(
+                f"weights must be ({count},), not negative, with sum 1, got shape {tuple(weights.shape)} and sum "
+                f"{float(weights.sum()):g}."
+            )
+        self.components = components
+        self.weights = weights
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean ``(*batch, n)``."""
+        return self._average(self.components.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """Mean of the variances plus variance of the means, ``(*batch, n)``."""
+        return self._average(self.components.variance + (self.components.mean - self.mean).square())
+
+    @property
+    def stddev(self) -> Tensor:
+        """Square root of the variance ``(*batch, n)``."""
+        return self.variance.sqrt()
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Batch axes without the component axis."""
+        return self.components.mean.shape[1:-1]
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Number of points ``(n,)``."""
+        return self.components.mean.shape[-1:]
+
+    def confidence_region(self) -> tuple[Tensor, Tensor]:
+        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
+        width = 2 * self.stddev
+        return self.mean - width, self.mean + width
+
+    def rsample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws a component for every field, then the field; differentiable in the components, not in the weights.
+
+        Args:
+            sample_shape: Shape of the set of draws.
+            generator: Source of the random choice of components.
+
+        Returns:
+            Draws ``(*sample_shape, *batch, n)``.
+        """
+        shape = torch.Size(sample_shape)
+        draws = self.components.rsample(shape).movedim(len(shape), 0)
+        count = draws[0, ..., 0].numel()
+        choice = torch.multinomial(self.weights.detach(), count, replacement=True, generator=generator)
+        index = choice.reshape(1, *draws.shape[1:-1], 1).expand(1, *draws.shape[1:])
+        return draws.gather(0, index)[0]
+
+    def sample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws as ``rsample`` does, without gradients."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def log_prob(self, value: Float[Tensor, "*sample batch n"]) -> Tensor:
+        """log Σ_c π_c p_c(u).
+
+        Args:
+            value: Fields ``(*sample, *batch, n)``.
+
+        Returns:
+            Log-density ``(*sample, *batch)``.
+        """
+        lead = value.ndim - self.components.mean.ndim + 1
+        log_prob = self.components.log_prob(value.unsqueeze(lead))
+        if isinstance(self.components, Normal):
+            log_prob = log_prob.sum(dim=-1)
+        weights = self.weights.log().reshape(-1, *[1] * len(self.batch_shape))
+        return torch.logsumexp(weights + log_prob, dim=lead)
+
+    def _average(self, values: Tensor) -> Tensor:
+        return torch.tensordot(self.weights.to(values.dtype), values, dims=1)

@@ -1,0 +1,154 @@
+"""The conditioned Gaussian: lazy covariance, Matheron sampling, density on the constraint."""
+
+from functools import cached_property
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import ConstantMulLinearOperator, LinearOperator, RootLinearOperator, SumLinearOperator
+from torch import Tensor
+from torch.distributions import Distribution
+
+from probconserv.constraints import LinearConstraint
+from probconserv.covariance import Root, apply_roots, square_roots
+from probconserv.errors import IncompatibleQueryError
+from probconserv.gain import factorise
+
+
+class Posterior(MultivariateNormal):
+    """N(μ′, Σ′): the Gaussian N(μ, Σ) given G u = b + ε; build it with ``condition``.
+
+        S  = G Σ Gᵀ + σ² I,   μ′ = μ − Σ Gᵀ S⁻¹ (G μ − b),   Σ′ = Σ − Σ Gᵀ S⁻¹ G Σ
+
+    A gpytorch ``MultivariateNormal`` whose covariance stays lazy and whose variance, samples and density come from the
+    update itself, since Σ′ is singular along exact rows. Batch axes are those of prior and constraint, broadcast.
+
+    Args:
+        prior: N(μ, Σ); its precision is the precision of every result, the work is done in float64.
+        constraint: G, b and σ².
+
+    Raises:
+        IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
+            broadcast.
+        InvalidArgumentError: If the prior is not finite or has a negative variance.
+        DependentConstraintsError: If S is singular.
+    """
+
+    def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint) -> None:
+        batch = _common_batch(prior, constraint)
+        self.prior = prior
+        self.constraint = constraint
+        self._dtype = prior.mean.dtype
+        self._precision = torch.finfo(self._dtype).eps
+        covariance = prior.lazy_covariance_matrix.evaluate_kernel().to(torch.float64)
+        self._gain = factorise(covariance, constraint.rows, constraint.noise, self._precision)
+        self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
+        self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
+        mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
+        # The parent's constructor wants the covariance at once; here it is made when asked for.
+        self._islazy = True
+        self.loc = mean.to(self._dtype)
+        Distribution.__init__(self, batch, torch.Size([constraint.points]), validate_args=False)
+
+    @property
+    def variance(self) -> Tensor:
+        """diag Σ′ ``(*batch, n)``: at least zero, at most the prior's."""
+        return self._variance
+
+    @cached_property
+    def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Σ′ = Σ − W Wᵀ ``(*batch, n, n)`` with W of k columns; never formed."""
+        root = self._gain.whitened_cross.mT
+        root = root.expand(*self.batch_shape, *root.shape[-2:]).to(self._dtype)
+        prior = self._gain.covariance.to(self._dtype)
+        if prior.batch_shape != self.batch_shape:
+            prior = prior.expand(*self.batch_shape, *prior.shape[-2:])
+        minus_one = torch.tensor(-1.0, dtype=self._dtype, device=root.device)
+        return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
+
+    @cached_property
+    def covariance_matrix(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Σ′ as a dense tensor ``(*batch, n, n)``."""
+        return self.lazy_covariance_matrix.to_dense()
+
+    @property
+    def base_sample_shape(self) -> torch.Size:
+        """Number of standard normal numbers that one draw takes."""
+        noisy_rows = self._target.shape[-1] if self._is_noisy else 0
+        return torch.Size([sum(root.shape[-1] for root in self._roots) + noisy_rows])
+
+    def rsample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in the parent class
+        base_samples: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws by Matheron's rule: u ~ N(μ, Σ), then u − Σ Gᵀ S⁻¹ (G u + ε − b); O(n k) a draw for a diagonal Σ.
+
+        Args:
+            sample_shape: Shape of the set of draws.
+            base_samples: Standard normal numbers ``(*sample_shape, *batch, *base_sample_shape)`` to use.
+            generator: Source of random numbers where ``base_samples`` is not given.
+
+        Returns:
+            Draws ``(*sample_shape, *batch, n)``, each of which meets the exact rows.
+        """
+        sample_shape = torch.Size(sample_shape)
+        if base_samples is None:
+            base_samples = torch.randn(
+                self._extended_shape(sample_shape), dtype=torch.float64, device=self.loc.device, generator=generator
+            )
+        sample_shape = base_samples.shape[: base_samples.ndim - len(self.batch_shape) - 1]
+        normals = base_samples.to(torch.float64).reshape(-1, *self.batch_shape, base_samples.shape[-1]).movedim(0, -2)
+        field_normals, noise = normals, torch.zeros((), dtype=torch.float64, device=normals.device)
+        if self._is_noisy:
+            field_normals, row_normals = normals.split(
+                [normals.shape[-1] - self._target.shape[-1], self._target.shape[-1]], -1
+            )
+            noise = row_normals * self._gain.noise.sqrt()[..., None, :]
+        draws = self._prior_mean[..., None, :] + apply_roots(self._roots, field_normals)
+        corrected = self._gain.correct(draws, self._target[..., None, :] - noise)
+        return corrected.movedim(-2, 0).reshape(*sample_shape, *self.loc.shape).to(self._dtype)
+
+    def sample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in the parent class
+        base_samples: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws as ``rsample`` does, without gradients."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, base_samples, generator=generator)
+
+    def confidence_region(self) -> tuple[Tensor, Tensor]:
+        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
+        width = 2 * self.stddev
+        return self.mean - width, self.mean + width
+
+    @cached_property
+    def _variance(self) -> Tensor:
+        return self._gain.reduced_variance().expand(self.loc.shape).to(self._dtype)
+
+    @cached_property
+    def _roots(self) -> list[Root]:
+        return square_roots(self._gain.covariance, self._precision)
+
+    @cached_property
+    def _is_noisy(self) -> bool:
+        return bool(self._gain.noise.any())
+
+
+def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:
+    if prior.event_shape != (constraint.points,):
+        raise IncompatibleQueryError(
+            f"The prediction has {prior.event_shape[0] if len(prior.event_shape) == 1 else tuple(prior.event_shape)} "
+            f"points but the constraint acts on {constraint.points}; build the constraint on the query points."
+        )
+    try:
+        return torch.broadcast_shapes(prior.batch_shape, constraint.batch_shape)
+    except RuntimeError as error:
+        raise IncompatibleQueryError(
+            f"The batch axes of the prediction {tuple(prior.batch_shape)} and of the constraint "
+            f"{tuple(constraint.batch_shape)} do not broadcast; give the constraint one total per function."
+        ) from error

@@ -1,0 +1,189 @@
+"""Scores of predictions, one value per function ``(*batch,)``; average them with ``mean_and_standard_error``."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
+
+
+def conservation_error(mean: Float[Tensor, "*batch n"], constraint: LinearConstraint) -> Float[Tensor, "*batch"]:
+    """G μ − b of the first row, in float64 (CE of Hansen et al. 2023).
+
+    Args:
+        mean: Predicted mean ``(*batch, n)``.
+        constraint: The law, one row.
+
+    Returns:
+        Signed error ``(*batch,)`` in the units of the total.
+
+    Raises:
+        InvalidArgumentError: If the constraint has more than one row.
+    """
+    if constraint.b.shape[-1] != 1:
+        raise InvalidArgumentError(
+            f"The conservation error is that of one law, got {constraint.b.shape[-1]} rows; use constraint.residual."
+        )
+    return constraint.residual(mean)[..., 0]
+
+
+def log_likelihood(
+    u: Float[Tensor, "*batch n"],
+    mean: Float[Tensor, "*batch n"],
+    variance: Float[Tensor, "*batch n"],
+    variance_floor: float = 1e-6,
+) -> Float[Tensor, "*batch"]:
+    """Mean over the places of log N(u; μ, max(v, floor)).
+
+    Args:
+        u: True field.
+        mean: μ.
+        variance: v.
+        variance_floor: Smallest variance that enters, the same for every method; without it the score is unbounded
+            where the field is known exactly.
+
+    Returns:
+        Score ``(*batch,)``, larger is better.
+    """
+    u, mean, variance = (values.to(torch.float64) for values in (u, mean, variance))
+    variance = variance.clamp_min(variance_floor)
+    return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
+
+
+def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """Mean over the places of the squared error (u − μ)²."""
+    return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
+
+
+def crps(
+    u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], variance: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
+    """Continuous ranked probability score of a Gaussian, mean over the places.
+
+    σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
+
+    Args:
+        u: True field.
+        mean: μ.
+        variance: σ² ≥ 0.
+
+    Returns:
+        Score ``(*batch,)`` in the units of the field, smaller is better.
+    """
+    error, deviation = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64).sqrt()
+    z = error / deviation.clamp_min(torch.finfo(torch.float64).tiny)
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+    score = error * torch.erf(z / math.sqrt(2)) + deviation * (2 * density - 1 / math.sqrt(math.pi))
+    return score.mean(dim=-1)
+
+
+def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
+    """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the places.
+
+    Args:
+        u: True field.
+        samples: At least two draws, sample axis first.
+
+    Returns:
+        Score ``(*batch,)`` in the units of the field, smaller is better.
+    """
+    count = _sample_count(samples)
+    ordered = samples.to(torch.float64).sort(dim=0).values
+    rank = torch.arange(1, count + 1, dtype=torch.float64, device=samples.device)
+    # Σ_{i<j} (x_j − x_i) = Σ_i (2i − s − 1) x_i for ordered x
+    gini = torch.tensordot(2 * rank - count - 1, ordered, dims=1) / (count * (count - 1))
+    return ((ordered - u).abs().mean(dim=0) - gini).mean(dim=-1)
+
+
+def coverage(
+    u: Float[Tensor, "*batch n"],
+    mean: Float[Tensor, "*batch n"],
+    variance: Float[Tensor, "*batch n"],
+    level: float,
+) -> Float[Tensor, "*batch"]:
+    """Share of places whose true value lies in the central Gaussian interval of a level.
+
+    Args:
+        u: True field.
+        mean: μ.
+        variance: σ².
+        level: Probability of the interval, for example 0.5 or 0.9.
+
+    Returns:
+        Share ``(*batch,)``; equals the level for a calibrated prediction.
+
+    Raises:
+        InvalidArgumentError: If the level is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise InvalidArgumentError(f"level must lie strictly between 0 and 1, got {level}.")
+    half_width = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
+    inside = (u - mean).abs() <= half_width * variance.sqrt()
+    return inside.to(torch.float64).mean(dim=-1)
+
+
+def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
+    """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over places of v²), unbiased.
+
+    Args:
+        u: True field.
+        samples: At least two draws, sample axis first.
+
+    Returns:
+        Score ``(*batch,)`` in the units of the field, smaller is better.
+    """
+    count = _sample_count(samples)
+    root_n = math.sqrt(u.shape[-1])
+    draws = samples.to(torch.float64)
+    to_truth = torch.linalg.vector_norm(draws - u, dim=-1).mean(dim=0)
+    stacked = draws.movedim(0, -2)
+    pairs = torch.cdist(stacked, stacked, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=(-2, -1))
+    return (to_truth - 0.5 * pairs / (count * (count - 1))) / root_n
+
+
+def shock_position(
+    samples: Float[Tensor, "s *batch n"], points: Float[Tensor, "*batch n"], threshold: float = 0.0
+) -> Float[Tensor, " s *batch"]:
+    """First place where a sample is at or below a threshold; the last point where it stays above everywhere.
+
+    Args:
+        samples: Fields, sample axis first.
+        points: Increasing places ``(n,)`` or ``(*batch, n)``.
+        threshold: 0 for porous medium and Stefan, ½ for advection.
+
+    Returns:
+        Positions ``(s, *batch)`` in the units of the points; no interpolation between places.
+    """
+    below = samples <= threshold
+    first = below.to(torch.uint8).argmax(dim=-1)
+    last = torch.full_like(first, samples.shape[-1] - 1)
+    first = torch.where(below.any(dim=-1), first, last)
+    return points.expand(samples.shape).gather(-1, first[..., None])[..., 0]
+
+
+def has_shock(samples: Float[Tensor, "s *batch n"], threshold: float = 0.0) -> Bool[Tensor, " s *batch"]:
+    """Whether a sample reaches the threshold at any place, so that its shock position is one."""
+    return (samples <= threshold).any(dim=-1)
+
+
+def mean_and_standard_error(values: Float[Tensor, "..."]) -> tuple[float, float]:
+    """Mean and standard error of per-function scores.
+
+    Args:
+        values: One score per function, any shape; at least one.
+
+    Returns:
+        Mean, and sample standard deviation over √(number of functions) (NaN for one function).
+    """
+    values = values.to(torch.float64).flatten()
+    error = float(values.std()) / math.sqrt(values.numel()) if values.numel() > 1 else math.nan
+    return float(values.mean()), error
+
+
+def _sample_count(samples: Tensor) -> int:
+    if samples.shape[0] < 2:
+        raise InvalidArgumentError(f"At least two samples are needed along the first axis, got {samples.shape[0]}.")
+    return samples.shape[0]

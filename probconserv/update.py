@@ -1,0 +1,120 @@
+"""The update: a Gaussian prediction in, the Gaussian that meets the constraint out."""
+
+from typing import overload
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from linear_operator.operators import (
+    DiagLinearOperator,
+    LinearOperator,
+    PsdSumLinearOperator,
+    RootLinearOperator,
+)
+from torch import Tensor
+from torch.distributions import MultivariateNormal as TorchMultivariateNormal
+from torch.distributions import Normal
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
+from probconserv.mixture import Mixture
+from probconserv.posterior import Posterior
+
+Gaussian = TorchMultivariateNormal | Normal
+
+
+@overload
+def condition(prior: Mixture, constraint: LinearConstraint) -> Mixture: ...
+@overload
+def condition(prior: Gaussian | Tensor, constraint: LinearConstraint) -> Posterior: ...
+@overload
+def condition(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) -> Posterior | Mixture: ...
+def condition(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) -> Posterior | Mixture:
+    """Conditions a prediction on linear constraints.
+
+    μ′ = μ − Σ Gᵀ S⁻¹ (G μ − b), Σ′ = Σ − Σ Gᵀ S⁻¹ G Σ, S = G Σ Gᵀ + σ² I (Hansen et al. 2023, sec. 3): with σ = 0 the
+    oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Σ enters through Σ Gᵀ and its diagonal alone.
+
+    Args:
+        prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
+            ``(*batch, n)``, read as independent values; a ``Mixture``, whose components are conditioned one by one and
+            keep their weights; or samples ``(members, *batch, n)``, read as their mean and covariance (rank
+            members − 1). A conditioned prediction may be conditioned again, which equals conditioning at once.
+        constraint: G u = b + ε with rows ``(*batch, k, n)``.
+
+    Returns:
+        The conditioned prediction, in the precision of the prior; a mixture for a mixture.
+
+    Raises:
+        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
+        InvalidArgumentError: If the prior is not finite or has a negative variance.
+        DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
+    """
+    if isinstance(prior, Mixture):
+        return Mixture(_condition_gaussian(prior.components, constraint), prior.weights)
+    return _condition_gaussian(prior, constraint)
+
+
+def _condition_gaussian(prior: Gaussian | Tensor, constraint: LinearConstraint) -> Posterior:
+    if isinstance(prior, Posterior):
+        return Posterior(prior.prior, prior.constraint & constraint)
+    return Posterior(as_multivariate_normal(prior), constraint)
+
+
+def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
+    """Reads a Gaussian prediction as a gpytorch ``MultivariateNormal`` with lazy covariance.
+
+    Args:
+        prior: As for ``condition``, but no mixture.
+
+    Returns:
+        The same prediction; diagonal covariance for a ``Normal``, low rank for samples.
+
+    Raises:
+        InvalidArgumentError: If the prior is none of these.
+    """
+    if isinstance(prior, MultivariateNormal):
+        return prior
+    if isinstance(prior, Normal):
+        return MultivariateNormal(prior.loc, DiagLinearOperator(prior.scale.square()))
+    if isinstance(prior, TorchMultivariateNormal):
+        return MultivariateNormal(prior.loc, prior.covariance_matrix)
+    if isinstance(prior, Tensor):
+        return from_samples(prior)
+    raise InvalidArgumentError(
+        "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
+        f"(members, *batch, n), got {type(prior).__name__}."
+    )
+
+
+def from_samples(
+    samples: Float[Tensor, "members *batch n"], noise_variance: float | Float[Tensor, "*batch n"] = 0.0
+) -> MultivariateNormal:
+    """The Gaussian with the mean and the covariance of samples, plus optional independent noise.
+
+    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed.
+
+    Args:
+        samples: Fields ``(members, *batch, n)``, at least two members.
+        noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
+            singular and the distribution has no density.
+
+    Returns:
+        Gaussian with lazy covariance.
+
+    Raises:
+        InvalidArgumentError: If there are fewer than two members or a noise variance is negative.
+    """
+    if samples.ndim < 2 or samples.shape[0] < 2:
+        raise InvalidArgumentError(
+            f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
+        )
+    noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
+    if not bool((noise >= 0).all()):
+        raise InvalidArgumentError(f"noise_variance must not be negative, got {float(noise.min()):g}.")
+    mean = samples.mean(dim=0)
+    root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
+    covariance: LinearOperator = RootLinearOperator(root)
+    if bool(noise.any()):
+        covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
+    return MultivariateNormal(mean, covariance)
