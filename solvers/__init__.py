@@ -2,24 +2,48 @@
 
 from solvers.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
+from solvers.fluxes import (
+    MUSCL,
+    WENO,
+    ArithmeticMean,
+    Constant,
+    Godunov,
+    HarmonicMean,
+    IntegralMean,
+    Rusanov,
+)
 from solvers.grid import CellGrid, Grid, NodeGrid
 from solvers.laws import Advection, Burgers, ConvectiveLaw, Diffusion, DiffusiveLaw, PorousMedium, Stefan
+from solvers.newton import Newton
 from solvers.problems import PROBLEMS, Problem
 from solvers.sampling import FunctionBatch, Protocol, SolutionBank, random_parameters, sample_bank, sample_exact
+from solvers.solution import Solution, solve
+from solvers.stepping import SSPRK3, TRBDF2, BackwardEuler
 
 __all__ = [
+    "MUSCL",
     "PROBLEMS",
+    "SSPRK3",
+    "TRBDF2",
+    "WENO",
     "Advection",
+    "ArithmeticMean",
+    "BackwardEuler",
     "Burgers",
     "CellGrid",
+    "Constant",
     "ConvectiveLaw",
     "Diffusion",
     "DiffusiveLaw",
     "Dirichlet",
     "FunctionBatch",
+    "Godunov",
     "Grid",
+    "HarmonicMean",
+    "IntegralMean",
     "InvalidArgumentError",
     "Neumann",
+    "Newton",
     "NodeGrid",
     "Outflow",
     "Periodic",
@@ -27,6 +51,8 @@ __all__ = [
     "Problem",
     "Protocol",
     "Robin",
+    "Rusanov",
+    "Solution",
     "SolutionBank",
     "SolverDivergedError",
     "SolverError",
@@ -34,4 +60,5 @@ __all__ = [
     "random_parameters",
     "sample_bank",
     "sample_exact",
+    "solve",
 ]
