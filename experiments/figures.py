@@ -17,8 +17,10 @@ from experiments.storage import write_bytes
 
 TRUTH = "#000000"
 SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE = "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#7F7F7F"
 LINE_STYLES = ("-", "--", "-.", ":")
 PANEL = (3.4, 2.8)  # inches
+BAND = 1.96  # half-width of the central 95 % of a Gaussian, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def colour_of(method: str) -> str:
 
 def profiles(
     places: np.ndarray,
-    truth: np.ndarray,
+    truth: np.ndarray | None,
     predictions: Mapping[str, Profile],
     title: str,
     context: tuple[np.ndarray, np.ndarray] | None = None,
@@ -48,7 +50,7 @@ def profiles(
 
     Args:
         places: x ``(places,)``.
-        truth: True field ``(places,)``.
+        truth: True field ``(places,)``, where it is known.
         predictions: Profile by method, in the order of the panels.
         title: Says problem, parameter and time.
         context: Places and values of the observations nearest in time, marked in every panel.
@@ -59,17 +61,18 @@ def profiles(
     figure, panels = _panels(len(predictions), title)
     for axes, (method, profile) in zip(panels, predictions.items(), strict=True):
         colour = colour_of(method)
-        band = 1.96 * profile.deviation
+        band = BAND * profile.deviation
         axes.fill_between(
             places, profile.mean - band, profile.mean + band, color=colour, alpha=0.25, lw=0, label="95 % band"
         )
         axes.plot(places, profile.mean, color=colour, lw=1.6, label="mean")
-        axes.plot(places, truth, color=TRUTH, lw=1.1, ls="--", label="truth")
+        if truth is not None:
+            axes.plot(places, truth, color=TRUTH, lw=1.1, ls="--", label="truth")
         if context is not None:
             axes.plot(*context, "k.", ms=4, alpha=0.6, label="context near this time")
         axes.set(title=method, xlabel="x")
     panels[0].set_ylabel("u")
-    _legend_below(figure, panels[0])
+    _legend_below(figure, panels[0], grey=("95 % band", "mean"))
     return figure
 
 
@@ -120,7 +123,7 @@ def shock_histograms(
         axes.axvline(true_position, color=TRUTH, lw=1.4, ls="--", label="true position")
         axes.set(title=method, xlabel="shock position")
     panels[0].set_ylabel("share of samples")
-    _legend_below(figure, panels[0])
+    _legend_below(figure, panels[0], grey=("posterior samples",))
     return figure
 
 
@@ -143,7 +146,7 @@ def traces(times: np.ndarray, series: Mapping[str, np.ndarray], title: str, plac
         axes.plot(times, truth, color=TRUTH, lw=1.0, ls="--", label="exact")
         axes.set(title=scheme, xlabel="t")
     panels[0].set_ylabel(f"u at x = {place:g}")
-    _legend_below(figure, panels[0])
+    _legend_below(figure, panels[0], grey=("finite volumes",))
     return figure
 
 
@@ -176,6 +179,10 @@ def _panels(count: int, title: str, share_y: bool = True) -> tuple[Figure, list[
     return figure, list(panels)
 
 
-def _legend_below(figure: Figure, axes: Axes) -> None:
+def _legend_below(figure: Figure, axes: Axes, grey: Sequence[str] = ()) -> None:
+    """One legend for all panels; what has another colour in every panel is shown grey."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    for handle, label in zip(legend.legend_handles, labels, strict=True):
+        if handle is not None and label in grey:
+            handle.set(color=GREY)

@@ -134,6 +134,11 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
+def as_json(rows: Sequence[Row]) -> str:
+    """The table as a JSON list of ``Row.as_json``."""
+    return json.dumps([row.as_json() for row in rows], ensure_ascii=False, indent=1) + "\n"
+
+
 def _score(value: float | list[float]) -> Score:
     return (value[0], value[1]) if isinstance(value, list) else (value, float("nan"))
 

@@ -1,0 +1,139 @@
+"""The commands of ``python -m experiments``; results on standard output, progress and errors on standard error."""
+
+import json as json_module
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import figures
+from experiments.errors import ExperimentError
+from experiments.experiment import Report, RunOptions
+from experiments.predict import PredictOptions, predict
+from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
+from experiments.tables import print_table
+from probconserv.errors import ProbConservError
+from solvers.errors import SolverError
+
+Name = Annotated[str, tyro.conf.Positional]
+Options = Annotated[RunOptions, tyro.conf.arg(name="")]
+PredictArguments = Annotated[PredictOptions, tyro.conf.arg(name="")]
+
+
+def list_command() -> None:
+    """Lists the experiments and benchmarks, and how long each preset takes on two cores."""
+    table = Table("run NAME", "what it does", "smoke", "laptop", "paper")
+    for entry in EXPERIMENTS.values():
+        table.add_row(entry.name, entry.summary, *(entry.durations[p] for p in ("smoke", "laptop", "paper")))
+    benches = Table("bench NAME", "what it measures")
+    for name, summary in BENCHMARKS.items():
+        benches.add_row(name, summary)
+    console = Console()
+    console.print(table)
+    console.print(benches)
+
+
+def run_command(name: Name, options: Options, json: bool = False) -> None:
+    """Runs an experiment: data, fit, scores, table and figures.
+
+    Args:
+        name: The experiment; ``list`` shows them.
+        options: Preset, data, seed, device and output folder.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    report = experiment(name).run(options)
+    if json:
+        _print_json({"experiment": name, "preset": options.preset, "rows": [row.as_json() for row in report.rows]})
+    else:
+        _print_report(report)
+
+
+def bench_command(name: Name, json: bool = False) -> None:
+    """Runs a benchmark.
+
+    Args:
+        name: The benchmark; ``list`` shows them.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    result = benchmark(name)()
+    if json:
+        _print_json(result)
+        return
+    console = Console()
+    console.print(f"benchmark: {result['benchmark']}\nmachine: {result['machine']}")
+    columns = list(dict.fromkeys(key for case in result["cases"] for key in case))
+    table = Table(*columns)
+    for case in result["cases"]:
+        table.add_row(*(_cell(case.get(column)) for column in columns))
+    console.print(table)
+
+
+def predict_command(file: Annotated[Path, tyro.conf.Positional], options: PredictArguments, json: bool = False) -> None:
+    """Predicts a field from your own observations (CSV or HDF5 with t, x, u) so that it keeps its conservation law.
+
+    Args:
+        file: The observations.
+        options: The law, its boundary fluxes and the rest.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    result = predict(file, options)
+    if json:
+        columns = {
+            method: {"mean": profile.mean.tolist(), "deviation": profile.deviation.tolist()}
+            for method, profile in (("GP", result.before), ("ProbConserv-GP", result.after))
+        }
+        _print_json({"time": result.time, "total": result.total, "x": result.places.tolist(), **columns})
+        return
+    print(f"At t = {result.time:g} the law gives the total {result.total:.6g}.")
+    for name, profile in (("GP", result.before), ("ProbConserv-GP", result.after)):
+        total = np.trapezoid(profile.mean, result.places)
+        print(f"  {name:15s} total {total:.6g}, mean band half-width {figures.BAND * profile.deviation.mean():.3g}")
+    for path in result.files:
+        print(f"File: {path}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: Words after the program's name; those of the process by default.
+
+    Returns:
+        Exit status: 0, or 2 after an error, whose text goes to standard error.
+    """
+    commands = {"list": list_command, "run": run_command, "bench": bench_command, "predict": predict_command}
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="python -m experiments",
+            description="Reproduce the papers' tables and figures, measure costs, constrain your own predictions.",
+            args=arguments,
+        )
+    except (ExperimentError, ProbConservError, SolverError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is stored; the same command goes on from there.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json_module.dumps(content, ensure_ascii=False))
+
+
+def _print_report(report: Report) -> None:
+    print_table(report.title, report.rows, sys.stdout)
+    for kind, files in (("Table", report.tables), ("Figure", report.figures)):
+        for file in files:
+            print(f"{kind}: {file}")
+    print(f"Run: {report.folder}")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""Configs of the experiments as frozen values, and the presets that fill them."""
+
+from dataclasses import dataclass
+
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import Data, Preset, RunOptions
+from probconserv.gp import GPConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConservationConfig:
+    """Everything that decides the result of a conservation experiment.
+
+    Args:
+        problem: Name of the problem.
+        data: Where the context points come from.
+        seed: Seed of everything random.
+        functions: Test functions per parameter.
+        places: Equally spaced places of the domain at which predictions are scored.
+        samples: Posterior samples per function for the energy score and the shock position.
+        curve_functions: Test functions in the curves over time.
+        curve_times: Times in the curves over time.
+        cells: Cells of the finite-volume grid.
+        output_times: Output times of the finite-volume solution, from which context times are drawn.
+        gp: The Gaussian process.
+
+    Raises:
+        InvalidArgumentError: If a number is too small.
+    """
+
+    problem: str
+    data: Data
+    seed: int
+    functions: int = 50
+    places: int = 201
+    samples: int = 500
+    curve_functions: int = 5
+    curve_times: int = 21
+    cells: int = 800
+    output_times: int = 400
+    gp: GPConfig
+
+    def __post_init__(self) -> None:
+        least = {"functions": 2, "places": 3, "samples": 2, "curve_functions": 1, "curve_times": 2, "cells": 8}
+        for name, minimum in (least | {"output_times": 10}).items():
+            if getattr(self, name) < minimum:
+                raise InvalidArgumentError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
+        if self.curve_functions > self.functions:
+            raise InvalidArgumentError(
+                f"curve_functions must not exceed functions = {self.functions}, got {self.curve_functions}."
+            )
+
+
+SIZES: dict[Preset, dict[str, int]] = {
+    "smoke": {"functions": 50, "samples": 200, "cells": 200, "output_times": 200, "curve_times": 11},
+    "laptop": {},
+    "paper": {"cells": 1600, "output_times": 1000},
+}
+
+
+def conservation_config(problem: str, options: RunOptions, gp: GPConfig) -> ConservationConfig:
+    """The config that a user's options stand for.
+
+    Args:
+        problem: Name of the problem.
+        options: Preset, data and seed.
+        gp: The Gaussian process that suits the problem.
+
+    Returns:
+        The config.
+    """
+    return ConservationConfig(problem=problem, data=options.data, seed=options.seed, gp=gp, **SIZES[options.preset])

@@ -1,0 +1,228 @@
+"""Conservation experiments: context of test functions → black box → constraint → scores, as in Hansen et al. 2023."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from torch import Generator, Tensor
+
+from experiments.config import ConservationConfig
+from experiments.storage import Arrays, cached_arrays, writable_folder
+from probconserv import GPSurrogate, LinearConstraint, condition, integral, scores
+from probconserv.baselines import project_uniformly
+from probconserv.covariance import apply_roots, square_roots
+from probconserv.posterior import Posterior
+from probconserv.surrogate import Context, Query
+from solvers import CellGrid, NodeGrid, solve
+from solvers.problems import Problem
+from solvers.sampling import Protocol, SolutionBank, sample_bank, sample_exact
+
+Variant = Callable[[MultivariateNormal, LinearConstraint], MultivariateNormal]
+VARIANTS: dict[str, Variant] = {
+    "GP": lambda prior, law: prior,  # noqa: ARG005 - one signature for all variants
+    "HardC-GP": project_uniformly,
+    "ProbConserv-GP": condition,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test parameter of a problem under a config: context, truth and law.
+
+    Args:
+        problem: The problem.
+        parameter: The test parameter.
+        config: Everything that decides the result.
+        data_folder: Where finite-volume solutions are kept.
+    """
+
+    problem: Problem
+    parameter: float
+    config: ConservationConfig
+    data_folder: Path
+
+    @property
+    def label(self) -> str:
+        """The parameter as in tables, for instance ``u*=0.6``."""
+        return f"{self.problem.symbol}={self.parameter:g}"
+
+    @property
+    def grid(self) -> NodeGrid:
+        """The places at which predictions are scored."""
+        return NodeGrid(*self.problem.domain, self.config.places)
+
+    def truth(self, times: Tensor) -> Tensor:
+        """True field at times ``(*batch,)``: ``(*batch, places)``."""
+        return self.problem.solution(times[..., None], self.grid.points, self.parameter)
+
+    def law(self, times: Tensor) -> LinearConstraint:
+        """The conservation law at times ``(*batch,)``: the trapezoid total equals the closed-form total."""
+        return integral(self.grid, self.problem.total(times, self.parameter))
+
+    def context(self) -> Context:
+        """Context points of the test functions ``(functions, n, 2)``, drawn anew for each."""
+        generator = Generator().manual_seed(1000 * self.config.seed + round(100 * self.parameter))
+        if self.config.data == "exact":
+            parameters = torch.full((self.config.functions,), self.parameter, dtype=torch.float64)
+            batch = sample_exact(self.problem, parameters, Protocol(), generator)
+        else:
+            batch = sample_bank(self.solution_bank(), self.config.functions, Protocol(), generator)
+        return Context(batch.context_points, batch.context_values, self.problem.name)
+
+    def solution_bank(self) -> SolutionBank:
+        """The finite-volume solution at this parameter, read from the data folder or solved and stored there."""
+        cells, steps = self.config.cells, self.config.output_times
+        times = torch.linspace(0.0, self.problem.final_time, steps + 1, dtype=torch.float64)[1:]
+        grid = CellGrid(*self.problem.domain, cells)
+
+        def build() -> Arrays:
+            result = solve(
+                self.problem.law(self.parameter),
+                grid,
+                boundary=self.problem.boundary(self.parameter),
+                initial=self.problem.initial(grid, self.parameter),
+                times=times,
+            )
+            return {"values": result.values.numpy()}
+
+        path = writable_folder(self.data_folder) / f"{self.problem.name}-{self.parameter:g}-{cells}x{steps}.h5"
+        values = cached_arrays(path, build, {"location": grid.location, "axes": "t, x", "units": "dimensionless"})
+        parameter = torch.tensor([self.parameter], dtype=torch.float64)
+        return SolutionBank(parameter, times, grid.points, torch.from_numpy(values["values"])[None])
+
+
+def predict_at(case: Case, context: Context, times: Tensor) -> MultivariateNormal:
+    """The Gaussian process at the test places, one joint distribution per function and time.
+
+    Args:
+        case: The test case.
+        context: Context of the functions ``(functions, n, 2)``.
+        times: Times ``(t,)``.
+
+    Returns:
+        Predictions ``(t, functions, places)``: time is a batch axis, so that each time has its own law.
+    """
+    shape = (len(times), context.points.shape[0])
+    places = case.grid.points.expand(*shape, -1)
+    query = Query(torch.stack((times[:, None, None].expand_as(places), places), dim=-1), case.problem.name)
+    repeated = Context(
+        context.points.expand(*shape[:1], *context.points.shape),
+        context.values.expand(*shape[:1], *context.values.shape),
+        context.problem,
+    )
+    return GPSurrogate(case.config.gp).predict(repeated, query)
+
+
+def evaluate(case: Case) -> Arrays:
+    """Predicts at the test time for all functions and scores every variant.
+
+    Args:
+        case: The test case.
+
+    Returns:
+        Per-function scores ``<variant>|<score>`` (functions,); sampled front positions ``<variant>|fronts``
+        (samples, functions) where the field has a front; mean and deviation of the first function's prediction
+        ``<variant>|mean``, ``<variant>|deviation`` (places,); the truth's own conservation error ``truth|CE`` (1,).
+    """
+    time = torch.tensor([case.problem.test_time], dtype=torch.float64)
+    context, truth, law = case.context(), case.truth(time), case.law(time)
+    prior = predict_at(case, context, time)
+    arrays: Arrays = {
+        "places": case.grid.points.numpy(),
+        "truth": truth[0].numpy(),
+        "truth|CE": scores.conservation_error(truth, law).numpy(),
+        "context": torch.cat((context.points[0], context.values[0, :, None]), dim=-1).numpy(),
+    }
+    for name, variant in VARIANTS.items():
+        prediction = variant(prior, law)
+        for key, values in _scores(case, prediction, truth, law).items():
+            arrays[f"{name}|{key}"] = values
+        arrays[f"{name}|mean"] = prediction.mean[0, 0].numpy()
+        arrays[f"{name}|deviation"] = prediction.variance[0, 0].sqrt().numpy()
+    return arrays
+
+
+def mass_curves(case: Case) -> Arrays:
+    """Total mass over time of the first functions, for every variant.
+
+    Args:
+        case: The test case.
+
+    Returns:
+        ``times`` (t,), the law's total ``law`` (t,), and the mean's total by variant (functions, t).
+    """
+    config = case.config
+    times = torch.linspace(0.0, case.problem.final_time, config.curve_times + 1, dtype=torch.float64)[1:]
+    context = case.context()
+    first = Context(context.points[: config.curve_functions], context.values[: config.curve_functions], context.problem)
+    prior = predict_at(case, first, times)
+    law = case.law(times[:, None])
+    arrays: Arrays = {"times": times.numpy(), "law": law.b[:, 0, 0].numpy()}
+    for name, variant in VARIANTS.items():
+        arrays[name] = (law.residual(variant(prior, law).mean) + law.b)[..., 0].mT.numpy()
+    return arrays
+
+
+def local_conservation(case: Case, volumes: int = 20) -> Arrays:
+    """The first function's prediction under the global law, and under the law of every control volume.
+
+    The local laws need the flux through every inner face as well: a volume holds what entered it through its faces.
+    The face fluxes are those of the closed form.
+
+    Args:
+        case: The test case; its places must divide into the volumes.
+        volumes: Number of control volumes.
+
+    Returns:
+        ``places``, ``truth``, and ``<name>|mean``, ``<name>|deviation`` (places,) of each prediction.
+    """
+    problem, time = case.problem, torch.tensor([case.problem.test_time], dtype=torch.float64)
+    context = case.context()
+    first = Context(context.points[:1], context.values[:1], context.problem)
+    prior = predict_at(case, first, time)
+    faces = torch.linspace(*problem.domain, volumes + 1, dtype=torch.float64)
+    contents = problem.antiderivative(time[:, None], faces, case.parameter).diff(dim=-1)
+    predictions = {
+        "GP": prior,
+        "ProbConserv-GP, global law": condition(prior, case.law(time)),
+        f"local law, {volumes} volumes": condition(prior, local_law(case.grid, contents)),
+    }
+    arrays: Arrays = {"places": case.grid.points.numpy(), "truth": case.truth(time)[0].numpy()}
+    for name, prediction in predictions.items():
+        arrays[f"{name}|mean"] = prediction.mean[0, 0].numpy()
+        arrays[f"{name}|deviation"] = prediction.variance[0, 0].sqrt().numpy()
+    return arrays
+
+
+def draw(prediction: MultivariateNormal, count: int, seed: int) -> Tensor:
+    """Samples ``(count, *batch, n)`` from the covariance itself; equal seeds give equal standard normal numbers."""
+    generator = Generator().manual_seed(seed)
+    if isinstance(prediction, Posterior):
+        return prediction.sample(torch.Size([count]), generator=generator)
+    roots = square_roots(prediction.lazy_covariance_matrix, torch.finfo(prediction.mean.dtype).eps)
+    shape = (*prediction.batch_shape, count, sum(root.shape[-1] for root in roots))
+    normals = torch.randn(shape, dtype=torch.float64, generator=generator)
+    return prediction.mean + apply_roots(roots, normals).movedim(-2, 0)
+
+
+def _scores(case: Case, prediction: MultivariateNormal, truth: Tensor, law: LinearConstraint) -> Arrays:
+    """Per-function scores ``(functions,)`` and sampled fronts of predictions ``(1, functions, places)``."""
+    mean, variance = prediction.mean[0], prediction.variance[0]
+    samples = draw(prediction, case.config.samples, case.config.seed)[:, 0]
+    values = {
+        "CE": scores.conservation_error(mean, law),
+        "LL": scores.log_likelihood(truth, mean, variance),
+        "MSE": scores.mse(truth, mean),
+        "CRPS": scores.crps(truth, mean, variance),
+        "coverage50": scores.coverage(truth, mean, variance, 0.5),
+        "coverage90": scores.coverage(truth, mean, variance, 0.9),
+        "energy": scores.energy_score(truth.expand_as(mean), samples),
+    }
+    if case.problem.front is not None and case.problem.front_level is not None:
+        level = float(case.problem.front_level(case.parameter))
+        values["fronts"] = scores.shock_position(samples, case.grid.points, level)
+        true_front = case.problem.front(case.problem.test_time, case.parameter)
+        values["shock"] = (values["fronts"] - true_front).abs().mean(dim=0)
+    return {name: value.numpy() for name, value in values.items()}

@@ -1,0 +1,12 @@
+"""Linear diffusion of a sine wave on a periodic domain ("easy")."""
+
+from experiments.conservation_run import conservation_experiment
+from probconserv.gp import GPConfig
+from solvers.problems import DIFFUSION
+
+EXPERIMENT = conservation_experiment(
+    DIFFUSION,
+    "linear diffusion of a sine wave, periodic",
+    GPConfig(smoothness=2.5),
+    durations={"smoke": "?", "laptop": "?", "paper": "?"},
+)

@@ -1,0 +1,66 @@
+"""What every experiment offers to the command line: a name, a summary, its cost, and a run that ends in a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from experiments.tables import Row
+
+Preset = Literal["smoke", "laptop", "paper"]
+Data = Literal["solver", "exact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a user chooses for a run.
+
+    Args:
+        preset: Size of the run: seconds, a laptop, or the papers' sizes.
+        data: Where context points come from: finite-volume solutions or closed forms.
+        seed: Seed of everything random.
+        device: Torch device of the surrogate.
+        out: Folder of all stored runs.
+    """
+
+    preset: Preset = "smoke"
+    data: Data = "solver"
+    seed: int = 0
+    device: str = "cpu"
+    out: Path = Path("results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Where a run ended.
+
+    Args:
+        title: Title of the table.
+        rows: All rows, ours and the papers'.
+        folder: Folder of the stored run.
+        tables: Table files.
+        figures: Figure files.
+    """
+
+    title: str
+    rows: list[Row]
+    folder: Path
+    tables: list[Path] = field(default_factory=list)
+    figures: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One problem of the papers.
+
+    Args:
+        name: Name on the command line.
+        summary: One line for ``list``.
+        durations: How long each preset takes on two cores, measured.
+        run: Makes data, fits, scores, stores and draws; what an earlier run of the same config finished is read back.
+    """
+
+    name: str
+    summary: str
+    durations: dict[Preset, str]
+    run: Callable[[RunOptions], Report]

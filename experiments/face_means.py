@@ -1,0 +1,56 @@
+"""u at a fixed place against time for the face means of the finite volumes on the Stefan problem.
+
+The arithmetic and harmonic means of a discontinuous conductivity lock the front or make the solution oscillate in
+time; the integral mean advances it in small monotone stair-steps (Maddix, Sampaio, Gerritsen, J. Comput. Phys. 2018).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments import figures
+from experiments.storage import Arrays
+from solvers import CellGrid, solve
+from solvers.fluxes import ArithmeticMean, HarmonicMean, IntegralMean
+from solvers.problems import STEFAN
+
+PLACE = 0.1
+THRESHOLD = 0.5
+CELLS = 50
+TIMES = 400
+MEANS = {"arithmetic mean": ArithmeticMean(), "harmonic mean": HarmonicMean(), "integral mean": IntegralMean()}
+
+
+def face_mean_traces() -> Arrays:
+    """Solves the Stefan problem with every face mean.
+
+    Returns:
+        ``times`` (t,), ``exact`` (t,) and, by the name of the mean, u in the cell that holds the place (t,).
+    """
+    grid = CellGrid(*STEFAN.domain, CELLS)
+    cell = int(torch.searchsorted(grid.faces[0], PLACE)) - 1
+    times = torch.linspace(0.0, STEFAN.final_time, TIMES + 1, dtype=torch.float64)[1:]
+    arrays: Arrays = {
+        "times": times.numpy(),
+        "exact": STEFAN.solution(times, grid.points[cell], THRESHOLD).numpy(),
+    }
+    for name, mean in MEANS.items():
+        result = solve(
+            STEFAN.law(THRESHOLD), grid, boundary=STEFAN.boundary(THRESHOLD), initial=0.0, times=times, face_mean=mean
+        )
+        arrays[name] = result.values[:, cell].numpy()
+    return arrays
+
+
+def draw_face_means(arrays: Mapping[str, np.ndarray], path: Path) -> list[Path]:
+    """Draws what ``face_mean_traces`` made and writes it as PNG and PDF."""
+    figure = figures.traces(
+        arrays["times"],
+        {name: arrays[name] for name in MEANS},
+        f"Stefan problem, u* = {THRESHOLD}, {CELLS} cells: u in one cell against time",
+        PLACE,
+        arrays["exact"],
+    )
+    return figures.save(figure, path)

@@ -1,0 +1,143 @@
+"""A user's own data: columns t, x, u (and boundary fluxes) from CSV or HDF5, checked."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from experiments.errors import DataFileError
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Observed field values of one function, and whatever other columns the file has.
+
+    Args:
+        columns: Equally long columns ``(n,)`` by name, among them ``t``, ``x`` and ``u``.
+        source: The file, for error messages.
+
+    Raises:
+        DataFileError: If a column is missing, lengths differ, there are fewer than two rows, or an entry is not finite.
+    """
+
+    columns: Columns
+    source: Path
+
+    def __post_init__(self) -> None:
+        missing = [name for name in ("t", "x", "u") if name not in self.columns]
+        if missing:
+            raise DataFileError(
+                f"'{self.source}' lacks the column {', '.join(missing)}; it needs t, x and u and has "
+                f"{', '.join(self.columns) or 'none'}."
+            )
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        if len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
+            raise DataFileError(f"'{self.source}' needs columns of one length, at least 2 rows; got {lengths}.")
+        for name, column in self.columns.items():
+            bad = np.flatnonzero(~np.isfinite(column))
+            if bad.size:
+                raise DataFileError(
+                    f"'{self.source}': column {name} holds NaN or infinity in {bad.size} rows, first in data row "
+                    f"{bad[0] + 1}; drop or repair them."
+                )
+
+    @property
+    def points(self) -> np.ndarray:
+        """Places (t, x) ``(n, 2)``."""
+        return np.stack((self.columns["t"], self.columns["x"]), axis=-1)
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A column that depends on time only, as increasing times and values.
+
+        Args:
+            name: The column.
+
+        Returns:
+            Times ``(t,)`` and values ``(t,)``.
+
+        Raises:
+            DataFileError: If there is no such column or it has two values at one time.
+        """
+        if name not in self.columns:
+            raise DataFileError(f"'{self.source}' has no column '{name}'; it has {', '.join(self.columns)}.")
+        times, first, inverse = np.unique(self.columns["t"], return_index=True, return_inverse=True)
+        values = self.columns[name][first]
+        if not np.array_equal(values[inverse], self.columns[name]):
+            raise DataFileError(
+                f"'{self.source}': column '{name}' has different values at one time; fluxes depend on t only."
+            )
+        return times, values
+
+
+def read_observations(path: Path) -> Observations:
+    """Reads columns from CSV (with a header line) or HDF5.
+
+    HDF5 holds data sets of one length, or ``t`` (t,), ``x`` (n,) and ``u`` (t, n) on a product grid, where other data
+    sets of length t are fluxes.
+
+    Args:
+        path: File ending in .csv, .h5 or .hdf5.
+
+    Returns:
+        The checked observations.
+
+    Raises:
+        DataFileError: If the file is missing, damaged, of another kind, or its content fails the checks.
+    """
+    readers = {".csv": _read_csv, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataFileError(f"'{path}' must end in .csv, .h5 or .hdf5.")
+    if not path.is_file():
+        raise DataFileError(f"There is no file '{path}'.")
+    return Observations(reader(path), path)
+
+
+def _read_csv(path: Path) -> Columns:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise DataFileError(f"'{path}' is no CSV file with a header line ({error}).") from error
+    names = [name.strip() for name in header]
+    table = np.empty((len(rows), len(names)))
+    for i, row in enumerate(rows):
+        try:
+            table[i] = [float(cell) for cell in row]
+        except ValueError as error:
+            raise DataFileError(
+                f"'{path}', line {i + 2}: needs {len(names)} numbers ({', '.join(names)}), got {','.join(row)!r}."
+            ) from error
+    return {name: table[:, j] for j, name in enumerate(names)}
+
+
+def _read_hdf5(path: Path) -> Columns:
+    try:
+        with h5py.File(path, "r") as file:
+            columns = {
+                name: np.asarray(item, dtype=float) for name, item in file.items() if isinstance(item, h5py.Dataset)
+            }
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise DataFileError(f"'{path}' is damaged or no HDF5 file of numbers ({error}).") from error
+    return _flattened(columns) if columns.get("u", np.empty(0)).ndim == 2 else columns
+
+
+def _flattened(columns: Mapping[str, np.ndarray]) -> Columns:
+    """Rows of a product grid: every data set of t or x repeated along the other axis."""
+    times, places = columns["u"].shape
+    flat = {}
+    for name, column in columns.items():
+        if name == "u":
+            flat[name] = column.ravel()
+        elif name == "x" and column.shape == (places,):
+            flat[name] = np.tile(column, times)
+        elif name != "x" and column.shape == (times,):
+            flat[name] = np.repeat(column, places)
+        else:
+            raise DataFileError(f"Data set '{name}' {column.shape} does not fit u {columns['u'].shape} = (t, x).")
+    return flat

@@ -1,0 +1,12 @@
+"""Porous medium equation: a degenerate diffusion with a sharp front ("medium")."""
+
+from experiments.conservation_run import conservation_experiment
+from probconserv.gp import GPConfig
+from solvers.problems import POROUS_MEDIUM
+
+EXPERIMENT = conservation_experiment(
+    POROUS_MEDIUM,
+    "porous medium equation: degenerate diffusion with a front",
+    GPConfig(smoothness=0.5),
+    durations={"smoke": "?", "laptop": "?", "paper": "?"},
+)

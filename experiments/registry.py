@@ -1,0 +1,48 @@
+"""All experiments and benchmarks by name."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from experiments import diffusion, porous_medium, stefan
+from experiments.errors import UnknownNameError
+from experiments.experiment import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT for module in (diffusion, porous_medium, stefan)
+}
+BENCHMARKS: dict[str, str] = {
+    "update": "the ProbConserv update against the dense n×n form, and at n = 10⁷ against copying the arrays",
+    "solver": "1,000 porous medium functions in one batch against FiPy solving one (needs the extra 'bench')",
+    "orders": "observed orders of the finite volumes over 100 to 800 cells",
+}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of this name.
+
+    Raises:
+        UnknownNameError: If there is none; names the closest ones.
+    """
+    if name not in EXPERIMENTS:
+        raise UnknownNameError(_unknown("experiment", name, EXPERIMENTS))
+    return EXPERIMENTS[name]
+
+
+def benchmark(name: str) -> Callable[[], dict[str, Any]]:
+    """The benchmark of this name: a function that runs it.
+
+    Raises:
+        UnknownNameError: If there is none; names the closest ones.
+    """
+    if name not in BENCHMARKS:
+        raise UnknownNameError(_unknown("benchmark", name, BENCHMARKS))
+    return importlib.import_module(f"experiments.benchmarks.{name}").run
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"There is no {kind} '{name}'.{hint} Known: {', '.join(known)}."

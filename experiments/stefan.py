@@ -1,0 +1,12 @@
+"""Stefan problem: a front that moves through a medium that conducts only above a threshold ("hard")."""
+
+from experiments.conservation_run import conservation_experiment
+from probconserv.gp import GPConfig
+from solvers.problems import STEFAN
+
+EXPERIMENT = conservation_experiment(
+    STEFAN,
+    "Stefan problem: a moving front in a medium that conducts only above a threshold",
+    GPConfig(smoothness=0.5),
+    durations={"smoke": "?", "laptop": "?", "paper": "?"},
+)

@@ -1,0 +1,332 @@
+"""One plain training loop for every model: fresh data each step, one-cycle rate, checkpoints, exact resumption.
+
+Everything random in a step is drawn from (seed, stream, step, process), so a run that is killed at any moment and
+started again ends with the same weights as one that was not. Devices, precision and several processes (``torchrun``)
+come from lightning-fabric.
+"""
+
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from experiments.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from experiments.errors import InvalidArgumentError, TrainingDivergedError
+from experiments.storage import writable_folder
+
+Precision = Literal["32-true", "bf16-mixed", "64-true"]
+TRAINING, VALIDATION = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and how fast a model is trained, and on what.
+
+    Args:
+        steps: Optimiser steps.
+        peak_rate: Largest learning rate, reached after the warm-up.
+        warmup: Fraction of the steps in which the rate rises linearly; it falls to zero along a cosine after that.
+        gradient_norm: Gradients longer than this are shortened to it.
+        weight_decay: Decoupled weight decay of AdamW.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints.
+        precision: Number format: ``bf16-mixed`` multiplies matrices in bfloat16.
+        seed: Seed of the initial weights and of all data.
+        device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
+        processes: Number of processes, each with its own batch; above one, start with ``torchrun``.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
+    """
+
+    steps: int
+    peak_rate: float = 1e-3
+    warmup: float = 0.1
+    gradient_norm: float = 1.0
+    weight_decay: float = 0.0
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    precision: Precision = "bf16-mixed"
+    seed: int = 0
+    device: str = "cpu"
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "validate_every", "checkpoint_every", "processes"):
+            if getattr(self, name) < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("peak_rate", "gradient_norm"):
+            if not getattr(self, name) > 0:
+                raise InvalidArgumentError(f"{name} must be positive, got {getattr(self, name)}.")
+        if not 0 <= self.warmup < 1 or self.weight_decay < 0:
+            raise InvalidArgumentError(
+                f"warmup must lie in [0, 1) and weight_decay not be negative, got {self.warmup}, {self.weight_decay}."
+            )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training is, and its randomness.
+
+    Args:
+        step: Number of steps done before this one.
+        progress: ``step / steps``.
+        generator: Source of this step's data on the CPU; the global generators are seeded for it as well.
+    """
+
+    step: int
+    progress: float
+    generator: torch.Generator
+
+
+Loss = Callable[[nn.Module, Moment], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Args:
+        model: The model; trained in place.
+        loss: (model, moment) → scalar loss of a fresh batch; calls the model it is given, not its own.
+        validate: (model, generator) → figures of merit on data that are the same at every validation.
+        identity: What decides the result besides the training config, as JSON can hold it; a checkpoint of another
+            identity is refused.
+    """
+
+    model: nn.Module
+    loss: Loss
+    validate: Callable[[nn.Module, torch.Generator], dict[str, float]] | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Progression:
+    """How a training went so far: what a checkpoint keeps besides weights and optimiser.
+
+    Args:
+        step: Steps done.
+        seconds: Wall time of them, over all interruptions.
+        history: One entry a validation or checkpoint: step, mean loss since the last entry, rate, figures of merit.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def one_cycle(step: int, config: TrainingConfig) -> float:
+    """Learning rate: a linear rise to ``peak_rate``, then half a cosine down to a thousandth of it.
+
+    Args:
+        step: Steps done before.
+        config: Length, peak and warm-up.
+
+    Returns:
+        The rate of the next step.
+    """
+    rise = max(1, round(config.warmup * config.steps))
+    if step < rise:
+        return config.peak_rate * (step + 1) / rise
+    fall = (step - rise) / max(1, config.steps - rise)
+    return config.peak_rate * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def random_seed(seed: int, stream: int, step: int = 0, process: int = 0) -> int:
+    """A 63-bit seed; different arguments give independent streams."""
+    return int(np.random.SeedSequence([seed, stream, step, process]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = True) -> Progression:
+    """Trains a model, from the last checkpoint in the folder if there is one.
+
+    An interrupt (SIGINT) ends the training after the step in progress, with a checkpoint.
+
+    Args:
+        task: What is trained.
+        config: How.
+        folder: Where the checkpoint ``checkpoint.safetensors`` lives.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        How it went; ``step`` is below ``config.steps`` if it was stopped.
+
+    Raises:
+        TrainingDivergedError: If a loss or a gradient is not finite; the last checkpoint stays.
+        DataFileError: If the checkpoint in the folder is damaged or of another training.
+        OutputFolderError: If the folder cannot be written.
+    """
+    path = writable_folder(folder) / "checkpoint.safetensors"
+    fabric = Fabric(accelerator=config.device, devices=config.processes, precision=config.precision)
+    fabric.launch()
+    optimizer = torch.optim.AdamW(
+        task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    state = Progression()
+    identity = _identity(task, config)
+    if path.exists():
+        state = Progression(**read_checkpoint(path, task.model, optimizer, identity))
+    model, optimizer = fabric.setup(task.model, optimizer)
+    loop = _Loop(fabric, task, config, model, optimizer, state, path, identity)
+    with _interruption() as interrupted, _bar(progress and fabric.is_global_zero) as report:
+        loop.run(interrupted, report)
+    return state
+
+
+@dataclass
+class _Loop:
+    """The loop and what it works on."""
+
+    fabric: Fabric
+    task: Task
+    config: TrainingConfig
+    model: nn.Module
+    optimizer: Any
+    state: Progression
+    path: Path
+    identity: dict[str, Any]
+
+    def run(self, interrupted: Callable[[], bool], report: Callable[..., None]) -> None:
+        """Steps until the end or an interruption."""
+        self.model.train()
+        losses: list[float] = []
+        before = self.state.seconds
+        start = time.perf_counter()
+        while self.state.step < self.config.steps:
+            losses.append(self.one_step())
+            self.state.step += 1
+            self.state.seconds = before + time.perf_counter() - start
+            report(self.state.step, self.config, losses[-1])
+            stop = interrupted() or self.state.step == self.config.steps
+            validate = self.state.step % self.config.validate_every == 0 or self.state.step == self.config.steps
+            if validate or stop:
+                self.record(losses, validate)
+                losses = []
+            if stop or self.state.step % self.config.checkpoint_every == 0:
+                self.save()
+            if stop:
+                break
+
+    def one_step(self) -> float:
+        """Loss, gradient, update; returns the loss."""
+        step = self.state.step
+        seed = random_seed(self.config.seed, TRAINING, step, self.fabric.global_rank)
+        rate = one_cycle(step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        with _seeded(seed):
+            moment = Moment(step, step / self.config.steps, torch.Generator().manual_seed(seed))
+            loss = self.task.loss(self.model, moment)
+            value = loss.item()
+            if math.isfinite(value):
+                self.fabric.backward(loss)
+        norm = math.nan
+        if math.isfinite(value):
+            clip = self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=self.config.gradient_norm, error_if_nonfinite=False
+            )
+            norm = float(clip) if clip is not None else 0.0
+        if not math.isfinite(norm):
+            raise TrainingDivergedError(
+                f"Training diverged at step {step + 1} of {self.config.steps}: loss {value:g}, gradient norm {norm:g}, "
+                f"rate {rate:.2g}. {self.last_checkpoint()} Lower peak_rate or train in precision 32-true."
+            )
+        self.optimizer.step()
+        return value
+
+    def record(self, losses: list[float], validate: bool) -> None:
+        """Adds an entry to the history, with figures of merit if wanted."""
+        entry = {
+            "step": self.state.step,
+            "loss": sum(losses) / len(losses),
+            "rate": one_cycle(self.state.step - 1, self.config),
+            "seconds": round(self.state.seconds, 1),
+        }
+        if validate and self.task.validate is not None:
+            seed = random_seed(self.config.seed, VALIDATION)
+            self.model.eval()
+            with _seeded(seed), torch.no_grad():
+                entry |= self.task.validate(self.task.model, torch.Generator().manual_seed(seed))
+            self.model.train()
+        self.state.history.append(entry)
+
+    def save(self) -> None:
+        """Writes the checkpoint; the first process does, the others wait."""
+        if self.fabric.is_global_zero:
+            content = Checkpoint(self.identity, self.state.step, self.state.seconds, self.state.history)
+            write_checkpoint(self.path, self.task.model, self.optimizer.optimizer, content)
+        self.fabric.barrier()
+
+    def last_checkpoint(self) -> str:
+        if not self.path.exists():
+            return "There is no checkpoint yet."
+        return f"The last good checkpoint is '{self.path}'."
+
+
+def _identity(task: Task, config: TrainingConfig) -> dict[str, Any]:
+    """What must agree between a checkpoint and the training that resumes it, in JSON's types."""
+    training = {name: getattr(config, name) for name in ("steps", "peak_rate", "warmup", "gradient_norm")}
+    training |= {name: getattr(config, name) for name in ("weight_decay", "precision", "seed", "processes")}
+    return json.loads(json.dumps({"training": training, "task": task.identity}))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Global generators seeded inside, as they were outside."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT into an answer; a second one interrupts at once. Does nothing outside the main thread."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: Any) -> None:
+        flag.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield flag.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _bar(show: bool) -> Iterator[Callable[[int, TrainingConfig, float], None]]:
+    """A progress bar with smoothed loss, rate and time left on standard error."""
+    if not show:
+        yield lambda step, config, loss: None  # noqa: ARG005 - one signature
+        return
+    columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(), TimeRemainingColumn())
+    columns += (TextColumn("loss {task.fields[loss]:.3f}  rate {task.fields[rate]:.1e}"),)
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+        bar = progress.add_task("training", total=None, loss=math.nan, rate=0.0)
+
+        def report(step: int, config: TrainingConfig, loss: float) -> None:
+            smooth = progress.tasks[0].fields["loss"]
+            smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
+            progress.update(bar, total=config.steps, completed=step, loss=smooth, rate=one_cycle(step - 1, config))
+
+        yield report

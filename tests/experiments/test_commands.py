@@ -1,0 +1,72 @@
+"""The command line: what a user types, what is printed where, and how errors read."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.commands import main
+
+
+def test_list_names_everything_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("diffusion", "porous_medium", "stefan", "update", "solver", "smoke", "laptop", "paper"):
+        assert word in printed
+
+
+def test_unknown_experiment_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "stefann"]) == 2
+    message = capsys.readouterr().err
+    assert "There is no experiment 'stefann'. Did you mean 'stefan'?" in message
+    assert "porous_medium" in message
+
+
+def test_unknown_benchmark_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "nothing"]) == 2
+    assert "There is no benchmark 'nothing'. Known: update, solver" in capsys.readouterr().err
+
+
+def test_unwritable_output_folder_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(["run", "stefan", "--out", str(blocked)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_predict_keeps_the_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step moving to the right at speed 1 from x = 0.3: the total grows by the inflow."""
+    t, x = np.meshgrid(np.linspace(0.0, 0.4, 9), np.linspace(0.0, 1.0, 11), indexing="ij")
+    table = np.stack([t.ravel(), x.ravel(), (x < 0.3 + t).ravel().astype(float), np.ones(t.size)], axis=-1)
+    path = tmp_path / "step.csv"
+    np.savetxt(path, table, delimiter=",", header="t,x,u,inflow", comments="")
+    options = ["--initial-total", "0.3", "--flux-left", "inflow", "--time", "0.2", "--out", str(tmp_path / "out")]
+    assert main(["predict", str(path), *options, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["total"] == pytest.approx(0.5, abs=1e-15)
+    mean = np.array(result["ProbConserv-GP"]["mean"])
+    assert np.trapezoid(mean, result["x"]) == pytest.approx(0.5, abs=1e-12)
+    assert max(result["ProbConserv-GP"]["deviation"]) <= max(result["GP"]["deviation"])
+    for name in ("prediction.csv", "prediction.png", "prediction.pdf"):
+        assert (tmp_path / "out" / "step" / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--law fluxes needs --initial-total"),
+        (["--law", "stefan"], r"--law stefan needs --parameter \(u\*\)"),
+        (["--initial-total", "0", "--flux-left", "inflow"], "has no column 'inflow'"),
+        (["--initial-total", "0", "--low", "0.5"], "must hold all x"),
+        (["--initial-total", "0", "--start", "9"], "lies before --start"),
+    ],
+)
+def test_predict_refuses_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("t,x,u\n0,0,1\n0,1,0\n1,0,1\n1,1,0\n")
+    assert main(["predict", str(path), *options, "--out", str(tmp_path / "out")]) == 2
+    assert re.search(message, capsys.readouterr().err)
