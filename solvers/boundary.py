@@ -104,8 +104,8 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
     for axis, pair in enumerate(pairs):
         if len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
             raise InvalidArgumentError(
-                f"boundary of axis {axis} must be a (first, last) pair of Dirichlet, Neumann, Robin, Periodic or Outflow, "
-                f"got {pair!r}."
+                f"boundary of axis {axis} must be a (first, last) pair of Dirichlet, Neumann, Robin, Periodic or "
+                f"Outflow, got {pair!r}."
             )
         if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
             raise InvalidArgumentError(

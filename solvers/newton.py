@@ -28,7 +28,7 @@ class Newton:
         InvalidArgumentError: If one of them is not positive.
     """
 
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     iterations: int = 20
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ def solve_stage(scheme: DiffusiveScheme, stage: Stage, guess: Tensor, newton: Ne
 
 def _iterate_tridiagonal(scheme: DiffusiveScheme, stage: Stage, u: Tensor) -> tuple[Tensor, Fluxes, Tensor, float]:
     (faces,) = scheme.linearise(u, stage.time)
-    parts = tuple(_rows(part) for part in (faces.value, faces.by_left, faces.by_right))
+    parts = _rows(faces.value), _rows(faces.by_left), _rows(faces.by_right)
     periodic = isinstance(scheme.sides[0][0].condition, Periodic)
     scale = stage.coefficient / scheme.grid.spacing[0]
     change, residual = kernels.newton_step(_rows(u), _rows(stage.right), parts, scale, periodic)

@@ -160,7 +160,8 @@ def _choose(
     if unsuited:
         suited = sorted(set(SolveOptions.__annotations__) - set(other))
         raise InvalidArgumentError(
-            f"solve takes no option {', '.join(unsuited)} with {type(law).__name__}; the options are {', '.join(suited)}."
+            f"solve takes no option {', '.join(unsuited)} with {type(law).__name__}; "
+            f"the options are {', '.join(suited)}."
         )
     sides = sides_of(conditions, grid)
     if isinstance(law, DiffusiveLaw):

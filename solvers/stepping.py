@@ -132,7 +132,7 @@ class BackwardEuler(Stepper):
         InvalidArgumentError: If the tolerance or the largest step is not positive.
     """
 
-    tolerance: float = 1e-4
+    tolerance: float = 1e-3
     largest_step: float = inf
     newton: Newton = field(default_factory=Newton)
 
@@ -170,7 +170,7 @@ class TRBDF2(Stepper):
         InvalidArgumentError: If the tolerance or the largest step is not positive.
     """
 
-    tolerance: float = 1e-4
+    tolerance: float = 1e-3
     largest_step: float = inf
     newton: Newton = field(default_factory=Newton)
 
