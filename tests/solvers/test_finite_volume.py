@@ -1,0 +1,240 @@
+"""Conservation to round-off for every law, boundary condition, stepper and dimension; orders of the scheme."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solvers import (
+    MUSCL,
+    SSPRK3,
+    TRBDF2,
+    WENO,
+    Advection,
+    ArithmeticMean,
+    BackwardEuler,
+    Burgers,
+    CellGrid,
+    Constant,
+    Diffusion,
+    Dirichlet,
+    Godunov,
+    HarmonicMean,
+    IntegralMean,
+    InvalidArgumentError,
+    Neumann,
+    Outflow,
+    Periodic,
+    PorousMedium,
+    Robin,
+    Rusanov,
+    Stefan,
+    solve,
+)
+from solvers.finite_volume import DiffusiveScheme, divergence, side_fluxes, sides_of
+
+DIFFUSIVE_LAWS = [
+    Diffusion(torch.tensor([0.7, 2.0])),
+    PorousMedium(torch.tensor([0.5, 3.0])),
+    Stefan(np.array([0.3, 0.6])),
+]
+CONVECTIVE_LAWS = [Advection(torch.tensor([0.8, -1.5])), Burgers()]
+
+
+def side_condition(name, end, values):
+    """A well-posed condition by name; values depend on the batch entry or on time."""
+    outward = 1.0 if end == "last" else -1.0
+    return {
+        "dirichlet": Dirichlet(values),
+        "time": Dirichlet(lambda t: values * (1.0 + t)),
+        "gradient": Neumann(gradient=outward * (values - 0.5)),
+        "flux": Neumann(flux=values - 0.5),
+        "robin": Robin(1.0, outward * 0.4, values),
+        "outflow": Outflow(),
+        "periodic": Periodic(),
+    }[name]
+
+
+@st.composite
+def axis_conditions(draw, names, values):
+    """A pair of conditions, periodic on both sides or any two others."""
+    if draw(st.booleans()) and draw(st.booleans()):
+        return Periodic(), Periodic()
+    first, last = draw(st.sampled_from(names)), draw(st.sampled_from(names))
+    return side_condition(first, "first", values), side_condition(last, "last", values)
+
+
+@st.composite
+def diffusive_cases(draw, dimension):
+    law = draw(st.sampled_from(DIFFUSIVE_LAWS))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    values = torch.rand((2,) + (1,) * (dimension - 1), generator=generator, dtype=torch.float64)
+    names = ["dirichlet", "time", "gradient", "flux", "robin"]
+    shape = tuple(draw(st.integers(4, 9)) for _ in range(dimension))
+    boundary = [draw(axis_conditions(names, values)) for _ in range(dimension)]
+    return law, shape, boundary, torch.rand((2, *shape), generator=generator, dtype=torch.float64)
+
+
+@st.composite
+def convective_cases(draw, dimension):
+    law = draw(st.sampled_from(CONVECTIVE_LAWS))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    values = torch.rand((2,) + (1,) * (dimension - 1), generator=generator, dtype=torch.float64)
+    names = ["dirichlet", "time", "gradient", "flux", "outflow"]
+    shape = tuple(draw(st.integers(4, 9)) for _ in range(dimension))
+    boundary = [draw(axis_conditions(names, values)) for _ in range(dimension)]
+    return law, shape, boundary, torch.randn((2, *shape), generator=generator, dtype=torch.float64)
+
+
+def unit_grid(shape):
+    return CellGrid((0.0,) * len(shape), (1.0,) * len(shape), shape)
+
+
+def assert_conserves(result, initial):
+    """|total − (initial + boundary fluxes)| ≤ 1e-12 of ∫|u0| + Σ|flux|: round-off of at most some 10³ sums."""
+    size = (initial.abs() * result.grid.weights).flatten(1).sum(-1)[:, None] + result.boundary_flux.abs().sum(-1)
+    assert torch.isfinite(result.values).all()
+    assert (result.imbalance.abs() <= 1e-12 * size).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(diffusive_cases(dimension=1), st.sampled_from([TRBDF2(), BackwardEuler(1e-2), SSPRK3()]))
+def test_diffusive_laws_conserve_in_one_dimension(case, stepper):
+    law, shape, boundary, initial = case
+    result = solve(law, unit_grid(shape), boundary, initial, times=[0.0, 0.01, 0.02], stepper=stepper)
+    assert result.values.shape == (2, 3, *shape)
+    assert result.boundary_flux.shape == (2, 3, 2)
+    assert_conserves(result, initial)
+
+
+@settings(deadline=None, max_examples=20)
+@given(diffusive_cases(dimension=2), st.sampled_from([TRBDF2(1e-2), BackwardEuler(1e-1), SSPRK3()]))
+def test_diffusive_laws_conserve_in_two_dimensions(case, stepper):
+    law, shape, boundary, initial = case
+    result = solve(law, unit_grid(shape), boundary, initial, times=[0.005, 0.01], stepper=stepper)
+    assert result.boundary_flux.shape == (2, 2, 4)
+    assert_conserves(result, initial)
+
+
+@settings(deadline=None, max_examples=30)
+@given(diffusive_cases(dimension=1), st.sampled_from([ArithmeticMean(), HarmonicMean()]))
+def test_other_face_means_conserve(case, face_mean):
+    _, shape, boundary, initial = case
+    law = PorousMedium(torch.tensor([1.0, 2.0]))
+    stepper = TRBDF2(1e-2)
+    result = solve(law, unit_grid(shape), boundary, 0.2 + initial, times=[0.01], face_mean=face_mean, stepper=stepper)
+    assert_conserves(result, 0.2 + initial)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 2).flatmap(lambda dimension: convective_cases(dimension=dimension)),
+    st.sampled_from([Godunov(), Rusanov()]),
+    st.sampled_from([Constant(), MUSCL(), WENO()]),
+)
+def test_convective_laws_conserve(case, flux, reconstruction):
+    law, shape, boundary, initial = case
+    result = solve(law, unit_grid(shape), boundary, initial, [0.02, 0.1], flux=flux, reconstruction=reconstruction)
+    assert_conserves(result, initial)
+
+
+def test_periodic_fluxes_are_the_same_number_on_both_sides():
+    initial = torch.rand(7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for law in (PorousMedium(2.5), Burgers()):
+        result = solve(law, CellGrid(0.0, 1.0, 7), (Periodic(), Periodic()), initial, [0.1])
+        assert (result.boundary_flux[..., 0] == result.boundary_flux[..., 1]).all()
+
+
+def test_divergence_and_side_fluxes_match_loops():
+    """Oracle: the sums written out cell by cell."""
+    grid = CellGrid((0.0, 0.0), (1.0, 3.0), (2, 3))
+    generator = torch.Generator().manual_seed(1)
+    along_x = torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
+    along_y = torch.randn(4, 2, 4, generator=generator, dtype=torch.float64)
+    found = divergence((along_x, along_y), grid)
+    sides = side_fluxes((along_x, along_y), grid)
+    for b in range(4):
+        for i in range(2):
+            for j in range(3):
+                expected = (along_x[b, i + 1, j] - along_x[b, i, j]) / 0.5 + (along_y[b, i, j + 1] - along_y[b, i, j])
+                assert found[b, i, j] == pytest.approx(float(expected), rel=1e-14)
+        expected = [
+            along_x[b, 0].sum() * 1.0,
+            along_x[b, 2].sum() * 1.0,
+            along_y[b, :, 0].sum() * 0.5,
+            along_y[b, :, 3].sum() * 0.5,
+        ]
+        assert sides[b].tolist() == pytest.approx([float(value) for value in expected], rel=1e-14)
+
+
+@pytest.mark.parametrize("face_mean", [IntegralMean(), ArithmeticMean(), HarmonicMean()])
+@pytest.mark.parametrize("last", [Dirichlet(0.3), Neumann(gradient=0.4), Robin(1.0, 0.5, 0.8), Neumann(flux=0.2)])
+def test_face_flux_derivatives_match_differences(face_mean, last):
+    """Oracle: central differences of the fluxes, error O(ε²) with ε = 1e-6, so 1e-8 is ample."""
+    grid = CellGrid(0.0, 1.0, 4)
+    scheme = DiffusiveScheme(PorousMedium(1.7), grid, sides_of(((Neumann(gradient=-0.6), last),), grid), face_mean)
+    u = torch.tensor([0.9, 0.7, 0.8, 0.4], dtype=torch.float64)
+    (faces,) = scheme.linearise(u, 0.0)
+    for i in range(4):
+        shift = torch.zeros(4, dtype=torch.float64)
+        shift[i] = 1e-6
+        (ahead,), _ = scheme.fluxes(u + shift, 0.0)
+        (behind,), _ = scheme.fluxes(u - shift, 0.0)
+        slope = (ahead - behind) / 2e-6
+        assert slope[i] == pytest.approx(float(faces.by_right[i]), abs=1e-8)
+        assert slope[i + 1] == pytest.approx(float(faces.by_left[i + 1]), abs=1e-8)
+
+
+MANUFACTURED = {
+    "dirichlet": lambda u, slope, end: Dirichlet(u),
+    "gradient": lambda u, slope, end: Neumann(gradient=slope),
+    "flux": lambda u, slope, end: Neumann(flux=lambda t: -slope(t)),
+    "robin": lambda u, slope, end: Robin(1.0, 0.7 * end, lambda t: u(t) + 0.7 * end * slope(t)),
+}
+
+
+@pytest.mark.parametrize("name", list(MANUFACTURED))
+@pytest.mark.parametrize("stepper", [TRBDF2, BackwardEuler])
+def test_order_of_every_condition_on_smooth_diffusion(name, stepper):
+    """u = e^{−t} sin(x + 0.3) solves u_t = u_xx; time steps shrink with h (TR-BDF2) or h² (Euler): order 2."""
+
+    def value(x):
+        return lambda t: math.exp(-t) * math.sin(x + 0.3)
+
+    def slope(x):
+        return lambda t: math.exp(-t) * math.cos(x + 0.3)
+
+    errors = []
+    for n in (10, 20, 40, 80):
+        grid = CellGrid(0.0, 2.0, n)
+        boundary = tuple(MANUFACTURED[name](value(x), slope(x), end) for x, end in ((0.0, -1.0), (2.0, 1.0)))
+        step = 1.0 / n if stepper is TRBDF2 else 4.0 / n**2
+        average = -(torch.cos(grid.faces[0] + 0.3)).diff() / grid.spacing[0]
+        result = solve(Diffusion(1.0), grid, boundary, average, [0.5], stepper=stepper(math.inf, largest_step=step))
+        errors.append(float((result.values[0] - math.exp(-0.5) * average).abs().mean()))
+    slopes = np.diff(np.log2(errors)) * -1
+    assert abs(slopes[-1] - 2.0) < 0.2, errors
+
+
+def test_steady_robin_profile_is_exact():
+    """u = 1 + 2x is linear, so every difference is exact: u − u_x = −1 at x = 0, u + u_x = 5 at x = 1."""
+    grid = CellGrid(0.0, 1.0, 10)
+    start = 1.0 + 2.0 * grid.points
+    result = solve(Diffusion(1.0), grid, (Robin(1.0, -1.0, -1.0), Robin(1.0, 1.0, 5.0)), start, [1.0])
+    assert torch.allclose(result.values[0], start, rtol=0, atol=1e-12)
+    assert result.boundary_flux[0].tolist() == pytest.approx([-2.0, -2.0], rel=1e-12)
+
+
+def test_messages():
+    grid = CellGrid(0.0, 1.0, 10)
+    with pytest.raises(InvalidArgumentError, match=r"Outflow is for convective laws"):
+        solve(Diffusion(1.0), grid, (Dirichlet(0.0), Outflow()), 0.0, [1.0])
+    with pytest.raises(InvalidArgumentError, match=r"a \+ b·c₀"):
+        solve(Diffusion(1.0), grid, (Robin(20.0, 1.0, 0.0), Dirichlet(0.0)), 0.0, [1.0])
+    with pytest.raises(InvalidArgumentError, match="at least 3 cells"):
+        solve(Diffusion(1.0), CellGrid(0.0, 1.0, 2), (Periodic(), Periodic()), 0.0, [1.0])
+    with pytest.raises(InvalidArgumentError, match="last side is missing"):
+        solve(Diffusion(1.0), grid, (Dirichlet(1.0), Neumann()), 0.0, [1.0])
