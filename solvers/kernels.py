@@ -1,11 +1,29 @@
 """Compiled inner loops over a batch of one-dimensional problems: the Newton step and the reconstructions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
 
 _Array = np.ndarray
+_PARALLEL_FROM = 20_000
+
+
+@contextmanager
+def threads_for(size: int) -> Iterator[None]:
+    """Runs compiled loops inside on one thread where they are too small to share.
+
+    Args:
+        size: Number of cells of the whole batch; below 20,000 waking threads costs more than it gives.
+    """
+    threads = get_num_threads()
+    set_num_threads(threads if size >= _PARALLEL_FROM else 1)
+    try:
+        yield
+    finally:
+        set_num_threads(threads)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
