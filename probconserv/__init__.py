@@ -1,6 +1,16 @@
 """Probabilistic predictions that obey conservation laws exactly."""
 
-from probconserv.constraints import LinearConstraint, integral
+from probconserv.baselines import project_uniformly, soft_penalty
+from probconserv.conservation import conservation, local_conservation, total_over_time
+from probconserv.constraints import (
+    LinearConstraint,
+    boundary_gradient,
+    boundary_value,
+    integral,
+    second_difference_variance,
+    smoothness,
+    stacked_integrals,
+)
 from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
@@ -8,11 +18,13 @@ from probconserv.errors import (
     InvalidArgumentError,
     ProbConservError,
 )
+from probconserv.fields import FieldLayout
 from probconserv.gp import GPConfig, GPSurrogate
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
+from probconserv.sampling import draw
 from probconserv.surrogate import Context, Query, Surrogate
 from probconserv.update import condition, from_samples
 
@@ -20,6 +32,7 @@ __all__ = [
     "Context",
     "ConvergenceError",
     "DependentConstraintsError",
+    "FieldLayout",
     "GPConfig",
     "GPSurrogate",
     "IncompatibleQueryError",
@@ -32,7 +45,18 @@ __all__ = [
     "ProbConservError",
     "Query",
     "Surrogate",
+    "boundary_gradient",
+    "boundary_value",
     "condition",
+    "conservation",
+    "draw",
     "from_samples",
     "integral",
+    "local_conservation",
+    "project_uniformly",
+    "second_difference_variance",
+    "smoothness",
+    "soft_penalty",
+    "stacked_integrals",
+    "total_over_time",
 ]

@@ -5,6 +5,7 @@ difference: each is a row of G (k × n) with its right-hand side. Rows are kept 
 have any precision. All quantities carry the units of the field and of the domain.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grid import CellGrid, NodeGrid, trapezoid_weights
+from solvers.stencils import one_sided_gradient
 
 Domain = NodeGrid | CellGrid | Tensor
 Side = Literal["first", "last"]
@@ -122,21 +124,154 @@ class LinearConstraint:
         )
 
 
-def integral(domain: Domain, total: Float[Tensor, "*batch"] | float) -> LinearConstraint:
+def integral(
+    domain: Domain, total: Float[Tensor, "*batch"] | float, noise_variance: float | Float[Tensor, "*batch 1"] = 0.0
+) -> LinearConstraint:
     """The conservation law ∫ u dx = total, as one row of quadrature weights.
 
-    Trapezoid rule on a ``NodeGrid`` and on points, cell sum on a ``CellGrid``; any number of axes, the field flattened
-    in row-major order.
+    Trapezoid rule on a ``NodeGrid`` and on points, cell sum on a ``CellGrid`` (the midpoint rule, if the field holds
+    values at the centres); any number of axes, the field flattened in row-major order. For cells of unequal size give
+    ``midpoint_weights(faces)`` of ``solvers.grid`` to a ``LinearConstraint``.
 
     Args:
         domain: Grid, or increasing, possibly unequally spaced points ``(*batch, n)``.
-        total: Value of the integral ``(*batch,)``.
+        total: Value of the integral ``(*batch,)``, from a closed form or from ``total_over_time``.
+        noise_variance: σ², for instance the variance of the quadrature error.
 
     Returns:
-        One exact row per batch entry.
+        One row per batch entry.
     """
-    total = torch.as_tensor(total, dtype=torch.float64)
-    return LinearConstraint(quadrature_weights(domain).to(total.device)[..., None, :], total[..., None])
+    total = _as_double(total)
+    return LinearConstraint(quadrature_weights(domain).to(total.device)[..., None, :], total[..., None], noise_variance)
+
+
+def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
+    """One conservation law for each of several fields in one vector: components, or times of a joint prediction.
+
+    Args:
+        domain: Where each field lives; see ``integral``.
+        totals: Integral of each ``(*batch, blocks)``.
+
+    Returns:
+        ``blocks`` exact rows over blocks·n points, block by block.
+    """
+    weights = quadrature_weights(domain).to(totals.device)
+    blocks = torch.eye(totals.shape[-1], dtype=torch.float64, device=totals.device)
+    rows = blocks[:, :, None] * weights[..., None, None, :]
+    return LinearConstraint(rows.flatten(-2), totals)
+
+
+def boundary_value(
+    domain: NodeGrid | Tensor,
+    value: Float[Tensor, "*batch_and_face"] | float,
+    *,
+    side: Side,
+    axis: int = 0,
+    noise_variance: float = 0.0,
+) -> LinearConstraint:
+    """The field equals a value on one side: one row per node of that side.
+
+    Args:
+        domain: Nodes that include the side: a ``NodeGrid``, or points ``(*batch, n)`` along one axis.
+        value: Value ``(*batch, *face)``; ``face`` is the shape of the side, empty with one axis.
+        side: Which end of the axis.
+        axis: The axis whose end it is.
+        noise_variance: σ² of the value.
+
+    Returns:
+        The rows, in row-major order of the side.
+
+    Raises:
+        InvalidArgumentError: If the domain has no nodes on its sides.
+    """
+    if isinstance(domain, CellGrid):
+        raise InvalidArgumentError("A CellGrid has no unknown on its sides; state boundary values on a NodeGrid.")
+    shape = domain.shape if isinstance(domain, NodeGrid) else domain.shape[-1:]
+    return _side_rows(shape, torch.ones(1, dtype=torch.float64), value, (side, axis), noise_variance)
+
+
+def boundary_gradient(
+    grid: NodeGrid,
+    gradient: Float[Tensor, "*batch_and_face"] | float,
+    *,
+    side: Side,
+    axis: int = 0,
+    order: int = 2,
+    noise_variance: float = 0.0,
+) -> LinearConstraint:
+    """The derivative ∂u/∂x along an axis (not the outward normal one) has a value on one side.
+
+    Args:
+        grid: Nodes that include the side.
+        gradient: Value ``(*batch, *face)``, field per length.
+        side: Which end of the axis.
+        axis: The axis whose end it is.
+        order: Order of accuracy of the one-sided difference, ``order + 1`` nodes.
+        noise_variance: σ² of the gradient.
+
+    Returns:
+        One row per node of the side, in row-major order.
+
+    Raises:
+        InvalidArgumentError: If the grid is not made of nodes or has fewer than ``order + 1`` along the axis.
+    """
+    if not isinstance(grid, NodeGrid):
+        raise InvalidArgumentError(f"boundary_gradient needs a NodeGrid, got {type(grid).__name__}.")
+    if grid.shape[axis] <= order:
+        raise InvalidArgumentError(
+            f"A one-sided difference of order {order} takes {order + 1} nodes, axis {axis} has {grid.shape[axis]}; "
+            "lower the order or refine the grid."
+        )
+    stencil = one_sided_gradient(order, side) / grid.spacing[axis]
+    return _side_rows(grid.shape, stencil, gradient, (side, axis), noise_variance)
+
+
+def smoothness(variance: Float[Tensor, "*batch n_minus_2"]) -> LinearConstraint:
+    """Second differences u_{j−1} − 2 u_j + u_{j+1} ~ N(0, s_j): artificial diffusion (Hansen et al. 2023).
+
+    Args:
+        variance: s ``(*batch, n − 2)``, for instance from ``second_difference_variance``.
+
+    Returns:
+        n − 2 rows over n points along one axis.
+    """
+    count = variance.shape[-1]
+    rows = torch.zeros(count, count + 2, dtype=torch.float64, device=variance.device)
+    for offset, weight in enumerate((1.0, -2.0, 1.0)):
+        rows.diagonal(offset).fill_(weight)
+    return LinearConstraint(rows, torch.zeros_like(variance), variance)
+
+
+def second_difference_variance(
+    variance: Float[Tensor, "*batch n"], correlation: float = 0.9
+) -> Float[Tensor, "*batch n_minus_2"]:
+    """Variance of the second differences of a field whose neighbours are correlated.
+
+    s_j = v_{j−1} + 4 v_j + v_{j+1} − 4 α √(v_{j−1} v_j) + 2 α² √(v_{j−1} v_{j+1}) − 4 α √(v_j v_{j+1}), that is
+    dᵀ C d with d = (1, −2, 1) and C_ij = α^|i−j| √(v_i v_j), so s ≥ 0.
+
+    Args:
+        variance: v ``(*batch, n)``, the prior's pointwise variance, n ≥ 3.
+        correlation: α in [−1, 1] between neighbours.
+
+    Returns:
+        s ``(*batch, n − 2)``.
+
+    Raises:
+        InvalidArgumentError: If there are fewer than three points or α is no correlation.
+    """
+    if variance.shape[-1] < 3 or not -1 <= correlation <= 1:
+        raise InvalidArgumentError(
+            f"Second differences need at least 3 points and a correlation in [−1, 1], got {variance.shape[-1]} points "
+            f"and {correlation}."
+        )
+    deviation = variance.sqrt()
+    left, centre, right = deviation[..., :-2], deviation[..., 1:-1], deviation[..., 2:]
+    # Sum of squares of the innovations of an autoregressive process: not negative in floating point either.
+    alpha = correlation
+    first = left - 2 * alpha * centre + alpha**2 * right
+    second = 2 * centre - alpha * right
+    return first.square() + (1 - alpha**2) * (second.square() + right.square())
 
 
 def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
@@ -149,6 +284,27 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
         Weights ``(*batch, n)``, float64; n counts all points of the grid.
     """
     return trapezoid_weights(domain) if isinstance(domain, Tensor) else domain.weights.flatten()
+
+
+def _side_rows(
+    shape: tuple[int, ...], stencil: Tensor, value: Tensor | float, place: tuple[Side, int], noise_variance: float
+) -> LinearConstraint:
+    """A stencil that starts at every node of a side and goes inward."""
+    side, axis = place
+    value = _as_double(value)
+    index = torch.arange(math.prod(shape)).reshape(shape)
+    rows = torch.zeros(math.prod(shape) // shape[axis], math.prod(shape), dtype=torch.float64)
+    for depth, weight in enumerate(stencil):
+        nodes = index.select(axis, depth if side == "first" else shape[axis] - 1 - depth).flatten()
+        rows.scatter_(1, nodes[:, None], float(weight))
+    face = shape[:axis] + shape[axis + 1 :]
+    value = value.expand(torch.broadcast_shapes(value.shape, face))
+    b = value.flatten(-len(face)) if face else value[..., None]
+    return LinearConstraint(rows.to(value.device), b, noise_variance)
+
+
+def _as_double(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value).to(torch.float64)
 
 
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:

@@ -3,10 +3,8 @@
 ``linear_operator`` leaves Cholesky for conjugate gradients and Lanczos above 800 points. Everything below names its
 factorisation instead: elementwise for a diagonal, the root itself for a low-rank covariance, factor by factor for a
 Kronecker product, Cholesky for the rest. Nodes with zero variance (a boundary value that is known) are part of a
-covariance like any other: draws leave them at the mean, densities are taken over the remaining nodes.
+covariance like any other: draws leave them at the mean.
 """
-
-import math
 
 import torch
 from jaxtyping import Float
@@ -71,48 +69,6 @@ def apply_roots(roots: list[Root], normals: Float[Tensor, "*batch s r"]) -> Floa
     return torch.stack(draws).sum(dim=0) if len(draws) > 1 else draws[0]
 
 
-def log_density(
-    covariance: LinearOperator, deviation: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
-) -> Float[Tensor, "*batch s"]:
-    """log N(d; 0, Σ) over the nodes that have variance; −∞ where a node without variance deviates.
-
-    Args:
-        covariance: Σ ``(*batch, n, n)``, float64.
-        deviation: d = u − μ.
-        tolerance: Largest |d| that a node without variance may have.
-
-    Returns:
-        Log-density with respect to Lebesgue measure on the nodes that have variance.
-
-    Raises:
-        InvalidArgumentError: If Σ is singular for another reason than nodes without variance.
-    """
-    fixed = covariance.diagonal() == 0
-    quadratic, log_determinant = _whiten(covariance, deviation, fixed)
-    active = (~fixed).sum(dim=-1)
-    density = -0.5 * (quadratic + (log_determinant + active * math.log(2 * math.pi))[..., None])
-    off = (fixed[..., None, :] & (deviation.abs() > tolerance)).any(dim=-1)
-    return torch.where(off, -math.inf, density)
-
-
-def _whiten(covariance: LinearOperator, deviation: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-    """dᵀ Σ⁻¹ d ``(*batch, s)`` and log det Σ ``(*batch,)`` over the nodes that have variance."""
-    if isinstance(covariance, DiagLinearOperator):
-        variance = covariance.diagonal() + fixed
-        free = deviation * ~fixed[..., None, :]
-        return (free.square() / variance[..., None, :]).sum(dim=-1), variance.log().sum(dim=-1)
-    matrix = covariance.to_dense()
-    chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
-    if bool(info.any()):
-        raise InvalidArgumentError(
-            "The covariance is singular, so the distribution has no density over the field values. Use samples, or "
-            "add a noise variance to it."
-        )
-    free = deviation * ~fixed[..., None, :]
-    white = torch.linalg.solve_triangular(chol, free.mT, upper=False)
-    return white.square().sum(dim=-2), 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-
-
 def _apply_root(root: Root, normals: Tensor) -> Tensor:
     if isinstance(root, DiagLinearOperator):
         return normals * root.diagonal()[..., None, :]
@@ -132,4 +88,4 @@ def _dense_root(matrix: Tensor, precision: float) -> Tensor:
             f"The covariance is not positive semi-definite: its smallest eigenvalue is {float(values.min()):.3g} where "
             f"round-off explains {-float(bound.max()):.3g}. Check how it was computed."
         )
-    return vectors * values.clamp_min(0.0).sqrt()[..., None, :]
+    return vectors * values.clamp_min(0.0).sqrt()[..., None, :] * ~fixed[..., None]

@@ -42,7 +42,6 @@ class ProbConserv(Surrogate):
         Returns:
             The conditioned prediction over n points.
         """
-        is_surrogate = isinstance(self.surrogate, Surrogate)
-        prior = self.surrogate.predict(*arguments) if is_surrogate else self.surrogate(*arguments)
-        constraint = self.constraint
+        surrogate, constraint = self.surrogate, self.constraint
+        prior: Any = surrogate.predict(*arguments) if isinstance(surrogate, Surrogate) else surrogate(*arguments)
         return condition(prior, constraint if isinstance(constraint, LinearConstraint) else constraint(*arguments))

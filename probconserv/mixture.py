@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv.errors import InvalidArgumentError
+from probconserv.sampling import draw
 
 
 class Mixture:
@@ -80,17 +81,21 @@ class Mixture:
 
         Args:
             sample_shape: Shape of the set of draws.
-            generator: Source of the random choice of components.
+            generator: Source of random numbers.
 
         Returns:
             Draws ``(*sample_shape, *batch, n)``.
         """
-        shape = torch.Size(sample_shape)
-        draws = self.components.rsample(shape).movedim(len(shape), 0)
-        count = draws[0, ..., 0].numel()
-        choice = torch.multinomial(self.weights.detach(), count, replacement=True, generator=generator)
-        index = choice.reshape(1, *draws.shape[1:-1], 1).expand(1, *draws.shape[1:])
-        return draws.gather(0, index)[0]
+        sample_shape, n = torch.Size(sample_shape), self.event_shape[0]
+        total, fields = sample_shape.numel(), self.batch_shape.numel()
+        choice = torch.multinomial(self.weights.detach(), total * fields, replacement=True, generator=generator)
+        chosen = torch.nn.functional.one_hot(choice.reshape(total, fields), len(self.weights))
+        # The j-th draw of a component that a field asks for is the component's own j-th draw.
+        turn = (chosen.cumsum(dim=0) * chosen).sum(dim=-1) - 1
+        draws = draw(self.components, (int(turn.max()) + 1,), generator).reshape(-1, len(self.weights), fields, n)
+        field = torch.arange(fields, device=choice.device)
+        picked = draws[turn, choice.reshape(total, fields), field]
+        return picked.reshape(*sample_shape, *self.batch_shape, n)
 
     def sample(
         self,

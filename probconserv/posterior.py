@@ -1,16 +1,19 @@
 """The conditioned Gaussian: lazy covariance, Matheron sampling, density on the constraint."""
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
 from linear_operator.operators import ConstantMulLinearOperator, LinearOperator, RootLinearOperator, SumLinearOperator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from probconserv.constraints import LinearConstraint
 from probconserv.covariance import Root, apply_roots, square_roots
-from probconserv.errors import IncompatibleQueryError
+from probconserv.density import log_density_given_constraint, surface_tolerance
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.gain import factorise
 
 
@@ -102,9 +105,8 @@ class Posterior(MultivariateNormal):
         normals = base_samples.to(torch.float64).reshape(-1, *self.batch_shape, base_samples.shape[-1]).movedim(0, -2)
         field_normals, noise = normals, torch.zeros((), dtype=torch.float64, device=normals.device)
         if self._is_noisy:
-            field_normals, row_normals = normals.split(
-                [normals.shape[-1] - self._target.shape[-1], self._target.shape[-1]], -1
-            )
+            k = self._target.shape[-1]
+            field_normals, row_normals = normals[..., :-k], normals[..., -k:]
             noise = row_normals * self._gain.noise.sqrt()[..., None, :]
         draws = self._prior_mean[..., None, :] + apply_roots(self._roots, field_normals)
         corrected = self._gain.correct(draws, self._target[..., None, :] - noise)
@@ -121,10 +123,69 @@ class Posterior(MultivariateNormal):
         with torch.no_grad():
             return self.rsample(sample_shape, base_samples, generator=generator)
 
+    def log_prob(self, value: Float[Tensor, "*sample_and_batch n"]) -> Tensor:
+        """Log-density, for exact rows that on the surface {G u = b} and −∞ off it.
+
+        For σ² > 0 it is log N(u; μ, Σ) + log N(b; G u, σ² I) − log N(b; G μ, S); for σ = 0 log N(u; μ, Σ) −
+        log N(b; G μ, S) + ½ log det G Gᵀ, with respect to the area of the surface. Neither depends on the scaling of
+        rows. A field is on the surface if |G u − b| ≤ 1e-9 (|b| + Σ |G u|), 1e-5 for float32 fields. Nodes without
+        prior variance carry no density and must be at their mean.
+
+        Args:
+            value: Fields ``(*sample, *batch, n)``.
+
+        Returns:
+            Log-density ``(*sample, *batch)``.
+
+        Raises:
+            InvalidArgumentError: If the prior covariance is singular (samples without noise), so that the prior has
+                no density.
+        """
+        shape = torch.broadcast_shapes(value.shape, self.loc.shape)
+        fields = value.to(torch.float64).expand(shape).reshape(-1, *self.loc.shape).movedim(0, -2)
+        density = log_density_given_constraint(
+            self._gain, self._prior_mean, self._target, fields, surface_tolerance(value.dtype)
+        )
+        return density.movedim(-1, 0).reshape(shape[:-1]).to(self._dtype)
+
     def confidence_region(self) -> tuple[Tensor, Tensor]:
         """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
         width = 2 * self.stddev
         return self.mean - width, self.mean + width
+
+    def expand(self, batch_size: torch.Size) -> "Posterior":
+        """The same distribution with larger batch axes ``batch_size``."""
+        return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint)
+
+    def unsqueeze(self, dim: int) -> MultivariateNormal:
+        """See gpytorch; the result is a plain ``MultivariateNormal``."""
+        return self._plain().unsqueeze(dim)
+
+    def add_jitter(self, noise: float = 1e-4) -> MultivariateNormal:
+        """See gpytorch; the result is a plain ``MultivariateNormal`` that no longer meets the constraint exactly."""
+        return self._plain().add_jitter(noise)
+
+    def __getitem__(self, idx: Any) -> MultivariateNormal:
+        """Selects batch entries or points; the result is a plain ``MultivariateNormal``."""
+        return self._plain()[idx]
+
+    def __add__(self, other: Any) -> MultivariateNormal:
+        """Sum with an independent Gaussian or a number; the result is a plain ``MultivariateNormal``."""
+        return self._plain().__add__(other)
+
+    def __mul__(self, other: Any) -> MultivariateNormal:
+        """Product with a number; the result is a plain ``MultivariateNormal``."""
+        return self._plain().__mul__(other)
+
+    def _plain(self) -> MultivariateNormal:
+        return MultivariateNormal(self.mean, self.lazy_covariance_matrix)
+
+    @property
+    def _unbroadcasted_scale_tril(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise InvalidArgumentError(
+            "A conditioned covariance has no Cholesky factor, since exact rows leave no variance along them; use "
+            "rsample, log_prob or lazy_covariance_matrix."
+        )
 
     @cached_property
     def _variance(self) -> Tensor:
@@ -145,6 +206,8 @@ def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> to
             f"The prediction has {prior.event_shape[0] if len(prior.event_shape) == 1 else tuple(prior.event_shape)} "
             f"points but the constraint acts on {constraint.points}; build the constraint on the query points."
         )
+    if prior.batch_shape == constraint.batch_shape or not constraint.batch_shape:
+        return prior.batch_shape
     try:
         return torch.broadcast_shapes(prior.batch_shape, constraint.batch_shape)
     except RuntimeError as error:

@@ -1,0 +1,171 @@
+"""Right-hand sides from fluxes: totals over time, and the law of every control volume.
+
+u_t + ∇·F = 0 in integral form: what a volume holds changes by what passes its faces,
+
+    U(t) = U(t₀) + ∫ (F_first − F_last) dt,
+
+with fluxes positive along +x on both sides (Hansen et al. 2023, sec. 2).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv.constraints import LinearConstraint, integral
+from probconserv.errors import InvalidArgumentError
+from solvers.grid import CellGrid, NodeGrid, trapezoid_weights
+
+Flux = Tensor | Callable[[Tensor], Tensor]
+_GAUSS_NODES = 10
+
+
+def total_over_time(
+    times: Float[Tensor, " t"], initial_total: Float[Tensor, "*batch"] | float, flux_first: Flux, flux_last: Flux
+) -> Float[Tensor, "*batch t"]:
+    """U(t) = U(t₀) + ∫_{t₀}^{t} (F_first − F_last) dt at every time.
+
+    Args:
+        times: Increasing times; the first is t₀.
+        initial_total: U(t₀) ``(*batch,)``.
+        flux_first: Flux through the first side, positive along +x: values ``(*batch, t)`` at the times, integrated by
+            the trapezoid rule, or a function from times ``(q,)`` to ``(*batch, q)``, integrated by Gauss–Legendre with
+            10 nodes between one time and the next. With several axes, the sum over the first sides.
+        flux_last: The same for the last side.
+
+    Returns:
+        Totals ``(*batch, t)``, float64; the first is U(t₀).
+
+    Raises:
+        InvalidArgumentError: If times do not increase or a flux has another number of times.
+    """
+    times = times.to(torch.float64)
+    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
+        raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
+    initial = torch.as_tensor(initial_total, dtype=torch.float64)[..., None]
+    gained = _integrate_intervals(flux_first, times) - _integrate_intervals(flux_last, times)
+    return torch.cat([initial.expand(*gained.shape[:-1], 1), initial + gained.cumsum(dim=-1)], dim=-1)
+
+
+def conservation(
+    domain: NodeGrid | CellGrid | Tensor,
+    times: Float[Tensor, " t"],
+    initial_total: Float[Tensor, "*batch"] | float,
+    flux_first: Flux,
+    flux_last: Flux,
+) -> LinearConstraint:
+    """The global conservation law at every time, from the initial total and the boundary fluxes.
+
+    Where the total has a closed form, use ``integral(domain, total)``.
+
+    Args:
+        domain: Grid or points; see ``integral``.
+        times: See ``total_over_time``.
+        initial_total: See ``total_over_time``.
+        flux_first: See ``total_over_time``.
+        flux_last: See ``total_over_time``.
+
+    Returns:
+        One exact row per function and time, batch axes ``(*batch, t)``.
+    """
+    return integral(domain, total_over_time(times, initial_total, flux_first, flux_last))
+
+
+def local_conservation(
+    domain: NodeGrid | CellGrid | Tensor,
+    faces: Float[Tensor, " faces"],
+    initial_contents: Float[Tensor, "*batch volumes"],
+    passed: Float[Tensor, "*batch faces"],
+) -> LinearConstraint:
+    """The conservation law of every control volume along one axis: what it holds is what it held and what came in.
+
+        ∫_{volume j} u dx = initial_j + passed_j − passed_{j+1}
+
+    On a ``NodeGrid`` and on points the integral is that of the piecewise linear field, on a ``CellGrid`` that of the
+    piecewise constant one, so faces may lie anywhere in the domain and the rows add up to ``integral``.
+
+    Args:
+        domain: A grid with one axis, or increasing points ``(n,)``.
+        faces: Increasing ends of the volumes, within the domain.
+        initial_contents: ∫ u dx of every volume at the start.
+        passed: Flux through every face, integrated over time, positive along +x.
+
+    Returns:
+        One exact row per volume.
+
+    Raises:
+        InvalidArgumentError: If the domain has several axes, a face lies outside it, or faces do not increase.
+    """
+    faces = faces.to(torch.float64)
+    nodes = _interval_ends(domain)
+    slack = 1e-12 * float(nodes[-1] - nodes[0])
+    if faces.ndim != 1 or len(faces) < 2 or not bool((faces.diff() > 0).all()):
+        raise InvalidArgumentError("faces must be at least two, in one row, finite and strictly increasing.")
+    if float(faces[0]) < float(nodes[0]) - slack or float(faces[-1]) > float(nodes[-1]) + slack:
+        raise InvalidArgumentError(
+            f"faces must lie in the domain [{float(nodes[0]):g}, {float(nodes[-1]):g}], got "
+            f"[{float(faces[0]):g}, {float(faces[-1]):g}]."
+        )
+    if initial_contents.shape[-1] != len(faces) - 1 or passed.shape[-1] != len(faces):
+        raise InvalidArgumentError(
+            f"{len(faces)} faces need {len(faces) - 1} initial contents and {len(faces)} passed fluxes, got "
+            f"{initial_contents.shape[-1]} and {passed.shape[-1]}."
+        )
+    contents = initial_contents.to(torch.float64) - passed.to(torch.float64).diff(dim=-1)
+    from_start = _partial_cells(nodes, faces) if isinstance(domain, CellGrid) else _partial_trapezoids(nodes, faces)
+    return LinearConstraint(from_start.diff(dim=-2).to(contents.device), contents)
+
+
+def _integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
+    """∫ F dt between one time and the next, ``(*batch, t − 1)``."""
+    gaps = times.diff()
+    if isinstance(flux, Tensor):
+        if flux.shape[-1] != len(times):
+            raise InvalidArgumentError(f"A flux needs one value per time, {len(times)}, got {flux.shape[-1]}.")
+        values = flux.to(torch.float64)
+        return 0.5 * gaps * (values[..., 1:] + values[..., :-1])
+    nodes, weights = (torch.as_tensor(part).to(times) for part in np.polynomial.legendre.leggauss(_GAUSS_NODES))
+    inner = times[:-1, None] + 0.5 * gaps[:, None] * (nodes + 1)
+    values = flux(inner.flatten()).to(torch.float64)
+    values = values.expand(*values.shape[:-1], inner.numel()).unflatten(-1, inner.shape)
+    return 0.5 * gaps * (values @ weights)
+
+
+def _interval_ends(domain: NodeGrid | CellGrid | Tensor) -> Tensor:
+    """Nodes, or faces of cells, along the only axis."""
+    if isinstance(domain, Tensor):
+        if domain.ndim != 1:
+            raise InvalidArgumentError(f"Local conservation needs points (n,), got {tuple(domain.shape)}.")
+        return domain.to(torch.float64)
+    if domain.dimension != 1:
+        raise InvalidArgumentError(f"Local conservation is along one axis, got a grid with {domain.dimension}.")
+    return domain.faces[0] if isinstance(domain, CellGrid) else domain.axes[0]
+
+
+def _partial_trapezoids(nodes: Tensor, ends: Tensor) -> Tensor:
+    """Rows that integrate the piecewise linear field from the first node to every end, ``(ends, n)``."""
+    left, gap, part = _locate(nodes, ends)
+    index = torch.arange(len(ends))
+    rows = torch.where(torch.arange(len(nodes)) < left[:, None], trapezoid_weights(nodes), 0.0)
+    gap_before = torch.cat([nodes.new_zeros(1), nodes.diff()])[left]
+    rows[index, left] += 0.5 * gap_before + gap * (part - 0.5 * part.square())
+    rows[index, left + 1] += gap * 0.5 * part.square()
+    return rows
+
+
+def _partial_cells(faces: Tensor, ends: Tensor) -> Tensor:
+    """Rows that integrate the piecewise constant field from the first face to every end, ``(ends, n)``."""
+    left, gap, part = _locate(faces, ends)
+    index = torch.arange(len(faces) - 1)
+    rows = torch.where(index < left[:, None], faces.diff(), 0.0)
+    rows[torch.arange(len(ends)), left] += gap * part
+    return rows
+
+
+def _locate(nodes: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Interval that holds every end, its length, and the share of it before the end."""
+    left = (torch.searchsorted(nodes, ends, right=True) - 1).clamp(0, len(nodes) - 2)
+    gap = nodes.diff()[left]
+    return left, gap, ((ends - nodes[left]) / gap).clamp(0.0, 1.0)

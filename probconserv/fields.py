@@ -1,0 +1,102 @@
+"""From fields to point sets and back: the one place that knows how they correspond.
+
+Operators work on fields ``(*batch, channels, *space)``; predictions live on n points ``(*batch, n)``. Points run
+through the channels, then through space in row-major order.
+"""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldLayout:
+    """How a field ``(*batch, channels, *space)`` becomes a point set.
+
+    Args:
+        channels: Number of components c.
+        shape: Length of every axis of ``space``, a time axis included.
+        time_axis: Which axis of ``shape`` is time; None if the field has none.
+        joint_time: Whether one distribution covers all times, n = c·t·(points of space), so that a law may link times;
+            or every time is a batch entry of its own, ``(*batch, t, n)`` with n = c·(points of space), so that there
+            is one law per time. No meaning without a time axis.
+
+    Raises:
+        InvalidArgumentError: If a size is below one or the time axis does not exist.
+    """
+
+    channels: int
+    shape: tuple[int, ...]
+    time_axis: int | None = None
+    joint_time: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or not self.shape or min(self.shape) < 1:
+            raise InvalidArgumentError(
+                f"A field needs at least one channel and one point on every axis, got {self.channels} and {self.shape}."
+            )
+        if self.time_axis is not None and not 0 <= self.time_axis < len(self.shape):
+            raise InvalidArgumentError(
+                f"time_axis must be one of the {len(self.shape)} axes, counted from 0, or None, got {self.time_axis}."
+            )
+
+    @property
+    def points(self) -> int:
+        """Number n of points of one distribution."""
+        total = self.channels * math.prod(self.shape)
+        return total if self._time_position is None else total // self.shape[self.time_axis or 0]
+
+    def flatten(self, field: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Turns a field into values on points.
+
+        Args:
+            field: ``(*batch, channels, *space)``; a sample axis counts as a batch axis.
+
+        Returns:
+            ``(*batch, n)``, or ``(*batch, t, n)`` with one distribution per time.
+
+        Raises:
+            InvalidArgumentError: If channels or space differ from the layout.
+        """
+        expected = (self.channels, *self.shape)
+        if tuple(field.shape[-len(expected) :]) != expected:
+            raise InvalidArgumentError(f"field must end in the shape {expected}, got {tuple(field.shape)}.")
+        batch = field.shape[: field.ndim - len(expected)]
+        if self._time_position is None:
+            return field.reshape(*batch, self.points)
+        return field.movedim(self._time_position, len(batch)).reshape(*batch, -1, self.points)
+
+    def unflatten(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Turns values on points into a field; the inverse of ``flatten``.
+
+        Args:
+            values: ``(*batch, n)``, or ``(*batch, t, n)`` with one distribution per time.
+
+        Returns:
+            Field ``(*batch, channels, *space)``.
+
+        Raises:
+            InvalidArgumentError: If the values do not fit the layout.
+        """
+        expected = (self.points,)
+        if self._time_position is not None and self.time_axis is not None:
+            expected = (self.shape[self.time_axis], self.points)
+        if tuple(values.shape[-len(expected) :]) != expected:
+            raise InvalidArgumentError(f"values must end in the shape {expected}, got {tuple(values.shape)}.")
+        batch = values.shape[: values.ndim - len(expected)]
+        if self._time_position is None or self.time_axis is None:
+            return values.reshape(*batch, self.channels, *self.shape)
+        space = self.shape[: self.time_axis] + self.shape[self.time_axis + 1 :]
+        field = values.reshape(*batch, -1, self.channels, *space)
+        return field.movedim(len(batch), self._time_position)
+
+    @property
+    def _time_position(self) -> int | None:
+        """Time axis counted from the end of a field, if times are batch entries."""
+        if self.time_axis is None or self.joint_time:
+            return None
+        return self.time_axis - len(self.shape)
