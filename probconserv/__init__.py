@@ -1,7 +1,8 @@
 """Probabilistic predictions that obey conservation laws exactly."""
 
+from probconserv.anp import ANP, ANPConfig
+from probconserv.balance import conservation, local_conservation, total_over_time
 from probconserv.baselines import project_uniformly, soft_penalty
-from probconserv.conservation import conservation, local_conservation, total_over_time
 from probconserv.constraints import (
     LinearConstraint,
     boundary_gradient,
@@ -11,12 +12,14 @@ from probconserv.constraints import (
     smoothness,
     stacked_integrals,
 )
+from probconserv.ensemble import Ensemble
 from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
     IncompatibleQueryError,
     InvalidArgumentError,
     ProbConservError,
+    WeightsError,
 )
 from probconserv.fields import FieldLayout
 from probconserv.gp import GPConfig, GPSurrogate
@@ -29,9 +32,12 @@ from probconserv.surrogate import Context, Query, Surrogate
 from probconserv.update import condition, from_samples
 
 __all__ = [
+    "ANP",
+    "ANPConfig",
     "Context",
     "ConvergenceError",
     "DependentConstraintsError",
+    "Ensemble",
     "FieldLayout",
     "GPConfig",
     "GPSurrogate",
@@ -45,6 +51,7 @@ __all__ = [
     "ProbConservError",
     "Query",
     "Surrogate",
+    "WeightsError",
     "boundary_gradient",
     "boundary_value",
     "condition",

@@ -19,3 +19,7 @@ class IncompatibleQueryError(ProbConservError, ValueError):
 
 class ConvergenceError(ProbConservError, RuntimeError):
     """An iteration did not reach its tolerance; names the residual."""
+
+
+class WeightsError(ProbConservError, ValueError):
+    """A file of weights is missing, damaged, or made for another model, problem or version."""

@@ -1,0 +1,348 @@
+"""Attentive neural process: context points in, a mixture of Gaussians over the query points out.
+
+A deterministic path (self-attention over the context, cross-attention from the targets) tells what was observed near
+and far; a latent path (self-attention, mean, Gaussian z) tells which function it may be; a decoder turns both and the
+target's coordinates into a mean and a scale:
+
+    r_j = cross(p_j; self(context)),   z ~ q(z | context),   u_j | z ~ N(μ(p_j, r_j, z), s(p_j, r_j, z)²)
+
+Source: Kim et al., "Attentive neural processes", ICLR 2019; Hansen et al. 2023, appendix D. Unlike theirs, blocks are
+residual and normalise first, and coordinates carry Fourier features, which sharp fronts need.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, coordinate_features, feature_count
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
+from probconserv.mixture import Mixture
+from probconserv.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.weights import Weights, check_tensors, read_weights, write_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ANPConfig:
+    """Sizes of an attentive neural process and the ranges of its data.
+
+    Args:
+        problem: Name of the problem it is for; empty where it does not matter.
+        low: Lower ends of the coordinates (t, x, …), units of the problem.
+        high: Upper ends of the coordinates.
+        value_scale: Size of the field's values; the network works in units of it.
+        width: Features of every layer, a multiple of ``heads``.
+        heads: Attention heads.
+        self_layers: Self-attention blocks over the context, in each path.
+        cross_layers: Cross-attention blocks from targets to context.
+        decoder_layers: Residual blocks of the decoder.
+        latent_width: Size of z.
+        frequencies: Octaves of Fourier features of every coordinate.
+        dropout: Probability of dropping a feature in training.
+        scale_floor: Smallest predicted scale, units of the field.
+        latent_samples: Components of a prediction: draws of z.
+        sample_seed: Seed of these draws; all functions share them, so that a prediction depends on its arguments only.
+
+    Raises:
+        InvalidArgumentError: If a size is out of range or the ends do not match.
+    """
+
+    problem: str = ""
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    value_scale: float = 1.0
+    width: int = 128
+    heads: int = 4
+    self_layers: int = 2
+    cross_layers: int = 2
+    decoder_layers: int = 4
+    latent_width: int = 64
+    frequencies: int = 6
+    dropout: float = 0.0
+    scale_floor: float = 1e-3
+    latent_samples: int = 100
+    sample_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high) or not all(a < b for a, b in zip(self.low, self.high, strict=True)):
+            raise InvalidArgumentError(
+                f"low and high need one entry per coordinate with low < high, got {self.low} and {self.high}."
+            )
+        for name in ("width", "heads", "cross_layers", "latent_width", "latent_samples"):
+            if getattr(self, name) < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("self_layers", "decoder_layers", "frequencies"):
+            if getattr(self, name) < 0:
+                raise InvalidArgumentError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.width % self.heads:
+            raise InvalidArgumentError(f"width must be a multiple of heads = {self.heads}, got {self.width}.")
+        if self.value_scale <= 0 or self.scale_floor <= 0 or not 0 <= self.dropout < 1:
+            raise InvalidArgumentError(
+                "value_scale and scale_floor must be positive and dropout in [0, 1), "
+                f"got {self.value_scale}, {self.scale_floor} and {self.dropout}."
+            )
+
+
+class TrainingPrediction(NamedTuple):
+    """What the loss of a batch is made of; a tuple, which wrappers of modules can pass on.
+
+    Args:
+        mean: Predicted mean at the targets ``(*batch, q)``.
+        scale: Predicted scale at the targets ``(*batch, q)``.
+        divergence: KL(q(z | targets) ‖ q(z | context)) of every function ``(*batch)``.
+    """
+
+    mean: Float[Tensor, "*batch q"]
+    scale: Float[Tensor, "*batch q"]
+    divergence: Float[Tensor, "*batch"]
+
+    def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0) -> Tensor:
+        """Negative evidence lower bound per target, averaged over the batch: a scalar.
+
+        With tempering β > 0 every target's term is weighted by its own scale to the power 2β, held fixed, so that
+        targets with a small scale do not rule the gradient (Seitzer et al., ICLR 2022); β = 1 fits the mean as least
+        squares do.
+
+        Args:
+            values: True field at the targets.
+            tempering: β in [0, 1].
+
+        Returns:
+            The loss.
+        """
+        misfit = -Normal(self.mean, self.scale, validate_args=False).log_prob(values)
+        weight = self.scale.detach() ** (2 * tempering)
+        return (weight * misfit).mean() + self.divergence.mean() / values.shape[-1]
+
+
+class ANP(Surrogate):
+    """Attentive neural process as a surrogate; untrained until its weights are fitted or loaded.
+
+    Args:
+        config: Sizes and ranges.
+    """
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_target = nn.Linear(feature_count(len(config.low), config.frequencies), config.width)
+        self.deterministic = _SetEncoder(config)
+        self.cross = nn.ModuleList(
+            AttentionBlock(config.width, config.heads, config.dropout) for _ in range(config.cross_layers)
+        )
+        self.latent = _LatentEncoder(config)
+        self.decoder = _Decoder(config)
+
+    def forward(
+        self,
+        context_points: Float[Tensor, "*batch n d"],
+        context_values: Float[Tensor, "*batch n"],
+        target_points: Float[Tensor, "*batch q d"],
+        target_values: Float[Tensor, "*batch q"],
+    ) -> TrainingPrediction:
+        """Predicts targets with z drawn from q(z | targets), as in training; ``predict`` is for use.
+
+        Args:
+            context_points: Observed places.
+            context_values: Observed field.
+            target_points: Wanted places.
+            target_values: True field there; the latent path sees at most as many of them as the context has.
+
+        Returns:
+            Mean, scale and divergence.
+        """
+        context, values = self._features(context_points), self._normalise(context_values)
+        target = self._features(target_points)
+        stride = max(1, target.shape[-2] // context.shape[-2])
+        prior = self.latent(context, values)
+        posterior = self.latent(target[..., ::stride, :].detach(), self._normalise(target_values)[..., ::stride])
+        hidden = self._represent(context, values, target)
+        mean, scale = self._decode(hidden, posterior.rsample())
+        return TrainingPrediction(mean, scale, kl_divergence(posterior, prior).sum(dim=-1))
+
+    def components(
+        self, context: Context, query: Query, samples: int | None = None
+    ) -> tuple[Float[Tensor, "samples *batch q"], Float[Tensor, "samples *batch q"]]:
+        """Means and scales of the prediction's components, one for every draw of z.
+
+        Args:
+            context: Observations.
+            query: Places ``(*batch, q, d)``.
+            samples: Number of draws, ``config.latent_samples`` if left out.
+
+        Returns:
+            Mean and scale ``(samples, *batch, q)`` in the network's precision.
+
+        Raises:
+            IncompatibleQueryError: If context, query and the network's problem do not belong together.
+        """
+        check_compatible(context, query)
+        self._check_problem(context, query)
+        points, values = self._features(context.points), self._normalise(context.values)
+        prior = self.latent(points, values)
+        generator = torch.Generator().manual_seed(self.config.sample_seed)
+        shape = (samples or self.config.latent_samples, self.config.latent_width)
+        noise = torch.randn(shape, generator=generator).to(prior.loc)
+        hidden = self._represent(points, values, self._features(query.points))
+        draws = [self._decode(hidden, prior.loc + prior.scale * draw) for draw in noise]
+        means, scales = zip(*draws, strict=True)
+        return torch.stack(means), torch.stack(scales)
+
+    @torch.no_grad()
+    def predict(self, context: Context, query: Query) -> Mixture:
+        """Predicts the field as an equal mixture over draws of z; the network is put in evaluation mode for it.
+
+        Args:
+            context: Observations.
+            query: Places ``(*batch, q, d)``.
+
+        Returns:
+            Mixture of Gaussians with diagonal covariance, in the precision of the context values.
+
+        Raises:
+            IncompatibleQueryError: If context, query and the network's problem do not belong together.
+        """
+        training = self.training
+        self.eval()
+        try:
+            mean, scale = self.components(context, query)
+        finally:
+            self.train(training)
+        dtype = context.values.dtype
+        components = MultivariateNormal(mean.to(dtype), DiagLinearOperator(scale.to(dtype).square()))
+        return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))
+
+    def save(self, path: str | Path, **notes: Any) -> None:
+        """Writes the weights with the config as one safetensors file.
+
+        Args:
+            path: The file; its folder must exist.
+            **notes: Whatever else shall be stored with them (seed, steps), as JSON can hold it.
+
+        Raises:
+            WeightsError: If the file cannot be written.
+        """
+        write_weights(path, Weights("ANP", asdict(self.config), self.state_dict(), notes))
+
+    @classmethod
+    def load(cls, path: str | Path, problem: str = "") -> "ANP":
+        """Reads a network that ``save`` wrote, in evaluation mode.
+
+        Args:
+            path: The file.
+            problem: Problem that the weights must be for; empty accepts any.
+
+        Returns:
+            The network.
+
+        Raises:
+            WeightsError: If the file is missing, damaged, or of another model, problem or version.
+        """
+        weights = read_weights(path, kind="ANP")
+        known = {field.name for field in fields(ANPConfig)}
+        if set(weights.config) != known:
+            raise WeightsError(
+                f"The config in '{path}' does not fit this version of ANP: "
+                f"{', '.join(sorted(set(weights.config) ^ known))}; train again."
+            )
+        arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in weights.config.items()}
+        config = ANPConfig(**arguments)
+        if problem and config.problem != problem:
+            raise WeightsError(f"'{path}' holds weights for problem '{config.problem}', not for '{problem}'.")
+        network = cls(config)
+        check_tensors(path, weights.tensors, network.state_dict())
+        network.load_state_dict(weights.tensors)
+        return network.eval()
+
+    def _represent(self, context: Tensor, values: Tensor, target: Tensor) -> Tensor:
+        """Target embedding after cross-attention to the encoded context ``(*batch, q, width)``."""
+        observed = self.deterministic(context, values)
+        hidden = self.embed_target(target)
+        for block in self.cross:
+            hidden = block(hidden, observed)
+        return hidden
+
+    def _decode(self, hidden: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        mean, scale = self.decoder(hidden, z)
+        return self.config.value_scale * mean, self.config.value_scale * scale + self.config.scale_floor
+
+    def _features(self, points: Tensor) -> Tensor:
+        weight = self.embed_target.weight
+        low = torch.tensor(self.config.low, dtype=torch.float64, device=points.device)
+        high = torch.tensor(self.config.high, dtype=torch.float64, device=points.device)
+        centred = 2 * (points.double() - low) / (high - low) - 1
+        return coordinate_features(centred, self.config.frequencies).to(weight)
+
+    def _normalise(self, values: Tensor) -> Tensor:
+        return (values / self.config.value_scale).to(self.embed_target.weight)
+
+    def _check_problem(self, context: Context, query: Query) -> None:
+        for data in (context, query):
+            if data.problem and self.config.problem and data.problem != self.config.problem:
+                raise IncompatibleQueryError(
+                    f"This network was made for problem '{self.config.problem}' but the data come from "
+                    f"'{data.problem}'; load the weights of '{data.problem}'."
+                )
+            if data.points.shape[-1] != len(self.config.low):
+                raise IncompatibleQueryError(
+                    f"This network takes {len(self.config.low)} coordinates but the points have "
+                    f"{data.points.shape[-1]}; give the same columns, time first."
+                )
+
+
+class _SetEncoder(nn.Module):
+    """Observed points → encoded points ``(*batch, n, width)`` by self-attention."""
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.embed = nn.Linear(feature_count(len(config.low), config.frequencies) + 1, config.width)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(config.width, config.heads, config.dropout) for _ in range(config.self_layers)
+        )
+        self.normalise = nn.LayerNorm(config.width)
+
+    def forward(self, points: Tensor, values: Tensor) -> Tensor:
+        hidden = self.embed(torch.cat((points, values[..., None]), dim=-1))
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.normalise(hidden)
+
+
+class _LatentEncoder(nn.Module):
+    """Observed points → Gaussian q(z | points), independent entries."""
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.encoder = _SetEncoder(config)
+        self.hidden = nn.Linear(config.width, config.width)
+        self.moments = nn.Linear(config.width, 2 * config.latent_width)
+
+    def forward(self, points: Tensor, values: Tensor) -> Normal:
+        summary = self.encoder(points, values).mean(dim=-2)
+        loc, raw = at_least_float32(self.moments(nn.functional.gelu(self.hidden(summary)))).chunk(2, dim=-1)
+        # The scale stays within (0.001, 1): a vanishing one would make the divergence infinite.
+        return Normal(loc, 0.001 + 0.999 * torch.sigmoid(raw), validate_args=False)
+
+
+class _Decoder(nn.Module):
+    """Target representation and z → mean and positive scale of every target, in units of the field's size."""
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.condition = nn.Linear(config.latent_width, config.width)
+        self.blocks = nn.ModuleList(ResidualMLP(config.width, config.dropout) for _ in range(config.decoder_layers))
+        self.normalise = nn.LayerNorm(config.width)
+        self.output = nn.Linear(config.width, 2)
+
+    def forward(self, hidden: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = hidden + self.condition(z)[..., None, :]
+        for block in self.blocks:
+            hidden = block(hidden)
+        mean, raw = at_least_float32(self.output(self.normalise(hidden))).unbind(dim=-1)
+        return mean, nn.functional.softplus(raw)

@@ -1,0 +1,103 @@
+"""Building blocks of neural processes: Fourier features of coordinates, attention and residual blocks."""
+
+from math import pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def coordinate_features(points: Float[Tensor, "*batch n d"], frequencies: int) -> Float[Tensor, "*batch n features"]:
+    """Coordinates and their Fourier features sin(2ʲπp/2), cos(2ʲπp/2), j = 0 … frequencies − 1.
+
+    Args:
+        points: Coordinates scaled to [−1, 1]; the lowest frequency has a period of twice that interval.
+        frequencies: Number of octaves.
+
+    Returns:
+        Features ``(*batch, n, d·(1 + 2·frequencies))``.
+    """
+    octaves = 0.5 * pi * 2.0 ** torch.arange(frequencies, dtype=points.dtype, device=points.device)
+    angles = (points[..., None] * octaves).flatten(start_dim=-2)
+    return torch.cat((points, torch.sin(angles), torch.cos(angles)), dim=-1)
+
+
+def feature_count(coordinates: int, frequencies: int) -> int:
+    """Number of features that ``coordinate_features`` makes of a point."""
+    return coordinates * (1 + 2 * frequencies)
+
+
+class AttentionBlock(nn.Module):
+    """Residual attention and residual two-layer network, both normalised first.
+
+    Args:
+        width: Features, a multiple of ``heads``.
+        heads: Attention heads.
+        dropout: Probability of dropping a feature in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.normalise = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+        self.drop = nn.Dropout(dropout)
+        self.mlp = ResidualMLP(width, dropout)
+
+    def forward(
+        self, points: Float[Tensor, "*batch q width"], observed: Float[Tensor, "*batch n width"] | None = None
+    ) -> Float[Tensor, "*batch q width"]:
+        """Lets points attend to observed ones, or to each other.
+
+        Args:
+            points: Features of the points.
+            observed: Normalised features of what they attend to; themselves where None.
+
+        Returns:
+            Updated features.
+        """
+        normalised = self.normalise(points)
+        query = self._split(self.query(normalised))
+        key, value = self.key_value(normalised if observed is None else observed).chunk(2, dim=-1)
+        attended = _attend(query, self._split(key), self._split(value))
+        points = points + self.drop(self.output(attended.transpose(-3, -2).flatten(start_dim=-2)))
+        return self.mlp(points)
+
+    def _split(self, features: Tensor) -> Tensor:
+        """``(*batch, n, width)`` → ``(*batch, heads, n, width/heads)``."""
+        return features.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32 if they had less; an output in bfloat16 would be rounded to three digits."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention; in float32 on the CPU, whose bfloat16 kernel takes several times longer."""
+    if query.device.type != "cpu":
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        query, key, value = at_least_float32(query), at_least_float32(key), at_least_float32(value)
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+class ResidualMLP(nn.Module):
+    """h + W₂ gelu(W₁ norm(h)), point by point.
+
+    Args:
+        width: Features.
+        dropout: Probability of dropping a feature in training.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.Dropout(dropout)
+        )
+
+    def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Updates the features."""
+        return hidden + self.layers(hidden)

@@ -1,0 +1,90 @@
+"""Ensembles: moments against a dense re-statement, rank, conditioning, messages."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from linear_operator.operators import DiagLinearOperator
+from torch import Tensor, nn
+
+from probconserv import Context, Query, Surrogate, condition, integral
+from probconserv.ensemble import Ensemble
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+
+
+class Constant(Surrogate):
+    """Predicts a fixed Gaussian with independent values."""
+
+    def __init__(self, mean: Tensor, variance: Tensor) -> None:
+        super().__init__()
+        self.mean, self.variance = mean, variance
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal:  # noqa: ARG002 - a fixed answer
+        return MultivariateNormal(self.mean, DiagLinearOperator(self.variance))
+
+
+def data(batch: int, n: int) -> tuple[Context, Query]:
+    points = torch.zeros(batch, n, 2)
+    return Context(points, torch.zeros(batch, n)), Query(points)
+
+
+def draws(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), members=st.integers(2, 5), batch=st.integers(1, 3), n=st.integers(1, 8))
+def test_moments_of_surrogates_against_dense_sums(seed: int, members: int, batch: int, n: int) -> None:
+    means, variances = draws(seed, members, batch, n), draws(seed + 1, members, batch, n).square()
+    models = [Constant(mean, variance) for mean, variance in zip(means, variances, strict=True)]
+    prediction = Ensemble(models, own_variance=True, noise_variance=0.1).predict(*data(batch, n))
+    for b in range(batch):
+        average = means[:, b].sum(dim=0) / members
+        covariance = sum(torch.outer(mean - average, mean - average) for mean in means[:, b]) / (members - 1)
+        covariance = covariance + torch.diag(variances[:, b].sum(dim=0) / members + 0.1)
+        # Sums of at most five products of numbers of order one.
+        torch.testing.assert_close(prediction.mean[b], average, rtol=0, atol=1e-14)
+        torch.testing.assert_close(prediction.covariance_matrix[b], covariance, rtol=0, atol=1e-13)
+
+
+def test_covariance_of_members_alone_has_rank_members_minus_one() -> None:
+    models = [Constant(mean, torch.ones_like(mean)) for mean in draws(0, 4, 1, 10)]
+    prediction = Ensemble(models).predict(*data(1, 10))
+    assert int(torch.linalg.matrix_rank(prediction.covariance_matrix[0])) == 3
+
+
+def test_operators_count_as_vectors_of_channels_and_places() -> None:
+    operators = [nn.Conv1d(1, 2, 1).double() for _ in range(3)]
+    field = draws(1, 4, 1, 6)
+    prediction = Ensemble(operators)(field)
+    expected = torch.stack([operator(field) for operator in operators]).mean(dim=0)
+    assert prediction.mean.shape == (4, 12)
+    torch.testing.assert_close(prediction.mean.reshape(4, 2, 6), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_ensemble_meets_a_law_after_conditioning(dtype: torch.dtype, tolerance: float) -> None:
+    places = torch.linspace(0, 1, 21, dtype=torch.float64)
+    models = [Constant(mean, torch.ones_like(mean)) for mean in draws(2, 5, 3, 21).to(dtype)]
+    law = integral(places, torch.tensor([0.5, 1.0, 2.0]))
+    posterior = condition(Ensemble(models).predict(*data(3, 21)), law)
+    assert posterior.mean.dtype == dtype
+    assert float(law.residual(posterior.mean).abs().max()) < tolerance
+    assert bool((posterior.variance <= Ensemble(models).predict(*data(3, 21)).variance + tolerance).all())
+
+
+def test_what_all_members_agree_on_cannot_be_corrected() -> None:
+    places = torch.linspace(0, 1, 5, dtype=torch.float64)
+    same = Constant(torch.ones(1, 5, dtype=torch.float64), torch.ones(1, 5, dtype=torch.float64))
+    with pytest.raises(DependentConstraintsError):
+        condition(Ensemble([same, same]).predict(*data(1, 5)), integral(places, 2.0))
+
+
+def test_wrong_ensembles_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="at least two members, got 1"):
+        Ensemble([nn.Identity()])
+    with pytest.raises(InvalidArgumentError, match="noise_variance must not be negative, got -1"):
+        Ensemble([nn.Identity(), nn.Identity()], noise_variance=-1.0)
+    with pytest.raises(InvalidArgumentError, match="needs members that predict a variance"):
+        Ensemble([nn.Identity(), nn.Identity()], own_variance=True)(torch.zeros(1, 1, 3))
