@@ -304,7 +304,7 @@ def _side_rows(
 
 
 def _as_double(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value).to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class Gain:
         slack = 64 * self.rows.shape[-2] * _EPS / self.pivot
         floor = 0.0
         if not is_factored(self.covariance):
-            floor = variance.shape[-1] * self.precision * float(variance.max())
+            floor = variance.shape[-1] * self.precision * float(variance.detach().max())
         parts = self._parts(variance)
         if len(parts) == 1:
             return _non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)
@@ -173,10 +173,11 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, precision
     variance = covariance.diagonal()
     _check_covariance(innovation, variance)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    if not is_factored(covariance):
-        # What is left of S after cancellation must stand above the rounding of the entries of Σ.
+    if not isinstance(covariance, DiagLinearOperator):
+        # What is left of S after cancellation must stand above the rounding of the entries, or of the factors, of Σ.
         spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
-        _require_independent((diagonal > 100 * precision * spread.square()).all(), k)
+        rounding = (100 * precision) ** 2 if is_factored(covariance) else 100 * precision
+        _require_independent((diagonal > rounding * spread.square()).all(), k)
     _require_independent((diagonal > 0).all(), k)
     scale = diagonal.rsqrt()
     chol, info = torch.linalg.cholesky_ex(scale[..., None] * innovation * scale[..., None, :])

@@ -1,0 +1,64 @@
+"""Slow, dense, independent re-statements of what the packages compute, in NumPy."""
+
+import itertools
+
+import itertools
+
+import numpy as np
+import torch
+from scipy.stats import multivariate_normal
+
+
+def condition_densely(mean, covariance, G, b, noise):
+    """Mean and covariance of N(μ, Σ) given G u = b + ε, with every matrix formed: (n,), (n, n), (k, n), (k,), (k,)."""
+    gain = np.linalg.solve(G @ covariance @ G.T + np.diag(noise), G @ covariance).T
+    return mean - gain @ (G @ mean - b), covariance - gain @ G @ covariance
+
+
+def condition_by_information(mean, covariance, G, b, noise):
+    """The same for full-rank Σ and σ² > 0 by precision matrices: Λ = Σ⁻¹ + Gᵀ N⁻¹ G."""
+    precision = np.linalg.inv(covariance)
+    posterior = np.linalg.inv(precision + G.T @ np.diag(1 / noise) @ G)
+    return posterior @ (precision @ mean + G.T @ (b / noise)), posterior
+
+
+def log_density_on_surface(u, mean, covariance, G, b):
+    """Log-density on {G u = b} by a change of variables to an orthonormal basis of the surface.
+
+    u = p + Z y with G p = b and Z an orthonormal basis of the null space of G: y is an ordinary Gaussian.
+    """
+    k = len(b)
+    basis = np.linalg.svd(G)[2][k:].T
+    particular = np.linalg.lstsq(G, b, rcond=None)[0]
+    conditioned, reduced = condition_densely(mean, covariance, G, b, np.zeros(k))
+    return multivariate_normal.logpdf(
+        basis.T @ (u - particular), basis.T @ (conditioned - particular), basis.T @ reduced @ basis
+    )
+
+
+def crps_by_quadrature(u, mean, deviation):
+    """∫ (F(x) − 1[x ≥ u])² dx of a Gaussian on a fine grid."""
+    from scipy.stats import norm
+
+    grid = np.linspace(mean - 12 * deviation - abs(u), mean + 12 * deviation + abs(u), 400_001)
+    return np.trapezoid((norm.cdf(grid, mean, deviation) - (grid >= u)) ** 2, grid)
+
+
+def padded_spectral_convolution(x, weight, periods):
+    """ŷ(k) = x̂(k) W(k) by full FFTs of the field padded with zeros to the periods, truncated to the kept modes.
+
+    The modes of all axes but the last are stored in the order 0, 1 … m − 1, −1 … −(m − 1).
+    """
+    dims = tuple(range(2, x.ndim))
+    spectrum = np.fft.rfftn(x, s=tuple(periods), axes=dims)
+    result = np.zeros((x.shape[0], weight.shape[-1], *spectrum.shape[2:]), dtype=complex)
+    for index in itertools.product(*(range(size) for size in weight.shape[:-2])):
+        place = []
+        for axis, i in enumerate(index):
+            modes = (weight.shape[axis] + 1) // 2
+            last = axis == len(index) - 1
+            place.append(i if last or i < modes else periods[axis] - (i - modes + 1))
+        key = (slice(None), slice(None), *place)
+        result[key] = spectrum[key] @ weight[index]
+    y = np.fft.irfftn(result, s=tuple(periods), axes=dims)
+    return y[(..., *(slice(n) for n in x.shape[2:]))]

@@ -1,0 +1,62 @@
+"""Hypothesis strategies shared by the tests: they draw sizes and a seed, never single numbers."""
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import strategies as st
+from linear_operator.operators import (
+    DenseLinearOperator,
+    DiagLinearOperator,
+    KroneckerProductLinearOperator,
+    PsdSumLinearOperator,
+    RootLinearOperator,
+)
+
+from probconserv import LinearConstraint
+
+COVARIANCES = ("diagonal", "low_rank", "low_rank_and_noise", "kronecker", "dense")
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def positive_definite(n, generator, batch=()):
+    """Well-conditioned symmetric positive definite matrices ``(*batch, n, n)``."""
+    root = torch.randn(*batch, n, 2 * n, dtype=torch.float64, generator=generator)
+    return root @ root.mT / (2 * n) + 0.05 * torch.eye(n, dtype=torch.float64)
+
+
+def make_covariance(kind, n, generator, batch=()):
+    """A lazy covariance ``(*batch, n, n)`` of a kind, float64; n must be even and at least 8."""
+
+    def uniform(*shape):
+        return torch.rand(*batch, *shape, dtype=torch.float64, generator=generator)
+
+    if kind == "diagonal":
+        return DiagLinearOperator(uniform(n) + 0.01)
+    if kind == "low_rank":
+        return RootLinearOperator(uniform(n, 6) - 0.5)
+    if kind == "low_rank_and_noise":
+        return PsdSumLinearOperator(RootLinearOperator(uniform(n, 3) - 0.5), DiagLinearOperator(uniform(n) + 0.01))
+    if kind == "kronecker":
+        factors = (positive_definite(2, generator, batch), positive_definite(n // 2, generator, batch))
+        return KroneckerProductLinearOperator(*(DenseLinearOperator(factor) for factor in factors))
+    return DenseLinearOperator(positive_definite(n, generator, batch))
+
+
+@st.composite
+def conditioning_problems(draw, kinds=COVARIANCES, dtype=torch.float64, noise_variance=0.0, batches=((), (3,), (2, 1))):
+    """A prior of a kind and a constraint on it; batches of both sides broadcast."""
+    kind = draw(st.sampled_from(kinds))
+    n, k = 2 * draw(st.integers(4, 12)), draw(st.integers(1, 3))
+    batch, shared = draw(st.sampled_from(batches)), draw(st.booleans())
+    generator = torch.Generator().manual_seed(draw(seeds))
+    magnitude = 10.0 ** draw(st.integers(-4, 4))
+
+    def normal(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    prior = MultivariateNormal(
+        (magnitude * normal(*batch, n)).to(dtype), make_covariance(kind, n, generator, batch).to(dtype)
+    )
+    rows = normal(*(() if shared else batch), k, n)
+    rows[..., 0, :] = rows[..., 0, :].abs()
+    return prior, LinearConstraint(rows, magnitude * normal(*batch, k), noise_variance)
