@@ -19,3 +19,7 @@ class DataFileError(ExperimentError, ValueError):
 
 class OutputFolderError(ExperimentError, RuntimeError):
     """The output folder cannot be written."""
+
+
+class TrainingDivergedError(ExperimentError, RuntimeError):
+    """A loss or a gradient is not finite; names the step and the last good checkpoint."""

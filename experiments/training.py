@@ -182,7 +182,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = Tru
         state = Progression(**read_checkpoint(path, task.model, optimizer, identity))
     model, optimizer = fabric.setup(task.model, optimizer)
     loop = _Loop(fabric, task, config, model, optimizer, state, path, identity)
-    with _interruption() as interrupted, _bar(progress and fabric.is_global_zero) as report:
+    with _interruption() as interrupted, _bar(config, progress and fabric.is_global_zero) as report:
         loop.run(interrupted, report)
     return state
 
@@ -210,7 +210,7 @@ class _Loop:
             losses.append(self.one_step())
             self.state.step += 1
             self.state.seconds = before + time.perf_counter() - start
-            report(self.state.step, self.config, losses[-1])
+            report(self.state.step, losses[-1])
             stop = interrupted() or self.state.step == self.config.steps
             validate = self.state.step % self.config.validate_every == 0 or self.state.step == self.config.steps
             if validate or stop:
@@ -314,19 +314,21 @@ def _interruption() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _bar(show: bool) -> Iterator[Callable[[int, TrainingConfig, float], None]]:
+def _bar(config: TrainingConfig, show: bool) -> Iterator[Callable[[int, float], None]]:
     """A progress bar with smoothed loss, rate and time left on standard error."""
-    if not show:
-        yield lambda step, config, loss: None  # noqa: ARG005 - one signature
-        return
-    columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(), TimeRemainingColumn())
-    columns += (TextColumn("loss {task.fields[loss]:.3f}  rate {task.fields[rate]:.1e}"),)
-    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        bar = progress.add_task("training", total=None, loss=math.nan, rate=0.0)
+    columns = (
+        TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  rate {task.fields[rate]:.1e}"),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr), disable=not show) as bar:
+        identifier = bar.add_task("training", total=config.steps, loss=math.nan, rate=0.0)
+        smooth = math.nan
 
-        def report(step: int, config: TrainingConfig, loss: float) -> None:
-            smooth = progress.tasks[0].fields["loss"]
+        def report(step: int, loss: float) -> None:
+            nonlocal smooth
             smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
-            progress.update(bar, total=config.steps, completed=step, loss=smooth, rate=one_cycle(step - 1, config))
+            bar.update(identifier, completed=step, loss=smooth, rate=one_cycle(step - 1, config))
 
         yield report

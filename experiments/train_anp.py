@@ -1,0 +1,286 @@
+"""Trains the attentive neural process of a problem: ``python -m experiments.train_anp stefan --steps 4000``."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from experiments.data import BankConfig, Stream, bank_stream, exact_stream, solution_bank
+from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.experiment import Data, Preset
+from experiments.training import Moment, Progression, Task, TrainingConfig, train
+from probconserv.anp import ANP, ANPConfig
+from probconserv.baselines import soft_penalty
+from probconserv.scores import log_likelihood, mse
+from probconserv.surrogate import Context, Query
+from solvers import PROBLEMS, FunctionBatch, Problem, Protocol
+from solvers.sampling import random_parameters, sample_exact
+
+PENALTY_RISE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ANPTraining:
+    """Everything that decides a trained neural process.
+
+    Args:
+        problem: Name of the problem.
+        data: Where training functions come from.
+        network: Sizes of the network.
+        training: Length, rate, seed and device.
+        protocol: Points of a function.
+        batch: Functions a step and process.
+        tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
+            over the first ``tempered`` of the steps.
+        tempered: Fraction of the steps with β > 0.
+        soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), reached linearly over
+            the first fifth of the steps, since an untrained mean is far from any equation; 0 for none.
+        penalty_points: Targets of a function that the penalty looks at.
+        validation_functions: Functions, at random training parameters, scored at the test time in validation.
+        bank: Finite-volume solutions, for ``data = "solver"``.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
+        UnknownNameError: If there is no such problem.
+    """
+
+    problem: str
+    data: Data
+    network: ANPConfig
+    training: TrainingConfig
+    protocol: Protocol = field(default_factory=lambda: Protocol(target_times=20, target_places=20))
+    batch: int = 32
+    tempering: float = 0.5
+    tempered: float = 0.7
+    soft_penalty: float = 0.0
+    penalty_points: int = 100
+    validation_functions: int = 100
+    bank: BankConfig = field(default_factory=BankConfig)
+
+    def __post_init__(self) -> None:
+        find_problem(self.problem)
+        if self.batch < 1 or self.penalty_points < 1 or self.validation_functions < 1:
+            raise InvalidArgumentError(
+                "batch, penalty_points and validation_functions must be at least 1, "
+                f"got {self.batch}, {self.penalty_points} and {self.validation_functions}."
+            )
+        if not (0 <= self.tempering <= 1 and 0 < self.tempered <= 1 and self.soft_penalty >= 0):
+            raise InvalidArgumentError(
+                "tempering must lie in [0, 1], tempered in (0, 1], and soft_penalty must not be negative, "
+                f"got {self.tempering}, {self.tempered} and {self.soft_penalty}."
+            )
+
+
+@dataclass(frozen=True)
+class TrainedANP:
+    """A training's outcome.
+
+    Args:
+        network: The network, in evaluation mode.
+        progression: Steps, seconds, history.
+        weights: File of the weights; None if the training was stopped early.
+    """
+
+    network: ANP
+    progression: Progression
+    weights: Path | None
+
+
+def find_problem(name: str) -> Problem:
+    """The conservation problem of this name.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    if name not in PROBLEMS:
+        raise UnknownNameError(f"There is no conservation problem '{name}'. Known: {', '.join(PROBLEMS)}.")
+    return PROBLEMS[name]
+
+
+def anp_training(problem: str, preset: Preset, data: Data, seed: int = 0, soft_penalty: float = 0.0) -> ANPTraining:
+    """The training that a preset stands for.
+
+    Args:
+        problem: Name of the problem.
+        preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes).
+        data: Where training functions come from.
+        seed: Seed of weights and data.
+        soft_penalty: λ of SoftC.
+
+    Returns:
+        The config.
+    """
+    spec = find_problem(problem)
+    network = ANPConfig(
+        problem=problem,
+        low=(0.0, spec.domain[0]),
+        high=(spec.final_time, spec.domain[1]),
+        value_scale=value_scale(spec),
+    )
+    training = TrainingConfig(steps=6000, seed=seed, precision="32-true" if soft_penalty else "bf16-mixed")
+    config = ANPTraining(problem=problem, data=data, network=network, training=training, soft_penalty=soft_penalty)
+    if preset == "smoke":
+        return replace(
+            config,
+            network=replace(network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
+            training=replace(training, steps=200, validate_every=100, checkpoint_every=100),
+            protocol=Protocol(target_times=10, target_places=10),
+            batch=16,
+            validation_functions=20,
+            bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
+        )
+    if preset == "paper":
+        return replace(
+            config,
+            network=replace(network, latent_width=128, dropout=0.1),
+            training=replace(training, steps=20_000, precision="32-true"),
+            protocol=Protocol(),
+            batch=250,
+        )
+    return config
+
+
+def train_anp(config: ANPTraining, folder: Path, progress: bool = True) -> TrainedANP:
+    """Trains a network, or goes on from the folder's checkpoint; writes ``weights.safetensors`` at the end.
+
+    Args:
+        config: Everything that decides the result.
+        folder: Where checkpoint, weights and finite-volume solutions (``data/``) live.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        Network, history and file of weights.
+
+    Raises:
+        TrainingDivergedError: If the loss is not finite.
+        DataFileError: If the folder's checkpoint is damaged or of another training.
+        OutputFolderError: If the folder cannot be written.
+    """
+    problem = find_problem(config.problem)
+    torch.manual_seed(config.training.seed)
+    network = ANP(config.network)
+    stream = _stream(config, problem, folder)
+    task = Task(
+        model=network,
+        loss=lambda model, moment: _loss(model, moment, config, stream),
+        validate=lambda model, generator: _validate(model, generator, config),
+        identity={name: value for name, value in asdict(config).items() if name != "training"},
+    )
+    progression = train(task, config.training, folder, progress)
+    network = network.cpu().eval()
+    if progression.step < config.training.steps:
+        return TrainedANP(network, progression, None)
+    path = folder / "weights.safetensors"
+    network.save(path, training=asdict(config), steps=progression.step, seconds=progression.seconds)
+    return TrainedANP(network, progression, path)
+
+
+def value_scale(problem: Problem) -> float:
+    """Largest magnitude of the field over the training range, from its bounds; 1 where there are none."""
+    if problem.bounds is None:
+        return 1.0
+    ends = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
+    return float(torch.stack(problem.bounds(ends)).abs().max())
+
+
+def _stream(config: ANPTraining, problem: Problem, folder: Path) -> Stream:
+    if config.data == "exact":
+        return exact_stream(problem, config.protocol)
+    return bank_stream(solution_bank(problem, config.bank, folder / "data"), config.protocol)
+
+
+def _loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream) -> Tensor:
+    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC."""
+    device = next(model.parameters()).device
+    batch = _moved(stream(moment.generator, config.batch), device)
+    prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
+    tempering = config.tempering * max(0.0, 1.0 - moment.progress / config.tempered)
+    loss = prediction.loss(batch.target_values, tempering)
+    if config.soft_penalty:
+        weight = config.soft_penalty * min(1.0, moment.progress / PENALTY_RISE)
+        loss = loss + weight * _penalty(model, batch, config)
+    return loss
+
+
+def _penalty(model: nn.Module, batch: FunctionBatch, config: ANPTraining) -> Tensor:
+    """Mean squared residual of the problem's equation at some targets; needs attention that derives twice."""
+    stride = max(1, batch.target_points.shape[-2] // config.penalty_points)
+    points, values = batch.target_points[:, ::stride], batch.target_values[:, ::stride]
+
+    def mean(places: Tensor) -> Tensor:
+        return model(batch.context_points, batch.context_values, places, values).mean
+
+    with sdpa_kernel(SDPBackend.MATH):
+        return soft_penalty(find_problem(config.problem).law(batch.parameter), mean, points)
+
+
+def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:
+    """Values in float32 on the device; points stay float64 until the network has scaled them."""
+    return FunctionBatch(
+        batch.parameter.to(device),
+        batch.context_points.to(device),
+        batch.context_values.to(device, torch.float32),
+        batch.target_points.to(device),
+        batch.target_values.to(device, torch.float32),
+    )
+
+
+def _validate(model: nn.Module, generator: Generator, config: ANPTraining) -> dict[str, float]:
+    """Scores at the test time over random training parameters: mean squared error and log-likelihood."""
+    assert isinstance(model, ANP)
+    problem = find_problem(config.problem)
+    parameter = random_parameters(problem, config.validation_functions, generator)
+    batch = _moved(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
+    places = torch.linspace(*problem.domain, 201, dtype=torch.float64, device=batch.parameter.device)
+    points = torch.stack((torch.full_like(places, problem.test_time), places), dim=-1).expand(len(parameter), -1, -1)
+    truth = problem.solution(problem.test_time, places.cpu(), parameter[:, None]).to(places)
+    few = min(10, config.network.latent_samples)
+    means, scales = model.components(Context(batch.context_points, batch.context_values), Query(points), few)
+    mean = means.double().mean(dim=0)
+    variance = scales.double().square().mean(dim=0) + means.double().var(dim=0, correction=0)
+    return {
+        "MSE": float(mse(truth, mean).mean()),
+        "LL": float(log_likelihood(truth, mean, variance).mean()),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Options of ``python -m experiments.train_anp``.
+
+    Args:
+        problem: Name of the problem.
+        preset: Size of network and training.
+        data: Where training functions come from.
+        seed: Seed of weights and data.
+        steps: Optimiser steps, if other than the preset's.
+        peak_rate: Largest learning rate, if other than the preset's.
+        soft_penalty: λ of SoftC.
+        out: Folder of checkpoint and weights.
+    """
+
+    problem: tyro.conf.Positional[str]
+    preset: Preset = "laptop"
+    data: Data = "exact"
+    seed: int = 0
+    steps: int | None = None
+    peak_rate: float | None = None
+    soft_penalty: float = 0.0
+    out: Path = Path("results/anp")
+
+
+def main(arguments: Arguments) -> None:
+    """Trains as the options say and prints the last validation as JSON."""
+    config = anp_training(arguments.problem, arguments.preset, arguments.data, arguments.seed, arguments.soft_penalty)
+    changes = {"steps": arguments.steps, "peak_rate": arguments.peak_rate}
+    training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
+    result = train_anp(replace(config, training=training), arguments.out)
+    print(json.dumps({"weights": str(result.weights), **result.progression.history[-1]}))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
