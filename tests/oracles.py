@@ -2,10 +2,7 @@
 
 import itertools
 
-import itertools
-
 import numpy as np
-import torch
 from scipy.stats import multivariate_normal
 
 

@@ -1,0 +1,217 @@
+"""Boundary conditions as linear functionals of the field, and the prescription that makes them hold.
+
+A side's condition reads B u = g with B u = Σ_j w_j u_j over the boundary node (j = 0) and the nodes next to it
+(Hansen et al. do the same with integrals; here the functionals sit on the boundary):
+
+* Dirichlet u = g: w = (1).
+* Neumann ∂u/∂x = g: w = c/h, c the one-sided difference weights of order 1 to 4.
+* Robin a u + b ∂u/∂x = g: w = b c/h with a added to w_0.
+
+Prescription solves B u = g for the boundary node, u_0 = (g − Σ_{j≥1} w_j u_j)/w_0 (Saad et al. 2023). A periodic axis
+gets the average of its two ends at both.
+
+**Corners.** Functionals of different axes commute, so two sides with data g₁ and g₂ can both hold where they meet if
+and only if B₂ g₁ = B₁ g₂ there. Periodic axes come first, then Dirichlet sides, then Neumann and Robin sides, each in
+the order of the axes; the later side's data are changed at the corner nodes so that the earlier side holds. Two
+Dirichlet sides (or a Dirichlet side along a periodic axis) that disagree are an error; a derivative is only known to
+the order of its stencil, so there the earlier side simply wins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from solvers import Dirichlet, Neumann, Robin
+from solvers.stencils import one_sided_gradient
+
+SideCondition = Dirichlet | Neumann | Robin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Functional:
+    """B u = Σ_j w_j u_j on one side.
+
+    Args:
+        axis: Axis of the side, 0 … d − 1.
+        last: Whether it is the last node of the axis, else the first.
+        weights: w_0 … w_p, boundary node first, then inward.
+    """
+
+    axis: int
+    last: bool
+    weights: tuple[float, ...]
+
+    @property
+    def is_value(self) -> bool:
+        """Whether it reads the value itself (Dirichlet)."""
+        return len(self.weights) == 1
+
+    @property
+    def of_one(self) -> float:
+        """B 1: what it reads from the constant 1."""
+        return 1.0 if self.is_value else sum(self.weights)
+
+    def node(self, offset: int, count: int) -> int:
+        """Index of the node ``offset`` nodes inward on an axis with ``count`` nodes."""
+        return count - 1 - offset if self.last else offset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """The conditions of all sides of a field with their data.
+
+    Args:
+        functionals: One per side, the side that wins at corners first.
+        data: g of each of them, ``(batch, channels, *face)``, float64.
+        periodic: The periodic axes.
+    """
+
+    functionals: tuple[Functional, ...]
+    data: tuple[Tensor, ...]
+    periodic: tuple[int, ...] = ()
+
+
+def functional(condition: SideCondition, axis: int, last: bool, spacing: float, order: int) -> Functional:
+    """The functional of a condition on a grid.
+
+    Args:
+        condition: The condition of the side.
+        axis: Its axis.
+        last: Whether it is the last side of the axis.
+        spacing: Distance h between nodes.
+        order: Order 1 to 4 of the one-sided difference.
+
+    Raises:
+        InvalidArgumentError: If a Robin condition does not depend on the boundary node: |a + b c₀/h| below 1e-6 of
+            |a| + |b c₀/h|.
+    """
+    if isinstance(condition, Dirichlet):
+        return Functional(axis=axis, last=last, weights=(1.0,))
+    gradient = [weight / spacing for weight in one_sided_gradient(order, "last" if last else "first").tolist()]
+    if isinstance(condition, Neumann):
+        return Functional(axis=axis, last=last, weights=tuple(gradient))
+    first, *others = (condition.b * weight for weight in gradient)
+    if abs(condition.a + first) < 1e-6 * (abs(condition.a) + abs(first)):
+        raise InvalidArgumentError(
+            f"Robin(a={condition.a}, b={condition.b}) on the {'last' if last else 'first'} side of axis {axis} cannot "
+            f"be solved for the boundary node: a + b·c₀/h = {condition.a + first:.3g} at spacing h={spacing:.3g}. "
+            "Check the sign of b (∂u/∂x is not the outward derivative) or change the grid or the stencil order."
+        )
+    return Functional(axis=axis, last=last, weights=(condition.a + first, *others))
+
+
+def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
+    """B u on a side, in float64."""
+    total = side.weights[0] * _node(side, u, 0)
+    return total if side.is_value else total + _inner_sum(side, u)
+
+
+def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
+    """Changes data at corners so that all sides can hold at once; see the rule at the top of this module.
+
+    Args:
+        boundary: Conditions and data.
+        tolerance: Largest disagreement of two Dirichlet sides, relative to the largest value on them.
+
+    Raises:
+        IncompatibleCornersError: If two Dirichlet sides, or a Dirichlet side along a periodic axis, disagree.
+    """
+    done: list[Tensor] = []
+    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+        adjusted = set_nodes(data, _on_face(side, boundary, done))
+        if side.is_value:
+            _check_corners(side, data, adjusted, tolerance)
+        done.append(adjusted)
+    return replace(boundary, data=tuple(done))
+
+
+def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Tensor:
+    """Sets the boundary nodes so that every condition holds, whatever u is.
+
+    Args:
+        u: A field.
+        boundary: Conditions with harmonised data.
+
+    Returns:
+        The field with new boundary nodes: B u = g to round-off, exactly for Dirichlet and periodic sides.
+    """
+    return set_nodes(u.to(torch.float64), boundary).to(u.dtype)
+
+
+def set_nodes(u: Tensor, boundary: Boundary) -> Tensor:
+    """``prescribe`` in the precision of u: derivatives first, then values, then periodic ends, which stay exact."""
+    pairs = zip(boundary.functionals, boundary.data, strict=True)
+    for side, data in sorted(pairs, key=lambda pair: pair[0].is_value):
+        rest = data if side.is_value else data - _inner_sum(side, u)
+        u = _replace(u, side, (rest / side.weights[0]).to(u.dtype))
+    for axis in boundary.periodic:
+        dim = 2 + axis
+        first, interior, last = u.split([1, u.shape[dim] - 2, 1], dim)
+        mean = 0.5 * (first + last)
+        u = torch.cat([mean, interior, mean], dim)
+    return u
+
+
+def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
+    """B u − g on every side and u_0 − u_n on every periodic axis, each with the scale |g| + Σ_j |w_j u_j|, float64."""
+    result = []
+    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+        scale = data.abs() + sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
+        result.append((read(side, u) - data, scale))
+    for axis in boundary.periodic:
+        first, last = (u.select(2 + axis, index).to(torch.float64) for index in (0, -1))
+        result.append((first - last, first.abs() + last.abs()))
+    return result
+
+
+def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
+    dim = 2 + side.axis
+    return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)
+
+
+def _inner_sum(side: Functional, u: Tensor) -> Tensor:
+    """Σ_{j≥1} w_j u_j."""
+    dim, width = 2 + side.axis, len(side.weights) - 1
+    start = side.node(width, u.shape[dim]) if side.last else 1
+    weights = torch.tensor(side.weights[1:], dtype=torch.float64, device=u.device)
+    nodes = u.narrow(dim, start, width).to(torch.float64).movedim(dim, -1)
+    return nodes @ (weights.flip(0) if side.last else weights)
+
+
+def _replace(u: Tensor, side: Functional, node: Tensor) -> Tensor:
+    dim = 2 + side.axis
+    node = node.unsqueeze(dim).expand(*u.shape[:dim], 1, *u.shape[dim + 1 :])
+    rest = u.narrow(dim, 0 if side.last else 1, u.shape[dim] - 1)
+    return torch.cat([rest, node] if side.last else [node, rest], dim)
+
+
+def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Boundary:
+    """What the earlier sides and the periodic axes demand of the data of a side, seen as a field on its face."""
+    earlier = [
+        (other, data) for other, data in zip(boundary.functionals, done, strict=False) if other.axis != side.axis
+    ]
+    return Boundary(
+        functionals=tuple(_without(other, side.axis) for other, _ in earlier),
+        data=tuple(read(_without(side, other.axis), data) for other, data in earlier),
+        periodic=tuple(axis - (axis > side.axis) for axis in boundary.periodic),
+    )
+
+
+def _without(side: Functional, axis: int) -> Functional:
+    """The same functional on a face from which an axis has been removed."""
+    return replace(side, axis=side.axis - (side.axis > axis))
+
+
+def _check_corners(side: Functional, data: Tensor, adjusted: Tensor, tolerance: float) -> None:
+    gap = (data - adjusted).detach().abs().max()
+    scale = torch.maximum(data.detach().abs().max(), adjusted.detach().abs().max())
+    if bool(gap > tolerance * scale):
+        raise IncompatibleCornersError(
+            f"The values on the {'last' if side.last else 'first'} side of axis {side.axis} disagree by "
+            f"{float(gap):.3g} with another Dirichlet side or a periodic axis where they meet. Give values that agree "
+            "at the corners, or smooth the jump in the data."
+        )

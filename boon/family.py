@@ -1,0 +1,151 @@
+"""The family of boundary corrections: one interface, and prescription, its simplest member.
+
+A correction is a small frozen dataclass. It makes a ``Step`` for fields with a given number of channels (a Module,
+since it may learn), chooses the functions in which the layers of an ``FNO`` expand their features, and evaluates the
+kernels of the layers. Every member ends with ``prescribe`` at the output, which ``BOON`` does itself.
+
+With ``hidden=True`` the step is also applied before every Fourier layer. Hidden features then obey the conditions of
+an affine image A u + c of the solution, B v = A g + c·B1, with A and c learned for each layer: so boundary data enter
+the layers, and data that fit at corners still fit.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from boon.conditions import AxisCondition
+from boon.correction import Boundary, set_nodes
+from boon.fno import FNOConfig, Layers, fourier_bases
+from boon.spectral import Basis, SpectralConvolution
+
+
+class Step(nn.Module, ABC):
+    """A map from fields to fields that meet the conditions, at least to round-off."""
+
+    @abstractmethod
+    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """Corrects ``(batch, channels, *space)``."""
+
+
+class Correction(ABC):
+    """How an operator is made to meet its boundary conditions.
+
+    Attributes:
+        hidden: Whether hidden features are corrected as well.
+        acts_on_kernels: Whether the kernels of the layers are changed, which needs this package's ``FNO``.
+    """
+
+    hidden: bool
+    acts_on_kernels: ClassVar[bool]
+
+    @abstractmethod
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        """The step for fields with this many channels."""
+
+    @abstractmethod
+    def bases(
+        self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+    ) -> tuple[Basis, ...]:
+        """The functions in which the layers expand fields of this shape, one basis per axis."""
+
+    @abstractmethod
+    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
+        """The kernel of a layer applied to its features ``(batch, width, *space)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prescription(Correction):
+    """Sets the boundary nodes and nothing else.
+
+    Args:
+        hidden: Sets them in hidden layers too.
+    """
+
+    hidden: bool = False
+
+    acts_on_kernels: ClassVar[bool] = False
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return PrescriptionStep()
+
+    def bases(
+        self,
+        conditions: Sequence[AxisCondition],  # noqa: ARG002
+        config: FNOConfig,
+        shape: Sequence[int],
+        like: Tensor,
+    ) -> tuple[Basis, ...]:
+        return fourier_bases(config, shape, like)
+
+    def kernel(
+        self,
+        convolution: SpectralConvolution,
+        v: Tensor,
+        bases: Sequence[Basis],
+        boundary: Boundary,  # noqa: ARG002
+    ) -> Tensor:
+        return convolution(v, bases)
+
+
+class PrescriptionStep(Step):
+    """``set_nodes`` as a step."""
+
+    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """Sets the boundary nodes."""
+        return set_nodes(u, boundary)
+
+
+class HiddenConditions(nn.Module):
+    """The conditions of hidden features v = A u + c: the same functionals, data B v = A g + c·B1.
+
+    Args:
+        out_channels: Channels of u.
+        width: Channels of v.
+    """
+
+    def __init__(self, out_channels: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, out_channels) / out_channels**0.5)
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, boundary: Boundary) -> Boundary:
+        """From the boundary of the solution to that of the features."""
+        weight, bias = self.weight.to(torch.float64), self.bias.to(torch.float64)
+        data = []
+        for side, values in zip(boundary.functionals, boundary.data, strict=True):
+            image = (weight @ values.reshape(*values.shape[:2], -1)).view(*values.shape[:1], -1, *values.shape[2:])
+            data.append(image + side.of_one * bias.view(-1, *(1 for _ in values.shape[2:])))
+        return replace(boundary, data=tuple(data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectedLayers(Layers):
+    """The layers of an operator under a correction, for one call.
+
+    Args:
+        correction: The correction.
+        conditions: One pair per axis, or None.
+        boundary: The conditions of the solution with their data.
+        hidden: For every layer the conditions of its features and the step that makes them hold; empty without.
+    """
+
+    correction: Correction
+    conditions: Sequence[AxisCondition]
+    boundary: Boundary
+    hidden: Sequence[tuple[HiddenConditions, Step]]
+
+    def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
+        return self.correction.bases(self.conditions, config, shape, like)
+
+    def prepare(self, layer: int, v: Tensor) -> Tensor:
+        if not self.hidden:
+            return v
+        conditions, step = self.hidden[layer]
+        return step(v, conditions(self.boundary))
+
+    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+        return self.correction.kernel(convolution, v, bases, self.boundary)

@@ -1,0 +1,198 @@
+"""The Fourier neural operator in one to three axes (Li et al. 2021), one implementation for all of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from boon.errors import InvalidArgumentError
+from boon.spectral import Basis, SpectralConvolution, fourier_basis
+
+
+@dataclass(frozen=True, kw_only=True)
+class FNOConfig:
+    """What makes a Fourier neural operator; the number of axes is ``len(modes)``.
+
+    Args:
+        in_channels: Channels of the input field.
+        out_channels: Channels of the output field.
+        width: Channels of the hidden layers.
+        modes: Frequencies 0 … m − 1 kept along every axis.
+        depth: Number of Fourier layers.
+        padding: Extension of the axes that are not periodic, as a fraction of their length; one number for all axes
+            or one for each.
+        periodic: Whether each axis is periodic, its last node being the first one again; empty means none is.
+        coordinates: Adds the place, x/length along every axis (its sine and cosine if periodic), to the input.
+        projection: Channels of the last hidden layer; None means 2·width.
+
+    Raises:
+        InvalidArgumentError: If a count is below 1 or an entry per axis is missing.
+    """
+
+    in_channels: int = 1
+    out_channels: int = 1
+    width: int = 64
+    modes: tuple[int, ...] = (16,)
+    depth: int = 4
+    padding: float | tuple[float, ...] = 0.125
+    periodic: tuple[bool, ...] = ()
+    coordinates: bool = True
+    projection: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.in_channels, self.out_channels, self.width, self.depth, self.projection or 1, *self.modes)
+        if not self.modes or min(counts) < 1:
+            raise InvalidArgumentError(
+                f"FNOConfig needs one number of modes per axis and every count at least 1, got {self}."
+            )
+        if len(self.paddings) != self.dimension or min(self.paddings) < 0:
+            raise InvalidArgumentError(
+                f"padding must be one number ≥ 0 or one per axis ({self.dimension}), got {self.padding}."
+            )
+        if self.periodic and len(self.periodic) != self.dimension:
+            raise InvalidArgumentError(
+                f"periodic must be empty or have one entry per axis ({self.dimension}), got {self.periodic}."
+            )
+
+    @property
+    def dimension(self) -> int:
+        """Number of axes."""
+        return len(self.modes)
+
+    @property
+    def paddings(self) -> tuple[float, ...]:
+        """The padding of every axis."""
+        return (self.padding,) * len(self.modes) if isinstance(self.padding, int | float) else tuple(self.padding)
+
+    def is_periodic(self, axis: int) -> bool:
+        """Whether an axis is periodic."""
+        return bool(self.periodic) and self.periodic[axis]
+
+
+class Layers(ABC):
+    """How the Fourier layers of an operator are evaluated; boundary corrections replace parts of it."""
+
+    @abstractmethod
+    def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
+        """The functions in which fields of this shape are expanded, one basis per axis."""
+
+    @abstractmethod
+    def prepare(self, layer: int, v: Tensor) -> Tensor:
+        """The features ``(batch, width, *space)`` that enter Fourier layer number ``layer``."""
+
+    @abstractmethod
+    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+        """The kernel of a layer applied to its features."""
+
+
+@dataclass(frozen=True)
+class PlainLayers(Layers):
+    """The layers as they are."""
+
+    def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
+        return fourier_bases(config, shape, like)
+
+    def prepare(self, layer: int, v: Tensor) -> Tensor:  # noqa: ARG002
+        return v
+
+    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+        return convolution(v, bases)
+
+
+def fourier_bases(config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
+    """The Fourier basis of every axis of an operator on fields of this shape."""
+    return tuple(
+        fourier_basis(count, modes, padding, periodic=config.is_periodic(axis), like=like)
+        for axis, (count, modes, padding) in enumerate(zip(shape, config.modes, config.paddings, strict=True))
+    )
+
+
+class FNO(nn.Module):
+    """Field to field: u = Q ∘ L_depth ∘ … ∘ L₁ ∘ P a with L v = GELU(W v + b + K v).
+
+    P and Q act at every node alone; K is a ``SpectralConvolution``; the last layer has no activation. No batch norm.
+
+    Args:
+        config: Sizes and options.
+    """
+
+    def __init__(self, config: FNOConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, projection = config.width, config.projection or 2 * config.width
+        places = sum(2 if config.is_periodic(axis) else 1 for axis in range(config.dimension))
+        self.lift = Pointwise(config.in_channels + (places if config.coordinates else 0), width)
+        self.convolutions = nn.ModuleList(SpectralConvolution(width, width, config.modes) for _ in range(config.depth))
+        self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(config.depth))
+        self.project = Pointwise(width, projection)
+        self.read_out = Pointwise(projection, config.out_channels)
+
+    def forward(
+        self, a: Float[Tensor, "batch in_channels *space"], layers: Layers | None = None
+    ) -> Float[Tensor, "batch out_channels *space"]:
+        """Maps input fields to output fields on the same nodes, at any resolution.
+
+        Args:
+            a: Input fields, both ends of every axis included.
+            layers: A correction of the layers; None leaves them as they are.
+
+        Raises:
+            InvalidArgumentError: If the input has another number of channels or axes.
+            TooManyModesError: If the grid is too coarse for the modes kept.
+        """
+        self._check(a)
+        layers = layers or PlainLayers()
+        bases = layers.bases(self.config, a.shape[2:], a)
+        v = self.lift(torch.cat([a, *self._coordinates(a)], dim=1) if self.config.coordinates else a)
+        for index in range(self.config.depth):
+            v = layers.prepare(index, v)
+            v = self.pointwise[index](v) + layers.kernel(self.convolution(index), v, bases)
+            if index + 1 < self.config.depth:
+                v = functional.gelu(v)
+        return self.read_out(functional.gelu(self.project(v)))
+
+    def convolution(self, layer: int) -> SpectralConvolution:
+        """The spectral convolution of a layer."""
+        convolution = self.convolutions[layer]
+        assert isinstance(convolution, SpectralConvolution)
+        return convolution
+
+    def _coordinates(self, a: Tensor) -> list[Tensor]:
+        """The place of every node, one or two channels per axis, expanded to the batch."""
+        shape, channels = a.shape[2:], []
+        for axis, count in enumerate(shape):
+            place = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+            angle = 2 * pi * torch.where(place == 1.0, 0.0, place)
+            values = (angle.cos(), angle.sin()) if self.config.is_periodic(axis) else (place,)
+            for value in values:
+                along = value.to(a).view([count if other == axis else 1 for other in range(len(shape))])
+                channels.append(along.expand(a.shape[0], 1, *shape))
+        return channels
+
+    def _check(self, a: Tensor) -> None:
+        config = self.config
+        if a.ndim != config.dimension + 2 or a.shape[1] != config.in_channels:
+            raise InvalidArgumentError(
+                f"The input must be (batch, {config.in_channels}, *space) with {config.dimension} axes, "
+                f"got {tuple(a.shape)}."
+            )
+
+
+class Pointwise(nn.Module):
+    """y = W x + b at every node: ``(batch, in, *space)`` → ``(batch, out, *space)``."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        bound = in_channels**-0.5
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
+
+    def forward(self, x: Float[Tensor, "batch in *space"]) -> Float[Tensor, "batch out *space"]:
+        """Applies the map."""
+        weight = self.weight.expand(x.shape[0], -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(-1, x.shape[2:])

@@ -1,0 +1,121 @@
+"""BOON: an operator whose output meets its boundary conditions, whatever its weights (Saad et al. 2023)."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boon.conditions import SideValues, check_conditions, check_lengths, discretise
+from boon.correction import Boundary, prescribe
+from boon.errors import InvalidArgumentError
+from boon.family import CorrectedLayers, Correction, HiddenConditions, Prescription
+from boon.fno import FNO
+
+
+class BOON(nn.Module):
+    """Wraps an operator so that its output meets boundary conditions to round-off.
+
+    This package's ``FNO`` is corrected kernel by kernel if the correction says so, any other field-to-field Module
+    at its output. Fields live on nodes and both ends of every axis are included: spacing = length/(n − 1).
+
+    Values are numbers, tensors or arrays that broadcast to ``(batch, out_channels, *face)``, or functions of place
+    and time: called with the coordinates of the nodes of the face, one tensor ``(*face)`` per remaining axis in
+    order, each running from 0 to the length of that axis; they return something that broadcasts as above. ``face``
+    is the shape of the side, empty with one axis. A side is given its value either in its condition or at the call.
+
+    Args:
+        operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``.
+        conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
+            leaves an axis free (time).
+        lengths: Length of every axis in the units of gradients and coordinates; None means 1.
+        correction: A member of the family of corrections.
+        order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
+
+    Raises:
+        MissingBoundaryError: If a side has no condition.
+        InvalidArgumentError: If an argument is wrong or the correction needs an ``FNO``.
+    """
+
+    def __init__(
+        self,
+        operator: nn.Module,
+        conditions: Sequence[object],
+        lengths: Sequence[float] | None = None,
+        correction: Correction | None = None,
+        order: int = 2,
+    ) -> None:
+        super().__init__()
+        if order not in (1, 2, 3, 4):
+            raise InvalidArgumentError(f"order of the one-sided differences must be 1, 2, 3 or 4, got {order}.")
+        self.operator = operator
+        self.conditions = check_conditions(conditions)
+        self.lengths = check_lengths(lengths, len(self.conditions))
+        self.correction = correction or Prescription()
+        self.order = order
+        self._check_operator()
+        config = operator.config if isinstance(operator, FNO) else None
+        self.step = self.correction.step(self.conditions, config.out_channels if config else 1)
+        depth = config.depth if config and self.correction.hidden else 0
+        self.hidden_conditions, self.hidden_steps = nn.ModuleList(), nn.ModuleList()
+        for _ in range(depth):
+            assert config is not None
+            self.hidden_conditions.append(HiddenConditions(config.out_channels, config.width))
+            self.hidden_steps.append(self.correction.step(self.conditions, config.width))
+
+    def forward(
+        self, a: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
+    ) -> Float[Tensor, "batch out_channels *space"]:
+        """Maps input fields to output fields that meet the conditions.
+
+        Args:
+            a: Input fields, both ends of every axis included.
+            boundary: Values of the sides whose condition has none: one (first, last) pair or None per axis.
+
+        Raises:
+            MissingBoundaryError: If a side has no value, or two.
+            IncompatibleCornersError: If Dirichlet values disagree where two sides meet.
+            InvalidArgumentError: If a value has the wrong shape or is not finite, or the axes do not match.
+        """
+        if self._inside and isinstance(self.operator, FNO):
+            like = a.new_empty(()).expand(a.shape[0], self.operator.config.out_channels, *a.shape[2:])
+            discrete = self.discretise(like, boundary)
+            u = self.operator(a, self._layers(discrete))
+        else:
+            u = self.operator(a)
+            discrete = self.discretise(u, boundary)
+        return prescribe(self.step(u, discrete), discrete)
+
+    def discretise(self, u: Float[Tensor, "batch out_channels *space"], boundary: SideValues | None = None) -> Boundary:
+        """The conditions with their data on the grid of a field; ``boon.scores`` measures how well it meets them.
+
+        Args:
+            u: A field that gives shape, dtype and device.
+            boundary: As in ``forward``.
+        """
+        return discretise(self.conditions, self.lengths, boundary, u, self.order)
+
+    @property
+    def _inside(self) -> bool:
+        return self.correction.hidden or self.correction.acts_on_kernels
+
+    def _layers(self, boundary: Boundary) -> CorrectedLayers:
+        return CorrectedLayers(
+            correction=self.correction,
+            conditions=self.conditions,
+            boundary=boundary,
+            hidden=tuple(zip(self.hidden_conditions, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
+        )
+
+    def _check_operator(self) -> None:
+        if not isinstance(self.operator, FNO):
+            if self._inside:
+                raise InvalidArgumentError(
+                    f"{self.correction} acts inside the layers and needs boon.FNO, got "
+                    f"{type(self.operator).__name__}; use Prescription() or SmoothExtension() at the output."
+                )
+            return
+        if self.operator.config.dimension != len(self.conditions):
+            raise InvalidArgumentError(
+                f"The operator has {self.operator.config.dimension} axes but conditions are given for "
+                f"{len(self.conditions)}; give one pair or None per axis."
+            )

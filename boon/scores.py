@@ -1,0 +1,71 @@
+"""How good a predicted field is: relative L2 of the whole field, boundary error."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boon.correction import Boundary, residuals
+from boon.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class BoundaryError:
+    """How far a field misses its boundary conditions.
+
+    Args:
+        maximum: Largest |B u − g| over all sides, in the units of the conditions.
+        relative_l2: ‖B u − g‖₂ over all sides relative to the norm of |g| + Σ_j |w_j u_j|, dimensionless.
+        relative_maximum: Largest |B u − g| relative to |g| + Σ_j |w_j u_j| at the same node, dimensionless.
+    """
+
+    maximum: float
+    relative_l2: float
+    relative_maximum: float
+
+
+def relative_l2(
+    u: Float[Tensor, "batch channels *space"], truth: Float[Tensor, "batch channels *space"]
+) -> Float[Tensor, ""]:
+    """Mean over samples of ‖u − truth‖₂ / ‖truth‖₂.
+
+    Args:
+        u: Predicted fields.
+        truth: True fields.
+
+    Returns:
+        A number, differentiable, in the dtype of u.
+
+    Raises:
+        InvalidArgumentError: If shapes differ or a true field is zero everywhere.
+    """
+    if u.shape != truth.shape or u.ndim < 2:
+        raise InvalidArgumentError(
+            f"relative_l2 needs two fields of one shape (batch, …), got {tuple(u.shape)} and {tuple(truth.shape)}."
+        )
+    norm = truth.flatten(1).norm(dim=1)
+    if bool((norm == 0).any()):
+        raise InvalidArgumentError("relative_l2 is not defined for a true field that is zero everywhere; drop it.")
+    return ((u - truth).flatten(1).norm(dim=1) / norm).mean()
+
+
+def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> BoundaryError:
+    """How far a field misses its conditions: value, gradient, Robin residual, or mismatch of periodic ends.
+
+    Args:
+        u: Predicted fields.
+        boundary: ``BOON.discretise(u, values)``; at corners the conditions are those that can hold together.
+    """
+    pairs = residuals(u.detach(), boundary)
+    if not pairs:
+        return BoundaryError(0.0, 0.0, 0.0)
+    residual = torch.cat([part.flatten() for part, _ in pairs]).abs()
+    scale = torch.cat([part.flatten() for _, part in pairs])
+    relative = residual / torch.where(scale == 0, 1.0, scale)
+    total = scale.norm()
+    return BoundaryError(
+        maximum=float(residual.max()),
+        relative_l2=float(residual.norm() / total) if total > 0 else float(residual.norm()),
+        relative_maximum=float(relative.max()),
+    )

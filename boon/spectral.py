@@ -1,0 +1,193 @@
+"""Spectral convolutions in any number of axes as products with small matrices.
+
+A field x on n nodes of an axis is zero beyond them up to a period of N nodes (the padding). Only frequencies
+|k| < m are kept, and m is much smaller than n, so the truncated transform is a matrix product with cosines and
+sines: three to nine times faster than a full FFT that throws most of its output away, with no padded copy of the
+field. It equals ``rfftn`` of the zero-padded field, truncated (tested).
+
+With several axes the kept modes form an array ``(2m₁ − 1, …, m_d)``: all frequencies on every axis but the last, in
+the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last one, since the field is real.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import pi, prod
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from boon.errors import InvalidArgumentError, TooManyModesError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """The r functions in which a field is expanded along one axis with n nodes.
+
+    Args:
+        analysis: ``(r, n)``, coefficient_r = Σ_j analysis_rj x_j.
+        synthesis: ``(n, r)``, y_i = Σ_r synthesis_ir coefficient_r.
+        modes: Number m of frequencies; r = 2m − 1 for Fourier, m for sines or cosines.
+        period: Number N of nodes after which a Fourier series repeats.
+        fourier: Whether the functions are 1, cos θ … cos (m−1)θ, sin θ … sin (m−1)θ.
+    """
+
+    analysis: Float[Tensor, "r n"]
+    synthesis: Float[Tensor, "n r"]
+    modes: int
+    period: int
+    fourier: bool
+
+
+def fourier_basis(count: int, modes: int, padding: float = 0.0, *, periodic: bool = False, like: Tensor) -> Basis:
+    """Cosines and sines with a period of ``count + round(padding · (count − 1))`` nodes.
+
+    Args:
+        count: Number n of nodes, both ends included.
+        modes: Frequencies 0 … modes − 1 are kept.
+        padding: Length by which the axis is extended, as a fraction of its length.
+        periodic: The last node is the first one again: the period is n − 1 nodes and the ends count half each.
+        like: Gives dtype and device.
+
+    Raises:
+        TooManyModesError: If the period cannot tell the highest frequency from its mirror image.
+    """
+    period = count - 1 if periodic else count + round(padding * (count - 1))
+    if 2 * (modes - 1) >= period:
+        raise TooManyModesError(
+            f"modes={modes} needs an axis whose period has at least {2 * modes - 1} nodes, got {period} "
+            f"({count} nodes, padding included); keep at most {(period + 1) // 2} modes or use a finer grid."
+        )
+    frequencies, nodes = torch.arange(modes), torch.arange(count)
+    angle = (2 * pi / period) * ((frequencies[:, None] * nodes) % period).to(torch.float64)
+    rows = torch.cat([angle.cos(), angle[1:].sin()])
+    weight = torch.full((2 * modes - 1, 1), 2.0 / period, dtype=torch.float64)
+    weight[0] = 1.0 / period
+    synthesis = (weight * rows).mT.contiguous()
+    if periodic:
+        rows[:, [0, -1]] *= 0.5
+    return Basis(analysis=rows.to(like), synthesis=synthesis.to(like), modes=modes, period=period, fourier=True)
+
+
+def fourier_axes(bases: Sequence[Basis], axes: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The Fourier axes among ``axes`` (default: all), in order; the last one stores only frequencies ≥ 0."""
+    chosen = range(len(bases)) if axes is None else sorted(axes)
+    return tuple(axis for axis in chosen if bases[axis].fourier)
+
+
+def analyse(
+    x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis], axes: Sequence[int] | None = None
+) -> Tensor:
+    """Modes of a real field.
+
+    Args:
+        x: The field.
+        bases: One basis per axis.
+        axes: The axes to transform; None means all.
+
+    Returns:
+        ``(batch, channels, *modes)``, complex if a Fourier axis was transformed; other axes keep their nodes.
+    """
+    for axis in range(len(bases)) if axes is None else axes:
+        x = along_axis(bases[axis].analysis, x, 2 + axis)
+    *full, half = fourier_axes(bases, axes) or (None,)
+    if half is None:
+        return x
+    cosine, sine = x.split([bases[half].modes, bases[half].modes - 1], 2 + half)
+    modes = torch.complex(cosine, -_pad_front(sine, 2 + half))
+    for axis in full:
+        modes = _to_frequencies(modes, bases[axis].modes, 2 + axis)
+    return modes
+
+
+def synthesise(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *space"]:
+    """The real field with these modes: the inverse of ``analyse`` on the span of the bases."""
+    *full, half = fourier_axes(bases) or (None,)
+    if half is not None:
+        for axis in full:
+            modes = _from_frequencies(modes, bases[axis].modes, 2 + axis)
+        modes = torch.cat([modes.real, -modes.imag.narrow(2 + half, 1, bases[half].modes - 1)], 2 + half)
+    for axis in reversed(range(len(bases))):
+        modes = along_axis(bases[axis].synthesis, modes, 2 + axis)
+    return modes
+
+
+def along_axis(matrix: Float[Tensor, "r n"], x: Tensor, dim: int) -> Tensor:
+    """Applies a matrix along one dimension of a tensor: y_r = Σ_j matrix_rj x_j."""
+    if dim == x.ndim - 1:
+        return x @ matrix.mT
+    trailing = x.shape[dim + 1 :]
+    return (matrix @ x.flatten(dim + 1)).unflatten(-1, trailing)
+
+
+def mirror(modes: Tensor, dims: Sequence[int]) -> Tensor:
+    """Swaps frequency k for −k along dimensions that store all frequencies."""
+    for dim in dims:
+        size = modes.shape[dim] // 2
+        zero, positive, negative = modes.split([1, size, size], dim)
+        modes = torch.cat([zero, negative, positive], dim)
+    return modes
+
+
+class SpectralConvolution(nn.Module):
+    """y = K x: every kept mode of x is multiplied by a complex matrix, ŷ(k) = x̂(k) W(k).
+
+    The weights are complex64, complex128 after ``.double()``.
+
+    Args:
+        in_channels: Channels c of x.
+        out_channels: Channels o of y.
+        modes: Number m of frequencies 0 … m − 1 kept along every axis.
+    """
+
+    weight: Complex[Tensor, "*modes c o"]
+
+    def __init__(self, in_channels: int, out_channels: int, modes: Sequence[int]) -> None:
+        super().__init__()
+        if not modes or min(modes) < 1:
+            raise InvalidArgumentError(f"modes needs one entry of at least 1 per axis, got {tuple(modes)}.")
+        shape = (*(2 * m - 1 for m in modes[:-1]), modes[-1], in_channels, out_channels)
+        scale = (2 * in_channels) ** -0.5
+        self.weight = nn.Parameter(scale * torch.randn(shape, dtype=torch.complex64))
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]
+    ) -> Float[Tensor, "batch out *space"]:
+        """Applies the convolution on Fourier bases, one per axis."""
+        return synthesise(multiply(analyse(x, bases), self.weight), bases)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """Shows ``.double()`` and ``.float()``, which skip complex numbers, the weights as pairs of real ones."""
+
+        def on_real(tensor: Tensor) -> Tensor:
+            if not tensor.is_complex():
+                return fn(tensor)
+            return torch.view_as_complex(fn(torch.view_as_real(tensor)))
+
+        return super()._apply(on_real, recurse)
+
+
+def multiply(modes: Tensor, weight: Tensor) -> Tensor:
+    """ŷ(k) = x̂(k) W(k) for every mode: modes ``(batch, c, *modes)``, weight ``(*modes, c, o)``."""
+    shape = weight.shape[:-2]
+    by_mode = modes.flatten(2).permute(2, 0, 1)
+    product = torch.bmm(by_mode, weight.reshape(prod(shape), *weight.shape[-2:]))
+    return product.permute(1, 2, 0).unflatten(-1, shape)
+
+
+def _pad_front(x: Tensor, dim: int) -> Tensor:
+    shape = list(x.shape)
+    shape[dim] = 1
+    return torch.cat([x.new_zeros(shape), x], dim)
+
+
+def _to_frequencies(x: Tensor, modes: int, dim: int) -> Tensor:
+    """Coefficients of cosines and sines → frequencies 0, 1 …, −1 …: x̂(±k) = c_k ∓ i s_k."""
+    zero, cosine, sine = x.split([1, modes - 1, modes - 1], dim)
+    return torch.cat([zero, cosine - 1j * sine, cosine + 1j * sine], dim)
+
+
+def _from_frequencies(x: Tensor, modes: int, dim: int) -> Tensor:
+    """The inverse of ``_to_frequencies``."""
+    zero, positive, negative = x.split([1, modes - 1, modes - 1], dim)
+    return torch.cat([zero, 0.5 * (positive + negative), 0.5j * (positive - negative)], dim)

@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import torch
+
+from boon.conditions import discretise
+from boon.correction import functional, prescribe, read, residuals
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from solvers import Dirichlet, Neumann, Periodic, Robin
+
+
+def field(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def corrected(u, conditions, lengths=None, values=None, order=2):
+    boundary = discretise(conditions, lengths or (1.0,) * len(conditions), values, u, order)
+    return prescribe(u, boundary), boundary
+
+
+def test_dirichlet_sets_the_two_end_nodes_and_nothing_else():
+    u = field(3, 1, 9)
+    result, _ = corrected(u, [(Dirichlet(2.0), Dirichlet(-1.0))])
+    assert (result[..., 0] == 2.0).all()
+    assert (result[..., -1] == -1.0).all()
+    assert torch.equal(result[..., 1:-1], u[..., 1:-1])
+
+
+def test_first_order_neumann_puts_the_node_one_slope_away():
+    # (u_1 − u_0)/h = g, so u_0 = u_1 − h g; at the other end u_n = u_{n−1} + h g. h = 2/8.
+    u = field(2, 1, 9)
+    result, _ = corrected(u, [(Neumann(3.0), Neumann(-2.0))], lengths=(2.0,), order=1)
+    assert torch.allclose(result[..., 0], u[..., 1] - 0.25 * 3.0, atol=1e-15)
+    assert torch.allclose(result[..., -1], u[..., -2] + 0.25 * -2.0, atol=1e-15)
+
+
+def test_periodic_ends_become_their_average():
+    u = field(2, 1, 6)
+    result, _ = corrected(u, [(Periodic(), Periodic())])
+    assert torch.equal(result[..., 0], 0.5 * (u[..., 0] + u[..., -1]))
+    assert torch.equal(result[..., 0], result[..., -1])
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("last", [False, True])
+def test_neumann_recovers_the_boundary_value_at_the_order_of_its_stencil_plus_one(order, last):
+    # u_0 = (g − Σ w_j u_j)/w_0 with w_0 ~ 1/h: the error of the gradient, O(hᵖ), is multiplied by h.
+    errors, sizes = [], (16, 32, 64, 128)
+    for n in sizes:
+        x = torch.linspace(0.0, 1.0, n + 1, dtype=torch.float64)
+        exact = torch.exp(2 * x).view(1, 1, -1)
+        place = 1.0 if last else 0.0
+        gradient = 2 * math.exp(2 * place)
+        pair = (Dirichlet(exact[0, 0, 0].item()), Neumann(gradient)) if last else (Neumann(gradient), Dirichlet(0.0))
+        damaged = exact.clone()
+        damaged[..., -1 if last else 0] = 7.0
+        result, _ = corrected(damaged, [pair], order=order)
+        errors.append(abs(float(result[0, 0, -1 if last else 0] - exact[0, 0, -1 if last else 0])))
+    slope = math.log2(errors[-2] / errors[-1])
+    assert slope == pytest.approx(order + 1, abs=0.2)
+
+
+def test_robin_is_exact_for_a_straight_line():
+    # u = 1 + 2x: a u + b u' at x = 0 is a + 2b, and one-sided differences are exact for straight lines.
+    x = torch.linspace(0.0, 1.0, 8, dtype=torch.float64)
+    exact = (1 + 2 * x).view(1, 1, -1)
+    damaged = exact.clone()
+    damaged[..., [0, -1]] = 9.0
+    result, _ = corrected(damaged, [(Robin(2.0, -0.5, 1.0), Robin(1.0, 3.0, 9.0))], order=3)
+    assert torch.allclose(result, exact, atol=1e-14)
+
+
+def test_corners_of_two_neumann_axes_hold_when_the_data_come_from_one_field():
+    # Data read from one field are compatible (B₂ B₁ = B₁ B₂), so both sides hold at the corner too and are not changed.
+    u, source = field(2, 1, 7, 8), field(2, 1, 7, 8, seed=1)
+    sides = [(Neumann(), Robin(1.0, 1.0)), (Robin(2.0, -1.0), Neumann())]
+    zero = [(0.0, 0.0), (0.0, 0.0)]
+    functionals = discretise(sides, (1.0, 2.0), zero, u, 2).functionals
+    data = {(side.axis, side.last): read(side, source) for side in functionals}
+    values = [(data[0, False], data[0, True]), (data[1, False], data[1, True])]
+    result, boundary = corrected(u, sides, (1.0, 2.0), values)
+    for side, kept in zip(boundary.functionals, boundary.data, strict=True):
+        assert torch.allclose(kept, data[side.axis, side.last], atol=1e-12)
+        assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-12)
+
+
+def test_dirichlet_wins_over_neumann_at_the_corner_whatever_the_order_of_axes():
+    u = field(1, 1, 6, 7)
+    result, boundary = corrected(u, [(Neumann(5.0), Neumann(5.0)), (Dirichlet(1.0), Dirichlet(2.0))])
+    assert (result[..., 0] == 1.0).all()
+    assert (result[..., -1] == 2.0).all()
+    gradient = read(boundary.functionals[2], result)
+    assert boundary.functionals[2].axis == 0
+    assert torch.allclose(gradient[..., 1:-1], torch.full((1, 1, 5), 5.0, dtype=torch.float64), atol=1e-12)
+    assert gradient[..., 0].item() == pytest.approx(0.0, abs=1e-12)  # along a constant side the gradient is 0
+
+
+def test_prescription_is_a_projection():
+    u = field(2, 2, 6, 7, 5)
+    sides = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Periodic(), Periodic()), (Dirichlet(0.2), Neumann(0.0))]
+    once, boundary = corrected(u, sides, order=3)
+    assert torch.allclose(prescribe(once, boundary), once, atol=1e-13)
+
+
+def test_gradient_of_prescription_with_respect_to_field_and_data():
+    u, g, h = field(2, 1, 6, 5).requires_grad_(), field(2, 1, 5, seed=1), field(2, 1, 1, seed=2)
+    g.requires_grad_(), h.requires_grad_()
+    sides = [(Neumann(), Dirichlet()), (Robin(1.0, -1.0), Neumann(0.0))]
+
+    def run(u, g, h):
+        return corrected(u, sides, values=[(g, 0.0), (h.expand(2, 1, 6), None)])[0]
+
+    assert torch.autograd.gradcheck(run, (u, g, h))
+
+
+def test_periodic_data_that_do_not_close_are_an_error():
+    y = torch.linspace(0.0, 1.0, 7, dtype=torch.float64)
+    with pytest.raises(IncompatibleCornersError, match=r"first side of axis 0 disagree by 0\.5"):
+        corrected(field(1, 1, 6, 7), [(Dirichlet(y), Dirichlet(0.0)), (Periodic(), Periodic())])
+
+
+def test_dirichlet_sides_that_disagree_at_a_corner_are_an_error():
+    with pytest.raises(IncompatibleCornersError, match=r"first side of axis 1 disagree by 1 .* at the corners"):
+        corrected(field(1, 1, 6, 7), [(Dirichlet(1.0), Dirichlet(1.0)), (Dirichlet(0.0), Dirichlet(1.0))])
+
+
+def test_corner_values_that_differ_by_round_off_are_accepted_and_the_earlier_axis_wins():
+    near = torch.full((1, 1, 6), 1.0 + 1e-15, dtype=torch.float64)
+    result, _ = corrected(field(1, 1, 6, 7), [(Dirichlet(1.0), Dirichlet(1.0)), (Dirichlet(near), Dirichlet(1.0))])
+    assert (result[:, :, 0] == 1.0).all()
+
+
+def test_robin_that_cannot_be_solved_for_the_boundary_node():
+    # First order, h = 1/8: a + b·(−1/h) = 8 − 8 = 0.
+    with pytest.raises(InvalidArgumentError, match=r"first side of axis 0 cannot be solved .* a \+ b·c₀/h = 0"):
+        functional(Robin(8.0, 1.0), axis=0, last=False, spacing=0.125, order=1)
+
+
+def test_residuals_measure_what_is_missed():
+    u = torch.zeros(1, 1, 5, dtype=torch.float64)
+    boundary = discretise([(Dirichlet(2.0), Neumann(0.5))], (1.0,), None, u, 1)
+    (value, value_scale), (slope, slope_scale) = residuals(u, boundary)
+    assert (value.item(), value_scale.item()) == (-2.0, 2.0)
+    assert (slope.item(), slope_scale.item()) == (-0.5, 0.5)

@@ -1,0 +1,116 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from boon import BOON, FNO, FNOConfig, InvalidArgumentError, MissingBoundaryError, Prescription, boundary_error
+from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.strategies import seeds
+
+CORRECTIONS = [Prescription(), Prescription(hidden=True)]
+
+
+@st.composite
+def sides(draw):
+    """A pair of conditions of one axis, mixed sides included, or a free axis."""
+    scale = draw(st.floats(-2, 2, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-3))
+
+    def edge_free(*coordinates):
+        if not coordinates:
+            return scale
+        value = torch.as_tensor(scale, dtype=torch.float64)
+        for c in coordinates:
+            value = value * (c - c.min()) * (c.max() - c)
+        return value
+
+    def one():
+        return draw(
+            st.sampled_from(
+                [
+                    Dirichlet(edge_free),
+                    Neumann(edge_free),
+                    Robin(1.0, 0.4871, edge_free),
+                    Robin(-2.0, 0.0973, edge_free),
+                ]
+            )
+        )
+
+    kind = draw(st.sampled_from(["sides", "sides", "sides", "periodic", "free"]))
+    if kind == "sides":
+        return (one(), one())
+    return (Periodic(), Periodic()) if kind == "periodic" else None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    conditions=st.lists(sides(), min_size=1, max_size=3),
+    correction=st.sampled_from(CORRECTIONS),
+    double=st.booleans(),
+    order=st.integers(1, 4),
+    seed=seeds,
+    data=st.data(),
+)
+def test_untrained_operators_meet_their_conditions_to_round_off(conditions, correction, double, order, seed, data):
+    shape = [data.draw(st.integers(7, 13)) for _ in conditions]
+    lengths = [data.draw(st.sampled_from([0.5, 1.0, 3.0])) for _ in conditions]
+    torch.manual_seed(seed)
+    dtype = torch.float64 if double else torch.float32
+    config = FNOConfig(width=4, depth=2, modes=tuple(3 for _ in shape))
+    operator = BOON(FNO(config), conditions, lengths, correction=correction, order=order).to(dtype)
+    u = operator(torch.randn(2, 1, *shape, dtype=dtype))
+    assert u.dtype == dtype
+    boundary = operator.discretise(u)
+    # Every node is computed in float64 and rounded once: the residual is at most eps/2 of Σ|w_j u_j|.
+    assert boundary_error(u, boundary).relative_maximum <= (1e-12 if double else 1e-6)
+    for side, values in zip(boundary.functionals, boundary.data, strict=True):
+        if side.is_value:
+            assert torch.equal(u.select(2 + side.axis, -1 if side.last else 0).double(), values)
+    for axis in boundary.periodic:
+        assert torch.equal(u.select(2 + axis, 0), u.select(2 + axis, -1))
+
+
+@pytest.mark.parametrize("n", [16, 100, 1001])
+def test_values_at_the_call_hold_at_every_resolution(n):
+    operator = BOON(FNO(FNOConfig(width=4, modes=(4,), depth=2)), conditions=[(Dirichlet(), Neumann(0.0))])
+    left = torch.randn(5, 1)
+    u = operator(torch.randn(5, 1, n), boundary=[(left, None)])
+    assert torch.equal(u[:, :, 0], left)
+
+
+def test_hidden_conditions_bring_boundary_values_into_the_interior():
+    config = FNOConfig(width=4, modes=(4,), depth=2)
+    a = torch.randn(1, 1, 20)
+    for hidden, reaches in ((False, False), (True, True)):
+        operator = BOON(FNO(config), [(Dirichlet(), Neumann(0.0))], correction=Prescription(hidden=hidden))
+        low, high = (operator(a, boundary=[(value, None)]) for value in (0.0, 1.0))
+        assert (not torch.allclose(low[..., 5:15], high[..., 5:15])) == reaches
+
+
+def test_any_module_is_wrapped_at_its_output():
+    convolution = nn.Conv2d(1, 2, 3, padding=1)
+    operator = BOON(convolution, [(Dirichlet(1.0), Neumann(0.0)), None])
+    u = operator(torch.randn(3, 1, 8, 9))
+    assert u.shape == (3, 2, 8, 9)
+    assert (u[:, :, 0] == 1.0).all()
+
+
+def test_a_wrapped_module_that_needs_inner_layers():
+    with pytest.raises(InvalidArgumentError, match=r"needs boon.FNO, got Conv1d"):
+        BOON(nn.Conv1d(1, 1, 3), [(Dirichlet(), Dirichlet())], correction=Prescription(hidden=True))
+
+
+def test_operator_and_conditions_with_different_axes():
+    with pytest.raises(InvalidArgumentError, match="operator has 1 axes but conditions are given for 2"):
+        BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet()), None])
+
+
+def test_an_order_that_does_not_exist():
+    with pytest.raises(InvalidArgumentError, match="must be 1, 2, 3 or 4, got 5"):
+        BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], order=5)
+
+
+def test_a_value_forgotten_at_the_call():
+    operator = BOON(FNO(FNOConfig(width=4, modes=(3,))), [(Dirichlet(), Neumann(0.0))])
+    with pytest.raises(MissingBoundaryError, match="first side of axis 0 has no value"):
+        operator(torch.zeros(1, 1, 16))

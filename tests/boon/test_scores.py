@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from boon import InvalidArgumentError, boundary_error, relative_l2
+from boon.conditions import discretise
+from solvers import Dirichlet, Periodic
+
+
+def test_relative_l2_is_the_mean_over_samples():
+    truth = torch.tensor([[[3.0, 4.0]], [[0.0, 2.0]]])
+    u = truth + torch.tensor([[[0.0, 5.0]], [[1.0, 0.0]]])
+    assert relative_l2(u, truth).item() == pytest.approx((5 / 5 + 1 / 2) / 2)
+
+
+def test_relative_l2_does_not_depend_on_units():
+    truth, u = torch.randn(3, 1, 8, dtype=torch.float64), torch.randn(3, 1, 8, dtype=torch.float64)
+    assert relative_l2(1e6 * u, 1e6 * truth).item() == pytest.approx(relative_l2(u, truth).item(), rel=1e-12)
+
+
+def test_boundary_error_of_a_known_field():
+    u = torch.zeros(1, 1, 5, dtype=torch.float64)
+    u[..., 0] = 1.0
+    boundary = discretise([(Dirichlet(4.0), Dirichlet(0.0))], (1.0,), None, u, 1)
+    error = boundary_error(u, boundary)
+    assert (error.maximum, error.relative_maximum, error.relative_l2) == (3.0, 3 / 5, 3 / 5)
+
+
+def test_boundary_error_of_periodic_ends_and_of_free_axes():
+    u = torch.tensor([[[1.0, 0.0, 3.0]]])
+    assert boundary_error(u, discretise([(Periodic(), Periodic())], (1.0,), None, u, 1)).maximum == 2.0
+    assert boundary_error(u, discretise([None], (1.0,), None, u, 1)).maximum == 0.0
+
+
+@pytest.mark.parametrize(
+    ("u", "truth", "message"),
+    [
+        (torch.ones(2, 3), torch.ones(2, 4), "two fields of one shape"),
+        (torch.ones(2, 3), torch.zeros(2, 3), "zero everywhere"),
+    ],
+)
+def test_relative_l2_refuses(u, truth, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        relative_l2(u, truth)
