@@ -189,7 +189,7 @@ def _on_side(value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: s
             if other != axis
         ]
         value = value(*torch.meshgrid(*places, indexing="ij")) if places else value()
-    tensor = torch.as_tensor(value, device=u.device).to(u.dtype).to(torch.float64)
+    tensor = torch.as_tensor(value, dtype=u.dtype, device=u.device).to(torch.float64)
     try:
         tensor = tensor.broadcast_to(shape)
     except RuntimeError as error:
