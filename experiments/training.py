@@ -211,7 +211,7 @@ class _Loop:
             self.state.step += 1
             self.state.seconds = before + time.perf_counter() - start
             report(self.state.step, losses[-1])
-            stop = interrupted() or self.state.step == self.config.steps
+            stop = self.agreed(interrupted()) or self.state.step == self.config.steps
             validate = self.state.step % self.config.validate_every == 0 or self.state.step == self.config.steps
             if validate or stop:
                 self.record(losses, validate)
@@ -271,6 +271,10 @@ class _Loop:
             content = Checkpoint(self.identity, self.state.step, self.state.seconds, self.state.history)
             write_checkpoint(self.path, self.task.model, self.optimizer.optimizer, content)
         self.fabric.barrier()
+
+    def agreed(self, interrupted: bool) -> bool:
+        """Whether any process was interrupted; all stop after the same step."""
+        return self.fabric.strategy.reduce_boolean_decision(interrupted, all=False)
 
     def last_checkpoint(self) -> str:
         if not self.path.exists():

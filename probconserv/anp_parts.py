@@ -1,0 +1,123 @@
+"""Parts of the attentive neural process: its config, the encoders of observed points, the decoder."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, feature_count
+from probconserv.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ANPConfig:
+    """Sizes of an attentive neural process and the ranges of its data.
+
+    Args:
+        problem: Name of the problem it is for; empty where it does not matter.
+        low: Lower ends of the coordinates (t, x, …), units of the problem.
+        high: Upper ends of the coordinates.
+        value_scale: Size of the field's values; the network works in units of it.
+        width: Features of every layer, a multiple of ``heads``.
+        heads: Attention heads.
+        self_layers: Self-attention blocks over the context, in each path.
+        cross_layers: Cross-attention blocks from targets to context.
+        decoder_layers: Residual blocks of the decoder.
+        latent_width: Size of z.
+        frequencies: Octaves of Fourier features of every coordinate.
+        dropout: Probability of dropping a feature in training.
+        scale_floor: Smallest predicted scale, units of the field.
+        latent_samples: Components of a prediction: draws of z.
+        sample_seed: Seed of these draws; all functions share them, so that a prediction depends on its arguments only.
+
+    Raises:
+        InvalidArgumentError: If a size is out of range or the ends do not match.
+    """
+
+    problem: str = ""
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    value_scale: float = 1.0
+    width: int = 128
+    heads: int = 4
+    self_layers: int = 2
+    cross_layers: int = 2
+    decoder_layers: int = 4
+    latent_width: int = 64
+    frequencies: int = 6
+    dropout: float = 0.0
+    scale_floor: float = 1e-3
+    latent_samples: int = 100
+    sample_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high) or not all(a < b for a, b in zip(self.low, self.high, strict=True)):
+            raise InvalidArgumentError(
+                f"low and high need one entry per coordinate with low < high, got {self.low} and {self.high}."
+            )
+        for name in ("width", "heads", "cross_layers", "latent_width", "latent_samples"):
+            if getattr(self, name) < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("self_layers", "decoder_layers", "frequencies"):
+            if getattr(self, name) < 0:
+                raise InvalidArgumentError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.width % self.heads:
+            raise InvalidArgumentError(f"width must be a multiple of heads = {self.heads}, got {self.width}.")
+        if self.value_scale <= 0 or self.scale_floor <= 0 or not 0 <= self.dropout < 1:
+            raise InvalidArgumentError(
+                "value_scale and scale_floor must be positive and dropout in [0, 1), "
+                f"got {self.value_scale}, {self.scale_floor} and {self.dropout}."
+            )
+
+
+class SetEncoder(nn.Module):
+    """Observed points → encoded points ``(*batch, n, width)`` by self-attention."""
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.embed = nn.Linear(feature_count(len(config.low), config.frequencies) + 1, config.width)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(config.width, config.heads, config.dropout) for _ in range(config.self_layers)
+        )
+        self.normalise = nn.LayerNorm(config.width)
+
+    def forward(self, points: Tensor, values: Tensor) -> Tensor:
+        hidden = self.embed(torch.cat((points, values[..., None]), dim=-1))
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.normalise(hidden)
+
+
+class LatentEncoder(nn.Module):
+    """Observed points → Gaussian q(z | points), independent entries."""
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.encoder = SetEncoder(config)
+        self.hidden = nn.Linear(config.width, config.width)
+        self.moments = nn.Linear(config.width, 2 * config.latent_width)
+
+    def forward(self, points: Tensor, values: Tensor) -> Normal:
+        summary = self.encoder(points, values).mean(dim=-2)
+        loc, raw = at_least_float32(self.moments(nn.functional.gelu(self.hidden(summary)))).chunk(2, dim=-1)
+        # The scale stays within (0.001, 1): a vanishing one would make the divergence infinite.
+        return Normal(loc, 0.001 + 0.999 * torch.sigmoid(raw), validate_args=False)
+
+
+class Decoder(nn.Module):
+    """Target representation and z → mean and positive scale of every target, in units of the field's size."""
+
+    def __init__(self, config: ANPConfig) -> None:
+        super().__init__()
+        self.condition = nn.Linear(config.latent_width, config.width)
+        self.blocks = nn.ModuleList(ResidualMLP(config.width, config.dropout) for _ in range(config.decoder_layers))
+        self.normalise = nn.LayerNorm(config.width)
+        self.output = nn.Linear(config.width, 2)
+
+    def forward(self, hidden: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = hidden + self.condition(z)[..., None, :]
+        for block in self.blocks:
+            hidden = block(hidden)
+        mean, raw = at_least_float32(self.output(self.normalise(hidden))).unbind(dim=-1)
+        return mean, nn.functional.softplus(raw)
