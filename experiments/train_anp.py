@@ -136,7 +136,7 @@ def anp_training(problem: str, preset: Preset, data: Data, seed: int = 0, soft_p
     if preset == "paper":
         return replace(
             config,
-            network=replace(network, latent_width=128, dropout=0.1),
+            network=replace(network, heads=4, cross_layers=2, latent_width=128, frequencies=0, dropout=0.1),
             training=replace(training, steps=20_000, precision="32-true"),
             protocol=Protocol(),
             batch=250,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, feature_count
+from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, feature_count, zero_linear
 from probconserv.errors import InvalidArgumentError
 
 
@@ -40,12 +40,12 @@ class ANPConfig:
     high: tuple[float, ...]
     value_scale: float = 1.0
     width: int = 128
-    heads: int = 4
+    heads: int = 2
     self_layers: int = 2
-    cross_layers: int = 2
+    cross_layers: int = 1
     decoder_layers: int = 4
     latent_width: int = 64
-    frequencies: int = 6
+    frequencies: int = 9
     dropout: float = 0.0
     scale_floor: float = 1e-3
     latent_samples: int = 100
@@ -113,7 +113,7 @@ class Decoder(nn.Module):
         self.condition = nn.Linear(config.latent_width, config.width)
         self.blocks = nn.ModuleList(ResidualMLP(config.width, config.dropout) for _ in range(config.decoder_layers))
         self.normalise = nn.LayerNorm(config.width)
-        self.output = nn.Linear(config.width, 2)
+        self.output = zero_linear(config.width, 2)
 
     def forward(self, hidden: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         hidden = hidden + self.condition(z)[..., None, :]

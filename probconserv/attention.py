@@ -28,7 +28,7 @@ def feature_count(coordinates: int, frequencies: int) -> int:
 
 
 class AttentionBlock(nn.Module):
-    """Residual attention and residual two-layer network, both normalised first.
+    """Residual attention and residual two-layer network, both normalised first; the identity before training.
 
     Args:
         width: Features, a multiple of ``heads``.
@@ -42,7 +42,7 @@ class AttentionBlock(nn.Module):
         self.normalise = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.output = nn.Linear(width, width)
+        self.output = zero_linear(width, width)
         self.drop = nn.Dropout(dropout)
         self.mlp = ResidualMLP(width, dropout)
 
@@ -70,6 +70,14 @@ class AttentionBlock(nn.Module):
         return features.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts at zero: a deep residual network then learns from its shallow parts first."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """The values in float32 if they had less; an output in bfloat16 would be rounded to three digits."""
     return values if values.dtype == torch.float64 else values.float()
@@ -85,7 +93,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class ResidualMLP(nn.Module):
-    """h + W₂ gelu(W₁ norm(h)), point by point.
+    """h + W₂ gelu(W₁ norm(h)), point by point; the identity before training.
 
     Args:
         width: Features.
@@ -95,7 +103,7 @@ class ResidualMLP(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.Dropout(dropout)
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), zero_linear(width, width), nn.Dropout(dropout)
         )
 
     def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:

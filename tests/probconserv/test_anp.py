@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis.strategies as st
 import pytest
@@ -16,6 +17,7 @@ from probconserv.attention import AttentionBlock, coordinate_features, feature_c
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
 from probconserv.surrogate import Context, Query
 
+Module = TypeVar("Module", bound=torch.nn.Module)
 SMALL = ANPConfig(
     problem="stefan",
     low=(0.0, -1.0),
@@ -37,7 +39,14 @@ ROUND_OFF = 1e-12
 def network(seed: int = 0, **changes: object) -> ANP:
     torch.manual_seed(seed)
     arguments = {name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__} | changes
-    return ANP(ANPConfig(**arguments)).double().eval()
+    return randomised(ANP(ANPConfig(**arguments)).double().eval())
+
+
+def randomised(module: Module) -> Module:
+    """The module with all parameters drawn anew; layers that start at zero would hide what follows them."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return module
 
 
 def data(seed: int, batch: tuple[int, ...], n: int, q: int) -> tuple[Context, Query]:
@@ -73,7 +82,7 @@ def explicit_attention(block: AttentionBlock, points: torch.Tensor, observed: to
 @given(seed=st.integers(0, 2**31), heads=st.sampled_from([1, 2, 4]), n=st.integers(1, 6), q=st.integers(1, 5))
 def test_attention_block_against_explicit_softmax(seed: int, heads: int, n: int, q: int) -> None:
     torch.manual_seed(seed)
-    block = AttentionBlock(8, heads, dropout=0.0).double()
+    block = randomised(AttentionBlock(8, heads, dropout=0.0).double())
     points, observed = torch.randn(q, 8, dtype=torch.float64), torch.randn(n, 8, dtype=torch.float64)
     torch.testing.assert_close(
         block(points, observed), explicit_attention(block, points, observed), rtol=ROUND_OFF, atol=ROUND_OFF
@@ -81,6 +90,11 @@ def test_attention_block_against_explicit_softmax(seed: int, heads: int, n: int,
     torch.testing.assert_close(
         block(points), explicit_attention(block, points, block.normalise(points)), rtol=ROUND_OFF, atol=ROUND_OFF
     )
+
+
+def test_blocks_are_the_identity_before_training() -> None:
+    points = torch.randn(3, 8)
+    assert torch.equal(AttentionBlock(8, 2, dropout=0.0)(points), points)
 
 
 def test_coordinate_features_are_the_stated_functions() -> None:
