@@ -1,18 +1,23 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
 from boon.correction import Boundary, prescribe
+from boon.elimination import Elimination
 from boon.errors import (
     BoonError,
     IncompatibleCornersError,
     InvalidArgumentError,
     MissingBoundaryError,
     SingularKernelError,
+    StoredOperatorError,
     TooManyModesError,
 )
+from boon.extension import SmoothExtension
 from boon.family import Correction, Prescription
 from boon.fno import FNO, FNOConfig
+from boon.matched import MatchedTransform
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2
+from boon.storage import load, save
 
 __all__ = [
     "BOON",
@@ -21,14 +26,20 @@ __all__ = [
     "Boundary",
     "BoundaryError",
     "Correction",
+    "Elimination",
     "FNOConfig",
     "IncompatibleCornersError",
     "InvalidArgumentError",
+    "MatchedTransform",
     "MissingBoundaryError",
     "Prescription",
     "SingularKernelError",
+    "SmoothExtension",
+    "StoredOperatorError",
     "TooManyModesError",
     "boundary_error",
+    "load",
     "prescribe",
     "relative_l2",
+    "save",
 ]

@@ -23,3 +23,7 @@ class TooManyModesError(BoonError, ValueError):
 
 class SingularKernelError(BoonError, RuntimeError):
     """The kernel between the boundary nodes cannot be inverted, so the interior cannot be eliminated from them."""
+
+
+class StoredOperatorError(BoonError, ValueError):
+    """A file holds no operator, or a damaged one."""

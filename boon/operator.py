@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from boon.conditions import SideValues, check_conditions, check_lengths, discretise
 from boon.correction import Boundary, prescribe
 from boon.errors import InvalidArgumentError
-from boon.family import CorrectedLayers, Correction, HiddenConditions, Prescription
+from boon.extension import SmoothExtension
+from boon.family import CorrectedLayers, Correction, HiddenConditions
 from boon.fno import FNO
+from solvers import Periodic
 
 
 class BOON(nn.Module):
@@ -28,7 +30,7 @@ class BOON(nn.Module):
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
             leaves an axis free (time).
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
-        correction: A member of the family of corrections.
+        correction: A member of the family of corrections; None means ``SmoothExtension()``.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
 
     Raises:
@@ -50,7 +52,7 @@ class BOON(nn.Module):
         self.operator = operator
         self.conditions = check_conditions(conditions)
         self.lengths = check_lengths(lengths, len(self.conditions))
-        self.correction = correction or Prescription()
+        self.correction = correction or SmoothExtension()
         self.order = order
         self._check_operator()
         config = operator.config if isinstance(operator, FNO) else None
@@ -119,3 +121,9 @@ class BOON(nn.Module):
                 f"The operator has {self.operator.config.dimension} axes but conditions are given for "
                 f"{len(self.conditions)}; give one pair or None per axis."
             )
+        for axis, pair in enumerate(self.conditions):
+            if pair is not None and self.operator.config.is_periodic(axis) and not isinstance(pair[0], Periodic):
+                raise InvalidArgumentError(
+                    f"Axis {axis} of the operator is periodic but its conditions are not; set FNOConfig.periodic to "
+                    "False there or give Periodic() on both sides."
+                )

@@ -59,3 +59,28 @@ def padded_spectral_convolution(x, weight, periods):
         result[key] = spectrum[key] @ weight[index]
     y = np.fft.irfftn(result, s=tuple(periods), axes=dims)
     return y[(..., *(slice(n) for n in x.shape[2:]))]
+
+
+def eliminate_densely(x, weight, periods, axes, ends=((0, -1),)):
+    """K T₂ x with every matrix formed: K from unit vectors on the padded grid, one T₂ per axis and group of ends.
+
+    T₂ replaces x_B by 2 x_B − K_BB⁺ (K x)_B on all padded nodes of the faces; K_BB⁺ is the pseudo-inverse. ``ends``
+    are the groups of end nodes of the axis eliminated together: (0, −1) both at once.
+    """
+    batch, channels, *shape = x.shape
+    padded = np.zeros((batch, channels, *periods))
+    padded[(..., *(slice(n) for n in shape))] = x
+    size = channels * int(np.prod(periods))
+    unit = np.eye(size).reshape(size, channels, *periods)
+    kernel = padded_spectral_convolution(unit, weight, periods).reshape(size, size).T
+    index = np.arange(size).reshape(channels, *periods)
+    state = padded.reshape(batch, size).T
+    for axis in axes:
+        for group in ends:
+            nodes = [end % shape[axis] for end in group]
+            face = np.take(index, nodes, axis=1 + axis).ravel()
+            block = np.linalg.pinv(kernel[np.ix_(face, face)], rcond=1e-10)
+            state = state.copy()
+            state[face] = 2 * state[face] - block @ (kernel @ state)[face]
+    result = (kernel @ state).T.reshape(batch, channels, *periods)
+    return result[(..., *(slice(n) for n in shape))]

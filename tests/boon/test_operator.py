@@ -4,11 +4,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import BOON, FNO, FNOConfig, InvalidArgumentError, MissingBoundaryError, Prescription, boundary_error
+from boon import (
+    BOON,
+    FNO,
+    Elimination,
+    FNOConfig,
+    InvalidArgumentError,
+    MatchedTransform,
+    MissingBoundaryError,
+    Prescription,
+    SmoothExtension,
+    boundary_error,
+)
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
 
-CORRECTIONS = [Prescription(), Prescription(hidden=True)]
+CORRECTIONS = [
+    Prescription(),
+    Prescription(hidden=True),
+    SmoothExtension(),
+    SmoothExtension(hidden=True),
+    Elimination(),
+    Elimination(block=False),
+    Elimination(hidden=False),
+    MatchedTransform(),
+    MatchedTransform(hidden=True),
+]
 
 
 @st.composite

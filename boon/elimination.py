@@ -1,0 +1,251 @@
+"""Elimination: kernels that do not see the interior from the boundary (Saad et al. 2023), in the fast form.
+
+Let B be the boundary nodes of one axis. The input of a kernel K is changed at them to
+
+    y_B = 2 x_B − K_BB⁻¹ (K x)_B,
+
+so that (K y)_B = K_BB x_B (T₂); then the output's boundary nodes are set so that every channel keeps the boundary
+functional of the input (T₁): B(T₁ K T₂ x) = B x, which for Dirichlet is (T₁ K T₂ x)_B = x_B.
+
+All of it happens among the kept modes. On the padded, periodic grid the kernel between two faces is a convolution
+along them, so K_BB splits into one 2c×2c system per kept mode of the other axes; modes that are not kept carry no
+signal and K_BB⁻¹ is a pseudo-inverse on them. A change d of the input on the faces adds d₀ + d_n·phase to its modes,
+so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂⁽¹⁾.
+
+``axes`` is always the set of axes on which a tensor holds modes; on the others it holds the two end nodes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import pi
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boon.conditions import AxisCondition
+from boon.correction import Boundary, read, set_nodes
+from boon.errors import SingularKernelError
+from boon.family import Correction, PrescriptionStep, Step
+from boon.fno import FNOConfig, fourier_bases
+from boon.spectral import (
+    Basis,
+    SpectralConvolution,
+    along_axis,
+    analyse,
+    fourier_axes,
+    mirror,
+    multiply,
+    synthesise,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elimination(Correction):
+    """The paper's form: T₁ K T₂ in every layer, prescription at the output.
+
+    Args:
+        block: Both ends at once with the full 2c×2c matrix K_BB. Without, as in the authors' code, one end after the
+            other with one scalar for all channels: what channel 0 makes of ones at a single boundary node.
+        hidden: Prescribes the hidden features too, which brings boundary values into the layers as the paper does.
+    """
+
+    block: bool = True
+    hidden: bool = True
+    acts_on_kernels: ClassVar[bool] = True
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return PrescriptionStep()
+
+    def bases(
+        self,
+        conditions: Sequence[AxisCondition],  # noqa: ARG002
+        config: FNOConfig,
+        shape: Sequence[int],
+        like: Tensor,
+    ) -> tuple[Basis, ...]:
+        return fourier_bases(config, shape, like)
+
+    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
+        axes = sorted({side.axis for side in boundary.functionals})
+        return carry_through(v, eliminate(v, convolution.weight, bases, axes, self.block), boundary)
+
+
+def carry_through(x: Tensor, y: Tensor, boundary: Boundary) -> Tensor:
+    """T₁: sets the boundary nodes of y so that its boundary functionals are those of x."""
+    kept = Boundary(
+        functionals=boundary.functionals,
+        data=tuple(read(side, x) for side in boundary.functionals),
+        periodic=boundary.periodic,
+    )
+    return set_nodes(y, kept)
+
+
+def eliminate(
+    x: Float[Tensor, "batch c *space"], weight: Tensor, bases: Sequence[Basis], eliminated: Sequence[int], block: bool
+) -> Float[Tensor, "batch o *space"]:
+    """K T₂ x.
+
+    Args:
+        x: Features.
+        weight: Weights of the kernel ``(*modes, c, c)``.
+        bases: One Fourier basis per axis.
+        eliminated: Axes whose ends are eliminated.
+        block: Block form, else the scalar form.
+
+    Raises:
+        SingularKernelError: If K_BB or the scalar cannot be inverted.
+    """
+    weight = hermitian(weight, bases)
+    modes = corner_modes(x, bases, eliminated)
+    pending = list(eliminated)
+    for axis in eliminated:
+        pending.remove(axis)
+        for chosen in ([0, 1],) if block else ([0], [1]):
+            places = [_ends(bases[axis])[end] for end in chosen]
+            inner = _inverse_times(multiply(modes[frozenset()], weight), weight, bases, axis, places, block)
+            for corners in _subsets(pending):
+                axes = [other for other in range(len(bases)) if other not in corners]
+                faces = modes[corners | {axis}].index_select(2 + axis, torch.tensor(chosen, device=x.device))
+                change = faces - _at_corners(inner, bases, axis, corners)
+                modes[corners] = modes[corners] + spread(change, bases, axis, axes, places)
+    return synthesise(multiply(modes[frozenset()], weight), bases)
+
+
+def corner_modes(x: Tensor, bases: Sequence[Basis], eliminated: Sequence[int]) -> dict[frozenset[int], Tensor]:
+    """For every set of eliminated axes: x at the ends of these axes, in modes along all others."""
+    result = {}
+    for corners in _subsets(eliminated):
+        ends = x
+        for axis in corners:
+            nodes = torch.tensor(_ends(bases[axis]), device=x.device)
+            ends = ends.index_select(2 + axis, nodes)
+        result[corners] = analyse(ends, bases, [axis for axis in range(len(bases)) if axis not in corners])
+    return result
+
+
+def boundary_kernel(weight: Tensor, bases: Sequence[Basis], axis: int, places: Sequence[int]) -> Tensor:
+    """K_BB for every kept mode of the other axes.
+
+    Args:
+        weight: Hermitian weights ``(*modes, c, o)``.
+        bases: One Fourier basis per axis.
+        axis: The axis with the boundary nodes.
+        places: Their p node numbers.
+
+    Returns:
+        ``(*other modes, p·o, p·c)``; rows are (node, output channel), columns (node, input channel).
+    """
+    count, dim = len(places), 2 + axis
+    offsets = [row - column for row in places for column in places]
+    kernel = evaluate(_channels_first(weight), bases, axis, range(len(bases)), offsets)
+    kernel = kernel.movedim(dim, 2).unflatten(2, (count, count))
+    rows_and_columns = kernel.permute(*range(4, kernel.ndim), 2, 1, 3, 0)
+    return rows_and_columns.flatten(-2).flatten(-3, -2)
+
+
+def evaluate(modes: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], places: Sequence[int]) -> Tensor:
+    """From modes along ``axis`` to values at some nodes of it, which may lie outside the grid (the period counts)."""
+    *full, half = fourier_axes(bases, axes)
+    basis, dim = bases[axis], 2 + axis
+    if axis != half:
+        return along_axis(_phases(basis, places, full=True, like=modes).mT / basis.period, modes, dim)
+    phases = _phases(basis, places, full=False, like=modes).mT / basis.period
+    phases[:, 0] *= 0.5
+    part = along_axis(phases, modes, dim)
+    if not full:
+        return 2 * part.real
+    total = part + mirror(part, [2 + other for other in full]).conj()
+    return total.narrow(2 + full[-1], 0, bases[full[-1]].modes)
+
+
+def spread(values: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], places: Sequence[int]) -> Tensor:
+    """Modes along ``axis`` of a field that has these values at some nodes of it and is zero elsewhere."""
+    *full, half = fourier_axes(bases, axes)
+    if axis == half and full:
+        values = _all_frequencies(values, bases, full)
+    phases = _phases(bases[axis], places, full=axis != half, like=values).conj()
+    return along_axis(phases, values.to(phases.dtype), 2 + axis)
+
+
+def hermitian(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
+    """Weights with the same action on real fields and W(−k) = W(k)* where both are stored: (W(k) + W(−k)*)/2."""
+    *full, half = fourier_axes(bases)
+    zero, rest = weight.split([1, weight.shape[half] - 1], half)
+    return torch.cat([0.5 * (zero + mirror(zero, full).conj()), rest], half)
+
+
+def _inverse_times(
+    product: Tensor, weight: Tensor, bases: Sequence[Basis], axis: int, places: Sequence[int], block: bool
+) -> Tensor:
+    """K_BB⁻¹ (K x)_B in modes of the other axes, from the modes of K x."""
+    values = evaluate(product, bases, axis, range(len(bases)), places)
+    if not block:
+        return values / _pivot(weight, bases)
+    columns = values.movedim(2 + axis, 2)
+    batch, _, _, *rest = columns.shape
+    right = columns.permute(*range(3, columns.ndim), 2, 1, 0).reshape(*rest, -1, batch)
+    wide = torch.complex128 if right.is_complex() else torch.float64
+    solved, info = torch.linalg.solve_ex(boundary_kernel(weight, bases, axis, places).to(wide), right.to(wide))
+    if bool(info.any()):
+        raise SingularKernelError(
+            f"The kernel between the two ends of axis {axis} is singular, so they cannot be eliminated. Keep at least "
+            "two modes, pad the axis, or use another correction."
+        )
+    solved = solved.to(right.dtype).unflatten(-2, (len(places), -1))
+    return solved.permute(-1, -2, -3, *range(len(rest))).movedim(2, 2 + axis)
+
+
+def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
+    """What output channel 0 makes of ones in all channels at one node, read at that node."""
+    kernel = _channels_first(weight)
+    remaining = list(range(len(bases)))
+    for axis in range(len(bases)):
+        kernel = evaluate(kernel, bases, axis, remaining, [0])
+        remaining.remove(axis)
+    entries = kernel.flatten(1)[:, 0]
+    pivot = entries.sum()
+    if bool(pivot.abs() <= 1e-6 * entries.abs().sum()):
+        raise SingularKernelError(
+            f"The scalar K_BB = {float(pivot.detach()):.3g} of this layer is too small to eliminate with; use the "
+            "block form."
+        )
+    return pivot
+
+
+def _at_corners(inner: Tensor, bases: Sequence[Basis], axis: int, corners: frozenset[int]) -> Tensor:
+    """A field on the faces of an axis, in modes along all others, at the ends of the axes in ``corners``."""
+    axes = [other for other in range(len(bases)) if other != axis]
+    for corner in sorted(corners):
+        inner = evaluate(inner, bases, corner, axes, _ends(bases[corner]))
+        axes.remove(corner)
+    return inner
+
+
+def _all_frequencies(values: Tensor, bases: Sequence[Basis], axes: Sequence[int]) -> Tensor:
+    """Adds the negative frequencies on the last of the axes: the field is real."""
+    *full, half = axes
+    positive = values.narrow(2 + half, 1, bases[half].modes - 1)
+    return torch.cat([values, mirror(positive, [2 + other for other in full]).conj()], 2 + half)
+
+
+def _phases(basis: Basis, places: Sequence[int], *, full: bool, like: Tensor) -> Tensor:
+    """exp(2πi k p/N): ``(frequencies, places)``, complex in the precision of ``like``."""
+    frequencies = list(range(basis.modes)) + ([-k for k in range(1, basis.modes)] if full else [])
+    turns = torch.tensor([[k * place % basis.period for place in places] for k in frequencies], dtype=torch.float64)
+    phases = torch.polar(torch.ones_like(turns), 2 * pi / basis.period * turns)
+    return phases.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.complex32))
+
+
+def _ends(basis: Basis) -> tuple[int, int]:
+    return 0, basis.analysis.shape[-1] - 1
+
+
+def _channels_first(weight: Tensor) -> Tensor:
+    return weight.permute(-2, -1, *range(weight.ndim - 2))
+
+
+def _subsets(axes: Sequence[int]) -> list[frozenset[int]]:
+    return [frozenset(chosen) for size in range(len(axes) + 1) for chosen in combinations(axes, size)]

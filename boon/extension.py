@@ -1,0 +1,161 @@
+"""Smooth extension: the boundary residual spread into the interior, the ProbConserv update with boundary functionals.
+
+    u' = u + E (g − B u),   E = A (B A)⁻¹,   A = [Σ_ℓ b]_sides,
+
+where B reads the boundary residual of both ends of an axis, b are the weights of each functional, and Σ_ℓ is the
+squared-exponential kernel exp(−(x − x')²/2ℓ²) on the nodes of the axis. B E = I, so the conditions hold to round-off
+whatever u is. With one ℓ for both ends E = Σ Bᵀ (B Σ Bᵀ)⁻¹: u' is the mean of a Gaussian N(u, Σ) conditioned on
+B u' = g (Hansen et al. 2023), that is ``probconserv.condition(N(u, Σ), LinearConstraint(B, g))`` (tested). For ℓ → 0
+a Dirichlet side moves its own node alone: ``Prescription``.
+
+The lengths ℓ are learned, one per side and channel. Several axes are treated in turn; functionals of different axes
+commute, so with data that fit at corners the later axis does not break the earlier one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, log, prod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boon.conditions import AxisCondition, periodic_axes, sides
+from boon.correction import Boundary, Functional, read
+from boon.errors import InvalidArgumentError, SingularKernelError
+from boon.family import Correction, Step
+from boon.fno import FNOConfig, fourier_bases
+from boon.spectral import Basis, SpectralConvolution
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothExtension(Correction):
+    """Spreads the boundary residual into the interior with learned lengths.
+
+    Args:
+        length: Initial ℓ as a fraction of the length of the axis.
+        hidden: Corrects hidden features too.
+
+    Raises:
+        InvalidArgumentError: If the length is not a positive number.
+    """
+
+    length: float = 0.1
+    hidden: bool = False
+    acts_on_kernels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.length) and self.length > 0):
+            raise InvalidArgumentError(f"length of SmoothExtension must be positive and finite, got {self.length}.")
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        count = len(sides(conditions)) + len(periodic_axes(conditions))
+        return ExtensionStep(count, channels, self.length)
+
+    def bases(
+        self,
+        conditions: Sequence[AxisCondition],  # noqa: ARG002
+        config: FNOConfig,
+        shape: Sequence[int],
+        like: Tensor,
+    ) -> tuple[Basis, ...]:
+        return fourier_bases(config, shape, like)
+
+    def kernel(
+        self,
+        convolution: SpectralConvolution,
+        v: Tensor,
+        bases: Sequence[Basis],
+        boundary: Boundary,  # noqa: ARG002
+    ) -> Tensor:
+        return convolution(v, bases)
+
+
+class ExtensionStep(Step):
+    """``extend`` along every axis, with the lengths as parameters.
+
+    Args:
+        count: Number of sides that are not periodic plus number of periodic axes.
+        channels: Channels of the fields; 1 shares the lengths among all channels.
+        length: Initial ℓ as a fraction of the length of the axis.
+    """
+
+    def __init__(self, count: int, channels: int, length: float) -> None:
+        super().__init__()
+        self.log_length = nn.Parameter(torch.full((count, channels), log(length)))
+
+    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """Adds the extension of the residual, one axis after the other."""
+        lengths = self.log_length.to(torch.float64).exp()
+        numbered = list(enumerate(boundary.functionals))
+        for axis in sorted({side.axis for side in boundary.functionals}):
+            own = [(index, side) for index, side in numbered if side.axis == axis]
+            here = torch.stack([lengths[index] for index, _ in own])
+            residual = torch.stack([boundary.data[index] - read(side, u) for index, side in own], dim=2 + axis)
+            rows = torch.stack([functional_row(side, u.shape[2 + axis]) for _, side in own]).to(u.device)
+            u = extend(u, extension_columns(rows, here), residual, axis)
+        for number, axis in enumerate(boundary.periodic):
+            residual = (u.select(2 + axis, -1) - u.select(2 + axis, 0)).to(torch.float64).unsqueeze(2 + axis)
+            row = torch.zeros(1, u.shape[2 + axis], dtype=torch.float64, device=u.device)
+            row[0, 0], row[0, -1] = 1.0, -1.0
+            u = extend(u, extension_columns(row, lengths[len(numbered) + number, None]), residual, axis)
+        return u
+
+
+def extension_columns(
+    rows: Float[Tensor, "sides n"], lengths: Float[Tensor, "sides channels"]
+) -> Float[Tensor, "channels n sides"]:
+    """E = A (B A)⁻¹ with A_s = Σ_{ℓ_s} b_s, so that B E = I.
+
+    Args:
+        rows: B, one functional per row, float64.
+        lengths: ℓ of every functional and channel as a fraction of the axis, float64.
+
+    Raises:
+        SingularKernelError: If the functionals cannot be told apart under these lengths.
+    """
+    places = torch.linspace(0.0, 1.0, rows.shape[1], dtype=torch.float64, device=rows.device)
+    columns = []
+    for row, length in zip(rows, lengths, strict=True):
+        used = row.nonzero().squeeze(1)
+        distance = places[:, None] - places[used]
+        kernel = torch.exp(-0.5 * (distance / length[:, None, None]).square())
+        columns.append(kernel @ row[used])
+    spread = torch.stack(columns, dim=-1)
+    result, info = torch.linalg.solve_ex(rows @ spread, spread, left=False)
+    if bool(info.any()) or not bool(torch.isfinite(result).all()):
+        raise SingularKernelError(
+            f"The sides of an axis cannot be told apart under extension lengths {lengths.detach().tolist()} (as a "
+            "fraction of the axis); start from a smaller length or a smaller learning rate."
+        )
+    return result
+
+
+def extend(
+    u: Float[Tensor, "batch channels *space"],
+    columns: Float[Tensor, "channels n sides"],
+    residual: Tensor,
+    axis: int,
+) -> Float[Tensor, "batch channels *space"]:
+    """u + E r along one axis.
+
+    Args:
+        u: A field.
+        columns: E, for every channel or one for all.
+        residual: r = g − B u ``(batch, channels, …, sides, …)``, the sides in the place of the axis.
+        axis: The axis.
+    """
+    columns, residual = columns.to(u.dtype), residual.to(u.dtype)
+    before, after = prod(u.shape[2 : 2 + axis]), prod(u.shape[3 + axis :])
+    faces = residual.reshape(*u.shape[:2], before, columns.shape[-1], after)
+    change = faces.squeeze(-1) @ columns.mT if after == 1 else columns[:, None] @ faces
+    return u + change.reshape(u.shape)
+
+
+def functional_row(side: Functional, count: int) -> Float[Tensor, " n"]:
+    """The weights of a functional on all ``count`` nodes of its axis, float64."""
+    row = torch.zeros(count, dtype=torch.float64)
+    for offset, weight in enumerate(side.weights):
+        row[side.node(offset, count)] += weight
+    return row
