@@ -42,9 +42,10 @@ def log_density_given_constraint(
 
     Rows with σ² > 0 (N) and exact rows (E) together:
 
-        log N(u; μ, Σ) + log N(b_N; G_N u, σ_N² I) − log N(b; G μ, S) + ½ log det G_E G_Eᵀ
+        log N(u; μ, Σ) + log N(b_N; G_N u, σ_N² I) − log N(b; G μ, S) − ½ log det G_E G_Eᵀ
 
-    on the surface {G_E u = b_E}, with respect to its own area, and −∞ off it. Free of the scaling of the rows.
+    on the surface {G_E u = b_E}, with respect to its own area, and −∞ off it. The determinant is that of the co-area
+    formula, du = dA db / √det G Gᵀ; with it the density is free of the scaling of the rows.
 
     Args:
         gain: The factorised update.
@@ -65,7 +66,7 @@ def log_density_given_constraint(
     likelihood = -0.5 * (residual.square() / noise + noise.log() + _LOG_2PI)
     density = density + torch.where(exact[..., None, :], 0.0, likelihood).sum(dim=-1)
     evidence = gain.log_evidence((mean[..., None, :] @ gain.rows.mT)[..., 0, :] - target)
-    density = density + (_log_area(gain, exact) - evidence)[..., None]
+    density = density - (_log_area(gain, exact) + evidence)[..., None]
     size = target.abs()[..., None, :] + u.abs() @ gain.rows.abs().mT
     off = (exact[..., None, :] & (residual.abs() > tolerance * size)).any(dim=-1)
     return torch.where(off, -math.inf, density)
@@ -89,7 +90,7 @@ def log_density(
     """
     fixed = covariance.diagonal() == 0
     quadratic, log_determinant = _whiten(covariance, torch.where(fixed[..., None, :], 0.0, deviation), fixed)
-    active = (~fixed).sum(dim=-1)
+    active = (~fixed).sum(dim=-1, dtype=deviation.dtype)
     density = -0.5 * (quadratic + (log_determinant + active * _LOG_2PI)[..., None])
     off = (fixed[..., None, :] & (deviation.abs() > tolerance)).any(dim=-1)
     return torch.where(off, -math.inf, density)

@@ -19,7 +19,8 @@ class Mixture:
     Args:
         components: Gaussians with batch shape ``(components, *batch)`` over n points; a ``torch.distributions.Normal``
             of shape ``(components, *batch, n)`` counts as Gaussians with independent values.
-        weights: π ``(components,)``, not negative, of sum 1; equal weights if left out.
+        weights: π ``(components,)``, not negative, of sum 1 up to rounding (then divided by it); equal weights if left
+            out.
 
     Raises:
         InvalidArgumentError: If there is no component axis or the weights are no distribution over it.
@@ -39,7 +40,7 @@ class Mixture:
                 f"{float(weights.sum()):g}."
             )
         self.components = components
-        self.weights = weights
+        self.weights = weights / weights.sum()
 
     @property
     def mean(self) -> Tensor:

@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
-from linear_operator.operators import ConstantMulLinearOperator, LinearOperator, RootLinearOperator, SumLinearOperator
+from linear_operator.operators import (
+    ConstantMulLinearOperator,
+    DenseLinearOperator,
+    LinearOperator,
+    RootLinearOperator,
+    SumLinearOperator,
+)
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -127,7 +133,7 @@ class Posterior(MultivariateNormal):
         """Log-density, for exact rows that on the surface {G u = b} and −∞ off it.
 
         For σ² > 0 it is log N(u; μ, Σ) + log N(b; G u, σ² I) − log N(b; G μ, S); for σ = 0 log N(u; μ, Σ) −
-        log N(b; G μ, S) + ½ log det G Gᵀ, with respect to the area of the surface. Neither depends on the scaling of
+        log N(b; G μ, S) − ½ log det G Gᵀ, with respect to the area of the surface. Neither depends on the scaling of
         rows. A field is on the surface if |G u − b| ≤ 1e-9 (|b| + Σ |G u|), 1e-5 for float32 fields. Nodes without
         prior variance carry no density and must be at their mean.
 
@@ -166,8 +172,8 @@ class Posterior(MultivariateNormal):
         return self._plain().add_jitter(noise)
 
     def __getitem__(self, idx: Any) -> MultivariateNormal:
-        """Selects batch entries or points; the result is a plain ``MultivariateNormal``."""
-        return self._plain()[idx]
+        """Selects batch entries or points; the result is a plain ``MultivariateNormal`` with dense covariance."""
+        return MultivariateNormal(self.mean, DenseLinearOperator(self.covariance_matrix))[idx]
 
     def __add__(self, other: Any) -> MultivariateNormal:
         """Sum with an independent Gaussian or a number; the result is a plain ``MultivariateNormal``."""

@@ -1,0 +1,187 @@
+"""Constraints as values: rows of every constructor against polynomials that they must integrate or differentiate."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DenseLinearOperator, KroneckerProductLinearOperator
+
+from probconserv import (
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    LinearConstraint,
+    boundary_gradient,
+    boundary_value,
+    integral,
+    second_difference_variance,
+    smoothness,
+    stacked_integrals,
+)
+from solvers import CellGrid, NodeGrid
+from tests.strategies import seeds
+
+few = settings(deadline=None, max_examples=20)
+
+
+@few
+@given(st.integers(2, 40), seeds)
+def test_trapezoid_integrates_linear_fields_at_unequal_points(n, seed):
+    points = torch.rand(3, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).cumsum(-1) + 0.1
+    first, last = points[:, 0], points[:, -1]
+    law = integral(points, 2 * (last - first) + 1.5 * (last.square() - first.square()))
+    assert law.rows.shape == (3, 1, n)
+    assert float(law.residual(2 + 3 * points).abs().max()) <= 1e-13 * n * n
+
+
+@pytest.mark.parametrize("grid", [NodeGrid((0.0, -1.0), (1.0, 2.0), (5, 7)), CellGrid((0.0, -1.0), (1.0, 2.0), (5, 7))])
+def test_integral_over_a_plane(grid):
+    # ∫∫ x y over [0, 1] × [−1, 2] = ½ · 3/2; trapezoid and cell sums are exact for bilinear fields.
+    x, y = grid.points.unbind(-1)
+    assert float(integral(grid, 0.75).residual((x * y).flatten())) == pytest.approx(0.0, abs=1e-14)
+
+
+def test_integral_over_a_box_of_three_axes():
+    grid = CellGrid((0.0,) * 3, (1.0,) * 3, (3, 4, 5))
+    assert float(integral(grid, 0.5).residual(grid.points[..., 2].flatten())) == pytest.approx(0.0, abs=1e-14)
+
+
+@pytest.mark.parametrize(("grid", "order"), [(NodeGrid, 2), (CellGrid, 2)])
+def test_quadrature_converges_with_its_order(grid, order):
+    errors = []
+    sizes = [20, 40, 80, 160]
+    for n in sizes:
+        points = grid(0.0, 1.0, n)
+        errors.append(abs(float(integral(points, np.e - 1).residual(points.points.exp()))))
+    slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+    assert -slope == pytest.approx(order, abs=0.2)
+
+
+def test_totals_keep_float64_and_batches():
+    law = integral(NodeGrid(0.0, 1.0, 5), 0.1)
+    assert float(law.b[0]) == 0.1
+    batched = integral(NodeGrid(0.0, 1.0, 5), torch.rand(2, 3))
+    assert batched.batch_shape == (2, 3)
+    assert batched.b.dtype == torch.float64
+    assert batched.points == 5
+    tolerant = integral(NodeGrid(0.0, 1.0, 5), torch.rand(2), noise_variance=1e-6)
+    assert torch.equal(tolerant.noise, torch.tensor([1e-6], dtype=torch.float64))
+
+
+def test_several_components_have_several_totals():
+    grid = NodeGrid(0.0, 1.0, 11)
+    fields = torch.stack([grid.points, grid.points.square(), torch.ones(11).double()])
+    totals = fields @ grid.weights
+    law = stacked_integrals(grid, totals)
+    assert law.rows.shape == (3, 33)
+    assert float(law.residual(fields.flatten()).abs().max()) <= 1e-15
+    assert float(law.residual(torch.zeros(33)).abs().min()) > 0
+    # Each row leaves the other components alone.
+    assert int((law.rows != 0).sum()) == 33
+
+
+@pytest.mark.parametrize("side", ["first", "last"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_boundary_values_of_a_plane(side, axis):
+    grid = NodeGrid((0.0, 0.0), (1.0, 2.0), (4, 6))
+    field = torch.rand(3, 4, 6, dtype=torch.float64)
+    face = field.select(1 + axis, 0 if side == "first" else -1)
+    law = boundary_value(grid, face, side=side, axis=axis)
+    assert law.rows.shape == (face.shape[-1], 24)
+    assert torch.equal(law.residual(field.flatten(-2)), torch.zeros_like(face))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("side", ["first", "last"])
+def test_boundary_gradient_is_exact_for_polynomials_of_its_order(side, order):
+    grid = NodeGrid((0.0, 0.0), (2.0, 1.0), (9, 3))
+    x = grid.points[..., 0]
+    end = 0.0 if side == "first" else 2.0
+    law = boundary_gradient(grid, order * (end + 1) ** (order - 1), side=side, axis=0, order=order)
+    assert law.rows.shape == (3, 27)
+    # Stencil weights of a few units over h = ¼ times values up to 3⁴.
+    assert float(law.residual(((x + 1) ** order).flatten()).abs().max()) <= 1e-11
+
+
+def test_boundary_value_at_points_and_with_tolerance():
+    law = boundary_value(torch.linspace(0, 1, 4), torch.tensor([2.0, 3.0]), side="last", noise_variance=0.1)
+    assert torch.equal(law.rows, torch.tensor([[0.0, 0, 0, 1]]).double())
+    assert law.b.shape == (2, 1)
+    assert float(law.noise) == pytest.approx(0.1)
+
+
+def test_second_differences():
+    s = torch.tensor([0.1, 0.2, 0.3])
+    law = smoothness(s)
+    squares = torch.arange(5.0).square()
+    assert torch.equal(law.residual(squares), torch.full((3,), 2.0).double())
+    assert torch.equal(law.noise, s.double())
+
+
+@few
+@given(st.integers(3, 12), st.floats(-1, 1), seeds)
+def test_variance_of_second_differences_is_that_of_correlated_neighbours(n, alpha, seed):
+    v = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    s = second_difference_variance(v, alpha)
+    left, centre, right = v[:-2], v[1:-1], v[2:]
+    stated = (
+        left
+        + 4 * centre
+        + right
+        - 4 * alpha * (left * centre).sqrt()
+        + 2 * alpha**2 * (left * right).sqrt()
+        - 4 * alpha * (centre * right).sqrt()
+    )
+    assert bool((s >= 0).all())
+    assert torch.allclose(s, stated, rtol=1e-12, atol=1e-14)
+
+
+def test_joining_stacks_rows_and_their_variances():
+    first = LinearConstraint(torch.rand(2, 1, 4), torch.ones(1), 0.5)
+    second = LinearConstraint(torch.rand(3, 4), torch.ones(2, 3))
+    joined = first & second
+    assert joined.rows.shape == (2, 4, 4)
+    assert joined.b.shape == (2, 4)
+    assert torch.equal(joined.noise, torch.tensor([0.5, 0, 0, 0]).double())
+    assert torch.equal(joined.rows[:, :1], first.rows)
+    per_row = LinearConstraint(torch.rand(2, 4), torch.ones(2), torch.tensor([0.0, 1.0]))
+    assert torch.equal((per_row & first).noise, torch.tensor([0.0, 1, 0.5]).double())
+
+
+def test_a_linear_operator_is_a_constraint():
+    weights = torch.tensor([[0.5, 1.0, 0.5]])
+    per_time = KroneckerProductLinearOperator(DenseLinearOperator(torch.eye(2)), DenseLinearOperator(weights))
+    law = LinearConstraint(per_time, torch.tensor([2.0, 4.0]))
+    assert torch.equal(law.residual(torch.tensor([1.0, 1, 1, 2, 2, 2])), torch.zeros(2).double())
+
+
+def test_messages():
+    grid = NodeGrid(0.0, 1.0, 5)
+    with pytest.raises(InvalidArgumentError, match=r"same k, got \(2, 5\) and \(3,\)"):
+        LinearConstraint(torch.ones(2, 5), torch.ones(3))
+    with pytest.raises(InvalidArgumentError, match="G of the constraint holds 1 NaN or infinite"):
+        LinearConstraint(torch.tensor([[1.0, torch.nan]]), torch.ones(1))
+    with pytest.raises(InvalidArgumentError, match="b of the constraint holds 1 NaN or infinite"):
+        integral(grid, torch.tensor(torch.inf))
+    with pytest.raises(InvalidArgumentError, match="noise_variance must be finite and not negative"):
+        integral(grid, 1.0, noise_variance=-1.0)
+    with pytest.raises(InvalidArgumentError, match=r"noise_variance must be a number or .* k = 1"):
+        LinearConstraint(torch.ones(1, 5), torch.ones(1), torch.ones(2))
+    with pytest.raises(InvalidArgumentError, match="A row of G is zero"):
+        LinearConstraint(torch.zeros(1, 5), torch.ones(1))
+    with pytest.raises(InvalidArgumentError, match="do not broadcast"):
+        LinearConstraint(torch.ones(2, 1, 5), torch.ones(3, 1))
+    with pytest.raises(InvalidArgumentError, match="join only on the same points, got 5 and 4"):
+        integral(grid, 1.0) & integral(NodeGrid(0.0, 1.0, 4), 1.0)
+    with pytest.raises(IncompatibleQueryError, match="acts on 5 points but the field has 4"):
+        integral(grid, 1.0).residual(torch.zeros(4))
+    with pytest.raises(InvalidArgumentError, match="CellGrid has no unknown on its sides"):
+        boundary_value(CellGrid(0.0, 1.0, 5), 1.0, side="first")
+    with pytest.raises(InvalidArgumentError, match="needs a NodeGrid, got CellGrid"):
+        boundary_gradient(CellGrid(0.0, 1.0, 5), 1.0, side="first")
+    with pytest.raises(InvalidArgumentError, match="order 5 takes 6 nodes, axis 0 has 5"):
+        boundary_gradient(grid, 1.0, side="first", order=5)
+    with pytest.raises(InvalidArgumentError, match="at least 3 points and a correlation"):
+        second_difference_variance(torch.ones(2))
+    with pytest.raises(ValueError, match="strictly increasing"):
+        integral(torch.tensor([0.0, 0.5, 0.4]), 1.0)

@@ -1,0 +1,76 @@
+"""ProbConserv around surrogates and other modules."""
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator
+from torch import nn
+from torch.distributions import Normal
+
+from probconserv import Context, Mixture, ProbConserv, Query, Surrogate, boundary_value, integral
+
+POINTS = torch.stack([torch.full((11,), 0.5), torch.linspace(0, 1, 11)], dim=-1).double().expand(2, 11, 2)
+CONTEXT, QUERY = Context(POINTS[:, :3], torch.ones(2, 3).double()), Query(POINTS)
+
+
+class Constant(Surrogate):
+    """Predicts the mean of the context with unit variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()).double())
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal:
+        mean = context.values.mean(-1, keepdim=True).expand(query.points.shape[:-1]) + self.shift
+        return MultivariateNormal(mean, DiagLinearOperator(torch.ones_like(mean)))
+
+
+def law_of(context: Context, query: Query):
+    return integral(query.points[..., 1], context.values.sum(-1) / 4)
+
+
+def test_a_surrogate_is_conditioned_on_a_law_built_from_the_query():
+    layer = ProbConserv(Constant(), law_of)
+    posterior = layer.predict(CONTEXT, QUERY)
+    law = law_of(CONTEXT, QUERY)
+    assert float(law.residual(posterior.mean).abs().max()) <= 1e-14
+    assert torch.equal(layer(CONTEXT, QUERY).mean, posterior.mean)
+
+
+def test_wrappers_nest_and_both_constraints_hold():
+    ends = boundary_value(POINTS[0, :, 1], 2.0, side="first")
+    nested = ProbConserv(ProbConserv(Constant(), ends), law_of)
+    assert isinstance(nested, Surrogate)
+    mean = nested.predict(CONTEXT, QUERY).mean
+    assert float(law_of(CONTEXT, QUERY).residual(mean).abs().max()) <= 1e-14
+    assert float((mean[:, 0] - 2).abs().max()) <= 1e-14
+
+
+def test_any_module_that_predicts_can_be_wrapped():
+    law = integral(POINTS[0, :, 1], 0.3)
+
+    class Net(nn.Module):
+        def __init__(self, wrap):
+            super().__init__()
+            self.linear, self.wrap = nn.Linear(4, 11).double(), wrap
+
+        def forward(self, x):
+            return self.wrap(self.linear(x))
+
+    x = torch.rand(5, 4, dtype=torch.float64)
+    kinds = {
+        "normal": lambda out: Normal(out, torch.ones_like(out)),
+        "samples": lambda out: out + torch.arange(4.0)[:, None, None] * torch.linspace(1, 2, 11),
+        "mixture": lambda out: Mixture(Normal(out.expand(3, 5, 11), torch.ones(3, 5, 11))),
+    }
+    for wrap in kinds.values():
+        prediction = ProbConserv(Net(wrap), law)(x)
+        assert prediction.mean.shape == (5, 11)
+        assert float(law.residual(prediction.mean).abs().max()) <= 1e-13
+
+
+def test_gradients_reach_the_parameters_of_the_surrogate():
+    layer = ProbConserv(Constant(), law_of)
+    assert [name for name, _ in layer.named_parameters()] == ["surrogate.shift"]
+    layer.predict(CONTEXT, QUERY).mean.square().sum().backward()
+    # A shift common to all nodes is taken out again by the law up to its trapezoid weights' unevenness.
+    assert layer.surrogate.shift.grad is not None

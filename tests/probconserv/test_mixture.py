@@ -1,0 +1,104 @@
+"""Mixtures: moments, draws, density, and their update component by component."""
+
+import math
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+
+from probconserv import InvalidArgumentError, LinearConstraint, Mixture, Posterior, Prediction, condition
+from tests.strategies import positive_definite, seeds
+
+few = settings(deadline=None, max_examples=20)
+
+
+def make_mixture(seed, batch=(3,), n=5, components=4, weights=None):
+    generator = torch.Generator().manual_seed(seed)
+    loc, scale = torch.randn(2, components, *batch, n, dtype=torch.float64, generator=generator)
+    return Mixture(Normal(loc, scale.abs() + 0.1), weights)
+
+
+@few
+@given(seeds, st.booleans())
+def test_moments_and_density_equal_those_of_torch(seed, weighted):
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4] if weighted else [0.25] * 4, dtype=torch.float64)
+    mixture = make_mixture(seed, weights=weights if weighted else None)
+    components = mixture.components
+    per_value = MixtureSameFamily(
+        Categorical(weights), Normal(components.loc.movedim(0, -1), components.scale.movedim(0, -1))
+    )
+    assert torch.allclose(mixture.mean, per_value.mean, rtol=1e-13, atol=1e-15)
+    assert torch.allclose(mixture.variance, per_value.variance, rtol=1e-12)
+    u = torch.randn(6, 3, 5, dtype=torch.float64)
+    joint = torch.stack(
+        [Normal(components.loc[c], components.scale[c]).log_prob(u).sum(-1) + weights[c].log() for c in range(4)]
+    ).logsumexp(0)
+    assert torch.allclose(mixture.log_prob(u), joint, rtol=1e-12)
+
+
+@few
+@given(seeds)
+def test_every_component_and_every_draw_meets_the_law(seed):
+    mixture = make_mixture(seed)
+    law = LinearConstraint(torch.rand(1, 5).double() + 0.1, torch.randn(3, 1).double())
+    conditioned = condition(mixture, law)
+    assert isinstance(conditioned, Mixture)
+    assert isinstance(conditioned.components, Posterior)
+    assert torch.equal(conditioned.weights, mixture.weights)
+    draws = conditioned.rsample(torch.Size([9]))
+    # A few roundings of numbers of order one.
+    for u in (conditioned.components.mean, conditioned.mean, draws):
+        assert float(law.residual(u).abs().max()) <= 1e-13
+    assert bool(torch.isfinite(conditioned.log_prob(draws)).all())
+
+
+def test_draws_have_the_moments_of_the_mixture_in_every_field():
+    weights = torch.tensor([0.7, 0.1, 0.1, 0.1]).double()
+    mixture = make_mixture(0, batch=(2,), weights=weights)
+    count = 40_000
+    draws = mixture.sample((count // 4, 4), generator=torch.Generator().manual_seed(1)).flatten(0, 1)
+    spread = float(mixture.variance.max())
+    assert float((draws.mean(0) - mixture.mean).abs().max()) <= 5 * math.sqrt(spread / count)
+    # Fourth moments of the mixture are below 10 σ⁴ here.
+    assert float((draws.var(0) - mixture.variance).abs().max()) <= 5 * math.sqrt(10) * spread / math.sqrt(count)
+
+
+def test_a_draw_belongs_to_one_component():
+    # Components far apart: each draw lies near one of them in all its values, not near several.
+    loc = torch.tensor([-100.0, 0.0, 100.0]).double()[:, None, None].expand(3, 2, 4)
+    draws = Mixture(Normal(loc, torch.ones_like(loc))).sample((200,), generator=torch.Generator().manual_seed(2))
+    nearest = (draws[..., None] - loc[:, 0, 0]).abs().argmin(-1)
+    assert bool((nearest == nearest[..., :1]).all())
+    assert set(nearest.unique().tolist()) == {0, 1, 2}
+    assert not torch.equal(nearest[:, 0], nearest[:, 1])
+
+
+def test_gaussians_with_full_covariance_are_components_too():
+    generator = torch.Generator().manual_seed(3)
+    gaussians = MultivariateNormal(torch.randn(3, 6, dtype=torch.float64), positive_definite(6, generator, (3,)))
+    mixture = Mixture(gaussians)
+    assert isinstance(mixture, Prediction)
+    assert mixture.batch_shape == ()
+    assert mixture.event_shape == (6,)
+    draws = mixture.rsample((2,))
+    assert draws.shape == (2, 6)
+    assert mixture.log_prob(draws).shape == (2,)
+    lower, upper = mixture.confidence_region()
+    assert torch.allclose(upper - lower, 4 * mixture.stddev)
+
+
+def test_draws_are_differentiable_in_the_components():
+    loc = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
+    Mixture(Normal(loc, torch.ones(2, 4).double())).rsample((10,)).sum().backward()
+    assert float(loc.grad.sum()) == 40.0
+
+
+def test_messages():
+    with pytest.raises(InvalidArgumentError, match=r"\(components, \*batch, n\), got \(4,\)"):
+        Mixture(Normal(torch.zeros(4), torch.ones(4)))
+    for weights in (torch.tensor([0.5, 0.6]), torch.tensor([1.5, -0.5]), torch.ones(3) / 3):
+        with pytest.raises(InvalidArgumentError, match=r"weights must be \(2,\), not negative, with sum 1"):
+            Mixture(Normal(torch.zeros(2, 4), torch.ones(2, 4)), weights)

@@ -1,0 +1,124 @@
+"""Scores against closed forms, quadrature and naive double loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from scipy.stats import norm
+
+from probconserv import InvalidArgumentError, LinearConstraint, integral, scores
+from solvers import NodeGrid
+from tests.oracles import crps_by_quadrature
+from tests.strategies import seeds
+
+few = settings(deadline=None, max_examples=15)
+
+
+def make_prediction(seed=0, batch=(3,), n=5):
+    generator = torch.Generator().manual_seed(seed)
+    u, mean, variance = torch.randn(3, *batch, n, dtype=torch.float64, generator=generator)
+    return u, mean, variance.square() + 0.01
+
+
+@few
+@given(seeds)
+def test_log_likelihood_mse_and_crps_agree_with_naive_forms(seed):
+    u, mean, variance = make_prediction(seed)
+    expected = norm.logpdf(u, mean, variance.sqrt()).mean(-1)
+    np.testing.assert_allclose(scores.log_likelihood(u, mean, variance), expected, rtol=1e-12)
+    np.testing.assert_allclose(scores.mse(u, mean), ((u - mean) ** 2).mean(-1), rtol=1e-14)
+    first = zip(u[0].tolist(), mean[0].tolist(), variance[0].sqrt().tolist(), strict=True)
+    by_quadrature = np.mean([crps_by_quadrature(*entry) for entry in first])
+    # Trapezoid rule with a jump at u: first order in a spacing of about 1e-4.
+    assert float(scores.crps(u, mean, variance)[0]) == pytest.approx(by_quadrature, abs=1e-4)
+
+
+def test_variance_floor_bounds_the_likelihood():
+    u = torch.zeros(4)
+    value = scores.log_likelihood(u, u, torch.zeros(4))
+    assert float(value) == pytest.approx(-0.5 * math.log(2 * math.pi * 1e-6))
+    assert float(scores.log_likelihood(u, u, torch.zeros(4), variance_floor=1e-2)) == pytest.approx(
+        -0.5 * math.log(2 * math.pi * 1e-2)
+    )
+
+
+def test_crps_without_variance_is_the_absolute_error():
+    u, mean = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.0])
+    assert float(scores.crps(u, mean, torch.zeros(2))) == pytest.approx(0.25)
+
+
+def test_sample_scores_equal_double_loops():
+    generator = torch.Generator().manual_seed(1)
+    samples = torch.randn(6, 2, 3, dtype=torch.float64, generator=generator)
+    u = torch.randn(2, 3, dtype=torch.float64, generator=generator)
+    s = len(samples)
+    pairs = [(i, j) for i in range(s) for j in range(s) if i != j]
+    absolute = torch.stack([(samples[i] - samples[j]).abs() for i, j in pairs]).mean(0)
+    expected = ((samples - u).abs().mean(0) - 0.5 * absolute).mean(-1)
+    assert torch.allclose(scores.crps_of_samples(u, samples), expected, rtol=1e-12)
+
+    def size(v):
+        return v.square().mean(-1).sqrt()
+
+    apart = torch.stack([size(samples[i] - samples[j]) for i, j in pairs]).mean(0)
+    assert torch.allclose(scores.energy_score(u, samples), size(samples - u).mean(0) - 0.5 * apart, rtol=1e-12)
+
+
+def test_sample_crps_converges_to_the_gaussian_one():
+    u, mean, variance = make_prediction(2, batch=(1,))
+    samples = mean + variance.sqrt() * torch.randn(40_000, 1, 5, generator=torch.Generator().manual_seed(3)).double()
+    # Standard error of the mean of |X − u|, below σ/√s.
+    bound = 5 * float(variance.sqrt().max()) / 200
+    assert float((scores.crps_of_samples(u, samples) - scores.crps(u, mean, variance)).abs()) <= bound
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_coverage_of_a_calibrated_prediction_is_its_level(level):
+    n = 40_000
+    u = torch.randn(n, generator=torch.Generator().manual_seed(4)).double()
+    share = float(scores.coverage(u, torch.zeros(n).double(), torch.ones(n).double(), level))
+    assert share == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / n))
+
+
+def test_coverage_counts_places_by_hand():
+    u = torch.tensor([0.0, 0.67, 0.68, 2.0])
+    assert float(scores.coverage(u, torch.zeros(4), torch.ones(4), 0.5)) == 0.5  # quartile at 0.6745
+
+
+def test_conservation_error_is_signed_and_in_float64():
+    grid = NodeGrid(0.0, 1.0, 201)
+    law = integral(grid, torch.tensor([0.5, 0.25], dtype=torch.float64))
+    error = scores.conservation_error(grid.points.expand(2, -1).float(), law)
+    assert error.dtype == torch.float64
+    # float32 places are off by at most 3e-8 each.
+    assert torch.allclose(error, torch.tensor([0.0, 0.25]).double(), atol=3e-8)
+    with pytest.raises(InvalidArgumentError, match="one law, got 2 rows"):
+        scores.conservation_error(torch.zeros(4), LinearConstraint(torch.eye(2, 4), torch.zeros(2)))
+
+
+def test_shock_position_is_the_first_place_at_or_below_the_threshold():
+    points = torch.tensor([0.0, 0.1, 0.3, 0.7])
+    samples = torch.tensor([[[3.0, 1, 0, 2], [0, 1, 1, 1]], [[3, 2, 1, -1], [1, 1, 1, 1]]])
+    assert torch.equal(scores.shock_position(samples, points), torch.tensor([[0.3, 0.0], [0.7, 0.7]]))
+    assert torch.equal(scores.has_shock(samples), torch.tensor([[True, True], [True, False]]))
+    assert torch.equal(scores.shock_position(samples, points, 1.0)[0], torch.tensor([0.1, 0.0]))
+    per_function = torch.stack([points, 2 * points])
+    assert torch.equal(scores.shock_position(samples, per_function)[:, 1], torch.tensor([0.0, 1.4]))
+
+
+def test_mean_and_standard_error():
+    assert scores.mean_and_standard_error(torch.tensor([1.0, 3.0])) == pytest.approx((2.0, 1.0))
+    mean, error = scores.mean_and_standard_error(torch.tensor([4.0]))
+    assert mean == 4.0
+    assert math.isnan(error)
+
+
+def test_messages():
+    u = torch.zeros(3)
+    with pytest.raises(InvalidArgumentError, match="level must lie strictly between 0 and 1, got 90"):
+        scores.coverage(u, u, u, 90)
+    for score in (scores.crps_of_samples, scores.energy_score):
+        with pytest.raises(InvalidArgumentError, match="two samples are needed along the first axis, got 1"):
+            score(u, torch.zeros(1, 3))
