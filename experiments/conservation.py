@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from experiments.config import ConservationConfig
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from probconserv import GPSurrogate, LinearConstraint, condition, integral, scores
+from probconserv.balance import local_conservation as local_law
 from probconserv.baselines import project_uniformly
-from probconserv.covariance import apply_roots, square_roots
-from probconserv.posterior import Posterior
+from probconserv.sampling import draw
 from probconserv.surrogate import Context, Query
 from solvers import CellGrid, NodeGrid, solve
 from solvers.problems import Problem
@@ -72,25 +72,30 @@ class Case:
         return Context(batch.context_points, batch.context_values, self.problem.name)
 
     def solution_bank(self) -> SolutionBank:
-        """The finite-volume solution at this parameter, read from the data folder or solved and stored there."""
+        """The finite-volume solution at this parameter.
+
+        All test parameters are solved in one batch, once, and kept in the data folder.
+        """
         cells, steps = self.config.cells, self.config.output_times
+        parameters = torch.tensor(self.problem.test_parameters, dtype=torch.float64)
         times = torch.linspace(0.0, self.problem.final_time, steps + 1, dtype=torch.float64)[1:]
         grid = CellGrid(*self.problem.domain, cells)
 
         def build() -> Arrays:
             result = solve(
-                self.problem.law(self.parameter),
+                self.problem.law(parameters),
                 grid,
-                boundary=self.problem.boundary(self.parameter),
-                initial=self.problem.initial(grid, self.parameter),
+                boundary=self.problem.boundary(parameters),
+                initial=self.problem.initial(grid, parameters),
                 times=times,
             )
             return {"values": result.values.numpy()}
 
-        path = writable_folder(self.data_folder) / f"{self.problem.name}-{self.parameter:g}-{cells}x{steps}.h5"
-        values = cached_arrays(path, build, {"location": grid.location, "axes": "t, x", "units": "dimensionless"})
-        parameter = torch.tensor([self.parameter], dtype=torch.float64)
-        return SolutionBank(parameter, times, grid.points, torch.from_numpy(values["values"])[None])
+        path = writable_folder(self.data_folder) / f"{self.problem.name}-{cells}x{steps}.h5"
+        attributes = {"location": grid.location, "axes": "parameter, t, x", "units": "dimensionless"}
+        values = torch.from_numpy(cached_arrays(path, build, attributes)["values"])
+        mine = parameters == self.parameter
+        return SolutionBank(parameters[mine], times, grid.points, values[mine])
 
 
 def predict_at(case: Case, context: Context, times: Tensor) -> MultivariateNormal:
@@ -183,11 +188,12 @@ def local_conservation(case: Case, volumes: int = 20) -> Arrays:
     first = Context(context.points[:1], context.values[:1], context.problem)
     prior = predict_at(case, first, time)
     faces = torch.linspace(*problem.domain, volumes + 1, dtype=torch.float64)
-    contents = problem.antiderivative(time[:, None], faces, case.parameter).diff(dim=-1)
+    held = problem.antiderivative(torch.tensor([[0.0], [problem.test_time]]), faces, case.parameter)
+    passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
     predictions = {
         "GP": prior,
         "ProbConserv-GP, global law": condition(prior, case.law(time)),
-        f"local law, {volumes} volumes": condition(prior, local_law(case.grid, contents)),
+        f"local law, {volumes} volumes": condition(prior, local_law(case.grid, faces, held[0].diff(), passed)),
     }
     arrays: Arrays = {"places": case.grid.points.numpy(), "truth": case.truth(time)[0].numpy()}
     for name, prediction in predictions.items():
@@ -196,21 +202,11 @@ def local_conservation(case: Case, volumes: int = 20) -> Arrays:
     return arrays
 
 
-def draw(prediction: MultivariateNormal, count: int, seed: int) -> Tensor:
-    """Samples ``(count, *batch, n)`` from the covariance itself; equal seeds give equal standard normal numbers."""
-    generator = Generator().manual_seed(seed)
-    if isinstance(prediction, Posterior):
-        return prediction.sample(torch.Size([count]), generator=generator)
-    roots = square_roots(prediction.lazy_covariance_matrix, torch.finfo(prediction.mean.dtype).eps)
-    shape = (*prediction.batch_shape, count, sum(root.shape[-1] for root in roots))
-    normals = torch.randn(shape, dtype=torch.float64, generator=generator)
-    return prediction.mean + apply_roots(roots, normals).movedim(-2, 0)
-
-
 def _scores(case: Case, prediction: MultivariateNormal, truth: Tensor, law: LinearConstraint) -> Arrays:
     """Per-function scores ``(functions,)`` and sampled fronts of predictions ``(1, functions, places)``."""
     mean, variance = prediction.mean[0], prediction.variance[0]
-    samples = draw(prediction, case.config.samples, case.config.seed)[:, 0]
+    generator = Generator().manual_seed(case.config.seed)
+    samples = draw(prediction, (case.config.samples,), generator)[:, 0]
     values = {
         "CE": scores.conservation_error(mean, law),
         "LL": scores.log_likelihood(truth, mean, variance),

@@ -4,6 +4,7 @@ Every stage writes its arrays when it is done, so an interrupted run goes on whe
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from experiments.conservation import VARIANTS, Case, evaluate, local_conservatio
 from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.runs import Run
 from experiments.storage import Arrays, cached_arrays, write_bytes
-from experiments.tables import COLUMNS, Row, paper_rows
+from experiments.tables import COLUMNS, Row, Score, paper_rows
 from probconserv import scores
 from probconserv.gp import GPConfig
 from solvers.problems import Problem
@@ -26,7 +27,13 @@ Stage = Callable[[Case], Arrays]
 STAGES: dict[str, Stage] = {"scores": evaluate, "masses": mass_curves, "local": local_conservation}
 
 
-def conservation_experiment(problem: Problem, summary: str, gp: GPConfig, durations: dict[Preset, str]) -> Experiment:
+def conservation_experiment(
+    problem: Problem,
+    summary: str,
+    gp: GPConfig,
+    durations: dict[Preset, str],
+    extra_figures: Callable[[Path], list[Path]] = lambda folder: [],  # noqa: ARG005 - none by default
+) -> Experiment:
     """The experiment of one problem.
 
     Args:
@@ -34,6 +41,7 @@ def conservation_experiment(problem: Problem, summary: str, gp: GPConfig, durati
         summary: One line for ``list``.
         gp: The Gaussian process that suits it.
         durations: Measured time of every preset.
+        extra_figures: Draws figures of the problem that no surrogate is needed for into the folder of the run.
 
     Returns:
         The experiment.
@@ -41,7 +49,8 @@ def conservation_experiment(problem: Problem, summary: str, gp: GPConfig, durati
 
     def run(options: RunOptions) -> Report:
         config = conservation_config(problem.name, options, gp)
-        return run_conservation(problem, config, options.out)
+        report = run_conservation(problem, config, options.out)
+        return replace(report, figures=[*report.figures, *extra_figures(report.folder)])
 
     return Experiment(name=problem.name, summary=summary, durations=durations, run=run)
 
@@ -63,7 +72,7 @@ def run_conservation(problem: Problem, config: ConservationConfig, out: Path) ->
     run = Run(problem.name, config, out)
     folder = run.open()
     cases = [Case(problem, parameter, config, out / "data") for parameter in problem.test_parameters]
-    stored = _run_stages(cases, folder)
+    stored = run_stages(cases, folder)
     rows = [row for case in cases for row in _rows(case, stored[case.label, "scores"])]
     run.finish({"experiment": problem.name, "rows": [row.as_json() for row in rows]})
     title = (
@@ -73,7 +82,16 @@ def run_conservation(problem: Problem, config: ConservationConfig, out: Path) ->
     return Report(title=title, rows=rows, folder=folder, tables=_write_tables(folder, title, rows), figures=drawn)
 
 
-def _run_stages(cases: list[Case], folder: Path) -> dict[tuple[str, str], Arrays]:
+def run_stages(cases: list[Case], folder: Path) -> dict[tuple[str, str], Arrays]:
+    """Runs every stage of every case, or reads what is stored.
+
+    Args:
+        cases: The test cases.
+        folder: Folder of the run; each finished stage is a file in it.
+
+    Returns:
+        Arrays by the case's label and the stage.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     stored = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -91,7 +109,7 @@ def _rows(case: Case, arrays: Arrays) -> list[Row]:
     """The truth's own conservation error, our variants, and the papers' rows."""
     rows = [Row(case.label, "truth", {"CE": (float(arrays["truth|CE"].mean()), 0.0)})]
     for variant in VARIANTS:
-        pairs = {
+        pairs: dict[str, Score] = {
             name: scores.mean_and_standard_error(torch.from_numpy(arrays[f"{variant}|{name}"]))
             for name in COLUMNS
             if f"{variant}|{name}" in arrays

@@ -4,14 +4,12 @@ The arithmetic and harmonic means of a discontinuous conductivity lock the front
 time; the integral mean advances it in small monotone stair-steps (Maddix, Sampaio, Gerritsen, J. Comput. Phys. 2018).
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from experiments import figures
-from experiments.storage import Arrays
+from experiments.storage import Arrays, cached_arrays
 from solvers import CellGrid, solve
 from solvers.fluxes import ArithmeticMean, HarmonicMean, IntegralMean
 from solvers.problems import STEFAN
@@ -44,8 +42,9 @@ def face_mean_traces() -> Arrays:
     return arrays
 
 
-def draw_face_means(arrays: Mapping[str, np.ndarray], path: Path) -> list[Path]:
-    """Draws what ``face_mean_traces`` made and writes it as PNG and PDF."""
+def draw_face_means(folder: Path) -> list[Path]:
+    """Draws what ``face_mean_traces`` makes, stored once in the folder of the run, as PNG and PDF."""
+    arrays = cached_arrays(folder / "face-means.h5", face_mean_traces)
     figure = figures.traces(
         arrays["times"],
         {name: arrays[name] for name in MEANS},
@@ -53,4 +52,4 @@ def draw_face_means(arrays: Mapping[str, np.ndarray], path: Path) -> list[Path]:
         PLACE,
         arrays["exact"],
     )
-    return figures.save(figure, path)
+    return figures.save(figure, folder / "face-means")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from gpytorch.distributions import MultivariateNormal
 
 from experiments import figures
 from experiments.errors import InvalidArgumentError
@@ -168,7 +169,7 @@ def _flux_integral(observations: Observations, flux: str, start: float, time: fl
     return float(np.trapezoid(np.interp(nodes, times, values), nodes))
 
 
-def _gaussian_process(observations: Observations, time: float, grid: NodeGrid, smoothness: float) -> Prediction:
+def _gaussian_process(observations: Observations, time: float, grid: NodeGrid, smoothness: float) -> MultivariateNormal:
     places = grid.points
     query = Query(torch.stack((torch.full_like(places, time), places), dim=-1))
     context = Context(torch.from_numpy(observations.points), torch.from_numpy(observations.columns["u"]))

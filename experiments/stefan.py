@@ -1,6 +1,7 @@
 """Stefan problem: a front that moves through a medium that conducts only above a threshold ("hard")."""
 
 from experiments.conservation_run import conservation_experiment
+from experiments.face_means import draw_face_means
 from probconserv.gp import GPConfig
 from solvers.problems import STEFAN
 
@@ -9,4 +10,5 @@ EXPERIMENT = conservation_experiment(
     "Stefan problem: a moving front in a medium that conducts only above a threshold",
     GPConfig(smoothness=0.5),
     durations={"smoke": "?", "laptop": "?", "paper": "?"},
+    extra_figures=draw_face_means,
 )

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-Score = tuple[float, float]
+Score = tuple[float, float | None]
 
 COLUMNS: dict[str, str] = {
     "CE": "CE",
@@ -38,7 +38,8 @@ class Row:
     Args:
         parameter: For instance ``u*=0.6``.
         method: For instance ``ProbConserv-GP``.
-        scores: Mean and standard error by the names of ``COLUMNS``; what was not computed is left out.
+        scores: Mean and standard error (None if unknown) by the names of ``COLUMNS``; what was not computed is left
+            out.
         source: Where the numbers come from; empty for ours.
     """
 
@@ -129,7 +130,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["parameter", "method", "source", *(f"{name}{end}" for name in columns for end in ("", "_se"))])
     for row in rows:
-        cells = [cell for name in columns for cell in row.scores.get(name, ("", ""))]
+        cells = [cell for name in columns for cell in row.scores.get(name, (None, None))]
         writer.writerow([row.parameter, row.method, row.source or "ours", *cells])
     return text.getvalue()
 
@@ -140,7 +141,7 @@ def as_json(rows: Sequence[Row]) -> str:
 
 
 def _score(value: float | list[float]) -> Score:
-    return (value[0], value[1]) if isinstance(value, list) else (value, float("nan"))
+    return (value[0], value[1]) if isinstance(value, list) else (value, None)
 
 
 def _used_columns(rows: Sequence[Row]) -> list[str]:
@@ -151,7 +152,7 @@ def _cell(score: Score | None) -> str:
     if score is None:
         return "—"
     mean, error = score
-    spread = "" if error != error else f" ({_number(error)})"
+    spread = "" if error is None else f" ({_number(error)})"
     return _number(mean) + spread
 
 

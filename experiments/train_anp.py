@@ -39,6 +39,7 @@ class ANPTraining:
         tempered: Fraction of the steps with β > 0.
         soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), reached linearly over
             the first fifth of the steps, since an untrained mean is far from any equation; 0 for none.
+        penalty_functions: Functions of a batch that the penalty looks at.
         penalty_points: Targets of a function that the penalty looks at.
         validation_functions: Functions, at random training parameters, scored at the test time in validation.
         bank: Finite-volume solutions, for ``data = "solver"``.
@@ -57,17 +58,16 @@ class ANPTraining:
     tempering: float = 0.5
     tempered: float = 0.7
     soft_penalty: float = 0.0
+    penalty_functions: int = 8
     penalty_points: int = 100
     validation_functions: int = 100
     bank: BankConfig = field(default_factory=BankConfig)
 
     def __post_init__(self) -> None:
         find_problem(self.problem)
-        if self.batch < 1 or self.penalty_points < 1 or self.validation_functions < 1:
-            raise InvalidArgumentError(
-                "batch, penalty_points and validation_functions must be at least 1, "
-                f"got {self.batch}, {self.penalty_points} and {self.validation_functions}."
-            )
+        for name in ("batch", "penalty_functions", "penalty_points", "validation_functions"):
+            if getattr(self, name) < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not (0 <= self.tempering <= 1 and 0 < self.tempered <= 1 and self.soft_penalty >= 0):
             raise InvalidArgumentError(
                 "tempering must lie in [0, 1], tempered in (0, 1], and soft_penalty must not be negative, "
@@ -208,14 +208,15 @@ def _loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream)
 
 def _penalty(model: nn.Module, batch: FunctionBatch, config: ANPTraining) -> Tensor:
     """Mean squared residual of the problem's equation at some targets; needs attention that derives twice."""
+    some = slice(config.penalty_functions)
     stride = max(1, batch.target_points.shape[-2] // config.penalty_points)
-    points, values = batch.target_points[:, ::stride], batch.target_values[:, ::stride]
+    points, values = batch.target_points[some, ::stride], batch.target_values[some, ::stride]
 
     def mean(places: Tensor) -> Tensor:
-        return model(batch.context_points, batch.context_values, places, values).mean
+        return model(batch.context_points[some], batch.context_values[some], places, values).mean
 
     with sdpa_kernel(SDPBackend.MATH):
-        return soft_penalty(find_problem(config.problem).law(batch.parameter), mean, points)
+        return soft_penalty(find_problem(config.problem).law(batch.parameter[some]), mean, points)
 
 
 def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:

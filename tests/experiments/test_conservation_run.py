@@ -8,7 +8,9 @@ import pytest
 
 from experiments import conservation_run
 from experiments.config import ConservationConfig
+from experiments.conservation import Case
 from experiments.errors import InvalidArgumentError
+from experiments.experiment import Data
 from experiments.storage import Arrays
 from probconserv.gp import GPConfig
 from solvers.problems import DIFFUSION, STEFAN, Problem
@@ -24,13 +26,28 @@ SMALL = ConservationConfig(
     curve_times=3,
     cells=64,
     output_times=40,
-    gp=GPConfig(smoothness=0.5, steps=15),
+    gp=GPConfig(smoothness=0.5, steps=5),
 )
 
 
-@pytest.mark.parametrize("problem", [STEFAN, DIFFUSION])
-@pytest.mark.parametrize("data", ["solver", "exact"])
-def test_run_scores_every_method_and_writes_every_file(tmp_path: Path, problem: Problem, data: str) -> None:
+def cases(config: ConservationConfig, folder: Path) -> list[Case]:
+    return [Case(STEFAN, parameter, config, folder / "data") for parameter in STEFAN.test_parameters]
+
+
+def same(first: dict[tuple[str, str], Arrays], second: dict[tuple[str, str], Arrays]) -> bool:
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[stage][name], second[stage][name]) for stage in first for name in first[stage]
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Arrays]:
+    folder = tmp_path_factory.mktemp("whole")
+    return conservation_run.run_stages(cases(SMALL, folder), folder)
+
+
+@pytest.mark.parametrize(("problem", "data"), [(STEFAN, "solver"), (DIFFUSION, "exact")])
+def test_run_scores_every_method_and_writes_every_file(tmp_path: Path, problem: Problem, data: Data) -> None:
     config = dataclasses.replace(SMALL, problem=problem.name, data=data)
     report = conservation_run.run_conservation(problem, config, tmp_path)
     rows = {(row.parameter, row.method): row.scores for row in report.rows if not row.source}
@@ -46,45 +63,46 @@ def test_run_scores_every_method_and_writes_every_file(tmp_path: Path, problem: 
         assert file.stat().st_size > 0
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = conservation_run.run_conservation(STEFAN, SMALL, tmp_path / "whole")
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[tuple[str, str], Arrays]
+) -> None:
     calls: list[str] = []
+    original = dict(conservation_run.STAGES)
 
     def counted(name: str, stop_at: int | None) -> conservation_run.Stage:
-        stage = original[name]
-
-        def run(case: conservation_run.Case) -> Arrays:
+        def run(case: Case) -> Arrays:
             calls.append(f"{name} {case.label}")
             if len(calls) == stop_at:
                 raise KeyboardInterrupt
-            return stage(case)
+            return original[name](case)
 
         return run
 
-    original = dict(conservation_run.STAGES)
     monkeypatch.setattr(conservation_run, "STAGES", {name: counted(name, 4) for name in original})
     with pytest.raises(KeyboardInterrupt):
-        conservation_run.run_conservation(STEFAN, SMALL, tmp_path / "parts")
+        conservation_run.run_stages(cases(SMALL, tmp_path), tmp_path)
     monkeypatch.setattr(conservation_run, "STAGES", {name: counted(name, None) for name in original})
-    resumed = conservation_run.run_conservation(STEFAN, SMALL, tmp_path / "parts")
+    resumed = conservation_run.run_stages(cases(SMALL, tmp_path), tmp_path)
     assert calls[3] == calls[4]
     assert len(calls) == 2 * len(original) + 1
-    assert [row.as_json() for row in resumed.rows] == [row.as_json() for row in whole.rows]
+    assert same(resumed, whole)
 
 
-def test_a_damaged_stage_is_named_and_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = conservation_run.run_conservation(STEFAN, SMALL, tmp_path)
-    file = report.folder / "scores-0.6.h5"
-    file.write_bytes(file.read_bytes()[:-100])
-    again = conservation_run.run_conservation(STEFAN, SMALL, tmp_path)
-    assert "scores-0.6.h5' is damaged" in capsys.readouterr().err
-    assert [row.as_json() for row in again.rows] == [row.as_json() for row in report.rows]
+@pytest.mark.parametrize("name", ["scores-0.6.h5", "data/stefan-64x40.h5"])
+def test_a_damaged_file_is_named_and_rebuilt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: dict[tuple[str, str], Arrays], name: str
+) -> None:
+    conservation_run.run_stages(cases(SMALL, tmp_path), tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
+    (tmp_path / "scores-0.5.h5").unlink()
+    again = conservation_run.run_stages(cases(SMALL, tmp_path), tmp_path)
+    assert f"{name}' is damaged" in capsys.readouterr().err
+    assert same(again, whole)
 
 
-def test_seed_decides_the_result(tmp_path: Path) -> None:
-    first = conservation_run.run_conservation(STEFAN, SMALL, tmp_path / "a")
-    other = conservation_run.run_conservation(STEFAN, dataclasses.replace(SMALL, seed=1), tmp_path / "b")
-    assert not np.allclose(first.rows[1].scores["MSE"], other.rows[1].scores["MSE"])
+def test_seed_decides_the_result(tmp_path: Path, whole: dict[tuple[str, str], Arrays]) -> None:
+    other = conservation_run.run_stages(cases(dataclasses.replace(SMALL, seed=1), tmp_path)[:1], tmp_path)
+    assert not np.allclose(whole["u*=0.6", "scores"]["GP|MSE"], other["u*=0.6", "scores"]["GP|MSE"])
 
 
 def test_a_config_out_of_range_is_refused() -> None:

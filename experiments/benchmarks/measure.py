@@ -1,0 +1,44 @@
+"""How benchmarks time things and say on which machine."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from experiments.runs import environment
+
+Result = TypeVar("Result")
+
+
+def best_of(action: Callable[[], Result], repeats: int = 3) -> tuple[float, Result]:
+    """Shortest wall-clock time of an action that was run once before to warm up.
+
+    Args:
+        action: What to time.
+        repeats: Number of timed runs.
+
+    Returns:
+        Seconds, and what the last run returned.
+    """
+    result = action()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = action()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds), result
+
+
+def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a benchmark hands to the command line.
+
+    Args:
+        benchmark: Its name.
+        cases: One dictionary per measured case.
+
+    Returns:
+        Name, one line on the machine, and the cases.
+    """
+    found = environment()
+    machine, packages = found["machine"], found["packages"]
+    line = f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, torch {packages['torch']}"
+    return {"benchmark": benchmark, "machine": line, "cases": cases}
