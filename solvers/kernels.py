@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from numba import get_num_threads, njit, prange, set_num_threads
 
 _Array = np.ndarray
@@ -13,13 +14,13 @@ _PARALLEL_FROM = 20_000
 
 @contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """Runs compiled loops inside on one thread where they are too small to share.
+    """Runs compiled loops inside on torch's number of threads, or on one where they are too small to share.
 
     Args:
         size: Number of cells of the whole batch; below 20,000 waking threads costs more than it gives.
     """
     threads = get_num_threads()
-    set_num_threads(threads if size >= _PARALLEL_FROM else 1)
+    set_num_threads(min(threads, torch.get_num_threads()) if size >= _PARALLEL_FROM else 1)
     try:
         yield
     finally:

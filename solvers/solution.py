@@ -30,7 +30,9 @@ class SolveOptions(TypedDict, total=False):
 
     Attributes:
         start: Time of the initial field, 0 by default.
-        stepper: Time stepper: ``TRBDF2()`` by default for diffusive laws, ``SSPRK3()`` for convective ones.
+        stepper: Time stepper. Diffusive laws: ``TRBDF2()`` by default with the integral mean; with another mean
+            ``SSPRK3()``, since an implicit step has no solution where a discontinuous conductivity makes that mean
+            jump (for a continuous one pass ``TRBDF2()``). Convective laws: ``SSPRK3()``.
         face_mean: Diffusive laws: mean of the conductivity at faces, ``IntegralMean()`` by default.
         flux: Convective laws: numerical flux, ``Godunov()`` by default.
         reconstruction: Convective laws: states at faces, ``MUSCL()`` by default.
@@ -165,8 +167,9 @@ def _choose(
         )
     sides = sides_of(conditions, grid)
     if isinstance(law, DiffusiveLaw):
-        scheme = DiffusiveScheme(law, grid, sides, options.get("face_mean", IntegralMean()))
-        return scheme, options.get("stepper", TRBDF2())
+        mean = options.get("face_mean", IntegralMean())
+        usual = TRBDF2() if isinstance(mean, IntegralMean) else SSPRK3()
+        return DiffusiveScheme(law, grid, sides, mean), options.get("stepper", usual)
     if not isinstance(law, ConvectiveLaw):
         raise InvalidArgumentError(f"law must derive from DiffusiveLaw or ConvectiveLaw, got {type(law).__name__}.")
     stepper = options.get("stepper", SSPRK3())

@@ -1,8 +1,11 @@
 """How benchmarks time things and say on which machine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+import torch
 
 from experiments.runs import environment
 
@@ -26,6 +29,17 @@ def best_of(action: Callable[[], Result], repeats: int = 3) -> tuple[float, Resu
         result = action()
         seconds.append(time.perf_counter() - started)
     return min(seconds), result
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs what is inside on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Cost of a training step under a boundary correction against the same step of the plain operator."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from boon import BOON, FNO, Correction, Elimination, FNOConfig, MatchedTransform, Prescription, SmoothExtension
+from experiments.benchmarks.measure import report
+from solvers import Dirichlet, Neumann
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Sizes of one case, those of Saad et al. 2023.
+
+    Args:
+        name: How the case is called.
+        batch: Fields a step.
+        shape: Nodes along every axis.
+        modes: Frequencies kept along every axis.
+        width: Channels of the hidden layers.
+        free: Number of trailing axes without conditions (time).
+        rounds: Number of timed steps of each operator.
+    """
+
+    name: str
+    batch: int
+    shape: tuple[int, ...]
+    modes: tuple[int, ...]
+    width: int
+    free: int
+    rounds: int
+
+
+SIZES = (
+    Size(name="1-D", batch=20, shape=(500,), modes=(16,), width=64, free=0, rounds=30),
+    Size(name="1-D + time", batch=20, shape=(500, 25), modes=(12, 12), width=32, free=1, rounds=8),
+    Size(name="2-D + time", batch=10, shape=(50, 50, 25), modes=(8, 8, 8), width=20, free=1, rounds=5),
+)
+CORRECTIONS: dict[str, Correction | None] = {
+    "default": None,
+    "elimination, block": Elimination(),
+    "elimination, block, hidden layers not prescribed": Elimination(hidden=False),
+    "elimination, scalar": Elimination(block=False),
+    "prescription": Prescription(),
+    "prescription, hidden layers": Prescription(hidden=True),
+    "smooth extension, hidden layers": SmoothExtension(hidden=True),
+    "matched transforms": MatchedTransform(),
+}
+
+
+def run() -> dict[str, Any]:
+    """Times forward, backward and Adam update; each pair of operators takes turns, so both see the same machine.
+
+    Returns:
+        One case per size and correction: seconds a step of the corrected and of the plain operator and their ratio.
+    """
+    cases = []
+    for size in SIZES:
+        for name, correction in CORRECTIONS.items():
+            seconds, plain = _compare(size, correction)
+            cases.append(
+                {
+                    "case": f"{size.name}, batch {size.batch}, {'×'.join(map(str, size.shape))} nodes: {name}",
+                    "seconds": seconds,
+                    "baseline": "FNO",
+                    "baseline_seconds": plain,
+                    "ratio": seconds / plain,
+                }
+            )
+    return report("boon", cases)
+
+
+def _compare(size: Size, correction: Correction | None) -> tuple[float, float]:
+    config = FNOConfig(modes=size.modes, width=size.width)
+    axes = len(size.shape) - size.free
+    conditions = [(Dirichlet(), Neumann(0.0)), (Neumann(0.0), Dirichlet(0.0))][:axes] + [None] * size.free
+    torch.manual_seed(0)
+    a, target = torch.randn(2, size.batch, 1, *size.shape)
+    values = [(torch.zeros(size.batch, *(1 for _ in size.shape)), None)] + [None] * (len(size.shape) - 1)
+    corrected, plain = BOON(FNO(config), conditions, correction=correction), FNO(config)
+    steps = (_step(corrected, lambda: corrected(a, values), target), _step(plain, lambda: plain(a), target))
+    return _take_turns(steps, size.rounds)
+
+
+def _step(operator: nn.Module, forward: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:
+    optimiser = torch.optim.Adam(operator.parameters(), lr=1e-3, weight_decay=1e-4)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        (forward() - target).square().mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def _take_turns(steps: tuple[Callable[[], None], Callable[[], None]], rounds: int) -> tuple[float, float]:
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for step, times in zip(steps, seconds, strict=True):
+            started = time.perf_counter()
+            step()
+            if number:
+                times.append(time.perf_counter() - started)
+    return min(seconds[0]), min(seconds[1])
