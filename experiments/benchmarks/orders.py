@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,7 +32,7 @@ from solvers import (
 from solvers.fluxes import Reconstruction
 
 SIZES = (100, 200, 400, 800)
-QUARTER_SIZES = (25, 50, 100, 200)
+QUARTER_SIZES = (50, 100, 200, 400)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ def cases() -> list[OrderCase]:
         ),
         *(OrderCase(f"Stefan, u* = {u:g}", 0.9, lambda n, u=u: stefan_error(n, u)) for u in (0.5, 0.6, 0.7)),
         *(OrderCase(f"Burgers, a = {a:g}", 0.9, lambda n, a=a: burgers_error(n, a, MUSCL())) for a in (1.0, 3.0)),
-        OrderCase("advected step, MUSCL", 0.65, lambda n: advection_error(n, MUSCL())),
-        OrderCase("advected step, WENO", 0.8, lambda n: advection_error(n, WENO())),
-        OrderCase("2-D Barenblatt, m = 2", 0.9, lambda n: barenblatt_error(n, 2.0), QUARTER_SIZES),
+        OrderCase("advected step, MUSCL", 0.65, partial(advection_error, MUSCL())),
+        OrderCase("advected step, WENO", 0.8, partial(advection_error, WENO())),
+        OrderCase("2-D Barenblatt, m = 2", 0.9, partial(barenblatt_error, 2.0), QUARTER_SIZES),
     ]
 
 
@@ -95,7 +97,7 @@ def run(sizes_from: int = 0) -> dict[str, Any]:
 
 def observed_orders(errors: Sequence[float]) -> list[float]:
     """log₂ of the ratio of errors on grids of n and 2n cells."""
-    return [math.log2(coarse / fine) for coarse, fine in zip(errors[:-1], errors[1:], strict=True)]
+    return [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
 
 
 def diffusion_error(cells: int) -> float:
@@ -108,7 +110,7 @@ def diffusion_error(cells: int) -> float:
     return _error(result.values[0], _averages(exact.diffusion_antiderivative(0.5, faces, 1.0), grid))
 
 
-def porous_medium_error(cells: int, exponent: float) -> float:
+def porous_medium_error(exponent: float, cells: int) -> float:
     """Porous medium equation from u = 0, t = 0.5."""
     grid = CellGrid(0.0, 1.0, cells)
     boundary = (Dirichlet(lambda t: exact.porous_medium_inflow(t, exponent)), Dirichlet(0.0))
@@ -116,7 +118,7 @@ def porous_medium_error(cells: int, exponent: float) -> float:
     return _error(result.values[0], _averages(exact.porous_medium_antiderivative(0.5, grid.faces[0], exponent), grid))
 
 
-def stefan_error(cells: int, threshold: float) -> float:
+def stefan_error(threshold: float, cells: int) -> float:
     """Stefan problem, mean over 20 output times up to 0.1, since at one time the error jumps within a cell."""
     grid = CellGrid(0.0, 1.0, cells)
     times = 0.1 * _fractions()
@@ -124,7 +126,7 @@ def stefan_error(cells: int, threshold: float) -> float:
     return _error(result.values, _averages(exact.stefan_antiderivative(times[:, None], grid.faces[0], threshold), grid))
 
 
-def burgers_error(cells: int, slope: float, reconstruction: Reconstruction) -> float:
+def burgers_error(reconstruction: Reconstruction, slope: float, cells: int) -> float:
     """Burgers' ramp, mean over 20 output times up to 0.8: a shock from t = 1/a on."""
     grid = CellGrid(-1.0, 1.0, cells)
     faces, times = grid.faces[0], 0.8 * _fractions()
@@ -134,7 +136,7 @@ def burgers_error(cells: int, slope: float, reconstruction: Reconstruction) -> f
     return _error(result.values, _averages(exact.burgers_antiderivative(times[:, None], faces, slope), grid))
 
 
-def advection_error(cells: int, reconstruction: Reconstruction) -> float:
+def advection_error(reconstruction: Reconstruction, cells: int) -> float:
     """A step advected with a = 3, t = 0.1."""
     grid = CellGrid(0.0, 1.0, cells)
     faces = grid.faces[0]
@@ -144,13 +146,13 @@ def advection_error(cells: int, reconstruction: Reconstruction) -> float:
     return _error(result.values[0], _averages(exact.advection_antiderivative(0.1, faces, 3.0), grid))
 
 
-def barenblatt_error(cells: int, exponent: float) -> float:
-    """Barenblatt's solution on one quarter of the plane, [0, 1]² with ``cells`` an axis, from t = 0.05 to 0.2."""
+def barenblatt_error(exponent: float, cells: int) -> float:
+    """Barenblatt's solution on a quarter, [0, 1]², of a square of 2·``cells`` an axis, from t = 0.05 to 0.2."""
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (cells, cells))
     constant = 0.1
     wall = (Neumann(flux=0.0), Dirichlet(0.0))
     start, end = (_cell_means(grid, lambda x, t=t: exact.barenblatt(t, x, exponent, constant)) for t in (0.05, 0.2))
-    result = solve(PorousMedium(exponent), grid, [wall, wall], start, [0.2], start=0.05, stepper=TRBDF2(1e-3))
+    result = solve(PorousMedium(exponent), grid, [wall, wall], start, [0.2], start=0.05, stepper=TRBDF2(3e-4))
     return _error(result.values[0], end)
 
 
