@@ -200,8 +200,8 @@ def _loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream)
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
     tempering = config.tempering * max(0.0, 1.0 - moment.progress / config.tempered)
     loss = prediction.loss(batch.target_values, tempering)
-    if config.soft_penalty:
-        weight = config.soft_penalty * min(1.0, moment.progress / PENALTY_RISE)
+    weight = config.soft_penalty * min(1.0, moment.progress / PENALTY_RISE)
+    if weight:
         loss = loss + weight * _penalty(model, batch, config)
     return loss
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, feature_count, zero_linear
+from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, feature_count
 from probconserv.errors import InvalidArgumentError
 
 
@@ -113,7 +113,8 @@ class Decoder(nn.Module):
         self.condition = nn.Linear(config.latent_width, config.width)
         self.blocks = nn.ModuleList(ResidualMLP(config.width, config.dropout) for _ in range(config.decoder_layers))
         self.normalise = nn.LayerNorm(config.width)
-        self.output = zero_linear(config.width, 2)
+        self.output = nn.Linear(config.width, 2)
+        nn.init.normal_(self.output.weight, std=0.01)
 
     def forward(self, hidden: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         hidden = hidden + self.condition(z)[..., None, :]
