@@ -69,12 +69,9 @@ def load(path: str | Path) -> FNO | BOON:
     state = operator.state_dict()
     if {name: _as_real(tensor).shape for name, tensor in state.items()} != {n: t.shape for n, t in tensors.items()}:
         raise StoredOperatorError(f"{path} holds weights that do not fit its configuration; save the operator again.")
-    operator.load_state_dict(
-        {
-            name: torch.view_as_complex(tensor) if state[name].is_complex() else tensor
-            for name, tensor in tensors.items()
-        }
-    )
+    for name, tensor in tensors.items():
+        state[name] = torch.view_as_complex(tensor) if state[name].is_complex() else tensor
+    operator.load_state_dict(state)
     return operator
 
 
@@ -97,8 +94,8 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
 
 def _build(description: dict[str, Any]) -> FNO | BOON:
     if description["class"] == "FNO":
-        config = {k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
-        return FNO(FNOConfig(**config))
+        entries: dict[str, Any] = description["config"]
+        return FNO(FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}))
     correction = _decode(description["correction"])
     assert isinstance(correction, Correction)
     return BOON(
@@ -125,6 +122,10 @@ def _encode(value: Any) -> dict[str, Any]:
 def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
     return _CLASSES[options.pop("class")](**options)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _as_real(tensor: Tensor) -> Tensor:
