@@ -37,8 +37,9 @@ class ANPTraining:
         tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
             over the first ``tempered`` of the steps.
         tempered: Fraction of the steps with β > 0.
-        soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), reached linearly over
-            the first fifth of the steps, since an untrained mean is far from any equation; 0 for none.
+        soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), added to the loss
+            summed over a function's targets as in Hansen et al. 2023, reached linearly over the first fifth of the
+            steps, since an untrained mean is far from any equation; 0 for none.
         penalty_functions: Functions of a batch that the penalty looks at.
         penalty_points: Targets of a function that the penalty looks at.
         validation_functions: Functions, at random training parameters, scored at the test time in validation.
@@ -202,7 +203,7 @@ def _loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream)
     loss = prediction.loss(batch.target_values, tempering)
     weight = config.soft_penalty * min(1.0, moment.progress / PENALTY_RISE)
     if weight:
-        loss = loss + weight * _penalty(model, batch, config)
+        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, batch, config)
     return loss
 
 
