@@ -207,13 +207,12 @@ def _law_batch(law: Law, batch: tuple[int, ...], dimension: int) -> tuple[int, .
     """Batch shape with the law's parameters: the fewest batch axes on which the law leaves the space axes alone."""
     evaluate = law.conductivity if isinstance(law, DiffusiveLaw) else law.characteristic_speed
     for axes in range(len(batch), len(batch) + 5):
-        shape = (1,) * (axes - len(batch)) + tuple(batch)
-        try:
-            result = evaluate(torch.zeros(shape + (1,) * dimension, dtype=torch.float64)).shape
-        except RuntimeError:
-            continue
-        if len(result) == axes + dimension and all(size == 1 for size in result[axes:]):
-            return tuple(result[:axes])
+        own = tuple(evaluate(torch.zeros((1,) * (axes + dimension), dtype=torch.float64)).shape)
+        if len(own) == axes + dimension and all(size == 1 for size in own[axes:]):
+            try:
+                return tuple(torch.broadcast_shapes(own[:axes], batch))
+            except RuntimeError:
+                break
     raise InvalidArgumentError(
         f"The parameters of {type(law).__name__} do not broadcast with the batch shape {tuple(batch)} of initial and "
         "boundary values; give parameters of shape (*batch,)."

@@ -1,0 +1,217 @@
+"""``solve``: batches, one's own laws, totals, fronts, options and messages."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solvers import (
+    TRBDF2,
+    Advection,
+    Burgers,
+    CellGrid,
+    ConvectiveLaw,
+    Diffusion,
+    DiffusiveLaw,
+    Dirichlet,
+    HarmonicMean,
+    IntegralMean,
+    InvalidArgumentError,
+    Neumann,
+    NodeGrid,
+    Outflow,
+    Periodic,
+    PorousMedium,
+    Rusanov,
+    Stefan,
+    exact,
+    solve,
+)
+from solvers.laws import align
+
+GRID = CellGrid(0.0, 1.0, 20)
+FIXED = TRBDF2(float("inf"), largest_step=0.01)
+
+
+@dataclass(frozen=True)
+class Cubic(DiffusiveLaw):
+    """A user's law: k = c (1 + u²)."""
+
+    factor: object
+
+    def potential(self, u):
+        return align(self.factor, u) * (u + u * u * u / 3.0)
+
+    def conductivity(self, u):
+        return align(self.factor, u) * (1.0 + u * u)
+
+
+@dataclass(frozen=True)
+class Traffic(ConvectiveLaw):
+    """A user's law: f = c u (1 − u)."""
+
+    factor: object
+
+    def convective_flux(self, u):
+        return align(self.factor, u) * u * (1.0 - u)
+
+    def characteristic_speed(self, u):
+        return align(self.factor, u) * (1.0 - 2.0 * u)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 1000))
+def test_a_batch_is_its_members_one_by_one(seed):
+    """Shared time steps, so equal to what Newton's tolerance leaves (its square, some 1e-8)."""
+    generator = torch.Generator().manual_seed(seed)
+    exponents = 1.0 + 5.0 * torch.rand(3, generator=generator, dtype=torch.float64)
+    initial = torch.rand((3, 20), generator=generator, dtype=torch.float64)
+    values = torch.rand(3, generator=generator, dtype=torch.float64)
+    batch = solve(PorousMedium(exponents), GRID, (Dirichlet(values), Neumann(flux=0.1)), initial, [0.05], stepper=FIXED)
+    for b in range(3):
+        single = solve(
+            PorousMedium(float(exponents[b])),
+            GRID,
+            (Dirichlet(float(values[b])), Neumann(flux=0.1)),
+            initial[b],
+            [0.05],
+            stepper=FIXED,
+        )
+        assert torch.allclose(batch.values[b], single.values, atol=1e-6)
+        assert torch.allclose(batch.boundary_flux[b], single.boundary_flux, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("law", "initial", "value", "batch"),
+    [
+        (Diffusion(1.0), 0.5, 1.0, ()),
+        (Diffusion(torch.tensor([1.0, 2.0])), 0.5, 1.0, (2,)),
+        (Diffusion(1.0), np.ones((3, 20)), 1.0, (3,)),
+        (Diffusion(1.0), torch.ones(3, 1), 1.0, (3,)),
+        (Diffusion(1.0), torch.ones(20, dtype=torch.float32), torch.ones(4), (4,)),
+        (Diffusion(torch.ones(2, 1)), 0.5, torch.ones(1, 3), (2, 3)),
+        (Diffusion(np.ones((2, 3))), lambda x: x * x, 1.0, (2, 3)),
+        (Cubic(torch.tensor([1.0, 2.0])), 0.5, 1.0, (2,)),
+    ],
+)
+def test_batch_shape_is_the_broadcast_of_parameters_initial_and_boundary(law, initial, value, batch):
+    result = solve(law, GRID, (Dirichlet(value), Dirichlet(0.0)), initial, [0.0, 0.01])
+    assert result.values.shape == (*batch, 2, 20)
+    assert result.total.shape == result.inflow.shape == result.imbalance.shape == (*batch, 2)
+    assert result.boundary_flux.shape == (*batch, 2, 2)
+    assert result.values.dtype == torch.float64
+
+
+def test_a_law_of_ones_own_works_untouched():
+    """Steady state of k = 1 + u² between 1 and 0: Φ(u) = u + u³/3 falls linearly from 4/3 to 0."""
+    result = solve(Cubic(torch.tensor([1.0, 3.0])), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [5.0])
+    potential = result.values + result.values**3 / 3.0
+    assert torch.allclose(potential, 4.0 / 3.0 * (1.0 - GRID.points).expand(2, 1, 20), atol=1e-4)
+    assert torch.allclose(result.imbalance, torch.zeros(2, 1, dtype=torch.float64), atol=1e-12)
+    jam = solve(Traffic(torch.tensor([1.0, 2.0])), GRID, (Dirichlet(0.3), Outflow()), 0.3, [0.5], flux=Rusanov())
+    assert torch.allclose(jam.values, torch.tensor(0.3, dtype=torch.float64))
+
+
+def test_two_dimensions_reproduce_one():
+    """A field that does not vary along y, with zero flux through the y sides, solves the 1-D problem."""
+    wall = (Neumann(flux=0.0), Neumann(flux=0.0))
+    for law, last in ((PorousMedium(2.0), Dirichlet(0.1)), (Burgers(), Outflow())):
+        along_x = (Dirichlet(1.0), last)
+        options = {"stepper": FIXED} if isinstance(law, PorousMedium) else {}
+        line = solve(law, GRID, along_x, lambda x: 1.0 - x, [0.05], **options)
+        side = wall if isinstance(law, PorousMedium) else (Periodic(), Periodic())
+        square = CellGrid((0.0, 0.0), (1.0, 2.0), (20, 3))
+        sheet = solve(law, square, [along_x, side], (1.0 - GRID.points)[:, None], [0.05], **options)
+        tolerance = 1e-6 if isinstance(law, PorousMedium) else 2e-2
+        assert torch.allclose(sheet.values.mean(-1), line.values, atol=tolerance)
+        assert torch.allclose(sheet.boundary_flux[:, :2], 2.0 * line.boundary_flux, atol=2 * tolerance)
+
+
+def test_start_and_first_output_time():
+    initial = torch.rand(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    result = solve(Diffusion(1.0), GRID, (Periodic(), Periodic()), initial, [2.0, 2.1], start=2.0)
+    assert torch.equal(result.values[0], initial)
+    assert result.boundary_flux[0].tolist() == [0.0, 0.0]
+    moved = solve(Diffusion(1.0), GRID, (Periodic(), Periodic()), initial, [0.1])
+    assert torch.allclose(result.values[1], moved.values[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7])
+def test_stefan_front_and_total(threshold):
+    """Front within 1.5 cells, total within its truncation error: one cell's u* h, by a wide margin."""
+    times = torch.linspace(0.01, 0.1, 10, dtype=torch.float64)
+    grid = CellGrid(0.0, 1.0, 100)
+    result = solve(Stefan(threshold), grid, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, times)
+    cells_behind = (result.values > 0.5 * threshold).sum(-1)
+    front = exact.stefan_front(times, threshold) * 100
+    assert ((cells_behind - front).abs() <= 1.5).all()
+    assert torch.allclose(result.total, exact.stefan_total(times, threshold), atol=0.1 * threshold / 100)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 3.0, 6.0])
+def test_porous_medium_front_total_and_flux(exponent):
+    times = torch.tensor([0.25, 0.5, 0.9], dtype=torch.float64)
+    grid = CellGrid(0.0, 1.0, 100)
+    boundary = (Dirichlet(lambda t: exact.porous_medium_inflow(t, exponent)), Dirichlet(0.0))
+    result = solve(PorousMedium(exponent), grid, boundary, 0.0, times)
+    level = 0.05 * exact.porous_medium_inflow(times, exponent)
+    place = times - level**exponent / exponent
+    assert (((result.values > level[:, None]).sum(-1) - 100 * place).abs() <= 1.5).all()
+    truncation = 3e-4  # second order: a few h²
+    assert torch.allclose(result.total, exact.porous_medium_total(times, exponent), rtol=0, atol=truncation)
+    inflow, outflow = exact.porous_medium_boundary_flux(times, exponent)
+    assert outflow.abs().max() == result.boundary_flux[:, 1].abs().max() == 0.0
+    assert torch.allclose(result.boundary_flux[:, 0], inflow, rtol=0, atol=truncation)
+
+
+def test_shock_and_contact_lie_within_a_cell_and_a_half():
+    grid = CellGrid(-1.0, 1.0, 100)
+    shock = solve(Burgers(), grid, (Dirichlet(3.0), Outflow()), lambda x: (-3.0 * x).clip(0.0, 3.0), [0.5, 0.6])
+    behind = (shock.values > 1.5).sum(-1) * grid.spacing[0] - 1.0
+    assert (behind - exact.burgers_front(torch.tensor([0.5, 0.6]), 3.0)).abs().max() <= 1.5 * grid.spacing[0]
+    unit = CellGrid(0.0, 1.0, 100)
+    step = solve(Advection(1.0), unit, (Dirichlet(1.0), Outflow()), lambda x: (x < 0.5) + 0.0 * x, [0.2])
+    assert abs(int((step.values > 0.5).sum()) - 70) <= 1.5
+
+
+def test_progress_bar_goes_to_standard_error(capsys):
+    solve(Diffusion(1.0), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.1], progress=True)
+    captured = capsys.readouterr()
+    assert "solving" in captured.err
+    assert captured.out == ""
+
+
+def test_messages():
+    ends = (Dirichlet(1.0), Dirichlet(0.0))
+    law = Diffusion(1.0)
+    with pytest.raises(InvalidArgumentError, match="grid must be a CellGrid"):
+        solve(law, NodeGrid(0.0, 1.0, 5), ends, 0.0, [1.0])
+    with pytest.raises(InvalidArgumentError, match="strictly increasing"):
+        solve(law, GRID, ends, 0.0, [1.0, 0.5])
+    with pytest.raises(InvalidArgumentError, match="not before start = 2"):
+        solve(law, GRID, ends, 0.0, [1.0], start=2.0)
+    with pytest.raises(InvalidArgumentError, match=r"broadcast to \(\*batch, \*space\) with space = \(20,\)"):
+        solve(law, GRID, ends, torch.zeros(19), [1.0])
+    with pytest.raises(InvalidArgumentError, match="initial is not finite"):
+        solve(law, GRID, ends, float("nan"), [1.0])
+    with pytest.raises(InvalidArgumentError, match="batch axes that do not broadcast"):
+        solve(law, GRID, (Dirichlet(torch.ones(3)), Dirichlet(0.0)), torch.zeros(2, 20), [1.0])
+    with pytest.raises(InvalidArgumentError, match="parameters of Diffusion do not broadcast"):
+        solve(Diffusion(torch.ones(3)), GRID, ends, torch.zeros(2, 20), [1.0])
+    with pytest.raises(InvalidArgumentError, match="no option face_mean with Burgers"):
+        solve(Burgers(), GRID, (Dirichlet(1.0), Outflow()), 0.0, [1.0], face_mean=IntegralMean())
+    with pytest.raises(InvalidArgumentError, match="no option flux with Diffusion"):
+        solve(law, GRID, ends, 0.0, [1.0], flux=Rusanov())
+    with pytest.raises(InvalidArgumentError, match="explicit stepper SSPRK3"):
+        solve(Burgers(), GRID, (Dirichlet(1.0), Outflow()), 0.0, [1.0], stepper=TRBDF2())
+    with pytest.raises(InvalidArgumentError, match="must derive from DiffusiveLaw or ConvectiveLaw"):
+        solve(object(), GRID, ends, 0.0, [1.0])
+
+
+def test_harmonic_mean_locks_the_front_of_a_law_with_a_threshold():
+    """A cell that does not conduct lets nothing in, so from u = 0 nothing ever enters past the first cell."""
+    result = solve(Stefan(0.5), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.02], face_mean=HarmonicMean())
+    assert (result.values[..., 1:] == 0.0).all()
