@@ -98,8 +98,8 @@ def local_conservation(
     Raises:
         InvalidArgumentError: If the domain has several axes, a face lies outside it, or faces do not increase.
     """
-    faces = faces.to(torch.float64)
-    nodes = _interval_ends(domain)
+    faces = faces.to("cpu", torch.float64)
+    nodes = _interval_ends(domain).cpu()
     slack = 1e-12 * float(nodes[-1] - nodes[0])
     if faces.ndim != 1 or len(faces) < 2 or not bool((faces.diff() > 0).all()):
         raise InvalidArgumentError("faces must be at least two, in one row, finite and strictly increasing.")

@@ -23,6 +23,13 @@ from probconserv.errors import InvalidArgumentError
 Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
 
 
+def as_double(covariance: LinearOperator) -> LinearOperator:
+    """The covariance in float64, lazily evaluated kernels evaluated."""
+    if isinstance(covariance, DiagLinearOperator) and covariance.diagonal().dtype == torch.float64:
+        return covariance
+    return covariance.evaluate_kernel().to(torch.float64)
+
+
 def rows_times(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch k n"]:
     """G Σ, the covariance between k linear functionals and the n values; never forms Σ."""
     if isinstance(covariance, DiagLinearOperator):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from probconserv.constraints import LinearConstraint
-from probconserv.covariance import Root, apply_roots, square_roots
+from probconserv.covariance import Root, apply_roots, as_double, square_roots
 from probconserv.density import log_density_given_constraint, surface_tolerance
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.gain import factorise
@@ -48,7 +48,7 @@ class Posterior(MultivariateNormal):
         self.constraint = constraint
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
-        covariance = prior.lazy_covariance_matrix.evaluate_kernel().to(torch.float64)
+        covariance = as_double(prior.lazy_covariance_matrix)
         self._gain = factorise(covariance, constraint.rows, constraint.noise, self._precision)
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])

@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv.covariance import apply_roots, square_roots
+from probconserv.covariance import apply_roots, as_double, square_roots
 from probconserv.posterior import Posterior
 
 
@@ -37,7 +37,7 @@ def draw(
         return mean + prediction.scale * normals
     if isinstance(prediction, Posterior):
         return Posterior.rsample(prediction, sample_shape, generator=generator)
-    covariance = prediction.lazy_covariance_matrix.evaluate_kernel().to(torch.float64)
+    covariance = as_double(prediction.lazy_covariance_matrix)
     roots = square_roots(covariance, torch.finfo(mean.dtype).eps)
     normals = torch.randn(
         *prediction.batch_shape,

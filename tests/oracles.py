@@ -37,7 +37,7 @@ def crps_by_quadrature(u, mean, deviation):
     """∫ (F(x) − 1[x ≥ u])² dx of a Gaussian on a fine grid."""
     from scipy.stats import norm
 
-    grid = np.linspace(mean - 12 * deviation - abs(u), mean + 12 * deviation + abs(u), 400_001)
+    grid = np.linspace(min(mean, u) - 12 * deviation, max(mean, u) + 12 * deviation, 400_001)
     return np.trapezoid((norm.cdf(grid, mean, deviation) - (grid >= u)) ** 2, grid)
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -114,11 +115,8 @@ def _dense(mean: Tensor, scale: Tensor, G: Tensor, b: Tensor, left_to_right: boo
     cross = covariance @ G.mT
     gain = torch.linalg.solve(G @ cross, cross.mT).mT
     updated = mean - (gain @ (G @ mean[..., None] - b[..., None]))[..., 0]
-    if left_to_right:
-        covariance = covariance - (gain @ G) @ covariance
-    else:
-        covariance = covariance - gain @ cross.mT
-    return updated, covariance.diagonal(dim1=-2, dim2=-1)
+    removed = (gain @ G) @ covariance if left_to_right else gain @ cross.mT
+    return updated, (covariance - removed).diagonal(dim1=-2, dim2=-1)
 
 
 def _dense_in_chunks(mean: Tensor, scale: Tensor, law: LinearConstraint, order: bool) -> tuple[Tensor, Tensor]:
@@ -129,7 +127,7 @@ def _dense_in_chunks(mean: Tensor, scale: Tensor, law: LinearConstraint, order: 
 
 def _dense_looped(mean: Tensor, scale: Tensor, law: LinearConstraint, order: bool) -> None:
     for m, s, b in zip(mean, scale, law.b, strict=True):
-        _dense(m, s, law.rows[0], b, order)
+        _dense(m, s, law.rows, b, order)
 
 
 def _require_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
@@ -143,6 +141,10 @@ def _require_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor
 
 def _peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike getrusage it does not count the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

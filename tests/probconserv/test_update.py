@@ -204,24 +204,27 @@ def test_update_is_differentiable_in_mean_covariance_and_total(kind, k, noise_va
     assert torch.autograd.gradcheck(update, (mean, root, b), fast_mode=True)
 
 
-def test_parts_of_a_long_field_give_the_whole(monkeypatch):
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(("batch", "n", "tile"), [((), 5000, 1024), ((7,), 50, 120), ((3,), 3000, 1024)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_tiles_give_the_whole(monkeypatch, k, batch, n, tile, shared):
     generator = torch.Generator().manual_seed(2)
-    n = 5000
-    prior = Normal(*(torch.rand(2, n, dtype=torch.float64, generator=generator) + 0.1))
-    for k in (1, 3):
-        law = LinearConstraint(
-            torch.rand(k, n, dtype=torch.float64, generator=generator), torch.arange(1.0, k + 1).double()
-        )
-        whole = condition(prior, law)
-        expected = whole.mean, whole.variance
-        with monkeypatch.context() as patch:
-            patch.setattr(gain_module, "_WHOLE", 0)
-            patch.setattr(gain_module, "_PART", 1024)
-            parts = condition(prior, law)
-            # Sums over 5,000 points in another order.
-            assert torch.allclose(parts.mean, expected[0], rtol=1e-12, atol=1e-13)
-            assert torch.allclose(parts.variance, expected[1], rtol=1e-12, atol=1e-15)
-            assert relative_residual(law, parts.mean) <= 1e-13
+
+    def positive(*shape):
+        return torch.rand(*shape, dtype=torch.float64, generator=generator) + 0.1
+
+    prior = Normal(positive(*batch, n), positive(*batch, n))
+    law = LinearConstraint(positive(*(() if shared else batch), k, n), torch.arange(1.0, k + 1).double())
+    monkeypatch.setattr(gain_module, "_TILE", 10**9)
+    whole = condition(prior, law)
+    expected = whole.mean, whole.variance, whole.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(gain_module, "_TILE", tile)
+    tiled = condition(prior, law)
+    found = tiled.mean, tiled.variance, tiled.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
+    # Sums over up to 5,000 points in another order.
+    for first, second in zip(found, expected, strict=True):
+        assert torch.allclose(first, second, rtol=1e-11, atol=1e-12)
+    assert relative_residual(law, tiled.mean) <= 1e-13
 
 
 @pytest.mark.parametrize("kind", ["diagonal", "dense"])
