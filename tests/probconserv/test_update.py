@@ -375,3 +375,17 @@ def test_an_indefinite_covariance_is_refused():
         posterior.variance  # noqa: B018 - evaluating it is the point
     with pytest.raises(InvalidArgumentError, match="smallest eigenvalue is -2"):
         posterior.rsample()
+
+
+@few
+@given(seeds)
+def test_round_off_never_makes_a_variance_negative(seed):
+    # Half of the nodes become known exactly: their variance is the difference of two equal numbers.
+    n = 12
+    generator = torch.Generator().manual_seed(seed)
+    prior = MultivariateNormal(torch.zeros(n).double(), DenseLinearOperator(positive_definite(n, generator)))
+    known = condition(prior, LinearConstraint(torch.eye(n).double()[::2], torch.zeros(n // 2)))
+    assert bool((known.variance >= 0).all())
+    # Round-off of six terms of order one.
+    assert float(known.variance[::2].max()) <= 1e-14
+    assert float(known.variance[1::2].min()) > 1e-3
