@@ -19,16 +19,19 @@ the order of its stencil, so there the earlier side simply wins.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon.gradients import Strip, take_strips
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
 
 SideCondition = Dirichlet | Neumann | Robin
+Face = tuple[int, int, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,16 @@ class Functional:
     def node(self, offset: int, count: int) -> int:
         """Index of the node ``offset`` nodes inward on an axis with ``count`` nodes."""
         return count - 1 - offset if self.last else offset
+
+    def strip(self, count: int, inner: bool = False) -> Strip:
+        """The nodes it reads as (dim, start, width) of a field with ``count`` nodes along the axis.
+
+        Args:
+            count: Number of nodes of the axis.
+            inner: Leaves the boundary node out.
+        """
+        width = len(self.weights) - inner
+        return 2 + self.axis, count - width - inner if self.last else int(inner), width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +119,14 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
 
 def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
     """B u on a side, in float64."""
-    total = side.weights[0] * _node(side, u, 0)
-    return total if side.is_value else total + _inner_sum(side, u)
+    return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])))
+
+
+def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
+    """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in float64."""
+    weights = torch.tensor(side.weights[1:] if inner else side.weights, dtype=torch.float64, device=strip.device)
+    nodes = strip.to(torch.float64).movedim(2 + side.axis, -1)
+    return nodes @ (weights.flip(0) if side.last else weights)
 
 
 def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
@@ -143,17 +162,29 @@ def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
 
 
 def set_nodes(u: Tensor, boundary: Boundary) -> Tensor:
-    """``prescribe`` in the precision of u: derivatives first, then values, then periodic ends, which stay exact."""
-    pairs = zip(boundary.functionals, boundary.data, strict=True)
-    for side, data in sorted(pairs, key=lambda pair: pair[0].is_value):
-        rest = data if side.is_value else data - _inner_sum(side, u)
-        u = _replace(u, side, (rest / side.weights[0]).to(u.dtype))
+    """``prescribe`` in the precision of u: derivatives first, then values, then periodic ends, which stay exact.
+
+    All new nodes are found before any is written, so the field is copied once.
+    """
+    shape = u.shape[2:]
+    order = sorted(range(len(boundary.data)), key=lambda index: boundary.functionals[index].is_value)
+    derivatives = [index for index in order if not boundary.functionals[index].is_value]
+    wanted = [boundary.functionals[i].strip(shape[boundary.functionals[i].axis], inner=True) for i in derivatives]
+    wanted += [(2 + axis, place, 1) for axis in boundary.periodic for place in (0, shape[axis] - 1)]
+    u, strips = take_strips(u, wanted)
+    new: list[Face] = []
+    for index in order:
+        side, rest = boundary.functionals[index], boundary.data[index]
+        if not side.is_value:
+            rest = rest - read_strip(side, _updated(strips.pop(0), wanted.pop(0), new), inner=True)
+        dim = 2 + side.axis
+        face = (rest / side.weights[0]).to(u.dtype).expand(*u.shape[:dim], *u.shape[dim + 1 :])
+        new.append((side.axis, side.node(0, u.shape[dim]), face))
     for axis in boundary.periodic:
-        dim = 2 + axis
-        first, interior, last = u.split([1, u.shape[dim] - 2, 1], dim)
-        mean = 0.5 * (first + last)
-        u = torch.cat([mean, interior, mean], dim)
-    return u
+        ends = [_updated(strips.pop(0), wanted.pop(0), new).squeeze(2 + axis) for _ in range(2)]
+        mean = 0.5 * (ends[0] + ends[1])
+        new += [(axis, 0, mean), (axis, shape[axis] - 1, mean)]
+    return _write(u, new)
 
 
 def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
@@ -173,20 +204,29 @@ def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
     return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)
 
 
-def _inner_sum(side: Functional, u: Tensor) -> Tensor:
-    """Σ_{j≥1} w_j u_j."""
-    dim, width = 2 + side.axis, len(side.weights) - 1
-    start = side.node(width, u.shape[dim]) if side.last else 1
-    weights = torch.tensor(side.weights[1:], dtype=torch.float64, device=u.device)
-    nodes = u.narrow(dim, start, width).to(torch.float64).movedim(dim, -1)
-    return nodes @ (weights.flip(0) if side.last else weights)
+def _updated(values: Tensor, strip: Strip, new: Sequence[Face]) -> Tensor:
+    """A strip of a field with what has been found so far for the faces of the other axes."""
+    dim, start, width = strip
+    axis = dim - 2
+    return _write(
+        values,
+        [(other, node, face.narrow(dim - (axis > other), start, width)) for other, node, face in new if other != axis],
+    )
 
 
-def _replace(u: Tensor, side: Functional, node: Tensor) -> Tensor:
-    dim = 2 + side.axis
-    node = node.unsqueeze(dim).expand(*u.shape[:dim], 1, *u.shape[dim + 1 :])
-    rest = u.narrow(dim, 0 if side.last else 1, u.shape[dim] - 1)
-    return torch.cat([rest, node] if side.last else [node, rest], dim)
+def _write(u: Tensor, new: Sequence[Face]) -> Tensor:
+    """Replaces whole faces, given as (axis, node, values); where faces meet the later one stays."""
+    if not new:
+        return u
+    shape = u.shape[2:]
+    numbers = torch.arange(prod(shape)).view(shape)
+    places = torch.cat([numbers.select(axis, node).flatten() for axis, node, _ in new])
+    values = torch.cat([face.reshape(*u.shape[:2], -1) for _, _, face in new], dim=-1)
+    if len({axis for axis, _, _ in new}) > 1:
+        latest = torch.full((prod(shape),), -1).scatter_reduce(0, places, torch.arange(len(places)), "amax")
+        kept = latest[latest >= 0].to(u.device)
+        places, values = places.to(u.device)[kept], values.index_select(-1, kept)
+    return u.flatten(2).index_copy(2, places.to(u.device), values).view(u.shape)
 
 
 def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Boundary:

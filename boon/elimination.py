@@ -15,8 +15,8 @@ so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂�
 ``axes`` is always the set of axes on which a tensor holds modes; on the others it holds the two end nodes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import pi
 from typing import ClassVar
@@ -26,10 +26,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon.conditions import AxisCondition
-from boon.correction import Boundary, read, set_nodes
+from boon.correction import Boundary, read_strip, set_nodes
 from boon.errors import SingularKernelError
 from boon.family import Correction, PrescriptionStep, Step
 from boon.fno import FNOConfig, fourier_bases
+from boon.gradients import take_strips
 from boon.spectral import (
     Basis,
     SpectralConvolution,
@@ -70,38 +71,35 @@ class Elimination(Correction):
 
     def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
         axes = sorted({side.axis for side in boundary.functionals})
-        return carry_through(v, eliminate(v, convolution.weight, bases, axes, self.block), boundary)
-
-
-def carry_through(x: Tensor, y: Tensor, boundary: Boundary) -> Tensor:
-    """T₁: sets the boundary nodes of y so that its boundary functionals are those of x."""
-    kept = Boundary(
-        functionals=boundary.functionals,
-        data=tuple(read(side, x) for side in boundary.functionals),
-        periodic=boundary.periodic,
-    )
-    return set_nodes(y, kept)
+        strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
+        strips += [(2 + axis, place, 1) for axis in axes for place in _ends(bases[axis])]
+        v, taken = take_strips(v, strips)
+        count = len(boundary.functionals)
+        kept = tuple(read_strip(side, strip) for side, strip in zip(boundary.functionals, taken[:count], strict=True))
+        ends = {axis: torch.cat(taken[count + 2 * i : count + 2 * i + 2], 2 + axis) for i, axis in enumerate(axes)}
+        y = eliminate(v, ends, convolution.weight, bases, self.block)
+        return set_nodes(y, replace(boundary, data=kept))
 
 
 def eliminate(
-    x: Float[Tensor, "batch c *space"], weight: Tensor, bases: Sequence[Basis], eliminated: Sequence[int], block: bool
+    x: Float[Tensor, "batch c *space"], ends: Mapping[int, Tensor], weight: Tensor, bases: Sequence[Basis], block: bool
 ) -> Float[Tensor, "batch o *space"]:
     """K T₂ x.
 
     Args:
         x: Features.
+        ends: For every axis to eliminate, x at its first and last node: the axis has size 2.
         weight: Weights of the kernel ``(*modes, c, c)``.
         bases: One Fourier basis per axis.
-        eliminated: Axes whose ends are eliminated.
         block: Block form, else the scalar form.
 
     Raises:
         SingularKernelError: If K_BB or the scalar cannot be inverted.
     """
     weight = hermitian(weight, bases)
-    modes = corner_modes(x, bases, eliminated)
-    pending = list(eliminated)
-    for axis in eliminated:
+    modes = corner_modes(x, ends, bases)
+    pending = sorted(ends)
+    for axis in sorted(ends):
         pending.remove(axis)
         for chosen in ([0, 1],) if block else ([0], [1]):
             places = [_ends(bases[axis])[end] for end in chosen]
@@ -114,15 +112,15 @@ def eliminate(
     return synthesise(multiply(modes[frozenset()], weight), bases)
 
 
-def corner_modes(x: Tensor, bases: Sequence[Basis], eliminated: Sequence[int]) -> dict[frozenset[int], Tensor]:
+def corner_modes(x: Tensor, ends: Mapping[int, Tensor], bases: Sequence[Basis]) -> dict[frozenset[int], Tensor]:
     """For every set of eliminated axes: x at the ends of these axes, in modes along all others."""
     result = {}
-    for corners in _subsets(eliminated):
-        ends = x
-        for axis in corners:
-            nodes = torch.tensor(_ends(bases[axis]), device=x.device)
-            ends = ends.index_select(2 + axis, nodes)
-        result[corners] = analyse(ends, bases, [axis for axis in range(len(bases)) if axis not in corners])
+    for corners in _subsets(sorted(ends)):
+        first, *others = sorted(corners) or (None,)
+        nodes = x if first is None else ends[first]
+        for axis in others:
+            nodes = nodes.index_select(2 + axis, torch.tensor(_ends(bases[axis]), device=x.device))
+        result[corners] = analyse(nodes, bases, [axis for axis in range(len(bases)) if axis not in corners])
     return result
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from boon.errors import InvalidArgumentError, TooManyModesError
+from boon.gradients import multiply_modes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +171,7 @@ class SpectralConvolution(nn.Module):
 def multiply(modes: Tensor, weight: Tensor) -> Tensor:
     """ŷ(k) = x̂(k) W(k) for every mode: modes ``(batch, c, *modes)``, weight ``(*modes, c, o)``."""
     shape = weight.shape[:-2]
-    by_mode = modes.flatten(2).permute(2, 0, 1)
-    product = torch.bmm(by_mode, weight.reshape(prod(shape), *weight.shape[-2:]))
-    return product.permute(1, 2, 0).unflatten(-1, shape)
+    return multiply_modes(modes.flatten(2), weight.reshape(prod(shape), *weight.shape[-2:])).unflatten(-1, shape)
 
 
 def _pad_front(x: Tensor, dim: int) -> Tensor:

@@ -1,0 +1,63 @@
+"""Two differentiable operations whose gradients cost one pass over the field instead of many."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Strip = tuple[int, int, int]
+
+
+def take_strips(u: Tensor, strips: Sequence[Strip]) -> tuple[Tensor, list[Tensor]]:
+    """The field unchanged, and ``u.narrow(dim, start, width)`` for every strip.
+
+    Use the returned field from here on: its gradient and those of the strips are then added in one copy, where
+    autograd would fill and add a field of zeros for every strip.
+    """
+    if not strips:
+        return u, []
+    result: Any = _TakeStrips.apply(u, tuple(strips))
+    return result[0], list(result[1:])
+
+
+def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
+    """Σ_c x_bck W_kco: ``(batch, c, modes)`` by ``(modes, c, o)`` → ``(batch, o, modes)``, complex or real.
+
+    Autograd of the same product works on transposed and conjugated views, which the complex matrix product copies
+    mode by mode.
+    """
+    result: Any = _MultiplyModes.apply(x, weight)
+    return result
+
+
+class _TakeStrips(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, strips: tuple[Strip, ...]) -> tuple[Tensor, ...]:
+        ctx.strips = strips
+        return u.view_as(u), *(u.narrow(*strip).clone() for strip in strips)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        total = grad.clone()
+        for strip, part in zip(ctx.strips, grads, strict=True):
+            total.narrow(*strip).add_(part)
+        return total, None
+
+
+class _MultiplyModes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(_by_mode(x), weight).permute(1, 2, 0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        by_mode = _by_mode(grad)
+        grad_x = torch.bmm(by_mode, weight.mH.resolve_conj().contiguous()).permute(1, 2, 0)
+        return grad_x, torch.bmm(x.conj().permute(2, 1, 0).resolve_conj().contiguous(), by_mode)
+
+
+def _by_mode(x: Tensor) -> Tensor:
+    return x.permute(2, 0, 1).contiguous()
