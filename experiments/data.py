@@ -69,7 +69,7 @@ def bank_stream(bank: SolutionBank, protocol: Protocol) -> Stream:
     return lambda generator, batch: sample_bank(bank, batch, protocol, generator)
 
 
-def solution_bank(problem: Problem, config: BankConfig, folder: Path, group: int = 16) -> SolutionBank:
+def solution_bank(problem: Problem, config: BankConfig, folder: Path, group: int = 8) -> SolutionBank:
     """Solves a problem for many parameters, or reads what was solved before; a damaged file is solved again.
 
     Parameters are the midpoints of equal intervals of the training range; output times end the equal intervals of the
