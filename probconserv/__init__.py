@@ -17,16 +17,19 @@ from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
     IncompatibleQueryError,
+    InfeasibleConstraintError,
     InvalidArgumentError,
     ProbConservError,
     WeightsError,
 )
 from probconserv.fields import FieldLayout
 from probconserv.gp import GPConfig, GPSurrogate
+from probconserv.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
+from probconserv.projected import Projected
 from probconserv.sampling import draw
 from probconserv.surrogate import Context, Query, Surrogate
 from probconserv.update import condition, from_samples
@@ -34,6 +37,7 @@ from probconserv.update import condition, from_samples
 __all__ = [
     "ANP",
     "ANPConfig",
+    "Bounded",
     "Context",
     "ConvergenceError",
     "DependentConstraintsError",
@@ -42,13 +46,19 @@ __all__ = [
     "GPConfig",
     "GPSurrogate",
     "IncompatibleQueryError",
+    "Inequality",
+    "InfeasibleConstraintError",
     "InvalidArgumentError",
+    "JoinedConstraint",
     "LinearConstraint",
     "Mixture",
+    "Monotone",
+    "NonNegative",
     "Posterior",
     "Prediction",
     "ProbConserv",
     "ProbConservError",
+    "Projected",
     "Query",
     "Surrogate",
     "WeightsError",

@@ -112,6 +112,8 @@ class LinearConstraint:
 
     def __and__(self, other: "LinearConstraint") -> "LinearConstraint":
         """Both constraints at once: rows, right-hand sides and variances one below the other."""
+        if not isinstance(other, LinearConstraint):
+            return NotImplemented
         if self.points != other.points:
             raise InvalidArgumentError(
                 f"Constraints join only on the same points, got {self.points} and {other.points} points."

@@ -13,6 +13,10 @@ class DependentConstraintsError(ProbConservError, ValueError):
     """The constraint rows are not independent under the prior, so S = G Σ Gᵀ + σ² I is singular."""
 
 
+class InfeasibleConstraintError(ProbConservError, ValueError):
+    """No field meets the law and the inequalities together; names what is feasible."""
+
+
 class IncompatibleQueryError(ProbConservError, ValueError):
     """Context, query and constraint do not belong together: other problem, coordinates, batch or number of points."""
 

@@ -6,13 +6,16 @@ from typing import Any
 from torch import nn
 
 from probconserv.constraints import LinearConstraint
+from probconserv.inequality import Inequality
 from probconserv.prediction import Prediction
 from probconserv.surrogate import Context, Query, Surrogate
 from probconserv.update import condition
 
+Constraint = LinearConstraint | Inequality
+
 
 class ProbConserv(Surrogate):
-    """A surrogate whose predictions meet a linear constraint; itself a surrogate, so wrappers nest.
+    """A surrogate whose predictions meet a linear law, inequalities or both; itself a surrogate, so wrappers nest.
 
     Args:
         surrogate: A ``Surrogate``, or any module whose ``forward`` returns a ``Normal``, a ``MultivariateNormal``, a
@@ -22,9 +25,9 @@ class ProbConserv(Surrogate):
     """
 
     surrogate: nn.Module
-    constraint: LinearConstraint | Callable[..., LinearConstraint]
+    constraint: Constraint | Callable[..., Constraint]
 
-    def __init__(self, surrogate: nn.Module, constraint: LinearConstraint | Callable[..., LinearConstraint]) -> None:
+    def __init__(self, surrogate: nn.Module, constraint: Constraint | Callable[..., Constraint]) -> None:
         super().__init__()
         self.surrogate = surrogate
         self.constraint = constraint
@@ -44,4 +47,4 @@ class ProbConserv(Surrogate):
         """
         surrogate, constraint = self.surrogate, self.constraint
         prior: Any = surrogate.predict(*arguments) if isinstance(surrogate, Surrogate) else surrogate(*arguments)
-        return condition(prior, constraint if isinstance(constraint, LinearConstraint) else constraint(*arguments))
+        return condition(prior, constraint if isinstance(constraint, Constraint) else constraint(*arguments))

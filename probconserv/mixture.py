@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv.errors import InvalidArgumentError
+from probconserv.projected import Projected
 from probconserv.sampling import draw
 
 
@@ -18,7 +19,8 @@ class Mixture:
 
     Args:
         components: Gaussians with batch shape ``(components, *batch)`` over n points; a ``torch.distributions.Normal``
-            of shape ``(components, *batch, n)`` counts as Gaussians with independent values.
+            of shape ``(components, *batch, n)`` counts as Gaussians with independent values. Gaussians projected onto
+            inequalities may be components too.
         weights: π ``(components,)``, not negative, of sum 1 up to rounding (then divided by it); equal weights if left
             out.
 
@@ -26,14 +28,16 @@ class Mixture:
         InvalidArgumentError: If there is no component axis or the weights are no distribution over it.
     """
 
-    def __init__(self, components: MultivariateNormal | Normal, weights: Float[Tensor, " components"] | None = None):
-        mean = components.mean
-        if mean.ndim < 2:
+    def __init__(
+        self, components: MultivariateNormal | Normal | Projected, weights: Float[Tensor, " components"] | None = None
+    ):
+        centre = components.mode  # unlike the mean of a projected prediction it takes no draws
+        if centre.ndim < 2:
             raise InvalidArgumentError(
-                f"The components of a mixture need shape (components, *batch, n), got {tuple(mean.shape)}."
+                f"The components of a mixture need shape (components, *batch, n), got {tuple(centre.shape)}."
             )
-        count = mean.shape[0]
-        weights = torch.full((count,), 1.0 / count).to(mean) if weights is None else weights
+        count = centre.shape[0]
+        weights = torch.full((count,), 1.0 / count).to(centre) if weights is None else weights
         if weights.shape != (count,) or bool((weights < 0).any()) or abs(float(weights.sum()) - 1.0) > 1e-5:
             raise InvalidArgumentError(
                 f"weights must be ({count},), not negative, with sum 1, got shape {tuple(weights.shape)} and sum "
@@ -60,12 +64,12 @@ class Mixture:
     @property
     def batch_shape(self) -> torch.Size:
         """Batch axes without the component axis."""
-        return self.components.mean.shape[1:-1]
+        return self.components.mode.shape[1:-1]
 
     @property
     def event_shape(self) -> torch.Size:
         """Number of points ``(n,)``."""
-        return self.components.mean.shape[-1:]
+        return self.components.mode.shape[-1:]
 
     def confidence_region(self) -> tuple[Tensor, Tensor]:
         """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
@@ -116,7 +120,15 @@ class Mixture:
 
         Returns:
             Log-density ``(*sample, *batch)``.
+
+        Raises:
+            InvalidArgumentError: If the components meet inequalities and so have no density.
         """
+        if isinstance(self.components, Projected):
+            raise InvalidArgumentError(
+                "Fields that meet inequalities have no density, since draws have probability on the edges of the "
+                "set; score them by samples (crps_of_samples, energy_score)."
+            )
         lead = value.ndim - self.components.mean.ndim + 1
         log_prob = self.components.log_prob(value.unsqueeze(lead))
         if isinstance(self.components, Normal):

@@ -26,3 +26,11 @@ class Prediction(Protocol):
     def rsample(self, sample_shape: torch.Size = ...) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)``."""
         ...
+
+
+class Samplable(Protocol):
+    """A distribution that draws from a generator of one's own."""
+
+    def rsample(self, sample_shape: torch.Size = ..., *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws ``(*sample_shape, *batch, n)``."""
+        ...

@@ -10,17 +10,19 @@ from torch.distributions import Normal
 
 from probconserv.covariance import apply_roots, as_double, square_roots
 from probconserv.posterior import Posterior
+from probconserv.prediction import Samplable
 
 
 def draw(
-    prediction: MultivariateNormal | Normal,
+    prediction: MultivariateNormal | Normal | Samplable,
     sample_shape: torch.Size | tuple[int, ...] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draws fields from a Gaussian prediction; differentiable in its parameters.
 
     Args:
-        prediction: Gaussian over n points; a ``Normal`` has independent values.
+        prediction: Gaussian over n points; a ``Normal`` has independent values. A prediction that draws with a
+            generator itself is asked to.
         sample_shape: Shape of the set of draws.
         generator: Source of random numbers.
 
@@ -31,12 +33,12 @@ def draw(
         InvalidArgumentError: If the covariance is indefinite beyond round-off.
     """
     sample_shape = torch.Size(sample_shape)
+    if not isinstance(prediction, Normal | MultivariateNormal) or isinstance(prediction, Posterior):
+        return prediction.rsample(sample_shape, generator=generator)
     mean = prediction.mean
     if isinstance(prediction, Normal):
         normals = torch.randn(*sample_shape, *mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
         return mean + prediction.scale * normals
-    if isinstance(prediction, Posterior):
-        return Posterior.rsample(prediction, sample_shape, generator=generator)
     covariance = as_double(prediction.lazy_covariance_matrix)
     roots = square_roots(covariance, torch.finfo(mean.dtype).eps)
     normals = torch.randn(

@@ -17,30 +17,41 @@ from torch.distributions import Normal
 
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.inequality import Inequality
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
+from probconserv.projected import Projected
 
 Gaussian = TorchMultivariateNormal | Normal
 
 
 @overload
-def condition(prior: Mixture, constraint: LinearConstraint) -> Mixture: ...
+def condition(prior: Mixture, constraint: LinearConstraint | Inequality) -> Mixture: ...
 @overload
 def condition(prior: Gaussian | Tensor, constraint: LinearConstraint) -> Posterior: ...
 @overload
-def condition(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) -> Posterior | Mixture: ...
-def condition(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) -> Posterior | Mixture:
-    """Conditions a prediction on linear constraints.
+def condition(prior: Gaussian | Tensor, constraint: Inequality) -> Projected: ...
+@overload
+def condition(prior: Projected, constraint: LinearConstraint | Inequality) -> Projected: ...
+@overload
+def condition(
+    prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
+) -> Posterior | Mixture | Projected: ...
+def condition(
+    prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
+) -> Posterior | Mixture | Projected:
+    """Conditions a prediction on linear constraints, inequalities, or both joined by ``&``.
 
     μ′ = μ − Σ Gᵀ S⁻¹ (G μ − b), Σ′ = Σ − Σ Gᵀ S⁻¹ G Σ, S = G Σ Gᵀ + σ² I (Hansen et al. 2023, sec. 3): with σ = 0 the
-    oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Σ enters through Σ Gᵀ and its diagonal alone.
+    oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Σ enters through Σ Gᵀ and its diagonal alone. With
+    inequalities the projection, in the same metric, is onto the fields that meet them as well; see ``Projected``.
 
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
             ``(*batch, n)``, read as independent values; a ``Mixture``, whose components are conditioned one by one and
             keep their weights; or samples ``(members, *batch, n)``, read as their mean and covariance (rank
             members − 1). A conditioned prediction may be conditioned again, which equals conditioning at once.
-        constraint: G u = b + ε with rows ``(*batch, k, n)``.
+        constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``, or several.
 
     Returns:
         The conditioned prediction, in the precision of the prior; a mixture for a mixture.
@@ -49,16 +60,25 @@ def condition(prior: Gaussian | Mixture | Tensor, constraint: LinearConstraint) 
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
         InvalidArgumentError: If the prior is not finite or has a negative variance.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
+        InfeasibleConstraintError: If no field meets law and inequalities; names the feasible totals.
     """
     if isinstance(prior, Mixture):
-        return Mixture(_condition_gaussian(prior.components, constraint), prior.weights)
-    return _condition_gaussian(prior, constraint)
+        return Mixture(_condition_one(prior.components, constraint), prior.weights)
+    return _condition_one(prior, constraint)
 
 
-def _condition_gaussian(prior: Gaussian | Tensor, constraint: LinearConstraint) -> Posterior:
+def _condition_one(
+    prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality
+) -> Posterior | Projected:
+    if isinstance(prior, Projected):
+        return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
+    if isinstance(constraint, LinearConstraint):
+        if isinstance(prior, Posterior):
+            return Posterior(prior.prior, prior.constraint & constraint)
+        return Posterior(as_multivariate_normal(prior), constraint)
     if isinstance(prior, Posterior):
-        return Posterior(prior.prior, prior.constraint & constraint)
-    return Posterior(as_multivariate_normal(prior), constraint)
+        return Projected(prior.prior, prior.constraint & constraint)
+    return Projected(as_multivariate_normal(prior), constraint.joined())
 
 
 def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:

@@ -1,0 +1,195 @@
+"""The set of fields that meet a law and inequalities, under a prior: checked once, then projected onto."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator, LinearOperator
+from torch import Tensor
+
+from probconserv.covariance import as_double
+from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
+from probconserv.inequality import JoinedConstraint
+
+_ROUNDING = 1e-13  # relative; how far beyond the feasible totals a total is moved back to their end
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeasibleSet:
+    """{G u = b + ε, lower ≤ u ≤ upper, u in order} with the metric Σ⁻¹; build it with ``feasible_set``. All float64.
+
+    Args:
+        covariance: Σ ``(*batch, n, n)``.
+        variance: Its diagonal ``(*batch, n)``.
+        rows: G ``(*batch, k, n)`` or without batch axes; k may be 0.
+        target: b ``(*batch, k)``.
+        noise: σ² ``(*batch, k)``.
+        lower: Lower bounds ``(*batch, n)``; at a node without variance its value.
+        upper: Upper bounds, likewise.
+        order: See ``JoinedConstraint``.
+        precision: Machine epsilon of the prior's own numbers.
+    """
+
+    covariance: LinearOperator
+    variance: Tensor
+    rows: Tensor
+    target: Tensor
+    noise: Tensor
+    lower: Tensor
+    upper: Tensor
+    order: int
+    precision: float
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether the projection is a search for one number: diagonal Σ, at most one row, bounds fit for pooling."""
+        if not isinstance(self.covariance, DiagLinearOperator) or self.rows.shape[-2] > 1:
+            return False
+        if self.order == 0:
+            return True
+        one_sign = bool((self.rows >= 0).all() | (self.rows <= 0).all())
+        free = self.variance > 0
+        return one_sign and _is_constant(self.lower, free) and _is_constant(self.upper, free)
+
+    def tightened(self) -> tuple[Tensor, Tensor]:
+        """Bounds that the order implies as well: the running maximum of lower, the running minimum of upper."""
+        if self.order == 0:
+            return self.lower, self.upper
+        lower = in_order(in_order(self.lower, self.order).cummax(dim=-1).values, self.order)
+        upper = in_order(in_order(self.upper, -self.order).cummin(dim=-1).values, -self.order)
+        return lower, upper
+
+
+def in_order(values: Tensor, order: int) -> Tensor:
+    """Values with the points reversed if the order is −1, so that a field in order increases; its own inverse."""
+    return values.flip(-1) if order < 0 else values
+
+
+def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
+    """Puts back into bounds and order what rounding moved out of them, by some units in the last place.
+
+    Args:
+        u: Fields ``(*shape, *batch, n)`` in the set up to rounding.
+        feasible: The set.
+
+    Returns:
+        Fields in the set, with the derivatives of ``u``.
+    """
+    lower, upper = feasible.tightened()
+    settled = torch.minimum(torch.maximum(u.detach(), lower.detach()), upper.detach())
+    if feasible.order:
+        settled = in_order(in_order(settled, feasible.order).cummax(dim=-1).values, feasible.order)
+    return settled + (u - u.detach()) if u.requires_grad else settled
+
+
+def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> FeasibleSet:
+    """Brings prior and constraint to common shapes and checks that they leave a field.
+
+    Args:
+        prior: N(μ, Σ) with the full batch of both.
+        constraint: Law, bounds and order on its points.
+
+    Returns:
+        The set, its exact totals moved to the end of the feasible ones where rounding put them beyond.
+
+    Raises:
+        InvalidArgumentError: If the prior is not finite or has a negative variance.
+        InfeasibleConstraintError: If a node without variance breaks a bound or the order, or an exact row asks
+            for too much.
+    """
+    covariance = as_double(prior.lazy_covariance_matrix)
+    mean, variance = prior.mean.to(torch.float64), covariance.diagonal()
+    if not bool(torch.isfinite(mean).all() & torch.isfinite(variance).all() & (variance >= 0).all()):
+        raise InvalidArgumentError(
+            "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
+        )
+    batch, n = mean.shape[:-1], mean.shape[-1]
+    law = constraint.law
+    rows = mean.new_zeros(0, n) if law is None else law.rows
+    target = mean.new_zeros(*batch, 0) if law is None else law.b.expand(*batch, law.b.shape[-1])
+    noise = mean.new_zeros(0) if law is None else law.noise
+    bounds = [bound.to(mean.device).expand(mean.shape) for bound in (constraint.lower, constraint.upper)]
+    fixed = variance == 0
+    _check_known(mean, fixed, *bounds)
+    found = FeasibleSet(
+        covariance=covariance,
+        variance=variance,
+        rows=rows,
+        target=target,
+        noise=noise.expand(*batch, noise.shape[-1]),
+        lower=torch.where(fixed, mean, bounds[0]),
+        upper=torch.where(fixed, mean, bounds[1]),
+        order=constraint.order,
+        precision=torch.finfo(prior.mean.dtype).eps,
+    )
+    return _with_attainable_target(found)
+
+
+def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> torch.Size:
+    """Batch shape of prior and constraint together.
+
+    Raises:
+        IncompatibleQueryError: If the numbers of points differ or the batches do not broadcast.
+    """
+    n = prior.event_shape[-1]
+    widths = {bound.shape[-1] for bound in (constraint.lower, constraint.upper) if bound.ndim} - {1}
+    widths |= set() if constraint.law is None else {constraint.law.points}
+    if len(prior.event_shape) != 1 or widths - {n}:
+        raise IncompatibleQueryError(
+            f"The prediction has {tuple(prior.event_shape)} points but the constraint acts on {sorted(widths)}; build "
+            "the constraint on the query points."
+        )
+    try:
+        return torch.broadcast_shapes(prior.batch_shape, constraint.batch_shape)
+    except RuntimeError as error:
+        raise IncompatibleQueryError(
+            f"The batch axes of the prediction {tuple(prior.batch_shape)} do not broadcast with those of law and "
+            "bounds."
+        ) from error
+
+
+def _check_known(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:
+    broken = fixed & ((mean < lower) | (mean > upper))
+    if bool(broken.any()):
+        place = tuple(int(i) for i in broken.nonzero()[0])
+        raise InfeasibleConstraintError(
+            f"The prior knows the value {float(mean[place]):g} at point {place[-1]} (it has no variance), outside the "
+            f"bounds [{float(lower.expand(mean.shape)[place]):g}, {float(upper.expand(mean.shape)[place]):g}]; "
+            "correct the prior or widen the bounds."
+        )
+
+
+def _with_attainable_target(found: FeasibleSet) -> FeasibleSet:
+    """Checks every exact row against the totals that the bounds allow."""
+    lower, upper = found.tightened()
+    if bool((lower > upper).any()):
+        raise InfeasibleConstraintError(
+            "Bounds, order and the values at points without variance contradict each other: no field meets them all. "
+            "Widen the bounds or drop the order."
+        )
+    ends = torch.stack([lower, upper])[..., None, :] * found.rows
+    ends = torch.where(found.rows == 0, 0.0, ends)  # 0 · ∞ says nothing
+    ordered_by_sign = found.order == 0 or bool((found.rows >= 0).all() | (found.rows <= 0).all())
+    smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
+    if not ordered_by_sign:
+        smallest, largest = smallest.new_full((), -math.inf), largest.new_full((), math.inf)
+    exact, target = found.noise == 0, found.target
+    scale = target.abs() + torch.where(torch.isfinite(ends), ends, 0.0).abs().sum(dim=-1).amax(dim=0)
+    outside = exact & ((target < smallest - _ROUNDING * scale) | (target > largest + _ROUNDING * scale))
+    if bool(outside.any()):
+        place = tuple(int(i) for i in outside.nonzero()[0])
+        interval = [float(end.expand(target.shape)[place]) for end in (smallest, largest)]
+        raise InfeasibleConstraintError(
+            f"Row {place[-1]} of the law asks for {float(target[place]):g} (batch entry {place[:-1]}), but fields that "
+            f"meet the inequalities have between {interval[0]:g} and {interval[1]:g}; correct the total or the bounds."
+        )
+    attainable = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest), target)
+    return FeasibleSet(**{**vars(found), "target": attainable})
+
+
+def _is_constant(bound: Tensor, free: Tensor) -> bool:
+    """Whether a bound is the same at all points that have variance, field by field."""
+    largest = torch.where(free, bound, -math.inf).amax(dim=-1)
+    smallest = torch.where(free, bound, math.inf).amin(dim=-1)
+    return bool(((largest == smallest) | ~free.any(dim=-1)).all())

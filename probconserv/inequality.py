@@ -1,0 +1,154 @@
+"""Inequalities on fields as values that join with ``&``: non-negative, bounded and monotone fields.
+
+    law & NonNegative(),   law & Bounded(0.0, 1.0) & Monotone(decreasing=True)
+
+``condition(prior, joined)`` gives the most probable field of the prior that meets law and inequalities, and draws that
+meet them; see ``Projected``.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
+
+
+class Inequality(ABC):
+    """An inequality on the values of a field, or several of them with a linear law."""
+
+    @abstractmethod
+    def joined(self) -> "JoinedConstraint":
+        """The same statement in the common form."""
+
+    def __and__(self, other: "LinearConstraint | Inequality") -> "JoinedConstraint":
+        """Both at once: rows stacked, bounds intersected."""
+        return _join(self.joined(), _as_joined(other))
+
+    def __rand__(self, other: LinearConstraint) -> "JoinedConstraint":
+        """The same with a ``LinearConstraint`` on the left."""
+        return _join(_as_joined(other), self.joined())
+
+
+@dataclass(frozen=True)
+class NonNegative(Inequality):
+    """u ≥ 0 at every point."""
+
+    def joined(self) -> "JoinedConstraint":
+        """See ``Inequality``."""
+        return JoinedConstraint(lower=torch.zeros((), dtype=torch.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded(Inequality):
+    """lower ≤ u ≤ upper at every point.
+
+    Args:
+        lower: A number or ``(*batch, n)``, in the units of the field; −∞ where there is no bound.
+        upper: The same; +∞ where there is no bound. Equal bounds give the value.
+
+    Raises:
+        InvalidArgumentError: If a bound is NaN or lower exceeds upper.
+    """
+
+    lower: Float[Tensor, "*batch n"] | float = -math.inf
+    upper: Float[Tensor, "*batch n"] | float = math.inf
+
+    def __post_init__(self) -> None:
+        self.joined()
+
+    def joined(self) -> "JoinedConstraint":
+        """See ``Inequality``."""
+        return JoinedConstraint(lower=torch.as_tensor(self.lower), upper=torch.as_tensor(self.upper))
+
+
+@dataclass(frozen=True)
+class Monotone(Inequality):
+    """u_1 ≤ u_2 ≤ … ≤ u_n, or ≥ if decreasing; the points in the order of the prediction, along one axis."""
+
+    decreasing: bool = False
+
+    def joined(self) -> "JoinedConstraint":
+        """See ``Inequality``."""
+        return JoinedConstraint(order=-1 if self.decreasing else 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JoinedConstraint(Inequality):
+    """A linear law, bounds and an order together; what ``&`` of a law and inequalities gives.
+
+    Args:
+        law: Linear statements, or None.
+        lower: Lower bounds, one number or ``(*batch, n)``; held in float64.
+        upper: Upper bounds, likewise.
+        order: 1 for increasing fields, −1 for decreasing ones, 0 for any.
+
+    Raises:
+        InvalidArgumentError: If a bound is NaN, lower exceeds upper, or shapes do not belong together.
+    """
+
+    law: LinearConstraint | None = None
+    lower: Float[Tensor, "*batch"] = torch.tensor(-math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
+    upper: Float[Tensor, "*batch"] = torch.tensor(math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
+    order: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            object.__setattr__(self, name, getattr(self, name).to(torch.float64))
+        try:
+            shape = torch.broadcast_shapes(self.lower.shape, self.upper.shape)
+        except RuntimeError as error:
+            raise InvalidArgumentError(
+                f"The bounds have shapes {tuple(self.lower.shape)} and {tuple(self.upper.shape)}, which do not "
+                "broadcast; give numbers or (*batch, n)."
+            ) from error
+        if shape and self.law is not None and shape[-1] not in (1, self.law.points):
+            raise InvalidArgumentError(
+                f"The bounds are on {shape[-1]} points but the law acts on {self.law.points}; build both on one grid."
+            )
+        if not bool((self.lower <= self.upper).all() & (self.lower < math.inf).all() & (self.upper > -math.inf).all()):
+            raise InvalidArgumentError(
+                "The bounds leave no field: lower ≤ upper is required at every point, without NaN, lower < ∞ and "
+                f"upper > −∞; got a largest lower − upper of {float((self.lower - self.upper).max()):g}."
+            )
+
+    def joined(self) -> "JoinedConstraint":
+        """See ``Inequality``."""
+        return self
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Common batch shape of law and bounds."""
+        law = torch.Size() if self.law is None else self.law.batch_shape
+        return torch.broadcast_shapes(law, self.lower.shape[:-1], self.upper.shape[:-1])
+
+
+def _as_joined(constraint: LinearConstraint | Inequality) -> JoinedConstraint:
+    if isinstance(constraint, Inequality):
+        return constraint.joined()
+    if isinstance(constraint, LinearConstraint):
+        return JoinedConstraint(law=constraint)
+    raise InvalidArgumentError(
+        "A constraint joins with a LinearConstraint, NonNegative, Bounded or Monotone, got "
+        f"{type(constraint).__name__}."
+    )
+
+
+def _join(first: JoinedConstraint, second: JoinedConstraint) -> JoinedConstraint:
+    if first.order * second.order < 0:
+        raise InvalidArgumentError(
+            "A field that both increases and decreases is constant; state that with linear rows instead of two orders."
+        )
+    law = first.law if second.law is None else second.law
+    if first.law is not None and second.law is not None:
+        law = first.law & second.law
+    return JoinedConstraint(
+        law=law,
+        lower=torch.maximum(first.lower, second.lower),
+        upper=torch.minimum(first.upper, second.upper),
+        order=first.order or second.order,
+    )

@@ -1,0 +1,200 @@
+"""Projection onto a law and inequalities for any Σ and any number of rows: a small dense quadratic programme per field.
+
+With C u ≥ d the bounds and the order,
+
+    minimise (u − m)ᵀ Σ′⁺ (u − m)   subject to   C u ≥ d,   u − m in the range of Σ′
+
+where m and Σ′ are field and covariance conditioned on the rows. With Σ′ = R′ R′ᵀ it is the least ‖z‖ with
+C R′ z ≥ d − C m, which Lawson & Hanson (1974, ch. 23) turn into non-negative least squares. The inequalities that this
+finds active are then exact rows, and the field is the linear update by rows and active inequalities together; a
+primal-dual active set iteration confirms them.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from linear_operator import to_dense
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, LinearOperator
+from scipy.optimize import nnls
+from torch import Tensor
+
+from probconserv.covariance import square_roots
+from probconserv.errors import ConvergenceError, InfeasibleConstraintError
+from probconserv.feasible import FeasibleSet, settle
+from probconserv.gain import factorise
+
+_ITERATIONS = 50
+_SLACK = 1e-13  # violation that counts as rounding, relative to the largest number in field, draw and bounds
+_DEPENDENT = 1e-10  # share of an inequality's prior deviation below which the rows already determine its value
+_SEPARATED = 1e-9  # residual of the least squares below which no field meets the inequalities
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Programme:
+    """The programme of one batch entry.
+
+    Args:
+        covariance: Σ ``(n, n)``.
+        root: R with R Rᵀ = Σ ``(n, r)``, without gradients.
+        rows: G ``(k, n)``.
+        noise: σ² ``(k,)``.
+        inequalities: C ``(m, n)``.
+        limits: d ``(m,)``.
+        precision: Machine epsilon of the prior's own numbers.
+    """
+
+    covariance: LinearOperator
+    root: Tensor
+    rows: Tensor
+    noise: Tensor
+    inequalities: Tensor
+    limits: Tensor
+    precision: float
+
+    @cached_property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """C R′ with rows of length one ``(m, r + k)``, and these lengths; zero where the rows determine C u."""
+        rows, k = self.rows.detach(), self.rows.shape[0]
+        root = torch.cat([self.root, self.root.new_zeros(len(self.root), k)], dim=1)
+        conditioned = root
+        if k:
+            measured = torch.cat([rows @ self.root, torch.diag(self.noise.detach().sqrt())], dim=1)
+            basis = torch.linalg.qr(measured.mT).Q
+            conditioned = root - (root @ basis) @ basis.mT
+        directions = self.inequalities @ conditioned
+        length = torch.linalg.vector_norm(directions, dim=1)
+        free = length > _DEPENDENT * torch.linalg.vector_norm(self.inequalities @ root, dim=1)
+        length = torch.where(free, length, 0.0)
+        return directions / torch.where(free, length, 1.0)[:, None] * free[:, None], length
+
+    def solve(self, x: Tensor, target: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """The field on the rows and the active inequalities, and the multipliers ν of the latter."""
+        rows = torch.cat([self.rows, self.inequalities[active]])
+        if not len(rows):
+            return x, x.new_zeros(0)
+        noise = torch.cat([self.noise, self.noise.new_zeros(len(rows) - len(self.noise))])
+        target = torch.cat([target, self.limits[active]])
+        gain = factorise(self.covariance, rows, noise, self.precision)
+        u = gain.correct(x[None], target[None])[0]
+        multipliers = -gain.multipliers(((rows @ x) - target)[None])[0]
+        return u, multipliers[len(self.rows) :]
+
+    def guess(self, u: Tensor) -> Tensor:
+        """Active inequalities ``(m,)`` by non-negative least squares, from the field ``u`` on the rows."""
+        directions, length = self.directions
+        gap = self.limits - self.inequalities @ u
+        free = length > 0
+        distance = torch.where(free, gap / torch.where(free, length, 1.0), 0.0)
+        scaled = distance / distance.max().clamp_min(torch.finfo(torch.float64).tiny)
+        matrix = torch.cat([directions[free].mT, scaled[free][None]]).numpy(force=True)
+        goal = torch.zeros(matrix.shape[0], dtype=torch.float64)
+        goal[-1] = 1.0
+        try:
+            weights, residual = nnls(matrix, goal.numpy(), maxiter=10 * matrix.shape[1] + 100)
+        except RuntimeError as error:
+            raise ConvergenceError(f"Non-negative least squares on {matrix.shape[1]} inequalities: {error}.") from error
+        if residual < _SEPARATED:
+            raise InfeasibleConstraintError(
+                "No field of this prior meets law and inequalities together. Correct the right-hand sides or the "
+                "bounds; a prior made of samples reaches the span of its samples only (noise_variance > 0 widens it)."
+            )
+        active = torch.zeros_like(free)
+        active[free] = torch.as_tensor(weights > 0, device=free.device)
+        return active
+
+    def find_active(self, x: Tensor, target: Tensor) -> Tensor:
+        """The inequalities that hold with equality at the minimiser ``(m,)``."""
+        active = torch.zeros(len(self.limits), dtype=torch.bool, device=x.device)
+        size = x.abs().max() + self.limits.abs().max() if len(self.limits) else x.abs().max()
+        for iteration in range(_ITERATIONS):
+            u, multipliers = self.solve(x, target, active)
+            violated = self.limits - self.inequalities @ u > _SLACK * (size + u.abs().max())
+            released = torch.zeros_like(active)
+            released[active] = multipliers < -_SEPARATED * multipliers.abs().max() if len(multipliers) else False
+            if not bool((violated & ~active).any() | released.any()):
+                return active
+            active = self.guess(u) if iteration == 0 else (active | violated) & ~released
+        raise ConvergenceError(
+            f"The active set still changed after {_ITERATIONS} steps, with a largest violation of "
+            f"{float((self.limits - self.inequalities @ u).max()):.3g}; the prior covariance is too ill-conditioned "
+            "for these inequalities."
+        )
+
+
+def project_general(
+    fields: Float[Tensor, "s *batch n"], target: Float[Tensor, "s *batch k"], feasible: FeasibleSet
+) -> Float[Tensor, "s *batch n"]:
+    """argmin (u − x)ᵀ Σ⁻¹ (u − x) + Σ_i (G u − b)_i²/σ_i² over the set, for every field x, one after the other.
+
+    Differentiable through the linear update by rows and active inequalities, whose set is held.
+
+    Args:
+        fields: x, float64.
+        target: b of every field.
+        feasible: The set; Σ may be singular, then u − x stays in its range.
+
+    Returns:
+        Projections.
+
+    Raises:
+        InfeasibleConstraintError: If no field meets law and inequalities.
+        DependentConstraintsError: If rows and active inequalities are not independent under the prior.
+        ConvergenceError: If the active set does not settle.
+    """
+    programmes = _programmes(feasible)
+    shape, n, k = fields.shape, fields.shape[-1], target.shape[-1]
+    projected = []
+    for row, (x, b) in enumerate(zip(fields.reshape(-1, n), target.reshape(-1, k), strict=True)):
+        programme = programmes[row % len(programmes)]
+        with torch.no_grad():
+            active = programme.find_active(x, b)
+        projected.append(programme.solve(x, b, active)[0])
+    return settle(torch.stack(projected).reshape(shape), feasible)
+
+
+def _programmes(feasible: FeasibleSet) -> list[_Programme]:
+    """One programme per batch entry."""
+    batch, n = feasible.lower.shape[:-1], feasible.lower.shape[-1]
+    count, k = batch.numel(), feasible.rows.shape[-2]
+    covariance = feasible.covariance
+    with torch.no_grad():
+        roots = [to_dense(root) for root in square_roots(covariance.detach(), feasible.precision)]
+        root = torch.cat([part.expand(*batch, *part.shape[-2:]) for part in roots], dim=-1)
+        root = root.reshape(count, n, -1)
+    if isinstance(covariance, DiagLinearOperator):
+        parts = [DiagLinearOperator(v) for v in covariance.diagonal().expand(*batch, n).reshape(count, n)]
+    else:
+        parts = [DenseLinearOperator(s) for s in covariance.to_dense().expand(*batch, n, n).reshape(count, n, n)]
+    rows = feasible.rows.expand(*batch, k, n).reshape(count, k, n)
+    noise = feasible.noise.reshape(count, k)
+    lower, upper = (bound.reshape(count, n) for bound in (feasible.lower, feasible.upper))
+    free = (feasible.variance > 0).expand(*batch, n).reshape(count, n)
+    programmes = []
+    for j in range(count):
+        inequalities, limits = _stack(lower[j], upper[j], free[j], feasible.order)
+        programmes.append(
+            _Programme(
+                covariance=parts[j],
+                root=root[j],
+                rows=rows[j],
+                noise=noise[j],
+                inequalities=inequalities,
+                limits=limits,
+                precision=feasible.precision,
+            )
+        )
+    return programmes
+
+
+def _stack(lower: Tensor, upper: Tensor, free: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    """C and d of finite bounds at points with variance, and of the order."""
+    unit = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
+    below, above = free & torch.isfinite(lower), free & torch.isfinite(upper)
+    inequalities, limits = [unit[below], -unit[above]], [lower[below], -upper[above]]
+    if order:
+        pairs = free[1:] | free[:-1]
+        inequalities.append(order * (unit[1:] - unit[:-1])[pairs])
+        limits.append(lower.new_zeros(int(pairs.sum())))
+    return torch.cat(inequalities), torch.cat(limits)
