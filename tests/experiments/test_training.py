@@ -183,13 +183,15 @@ def tiny(problem: str = "stefan", **changes: object) -> ANPTraining:
 
 
 CHILD = """
-import json, sys
+import sys
+from dataclasses import replace
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from tests.experiments.test_training import tiny
 from experiments.train_anp import train_anp
-train_anp(tiny(), Path(sys.argv[1]), progress=False)
+config = tiny()
+train_anp(replace(config, training=replace(config.training, steps=60)), Path(sys.argv[1]), progress=False)
 """
 
 
