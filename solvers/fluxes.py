@@ -211,6 +211,5 @@ class WENO(Reconstruction):
 
 def _by_kernel(kernel: Callable[..., tuple], cells: Tensor) -> tuple[Tensor, Tensor]:
     rows = cells.contiguous().reshape(-1, cells.shape[-1]).numpy()
-    with kernels.threads_for(rows.size):
-        left, right = (torch.from_numpy(states) for states in kernel(rows))
+    left, right = (torch.from_numpy(states) for states in kernel(rows))
     return left.reshape(*cells.shape[:-1], -1), right.reshape(*cells.shape[:-1], -1)

@@ -1,30 +1,14 @@
-"""Compiled inner loops over a batch of one-dimensional problems: the Newton step and the reconstructions."""
+"""Compiled inner loops over a batch of one-dimensional problems: the Newton step and the reconstructions.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+They release the interpreter lock; ``solvers.batching`` runs groups of a batch on several threads.
+"""
+
 from typing import Any
 
 import numpy as np
-import torch
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import njit
 
 _Array = np.ndarray
-_PARALLEL_FROM = 20_000
-
-
-@contextmanager
-def threads_for(size: int) -> Iterator[None]:
-    """Runs compiled loops inside on torch's number of threads, or on one where they are too small to share.
-
-    Args:
-        size: Number of cells of the whole batch; below 20,000 waking threads costs more than it gives.
-    """
-    threads = get_num_threads()
-    set_num_threads(min(threads, torch.get_num_threads()) if size >= _PARALLEL_FROM else 1)
-    try:
-        yield
-    finally:
-        set_num_threads(threads)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -60,7 +44,7 @@ def _solve_cyclic(lower: _Array, diagonal: _Array, upper: _Array, right: _Array,
         right[i] -= weight * corner[i]
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def newton_step(
     u: _Array, right: _Array, faces: tuple[_Array, _Array, _Array], scale: float, periodic: bool
 ) -> tuple[_Array, _Array]:
@@ -84,7 +68,7 @@ def newton_step(
     flux, by_left, by_right = faces
     batch, n = u.shape
     change, residual = np.empty(batch), np.empty(batch)
-    for b in prange(batch):
+    for b in range(batch):
         lower, diagonal, upper = np.empty(n), np.empty(n), np.empty(n)
         delta, factor = np.empty(n), np.empty(n)
         worst = 0.0
@@ -115,7 +99,7 @@ def newton_step(
     return change, residual
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
     """Limited linear reconstruction: states left and right of every face.
 
@@ -128,7 +112,7 @@ def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
     """
     batch, faces = cells.shape[0], cells.shape[1] - 3
     left, right = np.empty((batch, faces)), np.empty((batch, faces))
-    for b in prange(batch):
+    for b in range(batch):
         half = 0.5 * limit(cells[b, 1] - cells[b, 0], cells[b, 2] - cells[b, 1])
         for i in range(faces):
             left[b, i] = cells[b, i + 1] + half
@@ -175,7 +159,7 @@ def _weno5(a: float, b: float, c: float, d: float, e: float) -> float:
     return (weight0 * state0 + weight1 * state1 + weight2 * state2) / (weight0 + weight1 + weight2)
 
 
-@njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
 
@@ -187,7 +171,7 @@ def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     """
     batch, faces = cells.shape[0], cells.shape[1] - 5
     left, right = np.empty((batch, faces)), np.empty((batch, faces))
-    for b in prange(batch):
+    for b in range(batch):
         for i in range(faces):
             v = cells[b, i : i + 6]
             left[b, i] = _weno5(v[0], v[1], v[2], v[3], v[4])

@@ -101,8 +101,7 @@ def _iterate_tridiagonal(scheme: DiffusiveScheme, stage: Stage, u: Tensor) -> tu
     parts = _rows(faces.value), _rows(faces.by_left), _rows(faces.by_right)
     periodic = isinstance(scheme.sides[0][0].condition, Periodic)
     scale = stage.coefficient / scheme.grid.spacing[0]
-    with kernels.threads_for(u.numel()):
-        change, residual = kernels.newton_step(_rows(u), _rows(stage.right), parts, scale, periodic)
+    change, residual = kernels.newton_step(_rows(u), _rows(stage.right), parts, scale, periodic)
     return u, (faces.value,), torch.from_numpy(change), float(residual.max())
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from solvers.batching import Group, make_groups, run_groups
 from solvers.boundary import AxisConditions, Dirichlet, Outflow, Periodic, per_axis, value_at
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume import ConvectiveScheme, DiffusiveScheme, Scheme, sides_of
@@ -93,7 +94,8 @@ def solve(
     """Solves a conservation law for a whole batch in one call.
 
     The batch is what the law's parameters ``(*batch,)``, the leading axes of ``initial`` and the boundary values
-    ``(*batch, *face)`` broadcast to. All entries share the time steps.
+    ``(*batch, *face)`` broadcast to. Large batches are cut along their first axis into groups that share their time
+    steps and run on as many threads as torch may use (see ``solvers.batching``).
 
     Args:
         law: The law; one of one's own derives from ``DiffusiveLaw`` or ``ConvectiveLaw``.
@@ -113,28 +115,41 @@ def solve(
     """
     start = float(options.get("start", 0.0))
     output = _check_times(times, start)
-    scheme, stepper = _choose(law, grid, per_axis(boundary, grid.dimension), options)
+    conditions = per_axis(boundary, grid.dimension)
+    scheme, stepper = _choose(law, grid, conditions, options)
     u = _initial_field(initial, scheme, law, start)
+    groups = make_groups(law, conditions, u, grid.dimension)
+    span = float(output[-1]) - start
+    with _reporter(bool(options.get("progress", False)), span * len(groups)) as report:
+
+        def work(group: Group) -> tuple[Tensor, Tensor]:
+            part = scheme if len(groups) == 1 else _choose(group.law, grid, group.conditions, options)[0]
+            return _integrate(part, stepper, group.initial, [start, *output.tolist()], report)
+
+        parts = run_groups(work, groups)
+    values, account = parts[0] if len(parts) == 1 else (torch.cat(each) for each in zip(*parts, strict=True))
+    return Solution(grid=grid, times=output, values=values, initial_total=_total(u, grid), boundary_flux=account)
+
+
+def _integrate(
+    scheme: Scheme, stepper: Stepper, initial: Tensor, times: list[float], report: Callable[[float], None] | None
+) -> tuple[Tensor, Tensor]:
+    """Cell averages ``(*batch, t, *space)`` and account of the sides ``(*batch, t, 2d)`` at all times but the first."""
+    dimension = scheme.grid.dimension
     state = State(
-        u=u,
-        time=start,
-        boundary_flux=u.new_zeros((*u.shape[: u.ndim - grid.dimension], 2 * grid.dimension)),
-        scale=_scale(u, scheme, [start, *output.tolist()]),
-        step=max(float(output[-1]) - start, 0.0) * stepper.first_fraction,
+        u=initial,
+        time=times[0],
+        boundary_flux=initial.new_zeros((*initial.shape[: initial.ndim - dimension], 2 * dimension)),
+        scale=_scale(initial, scheme, times),
+        step=(times[-1] - times[0]) * stepper.first_fraction,
     )
     values, account = [], []
-    with _reporter(bool(options.get("progress", False)), start, float(output[-1])) as report:
-        for time in output.tolist():
+    with torch.no_grad():
+        for time in times[1:]:
             advance(scheme, stepper, state, time, report)
             values.append(state.u)
             account.append(state.boundary_flux)
-    return Solution(
-        grid=grid,
-        times=output,
-        values=torch.stack(values, dim=-grid.dimension - 1),
-        initial_total=_total(u, grid),
-        boundary_flux=torch.stack(account, dim=-2),
-    )
+    return torch.stack(values, dim=-dimension - 1), torch.stack(account, dim=-2)
 
 
 def _total(field: Tensor, grid: CellGrid) -> Tensor:
@@ -240,11 +255,11 @@ def _scale(u: Tensor, scheme: Scheme, times: list[float]) -> Tensor:
 
 
 @contextmanager
-def _reporter(show: bool, start: float, end: float) -> Iterator[Callable[[float], None] | None]:
-    """A function that shows the time reached in a progress bar on standard error, or None."""
+def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A function that adds a time step to a progress bar on standard error, or None."""
     if not show:
         yield None
         return
     with Progress(console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("solving", total=end - start)
-        yield lambda time: bar.update(task, completed=time - start)
+        task = bar.add_task("solving", total=total)
+        yield lambda step: bar.advance(task, step)

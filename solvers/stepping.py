@@ -212,7 +212,7 @@ def advance(
         stepper: Makes the steps.
         state: State, changed in place.
         target: Time to reach; the last step ends there.
-        report: Called with the time after every step.
+        report: Called with the length of every step made.
 
     Raises:
         SolverDivergedError: If a step fails at the smallest step, 10⁻¹² of the time span.
@@ -229,7 +229,7 @@ def advance(
             state.step = max(attempt.factor * step, state.step if step < state.step else 0.0)
             state.scale = torch.maximum(state.scale, u.abs().amax(tuple(range(-scheme.grid.dimension, 0))))
             if report is not None:
-                report(state.time)
+                report(step)
             continue
         state.step = step * min(attempt.factor, 0.5 if attempt.accepted else 1.0)
         state.memory = attempt.memory if not attempt.accepted else None

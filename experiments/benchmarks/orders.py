@@ -112,7 +112,7 @@ def porous_medium_error(exponent: float, cells: int) -> float:
     """Porous medium equation from u = 0, t = 0.5."""
     grid = CellGrid(0.0, 1.0, cells)
     boundary = (Dirichlet(lambda t: exact.porous_medium_inflow(t, exponent)), Dirichlet(0.0))
-    result = solve(PorousMedium(exponent), grid, boundary, 0.0, [0.5], stepper=TRBDF2(1e-4))
+    result = solve(PorousMedium(exponent), grid, boundary, 0.0, [0.5], stepper=TRBDF2(1e-6))
     return _error(result.values[0], _averages(exact.porous_medium_antiderivative(0.5, grid.faces[0], exponent), grid))
 
 
@@ -120,7 +120,7 @@ def stefan_error(threshold: float, cells: int) -> float:
     """Stefan problem, mean over 20 output times up to 0.1, since at one time the error jumps within a cell."""
     grid = CellGrid(0.0, 1.0, cells)
     times = 0.1 * _fractions()
-    result = solve(Stefan(threshold), grid, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, times, stepper=TRBDF2(1e-4))
+    result = solve(Stefan(threshold), grid, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, times, stepper=TRBDF2(1e-5))
     return _error(result.values, _averages(exact.stefan_antiderivative(times[:, None], grid.faces[0], threshold), grid))
 
 

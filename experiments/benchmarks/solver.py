@@ -20,7 +20,7 @@ END = 0.5
 COMPARED = (1.0, 3.0, 6.0)
 FIPY_STEPS = 250
 FIPY_SWEEPS = 3
-TOLERANCES = (1e-2, 1e-3)
+TOLERANCES = (5e-3, 1e-3)
 
 
 def run() -> dict[str, Any]:
