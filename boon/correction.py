@@ -19,6 +19,7 @@ the order of its stencil, so there the earlier side simply wins.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -26,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
-from boon.gradients import Strip, take_strips
+from boon.gradients import Strip, edit_nodes
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
 
@@ -119,14 +120,13 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
 
 def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
     """B u on a side, in float64."""
-    return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])))
+    return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])).to(torch.float64))
 
 
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
-    """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in float64."""
-    weights = torch.tensor(side.weights[1:] if inner else side.weights, dtype=torch.float64, device=strip.device)
-    nodes = strip.to(torch.float64).movedim(2 + side.axis, -1)
-    return nodes @ (weights.flip(0) if side.last else weights)
+    """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their precision."""
+    weights = torch.tensor(side.weights[1:] if inner else side.weights, dtype=strip.dtype, device=strip.device)
+    return strip.movedim(2 + side.axis, -1) @ (weights.flip(0) if side.last else weights)
 
 
 def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
@@ -166,25 +166,37 @@ def set_nodes(u: Tensor, boundary: Boundary) -> Tensor:
 
     All new nodes are found before any is written, so the field is copied once.
     """
-    shape = u.shape[2:]
-    order = sorted(range(len(boundary.data)), key=lambda index: boundary.functionals[index].is_value)
-    derivatives = [index for index in order if not boundary.functionals[index].is_value]
-    wanted = [boundary.functionals[i].strip(shape[boundary.functionals[i].axis], inner=True) for i in derivatives]
-    wanted += [(2 + axis, place, 1) for axis in boundary.periodic for place in (0, shape[axis] - 1)]
-    u, strips = take_strips(u, wanted)
-    new: list[Face] = []
-    for index in order:
-        side, rest = boundary.functionals[index], boundary.data[index]
-        if not side.is_value:
-            rest = rest - read_strip(side, _updated(strips.pop(0), wanted.pop(0), new), inner=True)
-        dim = 2 + side.axis
-        face = (rest / side.weights[0]).to(u.dtype).expand(*u.shape[:dim], *u.shape[dim + 1 :])
-        new.append((side.axis, side.node(0, u.shape[dim]), face))
-    for axis in boundary.periodic:
-        ends = [_updated(strips.pop(0), wanted.pop(0), new).squeeze(2 + axis) for _ in range(2)]
-        mean = 0.5 * (ends[0] + ends[1])
-        new += [(axis, 0, mean), (axis, shape[axis] - 1, mean)]
-    return _write(u, new)
+    plan = _plan(boundary, tuple(u.shape[2:]))
+    if plan is None:
+        return u
+    return edit_nodes(u, plan.strips, plan.places.to(u.device), lambda strips: _values(plan, boundary, u, strips))
+
+
+def add_data(u: Tensor, boundary: Boundary) -> Tensor:
+    """``set_nodes`` of a field whose boundary nodes already are what ``set_nodes`` gives for zero data.
+
+    The map is affine: what the data add is what it makes of the field 0.
+    """
+    plan = _plan(boundary, tuple(u.shape[2:]))
+    if plan is None:
+        return u
+    strips = [u.new_zeros(1).expand(*u.shape[:dim], width, *u.shape[dim + 1 :]) for dim, _, width in plan.strips]
+    values = _values(plan, boundary, u, strips)
+    return u.flatten(2).index_add(2, plan.places.to(u.device), values).view(u.shape)
+
+
+def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: int) -> Float[Tensor, "n columns"]:
+    """``set_nodes`` for zero data along one axis, applied to columns of node values."""
+    rows = rows.clone()
+    for side in boundary.functionals:
+        if side.axis == axis:
+            _, start, width = side.strip(len(rows), inner=True)
+            weights = rows.new_tensor(side.weights[1:])
+            inner = rows[start : start + width]
+            rows[side.node(0, len(rows))] = -((weights.flip(0) if side.last else weights) @ inner) / side.weights[0]
+    if axis in boundary.periodic:
+        rows[[0, -1]] = 0.5 * (rows[0] + rows[-1])
+    return rows
 
 
 def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
@@ -204,29 +216,73 @@ def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
     return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)
 
 
-def _updated(values: Tensor, strip: Strip, new: Sequence[Face]) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is read and written when conditions are made to hold.
+
+    Args:
+        order: Numbers of the sides in the order in which they are written.
+        strips: What is read: the inner nodes of every side with a derivative, then both ends of periodic axes.
+        places: Numbers of the nodes that are written.
+        kept: Where these are in the list of all new faces; later faces win.
+    """
+
+    order: tuple[int, ...]
+    strips: tuple[Strip, ...]
+    places: Tensor
+    kept: Tensor
+
+
+def _plan(boundary: Boundary, shape: tuple[int, ...]) -> _Plan | None:
+    sides = boundary.functionals
+    order = sorted(range(len(sides)), key=lambda index: sides[index].is_value)
+    ends = [(axis, place) for axis in boundary.periodic for place in (0, shape[axis] - 1)]
+    faces = [(sides[index].axis, sides[index].node(0, shape[sides[index].axis])) for index in order] + ends
+    if not faces:
+        return None
+    strips = [sides[i].strip(shape[sides[i].axis], inner=True) for i in order if not sides[i].is_value]
+    strips += [(2 + axis, place, 1) for axis, place in ends]
+    places, kept = _places(shape, tuple(faces))
+    return _Plan(order=tuple(order), strips=tuple(strips), places=places, kept=kept)
+
+
+def _values(plan: _Plan, boundary: Boundary, u: Tensor, strips: Sequence[Tensor]) -> Tensor:
+    """The new values at ``plan.places``; each face sees those written before it."""
+    new: list[Face] = []
+    unread = list(zip(plan.strips, strips, strict=True))
+    for index in plan.order:
+        side, rest = boundary.functionals[index], boundary.data[index].to(u.dtype)
+        if not side.is_value:
+            rest = (rest - read_strip(side, _updated(*unread.pop(0), new), inner=True)) / side.weights[0]
+        dim = 2 + side.axis
+        new.append((side.axis, side.node(0, u.shape[dim]), rest.expand(*u.shape[:dim], *u.shape[dim + 1 :])))
+    for axis in boundary.periodic:
+        first, last = (_updated(*unread.pop(0), new).squeeze(2 + axis) for _ in range(2))
+        mean = 0.5 * (first + last)
+        new += [(axis, 0, mean), (axis, u.shape[2 + axis] - 1, mean)]
+    flat = torch.cat([face.reshape(*u.shape[:2], -1) for _, _, face in new], dim=-1)
+    return flat.index_select(-1, plan.kept.to(u.device)) if len(plan.kept) < flat.shape[-1] else flat
+
+
+def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
     """A strip of a field with what has been found so far for the faces of the other axes."""
     dim, start, width = strip
     axis = dim - 2
-    return _write(
-        values,
-        [(other, node, face.narrow(dim - (axis > other), start, width)) for other, node, face in new if other != axis],
-    )
+    for other, node, face in new:
+        if other != axis:
+            part = face.narrow(dim - (axis > other), start, width)
+            values = values.select_scatter(part, 2 + other, node)
+    return values
 
 
-def _write(u: Tensor, new: Sequence[Face]) -> Tensor:
-    """Replaces whole faces, given as (axis, node, values); where faces meet the later one stays."""
-    if not new:
-        return u
-    shape = u.shape[2:]
+@lru_cache(maxsize=128)
+def _places(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+    """Numbers of all nodes on some faces (axis, node), each once, and where the last face that has it lists it."""
     numbers = torch.arange(prod(shape)).view(shape)
-    places = torch.cat([numbers.select(axis, node).flatten() for axis, node, _ in new])
-    values = torch.cat([face.reshape(*u.shape[:2], -1) for _, _, face in new], dim=-1)
-    if len({axis for axis, _, _ in new}) > 1:
-        latest = torch.full((prod(shape),), -1).scatter_reduce(0, places, torch.arange(len(places)), "amax")
-        kept = latest[latest >= 0].to(u.device)
-        places, values = places.to(u.device)[kept], values.index_select(-1, kept)
-    return u.flatten(2).index_copy(2, places.to(u.device), values).view(u.shape)
+    listed = torch.cat([numbers.select(axis, node).flatten() for axis, node in faces])
+    latest = torch.full((prod(shape),), -1).scatter_reduce(0, listed, torch.arange(len(listed)), "amax")
+    kept = latest[latest >= 0].sort().values
+    return listed[kept], kept
 
 
 def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Boundary:

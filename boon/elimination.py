@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon.conditions import AxisCondition
-from boon.correction import Boundary, read_strip, set_nodes
+from boon.correction import Boundary, add_data, read_strip, with_zero_data
 from boon.errors import SingularKernelError
 from boon.family import Correction, PrescriptionStep, Step
 from boon.fno import FNOConfig, fourier_bases
@@ -77,14 +77,18 @@ class Elimination(Correction):
         count = len(boundary.functionals)
         kept = tuple(read_strip(side, strip) for side, strip in zip(boundary.functionals, taken[:count], strict=True))
         ends = {axis: torch.cat(taken[count + 2 * i : count + 2 * i + 2], 2 + axis) for i, axis in enumerate(axes)}
-        y = eliminate(v, ends, convolution.weight, bases, self.block)
-        return set_nodes(y, replace(boundary, data=kept))
+        modes = eliminate(v, ends, convolution.weight, bases, self.block)
+        carried = [
+            replace(basis, synthesis=with_zero_data(basis.synthesis, boundary, axis))
+            for axis, basis in enumerate(bases)
+        ]
+        return add_data(synthesise(modes, carried), replace(boundary, data=kept))
 
 
 def eliminate(
     x: Float[Tensor, "batch c *space"], ends: Mapping[int, Tensor], weight: Tensor, bases: Sequence[Basis], block: bool
-) -> Float[Tensor, "batch o *space"]:
-    """K T₂ x.
+) -> Tensor:
+    """Modes ``(batch, o, *modes)`` of K T₂ x.
 
     Args:
         x: Features.
@@ -109,7 +113,7 @@ def eliminate(
                 faces = modes[corners | {axis}].index_select(2 + axis, torch.tensor(chosen, device=x.device))
                 change = faces - _at_corners(inner, bases, axis, corners)
                 modes[corners] = modes[corners] + spread(change, bases, axis, axes, places)
-    return synthesise(multiply(modes[frozenset()], weight), bases)
+    return multiply(modes[frozenset()], weight)
 
 
 def corner_modes(x: Tensor, ends: Mapping[int, Tensor], bases: Sequence[Basis]) -> dict[frozenset[int], Tensor]:

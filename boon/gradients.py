@@ -1,6 +1,6 @@
 """Two differentiable operations whose gradients cost one pass over the field instead of many."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,23 @@ def take_strips(u: Tensor, strips: Sequence[Strip]) -> tuple[Tensor, list[Tensor
     """
     if not strips:
         return u, []
-    result: Any = _TakeStrips.apply(u, tuple(strips))
+    result: Any = _TakeStrips.apply(u, tuple(strips), None)
     return result[0], list(result[1:])
+
+
+def edit_nodes(u: Tensor, strips: Sequence[Strip], places: Tensor, find: Callable[[list[Tensor]], Tensor]) -> Tensor:
+    """The field with some nodes replaced by values that are found from strips of it.
+
+    Args:
+        u: ``(batch, channels, *space)``.
+        strips: (dim, start, width) of what ``find`` reads.
+        places: Numbers of the nodes to replace in the flattened space, each once.
+        find: From the strips to the new values ``(batch, channels, places)``.
+    """
+    result: Any = _TakeStrips.apply(u, tuple(strips), places)
+    values = find(list(result[1:]))
+    edited: Any = _PutNodes.apply(result[0], places, values)
+    return edited
 
 
 def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
@@ -32,17 +47,34 @@ def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class _TakeStrips(torch.autograd.Function):
+    """The field and strips of it; ``replaced`` are nodes that ``_PutNodes``, the field's only user, replaces."""
+
     @staticmethod
-    def forward(ctx: Any, u: Tensor, strips: tuple[Strip, ...]) -> tuple[Tensor, ...]:
-        ctx.strips = strips
+    def forward(ctx: Any, u: Tensor, strips: tuple[Strip, ...], replaced: Tensor | None) -> tuple[Tensor, ...]:
+        ctx.strips, ctx.replaced = strips, replaced
         return u.view_as(u), *(u.narrow(*strip).clone() for strip in strips)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        total = grad.clone()
+    def backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        total = grad.clone(memory_format=torch.contiguous_format)
+        if ctx.replaced is not None:
+            total.flatten(2).index_fill_(2, ctx.replaced, 0.0)
         for strip, part in zip(ctx.strips, grads, strict=True):
             total.narrow(*strip).add_(part)
-        return total, None
+        return total, None, None
+
+
+class _PutNodes(torch.autograd.Function):
+    """Replaces nodes; the gradient of the field keeps its entries there, which ``_TakeStrips`` clears."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, places: Tensor, values: Tensor) -> Tensor:
+        ctx.places = places
+        return u.flatten(2).index_copy(2, places, values).view(u.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
+        return grad, None, grad.flatten(2).index_select(2, ctx.places)
 
 
 class _MultiplyModes(torch.autograd.Function):

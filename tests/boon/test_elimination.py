@@ -24,7 +24,7 @@ def setting(shape, modes, padding, channels, seed):
 
 def eliminate(x, weight, bases, axes, block):
     ends = {axis: x.index_select(2 + axis, torch.tensor([0, x.shape[2 + axis] - 1])) for axis in axes}
-    return eliminate_ends(x, ends, weight, bases, block)
+    return synthesise(eliminate_ends(x, ends, weight, bases, block), bases)
 
 
 def dense(x, weight, bases, axes):
