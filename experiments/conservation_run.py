@@ -3,7 +3,8 @@
 Every stage writes its arrays when it is done, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def run_stages(cases: list[Case], folder: Path) -> dict[tuple[str, str], Arrays]
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     stored = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress, _one_thread():
         task = progress.add_task("", total=len(cases) * len(STAGES))
         for case in cases:
             for name, stage in STAGES.items():
@@ -103,6 +104,17 @@ def run_stages(cases: list[Case], folder: Path) -> dict[tuple[str, str], Arrays]
                 stored[case.label, name] = cached_arrays(path, lambda stage=stage, case=case: stage(case))
                 progress.advance(task)
     return stored
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread inside: the batches of small matrices here cost more to share than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _rows(case: Case, arrays: Arrays) -> list[Row]:

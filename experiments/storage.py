@@ -16,6 +16,7 @@ import numpy as np
 from experiments.errors import DataFileError, OutputFolderError
 
 Arrays = dict[str, np.ndarray]
+_READABLE = 0o644  # temporary files are for their owner only
 
 
 def writable_folder(folder: Path) -> Path:
@@ -57,6 +58,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            Path(temporary).chmod(_READABLE)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -69,6 +69,11 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+def test_files_can_be_read_by_others(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"content")
+    assert (tmp_path / "file").stat().st_mode & 0o444 == 0o444
+
+
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
