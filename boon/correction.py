@@ -125,8 +125,13 @@ def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[T
 
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
     """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their precision."""
-    weights = torch.tensor(side.weights[1:] if inner else side.weights, dtype=strip.dtype, device=strip.device)
-    return strip.movedim(2 + side.axis, -1) @ (weights.flip(0) if side.last else weights)
+    weights = side.weights[1:] if inner else side.weights
+    nodes = strip.unbind(2 + side.axis)
+    first, *others = zip(weights, reversed(nodes) if side.last else nodes, strict=True)
+    total = first[0] * first[1]
+    for weight, node in others:
+        total = torch.add(total, node, alpha=weight)
+    return total
 
 
 def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
