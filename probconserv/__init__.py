@@ -27,6 +27,7 @@ from probconserv.gp import GPConfig, GPSurrogate
 from probconserv.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
+from probconserv.nonlinear import condition_nonlinear
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
 from probconserv.projected import Projected
@@ -65,6 +66,7 @@ __all__ = [
     "boundary_gradient",
     "boundary_value",
     "condition",
+    "condition_nonlinear",
     "conservation",
     "draw",
     "from_samples",

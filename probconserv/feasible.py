@@ -25,7 +25,7 @@ class FeasibleSet:
         rows: G ``(*batch, k, n)`` or without batch axes; k may be 0.
         target: b ``(*batch, k)``.
         noise: σ² ``(*batch, k)``.
-        lower: Lower bounds ``(*batch, n)``; at a node without variance its value.
+        lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all; at a node without variance its value.
         upper: Upper bounds, likewise.
         order: See ``JoinedConstraint``.
         precision: Machine epsilon of the prior's own numbers.
@@ -59,6 +59,24 @@ class FeasibleSet:
         lower = in_order(in_order(self.lower, self.order).cummax(dim=-1).values, self.order)
         upper = in_order(in_order(self.upper, -self.order).cummin(dim=-1).values, -self.order)
         return lower, upper
+
+    def forced(self) -> tuple[Tensor, Tensor]:
+        """Where a total at the end of the feasible ones leaves one field only ``(*batch,)``, and that field.
+
+        Such a total (zero for a non-negative field) puts every point with a weight on a bound. Points without weight
+        or with an infinite bound are not forced.
+        """
+        smallest, largest = _attainable(self)
+        lower, upper = (bound[..., None, :] for bound in self.tightened())
+        positive = self.rows > 0
+        at_smallest, at_largest = (
+            (self.noise == 0) & (self.target == end) & (smallest < largest) for end in (smallest, largest)
+        )
+        everywhere = ((self.rows != 0) | (self.variance == 0)[..., None, :]).all(dim=-1)
+        forced = (at_smallest | at_largest) & everywhere
+        fields = torch.where(positive == at_smallest[..., None], lower, upper)
+        first = forced.to(torch.uint8).argmax(dim=-1)[..., None, None]
+        return forced.any(dim=-1), fields.gather(-2, first.expand(*first.shape[:-1], fields.shape[-1]))[..., 0, :]
 
 
 def in_order(values: Tensor, order: int) -> Tensor:
@@ -100,26 +118,31 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     """
     covariance = as_double(prior.lazy_covariance_matrix)
     mean, variance = prior.mean.to(torch.float64), covariance.diagonal()
-    if not bool(torch.isfinite(mean).all() & torch.isfinite(variance).all() & (variance >= 0).all()):
+    smallest = float(variance.detach().min())
+    if not (smallest >= 0 and _all_finite(mean) and _all_finite(variance)):
         raise InvalidArgumentError(
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
         )
     batch, n = mean.shape[:-1], mean.shape[-1]
     law = constraint.law
     rows = mean.new_zeros(0, n) if law is None else law.rows
-    target = mean.new_zeros(*batch, 0) if law is None else law.b.expand(*batch, law.b.shape[-1])
+    target = mean.new_zeros(0) if law is None else law.b
     noise = mean.new_zeros(0) if law is None else law.noise
-    bounds = [bound.to(mean.device).expand(mean.shape) for bound in (constraint.lower, constraint.upper)]
-    fixed = variance == 0
-    _check_known(mean, fixed, *bounds)
+    lower, upper = (
+        bound.to(mean.device).expand(*bound.shape[:-1], n) for bound in (constraint.lower, constraint.upper)
+    )
+    if smallest == 0:
+        fixed = variance == 0
+        _check_known(mean, fixed, lower, upper)
+        lower, upper = (torch.where(fixed, mean, bound) for bound in (lower, upper))
     found = FeasibleSet(
         covariance=covariance,
         variance=variance,
         rows=rows,
-        target=target,
+        target=target.expand(*batch, target.shape[-1]),
         noise=noise.expand(*batch, noise.shape[-1]),
-        lower=torch.where(fixed, mean, bounds[0]),
-        upper=torch.where(fixed, mean, bounds[1]),
+        lower=lower,
+        upper=upper,
         order=constraint.order,
         precision=torch.finfo(prior.mean.dtype).eps,
     )
@@ -168,14 +191,11 @@ def _with_attainable_target(found: FeasibleSet) -> FeasibleSet:
             "Bounds, order and the values at points without variance contradict each other: no field meets them all. "
             "Widen the bounds or drop the order."
         )
-    ends = torch.stack([lower, upper])[..., None, :] * found.rows
-    ends = torch.where(found.rows == 0, 0.0, ends)  # 0 · ∞ says nothing
-    ordered_by_sign = found.order == 0 or bool((found.rows >= 0).all() | (found.rows <= 0).all())
-    smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
-    if not ordered_by_sign:
-        smallest, largest = smallest.new_full((), -math.inf), largest.new_full((), math.inf)
+    smallest, largest = _attainable(found)
     exact, target = found.noise == 0, found.target
-    scale = target.abs() + torch.where(torch.isfinite(ends), ends, 0.0).abs().sum(dim=-1).amax(dim=0)
+    ends = torch.stack([lower, upper])[..., None, :]
+    ends = torch.where(torch.isfinite(ends), ends, 0.0) * found.rows
+    scale = target.abs() + ends.abs().sum(dim=-1).amax(dim=0)
     outside = exact & ((target < smallest - _ROUNDING * scale) | (target > largest + _ROUNDING * scale))
     if bool(outside.any()):
         place = tuple(int(i) for i in outside.nonzero()[0])
@@ -186,6 +206,22 @@ def _with_attainable_target(found: FeasibleSet) -> FeasibleSet:
         )
     attainable = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest), target)
     return FeasibleSet(**{**vars(found), "target": attainable})
+
+
+def _attainable(found: FeasibleSet) -> tuple[Tensor, Tensor]:
+    """Smallest and largest G u in the set ``(*batch, k)``; infinite for fields in order and a row with both signs."""
+    ends = torch.stack(found.tightened())[..., None, :] * found.rows
+    ends = torch.where(found.rows == 0, 0.0, ends)  # 0 · ∞ says nothing
+    smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
+    if found.order == 0:
+        return smallest, largest
+    one_sign = (found.rows >= 0).all(dim=-1) | (found.rows <= 0).all(dim=-1)
+    return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
+
+
+def _all_finite(values: Tensor) -> bool:
+    """Whether every entry is finite; the sum, which is faster to test, is finite only if they are."""
+    return bool(torch.isfinite(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
 def _is_constant(bound: Tensor, free: Tensor) -> bool:

@@ -80,7 +80,7 @@ def _pool(
         end = first
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _measure(x: _Array, w: _Array, u: _Array, slope: _Array) -> tuple[float, float, float]:
     """wᵀu, −d(wᵀu)/dλ, and the size of the numbers whose rounding enters wᵀu."""
     total, rate, size = 0.0, 0.0, 0.0

@@ -86,6 +86,11 @@ class _Programme:
         directions, length = self.directions
         gap = self.limits - self.inequalities @ u
         free = length > 0
+        if bool((gap[~free] > _SEPARATED * (u.abs().max() + self.limits.abs().max())).any()):
+            raise InfeasibleConstraintError(
+                "Law and prior determine a value that breaks a bound or the order; correct the right-hand sides, the "
+                "bounds, or a prior whose values there have no freedom."
+            )
         distance = torch.where(free, gap / torch.where(free, length, 1.0), 0.0)
         scaled = distance / distance.max().clamp_min(torch.finfo(torch.float64).tiny)
         matrix = torch.cat([directions[free].mT, scaled[free][None]]).numpy(force=True)
@@ -107,19 +112,20 @@ class _Programme:
     def find_active(self, x: Tensor, target: Tensor) -> Tensor:
         """The inequalities that hold with equality at the minimiser ``(m,)``."""
         active = torch.zeros(len(self.limits), dtype=torch.bool, device=x.device)
-        size = x.abs().max() + self.limits.abs().max() if len(self.limits) else x.abs().max()
+        size, excess = torch.cat([x, self.limits]).abs().max(), x
         for iteration in range(_ITERATIONS):
             u, multipliers = self.solve(x, target, active)
-            violated = self.limits - self.inequalities @ u > _SLACK * (size + u.abs().max())
+            excess = self.limits - self.inequalities @ u
+            violated = excess > _SLACK * (size + u.abs().max())
             released = torch.zeros_like(active)
-            released[active] = multipliers < -_SEPARATED * multipliers.abs().max() if len(multipliers) else False
+            if len(multipliers):
+                released[active] = multipliers < -_SEPARATED * multipliers.abs().max()
             if not bool((violated & ~active).any() | released.any()):
                 return active
             active = self.guess(u) if iteration == 0 else (active | violated) & ~released
         raise ConvergenceError(
             f"The active set still changed after {_ITERATIONS} steps, with a largest violation of "
-            f"{float((self.limits - self.inequalities @ u).max()):.3g}; the prior covariance is too ill-conditioned "
-            "for these inequalities."
+            f"{float(excess.max()):.3g}; the prior covariance is too ill-conditioned for these inequalities."
         )
 
 
@@ -144,19 +150,40 @@ def project_general(
         ConvergenceError: If the active set does not settle.
     """
     programmes = _programmes(feasible)
-    shape, n, k = fields.shape, fields.shape[-1], target.shape[-1]
+    forced, known = _forced(feasible)
     projected = []
-    for row, (x, b) in enumerate(zip(fields.reshape(-1, n), target.reshape(-1, k), strict=True)):
+    for row, (x, b) in enumerate(zip(fields.flatten(0, -2), target.flatten(0, -2), strict=True)):
         programme = programmes[row % len(programmes)]
+        if forced[row % len(programmes)]:
+            projected.append(known[row % len(programmes)])
+            continue
         with torch.no_grad():
             active = programme.find_active(x, b)
         projected.append(programme.solve(x, b, active)[0])
-    return settle(torch.stack(projected).reshape(shape), feasible)
+    return settle(torch.stack(projected).reshape(fields.shape), feasible)
+
+
+def _forced(feasible: FeasibleSet) -> tuple[list[bool], Tensor]:
+    """Per batch entry whether the law leaves one field only, and that field; checks it against all exact rows."""
+    batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
+    count = batch.numel()
+    if not feasible.rows.shape[-2]:
+        return [False] * count, feasible.lower.new_zeros(count, 0)
+    forced, known = feasible.forced()
+    functional = (feasible.rows @ known[..., None])[..., 0]
+    size = feasible.target.abs() + (feasible.rows.abs() @ known.abs()[..., None])[..., 0]
+    missed = (feasible.noise == 0) & ((functional - feasible.target).abs() > 1e-12 * size)
+    if bool((forced & missed.any(dim=-1)).any()):
+        raise InfeasibleConstraintError(
+            "One row of the law asks for the smallest or largest total that the inequalities allow, which leaves one "
+            "field only, and that field misses another row; correct the right-hand sides or the bounds."
+        )
+    return forced.expand(batch).reshape(count).tolist(), known.expand(*batch, n).reshape(count, n)
 
 
 def _programmes(feasible: FeasibleSet) -> list[_Programme]:
     """One programme per batch entry."""
-    batch, n = feasible.lower.shape[:-1], feasible.lower.shape[-1]
+    batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
     count, k = batch.numel(), feasible.rows.shape[-2]
     covariance = feasible.covariance
     with torch.no_grad():
@@ -169,7 +196,7 @@ def _programmes(feasible: FeasibleSet) -> list[_Programme]:
         parts = [DenseLinearOperator(s) for s in covariance.to_dense().expand(*batch, n, n).reshape(count, n, n)]
     rows = feasible.rows.expand(*batch, k, n).reshape(count, k, n)
     noise = feasible.noise.reshape(count, k)
-    lower, upper = (bound.reshape(count, n) for bound in (feasible.lower, feasible.upper))
+    lower, upper = (bound.expand(*batch, n).reshape(count, n) for bound in (feasible.lower, feasible.upper))
     free = (feasible.variance > 0).expand(*batch, n).reshape(count, n)
     programmes = []
     for j in range(count):

@@ -33,12 +33,15 @@ def draw(
         InvalidArgumentError: If the covariance is indefinite beyond round-off.
     """
     sample_shape = torch.Size(sample_shape)
-    if not isinstance(prediction, Normal | MultivariateNormal) or isinstance(prediction, Posterior):
-        return prediction.rsample(sample_shape, generator=generator)
-    mean = prediction.mean
     if isinstance(prediction, Normal):
+        mean = prediction.mean
         normals = torch.randn(*sample_shape, *mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
         return mean + prediction.scale * normals
+    if not isinstance(prediction, MultivariateNormal):
+        return prediction.rsample(sample_shape, generator=generator)
+    if isinstance(prediction, Posterior):
+        return Posterior.rsample(prediction, sample_shape, generator=generator)
+    mean = prediction.mean
     covariance = as_double(prediction.lazy_covariance_matrix)
     roots = square_roots(covariance, torch.finfo(mean.dtype).eps)
     normals = torch.randn(

@@ -61,14 +61,16 @@ def _solve(parts: tuple[Tensor, ...], increasing: bool) -> Tensor:
     batch, n = x.shape[1:-1], x.shape[-1]
     law = torch.stack(torch.broadcast_tensors(b, noise), dim=-1)
     law = law.expand(*x.shape[:-1], 2).reshape(-1, 2) if law.ndim > 1 else law.reshape(1, 2)
-    arrays = (
-        x.reshape(-1, n),
-        _rows(variance, batch),
-        _rows(weights, batch),
-        bounds.movedim(0, -2).expand(*batch, 2, n).reshape(-1, 2, n),
-        law,
+    shared = bounds.ndim == 2
+    bounds = bounds[None] if shared else bounds.movedim(0, -2).expand(*batch, 2, n).reshape(-1, 2, n)
+    u, remainder = project_rows(
+        _as_array(x.reshape(-1, n)),
+        _as_array(_rows(variance, batch)),
+        _as_array(_rows(weights, batch)),
+        _as_array(bounds),
+        _as_array(law),
+        increasing,
     )
-    u, remainder = project_rows(*(_as_array(array) for array in arrays), increasing)
     if not bool((remainder <= _REMAINDER).all()):
         raise ConvergenceError(
             f"The law is missed by {np.max(remainder):.3g} of |b| + Σ|w u| (required {_REMAINDER:g}): the prior is "
