@@ -1,0 +1,152 @@
+import math
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DenseLinearOperator
+
+from boon.conditions import discretise
+from boon.correction import read
+from boon.errors import InvalidArgumentError, SingularKernelError
+from boon.extension import ExtensionStep, SmoothExtension, extend, extension_columns, functional_row
+from probconserv import LinearConstraint, condition
+from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.strategies import seeds
+
+PAIRS = [
+    (Dirichlet(1.0), Dirichlet(-2.0)),
+    (Dirichlet(1.0), Neumann(0.5)),
+    (Neumann(0.3), Neumann(-0.4)),
+    (Robin(1.0, -0.2, 0.7), Neumann(0.1)),
+]
+
+
+def rows_of(boundary, axis, count):
+    return torch.stack([functional_row(side, count) for side in boundary.functionals if side.axis == axis])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_columns_reproduce_the_functionals_for_any_lengths(pair):
+    u = torch.zeros(1, 3, 40, dtype=torch.float64)
+    rows = rows_of(discretise([pair], (2.0,), None, u, 3), 0, 40)
+    lengths = torch.tensor([[0.02, 0.1, 0.5], [0.05, 0.01, 0.3]], dtype=torch.float64)
+    columns = extension_columns(rows, lengths)
+    # B E is a sum of at most 4 products of entries as large as |w| ~ 1/h = 40.
+    assert torch.allclose(rows @ columns, torch.eye(2, dtype=torch.float64).expand(3, 2, 2), atol=1e-11)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_equal_lengths_give_the_probconserv_update_with_boundary_functionals(pair):
+    n, length = 25, 0.15
+    torch.manual_seed(0)
+    u = torch.randn(1, 1, n, dtype=torch.float64)
+    boundary = discretise([pair], (1.0,), None, u, 2)
+    rows = rows_of(boundary, 0, n)
+    places = torch.linspace(0, 1, n, dtype=torch.float64)
+    covariance = torch.exp(-0.5 * ((places[:, None] - places) / length).square())
+    data = torch.cat([part.flatten() for part in boundary.data])
+    prior = MultivariateNormal(u[0, 0], DenseLinearOperator(covariance))
+    expected = condition(prior, LinearConstraint(rows, data)).mean
+    step = ExtensionStep(2, 1, length).double()
+    with torch.no_grad():
+        step.log_length.fill_(math.log(length))  # it was made in float32
+    assert torch.allclose(step(u, boundary)[0, 0], expected, rtol=0, atol=1e-9)
+
+
+def test_a_short_length_moves_the_dirichlet_nodes_alone():
+    # Spacing 0.05, ℓ = 0.005: the neighbour gets exp(−50) of the residual.
+    u = torch.zeros(1, 1, 21, dtype=torch.float64)
+    boundary = discretise([(Dirichlet(1.0), Dirichlet(2.0))], (1.0,), None, u, 1)
+    result = ExtensionStep(2, 1, 0.005).double()(u, boundary)
+    expected = torch.zeros(21, dtype=torch.float64)
+    expected[0], expected[-1] = 1.0, 2.0
+    assert torch.allclose(result[0, 0], expected, atol=1e-14)
+
+
+def test_a_field_that_meets_its_conditions_is_left_alone():
+    x = torch.linspace(0, 1, 30, dtype=torch.float64)
+    u = (1 + 2 * x).view(1, 1, -1)
+    boundary = discretise([(Neumann(2.0), Dirichlet(3.0))], (1.0,), None, u, 2)
+    assert torch.allclose(ExtensionStep(2, 1, 0.1).double()(u, boundary), u, atol=1e-12)
+
+
+def test_residual_spreads_evenly_at_periodic_ends():
+    u = torch.zeros(1, 1, 21, dtype=torch.float64)
+    u[..., 0] = 1.0
+    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, u, 1)
+    result = ExtensionStep(1, 1, 0.1).double()(u, boundary)
+    change = (result - u)[0, 0]
+    assert result[0, 0, 0].item() == pytest.approx(result[0, 0, -1].item(), abs=1e-14)
+    assert torch.allclose(change, -change.flip(0), atol=1e-14)
+
+
+@settings(deadline=None, max_examples=20)
+@given(first=st.sampled_from(PAIRS), second=st.sampled_from(PAIRS), seed=seeds)
+def test_a_later_axis_does_not_break_an_earlier_one(first, second, seed):
+    generator = torch.Generator().manual_seed(seed)
+    source, u = torch.randn(2, 2, 1, 9, 11, dtype=torch.float64, generator=generator)
+    bare = [tuple(_without_value(side) for side in pair) for pair in (first, second)]
+    sides = discretise(bare, (1.0, 1.0), [(0.0, 0.0), (0.0, 0.0)], u, 2).functionals
+    data = {(side.axis, side.last): read(side, source) for side in sides}
+    values = [(data[axis, False], data[axis, True]) for axis in range(2)]
+    boundary = discretise(bare, (1.0, 1.0), values, u, 2)
+    result = ExtensionStep(4, 1, 0.1).double()(u, boundary)
+    for side in boundary.functionals:
+        assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-9)
+
+
+def _without_value(side):
+    return Robin(side.a, side.b) if isinstance(side, Robin) else type(side)()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_extension_along_every_axis_is_a_product_with_the_columns(axis):
+    torch.manual_seed(1)
+    u = torch.randn(2, 3, 5, 6, 7, dtype=torch.float64)
+    columns = torch.randn(3, u.shape[2 + axis], 2, dtype=torch.float64)
+    shape = list(u.shape)
+    shape[2 + axis] = 2
+    residual = torch.randn(shape, dtype=torch.float64)
+    moved = torch.einsum("cns,bcspq->bcnpq", columns, residual.movedim(2 + axis, 2)).movedim(2, 2 + axis)
+    assert torch.allclose(extend(u, columns, residual, axis), u + moved, atol=1e-13)
+
+
+def test_gradient_reaches_field_lengths_and_data():
+    torch.manual_seed(2)
+    u = torch.randn(2, 1, 7, 5, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(2, 1, 5, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([[-1.5], [-2.0]], dtype=torch.float64, requires_grad=True)
+    step = ExtensionStep(2, 1, 0.2).double()
+
+    def call(u, g, lengths):
+        values = [(g, None), None]
+        boundary = discretise([(Dirichlet(), Neumann(0.1)), None], (1.0, 1.0), values, u, 2)
+        return torch.func.functional_call(step, {"log_length": lengths}, (u, boundary))
+
+    assert torch.autograd.gradcheck(call, (u, g, lengths))
+
+
+def test_float32_meets_the_conditions_to_float32_round_off():
+    torch.manual_seed(3)
+    u = torch.randn(4, 1, 200)
+    boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], (1.0,), None, u, 2)
+    result = SmoothExtension().step([(Dirichlet(), Neumann())], 1)(u, boundary).detach()
+    assert result.dtype == torch.float32
+    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+        scale = sum(abs(w) for w in side.weights) * float(result.abs().max())
+        assert float((read(side, result) - data).abs().max()) < 4 * torch.finfo(torch.float32).eps * scale
+
+
+@pytest.mark.parametrize("length", [0.0, -1.0, float("nan")])
+def test_lengths_must_be_positive(length):
+    with pytest.raises(InvalidArgumentError, match="length of SmoothExtension must be positive"):
+        SmoothExtension(length=length)
+
+
+def test_lengths_that_make_the_ends_one():
+    rows = torch.zeros(2, 10, dtype=torch.float64)
+    rows[0, 0] = rows[1, -1] = 1.0
+    with pytest.raises(SingularKernelError, match="cannot be told apart under extension lengths"):
+        extension_columns(rows, torch.full((2, 1), 1e12, dtype=torch.float64))
