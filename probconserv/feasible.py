@@ -1,7 +1,7 @@
 """The set of fields that meet a law and inequalities, under a prior: checked once, then projected onto."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -128,9 +128,8 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     rows = mean.new_zeros(0, n) if law is None else law.rows
     target = mean.new_zeros(0) if law is None else law.b
     noise = mean.new_zeros(0) if law is None else law.noise
-    lower, upper = (
-        bound.to(mean.device).expand(*bound.shape[:-1], n) for bound in (constraint.lower, constraint.upper)
-    )
+    bounds = torch.broadcast_tensors(constraint.lower.to(mean.device), constraint.upper.to(mean.device))
+    lower, upper = (bound.expand(*bound.shape[:-1], n) for bound in bounds)
     if smallest == 0:
         fixed = variance == 0
         _check_known(mean, fixed, lower, upper)
@@ -204,8 +203,8 @@ def _with_attainable_target(found: FeasibleSet) -> FeasibleSet:
             f"Row {place[-1]} of the law asks for {float(target[place]):g} (batch entry {place[:-1]}), but fields that "
             f"meet the inequalities have between {interval[0]:g} and {interval[1]:g}; correct the total or the bounds."
         )
-    attainable = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest), target)
-    return FeasibleSet(**{**vars(found), "target": attainable})
+    moved = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest) - target, 0.0)
+    return replace(found, target=target + moved.detach())
 
 
 def _attainable(found: FeasibleSet) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,8 @@ class Bounded(Inequality):
 
     def joined(self) -> "JoinedConstraint":
         """See ``Inequality``."""
-        return JoinedConstraint(lower=torch.as_tensor(self.lower), upper=torch.as_tensor(self.upper))
+        lower, upper = (torch.as_tensor(bound, dtype=torch.float64) for bound in (self.lower, self.upper))
+        return JoinedConstraint(lower=lower, upper=upper)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from scipy.optimize import nnls
 from scipy.stats import multivariate_normal
 
 
@@ -84,3 +85,39 @@ def eliminate_densely(x, weight, periods, axes, ends=((0, -1),)):
             state[face] = 2 * state[face] - block @ (kernel @ state)[face]
     result = (kernel @ state).T.reshape(batch, channels, *periods)
     return result[(..., *(slice(n) for n in shape))]
+
+
+def most_probable_by_enumeration(mean, covariance, rows, b, inequalities, limits):
+    """argmin (u − μ)ᵀ Σ⁻¹ (u − μ) with G u = b and C u ≥ d, by trying every set of active inequalities.
+
+    The minimiser is the best feasible one among the minimisers on {G u = b, C_A u = d_A}; few inequalities only.
+    """
+    precision = np.linalg.inv(covariance)
+    best, lowest = None, np.inf
+    scale = 1 + np.abs(mean).max() + np.abs(b).max(initial=0) + np.abs(limits).max(initial=0)
+    for active in itertools.product((False, True), repeat=len(limits)):
+        chosen = np.array(active, dtype=bool)
+        fixed, goal = np.vstack([rows, inequalities[chosen]]), np.concatenate([b, limits[chosen]])
+        gap = np.linalg.lstsq(fixed @ covariance @ fixed.T, goal - fixed @ mean, rcond=1e-12)[0]
+        u = mean + covariance @ fixed.T @ gap
+        if np.abs(fixed @ u - goal).max(initial=0) > 1e-9 * scale or (inequalities @ u < limits - 1e-9 * scale).any():
+            continue
+        objective = (u - mean) @ precision @ (u - mean)
+        if objective < lowest:
+            best, lowest = u, objective
+    return best
+
+
+def non_negative_by_least_squares(mean, covariance, weights, total):
+    """The most probable non-negative field with wᵀu = b, by ``nnls`` on the dense Cholesky factor of Σ⁻¹.
+
+    The law is a heavy row; what it leaves is taken out by solving again with the total moved.
+    """
+    factor = np.linalg.cholesky(np.linalg.inv(covariance)).T
+    heavy = 1e4 / np.sqrt(weights @ covariance @ weights)
+    matrix = np.vstack([factor, heavy * weights])
+    goal = total
+    for _ in range(3):
+        u = nnls(matrix, np.append(factor @ mean, heavy * goal))[0]
+        goal += total - weights @ u
+    return u
