@@ -71,6 +71,11 @@ class Case:
             batch = sample_bank(self.solution_bank(), self.config.functions, Protocol(), generator)
         return Context(batch.context_points, batch.context_values, self.problem.name)
 
+    def first_functions(self) -> Context:
+        """The context of the few functions of which curves are drawn."""
+        context, count = self.context(), self.config.curve_functions
+        return Context(context.points[:count], context.values[:count], context.problem)
+
     def solution_bank(self) -> SolutionBank:
         """The finite-volume solution at this parameter.
 
@@ -128,24 +133,24 @@ def evaluate(case: Case) -> Arrays:
 
     Returns:
         Per-function scores ``<variant>|<score>`` (functions,); sampled front positions ``<variant>|fronts``
-        (samples, functions) where the field has a front; mean and deviation of the first function's prediction
+        (samples, functions) where the field has a front; mean and deviation of a typical function's prediction
         ``<variant>|mean``, ``<variant>|deviation`` (places,); the truth's own conservation error ``truth|CE`` (1,).
     """
     time = torch.tensor([case.problem.test_time], dtype=torch.float64)
     context, truth, law = case.context(), case.truth(time), case.law(time)
     prior = predict_at(case, context, time)
+    shown = typical(prior, truth)
     arrays: Arrays = {
         "places": case.grid.points.numpy(),
         "truth": truth[0].numpy(),
         "truth|CE": scores.conservation_error(truth, law).numpy(),
-        "context": torch.cat((context.points[0], context.values[0, :, None]), dim=-1).numpy(),
+        "context": torch.cat((context.points[shown], context.values[shown, :, None]), dim=-1).numpy(),
     }
     for name, variant in VARIANTS.items():
         prediction = variant(prior, law)
         for key, values in _scores(case, prediction, truth, law).items():
             arrays[f"{name}|{key}"] = values
-        arrays[f"{name}|mean"] = prediction.mean[0, 0].numpy()
-        arrays[f"{name}|deviation"] = prediction.variance[0, 0].sqrt().numpy()
+        arrays |= _profile(name, prediction, shown)
     return arrays
 
 
@@ -171,7 +176,7 @@ def mass_curves(case: Case) -> Arrays:
 
 
 def local_conservation(case: Case, volumes: int = 20) -> Arrays:
-    """The first function's prediction under the global law, and under the law of every control volume.
+    """A typical function's prediction under the global law, and under the law of every control volume.
 
     The local laws need the flux through every inner face as well: a volume holds what entered it through its faces.
     The face fluxes are those of the closed form.
@@ -184,9 +189,9 @@ def local_conservation(case: Case, volumes: int = 20) -> Arrays:
         ``places``, ``truth``, and ``<name>|mean``, ``<name>|deviation`` (places,) of each prediction.
     """
     problem, time = case.problem, torch.tensor([case.problem.test_time], dtype=torch.float64)
-    context = case.context()
-    first = Context(context.points[:1], context.values[:1], context.problem)
-    prior = predict_at(case, first, time)
+    prior = predict_at(case, case.first_functions(), time)
+    truth = case.truth(time)
+    shown = typical(prior, truth)
     faces = torch.linspace(*problem.domain, volumes + 1, dtype=torch.float64)
     held = problem.antiderivative(torch.tensor([[0.0], [problem.test_time]]), faces, case.parameter)
     passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
@@ -195,11 +200,21 @@ def local_conservation(case: Case, volumes: int = 20) -> Arrays:
         "ProbConserv-GP, global law": condition(prior, case.law(time)),
         f"local law, {volumes} volumes": condition(prior, local_law(case.grid, faces, held[0].diff(), passed)),
     }
-    arrays: Arrays = {"places": case.grid.points.numpy(), "truth": case.truth(time)[0].numpy()}
+    arrays: Arrays = {"places": case.grid.points.numpy(), "truth": truth[0].numpy()}
     for name, prediction in predictions.items():
-        arrays[f"{name}|mean"] = prediction.mean[0, 0].numpy()
-        arrays[f"{name}|deviation"] = prediction.variance[0, 0].sqrt().numpy()
+        arrays |= _profile(name, prediction, shown)
     return arrays
+
+
+def typical(prediction: MultivariateNormal, truth: Tensor) -> int:
+    """The function whose squared error is the median of all, for predictions ``(1, functions, places)``."""
+    errors = scores.mse(truth, prediction.mean[0])
+    return int(errors.argsort()[len(errors) // 2])
+
+
+def _profile(name: str, prediction: MultivariateNormal, function: int) -> Arrays:
+    mean, variance = prediction.mean[0, function], prediction.variance[0, function]
+    return {f"{name}|mean": mean.numpy(), f"{name}|deviation": variance.sqrt().numpy()}
 
 
 def _scores(case: Case, prediction: MultivariateNormal, truth: Tensor, law: LinearConstraint) -> Arrays:
