@@ -107,13 +107,15 @@ def _next_multiplier(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _polish(w: _Array, bounds: _Array, law: _Array, state: tuple[float, float], u: _Array, slope: _Array) -> float:
+def _polish(
+    w: _Array, bounds: _Array, law: _Array, state: tuple[float, float, float], u: _Array, slope: _Array
+) -> float:
     """Removes what rounding left of the law, along −du/dλ, with a compensated sum; gives what then remains of it.
 
-    The remainder is relative to |b| + Σ|w u|.
+    The remainder is relative to |b| + Σ|w u|; ``state`` is what ``_search`` gives.
     """
     target, noise = law
-    multiplier, rate = state
+    multiplier, rate, stretch = state
     remainder = 0.0
     for _ in range(_POLISHES):
         total, lost, size = -target, 0.0, abs(target)
@@ -128,34 +130,51 @@ def _polish(w: _Array, bounds: _Array, law: _Array, state: tuple[float, float], 
         if remainder <= _EPS or rate <= 0.0:
             break
         shift = value / rate
-        multiplier += shift
+        multiplier += shift * stretch
         for i in range(w.shape[0]):
             u[i] = min(max(u[i] - shift * slope[i], bounds[0, i]), bounds[1, i])
     return remainder
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _project_row(
-    x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, increasing: bool, u: _Array
-) -> float:
-    """Overwrites ``u`` by the projection of x; gives the remainder of the law as ``_polish`` does."""
-    v, w = metric
-    n = x.shape[0]
-    slope = np.empty(n)
-    pools = np.empty((4, n if increasing else 0))
+def _evaluate(
+    x: _Array,
+    metric: tuple[_Array, _Array],
+    bounds: _Array,
+    multiplier: float,
+    result: tuple[_Array, _Array],
+    pools: _Array,
+) -> tuple[float, float, float]:
+    """u(λ) and −du/dλ into ``result``, pooled if there is scratch for it; see ``_measure`` for what it gives."""
+    u, slope = result
+    if pools.shape[1] > 0:
+        _pool(x, metric, bounds, multiplier, result, pools)
+    else:
+        _clip(x, metric, bounds, multiplier, u, slope)
+    return _measure(x, metric[1], u, slope)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _search(
+    x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, result: tuple[_Array, _Array], pools: _Array
+) -> tuple[float, float, float]:
+    """Leaves u(λ) and −du/dλ at the root of f in ``result``; gives λ, −df/dλ and 1.
+
+    Where the bracket shrinks to neighbouring numbers before f vanishes, because λ is too coarse for u, the law is met
+    between the fields at its ends: then derivatives are with respect to the share of the way from the lower to the
+    upper end, and the last number is dλ by that share.
+    """
     target, noise = law
+    u, slope = result
+    v, w = metric
     growth = noise + np.sum(w * w * v)
     multiplier, low, high, rate = 0.0, -np.inf, np.inf, 0.0
     for evaluation in range(_EVALUATIONS):
-        if increasing:
-            _pool(x, metric, bounds, multiplier, (u, slope), pools)
-        else:
-            _clip(x, metric, bounds, multiplier, u, slope)
-        total, rate, size = _measure(x, w, u, slope)
+        total, rate, size = _evaluate(x, metric, bounds, multiplier, result, pools)
         value = total - noise * multiplier - target
         rate += noise
         if abs(value) <= 2.0 * _EPS * (size + abs(target) + noise * abs(multiplier)) or growth == 0.0:
-            break
+            return multiplier, rate, 1.0
         if value > 0.0:
             low = multiplier
         else:
@@ -165,7 +184,28 @@ def _project_row(
         if proposed in (low, high):
             break
         multiplier = proposed
-    remainder = _polish(w, bounds, law, (multiplier, rate), u, slope)
+    if high - low < np.inf:
+        _evaluate(x, metric, bounds, high, result, pools)
+        other = u.copy()
+        _evaluate(x, metric, bounds, low, result, pools)
+        rate = noise * (high - low)
+        for i in range(x.shape[0]):
+            slope[i] = u[i] - other[i]
+            rate += w[i] * slope[i]
+        return low, rate, high - low
+    return multiplier, rate, 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _project_row(
+    x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, increasing: bool, u: _Array
+) -> float:
+    """Overwrites ``u`` by the projection of x; gives the remainder of the law as ``_polish`` does."""
+    n = x.shape[0]
+    slope = np.empty(n)
+    pools = np.empty((4, n if increasing else 0))
+    state = _search(x, metric, bounds, law, (u, slope), pools)
+    remainder = _polish(metric[1], bounds, law, state, u, slope)
     if increasing:
         for i in range(1, n):
             u[i] = max(u[i], u[i - 1])

@@ -1,0 +1,164 @@
+"""Nonlinear constraints: closed forms, an independent minimiser, stationarity, order of the draws, messages."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DenseLinearOperator
+from scipy.optimize import brentq
+from torch.distributions import Normal
+
+from probconserv import ConvergenceError, InvalidArgumentError, LinearConstraint, condition, condition_nonlinear
+from tests.strategies import positive_definite, seeds
+
+few = settings(deadline=None, max_examples=20)
+double = torch.float64
+
+
+def energy(value):
+    """g(u) = Σ u² − value."""
+    return lambda u: (u.square().sum(dim=-1) - value)[..., None]
+
+
+def field(seed, n, batch=()):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*batch, n, dtype=double, generator=generator) + 0.5
+
+
+# Exact
+
+
+def test_linear_residuals_give_the_linear_update():
+    mean, scale = field(0, 12, (3,)), field(1, 12, (3,))
+    rows, b = field(2, 12, (2,)), torch.tensor([4.0, 5.0], dtype=double)
+    found = condition_nonlinear(Normal(mean, scale), lambda u: u @ rows.mT - b, max_iterations=2)
+    linear = condition(Normal(mean, scale), LinearConstraint(rows, b))
+    assert torch.allclose(found.mean, linear.mean, rtol=0, atol=1e-13)
+    assert torch.allclose(found.variance, linear.variance, rtol=0, atol=1e-13)
+
+
+def test_equal_variances_project_onto_a_sphere():
+    mean, value = field(3, 12, (3,)), torch.tensor([4.0, 12.0, 20.0], dtype=double)
+    found = condition_nonlinear(Normal(mean, torch.full_like(mean, 0.3)), energy(value))
+    nearest = mean * (value.sqrt() / torch.linalg.vector_norm(mean, dim=-1))[:, None]
+    assert torch.allclose(found.mean, nearest, rtol=0, atol=1e-10)  # the tolerance times the deviation 0.3
+
+
+# Oracle
+
+
+@few
+@given(seeds, st.integers(2, 30), st.floats(0.8, 1.3))
+def test_energy_agrees_with_the_root_of_the_secular_equation(seed, n, ratio):
+    mean, scale = field(seed, n), 0.3 * field(seed + 1, n)
+    value = float(ratio * mean.square().sum())
+    found = condition_nonlinear(Normal(mean, scale), energy(value))
+    # u = μ/(1 + 2νv) with ν such that Σu² = E, on the branch of the nearest field.
+    m, v = mean.numpy(), scale.numpy() ** 2
+    nu = brentq(lambda nu: np.sum((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 100 / v.min(), xtol=1e-15)
+    assert np.allclose(found.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-8)
+
+
+# Invariants
+
+
+@few
+@given(seeds, st.integers(8, 20), st.booleans())
+def test_the_mean_is_feasible_and_stationary(seed, n, dense):
+    mean = field(seed, n).expand(2, n)
+    covariance = 0.02 * positive_definite(n, torch.Generator().manual_seed(seed), (2,))
+    prior = MultivariateNormal(mean, DenseLinearOperator(covariance))
+    if not dense:
+        covariance = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
+        prior = Normal(mean, covariance.diagonal(dim1=-2, dim2=-1).sqrt())
+
+    def functionals(u):
+        return torch.stack([(u**3).mean(dim=-1), (u[..., 1:] * u[..., :-1]).mean(dim=-1)], dim=-1)
+
+    def residual(u):
+        return functionals(u) - 1.02 * functionals(mean[0])
+
+    found = condition_nonlinear(prior, residual)
+    u = found.mean
+    assert bool((residual(u).abs() <= 1e-9).all())
+    jacobian = torch.stack([torch.autograd.functional.jacobian(residual, entry) for entry in u])
+    force = torch.linalg.solve(covariance, (u - mean)[..., None])
+    along = torch.linalg.lstsq(jacobian.mT, force).solution
+    assert bool(((force - jacobian.mT @ along).abs() <= 1e-6 * force.abs().max()).all())
+    assert bool((found.variance <= covariance.diagonal(dim1=-2, dim2=-1)).all())
+
+
+def test_a_conditioned_prediction_keeps_its_law():
+    mean, scale = field(4, 15), 0.3 * field(5, 15)
+    law = LinearConstraint(torch.ones(1, 15), mean.sum()[None] + 0.5)
+    found = condition_nonlinear(condition(Normal(mean, scale), law), energy(float(mean.square().sum()) + 2.0))
+    assert float(law.residual(found.mean).abs()) <= 1e-12 * 15
+    assert float(found.mean.square().sum()) == pytest.approx(float(mean.square().sum()) + 2.0, abs=1e-9)
+    assert float(law.residual(found.rsample(torch.Size([5]))).abs().max()) <= 1e-12 * 15
+
+
+def test_samples_and_float32_are_priors_too():
+    samples = torch.stack([field(seed, 10) for seed in range(6)]).float()
+    found = condition_nonlinear(samples, energy(11.0))
+    assert found.mean.dtype == torch.float32
+    assert not found.mean.requires_grad
+    assert float(found.mean.square().sum()) == pytest.approx(11.0, rel=1e-6)  # ten entries, 6e-8 each
+
+
+# Order
+
+
+def test_draws_meet_the_constraint_to_first_order():
+    mean = field(6, 20)
+    spreads, errors = [0.2, 0.1, 0.05, 0.025], []
+    for spread in spreads:
+        found = condition_nonlinear(Normal(mean, torch.full_like(mean, spread)), energy(float(mean.square().sum())))
+        draws = found.rsample(torch.Size([200]), generator=torch.Generator().manual_seed(0))
+        errors.append(float(energy(float(mean.square().sum()))(draws).abs().mean()))
+    slopes = np.diff(np.log(errors)) / np.diff(np.log(spreads))
+    assert np.allclose(slopes, 2.0, atol=0.2)
+
+
+# Derivatives
+
+
+def test_derivatives_agree_with_differences():
+    mean, scale = field(7, 5, (2,)).requires_grad_(), (0.3 * field(8, 5, (2,))).requires_grad_()
+    value = torch.tensor([4.0, 6.0], dtype=double, requires_grad=True)
+
+    def conditioned(mean, scale, value):
+        found = condition_nonlinear(Normal(mean, scale), energy(value), tolerance=1e-12)
+        return found.mean, found.variance
+
+    assert torch.autograd.gradcheck(conditioned, (mean, scale, value), atol=1e-6)
+    fixed = condition_nonlinear(Normal(mean.detach(), scale.detach()), energy(value))
+    assert bool(torch.autograd.grad(fixed.mean.sum(), value)[0].all())
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("residual", "error", "message"),
+    [
+        (lambda u: (u.square().sum(-1) + 1.0)[..., None], ConvergenceError, "the residual is .* standard deviations"),
+        (lambda u: u.sum(-1), InvalidArgumentError, r"turn \(2, 5\) into \(\*batch, k\).*got \(2,\)"),
+        (lambda u: torch.ones(len(u), 1), InvalidArgumentError, "do not depend on the field"),
+        (lambda u: torch.stack([u[:, 0], torch.ones(2)], -1), ConvergenceError, "gradient of a residual vanishes"),
+        (lambda u: (u - 1.0).square().sum(-1, keepdim=True), ConvergenceError, "gradient of a residual vanishes"),
+        (lambda u: (u.sum(-1, keepdim=True) - 9.0).sqrt(), ConvergenceError, "not finite"),
+    ],
+)
+def test_residuals_that_cannot_be_met_are_refused(residual, error, message):
+    with pytest.raises(error, match=message):
+        condition_nonlinear(Normal(torch.ones(2, 5, dtype=double), 0.1), residual, max_iterations=20)
+
+
+@pytest.mark.parametrize(("tolerance", "iterations"), [(0.0, 5), (math.nan, 5), (1e-8, 0)])
+def test_bad_settings_are_refused(tolerance, iterations):
+    with pytest.raises(InvalidArgumentError, match="tolerance must be positive"):
+        condition_nonlinear(Normal(torch.ones(2), 1.0), energy(1.0), tolerance, iterations)
