@@ -384,6 +384,15 @@ def test_batches_of_bounds_and_laws_broadcast():
     assert torch.allclose(found.mode[0], alone.mode, rtol=0, atol=1e-15)
 
 
+def test_a_wrong_guess_of_the_active_inequalities_is_put_right(monkeypatch):
+    mean, _, _, _ = problem(16, 12)
+    prior = MultivariateNormal(mean, DenseLinearOperator(positive_definite(12, torch.Generator().manual_seed(0))))
+    right = condition(prior, NonNegative()).mode
+    assert 0 < int((right == 0).sum()) < 12
+    monkeypatch.setattr(quadratic._Programme, "guess", lambda programme, _: torch.ones_like(programme.limits).bool())
+    assert torch.allclose(condition(prior, NonNegative()).mode, right, rtol=0, atol=1e-13)
+
+
 # Derivatives
 
 
