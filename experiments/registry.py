@@ -16,7 +16,6 @@ BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense n×n form, and at n = 10⁷ against copying the arrays",
     "solver": "1,000 porous medium functions in one batch against FiPy solving one (needs the extra 'bench')",
     "boon": "a training step of a boundary-corrected operator against the plain one, at the authors' sizes",
-    "boon_conditioning": "condition number of the boundary blocks of a spectral kernel, padded and not",
     "inequality": "non-negative fields with a given total against non-negative least squares, slice by slice",
     "orders": "observed orders of the finite volumes over 100 to 800 cells (about half an hour)",
 }
