@@ -1,5 +1,6 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
+from boon.conditions import boundary_channels
 from boon.correction import Boundary, prescribe
 from boon.elimination import Elimination
 from boon.errors import (
@@ -37,6 +38,7 @@ __all__ = [
     "SmoothExtension",
     "StoredOperatorError",
     "TooManyModesError",
+    "boundary_channels",
     "boundary_error",
     "load",
     "prescribe",

@@ -134,6 +134,29 @@ def discretise(
     return harmonise(boundary, tolerance=100 * torch.finfo(u.dtype).eps)
 
 
+def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Boundary data as input channels: those of every side, constant along its axis.
+
+    Args:
+        boundary: Conditions with data, ``BOON.discretise(u, values)``.
+        shape: Nodes along every axis.
+        dtype: Of the result.
+
+    Returns:
+        ``(batch, sides·channels, *space)``, to be joined to the input of the operator.
+
+    Raises:
+        MissingBoundaryError: If there is no side with data.
+    """
+    if not boundary.functionals:
+        raise MissingBoundaryError("boundary_channels needs a side with data; free and periodic axes have none.")
+    channels = []
+    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+        dim = 2 + side.axis
+        channels.append(data.to(dtype).unsqueeze(dim).expand(*data.shape[:2], *shape))
+    return torch.cat(channels, dim=1)
+
+
 def _check_side(side: Any, axis: int) -> None:
     if isinstance(side, Neumann) and side.flux is not None:
         raise InvalidArgumentError(

@@ -31,7 +31,8 @@ class MatchedTransform(Correction):
     """Sine and cosine transforms matched to the conditions in every layer, prescription at the output.
 
     Args:
-        hidden: Prescribes the hidden features too.
+        hidden: Prescribes the hidden features too. Sines vanish at Dirichlet ends, so the hidden value there reaches
+            no other node; the data of Neumann and Robin ends do.
     """
 
     hidden: bool = False

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from boon.conditions import check_conditions, check_lengths, discretise
+from boon.conditions import boundary_channels, check_conditions, check_lengths, discretise
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
 
@@ -107,3 +107,19 @@ def test_a_grid_too_coarse_for_the_stencil():
 def test_fields_with_another_number_of_axes():
     with pytest.raises(InvalidArgumentError, match="field has 1 axes but conditions are given for 2"):
         discretise([(Dirichlet(0.0), Dirichlet(0.0)), None], (1.0, 1.0), None, torch.zeros(1, 1, 3), 2)
+
+
+def test_boundary_channels_repeat_the_data_along_the_axis_of_their_side():
+    u = torch.zeros(2, 1, 5, 6)
+    right = torch.arange(12.0).view(2, 1, 6)
+    boundary = discretise([(Dirichlet(3.0), Neumann()), None], (1.0, 1.0), [(None, right), None], u, 2)
+    channels = boundary_channels(boundary, (5, 6), torch.float32)
+    assert channels.shape == (2, 2, 5, 6)
+    assert (channels[:, 0] == 3.0).all()
+    assert torch.equal(channels[:, 1], right.expand(2, 5, 6))
+
+
+def test_boundary_channels_without_any_side():
+    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, torch.zeros(2, 1, 5), 2)
+    with pytest.raises(MissingBoundaryError, match="needs a side with data"):
+        boundary_channels(boundary, (5,), torch.float32)

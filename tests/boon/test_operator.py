@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +18,8 @@ from boon import (
     SmoothExtension,
     boundary_error,
 )
+from boon.correction import read
+from boon.family import HiddenConditions
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
 
@@ -135,3 +139,44 @@ def test_a_value_forgotten_at_the_call():
     operator = BOON(FNO(FNOConfig(width=4, modes=(3,))), [(Dirichlet(), Neumann(0.0))])
     with pytest.raises(MissingBoundaryError, match="first side of axis 0 has no value"):
         operator(torch.zeros(1, 1, 16))
+
+
+def test_a_periodic_operator_under_conditions_that_are_not():
+    with pytest.raises(InvalidArgumentError, match="Axis 0 of the operator is periodic but its conditions are not"):
+        BOON(FNO(FNOConfig(periodic=(True,))), [(Dirichlet(), Dirichlet())])
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_an_operator_with_a_periodic_axis_beside_dirichlet_sides(correction):
+    config = FNOConfig(width=4, depth=2, modes=(3, 3), periodic=(True, False))
+    operator = BOON(FNO(config), [(Periodic(), Periodic()), (Dirichlet(1.0), Neumann(0.0))], correction=correction)
+    u = operator(torch.randn(2, 1, 12, 11))
+    assert torch.equal(u[:, :, 0], u[:, :, -1])
+    assert (u[..., 0] == 1.0).all()
+    assert boundary_error(u, operator.discretise(u)).relative_maximum <= 1e-6
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_every_parameter_of_a_corrected_operator_gets_a_gradient(correction):
+    # Not Dirichlet: sines vanish at its node, so under a matched transform its hidden value reaches no other node.
+    torch.manual_seed(0)
+    conditions = [(Robin(1.0, -0.3), Neumann())]
+    operator = BOON(FNO(FNOConfig(width=4, depth=2, modes=(4,))), conditions, correction=correction)
+    u = operator(torch.randn(3, 1, 20), boundary=[(torch.randn(3, 1), torch.randn(3, 1))])
+    u.square().sum().backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in operator.parameters())
+    assert all(bool(p.grad.abs().sum() > 0) for p in operator.parameters())
+
+
+def test_hidden_conditions_are_those_of_an_affine_image_of_the_solution():
+    # B(A u + c) = A B u + c·B1 for every kind of condition.
+    torch.manual_seed(1)
+    u = torch.randn(2, 3, 8, 9, dtype=torch.float64)
+    conditions = [(Robin(2.0, 0.3), Neumann()), (Dirichlet(), Robin(-1.0, 0.2))]
+    sides = BOON(nn.Identity(), conditions).discretise(u, [(0.0, 0.0), (0.0, 0.0)])
+    of_solution = replace(sides, data=tuple(read(side, u) for side in sides.functionals))
+    hidden = HiddenConditions(3, 5).double()
+    nn.init.normal_(hidden.bias)
+    image = torch.einsum("wc,bcij->bwij", hidden.weight, u) + hidden.bias[:, None, None]
+    for side, data in zip(sides.functionals, hidden(of_solution).data, strict=True):
+        assert torch.allclose(data, read(side, image), atol=1e-12)
