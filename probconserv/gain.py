@@ -4,26 +4,28 @@
     reduction of variance   diag(Σ Gᵀ S⁻¹ G Σ)
 
 (Hansen et al. 2023, sec. 3.) Rows are scaled so that S has a unit diagonal; every check is therefore independent of
-the units of a row. For a diagonal Σ all work is O(n k) in time and memory. Long fields and large
-batches without gradients go through in tiles that fit the processor's cache: memory is read a few times, and nothing of
-the size of the field is held but the result.
+the units of a row. For a diagonal Σ all work is O(n k) in time and memory. Long fields and large batches without
+gradients go through compiled passes where there is one row, and in tiles that fit the processor's cache where there are
+more: memory is read a few times, and nothing of the size of the field is held but the result.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from probconserv import kernels
 from probconserv.covariance import is_factored, rows_times
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points
 _TILE = 1 << 15  # numbers of a tile
-_WHOLE: list[_Tile] = [(slice(None), slice(None))]
 _EPS = torch.finfo(torch.float64).eps
 
 
@@ -62,7 +64,7 @@ class Gain:
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
         if self.rows.shape[-2] == 1:
-            return residual * (self.scale[..., None] / self.chol).square()
+            return residual * self.scale[..., None].square()
         scaled = residual * self.scale[..., None, :]
         return torch.cholesky_solve(scaled.mT, self.chol).mT * self.scale[..., None, :]
 
@@ -83,17 +85,19 @@ class Gain:
         Raises:
             InvalidArgumentError: If a field is not finite.
         """
-        tiles = self._tiles(u)
-        multipliers = self.multipliers(_functional(u, self.rows, tiles) - target)
+        large = isinstance(self.covariance, DiagLinearOperator) and _is_large(
+            u, self.rows, self.variance[..., None, :], target
+        )
+        multipliers = self.multipliers(_functional(u, self.rows, large) - target)
         if not bool(torch.isfinite(multipliers).all()):
             raise InvalidArgumentError(
                 "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
                 "conditioning it."
             )
-        corrected, functional = self._subtract(u, multipliers, tiles)
+        corrected, functional = self._subtract(u, multipliers, large)
         defect = functional - target - self.noise[..., None, :] * multipliers
         if bool((defect.abs() > 1e-13 * target.abs()).any()):
-            corrected, _ = self._subtract(corrected, self.multipliers(defect), tiles)
+            corrected, _ = self._subtract(corrected, self.multipliers(defect), large)
         return corrected
 
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
@@ -112,37 +116,50 @@ class Gain:
         floor = 0.0
         if not is_factored(self.covariance):
             floor = variance.shape[-1] * self.precision * float(variance.detach().max())
-        tiles = self._tiles(variance)
-        if len(tiles) == 1:
+        if not isinstance(self.covariance, DiagLinearOperator) or not _is_large(
+            variance, self.rows, self.scale[..., None]
+        ):
             return _non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
+        if self.rows.shape[-2] == 1:
+            return self._reduce_by_kernel(variance, slack)[..., 0, :]
         reduced = variance.new_empty(variance.shape)
-        for tile in tiles:
+        for tile in _tiles(variance, self.rows):
             prior, out = _cut(variance, tile), _cut(reduced, tile)
             cross = _cut(self.rows, tile) * prior
             _less_squares(prior, _whiten(cross, self._cut_factors(tile)), out=out)
             _non_negative(out, prior, slack, floor)
         return reduced[..., 0, :]
 
-    def _subtract(self, u: Tensor, multipliers: Tensor, tiles: list[_Tile]) -> tuple[Tensor, Tensor]:
+    def _reduce_by_kernel(self, variance: Tensor, slack: float) -> Tensor:
+        """``reduced_variance`` of many numbers and one row, ``(*batch, 1, n)``."""
+        reduced = variance.new_empty(variance.shape)
+        factors = self.scale[..., None].expand(*variance.shape[:-1], 1)
+        prior = _array(self.rows), _array(variance)
+        smallest = kernels.reduce(prior, _vector(factors), slack, _array(reduced), torch.get_num_threads())
+        if smallest < 0:
+            raise _indefinite(smallest)
+        return reduced
+
+    def _subtract(self, u: Tensor, multipliers: Tensor, large: bool) -> tuple[Tensor, Tensor]:
         """u − Σ Gᵀ λ and G times it."""
         if not isinstance(self.covariance, DiagLinearOperator):
             corrected = u - multipliers @ self.cross
             return corrected, corrected @ self.rows.mT
         variance = self.variance[..., None, :]
-        if len(tiles) == 1:
+        if not large:
             corrected = torch.addcmul(u, _outer(multipliers, self.rows), variance, value=-1)
             return corrected, corrected @ self.rows.mT
-        corrected, functional = u.new_empty(u.shape), torch.zeros_like(multipliers)
-        for tile in tiles:
+        corrected = u.new_empty(u.shape)
+        if self.rows.shape[-2] == 1:
+            prior, weights = (_array(self.rows), _array(variance)), _vector(multipliers)
+            sums = kernels.subtract(_array(u), prior, weights, u.shape[-2], _array(corrected), torch.get_num_threads())
+            return corrected, torch.from_numpy(sums).reshape(multipliers.shape)
+        functional = torch.zeros_like(multipliers)
+        for tile in _tiles(u, self.rows):
             rows, out, weights = _cut(self.rows, tile), _cut(corrected, tile), _cut_batch(multipliers, tile)
-            torch.addcmul(_cut(u, tile), _outer(weights, rows), _cut(variance, tile), value=-1, out=out)
-            _cut_batch(functional, tile).add_(_inner(out, rows))
+            torch.addcmul(_cut(u, tile), weights @ rows, _cut(variance, tile), value=-1, out=out)
+            _cut_batch(functional, tile).add_(out @ rows.mT)
         return corrected, functional
-
-    def _tiles(self, u: Tensor) -> list[_Tile]:
-        if not isinstance(self.covariance, DiagLinearOperator):
-            return _WHOLE
-        return _tiles(u, self.rows, self.variance)
 
     def _cut_factors(self, tile: _Tile) -> tuple[Tensor, Tensor]:
         return _cut_batch(self.scale[..., None], tile), _cut_batch(self.chol, tile)
@@ -166,8 +183,9 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, precision
     """
     k = rows.shape[-2]
     variance = covariance.diagonal()
-    innovation = _project(covariance, variance, rows) + torch.diag_embed(noise)
-    _check_covariance(innovation, variance, rows)
+    projected, negative = _project(covariance, variance, rows)
+    innovation = projected + torch.diag_embed(noise)
+    _check_covariance(innovation, variance, negative)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     if not isinstance(covariance, DiagLinearOperator):
         # What is left of S after cancellation must stand above the rounding of the entries, or of the factors, of Σ.
@@ -187,39 +205,48 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, precision
 
 
 def _smallest_pivot(chol: Tensor) -> float:
-    """Smallest squared pivot of D S D: 1 for independent rows, 0 for dependent ones."""
+    """Smallest squared pivot of D S D: 1 for independent rows (or one), 0 for dependent ones."""
+    if chol.shape[-1] == 1:
+        return 1.0
     return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
 
 
-def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor) -> Tensor:
-    """G Σ Gᵀ ``(*batch, k, k)``."""
+def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor) -> tuple[Tensor, bool]:
+    """G Σ Gᵀ ``(*batch, k, k)``, and whether an entry of diag Σ is negative."""
     if not isinstance(covariance, DiagLinearOperator):
-        return rows_times(covariance, rows) @ rows.mT
+        return rows_times(covariance, rows) @ rows.mT, _has_negative(variance)
     batch = common_shape(variance.shape[:-1], rows.shape[:-2])
     variance = variance.expand(*batch, rows.shape[-1])[..., None, :]
-    tiles = _tiles(variance, rows)
-    if len(tiles) == 1:
-        return (rows * variance) @ rows.mT
+    if not _is_large(variance, rows):
+        return (rows * variance) @ rows.mT, _has_negative(variance)
     projected = rows.new_zeros(*batch, rows.shape[-2], rows.shape[-2])
-    for tile in tiles:
-        part = _cut(rows, tile)
-        _cut_batch(projected, tile).add_(_inner(part * _cut(variance, tile), part))
-    return projected
+    if rows.shape[-2] == 1:
+        sums, negative = kernels.project(_array(rows), _array(variance), projected.numel(), torch.get_num_threads())
+        return torch.from_numpy(sums).reshape(projected.shape), negative
+    negative = False
+    for tile in _tiles(variance, rows):
+        part, prior = _cut(rows, tile), _cut(variance, tile)
+        _cut_batch(projected, tile).add_((part * prior) @ part.mT)
+        negative |= _has_negative(prior)
+    return projected, negative
 
 
-def _functional(u: Tensor, rows: Tensor, tiles: list[_Tile]) -> Tensor:
+def _has_negative(variance: Tensor) -> bool:
+    return float(variance.detach().min()) < 0
+
+
+def _functional(u: Tensor, rows: Tensor, large: bool) -> Tensor:
     """G u ``(*batch, s, k)``."""
-    if len(tiles) == 1:
+    if not large:
         return u @ rows.mT
     functional = u.new_zeros(*u.shape[:-1], rows.shape[-2])
-    for tile in tiles:
-        _cut_batch(functional, tile).add_(_inner(_cut(u, tile), _cut(rows, tile)))
+    if rows.shape[-2] == 1:
+        shape = functional.numel(), u.shape[-2]
+        sums = kernels.functional(_array(u), _array(rows), shape, torch.get_num_threads())
+        return torch.from_numpy(sums).reshape(functional.shape)
+    for tile in _tiles(u, rows):
+        _cut_batch(functional, tile).add_(_cut(u, tile) @ _cut(rows, tile).mT)
     return functional
-
-
-def _inner(u: Tensor, rows: Tensor) -> Tensor:
-    """G u of one tile; a BLAS call would wake all threads for numbers that fit a cache."""
-    return (u * rows).sum(dim=-1, keepdim=True) if rows.shape[-2] == 1 else u @ rows.mT
 
 
 def _outer(multipliers: Tensor, rows: Tensor) -> Tensor:
@@ -227,10 +254,10 @@ def _outer(multipliers: Tensor, rows: Tensor) -> Tensor:
 
 
 def _whiten(cross: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-    """L⁻¹ D (G Σ); a division for a single row, since batched LAPACK calls on 1 × 1 systems would dominate."""
+    """L⁻¹ D (G Σ); a product for a single row (L = 1), since batched LAPACK calls on 1 × 1 systems would dominate."""
     scale, chol = factors
     if cross.shape[-2] == 1:
-        return cross * (scale / chol)
+        return cross * scale
     return torch.linalg.solve_triangular(chol, cross * scale, upper=False)
 
 
@@ -243,14 +270,19 @@ def _less_squares(variance: Tensor, whitened: Tensor, out: Tensor | None = None)
 
 def _non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
     """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
-    if float(reduced.detach().min()) >= 0:
+    smallest = float(reduced.detach().min())
+    if smallest >= 0:
         return reduced
     if bool((reduced < -(slack * variance + floor)).any()):
-        raise InvalidArgumentError(
-            f"The conditioned variance is negative ({float(reduced.detach().min()):.3g}) beyond round-off: the prior "
-            "covariance is not positive semi-definite. Check how it was computed."
-        )
+        raise _indefinite(smallest)
     return reduced.clamp_(min=0.0)
+
+
+def _indefinite(smallest: float) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"The conditioned variance is negative ({smallest:.3g}) beyond round-off: the prior covariance is not positive "
+        "semi-definite. Check how it was computed."
+    )
 
 
 def common_shape(*shapes: torch.Size) -> torch.Size:
@@ -259,15 +291,33 @@ def common_shape(*shapes: torch.Size) -> torch.Size:
     return first if all(not shape or shape == first for shape in shapes) else torch.broadcast_shapes(*shapes)
 
 
-def _tiles(u: Tensor, rows: Tensor, *others: Tensor) -> list[_Tile]:
-    """One tile, or several where work on ``(*batch, s, n)`` without gradients exceeds a cache."""
+def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
+    """Whether work on ``(*batch, s, n)`` exceeds a cache and can be done in parts: no derivatives, one batch axis."""
+    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
+        return False
+    tensors = (u, rows, *others)
+    if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):
+        return False
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return False
+    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """Values ``(*batch, s, n)`` as rows ``(fields, n)`` of an array; entries that share memory appear once."""
+    shared = values.ndim == 3 and values.stride(0) == 0
+    return (values[:1] if shared else values).reshape(-1, values.shape[-1]).contiguous().numpy(force=True)
+
+
+def _vector(values: Tensor) -> np.ndarray:
+    return values.reshape(-1).contiguous().numpy(force=True)
+
+
+def _tiles(u: Tensor, rows: Tensor) -> list[_Tile]:
+    """Parts of ``(*batch, s, n)`` that fit a cache."""
     n = u.shape[-1]
     per_point = u.shape[-2] * rows.shape[-2]
     entries = u.shape[0] if u.ndim == 3 else 1
-    if entries * n * per_point <= _TILE or u.ndim > 3 or u.device.type != "cpu":
-        return _WHOLE
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, rows, *others)):
-        return _WHOLE
     step = max(_TILE // (n * per_point), 1)
     length = n if step > 1 else max(_TILE // per_point, 1024)
     return [
@@ -287,16 +337,16 @@ def _cut_batch(values: Tensor, tile: _Tile) -> Tensor:
     return values[tile[0]] if values.ndim == 3 and values.shape[0] > 1 else values
 
 
-def _check_covariance(innovation: Tensor, variance: Tensor, rows: Tensor) -> None:
+def _check_covariance(innovation: Tensor, variance: Tensor, negative: bool) -> None:
     if not bool(torch.isfinite(innovation).all()):
         raise InvalidArgumentError(
             "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
             "before conditioning it."
         )
-    stacked = variance.detach()[..., None, :]
-    smallest = min(float(_cut(stacked, tile).min()) for tile in _tiles(stacked, rows))
-    if smallest < 0:
-        raise InvalidArgumentError(f"The prior variance must not be negative, got a smallest entry of {smallest:g}.")
+    if negative:
+        raise InvalidArgumentError(
+            f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
+        )
 
 
 def _require_independent(independent: Tensor, k: int) -> None:

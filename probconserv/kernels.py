@@ -1,0 +1,226 @@
+"""Compiled passes over long fields and large batches for one law w and a diagonal Σ = diag v.
+
+    project      Σ_i w_i² v_i, and whether a variance is negative
+    functional   Σ_i w_i u_i
+    subtract     u − λ v∘w, and Σ_i w_i times it
+    reduce       v − (d v∘w)², negative round-off set to zero
+
+A pass reads every number once and holds nothing but its result. Sums are taken over blocks of 1,024 numbers, whose
+parts are added with compensation (Neumaier 1974), so that round-off does not grow with n. Arrays are
+``(fields, n)``, contiguous, float64; those with fewer entries are read cyclically (``u``) or, since s fields in turn
+share a prior, as entry ⌊field/s⌋ (``weights``, ``variance``).
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import njit
+
+_Array = np.ndarray
+_Piece = tuple[int, int, int, int]  # first and last field, first and last point
+_BLOCK = 1024
+_PER_THREAD = 1 << 17  # numbers that are worth a thread of their own
+
+
+def project(weights: _Array, variance: _Array, fields: int, threads: int) -> tuple[_Array, bool]:
+    """Σ_i w_i² v_i ``(fields,)``, and whether an entry of v is negative."""
+    pieces = _pieces(fields, weights.shape[1], threads)
+    sums = np.zeros((len(pieces), fields))
+    found = np.zeros(len(pieces))
+    _run(lambda i: _project(weights, variance, pieces[i], sums[i], found[i : i + 1]), len(pieces))
+    return sums.sum(axis=0), bool(found.any())
+
+
+def functional(u: _Array, weights: _Array, shape: tuple[int, int], threads: int) -> _Array:
+    """Σ_i w_i u_i ``(fields,)`` for ``shape`` = (fields, s)."""
+    pieces = _pieces(shape[0], u.shape[1], threads)
+    sums = np.zeros((len(pieces), shape[0]))
+    _run(lambda i: _functional(u, weights, shape[1], pieces[i], sums[i]), len(pieces))
+    return sums.sum(axis=0)
+
+
+def subtract(
+    u: _Array, prior: tuple[_Array, _Array], multipliers: _Array, share: int, out: _Array, threads: int
+) -> _Array:
+    """Writes u − λ v∘w to ``out`` and gives Σ_i w_i times it ``(fields,)``.
+
+    Args:
+        u: Fields.
+        prior: Weights w and variance v.
+        multipliers: λ ``(fields,)``.
+        share: Number s of fields in turn that share a prior.
+        out: Where the result goes, ``(fields, n)``.
+        threads: Largest number of threads.
+
+    Returns:
+        The functional of the result.
+    """
+    pieces = _pieces(out.shape[0], out.shape[1], threads)
+    sums = np.zeros((len(pieces), out.shape[0]))
+    _run(lambda i: _subtract(u, prior, multipliers, share, (out, sums[i]), pieces[i]), len(pieces))
+    return sums.sum(axis=0)
+
+
+def reduce(prior: tuple[_Array, _Array], factors: _Array, slack: float, out: _Array, threads: int) -> float:
+    """Writes v − (d v∘w)² to ``out``; negative entries within ``slack * v`` become zero.
+
+    Args:
+        prior: Weights w and variance v.
+        factors: d ``(fields,)``.
+        slack: Round-off relative to the variance.
+        out: Where the result goes, ``(fields, n)``.
+        threads: Largest number of threads.
+
+    Returns:
+        The smallest entry that is negative beyond round-off, 0 where there is none.
+    """
+    pieces = _pieces(out.shape[0], out.shape[1], threads)
+    smallest = np.zeros(len(pieces))
+    _run(lambda i: _reduce(prior, factors, slack, out, pieces[i], smallest[i : i + 1]), len(pieces))
+    return float(smallest.min())
+
+
+def _pieces(fields: int, points: int, threads: int) -> list[_Piece]:
+    """One piece a thread: whole fields where there are enough, else whole blocks of points."""
+    threads = max(min(threads, fields * points // _PER_THREAD), 1)
+    if fields >= threads:
+        step = -(-fields // threads)
+        return [(first, min(first + step, fields), 0, points) for first in range(0, fields, step)]
+    step = -(-points // (threads * _BLOCK)) * _BLOCK
+    return [(0, fields, start, min(start + step, points)) for start in range(0, points, step)]
+
+
+def _run(work: Callable[[int], None], pieces: int) -> None:
+    """Does the pieces side by side, the first in this thread; the others' threads end here, so that forks are safe."""
+    if pieces == 1:
+        work(0)
+        return
+    with ThreadPoolExecutor(pieces - 1) as pool:
+        others = [pool.submit(work, i) for i in range(1, pieces)]
+        work(0)
+        for other in others:
+            other.result()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(total: float, lost: float, part: float) -> tuple[float, float]:
+    """Total plus part, and what rounding has lost so far."""
+    larger = total + part
+    lost += (total - larger) + part if abs(total) >= abs(part) else (part - larger) + total
+    return larger, lost
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _project_block(w: _Array, v: _Array) -> tuple[float, bool]:
+    total, negative = 0.0, False
+    for i in range(w.shape[0]):
+        total += w[i] * w[i] * v[i]
+        negative |= v[i] < 0.0
+    return total, negative
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _functional_block(w: _Array, u: _Array) -> float:
+    total = 0.0
+    for i in range(w.shape[0]):
+        total += w[i] * u[i]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _subtract_block(u: _Array, w: _Array, v: _Array, multiplier: float, out: _Array) -> float:
+    total = 0.0
+    for i in range(w.shape[0]):
+        value = u[i] - multiplier * w[i] * v[i]
+        out[i] = value
+        total += w[i] * value
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _reduce_block(w: _Array, v: _Array, factor: float, out: _Array) -> bool:
+    negative = False
+    for i in range(w.shape[0]):
+        white = w[i] * v[i] * factor
+        value = v[i] - white * white
+        out[i] = value
+        negative |= value < 0.0
+    return negative
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _clear_round_off(v: _Array, slack: float, out: _Array) -> float:
+    """Sets negative entries within ``slack * v`` to zero; gives the smallest of the others, or 0."""
+    smallest = 0.0
+    for i in range(out.shape[0]):
+        if out[i] < 0.0:
+            if out[i] < -slack * v[i]:
+                smallest = min(smallest, out[i])
+            out[i] = 0.0
+    return smallest
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _project(weights: _Array, variance: _Array, piece: _Piece, sums: _Array, found: _Array) -> None:
+    first, last, start, stop = piece
+    for field in range(first, last):
+        w, v = weights[field % weights.shape[0]], variance[field % variance.shape[0]]
+        total, lost = 0.0, 0.0
+        for at in range(start, stop, _BLOCK):
+            end = min(at + _BLOCK, stop)
+            part, negative = _project_block(w[at:end], v[at:end])
+            total, lost = _add(total, lost, part)
+            if negative:
+                found[0] = 1.0
+        sums[field] = total + lost
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _functional(u: _Array, weights: _Array, share: int, piece: _Piece, sums: _Array) -> None:
+    first, last, start, stop = piece
+    for field in range(first, last):
+        w, values = weights[(field // share) % weights.shape[0]], u[field % u.shape[0]]
+        total, lost = 0.0, 0.0
+        for at in range(start, stop, _BLOCK):
+            end = min(at + _BLOCK, stop)
+            total, lost = _add(total, lost, _functional_block(w[at:end], values[at:end]))
+        sums[field] = total + lost
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _subtract(
+    u: _Array,
+    prior: tuple[_Array, _Array],
+    multipliers: _Array,
+    share: int,
+    result: tuple[_Array, _Array],
+    piece: _Piece,
+) -> None:
+    weights, variance = prior
+    out, sums = result
+    first, last, start, stop = piece
+    for field in range(first, last):
+        entry = field // share
+        w, v = weights[entry % weights.shape[0]], variance[entry % variance.shape[0]]
+        values, changed = u[field % u.shape[0]], out[field]
+        total, lost = 0.0, 0.0
+        for at in range(start, stop, _BLOCK):
+            end = min(at + _BLOCK, stop)
+            part = _subtract_block(values[at:end], w[at:end], v[at:end], multipliers[field], changed[at:end])
+            total, lost = _add(total, lost, part)
+        sums[field] = total + lost
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _reduce(
+    prior: tuple[_Array, _Array], factors: _Array, slack: float, out: _Array, piece: _Piece, smallest: _Array
+) -> None:
+    weights, variance = prior
+    first, last, start, stop = piece
+    for field in range(first, last):
+        w, v, reduced = weights[field % weights.shape[0]], variance[field % variance.shape[0]], out[field]
+        for at in range(start, stop, _BLOCK):
+            end = min(at + _BLOCK, stop)
+            if _reduce_block(w[at:end], v[at:end], factors[field], reduced[at:end]):
+                smallest[0] = min(smallest[0], _clear_round_off(v[at:end], slack, reduced[at:end]))

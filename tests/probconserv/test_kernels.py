@@ -1,0 +1,214 @@
+"""The compiled passes: exact sums, agreement with the tensor operations, memory, derivatives and messages."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DiagLinearOperator
+
+from probconserv import InvalidArgumentError, LinearConstraint, condition, kernels
+from probconserv import gain as gain_module
+from probconserv.gain import factorise
+from tests.strategies import seeds
+
+few = settings(deadline=None, max_examples=25)
+POINTS = (1, 201, 1024, 1025, 5000)
+
+
+def by_size(limit, work):
+    """The result of ``work`` where more than ``limit`` numbers go through the compiled passes."""
+    before = gain_module._TILE
+    gain_module._TILE = limit
+    try:
+        return work()
+    finally:
+        gain_module._TILE = before
+
+
+def draw(generator, *shape):
+    return torch.rand(*shape, dtype=torch.float64, generator=generator) + 0.1
+
+
+@st.composite
+def problems(draw_value):
+    """A diagonal prior and one law: values, variance, row, total and noise for the batch, for each entry, or mixed."""
+    n, entries = draw_value(st.sampled_from(POINTS[1:])), draw_value(st.integers(1, 4))
+    generator = torch.Generator().manual_seed(draw_value(seeds))
+    own = [draw_value(st.booleans()) for _ in range(4)]
+    mean, variance, row = (draw(generator, *((entries,) if each else ()), n) for each in own[:3])
+    if draw_value(st.booleans()):
+        mean, variance, row = (torch.stack([values, -values], dim=-1)[..., 0] for values in (mean, variance, row))
+    b = draw(generator, *((entries,) if own[3] else ()), 1)
+    prior = MultivariateNormal(
+        mean, DiagLinearOperator(variance.expand(torch.broadcast_shapes(mean.shape, variance.shape)))
+    )
+    return prior, LinearConstraint(row[..., None, :], b, draw_value(st.sampled_from([0.0, 0.3])))
+
+
+@few
+@given(problems())
+def test_update_equals_the_tensor_operations_whatever_broadcasts(problem):
+    def results():
+        posterior = condition(*problem)
+        draws = posterior.rsample(torch.Size([3]), generator=torch.Generator().manual_seed(0))
+        return posterior.mean, posterior.variance, draws
+
+    for compiled, whole in zip(by_size(1, results), by_size(10**9, results), strict=True):
+        assert compiled.shape == whole.shape
+        # Sums of up to 5,000 numbers of order one in another order.
+        assert torch.allclose(compiled, whole, rtol=1e-12, atol=1e-13)
+
+
+@few
+@given(
+    seeds,
+    st.sampled_from(POINTS),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.lists(st.booleans(), min_size=3, max_size=3),
+)
+def test_passes_equal_naive_numpy(seed, n, entries, share, own):
+    generator = np.random.default_rng(seed)
+    fields = entries * share
+    u = generator.normal(size=(fields if own[0] else share, n))
+    w, v = generator.normal(size=(entries if own[1] else 1, n)), generator.random((entries if own[2] else 1, n))
+    multipliers, factors = generator.normal(size=fields), generator.random(entries)
+    each_u = u[np.arange(fields) % len(u)]
+    each_w, each_v = w[np.arange(fields) // share % len(w)], v[np.arange(fields) // share % len(v)]
+    out, reduced = np.empty((fields, n)), np.empty((entries, n))
+    expected = each_u - multipliers[:, None] * each_w * each_v
+    bound = 1e-13 * (1 + n)
+    found = kernels.functional(u, w, (fields, share), 2)
+    assert np.allclose(found, (each_w * each_u).sum(1), rtol=0, atol=bound)
+    found = kernels.subtract(u, (w, v), multipliers, share, out, 2)
+    assert np.allclose(out, expected, rtol=1e-14, atol=1e-14)
+    assert np.allclose(found, (each_w * expected).sum(1), rtol=0, atol=bound)
+    found, negative = kernels.project(w, v, entries, 2)
+    every_w, every_v = np.broadcast_to(w, (entries, n)), np.broadcast_to(v, (entries, n))
+    assert np.allclose(found, (every_w**2 * every_v).sum(1), rtol=1e-12)
+    assert not negative
+    kernels.reduce((w, v), factors, 1e3, reduced, 2)  # any negative entry counts as round-off
+    expected = np.maximum(every_v - (factors[:, None] * every_w * every_v) ** 2, 0.0)
+    assert np.allclose(reduced, expected, rtol=1e-13, atol=1e-14)
+
+
+def test_sums_of_a_million_numbers_are_exact_to_the_last_digits():
+    generator = np.random.default_rng(0)
+    u, w = 1e8 + generator.random((1, 10**6)), np.full((1, 10**6), 0.1)
+    exact = math.fsum((w * u)[0])
+    # Within a block lanes add at most 1,024 numbers; what follows is compensated: n would allow 1e-10.
+    assert float(kernels.functional(u, w, (1, 1), 1)[0]) == pytest.approx(exact, rel=1024 * 2.0**-53 / 4)
+
+
+def test_round_off_does_not_grow_with_the_number_of_blocks():
+    # Ones, a block each, between 2⁶⁰ and −2⁶⁰: plain addition of the parts would lose every one of them.
+    u = np.zeros((1, 102 * 1024))
+    u[0, ::1024] = 1.0
+    u[0, 0], u[0, -1024] = 2.0**60, -(2.0**60)
+    w = np.ones_like(u)
+    assert kernels.functional(u, w, (1, 1), 1) == [100.0]
+    assert kernels.subtract(u, (w, np.zeros_like(u)), np.ones(1), 1, np.empty_like(u), 1) == [100.0]
+
+
+@pytest.mark.parametrize("fields", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_pieces_cover_everything_once(monkeypatch, fields, threads):
+    monkeypatch.setattr(kernels, "_PER_THREAD", 100)
+    points = 5000
+    count = np.zeros((fields, points), dtype=int)
+    for first, last, start, stop in kernels._pieces(fields, points, threads):
+        count[first:last, start:stop] += 1
+    assert (count == 1).all()
+    generator = np.random.default_rng(1)
+    u, w = generator.random((fields, points)), generator.random((1, points))
+    found = kernels.functional(u, w, (fields, 1), threads)
+    assert np.allclose(found, u @ w[0], rtol=1e-13)
+
+
+def test_a_failure_in_a_thread_is_not_lost():
+    def work(piece):
+        if piece == 1:
+            raise MemoryError("second piece")
+
+    with pytest.raises(MemoryError, match="second piece"):
+        kernels._run(work, 2)
+
+
+def test_residual_of_a_long_field_of_mixed_signs_is_round_off():
+    n = 10**6
+    generator = torch.Generator().manual_seed(0)
+    mean = 1e6 * torch.randn(n, dtype=torch.float64, generator=generator)
+    law = LinearConstraint(torch.randn(1, n, dtype=torch.float64, generator=generator), torch.tensor([1.0]).double())
+    posterior = condition(MultivariateNormal(mean, DiagLinearOperator(draw(generator, n))), law)
+    terms = (law.rows[0] * posterior.mean).tolist()
+    assert abs(math.fsum(terms) - 1.0) <= 1e-15 * (1.0 + sum(map(abs, terms)))
+
+
+def test_a_node_that_holds_all_the_variance_is_known_afterwards():
+    # v − (v/√v)² is a difference of equal numbers: zero or one rounding of either sign, of which none may be left.
+    generator = torch.Generator().manual_seed(2)
+    n, entries = 300, 200
+    variance = torch.zeros(entries, n, dtype=torch.float64)
+    variance[:, 7] = draw(generator, entries)
+    law = LinearConstraint(draw(generator, 1, n), torch.ones(1).double())
+    posterior = condition(MultivariateNormal(torch.zeros(entries, n).double(), DiagLinearOperator(variance)), law)
+    assert float(posterior.variance.min()) >= 0
+    assert float(posterior.variance.max()) <= 1e-15
+
+
+@pytest.mark.parametrize("differentiable", ["mean", "variance", "b"])
+def test_long_fields_keep_derivatives(differentiable):
+    generator = torch.Generator().manual_seed(3)
+    n = gain_module._TILE + 1
+    inputs = {"mean": draw(generator, n), "variance": draw(generator, n), "b": draw(generator, 1)}
+    inputs[differentiable].requires_grad_()
+    row = draw(generator, 1, n)
+    prior = MultivariateNormal(inputs["mean"], DiagLinearOperator(inputs["variance"]))
+    (condition(prior, LinearConstraint(row, inputs["b"])).mean @ row[0]).backward()
+    # G μ′ = b whatever the prior.
+    expected = 1.0 if differentiable == "b" else 0.0
+    assert torch.allclose(inputs[differentiable].grad, torch.tensor(expected).double(), rtol=0, atol=1e-9)
+    with torch.no_grad():
+        assert not condition(prior, LinearConstraint(row, inputs["b"])).mean.requires_grad
+
+
+def test_long_fields_keep_forward_derivatives():
+    generator = torch.Generator().manual_seed(4)
+    n = gain_module._TILE + 1
+    mean, variance, row = draw(generator, n), draw(generator, n), draw(generator, 1, n)
+    law = LinearConstraint(row, torch.ones(1).double())
+    tangent = draw(generator, n)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(mean, tangent)
+        posterior = condition(MultivariateNormal(dual, DiagLinearOperator(variance)), law)
+        found = torch.autograd.forward_ad.unpack_dual(posterior.mean).tangent
+    cross = variance * row[0]
+    expected = tangent - cross * (row[0] @ tangent) / (row[0] @ cross)
+    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_messages_of_long_fields_name_what_is_wrong():
+    n = gain_module._TILE + 1
+    law = LinearConstraint(torch.ones(1, n).double(), torch.ones(1).double())
+
+    def prior(mean=0.0, variance=1.0):
+        means, variances = torch.zeros(n).double(), torch.ones(n).double()
+        means[-1], variances[-1] = mean, variance
+        return MultivariateNormal(means, DiagLinearOperator(variances))
+
+    with pytest.raises(InvalidArgumentError, match=r"variance must not be negative, got a smallest entry of -0\.5"):
+        condition(prior(variance=-0.5), law)
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(InvalidArgumentError, match=r"mean of the prior .* not finite"):
+            condition(prior(mean=bad), law)
+        with pytest.raises(InvalidArgumentError, match="covariance holds entries that are not finite"):
+            condition(prior(variance=bad), law)
+    covariance = DiagLinearOperator(torch.ones(n).double())
+    gain = factorise(covariance, law.rows, law.noise, 2.0**-52)
+    with pytest.raises(InvalidArgumentError, match=r"conditioned variance is negative \(-3\) beyond round-off"):
+        replace(gain, scale=torch.tensor([2.0]).double()).reduced_variance()
