@@ -48,7 +48,8 @@ def run_command(name: Name, options: Options, json: bool = False) -> None:
     """
     report = experiment(name).run(options)
     if json:
-        _print_json({"experiment": name, "preset": options.preset, "rows": [row.as_json() for row in report.rows]})
+        rows = [row.as_json() for row in report.rows]
+        _print_json({"experiment": name, "preset": options.preset, "folder": str(report.folder), "rows": rows})
     else:
         _print_report(report)
 
@@ -87,9 +88,13 @@ def predict_command(file: Annotated[Path, tyro.conf.Positional], options: Predic
             method: {"mean": profile.mean.tolist(), "deviation": profile.deviation.tolist()}
             for method, profile in (("GP", result.before), ("ProbConserv-GP", result.after))
         }
-        _print_json({"time": result.time, "total": result.total, "x": result.places.tolist(), **columns})
+        files = [str(file) for file in result.files]
+        _print_json(
+            {"time": result.time, "total": result.total, "x": result.places.tolist(), **columns, "files": files}
+        )
         return
-    print(f"At t = {result.time:g} the law gives the total {result.total:.6g}.")
+    low, high = result.places[0], result.places[-1]
+    print(f"At t = {result.time:g} the law gives the total {result.total:.6g} over x from {low:g} to {high:g}.")
     for name, profile in (("GP", result.before), ("ProbConserv-GP", result.after)):
         total = np.trapezoid(profile.mean, result.places)
         print(f"  {name:15s} total {total:.6g}, mean band half-width {figures.BAND * profile.deviation.mean():.3g}")
@@ -118,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. What was finished is stored; the same command goes on from there.", file=sys.stderr)
+        print("Interrupted. An interrupted run goes on where it stopped when started again.", file=sys.stderr)
         return 130
     return 0
 

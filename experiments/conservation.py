@@ -1,14 +1,17 @@
 """Conservation experiments: context of test functions → black box → constraint → scores, as in Hansen et al. 2023."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from linear_operator import to_linear_operator
 from torch import Generator, Tensor
 
 from experiments.config import ConservationConfig
+from experiments.runs import digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from probconserv import GPSurrogate, LinearConstraint, condition, integral, scores
 from probconserv.balance import local_conservation as local_law
@@ -19,6 +22,7 @@ from solvers import CellGrid, NodeGrid, solve
 from solvers.problems import Problem
 from solvers.sampling import Protocol, SolutionBank, sample_bank, sample_exact
 
+PointSet = TypeVar("PointSet", Context, Query)
 Variant = Callable[[MultivariateNormal, LinearConstraint], MultivariateNormal]
 VARIANTS: dict[str, Variant] = {
     "GP": lambda prior, law: prior,  # noqa: ARG005 - one signature for all variants
@@ -36,12 +40,14 @@ class Case:
         parameter: The test parameter.
         config: Everything that decides the result.
         data_folder: Where finite-volume solutions are kept.
+        device: Torch device of the surrogate.
     """
 
     problem: Problem
     parameter: float
     config: ConservationConfig
     data_folder: Path
+    device: str = "cpu"
 
     @property
     def label(self) -> str:
@@ -85,6 +91,7 @@ class Case:
         parameters = torch.tensor(self.problem.test_parameters, dtype=torch.float64)
         times = torch.linspace(0.0, self.problem.final_time, steps + 1, dtype=torch.float64)[1:]
         grid = CellGrid(*self.problem.domain, cells)
+        key = digest([cells, steps, self.problem.test_parameters])
 
         def build() -> Arrays:
             result = solve(
@@ -96,7 +103,7 @@ class Case:
             )
             return {"values": result.values.numpy()}
 
-        path = writable_folder(self.data_folder) / f"{self.problem.name}-{cells}x{steps}.h5"
+        path = writable_folder(self.data_folder) / f"{self.problem.name}-{key}.h5"
         attributes = {"location": grid.location, "axes": "parameter, t, x", "units": "dimensionless"}
         values = torch.from_numpy(cached_arrays(path, build, attributes)["values"])
         mine = parameters == self.parameter
@@ -122,7 +129,8 @@ def predict_at(case: Case, context: Context, times: Tensor) -> MultivariateNorma
         context.values.expand(*shape[:1], *context.values.shape),
         context.problem,
     )
-    return GPSurrogate(case.config.gp).predict(repeated, query)
+    prediction = GPSurrogate(case.config.gp).predict(_moved(repeated, case.device), _moved(query, case.device))
+    return MultivariateNormal(prediction.mean.cpu(), to_linear_operator(prediction.covariance_matrix.cpu()))
 
 
 def evaluate(case: Case) -> Arrays:
@@ -204,6 +212,12 @@ def local_conservation(case: Case, volumes: int = 20) -> Arrays:
     for name, prediction in predictions.items():
         arrays |= _profile(name, prediction, shown)
     return arrays
+
+
+def _moved(points: PointSet, device: str) -> PointSet:
+    """Context or query with its tensors on a device."""
+    tensors = {name: value.to(device) for name, value in vars(points).items() if isinstance(value, Tensor)}
+    return replace(points, **tensors)
 
 
 def typical(prediction: MultivariateNormal, truth: Tensor) -> int:

@@ -50,19 +50,20 @@ def conservation_experiment(
 
     def run(options: RunOptions) -> Report:
         config = conservation_config(problem.name, options, gp)
-        report = run_conservation(problem, config, options.out)
+        report = run_conservation(problem, config, options.out, options.device)
         return replace(report, figures=[*report.figures, *extra_figures(report.folder)])
 
     return Experiment(name=problem.name, summary=summary, durations=durations, run=run)
 
 
-def run_conservation(problem: Problem, config: ConservationConfig, out: Path) -> Report:
+def run_conservation(problem: Problem, config: ConservationConfig, out: Path, device: str = "cpu") -> Report:
     """Runs all stages of all test parameters, or reads what is stored, and writes tables and figures.
 
     Args:
         problem: The problem.
         config: Everything that decides the result.
         out: Folder of all stored runs.
+        device: Torch device of the surrogate.
 
     Returns:
         The report.
@@ -72,7 +73,7 @@ def run_conservation(problem: Problem, config: ConservationConfig, out: Path) ->
     """
     run = Run(problem.name, config, out)
     folder = run.open()
-    cases = [Case(problem, parameter, config, out / "data") for parameter in problem.test_parameters]
+    cases = [Case(problem, parameter, config, out / "data", device) for parameter in problem.test_parameters]
     stored = run_stages(cases, folder)
     rows = [row for case in cases for row in _rows(case, stored[case.label, "scores"])]
     run.finish({"experiment": problem.name, "rows": [row.as_json() for row in rows]})

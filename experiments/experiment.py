@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
+
+from experiments.errors import InvalidArgumentError
 from experiments.tables import Row
 
 Preset = Literal["smoke", "laptop", "paper"]
@@ -21,6 +24,9 @@ class RunOptions:
         seed: Seed of everything random.
         device: Torch device of the surrogate.
         out: Folder of all stored runs.
+
+    Raises:
+        InvalidArgumentError: If the seed is out of range or the device is not there.
     """
 
     preset: Preset = "smoke"
@@ -28,6 +34,15 @@ class RunOptions:
     seed: int = 0
     device: str = "cpu"
     out: Path = Path("results")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise InvalidArgumentError(f"--seed must lie in [0, 2³¹), got {self.seed}.")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidArgumentError(f"--device {self.device} cannot be used here ({reason}); take cpu.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,8 +77,8 @@ class Observations:
 def read_observations(path: Path) -> Observations:
     """Reads columns from CSV (with a header line) or HDF5.
 
-    HDF5 holds data sets of one length, or ``t`` (t,), ``x`` (n,) and ``u`` (t, n) on a product grid, where other data
-    sets of length t are fluxes.
+    HDF5 holds data sets of numbers of one length, or ``t`` (t,), ``x`` (n,) and ``u`` (t, n) on a product grid, where
+    other data sets of length t are fluxes. Scalars and texts in the file are passed over.
 
     Args:
         path: File ending in .csv, .h5 or .hdf5.
@@ -100,18 +100,23 @@ def read_observations(path: Path) -> Observations:
 
 def _read_csv(path: Path) -> Columns:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(f"'{path}' is no CSV file with a header line ({error}).") from error
+    if not lines:
+        raise DataFileError(f"'{path}' is empty; it needs a header line with t, x, u and rows of numbers.")
+    (_, header), *rows = lines
     names = [name.strip() for name in header]
+    if len(set(names)) != len(names) or "" in names:
+        raise DataFileError(f"'{path}': column names must be different and not empty, got {', '.join(names)}.")
     table = np.empty((len(rows), len(names)))
-    for i, row in enumerate(rows):
+    for i, (line, row) in enumerate(rows):
         try:
             table[i] = [float(cell) for cell in row]
         except ValueError as error:
             raise DataFileError(
-                f"'{path}', line {i + 2}: needs {len(names)} numbers ({', '.join(names)}), got {','.join(row)!r}."
+                f"'{path}', line {line}: needs {len(names)} numbers ({', '.join(names)}), got {','.join(row)!r}."
             ) from error
     return {name: table[:, j] for j, name in enumerate(names)}
 
@@ -120,7 +125,9 @@ def _read_hdf5(path: Path) -> Columns:
     try:
         with h5py.File(path, "r") as file:
             columns = {
-                name: np.asarray(item, dtype=float) for name, item in file.items() if isinstance(item, h5py.Dataset)
+                name: np.asarray(item, dtype=float)
+                for name, item in file.items()
+                if isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.kind in "fiu"
             }
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise DataFileError(f"'{path}' is damaged or no HDF5 file of numbers ({error}).") from error

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,9 @@ from probconserv.gp import GPConfig
 from probconserv.prediction import Prediction
 from probconserv.surrogate import Context, Query
 from solvers import NodeGrid
-from solvers.problems import PROBLEMS
+from solvers.problems import PROBLEMS, Problem
 
+MOST_ROWS = 4000  # the covariance of so many points fills 128 MB, and its factorisation takes seconds
 LawName = Literal["fluxes", "diffusion", "porous_medium", "stefan", "advection", "burgers_shock"]
 
 
@@ -39,11 +41,14 @@ class PredictOptions:
         flux_right: Flux through the right end, likewise.
         start: Time at which the total is ``initial_total``.
         time: Time of the prediction; by default the middle of the observed times.
-        low: Left end of the domain; by default the smallest x of the file.
-        high: Right end of the domain; by default the largest x of the file.
+        low: Left end of the domain over which the total is meant; by default that of the problem, or the smallest x.
+        high: Right end of the domain; by default that of the problem, or the largest x.
         places: Number of equally spaced places of the prediction, ends included.
         smoothness: ν of the Matérn kernel: 0.5 for fields with shocks, 1.5, or 2.5 for smooth ones.
         out: Folder of the results.
+
+    Raises:
+        InvalidArgumentError: If options are not finite or do not go together.
     """
 
     law: LawName = "fluxes"
@@ -58,6 +63,25 @@ class PredictOptions:
     places: int = 201
     smoothness: float = 0.5
     out: Path = Path("results/predict")
+
+    def __post_init__(self) -> None:
+        for name in ("parameter", "initial_total", "start", "time", "low", "high"):
+            value = getattr(self, name)
+            if value is not None and not isfinite(value):
+                raise InvalidArgumentError(f"--{name.replace('_', '-')} must be finite, got {value}.")
+        if self.places < 2:
+            raise InvalidArgumentError(f"--places must be at least 2, got {self.places}.")
+        if self.law == "fluxes":
+            if self.parameter is not None:
+                raise InvalidArgumentError("--parameter belongs to a problem; name it with --law, or drop --parameter.")
+            if self.initial_total is None:
+                raise InvalidArgumentError(
+                    "--law fluxes needs --initial-total, the integral of u over the domain at --start; or name another."
+                )
+        elif self.initial_total is not None or (self.flux_left, self.flux_right, self.start) != ("0", "0", 0.0):
+            raise InvalidArgumentError(
+                f"--law {self.law} has its own total; drop --initial-total, --flux-left, --flux-right and --start."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +123,9 @@ def predict(path: Path, options: PredictOptions) -> ConstrainedPrediction:
     observations = read_observations(path)
     times, x = observations.columns["t"], observations.columns["x"]
     time = 0.5 * float(times.min() + times.max()) if options.time is None else options.time
-    low = float(x.min()) if options.low is None else options.low
-    high = float(x.max()) if options.high is None else options.high
-    if low > x.min() or high < x.max():
-        raise InvalidArgumentError(
-            f"The domain [{low:g}, {high:g}] must hold all x, which span [{x.min():g}, {x.max():g}]."
-        )
+    low, high = _domain(x, options)
     total = conserved_total(observations, options, time)
-    folder = writable_folder(options.out / path.stem)
+    folder = writable_folder(options.out / path.name)
     grid = NodeGrid(low, high, options.places)
     before = _gaussian_process(observations, time, grid, options.smoothness)
     after = condition(before, integral(grid, torch.tensor(total, dtype=torch.float64)))
@@ -139,18 +158,46 @@ def conserved_total(observations: Observations, options: PredictOptions, time: f
     Raises:
         InvalidArgumentError: If the law lacks its numbers, or fluxes are not known up to the time.
     """
-    if options.law != "fluxes":
-        if options.parameter is None:
-            raise InvalidArgumentError(f"--law {options.law} needs --parameter ({PROBLEMS[options.law].symbol}).")
-        return float(PROBLEMS[options.law].total(time, options.parameter))
     if options.initial_total is None:
-        raise InvalidArgumentError(
-            "--law fluxes needs --initial-total, the integral of u over the domain at --start; or name a problem."
-        )
+        return _closed_form_total(PROBLEMS[options.law], options.parameter, time)
     if time < options.start:
         raise InvalidArgumentError(f"--time {time:g} lies before --start {options.start:g}.")
     inflow = _flux_integral(observations, options.flux_left, options.start, time)
     return options.initial_total + inflow - _flux_integral(observations, options.flux_right, options.start, time)
+
+
+def _closed_form_total(problem: Problem, parameter: float | None, time: float) -> float:
+    if parameter is None:
+        raise InvalidArgumentError(f"--law {problem.name} needs --parameter ({problem.symbol}).")
+    if not 0 <= time <= problem.final_time:
+        raise InvalidArgumentError(
+            f"--law {problem.name} is known for times from 0 to {problem.final_time:g}, got --time {time:g}."
+        )
+    low, high = problem.training_range
+    if not 0.5 * low <= parameter <= 2.0 * high:
+        raise InvalidArgumentError(
+            f"--parameter {parameter:g} is far from the range of {problem.symbol} in problem {problem.name}, "
+            f"[{low:g}, {high:g}]."
+        )
+    return float(problem.total(time, parameter))
+
+
+def _domain(x: np.ndarray, options: PredictOptions) -> tuple[float, float]:
+    """Ends of the domain; all observed places must lie in it."""
+    known = None if options.law == "fluxes" else PROBLEMS[options.law].domain
+    default = known or (float(x.min()), float(x.max()))
+    low = default[0] if options.low is None else options.low
+    high = default[1] if options.high is None else options.high
+    if known is not None and (low, high) != known:
+        raise InvalidArgumentError(
+            f"--law {options.law} lives on [{known[0]:g}, {known[1]:g}]; drop --low and --high, or give --law fluxes."
+        )
+    if not low < high or low > x.min() or high < x.max():
+        raise InvalidArgumentError(
+            f"The domain [{low:g}, {high:g}] must hold all x, which span [{x.min():g}, {x.max():g}]; "
+            "give its ends with --low and --high."
+        )
+    return low, high
 
 
 def _flux_integral(observations: Observations, flux: str, start: float, time: float) -> float:
@@ -170,6 +217,11 @@ def _flux_integral(observations: Observations, flux: str, start: float, time: fl
 
 
 def _gaussian_process(observations: Observations, time: float, grid: NodeGrid, smoothness: float) -> MultivariateNormal:
+    if len(observations.points) > MOST_ROWS:
+        raise InvalidArgumentError(
+            f"'{observations.source}' has {len(observations.points)} rows; an exact Gaussian process takes at most "
+            f"{MOST_ROWS}. Thin the file, for instance to times near the prediction's."
+        )
     places = grid.points
     query = Query(torch.stack((torch.full_like(places, time), places), dim=-1))
     context = Context(torch.from_numpy(observations.points), torch.from_numpy(observations.columns["u"]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from experiments.storage import read_json, writable_folder, write_json
+from experiments.storage import writable_folder, write_json
 
 PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "gpytorch", "linear_operator", "numba")
 
@@ -34,27 +34,16 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """``root/name/hash``; the hash is that of the config, so the same config finds the same folder."""
-        return self.root / self.name / digest(self.config)
+        """``root/name/hash``; the same config and version of this package find the same folder."""
+        return self.root / self.name / digest(as_json(self.config))
 
     def open(self) -> Path:
-        """Creates the folder and stores config and environment; returns the folder."""
+        """Creates the folder and stores config and environment, if an earlier start did not; returns the folder."""
         folder = writable_folder(self.folder)
         write_json(folder / "config.json", as_json(self.config))
-        write_json(folder / "environment.json", environment())
+        if not (folder / "environment.json").exists():
+            write_json(folder / "environment.json", environment())
         return folder
-
-    def finished(self) -> bool:
-        """Whether the run was completed before."""
-        return (self.folder / "metrics.json").exists()
-
-    def metrics(self) -> dict[str, Any]:
-        """The stored metrics.
-
-        Raises:
-            DataFileError: If the run is not finished or its file is damaged.
-        """
-        return read_json(self.folder / "metrics.json")
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Stores the metrics: the last file of a run."""
@@ -70,9 +59,9 @@ def as_json(config: Any) -> dict[str, Any]:
     return content
 
 
-def digest(config: Any) -> str:
-    """Twelve hexadecimal digits that identify a config."""
-    text = json.dumps(as_json(config), sort_keys=True)
+def digest(content: Any) -> str:
+    """Twelve hexadecimal digits that identify JSON content together with the version of this package."""
+    text = json.dumps([metadata.version(PACKAGES[0]), content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

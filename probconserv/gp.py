@@ -13,6 +13,8 @@ from typing import cast
 import gpytorch
 import torch
 from gpytorch.distributions import MultivariateNormal
+from linear_operator import to_linear_operator
+from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
@@ -77,21 +79,21 @@ class GPSurrogate(Surrogate):
 
         Raises:
             IncompatibleQueryError: If context and query do not belong together.
-            InvalidArgumentError: If there are fewer than two context points.
+            InvalidArgumentError: If there are fewer than two context points, or the fit breaks down numerically.
         """
         check_compatible(context, query)
         if context.points.shape[-2] < 2:
             raise InvalidArgumentError("A Gaussian process needs at least two context points per function, got 1.")
         scale = _Standardisation.of(context)
         points, values = scale.points(context.points), scale.values(context.values)
-        with _exact_linear_algebra():
+        with _exact_linear_algebra(), _named_failure():
             model = _fit(points, values, self.config)
             with torch.no_grad():
                 standard = cast(MultivariateNormal, model(scale.points(query.points)))
                 covariance = standard.covariance_matrix * scale.deviation.square()[..., None]
                 mean = scale.offset + scale.deviation * standard.mean
         dtype = context.values.dtype
-        return MultivariateNormal(mean.to(dtype), covariance.to(dtype))
+        return MultivariateNormal(mean.to(dtype), to_linear_operator(covariance.to(dtype)))
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,18 @@ def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
             optimiser.step()
             schedule.step()
     return model.eval()
+
+
+@contextmanager
+def _named_failure() -> Iterator[None]:
+    """Says what to do when a factorisation of the context's covariance fails."""
+    try:
+        yield
+    except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
+        raise InvalidArgumentError(
+            "The covariance of the context could not be factorised; look for outliers or repeated points in it, raise "
+            "noise_floor, or lower smoothness."
+        ) from error
 
 
 @contextmanager

@@ -24,6 +24,18 @@ def test_csv_columns_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(fluxes, [3, 4])
 
 
+def test_csv_as_a_spreadsheet_writes_it_is_read(tmp_path: Path) -> None:
+    """With a byte-order mark at the start and an empty line at the end."""
+    (tmp_path / "a.csv").write_text("t,x,u\n0,0,1\n0,1,2\n\n", encoding="utf-8-sig")
+    np.testing.assert_array_equal(read_observations(tmp_path / "a.csv").columns["u"], [1, 2])
+
+
+def test_scalars_and_texts_in_hdf5_are_passed_over(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update({"t": [0.0, 1.0], "x": [0.0, 1.0], "u": [1.0, 2.0], "diffusivity": 1.0, "note": "sensor 3"})
+    assert list(read_observations(tmp_path / "a.h5").columns) == ["t", "u", "x"]
+
+
 def test_hdf5_product_grid_is_flattened(tmp_path: Path) -> None:
     field = np.arange(6.0).reshape(2, 3)
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -42,6 +54,7 @@ def test_hdf5_product_grid_is_flattened(tmp_path: Path) -> None:
         (["t,x,u", "0,0,1", "0,1,nan"], r"column u holds NaN or infinity in 1 rows, first in data row 2"),
         (["t,x", "0,0", "0,1"], r"lacks the column u; it needs t, x and u and has t, x"),
         (["t,x,u", "0,0,1"], r"at least 2 rows"),
+        (["t,x,u,u", "0,0,1,9", "0,1,2,9"], r"column names must be different and not empty, got t, x, u, u"),
     ],
 )
 def test_faulty_csv_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -51,7 +64,7 @@ def test_faulty_csv_is_refused(tmp_path: Path, lines: list[str], message: str) -
 
 def test_empty_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("")
-    with pytest.raises(DataFileError, match="no CSV file with a header line"):
+    with pytest.raises(DataFileError, match="is empty; it needs a header line"):
         read_observations(tmp_path / "a.csv")
 
 

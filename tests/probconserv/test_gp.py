@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from probconserv import condition, integral
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.gp import GPConfig, GPSurrogate
 from probconserv.surrogate import Context, Query
@@ -61,6 +62,15 @@ def test_result_does_not_depend_on_units(context: Context) -> None:
     )
     torch.testing.assert_close(scaled.mean, 7.0 + 100.0 * plain.mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(scaled.variance, 1e4 * plain.variance, rtol=1e-5, atol=1e-8)
+
+
+def test_more_query_points_than_the_field_resolves_are_no_problem(context: Context) -> None:
+    """The covariance at 1,001 places of a smooth process is singular to working precision."""
+    places = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)
+    query = Query(torch.stack((torch.full_like(places, 0.5), places), dim=-1).expand(3, -1, -1))
+    prediction = GPSurrogate(GPConfig(smoothness=2.5, steps=30)).predict(context, query)
+    law = integral(places, torch.tensor(0.3))
+    assert law.residual(condition(prediction, law).mean).abs().max() < 1e-12
 
 
 def test_precision_follows_the_values(context: Context) -> None:
