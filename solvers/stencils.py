@@ -55,10 +55,12 @@ def one_sided_gradient(order: int, side: Literal["first", "last"]) -> Float[Tens
         Weights ``(order + 1,)``, float64; divide by the spacing.
 
     Raises:
-        InvalidArgumentError: If the order is below 1.
+        InvalidArgumentError: If the order is below 1 or the side is neither "first" nor "last".
     """
     if order < 1:
         raise InvalidArgumentError(f"order of a one-sided gradient must be at least 1, got {order}.")
+    if side not in ("first", "last"):
+        raise InvalidArgumentError(f'side of a one-sided gradient must be "first" or "last", got {side!r}.')
     weights = difference_weights(tuple(range(order + 1)), derivative=1)
     return weights if side == "first" else -weights
 

@@ -47,3 +47,5 @@ def test_messages():
         difference_weights((0, 0, 1), 1)
     with pytest.raises(InvalidArgumentError, match="at least 1"):
         one_sided_gradient(0, "first")
+    with pytest.raises(InvalidArgumentError, match='"first" or "last", got \'left\''):
+        one_sided_gradient(2, "left")
