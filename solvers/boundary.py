@@ -10,6 +10,7 @@ takes it at the call, ``solve`` refuses it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Robin:
     """a·u + b·∂u/∂x = value on the side.
 
     Raises:
-        InvalidArgumentError: If a and b are not finite or b is zero (that is ``Dirichlet``).
+        InvalidArgumentError: If a and b are not finite numbers or b is zero (that is ``Dirichlet``).
     """
 
     a: float
@@ -63,6 +64,11 @@ class Robin:
     value: BoundaryValue = None
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.a, Real) and isinstance(self.b, Real)):
+            raise InvalidArgumentError(
+                f"Robin takes numbers for a and b, the same for the whole batch, got a={self.a!r}, b={self.b!r}; "
+                "only the value may be an array or a tensor."
+            )
         if not (np.isfinite(self.a) and np.isfinite(self.b)) or self.b == 0:
             raise InvalidArgumentError(
                 f"Robin needs finite a and b with b ≠ 0, got a={self.a}, b={self.b}; use Dirichlet for b = 0."
@@ -96,13 +102,18 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
     Raises:
         InvalidArgumentError: If a side is missing, is no boundary condition, or only one side is periodic.
     """
+    if not isinstance(boundary, Sequence) or len(boundary) == 0:
+        raise InvalidArgumentError(
+            "boundary must be a (first, last) pair of conditions with one axis, or a sequence of one such pair per "
+            f"axis, got {boundary!r}."
+        )
     pairs = [tuple(boundary)] if dimension == 1 and not isinstance(boundary[0], Sequence) else list(boundary)
     if len(pairs) != dimension:
         raise InvalidArgumentError(
-            f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)}."
+            f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)} entries."
         )
     for axis, pair in enumerate(pairs):
-        if len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
+        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
             raise InvalidArgumentError(
                 f"boundary of axis {axis} must be a (first, last) pair of Dirichlet, Neumann, Robin, Periodic or "
                 f"Outflow, got {pair!r}."

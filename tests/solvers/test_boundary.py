@@ -17,6 +17,10 @@ def test_per_axis_accepts_a_pair_or_one_pair_per_axis():
     assert per_axis([pair, (Periodic(), Periodic())], 2) == (pair, (Periodic(), Periodic()))
 
 
+def test_robin_takes_numbers_of_numpy_too():
+    assert Robin(np.float32(1.0), np.int64(2)).b == 2
+
+
 def test_values_may_be_numbers_arrays_or_functions_of_time():
     assert value_at(2.0, 0.0).item() == 2.0
     assert value_at(np.array([1.0, 2.0]), 0.0).tolist() == [1.0, 2.0]
@@ -74,6 +78,16 @@ def test_messages():
         per_axis([(Dirichlet(0.0), Dirichlet(0.0))], 2)
     with pytest.raises(InvalidArgumentError, match="axis 0 must be a"):
         per_axis((Dirichlet(0.0), 1.0), 1)
+    with pytest.raises(InvalidArgumentError, match=r"axis 0 must be a \(first, last\) pair .* got Dirichlet"):
+        per_axis((Dirichlet(0.0), Dirichlet(0.0)), 2)
+    with pytest.raises(InvalidArgumentError, match=r"must be a \(first, last\) pair .* got Dirichlet\(value=0.0\)"):
+        per_axis(Dirichlet(0.0), 1)
+    with pytest.raises(InvalidArgumentError, match=r"one such pair per axis, got \(\)"):
+        per_axis((), 1)
+    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers for a and b.*a=tensor"):
+        Robin(torch.ones(3), 1.0)
+    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers for a and b.*b=tensor"):
+        Robin(1.0, torch.tensor(2.0))
     with pytest.raises(InvalidArgumentError, match="not finite at time 2"):
         value_at(lambda t: t * float("nan"), 2.0)
     with pytest.raises(InvalidArgumentError, match="is missing"):
