@@ -192,7 +192,8 @@ def align(parameter: Parameter, field: Array) -> Any:
 
 
 def _require_above(law: Law, name: str, minimum: float) -> None:
-    values = np.asarray(getattr(law, name), dtype=float)
+    parameter = getattr(law, name)
+    values = np.asarray(parameter.detach().cpu() if isinstance(parameter, Tensor) else parameter, dtype=float)
     if not (np.isfinite(values).all() and (values > minimum).all()):
         bound = "finite" if minimum == -np.inf else f"finite and above {minimum:g}"
-        raise InvalidArgumentError(f"{type(law).__name__}: {name} must be {bound}, got {getattr(law, name)!r}.")
+        raise InvalidArgumentError(f"{type(law).__name__}: {name} must be {bound}, got {parameter!r}.")

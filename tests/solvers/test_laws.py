@@ -54,6 +54,15 @@ def test_values_by_hand():
     assert (Advection(1.0).stationary_points(), Burgers().stationary_points()) == ((), (0.0,))
 
 
+def test_a_parameter_may_carry_a_gradient():
+    """∂(k u)/∂k = u; the check of the parameter leaves it attached."""
+    k = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    Diffusion(k).potential(torch.tensor([3.0], dtype=torch.float64)).sum().backward()
+    assert float(k.grad) == 3.0
+    with pytest.raises(InvalidArgumentError, match="Diffusion: diffusivity must be finite and above 0"):
+        Diffusion(torch.tensor(-1.0, requires_grad=True))
+
+
 def test_messages():
     with pytest.raises(InvalidArgumentError, match="PorousMedium: exponent must be finite and above 0"):
         PorousMedium(0.0)
