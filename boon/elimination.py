@@ -17,6 +17,7 @@ so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂�
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from math import pi
 from typing import ClassVar
@@ -235,10 +236,18 @@ def _all_frequencies(values: Tensor, bases: Sequence[Basis], axes: Sequence[int]
 
 def _phases(basis: Basis, places: Sequence[int], *, full: bool, like: Tensor) -> Tensor:
     """exp(2πi k p/N): ``(frequencies, places)``, complex in the precision of ``like``."""
-    frequencies = list(range(basis.modes)) + ([-k for k in range(1, basis.modes)] if full else [])
-    turns = torch.tensor([[k * place % basis.period for place in places] for k in frequencies], dtype=torch.float64)
-    phases = torch.polar(torch.ones_like(turns), 2 * pi / basis.period * turns)
-    return phases.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.complex32))
+    dtype = torch.promote_types(like.dtype, torch.complex32)
+    return _phase_table(basis.modes, basis.period, tuple(places), full, dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _phase_table(
+    modes: int, period: int, places: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    frequencies = list(range(modes)) + ([-k for k in range(1, modes)] if full else [])
+    turns = torch.tensor([[k * place % period for place in places] for k in frequencies], dtype=torch.float64)
+    phases = torch.polar(torch.ones_like(turns), 2 * pi / period * turns)
+    return phases.to(device=device, dtype=dtype)
 
 
 def _ends(basis: Basis) -> tuple[int, int]:
