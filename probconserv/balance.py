@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv.constraints import LinearConstraint, integral
+from probconserv.constraints import Domain, LinearConstraint, as_tensor, integral
 from probconserv.errors import InvalidArgumentError
-from solvers.grid import CellGrid, NodeGrid, trapezoid_weights
+from solvers.grid import CellGrid, trapezoid_weights
 
-Flux = Tensor | Callable[[Tensor], Tensor]
+Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
 _GAUSS_NODES = 10
 
 
@@ -41,16 +41,16 @@ def total_over_time(
     Raises:
         InvalidArgumentError: If times do not increase or a flux has another number of times.
     """
-    times = times.to(torch.float64)
+    times = as_tensor(times)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
         raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
-    initial = torch.as_tensor(initial_total, dtype=torch.float64)[..., None]
+    initial = as_tensor(initial_total)[..., None]
     gained = _integrate_intervals(flux_first, times) - _integrate_intervals(flux_last, times)
     return torch.cat([initial.expand(*gained.shape[:-1], 1), initial + gained.cumsum(dim=-1)], dim=-1)
 
 
 def conservation(
-    domain: NodeGrid | CellGrid | Tensor,
+    domain: Domain,
     times: Float[Tensor, " t"],
     initial_total: Float[Tensor, "*batch"] | float,
     flux_first: Flux,
@@ -74,7 +74,7 @@ def conservation(
 
 
 def local_conservation(
-    domain: NodeGrid | CellGrid | Tensor,
+    domain: Domain,
     faces: Float[Tensor, " faces"],
     initial_contents: Float[Tensor, "*batch volumes"],
     passed: Float[Tensor, "*batch faces"],
@@ -98,7 +98,7 @@ def local_conservation(
     Raises:
         InvalidArgumentError: If the domain has several axes, a face lies outside it, or faces do not increase.
     """
-    faces = faces.to("cpu", torch.float64)
+    faces, initial_contents, passed = as_tensor(faces).cpu(), as_tensor(initial_contents), as_tensor(passed)
     nodes = _interval_ends(domain).cpu()
     slack = 1e-12 * float(nodes[-1] - nodes[0])
     if faces.ndim != 1 or len(faces) < 2 or not bool((faces.diff() > 0).all()):
@@ -113,7 +113,7 @@ def local_conservation(
             f"{len(faces)} faces need {len(faces) - 1} initial contents and {len(faces)} passed fluxes, got "
             f"{initial_contents.shape[-1]} and {passed.shape[-1]}."
         )
-    contents = initial_contents.to(torch.float64) - passed.to(torch.float64).diff(dim=-1)
+    contents = initial_contents - passed.diff(dim=-1)
     from_start = _partial_cells(nodes, faces) if isinstance(domain, CellGrid) else _partial_trapezoids(nodes, faces)
     return LinearConstraint(from_start.diff(dim=-2).to(contents.device), contents)
 
@@ -121,11 +121,11 @@ def local_conservation(
 def _integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
     """∫ F dt between one time and the next, ``(*batch, t − 1)``."""
     gaps = times.diff()
-    if isinstance(flux, Tensor):
+    if isinstance(flux, Tensor | np.ndarray):
+        flux = as_tensor(flux)
         if flux.shape[-1] != len(times):
             raise InvalidArgumentError(f"A flux needs one value per time, {len(times)}, got {flux.shape[-1]}.")
-        values = flux.to(torch.float64)
-        return 0.5 * gaps * (values[..., 1:] + values[..., :-1])
+        return 0.5 * gaps * (flux[..., 1:] + flux[..., :-1])
     nodes, weights = (torch.as_tensor(part).to(times) for part in np.polynomial.legendre.leggauss(_GAUSS_NODES))
     inner = times[:-1, None] + 0.5 * gaps[:, None] * (nodes + 1)
     values = flux(inner.flatten()).to(torch.float64)
@@ -133,12 +133,13 @@ def _integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
     return 0.5 * gaps * (values @ weights)
 
 
-def _interval_ends(domain: NodeGrid | CellGrid | Tensor) -> Tensor:
+def _interval_ends(domain: Domain) -> Tensor:
     """Nodes, or faces of cells, along the only axis."""
-    if isinstance(domain, Tensor):
+    if isinstance(domain, Tensor | np.ndarray):
+        domain = as_tensor(domain)
         if domain.ndim != 1:
             raise InvalidArgumentError(f"Local conservation needs points (n,), got {tuple(domain.shape)}.")
-        return domain.to(torch.float64)
+        return domain
     if domain.dimension != 1:
         raise InvalidArgumentError(f"Local conservation is along one axis, got a grid with {domain.dimension}.")
     return domain.faces[0] if isinstance(domain, CellGrid) else domain.axes[0]

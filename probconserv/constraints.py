@@ -2,7 +2,8 @@
 
 A conservation law in integral form, a boundary value, a boundary gradient, a total of one component, a second
 difference: each is a row of G (k × n) with its right-hand side. Rows are kept in float64; the field they act on may
-have any precision. All quantities carry the units of the field and of the domain.
+have any precision. NumPy arrays are taken wherever tensors are. All quantities carry the units of the field and of the
+domain.
 """
 
 import math
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from linear_operator.operators import LinearOperator
@@ -19,7 +21,7 @@ from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grid import CellGrid, NodeGrid, trapezoid_weights
 from solvers.stencils import one_sided_gradient
 
-Domain = NodeGrid | CellGrid | Tensor
+Domain = NodeGrid | CellGrid | Tensor | np.ndarray
 Side = Literal["first", "last"]
 
 
@@ -41,14 +43,16 @@ class LinearConstraint:
     noise_variance: float | Float[Tensor, "*batch k"] = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "G", self.G.to(dtype=torch.float64) if isinstance(self.G, LinearOperator) else as_tensor(self.G)
+        )
+        object.__setattr__(self, "b", as_tensor(self.b))
         if self.G.ndim < 2 or self.b.ndim < 1 or 0 in self.G.shape[-2:] or self.G.shape[-2] != self.b.shape[-1]:
             raise InvalidArgumentError(
                 "A constraint needs G (*batch, k, n) and b (*batch, k) with k, n ≥ 1 and the same k, "
                 f"got {tuple(self.G.shape)} and {tuple(self.b.shape)}."
             )
-        object.__setattr__(self, "G", self.G.to(dtype=torch.float64))
-        object.__setattr__(self, "b", self.b.to(torch.float64))
-        noise = torch.as_tensor(self.noise_variance, dtype=torch.float64, device=self.b.device)
+        noise = as_tensor(self.noise_variance).to(self.b.device)
         if noise.ndim and noise.shape[-1] != self.b.shape[-1]:
             raise InvalidArgumentError(
                 f"noise_variance must be a number or (*batch, k) with k = {self.b.shape[-1]}, got {tuple(noise.shape)}."
@@ -103,12 +107,13 @@ class LinearConstraint:
         Raises:
             IncompatibleQueryError: If the field has another number of points.
         """
-        if u.shape[-1] != self.points:
+        u = as_tensor(u)
+        if u.shape[-1:] != (self.points,):
             raise IncompatibleQueryError(
-                f"The constraint acts on {self.points} points but the field has {u.shape[-1]}; "
+                f"The constraint acts on {self.points} points but the field has {u.shape[-1] if u.ndim else 'none'}; "
                 "build it on the same grid."
             )
-        return (self.rows @ u.to(torch.float64)[..., None])[..., 0] - self.b
+        return (self.rows @ u[..., None])[..., 0] - self.b
 
     def __and__(self, other: "LinearConstraint") -> "LinearConstraint":
         """Both constraints at once: rows, right-hand sides and variances one below the other."""
@@ -118,6 +123,13 @@ class LinearConstraint:
             raise InvalidArgumentError(
                 f"Constraints join only on the same points, got {self.points} and {other.points} points."
             )
+        try:
+            torch.broadcast_shapes(self.batch_shape, other.batch_shape)
+        except RuntimeError as error:
+            raise InvalidArgumentError(
+                f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
+                f"{tuple(other.batch_shape)}; give both one right-hand side per function."
+            ) from error
         batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
         return LinearConstraint(
             torch.cat([c.rows.expand(*batch, *c.rows.shape[-2:]) for c in (self, other)], dim=-2),
@@ -143,7 +155,7 @@ def integral(
     Returns:
         One row per batch entry.
     """
-    total = _as_double(total)
+    total = as_tensor(total)
     return LinearConstraint(quadrature_weights(domain).to(total.device)[..., None, :], total[..., None], noise_variance)
 
 
@@ -157,6 +169,7 @@ def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) ->
     Returns:
         ``blocks`` exact rows over blocks·n points, block by block.
     """
+    totals = as_tensor(totals)
     weights = quadrature_weights(domain).to(totals.device)
     blocks = torch.eye(totals.shape[-1], dtype=torch.float64, device=totals.device)
     rows = blocks[:, :, None] * weights[..., None, None, :]
@@ -164,7 +177,7 @@ def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) ->
 
 
 def boundary_value(
-    domain: NodeGrid | Tensor,
+    domain: NodeGrid | Tensor | np.ndarray,
     value: Float[Tensor, "*batch_and_face"] | float,
     *,
     side: Side,
@@ -176,20 +189,22 @@ def boundary_value(
     Args:
         domain: Nodes that include the side: a ``NodeGrid``, or points ``(*batch, n)`` along one axis.
         value: Value ``(*batch, *face)``; ``face`` is the shape of the side, empty with one axis.
-        side: Which end of the axis.
-        axis: The axis whose end it is.
+        side: Which end of the axis, "first" or "last".
+        axis: The axis whose end it is; negative ones count from the last.
         noise_variance: σ² of the value.
 
     Returns:
         The rows, in row-major order of the side.
 
     Raises:
-        InvalidArgumentError: If the domain has no nodes on its sides.
+        InvalidArgumentError: If the domain has no nodes on its sides, there is no such side or axis, or the value does
+            not fit the side.
     """
     if isinstance(domain, CellGrid):
         raise InvalidArgumentError("A CellGrid has no unknown on its sides; state boundary values on a NodeGrid.")
     shape = domain.shape if isinstance(domain, NodeGrid) else domain.shape[-1:]
-    return _side_rows(shape, torch.ones(1, dtype=torch.float64), value, (side, axis), noise_variance)
+    place = _check_place(side, axis, len(shape))
+    return _side_rows(shape, torch.ones(1, dtype=torch.float64), value, place, noise_variance)
 
 
 def boundary_gradient(
@@ -206,8 +221,8 @@ def boundary_gradient(
     Args:
         grid: Nodes that include the side.
         gradient: Value ``(*batch, *face)``, field per length.
-        side: Which end of the axis.
-        axis: The axis whose end it is.
+        side: See ``boundary_value``.
+        axis: See ``boundary_value``.
         order: Order of accuracy of the one-sided difference, ``order + 1`` nodes.
         noise_variance: σ² of the gradient.
 
@@ -215,10 +230,12 @@ def boundary_gradient(
         One row per node of the side, in row-major order.
 
     Raises:
-        InvalidArgumentError: If the grid is not made of nodes or has fewer than ``order + 1`` along the axis.
+        InvalidArgumentError: If the grid is not made of nodes or has fewer than ``order + 1`` along the axis,
+            there is no such side or axis, or the gradient does not fit the side.
     """
     if not isinstance(grid, NodeGrid):
         raise InvalidArgumentError(f"boundary_gradient needs a NodeGrid, got {type(grid).__name__}.")
+    side, axis = _check_place(side, axis, grid.dimension)
     if grid.shape[axis] <= order:
         raise InvalidArgumentError(
             f"A one-sided difference of order {order} takes {order + 1} nodes, axis {axis} has {grid.shape[axis]}; "
@@ -237,6 +254,7 @@ def smoothness(variance: Float[Tensor, "*batch n_minus_2"]) -> LinearConstraint:
     Returns:
         n − 2 rows over n points along one axis.
     """
+    variance = as_tensor(variance)
     count = variance.shape[-1]
     rows = torch.zeros(count, count + 2, dtype=torch.float64, device=variance.device)
     for offset, weight in enumerate((1.0, -2.0, 1.0)):
@@ -262,6 +280,7 @@ def second_difference_variance(
     Raises:
         InvalidArgumentError: If there are fewer than three points or α is no correlation.
     """
+    variance = as_tensor(variance, dtype=None)
     if variance.shape[-1] < 3 or not -1 <= correlation <= 1:
         raise InvalidArgumentError(
             f"Second differences need at least 3 points and a correlation in [−1, 1], got {variance.shape[-1]} points "
@@ -285,7 +304,35 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
     Returns:
         Weights ``(*batch, n)``, float64; n counts all points of the grid.
     """
-    return trapezoid_weights(domain) if isinstance(domain, Tensor) else domain.weights.flatten()
+    if isinstance(domain, NodeGrid | CellGrid):
+        return domain.weights.flatten()
+    return trapezoid_weights(as_tensor(domain))
+
+
+def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """A number, array or tensor as a tensor.
+
+    Args:
+        value: An array is copied, since it may be read-only or reversed, which tensors cannot be.
+        dtype: Precision of the result; None keeps that of the value.
+
+    Returns:
+        The tensor, on the device of the value.
+    """
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.array(value, order="C"))
+    return torch.as_tensor(value, dtype=dtype)
+
+
+def _check_place(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
+    """The side, and the axis counted from the first."""
+    if side not in ("first", "last"):
+        raise InvalidArgumentError(f'side must be "first" or "last", got {side!r}.')
+    if not -dimension <= axis < dimension:
+        raise InvalidArgumentError(
+            f"axis must lie in [{-dimension}, {dimension - 1}] since the domain has dimension {dimension}, got {axis}."
+        )
+    return side, axis % dimension
 
 
 def _side_rows(
@@ -293,20 +340,22 @@ def _side_rows(
 ) -> LinearConstraint:
     """A stencil that starts at every node of a side and goes inward."""
     side, axis = place
-    value = _as_double(value)
+    value = as_tensor(value)
     index = torch.arange(math.prod(shape)).reshape(shape)
     rows = torch.zeros(math.prod(shape) // shape[axis], math.prod(shape), dtype=torch.float64)
     for depth, weight in enumerate(stencil):
         nodes = index.select(axis, depth if side == "first" else shape[axis] - 1 - depth).flatten()
         rows.scatter_(1, nodes[:, None], float(weight))
     face = shape[:axis] + shape[axis + 1 :]
-    value = value.expand(torch.broadcast_shapes(value.shape, face))
+    try:
+        value = value.expand(torch.broadcast_shapes(value.shape, face))
+    except RuntimeError as error:
+        raise InvalidArgumentError(
+            f"The {side} side of axis {axis} has nodes {face}, but its values have shape {tuple(value.shape)}; give a "
+            "number or (*batch, *face)."
+        ) from error
     b = value.flatten(-len(face)) if face else value[..., None]
     return LinearConstraint(rows.to(value.device), b, noise_variance)
-
-
-def _as_double(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:

@@ -144,10 +144,11 @@ class Posterior(MultivariateNormal):
             Log-density ``(*sample, *batch)``.
 
         Raises:
+            IncompatibleQueryError: If the fields have another number of points or batch axes that do not broadcast.
             InvalidArgumentError: If the prior covariance is singular (samples without noise), so that the prior has
                 no density.
         """
-        shape = torch.broadcast_shapes(value.shape, self.loc.shape)
+        shape = _common_shape(value, self.loc)
         fields = value.to(torch.float64).expand(shape).reshape(-1, *self.loc.shape).movedim(0, -2)
         density = log_density_given_constraint(
             self._gain, self._prior_mean, self._target, fields, surface_tolerance(value.dtype)
@@ -204,6 +205,21 @@ class Posterior(MultivariateNormal):
     @cached_property
     def _is_noisy(self) -> bool:
         return bool(self._gain.noise.any())
+
+
+def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
+    if value.shape[-1:] != mean.shape[-1:]:
+        raise IncompatibleQueryError(
+            f"The posterior is over {mean.shape[-1]} points but the fields have shape {tuple(value.shape)}; give "
+            "(*sample, *batch, n) on the query points."
+        )
+    try:
+        return torch.broadcast_shapes(value.shape, mean.shape)
+    except RuntimeError as error:
+        raise IncompatibleQueryError(
+            f"The fields {tuple(value.shape)} do not broadcast with the posterior's {tuple(mean.shape)}; give "
+            "(*sample, *batch, n)."
+        ) from error
 
 
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:

@@ -13,7 +13,9 @@ from probconserv import (
     LinearConstraint,
     boundary_gradient,
     boundary_value,
+    conservation,
     integral,
+    local_conservation,
     second_difference_variance,
     smoothness,
     stacked_integrals,
@@ -155,6 +157,44 @@ def test_a_linear_operator_is_a_constraint():
     assert torch.equal(law.residual(torch.tensor([1.0, 1, 1, 2, 2, 2])), torch.zeros(2).double())
 
 
+def test_negative_axes_count_from_the_last():
+    grid = NodeGrid((0.0, 0.0), (1.0, 2.0), (4, 6))
+    face = torch.rand(4, dtype=torch.float64)
+    value, gradient = (make(grid, face, side="last", axis=-1) for make in (boundary_value, boundary_gradient))
+    assert torch.equal(value.rows, boundary_value(grid, face, side="last", axis=1).rows)
+    assert torch.equal(gradient.rows, boundary_gradient(grid, face, side="last", axis=1).rows)
+
+
+def test_arrays_serve_as_tensors():
+    points = np.linspace(0, 1, 5)
+    points.flags.writeable = False
+    assert torch.equal(integral(points, np.float64(1.0)).rows, integral(torch.from_numpy(points.copy()), 1.0).rows)
+    law = LinearConstraint(np.ones((1, 5), dtype=np.float32), np.ones(1), np.array([0.5]))
+    assert law.rows.dtype == law.b.dtype == law.noise.dtype == torch.float64
+    assert torch.equal(law.residual(points[::-1]), torch.tensor([1.5]).double())
+    assert boundary_value(points, np.ones(3), side="first").b.shape == (3, 1)
+    assert stacked_integrals(points, np.ones(2)).points == 10
+    s = second_difference_variance(np.ones(5, dtype=np.float32))
+    assert s.dtype == torch.float32
+    assert torch.equal(smoothness(s.numpy()).noise, s.double())
+    along = conservation(points, points, np.array(1.0), points, np.zeros(5))
+    # 1 + t²/2, by the trapezoid rule exact for a linear flux.
+    assert torch.allclose(along.b[:, 0], torch.from_numpy(1 + points.copy() ** 2 / 2), rtol=1e-15)
+    assert local_conservation(points, points, np.ones(4), np.zeros(5)).rows.shape == (4, 5)
+
+
+@pytest.mark.parametrize("make", [boundary_value, boundary_gradient])
+def test_messages_of_sides(make):
+    grid = NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 5))
+    with pytest.raises(InvalidArgumentError, match="""side must be "first" or "last", got 'left'"""):
+        make(grid, 1.0, side="left")
+    for axis in (2, -3):
+        with pytest.raises(InvalidArgumentError, match=rf"axis must lie in \[-2, 1\] .* dimension 2, got {axis}"):
+            make(grid, 1.0, side="first", axis=axis)
+    with pytest.raises(InvalidArgumentError, match=r"first side of axis 0 has nodes \(5,\), .* shape \(7,\)"):
+        make(grid, torch.rand(7), side="first")
+
+
 def test_messages():
     grid = NodeGrid(0.0, 1.0, 5)
     with pytest.raises(InvalidArgumentError, match=r"same k, got \(2, 5\) and \(3,\)"):
@@ -171,6 +211,10 @@ def test_messages():
         LinearConstraint(torch.zeros(1, 5), torch.ones(1))
     with pytest.raises(InvalidArgumentError, match="do not broadcast"):
         LinearConstraint(torch.ones(2, 1, 5), torch.ones(3, 1))
+    with pytest.raises(InvalidArgumentError, match=r"batch axes broadcast, got \(3,\) and \(2,\)"):
+        integral(grid, torch.rand(3)) & integral(grid, torch.rand(2))
+    with pytest.raises(IncompatibleQueryError, match="acts on 5 points but the field has none"):
+        integral(grid, 1.0).residual(torch.tensor(1.0))
     with pytest.raises(InvalidArgumentError, match="join only on the same points, got 5 and 4"):
         integral(grid, 1.0) & integral(NodeGrid(0.0, 1.0, 4), 1.0)
     with pytest.raises(IncompatibleQueryError, match="acts on 5 points but the field has 4"):

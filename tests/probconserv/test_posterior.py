@@ -12,7 +12,16 @@ from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, K
 from scipy.stats import multivariate_normal
 from torch.distributions import Normal
 
-from probconserv import InvalidArgumentError, LinearConstraint, Posterior, Prediction, condition, draw, integral
+from probconserv import (
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Posterior,
+    Prediction,
+    condition,
+    draw,
+    integral,
+)
 from tests.oracles import condition_densely, log_density_on_surface
 from tests.strategies import COVARIANCES, conditioning_problems, make_covariance, positive_definite, seeds
 
@@ -225,3 +234,13 @@ def test_kronecker_roots_are_factors():
     expected = normals @ torch.kron(*(torch.linalg.cholesky(factor) for factor in factors)).mT
     drawn = draw(gaussian, (5,), torch.Generator().manual_seed(9))
     assert torch.allclose(drawn, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_density_of_fields_of_another_shape_is_refused():
+    prior = MultivariateNormal(torch.zeros(2, 30).double(), torch.eye(30).double().expand(2, 30, 30))
+    posterior = condition(prior, integral(torch.linspace(0, 1, 30), 1.0))
+    for wrong in (torch.zeros(7), torch.zeros(1), torch.tensor(0.0)):
+        with pytest.raises(IncompatibleQueryError, match=r"over 30 points but the fields have shape \("):
+            posterior.log_prob(wrong)
+    with pytest.raises(IncompatibleQueryError, match=r"\(3, 30\) do not broadcast .* posterior's \(2, 30\)"):
+        posterior.log_prob(torch.zeros(3, 30))
