@@ -9,16 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 
-_Ends = float | Sequence[float]
-_Counts = int | Sequence[int]
+_Ends = float | Sequence[float] | np.ndarray | Tensor
+_Counts = int | Sequence[int] | np.ndarray | Tensor
 
 
 class Grid(ABC):
@@ -207,7 +209,7 @@ def _increasing_gaps(points: Tensor, name: str) -> Tensor:
 
 
 def _set_extent(grid: "NodeGrid | CellGrid", low: _Ends, high: _Ends, count: _Counts, minimum: int) -> None:
-    lows, highs, counts = (value if isinstance(value, Sequence) else (value,) for value in (low, high, count))
+    lows, highs, counts = (_entries(value, name) for value, name in ((low, "low"), (high, "high"), (count, "count")))
     if not len(lows) == len(highs) == len(counts) >= 1:
         raise InvalidArgumentError(
             f"low, high and count need one entry per axis, got {len(lows)}, {len(highs)} and {len(counts)} entries."
@@ -215,8 +217,18 @@ def _set_extent(grid: "NodeGrid | CellGrid", low: _Ends, high: _Ends, count: _Co
     for a, b, n in zip(lows, highs, counts, strict=True):
         if not (isfinite(a) and isfinite(b) and a < b):
             raise InvalidArgumentError(f"Each axis needs finite ends with low < high, got low={a}, high={b}.")
-        if int(n) != n or n < minimum:
+        if not isfinite(n) or int(n) != n or n < minimum:
             raise InvalidArgumentError(f"count must be an integer of at least {minimum} on every axis, got {n}.")
     object.__setattr__(grid, "low", tuple(float(a) for a in lows))
     object.__setattr__(grid, "high", tuple(float(b) for b in highs))
     object.__setattr__(grid, "count", tuple(int(n) for n in counts))
+
+
+def _entries(value: Any, name: str) -> tuple[Real, ...]:
+    """One number per axis from a number or a sequence, array or tensor of numbers."""
+    if isinstance(value, np.ndarray | Tensor):
+        value = value.tolist()
+    entries = tuple(value) if isinstance(value, Sequence) else (value,)
+    if not all(isinstance(entry, Real) for entry in entries):
+        raise InvalidArgumentError(f"{name} must be a number, or one number per axis, got {value!r}.")
+    return entries

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,11 +66,26 @@ def test_weights_are_float64_for_float32_points():
     assert trapezoid_weights(torch.tensor([0.0, 0.5, 1.0])).dtype == torch.float64
 
 
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_extents_may_be_arrays(array):
+    assert NodeGrid(array([0.0, -1.0]), array([1.0, 1.0]), array([3, 5])) == NodeGrid((0.0, -1.0), (1.0, 1.0), (3, 5))
+    assert CellGrid(array(0.0), array(1.0), array(4)) == CellGrid(0.0, 1.0, 4)
+
+
 def test_messages():
     with pytest.raises(InvalidArgumentError, match="low < high"):
         CellGrid(1.0, 0.0, 4)
     with pytest.raises(InvalidArgumentError, match="at least 2"):
         NodeGrid(0.0, 1.0, 1)
+    for count in (float("nan"), float("inf"), 2.5):
+        with pytest.raises(InvalidArgumentError, match=f"integer of at least 1 on every axis, got {count}"):
+            CellGrid(0.0, 1.0, count)
+    with pytest.raises(InvalidArgumentError, match="count must be a number, or one number per axis, got '44'"):
+        CellGrid(0.0, 1.0, "44")
+    with pytest.raises(InvalidArgumentError, match="high must be a number, or one number per axis, got None"):
+        CellGrid(0.0, None, 4)
+    with pytest.raises(InvalidArgumentError, match="low must be a number, or one number per axis"):
+        CellGrid(np.zeros((1, 2)), (1.0, 1.0), (4, 4))
     with pytest.raises(InvalidArgumentError, match="one entry per axis"):
         CellGrid((0.0, 0.0), (1.0, 1.0), 4)
     with pytest.raises(InvalidArgumentError, match="strictly increasing"):
