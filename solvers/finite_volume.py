@@ -12,12 +12,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-from solvers.boundary import AxisConditions, Dirichlet, Outflow, Periodic
+from solvers.boundary import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError
 from solvers.fluxes import FaceFlux, FaceMean, NumericalFlux, Reconstruction, conductivity_with_slope
 from solvers.grid import CellGrid
 from solvers.laws import ConvectiveLaw, DiffusiveLaw
-from solvers.sides import Side, ghost_cells, make_sides
+from solvers.sides import Side, ghost_cells
 
 Fluxes = tuple[Tensor, ...]
 
@@ -202,11 +202,6 @@ def side_fluxes(fluxes: Fluxes, grid: CellGrid) -> Tensor:
         for face in (along[..., 0], along[..., -1]):
             sides.append(area * face.flatten(face.ndim - grid.dimension + 1).sum(-1) if grid.dimension > 1 else face)
     return torch.stack(sides, dim=-1)
-
-
-def sides_of(conditions: tuple[AxisConditions, ...], grid: CellGrid) -> tuple[tuple[Side, Side], ...]:
-    """Sides of a grid from its boundary conditions."""
-    return make_sides(conditions, grid.spacing)
 
 
 def _check_periodic(grid: CellGrid, sides: tuple[tuple[Side, Side], ...], minimum: int) -> None:

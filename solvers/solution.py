@@ -16,11 +16,11 @@ from torch import Tensor
 from solvers.batching import Group, make_groups, run_groups
 from solvers.boundary import AxisConditions, Dirichlet, Outflow, Periodic, per_axis, value_at
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume import ConvectiveScheme, DiffusiveScheme, Scheme, sides_of
+from solvers.finite_volume import ConvectiveScheme, DiffusiveScheme, Scheme
 from solvers.fluxes import MUSCL, FaceMean, Godunov, IntegralMean, NumericalFlux, Reconstruction
 from solvers.grid import CellGrid
 from solvers.laws import ConvectiveLaw, DiffusiveLaw, Law
-from solvers.sides import Side
+from solvers.sides import Side, make_sides
 from solvers.stepping import SSPRK3, TRBDF2, State, Stepper, advance
 
 Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]
@@ -180,7 +180,7 @@ def _choose(
             f"solve takes no option {', '.join(unsuited)} with {type(law).__name__}; "
             f"the options are {', '.join(suited)}."
         )
-    sides = sides_of(conditions, grid)
+    sides = make_sides(conditions, grid.spacing)
     if isinstance(law, DiffusiveLaw):
         mean = options.get("face_mean", IntegralMean())
         usual = TRBDF2() if isinstance(mean, IntegralMean) else SSPRK3()

@@ -34,7 +34,8 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.finite_volume import DiffusiveScheme, divergence, side_fluxes, sides_of
+from solvers.finite_volume import DiffusiveScheme, divergence, side_fluxes
+from solvers.sides import make_sides
 
 DIFFUSIVE_LAWS = [
     Diffusion(torch.tensor([0.7, 2.0])),
@@ -175,7 +176,9 @@ def test_divergence_and_side_fluxes_match_loops():
 def test_face_flux_derivatives_match_differences(face_mean, last):
     """Oracle: central differences of the fluxes, error O(ε²) with ε = 1e-6, so 1e-8 is ample."""
     grid = CellGrid(0.0, 1.0, 4)
-    scheme = DiffusiveScheme(PorousMedium(1.7), grid, sides_of(((Neumann(gradient=-0.6), last),), grid), face_mean)
+    scheme = DiffusiveScheme(
+        PorousMedium(1.7), grid, make_sides(((Neumann(gradient=-0.6), last),), grid.spacing), face_mean
+    )
     u = torch.tensor([0.9, 0.7, 0.8, 0.4], dtype=torch.float64)
     (faces,) = scheme.linearise(u, 0.0)
     for i in range(4):

@@ -6,15 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import CellGrid, Dirichlet, IntegralMean, InvalidArgumentError, Neumann, Newton, Periodic, PorousMedium
-from solvers.finite_volume import DiffusiveScheme, divergence, sides_of
+from solvers.finite_volume import DiffusiveScheme, divergence
 from solvers.newton import Stage, _iterate_sparse, _iterate_tridiagonal, solve_stage
+from solvers.sides import make_sides
 
 PAIRS = [(Dirichlet(0.8), Neumann(gradient=-0.2)), (Periodic(), Periodic()), (Neumann(flux=0.1), Dirichlet(0.2))]
 
 
 def porous_scheme(conditions, shape):
     grid = CellGrid((0.0,) * len(shape), (1.0,) * len(shape), shape)
-    return DiffusiveScheme(PorousMedium(1.5), grid, sides_of(conditions, grid), IntegralMean())
+    return DiffusiveScheme(PorousMedium(1.5), grid, make_sides(conditions, grid.spacing), IntegralMean())
 
 
 def random_stage(shape, seed, coefficient=0.3):
