@@ -5,7 +5,7 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from scipy.optimize import brentq
 
 from solvers import exact
@@ -89,6 +89,8 @@ def test_total_is_the_integral_of_the_solution(problem: Problem, parameter: floa
 @given(parameter=fractions, time=fractions)
 def test_total_changes_by_the_boundary_fluxes(problem: Problem, parameter: float, time: float) -> None:
     p, t = draw(problem, parameter, time)
+    if problem.front is not None:  # the total has a kink, so no rate, when a jump leaves the domain
+        assume(abs(number(problem.front(t, p)) - problem.domain[1]) > ROUND_OFF)
     left, right = problem.boundary_flux(t, p)
     rate = gradient(problem.total(t, p), t)
     assert number(rate) == pytest.approx(number(left - right), rel=ROUND_OFF, abs=ROUND_OFF)
