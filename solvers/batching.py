@@ -1,7 +1,8 @@
 """Large batches in groups that fit a processor's cache, each with its own time steps, on several threads.
 
 A group is cut out of a law by taking the same rows of every field of its dataclass that has the length of the batch,
-and out of boundary values likewise. A law that does not let itself be cut (checked by evaluating it) stays whole.
+and out of boundary values likewise. A law that does not let itself be cut (checked by cutting and evaluating it)
+stays whole.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,8 +54,8 @@ def make_groups(law: Law, conditions: tuple[AxisConditions, ...], initial: Tenso
         return [Group(law, conditions, initial)]
     batch = tuple(initial.shape[: initial.ndim - dimension])
     parts = [slice(start, start + rows) for start in range(0, batch[0], rows)]
-    laws = [_law_rows(law, batch[0], part) for part in parts]
-    if not _agree(law, laws, initial[(..., *[slice(1)] * dimension)], parts):
+    laws = _cut_laws(law, initial[(..., *[slice(1)] * dimension)], parts)
+    if laws is None:
         return [Group(law, conditions, initial)]
     return [
         Group(cut, _condition_rows(conditions, batch, part), initial[part])
@@ -79,6 +80,18 @@ def run_groups(work: Callable[[Group], Result], groups: Sequence[Group]) -> list
         return list(pool.map(work, groups))
 
 
+def _cut_laws(law: Law, states: Tensor, parts: Sequence[slice]) -> list[Law] | None:
+    """The law cut into parts, or None if it does not let itself be cut.
+
+    A law of one's own may refuse a cut in any way, by its checks or in its formulas; it then stays whole, as it came.
+    """
+    try:
+        laws = [_law_rows(law, states.shape[0], part) for part in parts]
+        return laws if _agree(law, laws, states, parts) else None
+    except Exception:
+        return None
+
+
 def _law_rows(law: Law, count: int, part: slice) -> Law:
     if not (is_dataclass(law) and not isinstance(law, type)):
         return law
@@ -99,10 +112,7 @@ def _agree(law: Law, cuts: Sequence[Law], states: Tensor, parts: Sequence[slice]
     for name in ("potential", "conductivity") if diffusive else ("convective_flux", "characteristic_speed"):
         expected = getattr(law, name)(states)
         for cut, part in zip(cuts, parts, strict=True):
-            try:
-                found = getattr(cut, name)(states[part])
-            except RuntimeError:
-                return False
+            found = getattr(cut, name)(states[part])
             if found.shape != expected[part].shape or not torch.allclose(found, expected[part], rtol=1e-12):
                 return False
     return True

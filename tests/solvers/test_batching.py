@@ -25,6 +25,36 @@ class Layered(DiffusiveLaw):
         return self.table.to(u.dtype).mean() + 0.0 * u
 
 
+@dataclass(frozen=True)
+class Checked(DiffusiveLaw):
+    """A law that insists on four entries."""
+
+    factor: torch.Tensor
+
+    def __post_init__(self):
+        if len(self.factor) != 4:
+            raise ValueError("four entries, please")
+
+    def potential(self, u):
+        return self.factor[:, None] * u
+
+    def conductivity(self, u):
+        return self.factor[:, None] + 0.0 * u
+
+
+@dataclass(frozen=True)
+class Indexed(DiffusiveLaw):
+    """A law whose formula asks for its fourth entry."""
+
+    factor: torch.Tensor
+
+    def potential(self, u):
+        return self.factor[3] * u
+
+    def conductivity(self, u):
+        return self.factor[3] + 0.0 * u
+
+
 class Plain(DiffusiveLaw):
     """A law that is no dataclass."""
 
@@ -75,6 +105,8 @@ def test_a_law_that_cannot_be_cut_stays_whole(monkeypatch):
     table = torch.tensor([1.0, 2.0, 3.0, 6.0])
     assert len(make_groups(Layered(table), ends, initial, 1)) == 1
     assert len(make_groups(Plain(table.double()), ends, initial, 1)) == 1
+    assert len(make_groups(Checked(table.double()), ends, initial, 1)) == 1
+    assert len(make_groups(Indexed(table.double()), ends, initial, 1)) == 1
     assert len(make_groups(Diffusion(2.0), ends, initial, 1)) == 2
     result = solve(Plain(table.double()), CellGrid(0.0, 1.0, 10), ends[0], initial, [0.01])
     assert result.values.shape == (4, 1, 10)
