@@ -23,6 +23,13 @@ from solvers.laws import ConvectiveLaw, DiffusiveLaw, Law
 from solvers.sides import Side, make_sides
 from solvers.stepping import SSPRK3, TRBDF2, State, Stepper, advance
 
+_KINDS = {
+    "stepper": (Stepper, "TRBDF2() or SSPRK3()"),
+    "face_mean": (FaceMean, "IntegralMean() or ArithmeticMean()"),
+    "flux": (NumericalFlux, "Godunov() or Rusanov()"),
+    "reconstruction": (Reconstruction, "MUSCL() or WENO()"),
+}
+
 Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]
 
 
@@ -118,6 +125,7 @@ def solve(
     conditions = per_axis(boundary, grid.dimension)
     scheme, stepper = _choose(law, grid, conditions, options)
     u = _initial_field(initial, scheme, law, start)
+    _check_law(law, u)
     groups = make_groups(law, conditions, u, grid.dimension)
     span = float(output[-1]) - start
     with _reporter(bool(options.get("progress", False)), span * len(groups)) as report:
@@ -180,6 +188,7 @@ def _choose(
             f"solve takes no option {', '.join(unsuited)} with {type(law).__name__}; "
             f"the options are {', '.join(suited)}."
         )
+    _check_kinds(options)
     sides = make_sides(conditions, grid.spacing)
     if isinstance(law, DiffusiveLaw):
         mean = options.get("face_mean", IntegralMean())
@@ -192,6 +201,13 @@ def _choose(
         raise InvalidArgumentError(f"A convective law needs the explicit stepper SSPRK3, got {stepper!r}.")
     flux, reconstruction = options.get("flux", Godunov()), options.get("reconstruction", MUSCL())
     return ConvectiveScheme(law, grid, sides, flux, reconstruction), stepper
+
+
+def _check_kinds(options: SolveOptions) -> None:
+    """Refuses an option that is not the kind of object it must be, such as a name or a class."""
+    for name, (kind, examples) in _KINDS.items():
+        if name in options and not isinstance(options[name], kind):
+            raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {options[name]!r}.")
 
 
 def _initial_field(initial: Initial, scheme: Scheme, law: Law, start: float) -> Tensor:
@@ -220,9 +236,9 @@ def _initial_field(initial: Initial, scheme: Scheme, law: Law, start: float) -> 
 
 def _law_batch(law: Law, batch: tuple[int, ...], dimension: int) -> tuple[int, ...]:
     """Batch shape with the law's parameters: the fewest batch axes on which the law leaves the space axes alone."""
-    evaluate = law.conductivity if isinstance(law, DiffusiveLaw) else law.characteristic_speed
+    name = "conductivity" if isinstance(law, DiffusiveLaw) else "characteristic_speed"
     for axes in range(len(batch), len(batch) + 5):
-        own = tuple(evaluate(torch.zeros((1,) * (axes + dimension), dtype=torch.float64)).shape)
+        own = _values_of(law, name, torch.zeros((1,) * (axes + dimension), dtype=torch.float64)).shape
         if len(own) == axes + dimension and all(size == 1 for size in own[axes:]):
             try:
                 return tuple(torch.broadcast_shapes(own[:axes], batch))
@@ -231,6 +247,32 @@ def _law_batch(law: Law, batch: tuple[int, ...], dimension: int) -> tuple[int, .
     raise InvalidArgumentError(
         f"The parameters of {type(law).__name__} do not broadcast with the batch shape {tuple(batch)} of initial and "
         "boundary values; give parameters of shape (*batch,)."
+    )
+
+
+def _check_law(law: Law, u: Tensor) -> None:
+    """Refuses a law whose methods do not return a value for every state."""
+    diffusive = isinstance(law, DiffusiveLaw)
+    for name in ("potential", "conductivity") if diffusive else ("convective_flux", "characteristic_speed"):
+        values = _values_of(law, name, u)
+        if values.shape != u.shape:
+            raise _not_of_shape(law, name, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
+
+
+def _values_of(law: Law, name: str, u: Tensor) -> Tensor:
+    """What a method of a law returns for some states, a tensor with axes."""
+    values = getattr(law, name)(u)
+    if not isinstance(values, Tensor):
+        raise _not_of_shape(law, name, type(values).__name__)
+    if values.ndim == 0:
+        raise _not_of_shape(law, name, "a tensor without axes")
+    return values
+
+
+def _not_of_shape(law: Law, name: str, got: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{type(law).__name__}.{name}(u) must return a tensor of the shape of u, got {got}; for a constant c return "
+        "c + 0.0 * u."
     )
 
 

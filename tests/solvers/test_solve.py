@@ -62,6 +62,30 @@ class Traffic(ConvectiveLaw):
         return align(self.factor, u) * (1.0 - 2.0 * u)
 
 
+@dataclass(frozen=True)
+class Careless(DiffusiveLaw):
+    """A user's law k = 2 whose conductivity is whatever one says."""
+
+    constant: object
+
+    def potential(self, u):
+        return 2.0 * u
+
+    def conductivity(self, u):  # noqa: ARG002 - the mistake under test
+        return self.constant
+
+
+@dataclass(frozen=True)
+class Still(ConvectiveLaw):
+    """A user's law f = 0 whose speed is a number."""
+
+    def convective_flux(self, u):
+        return 0.0 * u
+
+    def characteristic_speed(self, u):  # noqa: ARG002 - the mistake under test
+        return 0.0
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 1000))
 def test_a_batch_is_its_members_one_by_one(seed):
@@ -208,6 +232,35 @@ def test_messages():
         solve(Burgers(), GRID, (Dirichlet(1.0), Outflow()), 0.0, [1.0], stepper=TRBDF2())
     with pytest.raises(InvalidArgumentError, match="must derive from DiffusiveLaw or ConvectiveLaw"):
         solve(object(), GRID, ends, 0.0, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("law", "option", "message"),
+    [
+        (Diffusion(1.0), {"stepper": "x"}, r"stepper must be a Stepper, such as TRBDF2\(\) .* got 'x'"),
+        (Diffusion(1.0), {"stepper": TRBDF2}, "stepper must be a Stepper, .* got <class"),
+        (Diffusion(1.0), {"face_mean": "harmonic"}, r"face_mean must be a FaceMean, such as IntegralMean\(\)"),
+        (Burgers(), {"flux": "godunov"}, r"flux must be a NumericalFlux, such as Godunov\(\) .* got 'godunov'"),
+        (Burgers(), {"reconstruction": None}, r"reconstruction must be a Reconstruction, such as MUSCL\(\)"),
+    ],
+)
+def test_options_are_objects_of_their_kind(law, option, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        solve(law, GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [1.0], **option)
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (Careless(2.0), r"Careless.conductivity\(u\) must return a tensor of the shape of u, got float"),
+        (Careless(torch.tensor(2.0)), r"Careless.conductivity\(u\) .* got a tensor without axes"),
+        (Careless(torch.ones(1)), r"Careless.conductivity\(u\) .* got shape \(1,\) for u of shape \(20,\)"),
+        (Still(), r"Still.characteristic_speed\(u\) must return a tensor of the shape of u, got float"),
+    ],
+)
+def test_a_law_of_ones_own_returns_a_value_for_every_state(law, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        solve(law, GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [1.0])
 
 
 def test_harmonic_mean_locks_the_front_of_a_law_with_a_threshold():
