@@ -224,7 +224,7 @@ def _set_extent(grid: "NodeGrid | CellGrid", low: _Ends, high: _Ends, count: _Co
     object.__setattr__(grid, "count", tuple(int(n) for n in counts))
 
 
-def _entries(value: Any, name: str) -> tuple[Real, ...]:
+def _entries(value: Any, name: str) -> tuple[Any, ...]:
     """One number per axis from a number or a sequence, array or tensor of numbers."""
     if isinstance(value, np.ndarray | Tensor):
         value = value.tolist()
