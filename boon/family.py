@@ -100,26 +100,40 @@ class PrescriptionStep(Step):
 
 
 class HiddenConditions(nn.Module):
-    """The conditions of hidden features v = A u + c: the same functionals, data B v = A g + c·B1.
+    """The conditions of the features v_l = A_l u + c_l of all layers: the same functionals, data A_l g + c_l·B1.
 
     Args:
+        depth: Number of layers.
         out_channels: Channels of u.
         width: Channels of v.
     """
 
-    def __init__(self, out_channels: int, width: int) -> None:
+    def __init__(self, depth: int, out_channels: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(width, out_channels) / out_channels**0.5)
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.randn(depth, 1, width, out_channels) / out_channels**0.5)
+        self.bias = nn.Parameter(torch.zeros(depth, 1, width, 1))
 
-    def forward(self, boundary: Boundary) -> Boundary:
-        """From the boundary of the solution to that of the features."""
-        weight, bias = self.weight.to(torch.float64), self.bias.to(torch.float64)
-        data = []
-        for side, values in zip(boundary.functionals, boundary.data, strict=True):
-            image = (weight @ values.reshape(*values.shape[:2], -1)).view(*values.shape[:1], -1, *values.shape[2:])
-            data.append(image + side.of_one * bias.view(-1, *(1 for _ in values.shape[2:])))
-        return replace(boundary, data=tuple(data))
+    def forward(self, boundary: Boundary) -> list[Boundary]:
+        """From the boundary of the solution to that of the features of every layer."""
+        if not boundary.data:
+            return [boundary] * len(self.weight)
+        flat = [data.reshape(*data.shape[:2], -1) for data in boundary.data]
+        sizes = [part.shape[-1] for part in flat]
+        of_one = [
+            part.new_full((part.shape[-1],), side.of_one) for part, side in zip(flat, boundary.functionals, strict=True)
+        ]
+        images = self.weight @ torch.cat(flat, -1).to(self.weight.dtype)
+        images = images + self.bias * torch.cat(of_one).to(self.weight.dtype)
+        return [
+            replace(
+                boundary,
+                data=tuple(
+                    part.reshape(*part.shape[:2], *data.shape[2:])
+                    for part, data in zip(image.split(sizes, -1), boundary.data, strict=True)
+                ),
+            )
+            for image in images
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +150,7 @@ class CorrectedLayers(Layers):
     correction: Correction
     conditions: Sequence[AxisCondition]
     boundary: Boundary
-    hidden: Sequence[tuple[HiddenConditions, Step]]
+    hidden: Sequence[tuple[Boundary, Step]]
 
     def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
         return self.correction.bases(self.conditions, config, shape, like)
@@ -144,8 +158,8 @@ class CorrectedLayers(Layers):
     def prepare(self, layer: int, v: Tensor) -> Tensor:
         if not self.hidden:
             return v
-        conditions, step = self.hidden[layer]
-        return step(v, conditions(self.boundary))
+        boundary, step = self.hidden[layer]
+        return step(v, boundary)
 
     def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
         return self.correction.kernel(convolution, v, bases, self.boundary)

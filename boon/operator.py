@@ -57,12 +57,10 @@ class BOON(nn.Module):
         self._check_operator()
         config = operator.config if isinstance(operator, FNO) else None
         self.step = self.correction.step(self.conditions, config.out_channels if config else 1)
-        depth = config.depth if config and self.correction.hidden else 0
-        self.hidden_conditions, self.hidden_steps = nn.ModuleList(), nn.ModuleList()
-        for _ in range(depth):
-            assert config is not None
-            self.hidden_conditions.append(HiddenConditions(config.out_channels, config.width))
-            self.hidden_steps.append(self.correction.step(self.conditions, config.width))
+        self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
+        if config and self.correction.hidden:
+            self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
+            self.hidden_steps.extend(self.correction.step(self.conditions, config.width) for _ in range(config.depth))
 
     def forward(
         self, a: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None
@@ -101,11 +99,12 @@ class BOON(nn.Module):
         return self.correction.hidden or self.correction.acts_on_kernels
 
     def _layers(self, boundary: Boundary) -> CorrectedLayers:
+        hidden = self.hidden_conditions(boundary) if self.hidden_conditions else []
         return CorrectedLayers(
             correction=self.correction,
             conditions=self.conditions,
             boundary=boundary,
-            hidden=tuple(zip(self.hidden_conditions, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
+            hidden=tuple(zip(hidden, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
         )
 
     def _check_operator(self) -> None:

@@ -175,8 +175,9 @@ def test_hidden_conditions_are_those_of_an_affine_image_of_the_solution():
     conditions = [(Robin(2.0, 0.3), Neumann()), (Dirichlet(), Robin(-1.0, 0.2))]
     sides = BOON(nn.Identity(), conditions).discretise(u, [(0.0, 0.0), (0.0, 0.0)])
     of_solution = replace(sides, data=tuple(read(side, u) for side in sides.functionals))
-    hidden = HiddenConditions(3, 5).double()
+    hidden = HiddenConditions(2, 3, 5).double()
     nn.init.normal_(hidden.bias)
-    image = torch.einsum("wc,bcij->bwij", hidden.weight, u) + hidden.bias[:, None, None]
-    for side, data in zip(sides.functionals, hidden(of_solution).data, strict=True):
-        assert torch.allclose(data, read(side, image), atol=1e-12)
+    for layer, boundary in enumerate(hidden(of_solution)):
+        image = torch.einsum("wc,bcij->bwij", hidden.weight[layer, 0], u) + hidden.bias[layer, 0, :, :, None]
+        for side, data in zip(sides.functionals, boundary.data, strict=True):
+            assert torch.allclose(data, read(side, image), atol=1e-12)
