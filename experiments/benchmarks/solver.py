@@ -79,7 +79,7 @@ def _batch(exponents: Tensor, tolerance: float) -> Solution:
 
 def _require_fipy() -> None:
     try:
-        import fipy  # noqa: F401
+        import fipy  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ExperimentError(
             "The benchmark 'solver' compares with FiPy, which is not installed; pip install 'probconserv-boon[bench]'."
@@ -88,7 +88,13 @@ def _require_fipy() -> None:
 
 def _fipy(exponent: float) -> tuple[float, np.ndarray]:
     """Seconds and cell averages of FiPy with implicit steps, each with three sweeps for the conductivity."""
-    from fipy import CellVariable, DiffusionTerm, Grid1D, TransientTerm, Variable
+    from fipy import (  # pyright: ignore[reportMissingImports]
+        CellVariable,
+        DiffusionTerm,
+        Grid1D,
+        TransientTerm,
+        Variable,
+    )
 
     started = time.perf_counter()
     mesh = Grid1D(nx=CELLS, dx=1.0 / CELLS)
