@@ -166,28 +166,33 @@ def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
     return set_nodes(u.to(torch.float64), boundary).to(u.dtype)
 
 
-def set_nodes(u: Tensor, boundary: Boundary) -> Tensor:
+def set_nodes(u: Tensor, boundary: Boundary, overwrite: bool = False) -> Tensor:
     """``prescribe`` in the precision of u: derivatives first, then values, then periodic ends, which stay exact.
 
-    All new nodes are found before any is written, so the field is copied once.
+    All new nodes are found before any is written, so the field is copied once, or not at all with ``overwrite``,
+    which writes into u (it must be contiguous, no view, and needed by nobody else).
+    """
+    if not boundary.functionals and not boundary.periodic:
+        return u
+    plan = _plan(boundary, tuple(u.shape[2:]))
+    return edit_nodes(
+        u, plan.strips, plan.places.to(u.device), lambda strips: _values(plan, boundary, u, strips), overwrite
+    )
+
+
+def data_values(u: Tensor, boundary: Boundary) -> tuple[Tensor, Tensor]:
+    """What the data add in ``set_nodes``, which is affine: what it makes of the field 0.
+
+    Args:
+        u: A field ``(batch, channels, *space)`` that gives shape, dtype and device; its values do not matter.
+        boundary: Conditions and data, at least one side or periodic axis.
+
+    Returns:
+        Numbers of the nodes in the flattened space, each once, and the values there ``(batch, channels, places)``.
     """
     plan = _plan(boundary, tuple(u.shape[2:]))
-    if plan is None:
-        return u
-    return edit_nodes(u, plan.strips, plan.places.to(u.device), lambda strips: _values(plan, boundary, u, strips))
-
-
-def add_data(u: Tensor, boundary: Boundary) -> Tensor:
-    """``set_nodes`` of a field whose boundary nodes already are what ``set_nodes`` gives for zero data.
-
-    The map is affine: what the data add is what it makes of the field 0.
-    """
-    plan = _plan(boundary, tuple(u.shape[2:]))
-    if plan is None:
-        return u
     strips = [u.new_zeros(1).expand(*u.shape[:dim], width, *u.shape[dim + 1 :]) for dim, _, width in plan.strips]
-    values = _values(plan, boundary, u, strips)
-    return u.flatten(2).index_add(2, plan.places.to(u.device), values).view(u.shape)
+    return plan.places.to(u.device), _values(plan, boundary, u, strips)
 
 
 def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: int) -> Float[Tensor, "n columns"]:
@@ -238,13 +243,11 @@ class _Plan:
     kept: Tensor
 
 
-def _plan(boundary: Boundary, shape: tuple[int, ...]) -> _Plan | None:
+def _plan(boundary: Boundary, shape: tuple[int, ...]) -> _Plan:
     sides = boundary.functionals
     order = sorted(range(len(sides)), key=lambda index: sides[index].is_value)
     ends = [(axis, place) for axis in boundary.periodic for place in (0, shape[axis] - 1)]
     faces = [(sides[index].axis, sides[index].node(0, shape[sides[index].axis])) for index in order] + ends
-    if not faces:
-        return None
     strips = [sides[i].strip(shape[sides[i].axis], inner=True) for i in order if not sides[i].is_value]
     strips += [(2 + axis, place, 1) for axis, place in ends]
     places, kept = _places(shape, tuple(faces))

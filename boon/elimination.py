@@ -27,11 +27,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon.conditions import AxisCondition
-from boon.correction import Boundary, add_data, read_strip, with_zero_data
+from boon.correction import Boundary, data_values, read_strip, with_zero_data
 from boon.errors import SingularKernelError
 from boon.family import Correction, PrescriptionStep, Step
 from boon.fno import FNOConfig, fourier_bases
-from boon.gradients import take_strips
+from boon.gradients import add_at, take_strips
 from boon.spectral import (
     Basis,
     SpectralConvolution,
@@ -40,7 +40,7 @@ from boon.spectral import (
     fourier_axes,
     mirror,
     multiply,
-    synthesise,
+    synthesise_lines,
 )
 
 
@@ -72,6 +72,8 @@ class Elimination(Correction):
 
     def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
         axes = sorted({side.axis for side in boundary.functionals})
+        if not axes:
+            return convolution(v, bases)
         strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
         strips += [(2 + axis, place, 1) for axis in axes for place in _ends(bases[axis])]
         v, taken = take_strips(v, strips)
@@ -83,7 +85,8 @@ class Elimination(Correction):
             replace(basis, synthesis=with_zero_data(basis.synthesis, boundary, axis))
             for axis, basis in enumerate(bases)
         ]
-        return add_data(synthesise(modes, carried), replace(boundary, data=kept))
+        places, values = data_values(v, replace(boundary, data=kept))
+        return add_at(synthesise_lines(modes, carried), places, values).view_as(v)
 
 
 def eliminate(

@@ -30,6 +30,10 @@ class Step(nn.Module, ABC):
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Corrects ``(batch, channels, *space)``."""
 
+    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """``forward`` for a field that is contiguous, no view and needed by nobody else: it may be written into."""
+        return self(u, boundary)
+
 
 class Correction(ABC):
     """How an operator is made to meet its boundary conditions.
@@ -98,6 +102,9 @@ class PrescriptionStep(Step):
         """Sets the boundary nodes."""
         return set_nodes(u, boundary)
 
+    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
+        return set_nodes(u, boundary, overwrite=True)
+
 
 class HiddenConditions(nn.Module):
     """The conditions of the features v_l = A_l u + c_l of all layers: the same functionals, data A_l g + c_l·B1.
@@ -159,7 +166,7 @@ class CorrectedLayers(Layers):
         if not self.hidden:
             return v
         boundary, step = self.hidden[layer]
-        return step(v, boundary)
+        return step.overwrite(v, boundary) if layer else step(v, boundary)
 
     def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
         return self.correction.kernel(convolution, v, bases, self.boundary)

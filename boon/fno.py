@@ -83,7 +83,10 @@ class Layers(ABC):
 
     @abstractmethod
     def prepare(self, layer: int, v: Tensor) -> Tensor:
-        """The features ``(batch, width, *space)`` that enter Fourier layer number ``layer``."""
+        """The features ``(batch, width, *space)`` that enter Fourier layer number ``layer``.
+
+        From layer 1 on v is the output of an activation, new memory that may be written into.
+        """
 
     @abstractmethod
     def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:

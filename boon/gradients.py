@@ -17,11 +17,17 @@ def take_strips(u: Tensor, strips: Sequence[Strip]) -> tuple[Tensor, list[Tensor
     """
     if not strips:
         return u, []
-    result: Any = _TakeStrips.apply(u, tuple(strips), None)
+    result: Any = _TakeStrips.apply(u, tuple(strips), None, False)
     return result[0], list(result[1:])
 
 
-def edit_nodes(u: Tensor, strips: Sequence[Strip], places: Tensor, find: Callable[[list[Tensor]], Tensor]) -> Tensor:
+def edit_nodes(
+    u: Tensor,
+    strips: Sequence[Strip],
+    places: Tensor,
+    find: Callable[[list[Tensor]], Tensor],
+    overwrite: bool = False,
+) -> Tensor:
     """The field with some nodes replaced by values that are found from strips of it.
 
     Args:
@@ -29,11 +35,18 @@ def edit_nodes(u: Tensor, strips: Sequence[Strip], places: Tensor, find: Callabl
         strips: (dim, start, width) of what ``find`` reads.
         places: Numbers of the nodes to replace in the flattened space, each once.
         find: From the strips to the new values ``(batch, channels, places)``.
+        overwrite: Writes into u, which must be contiguous, no view, and needed by nobody else.
     """
-    result: Any = _TakeStrips.apply(u, tuple(strips), places)
+    result: Any = _TakeStrips.apply(u, tuple(strips), places, overwrite)
     values = find(list(result[1:]))
-    edited: Any = _PutNodes.apply(result[0], places, values)
+    edited: Any = _PutNodes.apply(result[0], places, values, overwrite)
     return edited
+
+
+def add_at(u: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Adds values ``(batch, channels, places)`` at some nodes, into u itself; conditions on u as in ``edit_nodes``."""
+    result: Any = _AddAt.apply(u, places, values)
+    return result
 
 
 def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
@@ -50,27 +63,49 @@ class _TakeStrips(torch.autograd.Function):
     """The field and strips of it; ``replaced`` are nodes that ``_PutNodes``, the field's only user, replaces."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, strips: tuple[Strip, ...], replaced: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, u: Tensor, strips: tuple[Strip, ...], replaced: Tensor | None, overwrite: bool
+    ) -> tuple[Tensor, ...]:
         ctx.strips, ctx.replaced = strips, replaced
-        return u.view_as(u), *(u.narrow(*strip).clone() for strip in strips)
+        if overwrite:
+            ctx.mark_dirty(u)
+        same = u if overwrite else u.view_as(u)
+        return same, *(u.narrow(*strip).clone() for strip in strips)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         total = grad.clone(memory_format=torch.contiguous_format)
         if ctx.replaced is not None:
             total.flatten(2).index_fill_(2, ctx.replaced, 0.0)
         for strip, part in zip(ctx.strips, grads, strict=True):
             total.narrow(*strip).add_(part)
-        return total, None, None
+        return total, None, None, None
 
 
 class _PutNodes(torch.autograd.Function):
     """Replaces nodes; the gradient of the field keeps its entries there, which ``_TakeStrips`` clears."""
 
     @staticmethod
+    def forward(ctx: Any, u: Tensor, places: Tensor, values: Tensor, overwrite: bool) -> Tensor:
+        ctx.places = places
+        if not overwrite:
+            return u.flatten(2).index_copy(2, places, values).view(u.shape)
+        ctx.mark_dirty(u)
+        u.view(*u.shape[:2], -1).index_copy_(2, places, values)
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:  # type: ignore[override]
+        return grad, None, grad.flatten(2).index_select(2, ctx.places), None
+
+
+class _AddAt(torch.autograd.Function):
+    @staticmethod
     def forward(ctx: Any, u: Tensor, places: Tensor, values: Tensor) -> Tensor:
         ctx.places = places
-        return u.flatten(2).index_copy(2, places, values).view(u.shape)
+        ctx.mark_dirty(u)
+        u.view(*u.shape[:2], -1).index_add_(2, places, values)
+        return u
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]

@@ -103,14 +103,21 @@ def analyse(
 
 def synthesise(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *space"]:
     """The real field with these modes: the inverse of ``analyse`` on the span of the bases."""
+    lines = synthesise_lines(modes, bases)
+    return lines.view(*lines.shape[:2], *(len(basis.synthesis) for basis in bases))
+
+
+def synthesise_lines(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *lines"]:
+    """``synthesise`` with all axes but the first flattened into one, in new memory that nobody shares."""
     *full, half = fourier_axes(bases) or (None,)
     if half is not None:
         for axis in full:
             modes = _from_frequencies(modes, bases[axis].modes, 2 + axis)
         modes = torch.cat([modes.real, -modes.imag.narrow(2 + half, 1, bases[half].modes - 1)], 2 + half)
-    for axis in reversed(range(len(bases))):
+    for axis in reversed(range(1, len(bases))):
         modes = along_axis(bases[axis].synthesis, modes, 2 + axis)
-    return modes
+    first = bases[0].synthesis
+    return modes @ first.mT if len(bases) == 1 else first @ modes.flatten(3)
 
 
 def along_axis(matrix: Float[Tensor, "r n"], x: Tensor, dim: int) -> Tensor:
