@@ -11,11 +11,20 @@ from linear_operator.operators import (
     RootLinearOperator,
 )
 
-from probconserv import LinearConstraint
+from probconserv import Bounded, LinearConstraint, Monotone, NonNegative
 
 COVARIANCES = ("diagonal", "low_rank", "low_rank_and_noise", "kronecker", "dense")
 
 seeds = st.integers(0, 2**32 - 1)
+
+INEQUALITIES = (
+    NonNegative(),
+    Bounded(0.0, 1.0),
+    Bounded(-0.5),
+    Monotone(),
+    Monotone(decreasing=True) & Bounded(0.0, 1.0),
+    Monotone() & NonNegative(),
+)
 
 
 def positive_definite(n, generator, batch=()):
@@ -60,3 +69,13 @@ def conditioning_problems(draw, kinds=COVARIANCES, dtype=torch.float64, noise_va
     rows = normal(*(() if shared else batch), k, n)
     rows[..., 0, :] = rows[..., 0, :].abs()
     return prior, LinearConstraint(rows, magnitude * normal(*batch, k), noise_variance)
+
+
+def projection_problem(seed, n, batch=(), spread=0):
+    """Means, standard deviations over ``spread`` decades, and weights of a law."""
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(*batch, n, dtype=torch.float64, generator=generator)
+    scale = 10.0 ** (spread * (torch.rand(*batch, n, dtype=torch.float64, generator=generator) - 0.5))
+    weights = torch.rand(n, dtype=torch.float64, generator=generator) + 0.1
+    share = 0.05 + 0.9 * torch.rand(batch, dtype=torch.float64, generator=generator)
+    return mean, scale, weights, share * weights.sum()

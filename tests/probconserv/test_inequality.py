@@ -1,7 +1,4 @@
-"""Inequalities with a law: exactness, oracles, invariants, derivatives, draws and messages."""
-
-import itertools
-import math
+"""Inequalities with a law: exactness, oracles, invariants and draws."""
 
 import numpy as np
 import pytest
@@ -15,12 +12,7 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
-    ConvergenceError,
-    DependentConstraintsError,
-    IncompatibleQueryError,
-    InfeasibleConstraintError,
     InvalidArgumentError,
-    JoinedConstraint,
     LinearConstraint,
     Mixture,
     Monotone,
@@ -31,35 +23,14 @@ from probconserv import (
     condition,
     draw,
     from_samples,
-    integral,
     quadratic,
-    separable,
 )
 from probconserv import projected as projected_module
-from solvers import NodeGrid
 from tests.oracles import most_probable_by_enumeration, non_negative_by_least_squares
-from tests.strategies import positive_definite, seeds
+from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
 
 few = settings(deadline=None, max_examples=25)
 double = torch.float64
-SHAPES = (
-    NonNegative(),
-    Bounded(0.0, 1.0),
-    Bounded(-0.5),
-    Monotone(),
-    Monotone(decreasing=True) & Bounded(0.0, 1.0),
-    Monotone() & NonNegative(),
-)
-
-
-def problem(seed, n, batch=(), spread=0):
-    """Means, standard deviations over ``spread`` decades, and weights of a law."""
-    generator = torch.Generator().manual_seed(seed)
-    mean = torch.randn(*batch, n, dtype=double, generator=generator)
-    scale = 10.0 ** (spread * (torch.rand(*batch, n, dtype=double, generator=generator) - 0.5))
-    weights = torch.rand(n, dtype=double, generator=generator) + 0.1
-    share = 0.05 + 0.9 * torch.rand(batch, dtype=double, generator=generator)
-    return mean, scale, weights, share * weights.sum()
 
 
 def relative_residual(law, u):
@@ -101,7 +72,7 @@ def test_pools_share_what_the_law_asks_for():
 
 
 def test_inequalities_that_hold_already_change_nothing():
-    mean, scale, weights, _ = problem(0, 30)
+    mean, scale, weights, _ = projection_problem(0, 30)
     prior, law = Normal(mean, scale), LinearConstraint(weights[None], torch.tensor([0.3]))
     free = condition(prior, law)
     assert torch.allclose(condition(prior, law & Bounded(-99.0, 99.0)).mode, free.mean, rtol=0, atol=1e-14)
@@ -124,7 +95,7 @@ def test_nodes_without_variance_stay_and_split_the_order():
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_a_total_at_the_end_of_the_feasible_ones_leaves_one_field(dense):
-    mean, scale, weights, _ = problem(1, 12)
+    mean, scale, weights, _ = projection_problem(1, 12)
     covariance = DenseLinearOperator(torch.diag(scale**2)) if dense else DiagLinearOperator(scale**2)
     prior = MultivariateNormal(mean, covariance)
     empty = LinearConstraint(weights[None], torch.zeros(1)) & NonNegative()
@@ -138,10 +109,10 @@ def test_a_total_at_the_end_of_the_feasible_ones_leaves_one_field(dense):
 
 
 @few
-@given(seeds, st.sampled_from(SHAPES), st.booleans())
+@given(seeds, st.sampled_from(INEQUALITIES), st.booleans())
 def test_mode_agrees_with_enumeration_of_active_sets(seed, shape, dense):
     n = 4
-    mean, scale, weights, total = problem(seed, n, spread=1)
+    mean, scale, weights, total = projection_problem(seed, n, spread=1)
     joined = LinearConstraint(weights[None], total[None]) & shape
     covariance = torch.diag(scale**2)
     if dense:
@@ -157,7 +128,7 @@ def test_mode_agrees_with_enumeration_of_active_sets(seed, shape, dense):
 @few
 @given(seeds, st.integers(5, 40), st.booleans())
 def test_non_negative_field_agrees_with_least_squares(seed, n, dense):
-    mean, scale, weights, total = problem(seed, n, spread=1)
+    mean, scale, weights, total = projection_problem(seed, n, spread=1)
     covariance = positive_definite(n, torch.Generator().manual_seed(seed)) if dense else torch.diag(scale**2)
     operator = DenseLinearOperator(covariance) if dense else DiagLinearOperator(scale**2)
     found = condition(MultivariateNormal(mean, operator), LinearConstraint(weights[None], total[None]) & NonNegative())
@@ -168,16 +139,18 @@ def test_non_negative_field_agrees_with_least_squares(seed, n, dense):
 @few
 @given(seeds, st.integers(2, 60))
 def test_monotone_field_without_a_law_is_isotonic_regression(seed, n):
-    mean, scale, _, _ = problem(seed, n, spread=2)
+    mean, scale, _, _ = projection_problem(seed, n, spread=2)
     found = condition(Normal(mean, scale), Monotone(decreasing=True) & Bounded(-0.3, 0.6)).mode
     oracle = isotonic_regression(mean.numpy(), weights=(scale**-2).numpy(), increasing=False).x.clip(-0.3, 0.6)
     assert np.allclose(found.numpy(), oracle, rtol=0, atol=1e-12)
 
 
 @few
-@given(seeds, st.integers(2, 25), st.sampled_from(SHAPES), st.sampled_from([0.0, 0.05]), st.sampled_from([(), (3,)]))
+@given(
+    seeds, st.integers(2, 25), st.sampled_from(INEQUALITIES), st.sampled_from([0.0, 0.05]), st.sampled_from([(), (3,)])
+)
 def test_search_for_one_number_agrees_with_quadratic_programming(seed, n, shape, noise, batch):
-    mean, scale, weights, total = problem(seed, n, batch, spread=1)
+    mean, scale, weights, total = projection_problem(seed, n, batch, spread=1)
     found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[..., None], noise) & shape)
     feasible = found._feasible
     assert feasible.is_separable
@@ -188,7 +161,7 @@ def test_search_for_one_number_agrees_with_quadratic_programming(seed, n, shape,
 
 def test_bounds_of_their_own_at_every_point_and_two_laws_together():
     n = 5
-    mean, scale, weights, _ = problem(3, n)
+    mean, scale, weights, _ = projection_problem(3, n)
     lower = torch.linspace(-1.0, 0.0, n, dtype=double)
     rows = torch.stack([weights, torch.arange(n, dtype=double)])
     inside = torch.linspace(-0.4, 0.6, n, dtype=double)
@@ -204,7 +177,7 @@ def test_bounds_of_their_own_at_every_point_and_two_laws_together():
 
 
 def test_a_noisy_law_is_weighed_against_the_prior():
-    mean, scale, weights, total = problem(4, 4)
+    mean, scale, weights, total = projection_problem(4, 4)
     joined = LinearConstraint(weights[None], total[None], 0.2) & NonNegative()
     # The same with the error of the law as a fifth unknown: wᵀu + e = b.
     rows = np.append(weights.numpy(), 1.0)[None]
@@ -224,9 +197,9 @@ def test_a_noisy_law_is_weighed_against_the_prior():
 
 
 @few
-@given(seeds, st.integers(2, 80), st.sampled_from(SHAPES), st.integers(0, 8), st.sampled_from([1e-4, 1.0, 1e5]))
+@given(seeds, st.integers(2, 80), st.sampled_from(INEQUALITIES), st.integers(0, 8), st.sampled_from([1e-4, 1.0, 1e5]))
 def test_law_and_inequalities_hold_exactly(seed, n, shape, spread, far):
-    mean, scale, weights, total = problem(seed, n, (2,), spread)
+    mean, scale, weights, total = projection_problem(seed, n, (2,), spread)
     law = LinearConstraint(weights[None], total[:, None])
     joined = law & shape
     found = condition(Normal(far * mean, scale), joined)
@@ -238,9 +211,9 @@ def test_law_and_inequalities_hold_exactly(seed, n, shape, spread, far):
 
 
 @few
-@given(seeds, st.integers(2, 80), st.sampled_from(SHAPES), st.integers(0, 4))
+@given(seeds, st.integers(2, 80), st.sampled_from(INEQUALITIES), st.integers(0, 4))
 def test_no_field_of_the_set_is_more_probable_than_the_mode(seed, n, shape, spread):
-    mean, scale, weights, total = problem(seed, n, (), spread)
+    mean, scale, weights, total = projection_problem(seed, n, (), spread)
     found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & shape)
     others = found.rsample(torch.Size([50]), generator=torch.Generator().manual_seed(seed))
     # Variational inequality of a projection: (μ − u*)ᵀ Σ⁻¹ (v − u*) ≤ 0 for every v in the set.
@@ -253,7 +226,7 @@ def test_no_field_of_the_set_is_more_probable_than_the_mode(seed, n, shape, spre
 @few
 @given(seeds, st.integers(2, 40))
 def test_projecting_a_projection_changes_nothing(seed, n):
-    mean, scale, weights, total = problem(seed, n)
+    mean, scale, weights, total = projection_problem(seed, n)
     joined = LinearConstraint(weights[None], total[None]) & Bounded(0.0, 1.0) & Monotone()
     once = condition(Normal(mean, scale), joined).mode
     assert torch.allclose(condition(Normal(once, scale), joined).mode, once, rtol=0, atol=1e-13)
@@ -262,7 +235,7 @@ def test_projecting_a_projection_changes_nothing(seed, n):
 @few
 @given(seeds, st.integers(4, 30), st.booleans())
 def test_dense_priors_meet_law_and_inequalities(seed, n, with_samples):
-    mean, _, weights, total = problem(seed, n)
+    mean, _, weights, total = projection_problem(seed, n)
     generator = torch.Generator().manual_seed(seed)
     prior = MultivariateNormal(mean, DenseLinearOperator(positive_definite(n, generator)))
     if with_samples:
@@ -276,7 +249,7 @@ def test_dense_priors_meet_law_and_inequalities(seed, n, with_samples):
 
 
 def test_conditioning_in_turn_equals_conditioning_at_once():
-    mean, scale, weights, total = problem(5, 20)
+    mean, scale, weights, total = projection_problem(5, 20)
     prior, law = Normal(mean, scale), LinearConstraint(weights[None], total[None])
     at_once = condition(prior, law & NonNegative() & Monotone()).mode
     assert torch.equal(condition(condition(prior, law), NonNegative() & Monotone()).mode, at_once)
@@ -285,7 +258,7 @@ def test_conditioning_in_turn_equals_conditioning_at_once():
 
 
 def test_float32_priors_give_float32_results():
-    mean, scale, weights, total = (part.float() for part in problem(6, 50, (3,)))
+    mean, scale, weights, total = (part.float() for part in projection_problem(6, 50, (3,)))
     law = LinearConstraint(weights[None], total[:, None])
     found = condition(Normal(mean, scale), law & Bounded(0.1, 1.0))
     draws = found.rsample(torch.Size([4]))
@@ -300,7 +273,7 @@ def test_float32_priors_give_float32_results():
 
 
 def test_draws_are_draws_of_the_conditioned_gaussian_projected():
-    mean, scale, weights, total = problem(7, 25)
+    mean, scale, weights, total = projection_problem(7, 25)
     prior, law = Normal(mean, scale), LinearConstraint(weights[None], total[None])
     conditioned = condition(prior, law).rsample(torch.Size([6]), generator=torch.Generator().manual_seed(1))
     onto = condition(Normal(conditioned, scale), law & NonNegative()).mode
@@ -309,7 +282,7 @@ def test_draws_are_draws_of_the_conditioned_gaussian_projected():
 
 
 def test_draws_of_a_noisy_law_spread_about_the_total():
-    mean, scale, weights, total = problem(8, 25)
+    mean, scale, weights, total = projection_problem(8, 25)
     law = LinearConstraint(weights[None], total[None], 0.01)
     draws = condition(Normal(mean + 20, scale), law & NonNegative()).rsample(
         torch.Size([4000]), generator=torch.Generator().manual_seed(2)
@@ -320,7 +293,7 @@ def test_draws_of_a_noisy_law_spread_about_the_total():
 
 
 def test_moments_are_those_of_the_draws_with_number_and_seed(monkeypatch):
-    mean, scale, weights, total = problem(9, 10, (2,))
+    mean, scale, weights, total = projection_problem(9, 10, (2,))
     found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[:, None]) & NonNegative())
     assert (found.draws, found.seed) == (500, 0)
     draws = found.rsample(torch.Size([500]), generator=torch.Generator().manual_seed(0))
@@ -337,7 +310,7 @@ def test_moments_are_those_of_the_draws_with_number_and_seed(monkeypatch):
 
 
 def test_mixtures_are_projected_component_by_component():
-    mean, scale, weights, total = problem(10, 15, (4, 2))
+    mean, scale, weights, total = projection_problem(10, 15, (4, 2))
     law = LinearConstraint(weights[None], total[0][:, None])
     shares = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=double)
     mixed = condition(Mixture(Normal(mean, scale), shares), law & NonNegative())
@@ -357,7 +330,7 @@ def test_projected_prediction_is_a_prediction_and_passes_through_the_layer():
         def forward(self, mean):
             return Normal(mean, torch.ones_like(mean))
 
-    mean, _, weights, total = problem(11, 15)
+    mean, _, weights, total = projection_problem(11, 15)
     joined = LinearConstraint(weights[None], total[None]) & NonNegative()
     for constraint in (joined, lambda _: joined):
         found = ProbConserv(Black(), constraint)(mean)
@@ -373,7 +346,7 @@ def test_projected_prediction_is_a_prediction_and_passes_through_the_layer():
 
 
 def test_batches_of_bounds_and_laws_broadcast():
-    mean, scale, weights, _ = problem(12, 8)
+    mean, scale, weights, _ = projection_problem(12, 8)
     upper = torch.tensor([[0.5], [1.0], [2.0]], dtype=double)
     found = condition(Normal(mean, scale), LinearConstraint(weights[None], torch.ones(1)) & Bounded(0.0, upper))
     assert found.mode.shape == (3, 8)
@@ -385,159 +358,9 @@ def test_batches_of_bounds_and_laws_broadcast():
 
 
 def test_a_wrong_guess_of_the_active_inequalities_is_put_right(monkeypatch):
-    mean, _, _, _ = problem(16, 12)
+    mean, _, _, _ = projection_problem(16, 12)
     prior = MultivariateNormal(mean, DenseLinearOperator(positive_definite(12, torch.Generator().manual_seed(0))))
     right = condition(prior, NonNegative()).mode
     assert 0 < int((right == 0).sum()) < 12
     monkeypatch.setattr(quadratic._Programme, "guess", lambda programme, _: torch.ones_like(programme.limits).bool())
     assert torch.allclose(condition(prior, NonNegative()).mode, right, rtol=0, atol=1e-13)
-
-
-# Derivatives
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_derivatives_of_the_search_for_one_number(shape, noise):
-    mean, scale, weights, total = problem(13, 9, (2,), spread=1)
-    inputs = [part.requires_grad_() for part in (mean, scale, weights, total)]
-
-    def mode(mean, scale, weights, total):
-        law = LinearConstraint(weights[None], total[..., None], noise)
-        return condition(Normal(mean, scale), law & shape).mode
-
-    assert torch.autograd.gradcheck(mode, inputs, atol=1e-6)
-    assert torch.autograd.gradgradcheck(mode, inputs, atol=1e-5)
-
-
-def test_derivatives_of_the_quadratic_programme_and_of_bounds():
-    n = 6
-    mean, scale, weights, total = problem(14, n)
-    root = torch.linalg.cholesky(positive_definite(n, torch.Generator().manual_seed(3)))
-    lower = torch.full((n,), -0.2, dtype=double)
-    inputs = [part.requires_grad_() for part in (mean, root, weights, 0.5 * total.detach(), lower)]
-
-    def fields(mean, root, weights, total, lower):
-        prior = MultivariateNormal(mean, DenseLinearOperator(root @ root.mT))
-        found = condition(prior, LinearConstraint(weights[None], total[None]) & Bounded(lower))
-        return found.mode, found.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
-
-    def bounded(mean, lower):
-        return condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & Bounded(lower)).mode
-
-    assert torch.autograd.gradcheck(fields, inputs, atol=1e-6)
-    assert torch.autograd.gradcheck(bounded, (inputs[0], inputs[4]), atol=1e-6)
-
-
-def test_moments_made_without_gradients_are_made_again_with_them():
-    mean, scale, weights, total = problem(15, 9)
-    mean.requires_grad_()
-    found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & NonNegative()).with_draws(30)
-    with torch.no_grad():
-        first = (found.mode, found.mean, found.variance)
-    assert not any(part.requires_grad for part in first)
-    for part, again in zip(first, (found.mode, found.mean, found.variance), strict=True):
-        assert torch.equal(part, again)
-        (slope,) = torch.autograd.grad(again.square().sum(), mean, retain_graph=True)
-        assert bool(slope.any())
-
-
-# Messages
-
-
-def test_infeasible_totals_name_the_feasible_ones():
-    prior = Normal(torch.zeros(2, 11), torch.ones(2, 11))
-    grid = NodeGrid(0.0, 1.0, 11)
-    with pytest.raises(InfeasibleConstraintError, match=r"asks for -0\.1 \(batch entry \(1,\)\).*between 0 and inf"):
-        condition(prior, integral(grid, torch.tensor([0.2, -0.1])) & NonNegative())
-    for shape in (Bounded(0.25, 2.0), Bounded(0.25, 2.0) & Monotone()):
-        with pytest.raises(InfeasibleConstraintError, match=r"asks for 2\.5 .*between 0\.25 and 2;"):
-            condition(prior, integral(grid, 2.5) & shape)
-    assert condition(prior, integral(grid, -0.1, 0.01) & NonNegative()).mode.shape == (2, 11)
-
-
-def test_values_known_beyond_the_bounds_or_out_of_order_are_refused():
-    mean = torch.tensor([0.0, 0.5, -0.1], dtype=double)
-    scale = torch.tensor([1.0, 0.0, 0.0], dtype=double)
-    prior = Normal(mean, scale, validate_args=False)
-    with pytest.raises(InfeasibleConstraintError, match=r"knows the value -0\.1 at point 2 .*\[0, inf\]"):
-        condition(prior, NonNegative())
-    with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
-        condition(prior, Monotone())
-    law = LinearConstraint(torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([1.0]))
-    with pytest.raises(InfeasibleConstraintError, match=r"between 0\.4 and 0\.4"):
-        condition(prior, law & Bounded(-1.0, 1.0))
-
-
-def test_laws_that_no_field_of_a_dense_prior_meets_are_refused():
-    samples = torch.stack([torch.linspace(0.0, 1.0, 6), torch.linspace(0.0, -1.0, 6)]).to(double)
-    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]))
-    with pytest.raises(InfeasibleConstraintError, match="determine a value that breaks a bound"):
-        _ = condition(from_samples(samples), law & Bounded(-9.0, 0.9)).mode
-    slopes = torch.stack([torch.linspace(-1.0, 1.0, 6), torch.linspace(1.0, -1.0, 6)]).to(double)
-    with pytest.raises(InfeasibleConstraintError, match="No field of this prior meets"):
-        _ = condition(from_samples(slopes), Bounded(0.5, 9.0)).mode  # multiples of x alone: one end is negative
-    twice = LinearConstraint(torch.ones(1, 6), torch.zeros(1)) & LinearConstraint(
-        torch.arange(1.0, 7.0)[None], torch.ones(1)
-    )
-    with pytest.raises(InfeasibleConstraintError, match="misses another row"):
-        _ = condition(Normal(torch.zeros(6), torch.ones(6)), twice & NonNegative()).mode
-    same = LinearConstraint(torch.ones(2, 6), torch.ones(2))
-    with pytest.raises(DependentConstraintsError, match="not independent"):
-        _ = condition(Normal(torch.zeros(6), torch.ones(6)), same & NonNegative()).mode
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Bounded(1.0, 0.0), "leave no field"),
-        (lambda: Bounded(math.nan), "leave no field"),
-        (lambda: Bounded(0.0, 1.0) & Bounded(2.0, 3.0), "leave no field"),
-        (lambda: Bounded(torch.zeros(3), torch.ones(4)), "do not broadcast"),
-        (lambda: Monotone() & Monotone(decreasing=True), "is constant"),
-        (lambda: NonNegative() & 3, "joins with a LinearConstraint"),
-        (lambda: integral(NodeGrid(0.0, 1.0, 5), 1.0) & Bounded(torch.zeros(4)), "on 4 points but the law acts on 5"),
-        (lambda: Projected(from_samples(torch.rand(3, 5)), NonNegative().joined(), draws=1), "at least 2 draws"),
-        (lambda: condition(Normal(torch.full((5,), math.nan), 1.0, validate_args=False), NonNegative()), "finite"),
-        (
-            lambda: condition(MultivariateNormal(torch.zeros(2), DiagLinearOperator(-torch.ones(2))), NonNegative()),
-            "not",
-        ),
-    ],
-)
-def test_bad_arguments_are_refused(make, message):
-    with pytest.raises(InvalidArgumentError, match=message):
-        make()
-
-
-def test_constraints_of_other_points_or_batches_are_refused():
-    prior = Normal(torch.zeros(2, 5), torch.ones(2, 5))
-    with pytest.raises(IncompatibleQueryError, match=r"\(5,\) points but the constraint acts on \[6\]"):
-        condition(prior, integral(NodeGrid(0.0, 1.0, 6), 1.0) & NonNegative())
-    with pytest.raises(IncompatibleQueryError, match="do not broadcast"):
-        condition(prior, integral(NodeGrid(0.0, 1.0, 5), torch.ones(3)) & NonNegative())
-
-
-def test_searches_that_do_not_settle_say_so(monkeypatch):
-    prior = Normal(torch.zeros(5), torch.ones(5))
-    joined = integral(NodeGrid(0.0, 1.0, 5), 1.0) & NonNegative()
-    monkeypatch.setattr(separable, "_REMAINDER", -1.0)
-    with pytest.raises(ConvergenceError, match="The law is missed by"):
-        _ = condition(prior, joined).mode
-    dense = MultivariateNormal(torch.tensor([-1.0, 1.0]), DenseLinearOperator(torch.eye(2)))
-    monkeypatch.setattr(quadratic, "_ITERATIONS", 1)
-    with pytest.raises(ConvergenceError, match="active set still changed"):
-        _ = condition(dense, NonNegative()).mode
-
-
-def test_joined_constraint_says_what_it_holds():
-    law = integral(NodeGrid(0.0, 1.0, 5), torch.ones(3))
-    joined = law & NonNegative() & Bounded(-1.0, 4.0) & Monotone(decreasing=True)
-    assert isinstance(joined, JoinedConstraint)
-    assert (float(joined.lower), float(joined.upper), joined.order) == (0.0, 4.0, -1)
-    assert joined.law is law
-    assert joined.batch_shape == (3,)
-    two = joined & integral(NodeGrid(0.0, 1.0, 5), 1.0)
-    assert two.law is not None
-    assert two.law.b.shape == (3, 2)
-    assert all(a is not b for a, b in itertools.pairwise([joined, two]))
