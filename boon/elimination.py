@@ -30,7 +30,6 @@ from boon.conditions import AxisCondition
 from boon.correction import Boundary, data_values, read_strip, with_zero_data
 from boon.errors import SingularKernelError
 from boon.family import Correction, PrescriptionStep, Step
-from boon.fno import FNOConfig, fourier_bases
 from boon.gradients import add_at, take_strips
 from boon.spectral import (
     Basis,
@@ -60,15 +59,6 @@ class Elimination(Correction):
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         return PrescriptionStep()
-
-    def bases(
-        self,
-        conditions: Sequence[AxisCondition],  # noqa: ARG002
-        config: FNOConfig,
-        shape: Sequence[int],
-        like: Tensor,
-    ) -> tuple[Basis, ...]:
-        return fourier_bases(config, shape, like)
 
     def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
         axes = sorted({side.axis for side in boundary.functionals})

@@ -25,8 +25,6 @@ from boon.conditions import AxisCondition, periodic_axes, sides
 from boon.correction import Boundary, Functional, read
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.family import Correction, Step
-from boon.fno import FNOConfig, fourier_bases
-from boon.spectral import Basis, SpectralConvolution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,24 +50,6 @@ class SmoothExtension(Correction):
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         count = len(sides(conditions)) + len(periodic_axes(conditions))
         return ExtensionStep(count, channels, self.length)
-
-    def bases(
-        self,
-        conditions: Sequence[AxisCondition],  # noqa: ARG002
-        config: FNOConfig,
-        shape: Sequence[int],
-        like: Tensor,
-    ) -> tuple[Basis, ...]:
-        return fourier_bases(config, shape, like)
-
-    def kernel(
-        self,
-        convolution: SpectralConvolution,
-        v: Tensor,
-        bases: Sequence[Basis],
-        boundary: Boundary,  # noqa: ARG002
-    ) -> Tensor:
-        return convolution(v, bases)
 
 
 class ExtensionStep(Step):

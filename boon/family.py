@@ -50,15 +50,25 @@ class Correction(ABC):
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         """The step for fields with this many channels."""
 
-    @abstractmethod
     def bases(
-        self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+        self,
+        conditions: Sequence[AxisCondition],  # noqa: ARG002
+        config: FNOConfig,
+        shape: Sequence[int],
+        like: Tensor,
     ) -> tuple[Basis, ...]:
-        """The functions in which the layers expand fields of this shape, one basis per axis."""
+        """The functions in which the layers expand fields of this shape, one basis per axis: Fourier modes."""
+        return fourier_bases(config, shape, like)
 
-    @abstractmethod
-    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
-        """The kernel of a layer applied to its features ``(batch, width, *space)``."""
+    def kernel(
+        self,
+        convolution: SpectralConvolution,
+        v: Tensor,
+        bases: Sequence[Basis],
+        boundary: Boundary,  # noqa: ARG002
+    ) -> Tensor:
+        """The kernel of a layer applied to its features ``(batch, width, *space)``, as it is."""
+        return convolution(v, bases)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,24 +85,6 @@ class Prescription(Correction):
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         return PrescriptionStep()
-
-    def bases(
-        self,
-        conditions: Sequence[AxisCondition],  # noqa: ARG002
-        config: FNOConfig,
-        shape: Sequence[int],
-        like: Tensor,
-    ) -> tuple[Basis, ...]:
-        return fourier_bases(config, shape, like)
-
-    def kernel(
-        self,
-        convolution: SpectralConvolution,
-        v: Tensor,
-        bases: Sequence[Basis],
-        boundary: Boundary,  # noqa: ARG002
-    ) -> Tensor:
-        return convolution(v, bases)
 
 
 class PrescriptionStep(Step):
