@@ -55,11 +55,11 @@ class ANPTraining:
     network: ANPConfig
     training: TrainingConfig
     protocol: Protocol = field(default_factory=lambda: Protocol(target_times=20, target_places=20))
-    batch: int = 32
+    batch: int = 16
     tempering: float = 0.5
     tempered: float = 0.7
     soft_penalty: float = 0.0
-    penalty_functions: int = 8
+    penalty_functions: int = 4
     penalty_points: int = 100
     validation_functions: int = 100
     bank: BankConfig = field(default_factory=BankConfig)
@@ -122,7 +122,7 @@ def anp_training(problem: str, preset: Preset, data: Data, seed: int = 0, soft_p
         high=(spec.final_time, spec.domain[1]),
         value_scale=value_scale(spec),
     )
-    training = TrainingConfig(steps=6000, seed=seed, precision="32-true" if soft_penalty else "bf16-mixed")
+    training = TrainingConfig(steps=8000, peak_rate=7e-4, seed=seed, precision="32-true" if soft_penalty else "bf16-mixed")
     config = ANPTraining(problem=problem, data=data, network=network, training=training, soft_penalty=soft_penalty)
     if preset == "smoke":
         return replace(
