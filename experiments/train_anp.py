@@ -122,7 +122,9 @@ def anp_training(problem: str, preset: Preset, data: Data, seed: int = 0, soft_p
         high=(spec.final_time, spec.domain[1]),
         value_scale=value_scale(spec),
     )
-    training = TrainingConfig(steps=8000, peak_rate=7e-4, seed=seed, precision="32-true" if soft_penalty else "bf16-mixed")
+    training = TrainingConfig(
+        steps=8000, peak_rate=7e-4, seed=seed, precision="32-true" if soft_penalty else "bf16-mixed"
+    )
     config = ANPTraining(problem=problem, data=data, network=network, training=training, soft_penalty=soft_penalty)
     if preset == "smoke":
         return replace(
