@@ -56,13 +56,14 @@ def test_random_fields_are_resolved_to_a_millionth() -> None:
 
 
 def test_time_steps_are_of_fourth_order() -> None:
-    initial = draw(2, modes=17)
-    expected = cole_hopf(initial, 0.5, NU, PLACES)
+    """Mean square over eight fields: the leading error of a single one may be small by chance."""
+    initial, t = draw(2, 8, modes=9), 0.1
+    expected = np.stack([cole_hopf(field, t, NU, PLACES) for field in initial])
     errors = []
-    for steps in (64, 128, 256, 512):
-        resolution = SpectralResolution(points=256, step=0.5 / steps)
-        found = evaluate(solve_periodic_burgers(initial, [0.5], NU, resolution), PLACES)[0]
-        errors.append(np.abs(found.numpy() - expected).max())
+    for steps in (32, 64, 128, 256):
+        resolution = SpectralResolution(points=256, step=t / steps)
+        found = evaluate(solve_periodic_burgers(initial, [t], NU, resolution), PLACES)[:, 0]
+        errors.append(np.sqrt(np.square(found.numpy() - expected).mean()))
     orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
     assert abs(orders.mean() - 4.0) <= 0.2, (errors, orders)
 
