@@ -1,0 +1,136 @@
+"""Lid-driven cavity: Ghia's benchmark, the impulsive start, the discrete equations, scaling, observed order."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from solvers import cavity
+from solvers.cavity import solve_cavity
+from solvers.errors import InvalidArgumentError, SolverDivergedError
+
+GHIA = json.loads((Path(__file__).parents[2] / "experiments" / "reference" / "ghia1982.json").read_text("utf-8"))
+MISPRINTS = {("v_on_horizontal_centreline", "Re400", 0.9063)}
+
+
+def deviation_from_ghia(reynolds: int, nodes: int, time: float) -> float:
+    """Largest deviation of the centreline velocities, which must have become steady."""
+    flow = solve_cavity(1.0, nodes, [0.8 * time, time], 1 / reynolds)
+    u, v = (component.numpy() for component in flow.velocity)
+    assert np.abs(u[1] - u[0]).max() <= 1e-3
+    places, middle, column = flow.grid.axes[0].numpy(), nodes // 2, f"Re{reynolds}"
+    lines = {"u_on_vertical_centreline": ("y", u[1, middle]), "v_on_horizontal_centreline": ("x", v[1, :, middle])}
+    return max(
+        abs(np.interp(place, places, ours) - theirs)
+        for line, (axis, ours) in lines.items()
+        for place, theirs in zip(GHIA[line][axis], GHIA[line][column], strict=True)
+        if (line, column, place) not in MISPRINTS
+    )
+
+
+def test_steady_flow_is_ghias_on_a_coarse_grid() -> None:
+    assert deviation_from_ghia(100, 33, 20.0) <= 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("reynolds", "time"), [(100, 20.0), (400, 40.0)])
+def test_steady_flow_is_ghias(reynolds: int, time: float) -> None:
+    assert deviation_from_ghia(reynolds, 129, time) <= 0.01
+
+
+def test_lid_starts_like_a_plate_in_still_fluid() -> None:
+    """Stokes' first problem: ω = −U/√(πνt) on the lid; the walls' return flow adds a few times √(4νt/π) = 1.6 %."""
+    flow = solve_cavity(torch.tensor([1.0, 1.5]), 97, [0.02])
+    expected = -flow.lid_speed / np.sqrt(np.pi * 0.01 * 0.02)
+    torch.testing.assert_close(flow.vorticity[:, 0, 48, -1], expected, rtol=0.07, atol=0.0)
+
+
+def test_velocity_is_of_second_order() -> None:
+    """Differences between successive grids at common nodes; the jump at the upper corners stays near them."""
+    fields = [solve_cavity(1.0, 12 * r + 1, [0.5]).velocity[0][0, ::r, ::r] for r in (1, 2, 4, 8, 16)]
+    errors = np.array([float((a - b).abs().max()) for a, b in pairwise(fields)])
+    orders = np.log2(errors[:-1] / errors[1:])
+    assert abs(orders.mean() - 2.0) <= 0.2, (errors, orders)
+
+
+def test_time_steps_are_of_fourth_order() -> None:
+    """The start is smooth once the wall vorticity is set, so the method keeps its order from the first step on."""
+    times, steps = [0.4], 0.4 / np.array([32, 64, 128, 256, 2048])
+    fields = [solve_cavity(1.0, 17, times, step=step).stream for step in steps]
+    errors = np.array([float((field - fields[-1]).abs().max()) for field in fields[:-1]])
+    orders = np.log2(errors[:-1] / errors[1:])
+    assert abs(orders.mean() - 4.0) <= 0.2, (errors, orders)
+
+
+@settings(deadline=None, max_examples=8)
+@given(nodes=st.integers(5, 24), lid=st.floats(0.5, 2.0), time=st.floats(0.01, 0.5))
+def test_output_satisfies_the_discrete_equations(nodes: int, lid: float, time: float) -> None:
+    flow = solve_cavity(lid, nodes, [time])
+    omega, psi, h = flow.vorticity[0], flow.stream[0], flow.grid.spacing[0]
+    around = psi[2:, 1:-1] + psi[:-2, 1:-1] + psi[1:-1, 2:] + psi[1:-1, :-2]
+    # Round-off of four matrix products of size n, times 1/h².
+    size = float(omega.abs().max())
+    torch.testing.assert_close((around - 4 * psi[1:-1, 1:-1]) / h**2, -omega[1:-1, 1:-1], rtol=0, atol=1e-11 * size)
+    u, v = flow.velocity
+    assert bool((u[0, 1:-1, -1] == lid).all())
+    assert float(u[0, :, 0].abs().max()) == float(v[0, :, [0, -1]].abs().max()) == float(v[0, [0, -1]].abs().max()) == 0
+    divergence = (u[0, 2:, 1:-1] - u[0, :-2, 1:-1] + v[0, 1:-1, 2:] - v[0, 1:-1, :-2])[1:-1, 1:-1] / (2 * h)
+    assert float(divergence.abs().max() if divergence.numel() else 0) <= 1e-11 * size
+    # Wilkes' wall formula is exact for cubic ψ with the lid's slope: compare at the lid with ψ rebuilt from it.
+    lid_vorticity = (psi[1:-1, -3] - 8 * psi[1:-1, -2]) / (2 * h * h) - 3 * lid / h
+    torch.testing.assert_close(omega[1:-1, -1], lid_vorticity, rtol=0, atol=1e-11 * size)
+
+
+def test_circulation_is_that_of_the_lid() -> None:
+    """∫ω dx dy = ∮ u·dl = −U: trapezoid rule, first order next to the upper corners."""
+    flow = solve_cavity(torch.tensor([1.0, 1.4]), 49, [0.1, 1.0])
+    total = (flow.grid.weights * flow.vorticity).sum(dim=(-1, -2))
+    torch.testing.assert_close(total, -flow.lid_speed[:, None].expand(2, 2), rtol=0.02, atol=0.0)
+
+
+@settings(deadline=None, max_examples=8)
+@given(factor=st.floats(0.5, 3.0), nodes=st.integers(5, 16))
+def test_flows_of_one_reynolds_number_are_one_flow(factor: float, nodes: int) -> None:
+    """U → aU, ν → aν, t → t/a turns ω into aω; time steps scale alike, so the numbers agree to round-off."""
+    one = solve_cavity(1.0, nodes, [0.1, 0.3])
+    other = solve_cavity(factor, nodes, one.times / factor, 0.01 * factor, step=None)
+    torch.testing.assert_close(other.vorticity, factor * one.vorticity, rtol=1e-9, atol=1e-9)
+
+
+def test_batches_are_flows_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    lid, step = torch.tensor([[1.0, 1.1, 1.2], [1.3, 1.4, 1.5]], dtype=torch.float64), 0.01
+    alone = torch.stack([solve_cavity(speed, 17, [0.2], step=step).vorticity for speed in lid.reshape(-1)])
+    monkeypatch.setattr(cavity, "_NODES_TOGETHER", 2 * 17**2)  # groups of two flows
+    together = solve_cavity(lid, 17, [0.2], step=step)
+    assert together.vorticity.shape == (2, 3, 1, 17, 17)
+    torch.testing.assert_close(together.vorticity.reshape(6, 1, 17, 17), alone, rtol=0, atol=1e-10)
+
+
+def test_corners_hold_the_mean_of_their_neighbours() -> None:
+    omega = solve_cavity(1.2, 12, [0.1]).vorticity[0]
+    assert omega[0, -1].item() == 0.5 * (omega[1, -1] + omega[0, -2]).item()
+    assert omega[-1, -1].item() == 0.5 * (omega[-2, -1] + omega[-1, -2]).item()
+    assert omega[0, 0].item() == omega[-1, 0].item() == 0.0
+
+
+def test_float32_lid_speed_gives_float64_flows() -> None:
+    flow = solve_cavity(torch.tensor([1.25], dtype=torch.float32), 9, [0.1])
+    torch.testing.assert_close(flow.vorticity[0], solve_cavity(1.25, 9, [0.1]).vorticity, rtol=0, atol=0)
+
+
+def test_messages_say_what_to_do() -> None:
+    with pytest.raises(InvalidArgumentError, match="lid_speed must be finite and positive"):
+        solve_cavity(torch.tensor([1.0, -1.0]), 9, [0.1])
+    with pytest.raises(InvalidArgumentError, match="at least 5 along each side, got 4"):
+        solve_cavity(1.0, 4, [0.1])
+    with pytest.raises(InvalidArgumentError, match="begin after the start at 0"):
+        solve_cavity(1.0, 9, [0.0, 0.1])
+    with pytest.raises(InvalidArgumentError, match="viscosity and step must be positive"):
+        solve_cavity(1.0, 9, [0.1], viscosity=0.0)
+    with pytest.raises(SolverDivergedError, match="take a smaller step or more nodes"):
+        solve_cavity(1.0, 33, [20.0], step=0.1)
