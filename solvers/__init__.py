@@ -1,6 +1,9 @@
 """Reference solutions of partial differential equations: laws, grids, boundary conditions; no learning in here."""
 
 from solvers.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
+from solvers.boundary_problems import BOUNDARY_PROBLEMS
+from solvers.boundary_samples import BoundaryProblem, BoundarySamples, Normal, Uniform
+from solvers.cavity import CavityFlow, solve_cavity
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
 from solvers.fluxes import (
     MUSCL,
@@ -18,9 +21,11 @@ from solvers.newton import Newton
 from solvers.problems import PROBLEMS, Problem
 from solvers.sampling import FunctionBatch, Protocol, SolutionBank, random_parameters, sample_bank, sample_exact
 from solvers.solution import Solution, solve
+from solvers.spectral import SpectralResolution, solve_periodic_burgers
 from solvers.stepping import SSPRK3, TRBDF2, BackwardEuler
 
 __all__ = [
+    "BOUNDARY_PROBLEMS",
     "MUSCL",
     "PROBLEMS",
     "SSPRK3",
@@ -29,7 +34,10 @@ __all__ = [
     "Advection",
     "ArithmeticMean",
     "BackwardEuler",
+    "BoundaryProblem",
+    "BoundarySamples",
     "Burgers",
+    "CavityFlow",
     "CellGrid",
     "Constant",
     "ConvectiveLaw",
@@ -45,6 +53,7 @@ __all__ = [
     "Neumann",
     "Newton",
     "NodeGrid",
+    "Normal",
     "Outflow",
     "Periodic",
     "PorousMedium",
@@ -56,9 +65,13 @@ __all__ = [
     "SolutionBank",
     "SolverDivergedError",
     "SolverError",
+    "SpectralResolution",
     "Stefan",
+    "Uniform",
     "random_parameters",
     "sample_bank",
     "sample_exact",
     "solve",
+    "solve_cavity",
+    "solve_periodic_burgers",
 ]
