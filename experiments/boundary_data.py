@@ -1,0 +1,139 @@
+"""Stored samples of the boundary-condition problems: HDF5 files with everything a reader needs to use them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from experiments.errors import InvalidArgumentError
+from experiments.runs import as_json, digest
+from experiments.storage import Arrays, cached_arrays, writable_folder
+from solvers import BoundaryProblem, BoundarySamples
+
+_GROUP = 50  # samples evaluated together: memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryDataConfig:
+    """Which samples of a problem.
+
+    Args:
+        samples: Number of samples.
+        nodes: Nodes along every axis, ends included.
+        times: Output times: 1 for the single-step version, more for equally spaced ones up to the final time.
+        final_time: Last output time; None for the problem's own.
+        seed: Seed of the random parameters; training, validation and test samples take different ones.
+
+    Raises:
+        InvalidArgumentError: If a number is too small.
+    """
+
+    samples: int = 500
+    nodes: int = 128
+    times: int = 25
+    final_time: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"samples": 1, "nodes": 5, "times": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise InvalidArgumentError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.final_time is not None and not self.final_time > 0:
+            raise InvalidArgumentError(f"final_time must be positive, got {self.final_time}.")
+
+    def output_times(self, problem: BoundaryProblem) -> Tensor:
+        """Output times of the version ``(t,)``."""
+        if self.times == 1 and self.final_time is None:
+            return problem.single_step()
+        return problem.multi_step(self.times, self.final_time)
+
+
+def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folder: Path) -> BoundarySamples:
+    """Samples of a problem, made once and read afterwards; a damaged file is made again.
+
+    The file ``<problem>-<hash>.h5`` holds ``input``, ``output``, ``times``, ``boundary_<axis>_first``,
+    ``boundary_<axis>_last`` and ``parameter_<name>``; its attributes say where values live, in which order axes come,
+    units, conditions per side, and how the samples were made. The hash covers the config, the problem's constants and
+    distributions, and the version of this package.
+
+    Args:
+        problem: The problem.
+        config: Which samples.
+        folder: Where the file lives.
+
+    Returns:
+        The samples, their fields and boundary values rounded to float32 (Dirichlet values stay equal to their nodes),
+        parameters and times in float64.
+    """
+    times = config.output_times(problem)
+    description = _describe(problem, config)
+    identity = digest(description)
+    attributes = {
+        "location": problem.grid(config.nodes).location,
+        "axes": "sample, t, " + ", ".join("xyz"[: len(problem.conditions)]),
+        "units": "dimensionless",
+        "config_hash": identity,
+        "config": json.dumps(description, ensure_ascii=False),
+        "reconstructed": problem.reconstructed,
+        **_condition_names(problem),
+    }
+    path = writable_folder(folder) / f"{problem.name}-{identity}.h5"
+    return _from_arrays(problem, config, cached_arrays(path, lambda: _build(problem, config, times), attributes))
+
+
+def _describe(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, object]:
+    """Everything that decides the samples, ready for JSON."""
+    return {
+        "problem": problem.name,
+        "equation": problem.equation,
+        "start": problem.start,
+        "times": config.output_times(problem).tolist(),
+        "constants": dict(problem.constants),
+        "parameters": [as_json(parameter) for parameter in problem.parameters],
+        "config": as_json(config),
+    }
+
+
+def _condition_names(problem: BoundaryProblem) -> dict[str, str]:
+    """Kind of condition by side, named like the data sets of its values."""
+    return {
+        f"boundary_{axis}_{side}": type(condition).__name__
+        for axis, pair in enumerate(problem.conditions)
+        for side, condition in zip(("first", "last"), pair, strict=True)
+    }
+
+
+def _build(problem: BoundaryProblem, config: BoundaryDataConfig, times: Tensor) -> Arrays:
+    drawn = problem.draw(config.samples, Generator().manual_seed(config.seed))
+    groups = []
+    for start in range(0, config.samples, _GROUP):
+        part = {name: values[start : start + _GROUP] for name, values in drawn.items()}
+        groups.append(_as_arrays(problem.evaluate(part, config.nodes, times)))
+    arrays = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
+    arrays |= {f"parameter_{name}": values.numpy() for name, values in drawn.items()}
+    return arrays | {"times": times.numpy()}
+
+
+def _as_arrays(samples: BoundarySamples) -> Arrays:
+    """Fields and boundary values of some samples in float32."""
+    tensors = {"input": samples.input, "output": samples.output}
+    for axis, pair in enumerate(samples.boundary):
+        if pair is not None:
+            tensors |= {f"boundary_{axis}_first": pair[0], f"boundary_{axis}_last": pair[1]}
+    return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+
+
+def _from_arrays(problem: BoundaryProblem, config: BoundaryDataConfig, arrays: Arrays) -> BoundarySamples:
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    sides = [(f"boundary_{axis}_first", f"boundary_{axis}_last") for axis in range(len(problem.conditions))]
+    return BoundarySamples(
+        grid=problem.grid(config.nodes),
+        times=tensors["times"],
+        input=tensors["input"],
+        output=tensors["output"],
+        boundary=tuple((tensors[first], tensors[last]) if first in tensors else None for first, last in sides),
+        parameters={parameter.name: tensors[f"parameter_{parameter.name}"] for parameter in problem.parameters},
+    )
