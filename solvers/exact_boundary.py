@@ -31,7 +31,8 @@ class Harmonics:
 
     Args:
         amplitudes: c ``(*batch, j)``; the batch broadcasts with times and places.
-        frequencies: ω ``(j,)``, each zero or positive.
+        frequencies: ω ``(j,)``, each zero or positive. As a gradient, a positive one far below the diffusivity k loses
+            about log₁₀ k/ω digits; state what hardly changes as a constant.
 
     Raises:
         InvalidArgumentError: If the numbers of amplitudes and frequencies differ or a frequency is negative.
