@@ -13,11 +13,13 @@ from rich.table import Table
 
 from experiments import figures
 from experiments.errors import ExperimentError
-from experiments.experiment import Report, RunOptions
+from experiments.experiment import Data, Preset, Report, RunOptions
+from experiments.networks import trained_network
 from experiments.predict import PredictOptions, predict
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.tables import print_table
 from probconserv.errors import ProbConservError
+from probconserv.weights import read_weights
 from solvers.errors import SolverError
 
 Name = Annotated[str, tyro.conf.Positional]
@@ -46,12 +48,46 @@ def run_command(name: Name, options: Options, json: bool = False) -> None:
         options: Preset, data, seed, device and output folder.
         json: Print one JSON object on standard output and nothing else there.
     """
-    report = experiment(name).run(options)
+    _finish(name, options.preset, experiment(name).run(options), json)
+
+
+def reproduce_command(
+    name: Name,
+    data: Data | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    out: Path = Path("results"),
+    json: bool = False,
+) -> None:
+    """Scores the trained models that ship with the library: table and figures in minutes, without network.
+
+    Args:
+        name: The experiment; ``list`` shows them.
+        data: Where context points come from, as for ``run``.
+        seed: Seed of the test functions.
+        device: Torch device of the surrogates.
+        out: Folder of all stored runs.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    options = RunOptions(preset="laptop", data=data, seed=seed, device=device, out=out)
+    _finish(name, "laptop", experiment(name).reproduce(options), json)
+
+
+def train_command(name: Name, options: Options, role: str = "anp", json: bool = False) -> None:
+    """Trains one neural process of a problem; ``run`` trains all that it needs by itself.
+
+    Args:
+        name: The problem.
+        options: Preset, data, seed, device and output folder.
+        role: Which network: anp, softc, member-0 …, or anp-exact beside one trained on solver data.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    weights = trained_network(name, role, options)
+    last = read_weights(weights, kind="ANP").notes["last"]
     if json:
-        rows = [row.as_json() for row in report.rows]
-        _print_json({"experiment": name, "preset": options.preset, "folder": str(report.folder), "rows": rows})
+        _print_json({"problem": name, "network": role, "weights": str(weights), **last})
     else:
-        _print_report(report)
+        print(f"Validation at the last step: MSE {last['MSE']:.3g}, LL {last['LL']:.3g}.\nWeights: {weights}")
 
 
 def bench_command(name: Name, json: bool = False) -> None:
@@ -111,7 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, or 2 after an error, whose text goes to standard error.
     """
-    commands = {"list": list_command, "run": run_command, "bench": bench_command, "predict": predict_command}
+    commands = {
+        "list": list_command,
+        "run": run_command,
+        "reproduce": reproduce_command,
+        "train": train_command,
+        "bench": bench_command,
+        "predict": predict_command,
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -130,6 +173,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_json(content: dict[str, Any]) -> None:
     print(json_module.dumps(content, ensure_ascii=False))
+
+
+def _finish(name: str, preset: Preset, report: Report, json: bool) -> None:
+    if json:
+        rows = [row.as_json() for row in report.rows]
+        _print_json({"experiment": name, "preset": preset, "folder": str(report.folder), "rows": rows})
+    else:
+        _print_report(report)
 
 
 def _print_report(report: Report) -> None:

@@ -1,6 +1,6 @@
 """Configs of the experiments as frozen values, and the presets that fill them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Data, Preset, RunOptions
@@ -23,6 +23,7 @@ class ConservationConfig:
         cells: Cells of the finite-volume grid.
         output_times: Output times of the finite-volume solution, from which context times are drawn.
         gp: The Gaussian process.
+        networks: Identity of every neural process, by name: digest of its training, or checksum of weights that ship.
 
     Raises:
         InvalidArgumentError: If a number is too small.
@@ -39,6 +40,7 @@ class ConservationConfig:
     cells: int = 800
     output_times: int = 400
     gp: GPConfig
+    networks: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         least = {"functions": 2, "places": 3, "samples": 2, "curve_functions": 1, "curve_times": 2, "cells": 8}
@@ -58,15 +60,21 @@ SIZES: dict[Preset, dict[str, int]] = {
 }
 
 
-def conservation_config(problem: str, options: RunOptions, gp: GPConfig) -> ConservationConfig:
+def conservation_config(
+    problem: str, options: RunOptions, data: Data, gp: GPConfig, networks: dict[str, str]
+) -> ConservationConfig:
     """The config that a user's options stand for.
 
     Args:
         problem: Name of the problem.
-        options: Preset, data and seed.
+        options: Preset and seed.
+        data: Where context points come from.
         gp: The Gaussian process that suits the problem.
+        networks: Identities of the neural processes.
 
     Returns:
         The config.
     """
-    return ConservationConfig(problem=problem, data=options.data, seed=options.seed, gp=gp, **SIZES[options.preset])
+    return ConservationConfig(
+        problem=problem, data=data, seed=options.seed, gp=gp, networks=networks, **SIZES[options.preset]
+    )

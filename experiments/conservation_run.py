@@ -8,24 +8,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from experiments import figures, tables
+from experiments import tables
 from experiments.config import ConservationConfig, conservation_config
-from experiments.conservation import VARIANTS, Case, evaluate, local_conservation, mass_curves
+from experiments.conservation import Case
+from experiments.conservation_figures import draw_case
+from experiments.evaluation import curves, evaluate, local_conservation
 from experiments.experiment import Experiment, Preset, Report, RunOptions
+from experiments.networks import data_of, pretrained_path, roles, trained_network
 from experiments.runs import Run
-from experiments.storage import Arrays, cached_arrays, write_bytes
+from experiments.storage import Arrays, cached_arrays, checksum, writable_folder, write_bytes
 from experiments.tables import COLUMNS, Row, Score, paper_rows
-from probconserv import scores
+from probconserv import ANP, Ensemble, GPSurrogate, Surrogate, scores
 from probconserv.gp import GPConfig
 from solvers.problems import Problem
 
 Stage = Callable[[Case], Arrays]
-STAGES: dict[str, Stage] = {"scores": evaluate, "masses": mass_curves, "local": local_conservation}
+STAGES: dict[str, Stage] = {"scores": evaluate, "curves": curves, "local": local_conservation}
 
 
 def conservation_experiment(
@@ -41,29 +43,60 @@ def conservation_experiment(
         problem: The problem.
         summary: One line for ``list``.
         gp: The Gaussian process that suits it.
-        durations: Measured time of every preset.
+        durations: Measured time of every preset, and of ``reproduce``.
         extra_figures: Draws figures of the problem that no surrogate is needed for into the folder of the run.
 
     Returns:
         The experiment.
     """
 
-    def run(options: RunOptions) -> Report:
-        config = conservation_config(problem.name, options, gp)
-        report = run_conservation(problem, config, options.out, options.device)
+    def execute(options: RunOptions, files: dict[str, Path], identities: dict[str, str]) -> Report:
+        config = conservation_config(problem.name, options, data_of(problem.name, options), gp, identities)
+        surrogates = black_boxes(problem.name, config, files)
+        report = run_conservation(problem, config, surrogates, options.out, options.device)
         return replace(report, figures=[*report.figures, *extra_figures(report.folder)])
 
-    return Experiment(name=problem.name, summary=summary, durations=durations, run=run)
+    def run(options: RunOptions) -> Report:
+        writable_folder(options.out)
+        files = {role: trained_network(problem.name, role, options) for role in roles(data_of(problem.name, options))}
+        return execute(options, files, {role: file.parent.name for role, file in files.items()})
+
+    def reproduce(options: RunOptions) -> Report:
+        files = {role: pretrained_path(problem.name, role) for role in roles(data_of(problem.name, RunOptions()))}
+        return execute(options, files, {role: checksum(file) for role, file in files.items()})
+
+    return Experiment(name=problem.name, summary=summary, durations=durations, run=run, reproduce=reproduce)
 
 
-def run_conservation(problem: Problem, config: ConservationConfig, out: Path, device: str = "cpu") -> Report:
+def black_boxes(problem: str, config: ConservationConfig, files: dict[str, Path]) -> dict[str, Surrogate]:
+    """The surrogates of an experiment by the names that ``experiments.methods`` knows.
+
+    Args:
+        problem: Name of the problem.
+        config: Holds the Gaussian process.
+        files: Weights by name of the network.
+
+    Returns:
+        Gaussian process, networks, and their ensemble.
+    """
+    networks = {role: ANP.load(file, problem) for role, file in files.items()}
+    members = [network for role, network in networks.items() if role.startswith("member-")]
+    single: dict[str, Surrogate] = {role: net for role, net in networks.items() if not role.startswith("member-")}
+    ensemble = {"ensemble": Ensemble(members, own_variance=True)} if members else {}
+    return {"gp": GPSurrogate(config.gp), **single, **ensemble}
+
+
+def run_conservation(
+    problem: Problem, config: ConservationConfig, surrogates: dict[str, Surrogate], out: Path, device: str = "cpu"
+) -> Report:
     """Runs all stages of all test parameters, or reads what is stored, and writes tables and figures.
 
     Args:
         problem: The problem.
         config: Everything that decides the result.
+        surrogates: The black boxes that the config stands for.
         out: Folder of all stored runs.
-        device: Torch device of the surrogate.
+        device: Torch device of the surrogates.
 
     Returns:
         The report.
@@ -73,18 +106,19 @@ def run_conservation(problem: Problem, config: ConservationConfig, out: Path, de
     """
     run = Run(problem.name, config, out)
     folder = run.open()
-    cases = [Case(problem, parameter, config, out / "data", device) for parameter in problem.test_parameters]
+    cases = [
+        Case(problem, parameter, config, out / "data", surrogates, device) for parameter in problem.test_parameters
+    ]
     stored = run_stages(cases, folder)
-    rows = [row for case in cases for row in _rows(case, stored[case.label, "scores"])]
+    rows = [row for case in cases for row in _rows(case, stored[case.label]["scores"])]
     run.finish({"experiment": problem.name, "rows": [row.as_json() for row in rows]})
-    title = (
-        f"{_heading(problem)}, t = {problem.test_time:g}, {config.functions} functions, context from {config.data} data"
-    )
-    drawn = [file for case in cases for file in _draw(case, stored, folder)]
+    name = problem.name.replace("_", " ").capitalize()
+    title = f"{name}, t = {problem.test_time:g}, {config.functions} functions, context from {config.data} data"
+    drawn = [file for case in cases for file in draw_case(case, stored[case.label], folder)]
     return Report(title=title, rows=rows, folder=folder, tables=_write_tables(folder, title, rows), figures=drawn)
 
 
-def run_stages(cases: list[Case], folder: Path) -> dict[tuple[str, str], Arrays]:
+def run_stages(cases: list[Case], folder: Path) -> dict[str, dict[str, Arrays]]:
     """Runs every stage of every case, or reads what is stored.
 
     Args:
@@ -92,17 +126,17 @@ def run_stages(cases: list[Case], folder: Path) -> dict[tuple[str, str], Arrays]
         folder: Folder of the run; each finished stage is a file in it.
 
     Returns:
-        Arrays by the case's label and the stage.
+        Arrays by the case's label, then by the stage.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    stored = {}
+    stored: dict[str, dict[str, Arrays]] = {case.label: {} for case in cases}
     with Progress(*columns, console=Console(stderr=True)) as progress, _one_thread():
         task = progress.add_task("", total=len(cases) * len(STAGES))
         for case in cases:
             for name, stage in STAGES.items():
                 progress.update(task, description=f"{case.problem.name} {case.label}: {name}")
                 path = folder / f"{name}-{case.parameter:g}.h5"
-                stored[case.label, name] = cached_arrays(path, lambda stage=stage, case=case: stage(case))
+                stored[case.label][name] = cached_arrays(path, lambda stage=stage, case=case: stage(case))
                 progress.advance(task)
     return stored
 
@@ -119,15 +153,15 @@ def _one_thread() -> Iterator[None]:
 
 
 def _rows(case: Case, arrays: Arrays) -> list[Row]:
-    """The truth's own conservation error, our variants, and the papers' rows."""
+    """The truth's own conservation error, our methods, and the papers' rows."""
     rows = [Row(case.label, "truth", {"CE": (float(arrays["truth|CE"].mean()), 0.0)})]
-    for variant in VARIANTS:
+    for method in case.methods:
         pairs: dict[str, Score] = {
-            name: scores.mean_and_standard_error(torch.from_numpy(arrays[f"{variant}|{name}"]))
+            name: scores.mean_and_standard_error(torch.from_numpy(arrays[f"{method}|{name}"]))
             for name in COLUMNS
-            if f"{variant}|{name}" in arrays
+            if f"{method}|{name}" in arrays
         }
-        rows.append(Row(case.label, variant, pairs))
+        rows.append(Row(case.label, method, pairs))
     return rows + paper_rows(case.problem.name, case.label)
 
 
@@ -140,45 +174,3 @@ def _write_tables(folder: Path, title: str, rows: list[Row]) -> list[Path]:
     for name, content in contents.items():
         write_bytes(folder / name, content.encode())
     return [folder / name for name in contents]
-
-
-def _draw(case: Case, stored: dict[tuple[str, str], Arrays], folder: Path) -> list[Path]:
-    arrays, masses, local = (stored[case.label, stage] for stage in STAGES)
-    problem, time = case.problem, case.problem.test_time
-    title = f"{_heading(problem)}, {case.label}"
-    near = np.abs(arrays["context"][:, 0] - time)
-    context = arrays["context"][near == near.min()]
-    drawings = {
-        "profile": figures.profiles(
-            arrays["places"],
-            arrays["truth"],
-            _profiles(arrays),
-            f"{title}, t = {time:g}",
-            (context[:, 1], context[:, 2]),
-        ),
-        "mass": figures.masses(masses["times"], masses["law"], {name: masses[name] for name in VARIANTS}, title),
-        "local": figures.profiles(
-            local["places"], local["truth"], _profiles(local), f"{title}, t = {time:g}: global and local conservation"
-        ),
-    }
-    if problem.front is not None:
-        drawings["front"] = figures.shock_histograms(
-            {name: arrays[f"{name}|fronts"] for name in VARIANTS},
-            float(problem.front(time, case.parameter)),
-            problem.domain,
-            f"{title}, t = {time:g}",
-        )
-    return [
-        file
-        for name, figure in drawings.items()
-        for file in figures.save(figure, folder / f"{name}-{case.parameter:g}")
-    ]
-
-
-def _heading(problem: Problem) -> str:
-    return problem.name.replace("_", " ").capitalize()
-
-
-def _profiles(arrays: Arrays) -> dict[str, figures.Profile]:
-    names = [key.removesuffix("|mean") for key in arrays if key.endswith("|mean")]
-    return {name: figures.Profile(arrays[f"{name}|mean"], arrays[f"{name}|deviation"]) for name in names}

@@ -23,3 +23,7 @@ class OutputFolderError(ExperimentError, RuntimeError):
 
 class TrainingDivergedError(ExperimentError, RuntimeError):
     """A loss or a gradient is not finite; names the step and the last good checkpoint."""
+
+
+class TrainingInterruptedError(ExperimentError, RuntimeError):
+    """A training was stopped on request; its checkpoint is kept."""

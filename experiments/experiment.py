@@ -20,9 +20,10 @@ class RunOptions:
 
     Args:
         preset: Size of the run: seconds, a laptop, or the papers' sizes.
-        data: Where context points come from: finite-volume solutions or closed forms.
+        data: Where training functions and context points come from: finite-volume solutions or closed forms; by
+            default the solver for porous_medium and stefan, closed forms for the others.
         seed: Seed of everything random.
-        device: Torch device of the surrogate.
+        device: Torch device of surrogates and trainings.
         out: Folder of all stored runs.
 
     Raises:
@@ -30,7 +31,7 @@ class RunOptions:
     """
 
     preset: Preset = "smoke"
-    data: Data = "solver"
+    data: Data | None = None
     seed: int = 0
     device: str = "cpu"
     out: Path = Path("results")
@@ -72,10 +73,12 @@ class Experiment:
         name: Name on the command line.
         summary: One line for ``list``.
         durations: How long each preset takes on two cores, measured.
-        run: Makes data, fits, scores, stores and draws; what an earlier run of the same config finished is read back.
+        run: Makes data, trains, scores, stores and draws; what an earlier run of the same config finished is read back.
+        reproduce: The same with the weights that ship.
     """
 
     name: str
     summary: str
     durations: dict[Preset, str]
     run: Callable[[RunOptions], Report]
+    reproduce: Callable[[RunOptions], Report]

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from experiments.storage import write_bytes
 TRUTH = "#000000"
 SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE = "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#7F7F7F"
-LINE_STYLES = ("-", "--", "-.", ":")
+LEGEND_COLUMNS = 3  # on two panels
 PANEL = (3.4, 2.8)  # inches
 BAND = 1.96  # half-width of the central 95 % of a Gaussian, in standard deviations
 
@@ -32,10 +33,10 @@ class Profile:
 
 
 def colour_of(method: str) -> str:
-    """The colour of a method: constrained ones blue, uniformly projected ones orange, bare black boxes red."""
+    """The colour of a method: constrained ones blue, uniformly projected ones orange, bare black boxes by kind."""
     if method == "truth":
         return TRUTH
-    prefixes = {"ProbConserv": BLUE, "HardC": ORANGE, "SoftC": PURPLE, "local": GREEN}
+    prefixes = {"ProbConserv": BLUE, "HardC": ORANGE, "SoftC": PURPLE, "local": GREEN, "Ensemble": GREEN, "GP": SKY}
     return next((colour for prefix, colour in prefixes.items() if method.startswith(prefix)), VERMILION)
 
 
@@ -76,27 +77,86 @@ def profiles(
     return figure
 
 
-def masses(times: np.ndarray, law: np.ndarray, totals: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Total mass over time: the law's and that of every method's mean, and below it the difference.
+def masses(
+    times: np.ndarray, law: np.ndarray, totals: Mapping[str, np.ndarray], title: str, truth: np.ndarray
+) -> Figure:
+    """Total mass over time: the law's and that of every method's mean, and beside it the difference.
 
     Args:
         times: t ``(times,)``.
         law: Total that the law gives ``(times,)``.
         totals: Mean trapezoid total by method ``(functions, times)``.
         title: Says problem and parameter.
+        truth: Trapezoid total of the true field ``(times,)``.
 
     Returns:
         The figure.
     """
     figure, (upper, lower) = _panels(2, title, share_y=False)
     upper.plot(times, law, color=TRUTH, lw=2.6, alpha=0.55, label="conservation law")
-    for i, (method, total) in enumerate(totals.items()):
-        style = {"color": colour_of(method), "ls": LINE_STYLES[i % len(LINE_STYLES)], "lw": 1.5}
+    lower.plot(times, np.abs(truth - law), color=TRUTH, lw=1.1, label="truth (trapezoid rule)")
+    for method, total in totals.items():
+        style = _line_style(method)
         upper.plot(times, total.mean(axis=0), label=method, **style)
         lower.plot(times, np.abs(total - law).mean(axis=0), label=method, **style)
     upper.set(xlabel="t", ylabel="total mass ∫ u dx", title="total")
     lower.set(xlabel="t", ylabel="mean |total − law|", title="conservation error", yscale="log")
-    _legend_below(figure, upper)
+    _legend_below(figure, lower, extra=upper)
+    return figure
+
+
+def scores_over_time(
+    times: np.ndarray, errors: Mapping[str, np.ndarray], likelihoods: Mapping[str, np.ndarray], title: str
+) -> Figure:
+    """Mean squared error and log-likelihood of every method against time, with one standard error as a band.
+
+    Args:
+        times: t ``(times,)``.
+        errors: MSE by method ``(functions, times)``.
+        likelihoods: LL by method ``(functions, times)``.
+        title: Says problem and parameter.
+
+    Returns:
+        The figure.
+    """
+    figure, (left, right) = _panels(2, title, share_y=False)
+    for axes, series in ((left, errors), (right, likelihoods)):
+        for method, values in series.items():
+            mean, error = values.mean(axis=0), values.std(axis=0) / max(len(values) - 1, 1) ** 0.5
+            style = _line_style(method)
+            axes.plot(times, mean, label=method, **style)
+            axes.fill_between(times, mean - error, mean + error, color=style["color"], alpha=0.15, lw=0)
+    left.set(xlabel="t", ylabel="MSE", title="mean squared error", yscale="log")
+    right.set(xlabel="t", ylabel="LL", title="log-likelihood per place")
+    floor = min(float(np.median(values)) for values in likelihoods.values())
+    right.set_ylim(bottom=min(floor - 1.0, -1.0))
+    _legend_below(figure, left)
+    return figure
+
+
+def observed_points(
+    context: np.ndarray, extent: Sequence[float], time: float, title: str, front: tuple[np.ndarray, np.ndarray] | None
+) -> Figure:
+    """Context points of one function in the (x, t) plane, coloured by their value.
+
+    Args:
+        context: Rows (t, x, u) ``(n, 3)``.
+        extent: Ends of the domain.
+        time: The test time, marked by a line.
+        title: Says problem and parameter.
+        front: Times and true places of the front, where there is one.
+
+    Returns:
+        The figure.
+    """
+    figure, (axes,) = _panels(1, title)
+    drawn = axes.scatter(context[:, 1], context[:, 0], c=context[:, 2], cmap="viridis", s=18, label="context")
+    axes.axhline(time, color=BLUE, lw=1.2, label=f"test time t = {time:g}")
+    if front is not None:
+        axes.plot(front[1], front[0], color=TRUTH, lw=1.2, ls="--", label="true front")
+    axes.set(xlabel="x", ylabel="t", xlim=(extent[0], extent[1]))
+    figure.colorbar(drawn, ax=axes, label="u")
+    _legend_below(figure, axes)
     return figure
 
 
@@ -179,10 +239,24 @@ def _panels(count: int, title: str, share_y: bool = True) -> tuple[Figure, list[
     return figure, list(panels)
 
 
-def _legend_below(figure: Figure, axes: Axes, grey: Sequence[str] = ()) -> None:
-    """One legend for all panels; what has another colour in every panel is shown grey."""
+def _line_style(method: str) -> dict[str, Any]:
+    """Colour and dashes of a method's curve: variants of one colour are told apart by their dashes."""
+    variants = ("(non-negative)", "(monotone)", "Ensemble", "(quadrature variance)")
+    dashes = (":", "-.", "--", "--")
+    plain = method == "Ensemble" or not any(variant in method for variant in variants)
+    style = "-" if plain else next(d for v, d in zip(variants, dashes, strict=True) if v in method)
+    return {"color": colour_of(method), "ls": style, "lw": 1.5}
+
+
+def _legend_below(figure: Figure, axes: Axes, grey: Sequence[str] = (), extra: Axes | None = None) -> None:
+    """One legend for all panels, four entries a line; what has another colour in every panel is shown grey."""
     handles, labels = axes.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    if extra is not None:
+        known = dict(zip(labels, handles, strict=True))
+        known |= {label: handle for handle, label in zip(*extra.get_legend_handles_labels(), strict=True)}
+        labels, handles = list(known), list(known.values())
+    columns = min(len(labels), LEGEND_COLUMNS * max(1, round(figure.get_figwidth() / (2 * PANEL[0]))))
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     for handle, label in zip(legend.legend_handles, labels, strict=True):
         if handle is not None and label in grey:
             handle.set(color=GREY)

@@ -5,18 +5,19 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from experiments import diffusion, porous_medium, stefan
+from experiments import advection, burgers_shock, diffusion, porous_medium, stefan
 from experiments.errors import UnknownNameError
 from experiments.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT for module in (diffusion, porous_medium, stefan)
+    module.EXPERIMENT.name: module.EXPERIMENT for module in (diffusion, porous_medium, stefan, advection, burgers_shock)
 }
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense n×n form, and at n = 10⁷ against copying the arrays",
     "solver": "1,000 porous medium functions in one batch against FiPy solving one (needs the extra 'bench')",
     "boon": "a training step of a boundary-corrected operator against the plain one, at the authors' sizes",
     "inequality": "non-negative fields with a given total against non-negative least squares, slice by slice",
+    "anp": "a training step of the neural process against explicit attention in float32; time to the paper's accuracy",
     "orders": "observed orders of the finite volumes over 100 to 800 cells (about half an hour)",
 }
 

@@ -145,5 +145,10 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[s
     return arrays
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _checksum_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")

@@ -23,11 +23,13 @@ COLUMNS: dict[str, str] = {
     "coverage90": "cover 90 %",
     "energy": "energy ↓",
     "shock": "shock error ↓",
+    "spread": "shock deviation",
 }
 LEGEND = (
     "Mean (standard error) over test functions. CE: trapezoid total minus the law's total; LL: log-likelihood per "
     "place; cover: share of the truth inside the central interval; energy: energy score; shock error: mean absolute "
-    "distance of sampled shock positions from the true one. All dimensionless; arrows say which way is better."
+    "distance of sampled shock positions from the true one; shock deviation: their standard deviation. All "
+    "dimensionless; arrows say which way is better."
 )
 
 

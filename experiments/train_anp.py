@@ -1,17 +1,16 @@
-"""Trains the attentive neural process of a problem: ``python -m experiments.train_anp stefan --steps 4000``."""
+"""Trains one attentive neural process as its config says; ``experiments.networks`` knows which there are."""
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.data import BankConfig, Stream, bank_stream, exact_stream, solution_bank
 from experiments.errors import InvalidArgumentError, UnknownNameError
-from experiments.experiment import Data, Preset
+from experiments.experiment import Data
+from experiments.runs import environment
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 from probconserv.anp import ANP, ANPConfig
 from probconserv.baselines import soft_penalty
@@ -43,6 +42,7 @@ class ANPTraining:
         penalty_functions: Functions of a batch that the penalty looks at.
         penalty_points: Targets of a function that the penalty looks at.
         validation_functions: Functions, at random training parameters, scored at the test time in validation.
+        start: Identity of the network that this training goes on from; empty for random weights.
         bank: Finite-volume solutions, for ``data = "solver"``.
 
     Raises:
@@ -62,6 +62,7 @@ class ANPTraining:
     penalty_functions: int = 4
     penalty_points: int = 100
     validation_functions: int = 100
+    start: str = ""
     bank: BankConfig = field(default_factory=BankConfig)
 
     def __post_init__(self) -> None:
@@ -102,71 +103,37 @@ def find_problem(name: str) -> Problem:
     return PROBLEMS[name]
 
 
-def anp_training(problem: str, preset: Preset, data: Data, seed: int = 0, soft_penalty: float = 0.0) -> ANPTraining:
-    """The training that a preset stands for.
-
-    Args:
-        problem: Name of the problem.
-        preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes).
-        data: Where training functions come from.
-        seed: Seed of weights and data.
-        soft_penalty: λ of SoftC.
-
-    Returns:
-        The config.
-    """
-    spec = find_problem(problem)
-    network = ANPConfig(
-        problem=problem,
-        low=(0.0, spec.domain[0]),
-        high=(spec.final_time, spec.domain[1]),
-        value_scale=value_scale(spec),
-    )
-    training = TrainingConfig(
-        steps=8000, peak_rate=7e-4, seed=seed, precision="32-true" if soft_penalty else "bf16-mixed"
-    )
-    config = ANPTraining(problem=problem, data=data, network=network, training=training, soft_penalty=soft_penalty)
-    if preset == "smoke":
-        return replace(
-            config,
-            network=replace(network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
-            training=replace(training, steps=200, validate_every=100, checkpoint_every=100),
-            protocol=Protocol(target_times=10, target_places=10),
-            batch=16,
-            validation_functions=20,
-            bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
-        )
-    if preset == "paper":
-        return replace(
-            config,
-            network=replace(network, heads=4, cross_layers=2, latent_width=128, frequencies=0, dropout=0.1),
-            training=replace(training, steps=20_000, precision="32-true"),
-            protocol=Protocol(),
-            batch=250,
-        )
-    return config
-
-
-def train_anp(config: ANPTraining, folder: Path, progress: bool = True) -> TrainedANP:
+def train_anp(
+    config: ANPTraining, folder: Path, data: Path, start: ANP | None = None, progress: bool = True
+) -> TrainedANP:
     """Trains a network, or goes on from the folder's checkpoint; writes ``weights.safetensors`` at the end.
 
     Args:
         config: Everything that decides the result.
-        folder: Where checkpoint, weights and finite-volume solutions (``data/``) live.
+        folder: Where checkpoint and weights live.
+        data: Where finite-volume solutions are kept.
+        start: The network to go on from, that of ``config.start``; random weights if left out.
         progress: Whether to show a progress bar on standard error.
 
     Returns:
         Network, history and file of weights.
 
     Raises:
+        InvalidArgumentError: If a network to go on from is given or missing against the config.
         TrainingDivergedError: If the loss is not finite.
         DataFileError: If the folder's checkpoint is damaged or of another training.
         OutputFolderError: If the folder cannot be written.
     """
+    if (start is None) != (not config.start):
+        raise InvalidArgumentError(
+            f"Give the network to go on from exactly when config.start names one: '{config.start}'."
+        )
     problem = find_problem(config.problem)
     torch.manual_seed(config.training.seed)
     network = ANP(config.network)
-    stream = _stream(config, problem, folder)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    stream = _stream(config, problem, data)
     task = Task(
         model=network,
         loss=lambda model, moment: _loss(model, moment, config, stream),
@@ -178,22 +145,15 @@ def train_anp(config: ANPTraining, folder: Path, progress: bool = True) -> Train
     if progression.step < config.training.steps:
         return TrainedANP(network, progression, None)
     path = folder / "weights.safetensors"
-    network.save(path, training=asdict(config), steps=progression.step, seconds=progression.seconds)
+    history = progression.history[-1]
+    network.save(path, training=asdict(config), seconds=progression.seconds, last=history, environment=environment())
     return TrainedANP(network, progression, path)
-
-
-def value_scale(problem: Problem) -> float:
-    """Largest magnitude of the field over the training range, from its bounds; 1 where there are none."""
-    if problem.bounds is None:
-        return 1.0
-    ends = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
-    return float(torch.stack(problem.bounds(ends)).abs().max())
 
 
 def _stream(config: ANPTraining, problem: Problem, folder: Path) -> Stream:
     if config.data == "exact":
         return exact_stream(problem, config.protocol)
-    return bank_stream(solution_bank(problem, config.bank, folder / "data"), config.protocol)
+    return bank_stream(solution_bank(problem, config.bank, folder), config.protocol)
 
 
 def _loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream) -> Tensor:
@@ -250,41 +210,3 @@ def _validate(model: nn.Module, generator: Generator, config: ANPTraining) -> di
         "MSE": float(mse(truth, mean).mean()),
         "LL": float(log_likelihood(truth, mean, variance).mean()),
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """Options of ``python -m experiments.train_anp``.
-
-    Args:
-        problem: Name of the problem.
-        preset: Size of network and training.
-        data: Where training functions come from.
-        seed: Seed of weights and data.
-        steps: Optimiser steps, if other than the preset's.
-        peak_rate: Largest learning rate, if other than the preset's.
-        soft_penalty: λ of SoftC.
-        out: Folder of checkpoint and weights.
-    """
-
-    problem: tyro.conf.Positional[str]
-    preset: Preset = "laptop"
-    data: Data = "exact"
-    seed: int = 0
-    steps: int | None = None
-    peak_rate: float | None = None
-    soft_penalty: float = 0.0
-    out: Path = Path("results/anp")
-
-
-def main(arguments: Arguments) -> None:
-    """Trains as the options say and prints the last validation as JSON."""
-    config = anp_training(arguments.problem, arguments.preset, arguments.data, arguments.seed, arguments.soft_penalty)
-    changes = {"steps": arguments.steps, "peak_rate": arguments.peak_rate}
-    training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
-    result = train_anp(replace(config, training=training), arguments.out)
-    print(json.dumps({"weights": str(result.weights), **result.progression.history[-1]}))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Arguments))

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv.attention import AttentionBlock, ResidualMLP, at_least_float32, feature_count
+from probconserv.attention import (
+    AttentionBlock,
+    ResidualMLP,
+    at_least_float32,
+    coordinate_features,
+    feature_count,
+)
 from probconserv.errors import InvalidArgumentError
 
 
@@ -26,6 +32,8 @@ class ANPConfig:
         decoder_layers: Residual blocks of the decoder.
         latent_width: Size of z.
         frequencies: Octaves of Fourier features of every coordinate.
+        value_frequencies: Octaves of Fourier features of observed values: what tells functions apart may be a small
+            difference between large values, which a linear embedding in bfloat16 rounds away.
         dropout: Probability of dropping a feature in training.
         scale_floor: Smallest predicted scale, units of the field.
         latent_samples: Components of a prediction: draws of z.
@@ -46,6 +54,7 @@ class ANPConfig:
     decoder_layers: int = 4
     latent_width: int = 64
     frequencies: int = 9
+    value_frequencies: int = 6
     dropout: float = 0.0
     scale_floor: float = 1e-3
     latent_samples: int = 100
@@ -59,7 +68,7 @@ class ANPConfig:
         for name in ("width", "heads", "cross_layers", "latent_width", "latent_samples"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("self_layers", "decoder_layers", "frequencies"):
+        for name in ("self_layers", "decoder_layers", "frequencies", "value_frequencies"):
             if getattr(self, name) < 0:
                 raise InvalidArgumentError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.width % self.heads:
@@ -76,14 +85,17 @@ class SetEncoder(nn.Module):
 
     def __init__(self, config: ANPConfig) -> None:
         super().__init__()
-        self.embed = nn.Linear(feature_count(len(config.low), config.frequencies) + 1, config.width)
+        self.value_frequencies = config.value_frequencies
+        features = feature_count(len(config.low), config.frequencies) + feature_count(1, config.value_frequencies)
+        self.embed = nn.Linear(features, config.width)
         self.blocks = nn.ModuleList(
             AttentionBlock(config.width, config.heads, config.dropout) for _ in range(config.self_layers)
         )
         self.normalise = nn.LayerNorm(config.width)
 
     def forward(self, points: Tensor, values: Tensor) -> Tensor:
-        hidden = self.embed(torch.cat((points, values[..., None]), dim=-1))
+        observed = coordinate_features(values[..., None], self.value_frequencies)
+        hidden = self.embed(torch.cat((points, observed), dim=-1))
         for block in self.blocks:
             hidden = block(hidden)
         return self.normalise(hidden)

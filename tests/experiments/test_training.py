@@ -18,7 +18,8 @@ from torch import nn
 
 from experiments.data import BankConfig, solution_bank
 from experiments.errors import DataFileError, InvalidArgumentError, TrainingDivergedError, UnknownNameError
-from experiments.train_anp import ANPTraining, anp_training, train_anp, value_scale
+from experiments.networks import network_training, value_scale
+from experiments.train_anp import ANPTraining, train_anp
 from experiments.training import Moment, Progression, Task, TrainingConfig, one_cycle, random_seed, train
 from probconserv import ANP
 from solvers import PROBLEMS
@@ -176,7 +177,7 @@ def test_bad_training_configs_are_refused(changes: dict[str, float], message: st
 
 
 def tiny(problem: str = "stefan", **changes: object) -> ANPTraining:
-    config = anp_training(problem, "smoke", "exact")
+    config = network_training(problem, "anp", "smoke", "exact")
     network = replace(config.network, width=8, heads=2, latent_width=4, frequencies=2, latent_samples=3)
     training = replace(config.training, steps=12, validate_every=6, checkpoint_every=4)
     return replace(config, network=network, training=training, batch=4, validation_functions=5, **changes)
@@ -190,8 +191,9 @@ import torch
 torch.set_num_threads(1)
 from tests.experiments.test_training import tiny
 from experiments.train_anp import train_anp
+folder = Path(sys.argv[1])
 config = tiny()
-train_anp(replace(config, training=replace(config.training, steps=60)), Path(sys.argv[1]), progress=False)
+train_anp(replace(config, training=replace(config.training, steps=60)), folder, folder, progress=False)
 """
 
 
@@ -223,7 +225,7 @@ def test_killed_neural_process_training_ends_with_the_same_weights(tmp_path: Pat
 def test_every_problem_trains_with_the_soft_penalty(tmp_path: Path, problem: str) -> None:
     config = tiny(problem, soft_penalty=1e-3, penalty_functions=2, penalty_points=5)
     config = replace(config, training=replace(config.training, steps=2, precision="32-true"))
-    result = train_anp(config, tmp_path, progress=False)
+    result = train_anp(config, tmp_path, tmp_path, progress=False)
     assert result.weights is not None
     assert ANP.load(result.weights, problem=problem).config == config.network
 
@@ -246,7 +248,7 @@ def test_solver_data_are_cached_and_close_to_the_closed_form(tmp_path: Path) -> 
 def test_neural_process_learns_from_solver_data(tmp_path: Path) -> None:
     config = tiny("porous_medium", data="solver", bank=BankConfig(members=4, cells=16, keep_every=1, times=20))
     training = replace(config.training, steps=40, peak_rate=1e-2, validate_every=20)
-    result = train_anp(replace(config, training=training), tmp_path, progress=False)
+    result = train_anp(replace(config, training=training), tmp_path, tmp_path, progress=False)
     history = result.progression.history
     assert history[-1]["loss"] < history[0]["loss"]
     assert {"MSE", "LL", "seconds", "rate"} <= history[-1].keys()
@@ -254,7 +256,7 @@ def test_neural_process_learns_from_solver_data(tmp_path: Path) -> None:
 
 def test_bad_anp_trainings_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="no conservation problem 'stephan'"):
-        anp_training("stephan", "smoke", "exact")
+        network_training("stephan", "anp", "smoke", "exact")
     with pytest.raises(InvalidArgumentError, match="batch must be at least 1, got 0"):
         replace(tiny(), batch=0)
     with pytest.raises(InvalidArgumentError, match="soft_penalty must not be negative"):
@@ -268,4 +270,4 @@ def test_presets_scale_with_the_problem() -> None:
     assert value_scale(PROBLEMS["stefan"]) == 1.0
     for problem in PROBLEMS:
         for preset in ("smoke", "laptop", "paper"):
-            assert json.dumps(anp_training(problem, preset, "exact").network.low)
+            assert json.dumps(network_training(problem, "anp", preset, "exact").network.low)
