@@ -1,0 +1,220 @@
+"""Cost of a training step of the neural process against explicit attention in float32, and of the paper's accuracy."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from experiments.benchmarks.anp_accuracy import PROBLEM, StoppingRule, paper_error, say, time_to_accuracy
+from experiments.benchmarks.measure import report
+from experiments.data import exact_stream
+from experiments.errors import ExperimentError
+from experiments.experiment import Preset
+from experiments.networks import network_training
+from experiments.train_anp import ANPTraining, _loss
+from experiments.training import Moment, one_cycle
+from probconserv import ANP
+from solvers import PROBLEMS, FunctionBatch
+
+# Timed steps of every form. A step of the paper preset takes many times longer than one of the laptop preset.
+ROUNDS: dict[Preset, int] = {"laptop": 20, "paper": 2}
+# Largest difference of the two forms in float32, relative to the largest value: eps = 1.2e-7, times √128 for sums over
+# the width or over some 100 points, times about ten layers.
+AGREEMENT = 1.5e-5
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a network is computed.
+
+    Args:
+        name: What the table calls it.
+        bfloat16: Whether matrices are multiplied in bfloat16.
+        explicit: Whether attention is written out.
+    """
+
+    name: str
+    bfloat16: bool
+    explicit: bool
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Networks inside are computed so."""
+        attention = attention_by(explicit_attention) if self.explicit else nullcontext()
+        with attention, torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            yield
+
+
+OURS = (
+    Form("fused attention, bfloat16", bfloat16=True, explicit=False),
+    Form("fused attention, float32", bfloat16=False, explicit=False),
+)
+BASELINE = Form("explicit softmax attention, float32", bfloat16=False, explicit=True)
+
+
+def run() -> dict[str, Any]:
+    """Times training steps, then trains on Stefan from nothing until the conditioned error is that of the paper.
+
+    Returns:
+        One case per preset and form of ours: seconds a step beside those of the same network with attention written
+        out in float32, ``ratio`` baseline over ours, ``difference`` the largest one of the predicted means relative to
+        the largest value, at the weights of the first step. The last case has no baseline time, but ``steps``,
+        ``minutes``, ``MSE`` and ``result``.
+    """
+    cases = []
+    for preset, rounds in ROUNDS.items():
+        cases += compare_steps(network_training(PROBLEM, "anp", preset, "exact"), f"{preset} preset", rounds)
+    laptop = network_training(PROBLEM, "anp", "laptop", "exact")
+    return report("anp", [*cases, time_to_accuracy(laptop, "laptop preset", StoppingRule(goal=paper_error()))])
+
+
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q Kᵀ/√d) V with every matrix formed.
+
+    Args:
+        query: Q ``(*batch, q, d)``.
+        key: K ``(*batch, n, d)``.
+        value: V ``(*batch, n, d)``.
+
+    Returns:
+        Attended values ``(*batch, q, d)``.
+    """
+    weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
+    return weights @ value
+
+
+@contextmanager
+def attention_by(function: Attention) -> Iterator[None]:
+    """Every network inside computes scaled dot-product attention by this function instead of torch's fused one."""
+    fused = nn.functional.scaled_dot_product_attention
+    nn.functional.scaled_dot_product_attention = function
+    try:
+        yield
+    finally:
+        nn.functional.scaled_dot_product_attention = fused
+
+
+def compare_steps(config: ANPTraining, name: str, rounds: int) -> list[dict[str, Any]]:
+    """Times forward, backward, clipping and AdamW update of every form; they take turns, so all see the same machine.
+
+    All start from the same weights and take the same batch. The weights are moved off their initial values, where
+    attention is multiplied by zero and forms could not differ.
+
+    Args:
+        config: Network, batch and rates.
+        name: What the table calls it.
+        rounds: Number of timed steps of each form.
+
+    Returns:
+        One case per form of ours.
+
+    Raises:
+        ExperimentError: If the forms differ by more than rounding in float32.
+    """
+    batch, network = training_batch(config), moved_network(config)
+    expected = predicted_mean(network, batch, BASELINE)
+    differences = [relative_difference(predicted_mean(network, batch, form), expected) for form in OURS]
+    for form, difference in zip(OURS, differences, strict=True):
+        if not form.bfloat16:
+            require_agreement(difference)
+    steps = [training_step(copy.deepcopy(network), batch, config, form) for form in (*OURS, BASELINE)]
+    say(f"{name}: {rounds} timed steps of each of {len(steps)} forms")
+    *seconds, baseline = take_turns(steps, rounds)
+    context, targets = batch.context_values.shape[-1], batch.target_values.shape[-1]
+    return [
+        {
+            "case": f"{name}, batch {config.batch}, {context} context and {targets} target points: {form.name}",
+            "seconds": ours,
+            "baseline": BASELINE.name,
+            "baseline_seconds": baseline,
+            "ratio": baseline / ours,
+            "difference": difference,
+        }
+        for form, ours, difference in zip(OURS, seconds, differences, strict=True)
+    ]
+
+
+def training_batch(config: ANPTraining) -> FunctionBatch:
+    """A batch of closed-form functions, values in float32."""
+    stream = exact_stream(PROBLEMS[config.problem], config.protocol)
+    batch = stream(Generator().manual_seed(config.training.seed), config.batch)
+    return replace(batch, context_values=batch.context_values.float(), target_values=batch.target_values.float())
+
+
+def moved_network(config: ANPTraining) -> ANP:
+    """A network whose weights are moved off their seeded initial values, some of which are zero."""
+    torch.manual_seed(config.training.seed)
+    network = ANP(config.network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    return network
+
+
+def predicted_mean(network: ANP, batch: FunctionBatch, form: Form) -> Tensor:
+    """Mean at the targets ``(batch, q)`` with a seeded z, in one form; without dropout."""
+    network = copy.deepcopy(network).eval()
+    torch.manual_seed(0)
+    with torch.no_grad(), form.applied():
+        return network(batch.context_points, batch.context_values, batch.target_points, batch.target_values).mean
+
+
+def relative_difference(first: Tensor, second: Tensor) -> float:
+    """Largest difference over the largest magnitude of the second."""
+    return float((first - second).abs().max() / second.abs().max())
+
+
+def require_agreement(difference: float) -> None:
+    """Raises ExperimentError if a relative difference is more than rounding in float32."""
+    if not difference <= AGREEMENT:
+        raise ExperimentError(
+            f"The two forms of the network differ by {difference:.3g} in float32, so their times do not count."
+        )
+
+
+def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form: Form) -> Callable[[], float]:
+    """The step of ``experiments.training`` on a fixed batch, in one form; returns its loss.
+
+    Args:
+        network: What is trained, in place.
+        batch: Its data.
+        config: Loss and rates, those of the first step of the training.
+        form: How the network is computed.
+
+    Returns:
+        The action to be timed.
+    """
+    rate = one_cycle(0, config.training)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98))
+    moment = Moment(0, 0.0, Generator())
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with form.applied():
+            loss = _loss(network, moment, config, lambda *_: batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_norm)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def take_turns(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Shortest wall-clock time of each of several actions that run in turn, after one round to warm up."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for number in range(rounds + 1):
+        for action, times in zip(actions, seconds, strict=True):
+            started = time.perf_counter()
+            action()
+            if number:
+                times.append(time.perf_counter() - started)
+    return [min(times) for times in seconds]

@@ -1,0 +1,199 @@
+"""Steps and minutes in which the neural process reaches an error when it is trained from nothing."""
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from experiments.data import exact_stream
+from experiments.errors import InvalidArgumentError
+from experiments.tables import paper_rows
+from experiments.train_anp import ANPTraining, _loss
+from experiments.training import Moment, Task, TrainingConfig, train
+from probconserv import ANP, condition, integral
+from probconserv.scores import mse
+from probconserv.surrogate import Context, Query
+from solvers import PROBLEMS, NodeGrid, Protocol
+from solvers.sampling import sample_exact
+
+PROBLEM, PARAMETER = "stefan", 0.6
+FUNCTIONS, PLACES, LATENT_SAMPLES = 50, 201, 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingRule:
+    """When a training has what is wanted of it.
+
+    Args:
+        goal: Error to be reached.
+        every: Steps between evaluations of the error.
+        most_steps: Steps after which it is given up, a multiple of ``every``.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
+    """
+
+    goal: float
+    every: int = 100
+    most_steps: int = 8000
+
+    def __post_init__(self) -> None:
+        if not self.goal > 0 or self.every < 1:
+            raise InvalidArgumentError(
+                f"goal must be positive and every at least 1, got {self.goal:g} and {self.every}."
+            )
+        if self.most_steps < self.every or self.most_steps % self.every:
+            raise InvalidArgumentError(
+                f"most_steps must be a multiple of every = {self.every}, got {self.most_steps}; "
+                "the last steps would not be evaluated."
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training went that was stopped by a rule.
+
+    Args:
+        reached: Whether the error reached the goal.
+        seconds: Wall time of the steps, evaluations not counted.
+        errors: Steps and the error after them, in order.
+    """
+
+    reached: bool
+    seconds: float
+    errors: Sequence[tuple[int, float]]
+
+    def as_text(self, goal: float) -> str:
+        """Says whether the goal was reached; if not, after how many steps it was given up, and the lowest error."""
+        if self.reached:
+            return "reached"
+        step, lowest = min(self.errors, key=lambda pair: pair[1])
+        return f"{goal:.4g} not reached in {self.errors[-1][0]:,} steps; the lowest was {lowest:.4g} at step {step:,}"
+
+
+def paper_error() -> float:
+    """MSE of ProbConserv-ANP on Stefan, u* = 0.6, from the released weights of Hansen et al. 2023 as they are."""
+    rows = paper_rows(PROBLEM, f"u*={PARAMETER:g}")
+    (row,) = (row for row in rows if (row.method, row.source) == ("ProbConserv-ANP", "Hansen et al., released weights"))
+    return row.scores["MSE"][0]
+
+
+def time_to_accuracy(config: ANPTraining, name: str, rule: StoppingRule) -> dict[str, Any]:
+    """Trains a network from nothing, on its own schedule and seed, until the conditioned error is low enough.
+
+    Args:
+        config: Network and training, on closed-form data.
+        name: What the table calls it.
+        rule: The error, how often it is looked at, and when to give up.
+
+    Returns:
+        The case: seconds, steps and minutes of training, the last error, and whether the goal was reached.
+    """
+    config = replace(config, network=replace(config.network, latent_samples=LATENT_SAMPLES))
+    torch.manual_seed(config.training.seed)
+    stream = exact_stream(PROBLEMS[PROBLEM], config.protocol)
+    task = Task(ANP(config.network), lambda model, moment: _loss(model, moment, config, stream))
+    outcome = train_until(task, config.training, rule, conditioned_error())
+    steps, error = outcome.errors[-1]
+    return {
+        "case": f"{name}, trained from nothing to the paper's MSE on Stefan, u* = {PARAMETER:g}",
+        "seconds": outcome.seconds,
+        "baseline": f"ProbConserv-ANP of the released weights, MSE {rule.goal:.4g} (an accuracy, not a time)",
+        "baseline_seconds": None,
+        "ratio": None,
+        "steps": steps,
+        "minutes": outcome.seconds / 60,
+        "MSE": error,
+        "result": outcome.as_text(rule.goal),
+    }
+
+
+def conditioned_error() -> Callable[[nn.Module], float]:
+    """Mean squared error of the prediction under the law of the total, over the test functions at the test time.
+
+    Returns:
+        network → error; the functions and their law are drawn and computed once.
+    """
+    problem = PROBLEMS[PROBLEM]
+    instant, grid = problem.test_time, NodeGrid(*problem.domain, PLACES)
+    parameters = torch.full((FUNCTIONS,), PARAMETER, dtype=torch.float64)
+    batch = sample_exact(problem, parameters, Protocol(), Generator().manual_seed(round(100 * PARAMETER)))
+    context = Context(batch.context_points, batch.context_values, PROBLEM)
+    points = torch.stack((torch.full_like(grid.points, instant), grid.points), dim=-1)
+    query = Query(points.expand(FUNCTIONS, -1, -1), PROBLEM)
+    truth, law = problem.solution(instant, grid.points, PARAMETER), integral(grid, problem.total(instant, PARAMETER))
+
+    def error(network: nn.Module) -> float:
+        assert isinstance(network, ANP)
+        return float(mse(truth, condition(network.predict(context, query), law).mean).mean())
+
+    return error
+
+
+class _Ended(Exception):
+    """A stopping rule ends a training."""
+
+
+def train_until(
+    task: Task,
+    training: TrainingConfig,
+    rule: StoppingRule,
+    evaluate: Callable[[nn.Module], float],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Outcome:
+    """Trains as ``train`` does, with the rates of the whole schedule, until the rule or the schedule ends it.
+
+    Args:
+        task: What is trained; validation is replaced by the evaluation.
+        training: The schedule.
+        rule: When to stop.
+        evaluate: model → error.
+        clock: Seconds.
+
+    Returns:
+        How it went.
+
+    Raises:
+        TrainingDivergedError: If a loss or a gradient is not finite.
+        KeyboardInterrupt: If it was interrupted, since then there is no result.
+    """
+    errors: list[tuple[int, float]] = []
+    started, evaluating, seconds, step = math.nan, 0.0, 0.0, 0
+
+    def loss(model: nn.Module, moment: Moment) -> Tensor:
+        nonlocal started, step
+        started = started if moment.step else clock()
+        step = moment.step + 1
+        return task.loss(model, moment)
+
+    def validate(model: nn.Module, generator: Generator) -> dict[str, float]:  # noqa: ARG001 - the loop's signature
+        nonlocal evaluating, seconds
+        paused = clock()
+        seconds = paused - started - evaluating
+        errors.append((step, evaluate(model)))
+        evaluating += clock() - paused
+        say(f"step {step}: {seconds / 60:.1f} minutes, error {errors[-1][1]:.4g}, goal {rule.goal:.4g}")
+        if errors[-1][1] <= rule.goal or step >= rule.most_steps:
+            raise _Ended
+        return {}
+
+    config = replace(training, validate_every=rule.every, checkpoint_every=training.steps)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if train(replace(task, loss=loss, validate=validate), config, Path(folder)).step < training.steps:
+                raise KeyboardInterrupt
+    except _Ended:
+        pass
+    return Outcome(errors[-1][1] <= rule.goal, seconds, errors)
+
+
+def say(text: str) -> None:
+    """Prints a line of progress on standard error."""
+    print(text, file=sys.stderr, flush=True)

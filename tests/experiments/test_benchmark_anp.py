@@ -1,0 +1,290 @@
+"""The benchmark of the neural process: attention written out, the forms compared, and when a training stops."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from experiments.benchmarks import anp, anp_accuracy
+from experiments.benchmarks.anp_accuracy import Outcome, StoppingRule, train_until
+from experiments.errors import ExperimentError, InvalidArgumentError
+from experiments.networks import network_training
+from experiments.train_anp import ANPTraining
+from experiments.training import Moment, Task, TrainingConfig, train
+from probconserv import ANP
+from probconserv.surrogate import Context, Query
+from solvers import PROBLEMS, NodeGrid, Protocol, exact
+from solvers.sampling import sample_exact
+
+SCHEDULE = TrainingConfig(steps=30, peak_rate=1e-2, precision="32-true")
+
+
+def tiny() -> ANPTraining:
+    """A network of the laptop preset's make that steps in milliseconds."""
+    config = network_training("stefan", "anp", "laptop", "exact")
+    network = replace(config.network, width=16, decoder_layers=1, latent_width=8, latent_samples=3)
+    return replace(config, network=network, protocol=Protocol(target_times=8), batch=3)
+
+
+def test_explicit_attention_of_equal_and_of_lone_keys() -> None:
+    value = torch.tensor([[1.0, 2.0], [3.0, 6.0]], dtype=torch.float64)
+    key = torch.tensor([[0.0], [50.0]], dtype=torch.float64)
+    query = torch.tensor([[0.0], [1.0], [-1.0]], dtype=torch.float64)
+    expected = torch.tensor([[2.0, 4.0], [3.0, 6.0], [1.0, 2.0]], dtype=torch.float64)
+    # The key that loses has a weight of e⁻⁵⁰, below eps.
+    torch.testing.assert_close(anp.explicit_attention(query, key, value), expected, rtol=1e-15, atol=0.0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 9), st.integers(1, 9), st.integers(1, 8)),
+    seed=st.integers(0, 2**31),
+    dtype=st.sampled_from((torch.float32, torch.float64)),
+)
+def test_explicit_attention_is_what_torch_fuses(sizes: tuple[int, ...], seed: int, dtype: torch.dtype) -> None:
+    batch, heads, q, n, d = sizes
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value = (torch.randn(batch, heads, length, d, dtype=dtype, generator=generator) for length in (q, n, n))
+    fused = nn.functional.scaled_dot_product_attention(query, key, value)
+    # Exponents below about 20 carry 20 eps of rounding into the weights, and the sums about ten more.
+    tolerance = 32 * torch.finfo(dtype).eps * float(value.abs().max())
+    torch.testing.assert_close(anp.explicit_attention(query, key, value), fused, rtol=0.0, atol=tolerance)
+
+
+def test_swapped_attention_is_used_by_every_block_and_given_back() -> None:
+    config, calls = tiny(), []
+
+    def counted(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        calls.append(query.shape)
+        return anp.explicit_attention(query, key, value)
+
+    fused = nn.functional.scaled_dot_product_attention
+    network, batch = ANP(config.network), anp.training_batch(config)
+    with anp.attention_by(counted):
+        network(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
+    # Two self-attention layers over the context in each path, again in the latent path over targets, one across.
+    assert len(calls) == 2 + 2 + 2 + 1
+    assert nn.functional.scaled_dot_product_attention is fused
+    with pytest.raises(ZeroDivisionError), anp.attention_by(counted):
+        raise ZeroDivisionError
+    assert nn.functional.scaled_dot_product_attention is fused
+
+
+def test_forms_are_what_their_names_say() -> None:
+    fused = nn.functional.scaled_dot_product_attention
+    for form in (*anp.OURS, anp.BASELINE):
+        with form.applied():
+            assert nn.functional.scaled_dot_product_attention is (
+                anp.explicit_attention if "explicit" in form.name else fused
+            )
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype == (torch.bfloat16 if "bfloat16" in form.name else torch.float32)
+
+
+def test_forms_of_the_network_differ_by_rounding_and_attention_counts() -> None:
+    config = tiny()
+    network, batch = anp.moved_network(config), anp.training_batch(config)
+    explicit = anp.predicted_mean(network, batch, anp.BASELINE)
+    rounded, fused = (anp.predicted_mean(network, batch, form) for form in anp.OURS)
+    assert anp.relative_difference(fused, explicit) <= anp.AGREEMENT
+    # Seven bits of mantissa: 2⁻⁸ a product, over about ten layers at most.
+    assert anp.AGREEMENT < anp.relative_difference(rounded, explicit) < 10 * 2**-8
+    with anp.attention_by(lambda query, key, value: 1.1 * anp.explicit_attention(query, key, value)):
+        wrong = anp.predicted_mean(network, batch, anp.OURS[1])
+    assert anp.relative_difference(wrong, explicit) > 10 * anp.AGREEMENT
+
+
+def test_forms_take_the_same_step_up_to_rounding() -> None:
+    """Gradients too: after one step the loss is the same, though attention was computed otherwise."""
+    config, batch = tiny(), anp.training_batch(tiny())
+    network = anp.moved_network(config)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    losses = []
+    for form in (anp.OURS[1], anp.BASELINE):
+        own = anp.moved_network(config)
+        step = anp.training_step(own, batch, config, form)
+        torch.manual_seed(1)
+        losses.append([step() for _ in range(3)])
+        assert any(not torch.equal(value, before[name]) for name, value in own.state_dict().items())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # Adam's first steps amplify rounding of small gradients
+    assert len(set(losses[0])) == 3
+
+
+def test_report_of_a_small_network() -> None:
+    config = tiny()
+    cases = anp.compare_steps(config, "tiny", rounds=1)
+    names = [case["case"] for case in cases]
+    assert names == [f"tiny, batch 3, 100 context and 80 target points: {form.name}" for form in anp.OURS]
+    for case in cases:
+        assert case["baseline"] == "explicit softmax attention, float32"
+        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
+    assert cases[1]["difference"] <= anp.AGREEMENT < cases[0]["difference"]
+
+
+def test_times_of_forms_that_differ_do_not_count() -> None:
+    with pytest.raises(ExperimentError, match=r"differ by 0\.001 in float32, so their times do not count"):
+        anp.require_agreement(1e-3)
+    with pytest.raises(ExperimentError, match="differ by nan"):
+        anp.require_agreement(float("nan"))
+
+
+def test_turns_alternate_after_one_round_to_warm_up() -> None:
+    order: list[str] = []
+    seconds = anp.take_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=2)
+    assert order == ["a", "b"] * 3
+    assert len(seconds) == 2
+
+
+def line_task() -> Task:
+    torch.manual_seed(0)
+
+    def loss(model: nn.Module, moment: Moment) -> Tensor:
+        x = torch.rand(8, 1, generator=moment.generator)
+        return (model(x) - 2 * x).square().mean()
+
+    return Task(nn.Linear(1, 1), loss)
+
+
+def given_errors(*errors: float) -> Callable[[nn.Module], float]:
+    following = iter(errors)
+    return lambda _: next(following)
+
+
+@pytest.mark.parametrize(
+    ("errors", "most_steps", "reached", "seen"),
+    [
+        ((0.5, 0.1, 0.0), 30, True, [(5, 0.5), (10, 0.1)]),
+        ((0.5, 0.2, 0.3, 0.0), 15, False, [(5, 0.5), (10, 0.2), (15, 0.3)]),
+        ((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 40, False, [(5 * i, 0.1 * (3 + i)) for i in range(1, 7)]),
+    ],
+)
+def test_training_stops_at_the_goal_at_the_cap_or_with_the_schedule(
+    errors: tuple[float, ...], most_steps: int, reached: bool, seen: list[tuple[int, float]]
+) -> None:
+    rule = StoppingRule(goal=0.1, every=5, most_steps=most_steps)
+    outcome = train_until(line_task(), SCHEDULE, rule, given_errors(*errors))
+    assert outcome.reached is reached
+    assert [step for step, _ in outcome.errors] == [step for step, _ in seen]
+    assert [error for _, error in outcome.errors] == pytest.approx([error for _, error in seen])
+
+
+def test_a_goal_that_is_missed_is_said_with_the_lowest_error() -> None:
+    missed = Outcome(False, 1.0, [(100, 0.03), (200, 0.02), (4000, 0.025)])
+    assert missed.as_text(1.887e-3) == "0.001887 not reached in 4,000 steps; the lowest was 0.02 at step 200"
+    assert Outcome(True, 1.0, [(100, 0.001)]).as_text(1.887e-3) == "reached"
+
+
+def test_evaluations_are_not_counted_as_training_time() -> None:
+    """A clock that only losses (1 s) and evaluations (100 s) move."""
+    now, task = [0.0], line_task()
+
+    def loss(model: nn.Module, moment: Moment) -> Tensor:
+        now[0] += 1.0
+        return task.loss(model, moment)
+
+    def evaluate(_: nn.Module) -> float:
+        now[0] += 100.0
+        return 1.0
+
+    rule = StoppingRule(goal=0.1, every=5, most_steps=20)
+    outcome = train_until(replace(task, loss=loss), SCHEDULE, rule, evaluate, clock=lambda: now[0])
+    assert outcome.seconds == 20.0
+
+
+def test_watched_training_is_the_training_itself(tmp_path: Path) -> None:
+    """Same weights as without watching: rates are those of the whole schedule, whatever the evaluation draws."""
+    plain, watched = line_task(), line_task()
+    train(plain, SCHEDULE, tmp_path, progress=False)
+    rule = StoppingRule(goal=1e-9, every=10, most_steps=30)
+    train_until(watched, SCHEDULE, rule, lambda _: float(torch.rand(())))
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(watched.model.state_dict()[name], value)
+
+
+def test_an_interrupted_training_has_no_outcome() -> None:
+    task = line_task()
+
+    def loss(model: nn.Module, moment: Moment) -> Tensor:
+        if moment.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return task.loss(model, moment)
+
+    rule = StoppingRule(goal=1e-9, every=5, most_steps=30)
+    with pytest.raises(KeyboardInterrupt):
+        train_until(replace(task, loss=loss), SCHEDULE, rule, lambda _: 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"goal": 0.0}, "goal must be positive and every at least 1, got 0 and 100"),
+        ({"goal": float("nan")}, "goal must be positive"),
+        ({"every": 0}, "every at least 1, got 0.1 and 0"),
+        ({"most_steps": 150}, "most_steps must be a multiple of every = 100, got 150"),
+        ({"most_steps": 0}, "most_steps must be a multiple of every = 100, got 0"),
+    ],
+)
+def test_bad_rules_are_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        replace(StoppingRule(goal=0.1), **changes)
+
+
+def test_goal_is_the_mse_of_the_released_weights() -> None:
+    assert anp_accuracy.paper_error() == 1.887e-3
+
+
+def test_conditioned_error_is_that_of_the_update_written_out() -> None:
+    """μ′ = μ − Σ w (wᵀμ − b)/(wᵀ Σ w) component by component, then the mean over components."""
+    config = tiny()
+    network = anp.moved_network(config).eval()
+    found = anp_accuracy.conditioned_error()(network)
+    grid = NodeGrid(0.0, 1.0, 201)
+    weights = torch.full((201,), 1 / 200, dtype=torch.float64)
+    weights[[0, -1]] /= 2
+    truth, total = exact.stefan(0.05, grid.points, 0.6), exact.stefan_total(0.05, 0.6)
+    prior = _prediction_of_the_test_functions(network)
+    variance = prior.scale.square()
+    residual = (prior.loc @ weights - total)[..., None]
+    updated = prior.loc - variance * weights * residual / (variance @ weights.square())[..., None]
+    expected = float((updated.mean(dim=0) - truth).square().mean())
+    # 201 products and sums in float64.
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found != pytest.approx(float((prior.loc.mean(dim=0) - truth).square().mean()), rel=1e-3)
+
+
+def _prediction_of_the_test_functions(network: ANP) -> Normal:
+    parameters = torch.full((50,), 0.6, dtype=torch.float64)
+    batch = sample_exact(PROBLEMS["stefan"], parameters, Protocol(), torch.Generator().manual_seed(60))
+    places = NodeGrid(0.0, 1.0, 201).points
+    points = torch.stack((torch.full_like(places, 0.05), places), dim=-1).expand(50, -1, -1)
+    with torch.no_grad():
+        mean, scale = network.components(Context(batch.context_points, batch.context_values), Query(points))
+    return Normal(mean.double(), scale.double())
+
+
+def test_run_reports_steps_and_accuracy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(anp, "network_training", lambda *_: tiny())
+    monkeypatch.setattr(anp, "ROUNDS", {"laptop": 1, "paper": 1})
+    monkeypatch.setattr(anp_accuracy, "FUNCTIONS", 2)
+    monkeypatch.setattr(anp, "StoppingRule", lambda goal: StoppingRule(goal=goal, every=2, most_steps=4))
+    report = anp.run()
+    assert report["benchmark"] == "anp"
+    assert json.loads(json.dumps(report)) == report
+    *steps, accuracy = report["cases"]
+    assert [case["case"].split(",")[0] for case in steps] == ["laptop preset"] * 2 + ["paper preset"] * 2
+    assert accuracy["baseline"] == "ProbConserv-ANP of the released weights, MSE 0.001887 (an accuracy, not a time)"
+    assert accuracy["steps"] == 4
+    assert accuracy["minutes"] == pytest.approx(accuracy["seconds"] / 60)
+    assert accuracy["result"].startswith("0.001887 not reached in 4 steps; the lowest was ")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "step 4: 0.0 minutes, error" in captured.err
