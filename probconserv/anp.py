@@ -97,8 +97,8 @@ class ANP(Surrogate):
         Returns:
             Mean, scale and divergence.
         """
-        context, values = self._features(context_points), self._normalise(context_values)
-        target = self._features(target_points)
+        context, values = self._centre(context_points), self._normalise(context_values)
+        target = self._centre(target_points)
         stride = max(1, target.shape[-2] // context.shape[-2])
         prior = self.latent(context, values)
         posterior = self.latent(target[..., ::stride, :].detach(), self._normalise(target_values)[..., ::stride])
@@ -124,12 +124,12 @@ class ANP(Surrogate):
         """
         check_compatible(context, query)
         self._check_problem(context, query)
-        points, values = self._features(context.points), self._normalise(context.values)
+        points, values = self._centre(context.points), self._normalise(context.values)
         prior = self.latent(points, values)
         generator = torch.Generator().manual_seed(self.config.sample_seed)
         shape = (samples or self.config.latent_samples, self.config.latent_width)
         noise = torch.randn(shape, generator=generator).to(prior.loc)
-        hidden = self._represent(points, values, self._features(query.points))
+        hidden = self._represent(points, values, self._centre(query.points))
         draws = [self._decode(hidden, prior.loc + prior.scale * draw) for draw in noise]
         means, scales = zip(*draws, strict=True)
         return torch.stack(means), torch.stack(scales)
@@ -203,7 +203,8 @@ class ANP(Surrogate):
     def _represent(self, context: Tensor, values: Tensor, target: Tensor) -> Tensor:
         """Target embedding after cross-attention to the encoded context ``(*batch, q, width)``."""
         observed = self.deterministic(context, values)
-        hidden = self.embed_target(target)
+        features = coordinate_features(target, self.config.frequencies)
+        hidden = self.embed_target(features.to(self.embed_target.weight))
         for block in self.cross:
             hidden = block(hidden, observed)
         return hidden
@@ -212,15 +213,14 @@ class ANP(Surrogate):
         mean, scale = self.decoder(hidden, z)
         return self.config.value_scale * mean, self.config.value_scale * scale + self.config.scale_floor
 
-    def _features(self, points: Tensor) -> Tensor:
-        weight = self.embed_target.weight
+    def _centre(self, points: Tensor) -> Tensor:
+        """Coordinates scaled to [−1, 1], float64: their finest features need every digit."""
         low = torch.tensor(self.config.low, dtype=torch.float64, device=points.device)
         high = torch.tensor(self.config.high, dtype=torch.float64, device=points.device)
-        centred = 2 * (points.double() - low) / (high - low) - 1
-        return coordinate_features(centred, self.config.frequencies).to(weight)
+        return 2 * (points.double() - low) / (high - low) - 1
 
     def _normalise(self, values: Tensor) -> Tensor:
-        return (values / self.config.value_scale).to(self.embed_target.weight)
+        return values.double() / self.config.value_scale
 
     def _check_problem(self, context: Context, query: Query) -> None:
         for data in (context, query):

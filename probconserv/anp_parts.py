@@ -31,7 +31,9 @@ class ANPConfig:
         cross_layers: Cross-attention blocks from targets to context.
         decoder_layers: Residual blocks of the decoder.
         latent_width: Size of z.
-        frequencies: Octaves of Fourier features of every coordinate.
+        frequencies: Octaves of Fourier features of every target coordinate, fine enough for sharp fronts.
+        context_frequencies: Octaves of Fourier features of every observed coordinate; telling functions apart needs
+            smooth features, to which the finest octaves are noise.
         value_frequencies: Octaves of Fourier features of observed values: what tells functions apart may be a small
             difference between large values, which a linear embedding in bfloat16 rounds away.
         dropout: Probability of dropping a feature in training.
@@ -54,6 +56,7 @@ class ANPConfig:
     decoder_layers: int = 4
     latent_width: int = 64
     frequencies: int = 9
+    context_frequencies: int = 4
     value_frequencies: int = 6
     dropout: float = 0.0
     scale_floor: float = 1e-3
@@ -68,7 +71,7 @@ class ANPConfig:
         for name in ("width", "heads", "cross_layers", "latent_width", "latent_samples"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("self_layers", "decoder_layers", "frequencies", "value_frequencies"):
+        for name in ("self_layers", "decoder_layers", "frequencies", "context_frequencies", "value_frequencies"):
             if getattr(self, name) < 0:
                 raise InvalidArgumentError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.width % self.heads:
@@ -85,8 +88,8 @@ class SetEncoder(nn.Module):
 
     def __init__(self, config: ANPConfig) -> None:
         super().__init__()
-        self.value_frequencies = config.value_frequencies
-        features = feature_count(len(config.low), config.frequencies) + feature_count(1, config.value_frequencies)
+        self.frequencies, self.value_frequencies = config.context_frequencies, config.value_frequencies
+        features = feature_count(len(config.low), self.frequencies) + feature_count(1, self.value_frequencies)
         self.embed = nn.Linear(features, config.width)
         self.blocks = nn.ModuleList(
             AttentionBlock(config.width, config.heads, config.dropout) for _ in range(config.self_layers)
@@ -94,8 +97,9 @@ class SetEncoder(nn.Module):
         self.normalise = nn.LayerNorm(config.width)
 
     def forward(self, points: Tensor, values: Tensor) -> Tensor:
+        places = coordinate_features(points, self.frequencies)
         observed = coordinate_features(values[..., None], self.value_frequencies)
-        hidden = self.embed(torch.cat((points, observed), dim=-1))
+        hidden = self.embed(torch.cat((places, observed), dim=-1).to(self.embed.weight))
         for block in self.blocks:
             hidden = block(hidden)
         return self.normalise(hidden)

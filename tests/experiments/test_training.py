@@ -81,6 +81,31 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path: Path, precision: 
     assert whole.history[-1]["error"] < whole.history[0]["error"]
 
 
+class Recorder(nn.Module):
+    """Keeps what it is called with, and the format in which it multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: list[tuple[torch.Tensor, torch.dtype]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result = self.layer(x.float())
+        self.seen.append((x, result.dtype))
+        return result
+
+
+def test_reduced_precision_multiplies_in_bfloat16_but_keeps_the_inputs(tmp_path: Path) -> None:
+    places = torch.linspace(0, 1, 201, dtype=torch.float64)[:, None]
+    model = Recorder()
+    task = Task(model=model, loss=lambda model, moment: model(places).float().square().mean())  # noqa: ARG005
+    train(task, replace(CONFIG, steps=1, precision="bf16-mixed"), tmp_path, progress=False)
+    (seen, multiplied_in) = model.seen[0]
+    assert seen.dtype == torch.float64
+    assert torch.equal(seen, places)
+    assert multiplied_in == torch.bfloat16
+
+
 def test_interrupt_stops_with_a_checkpoint_and_goes_on_later(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     _, expected = run(tmp_path / "whole", line_task())

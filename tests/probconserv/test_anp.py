@@ -137,11 +137,11 @@ def test_components_are_decoded_draws_of_the_latent_path() -> None:
     context, query = data(1, (), 6, 5)
     model = network(latent_samples=4000)
     means, scales = model.components(context, query)
-    prior = model.latent(model._features(context.points), model._normalise(context.values))
+    prior = model.latent(model._centre(context.points), model._normalise(context.values))
     assert model.components(context, query, samples=3)[0].shape == (3, 5)
     assert bool((scales >= model.config.scale_floor).all())
     hidden = model._represent(
-        model._features(context.points), model._normalise(context.values), model._features(query.points)
+        model._centre(context.points), model._normalise(context.values), model._centre(query.points)
     )
     torch.manual_seed(0)
     draws = torch.stack([model._decode(hidden, z)[0] for z in prior.sample((4000,))])
