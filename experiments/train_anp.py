@@ -136,7 +136,7 @@ def train_anp(
     stream = _stream(config, problem, data)
     task = Task(
         model=network,
-        loss=lambda model, moment: _loss(model, moment, config, stream),
+        loss=lambda model, moment: evidence_loss(model, moment, config, stream),
         validate=lambda model, generator: _validate(model, generator, config),
         identity={name: value for name, value in asdict(config).items() if name != "training"},
     )
@@ -156,8 +156,18 @@ def _stream(config: ANPTraining, problem: Problem, folder: Path) -> Stream:
     return bank_stream(solution_bank(problem, config.bank, folder), config.protocol)
 
 
-def _loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream) -> Tensor:
-    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC."""
+def evidence_loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream) -> Tensor:
+    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC.
+
+    Args:
+        model: The network, or what wraps it.
+        moment: Where the training is, and its randomness.
+        config: Batch, tempering and penalty.
+        stream: Makes the batch.
+
+    Returns:
+        A scalar.
+    """
     device = next(model.parameters()).device
     batch = _moved(stream(moment.generator, config.batch), device)
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)

@@ -2,8 +2,7 @@
 
 import copy
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,12 +11,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from experiments.benchmarks.anp_accuracy import PROBLEM, StoppingRule, paper_error, say, time_to_accuracy
-from experiments.benchmarks.measure import report
+from experiments.benchmarks.measure import report, take_turns
 from experiments.data import exact_stream
 from experiments.errors import ExperimentError
 from experiments.experiment import Preset
 from experiments.networks import network_training
-from experiments.train_anp import ANPTraining, _loss
+from experiments.train_anp import ANPTraining, evidence_loss
 from experiments.training import Moment, one_cycle
 from probconserv import ANP
 from solvers import PROBLEMS, FunctionBatch
@@ -199,22 +198,10 @@ def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form:
     def step() -> float:
         optimizer.zero_grad()
         with form.applied():
-            loss = _loss(network, moment, config, lambda *_: batch)
+            loss = evidence_loss(network, moment, config, lambda *_: batch)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_norm)
         optimizer.step()
         return loss.item()
 
     return step
-
-
-def take_turns(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Shortest wall-clock time of each of several actions that run in turn, after one round to warm up."""
-    seconds: list[list[float]] = [[] for _ in actions]
-    for number in range(rounds + 1):
-        for action, times in zip(actions, seconds, strict=True):
-            started = time.perf_counter()
-            action()
-            if number:
-                times.append(time.perf_counter() - started)
-    return [min(times) for times in seconds]

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from experiments.data import exact_stream
 from experiments.errors import InvalidArgumentError
 from experiments.tables import paper_rows
-from experiments.train_anp import ANPTraining, _loss
+from experiments.train_anp import ANPTraining, evidence_loss
 from experiments.training import Moment, Task, TrainingConfig, train
 from probconserv import ANP, condition, integral
 from probconserv.scores import mse
@@ -99,7 +99,7 @@ def time_to_accuracy(config: ANPTraining, name: str, rule: StoppingRule) -> dict
     config = replace(config, network=replace(config.network, latent_samples=LATENT_SAMPLES))
     torch.manual_seed(config.training.seed)
     stream = exact_stream(PROBLEMS[PROBLEM], config.protocol)
-    task = Task(ANP(config.network), lambda model, moment: _loss(model, moment, config, stream))
+    task = Task(ANP(config.network), lambda model, moment: evidence_loss(model, moment, config, stream))
     outcome = train_until(task, config.training, rule, conditioned_error())
     steps, error = outcome.errors[-1]
     return {

@@ -1,6 +1,5 @@
 """Cost of a training step under a boundary correction against the same step of the plain operator."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from boon import BOON, FNO, Correction, Elimination, FNOConfig, MatchedTransform, Prescription, SmoothExtension
-from experiments.benchmarks.measure import report
+from experiments.benchmarks.measure import report, take_turns
 from solvers import Dirichlet, Neumann
 
 
@@ -84,7 +83,8 @@ def _compare(size: Size, correction: Correction | None) -> tuple[float, float]:
     values = [(torch.zeros(size.batch, *(1 for _ in size.shape)), None)] + [None] * (len(size.shape) - 1)
     corrected, plain = BOON(FNO(config), conditions, correction=correction), FNO(config)
     steps = (_step(corrected, lambda: corrected(a, values), target), _step(plain, lambda: plain(a), target))
-    return _take_turns(steps, size.rounds)
+    corrected_seconds, plain_seconds = take_turns(steps, size.rounds)
+    return corrected_seconds, plain_seconds
 
 
 def _step(operator: nn.Module, forward: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:
@@ -96,14 +96,3 @@ def _step(operator: nn.Module, forward: Callable[[], Tensor], target: Tensor) ->
         optimiser.step()
 
     return step
-
-
-def _take_turns(steps: tuple[Callable[[], None], Callable[[], None]], rounds: int) -> tuple[float, float]:
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for step, times in zip(steps, seconds, strict=True):
-            started = time.perf_counter()
-            step()
-            if number:
-                times.append(time.perf_counter() - started)
-    return min(seconds[0]), min(seconds[1])

@@ -1,7 +1,7 @@
 """How benchmarks time things and say on which machine."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -29,6 +29,18 @@ def best_of(action: Callable[[], Result], repeats: int = 3) -> tuple[float, Resu
         result = action()
         seconds.append(time.perf_counter() - started)
     return min(seconds), result
+
+
+def take_turns(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Shortest wall-clock time of each of several actions that run in turn, after one round to warm up."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for number in range(rounds + 1):
+        for action, times in zip(actions, seconds, strict=True):
+            started = time.perf_counter()
+            action()
+            if number:
+                times.append(time.perf_counter() - started)
+    return [min(times) for times in seconds]
 
 
 @contextmanager
