@@ -18,7 +18,7 @@ from boon.fno import FNO, FNOConfig
 from boon.matched import MatchedTransform
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2
-from boon.storage import load, save
+from boon.storage import load, read_notes, save
 
 __all__ = [
     "BOON",
@@ -42,6 +42,7 @@ __all__ = [
     "boundary_error",
     "load",
     "prescribe",
+    "read_notes",
     "relative_l2",
     "save",
 ]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,20 @@ _CLASSES: dict[str, type] = {
 }
 
 
-def save(operator: FNO | BOON, path: str | Path) -> None:
+def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
     """Writes an operator to one file, atomically.
 
     Args:
         operator: An ``FNO``, or a ``BOON`` around one whose conditions have numbers as values, or none.
         path: Where to; conventionally ``*.safetensors``.
+        notes: Whatever else shall be kept with it (how it was trained), as JSON can hold it; see ``read_notes``.
 
     Raises:
         InvalidArgumentError: If the operator holds something that a file cannot: another Module, tensors or functions
             as boundary values, a correction of your own.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator))}
+    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
     tensors = {name: _as_real(tensor).contiguous() for name, tensor in operator.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -60,7 +62,7 @@ def load(path: str | Path) -> FNO | BOON:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
-            raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
+            raise _foreign(path)
         operator = _build(json.loads(metadata["operator"]))
     except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
@@ -73,6 +75,26 @@ def load(path: str | Path) -> FNO | BOON:
         state[name] = torch.view_as_complex(tensor) if state[name].is_complex() else tensor
     operator.load_state_dict(state)
     return operator
+
+
+def read_notes(path: str | Path) -> dict[str, Any]:
+    """The notes that ``save`` kept with an operator.
+
+    Raises:
+        StoredOperatorError: If the file is missing, damaged or no operator of this package.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise _foreign(path)
+        return json.loads(metadata.get("notes", "{}"))
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+
+
+def _foreign(path: str | Path) -> StoredOperatorError:
+    return StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
 
 
 def _describe(operator: nn.Module) -> dict[str, Any]:

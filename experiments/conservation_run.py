@@ -3,16 +3,12 @@
 Every stage writes its arrays when it is done, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from experiments import tables
 from experiments.config import ConservationConfig, conservation_config
 from experiments.conservation import Case
 from experiments.conservation_figures import draw_case
@@ -20,7 +16,8 @@ from experiments.evaluation import curves, evaluate, local_conservation
 from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
 from experiments.runs import Run
-from experiments.storage import Arrays, cached_arrays, checksum, writable_folder, write_bytes
+from experiments.stages import one_thread, stage_progress, write_tables
+from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import COLUMNS, Row, Score, paper_rows
 from probconserv import ANP, Ensemble, GPSurrogate, Surrogate, scores
 from probconserv.gp import GPConfig
@@ -115,7 +112,7 @@ def run_conservation(
     name = problem.name.replace("_", " ").capitalize()
     title = f"{name}, t = {problem.test_time:g}, {config.functions} functions, context from {config.data} data"
     drawn = [file for case in cases for file in draw_case(case, stored[case.label], folder)]
-    return Report(title=title, rows=rows, folder=folder, tables=_write_tables(folder, title, rows), figures=drawn)
+    return Report(title=title, rows=rows, folder=folder, tables=write_tables(folder, title, rows), figures=drawn)
 
 
 def run_stages(cases: list[Case], folder: Path) -> dict[str, dict[str, Arrays]]:
@@ -128,28 +125,14 @@ def run_stages(cases: list[Case], folder: Path) -> dict[str, dict[str, Arrays]]:
     Returns:
         Arrays by the case's label, then by the stage.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     stored: dict[str, dict[str, Arrays]] = {case.label: {} for case in cases}
-    with Progress(*columns, console=Console(stderr=True)) as progress, _one_thread():
-        task = progress.add_task("", total=len(cases) * len(STAGES))
+    with stage_progress(len(cases) * len(STAGES)) as begin, one_thread():
         for case in cases:
             for name, stage in STAGES.items():
-                progress.update(task, description=f"{case.problem.name} {case.label}: {name}")
+                begin(f"{case.problem.name} {case.label}: {name}")
                 path = folder / f"{name}-{case.parameter:g}.h5"
                 stored[case.label][name] = cached_arrays(path, lambda stage=stage, case=case: stage(case))
-                progress.advance(task)
     return stored
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread inside: the batches of small matrices here cost more to share than to compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _rows(case: Case, arrays: Arrays) -> list[Row]:
@@ -163,14 +146,3 @@ def _rows(case: Case, arrays: Arrays) -> list[Row]:
         }
         rows.append(Row(case.label, method, pairs))
     return rows + paper_rows(case.problem.name, case.label)
-
-
-def _write_tables(folder: Path, title: str, rows: list[Row]) -> list[Path]:
-    contents = {
-        "table.md": tables.as_markdown(title, rows),
-        "table.csv": tables.as_csv(rows),
-        "table.json": tables.as_json(rows),
-    }
-    for name, content in contents.items():
-        write_bytes(folder / name, content.encode())
-    return [folder / name for name in contents]

@@ -14,23 +14,51 @@ from rich.table import Table
 
 Score = tuple[float, float | None]
 
-COLUMNS: dict[str, str] = {
-    "CE": "CE",
-    "LL": "LL ↑",
-    "MSE": "MSE ↓",
-    "CRPS": "CRPS ↓",
-    "coverage50": "cover 50 %",
-    "coverage90": "cover 90 %",
-    "energy": "energy ↓",
-    "shock": "shock error ↓",
-    "spread": "shock deviation",
+
+@dataclass(frozen=True)
+class Column:
+    """A score as a column of tables.
+
+    Args:
+        heading: What stands above it; an arrow says which way is better.
+        meaning: What the legend says about it; empty where the heading says it all.
+        over: What mean and standard error are taken over.
+    """
+
+    heading: str
+    meaning: str = ""
+    over: str = "test functions"
+
+
+def _of_operators(heading: str, meaning: str) -> Column:
+    return Column(heading, meaning, over="seeds")
+
+
+COLUMNS: dict[str, Column] = {
+    "CE": Column("CE", "CE: trapezoid total minus the law's total"),
+    "LL": Column("LL ↑", "LL: log-likelihood per place"),
+    "MSE": Column("MSE ↓"),
+    "CRPS": Column("CRPS ↓"),
+    "coverage50": Column("cover 50 %", "cover 50 %, 90 %: share of the truth inside the central interval"),
+    "coverage90": Column("cover 90 %"),
+    "energy": Column("energy ↓", "energy: energy score"),
+    "shock": Column(
+        "shock error ↓", "shock error: mean absolute distance of sampled shock positions from the true one"
+    ),
+    "spread": Column("shock deviation", "shock deviation: their standard deviation"),
+    "relative_l2": _of_operators("relative L2 ↓", "relative L2: ‖u − truth‖/‖truth‖, mean over test samples"),
+    "validation": _of_operators(
+        "validation L2 ↓", "validation L2: the same on training samples held out, by which choices are made"
+    ),
+    "boundary": _of_operators(
+        "boundary error ↓", "boundary error: largest |B u − g|, B the value, the one-sided gradient or the mismatch"
+    ),
+    "boundary_relative": _of_operators(
+        "boundary L2 ↓", "boundary L2, max: ‖B u − g‖ and largest |B u − g| relative to s = |g| + Σ|w u|, B u = Σ w u"
+    ),
+    "boundary_relative_max": _of_operators("boundary max ↓", ""),
+    "step": _of_operators("step / FNO's", "step: time of a training step relative to the plain FNO's, first seed"),
 }
-LEGEND = (
-    "Mean (standard error) over test functions. CE: trapezoid total minus the law's total; LL: log-likelihood per "
-    "place; cover: share of the truth inside the central interval; energy: energy score; shock error: mean absolute "
-    "distance of sampled shock positions from the true one; shock deviation: their standard deviation. All "
-    "dimensionless; arrows say which way is better."
-)
 
 
 @dataclass(frozen=True)
@@ -43,23 +71,28 @@ class Row:
         scores: Mean and standard error (None if unknown) by the names of ``COLUMNS``; what was not computed is left
             out.
         source: Where the numbers come from; empty for ours.
+        information: What the method is told, where methods differ in that.
     """
 
     parameter: str
     method: str
     scores: dict[str, Score]
     source: str = ""
+    information: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Flat dictionary: parameter, method, source and one ``[mean, standard error]`` per score."""
-        scores = {name: list(score) for name, score in self.scores.items()}
-        return {"parameter": self.parameter, "method": self.method, "source": self.source, **scores}
+        """Flat dictionary: parameter, method, source, information if any, one ``[mean, standard error]`` per score."""
+        texts = {"parameter": self.parameter, "method": self.method, "source": self.source}
+        if self.information:
+            texts["information"] = self.information
+        return texts | {name: list(score) for name, score in self.scores.items()}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Row":
         """The inverse of ``as_json``."""
         scores = {name: (content[name][0], content[name][1]) for name in COLUMNS if name in content}
-        return Row(content["parameter"], content["method"], scores, content["source"])
+        texts = (content["parameter"], content["method"])
+        return Row(*texts, scores, content["source"], content.get("information", ""))
 
 
 def paper_rows(problem: str, parameter: str) -> list[Row]:
@@ -97,16 +130,17 @@ def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
         file: Where to print.
     """
     columns = _used_columns(rows)
-    table = Table(title=title, caption=LEGEND, caption_justify="left", title_justify="left")
-    table.add_column("parameter", no_wrap=True)
-    table.add_column("method", no_wrap=True)
+    table = Table(title=title, caption=legend(rows), caption_justify="left", title_justify="left")
+    texts = _text_columns(rows)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
     for name in columns:
-        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
+        table.add_column(COLUMNS[name].heading, justify="right", no_wrap=True)
     table.add_column("source", no_wrap=True)
     for i, row in enumerate(rows):
         cells = [_cell(row.scores.get(name)) for name in columns]
         last_of_parameter = i + 1 < len(rows) and rows[i + 1].parameter != row.parameter
-        table.add_row(row.parameter, row.method, *cells, row.source or "ours", end_section=last_of_parameter)
+        table.add_row(*_texts(row, texts), *cells, row.source or "ours", end_section=last_of_parameter)
     console = Console(file=file)
     widest = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.width = max(console.width, widest)
@@ -115,31 +149,51 @@ def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
 
 def as_markdown(title: str, rows: Sequence[Row]) -> str:
     """The table as GitHub-flavoured Markdown with a title and a legend."""
-    columns = _used_columns(rows)
+    columns, texts = _used_columns(rows), _text_columns(rows)
     lines = [f"## {title}", ""]
-    lines.append("| " + " | ".join(["parameter", "method", *(COLUMNS[name] for name in columns), "source"]) + " |")
-    lines.append("|---|---|" + "---:|" * len(columns) + "---|")
+    lines.append("| " + " | ".join([*texts, *(COLUMNS[name].heading for name in columns), "source"]) + " |")
+    lines.append("|---" * len(texts) + "|" + "---:|" * len(columns) + "---|")
     for row in rows:
         cells = [_cell(row.scores.get(name)) for name in columns]
-        lines.append("| " + " | ".join([row.parameter, row.method, *cells, row.source or "ours"]) + " |")
-    return "\n".join([*lines, "", LEGEND, ""])
+        lines.append("| " + " | ".join([*_texts(row, texts), *cells, row.source or "ours"]) + " |")
+    return "\n".join([*lines, "", legend(rows), ""])
 
 
 def as_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: full precision, two columns (mean, standard error) per score."""
-    columns = _used_columns(rows)
+    columns, texts = _used_columns(rows), _text_columns(rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["parameter", "method", "source", *(f"{name}{end}" for name in columns for end in ("", "_se"))])
+    writer.writerow([*texts, "source", *(f"{name}{end}" for name in columns for end in ("", "_se"))])
     for row in rows:
         cells = [cell for name in columns for cell in row.scores.get(name, (None, None))]
-        writer.writerow([row.parameter, row.method, row.source or "ours", *cells])
+        writer.writerow([*_texts(row, texts), row.source or "ours", *cells])
     return text.getvalue()
 
 
 def as_json(rows: Sequence[Row]) -> str:
     """The table as a JSON list of ``Row.as_json``."""
     return json.dumps([row.as_json() for row in rows], ensure_ascii=False, indent=1) + "\n"
+
+
+def legend(rows: Sequence[Row]) -> str:
+    """What the columns of a table mean."""
+    used = [COLUMNS[name] for name in _used_columns(rows)]
+    averages = [
+        f"Mean (standard error) over {over}: {', '.join(c.heading.rstrip(' ↑↓') for c in used if c.over == over)}."
+        for over in dict.fromkeys(column.over for column in used)
+    ]
+    meanings = "; ".join(column.meaning for column in used if column.meaning)
+    return " ".join([*averages, f"{meanings}. Dimensionless; arrows say which way is better."])
+
+
+def _text_columns(rows: Sequence[Row]) -> list[str]:
+    return ["parameter", "method", *(["sees"] if any(row.information for row in rows) else [])]
+
+
+def _texts(row: Row, columns: Sequence[str]) -> list[str]:
+    texts = {"parameter": row.parameter, "method": row.method, "sees": row.information}
+    return [texts[name] for name in columns]
 
 
 def _score(value: float | list[float]) -> Score:

@@ -1,11 +1,8 @@
 """How benchmarks time things and say on which machine."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-
-import torch
 
 from experiments.runs import environment
 
@@ -41,17 +38,6 @@ def take_turns(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]
             if number:
                 times.append(time.perf_counter() - started)
     return [min(times) for times in seconds]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs what is inside on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:

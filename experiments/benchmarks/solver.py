@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.benchmarks.measure import best_of, one_thread, report
+from experiments.benchmarks.measure import best_of, report
 from experiments.errors import ExperimentError
+from experiments.stages import one_thread
 from solvers import TRBDF2, CellGrid, Dirichlet, PorousMedium, Solution, exact, solve
 
 FUNCTIONS = 1000

@@ -15,6 +15,7 @@ from boon import (
     SmoothExtension,
     StoredOperatorError,
     load,
+    read_notes,
     save,
 )
 from boon.storage import FORMAT
@@ -79,3 +80,16 @@ def test_weights_of_another_configuration(tmp_path):
     save_file(state, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
     with pytest.raises(StoredOperatorError, match="do not fit its configuration"):
         load(tmp_path / "x")
+
+
+def test_notes_are_kept(tmp_path):
+    save(FNO(SMALL), tmp_path / "with", {"seed": 3, "history": [{"loss": 0.5}]})
+    save(FNO(SMALL), tmp_path / "without")
+    assert read_notes(tmp_path / "with") == {"seed": 3, "history": [{"loss": 0.5}]}
+    assert read_notes(tmp_path / "without") == {}
+    load(tmp_path / "with")
+    save_file({}, tmp_path / "foreign")
+    with pytest.raises(StoredOperatorError, match="holds no operator of format boon-1"):
+        read_notes(tmp_path / "foreign")
+    with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
+        read_notes(tmp_path / "missing")

@@ -28,13 +28,6 @@ def test_message_without_fipy(monkeypatch):
         solver.run()
 
 
-def test_one_thread_is_given_back():
-    threads = torch.get_num_threads()
-    with measure.one_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == threads
-
-
 def test_best_of_takes_the_shortest():
     seconds, result = measure.best_of(lambda: 7, repeats=2)
     assert result == 7

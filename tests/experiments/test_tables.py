@@ -42,3 +42,17 @@ def test_terminal_table_cuts_no_cell() -> None:
     assert "ProbConserv-GP" in file.getvalue()
     assert "Hansen et al., released weights" in file.getvalue()
     assert "…" not in file.getvalue()
+
+
+def test_operators_have_their_own_columns_and_legend() -> None:
+    row = Row("single step", "BOON", {"relative_l2": (1e-3, 1e-4), "boundary": (0.0, 0.0)}, "", "initial field")
+    text = as_markdown("Stokes", [row])
+    assert "| parameter | method | sees | relative L2 ↓ | boundary error ↓ | source |" in text
+    assert "|---|---|---|---:|---:|---|" in text
+    assert "| single step | BOON | initial field | 1.00e-03 (1.00e-04) | 0 (0) | ours |" in text
+    assert "Mean (standard error) over seeds: relative L2, boundary error." in text
+    assert "CE" not in text
+    assert "seeds" not in as_markdown("Stefan", [OURS])
+    assert Row.from_json(row.as_json()) == row
+    (cells,) = csv.DictReader(io.StringIO(as_csv([row])))
+    assert cells["sees"] == "initial field"
