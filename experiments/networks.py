@@ -180,7 +180,7 @@ def _anp(problem: str, preset: Preset, data: Data, seed: int) -> ANPTraining:
         return replace(
             config,
             network=replace(network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
-            training=replace(training, steps=200, peak_rate=1e-3, validate_every=100, checkpoint_every=100),
+            training=replace(training, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100),
             protocol=Protocol(target_times=10, target_places=10),
             validation_functions=20,
             bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
@@ -188,7 +188,16 @@ def _anp(problem: str, preset: Preset, data: Data, seed: int) -> ANPTraining:
     if preset == "paper":
         return replace(
             config,
-            network=replace(network, heads=4, cross_layers=2, latent_width=128, frequencies=0, dropout=0.1),
+            network=replace(
+                network,
+                heads=4,
+                cross_layers=2,
+                latent_width=128,
+                frequencies=0,
+                context_frequencies=0,
+                value_frequencies=0,
+                dropout=0.1,
+            ),
             training=replace(training, steps=20_000, peak_rate=1e-3, precision="32-true"),
             protocol=Protocol(),
             batch=250,
@@ -207,6 +216,6 @@ def _member(config: ANPTraining, preset: Preset, index: int) -> ANPTraining:
     """A smaller network on its own seed; members train on the laptop's schedule whatever the preset above smoke."""
     seed = 1000 * (config.training.seed + 1) + index
     if preset == "smoke":
-        return replace(config, training=replace(config.training, steps=50, seed=seed))
+        return replace(config, training=replace(config.training, steps=100, seed=seed))
     network = replace(config.network, width=64, latent_width=32, decoder_layers=3, latent_samples=20)
-    return replace(config, network=network, training=replace(config.training, steps=1500, peak_rate=1e-3, seed=seed))
+    return replace(config, network=network, training=replace(config.training, steps=2000, peak_rate=1e-3, seed=seed))

@@ -55,7 +55,7 @@ class ANPTraining:
     network: ANPConfig
     training: TrainingConfig
     protocol: Protocol = field(default_factory=lambda: Protocol(target_times=20, target_places=20))
-    batch: int = 16
+    batch: int = 8
     tempering: float = 0.5
     tempered: float = 0.7
     soft_penalty: float = 0.0

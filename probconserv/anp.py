@@ -76,6 +76,9 @@ class ANP(Surrogate):
         self.cross = nn.ModuleList(
             AttentionBlock(config.width, config.heads, config.dropout) for _ in range(config.cross_layers)
         )
+        self.summary = nn.Sequential(
+            nn.Linear(config.width, config.width), nn.GELU(), nn.Linear(config.width, config.width)
+        )
         self.latent = LatentEncoder(config)
         self.decoder = Decoder(config)
 
@@ -204,7 +207,8 @@ class ANP(Surrogate):
         """Target embedding after cross-attention to the encoded context ``(*batch, q, width)``."""
         observed = self.deterministic(context, values)
         features = coordinate_features(target, self.config.frequencies)
-        hidden = self.embed_target(features.to(self.embed_target.weight))
+        summary = self.summary(observed.mean(dim=-2, keepdim=True))
+        hidden = self.embed_target(features.to(self.embed_target.weight)) + summary
         for block in self.cross:
             hidden = block(hidden, observed)
         return hidden

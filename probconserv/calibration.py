@@ -1,0 +1,153 @@
+"""Predictions whose spread is put right: by a factor, or by how well a black box explains what was observed.
+
+A black box trained on some parameters is sure of itself on others too. What gives it away is the context: a model
+that cannot predict some of the observations from the rest should not be believed elsewhere either.
+"""
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+from probconserv.mixture import Mixture
+from probconserv.prediction import Prediction
+from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.update import as_multivariate_normal
+
+
+def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> MultivariateNormal | Mixture:
+    """The prediction with its deviation from the mean stretched: u = m + √f (ũ − m), so mean m and variance f·v.
+
+    Args:
+        prediction: A Gaussian ``(*batch, n)`` or a mixture of Gaussians, whose components move apart as well.
+        factor: f ≥ 0 of the variance, one number or ``(*batch,)``.
+
+    Returns:
+        The same kind of prediction.
+
+    Raises:
+        InvalidArgumentError: If a factor is negative or not finite, or the prediction is of another kind.
+    """
+    factor = torch.as_tensor(factor, dtype=prediction.mean.dtype, device=prediction.mean.device)
+    if not bool(((factor >= 0) & torch.isfinite(factor)).all()):
+        raise InvalidArgumentError(f"factor must be finite and not negative, got {float(factor.min()):g}.")
+    if isinstance(prediction, Mixture):
+        components = prediction.components
+        if not isinstance(components, MultivariateNormal):
+            raise InvalidArgumentError(f"Only mixtures of Gaussians can be scaled, not of {type(components).__name__}.")
+        centre = prediction.mean
+        means = centre + factor.sqrt()[..., None] * (components.mean - centre)
+        covariance = components.lazy_covariance_matrix * factor[..., None, None]
+        return Mixture(MultivariateNormal(means, covariance), prediction.weights)
+    if not isinstance(prediction, MultivariateNormal):
+        raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
+    prior = as_multivariate_normal(prediction)
+    return MultivariateNormal(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
+
+
+class Tempered(Surrogate):
+    """A surrogate with its variances multiplied by one factor, for instance ``variance_factor`` of held-out functions.
+
+    Args:
+        surrogate: The black box.
+        factor: f ≥ 0.
+    """
+
+    def __init__(self, surrogate: Surrogate, factor: float) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.factor = factor
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal | Mixture:
+        """Predicts and scales; see ``Surrogate.predict``."""
+        return scaled(self.surrogate.predict(context, query), self.factor)
+
+
+class ContextCalibrated(Surrogate):
+    """A surrogate whose variance, function by function, is scaled by how badly it predicts observations left out.
+
+    The context is split into folds; each is predicted from the others. The factor is the mean squared standardised
+    residual of all observations, but at least 1: f = max(1, mean_i (u_i − μ_i)²/v_i). It uses nothing but the
+    context, so it also warns of functions unlike any in training.
+
+    Args:
+        surrogate: The black box.
+        folds: Number of folds, at least 2; every fold costs one prediction of its points.
+
+    Raises:
+        InvalidArgumentError: If there are fewer than two folds.
+    """
+
+    def __init__(self, surrogate: Surrogate, folds: int = 5) -> None:
+        super().__init__()
+        if folds < 2:
+            raise InvalidArgumentError(f"folds must be at least 2, got {folds}.")
+        self.surrogate = surrogate
+        self.folds = folds
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal | Mixture:
+        """Predicts and scales; see ``Surrogate.predict``.
+
+        Raises:
+            InvalidArgumentError: If the context has fewer points than there are folds.
+        """
+        return scaled(self.surrogate.predict(context, query), self.factor(context))
+
+    def factor(self, context: Context) -> Float[Tensor, "*batch"]:
+        """The variance factor of every function."""
+        count = context.points.shape[-2]
+        if count < self.folds:
+            raise InvalidArgumentError(f"The context has {count} points, fewer than the {self.folds} folds.")
+        fold = torch.arange(count, device=context.points.device) % self.folds
+        squares = []
+        for number in range(self.folds):
+            seen, left_out = fold != number, fold == number
+            rest = Context(context.points[..., seen, :], context.values[..., seen], context.problem)
+            prediction = self.surrogate.predict(rest, Query(context.points[..., left_out, :], context.problem))
+            squares.append(standardised_squares(prediction, context.values[..., left_out]))
+        return torch.cat(squares, dim=-1).mean(dim=-1).clamp_min(1.0)
+
+
+class NoisyContext(Surrogate):
+    """A surrogate asked several times about a context with noise added: the answers, as a mixture.
+
+    Args:
+        surrogate: The black box.
+        deviation: Standard deviation of the noise, units of the field.
+        draws: Number of noisy contexts.
+        seed: Seed of the noise.
+    """
+
+    def __init__(self, surrogate: Surrogate, deviation: float, draws: int = 10, seed: int = 0) -> None:
+        super().__init__()
+        if draws < 1 or not deviation >= 0:
+            raise InvalidArgumentError(
+                f"draws must be at least 1 and deviation not negative, got {draws} and {deviation}."
+            )
+        self.surrogate = surrogate
+        self.deviation = deviation
+        self.draws = draws
+        self.seed = seed
+
+    def predict(self, context: Context, query: Query) -> Mixture:
+        """Predicts from every noisy context; see ``Surrogate.predict``."""
+        generator = torch.Generator(context.values.device).manual_seed(self.seed)
+        answers = []
+        for _ in range(self.draws):
+            noise = torch.randn(context.values.shape, generator=generator, device=context.values.device)
+            noisy = Context(context.points, context.values + self.deviation * noise, context.problem)
+            answers.append(self.surrogate.predict(noisy, query))
+        means = torch.stack([answer.mean for answer in answers])
+        scales = torch.stack([answer.variance for answer in answers]).sqrt()
+        return Mixture(torch.distributions.Normal(means, scales))
+
+
+def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """(u − μ)²/v at every point."""
+    return (values - prediction.mean).square() / prediction.variance
+
+
+def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> float:
+    """The factor that makes held-out data most likely under one scale: the mean squared standardised residual."""
+    return float(standardised_squares(prediction, values).mean())
