@@ -69,7 +69,7 @@ def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folde
         parameters and times in float64.
     """
     times = config.output_times(problem)
-    description = _describe(problem, config)
+    description = describe_samples(problem, config)
     identity = digest(description)
     attributes = {
         "location": problem.grid(config.nodes).location,
@@ -84,7 +84,7 @@ def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folde
     return _from_arrays(problem, config, cached_arrays(path, lambda: _build(problem, config, times), attributes))
 
 
-def _describe(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, object]:
+def describe_samples(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, object]:
     """Everything that decides the samples, ready for JSON."""
     return {
         "problem": problem.name,

@@ -15,6 +15,9 @@ from experiments import figures
 from experiments.errors import ExperimentError
 from experiments.experiment import Data, Preset, Report, RunOptions
 from experiments.networks import trained_network
+from experiments.operator_choice import choose, wins
+from experiments.operator_problems import boundary_cases
+from experiments.operator_run import place_of
 from experiments.predict import PredictOptions, predict
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.tables import print_table
@@ -90,6 +93,37 @@ def train_command(name: Name, options: Options, role: str = "anp", json: bool = 
         print(f"Validation at the last step: MSE {last['MSE']:.3g}, LL {last['LL']:.3g}.\nWeights: {weights}")
 
 
+def choose_command(
+    name: Name,
+    options: Options,
+    seeds: int = 1,
+    only: tuple[str, ...] = (),
+    json: bool = False,
+) -> None:
+    """Ranks boundary corrections by validation: trains every candidate for the default on a problem.
+
+    Args:
+        name: The boundary-condition experiment.
+        options: Preset, seed, device and output folder.
+        seeds: Trainings of every candidate.
+        only: Names of candidates; all by default.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    cases = boundary_cases(name)(options.preset)
+    choices = choose(cases, place_of(name, options), seeds, only)
+    if json:
+        content = [{"case": choice.case, "validation": choice.scores} for choice in choices]
+        _print_json({"experiment": name, "preset": options.preset, "cases": content, "wins": wins(choices)})
+        return
+    console = Console()
+    for choice in choices:
+        table = Table("candidate", "validation L2 ↓, every seed", title=f"{name}, {choice.case}", title_justify="left")
+        for candidate in choice.ranking:
+            table.add_row(candidate, ", ".join(_cell(score) for score in choice.scores[candidate]))
+        console.print(table)
+    print("Comes first: " + ", ".join(f"{candidate} {count} ×" for candidate, count in wins(choices).items()))
+
+
 def bench_command(name: Name, json: bool = False) -> None:
     """Runs a benchmark.
 
@@ -152,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": run_command,
         "reproduce": reproduce_command,
         "train": train_command,
+        "choose": choose_command,
         "bench": bench_command,
         "predict": predict_command,
     }

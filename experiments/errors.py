@@ -17,6 +17,10 @@ class DataFileError(ExperimentError, ValueError):
     """A data file is missing, damaged, or does not hold what it should."""
 
 
+class NotShippedError(ExperimentError, ValueError):
+    """The library holds no stored results or weights of an experiment yet."""
+
+
 class OutputFolderError(ExperimentError, RuntimeError):
     """The output folder cannot be written."""
 

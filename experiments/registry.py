@@ -5,12 +5,14 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from experiments import advection, burgers_shock, diffusion, porous_medium, stefan
+from experiments import advection, burgers_shock, diffusion, operator_problems, porous_medium, stefan
 from experiments.errors import UnknownNameError
 from experiments.experiment import Experiment
 
+_CONSERVATION = (diffusion, porous_medium, stefan, advection, burgers_shock)
 EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT for module in (diffusion, porous_medium, stefan, advection, burgers_shock)
+    **{module.EXPERIMENT.name: module.EXPERIMENT for module in _CONSERVATION},
+    **operator_problems.EXPERIMENTS,
 }
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense n×n form, and at n = 10⁷ against copying the arrays",

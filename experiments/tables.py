@@ -22,7 +22,7 @@ class Column:
     Args:
         heading: What stands above it; an arrow says which way is better.
         meaning: What the legend says about it; empty where the heading says it all.
-        over: What mean and standard error are taken over.
+        over: What mean and standard error are taken over; empty for one number.
     """
 
     heading: str
@@ -57,7 +57,7 @@ COLUMNS: dict[str, Column] = {
         "boundary L2 ↓", "boundary L2, max: ‖B u − g‖ and largest |B u − g| relative to s = |g| + Σ|w u|, B u = Σ w u"
     ),
     "boundary_relative_max": _of_operators("boundary max ↓", ""),
-    "step": _of_operators("step / FNO's", "step: time of a training step relative to the plain FNO's, first seed"),
+    "step": Column("step / FNO's", "step: time of a training step relative to the plain FNO's", over=""),
 }
 
 
@@ -181,7 +181,7 @@ def legend(rows: Sequence[Row]) -> str:
     used = [COLUMNS[name] for name in _used_columns(rows)]
     averages = [
         f"Mean (standard error) over {over}: {', '.join(c.heading.rstrip(' ↑↓') for c in used if c.over == over)}."
-        for over in dict.fromkeys(column.over for column in used)
+        for over in dict.fromkeys(column.over for column in used if column.over)
     ]
     meanings = "; ".join(column.meaning for column in used if column.meaning)
     return " ".join([*averages, f"{meanings}. Dimensionless; arrows say which way is better."])

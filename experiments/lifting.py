@@ -1,0 +1,62 @@
+"""Lifting: boundary data extended into the interior by polynomials, plus an operator that vanishes at the boundary.
+
+    u = e N + E (g − B (e N)),   B E = I,
+
+with the envelope e = Π 4x(1 − x) over axes with Dirichlet conditions (only its factors at Dirichlet ends where the
+sides differ) and E the columns of polynomials of the lowest degree that carry one datum each. Where all sides are
+Dirichlet's, B (e N) = 0 and this is extension + envelope · N: linear interpolation of the two ends in one dimension,
+transfinite interpolation in two. No envelope can leave the value at a Neumann end free and its gradient zero, so there
+e = 1 and the polynomials take the gradient of N away.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boon.correction import Boundary, Functional, read
+from boon.extension import extend, functional_row
+
+
+def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
+    """The lifted field.
+
+    Args:
+        n: Output N of an operator.
+        boundary: Conditions with data.
+
+    Returns:
+        A field that meets the conditions up to rounding.
+    """
+    u = n
+    for side in boundary.functionals:
+        if side.is_value:
+            u = u * _envelope(side, u)
+    for axis in sorted({side.axis for side in boundary.functionals}):
+        own = [index for index, side in enumerate(boundary.functionals) if side.axis == axis]
+        sides = [boundary.functionals[index] for index in own]
+        residual = torch.stack([boundary.data[i] - read(boundary.functionals[i], u) for i in own], dim=2 + axis)
+        columns = polynomial_columns(sides, u.shape[2 + axis]).to(u.device)
+        u = extend(u, columns.unsqueeze(0), residual, axis)
+    return u
+
+
+def polynomial_columns(sides: list[Functional], count: int) -> Float[Tensor, "n sides"]:
+    """E with B E = I: of degree 1, or 2 without constant where both sides are derivatives.
+
+    Args:
+        sides: The two sides of an axis.
+        count: Number of nodes of the axis.
+    """
+    places = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+    lowest = 0 if any(side.is_value for side in sides) else 1
+    monomials = torch.stack([places**power for power in range(lowest, lowest + len(sides))], dim=1)
+    rows = torch.stack([functional_row(side, count) for side in sides])
+    return torch.linalg.solve(rows @ monomials, monomials, left=False)
+
+
+def _envelope(side: Functional, u: Tensor) -> Tensor:
+    """2x, or 2(1 − x) at the last side, along the axis of the side."""
+    count = u.shape[2 + side.axis]
+    places = torch.linspace(0.0, 2.0, count, dtype=torch.float64)
+    along = [count if axis == side.axis else 1 for axis in range(u.ndim - 2)]
+    return (places.flip(0) if side.last else places).to(u).view(along)

@@ -1,0 +1,76 @@
+"""Which correction shall be the default: candidates of one family, trained alike and ranked by validation alone."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import boon
+from experiments.errors import UnknownNameError
+from experiments.operator_config import OperatorCase
+from experiments.operator_methods import candidates
+from experiments.train_operator import Place, trained_operator
+
+Scores = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Validation scores of the candidates of one case.
+
+    Args:
+        case: Label of the case.
+        scores: Relative L2 on the samples held out by candidate, one per seed.
+    """
+
+    case: str
+    scores: Scores
+
+    @property
+    def ranking(self) -> list[str]:
+        """The candidates, the best first."""
+        return rank(self.scores)
+
+
+def rank(scores: Scores) -> list[str]:
+    """Names in the order of their mean validation score, the lowest first; nothing else is looked at.
+
+    Args:
+        scores: Validation scores by name, one per seed.
+    """
+    return sorted(scores, key=lambda name: fmean(scores[name]))
+
+
+def wins(choices: Sequence[Choice]) -> dict[str, int]:
+    """How often each candidate comes first, channels and circle aside, the most frequent first."""
+    counts = Counter(choice.ranking[0].split(",")[0] for choice in choices)
+    return dict(counts.most_common())
+
+
+def choose(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only: Sequence[str] = ()) -> list[Choice]:
+    """Trains the candidates of every case and reads their validation scores; test samples are never made.
+
+    Args:
+        cases: The cases.
+        place: Where trainings live and run.
+        seeds: Trainings of every candidate.
+        only: Names of the candidates to train; all by default.
+
+    Raises:
+        UnknownNameError: If a name in ``only`` is none of the candidates of any case.
+    """
+    known = dict.fromkeys(method.name for case in cases for method in candidates(case))
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise UnknownNameError(f"There is no candidate '{unknown[0]}'. Known: {'; '.join(known)}.")
+    return [_choice(case, place, seeds, only) for case in cases]
+
+
+def _choice(case: OperatorCase, place: Place, seeds: int, only: Sequence[str]) -> Choice:
+    scores = {}
+    for method in candidates(case):
+        if not only or method.name in only:
+            numbers = range(place.data_seed, place.data_seed + seeds)
+            files = [trained_operator(case, method, place, seed) for seed in numbers]
+            scores[method.name] = [boon.read_notes(path)["history"][-1]["relative_l2"] for path in files]
+    return Choice(case=case.label, scores=scores)

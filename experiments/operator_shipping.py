@@ -1,0 +1,151 @@
+"""Results and weights of the boundary-condition experiments that ship with the library.
+
+``experiments/results/<experiment>.json`` holds the rows of a finished run and names the operators of it that ship:
+of the first seed the FNO, the best baseline that sees the boundary values, and BOON (default). Their files are
+``experiments/weights/operators/<experiment>-<case>-<method>.safetensors``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import boon
+from boon import BOON, FNO
+from experiments.errors import DataFileError, NotShippedError
+from experiments.operator_methods import BASELINES, DEFAULT_NAME
+from experiments.storage import checksum, read_json, write_bytes, write_json
+from experiments.tables import Row
+
+ROOT = Path(str(resources.files("experiments")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedWeights:
+    """One operator that ships.
+
+    Args:
+        case: Name of the case.
+        method: Name of the method.
+        seed: Seed of its training.
+        file: Name of the file.
+        sha256: Its checksum.
+    """
+
+    case: str
+    method: str
+    seed: int
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedResults:
+    """What ships of one experiment.
+
+    Args:
+        experiment: Name of the experiment.
+        preset: Preset of the run.
+        rows: Its table.
+        weights: The operators that ship.
+        environment: Machine and versions of the run.
+    """
+
+    experiment: str
+    preset: str
+    rows: tuple[Row, ...]
+    weights: tuple[ShippedWeights, ...]
+    environment: dict[str, Any]
+
+
+def read_results(experiment: str) -> ShippedResults:
+    """The stored results of an experiment.
+
+    Raises:
+        NotShippedError: If none ship yet.
+        DataFileError: If the file is damaged.
+    """
+    path = ROOT / "results" / f"{experiment}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
+        raise NotShippedError(
+            f"No results of experiment '{experiment}' ship with this version of the library (those that do: {known}); "
+            f"make them by python -m experiments run {experiment} --preset laptop."
+        )
+    content = read_json(path)
+    try:
+        rows = tuple(Row.from_json(row) for row in content.pop("rows"))
+        weights = tuple(ShippedWeights(**entry) for entry in content.pop("weights"))
+        return ShippedResults(rows=rows, weights=weights, **content)
+    except (KeyError, TypeError) as error:
+        raise DataFileError(f"'{path}' does not hold results of an experiment ({error}); restore it.") from error
+
+
+def write_results(results: ShippedResults, files: dict[str, Path]) -> None:
+    """Puts results and weights where they ship from.
+
+    Args:
+        results: The results.
+        files: Where every file of weights lies now, by its shipped name.
+    """
+    folder = ROOT / "weights" / "operators"
+    folder.mkdir(parents=True, exist_ok=True)
+    (ROOT / "results").mkdir(exist_ok=True)
+    for name, source in files.items():
+        write_bytes(folder / name, source.read_bytes())
+    content = {
+        "experiment": results.experiment,
+        "preset": results.preset,
+        "rows": [row.as_json() for row in results.rows],
+        "weights": [asdict(entry) for entry in results.weights],
+        "environment": results.environment,
+    }
+    write_json(ROOT / "results" / f"{results.experiment}.json", content)
+
+
+def weights_path(entry: ShippedWeights) -> Path:
+    """The file of an operator that ships.
+
+    Raises:
+        NotShippedError: If it is not there.
+        DataFileError: If it is damaged.
+    """
+    path = ROOT / "weights" / "operators" / entry.file
+    if not path.is_file():
+        raise NotShippedError(
+            f"The weights of '{entry.method}', '{path.name}', are missing in {path.parent}; install the library again "
+            "or train it by python -m experiments run."
+        )
+    if checksum(path) != entry.sha256:
+        raise DataFileError(f"'{path}' is damaged: its checksum is not that of the results; restore it.")
+    return path
+
+
+def load_pretrained_operator(experiment: str, case: str, method: str = DEFAULT_NAME) -> FNO | BOON:
+    """A trained operator that ships: ``load_pretrained_operator("heat_independent", "single-values")``.
+
+    Args:
+        experiment: Name of the experiment.
+        case: Name of its case.
+        method: Name of the method.
+
+    Returns:
+        The operator, in evaluation mode. ``boon.read_notes`` of its file says how it was trained.
+
+    Raises:
+        NotShippedError: If no such operator ships; names those that do.
+        DataFileError: If the file is damaged.
+    """
+    weights = read_results(experiment).weights
+    for entry in weights:
+        if (entry.case, entry.method) == (case, method):
+            return boon.load(weights_path(entry)).eval()
+    known = "; ".join(f"{entry.case}: {entry.method}" for entry in weights)
+    raise NotShippedError(f"No weights ship for '{method}' of {experiment}, {case}. Known: {known}.")
+
+
+def best_baseline(rows: Sequence[Row]) -> str:
+    """The baseline of equal information with the lowest validation score among the rows of a case."""
+    scores = {row.method: row.scores["validation"][0] for row in rows if row.method in BASELINES}
+    return min(scores, key=lambda name: scores[name])
