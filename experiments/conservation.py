@@ -37,6 +37,7 @@ class Case:
         data_folder: Where finite-volume solutions are kept.
         surrogates: Black boxes by the names that ``experiments.methods`` knows.
         device: Torch device of the surrogates.
+        displacement: See ``experiments.methods.Laws``.
     """
 
     problem: Problem
@@ -45,6 +46,7 @@ class Case:
     data_folder: Path
     surrogates: Mapping[str, Surrogate]
     device: str = "cpu"
+    displacement: float = 0.0
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -75,7 +77,8 @@ class Case:
         spread = training.reshape(-1, *[1] * times.ndim)
         fields = self.problem.solution(times[..., None], self.grid.points, spread[..., None])
         error = integral(self.grid, self.problem.total(times, spread)).residual(fields)
-        return Laws(exact, with_variance(exact, error.square().mean(dim=0)), self.problem)
+        loose = with_variance(exact, error.square().mean(dim=0))
+        return Laws(exact, loose, self.problem, self.grid.points, self.displacement)
 
     def context(self) -> Context:
         """Context points of the test functions ``(functions, n, 2)``, drawn anew for each."""

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.conservation import Case
+from experiments.evaluation import LEVELS
 from experiments.storage import Arrays
 
 PANELS = ("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP")
@@ -18,9 +19,11 @@ VARIANTS = (
     "ProbConserv-ANP (quadrature variance)",
     "ProbConserv-ANP (non-negative)",
     "ProbConserv-ANP (monotone)",
+    "ProbConserv-ANP (displaced)",
 )
 MASSES = ("GP", *PANELS, "Ensemble", "ProbConserv-Ensemble")
-CURVES = (*PANELS, *VARIANTS[2:], "Ensemble", "ProbConserv-Ensemble")
+CALIBRATION = ("GP", "ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)", "Ensemble", "ProbConserv-Ensemble")
+CURVES = (*PANELS, *VARIANTS[2:4], "Ensemble", "ProbConserv-Ensemble")
 
 
 def draw_case(case: Case, stored: Mapping[str, Arrays], folder: Path) -> list[Path]:
@@ -36,6 +39,7 @@ def draw_case(case: Case, stored: Mapping[str, Arrays], folder: Path) -> list[Pa
     """
     drawings = _profiles(case, stored["scores"], stored["local"]) | _curves(case, stored["curves"])
     drawings["context"] = _context(case, stored["scores"])
+    drawings["calibration"] = _calibration(case, stored["scores"])
     if case.problem.front is not None:
         drawings["front"] = _fronts(case, stored["scores"])
     return [
@@ -89,13 +93,21 @@ def _curves(case: Case, arrays: Arrays) -> dict[str, Figure]:
 def _fronts(case: Case, arrays: Arrays) -> Figure:
     """Histograms of sampled front positions."""
     assert case.problem.front is not None
-    methods = [method for method in (*PANELS, VARIANTS[-1]) if f"{method}|fronts" in arrays]
+    methods = [method for method in (*PANELS, *VARIANTS[3:]) if f"{method}|fronts" in arrays]
     return figures.shock_histograms(
         {method: arrays[f"{method}|fronts"] for method in methods or GP_PANELS},
         float(case.problem.front(case.problem.test_time, case.parameter)),
         case.problem.domain,
         f"{heading(case)}, t = {case.problem.test_time:g}",
     )
+
+
+def _calibration(case: Case, arrays: Arrays) -> Figure:
+    """Coverage against level, before and after the update."""
+    found = {method for method in (*CALIBRATION, *GP_PANELS) if f"{method}|reliability" in arrays}
+    methods = [method for method in (CALIBRATION if "ANP" in found else GP_PANELS) if method in found]
+    series = {method: arrays[f"{method}|reliability"].mean(axis=-1) for method in methods}
+    return figures.reliability(np.array(LEVELS), series, f"{heading(case)}, t = {case.problem.test_time:g}")
 
 
 def _context(case: Case, arrays: Arrays) -> Figure:

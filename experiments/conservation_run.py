@@ -16,6 +16,7 @@ from experiments.evaluation import curves, evaluate, local_conservation
 from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
 from experiments.runs import Run
+from experiments.shift import displacement, shift_scores
 from experiments.stages import one_thread, stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import COLUMNS, Row, Score, paper_rows
@@ -55,11 +56,17 @@ def conservation_experiment(
 
     def run(options: RunOptions) -> Report:
         writable_folder(options.out)
-        files = {role: trained_network(problem.name, role, options) for role in roles(data_of(problem.name, options))}
+        files = {
+            role: trained_network(problem.name, role, options)
+            for role in roles(problem.name, data_of(problem.name, options))
+        }
         return execute(options, files, {role: file.parent.name for role, file in files.items()})
 
     def reproduce(options: RunOptions) -> Report:
-        files = {role: pretrained_path(problem.name, role) for role in roles(data_of(problem.name, RunOptions()))}
+        files = {
+            role: pretrained_path(problem.name, role)
+            for role in roles(problem.name, data_of(problem.name, RunOptions()))
+        }
         return execute(options, files, {role: checksum(file) for role, file in files.items()})
 
     return Experiment(name=problem.name, summary=summary, durations=durations, run=run, reproduce=reproduce)
@@ -103,9 +110,10 @@ def run_conservation(
     """
     run = Run(problem.name, config, out)
     folder = run.open()
-    cases = [
-        Case(problem, parameter, config, out / "data", surrogates, device) for parameter in problem.test_parameters
-    ]
+    case = Case(problem, problem.test_parameters[0], config, out / "data", surrogates, device)
+    if "edge" in surrogates:
+        case = replace(case, displacement=displacement(cached_arrays(folder / "shift.h5", lambda: shift_scores(case))))
+    cases = [replace(case, parameter=parameter) for parameter in problem.test_parameters]
     stored = run_stages(cases, folder)
     rows = [row for case in cases for row in _rows(case, stored[case.label]["scores"])]
     run.finish({"experiment": problem.name, "rows": [row.as_json() for row in rows]})

@@ -16,6 +16,8 @@ from probconserv.surrogate import Context
 
 SLICES = 10
 """Pairs of time and function that are conditioned at once: bounds the memory of 100 components each."""
+LEVELS = tuple(0.05 * i for i in range(1, 20))
+"""Levels of the central intervals whose coverage is drawn."""
 
 
 def evaluate(case: Case) -> Arrays:
@@ -25,8 +27,9 @@ def evaluate(case: Case) -> Arrays:
         case: The test case.
 
     Returns:
-        Per-function scores ``<method>|<score>`` (functions,); sampled front positions ``<method>|fronts``
-        (samples, functions) where the field has a front; mean and deviation of a typical function's prediction
+        Per-function scores ``<method>|<score>`` (functions,); coverage at all levels ``<method>|reliability``
+        (levels, functions); sampled front positions ``<method>|fronts`` (samples, functions) where the field has a
+        front; mean and deviation of a typical function's prediction
         ``<method>|mean``, ``<method>|deviation`` (places,); its ``context`` (n, 3); the truth's own conservation
         error ``truth|CE`` (1,).
     """
@@ -158,6 +161,7 @@ def _scores(case: Case, prediction: Distribution, truth: Tensor, laws: Laws) -> 
         "CRPS": scores.crps(truth, mean[0], variance[0]),
         "coverage50": scores.coverage(truth, mean[0], variance[0], 0.5),
         "coverage90": scores.coverage(truth, mean[0], variance[0], 0.9),
+        "reliability": torch.stack([scores.coverage(truth, mean[0], variance[0], level) for level in LEVELS]),
         "energy": scores.energy_score(truth.expand_as(mean[0]), samples),
     }
     if case.problem.front is not None and case.problem.front_level is not None:

@@ -134,6 +134,26 @@ def scores_over_time(
     return figure
 
 
+def reliability(levels: np.ndarray, covered: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Share of the truth inside central intervals against their level; a calibrated method lies on the diagonal.
+
+    Args:
+        levels: Levels ``(levels,)``.
+        covered: Share of true values inside, by method ``(levels,)``.
+        title: Says problem, parameter and time.
+
+    Returns:
+        The figure.
+    """
+    figure, (axes,) = _panels(1, title)
+    axes.plot([0, 1], [0, 1], color=TRUTH, lw=1.0, alpha=0.6, label="calibrated")
+    for method, shares in covered.items():
+        axes.plot(levels, shares, label=method, marker=".", ms=4, **_line_style(method))
+    axes.set(xlabel="level of the interval", ylabel="share of the truth inside", xlim=(0, 1), ylim=(0, 1.02))
+    _legend_below(figure, axes)
+    return figure
+
+
 def observed_points(
     context: np.ndarray, extent: Sequence[float], time: float, title: str, front: tuple[np.ndarray, np.ndarray] | None
 ) -> Figure:
@@ -241,8 +261,8 @@ def _panels(count: int, title: str, share_y: bool = True) -> tuple[Figure, list[
 
 def _line_style(method: str) -> dict[str, Any]:
     """Colour and dashes of a method's curve: variants of one colour are told apart by their dashes."""
-    variants = ("(non-negative)", "(monotone)", "Ensemble", "(quadrature variance)")
-    dashes = (":", "-.", "--", "--")
+    variants = ("(non-negative)", "(monotone)", "(displaced)", "Ensemble", "(quadrature variance)")
+    dashes = (":", "-.", ":", "--", "--")
     plain = method == "Ensemble" or not any(variant in method for variant in variants)
     style = "-" if plain else next(d for v, d in zip(variants, dashes, strict=True) if v in method)
     return {"color": colour_of(method), "ls": style, "lw": 1.5}

@@ -15,6 +15,7 @@ from gpytorch.distributions import MultivariateNormal
 
 from probconserv import LinearConstraint, Mixture, Monotone, NonNegative, condition, smoothness
 from probconserv.baselines import project_uniformly
+from probconserv.calibration import displaced
 from probconserv.constraints import second_difference_variance
 from probconserv.inequality import Inequality
 from probconserv.projected import Projected
@@ -32,11 +33,15 @@ class Laws:
         exact: The trapezoid total is the law's total.
         loose: The same with the variance of the truth's own quadrature error over the training parameters.
         problem: Says which inequalities the field meets.
+        places: Where the field is predicted ``(places,)``.
+        displacement: Standard deviation by which fronts may be displaced outside the training range, if it is known.
     """
 
     exact: LinearConstraint
     loose: LinearConstraint
     problem: Problem
+    places: torch.Tensor
+    displacement: float = 0.0
 
 
 Distribution = MultivariateNormal | Mixture | Projected
@@ -84,6 +89,16 @@ def loosely_conserved(prior: Distribution, laws: Laws) -> Distribution:
     return condition(prior, laws.loose)
 
 
+def moved(prior: Distribution, laws: Laws) -> Distribution:
+    """The prediction with its place uncertain."""
+    return displaced(prior, laws.places, laws.displacement)
+
+
+def moved_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
+    """ProbConserv (displaced): conditioned on the law after its place was made uncertain."""
+    return condition(moved(prior, laws), laws.exact)
+
+
 def bounded_by(inequality: Inequality) -> Transform:
     """ProbConserv under the law and inequalities together."""
 
@@ -118,6 +133,8 @@ def methods(problem: Problem, surrogates: set[str]) -> dict[str, Method]:
         "ProbConserv-ANP (quadrature variance)": Method("anp", loosely_conserved),
         "ProbConserv-ANP (non-negative)": Method("anp", bounded_by(NonNegative())),
         "ProbConserv-ANP (monotone)": Method("anp", bounded_by(Monotone(decreasing=True) & NonNegative())),
+        "ANP (displaced)": Method("anp", moved),
+        "ProbConserv-ANP (displaced)": Method("anp", moved_and_conserved),
         "ANP, closed-form data": Method("anp-exact", bare),
         "ProbConserv-ANP, closed-form data": Method("anp-exact", conserved),
         "Ensemble": Method("ensemble", bare),
@@ -125,6 +142,8 @@ def methods(problem: Problem, surrogates: set[str]) -> dict[str, Method]:
     }
     if problem.bounds is None or float(torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min()) < 0:
         del rows["ProbConserv-ANP (non-negative)"]
+    if "edge" not in surrogates:
+        del rows["ANP (displaced)"], rows["ProbConserv-ANP (displaced)"]
     if not problem.monotone:
         del rows["ProbConserv-ANP (monotone)"]
     return {name: method for name, method in rows.items() if method.surrogate in surrogates}

@@ -1,7 +1,9 @@
 """The neural processes of a conservation experiment: which there are, how each is trained, and those that ship.
 
 A problem has a network (``anp``), one trained further under the penalty of SoftC (``softc``), the small members of an
-ensemble (``member-0`` …) and, where training data come from the solver, one trained on closed forms (``anp-exact``).
+ensemble (``member-0`` …); where training data come from the solver, one trained on closed forms (``anp-exact``); and
+where it is tested outside its training range, one that has not seen the end of that range (``edge``), from which
+``experiments.shift`` learns how far off such a network is beyond what it knows.
 """
 
 import sys
@@ -25,17 +27,26 @@ LAPTOP_STEPS = {"porous_medium": 8000, "stefan": 8000}
 """Optimiser steps of the LAPTOP network where they are not 5,000: sharp fronts take longer to place."""
 
 
-def roles(data: Data) -> tuple[str, ...]:
+def roles(problem: str, data: Data) -> tuple[str, ...]:
     """Names of a problem's networks, a network before those that start from it.
 
     Args:
+        problem: Name of the problem.
         data: Where training functions come from.
 
     Returns:
         The names.
     """
     members = tuple(f"member-{i}" for i in range(MEMBERS))
-    return ("anp", *(("anp-exact",) if data == "solver" else ()), "softc", *members)
+    exact = ("anp-exact",) if data == "solver" else ()
+    edge = ("edge",) if tested_outside(find_problem(problem)) else ()
+    return ("anp", *exact, "softc", *members, *edge)
+
+
+def tested_outside(problem: Problem) -> bool:
+    """Whether a test parameter lies outside the training range."""
+    low, high = problem.training_range
+    return any(not low <= parameter <= high for parameter in problem.test_parameters)
 
 
 def network_training(problem: str, role: str, preset: Preset, data: Data, seed: int = 0) -> ANPTraining:
@@ -59,9 +70,11 @@ def network_training(problem: str, role: str, preset: Preset, data: Data, seed: 
         return config
     if role == "softc":
         return _softc(config, preset)
+    if role == "edge":
+        return _edge(config, preset)
     if role.startswith("member-") and role.removeprefix("member-").isdigit():
         return _member(config, preset, int(role.removeprefix("member-")))
-    raise UnknownNameError(f"There is no network '{role}' of {problem}. Known: {', '.join(roles(data))}.")
+    raise UnknownNameError(f"There is no network '{role}' of {problem}. Known: {', '.join(roles(problem, data))}.")
 
 
 def identity(config: ANPTraining) -> str:
@@ -210,6 +223,14 @@ def _softc(config: ANPTraining, preset: Preset) -> ANPTraining:
     steps = {"smoke": 20, "laptop": 800, "paper": 2000}[preset]
     training = replace(config.training, steps=steps, peak_rate=2e-4, precision="32-true")
     return replace(config, training=training, tempering=0.0, soft_penalty=1.0, start=identity(config))
+
+
+def _edge(config: ANPTraining, preset: Preset) -> ANPTraining:
+    """A network that sees the upper two thirds of the parameters only, on a shorter schedule."""
+    low, high = find_problem(config.problem).training_range
+    steps = {"smoke": 300, "laptop": 3000, "paper": 8000}[preset]
+    parameters = (low + (high - low) / 3, high)
+    return replace(config, training=replace(config.training, steps=steps), parameters=parameters)
 
 
 def _member(config: ANPTraining, preset: Preset, index: int) -> ANPTraining:

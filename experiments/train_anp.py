@@ -1,6 +1,6 @@
 """Trains one attentive neural process as its config says; ``experiments.networks`` knows which there are."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -42,6 +42,7 @@ class ANPTraining:
         penalty_functions: Functions of a batch that the penalty looks at.
         penalty_points: Targets of a function that the penalty looks at.
         validation_functions: Functions, at random training parameters, scored at the test time in validation.
+        parameters: Range of the training parameters where it is narrower than the problem's.
         start: Identity of the network that this training goes on from; empty for random weights.
         bank: Finite-volume solutions, for ``data = "solver"``.
 
@@ -62,6 +63,7 @@ class ANPTraining:
     penalty_functions: int = 4
     penalty_points: int = 100
     validation_functions: int = 100
+    parameters: tuple[float, float] | None = None
     start: str = ""
     bank: BankConfig = field(default_factory=BankConfig)
 
@@ -152,8 +154,14 @@ def train_anp(
 
 def _stream(config: ANPTraining, problem: Problem, folder: Path) -> Stream:
     if config.data == "exact":
-        return exact_stream(problem, config.protocol)
-    return bank_stream(solution_bank(problem, config.bank, folder), config.protocol)
+        return exact_stream(_restricted(problem, config), config.protocol)
+    bank = solution_bank(problem, config.bank, folder)
+    return bank_stream(bank.within(*_restricted(problem, config).training_range), config.protocol)
+
+
+def _restricted(problem: Problem, config: ANPTraining) -> Problem:
+    """The problem with the training's range of parameters."""
+    return replace(problem, training_range=config.parameters or problem.training_range)
 
 
 def evidence_loss(model: nn.Module, moment: Moment, config: ANPTraining, stream: Stream) -> Tensor:
@@ -206,7 +214,7 @@ def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:
 def _validate(model: nn.Module, generator: Generator, config: ANPTraining) -> dict[str, float]:
     """Scores at the test time over random training parameters: mean squared error and log-likelihood."""
     assert isinstance(model, ANP)
-    problem = find_problem(config.problem)
+    problem = _restricted(find_problem(config.problem), config)
     parameter = random_parameters(problem, config.validation_functions, generator)
     batch = _moved(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
     places = torch.linspace(*problem.domain, 201, dtype=torch.float64, device=batch.parameter.device)

@@ -3,6 +3,7 @@
 from probconserv.anp import ANP, ANPConfig
 from probconserv.balance import conservation, local_conservation, total_over_time
 from probconserv.baselines import project_uniformly, soft_penalty
+from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, scaled, variance_factor
 from probconserv.constraints import (
     LinearConstraint,
     boundary_gradient,
@@ -40,6 +41,7 @@ __all__ = [
     "ANPConfig",
     "Bounded",
     "Context",
+    "ContextCalibrated",
     "ConvergenceError",
     "DependentConstraintsError",
     "Ensemble",
@@ -54,6 +56,7 @@ __all__ = [
     "LinearConstraint",
     "Mixture",
     "Monotone",
+    "NoisyContext",
     "NonNegative",
     "Posterior",
     "Prediction",
@@ -62,20 +65,24 @@ __all__ = [
     "Projected",
     "Query",
     "Surrogate",
+    "Tempered",
     "WeightsError",
     "boundary_gradient",
     "boundary_value",
     "condition",
     "condition_nonlinear",
     "conservation",
+    "displaced",
     "draw",
     "from_samples",
     "integral",
     "local_conservation",
     "project_uniformly",
+    "scaled",
     "second_difference_variance",
     "smoothness",
     "soft_penalty",
     "stacked_integrals",
     "total_over_time",
+    "variance_factor",
 ]

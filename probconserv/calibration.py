@@ -1,12 +1,14 @@
-"""Predictions whose spread is put right: by a factor, or by how well a black box explains what was observed.
+"""Predictions whose uncertainty is put right where a black box is used beyond what it was trained on.
 
-A black box trained on some parameters is sure of itself on others too. What gives it away is the context: a model
-that cannot predict some of the observations from the rest should not be believed elsewhere either.
+A black box trained on some parameters is sure of itself on others too. For fields with fronts its error there is less
+one of size than one of place: the profile is right, but a little to the left or to the right. ``displaced`` says so;
+``Tempered``, ``ContextCalibrated`` and ``NoisyContext`` are the usual remedies beside it.
 """
 
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
@@ -44,6 +46,55 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
     prior = as_multivariate_normal(prediction)
     return MultivariateNormal(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
+
+
+def displaced(
+    prediction: Prediction, places: Float[Tensor, " n"], deviation: float, draws: int = 41
+) -> MultivariateNormal:
+    """The prediction with an unknown displacement along x: u(x) = ũ(x − δ), δ ~ N(0, s²), by its moments.
+
+        mean      E_δ μ(x − δ)
+        variance  E_δ [v(x − δ) + μ(x − δ)²] − mean²
+
+    Where the field is flat nothing changes; at a front the variance becomes that of not knowing on which side one is.
+    The expectation is over equally probable shifts, the prediction between places interpolated linearly and continued
+    as a constant beyond the ends.
+
+    Args:
+        prediction: Any prediction ``(*batch, n)``; its mean and variance are used.
+        places: Equally spaced places, increasing.
+        deviation: s, in the units of the places.
+        draws: Number of shifts.
+
+    Returns:
+        Gaussian with independent values ``(*batch, n)``.
+
+    Raises:
+        InvalidArgumentError: If places are not equally spaced or do not match, or s is negative.
+    """
+    mean, variance = prediction.mean, prediction.variance
+    spacing = places.diff()
+    if places.shape != mean.shape[-1:] or not torch.allclose(spacing, spacing[:1]) or not bool(spacing[0] > 0):
+        raise InvalidArgumentError(
+            f"places must be {mean.shape[-1]} increasing, equally spaced numbers, got shape {tuple(places.shape)}."
+        )
+    if not deviation >= 0 or draws < 1:
+        raise InvalidArgumentError(f"deviation must not be negative and draws at least 1, got {deviation}, {draws}.")
+    probability = (torch.arange(draws, dtype=mean.dtype, device=mean.device) + 0.5) / draws
+    shift = deviation * torch.special.ndtri(probability)
+    last = mean.shape[-1] - 1
+    place = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing[0].to(mean))[:, None]
+    place = place.clamp(0, last)
+    left = place.floor().long().clamp_max(last - 1)
+    weight = place - left
+
+    def shifted(values: Tensor) -> Tensor:
+        return values[..., left] * (1 - weight) + values[..., left + 1] * weight
+
+    means = shifted(mean)
+    centre = means.mean(dim=-2)
+    spread = (shifted(variance) + (means - centre[..., None, :]).square()).mean(dim=-2)
+    return MultivariateNormal(centre, DiagLinearOperator(spread))
 
 
 class Tempered(Surrogate):
@@ -139,8 +190,8 @@ class NoisyContext(Surrogate):
             noisy = Context(context.points, context.values + self.deviation * noise, context.problem)
             answers.append(self.surrogate.predict(noisy, query))
         means = torch.stack([answer.mean for answer in answers])
-        scales = torch.stack([answer.variance for answer in answers]).sqrt()
-        return Mixture(torch.distributions.Normal(means, scales))
+        variances = torch.stack([answer.variance for answer in answers])
+        return Mixture(MultivariateNormal(means, DiagLinearOperator(variances)))
 
 
 def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:

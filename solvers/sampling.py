@@ -88,6 +88,17 @@ class SolutionBank:
         if not bool(torch.isfinite(self.values).all()):
             raise InvalidArgumentError("values of a solution bank must be finite; solve these parameters again.")
 
+    def within(self, low: float, high: float) -> "SolutionBank":
+        """The members whose parameter lies in [low, high].
+
+        Raises:
+            InvalidArgumentError: If there is none.
+        """
+        chosen = (self.parameter >= low) & (self.parameter <= high)
+        if not bool(chosen.any()):
+            raise InvalidArgumentError(f"No member of the bank has its parameter in [{low:g}, {high:g}].")
+        return SolutionBank(self.parameter[chosen], self.times, self.places, self.values[chosen])
+
 
 def random_parameters(problem: Problem, count: int, generator: Generator) -> Float[Tensor, " count"]:
     """Parameters ``(count,)`` drawn uniformly from the problem's training range."""

@@ -46,7 +46,7 @@ def black_boxes(config: ConservationConfig) -> dict[str, Surrogate]:
         torch.manual_seed(seed)
         return ANP(dataclasses.replace(tiny, width=8, latent_width=4, latent_samples=3)).eval()
 
-    networks: dict[str, Surrogate] = {name: network(i) for i, name in enumerate(("anp", "anp-exact", "softc"))}
+    networks: dict[str, Surrogate] = {name: network(i) for i, name in enumerate(("anp", "anp-exact", "softc", "edge"))}
     return {"gp": GPSurrogate(config.gp), "ensemble": Ensemble([network(8), network(9)], own_variance=True), **networks}
 
 

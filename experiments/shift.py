@@ -1,0 +1,53 @@
+"""How far fronts may be displaced outside the training range, learnt inside it.
+
+The network ``edge`` has seen the upper two thirds of the training parameters only. On functions of the lower third,
+which lie as far beyond its own range as a test parameter lies beyond the whole one, the deviation s of ``displaced`` is
+chosen that makes the truth most likely. No parameter outside the training range is used.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Generator
+
+from experiments.conservation import Case, predict_at
+from experiments.storage import Arrays
+from probconserv import scores
+from probconserv.calibration import displaced
+from probconserv.surrogate import Context
+from solvers.sampling import Protocol, random_parameters, sample_exact
+
+FRACTIONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
+"""Candidates for s, in lengths of the domain."""
+
+
+def shift_scores(case: Case) -> Arrays:
+    """Log-likelihood of held-out functions against the deviation of the displacement.
+
+    Args:
+        case: Any test case of the problem; holds the network ``edge``.
+
+    Returns:
+        ``deviation`` (candidates,) and ``LL`` (candidates, functions).
+    """
+    problem = case.problem
+    low, high = problem.training_range
+    unseen = replace(problem, training_range=(low, low + (high - low) / 3))
+    generator = Generator().manual_seed(case.config.seed)
+    parameter = random_parameters(unseen, case.config.functions, generator)
+    batch = sample_exact(problem, parameter, Protocol(), generator)
+    context = Context(batch.context_points, batch.context_values, problem.name)
+    time = torch.tensor([problem.test_time], dtype=torch.float64)
+    prediction = predict_at(case, "edge", context, time)
+    truth = problem.solution(time, case.grid.points, parameter[:, None])
+    deviations = (problem.domain[1] - problem.domain[0]) * torch.tensor(FRACTIONS, dtype=torch.float64)
+    likelihoods = []
+    for deviation in deviations.tolist():
+        moved = displaced(prediction, case.grid.points, deviation)
+        likelihoods.append(scores.log_likelihood(truth, moved.mean[0], moved.variance[0]))
+    return {"deviation": deviations.numpy(), "LL": torch.stack(likelihoods).numpy()}
+
+
+def displacement(arrays: Arrays) -> float:
+    """The most likely deviation of what ``shift_scores`` returned."""
+    return float(arrays["deviation"][arrays["LL"].mean(axis=-1).argmax()])

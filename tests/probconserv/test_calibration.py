@@ -1,0 +1,174 @@
+"""Displaced, tempered and context-calibrated predictions."""
+
+import math
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DiagLinearOperator
+from torch import Tensor
+from torch.distributions import Normal
+
+from probconserv import Context, InvalidArgumentError, Mixture, Query, Surrogate, scores
+from probconserv.calibration import (
+    ContextCalibrated,
+    NoisyContext,
+    Tempered,
+    displaced,
+    scaled,
+    standardised_squares,
+    variance_factor,
+)
+
+PLACES = torch.linspace(0.0, 1.0, 401, dtype=torch.float64)
+
+
+def gaussian(mean: Tensor, variance: Tensor | float) -> MultivariateNormal:
+    return MultivariateNormal(mean, DiagLinearOperator(torch.as_tensor(variance, dtype=mean.dtype).expand(mean.shape)))
+
+
+class Nearest(Surrogate):
+    """Predicts the nearest observed value with a stated deviation; counts its calls."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__()
+        self.deviation = deviation
+        self.calls = 0
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal:
+        self.calls += 1
+        distance = torch.cdist(query.points, context.points)
+        mean = context.values.gather(-1, distance.argmin(dim=-1))
+        return gaussian(mean, self.deviation**2)
+
+
+def line_context(slope: float, noise: float = 0.0) -> Context:
+    """Ten observations of u = slope·x at t = 0, two functions."""
+    x = torch.linspace(0.0, 1.0, 10, dtype=torch.float64)
+    points = torch.stack((torch.zeros_like(x), x), dim=-1).expand(2, -1, -1)
+    values = slope * x + noise * (-1.0) ** torch.arange(10)
+    return Context(points, values.expand(2, -1))
+
+
+def test_a_displaced_step_is_a_gaussian_ramp() -> None:
+    """Mean Φ((c − x)/s) and variance Φ(1 − Φ), up to the quadrature of 2,001 shifts and one spacing of the step."""
+    step = (PLACES < 0.5).double()
+    moved = displaced(gaussian(step, 1e-6), PLACES, 0.05, draws=2001)
+    expected = Normal(0.0, 1.0).cdf((0.5 - PLACES) / 0.05)
+    slack = float(PLACES[1]) / (0.05 * math.sqrt(2 * math.pi)) + 1e-3
+    assert torch.allclose(moved.mean, expected, atol=slack)
+    assert torch.allclose(moved.variance, expected * (1 - expected), atol=slack)
+
+
+def test_flat_fields_and_zero_displacement_change_nothing() -> None:
+    flat = gaussian(torch.full_like(PLACES, 0.7), 0.01)
+    moved = displaced(flat, PLACES, 0.1)
+    assert torch.allclose(moved.mean, flat.mean, atol=1e-14)
+    assert torch.allclose(moved.variance, flat.variance, atol=1e-14)
+    wave = gaussian(torch.sin(7 * PLACES), 0.1 + PLACES.square())
+    still = displaced(wave, PLACES, 0.0)
+    assert torch.allclose(still.mean, wave.mean, atol=1e-12)
+    assert torch.allclose(still.variance, wave.variance, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**31 - 1), st.floats(0.0, 0.3), st.booleans())
+def test_displaced_moments_are_those_of_the_mixture_of_shifts(seed: int, deviation: float, single: bool) -> None:
+    """Against shifting by NumPy's interpolation, one shift at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = torch.float32 if single else torch.float64
+    places = torch.linspace(-1.0, 2.0, 31, dtype=torch.float64)
+    mean, variance = torch.randn(2, 3, 31, generator=generator, dtype=torch.float64).to(dtype)
+    variance = variance.square() + 1e-3
+    moved = displaced(gaussian(mean, variance), places, deviation, draws=7)
+    shifts = deviation * Normal(0.0, 1.0).icdf((torch.arange(7, dtype=torch.float64) + 0.5) / 7)
+
+    def at(values: Tensor, shift: float) -> Tensor:
+        position = ((places - shift) - places[0]).clamp(0, 3.0) / 0.1
+        left = position.floor().clamp(max=29).long()
+        return values[:, left] + (position - left) * (values[:, left + 1] - values[:, left])
+
+    means = torch.stack([at(mean.double(), shift) for shift in shifts.tolist()])
+    variances = torch.stack([at(variance.double(), shift) for shift in shifts.tolist()])
+    tolerance = 1e-4 if single else 1e-9
+    assert moved.mean.dtype == dtype
+    assert torch.allclose(moved.mean.double(), means.mean(dim=0), atol=tolerance)
+    expected = variances.mean(dim=0) + means.var(dim=0, correction=0)
+    assert torch.allclose(moved.variance.double(), expected, atol=tolerance)
+
+
+def test_displacement_repairs_the_likelihood_of_a_misplaced_front() -> None:
+    truth = (PLACES < 0.52).double()
+    sure = gaussian((PLACES < 0.5).double(), 1e-6)
+    moved = displaced(sure, PLACES, 0.02)
+    assert float(scores.log_likelihood(truth, sure.mean, sure.variance)) < -1000
+    assert float(scores.log_likelihood(truth, moved.mean, moved.variance)) > 4
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31 - 1), st.floats(0.01, 50.0))
+def test_scaling_keeps_the_mean_and_multiplies_the_variance(seed: int, factor: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mean, spread = torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
+    mixture = Mixture(gaussian(mean, spread.square() + 1e-3))
+    single = gaussian(mean[0], spread[0].square() + 1e-3)
+    for prediction in (mixture, single):
+        stretched = scaled(prediction, factor)
+        assert type(stretched) is type(prediction)
+        assert torch.allclose(stretched.mean, prediction.mean, atol=1e-12)
+        assert torch.allclose(stretched.variance, factor * prediction.variance, rtol=1e-10, atol=1e-12)
+
+
+def test_tempering_with_the_held_out_factor_standardises_the_residuals() -> None:
+    context = line_context(slope=2.0)
+    query = Query(context.points + 0.03)
+    values = 2.0 * query.points[..., 1]
+    model = Nearest(deviation=0.001)
+    factor = variance_factor(model.predict(context, query), values)
+    assert factor > 100
+    tempered = Tempered(model, factor).predict(context, query)
+    assert float(standardised_squares(tempered, values).mean()) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_context_calibration_finds_what_the_context_contradicts() -> None:
+    """Neighbours differ by slope/9; a deviation of 0.1 explains slope 0.9 and not slope 9."""
+    model = ContextCalibrated(Nearest(deviation=0.1), folds=5)
+    mild, steep = line_context(0.9), line_context(9.0)
+    query = Query(mild.points)
+    assert torch.equal(model.factor(mild), torch.ones(2, dtype=torch.float64))
+    assert torch.allclose(model.factor(steep), torch.full((2,), 100.0, dtype=torch.float64), rtol=1e-9)
+    assert torch.allclose(model.predict(mild, query).variance, torch.full((2, 10), 0.01, dtype=torch.float64))
+    assert torch.allclose(model.predict(steep, query).variance, torch.full((2, 10), 1.0, dtype=torch.float64))
+
+
+def test_noisy_contexts_add_the_noise_to_the_variance() -> None:
+    model = NoisyContext(Nearest(deviation=0.1), deviation=0.5, draws=4000)
+    context = line_context(1.0)
+    prediction = model.predict(context, Query(context.points))
+    # Mean and variance over 4,000 draws: five standard errors of each.
+    assert torch.allclose(prediction.mean, context.values, atol=5 * 0.5 / 4000**0.5)
+    assert torch.allclose(
+        prediction.variance, torch.full((2, 10), 0.26, dtype=torch.float64), rtol=5 * (2 / 4000) ** 0.5
+    )
+    again = model.predict(context, Query(context.points))
+    assert torch.equal(prediction.mean, again.mean)
+
+
+def test_bad_calibrations_are_refused() -> None:
+    prior = gaussian(torch.zeros(401, dtype=torch.float64), 1.0)
+    with pytest.raises(InvalidArgumentError, match="places must be 401 increasing, equally spaced"):
+        displaced(prior, PLACES.square(), 0.1)
+    with pytest.raises(InvalidArgumentError, match="places must be 401"):
+        displaced(prior, PLACES[1:], 0.1)
+    with pytest.raises(InvalidArgumentError, match=r"deviation must not be negative.*got -1"):
+        displaced(prior, PLACES, -1.0)
+    with pytest.raises(InvalidArgumentError, match="factor must be finite and not negative, got -2"):
+        scaled(prior, -2.0)
+    with pytest.raises(InvalidArgumentError, match="folds must be at least 2, got 1"):
+        ContextCalibrated(Nearest(0.1), folds=1)
+    with pytest.raises(InvalidArgumentError, match="fewer than the 11 folds"):
+        ContextCalibrated(Nearest(0.1), folds=11).factor(line_context(1.0))
+    with pytest.raises(InvalidArgumentError, match="draws must be at least 1"):
+        NoisyContext(Nearest(0.1), 0.1, draws=0)
