@@ -22,7 +22,10 @@ VARIANTS = (
     "ProbConserv-ANP (displaced)",
 )
 MASSES = ("GP", *PANELS, "Ensemble", "ProbConserv-Ensemble")
-CALIBRATION = ("GP", "ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)", "Ensemble", "ProbConserv-Ensemble")
+CALIBRATION = (
+    *("GP", "ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)", "ProbConserv-ANP (tempered)"),
+    *("ProbConserv-ANP (context-calibrated)", "Ensemble", "ProbConserv-Ensemble"),
+)
 CURVES = (*PANELS, *VARIANTS[2:4], "Ensemble", "ProbConserv-Ensemble")
 
 

@@ -16,7 +16,7 @@ from experiments.evaluation import curves, evaluate, local_conservation
 from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
 from experiments.runs import Run
-from experiments.shift import displacement, shift_scores
+from experiments.shift import displacement, repaired, shift_scores
 from experiments.stages import one_thread, stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import COLUMNS, Row, Score, paper_rows
@@ -112,7 +112,8 @@ def run_conservation(
     folder = run.open()
     case = Case(problem, problem.test_parameters[0], config, out / "data", surrogates, device)
     if "edge" in surrogates:
-        case = replace(case, displacement=displacement(cached_arrays(folder / "shift.h5", lambda: shift_scores(case))))
+        learnt = cached_arrays(folder / "shift.h5", lambda: shift_scores(case))
+        case = replace(case, displacement=displacement(learnt), surrogates=repaired(surrogates, learnt))
     cases = [replace(case, parameter=parameter) for parameter in problem.test_parameters]
     stored = run_stages(cases, folder)
     rows = [row for case in cases for row in _rows(case, stored[case.label]["scores"])]

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.conservation import Case, of_functions, predict_at
-from experiments.methods import Distribution, Laws
+from experiments.methods import Distribution, Laws, Method
 from experiments.storage import Arrays
 from probconserv import condition, scores
 from probconserv.balance import local_conservation as local_law
@@ -16,6 +16,12 @@ from probconserv.surrogate import Context
 
 SLICES = 10
 """Pairs of time and function that are conditioned at once: bounds the memory of 100 components each."""
+OVER_TIME = (
+    *("GP", "HardC-GP", "ProbConserv-GP"),
+    *("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP"),
+    *("ProbConserv-ANP (non-negative)", "ProbConserv-ANP (monotone)", "Ensemble", "ProbConserv-Ensemble"),
+)
+"""Methods that are followed over time."""
 LEVELS = tuple(0.05 * i for i in range(1, 20))
 """Levels of the central intervals whose coverage is drawn."""
 
@@ -35,7 +41,7 @@ def evaluate(case: Case) -> Arrays:
     """
     time = torch.tensor([case.problem.test_time], dtype=torch.float64)
     context, truth, laws = case.context(), case.truth(time), case.laws(time[:, None])
-    priors = _predictions(case, context, time)
+    priors = _predictions(case, case.methods, context, time)
     reference = next(name for name in ("anp", *case.surrogates) if name in priors)
     shown = typical(priors[reference], truth)
     arrays: Arrays = {
@@ -57,7 +63,7 @@ def evaluate(case: Case) -> Arrays:
 
 
 def curves(case: Case) -> Arrays:
-    """Totals and scores of the first functions over time, for every method.
+    """Totals and scores of the first functions over time, for the methods that are followed.
 
     Args:
         case: The test case.
@@ -75,8 +81,9 @@ def curves(case: Case) -> Arrays:
         "law": total.numpy(),
         "truth": (laws.exact.residual(truth)[:, 0, 0] + total).numpy(),
     }
-    priors = _predictions(case, case.first_functions(), times)
-    for name, method in case.methods.items():
+    followed = {name: method for name, method in case.methods.items() if name in OVER_TIME}
+    priors = _predictions(case, followed, case.first_functions(), times)
+    for name, method in followed.items():
         parts = []
         for prior in _in_parts(priors[method.surrogate], max(1, SLICES // len(times))):
             prediction = method.transform(prior, laws)
@@ -131,9 +138,9 @@ def typical(prediction: Distribution, truth: Tensor) -> int:
     return int(errors.argsort()[len(errors) // 2])
 
 
-def _predictions(case: Case, context: Context, times: Tensor) -> dict[str, Distribution]:
-    """Every black box that a method needs, asked once."""
-    needed = dict.fromkeys(method.surrogate for method in case.methods.values())
+def _predictions(case: Case, rows: dict[str, Method], context: Context, times: Tensor) -> dict[str, Distribution]:
+    """Every black box that one of the methods needs, asked once."""
+    needed = dict.fromkeys(method.surrogate for method in rows.values())
     return {name: predict_at(case, name, context, times) for name in needed}
 
 

@@ -261,10 +261,15 @@ def _panels(count: int, title: str, share_y: bool = True) -> tuple[Figure, list[
 
 def _line_style(method: str) -> dict[str, Any]:
     """Colour and dashes of a method's curve: variants of one colour are told apart by their dashes."""
-    variants = ("(non-negative)", "(monotone)", "(displaced)", "Ensemble", "(quadrature variance)")
-    dashes = (":", "-.", ":", "--", "--")
-    plain = method == "Ensemble" or not any(variant in method for variant in variants)
-    style = "-" if plain else next(d for v, d in zip(variants, dashes, strict=True) if v in method)
+    dashes = {
+        "(non-negative)": ":",
+        "(monotone)": "-.",
+        "(displaced)": ":",
+        "(tempered)": "-.",
+        "(context": (0, (1, 3)),
+    }
+    dashes["ProbConserv-Ensemble"] = "--"
+    style = next((dash for variant, dash in dashes.items() if variant in method), "-")
     return {"color": colour_of(method), "ls": style, "lw": 1.5}
 
 

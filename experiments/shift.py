@@ -5,20 +5,24 @@ which lie as far beyond its own range as a test parameter lies beyond the whole 
 chosen that makes the truth most likely. No parameter outside the training range is used.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Generator
 
 from experiments.conservation import Case, predict_at
 from experiments.storage import Arrays
 from probconserv import scores
-from probconserv.calibration import displaced
-from probconserv.surrogate import Context
+from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, variance_factor
+from probconserv.surrogate import Context, Surrogate
 from solvers.sampling import Protocol, random_parameters, sample_exact
 
 FRACTIONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
 """Candidates for s, in lengths of the domain."""
+CONTEXT_NOISE = 0.01
+"""Standard deviation of the noise on the context, in the units of the field."""
 
 
 def shift_scores(case: Case) -> Arrays:
@@ -28,7 +32,8 @@ def shift_scores(case: Case) -> Arrays:
         case: Any test case of the problem; holds the network ``edge``.
 
     Returns:
-        ``deviation`` (candidates,) and ``LL`` (candidates, functions).
+        ``deviation`` (candidates,), ``LL`` (candidates, functions), and ``factor`` (1,), the factor of the variance
+        that makes the same functions most likely.
     """
     problem = case.problem
     low, high = problem.training_range
@@ -45,7 +50,29 @@ def shift_scores(case: Case) -> Arrays:
     for deviation in deviations.tolist():
         moved = displaced(prediction, case.grid.points, deviation)
         likelihoods.append(scores.log_likelihood(truth, moved.mean[0], moved.variance[0]))
-    return {"deviation": deviations.numpy(), "LL": torch.stack(likelihoods).numpy()}
+    factor = variance_factor(prediction, truth)
+    return {"deviation": deviations.numpy(), "LL": torch.stack(likelihoods).numpy(), "factor": np.array([factor])}
+
+
+def repaired(surrogates: Mapping[str, Surrogate], arrays: Arrays) -> dict[str, Surrogate]:
+    """The usual remedies for a network that is over-sure outside its training range, to compare with.
+
+    Args:
+        surrogates: Black boxes, ``anp`` among them.
+        arrays: What ``shift_scores`` returned.
+
+    Returns:
+        The black boxes and, around ``anp``, the variance times a factor learnt like the displacement (``tempered``),
+        times a factor from the function's own context (``context-calibrated``), and noise on the context
+        (``noisy-context``).
+    """
+    network = surrogates["anp"]
+    return {
+        **surrogates,
+        "tempered": Tempered(network, float(arrays["factor"][0])),
+        "context-calibrated": ContextCalibrated(network),
+        "noisy-context": NoisyContext(network, CONTEXT_NOISE),
+    }
 
 
 def displacement(arrays: Arrays) -> float:
