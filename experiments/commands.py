@@ -20,7 +20,7 @@ from experiments.operator_problems import boundary_cases
 from experiments.operator_run import place_of
 from experiments.predict import PredictOptions, predict
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
-from experiments.tables import print_table
+from experiments.tables import beside_paper, print_table
 from probconserv.errors import ProbConservError
 from probconserv.weights import read_weights
 from solvers.errors import SolverError
@@ -219,7 +219,7 @@ def _finish(name: str, preset: Preset, report: Report, json: bool) -> None:
 
 
 def _print_report(report: Report) -> None:
-    print_table(report.title, report.rows, sys.stdout)
+    print_table(report.title, beside_paper(report.rows), sys.stdout)
     for kind, files in (("Table", report.tables), ("Figure", report.figures)):
         for file in files:
             print(f"{kind}: {file}")

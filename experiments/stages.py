@@ -43,7 +43,7 @@ def stage_progress(count: int) -> Iterator[Callable[[str], None]]:
 def write_tables(folder: Path, title: str, rows: Sequence[Row]) -> list[Path]:
     """Writes a table as Markdown, CSV and JSON into the folder of a run; returns the files."""
     contents = {
-        "table.md": tables.as_markdown(title, rows),
+        "table.md": tables.as_markdown(title, tables.beside_paper(rows)),
         "table.csv": tables.as_csv(rows),
         "table.json": tables.as_json(rows),
     }

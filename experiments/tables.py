@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, TextIO
 
@@ -37,7 +37,14 @@ def _of_operators(heading: str, meaning: str) -> Column:
 COLUMNS: dict[str, Column] = {
     "CE": Column("CE", "CE: trapezoid total minus the law's total"),
     "LL": Column("LL ↑", "LL: log-likelihood per place"),
+    "paper_LL": Column(
+        "paper's LL",
+        "paper's: the better of the numbers known for this method, published (Hansen et al. 2023) or recomputed from "
+        "the authors' released weights with dropout on or off",
+        over="",
+    ),
     "MSE": Column("MSE ↓"),
+    "paper_MSE": Column("paper's MSE", over=""),
     "CRPS": Column("CRPS ↓"),
     "coverage50": Column("cover 50 %", "cover 50 %, 90 %: share of the truth inside the central interval"),
     "coverage90": Column("cover 90 %"),
@@ -121,6 +128,32 @@ def paper_rows(problem: str, parameter: str) -> list[Row]:
     return rows
 
 
+def beside_paper(rows: Sequence[Row]) -> list[Row]:
+    """Our rows with the paper's numbers for the same method in columns of their own.
+
+    Args:
+        rows: Ours, and the paper's as ``paper_rows`` gives them.
+
+    Returns:
+        Our rows, then those of the paper that have no counterpart among ours.
+    """
+    ours = {(row.parameter, row.method) for row in rows if not row.source}
+    merged = []
+    for row in rows:
+        key = (row.parameter, row.method)
+        if row.source:
+            merged += [] if key in ours else [row]
+            continue
+        known = [other.scores for other in rows if other.source and (other.parameter, other.method) == key]
+        best = {}
+        for name, better in (("LL", max), ("MSE", min)):
+            found = [scores[name] for scores in known if name in scores]
+            if found:
+                best[f"paper_{name}"] = better(found, key=lambda score: score[0])
+        merged.append(replace(row, scores=row.scores | best))
+    return merged
+
+
 def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
     """Prints the table with a rule between parameters, never cutting a cell: wider than the terminal if need be.
 
@@ -136,11 +169,13 @@ def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
         table.add_column(name, no_wrap=True)
     for name in columns:
         table.add_column(COLUMNS[name].heading, justify="right", no_wrap=True)
-    table.add_column("source", no_wrap=True)
+    sources = _source_column(rows)
+    for name in sources:
+        table.add_column(name, no_wrap=True)
     for i, row in enumerate(rows):
         cells = [_cell(row.scores.get(name)) for name in columns]
         last_of_parameter = i + 1 < len(rows) and rows[i + 1].parameter != row.parameter
-        table.add_row(*_texts(row, texts), *cells, row.source or "ours", end_section=last_of_parameter)
+        table.add_row(*_texts(row, texts), *cells, *_source(row, sources), end_section=last_of_parameter)
     console = Console(file=file)
     widest = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.width = max(console.width, widest)
@@ -151,11 +186,12 @@ def as_markdown(title: str, rows: Sequence[Row]) -> str:
     """The table as GitHub-flavoured Markdown with a title and a legend."""
     columns, texts = _used_columns(rows), _text_columns(rows)
     lines = [f"## {title}", ""]
-    lines.append("| " + " | ".join([*texts, *(COLUMNS[name].heading for name in columns), "source"]) + " |")
-    lines.append("|---" * len(texts) + "|" + "---:|" * len(columns) + "---|")
+    sources = _source_column(rows)
+    lines.append("| " + " | ".join([*texts, *(COLUMNS[name].heading for name in columns), *sources]) + " |")
+    lines.append("|---" * len(texts) + "|" + "---:|" * len(columns) + "---|" * len(sources))
     for row in rows:
         cells = [_cell(row.scores.get(name)) for name in columns]
-        lines.append("| " + " | ".join([*_texts(row, texts), *cells, row.source or "ours"]) + " |")
+        lines.append("| " + " | ".join([*_texts(row, texts), *cells, *_source(row, sources)]) + " |")
     return "\n".join([*lines, "", legend(rows), ""])
 
 
@@ -189,6 +225,15 @@ def legend(rows: Sequence[Row]) -> str:
 
 def _text_columns(rows: Sequence[Row]) -> list[str]:
     return ["parameter", "method", *(["sees"] if any(row.information for row in rows) else [])]
+
+
+def _source_column(rows: Sequence[Row]) -> list[str]:
+    """Whose numbers a row holds is said where not all are ours."""
+    return ["source"] if any(row.source for row in rows) else []
+
+
+def _source(row: Row, column: Sequence[str]) -> list[str]:
+    return [row.source or "ours"] if column else []
 
 
 def _texts(row: Row, columns: Sequence[str]) -> list[str]:
