@@ -1,0 +1,59 @@
+"""Lifting meets the data whatever the operator gives, and is interpolation plus envelope where values are given."""
+
+import torch
+
+from boon.conditions import discretise
+from boon.correction import residuals
+from experiments.lifting import lift, polynomial_columns
+from solvers import Dirichlet, Neumann
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
+
+
+def test_with_values_at_both_ends_it_is_interpolation_plus_envelope() -> None:
+    n, left, right = random(3, 2, 11), random(3, 2), random(3, 2)
+    boundary = discretise([(Dirichlet(), Dirichlet())], (1.0,), [(left, right)], n, 2)
+    x = torch.linspace(0, 1, 11, dtype=torch.float64)
+    expected = left[..., None] * (1 - x) + right[..., None] * x + 4 * x * (1 - x) * n
+    assert torch.allclose(lift(n, boundary), expected, rtol=0, atol=1e-13)  # values of order 1, a few roundings
+
+
+def test_with_gradients_parabolas_take_away_the_ends_gradients() -> None:
+    n, left, right = random(2, 1, 12), random(2, 1), random(2, 1)
+    boundary = discretise([(Neumann(), Neumann())], (1.0,), [(left, right)], n, 4)
+    x = torch.linspace(0, 1, 12, dtype=torch.float64)
+    change = lift(n, boundary) - n
+    weights = torch.linalg.lstsq(torch.stack([x, x**2], 1), change[:, 0].mT).solution
+    assert torch.allclose(torch.stack([x, x**2], 1) @ weights, change[:, 0].mT, rtol=0, atol=1e-10)
+
+
+def test_every_kind_of_sides_meets_its_data() -> None:
+    for pairs, space in (
+        ([(Dirichlet(), Neumann())], (13,)),
+        ([(Neumann(), Dirichlet())], (13,)),
+        ([(Neumann(), Neumann())], (13,)),
+        ([(Dirichlet(), Dirichlet()), None], (13, 4)),
+    ):
+        n = random(2, 1, *space)
+        values = [(random(2, 1, *space[1:]), random(2, 1, *space[1:])), *[None] * (len(space) - 1)]
+        boundary = discretise(pairs, (1.0,) * len(space), values, n, 3)
+        for residual, scale in residuals(lift(n, boundary), boundary):
+            assert bool((residual.abs() <= 1e-13 * scale.clamp(min=1.0)).all()), pairs
+
+
+def test_on_a_square_the_later_axis_leaves_the_earlier_one_alone() -> None:
+    u, n = random(2, 1, 9, 9), random(2, 1, 9, 9)
+    values = [(u[:, :, 0], u[:, :, -1]), (u[..., 0], u[..., -1])]
+    boundary = discretise([(Dirichlet(), Dirichlet())] * 2, (1.0, 1.0), values, n, 2)
+    assert all(float(residual.abs().max()) < 1e-13 for residual, _ in residuals(lift(n, boundary), boundary))
+
+
+def test_columns_are_the_polynomials_of_lowest_degree() -> None:
+    boundary = discretise([(Dirichlet(), Neumann())], (1.0,), [(0.0, 0.0)], torch.zeros(1, 1, 9), 2)
+    columns = polynomial_columns(list(boundary.functionals), 9)
+    x = torch.linspace(0, 1, 9, dtype=torch.float64)
+    assert torch.allclose(columns, torch.stack([torch.ones_like(x), x], 1), rtol=0, atol=1e-13)
