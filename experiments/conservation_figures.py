@@ -23,8 +23,8 @@ VARIANTS = (
 )
 MASSES = ("GP", *PANELS, "Ensemble", "ProbConserv-Ensemble")
 CALIBRATION = (
-    *("GP", "ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)", "ProbConserv-ANP (tempered)"),
-    *("ProbConserv-ANP (context-calibrated)", "Ensemble", "ProbConserv-Ensemble"),
+    *("ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)", "ProbConserv-ANP (tempered)"),
+    *("ProbConserv-ANP (context-calibrated)", "Ensemble"),
 )
 CURVES = (*PANELS, *VARIANTS[2:4], "Ensemble", "ProbConserv-Ensemble")
 
@@ -96,7 +96,7 @@ def _curves(case: Case, arrays: Arrays) -> dict[str, Figure]:
 def _fronts(case: Case, arrays: Arrays) -> Figure:
     """Histograms of sampled front positions."""
     assert case.problem.front is not None
-    methods = [method for method in (*PANELS, *VARIANTS[3:]) if f"{method}|fronts" in arrays]
+    methods = [method for method in (*PANELS, VARIANTS[2], VARIANTS[4]) if f"{method}|fronts" in arrays]
     return figures.shock_histograms(
         {method: arrays[f"{method}|fronts"] for method in methods or GP_PANELS},
         float(case.problem.front(case.problem.test_time, case.parameter)),

@@ -4,6 +4,7 @@ Functions take plain arrays and return a matplotlib ``Figure``; ``save`` writes 
 """
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from experiments.storage import write_bytes
 TRUTH = "#000000"
 SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE = "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#7F7F7F"
-LEGEND_COLUMNS = 3  # on two panels
+LEGEND_ENTRY = 2.2  # inches, width of the longest entry of a legend
 PANEL = (3.4, 2.8)  # inches
 BAND = 1.96  # half-width of the central 95 % of a Gaussian, in standard deviations
 
@@ -145,10 +146,10 @@ def reliability(levels: np.ndarray, covered: Mapping[str, np.ndarray], title: st
     Returns:
         The figure.
     """
-    figure, (axes,) = _panels(1, title)
+    figure, (axes,) = _panels(1, title, width=1.9)
     axes.plot([0, 1], [0, 1], color=TRUTH, lw=1.0, alpha=0.6, label="calibrated")
-    for method, shares in covered.items():
-        axes.plot(levels, shares, label=method, marker=".", ms=4, **_line_style(method))
+    for (method, shares), marker in zip(covered.items(), itertools.cycle("osD^vP"), strict=False):
+        axes.plot(levels, shares, label=method, marker=marker, ms=4, markevery=2, **_line_style(method))
     axes.set(xlabel="level of the interval", ylabel="share of the truth inside", xlim=(0, 1), ylim=(0, 1.02))
     _legend_below(figure, axes)
     return figure
@@ -169,7 +170,7 @@ def observed_points(
     Returns:
         The figure.
     """
-    figure, (axes,) = _panels(1, title)
+    figure, (axes,) = _panels(1, title, width=1.5)
     drawn = axes.scatter(context[:, 1], context[:, 0], c=context[:, 2], cmap="viridis", s=18, label="context")
     axes.axhline(time, color=BLUE, lw=1.2, label=f"test time t = {time:g}")
     if front is not None:
@@ -249,8 +250,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return files
 
 
-def _panels(count: int, title: str, share_y: bool = True) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(PANEL[0] * count, PANEL[1] + 0.7), layout="constrained")
+def _panels(count: int, title: str, share_y: bool = True, width: float = 1.0) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(PANEL[0] * count * width, PANEL[1] + 0.7), layout="constrained")
     panels = figure.subplots(1, count, sharey=share_y, sharex=True, squeeze=False)[0]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
@@ -280,7 +281,7 @@ def _legend_below(figure: Figure, axes: Axes, grey: Sequence[str] = (), extra: A
         known = dict(zip(labels, handles, strict=True))
         known |= {label: handle for handle, label in zip(*extra.get_legend_handles_labels(), strict=True)}
         labels, handles = list(known), list(known.values())
-    columns = min(len(labels), LEGEND_COLUMNS * max(1, round(figure.get_figwidth() / (2 * PANEL[0]))))
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / LEGEND_ENTRY)))
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     for handle, label in zip(legend.legend_handles, labels, strict=True):
         if handle is not None and label in grey:
