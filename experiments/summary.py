@@ -1,0 +1,75 @@
+"""The results in the README and in ``docs/results.md``, written from the stored metrics that ship.
+
+``python -m experiments.summary`` rewrites both from ``experiments/results/*.json``, which are the ``metrics.json`` of
+``reproduce``; a test fails while they differ.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from experiments.storage import read_json, write_bytes
+from experiments.tables import Row, as_markdown, beside_paper
+from solvers.problems import PROBLEMS
+
+BEGIN, END = "<!-- results: written by python -m experiments.summary -->", "<!-- end of results -->"
+SHORT_ROWS = ("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)")
+SHORT_SCORES = ("CE", "LL", "paper_LL", "MSE", "paper_MSE")
+
+
+def stored_rows(problem: str) -> list[Row]:
+    """Our rows of a problem, with the paper's numbers beside them.
+
+    Raises:
+        DataFileError: If the metrics of the problem do not ship.
+    """
+    folder = Path(str(resources.files("experiments").joinpath("results")))
+    content = read_json(folder / f"{problem}.json")
+    return beside_paper([Row.from_json(row) for row in content["rows"]])
+
+
+def short_table() -> str:
+    """The README's table: the paper's methods, ours and the paper's numbers side by side."""
+    rows = []
+    for name, problem in PROBLEMS.items():
+        for row in stored_rows(name):
+            if row.method in SHORT_ROWS:
+                scores = {score: row.scores[score] for score in SHORT_SCORES if score in row.scores}
+                outside = not problem.training_range[0] <= _number(row.parameter) <= problem.training_range[1]
+                place = f"{name.replace('_', ' ')}, {row.parameter}{' (out of range)' if outside else ''}"
+                rows.append(Row(place, row.method, scores))
+    return "\n".join(as_markdown("", rows).splitlines()[2:])
+
+
+def long_tables() -> str:
+    """All rows and scores of all problems."""
+    tables = [
+        as_markdown(f"{name.replace('_', ' ').capitalize()}, t = {problem.test_time:g}", stored_rows(name))
+        for name, problem in PROBLEMS.items()
+    ]
+    head = (
+        "# Results\n\nWritten by `python -m experiments.summary` from the stored metrics of "
+        "`python -m experiments reproduce NAME`, 50 test functions, seed 0.\n"
+    )
+    return "\n".join([head, *tables])
+
+
+def with_table(text: str, table: str) -> str:
+    """A text with the table between its two marks."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def main(root: Path) -> None:
+    """Rewrites README and ``docs/results.md`` of a checkout."""
+    readme = root / "README.md"
+    write_bytes(readme, with_table(readme.read_text(encoding="utf-8"), short_table()).encode())
+    write_bytes(root / "docs" / "results.md", long_tables().encode())
+
+
+def _number(label: str) -> float:
+    return float(label.split("=")[1])
+
+
+if __name__ == "__main__":
+    main(Path(__file__).parents[1])
