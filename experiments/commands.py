@@ -51,7 +51,10 @@ def run_command(name: Name, options: Options, json: bool = False) -> None:
         options: Preset, data, seed, device and output folder.
         json: Print one JSON object on standard output and nothing else there.
     """
-    _finish(name, options.preset, experiment(name).run(options), json)
+    chosen = experiment(name)
+    if options.cases:
+        boundary_cases(name, options)
+    _finish(name, options.preset, chosen.run(options), json)
 
 
 def reproduce_command(
@@ -109,7 +112,7 @@ def choose_command(
         only: Names of candidates; all by default.
         json: Print one JSON object on standard output and nothing else there.
     """
-    cases = boundary_cases(name)(options.preset)
+    cases = boundary_cases(name, options)
     choices = choose(cases, place_of(name, options), seeds, only)
     if json:
         content = [{"case": choice.case, "validation": choice.scores} for choice in choices]

@@ -25,6 +25,7 @@ class RunOptions:
         seed: Seed of everything random.
         device: Torch device of surrogates and trainings.
         out: Folder of all stored runs.
+        cases: Names of the versions of a boundary-condition problem to run, for instance single-0.02; all by default.
 
     Raises:
         InvalidArgumentError: If the seed is out of range or the device is not there.
@@ -35,6 +36,7 @@ class RunOptions:
     seed: int = 0
     device: str = "cpu"
     out: Path = Path("results")
+    cases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:

@@ -1,9 +1,9 @@
 """The boundary-condition experiments: which versions of its problem each has in each preset."""
 
 from experiments.errors import UnknownNameError
-from experiments.experiment import Experiment, Preset
+from experiments.experiment import Experiment, Preset, RunOptions
 from experiments.operator_config import OperatorCase, many_steps, single_step, sized
-from experiments.operator_run import Cases, operator_experiment
+from experiments.operator_run import Cases, chosen_cases, operator_experiment
 from solvers import Neumann
 from solvers import boundary_problems as problems
 
@@ -85,15 +85,19 @@ CASES: dict[str, Cases] = {
 """From the preset to the versions of every experiment, in the sizes of the preset."""
 
 
-def boundary_cases(name: str) -> Cases:
-    """The versions of the boundary-condition experiment of this name.
+def boundary_cases(name: str, options: RunOptions) -> tuple[OperatorCase, ...]:
+    """The versions of a boundary-condition experiment that a user's options stand for.
+
+    Args:
+        name: Name of the experiment.
+        options: Preset and names of cases.
 
     Raises:
-        UnknownNameError: If there is none.
+        UnknownNameError: If there is no such experiment or case.
     """
     if name not in CASES:
         raise UnknownNameError(f"There is no boundary-condition experiment '{name}'. Known: {', '.join(CASES)}.")
-    return CASES[name]
+    return chosen_cases(CASES[name](options.preset), options)
 
 
 _SUMMARIES = {
@@ -105,7 +109,15 @@ _SUMMARIES = {
     "cavity": "vorticity in a lid-driven cavity from an impulsive start, values given on four walls",
     "heat_independent": "heat whose boundary data are independent of the initial field",
 }
-_DURATIONS: dict[str, dict[Preset, str]] = {name: {"smoke": "30 s", "laptop": "2 h", "paper": "10 h"} for name in CASES}
+_DURATIONS: dict[str, dict[Preset, str]] = {
+    "stokes": {"smoke": "10 s", "laptop": "170 min", "paper": "22000 min"},
+    "burgers_dirichlet": {"smoke": "15 s", "laptop": "170 min", "paper": "22000 min"},
+    "heat_neumann": {"smoke": "15 s", "laptop": "250 min", "paper": "9000 min"},
+    "wave_neumann": {"smoke": "15 s", "laptop": "95 min", "paper": "8000 min"},
+    "burgers_periodic": {"smoke": "15 s", "laptop": "130 min", "paper": "4000 min"},
+    "cavity": {"smoke": "10 s", "laptop": "50 min", "paper": "4000 min"},
+    "heat_independent": {"smoke": "15 s", "laptop": "330 min", "paper": "9000 min"},
+}
 EXPERIMENTS: dict[str, Experiment] = {
     name: operator_experiment(name, _SUMMARIES[name], _DURATIONS[name], cases) for name, cases in CASES.items()
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
@@ -61,12 +61,25 @@ def operator_experiment(name: str, summary: str, durations: dict[Preset, str], c
     """
 
     def run(options: RunOptions) -> Report:
-        return run_operators(name, cases(options.preset), options)
+        return run_operators(name, chosen_cases(cases(options.preset), options), options)
 
     def reproduce(options: RunOptions) -> Report:
-        return reproduce_operators(name, cases("laptop"), options)
+        return reproduce_operators(name, chosen_cases(cases("laptop"), options), options)
 
     return Experiment(name=name, summary=summary, durations=durations, run=run, reproduce=reproduce)
+
+
+def chosen_cases(cases: tuple[OperatorCase, ...], options: RunOptions) -> tuple[OperatorCase, ...]:
+    """Those of the cases that the options name, or all.
+
+    Raises:
+        UnknownNameError: If a name is none of theirs.
+    """
+    known = [case.name for case in cases]
+    unknown = [name for name in options.cases if name not in known]
+    if unknown:
+        raise UnknownNameError(f"There is no case '{unknown[0]}' here. Known: {', '.join(known)}.")
+    return tuple(case for case in cases if not options.cases or case.name in options.cases)
 
 
 def run_operators(name: str, cases: tuple[OperatorCase, ...], options: RunOptions) -> Report:

@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from experiments.errors import DataFileError, ExperimentError
+from experiments.experiment import RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_methods import DEFAULT_NAME, methods
 from experiments.operator_problems import boundary_cases
@@ -72,7 +73,7 @@ def main(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int
         out: Folder of all stored runs.
         seed: Seed of the run.
     """
-    for entry in ship(name, boundary_cases(name)("laptop"), out, seed).weights:
+    for entry in ship(name, boundary_cases(name, RunOptions(preset="laptop")), out, seed).weights:
         print(entry.file)
 
 

@@ -52,6 +52,24 @@ def test_run_refuses_what_is_not_there(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "stokes", "--cases", "double"], "There is no case 'double' here. Known: single-0.02, multi-0.02"),
+        (["run", "stefan", "--cases", "single"], "There is no boundary-condition experiment 'stefan'"),
+        (["run", "stokes", "--data", "exact"], "--data exact is a choice of the conservation experiments"),
+        (["choose", "stefan"], "There is no boundary-condition experiment 'stefan'"),
+        (["choose", "stokes", "--only", "magic"], "There is no candidate 'magic'"),
+    ],
+)
+def test_boundary_experiments_refuse_what_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_predict_keeps_the_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step moving to the right at speed 1 from x = 0.3: the total grows by the inflow."""
     t, x = np.meshgrid(np.linspace(0.0, 0.4, 9), np.linspace(0.0, 1.0, 11), indexing="ij")

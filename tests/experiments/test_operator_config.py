@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.experiment import RunOptions
 from experiments.operator_config import NetworkSizes, OperatorSizes
 from experiments.operator_problems import CASES, boundary_cases
 from tests.experiments.operators import SIZES, tiny_cases
@@ -72,4 +73,11 @@ def test_units_below_one_are_powers_of_two_as_well() -> None:
 
 def test_unknown_experiments_are_named() -> None:
     with pytest.raises(UnknownNameError, match=r"There is no boundary-condition experiment 'stefan'. Known: stokes"):
-        boundary_cases("stefan")
+        boundary_cases("stefan", RunOptions())
+    with pytest.raises(UnknownNameError, match=r"There is no case 'double' here. Known: single-0.02, multi-0.02."):
+        boundary_cases("stokes", RunOptions(cases=("double",)))
+
+
+def test_cases_can_be_chosen_by_name() -> None:
+    assert [case.name for case in boundary_cases("stokes", RunOptions(cases=("multi-0.02",)))] == ["multi-0.02"]
+    assert len(boundary_cases("stokes", RunOptions(preset="paper"))) == 10
