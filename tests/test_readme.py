@@ -27,6 +27,13 @@ def test_the_wrapped_surrogate_meets_its_law(names: dict) -> None:
     assert names["model"].constraint.residual(names["prediction"].mean).abs().max() < 1e-12
 
 
+def test_the_trained_network_meets_law_sign_and_order(names: dict) -> None:
+    mean = names["front"].mean
+    assert names["stefan"].residual(mean).abs().max() < 1e-6  # the network predicts in float32
+    assert mean.min() >= 0
+    assert mean.diff().max() <= 0
+
+
 def test_the_reference_solution_conserves(names: dict) -> None:
     result = names["result"]
     assert result.values.shape == (100, 2, 200)
