@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import figures
-from experiments.errors import ExperimentError
+from experiments.errors import ExperimentError, InvalidArgumentError
 from experiments.experiment import Data, Preset, Report, RunOptions
 from experiments.networks import trained_network
 from experiments.operator_choice import choose, wins
 from experiments.operator_problems import boundary_cases
 from experiments.operator_run import place_of
+from experiments.operator_studies import run_study
 from experiments.predict import PredictOptions, predict
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.tables import beside_paper, print_table
@@ -88,6 +89,8 @@ def train_command(name: Name, options: Options, role: str = "anp", json: bool = 
         role: Which network: anp, softc, member-0 …, or anp-exact beside one trained on solver data.
         json: Print one JSON object on standard output and nothing else there.
     """
+    if options.cases:
+        raise InvalidArgumentError("--cases belongs to run and choose of boundary-condition experiments; drop it.")
     weights = trained_network(name, role, options)
     last = read_weights(weights, kind="ANP").notes["last"]
     if json:
@@ -125,6 +128,17 @@ def choose_command(
             table.add_row(candidate, ", ".join(_cell(score) for score in choice.scores[candidate]))
         console.print(table)
     print("Comes first: " + ", ".join(f"{candidate} {count} ×" for candidate, count in wins(choices).items()))
+
+
+def study_command(name: Name, options: Options, json: bool = False) -> None:
+    """Studies boundary corrections: few samples, boundary values out of range, grids not trained on.
+
+    Args:
+        name: The boundary-condition experiment.
+        options: Preset, seed, device and output folder.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    _finish(name, options.preset, run_study(name, options), json)
 
 
 def bench_command(name: Name, json: bool = False) -> None:
@@ -190,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "reproduce": reproduce_command,
         "train": train_command,
         "choose": choose_command,
+        "study": study_command,
         "bench": bench_command,
         "predict": predict_command,
     }

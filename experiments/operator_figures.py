@@ -86,6 +86,22 @@ def error_over_time(times: np.ndarray, stored: Stored, title: str) -> Figure:
     return figure
 
 
+def error_against(counts: np.ndarray, errors: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Relative L2 of every method against the number of training samples, both logarithmic.
+
+    Args:
+        counts: Numbers of samples.
+        errors: Relative L2 for each of them, by method.
+        title: Says problem and version.
+    """
+    figure, (axes,) = _row(1, title)
+    for name, values in errors.items():
+        axes.plot(counts, values, color=COLOURS.get(name, GREY), lw=1.5, marker="o", ms=4, label=name)
+    axes.set(xlabel="training samples", ylabel="relative L2", xscale="log", yscale="log")
+    _legend(figure, axes)
+    return figure
+
+
 def profiles(true: np.ndarray, fields: Mapping[str, np.ndarray], title: str, stencil: np.ndarray | None) -> Figure:
     """Fields at the last time beside the truth, and their absolute error or, at an insulator, their gradient.
 

@@ -15,7 +15,7 @@ from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
 from experiments.operator_figures import draw_case
-from experiments.operator_methods import methods
+from experiments.operator_methods import Method, methods
 from experiments.operator_scores import Stored, score, step_costs, truth
 from experiments.operator_shipping import ShippedResults, read_results, weights_path
 from experiments.runs import Run
@@ -209,15 +209,24 @@ def case_rows(case: OperatorCase, stored: Stored) -> list[Row]:
     errors: dict[str, Score] = {name: (float(stored.truth[name]), None) for name in COLUMNS if name in stored.truth}
     result = [Row(case.label, "truth", errors)]
     for method in stored.methods:
-        found = stored.scores[method.name]
-        pairs: dict[str, Score] = {
-            name: _over_seeds([float(np.mean(arrays[name])) for arrays in found])
-            for name in COLUMNS
-            if name in found[0]
-        }
         ratio = float(stored.seconds[method.name] / stored.seconds[stored.methods[0].name])
-        result.append(Row(case.label, method.name, pairs | {"step": (ratio, None)}, "", method.information))
+        row = score_row(case.label, method, stored.scores[method.name])
+        result.append(replace(row, scores=row.scores | {"step": (ratio, None)}))
     return result
+
+
+def score_row(label: str, method: Method, found: list[Arrays]) -> Row:
+    """Mean and standard error over seeds.
+
+    Args:
+        label: What the method was tested on.
+        method: The method.
+        found: Its scores, one entry per seed.
+    """
+    pairs = {
+        name: _over_seeds([float(np.mean(arrays[name])) for arrays in found]) for name in COLUMNS if name in found[0]
+    }
+    return Row(label, method.name, pairs, "", method.information)
 
 
 def table_title(name: str, cases: tuple[OperatorCase, ...]) -> str:

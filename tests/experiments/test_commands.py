@@ -60,6 +60,9 @@ def test_run_refuses_what_is_not_there(
         (["run", "stokes", "--data", "exact"], "--data exact is a choice of the conservation experiments"),
         (["choose", "stefan"], "There is no boundary-condition experiment 'stefan'"),
         (["choose", "stokes", "--only", "magic"], "There is no candidate 'magic'"),
+        (["study", "cavity"], "There is no study of 'cavity'. Known: heat_independent, burgers_dirichlet"),
+        (["study", "heat_independent", "--cases", "x"], "--cases does not belong to study"),
+        (["train", "stefan", "--cases", "single"], "--cases belongs to run and choose"),
     ],
 )
 def test_boundary_experiments_refuse_what_is_not_there(
