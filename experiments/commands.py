@@ -1,6 +1,7 @@
 """The commands of ``python -m experiments``; results on standard output, progress and errors on standard error."""
 
 import json as json_module
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from boon import BoonError
 from experiments import figures
 from experiments.errors import ExperimentError, InvalidArgumentError
 from experiments.experiment import Data, Preset, Report, RunOptions
@@ -118,14 +120,15 @@ def choose_command(
     cases = boundary_cases(name, options)
     choices = choose(cases, place_of(name, options), seeds, only)
     if json:
-        content = [{"case": choice.case, "validation": choice.scores} for choice in choices]
+        content = [{"case": choice.case, "validation": choice.finite} for choice in choices]
         _print_json({"experiment": name, "preset": options.preset, "cases": content, "wins": wins(choices)})
         return
     console = Console()
     for choice in choices:
         table = Table("candidate", "validation L2 ↓, every seed", title=f"{name}, {choice.case}", title_justify="left")
         for candidate in choice.ranking:
-            table.add_row(candidate, ", ".join(_cell(score) for score in choice.scores[candidate]))
+            scores = choice.scores[candidate]
+            table.add_row(candidate, ", ".join("failed" if math.isinf(score) else _cell(score) for score in scores))
         console.print(table)
     print("Comes first: " + ", ".join(f"{candidate} {count} ×" for candidate, count in wins(choices).items()))
 
@@ -215,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description="Reproduce the papers' tables and figures, measure costs, constrain your own predictions.",
             args=arguments,
         )
-    except (ExperimentError, ProbConservError, SolverError) as error:
+    except (ExperimentError, BoonError, ProbConservError, SolverError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

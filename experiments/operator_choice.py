@@ -1,14 +1,16 @@
 """Which correction shall be the default: candidates of one family, trained alike and ranked by validation alone."""
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import boon
-from experiments.errors import UnknownNameError
+from experiments.errors import TrainingDivergedError, UnknownNameError
 from experiments.operator_config import OperatorCase
-from experiments.operator_methods import candidates
+from experiments.operator_methods import Method, candidates
 from experiments.train_operator import Place, trained_operator
 
 Scores = Mapping[str, Sequence[float]]
@@ -20,7 +22,7 @@ class Choice:
 
     Args:
         case: Label of the case.
-        scores: Relative L2 on the samples held out by candidate, one per seed.
+        scores: Relative L2 on the samples held out by candidate, one per seed; infinite where the training failed.
     """
 
     case: str
@@ -30,6 +32,21 @@ class Choice:
     def ranking(self) -> list[str]:
         """The candidates, the best first."""
         return rank(self.scores)
+
+    @property
+    def finite(self) -> dict[str, list[float | None]]:
+        """The scores as JSON can hold them: None where the training failed."""
+        return {name: [v if math.isfinite(v) else None for v in values] for name, values in self.scores.items()}
+
+
+def _score(case: OperatorCase, method: Method, place: Place, seed: int) -> float:
+    """Validation score; a training that diverges is said on standard error and ranks last."""
+    try:
+        path = trained_operator(case, method, place, seed)
+    except (TrainingDivergedError, boon.SingularKernelError) as error:
+        print(f"Candidate '{method.name}' failed on {case.label}: {error}", file=sys.stderr)
+        return math.inf
+    return boon.read_notes(path)["history"][-1]["relative_l2"]
 
 
 def rank(scores: Scores) -> list[str]:
@@ -71,6 +88,5 @@ def _choice(case: OperatorCase, place: Place, seeds: int, only: Sequence[str]) -
     for method in candidates(case):
         if not only or method.name in only:
             numbers = range(place.data_seed, place.data_seed + seeds)
-            files = [trained_operator(case, method, place, seed) for seed in numbers]
-            scores[method.name] = [boon.read_notes(path)["history"][-1]["relative_l2"] for path in files]
+            scores[method.name] = [_score(case, method, place, seed) for seed in numbers]
     return Choice(case=case.label, scores=scores)

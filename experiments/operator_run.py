@@ -21,7 +21,7 @@ from experiments.operator_shipping import ShippedResults, read_results, weights_
 from experiments.runs import Run
 from experiments.stages import stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
-from experiments.tables import COLUMNS, Row, Score
+from experiments.tables import COLUMNS, Row, Score, boon_rows
 from experiments.train_operator import Place, operator_training, slug, trained_operator
 from probconserv.scores import mean_and_standard_error
 
@@ -247,6 +247,7 @@ def _shipped_files(case: OperatorCase, results: ShippedResults) -> Files:
 
 
 def _finish(run: Run, cases: tuple[OperatorCase, ...], stored: dict[str, Stored], rows: list[Row]) -> Report:
+    rows = rows + boon_rows(run.name)
     run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows]})
     title = table_title(run.name, cases)
     drawn = [file for case in cases for file in draw_case(case, stored[case.name], run.folder)]

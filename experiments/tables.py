@@ -154,6 +154,19 @@ def beside_paper(rows: Sequence[Row]) -> list[Row]:
     return merged
 
 
+def boon_rows(problem: str) -> list[Row]:
+    """What is known of the BOON paper's numbers for a boundary-condition problem.
+
+    Args:
+        problem: Name of the experiment; some have no known numbers.
+    """
+    text = resources.files("experiments").joinpath("reference/boon.json").read_text(encoding="utf-8")
+    return [
+        Row(entry["parameter"], "BOON", {"relative_l2": _score(entry["relative_l2"])}, entry["source"], "test target")
+        for entry in json.loads(text).get(problem, [])
+    ]
+
+
 def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
     """Prints the table with a rule between parameters, never cutting a cell: wider than the terminal if need be.
 

@@ -1,14 +1,17 @@
 """The choice of a default: by validation and nothing else."""
 
+import math
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from experiments.boundary_data import BoundaryDataConfig
 from experiments.errors import UnknownNameError
 from experiments.operator_choice import Choice, choose, rank, wins
 from experiments.operator_config import OperatorCase
-from experiments.operator_methods import candidates
+from experiments.operator_data import Fields
+from experiments.operator_methods import ConditionedOperator, candidates
 from experiments.train_operator import Place
 from tests.experiments.operators import one
 
@@ -44,6 +47,19 @@ def test_some_candidates_on_several_seeds(tmp_path: Path) -> None:
     (choice,) = choose([one("stokes", "single-0.02")], place, seeds=2, only=["prescription", "smooth extension"])
     assert set(choice.scores) == {"prescription", "smooth extension"}
     assert all(len(set(scores)) == 2 for scores in choice.scores.values())
+
+
+def test_a_candidate_whose_training_diverges_ranks_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ConditionedOperator.loss
+
+    def loss(self: ConditionedOperator, fields: Fields) -> Tensor:
+        return original(self, fields) * (math.nan if self.method.name == "prescription" else 1.0)
+
+    monkeypatch.setattr(ConditionedOperator, "loss", loss)
+    place = Place(experiment="stokes", out=tmp_path, progress=False)
+    (choice,) = choose([one("stokes", "single-0.02")], place, only=["prescription", "smooth extension"])
+    assert choice.ranking == ["smooth extension", "prescription"]
+    assert choice.finite["prescription"] == [None]
 
 
 def test_unknown_candidates_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from experiments.tables import Row, as_csv, as_markdown, beside_paper, paper_rows, print_table
+from experiments.tables import Row, as_csv, as_markdown, beside_paper, boon_rows, paper_rows, print_table
 
 OURS = Row("u*=0.6", "ProbConserv-GP", {"CE": (0.0, 0.0), "MSE": (1.25e-3, 2.0e-5)})
 
@@ -18,6 +18,13 @@ def test_paper_rows_quote_the_reference_file() -> None:
 
 def test_problems_without_published_numbers_have_no_paper_rows() -> None:
     assert paper_rows("advection", "a=1") == []
+
+
+def test_what_is_known_of_the_boon_paper_stands_beside_ours() -> None:
+    (row,) = boon_rows("stokes")
+    assert row.scores == {"relative_l2": (0.0123, None)}
+    assert row.source == "Saad et al., notebook"
+    assert boon_rows("cavity") == []
 
 
 def test_rows_survive_json() -> None:
