@@ -11,7 +11,7 @@ from torch import Generator
 from experiments.errors import InvalidArgumentError
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank, solve
-from solvers.sampling import random_parameters, sample_bank, sample_exact
+from solvers.sampling import end_weighted_parameters, random_parameters, sample_bank, sample_exact
 
 Stream = Callable[[Generator, int], FunctionBatch]
 
@@ -41,19 +41,19 @@ class BankConfig:
                 raise InvalidArgumentError(f"{name} must be at least {least}, got {getattr(self, name)}.")
 
 
-def exact_stream(problem: Problem, protocol: Protocol) -> Stream:
+def exact_stream(problem: Problem, protocol: Protocol, end_weighted: bool = False) -> Stream:
     """Functions with fresh parameters, from the closed form.
 
     Args:
         problem: The problem.
         protocol: How many points a function has.
+        end_weighted: Whether parameters are drawn with ``end_weighted_parameters`` instead of uniformly.
 
     Returns:
         (generator, batch) → batch of functions.
     """
-    return lambda generator, batch: sample_exact(
-        problem, random_parameters(problem, batch, generator), protocol, generator
-    )
+    draw = end_weighted_parameters if end_weighted else random_parameters
+    return lambda generator, batch: sample_exact(problem, draw(problem, batch, generator), protocol, generator)
 
 
 def bank_stream(bank: SolutionBank, protocol: Protocol) -> Stream:

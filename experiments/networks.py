@@ -23,7 +23,9 @@ from probconserv.anp import ANP, ANPConfig
 from solvers import Problem, Protocol
 
 MEMBERS = 4
-LAPTOP_STEPS = {"porous_medium": 8000, "stefan": 8000}
+END_WEIGHTED = ("diffusion",)
+"""Problems whose functions differ most from each other at an end of the range, where one is tested."""
+LAPTOP_STEPS = {"porous_medium": 8000, "stefan": 8000, "diffusion": 6000}
 """Optimiser steps of the LAPTOP network where they are not 5,000: sharp fronts take longer to place."""
 
 
@@ -188,7 +190,9 @@ def _anp(problem: str, preset: Preset, data: Data, seed: int) -> ANPTraining:
     low, high = (0.0, spec.domain[0]), (spec.final_time, spec.domain[1])
     network = ANPConfig(problem=problem, low=low, high=high, value_scale=value_scale(spec))
     training = TrainingConfig(steps=LAPTOP_STEPS.get(problem, 5000), peak_rate=7e-4, seed=seed)
-    config = ANPTraining(problem=problem, data=data, network=network, training=training)
+    config = ANPTraining(
+        problem=problem, data=data, network=network, training=training, end_weighted=problem in END_WEIGHTED
+    )
     if preset == "smoke":
         return replace(
             config,

@@ -43,6 +43,7 @@ class ANPTraining:
         penalty_points: Targets of a function that the penalty looks at.
         validation_functions: Functions, at random training parameters, scored at the test time in validation.
         parameters: Range of the training parameters where it is narrower than the problem's.
+        end_weighted: Whether closed-form functions have more parameters near the ends of the range.
         start: Identity of the network that this training goes on from; empty for random weights.
         bank: Finite-volume solutions, for ``data = "solver"``.
 
@@ -64,6 +65,7 @@ class ANPTraining:
     penalty_points: int = 100
     validation_functions: int = 100
     parameters: tuple[float, float] | None = None
+    end_weighted: bool = False
     start: str = ""
     bank: BankConfig = field(default_factory=BankConfig)
 
@@ -154,7 +156,7 @@ def train_anp(
 
 def _stream(config: ANPTraining, problem: Problem, folder: Path) -> Stream:
     if config.data == "exact":
-        return exact_stream(_restricted(problem, config), config.protocol)
+        return exact_stream(_restricted(problem, config), config.protocol, config.end_weighted)
     bank = solution_bank(problem, config.bank, folder)
     return bank_stream(bank.within(*_restricted(problem, config).training_range), config.protocol)
 

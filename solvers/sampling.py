@@ -7,6 +7,7 @@ Source: Hansen et al. 2023, appendix C. Generators are arguments; equal generato
 """
 
 from dataclasses import dataclass
+from math import pi
 
 import torch
 from jaxtyping import Float
@@ -104,6 +105,15 @@ def random_parameters(problem: Problem, count: int, generator: Generator) -> Flo
     """Parameters ``(count,)`` drawn uniformly from the problem's training range."""
     low, high = problem.training_range
     return low + (high - low) * _uniform((count,), generator)
+
+
+def end_weighted_parameters(problem: Problem, count: int, generator: Generator) -> Float[Tensor, " count"]:
+    """Parameters ``(count,)`` of the training range with the arcsine density, which is largest at its ends.
+
+    A network knows the ends of a range from one side only, so it is worst there; more draws make up for it.
+    """
+    low, high = problem.training_range
+    return low + (high - low) * torch.sin(0.5 * pi * _uniform((count,), generator)).square()
 
 
 def sample_exact(

@@ -1,6 +1,7 @@
 """Batches of functions: distribution of the points, agreement with the closed form, reproducibility."""
 
 import dataclasses
+import math
 
 import hypothesis.strategies as st
 import pytest
@@ -12,6 +13,7 @@ from solvers.problems import PROBLEMS, STEFAN, Problem
 from solvers.sampling import (
     Protocol,
     SolutionBank,
+    end_weighted_parameters,
     product_points,
     random_parameters,
     sample_bank,
@@ -129,3 +131,15 @@ def test_wrong_arguments_are_refused() -> None:
         dataclasses.replace(STEFAN, test_time=0.2)
     with pytest.raises(InvalidArgumentError, match="needs front and front_level, or neither"):
         dataclasses.replace(STEFAN, front_level=None)
+
+
+def test_end_weighted_parameters_have_the_arcsine_distribution() -> None:
+    """P(k ≤ low + q·width) = (2/π) asin √q, within four standard errors of 20,000 draws."""
+    drawn = end_weighted_parameters(PROBLEMS["diffusion"], 20_000, generator(0))
+    low, high = PROBLEMS["diffusion"].training_range
+    assert low <= float(drawn.min()) < low + 1e-6 * (high - low)
+    assert high - 1e-6 * (high - low) < float(drawn.max()) <= high
+    for share in (0.05, 0.25, 0.5, 0.9):
+        expected = 2 / math.pi * math.asin(share**0.5)
+        found = float((drawn <= low + share * (high - low)).double().mean())
+        assert found == pytest.approx(expected, abs=4 * 0.5 / 20_000**0.5)
