@@ -41,9 +41,16 @@ class OperatorTraining:
     batch: int
 
     @property
+    def content(self) -> dict[str, Any]:
+        """The config as JSON can hold it, without the method's name: rows and candidates share equal trainings."""
+        content = as_json(self)
+        del content["method"]["name"]
+        return content
+
+    @property
     def identity(self) -> str:
         """Twelve hexadecimal digits that the training is known by."""
-        return digest(as_json(self))
+        return digest(self.content)
 
 
 def operator_training(case: OperatorCase, method: Method, data_seed: int, seed: int) -> OperatorTraining:
@@ -90,8 +97,7 @@ class Place:
 
     def folder(self, case: OperatorCase, config: OperatorTraining) -> Path:
         """Where checkpoint and weights of a training live."""
-        name = f"{case.name}-{slug(config.method.name)}-{config.training.seed}-{config.identity}"
-        return self.out / self.experiment / "operators" / name
+        return self.out / self.experiment / "operators" / f"{case.name}-{config.training.seed}-{config.identity}"
 
 
 def slug(name: str) -> str:
@@ -132,7 +138,7 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
         )
     notes: dict[str, Any] = {
         "case": case.label,
-        "training": as_json(config),
+        "training": config.content,
         "seconds": progression.seconds,
         "history": progression.history,
         "environment": environment(),
@@ -166,7 +172,7 @@ def train_operator(
         model=_Loss(model),
         loss=lambda loss, moment: loss(*kept.take(_batch(moment, count, config.batch).to(device)).parts),
         validate=lambda loss, generator: {"relative_l2": validation_score(model, held_out, config.batch)},  # noqa: ARG005
-        identity={name: value for name, value in as_json(config).items() if name != "training"},
+        identity={name: value for name, value in config.content.items() if name != "training"},
     )
     progression = train(task, replace(config.training, device=place.device), folder, place.progress)
     return model.cpu().eval(), progression

@@ -120,6 +120,7 @@ def test_everything_that_decides_a_training_changes_its_identity() -> None:
     others += [operator_training(CASE, DEFAULT, 0, 0), operator_training(CASE, FNO, 1, 0)]
     others.append(operator_training(CASE, FNO, 0, 1))
     assert len({config.identity, *(other.identity for other in others)}) == 1 + len(others)
+    assert operator_training(CASE, replace(FNO, name="another name"), 0, 0).identity == config.identity
     unseen = replace(CASE, sizes=replace(sizes, test=5, seeds=2))
     assert operator_training(unseen, FNO, 0, 0).identity == config.identity
 
