@@ -1,13 +1,14 @@
 """Attentive neural process: context points in, a mixture of Gaussians over the query points out.
 
-A deterministic path (self-attention over the context, cross-attention from the targets) tells what was observed near
-and far; a latent path (self-attention, mean, Gaussian z) tells which function it may be; a decoder turns both and the
-target's coordinates into a mean and a scale:
+A deterministic path (self-attention over the context, its mean, cross-attention from the targets) tells what was
+observed, near and far; a latent path (self-attention, mean, Gaussian z) tells which function it may be; a decoder turns
+both and the target's coordinates into a mean and a scale:
 
-    r_j = cross(p_j; self(context)),   z ~ q(z | context),   u_j | z ~ N(μ(p_j, r_j, z), s(p_j, r_j, z)²)
+    r_j = cross(p_j + mean(self(context)); self(context)),   z ~ q(z | context),   u_j | z ~ N(μ(r_j, z), s(r_j, z)²)
 
 Source: Kim et al., "Attentive neural processes", ICLR 2019; Hansen et al. 2023, appendix D. Unlike theirs, blocks are
-residual and normalise first, and coordinates carry Fourier features, which sharp fronts need.
+residual and normalise first; target coordinates carry fine Fourier features, which sharp fronts need; observed
+coordinates carry coarse ones and observed values their own, since functions of one family differ smoothly and little.
 """
 
 from dataclasses import asdict, fields
