@@ -71,7 +71,7 @@ def repaired(surrogates: Mapping[str, Surrogate], arrays: Arrays) -> dict[str, S
         **surrogates,
         "tempered": Tempered(network, float(arrays["factor"][0])),
         "context-calibrated": ContextCalibrated(network),
-        "noisy-context": NoisyContext(network, CONTEXT_NOISE),
+        "noisy-context": NoisyContext(network, CONTEXT_NOISE, draws=5),
     }
 
 
