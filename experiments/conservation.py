@@ -38,6 +38,8 @@ class Case:
         surrogates: Black boxes by the names that ``experiments.methods`` knows.
         device: Torch device of the surrogates.
         displacement: See ``experiments.methods.Laws``.
+        on_cells: Whether the field is predicted at cell centres and compared with cell averages, whose sum meets the
+            law exactly, instead of at nodes under the trapezoid rule.
     """
 
     problem: Problem
@@ -47,6 +49,7 @@ class Case:
     surrogates: Mapping[str, Surrogate]
     device: str = "cpu"
     displacement: float = 0.0
+    on_cells: bool = False
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -59,24 +62,25 @@ class Case:
         return f"{self.problem.symbol}={self.parameter:g}"
 
     @property
-    def grid(self) -> NodeGrid:
+    def grid(self) -> NodeGrid | CellGrid:
         """The places at which predictions are scored."""
+        if self.on_cells:
+            return CellGrid(*self.problem.domain, self.config.places - 1)
         return NodeGrid(*self.problem.domain, self.config.places)
 
     def truth(self, times: Tensor) -> Tensor:
         """True field at times ``(*batch,)``: ``(*batch, places)``."""
-        return self.problem.solution(times[..., None], self.grid.points, self.parameter)
+        return self._field(times, torch.tensor(self.parameter, dtype=torch.float64))
 
     def laws(self, times: Tensor) -> Laws:
-        """The conservation law at times ``(*batch,)``: the trapezoid total is the closed form's.
+        """The conservation law at times ``(*batch,)``: the grid's total is the closed form's.
 
-        Its loose form has the mean square of the truth's own trapezoid error over 101 training parameters.
+        Its loose form has the mean square of the truth's own quadrature error over 101 training parameters.
         """
         exact = integral(self.grid, self.problem.total(times, self.parameter))
         training = torch.linspace(*self.problem.training_range, 101, dtype=torch.float64)
         spread = training.reshape(-1, *[1] * times.ndim)
-        fields = self.problem.solution(times[..., None], self.grid.points, spread[..., None])
-        error = integral(self.grid, self.problem.total(times, spread)).residual(fields)
+        error = integral(self.grid, self.problem.total(times, spread)).residual(self._field(times, spread))
         loose = with_variance(exact, error.square().mean(dim=0))
         return Laws(exact, loose, self.problem, self.grid.points, self.displacement)
 
@@ -94,6 +98,13 @@ class Case:
         """The context of the few functions of which curves are drawn."""
         context, count = self.context(), self.config.curve_functions
         return Context(context.points[:count], context.values[:count], context.problem)
+
+    def _field(self, times: Tensor, parameter: Tensor) -> Tensor:
+        """Node values, or averages over the cells: times and parameters ``(*batch,)`` → ``(*batch, places)``."""
+        grid = self.grid
+        if isinstance(grid, CellGrid):
+            return self.problem.averages(times, grid, parameter)
+        return self.problem.solution(times[..., None], grid.points, parameter[..., None])
 
     def solution_bank(self) -> SolutionBank:
         """The finite-volume solution at this parameter.

@@ -12,7 +12,7 @@ import torch
 from experiments.config import ConservationConfig, conservation_config
 from experiments.conservation import Case
 from experiments.conservation_figures import draw_case
-from experiments.evaluation import curves, evaluate, local_conservation
+from experiments.evaluation import ON_CELLS, curves, evaluate, evaluate_on_cells, local_conservation
 from experiments.experiment import Experiment, Preset, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
 from experiments.runs import Run
@@ -25,7 +25,12 @@ from probconserv.gp import GPConfig
 from solvers.problems import Problem
 
 Stage = Callable[[Case], Arrays]
-STAGES: dict[str, Stage] = {"scores": evaluate, "curves": curves, "local": local_conservation}
+STAGES: dict[str, Stage] = {
+    "scores": evaluate,
+    "cells": evaluate_on_cells,
+    "curves": curves,
+    "local": local_conservation,
+}
 
 
 def conservation_experiment(
@@ -116,7 +121,7 @@ def run_conservation(
         case = replace(case, displacement=displacement(learnt), surrogates=repaired(surrogates, learnt))
     cases = [replace(case, parameter=parameter) for parameter in problem.test_parameters]
     stored = run_stages(cases, folder)
-    rows = [row for case in cases for row in _rows(case, stored[case.label]["scores"])]
+    rows = [row for case in cases for row in _rows(case, stored[case.label]["scores"] | stored[case.label]["cells"])]
     run.finish({"experiment": problem.name, "rows": [row.as_json() for row in rows]})
     name = problem.name.replace("_", " ").capitalize()
     title = f"{name}, t = {problem.test_time:g}, {config.functions} functions, context from {config.data} data"
@@ -147,7 +152,7 @@ def run_stages(cases: list[Case], folder: Path) -> dict[str, dict[str, Arrays]]:
 def _rows(case: Case, arrays: Arrays) -> list[Row]:
     """The truth's own conservation error, our methods, and the papers' rows."""
     rows = [Row(case.label, "truth", {"CE": (float(arrays["truth|CE"].mean()), 0.0)})]
-    for method in case.methods:
+    for method in (*case.methods, *(f"{name} (cell averages)" for name in ON_CELLS if name in case.methods)):
         pairs: dict[str, Score] = {
             name: scores.mean_and_standard_error(torch.from_numpy(arrays[f"{method}|{name}"]))
             for name in COLUMNS

@@ -1,6 +1,7 @@
 """What a conservation experiment computes from its cases: scores, curves over time, local against global laws."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ OVER_TIME = (
     *("ProbConserv-ANP (non-negative)", "ProbConserv-ANP (monotone)", "Ensemble", "ProbConserv-Ensemble"),
 )
 """Methods that are followed over time."""
+ON_CELLS = ("ANP", "ProbConserv-ANP")
+"""Methods that are scored for cell averages too."""
 LEVELS = tuple(0.05 * i for i in range(1, 20))
 """Levels of the central intervals whose coverage is drawn."""
 
@@ -51,14 +54,29 @@ def evaluate(case: Case) -> Arrays:
         "context": torch.cat((context.points[shown], context.values[shown, :, None]), dim=-1).numpy(),
     }
     for name, method in case.methods.items():
-        parts = [
-            _scores(case, method.transform(prior, laws), truth, laws)
-            for prior in _in_parts(priors[method.surrogate], SLICES)
-        ]
-        found = {key: np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
-        arrays |= {f"{name}|{key}": values for key, values in found.items()}
-        prediction = method.transform(of_functions(priors[method.surrogate], slice(shown, shown + 1)), laws)
-        arrays |= _profile(name, prediction)
+        prior = priors[method.surrogate]
+        arrays |= _scores(case, name, method, prior, truth, laws)
+        arrays |= _profile(name, method.transform(of_functions(prior, slice(shown, shown + 1)), laws))
+    return arrays
+
+
+def evaluate_on_cells(case: Case) -> Arrays:
+    """Scores of the network and of its update for cell averages, whose cell sum meets the law exactly.
+
+    Args:
+        case: The test case.
+
+    Returns:
+        Per-function scores ``<method> (cell averages)|<score>`` (functions,), as ``evaluate`` gives them.
+    """
+    case = replace(case, on_cells=True)
+    time = torch.tensor([case.problem.test_time], dtype=torch.float64)
+    truth, laws = case.truth(time), case.laws(time[:, None])
+    rows = {name: method for name, method in case.methods.items() if name in ON_CELLS}
+    priors = _predictions(case, rows, case.context(), time)
+    arrays: Arrays = {}
+    for name, method in rows.items():
+        arrays |= _scores(case, f"{name} (cell averages)", method, priors[method.surrogate], truth, laws)
     return arrays
 
 
@@ -156,7 +174,13 @@ def _profile(name: str, prediction: Distribution) -> Arrays:
     return {f"{name}|mean": mean.numpy(), f"{name}|deviation": deviation.numpy()}
 
 
-def _scores(case: Case, prediction: Distribution, truth: Tensor, laws: Laws) -> Arrays:
+def _scores(case: Case, name: str, method: Method, prior: Distribution, truth: Tensor, laws: Laws) -> Arrays:
+    """Per-function scores of a method, by name and score, some functions at a time."""
+    parts = [_scores_of_part(case, method.transform(part, laws), truth, laws) for part in _in_parts(prior, SLICES)]
+    return {f"{name}|{key}": np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
+
+
+def _scores_of_part(case: Case, prediction: Distribution, truth: Tensor, laws: Laws) -> Arrays:
     """Per-function scores ``(functions,)`` and sampled fronts of predictions ``(1, functions, places)``."""
     mean, variance = prediction.mean, prediction.variance
     generator = Generator().manual_seed(case.config.seed)
