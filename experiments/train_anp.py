@@ -185,15 +185,15 @@ def evidence_loss(model: nn.Module, moment: Moment, config: ANPTraining, stream:
     loss = prediction.loss(batch.target_values, tempering)
     weight = config.soft_penalty * min(1.0, moment.progress / PENALTY_RISE)
     if weight:
-        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, batch, config)
+        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, batch, config, moment.generator)
     return loss
 
 
-def _penalty(model: nn.Module, batch: FunctionBatch, config: ANPTraining) -> Tensor:
-    """Mean squared residual of the problem's equation at some targets; needs attention that derives twice."""
+def _penalty(model: nn.Module, batch: FunctionBatch, config: ANPTraining, generator: Generator) -> Tensor:
+    """Mean squared residual of the problem's equation at random targets; needs attention that derives twice."""
     some = slice(config.penalty_functions)
-    stride = max(1, batch.target_points.shape[-2] // config.penalty_points)
-    points, values = batch.target_points[some, ::stride], batch.target_values[some, ::stride]
+    chosen = torch.randperm(batch.target_points.shape[-2], generator=generator)[: config.penalty_points]
+    points, values = batch.target_points[some, chosen], batch.target_values[some, chosen]
 
     def mean(places: Tensor) -> Tensor:
         return model(batch.context_points[some], batch.context_values[some], places, values).mean
