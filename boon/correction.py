@@ -43,11 +43,13 @@ class Functional:
         axis: Axis of the side, 0 … d − 1.
         last: Whether it is the last node of the axis, else the first.
         weights: w_0 … w_p, boundary node first, then inward.
+        margin: Nodes of padding that the array holds beyond the side (and as many beyond the opposite one).
     """
 
     axis: int
     last: bool
     weights: tuple[float, ...]
+    margin: int = 0
 
     @property
     def is_value(self) -> bool:
@@ -61,7 +63,8 @@ class Functional:
 
     def node(self, offset: int, count: int) -> int:
         """Index of the node ``offset`` nodes inward on an axis with ``count`` nodes."""
-        return count - 1 - offset if self.last else offset
+        inward = self.margin + offset
+        return count - 1 - inward if self.last else inward
 
     def strip(self, count: int, inner: bool = False) -> Strip:
         """The nodes it reads as (dim, start, width) of a field with ``count`` nodes along the axis.
@@ -71,7 +74,8 @@ class Functional:
             inner: Leaves the boundary node out.
         """
         width = len(self.weights) - inner
-        return 2 + self.axis, count - width - inner if self.last else int(inner), width
+        before = self.margin + inner
+        return 2 + self.axis, count - width - before if self.last else before, width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,19 @@ class Boundary:
     functionals: tuple[Functional, ...]
     data: tuple[Tensor, ...]
     periodic: tuple[int, ...] = ()
+
+    def inside(self, margins: Sequence[int]) -> "Boundary":
+        """The same sides in arrays with ``margins`` more nodes beyond both ends of every axis; the data stay.
+
+        Raises:
+            InvalidArgumentError: If a periodic axis has a margin.
+        """
+        if not any(margins):
+            return self
+        for axis in self.periodic:
+            if margins[axis]:
+                raise InvalidArgumentError(f"Axis {axis} is periodic but padded; leave periodic axes without padding.")
+        return replace(self, functionals=tuple(replace(side, margin=margins[side.axis]) for side in self.functionals))
 
 
 def functional(condition: SideCondition, axis: int, last: bool, spacing: float, order: int) -> Functional:

@@ -33,7 +33,7 @@ from boon.family import Correction, PrescriptionStep, Step
 from boon.gradients import add_at, take_strips
 from boon.spectral import (
     Basis,
-    SpectralConvolution,
+    Convolution,
     along_axis,
     analyse,
     fourier_axes,
@@ -60,7 +60,7 @@ class Elimination(Correction):
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         return PrescriptionStep()
 
-    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
+    def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
         axes = sorted({side.axis for side in boundary.functionals})
         if not axes:
             return convolution(v, bases)
@@ -184,7 +184,12 @@ def _inverse_times(
     batch, _, _, *rest = columns.shape
     right = columns.permute(*range(3, columns.ndim), 2, 1, 0).reshape(*rest, -1, batch)
     wide = torch.complex128 if right.is_complex() else torch.float64
-    solved, info = torch.linalg.solve_ex(boundary_kernel(weight, bases, axis, places).to(wide), right.to(wide))
+    kernel = boundary_kernel(weight, bases, axis, places).to(wide)
+    solved, info = torch.linalg.solve_ex(kernel, right.to(wide))
+    if bool(info.any()):
+        absent = (kernel == 0).all(-1).all(-1)  # modes of the other axes that are not kept: the solution is zero
+        identity = torch.eye(kernel.shape[-1], dtype=wide, device=kernel.device)
+        solved, info = torch.linalg.solve_ex(kernel + absent[..., None, None] * identity, right.to(wide))
     if bool(info.any()):
         raise SingularKernelError(
             f"The kernel between the two ends of axis {axis} is singular, so they cannot be eliminated. Keep at least "
@@ -244,7 +249,7 @@ def _phase_table(
 
 
 def _ends(basis: Basis) -> tuple[int, int]:
-    return 0, basis.analysis.shape[-1] - 1
+    return basis.margin, basis.analysis.shape[-1] - 1 - basis.margin
 
 
 def _channels_first(weight: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from boon.conditions import AxisCondition
 from boon.correction import Boundary, set_nodes
 from boon.fno import FNOConfig, Layers, fourier_bases
-from boon.spectral import Basis, SpectralConvolution
+from boon.spectral import Basis, Convolution
 
 
 class Step(nn.Module, ABC):
@@ -40,7 +40,8 @@ class Correction(ABC):
 
     Attributes:
         hidden: Whether hidden features are corrected as well.
-        acts_on_kernels: Whether the kernels of the layers are changed, which needs this package's ``FNO``.
+        acts_on_kernels: Whether the kernels of the layers are changed, which needs an operator with layers: the
+            ``FNO`` of this package or of neuraloperator.
     """
 
     hidden: bool
@@ -62,7 +63,7 @@ class Correction(ABC):
 
     def kernel(
         self,
-        convolution: SpectralConvolution,
+        convolution: Convolution,
         v: Tensor,
         bases: Sequence[Basis],
         boundary: Boundary,  # noqa: ARG002
@@ -160,5 +161,6 @@ class CorrectedLayers(Layers):
         boundary, step = self.hidden[layer]
         return step.overwrite(v, boundary) if layer else step(v, boundary)
 
-    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
-        return self.correction.kernel(convolution, v, bases, self.boundary)
+    def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+        boundary = self.boundary.inside([basis.margin for basis in bases])
+        return self.correction.kernel(convolution, v, bases, boundary)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from boon.errors import InvalidArgumentError
-from boon.spectral import Basis, SpectralConvolution, fourier_basis
+from boon.spectral import Basis, Convolution, SpectralConvolution, fourier_basis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Layers(ABC):
         """
 
     @abstractmethod
-    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+    def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
         """The kernel of a layer applied to its features."""
 
 
@@ -103,7 +103,7 @@ class PlainLayers(Layers):
     def prepare(self, layer: int, v: Tensor) -> Tensor:  # noqa: ARG002
         return v
 
-    def kernel(self, convolution: SpectralConvolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+    def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
         return convolution(v, bases)
 
 

@@ -22,7 +22,7 @@ from boon.correction import Boundary
 from boon.errors import TooManyModesError
 from boon.family import Correction, PrescriptionStep, Step
 from boon.fno import FNOConfig, fourier_bases
-from boon.spectral import Basis, SpectralConvolution, analyse, fourier_axes, mirror, multiply, synthesise
+from boon.spectral import Basis, Convolution, convolve, fourier_axes, mirror
 from solvers import Dirichlet, Periodic
 
 
@@ -53,13 +53,12 @@ class MatchedTransform(Correction):
 
     def kernel(
         self,
-        convolution: SpectralConvolution,
+        convolution: Convolution,
         v: Tensor,
         bases: Sequence[Basis],
         boundary: Boundary,  # noqa: ARG002
     ) -> Tensor:
-        weight = symmetric_weight(convolution.weight, bases)
-        return synthesise(multiply(analyse(v, bases), weight), bases)
+        return convolve(v, symmetric_weight(convolution.weight, bases), bases)
 
 
 def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) -> Basis:

@@ -11,14 +11,16 @@ from boon.errors import InvalidArgumentError
 from boon.extension import SmoothExtension
 from boon.family import CorrectedLayers, Correction, HiddenConditions
 from boon.fno import FNO
+from boon.neuraloperator import NeuralOperatorFNO, is_neuraloperator
 from solvers import Periodic
 
 
 class BOON(nn.Module):
     """Wraps an operator so that its output meets boundary conditions to round-off.
 
-    This package's ``FNO`` is corrected kernel by kernel if the correction says so, any other field-to-field Module
-    at its output. Fields live on nodes and both ends of every axis are included: spacing = length/(n − 1).
+    This package's ``FNO`` and that of neuraloperator (``neuralop.models.FNO``) are corrected kernel by kernel if the
+    correction says so, any other field-to-field Module at its output. Fields live on nodes and both ends of every
+    axis are included: spacing = length/(n − 1).
 
     Values are numbers, tensors or arrays that broadcast to ``(batch, out_channels, *face)``, or functions of place
     and time: called with the coordinates of the nodes of the face, one tensor ``(*face)`` per remaining axis in
@@ -35,7 +37,8 @@ class BOON(nn.Module):
 
     Raises:
         MissingBoundaryError: If a side has no condition.
-        InvalidArgumentError: If an argument is wrong or the correction needs an ``FNO``.
+        InvalidArgumentError: If an argument is wrong, the correction needs an ``FNO``, or a neuralop FNO has an
+            option that corrections inside its layers do not support.
     """
 
     def __init__(
@@ -54,8 +57,9 @@ class BOON(nn.Module):
         self.lengths = check_lengths(lengths, len(self.conditions))
         self.correction = correction or SmoothExtension()
         self.order = order
-        self._check_operator()
-        config = operator.config if isinstance(operator, FNO) else None
+        layered = self._layered()
+        self._check_operator(layered)
+        config = layered.config if layered else None
         self.step = self.correction.step(self.conditions, config.out_channels if config else 1)
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
         if config and self.correction.hidden:
@@ -76,10 +80,11 @@ class BOON(nn.Module):
             IncompatibleCornersError: If Dirichlet values disagree where two sides meet.
             InvalidArgumentError: If a value has the wrong shape or is not finite, or the axes do not match.
         """
-        if self._inside and isinstance(self.operator, FNO):
-            like = a.new_empty(()).expand(a.shape[0], self.operator.config.out_channels, *a.shape[2:])
+        layered = self._layered() if self._inside else None
+        if layered:
+            like = a.new_empty(()).expand(a.shape[0], layered.config.out_channels, *a.shape[2:])
             discrete = self.discretise(like, boundary)
-            u = self.operator(a, self._layers(discrete))
+            u = layered(a, self._corrected(discrete))
         else:
             u = self.operator(a)
             discrete = self.discretise(u, boundary)
@@ -98,7 +103,13 @@ class BOON(nn.Module):
     def _inside(self) -> bool:
         return self.correction.hidden or self.correction.acts_on_kernels
 
-    def _layers(self, boundary: Boundary) -> CorrectedLayers:
+    def _layered(self) -> FNO | NeuralOperatorFNO | None:
+        """The operator as one whose layers can be corrected; None if only its output can."""
+        if isinstance(self.operator, FNO):
+            return self.operator
+        return NeuralOperatorFNO(self.operator) if self._inside and is_neuraloperator(self.operator) else None
+
+    def _corrected(self, boundary: Boundary) -> CorrectedLayers:
         hidden = self.hidden_conditions(boundary) if self.hidden_conditions else []
         return CorrectedLayers(
             correction=self.correction,
@@ -107,21 +118,23 @@ class BOON(nn.Module):
             hidden=tuple(zip(hidden, self.hidden_steps, strict=True)),  # type: ignore[arg-type]
         )
 
-    def _check_operator(self) -> None:
-        if not isinstance(self.operator, FNO):
+    def _check_operator(self, layered: FNO | NeuralOperatorFNO | None) -> None:
+        if not layered:
             if self._inside:
                 raise InvalidArgumentError(
                     f"{self.correction} acts inside the layers and needs boon.FNO, got "
-                    f"{type(self.operator).__name__}; use Prescription() or SmoothExtension() at the output."
+                    f"{type(self.operator).__name__} (neuralop.models.FNO will do as well: "
+                    "pip install 'probconserv-boon[neuraloperator]'); use Prescription() or SmoothExtension() at the "
+                    "output."
                 )
             return
-        if self.operator.config.dimension != len(self.conditions):
+        if layered.config.dimension != len(self.conditions):
             raise InvalidArgumentError(
-                f"The operator has {self.operator.config.dimension} axes but conditions are given for "
+                f"The operator has {layered.config.dimension} axes but conditions are given for "
                 f"{len(self.conditions)}; give one pair or None per axis."
             )
         for axis, pair in enumerate(self.conditions):
-            if pair is not None and self.operator.config.is_periodic(axis) and not isinstance(pair[0], Periodic):
+            if pair is not None and layered.config.is_periodic(axis) and not isinstance(pair[0], Periodic):
                 raise InvalidArgumentError(
                     f"Axis {axis} of the operator is periodic but its conditions are not; set FNOConfig.periodic to "
                     "False there or give Periodic() on both sides."

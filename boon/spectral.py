@@ -12,6 +12,7 @@ the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import pi, prod
+from typing import Protocol
 
 import torch
 from jaxtyping import Complex, Float
@@ -31,6 +32,7 @@ class Basis:
         modes: Number m of frequencies; r = 2m − 1 for Fourier, m for sines or cosines.
         period: Number N of nodes after which a Fourier series repeats.
         fourier: Whether the functions are 1, cos θ … cos (m−1)θ, sin θ … sin (m−1)θ.
+        margin: How many of the n nodes lie beyond each end of the domain (an array that holds its own padding).
     """
 
     analysis: Float[Tensor, "r n"]
@@ -38,6 +40,7 @@ class Basis:
     modes: int
     period: int
     fourier: bool
+    margin: int = 0
 
 
 def fourier_basis(count: int, modes: int, padding: float = 0.0, *, periodic: bool = False, like: Tensor) -> Basis:
@@ -137,6 +140,19 @@ def mirror(modes: Tensor, dims: Sequence[int]) -> Tensor:
     return modes
 
 
+class Convolution(Protocol):
+    """What a boundary correction needs of a spectral layer: its weights ``(*modes, c, o)``, and to apply it."""
+
+    @property
+    def weight(self) -> Tensor:
+        """W(k), the modes in the order of this module."""
+        ...
+
+    def __call__(self, x: Tensor, bases: Sequence[Basis]) -> Tensor:
+        """K x on these bases."""
+        ...
+
+
 class SpectralConvolution(nn.Module):
     """y = K x: every kept mode of x is multiplied by a complex matrix, ŷ(k) = x̂(k) W(k).
 
@@ -162,7 +178,7 @@ class SpectralConvolution(nn.Module):
         self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]
     ) -> Float[Tensor, "batch out *space"]:
         """Applies the convolution on Fourier bases, one per axis."""
-        return synthesise(multiply(analyse(x, bases), self.weight), bases)
+        return convolve(x, self.weight, bases)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Shows ``.double()`` and ``.float()``, which skip complex numbers, the weights as pairs of real ones."""
@@ -173,6 +189,11 @@ class SpectralConvolution(nn.Module):
             return torch.view_as_complex(fn(torch.view_as_real(tensor)))
 
         return super()._apply(on_real, recurse)
+
+
+def convolve(x: Tensor, weight: Tensor, bases: Sequence[Basis]) -> Tensor:
+    """K x: modes of x, times the weights ``(*modes, c, o)``, back to nodes."""
+    return synthesise(multiply(analyse(x, bases), weight), bases)
 
 
 def multiply(modes: Tensor, weight: Tensor) -> Tensor:

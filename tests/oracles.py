@@ -62,18 +62,18 @@ def padded_spectral_convolution(x, weight, periods):
     return y[(..., *(slice(n) for n in x.shape[2:]))]
 
 
-def eliminate_densely(x, weight, periods, axes, ends=((0, -1),)):
+def eliminate_densely(x, weight, periods, axes, ends=((0, -1),), convolution=padded_spectral_convolution):
     """K T₂ x with every matrix formed: K from unit vectors on the padded grid, one T₂ per axis and group of ends.
 
     T₂ replaces x_B by 2 x_B − K_BB⁺ (K x)_B on all padded nodes of the faces; K_BB⁺ is the pseudo-inverse. ``ends``
-    are the groups of end nodes of the axis eliminated together: (0, −1) both at once.
+    are the groups of end nodes of the axis eliminated together: (0, −1) both at once. ``convolution`` applies K.
     """
     batch, channels, *shape = x.shape
     padded = np.zeros((batch, channels, *periods))
     padded[(..., *(slice(n) for n in shape))] = x
     size = channels * int(np.prod(periods))
     unit = np.eye(size).reshape(size, channels, *periods)
-    kernel = padded_spectral_convolution(unit, weight, periods).reshape(size, size).T
+    kernel = convolution(unit, weight, periods).reshape(size, size).T
     index = np.arange(size).reshape(channels, *periods)
     state = padded.reshape(batch, size).T
     for axis in axes:

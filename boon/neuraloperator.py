@@ -1,0 +1,236 @@
+"""The FNO of the neuraloperator package (``neuralop.models.FNO``) with its spectral layers corrected kernel by kernel.
+
+The package is never imported here: whoever has such an operator has imported it.
+
+Along every axis but the last their layer keeps the M frequencies −⌊M/2⌋ … ⌈M/2⌉ − 1, along the last 0 … ⌊M/2⌋, and
+its weights are ordered so. Here they are brought into the order of ``boon.spectral``, which holds k with every −k: for
+even M the weight of +M/2 is zero. The rest of their operator (lifting, skip connections, channel MLPs, padding,
+projection) runs as it is, in a copy that shares all parameters and whose spectral layers alone are replaced.
+
+Their domain padding extends the features at both ends and lets them grow there; the domain's first and last node are
+then nodes p and n − 1 + p of N = n + 2p, and all of the faces through them, padding included, are eliminated.
+
+With an odd number of nodes along an axis other than the last, release 2.0.0 shifts the frequencies of the result by
+one (it calls fftshift where ifftshift is the inverse; corrected in the package's repository since). The layer here is
+the convolution itself, for even and odd numbers alike.
+"""
+
+import copy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from boon.errors import InvalidArgumentError, TooManyModesError
+from boon.family import CorrectedLayers
+from boon.fno import FNOConfig
+from boon.spectral import Basis, convolve
+
+
+def is_neuraloperator(operator: nn.Module) -> bool:
+    """Whether it is a ``neuralop.models.FNO`` (or ``TFNO``, or a class derived from them)."""
+    known = _imported("neuralop.models.fno", "FNO")
+    return known is not None and isinstance(operator, known)
+
+
+class NeuralOperatorFNO:
+    """Their FNO seen as an operator whose layers can be corrected, with the interface of ``boon.FNO``.
+
+    Dense and factorised weights, incremental modes (``max_n_modes``), every skip connection, channel MLPs, the tanh
+    stabiliser, positional embeddings and domain padding are supported.
+
+    Args:
+        operator: The FNO; it is not changed.
+
+    Raises:
+        InvalidArgumentError: If it has an option under which its layers are no real convolutions on one grid
+            followed by pointwise maps.
+    """
+
+    def __init__(self, operator: nn.Module) -> None:
+        self.operator: Any = operator
+        for option, fits in _needed(self.operator).items():
+            if not fits:
+                raise InvalidArgumentError(
+                    f"Corrections inside the layers of a neuralop FNO need {option}; build it so, or correct it at "
+                    "its output with Prescription() or SmoothExtension()."
+                )
+
+    @property
+    def config(self) -> FNOConfig:
+        """Its sizes; the modes are those of ``boon.spectral``, −(m − 1) … m − 1. The padding is inside the layers."""
+        kept = self.operator.fno_blocks.convs[0].n_modes
+        return FNOConfig(
+            in_channels=self.operator.in_channels,
+            out_channels=self.operator.out_channels,
+            width=self.operator.hidden_channels,
+            modes=(*(count // 2 + 1 for count in kept[:-1]), kept[-1]),
+            depth=self.operator.n_layers,
+            padding=0.0,
+        )
+
+    def __call__(self, a: Tensor, layers: CorrectedLayers) -> Tensor:
+        """Maps ``(batch, in_channels, *space)`` to ``(batch, out_channels, *space)`` with corrected layers.
+
+        Raises:
+            InvalidArgumentError: If the input does not fit, or the correction cannot treat the domain padding.
+            TooManyModesError: If the grid is too coarse for the modes kept.
+        """
+        config = self.config
+        if a.ndim != config.dimension + 2 or a.shape[1] != config.in_channels:
+            raise InvalidArgumentError(
+                f"The input must be (batch, {config.in_channels}, *space) with {config.dimension} axes, "
+                f"got {tuple(a.shape)}."
+            )
+        call = _Call(layers, config, tuple(a.shape[2:]))
+        blocks = self.operator.fno_blocks
+        corrected = nn.ModuleList(_CorrectedLayer(layer, call) for layer in blocks.convs)
+        twin = _twin(self.operator, fno_blocks=_PreparedBlocks(_twin(blocks, convs=corrected), call))
+        return twin(a)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A spectral convolution with given weights ``(*modes, c, o)``."""
+
+    weight: Tensor
+
+    def __call__(self, x: Tensor, bases: Sequence[Basis]) -> Tensor:
+        """Applies it on Fourier bases, one per axis."""
+        return convolve(x, self.weight, bases)
+
+
+def kernel_of(layer: Any, dtype: torch.dtype) -> Kernel:
+    """The kernel of one of their spectral layers, without its bias.
+
+    Args:
+        layer: A ``neuralop.layers.spectral_convolution.SpectralConv``, its weights ``(c, o, *modes)``.
+        dtype: Of the (real) features; the weights are brought to its precision.
+    """
+    weight = layer.weight if isinstance(layer.weight, Tensor) else layer.weight.to_tensor()
+    *full, half = layer.n_modes
+    for dim, kept in enumerate(full, start=2):
+        weight = weight.narrow(dim, (weight.shape[dim] - kept) // 2, kept)
+        weight = _frequencies_in_order(weight, dim)
+    weight = weight.narrow(-1, 0, half)
+    return Kernel(weight.movedim((0, 1), (-2, -1)).to(torch.promote_types(dtype, torch.complex32)))
+
+
+class _Call:
+    """One evaluation of an operator: what its layers share.
+
+    Args:
+        layers: The correction of the layers.
+        config: Sizes of the operator.
+        shape: Nodes of the domain along every axis, without padding.
+    """
+
+    def __init__(self, layers: CorrectedLayers, config: FNOConfig, shape: tuple[int, ...]) -> None:
+        self.layers, self.config, self.shape = layers, config, shape
+        self.bases: tuple[Basis, ...] | None = None
+
+    def prepare(self, index: int, x: Tensor) -> Tensor:
+        """The features that enter block ``index``; those in the padding stay as they are."""
+        if not self.layers.hidden:
+            return x
+        domain = (..., *(slice(p, p + n) for p, n in zip(self._margins(x), self.shape, strict=True)))
+        prepared = self.layers.prepare(index, x[domain].clone(memory_format=torch.contiguous_format))
+        if prepared.shape == x.shape:
+            return prepared
+        result = x.clone()
+        result[domain] = prepared
+        return result
+
+    def convolve(self, layer: Any, x: Tensor) -> Tensor:
+        """The corrected kernel of a layer plus its bias, which is a pointwise map."""
+        if self.bases is None:
+            self.bases = self._find_bases(x)
+        y = self.layers.kernel(kernel_of(layer, x.dtype), x, self.bases)
+        return y if layer.bias is None else y + layer.bias
+
+    def _margins(self, x: Tensor) -> tuple[int, ...]:
+        return tuple((padded - count) // 2 for padded, count in zip(x.shape[2:], self.shape, strict=True))
+
+    def _find_bases(self, x: Tensor) -> tuple[Basis, ...]:
+        try:
+            bases = self.layers.bases(self.config, x.shape[2:], x)
+        except TooManyModesError as error:
+            raise TooManyModesError(
+                f"The neuralop FNO keeps frequencies up to {tuple(m - 1 for m in self.config.modes)} (half of its "
+                f"n_modes), too many for {tuple(x.shape[2:])} nodes, domain padding included. {error}"
+            ) from error
+        margins = self._margins(x)
+        for axis, (basis, margin) in enumerate(zip(bases, margins, strict=True)):
+            if margin and not basis.fourier:
+                raise InvalidArgumentError(
+                    f"{self.layers.correction} extends the field beyond the ends of axis {axis} itself; build the "
+                    "neuralop FNO without domain_padding along it, or use another correction."
+                )
+        return tuple(replace(basis, margin=margin) for basis, margin in zip(bases, margins, strict=True))
+
+
+class _PreparedBlocks(nn.Module):
+    """Their blocks on features that obey the conditions of hidden layers."""
+
+    def __init__(self, blocks: nn.Module, call: _Call) -> None:
+        super().__init__()
+        self.blocks, self.call = blocks, call
+
+    def forward(self, x: Tensor, index: int = 0, output_shape: Any = None) -> Tensor:
+        return self.blocks(self.call.prepare(index, x), index, output_shape=output_shape)
+
+
+class _CorrectedLayer(nn.Module):
+    """In the place of one of their spectral layers."""
+
+    def __init__(self, layer: nn.Module, call: _Call) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def forward(self, x: Tensor, output_shape: Any = None) -> Tensor:  # noqa: ARG002
+        return self.call.convolve(self.layer, x)
+
+    def transform(self, x: Tensor, output_shape: Any = None) -> Tensor:  # noqa: ARG002
+        """What skip connections do with the features to follow a change of grid: nothing."""
+        return x
+
+
+def _needed(operator: Any) -> dict[str, bool]:
+    """What the corrections need, and whether the operator has it."""
+    blocks, layer = operator.fno_blocks, _imported("neuralop.layers.spectral_convolution", "SpectralConv")
+    scaling = blocks.resolution_scaling_factor or []
+    precision = operator.fno_block_precision
+    return {
+        "real data (complex_data=False)": not operator.complex_data,
+        "full weight matrices (separable=False)": not operator.separable,
+        "activations after the kernel (preactivation=False)": not operator.preactivation,
+        "no normalisation (norm=None)": blocks.norm is None,
+        f"full precision (fno_block_precision='full', got {precision!r})": precision == "full",
+        f"one grid (resolution_scaling_factor=None, got {scaling})": all(f == 1 for row in scaling for f in row),
+        "spectral layers of type SpectralConv (conv_module)": all(type(conv) is layer for conv in blocks.convs),
+    }
+
+
+def _frequencies_in_order(weight: Tensor, dim: int) -> Tensor:
+    """From −⌊M/2⌋ … ⌈M/2⌉ − 1 to 0, 1 … ⌊M/2⌋, −1 … −⌊M/2⌋ along one dimension."""
+    count = weight.shape[dim]
+    half = count // 2
+    if count % 2 == 0:
+        missing = torch.zeros_like(weight.narrow(dim, 0, 1))
+        weight = torch.cat([weight, missing], dim)
+    frequencies = [*range(half + 1), *range(-1, -half - 1, -1)]
+    return weight.index_select(dim, torch.tensor([half + k for k in frequencies], device=weight.device))
+
+
+def _twin(module: nn.Module, **children: nn.Module) -> nn.Module:
+    """A copy of a module that shares everything with it but the named children."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, **children}
+    return twin
+
+
+def _imported(module: str, name: str) -> Any:
+    return getattr(sys.modules.get(module), name, None)
