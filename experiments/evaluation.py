@@ -1,5 +1,6 @@
 """What a conservation experiment computes from its cases: scores, curves over time, local against global laws."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -176,14 +177,16 @@ def _profile(name: str, prediction: Distribution) -> Arrays:
 
 def _scores(case: Case, name: str, method: Method, prior: Distribution, truth: Tensor, laws: Laws) -> Arrays:
     """Per-function scores of a method, by name and score, some functions at a time."""
-    parts = [_scores_of_part(case, method.transform(part, laws), truth, laws) for part in _in_parts(prior, SLICES)]
+    generator = Generator().manual_seed(case.config.seed)
+    parts = [
+        _scores_of_part(case, method.transform(part, laws), truth, laws, generator) for part in _in_parts(prior, SLICES)
+    ]
     return {f"{name}|{key}": np.concatenate([part[key] for part in parts], axis=-1) for key in parts[0]}
 
 
-def _scores_of_part(case: Case, prediction: Distribution, truth: Tensor, laws: Laws) -> Arrays:
+def _scores_of_part(case: Case, prediction: Distribution, truth: Tensor, laws: Laws, generator: Generator) -> Arrays:
     """Per-function scores ``(functions,)`` and sampled fronts of predictions ``(1, functions, places)``."""
     mean, variance = prediction.mean, prediction.variance
-    generator = Generator().manual_seed(case.config.seed)
     samples = draw(prediction, (case.config.samples,), generator)[:, 0]
     values = {
         "CE": scores.conservation_error(mean, laws.exact)[0],
@@ -197,8 +200,15 @@ def _scores_of_part(case: Case, prediction: Distribution, truth: Tensor, laws: L
     }
     if case.problem.front is not None and case.problem.front_level is not None:
         level = float(case.problem.front_level(case.parameter))
-        values["fronts"] = scores.shock_position(samples, case.grid.points, level)
+        found = scores.has_shock(samples, level)
+        values["fronts"] = scores.shock_position(samples, case.grid.points, level).where(found, math.nan)
         true_front = case.problem.front(case.problem.test_time, case.parameter)
         error = values["fronts"] - true_front
-        values["shock"], values["spread"] = error.abs().mean(dim=0), error.std(dim=0)
+        values["shock"], values["spread"] = error.abs().nanmean(dim=0), _deviation(error)
+        values["shockless"] = 1.0 - found.double().mean(dim=0)
     return {name: value.numpy() for name, value in values.items()}
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """Standard deviation along the first axis of what is not NaN."""
+    return (values - values.nanmean(dim=0)).square().nanmean(dim=0).sqrt()

@@ -42,7 +42,8 @@ class RunOptions:
         if not 0 <= self.seed < 2**31:
             raise InvalidArgumentError(f"--seed must lie in [0, 2³¹), got {self.seed}.")
         try:
-            torch.empty(0, device=self.device)
+            if torch.empty(0, device=self.device).device.type not in ("cpu", "cuda"):
+                raise RuntimeError("no device of this kind can run the experiments")
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise InvalidArgumentError(f"--device {self.device} cannot be used here ({reason}); take cpu.") from error

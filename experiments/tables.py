@@ -53,6 +53,7 @@ COLUMNS: dict[str, Column] = {
         "shock error ↓", "shock error: mean absolute distance of sampled shock positions from the true one"
     ),
     "spread": Column("shock deviation", "shock deviation: their standard deviation"),
+    "shockless": Column("no shock", "no shock: share of samples that never reach the level, left out of both"),
     "relative_l2": _of_operators("relative L2 ↓", "relative L2: ‖u − truth‖/‖truth‖, mean over test samples"),
     "validation": _of_operators(
         "validation L2 ↓", "validation L2: the same on training samples held out, by which choices are made"

@@ -47,7 +47,7 @@ class TrainingConfig:
         checkpoint_every: Steps between checkpoints.
         precision: Number format: ``bf16-mixed`` multiplies matrices in bfloat16.
         seed: Seed of the initial weights and of all data.
-        device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; the points of fields need float64, which other devices lack.
         processes: Number of processes, each with its own batch; above one, start with ``torchrun``.
 
     Raises:
@@ -172,16 +172,16 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = Tru
         OutputFolderError: If the folder cannot be written.
     """
     path = writable_folder(folder) / "checkpoint.safetensors"
-    fabric = Fabric(accelerator=config.device, devices=config.processes, **_precision(config))
+    fabric = Fabric(**_placement(config), **_precision(config))
     fabric.launch()
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
+    model, optimizer = fabric.setup(task.model, optimizer)
     state = Progression()
     identity = _identity(task, config)
-    if path.exists():
-        state = Progression(**read_checkpoint(path, task.model, optimizer, identity))
-    model, optimizer = fabric.setup(task.model, optimizer)
+    if path.exists():  # after the set-up, since the optimiser's state goes where the parameters are
+        state = Progression(**read_checkpoint(path, task.model, optimizer.optimizer, identity))
     loop = _Loop(fabric, task, config, model, optimizer, state, path, identity)
     with _interruption() as interrupted, _bar(config, progress and fabric.is_global_zero) as report:
         loop.run(interrupted, report)
@@ -297,12 +297,17 @@ class _Autocast(MixedPrecision):
         return data
 
 
+def _placement(config: TrainingConfig) -> dict[str, Any]:
+    """Fabric's arguments for device and processes."""
+    kind, _, index = config.device.partition(":")
+    return {"accelerator": kind, "devices": [int(index)] if index else config.processes}
+
+
 def _precision(config: TrainingConfig) -> dict[str, Any]:
     """Fabric's arguments for a number format."""
     if config.precision != "bf16-mixed":
         return {"precision": config.precision}
-    on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    return {"plugins": [_Autocast("bf16-mixed", "cuda" if on_gpu else "cpu")]}
+    return {"plugins": [_Autocast("bf16-mixed", config.device.partition(":")[0])]}
 
 
 @contextmanager

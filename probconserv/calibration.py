@@ -5,6 +5,8 @@ one of size than one of place: the profile is right, but a little to the left or
 ``Tempered``, ``ContextCalibrated`` and ``NoisyContext`` are the usual remedies beside it.
 """
 
+import math
+
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
@@ -73,17 +75,15 @@ def displaced(
         InvalidArgumentError: If places are not equally spaced or do not match, or s is negative.
     """
     mean, variance = prediction.mean, prediction.variance
-    spacing = places.diff()
-    if places.shape != mean.shape[-1:] or not torch.allclose(spacing, spacing[:1]) or not bool(spacing[0] > 0):
+    spacing = _spacing(places, mean.shape[-1])
+    if not 0 <= deviation < math.inf or draws < 1:
         raise InvalidArgumentError(
-            f"places must be {mean.shape[-1]} increasing, equally spaced numbers, got shape {tuple(places.shape)}."
+            f"deviation must be finite and not negative and draws at least 1, got {deviation} and {draws}."
         )
-    if not deviation >= 0 or draws < 1:
-        raise InvalidArgumentError(f"deviation must not be negative and draws at least 1, got {deviation}, {draws}.")
     probability = (torch.arange(draws, dtype=mean.dtype, device=mean.device) + 0.5) / draws
     shift = deviation * torch.special.ndtri(probability)
     last = mean.shape[-1] - 1
-    place = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing[0].to(mean))[:, None]
+    place = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing)[:, None]
     place = place.clamp(0, last)
     left = place.floor().long().clamp_max(last - 1)
     weight = place - left
@@ -97,6 +97,18 @@ def displaced(
     return MultivariateNormal(centre, DiagLinearOperator(spread))
 
 
+def _spacing(places: Tensor, count: int) -> float:
+    """Distance of neighbours, if the places are equally spaced up to rounding of their own precision."""
+    if places.shape == (count,) and count > 1:
+        spacing = float(places[-1] - places[0]) / (count - 1)
+        rounding = 4 * torch.finfo(places.dtype).eps * float(places.abs().max())
+        if spacing > 0 and float((places.diff() - spacing).abs().max()) <= rounding:
+            return spacing
+    raise InvalidArgumentError(
+        f"places must be {count} increasing, equally spaced numbers, at least 2, got shape {tuple(places.shape)}."
+    )
+
+
 class Tempered(Surrogate):
     """A surrogate with its variances multiplied by one factor, for instance ``variance_factor`` of held-out functions.
 
@@ -107,6 +119,8 @@ class Tempered(Surrogate):
 
     def __init__(self, surrogate: Surrogate, factor: float) -> None:
         super().__init__()
+        if not 0 <= factor < math.inf:
+            raise InvalidArgumentError(f"factor must be finite and not negative, got {factor}.")
         self.surrogate = surrogate
         self.factor = factor
 
@@ -125,17 +139,19 @@ class ContextCalibrated(Surrogate):
     Args:
         surrogate: The black box.
         folds: Number of folds, at least 2; every fold costs one prediction of its points.
+        seed: Seed of the random split into folds.
 
     Raises:
         InvalidArgumentError: If there are fewer than two folds.
     """
 
-    def __init__(self, surrogate: Surrogate, folds: int = 5) -> None:
+    def __init__(self, surrogate: Surrogate, folds: int = 5, seed: int = 0) -> None:
         super().__init__()
         if folds < 2:
             raise InvalidArgumentError(f"folds must be at least 2, got {folds}.")
         self.surrogate = surrogate
         self.folds = folds
+        self.seed = seed
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal | Mixture:
         """Predicts and scales; see ``Surrogate.predict``.
@@ -150,7 +166,8 @@ class ContextCalibrated(Surrogate):
         count = context.points.shape[-2]
         if count < self.folds:
             raise InvalidArgumentError(f"The context has {count} points, fewer than the {self.folds} folds.")
-        fold = torch.arange(count, device=context.points.device) % self.folds
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
+        fold = order.to(context.points.device) % self.folds
         squares = []
         for number in range(self.folds):
             seen, left_out = fold != number, fold == number

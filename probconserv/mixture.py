@@ -53,8 +53,15 @@ class Mixture:
 
     @property
     def variance(self) -> Tensor:
-        """Mean of the variances plus variance of the means, ``(*batch, n)``."""
-        return self._average(self.components.variance + (self.components.mean - self.mean).square())
+        """Mean of the variances plus variance of the means, ``(*batch, n)``.
+
+        Where the means are those of d draws each, their spread holds a d-th of the components' variance already, so
+        that is left out of the first term.
+        """
+        within = self.components.variance
+        if isinstance(self.components, Projected):
+            within = within * (1 - 1 / self.components.draws)
+        return self._average(within + (self.components.mean - self.mean).square())
 
     @property
     def stddev(self) -> Tensor:
