@@ -1,10 +1,24 @@
 """Configs of the experiments as frozen values, and the presets that fill them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import probconserv
+import solvers
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Data, Preset, RunOptions
+from experiments.runs import source_digest
 from probconserv.gp import GPConfig
+
+DECIDING_MODULES = ("conservation", "evaluation", "methods", "shift")
+
+
+def scoring_source() -> str:
+    """Digest of the code that decides scores: the solvers, the update, and the experiments' own evaluation."""
+    folder = Path(__file__).parent
+    packages = [Path(str(package.__file__)).parent for package in (probconserv, solvers)]
+    return source_digest(*packages, files=[folder / f"{name}.py" for name in DECIDING_MODULES])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +38,7 @@ class ConservationConfig:
         output_times: Output times of the finite-volume solution, from which context times are drawn.
         gp: The Gaussian process.
         networks: Identity of every neural process, by name: digest of its training, or checksum of weights that ship.
+        source: Digest of the code that scores are computed by; another version's scores are not read back.
 
     Raises:
         InvalidArgumentError: If a number is too small.
@@ -41,6 +56,7 @@ class ConservationConfig:
     output_times: int = 400
     gp: GPConfig
     networks: dict[str, str] = field(default_factory=dict)
+    source: str = field(default_factory=scoring_source)
 
     def __post_init__(self) -> None:
         least = {"functions": 2, "places": 3, "samples": 2, "curve_functions": 1, "curve_times": 2, "cells": 8}
@@ -53,7 +69,7 @@ class ConservationConfig:
             )
 
 
-SIZES: dict[Preset, dict[str, int]] = {
+SIZES: dict[Preset, dict[str, Any]] = {
     "smoke": {"functions": 50, "samples": 200, "cells": 200, "output_times": 200, "curve_times": 11},
     "laptop": {},
     "paper": {"cells": 1600, "output_times": 1000},

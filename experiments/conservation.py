@@ -115,7 +115,7 @@ class Case:
         parameters = torch.tensor(self.problem.test_parameters, dtype=torch.float64)
         times = torch.linspace(0.0, self.problem.final_time, steps + 1, dtype=torch.float64)[1:]
         grid = CellGrid(*self.problem.domain, cells)
-        key = digest([cells, steps, self.problem.test_parameters])
+        key = digest([cells, steps, self.problem.test_parameters, self.config.source])
 
         def build() -> Arrays:
             result = solve(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from experiments.config import ConservationConfig, conservation_config
@@ -18,10 +19,11 @@ from experiments.networks import data_of, pretrained_path, roles, trained_networ
 from experiments.runs import Run
 from experiments.shift import displacement, repaired, shift_scores
 from experiments.stages import one_thread, stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
+from experiments.storage import Arrays, cached_arrays, checksum, read_json, writable_folder
 from experiments.tables import COLUMNS, Row, Score, paper_rows
 from probconserv import ANP, Ensemble, GPSurrogate, Surrogate, scores
 from probconserv.gp import GPConfig
+from probconserv.weights import read_weights
 from solvers.problems import Problem
 
 Stage = Callable[[Case], Arrays]
@@ -56,7 +58,7 @@ def conservation_experiment(
     def execute(options: RunOptions, files: dict[str, Path], identities: dict[str, str]) -> Report:
         config = conservation_config(problem.name, options, data_of(problem.name, options), gp, identities)
         surrogates = black_boxes(problem.name, config, files)
-        report = run_conservation(problem, config, surrogates, options.out, options.device)
+        report = run_conservation(problem, config, surrogates, options.out, options.device, trainings(files))
         return replace(report, figures=[*report.figures, *extra_figures(report.folder)])
 
     def run(options: RunOptions) -> Report:
@@ -95,8 +97,26 @@ def black_boxes(problem: str, config: ConservationConfig, files: dict[str, Path]
     return {"gp": GPSurrogate(config.gp), **single, **ensemble}
 
 
+def trainings(files: dict[str, Path]) -> dict[str, dict[str, float]]:
+    """Optimiser steps, wall time in seconds and seed of every network's training, by its name."""
+    notes = {role: read_weights(file, kind="ANP").notes for role, file in files.items()}
+    return {
+        role: {
+            "steps": note["last"]["step"],
+            "seconds": round(note["seconds"], 1),
+            "seed": note["training"]["training"]["seed"],
+        }
+        for role, note in notes.items()
+    }
+
+
 def run_conservation(
-    problem: Problem, config: ConservationConfig, surrogates: dict[str, Surrogate], out: Path, device: str = "cpu"
+    problem: Problem,
+    config: ConservationConfig,
+    surrogates: dict[str, Surrogate],
+    out: Path,
+    device: str = "cpu",
+    networks: dict[str, dict[str, float]] | None = None,
 ) -> Report:
     """Runs all stages of all test parameters, or reads what is stored, and writes tables and figures.
 
@@ -106,6 +126,7 @@ def run_conservation(
         surrogates: The black boxes that the config stands for.
         out: Folder of all stored runs.
         device: Torch device of the surrogates.
+        networks: How the networks were trained, stored with the metrics; see ``trainings``.
 
     Returns:
         The report.
@@ -117,12 +138,23 @@ def run_conservation(
     folder = run.open()
     case = Case(problem, problem.test_parameters[0], config, out / "data", surrogates, device)
     if "edge" in surrogates:
-        learnt = cached_arrays(folder / "shift.h5", lambda: shift_scores(case))
+        with one_thread():
+            learnt = cached_arrays(folder / "shift.h5", lambda: shift_scores(case))
         case = replace(case, displacement=displacement(learnt), surrogates=repaired(surrogates, learnt))
     cases = [replace(case, parameter=parameter) for parameter in problem.test_parameters]
     stored = run_stages(cases, folder)
     rows = [row for case in cases for row in _rows(case, stored[case.label]["scores"] | stored[case.label]["cells"])]
-    run.finish({"experiment": problem.name, "rows": [row.as_json() for row in rows]})
+    run.finish(
+        {
+            "experiment": problem.name,
+            "seed": config.seed,
+            "functions": config.functions,
+            "displacement": case.displacement,
+            "networks": networks or {},
+            "environment": read_json(folder / "environment.json"),
+            "rows": [row.as_json() for row in rows],
+        }
+    )
     name = problem.name.replace("_", " ").capitalize()
     title = f"{name}, t = {problem.test_time:g}, {config.functions} functions, context from {config.data} data"
     drawn = [file for case in cases for file in draw_case(case, stored[case.label], folder)]
@@ -153,10 +185,14 @@ def _rows(case: Case, arrays: Arrays) -> list[Row]:
     """The truth's own conservation error, our methods, and the papers' rows."""
     rows = [Row(case.label, "truth", {"CE": (float(arrays["truth|CE"].mean()), 0.0)})]
     for method in (*case.methods, *(f"{name} (cell averages)" for name in ON_CELLS if name in case.methods)):
-        pairs: dict[str, Score] = {
-            name: scores.mean_and_standard_error(torch.from_numpy(arrays[f"{method}|{name}"]))
-            for name in COLUMNS
-            if f"{method}|{name}" in arrays
-        }
+        pairs = {name: _score(name, arrays[f"{method}|{name}"]) for name in COLUMNS if f"{method}|{name}" in arrays}
         rows.append(Row(case.label, method, pairs))
     return rows + paper_rows(case.problem.name, case.label)
+
+
+def _score(name: str, values: np.ndarray) -> Score:
+    """Mean and standard error over functions; of shock positions over the functions that have one."""
+    per_function = torch.from_numpy(values)
+    if name in ("shock", "spread"):
+        per_function = per_function[~per_function.isnan()]
+    return scores.mean_and_standard_error(per_function)

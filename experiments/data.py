@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Generator
 
+import solvers
 from experiments.errors import InvalidArgumentError
+from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank, solve
 from solvers.sampling import end_weighted_parameters, random_parameters, sample_bank, sample_exact
@@ -103,7 +105,9 @@ def solution_bank(problem: Problem, config: BankConfig, folder: Path, group: int
         ]
         return {"values": torch.cat(groups).numpy().astype(np.float32)}
 
-    name = f"{problem.name}-bank-{config.members}x{config.times}x{config.cells}-{config.keep_every}.h5"
+    source = source_digest(Path(str(solvers.__file__)).parent)
+    key = digest([as_json(config), problem.domain, problem.training_range, problem.final_time, source])
+    name = f"{problem.name}-bank-{key}.h5"
     attributes = {"location": grid.location, "axes": "member, t, x", "units": "dimensionless"}
     arrays = cached_arrays(writable_folder(folder) / name, build, attributes)
     return SolutionBank(parameter, times, grid.points[kept], torch.from_numpy(arrays["values"]))

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -63,6 +64,23 @@ def digest(content: Any) -> str:
     """Twelve hexadecimal digits that identify JSON content together with the version of this package."""
     text = json.dumps([metadata.version(PACKAGES[0]), content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def source_digest(*folders: Path, files: Sequence[Path] = ()) -> str:
+    """Twelve hexadecimal digits that identify source code: what was computed by other code is not read back.
+
+    Args:
+        folders: Packages whose ``*.py`` count, subfolders too.
+        files: Further source files.
+
+    Returns:
+        The digest; comments and layout count.
+    """
+    found = sorted({*files, *(file for folder in folders for file in folder.rglob("*.py"))})
+    content = hashlib.sha256()
+    for file in found:
+        content.update(hashlib.sha256(file.read_bytes()).digest())
+    return content.hexdigest()[:12]
 
 
 def environment() -> dict[str, Any]:

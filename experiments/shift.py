@@ -1,8 +1,9 @@
 """How far fronts may be displaced outside the training range, learnt inside it.
 
-The network ``edge`` has seen the upper two thirds of the training parameters only. On functions of the lower third,
-which lie as far beyond its own range as a test parameter lies beyond the whole one, the deviation s of ``displaced`` is
-chosen that makes the truth most likely. No parameter outside the training range is used.
+The network ``edge`` has seen the upper two thirds of the training parameters only. The lower third lies up to a third
+of the range beyond what it knows, and the Stefan problem's test parameter as far beyond the whole range. On closed-form
+functions of that third the deviation s of ``displaced`` is chosen that makes the truth most likely; no parameter
+outside the training range is used.
 """
 
 from collections.abc import Mapping
