@@ -136,14 +136,14 @@ _SMOKE = OperatorSizes(
     batch=8,
     seeds=1,
 )
-_LAPTOP = OperatorSizes(training=_training(10_000, 3e-3))
+_LAPTOP = OperatorSizes(network=NetworkSizes(width=32), training=_training(5000, 3e-3))
 _LAPTOP_SQUARE = OperatorSizes(
     samples=220,
     validation=20,
     test=50,
     nodes=50,
     network=NetworkSizes(width=32, modes=8),
-    training=_training(8000, 3e-3),
+    training=_training(4000, 3e-3),
     batch=10,
     seeds=1,
 )
@@ -170,7 +170,7 @@ def sized(case: OperatorCase, preset: Preset) -> OperatorCase:
 
     Args:
         case: The case.
-        preset: ``smoke`` (seconds), ``laptop`` (on one core two to three minutes a training, ten on the square) or
+        preset: ``smoke`` (seconds), ``laptop`` (on one core a minute or two a training, five to ten on the square) or
             ``paper`` (the samples, nodes, widths, modes, batches and numbers of steps of Saad et al. 2023).
     """
     square = len(case.problem.conditions) == 2
