@@ -1,19 +1,22 @@
 """A conservation experiment from options to files; small sizes, all stages."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from experiments import conservation_run
+from experiments import conservation_run, figures
 from experiments.config import ConservationConfig
 from experiments.conservation import Case
 from experiments.errors import InvalidArgumentError
+from experiments.evaluation import evaluate
 from experiments.experiment import Data
 from experiments.networks import network_training
-from experiments.storage import Arrays
+from experiments.shift import displacement
+from experiments.storage import Arrays, read_arrays, read_json
 from probconserv import ANP, Ensemble, GPSurrogate, Surrogate
 from probconserv.gp import GPConfig
 from solvers.problems import DIFFUSION, STEFAN, Problem
@@ -51,12 +54,20 @@ def black_boxes(config: ConservationConfig) -> dict[str, Surrogate]:
 
 
 def same(first: dict[str, dict[str, Arrays]], second: dict[str, dict[str, Arrays]]) -> bool:
-    return first.keys() == second.keys() and all(
-        np.array_equal(arrays[name], second[case][stage][name])
-        for case, stages in first.items()
-        for stage, arrays in stages.items()
-        for name in arrays
+    """Whether two runs stored the same numbers; fronts are NaN where a sample has none."""
+    return flat(first).keys() == flat(second).keys() and all(
+        np.array_equal(array, flat(second)[name], equal_nan=True) for name, array in flat(first).items()
     )
+
+
+def flat(stored: dict[str, dict[str, Arrays]]) -> dict[tuple[str, str, str], np.ndarray]:
+    """Arrays by case, stage and name."""
+    return {
+        (case, stage, name): array
+        for case, stages in stored.items()
+        for stage, arrays in stages.items()
+        for name, array in arrays.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +134,39 @@ def test_a_damaged_file_is_named_and_rebuilt(
     again = conservation_run.run_stages(cases(SMALL, tmp_path), tmp_path)
     assert f"{file}' is damaged" in capsys.readouterr().err
     assert same(again, whole)
+
+
+def test_a_table_averages_shock_positions_over_the_functions_that_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_without_shock(case: Case) -> Arrays:
+        arrays = evaluate(case)
+        arrays["GP|shock"][:] = [math.nan, 0.1, math.nan, 0.3]
+        return arrays
+
+    monkeypatch.setitem(conservation_run.STAGES, "scores", two_without_shock)
+    monkeypatch.setattr(conservation_run, "draw_case", lambda *arguments: [])  # noqa: ARG005
+    report = conservation_run.run_conservation(STEFAN, SMALL, black_boxes(SMALL), tmp_path)
+    (row,) = (row for row in report.rows if (row.parameter, row.method) == ("u*=0.6", "GP"))
+    # Mean of 0.1 and 0.3, and their deviation 0.2/√2 over √2.
+    assert row.scores["shock"] == pytest.approx((0.2, 0.1), rel=1e-12)
+    stored = read_json(report.folder / "metrics.json")
+    assert row.as_json() in stored["rows"]
+    assert (stored["experiment"], stored["functions"], stored["seed"]) == ("stefan", 4, 0)
+    assert stored["displacement"] == displacement(read_arrays(report.folder / "shift.h5"))
+
+
+def test_shock_histograms_leave_out_samples_without_a_shock(tmp_path: Path) -> None:
+    positions = {"ANP": np.array([[0.25, 0.25], [0.75, math.nan]]), "GP": np.full((2, 2), math.nan)}
+    figure = figures.shock_histograms(positions, 0.5, (0.0, 1.0), "Stefan")
+    heights = [
+        {round(bar.get_center()[0], 9): bar.get_height() for bar in axes.patches if bar.get_height()}
+        for axes in figure.axes
+    ]
+    # Of four samples two lie in the bin [0.24, 0.26), one in [0.74, 0.76), and one has no shock; then none has.
+    assert heights == [{0.25: pytest.approx(0.5), 0.75: pytest.approx(0.25)}, {}]
+    assert [list(axes.lines[0].get_xdata()) for axes in figure.axes] == [[0.5, 0.5]] * 2
+    assert all(file.stat().st_size > 0 for file in figures.save(figure, tmp_path / "front"))
 
 
 def test_seed_decides_the_result(tmp_path: Path, whole: dict[str, dict[str, Arrays]]) -> None:

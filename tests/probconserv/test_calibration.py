@@ -1,5 +1,6 @@
 """Displaced, tempered and context-calibrated predictions."""
 
+import itertools
 import math
 
 import pytest
@@ -156,19 +157,77 @@ def test_noisy_contexts_add_the_noise_to_the_variance() -> None:
     assert torch.equal(prediction.mean, again.mean)
 
 
+class LeftOut(Nearest):
+    """Notes which places it is asked about, and that it has not seen them."""
+
+    def __init__(self) -> None:
+        super().__init__(deviation=0.1)
+        self.asked: list[list[float]] = []
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal:
+        places = query.points[0, :, 1].tolist()
+        assert not set(places) & set(context.points[0, :, 1].tolist())
+        self.asked.append(places)
+        return super().predict(context, query)
+
+
+def test_context_calibration_leaves_every_observation_out_once_in_random_folds() -> None:
+    context = line_context(9.0)
+    state = torch.get_rng_state()
+    folds = []
+    for seed in (0, 0, 1):
+        model = LeftOut()
+        factor = ContextCalibrated(model, folds=4, seed=seed).factor(context)
+        assert sorted(len(fold) for fold in model.asked) == [2, 2, 3, 3]
+        assert sorted(itertools.chain(*model.asked)) == context.points[0, :, 1].tolist()
+        folds.append((model.asked, factor.tolist()))
+    assert folds[0] == folds[1]
+    assert folds[0][0] != folds[2][0]
+    # Neither every fourth observation nor neighbours: observations often come sorted.
+    places = context.points[0, :, 1].tolist()
+    assert folds[0][0] != [places[i::4] for i in range(4)]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("low", "high", "count"), [(0.0, 1.0, 201), (-1.0, 2.0, 301), (100.0, 101.0, 101)])
+def test_displacement_takes_the_places_of_linspace_in_float32(low: float, high: float, count: int) -> None:
+    single, double = (torch.linspace(low, high, count, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    step = gaussian((double < (low + high) / 2).double(), 1e-6)
+    moved, expected = displaced(step, single, 0.1), displaced(step, double, 0.1)
+    # The spacing differs by the rounding of the two ends.
+    assert torch.allclose(moved.mean, expected.mean, atol=1e-4)
+    assert torch.allclose(moved.variance, expected.variance, atol=1e-4)
+    unequal = single.clone()
+    unequal[count // 3] += 0.01 * (high - low) / count
+    with pytest.raises(InvalidArgumentError, match=f"places must be {count} increasing, equally spaced numbers"):
+        displaced(step, unequal, 0.1)
+
+
 def test_bad_calibrations_are_refused() -> None:
     prior = gaussian(torch.zeros(401, dtype=torch.float64), 1.0)
-    with pytest.raises(InvalidArgumentError, match="places must be 401 increasing, equally spaced"):
-        displaced(prior, PLACES.square(), 0.1)
-    with pytest.raises(InvalidArgumentError, match="places must be 401"):
-        displaced(prior, PLACES[1:], 0.1)
-    with pytest.raises(InvalidArgumentError, match=r"deviation must not be negative.*got -1"):
-        displaced(prior, PLACES, -1.0)
+    for places in (PLACES.square(), PLACES[1:], PLACES.flip(-1), torch.zeros_like(PLACES), PLACES[None]):
+        with pytest.raises(InvalidArgumentError, match="places must be 401 increasing, equally spaced numbers, at l"):
+            displaced(prior, places, 0.1)
+    with pytest.raises(InvalidArgumentError, match="places must be 1 increasing, equally spaced numbers, at least 2"):
+        displaced(gaussian(torch.zeros(1, dtype=torch.float64), 1.0), PLACES[:1], 0.1)
+    for deviation, draws in ((-1.0, 41), (math.inf, 41), (math.nan, 41), (0.1, 0)):
+        with pytest.raises(
+            InvalidArgumentError,
+            match=f"deviation must be finite and not negative and draws at least 1, got {deviation} and {draws}",
+        ):
+            displaced(prior, PLACES, deviation, draws)
     with pytest.raises(InvalidArgumentError, match="factor must be finite and not negative, got -2"):
         scaled(prior, -2.0)
+    for factor in (-2.0, math.inf, math.nan):
+        with pytest.raises(InvalidArgumentError, match=f"factor must be finite and not negative, got {factor}"):
+            Tempered(Nearest(0.1), factor)
     with pytest.raises(InvalidArgumentError, match="folds must be at least 2, got 1"):
         ContextCalibrated(Nearest(0.1), folds=1)
     with pytest.raises(InvalidArgumentError, match="fewer than the 11 folds"):
         ContextCalibrated(Nearest(0.1), folds=11).factor(line_context(1.0))
-    with pytest.raises(InvalidArgumentError, match="draws must be at least 1"):
-        NoisyContext(Nearest(0.1), 0.1, draws=0)
+    for deviation, draws in ((0.1, 0), (-0.1, 5), (math.nan, 5)):
+        with pytest.raises(
+            InvalidArgumentError,
+            match=f"draws must be at least 1 and deviation not negative, got {draws} and {deviation}",
+        ):
+            NoisyContext(Nearest(0.1), deviation, draws=draws)

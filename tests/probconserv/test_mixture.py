@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from probconserv import InvalidArgumentError, LinearConstraint, Mixture, Posterior, Prediction, condition
+from probconserv import (
+    Bounded,
+    InvalidArgumentError,
+    LinearConstraint,
+    Mixture,
+    NonNegative,
+    Posterior,
+    Prediction,
+    condition,
+)
+from probconserv.projected import Projected
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -94,6 +104,45 @@ def test_draws_are_differentiable_in_the_components():
     loc = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
     Mixture(Normal(loc, torch.ones(2, 4).double())).rsample((10,)).sum().backward()
     assert float(loc.grad.sum()) == 40.0
+
+
+@pytest.mark.parametrize("draws", [2, 10])
+def test_variance_under_an_inactive_bound_is_that_of_the_conditioned_gaussians(draws):
+    """Against the closed form at the few draws a component that experiments take, many components."""
+    count, n = 4000, 5
+    generator = torch.Generator().manual_seed(6)
+    scale = 0.5 + torch.rand(n, dtype=torch.float64, generator=generator)
+    loc = 0.1 * torch.randn(count, n, dtype=torch.float64, generator=generator)
+    weights = 0.5 + torch.rand(count, dtype=torch.float64, generator=generator)
+    mixture = Mixture(Normal(loc, scale.expand(count, n)), weights / weights.sum())
+    law = LinearConstraint(torch.full((1, n), 0.2).double(), torch.tensor([0.4]).double())
+    bounded = condition(mixture, law & Bounded(-1e6, 1e6))
+    assert isinstance(bounded, Mixture)
+    assert isinstance(bounded.components, Projected)
+    few = Mixture(bounded.components.with_draws(draws), bounded.weights)
+    # One row with equal weights g: μ − v (Σ μ − b/g)/Σ v, and variance v − v²/Σ v, component by component.
+    v, w = scale.square(), mixture.weights[:, None]
+    means = loc - v * (loc.sum(-1, keepdim=True) - 0.4 / 0.2) / v.sum()
+    centre = (w * means).sum(0)
+    expected = v - v.square() / v.sum() + (w * (means - centre).square()).sum(0)
+    # Of one component, within the draws: √(2/(d − 1)); the spread of the means adds less than the factor 1 − 1/d takes.
+    error = math.sqrt(2 / (draws - 1) * float(mixture.weights.square().sum()))
+    assert torch.allclose(few.variance, expected, rtol=5 * error)
+    assert torch.allclose(few.mean, centre, atol=5 * float(expected.max().sqrt()) / math.sqrt(draws * count / 1.2))
+    assert 5 * error < 0.5 / draws  # tight enough to see the spread of the means of draws
+
+
+def test_moments_of_projected_components_are_those_of_all_their_draws():
+    """Bounds that most draws meet at an edge, equal weights: mean and variance of the pooled draws."""
+    loc = torch.randn(7, 2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    law = LinearConstraint(torch.ones(1, 6).double(), torch.tensor([2.0]).double())
+    bounded = condition(Mixture(Normal(loc, torch.ones_like(loc))), law & NonNegative())
+    components = bounded.components.with_draws(4)
+    pooled = components.sample((4,), generator=torch.Generator().manual_seed(0)).flatten(0, 1)
+    assert float((pooled == 0).double().mean()) > 0.2
+    few = Mixture(components)
+    assert torch.allclose(few.mean, pooled.mean(0), rtol=1e-12, atol=1e-14)
+    assert torch.allclose(few.variance, pooled.var(0, correction=0), rtol=1e-12, atol=1e-14)
 
 
 def test_messages():
