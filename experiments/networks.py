@@ -20,11 +20,12 @@ from experiments.runs import as_json, digest
 from experiments.train_anp import ANPTraining, find_problem, train_anp
 from experiments.training import TrainingConfig
 from probconserv.anp import ANP, ANPConfig
+from probconserv.errors import WeightsError
 from solvers import Problem, Protocol
 
 MEMBERS = 4
 END_WEIGHTED = ("diffusion",)
-"""Problems whose functions differ most from each other at an end of the range, where one is tested."""
+"""Problems whose network is worst near the ends of the range, where one is tested: more parameters are drawn there."""
 LAPTOP_STEPS = {"porous_medium": 8000, "stefan": 8000, "diffusion": 6000}
 """Optimiser steps of the LAPTOP network where they are not 5,000: sharp fronts take longer to place."""
 
@@ -57,7 +58,8 @@ def network_training(problem: str, role: str, preset: Preset, data: Data, seed: 
     Args:
         problem: Name of the problem.
         role: Name of the network, see ``roles``.
-        preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes).
+        preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes, their
+            loss and their uniform parameters).
         data: Where training functions come from.
         seed: Seed of weights and data.
 
@@ -65,18 +67,21 @@ def network_training(problem: str, role: str, preset: Preset, data: Data, seed: 
         The config.
 
     Raises:
-        UnknownNameError: If there is no such problem or network.
+        UnknownNameError: If there is no such problem, or it has no such network with these data.
     """
+    known = roles(problem, data)
+    if role not in known:
+        raise UnknownNameError(
+            f"There is no network '{role}' of {problem}. Known: {', '.join(known)} (with --data {data})."
+        )
     config = _anp(problem, preset, "exact" if role == "anp-exact" else data, seed)
-    if role in ("anp", "anp-exact"):
-        return config
     if role == "softc":
         return _softc(config, preset)
     if role == "edge":
         return _edge(config, preset)
-    if role.startswith("member-") and role.removeprefix("member-").isdigit():
+    if role.startswith("member-"):
         return _member(config, preset, int(role.removeprefix("member-")))
-    raise UnknownNameError(f"There is no network '{role}' of {problem}. Known: {', '.join(roles(problem, data))}.")
+    return config
 
 
 def identity(config: ANPTraining) -> str:
@@ -86,6 +91,8 @@ def identity(config: ANPTraining) -> str:
 
 def train_network(config: ANPTraining, role: str, out: Path, start: ANP | None = None, device: str = "cpu") -> Path:
     """Trains a network or goes on where an earlier start stopped; a finished one is not trained again.
+
+    Weights that cannot be read are named on standard error and made again, from the checkpoint if there is one.
 
     Args:
         config: The training.
@@ -100,11 +107,16 @@ def train_network(config: ANPTraining, role: str, out: Path, start: ANP | None =
     Raises:
         TrainingInterruptedError: If it was stopped before its end.
         TrainingDivergedError: If the loss is not finite.
+        DataFileError: If the checkpoint is damaged.
     """
     folder = network_folder(config, role, out)
     path = folder / "weights.safetensors"
     if path.exists():
-        return path
+        try:
+            ANP.load(path, config.problem)
+            return path
+        except WeightsError as error:
+            print(f"{error} They are made again.", file=sys.stderr)
     print(f"Training network '{role}' of {config.problem}: {config.training.steps} steps.", file=sys.stderr)
     on_device = replace(config, training=replace(config.training, device=device))
     weights = train_anp(on_device, folder, out / "data", start).weights
@@ -131,6 +143,11 @@ def trained_network(problem: str, role: str, options: RunOptions) -> Path:
 
     Returns:
         The file of weights.
+
+    Raises:
+        UnknownNameError: If there is no such problem, or it has no such network with these data.
+        TrainingInterruptedError: If a training was stopped before its end.
+        TrainingDivergedError: If a loss is not finite.
     """
     config = network_training(problem, role, options.preset, data_of(problem, options), options.seed)
     start = ANP.load(trained_network(problem, "anp", options), problem) if config.start else None
@@ -193,37 +210,40 @@ def _anp(problem: str, preset: Preset, data: Data, seed: int) -> ANPTraining:
     config = ANPTraining(
         problem=problem, data=data, network=network, training=training, end_weighted=problem in END_WEIGHTED
     )
-    if preset == "smoke":
-        return replace(
-            config,
-            network=replace(network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
-            training=replace(training, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100),
-            protocol=Protocol(target_times=10, target_places=10),
-            validation_functions=20,
-            bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
-        )
-    if preset == "paper":
-        return replace(
-            config,
-            network=replace(
-                network,
-                heads=4,
-                cross_layers=2,
-                latent_width=128,
-                frequencies=0,
-                context_frequencies=0,
-                value_frequencies=0,
-                dropout=0.1,
-            ),
-            training=replace(training, steps=20_000, peak_rate=1e-3, precision="32-true"),
-            protocol=Protocol(),
-            batch=250,
-        )
-    return config
+    return {"smoke": _smoke, "laptop": lambda laptop: laptop, "paper": _paper}[preset](config)
+
+
+def _smoke(laptop: ANPTraining) -> ANPTraining:
+    """A small network, trained in seconds."""
+    return replace(
+        laptop,
+        network=replace(laptop.network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
+        training=replace(laptop.training, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100),
+        protocol=Protocol(target_times=10, target_places=10),
+        validation_functions=20,
+        bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
+    )
+
+
+def _paper(laptop: ANPTraining) -> ANPTraining:
+    """The authors' sizes, their loss without tempering, and their uniform parameters."""
+    features = {"frequencies": 0, "context_frequencies": 0, "value_frequencies": 0}
+    return replace(
+        laptop,
+        network=replace(laptop.network, heads=4, cross_layers=2, latent_width=128, dropout=0.1, **features),
+        training=replace(laptop.training, steps=20_000, peak_rate=1e-3, precision="32-true"),
+        protocol=Protocol(),
+        batch=250,
+        tempering=0.0,
+        end_weighted=False,
+    )
 
 
 def _softc(config: ANPTraining, preset: Preset) -> ANPTraining:
-    """The network trained on, with the penalty, for another tenth of its steps; differentiates twice in float32."""
+    """The trained network, trained on for some steps at a lower rate under the penalty: λ = 1, no tempering.
+
+    In float32, since the penalty differentiates the predicted mean twice.
+    """
     steps = {"smoke": 20, "laptop": 800, "paper": 2000}[preset]
     training = replace(config.training, steps=steps, peak_rate=2e-4, precision="32-true")
     return replace(config, training=training, tempering=0.0, soft_penalty=1.0, start=identity(config))
