@@ -1,4 +1,16 @@
-"""The command line: ``python -m experiments list | run NAME | bench NAME | predict FILE``."""
+"""The command line: ``python -m experiments COMMAND``.
+
+    list             the experiments and benchmarks, and how long they take
+    run NAME         an experiment: data, training, scores, table and figures
+    reproduce NAME   the same from the trained models that ship
+    train NAME       one neural process of a conservation problem
+    choose NAME      boundary corrections ranked by validation
+    study NAME       boundary corrections on few samples, out of range and on other grids
+    bench NAME       a benchmark
+    predict FILE     a field from your own observations
+
+``COMMAND --help`` shows the options; all commands take ``--json``.
+"""
 
 import sys
 

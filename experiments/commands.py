@@ -33,11 +33,25 @@ Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 PredictArguments = Annotated[PredictOptions, tyro.conf.arg(name="")]
 
 
-def list_command() -> None:
-    """Lists the experiments and benchmarks, and how long each preset takes on two cores."""
-    table = Table("run NAME", "what it does", "smoke", "laptop", "paper")
+def list_command(json: bool = False) -> None:
+    """Lists the experiments and benchmarks, and how long each preset takes on two cores.
+
+    Args:
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    durations = {entry.name: dict[str, str](entry.durations.items()) for entry in EXPERIMENTS.values()}
+    if json:
+        experiments = [
+            {"name": entry.name, "summary": entry.summary, "durations": durations[entry.name]}
+            for entry in EXPERIMENTS.values()
+        ]
+        benchmarks = [{"name": name, "summary": summary} for name, summary in BENCHMARKS.items()]
+        _print_json({"experiments": experiments, "benchmarks": benchmarks})
+        return
+    timed = list(dict.fromkeys(key for times in durations.values() for key in times))
+    table = Table("run NAME", "what it does", *timed)
     for entry in EXPERIMENTS.values():
-        table.add_row(entry.name, entry.summary, *(entry.durations[p] for p in ("smoke", "laptop", "paper")))
+        table.add_row(entry.name, entry.summary, *(durations[entry.name].get(key, "") for key in timed))
     benches = Table("bench NAME", "what it measures")
     for name, summary in BENCHMARKS.items():
         benches.add_row(name, summary)
@@ -88,7 +102,7 @@ def train_command(name: Name, options: Options, role: str = "anp", json: bool = 
     Args:
         name: The problem.
         options: Preset, data, seed, device and output folder.
-        role: Which network: anp, softc, member-0 …, or anp-exact beside one trained on solver data.
+        role: Which network: anp, softc, member-0 to member-3, anp-exact (closed-form data) or edge (part of the range).
         json: Print one JSON object on standard output and nothing else there.
     """
     if options.cases:

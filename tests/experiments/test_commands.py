@@ -2,12 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments import __main__ as program
+from experiments import commands
 from experiments.commands import main
+from experiments.registry import BENCHMARKS, EXPERIMENTS
 
 
 def test_list_names_everything_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,6 +19,40 @@ def test_list_names_everything_with_its_time(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     for word in ("diffusion", "porous_medium", "stefan", "update", "solver", "smoke", "laptop", "paper"):
         assert word in printed
+
+
+def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in listed["experiments"]] == list(EXPERIMENTS)
+    assert {entry["name"]: entry["summary"] for entry in listed["benchmarks"]} == BENCHMARKS
+    for entry in listed["experiments"]:
+        assert entry["summary"] == EXPERIMENTS[entry["name"]].summary
+        assert entry["durations"] == EXPERIMENTS[entry["name"]].durations
+
+
+def test_list_shows_the_time_of_reproduce_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed = replace(EXPERIMENTS["stefan"], durations={"smoke": "1 s", "laptop": "2 min", "paper": "3 h"})
+    monkeypatch.setattr(commands, "EXPERIMENTS", {"plain": timed})
+    main(["list"])
+    assert "reproduce" not in capsys.readouterr().out
+    shipped = replace(timed, name="shipped", durations={**timed.durations, "reproduce": "4 min"})
+    monkeypatch.setattr(commands, "EXPERIMENTS", {"plain": timed, "shipped": shipped})
+    main(["list"])
+    printed = capsys.readouterr().out
+    assert "reproduce" in printed
+    assert "4 min" in printed
+
+
+@pytest.mark.parametrize("command", ["list", "run", "reproduce", "train", "choose", "study", "bench", "predict"])
+def test_every_command_takes_json_and_is_named_by_the_program(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "--json" in capsys.readouterr().out
+    assert f"    {command} " in str(program.__doc__)
 
 
 def test_unknown_experiment_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
