@@ -132,19 +132,8 @@ def train_anp(
         raise InvalidArgumentError(
             f"Give the network to go on from exactly when config.start names one: '{config.start}'."
         )
-    problem = find_problem(config.problem)
-    torch.manual_seed(config.training.seed)
-    network = ANP(config.network)
-    if start is not None:
-        network.load_state_dict(start.state_dict())
-    stream = _stream(config, problem, data)
-    task = Task(
-        model=network,
-        loss=lambda model, moment: evidence_loss(model, moment, config, stream),
-        validate=lambda model, generator: _validate(model, generator, config),
-        identity={name: value for name, value in asdict(config).items() if name != "training"},
-    )
-    progression = train(task, config.training, folder, progress)
+    network = _initial_network(config, start)
+    progression = train(_task(network, config, data), config.training, folder, progress)
     network = network.cpu().eval()
     if progression.step < config.training.steps:
         return TrainedANP(network, progression, None)
@@ -152,6 +141,26 @@ def train_anp(
     history = progression.history[-1]
     network.save(path, training=asdict(config), seconds=progression.seconds, last=history, environment=environment())
     return TrainedANP(network, progression, path)
+
+
+def _initial_network(config: ANPTraining, start: ANP | None) -> ANP:
+    """The network before its first step: seeded random weights, or those of the network to go on from."""
+    torch.manual_seed(config.training.seed)
+    network = ANP(config.network)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    return network
+
+
+def _task(network: ANP, config: ANPTraining, data: Path) -> Task:
+    """The network with its loss, its validation and the identity of its training."""
+    stream = _stream(config, find_problem(config.problem), data)
+    return Task(
+        model=network,
+        loss=lambda model, moment: evidence_loss(model, moment, config, stream),
+        validate=lambda model, generator: _validate(model, generator, config),
+        identity={name: value for name, value in asdict(config).items() if name != "training"},
+    )
 
 
 def _stream(config: ANPTraining, problem: Problem, folder: Path) -> Stream:

@@ -96,7 +96,8 @@ class ANP(Surrogate):
             context_points: Observed places.
             context_values: Observed field.
             target_points: Wanted places.
-            target_values: True field there; the latent path sees at most as many of them as the context has.
+            target_values: True field there. The latent path sees every ⌊q/n⌋-th target, from the first on, and all
+                where q < 2n: at least n and fewer than 2n of them if q ≥ n.
 
         Returns:
             Mean, scale and divergence.

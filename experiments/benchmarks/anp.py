@@ -52,10 +52,9 @@ class Form:
             yield
 
 
-OURS = (
-    Form("fused attention, bfloat16", bfloat16=True, explicit=False),
-    Form("fused attention, float32", bfloat16=False, explicit=False),
-)
+FUSED_BFLOAT16 = Form("fused attention, bfloat16", bfloat16=True, explicit=False)
+FUSED_FLOAT32 = Form("fused attention, float32", bfloat16=False, explicit=False)
+OURS = (FUSED_BFLOAT16, FUSED_FLOAT32)
 BASELINE = Form("explicit softmax attention, float32", bfloat16=False, explicit=True)
 
 
@@ -185,14 +184,14 @@ def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form:
     Args:
         network: What is trained, in place.
         batch: Its data.
-        config: Loss and rates, those of the first step of the training.
+        config: Loss, weight decay and rate, that of the first step of the training.
         form: How the network is computed.
 
     Returns:
         The action to be timed.
     """
-    rate = one_cycle(0, config.training)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98))
+    rate, decay = one_cycle(0, config.training), config.training.weight_decay
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=decay)
     moment = Moment(0, 0.0, Generator())
 
     def step() -> float:

@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,45 @@ class _Ended(Exception):
     """A stopping rule ends a training."""
 
 
+@dataclass
+class _Watch:
+    """Loss and validation of a task under a stopping rule, with the time of the steps alone."""
+
+    task: Task
+    rule: StoppingRule
+    evaluate: Callable[[nn.Module], float]
+    clock: Callable[[], float]
+    step: int = 0
+    started: float = math.nan
+    evaluating: float = 0.0
+    seconds: float = 0.0
+    errors: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last error is the goal or below."""
+        return self.errors[-1][1] <= self.rule.goal
+
+    def loss(self, model: nn.Module, moment: Moment) -> Tensor:
+        """The task's own loss; the first one starts the clock."""
+        if not moment.step:
+            self.started = self.clock()
+        self.step = moment.step + 1
+        return self.task.loss(model, moment)
+
+    def validate(self, model: nn.Module, generator: Generator) -> dict[str, float]:  # noqa: ARG002 - the loop's signature
+        """Evaluates the error, its time not counted; ends the training if the rule says so."""
+        paused = self.clock()
+        self.seconds = paused - self.started - self.evaluating
+        self.errors.append((self.step, self.evaluate(model)))
+        self.evaluating += self.clock() - paused
+        minutes, error = self.seconds / 60, self.errors[-1][1]
+        say(f"step {self.step}: {minutes:.1f} minutes, error {error:.4g}, goal {self.rule.goal:.4g}")
+        if self.reached or self.step >= self.rule.most_steps:
+            raise _Ended
+        return {}
+
+
 def train_until(
     task: Task,
     training: TrainingConfig,
@@ -164,34 +203,16 @@ def train_until(
         TrainingDivergedError: If a loss or a gradient is not finite.
         KeyboardInterrupt: If it was interrupted, since then there is no result.
     """
-    errors: list[tuple[int, float]] = []
-    started, evaluating, seconds, step = math.nan, 0.0, 0.0, 0
-
-    def loss(model: nn.Module, moment: Moment) -> Tensor:
-        nonlocal started, step
-        started = started if moment.step else clock()
-        step = moment.step + 1
-        return task.loss(model, moment)
-
-    def validate(model: nn.Module, generator: Generator) -> dict[str, float]:  # noqa: ARG001 - the loop's signature
-        nonlocal evaluating, seconds
-        paused = clock()
-        seconds = paused - started - evaluating
-        errors.append((step, evaluate(model)))
-        evaluating += clock() - paused
-        say(f"step {step}: {seconds / 60:.1f} minutes, error {errors[-1][1]:.4g}, goal {rule.goal:.4g}")
-        if errors[-1][1] <= rule.goal or step >= rule.most_steps:
-            raise _Ended
-        return {}
-
+    watch = _Watch(task, rule, evaluate, clock)
+    watched = replace(task, loss=watch.loss, validate=watch.validate)
     config = replace(training, validate_every=rule.every, checkpoint_every=training.steps)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if train(replace(task, loss=loss, validate=validate), config, Path(folder)).step < training.steps:
+            if train(watched, config, Path(folder)).step < training.steps:
                 raise KeyboardInterrupt
     except _Ended:
         pass
-    return Outcome(errors[-1][1] <= rule.goal, seconds, errors)
+    return Outcome(watch.reached, watch.seconds, watch.errors)
 
 
 def say(text: str) -> None:

@@ -202,6 +202,17 @@ def test_training_divergence_vanishes_when_targets_are_the_context() -> None:
     assert bool((other.divergence > 1e-6).all())
 
 
+@pytest.mark.parametrize(
+    ("n", "q", "seen"), [(3, 7, (0, 2, 4, 6)), (3, 5, (0, 1, 2, 3, 4)), (3, 2, (0, 1)), (2, 8, (0, 4))]
+)
+def test_the_latent_path_sees_every_so_many_th_target(n: int, q: int, seen: tuple[int, ...]) -> None:
+    context, query = data(9, (1,), n, q)
+    values = torch.ones(1, q, dtype=torch.float64, requires_grad=True)
+    divergence = network()(context.points, context.values, query.points, values).divergence
+    (gradient,) = torch.autograd.grad(divergence.sum(), values)
+    assert tuple(gradient[0].nonzero()[:, 0].tolist()) == seen
+
+
 def test_training_mean_depends_on_a_target_through_its_own_place_only() -> None:
     context, query = data(5, (1,), 6, 5)
     model = network()
