@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,11 @@ from experiments.commands import main
 from experiments.errors import InvalidArgumentError, TrainingInterruptedError, UnknownNameError
 from experiments.experiment import RunOptions
 from experiments.networks import data_of, load_pretrained, network_training, pretrained_path, roles, trained_network
+from experiments.runs import as_json
 from experiments.train_anp import ANPTraining, TrainedANP, train_anp
-from experiments.training import Progression
+from experiments.training import Progression, TrainingConfig
 from probconserv import ANP, Context, NonNegative, Query, WeightsError, condition, integral, scores
+from probconserv.anp import ANPConfig
 from probconserv.weights import read_weights
 from solvers import PROBLEMS, NodeGrid, Protocol
 from solvers.sampling import SolutionBank, sample_exact
@@ -141,15 +145,71 @@ def test_every_network_ships_with_its_config_and_seed(problem: str, role: str) -
     assert network.config.problem == problem
     notes = read_weights(path, kind="ANP").notes
     expected = network_training(problem, role, "laptop", data_of(problem, RunOptions(preset="laptop")))
-    stored = notes["training"]
-    assert stored["training"]["seed"] == expected.training.seed
-    assert stored["training"]["steps"] == expected.training.steps == notes["last"]["step"]
-    assert (stored["data"], stored["soft_penalty"], stored["batch"]) == (
-        expected.data,
-        expected.soft_penalty,
-        expected.batch,
-    )
+    assert differences(notes["training"], as_json(expected), as_json(plain_training(problem))) == {}
+    assert bool(notes["training"]["start"]) == bool(expected.start)
     assert network.config == expected.network
+    assert notes["last"]["step"] == expected.training.steps
+    assert notes["seconds"] > 0
+    assert re.fullmatch(r"[0-9a-f]{12}\+?", notes["environment"]["revision"]), "of which source is not known"
+
+
+def plain_training(problem: str) -> ANPTraining:
+    """A training with every default, for fields that older files do not have."""
+    network = ANPConfig(problem=problem, low=(0.0, 0.0), high=(1.0, 1.0))
+    return ANPTraining(problem=problem, data="exact", network=network, training=TrainingConfig(steps=1, peak_rate=1.0))
+
+
+def differences(stored: dict[str, Any], expected: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a stored config that differ from the expected one, by name: what is stored and what is expected.
+
+    A field that the file does not have had its default. The device, and the identity of the network to go on from,
+    which holds the version of the library, may differ.
+    """
+    found: dict[str, Any] = {}
+    for name in (stored.keys() | expected.keys()) - {"type", "device", "start"}:
+        if name not in expected:
+            found[name] = (stored[name], "nothing")
+        elif isinstance(expected[name], dict) and name in stored:
+            inner = differences(stored[name], expected[name], defaults[name])
+            found |= {f"{name}.{key}": pair for key, pair in inner.items()}
+        elif (mine := stored.get(name, plain(defaults[name]))) != plain(expected[name]):
+            found[name] = (mine, plain(expected[name]))
+    return found
+
+
+def plain(value: object) -> object:
+    """A value as it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def test_differences_of_configs_are_found_at_every_depth() -> None:
+    config = network_training("stefan", "edge", "laptop", "solver")
+    defaults = as_json(plain_training("stefan"))
+    stored = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert differences(stored, as_json(config), defaults) == {}
+    del stored["end_weighted"]
+    stored["training"]["device"] = "cuda"
+    assert differences(stored, as_json(config), defaults) == {}
+    stored["bank"]["cells"] = 9
+    stored["parameters"] = [0.6, 0.8]
+    del stored["training"]["steps"]
+    stored["further"] = 1
+    assert differences(stored, as_json(config), defaults) == {
+        "bank.cells": (9, 1600),
+        "parameters": ([0.6, 0.8], pytest.approx([0.6, 0.7])),
+        "training.steps": (1, 3000),
+        "further": (1, "nothing"),
+    }
+    del stored["parameters"]
+    assert differences(stored, as_json(config), defaults)["parameters"] == (None, pytest.approx([0.6, 0.7]))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_network_under_the_penalty_went_on_from_the_one_that_ships(problem: str) -> None:
+    """Weights of equal seed and other data lie a quarter of their size apart; a tenth of a training moves less."""
+    start, end = (load_pretrained(problem, role).state_dict() for role in ("anp", "softc"))
+    moved = sum(float((end[name] - start[name]).double().square().sum()) for name in start)
+    assert 0 < moved / sum(float(value.double().square().sum()) for value in start.values()) < 0.15**2
 
 
 def test_weights_that_do_not_ship_and_those_of_another_problem_are_named(tmp_path: Path) -> None:
@@ -165,7 +225,7 @@ def test_weights_that_do_not_ship_and_those_of_another_problem_are_named(tmp_pat
 
 @pytest.mark.parametrize(("problem", "parameter"), BEST_KNOWN)
 def test_shipped_networks_beat_the_best_known_numbers(problem: str, parameter: float) -> None:
-    """Ten fresh functions and 20 latent samples: mean scores of the conditioned prediction, inequalities or not."""
+    """Ten fresh functions and 20 latent samples: one conditioned prediction, inequalities or not, is best in both."""
     spec = PROBLEMS[problem]
     generator = torch.Generator().manual_seed(7)
     batch = sample_exact(spec, torch.full((10,), parameter, dtype=torch.float64), Protocol(), generator)
@@ -177,11 +237,10 @@ def test_shipped_networks_beat_the_best_known_numbers(problem: str, parameter: f
     prior = network.predict(Context(batch.context_points, batch.context_values, problem), Query(points, problem))
     truth = spec.solution(spec.test_time, grid.points, parameter)
     law = integral(grid, spec.total(spec.test_time, parameter))
-    errors, likelihoods = [], []
+    found = []
     for constraint in (law, law & NonNegative()) if problem == "porous_medium" else (law,):
         posterior = condition(prior, constraint)
-        errors.append(float(scores.mse(truth, posterior.mean).mean()))
-        likelihoods.append(float(scores.log_likelihood(truth, posterior.mean, posterior.variance).mean()))
+        error = float(scores.mse(truth, posterior.mean).mean())
+        found.append((error, float(scores.log_likelihood(truth, posterior.mean, posterior.variance).mean())))
     best_error, best_likelihood = BEST_KNOWN[problem, parameter]
-    assert min(errors) <= best_error
-    assert max(likelihoods) >= best_likelihood
+    assert any(error <= best_error and likelihood >= best_likelihood for error, likelihood in found), found
