@@ -1,4 +1,7 @@
-"""Figures as PNG and PDF: one colour per method everywhere, chosen to be told apart with any colour vision.
+"""Figures as PNG and PDF: one colour per kind of method everywhere, chosen to be told apart with any colour vision.
+
+ProbConserv, HardC and SoftC have a colour each, whatever the black box; bare black boxes have one by kind. Variants of
+one colour are told apart by dashes, in the reliability figure by markers as well.
 
 Functions take plain arrays and return a matplotlib ``Figure``; ``save`` writes it. No global matplotlib state is used.
 """
