@@ -14,19 +14,19 @@ from experiments.storage import Arrays
 
 PANELS = ("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP")
 GP_PANELS = ("GP", "HardC-GP", "ProbConserv-GP")
+NON_NEGATIVE, MONOTONE = "ProbConserv-ANP (non-negative)", "ProbConserv-ANP (monotone)"
+DISPLACED = "ProbConserv-ANP (displaced)"
 VARIANTS = (
     "ProbConserv-ANP (diffusion)",
     "ProbConserv-ANP (quadrature variance)",
-    "ProbConserv-ANP (non-negative)",
-    "ProbConserv-ANP (monotone)",
-    "ProbConserv-ANP (displaced)",
+    *(NON_NEGATIVE, MONOTONE, DISPLACED),
 )
 MASSES = ("GP", *PANELS, "Ensemble", "ProbConserv-Ensemble")
 CALIBRATION = (
-    *("ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)", "ProbConserv-ANP (tempered)"),
+    *("ANP", "ProbConserv-ANP", DISPLACED, "ProbConserv-ANP (tempered)"),
     *("ProbConserv-ANP (context-calibrated)", "Ensemble"),
 )
-CURVES = (*PANELS, *VARIANTS[2:4], "Ensemble", "ProbConserv-Ensemble")
+CURVES = (*PANELS, NON_NEGATIVE, MONOTONE, "Ensemble", "ProbConserv-Ensemble")
 
 
 def draw_case(case: Case, stored: Mapping[str, Arrays], folder: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def _curves(case: Case, arrays: Arrays) -> dict[str, Figure]:
 def _fronts(case: Case, arrays: Arrays) -> Figure:
     """Histograms of sampled front positions."""
     assert case.problem.front is not None
-    methods = [method for method in (*PANELS, VARIANTS[2], VARIANTS[4]) if f"{method}|fronts" in arrays]
+    methods = [method for method in (*PANELS, NON_NEGATIVE, DISPLACED) if f"{method}|fronts" in arrays]
     return figures.shock_histograms(
         {method: arrays[f"{method}|fronts"] for method in methods or GP_PANELS},
         float(case.problem.front(case.problem.test_time, case.parameter)),

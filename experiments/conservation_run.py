@@ -14,7 +14,7 @@ from experiments.config import ConservationConfig, conservation_config
 from experiments.conservation import Case
 from experiments.conservation_figures import draw_case
 from experiments.evaluation import ON_CELLS, curves, evaluate, evaluate_on_cells, local_conservation
-from experiments.experiment import Experiment, Preset, Report, RunOptions
+from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
 from experiments.runs import Run
 from experiments.shift import displacement, repaired, shift_scores
@@ -39,7 +39,7 @@ def conservation_experiment(
     problem: Problem,
     summary: str,
     gp: GPConfig,
-    durations: dict[Preset, str],
+    durations: Durations,
     extra_figures: Callable[[Path], list[Path]] = lambda folder: [],  # noqa: ARG005 - none by default
 ) -> Experiment:
     """The experiment of one problem.

@@ -12,7 +12,7 @@ from experiments.tables import Row
 
 Preset = Literal["smoke", "laptop", "paper"]
 Data = Literal["solver", "exact"]
-Durations = Mapping[Preset, str] | Mapping[Preset | Literal["reproduce"], str]
+Durations = Mapping[Preset | Literal["reproduce"], str]
 """Time by preset, and that of ``reproduce`` where models ship."""
 
 

@@ -1,7 +1,7 @@
 """The boundary-condition experiments: which versions of its problem each has in each preset."""
 
 from experiments.errors import UnknownNameError
-from experiments.experiment import Experiment, Preset, RunOptions
+from experiments.experiment import Durations, Experiment, Preset, RunOptions
 from experiments.operator_config import OperatorCase, many_steps, single_step, sized
 from experiments.operator_run import Cases, chosen_cases, operator_experiment
 from solvers import Neumann
@@ -109,7 +109,7 @@ _SUMMARIES = {
     "cavity": "vorticity in a lid-driven cavity from an impulsive start, values given on four walls",
     "heat_independent": "heat whose boundary data are independent of the initial field",
 }
-_DURATIONS: dict[str, dict[Preset, str]] = {
+_DURATIONS: dict[str, Durations] = {
     "stokes": {"smoke": "10 s", "laptop": "170 min", "paper": "22000 min"},
     "burgers_dirichlet": {"smoke": "15 s", "laptop": "170 min", "paper": "22000 min"},
     "heat_neumann": {"smoke": "15 s", "laptop": "250 min", "paper": "9000 min"},

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from experiments.errors import InvalidArgumentError, UnknownNameError
-from experiments.experiment import Experiment, Preset, Report, RunOptions
+from experiments.experiment import Durations, Experiment, Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
 from experiments.operator_figures import draw_case
@@ -47,7 +47,7 @@ class OperatorRunConfig:
     test: dict[str, int]
 
 
-def operator_experiment(name: str, summary: str, durations: dict[Preset, str], cases: Cases) -> Experiment:
+def operator_experiment(name: str, summary: str, durations: Durations, cases: Cases) -> Experiment:
     """The experiment of one problem.
 
     Args:
