@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,47 @@ BESIDE = ("FNO", DEFAULT_NAME)
 NEAR = 0.15  # part of the axis that panels of the insulator show
 SNAPSHOTS = 4
 FRAMES_PER_SECOND = 6
+TITLE_SIZE, PANEL_TITLE_SIZE = 11, 10  # points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What figures call the quantities of a problem; all are dimensionless.
+
+    Args:
+        title: Title of every figure.
+        field: The field, its symbol last.
+        place: Coordinate of a problem on an interval.
+    """
+
+    title: str
+    field: str = "u"
+    place: str = "x"
+
+    @property
+    def error(self) -> str:
+        """The absolute error."""
+        return f"|{self.field.split()[-1]} − truth|"
+
+
+NAMES = {
+    "stokes": Labels(title="Stokes' second problem", field="velocity u", place="y"),
+    "burgers_dirichlet": Labels(title="Burgers, travelling wave", field="velocity u"),
+    "heat_neumann": Labels(title="Heat between insulator and heater", field="temperature u"),
+    "wave_neumann": Labels(title="Waves between reflecting walls", field="displacement u"),
+    "burgers_periodic": Labels(title="Burgers on a circle", field="velocity u"),
+    "cavity": Labels(title="Lid-driven cavity", field="vorticity ω"),
+    "heat_independent": Labels(title="Heat, independent boundary data", field="temperature u"),
+}
+"""By the beginning of the problem's name."""
+
+
+def labels_of(case: OperatorCase) -> Labels:
+    """What the figures of a case say; problems that are not listed go by their own name."""
+    name = case.problem.name
+    known = next((labels for start, labels in NAMES.items() if name.startswith(start)), None)
+    labels = known or Labels(title=name.replace("_", " ").capitalize())
+    return replace(labels, title=f"{labels.title}, {case.label}")
 
 
 def draw_case(case: OperatorCase, stored: Stored, folder: Path) -> list[Path]:
@@ -48,21 +90,23 @@ def draw_case(case: OperatorCase, stored: Stored, folder: Path) -> list[Path]:
         PNG and PDF of every figure, and a GIF for problems on the square.
     """
     fields = {name: stored.scores[name][0]["shown"][0] for name in BESIDE if name in stored.scores}
-    true, title = stored.truth["shown"][0], f"{case.problem.name.replace('_', ' ').capitalize()}, {case.label}"
+    true, labels = stored.truth["shown"][0], labels_of(case)
     times = case.test_data(0).output_times(case.problem).numpy()
     square = true.ndim == 3
     drawings: dict[str, Figure] = {}
     if len(times) > 1:
-        drawings["over-time"] = error_over_time(times, stored, title)
+        drawings["over-time"] = error_over_time(times, stored, labels.title)
     if square:
-        drawings["fields"] = snapshots(times, stored.truth["input"][0], {"truth": true, **fields}, title)
+        moments = np.append(case.problem.start, times)
+        drawings["fields"] = snapshots(moments, stored.truth["input"][0], {"truth": true, **fields}, labels)
     else:
-        drawings["profile"] = profiles(true[-1], {n: u[-1] for n, u in fields.items()}, title, _stencil(case))
+        last = {name: u[-1] for name, u in {"truth": true, **fields}.items()}
+        drawings["profile"] = profiles(float(times[-1]), last, labels, _stencil(case))
         if len(times) > 1:
-            drawings["fields"] = space_time(times, {"truth": true, **fields}, title)
+            drawings["fields"] = space_time(times, {"truth": true, **fields}, labels)
     files = [file for name, fig in drawings.items() for file in figures.save(fig, folder / f"{name}-{case.name}")]
     if square:
-        files.append(animation(times, {"truth": true, **fields}, title, folder / f"animation-{case.name}.gif"))
+        files.append(animation(times, {"truth": true, **fields}, labels, folder / f"animation-{case.name}.gif"))
     return files
 
 
@@ -74,14 +118,17 @@ def error_over_time(times: np.ndarray, stored: Stored, title: str) -> Figure:
         stored: Holds ``over_time`` ``(samples, t)`` for every method and seed; the mean is over seeds too.
         title: Says problem and version.
     """
-    figure, (left, right) = _row(2, title)
-    for name, seeds in stored.scores.items():
+    figure, (left, right) = _row(2, title, share_y=True)
+    widths = np.linspace(3.0, 1.2, len(stored.scores))  # so that curves which coincide are all seen
+    for (name, seeds), width in zip(stored.scores.items(), widths, strict=True):
         errors = np.stack([arrays["over_time"] for arrays in seeds])
-        style = {"color": COLOURS.get(name, GREY), "lw": 1.5, "label": name}
+        style = {"color": _colour(name), "lw": width, "label": name}
         left.plot(times, errors.mean(axis=(0, 1)), **style)
         right.plot(times, errors[:, 0].mean(axis=0), **style)
-    left.set(xlabel="t", ylabel="relative L2", yscale="log", title="mean over test samples")
-    right.set(xlabel="t", yscale="log", title="one test sample")
+    left.set(xlabel="t", ylabel="relative L2", yscale="log")
+    left.set_title("mean over test samples", size=PANEL_TITLE_SIZE)
+    right.set(xlabel="t")
+    right.set_title("one test sample", size=PANEL_TITLE_SIZE)
     _legend(figure, left)
     return figure
 
@@ -96,127 +143,167 @@ def error_against(counts: np.ndarray, errors: Mapping[str, np.ndarray], title: s
     """
     figure, (axes,) = _row(1, title)
     for name, values in errors.items():
-        axes.plot(counts, values, color=COLOURS.get(name, GREY), lw=1.5, marker="o", ms=4, label=name)
+        axes.plot(counts, values, color=_colour(name), lw=1.5, marker="o", ms=4, label=name)
     axes.set(xlabel="training samples", ylabel="relative L2", xscale="log", yscale="log")
     _legend(figure, axes)
     return figure
 
 
-def profiles(true: np.ndarray, fields: Mapping[str, np.ndarray], title: str, stencil: np.ndarray | None) -> Figure:
-    """Fields at the last time beside the truth, and their absolute error or, at an insulator, their gradient.
+def profiles(time: float, fields: Mapping[str, np.ndarray], labels: Labels, stencil: np.ndarray | None) -> Figure:
+    """Fields at one time beside the truth, and their absolute error or, at an insulator, their gradient.
 
     Args:
-        true: True field ``(nodes,)``.
-        fields: Predicted fields by method.
-        title: Says problem and version.
-        stencil: If ∂u/∂x is to be 0 at the first node, the weights c of its one-sided difference Σ c_j u_j/h there.
+        time: The time.
+        fields: ``(nodes,)`` by name, the truth first.
+        labels: What the figure says.
+        stencil: If the derivative is to be 0 at the first node, the weights c of its difference Σ c_j u_j/h there.
     """
-    figure, (left, right) = _row(2, title)
-    x = np.linspace(0.0, 1.0, len(true))
-    left.plot(x, true, color=TRUTH, lw=1.1, ls="--", label="truth", zorder=3)
-    near = np.full(len(x), True) if stencil is None else x <= NEAR
+    figure, (left, right) = _row(2, labels.title)
+    true, *_ = fields.values()
     for name, u in fields.items():
-        colour = COLOURS.get(name, GREY)
-        left.plot(x, u, color=colour, lw=1.6, label=name)
-        shown = np.abs(u - true) if stencil is None else _gradient(u, stencil)
-        right.plot(x[near], shown[near], color=colour, lw=1.6, marker="" if stencil is None else ".")
-    left.set(xlabel="x", ylabel="u", title="last time")
+        style = (
+            {"color": TRUTH, "lw": 1.1, "ls": "--", "zorder": 3} if u is true else {"color": _colour(name), "lw": 1.6}
+        )
+        left.plot(np.linspace(0.0, 1.0, len(u)), u, label=name, **style)
+    left.set(xlabel=labels.place, ylabel=labels.field)
+    left.set_title(f"t = {time:g}", size=PANEL_TITLE_SIZE)
     if stencil is None:
-        right.set(xlabel="x", ylabel="|u − truth|", yscale="log", title="absolute error")
+        _errors(right, fields)
+        right.set(xlabel=labels.place, ylabel=labels.error, yscale="log")
     else:
-        right.plot(x[near], _gradient(true, stencil)[near], color=TRUTH, lw=1.1, ls="--")
-        right.axhline(0.0, color=GREY, lw=0.8)
-        right.set(xlabel="x", ylabel="∂u/∂x", title="gradient at the insulator")
+        _gradients(right, fields, stencil)
+        right.set(xlabel=labels.place, ylabel=f"∂u/∂{labels.place}")
+        right.set_title("gradient at the insulator", size=PANEL_TITLE_SIZE)
+        right.locator_params(axis="x", nbins=5)
     _legend(figure, left)
     return figure
 
 
-def space_time(times: np.ndarray, fields: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Fields in the plane of place and time: truth and methods above, absolute errors of the methods below.
+def _errors(axes: Axes, fields: Mapping[str, np.ndarray]) -> None:
+    """Absolute errors on a logarithmic axis; where they are 0 a triangle stands at its foot."""
+    true, *_ = fields.values()
+    zeros = any(bool((u == true).any()) for u in fields.values() if u is not true)
+    axes.set_title(f"absolute error{' (triangles: exactly 0)' if zeros else ''}", size=PANEL_TITLE_SIZE)
+    for name, u in fields.items():
+        if u is true:
+            continue
+        x, error = np.linspace(0.0, 1.0, len(u)), np.abs(u - true)
+        exact = error == 0
+        axes.plot(x, np.where(exact, np.nan, error), color=_colour(name), lw=1.6)
+        if exact.any():
+            style = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": _colour(name), "ms": 6}
+            axes.plot(x[exact], np.zeros(exact.sum()), "v", **style)
+
+
+def _gradients(axes: Axes, fields: Mapping[str, np.ndarray], stencil: np.ndarray) -> None:
+    """Derivatives near the first node, of the truth dashed."""
+    true, *_ = fields.values()
+    near = np.linspace(0.0, 1.0, len(true)) <= NEAR
+    x = np.linspace(0.0, 1.0, len(true))[near]
+    for name, u in fields.items():
+        style = (
+            {"color": TRUTH, "lw": 1.1, "ls": "--"} if u is true else {"color": _colour(name), "lw": 1.6, "marker": "."}
+        )
+        axes.plot(x, _gradient(u, stencil)[near], **style)
+    axes.axhline(0.0, color=GREY, lw=0.8)
+
+
+def space_time(times: np.ndarray, fields: Mapping[str, np.ndarray], labels: Labels) -> Figure:
+    """Fields in the plane of time and place: truth and methods above, absolute errors of the methods below.
 
     Args:
-        times: Output times ``(t,)``.
+        times: Equally spaced output times ``(t,)``.
         fields: ``(t, nodes)`` by name, the truth first.
-        title: Says problem and version.
+        labels: What the figure says.
     """
     true, *_ = fields.values()
-    figure, panels = _grid(2, len(fields), title)
-    extent = (times[0], times[-1], 0.0, 1.0)
+    figure, panels = _grid(2, len(fields), labels.title)
+    t, x = 0.5 * (times[1] - times[0]), 0.5 / (true.shape[1] - 1)  # halves of a pixel, whose centre is the node
+    extent = (times[0] - t, times[-1] + t, -x, 1.0 + x)
+    style = {"origin": "lower", "aspect": "auto", "extent": extent}
     errors = {name: np.abs(u - true) for name, u in fields.items() if u is not true}
     largest = max((float(error.max()) for error in errors.values()), default=1.0)
     images: list[AxesImage] = []
-    for column, (name, u) in enumerate(fields.items()):
-        style = {"origin": "lower", "aspect": "auto", "extent": extent}
-        shown = panels[0][column].imshow(u.T, vmin=float(true.min()), vmax=float(true.max()), cmap="viridis", **style)
-        panels[0][column].set(title=name)
+    for (upper, lower), (name, u) in zip(zip(*panels, strict=True), fields.items(), strict=True):
+        shown = upper.imshow(u.T, vmin=float(true.min()), vmax=float(true.max()), cmap="viridis", **style)
+        upper.set_title(name, size=PANEL_TITLE_SIZE)
         if name in errors:
-            images.append(panels[1][column].imshow(errors[name].T, vmin=0.0, vmax=largest, cmap="magma", **style))
-            panels[1][column].set(xlabel="t", title="absolute error")
+            images.append(lower.imshow(errors[name].T, vmin=0.0, vmax=largest, cmap="magma", **style))
+            lower.set(xlabel="t")
+            lower.set_title("absolute error", size=PANEL_TITLE_SIZE)
         else:
-            panels[1][column].axis("off")
-            figure.colorbar(shown, ax=list(panels[0]), label="u")
-    panels[0][0].set_ylabel("x")
+            upper.set_ylabel(labels.place)
+            upper.set_xlabel("t").set_in_layout(False)  # there is room below
+            lower.axis("off")
+            figure.colorbar(shown, ax=list(panels[0]), label=labels.field, extend="both")
     if images:
-        figure.colorbar(images[0], ax=list(panels[1]), label="|u − truth|")
+        panels[1][1].set_ylabel(labels.place).set_in_layout(False)
+        figure.colorbar(images[0], ax=list(panels[1]), label=labels.error)
     return figure
 
 
-def snapshots(times: np.ndarray, first: np.ndarray, fields: Mapping[str, np.ndarray], title: str) -> Figure:
+def snapshots(times: np.ndarray, first: np.ndarray, fields: Mapping[str, np.ndarray], labels: Labels) -> Figure:
     """Fields on the square: the initial one, then truth and methods at several times, one row each.
 
     Args:
-        times: Output times ``(t,)``.
+        times: Time of the initial field, then the output times ``(1 + t,)``.
         first: Initial field ``(nodes, nodes)``, x first.
         fields: ``(t, nodes, nodes)`` by name, the truth first.
-        title: Says problem and version.
+        labels: What the figure says.
     """
-    chosen = np.unique(np.linspace(0, len(times) - 1, SNAPSHOTS).round().astype(int))
-    figure, panels = _grid(len(fields), 1 + len(chosen), title)
-    show = _painter(np.stack([fields[next(iter(fields))][index] for index in chosen]))
+    chosen = np.unique(np.linspace(1, len(times) - 1, SNAPSHOTS).round().astype(int))
+    figure, panels = _grid(len(fields), 1 + len(chosen), labels.title)
+    show = _painter(np.stack([fields[next(iter(fields))][index - 1] for index in chosen]))
     image = show(panels[0][0], first)
-    panels[0][0].set(title="initial")
-    for row, (name, u) in enumerate(fields.items()):
-        panels[row][0].set_ylabel(name)
-        if row:
-            panels[row][0].set(xticks=[], yticks=[])
-            panels[row][0].spines[:].set_visible(False)
-        for column, index in enumerate(chosen, start=1):
-            show(panels[row][column], u[index])
-            panels[row][column].set(title=f"t = {times[index]:.2g}" if not row else "")
-    figure.colorbar(image, ax=[axes for line in panels for axes in line], shrink=0.6)
+    panels[0][0].set_ylabel("y", rotation=0)
+    panels[0][0].text(0.5, -0.03, "x", ha="center", va="top").set_in_layout(False)
+    panels[0][0].set_title(f"initial field, t = {times[0]:.2f}", size=PANEL_TITLE_SIZE)
+    for axes in (line[0] for line in panels[1:]):
+        axes.axis("off")
+    for (_, *line), (name, u) in zip(panels, fields.items(), strict=True):
+        line[0].set_ylabel(name)
+        for axes, index in zip(line, chosen, strict=True):
+            show(axes, u[index - 1])
+    for axes, index in zip(panels[0][1:], chosen, strict=True):
+        axes.set_title(f"t = {times[index]:.2f}", size=PANEL_TITLE_SIZE)
+    everything = [axes for line in panels for axes in line]
+    figure.colorbar(image, ax=everything, shrink=0.6, label=labels.field, extend="both")
     return figure
 
 
-def animation(times: np.ndarray, fields: Mapping[str, np.ndarray], title: str, path: Path) -> Path:
+def animation(times: np.ndarray, fields: Mapping[str, np.ndarray], labels: Labels, path: Path) -> Path:
     """Truth and methods on the square over time, beside each other, as an animated GIF.
 
     Args:
         times: Output times ``(t,)``.
         fields: ``(t, nodes, nodes)`` by name, the truth first.
-        title: Says problem and version.
+        labels: What the figure says.
         path: The file.
 
     Returns:
         The file.
     """
-    figure, panels = _grid(1, len(fields), title)
+    figure, panels = _grid(1, len(fields), labels.title)
     show = _painter(fields[next(iter(fields))])
     images = [show(axes, u[0]) for axes, u in zip(panels[0], fields.values(), strict=True)]
+    for axes, name in zip(panels[0], fields, strict=True):
+        axes.set_title(name, size=PANEL_TITLE_SIZE)
+    figure.colorbar(images[0], ax=panels[0], label=labels.field, extend="both", shrink=0.8)
     writer = PillowWriter(fps=FRAMES_PER_SECOND)
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / path.name
-        with writer.saving(figure, str(temporary), dpi=80):
+        with writer.saving(figure, str(temporary), dpi=100):
             for index, time in enumerate(times):
-                for axes, image, (name, u) in zip(panels[0], images, fields.items(), strict=True):
+                panels[0][0].set_xlabel(f"t = {time:.2f}")
+                for image, u in zip(images, fields.values(), strict=True):
                     image.set_data(u[index].T)
-                    axes.set_title(f"{name}, t = {time:.2f}")
                 writer.grab_frame()
         write_bytes(path, temporary.read_bytes())
     return path
 
 
 def _painter(true: np.ndarray) -> Callable[[Axes, np.ndarray], AxesImage]:
-    """Draws fields on the square in one scale, which leaves out the last percent at either end (corners)."""
+    """Draws fields on the square in one scale, that of the truth but for its largest percent (corners)."""
     size = float(np.quantile(np.abs(true), 0.99)) or 1.0
 
     def show(axes: Axes, u: np.ndarray) -> AxesImage:
@@ -224,6 +311,10 @@ def _painter(true: np.ndarray) -> Callable[[Axes, np.ndarray], AxesImage]:
         return axes.imshow(u.T, origin="lower", extent=(0, 1, 0, 1), vmin=-size, vmax=size, cmap="RdBu_r")
 
     return show
+
+
+def _colour(method: str) -> str:
+    return COLOURS.get(method, GREY)
 
 
 def _stencil(case: OperatorCase) -> np.ndarray | None:
@@ -240,20 +331,20 @@ def _gradient(u: np.ndarray, stencil: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _row(count: int, title: str) -> tuple[Figure, list[Axes]]:
+def _row(count: int, title: str, share_y: bool = False) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(PANEL[0] * count, PANEL[1] + 0.9), layout="constrained")
-    panels = figure.subplots(1, count, squeeze=False)[0]
+    panels = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, lw=0.5)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=TITLE_SIZE)
     return figure, list(panels)
 
 
 def _grid(rows: int, columns: int, title: str) -> tuple[Figure, list[list[Axes]]]:
     figure = Figure(figsize=(2.2 * columns + 0.8, 2.1 * rows + 0.7), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=TITLE_SIZE)
     return figure, [list(line) for line in panels]
 
 
