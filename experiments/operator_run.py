@@ -224,7 +224,7 @@ def score_row(label: str, method: Method, found: list[Arrays]) -> Row:
         found: Its scores, one entry per seed.
     """
     pairs = {
-        name: _over_seeds([float(np.mean(arrays[name])) for arrays in found]) for name in COLUMNS if name in found[0]
+        name: over_seeds([float(np.mean(arrays[name])) for arrays in found]) for name in COLUMNS if name in found[0]
     }
     return Row(label, method.name, pairs, "", method.information)
 
@@ -255,7 +255,8 @@ def _finish(run: Run, cases: tuple[OperatorCase, ...], stored: dict[str, Stored]
     return Report(title=title, rows=rows, folder=run.folder, tables=tables, figures=drawn)
 
 
-def _over_seeds(values: list[float]) -> Score:
+def over_seeds(values: list[float]) -> Score:
+    """Mean and standard error, None for one seed."""
     if len(values) == 1:
         return values[0], None
     return mean_and_standard_error(torch.tensor(values, dtype=torch.float64))

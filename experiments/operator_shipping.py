@@ -1,8 +1,8 @@
 """Results and weights of the boundary-condition experiments that ship with the library.
 
-``experiments/results/<experiment>.json`` holds the rows of a finished run and names the operators of it that ship:
-of the first seed the FNO, the best baseline that sees the boundary values, and BOON (default). Their files are
-``experiments/weights/operators/<experiment>-<case>-<method>.safetensors``.
+``experiments/results/<experiment>.json`` holds the rows of a finished run, says how the operators of every row were
+trained, and names the operators that ship: of the first seed the FNO, the best baseline that sees the boundary values,
+and BOON (default). Their files are ``experiments/weights/operators/<experiment>-<case>-<method>.safetensors``.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from boon import BOON, FNO
 from experiments.errors import DataFileError, NotShippedError
 from experiments.operator_methods import BASELINES, DEFAULT_NAME
 from experiments.storage import checksum, read_json, write_bytes, write_json
-from experiments.tables import Row
+from experiments.tables import Row, Score
 
 ROOT = Path(str(resources.files("experiments")))
 
@@ -41,6 +41,62 @@ class ShippedWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingSizes:
+    """Samples, network and steps of a training.
+
+    Args:
+        samples: Samples trained on.
+        validation: Samples held out.
+        test: Test samples of the row.
+        nodes: Nodes along every axis of space.
+        width: Channels of the hidden layers.
+        modes: Frequencies kept along every axis of space.
+        depth: Fourier layers.
+        steps: Optimiser steps.
+        batch: Samples a step.
+        seeds: Trainings of the row.
+    """
+
+    samples: int
+    validation: int
+    test: int
+    nodes: int
+    width: int
+    modes: int
+    depth: int
+    steps: int
+    batch: int
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedTraining:
+    """How the operators of one row were trained.
+
+    Args:
+        parameter: As in the row.
+        method: As in the row.
+        seconds: Wall time of a training on one thread, mean and standard error over seeds.
+        processors: Processors of the machines.
+        sizes: Samples, network and steps.
+    """
+
+    parameter: str
+    method: str
+    seconds: Score
+    processors: tuple[str, ...]
+    sizes: TrainingSizes
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "ShippedTraining":
+        """The inverse of ``dataclasses.asdict`` through JSON."""
+        mean, error = content.pop("seconds")
+        sizes = TrainingSizes(**content.pop("sizes"))
+        processors = tuple(content.pop("processors"))
+        return ShippedTraining(seconds=(mean, error), processors=processors, sizes=sizes, **content)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShippedResults:
     """What ships of one experiment.
 
@@ -48,6 +104,7 @@ class ShippedResults:
         experiment: Name of the experiment.
         preset: Preset of the run.
         rows: Its table.
+        trainings: How the operators of every row were trained.
         weights: The operators that ship.
         environment: Machine and versions of the run.
     """
@@ -55,6 +112,7 @@ class ShippedResults:
     experiment: str
     preset: str
     rows: tuple[Row, ...]
+    trainings: tuple[ShippedTraining, ...]
     weights: tuple[ShippedWeights, ...]
     environment: dict[str, Any]
 
@@ -76,9 +134,10 @@ def read_results(experiment: str) -> ShippedResults:
     content = read_json(path)
     try:
         rows = tuple(Row.from_json(row) for row in content.pop("rows"))
+        trainings = tuple(ShippedTraining.from_json(entry) for entry in content.pop("trainings"))
         weights = tuple(ShippedWeights(**entry) for entry in content.pop("weights"))
-        return ShippedResults(rows=rows, weights=weights, **content)
-    except (KeyError, TypeError) as error:
+        return ShippedResults(rows=rows, trainings=trainings, weights=weights, **content)
+    except (KeyError, TypeError, ValueError) as error:
         raise DataFileError(f"'{path}' does not hold results of an experiment ({error}); restore it.") from error
 
 
@@ -98,6 +157,7 @@ def write_results(results: ShippedResults, files: dict[str, Path]) -> None:
         "experiment": results.experiment,
         "preset": results.preset,
         "rows": [row.as_json() for row in results.rows],
+        "trainings": [asdict(entry) for entry in results.trainings],
         "weights": [asdict(entry) for entry in results.weights],
         "environment": results.environment,
     }

@@ -5,16 +5,26 @@ python -m experiments.ship_operators stokes --out results
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import tyro
 
+import boon
+from boon import BoonError
 from experiments.errors import DataFileError, ExperimentError
 from experiments.experiment import RunOptions
 from experiments.operator_config import OperatorCase
-from experiments.operator_methods import DEFAULT_NAME, methods
+from experiments.operator_methods import DEFAULT_NAME, Method, methods
 from experiments.operator_problems import boundary_cases
-from experiments.operator_run import run_config
-from experiments.operator_shipping import ShippedResults, ShippedWeights, best_baseline, write_results
+from experiments.operator_run import over_seeds, run_config, seeds
+from experiments.operator_shipping import (
+    ShippedResults,
+    ShippedTraining,
+    ShippedWeights,
+    TrainingSizes,
+    best_baseline,
+    write_results,
+)
 from experiments.runs import Run
 from experiments.storage import checksum, read_json
 from experiments.tables import Row
@@ -34,7 +44,7 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
         What ships now.
 
     Raises:
-        DataFileError: If the run is not finished.
+        DataFileError: If the run is not finished, or a file of weights is missing.
     """
     run = Run(name, run_config(name, cases, seed), out)
     path = run.folder / "metrics.json"
@@ -47,8 +57,7 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
         own = [row for row in rows if row.parameter == case.label]
         shipped = ("FNO", best_baseline(own), DEFAULT_NAME)
         for method in (method for method in methods(case) if method.name in shipped):
-            training = operator_training(case, method, seed, seed)
-            source = place.folder(case, training) / "weights.safetensors"
+            source = _weights(case, method, place, seed)
             file = f"{name}-{case.name}-{slug(method.name)}.safetensors"
             files[file] = source
             entries.append(
@@ -58,11 +67,48 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
         experiment=name,
         preset="laptop",
         rows=rows,
+        trainings=tuple(_training(case, method, place) for case in cases for method in methods(case)),
         weights=tuple(entries),
         environment=read_json(run.folder / "environment.json"),
     )
     write_results(results, files)
     return results
+
+
+def _weights(case: OperatorCase, method: Method, place: Place, seed: int) -> Path:
+    path = place.folder(case, operator_training(case, method, place.data_seed, seed)) / "weights.safetensors"
+    if not path.is_file():
+        raise DataFileError(f"'{path}' is missing: train it again (python -m experiments run {place.experiment}).")
+    return path
+
+
+def _training(case: OperatorCase, method: Method, place: Place) -> ShippedTraining:
+    """How the operators of a row were trained, from the notes in their files."""
+    paths = [_weights(case, method, place, seed) for seed in seeds(case, place.data_seed)]
+    notes = [boon.read_notes(path) for path in paths]
+    return ShippedTraining(
+        parameter=case.label,
+        method=method.name,
+        seconds=over_seeds([note["seconds"] for note in notes]),
+        processors=tuple(dict.fromkeys(note["environment"]["machine"]["processor"] for note in notes)),
+        sizes=_sizes(notes[0]["training"], case.sizes.test, len(notes)),
+    )
+
+
+def _sizes(config: dict[str, Any], test: int, count: int) -> TrainingSizes:
+    data, network = config["samples"]["config"], config["network"]
+    return TrainingSizes(
+        samples=data["samples"] - config["validation"],
+        validation=config["validation"],
+        test=test,
+        nodes=data["nodes"],
+        width=network["width"],
+        modes=network["modes"],
+        depth=network["depth"],
+        steps=config["training"]["steps"],
+        batch=config["batch"],
+        seeds=count,
+    )
 
 
 def main(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int = 0) -> None:
@@ -80,6 +126,6 @@ def main(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int
 if __name__ == "__main__":
     try:
         tyro.cli(main)
-    except ExperimentError as error:
+    except (ExperimentError, BoonError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,12 +1,15 @@
 """The results in the README and in ``docs/results.md``, written from the stored metrics that ship.
 
 ``python -m experiments.summary`` rewrites both from ``experiments/results/*.json``, which are the ``metrics.json`` of
-``reproduce``; a test fails while they differ.
+``reproduce``, and those of the boundary-condition problems as ``experiments.operator_summary`` says; a test fails while
+they differ.
 """
 
 from importlib import resources
 from pathlib import Path
 
+from experiments import operator_summary
+from experiments.documents import fill
 from experiments.storage import read_json, write_bytes
 from experiments.tables import Row, as_markdown, beside_paper
 from solvers.problems import PROBLEMS
@@ -55,16 +58,15 @@ def long_tables() -> str:
 
 def with_table(text: str, table: str) -> str:
     """A text with the table between its two marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    return fill(text, BEGIN, END, table)
 
 
 def main(root: Path) -> None:
-    """Rewrites README and ``docs/results.md`` of a checkout."""
+    """Rewrites README, ``docs/results.md`` and ``docs/boundary_results.md`` of a checkout."""
     readme = root / "README.md"
     write_bytes(readme, with_table(readme.read_text(encoding="utf-8"), short_table()).encode())
     write_bytes(root / "docs" / "results.md", long_tables().encode())
+    operator_summary.write(root)
 
 
 def _number(label: str) -> float:

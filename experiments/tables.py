@@ -187,7 +187,7 @@ def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
     for name in sources:
         table.add_column(name, no_wrap=True)
     for i, row in enumerate(rows):
-        cells = [_cell(row.scores.get(name)) for name in columns]
+        cells = [format_score(row.scores.get(name)) for name in columns]
         last_of_parameter = i + 1 < len(rows) and rows[i + 1].parameter != row.parameter
         table.add_row(*_texts(row, texts), *cells, *_source(row, sources), end_section=last_of_parameter)
     console = Console(file=file)
@@ -204,7 +204,7 @@ def as_markdown(title: str, rows: Sequence[Row]) -> str:
     lines.append("| " + " | ".join([*texts, *(COLUMNS[name].heading for name in columns), *sources]) + " |")
     lines.append("|---" * len(texts) + "|" + "---:|" * len(columns) + "---|" * len(sources))
     for row in rows:
-        cells = [_cell(row.scores.get(name)) for name in columns]
+        cells = [format_score(row.scores.get(name)) for name in columns]
         lines.append("| " + " | ".join([*_texts(row, texts), *cells, *_source(row, sources)]) + " |")
     return "\n".join([*lines, "", legend(rows), ""])
 
@@ -263,7 +263,8 @@ def _used_columns(rows: Sequence[Row]) -> list[str]:
     return [name for name in COLUMNS if any(name in row.scores for row in rows)]
 
 
-def _cell(score: Score | None) -> str:
+def format_score(score: Score | None) -> str:
+    """Three significant digits, the standard error in brackets; a dash for what is not known."""
     if score is None:
         return "—"
     mean, error = score
