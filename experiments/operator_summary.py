@@ -62,9 +62,9 @@ def short_table(results: Sequence[ShippedResults]) -> str:
 def long_tables(results: Sequence[ShippedResults]) -> str:
     """All rows and scores of all experiments, sizes and times of their trainings."""
     head = (
-        "# Boundary-condition results\n\nWritten by `python -m experiments.summary` from the stored results of "
+        "# Boundary-condition results\n\nWritten by `python -m experiments.summary` from the stored results of\n"
         "`python -m experiments run NAME --preset laptop`; `reproduce NAME` scores the operators that ship again.\n"
-        "What the methods are: [boundary_conditions.md](boundary_conditions.md).\n"
+        "What the corrections are: [boundary_conditions.md](boundary_conditions.md).\n"
     )
     return "\n".join([head, *(_experiment(shipped) for shipped in results)])
 

@@ -6,16 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-README = Path(__file__).parents[1] / "README.md"
+from tests.documents import BOUNDARY_PAGE, README, run_python
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, object]:
     """Everything that the README's Python defines."""
-    defined: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(block, str(README), "exec"), defined)
-    return defined
+    return run_python(README)
 
 
 def test_the_constrained_prediction_meets_its_law(names: dict) -> None:
@@ -45,8 +42,9 @@ def test_the_operator_meets_its_boundary_conditions(names: dict) -> None:
     assert torch.equal(u[..., 0], torch.zeros_like(u[..., 0]))
 
 
-def test_every_link_to_a_file_resolves() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", [README, BOUNDARY_PAGE], ids=lambda page: page.name)
+def test_every_link_to_a_file_resolves(page: Path) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert links
-    missing = [link for link in links if not (README.parent / link).exists()]
+    missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
