@@ -7,6 +7,7 @@
     choose NAME      boundary corrections ranked by validation
     study NAME       boundary corrections on few samples, out of range and on other grids
     bench NAME       a benchmark
+    report           all results in one HTML file
     predict FILE     a field from your own observations
 
 ``COMMAND --help`` shows the options; all commands take ``--json``.

@@ -23,6 +23,7 @@ from experiments.operator_run import place_of
 from experiments.operator_studies import run_study
 from experiments.predict import PredictOptions, predict
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
+from experiments.report import write_report
 from experiments.tables import beside_paper, print_table
 from probconserv.errors import ProbConservError
 from probconserv.weights import read_weights
@@ -178,6 +179,28 @@ def bench_command(name: Name, json: bool = False) -> None:
     console.print(table)
 
 
+def report_command(out: Path = Path("results"), file: Path = Path("report.html"), json: bool = False) -> None:
+    """Writes all results to one HTML file: tables beside the papers', figures, costs, how to make each.
+
+    Args:
+        out: Folder of all stored runs, whose figures the page shows.
+        file: The page.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    sections = write_report(out, file)
+    if json:
+        content = [
+            {"name": section.name, "tables": len(section.tables), "figures": len(section.figures)}
+            for section in sections
+        ]
+        _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": content})
+        return
+    without = [section.name for section in sections if not section.figures]
+    if without:
+        print(f"No stored run in {out} has figures of {', '.join(without)}; the page says how to make them.")
+    print(f"Page: {file}")
+
+
 def predict_command(file: Annotated[Path, tyro.conf.Positional], options: PredictArguments, json: bool = False) -> None:
     """Predicts a field from your own observations (CSV or HDF5 with t, x, u) so that it keeps its conservation law.
 
@@ -223,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "choose": choose_command,
         "study": study_command,
         "bench": bench_command,
+        "report": report_command,
         "predict": predict_command,
     }
     try:

@@ -46,7 +46,9 @@ def test_list_shows_the_time_of_reproduce_where_there_is_one(
     assert "4 min" in printed
 
 
-@pytest.mark.parametrize("command", ["list", "run", "reproduce", "train", "choose", "study", "bench", "predict"])
+@pytest.mark.parametrize(
+    "command", ["list", "run", "reproduce", "train", "choose", "study", "bench", "report", "predict"]
+)
 def test_every_command_takes_json_and_is_named_by_the_program(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

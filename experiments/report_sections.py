@@ -1,0 +1,251 @@
+"""What the results page says of every experiment: results that ship or were stored, figures, and how to make them."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import DataFileError
+from experiments.figures import colour_of
+from experiments.operator_figures import COLOURS, NAMES
+from experiments.operator_problems import CASES
+from experiments.operator_studies import STUDIES
+from experiments.registry import EXPERIMENTS
+from experiments.report_figures import Source, sources
+from experiments.report_tables import PageTable, of_paper, result_tables
+from experiments.storage import read_json
+from experiments.tables import Row, beside_paper, legend
+from solvers.problems import PROBLEMS
+
+SAME = 0.01  # relative difference of scores that another machine may make
+LONG = 300  # minutes that are written as hours
+_TRUTH = "truth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command that makes results of an experiment.
+
+    Args:
+        text: What to type.
+        purpose: What it does.
+        duration: How long it takes; empty if that was not measured.
+    """
+
+    text: str
+    purpose: str
+    duration: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One experiment on the page.
+
+    Args:
+        name: Name of its stored runs.
+        title: Its title.
+        summary: One line.
+        commands: How to make its results.
+        content: Its stored results; empty if there are none.
+        rows: Our rows with the paper's numbers beside them.
+        labels: What captions call a parameter or version, by what rows and file names call it.
+        tables: Its tables.
+        shipped: Whether the tables are those that ship.
+        run: Folder of the stored run that figures, and tables that do not ship, are from; None if there is none.
+        same: Whether the scores of that run are those of the tables.
+        figures: Its figures.
+    """
+
+    name: str
+    title: str
+    summary: str
+    commands: tuple[Command, ...]
+    content: dict[str, Any]
+    rows: tuple[Row, ...]
+    labels: dict[str, str]
+    tables: tuple[PageTable, ...]
+    shipped: bool
+    run: Path | None
+    same: bool
+    figures: tuple[Source, ...]
+
+    @property
+    def conserves(self) -> bool:
+        """Whether it is an experiment on a conservation law, not on boundary conditions."""
+        return self.name in PROBLEMS
+
+    @property
+    def remedy(self) -> Command:
+        """What to run where figures or tables are missing."""
+        first, second, *_ = self.commands
+        return first if first.text.startswith(_typed(f"reproduce {self.name}")) else second
+
+    @property
+    def legend(self) -> str:
+        """What the columns mean."""
+        return legend(self.rows)
+
+    @property
+    def setting(self) -> str:
+        """Date, machine and revision of the results, as far as they were stored."""
+        stored = self.content.get("environment", {})
+        parts = (stored.get("date", "")[:10], stored.get("machine", {}).get("processor"), stored.get("revision"))
+        return ", ".join(str(part) for part in parts if part)
+
+
+def page_sections(out: Path, shipped: Path) -> list[Section]:
+    """All experiments in the order of ``list``, and of studies those that have results.
+
+    Args:
+        out: Folder of all stored runs; it need not exist.
+        shipped: Folder of the results that ship.
+
+    Raises:
+        DataFileError: If stored results are damaged.
+    """
+    found = []
+    for name, entry in EXPERIMENTS.items():
+        title = NAMES[name].title if name in NAMES else name.replace("_", " ").capitalize()
+        start, _, rest = entry.summary.partition(": ")
+        summary = rest if rest and start.startswith(title) else entry.summary
+        found.append(_section(name, title, summary, _commands(name, out, shipped), (out, shipped)))
+        if name in STUDIES:
+            commands = [
+                Command(text=_typed(f"study {name} --preset {preset}", out), purpose=purpose)
+                for preset, purpose in (("smoke", "to see it work"), ("laptop", "trains on two cores"))
+            ]
+            summary = "few samples, boundary values outside the training range, grids not trained on"
+            study = _section(f"{name}-study", f"{title}: study", summary, commands, (out, shipped))
+            found += [study] if study.rows else []
+    return found
+
+
+def readable_durations(name: str) -> dict[str, str]:
+    """How long every preset of an experiment takes, long times in hours or days; ``reproduce`` empty if not measured.
+
+    Args:
+        name: Name of the experiment.
+    """
+    durations = {"reproduce": "", **EXPERIMENTS[name].durations}
+    return {preset: _in_large_units(duration) for preset, duration in durations.items()}
+
+
+def _in_large_units(duration: str) -> str:
+    number, _, unit = duration.partition(" ")
+    if unit != "min" or int(number) < LONG:
+        return duration
+    hours = int(number) / 60
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+def _section(name: str, title: str, summary: str, commands: list[Command], places: tuple[Path, Path]) -> Section:
+    out, shipped = places
+    stored = shipped / f"{name}.json"
+    content = read_json(stored) if stored.is_file() else {}
+    rows = _rows(content, stored) if content else []
+    run, same = _run(out / name, rows)
+    if not rows and run is not None:
+        content = _content(run)
+        rows = _rows(content, run / "metrics.json")
+    labels = _labels(name)
+    colours = {row.method: _colour(row.method) for row in rows}
+    merged = beside_paper(rows)
+    return Section(
+        name=name,
+        title=title,
+        summary=summary,
+        commands=tuple(commands),
+        content=content,
+        rows=tuple(merged),
+        labels=labels,
+        tables=tuple(result_tables(title, merged, labels, colours)),
+        shipped=stored.is_file(),
+        run=run,
+        same=same,
+        figures=tuple(sources(run, labels)) if run is not None else (),
+    )
+
+
+def _commands(name: str, out: Path, shipped: Path) -> list[Command]:
+    """How to make results: ``reproduce`` first where models ship, which those of all conservation laws do."""
+    durations = readable_durations(name)
+    purposes = {
+        "smoke": "from nothing, small, to see it work",
+        "laptop": "from nothing: data, training, scores",
+        "paper": "from nothing, in the authors' sizes",
+    }
+    scored = Command(
+        text=_typed(f"reproduce {name}", out),
+        purpose="scores the trained models that ship",
+        duration=durations["reproduce"],
+    )
+    trained = [
+        Command(text=_typed(f"run {name} --preset {preset}", out), purpose=purpose, duration=durations[preset])
+        for preset, purpose in purposes.items()
+    ]
+    return [scored, *trained] if name in PROBLEMS or (shipped / f"{name}.json").is_file() else trained
+
+
+def _typed(words: str, out: Path = Path("results")) -> str:
+    folder = "" if out == Path("results") else f" --out {shlex.quote(str(out))}"
+    return f"python -m experiments {words}{folder}"
+
+
+def _labels(name: str) -> dict[str, str]:
+    """Parameters and versions in words, by their names in rows and in the names of figures."""
+    if name in PROBLEMS:
+        problem = PROBLEMS[name]
+        low, high = problem.training_range
+        words = {
+            value: f"{problem.symbol} = {value:g}" + ("" if low <= value <= high else " (out of the training range)")
+            for value in problem.test_parameters
+        }
+        return {f"{value:g}": text for value, text in words.items()} | {
+            f"{problem.symbol}={value:g}": text for value, text in words.items()
+        }
+    cases = [case for preset in ("smoke", "laptop", "paper") for case in CASES.get(name, lambda _: ())(preset)]
+    return {case.name: case.label for case in cases}
+
+
+def _colour(method: str) -> str:
+    return "" if method == _TRUTH else COLOURS.get(method, colour_of(method))
+
+
+def _run(folder: Path, rows: Sequence[Row]) -> tuple[Path | None, bool]:
+    """The newest finished run with the same scores as the rows, or the newest; and whether its scores are the same."""
+    finished = sorted(folder.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    runs = [path.parent for path in finished]
+    for run in runs:
+        if not rows or _agree(rows, _rows(_content(run), run / "metrics.json")):
+            return run, True
+    return (runs[0], False) if runs else (None, False)
+
+
+def _agree(stored: Sequence[Row], others: Sequence[Row]) -> bool:
+    """Whether rows of the same parameter and method have the same errors, as far as both are there."""
+    errors = [_errors(rows) for rows in (stored, others)]
+    shared = errors[0].keys() & errors[1].keys()
+    return bool(shared) and all(
+        any(abs(a - b) <= SAME * abs(a) for a in errors[0][key] for b in errors[1][key]) for key in shared
+    )
+
+
+def _errors(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        for name in ("MSE", "relative_l2"):
+            if name in row.scores and not of_paper(row):
+                found.setdefault((row.parameter, row.method), []).append(row.scores[name][0])
+    return found
+
+
+def _content(run: Path) -> dict[str, Any]:
+    return read_json(run / "metrics.json") | {"environment": read_json(run / "environment.json")}
+
+
+def _rows(content: dict[str, Any], path: Path) -> list[Row]:
+    try:
+        return [Row.from_json(row) for row in content["rows"]]
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataFileError(f"'{path}' holds no rows of a table ({error!r}); make it again.") from error
