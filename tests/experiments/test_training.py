@@ -1,6 +1,5 @@
 """The training loop: exact resumption after kills and interrupts, the rate, divergence, checkpoints, data streams."""
 
-import json
 import math
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,11 +18,13 @@ from torch import nn
 
 from experiments.data import BankConfig, solution_bank
 from experiments.errors import DataFileError, InvalidArgumentError, TrainingDivergedError, UnknownNameError
-from experiments.networks import network_training, value_scale
+from experiments.experiment import Preset
+from experiments.networks import network_training
 from experiments.train_anp import ANPTraining, train_anp
 from experiments.training import Moment, Progression, Task, TrainingConfig, one_cycle, random_seed, train
 from probconserv import ANP
-from solvers import PROBLEMS
+from solvers import PROBLEMS, Protocol
+from solvers.sampling import sample_exact
 
 CONFIG = TrainingConfig(
     steps=30, peak_rate=1e-2, validate_every=10, checkpoint_every=5, precision="32-true", device="cpu"
@@ -250,9 +252,14 @@ def test_killed_neural_process_training_ends_with_the_same_weights(tmp_path: Pat
 def test_every_problem_trains_with_the_soft_penalty(tmp_path: Path, problem: str) -> None:
     config = tiny(problem, soft_penalty=1e-3, penalty_functions=2, penalty_points=5)
     config = replace(config, training=replace(config.training, steps=2, precision="32-true"))
-    result = train_anp(config, tmp_path, tmp_path, progress=False)
+    result = train_anp(config, tmp_path / "soft", tmp_path, progress=False)
     assert result.weights is not None
     assert ANP.load(result.weights, problem=problem).config == config.network
+    # The same seed without penalty: equal first steps, other second ones.
+    plain = train_anp(replace(config, soft_penalty=0.0), tmp_path / "plain", tmp_path, progress=False)
+    weights = result.network.state_dict()
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+    assert any(not torch.equal(value, weights[name]) for name, value in plain.network.state_dict().items())
 
 
 def test_solver_data_are_cached_and_close_to_the_closed_form(tmp_path: Path) -> None:
@@ -290,9 +297,30 @@ def test_bad_anp_trainings_are_refused() -> None:
         BankConfig(cells=2)
 
 
-def test_presets_scale_with_the_problem() -> None:
-    assert value_scale(PROBLEMS["burgers_shock"]) == 4.0
-    assert value_scale(PROBLEMS["stefan"]) == 1.0
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("problem", list(PROBLEMS))
+def test_networks_see_inputs_and_values_on_the_scale_of_the_problem(problem: str, preset: Preset) -> None:
+    """Random functions of the training range lie in the network's box and its value scale, and fill them."""
+    spec, network = PROBLEMS[problem], network_training(problem, "anp", preset, "exact").network
+    generator = torch.Generator().manual_seed(3)
+    parameter = torch.linspace(*spec.training_range, 50, dtype=torch.float64)
+    batch = sample_exact(spec, parameter, Protocol(target_times=20, target_places=20), generator)
+    low, high = (torch.tensor(end, dtype=torch.float64) for end in (network.low, network.high))
+    for points in (batch.context_points, batch.target_points):
+        scaled = (points.flatten(0, 1) - low) / (high - low)
+        least, most = scaled.amin(dim=0), scaled.amax(dim=0)
+        assert bool(((least >= 0) & (least < 0.01) & (most > 0.99) & (most <= 1)).all())
+    largest = float(batch.target_values.abs().max())
+    assert 0.9 < largest / network.value_scale <= 1
+
+
+def test_presets_grow_from_seconds_to_the_authors_sizes() -> None:
     for problem in PROBLEMS:
-        for preset in ("smoke", "laptop", "paper"):
-            assert json.dumps(network_training(problem, "anp", preset, "exact").network.low)
+        smoke, laptop, paper = (network_training(problem, "anp", preset, "exact") for preset in get_args(Preset))
+        assert smoke.training.steps < laptop.training.steps < paper.training.steps
+        assert smoke.network.width < laptop.network.width <= paper.network.width
+        assert smoke.bank.members * smoke.bank.cells < laptop.bank.members * laptop.bank.cells
+        assert laptop.batch < paper.batch
+        weights = [sum(value.numel() for value in ANP(c.network).parameters()) for c in (smoke, laptop, paper)]
+        assert weights == sorted(weights)
+        assert weights[0] < weights[1] / 4
