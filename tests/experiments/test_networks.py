@@ -209,7 +209,7 @@ def test_the_network_under_the_penalty_went_on_from_the_one_that_ships(problem: 
     """Weights of equal seed and other data lie a quarter of their size apart; a tenth of a training moves less."""
     start, end = (load_pretrained(problem, role).state_dict() for role in ("anp", "softc"))
     moved = sum(float((end[name] - start[name]).double().square().sum()) for name in start)
-    assert 0 < moved / sum(float(value.double().square().sum()) for value in start.values()) < 0.15**2
+    assert 0 < moved / sum(float(value.double().square().sum()) for value in start.values()) < 0.2**2
 
 
 def test_weights_that_do_not_ship_and_those_of_another_problem_are_named(tmp_path: Path) -> None:
