@@ -1,14 +1,17 @@
 """Operators as files: weights in safetensors, everything needed to build the operator again as JSON metadata in it."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,6 +25,7 @@ from boon.operator import BOON
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 FORMAT = "boon-1"
+_CHECKSUM = "checksum"
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (Dirichlet, Neumann, Robin, Periodic, Prescription, Elimination, SmoothExtension, MatchedTransform)
@@ -42,7 +46,8 @@ def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
-    tensors = {name: _as_real(tensor).contiguous() for name, tensor in operator.state_dict().items()}
+    tensors = {name: _as_real(tensor).cpu().contiguous() for name, tensor in operator.state_dict().items()}
+    metadata[_CHECKSUM] = _checksum(tensors, metadata)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, temporary, metadata)
@@ -57,14 +62,12 @@ def load(path: str | Path) -> FNO | BOON:
     Raises:
         StoredOperatorError: If the file is missing, damaged or no operator of this package.
     """
+    tensors, metadata = _read(path)
+    if not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
+        raise StoredOperatorError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT:
-            raise _foreign(path)
-        operator = _build(json.loads(metadata["operator"]))
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+        operator = _build(json.loads(metadata["operator"]), sum(tensor.numel() for tensor in tensors.values()))
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
         operator = operator.double()
@@ -83,18 +86,54 @@ def read_notes(path: str | Path) -> dict[str, Any]:
     Raises:
         StoredOperatorError: If the file is missing, damaged or no operator of this package.
     """
+    _, metadata = _read(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise _foreign(path)
-        return json.loads(metadata.get("notes", "{}"))
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        notes = json.loads(metadata.get("notes", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise StoredOperatorError(f"The notes in {path} cannot be read ({error}); save it again.") from error
+    if not isinstance(notes, dict):
+        raise StoredOperatorError(f"The notes in {path} are no JSON object; save it again.")
+    return notes
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file of this format, which must match its checksum if it has one."""
+    try:
+        content = Path(path).read_bytes()
+        tensors = load_tensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
+        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+    metadata = header.get("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
+    if infinite:
+        raise StoredOperatorError(f"{path} holds NaN or infinity in '{infinite[0]}'; train again.")
+    found = _checksum(tensors, metadata)
+    if metadata.get(_CHECKSUM, found) != found:
+        raise StoredOperatorError(
+            f"{path} is damaged: its checksum is {found[:12]}…, but {metadata[_CHECKSUM][:12]}… was written."
+        )
+    return tensors, metadata
 
 
-def _foreign(path: str | Path) -> StoredOperatorError:
-    return StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a name is given twice")
+    return entries
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of metadata and tensors, hexadecimal; the entry for itself does not count."""
+    texts = {name: text for name, text in metadata.items() if name != _CHECKSUM}
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _describe(operator: nn.Module) -> dict[str, Any]:
@@ -114,14 +153,15 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
     )
 
 
-def _build(description: dict[str, Any]) -> FNO | BOON:
+def _build(description: dict[str, Any], stored: int) -> FNO | BOON:
+    """The operator of a description; ValueError if a file with this many numbers cannot hold it."""
     if description["class"] == "FNO":
-        entries: dict[str, Any] = description["config"]
-        return FNO(FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}))
+        return _build_fno(description, stored)
     correction = _decode(description["correction"])
-    assert isinstance(correction, Correction)
+    if not isinstance(correction, Correction):
+        raise TypeError(f"{correction} is no correction")
     return BOON(
-        _build(description["operator"]),
+        _build_fno(description["operator"], stored, hidden=correction.hidden),
         [pair and tuple(_decode(side) for side in pair) for pair in description["conditions"]],
         description["lengths"],
         correction,
@@ -129,11 +169,20 @@ def _build(description: dict[str, Any]) -> FNO | BOON:
     )
 
 
+def _build_fno(description: dict[str, Any], stored: int, hidden: bool = False) -> FNO:
+    entries: dict[str, Any] = description["config"]
+    config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()})
+    projection = config.projection or 2 * config.width
+    layer = config.width * (config.width * prod(config.modes) + hidden * config.out_channels)
+    least = config.depth * layer + projection * (config.width + config.out_channels) + config.in_channels * config.width
+    if not least <= stored:  # before memory is taken for them
+        raise ValueError(f"it holds {stored} numbers, but an operator of its configuration has at least {least}")
+    return FNO(config)
+
+
 def _encode(value: Any) -> dict[str, Any]:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if _CLASSES.get(type(value).__name__) is not type(value) or not all(
-        entry is None or isinstance(entry, bool | int | float) for entry in fields.values()
-    ):
+    if _CLASSES.get(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
         raise InvalidArgumentError(
             f"{value!r} cannot be written to a file; only this package's conditions and corrections with numbers (or "
             "nothing) as values can. Give functions and tensors at the call."
@@ -143,7 +192,14 @@ def _encode(value: Any) -> dict[str, Any]:
 
 def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
-    return _CLASSES[options.pop("class")](**options)
+    cls = _CLASSES[options.pop("class")]
+    if not all(map(_is_number, options.values())):
+        raise TypeError(f"{cls.__name__} takes numbers, got {options}")
+    return cls(**options)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _as_tuple(value: Any) -> Any:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from experiments.errors import InvalidArgumentError
+from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.runs import as_json, digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
-from solvers import BoundaryProblem, BoundarySamples
+from solvers import BoundaryProblem, BoundarySamples, Periodic
 
 _GROUP = 50  # samples evaluated together: memory
 
@@ -67,6 +67,10 @@ def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folde
     Returns:
         The samples, their fields and boundary values rounded to float32 (Dirichlet values stay equal to their nodes),
         parameters and times in float64.
+
+    Raises:
+        DataFileError: If the file is whole but holds something else.
+        OutputFolderError: If the folder cannot be written.
     """
     times = config.output_times(problem)
     description = describe_samples(problem, config)
@@ -81,7 +85,9 @@ def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folde
         **_condition_names(problem),
     }
     path = writable_folder(folder) / f"{problem.name}-{identity}.h5"
-    return _from_arrays(problem, config, cached_arrays(path, lambda: _build(problem, config, times), attributes))
+    arrays = cached_arrays(path, lambda: _build(problem, config, times), attributes)
+    _check(problem, config, arrays, path)
+    return _from_arrays(problem, config, arrays)
 
 
 def describe_samples(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, object]:
@@ -124,6 +130,25 @@ def _as_arrays(samples: BoundarySamples) -> Arrays:
         if pair is not None:
             tensors |= {f"boundary_{axis}_first": pair[0], f"boundary_{axis}_last": pair[1]}
     return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+
+
+def _check(problem: BoundaryProblem, config: BoundaryDataConfig, arrays: Arrays, path: Path) -> None:
+    """Raises DataFileError unless the arrays are those of the problem's samples."""
+    space, lead = problem.grid(config.nodes).shape, (config.samples, config.times)
+    shapes = {"times": lead[1:], "input": (lead[0], *space), "output": (*lead, *space)}
+    for axis, pair in enumerate(problem.conditions):
+        if not isinstance(pair[0], Periodic):
+            face = (*lead, *space[:axis], *space[axis + 1 :])
+            shapes |= {f"boundary_{axis}_{side}": face for side in ("first", "last")}
+    wrong = [name for name, shape in shapes.items() if name not in arrays or arrays[name].shape != shape]
+    parameters = [f"parameter_{parameter.name}" for parameter in problem.parameters]
+    wrong += [name for name in parameters if name not in arrays or arrays[name].shape[:1] != lead[:1]]
+    wrong += [name for name, array in arrays.items() if array.dtype not in (np.float32, np.float64)]
+    if wrong:
+        raise DataFileError(
+            f"'{path}' does not hold samples of {problem.name}: '{wrong[0]}' is missing or of another shape or type; "
+            "delete it and run again."
+        )
 
 
 def _from_arrays(problem: BoundaryProblem, config: BoundaryDataConfig, arrays: Arrays) -> BoundarySamples:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments.errors import DataFileError
 from experiments.storage import write_bytes
+from probconserv.weights import decode_tensors, encode_tensors
 
 FORMAT = 1
 
@@ -61,8 +60,7 @@ def write_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, content
             }
         ),
     }
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, save(stored, metadata))
+    write_bytes(path, encode_tensors(tensors, metadata))
 
 
 def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, identity: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +86,10 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, identity
             "output folder, or delete it to train from the start."
         )
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
     try:
+        state = _optimizer_state(tensors, optimizer)
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (ValueError, RuntimeError) as error:
         raise DataFileError(f"The checkpoint '{path}' does not fit this model; delete it ({error}).") from error
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return content
@@ -103,20 +97,45 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, identity
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        raw = path.read_bytes()
-        tensors = load(raw)
-        length = int.from_bytes(raw[:8], "little")
-        metadata = json.loads(raw[8 : 8 + length])["__metadata__"]
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise DataFileError(
-            f"The checkpoint '{path}' is damaged, perhaps cut off ({error}); delete it to train from the start."
-        ) from error
+        tensors, metadata = decode_tensors(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
     if metadata.get("format") != str(FORMAT):
         raise DataFileError(
             f"The checkpoint '{path}' has format version {metadata.get('format')}, this library reads {FORMAT}; "
             "delete it to train from the start."
         )
-    return json.loads(metadata["content"]), tensors
+    try:
+        content = json.loads(metadata["content"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise _damaged(path, f"no content: {error}") from error
+    types = {"identity": dict, "step": int, "seconds": float, "history": list}
+    if (
+        not isinstance(content, dict)
+        or {name: type(entry) for name, entry in content.items()} != types
+        or not all(isinstance(entry, dict) for entry in content["history"])
+    ):
+        raise _damaged(path, f"its content must have {', '.join(types)}")
+    return content, tensors
+
+
+def _damaged(path: Path, reason: str) -> DataFileError:
+    return DataFileError(
+        f"The checkpoint '{path}' is damaged, perhaps cut off ({reason}); delete it to train from the start."
+    )
+
+
+def _optimizer_state(tensors: dict[str, Tensor], optimizer: Optimizer) -> dict[int, dict[str, Tensor]]:
+    """What the optimiser keeps for each parameter; ValueError if it is not that of these parameters."""
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            if int(index) not in range(len(shapes)) or (value.ndim and value.shape != shapes[int(index)]):
+                raise ValueError(f"'{name}' {tuple(value.shape)} belongs to no parameter")
+            state.setdefault(int(index), {})[key] = value
+    return state
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:

@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 
 from experiments.errors import DataFileError
+from experiments.storage import HDF5_ERRORS, own_datasets
 
 Columns = dict[str, np.ndarray]
+_NUMBERS_PER_BYTE = 129  # HDF5's usual compression packs at most 1,032 bytes into one
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Observations:
         source: The file, for error messages.
 
     Raises:
-        DataFileError: If a column is missing, lengths differ, there are fewer than two rows, or an entry is not finite.
+        DataFileError: If a column is missing or no column, lengths differ, there are fewer than two rows, or an entry
+            is not finite.
     """
 
     columns: Columns
@@ -35,6 +38,9 @@ class Observations:
                 f"'{self.source}' lacks the column {', '.join(missing)}; it needs t, x and u and has "
                 f"{', '.join(self.columns) or 'none'}."
             )
+        for name, column in self.columns.items():
+            if column.ndim != 1:
+                raise DataFileError(f"'{self.source}': '{name}' {column.shape} is no column; only u may have two axes.")
         lengths = {name: len(column) for name, column in self.columns.items()}
         if len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
             raise DataFileError(f"'{self.source}' needs columns of one length, at least 2 rows; got {lengths}.")
@@ -110,28 +116,43 @@ def _read_csv(path: Path) -> Columns:
     names = [name.strip() for name in header]
     if len(set(names)) != len(names) or "" in names:
         raise DataFileError(f"'{path}': column names must be different and not empty, got {', '.join(names)}.")
-    table = np.empty((len(rows), len(names)))
-    for i, (line, row) in enumerate(rows):
+    table = []
+    for line, row in rows:
         try:
-            table[i] = [float(cell) for cell in row]
+            table.append([float(cell) for _, cell in zip(names, row, strict=True)])
         except ValueError as error:
             raise DataFileError(
                 f"'{path}', line {line}: needs {len(names)} numbers ({', '.join(names)}), got {','.join(row)!r}."
             ) from error
-    return {name: table[:, j] for j, name in enumerate(names)}
+    columns = np.array(table).reshape(-1, len(names))
+    return {name: columns[:, j] for j, name in enumerate(names)}
 
 
 def _read_hdf5(path: Path) -> Columns:
     try:
         with h5py.File(path, "r") as file:
-            columns = {
-                name: np.asarray(item, dtype=float)
-                for name, item in file.items()
-                if isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.kind in "fiu"
+            numbers = {
+                name: dataset
+                for name, dataset in own_datasets(file, path).items()
+                if dataset.ndim > 0 and dataset.dtype.kind in "fiu"
             }
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+            _check_size(path, numbers)
+            columns = {name: np.asarray(dataset, dtype=float) for name, dataset in numbers.items()}
+    except DataFileError:
+        raise
+    except HDF5_ERRORS as error:
         raise DataFileError(f"'{path}' is damaged or no HDF5 file of numbers ({error}).") from error
     return _flattened(columns) if columns.get("u", np.empty(0)).ndim == 2 else columns
+
+
+def _check_size(path: Path, datasets: Mapping[str, h5py.Dataset]) -> None:
+    """Refuses a file that declares far more numbers than it can hold, before memory is taken for them."""
+    size, largest = path.stat().st_size, max((dataset.size for dataset in datasets.values()), default=0)
+    if len(datasets) * largest > _NUMBERS_PER_BYTE * size:
+        raise DataFileError(
+            f"'{path}' is damaged or no file of observations: it declares {len(datasets)} columns of up to {largest} "
+            f"numbers in {size} bytes."
+        )
 
 
 def _flattened(columns: Mapping[str, np.ndarray]) -> Columns:

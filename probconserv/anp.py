@@ -11,6 +11,7 @@ residual and normalise first; target coordinates carry fine Fourier features, wh
 coordinates carry coarse ones and observed values their own, since functions of one family differ smoothly and little.
 """
 
+import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from torch.distributions import Normal, kl_divergence
 
 from probconserv.anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
 from probconserv.attention import AttentionBlock, coordinate_features, feature_count
-from probconserv.errors import IncompatibleQueryError, WeightsError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
 from probconserv.mixture import Mixture
 from probconserv.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.weights import Weights, check_tensors, read_weights, write_weights
@@ -190,14 +191,7 @@ class ANP(Surrogate):
             WeightsError: If the file is missing, damaged, or of another model, problem or version.
         """
         weights = read_weights(path, kind="ANP")
-        known = {field.name for field in fields(ANPConfig)}
-        if set(weights.config) != known:
-            raise WeightsError(
-                f"The config in '{path}' does not fit this version of ANP: "
-                f"{', '.join(sorted(set(weights.config) ^ known))}; train again."
-            )
-        arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in weights.config.items()}
-        config = ANPConfig(**arguments)
+        config = _stored_config(path, weights)
         if problem and config.problem != problem:
             raise WeightsError(f"'{path}' holds weights for problem '{config.problem}', not for '{problem}'.")
         network = cls(config)
@@ -240,3 +234,37 @@ class ANP(Surrogate):
                     f"This network takes {len(self.config.low)} coordinates but the points have "
                     f"{data.points.shape[-1]}; give the same columns, time first."
                 )
+
+
+def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
+    """The config in a file of weights, if it is one and the file has enough numbers for its network."""
+    known = {field.name for field in fields(ANPConfig)}
+    if set(weights.config) != known:
+        raise WeightsError(
+            f"The config in '{path}' does not fit this version of ANP: "
+            f"{', '.join(sorted(set(weights.config) ^ known))}; train again."
+        )
+    arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in weights.config.items()}
+    usual = asdict(ANPConfig(low=(0.0,), high=(1.0,)))
+    if not all(_is_alike(value, usual[name]) for name, value in arguments.items()):
+        raise WeightsError(f"The config in '{path}' has entries of the wrong type: {weights.config}; train again.")
+    try:
+        config = ANPConfig(**arguments)
+    except InvalidArgumentError as error:
+        raise WeightsError(f"The config in '{path}' is none of an ANP ({error}); train again.") from error
+    stored = sum(tensor.numel() for tensor in weights.tensors.values())
+    if config.least_parameters > stored:  # before memory is taken for them
+        raise WeightsError(
+            f"'{path}' holds {stored} numbers, but a network of its config has at least {config.least_parameters}; "
+            "restore it or train again."
+        )
+    return config
+
+
+def _is_alike(value: Any, usual: Any) -> bool:
+    """Whether a value is of the type of another one, numbers finite and integers allowed for them."""
+    if isinstance(usual, tuple):
+        return isinstance(value, tuple) and all(_is_alike(entry, 0.0) for entry in value)
+    if isinstance(usual, float):
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return type(value) is type(usual)

@@ -1,5 +1,6 @@
 """Weights on disk: safetensors with the config in their metadata, never pickle, whole or not there."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from probconserv.errors import WeightsError
 
 FORMAT = 1
+_CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
         "notes": json.dumps(weights.notes),
         "torch": torch.__version__,
     }
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}, metadata)
+    content = encode_tensors(weights.tensors, metadata)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -86,22 +88,27 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"There is no file of weights '{path}'; check the path, or train the model first.")
+    damaged = f"'{path}' is damaged, perhaps cut off, or no file of weights"
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"'{path}' is damaged, perhaps cut off, or no safetensors file ({error}); restore it or train again."
-        ) from error
+        tensors, metadata = decode_tensors(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{damaged} ({error}); restore it or train again.") from error
     if metadata.get("format") != str(FORMAT):
         raise WeightsError(
             f"'{path}' has format version {metadata.get('format')}, but this library reads version {FORMAT}; "
             "install the library that wrote it, or train again."
         )
-    if metadata["kind"] != kind:
-        raise WeightsError(f"'{path}' holds weights of {metadata['kind']}, not of {kind}; load them with that class.")
-    return Weights(kind, json.loads(metadata["config"]), tensors, json.loads(metadata["notes"]))
+    if metadata.get("kind") != kind:
+        raise WeightsError(
+            f"'{path}' holds weights of {metadata.get('kind')}, not of {kind}; load them with that class."
+        )
+    try:
+        config, notes = (json.loads(metadata[name]) for name in ("config", "notes"))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{damaged}: it has no config or notes ({error}); restore it or train again.") from error
+    if not isinstance(config, dict) or not isinstance(notes, dict):
+        raise WeightsError(f"{damaged}: config and notes must be JSON objects; restore it or train again.")
+    return Weights(kind, config, tensors, notes)
 
 
 def check_tensors(path: str | Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -114,3 +121,60 @@ def check_tensors(path: str | Path, found: Mapping[str, Tensor], expected: Mappi
             f"'{path}' does not fit this version of the model: {len(wrong)} tensors differ, first '{wrong[0]}'; "
             "train again."
         )
+
+
+def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The content of a safetensors file, with a checksum of everything else in its metadata.
+
+    Args:
+        tensors: Tensors by name, moved to the CPU.
+        metadata: Texts by name.
+    """
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return save(stored, {**metadata, _CHECKSUM: _checksum(stored, metadata)})
+
+
+def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads what ``encode_tensors`` made; files without a checksum are read too.
+
+    Args:
+        content: The whole file.
+
+    Returns:
+        Tensors on the CPU and metadata.
+
+    Raises:
+        ValueError: If it is no safetensors file, a name is given twice, an entry is not finite, or the checksum is
+            not that of the content.
+    """
+    try:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
+        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    except (SafetensorError, KeyError, RuntimeError) as error:  # an unknown dtype is a KeyError
+        raise ValueError(error) from error
+    if infinite:
+        raise ValueError(f"'{infinite[0]}' holds NaN or infinity")
+    metadata = header.get("__metadata__", {})
+    found = _checksum(tensors, metadata)
+    if metadata.get(_CHECKSUM, found) != found:
+        raise ValueError(f"its checksum is {found[:12]}…, but {metadata[_CHECKSUM][:12]}… was written")
+    return tensors, metadata
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a name is given twice")
+    return entries
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of metadata and tensors, hexadecimal; the entry for itself does not count."""
+    texts = {name: text for name, text in metadata.items() if name != _CHECKSUM}
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
