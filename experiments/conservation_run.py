@@ -3,6 +3,7 @@
 Every stage writes its arrays when it is done, so an interrupted run goes on where it stopped.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -186,13 +187,15 @@ def _rows(case: Case, arrays: Arrays) -> list[Row]:
     rows = [Row(case.label, "truth", {"CE": (float(arrays["truth|CE"].mean()), 0.0)})]
     for method in (*case.methods, *(f"{name} (cell averages)" for name in ON_CELLS if name in case.methods)):
         pairs = {name: _score(name, arrays[f"{method}|{name}"]) for name in COLUMNS if f"{method}|{name}" in arrays}
-        rows.append(Row(case.label, method, pairs))
+        known = {name: pair for name, pair in pairs.items() if not math.isnan(pair[0])}
+        rows.append(Row(case.label, method, known))
     return rows + paper_rows(case.problem.name, case.label)
 
 
 def _score(name: str, values: np.ndarray) -> Score:
-    """Mean and standard error over functions; of shock positions over the functions that have one."""
+    """Mean and standard error over functions, of shock positions over the functions that have one; none of one."""
     per_function = torch.from_numpy(values)
     if name in ("shock", "spread"):
         per_function = per_function[~per_function.isnan()]
-    return scores.mean_and_standard_error(per_function)
+    mean, error = scores.mean_and_standard_error(per_function)
+    return mean, None if math.isnan(error) else error

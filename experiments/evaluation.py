@@ -138,7 +138,8 @@ def local_conservation(case: Case, volumes: int = 20) -> Arrays:
     shown = typical(priors, truth)
     prior = of_functions(priors, slice(shown, shown + 1))
     faces = torch.linspace(*problem.domain, volumes + 1, dtype=torch.float64)
-    held = problem.antiderivative(torch.tensor([[0.0], [problem.test_time]]), faces, case.parameter)
+    ends = torch.tensor([[0.0], [problem.test_time]], dtype=torch.float64)
+    held = problem.antiderivative(ends, faces, case.parameter)
     passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
     predictions = {
         label: prior,

@@ -147,7 +147,7 @@ def _read_hdf5(path: Path) -> Columns:
 
 def _check_size(path: Path, datasets: Mapping[str, h5py.Dataset]) -> None:
     """Refuses a file that declares far more numbers than it can hold, before memory is taken for them."""
-    size, largest = path.stat().st_size, max((dataset.size for dataset in datasets.values()), default=0)
+    size, largest = path.stat().st_size, max((int(dataset.size or 0) for dataset in datasets.values()), default=0)
     if len(datasets) * largest > _NUMBERS_PER_BYTE * size:
         raise DataFileError(
             f"'{path}' is damaged or no file of observations: it declares {len(datasets)} columns of up to {largest} "

@@ -19,6 +19,8 @@ from probconserv.prediction import Prediction
 from probconserv.surrogate import Context, Query, Surrogate
 from probconserv.update import as_multivariate_normal
 
+_FARTHEST = 5.0  # shift that is still counted, in standard deviations
+
 
 def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> MultivariateNormal | Mixture:
     """The prediction with its deviation from the mean stretched: u = m + √f (ũ − m), so mean m and variance f·v.
@@ -51,7 +53,7 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
 
 
 def displaced(
-    prediction: Prediction, places: Float[Tensor, " n"], deviation: float, draws: int = 41
+    prediction: Prediction, places: Float[Tensor, " n"], deviation: float, shifts: int = 101
 ) -> MultivariateNormal:
     """The prediction with an unknown displacement along x: u(x) = ũ(x − δ), δ ~ N(0, s²), by its moments.
 
@@ -59,14 +61,14 @@ def displaced(
         variance  E_δ [v(x − δ) + μ(x − δ)²] − mean²
 
     Where the field is flat nothing changes; at a front the variance becomes that of not knowing on which side one is.
-    The expectation is over equally probable shifts, the prediction between places interpolated linearly and continued
-    as a constant beyond the ends.
+    The expectation is a sum over equally spaced shifts up to 5 s, weighted by their density; the prediction is
+    interpolated linearly between places and continued as a constant beyond the ends.
 
     Args:
         prediction: Any prediction ``(*batch, n)``; its mean and variance are used.
         places: Equally spaced places, increasing.
         deviation: s, in the units of the places.
-        draws: Number of shifts.
+        shifts: Number of shifts.
 
     Returns:
         Gaussian with independent values ``(*batch, n)``.
@@ -76,12 +78,13 @@ def displaced(
     """
     mean, variance = prediction.mean, prediction.variance
     spacing = _spacing(places, mean.shape[-1])
-    if not 0 <= deviation < math.inf or draws < 1:
+    if not 0 <= deviation < math.inf or shifts < 3:
         raise InvalidArgumentError(
-            f"deviation must be finite and not negative and draws at least 1, got {deviation} and {draws}."
+            f"deviation must be finite and not negative and shifts at least 3, got {deviation} and {shifts}."
         )
-    probability = (torch.arange(draws, dtype=mean.dtype, device=mean.device) + 0.5) / draws
-    shift = deviation * torch.special.ndtri(probability)
+    standard = torch.linspace(-_FARTHEST, _FARTHEST, shifts, dtype=mean.dtype, device=mean.device)
+    probability = torch.softmax(-standard.square() / 2, dim=0)[:, None]
+    shift = deviation * standard
     last = mean.shape[-1] - 1
     place = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing)[:, None]
     place = place.clamp(0, last)
@@ -92,8 +95,8 @@ def displaced(
         return values[..., left] * (1 - weight) + values[..., left + 1] * weight
 
     means = shifted(mean)
-    centre = means.mean(dim=-2)
-    spread = (shifted(variance) + (means - centre[..., None, :]).square()).mean(dim=-2)
+    centre = (probability * means).sum(dim=-2)
+    spread = (probability * (shifted(variance) + (means - centre[..., None, :]).square())).sum(dim=-2)
     return MultivariateNormal(centre, DiagLinearOperator(spread))
 
 

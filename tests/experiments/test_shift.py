@@ -45,8 +45,7 @@ class Misplaced(Surrogate):
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:
         assert context.points.shape[:-2] == query.points.shape[:-2]
-        normals = torch.zeros_like(self.parameter)
-        torch.nn.init.trunc_normal_(normals, generator=torch.Generator().manual_seed(5))
+        normals = torch.randn(self.parameter.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
         places = query.points[..., 1] - self.deviation * normals[:, None]
         mean = self.problem.solution(query.points[..., 0], places.clamp(*self.problem.domain), self.parameter[:, None])
         variance = torch.full_like(mean, self.variance)
@@ -80,7 +79,6 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Case], Arrays]:
 def test_the_displacement_of_a_front_is_found(
     scored: Callable[[Case], Arrays], problem: Problem, fraction: float
 ) -> None:
-    """Shifts are cut at two deviations, since ``displaced`` reaches little farther."""
     assert fraction in FRACTIONS
     length = problem.domain[1] - problem.domain[0]
     arrays = scored(case(Misplaced(problem, fraction * length), problem, functions=200))

@@ -56,7 +56,7 @@ def line_context(slope: float, noise: float = 0.0) -> Context:
 def test_a_displaced_step_is_a_gaussian_ramp() -> None:
     """Mean Φ((c − x)/s) and variance Φ(1 − Φ), up to the quadrature of 2,001 shifts and one spacing of the step."""
     step = (PLACES < 0.5).double()
-    moved = displaced(gaussian(step, 1e-6), PLACES, 0.05, draws=2001)
+    moved = displaced(gaussian(step, 1e-6), PLACES, 0.05, shifts=2001)
     expected = Normal(0.0, 1.0).cdf((0.5 - PLACES) / 0.05)
     slack = float(PLACES[1]) / (0.05 * math.sqrt(2 * math.pi)) + 1e-3
     assert torch.allclose(moved.mean, expected, atol=slack)
@@ -83,8 +83,11 @@ def test_displaced_moments_are_those_of_the_mixture_of_shifts(seed: int, deviati
     places = torch.linspace(-1.0, 2.0, 31, dtype=torch.float64)
     mean, variance = torch.randn(2, 3, 31, generator=generator, dtype=torch.float64).to(dtype)
     variance = variance.square() + 1e-3
-    moved = displaced(gaussian(mean, variance), places, deviation, draws=7)
-    shifts = deviation * Normal(0.0, 1.0).icdf((torch.arange(7, dtype=torch.float64) + 0.5) / 7)
+    moved = displaced(gaussian(mean, variance), places, deviation, shifts=7)
+    standard = 5 * torch.arange(-3, 4, dtype=torch.float64) / 3
+    shifts = deviation * standard
+    weights = Normal(0.0, 1.0).log_prob(standard).exp()
+    weights = weights[:, None, None] / weights.sum()
 
     def at(values: Tensor, shift: float) -> Tensor:
         position = ((places - shift) - places[0]).clamp(0, 3.0) / 0.1
@@ -95,8 +98,8 @@ def test_displaced_moments_are_those_of_the_mixture_of_shifts(seed: int, deviati
     variances = torch.stack([at(variance.double(), shift) for shift in shifts.tolist()])
     tolerance = 1e-4 if single else 1e-9
     assert moved.mean.dtype == dtype
-    assert torch.allclose(moved.mean.double(), means.mean(dim=0), atol=tolerance)
-    expected = variances.mean(dim=0) + means.var(dim=0, correction=0)
+    assert torch.allclose(moved.mean.double(), (weights * means).sum(dim=0), atol=tolerance)
+    expected = (weights * (variances + means.square())).sum(dim=0) - (weights * means).sum(dim=0).square()
     assert torch.allclose(moved.variance.double(), expected, atol=tolerance)
 
 
@@ -210,12 +213,12 @@ def test_bad_calibrations_are_refused() -> None:
             displaced(prior, places, 0.1)
     with pytest.raises(InvalidArgumentError, match="places must be 1 increasing, equally spaced numbers, at least 2"):
         displaced(gaussian(torch.zeros(1, dtype=torch.float64), 1.0), PLACES[:1], 0.1)
-    for deviation, draws in ((-1.0, 41), (math.inf, 41), (math.nan, 41), (0.1, 0)):
+    for deviation, shifts in ((-1.0, 41), (math.inf, 41), (math.nan, 41), (0.1, 2)):
         with pytest.raises(
             InvalidArgumentError,
-            match=f"deviation must be finite and not negative and draws at least 1, got {deviation} and {draws}",
+            match=f"deviation must be finite and not negative and shifts at least 3, got {deviation} and {shifts}",
         ):
-            displaced(prior, PLACES, deviation, draws)
+            displaced(prior, PLACES, deviation, shifts)
     with pytest.raises(InvalidArgumentError, match="factor must be finite and not negative, got -2"):
         scaled(prior, -2.0)
     for factor in (-2.0, math.inf, math.nan):
