@@ -42,8 +42,9 @@ def conservation_experiment(
     gp: GPConfig,
     durations: Durations,
     extra_figures: Callable[[Path], list[Path]] = lambda folder: [],  # noqa: ARG005 - none by default
+    networks: bool = True,
 ) -> Experiment:
-    """The experiment of one problem.
+    """The experiment of one problem, of the library or of one's own; ``registry.register`` puts it on the command line.
 
     Args:
         problem: The problem.
@@ -51,10 +52,15 @@ def conservation_experiment(
         gp: The Gaussian process that suits it.
         durations: Measured time of every preset, and of ``reproduce``.
         extra_figures: Draws figures of the problem that no surrogate is needed for into the folder of the run.
+        networks: Whether neural processes are trained too; they find the problem by its name in ``solvers.PROBLEMS``.
+            Without them the table has the rows of the Gaussian process, and ``reproduce`` has nothing to load.
 
     Returns:
         The experiment.
     """
+
+    def names(options: RunOptions) -> tuple[str, ...]:
+        return roles(problem.name, data_of(problem.name, options)) if networks else ()
 
     def execute(options: RunOptions, files: dict[str, Path], identities: dict[str, str]) -> Report:
         config = conservation_config(problem.name, options, data_of(problem.name, options), gp, identities)
@@ -64,17 +70,11 @@ def conservation_experiment(
 
     def run(options: RunOptions) -> Report:
         writable_folder(options.out)
-        files = {
-            role: trained_network(problem.name, role, options)
-            for role in roles(problem.name, data_of(problem.name, options))
-        }
+        files = {role: trained_network(problem.name, role, options) for role in names(options)}
         return execute(options, files, {role: file.parent.name for role, file in files.items()})
 
     def reproduce(options: RunOptions) -> Report:
-        files = {
-            role: pretrained_path(problem.name, role)
-            for role in roles(problem.name, data_of(problem.name, RunOptions()))
-        }
+        files = {role: pretrained_path(problem.name, role) for role in names(RunOptions())}
         return execute(options, files, {role: checksum(file) for role, file in files.items()})
 
     return Experiment(name=problem.name, summary=summary, durations=durations, run=run, reproduce=reproduce)

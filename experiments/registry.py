@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments import advection, burgers_shock, diffusion, operator_problems, porous_medium, stefan
-from experiments.errors import UnknownNameError
+from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.experiment import Experiment
 
 _CONSERVATION = (diffusion, porous_medium, stefan, advection, burgers_shock)
@@ -33,6 +33,22 @@ def experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise UnknownNameError(_unknown("experiment", name, EXPERIMENTS))
     return EXPERIMENTS[name]
+
+
+def register(own: Experiment) -> None:
+    """Adds an experiment of one's own to those of ``python -m experiments``, for this process.
+
+    A script that registers one and then calls ``experiments.commands.main()`` is the command line with it.
+
+    Args:
+        own: The experiment, for instance from ``conservation_experiment``.
+
+    Raises:
+        InvalidArgumentError: If another experiment has its name.
+    """
+    if EXPERIMENTS.get(own.name, own) != own:
+        raise InvalidArgumentError(f"There is another experiment '{own.name}'; give yours a name of its own.")
+    EXPERIMENTS[own.name] = own
 
 
 def benchmark(name: str) -> Callable[[], dict[str, Any]]:
