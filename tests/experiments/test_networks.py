@@ -68,7 +68,8 @@ def test_trainings_differ_where_their_roles_do() -> None:
     configs = {role: network_training("stefan", role, "laptop", "solver") for role in roles("stefan", "solver")}
     assert configs["anp"].data == "solver"
     assert configs["anp-exact"] == dataclasses.replace(configs["anp"], data="exact")
-    assert configs["softc"].soft_penalty == 1.0
+    assert configs["softc"].soft_penalty == 1e-4
+    assert network_training("diffusion", "softc", "laptop", "exact").soft_penalty == 1.0
     assert configs["softc"].start == networks.identity(configs["anp"])
     assert configs["softc"].network == configs["anp"].network
     assert configs["edge"].parameters == pytest.approx((0.6, 0.7))
