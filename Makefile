@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test check docs tutorial-figures install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments run stefan --preset smoke
@@ -16,6 +16,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+tutorial-figures: $(VENV)/.installed-dev
+	cd docs/figures && PYTHONPATH=../.. ../../$(BIN)/python -m tests.documents ../tutorials/own_model.md
+
 install: $(VENV)/.installed-dev
 
 $(BIN)/python:
@@ -28,6 +34,10 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed
 
 clean:

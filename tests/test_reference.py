@@ -1,0 +1,66 @@
+"""The reference names all that is public, and all that is public says what it is."""
+
+import importlib
+import inspect
+import re
+from types import ModuleType
+
+import pytest
+
+from tests.documents import ROOT
+
+PACKAGES = ("probconserv", "boon", "solvers", "experiments")
+
+
+def documented(package: str) -> list[str]:
+    """What a page of the reference documents, with the package's name."""
+    page = ROOT / "docs" / "reference" / f"{package}.md"
+    return re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_in_the_reference_once(package: str) -> None:
+    names = documented(package)
+    assert len(names) == len(set(names))
+    public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
+    assert public <= set(names), f"missing in docs/reference/{package}.md: {sorted(public - set(names))}"
+    assert not {name for name in names if name.count(".") == 1 and not is_module(name)} - public
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_has_a_docstring(package: str) -> None:
+    silent = []
+    for name in documented(package):
+        thing = found(name)
+        if isinstance(thing, ModuleType):
+            described = {name: thing} | {
+                f"{name}.{key}": member for key, member in vars(thing).items() if is_own(key, member, thing)
+            }
+        elif inspect.isclass(thing):
+            described = {name: thing} | {
+                f"{name}.{key}": getattr(thing, key)
+                for key, member in vars(thing).items()
+                if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
+            }
+        else:
+            described = {name: thing}
+        silent += [key for key, value in described.items() if not inspect.getdoc(value)]
+    assert not silent
+
+
+def found(name: str) -> object:
+    """What a dotted name stands for."""
+    if is_module(name):
+        return importlib.import_module(name)
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is that of a module."""
+    return (ROOT / f"{name.replace('.', '/')}.py").is_file()
+
+
+def is_own(key: str, member: object, module: ModuleType) -> bool:
+    """Whether a module's member is public and defined there."""
+    return not key.startswith("_") and getattr(member, "__module__", "") == module.__name__
