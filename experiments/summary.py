@@ -45,15 +45,10 @@ def short_table() -> str:
 
 def long_tables() -> str:
     """All rows and scores of all problems."""
-    tables = [
+    return "\n".join(
         as_markdown(f"{name.replace('_', ' ').capitalize()}, t = {problem.test_time:g}", stored_rows(name))
         for name, problem in PROBLEMS.items()
-    ]
-    head = (
-        "# Results\n\nWritten by `python -m experiments.summary` from the stored metrics of "
-        "`python -m experiments reproduce NAME`, 50 test functions, seed 0.\n"
-    )
-    return "\n".join([head, *tables])
+    ).rstrip()
 
 
 def with_table(text: str, table: str) -> str:
@@ -63,9 +58,8 @@ def with_table(text: str, table: str) -> str:
 
 def main(root: Path) -> None:
     """Rewrites README, ``docs/results.md`` and ``docs/boundary_results.md`` of a checkout."""
-    readme = root / "README.md"
-    write_bytes(readme, with_table(readme.read_text(encoding="utf-8"), short_table()).encode())
-    write_bytes(root / "docs" / "results.md", long_tables().encode())
+    for path, table in ((root / "README.md", short_table()), (root / "docs" / "results.md", long_tables())):
+        write_bytes(path, with_table(path.read_text(encoding="utf-8"), table).encode())
     operator_summary.write(root)
 
 
