@@ -8,5 +8,5 @@ EXPERIMENT = conservation_experiment(
     BURGERS,
     "inviscid Burgers: a ramp that breaks into a shock",
     GPConfig(smoothness=0.5),
-    durations={"smoke": "30 s", "laptop": "30 min", "paper": "3 days", "reproduce": "4 min"},
+    durations={"smoke": "30 s", "laptop": "30 min", "paper": "24 h", "reproduce": "4 min"},
 )

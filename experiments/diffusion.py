@@ -8,5 +8,5 @@ EXPERIMENT = conservation_experiment(
     DIFFUSION,
     "linear diffusion of a sine wave, periodic",
     GPConfig(smoothness=2.5),
-    durations={"smoke": "30 s", "laptop": "35 min", "paper": "3 days", "reproduce": "3 min"},
+    durations={"smoke": "30 s", "laptop": "35 min", "paper": "24 h", "reproduce": "3 min"},
 )

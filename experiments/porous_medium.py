@@ -8,5 +8,5 @@ EXPERIMENT = conservation_experiment(
     POROUS_MEDIUM,
     "porous medium equation: degenerate diffusion with a front",
     GPConfig(smoothness=0.5),
-    durations={"smoke": "45 s", "laptop": "45 min", "paper": "4 days", "reproduce": "6 min"},
+    durations={"smoke": "45 s", "laptop": "45 min", "paper": "50 h", "reproduce": "6 min"},
 )

@@ -9,6 +9,6 @@ EXPERIMENT = conservation_experiment(
     STEFAN,
     "Stefan problem: a moving front in a medium that conducts only above a threshold",
     GPConfig(smoothness=0.5),
-    durations={"smoke": "30 s", "laptop": "65 min", "paper": "4 days", "reproduce": "5 min"},
+    durations={"smoke": "30 s", "laptop": "65 min", "paper": "50 h", "reproduce": "5 min"},
     extra_figures=draw_face_means,
 )
