@@ -1,6 +1,6 @@
 """Trains one attentive neural process as its config says; ``experiments.networks`` knows which there are."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from experiments.data import BankConfig, Stream, bank_stream, exact_stream, solution_bank
 from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.experiment import Data
+from experiments.processes import first_before_others, launched
 from experiments.runs import environment
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 from probconserv.anp import ANP, ANPConfig
@@ -32,7 +33,7 @@ class ANPTraining:
         network: Sizes of the network.
         training: Length, rate, seed and device.
         protocol: Points of a function.
-        batch: Functions a step and process.
+        batch: Functions a step, shared by all processes.
         tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
             over the first ``tempered`` of the steps.
         tempered: Fraction of the steps with β > 0.
@@ -133,13 +134,18 @@ def train_anp(
             f"Give the network to go on from exactly when config.start names one: '{config.start}'."
         )
     network = _initial_network(config, start)
-    progression = train(_task(network, config, data), config.training, folder, progress)
+    with first_before_others():
+        task = _task(network, config, data)
+    training = replace(config.training, processes=launched().count)
+    progression = train(task, training, folder, progress)
     network = network.cpu().eval()
     if progression.step < config.training.steps:
         return TrainedANP(network, progression, None)
     path = folder / "weights.safetensors"
-    history = progression.history[-1]
-    network.save(path, training=asdict(config), seconds=progression.seconds, last=history, environment=environment())
+    notes = {"training": asdict(config), "seconds": progression.seconds, "last": progression.history[-1]}
+    with first_before_others():
+        if launched().first:
+            network.save(path, **notes, environment=environment())
     return TrainedANP(network, progression, path)
 
 
@@ -188,27 +194,33 @@ def evidence_loss(model: nn.Module, moment: Moment, config: ANPTraining, stream:
         A scalar.
     """
     device = next(model.parameters()).device
-    batch = _moved(stream(moment.generator, config.batch), device)
+    whole = _moved(stream(moment.generator, config.batch), device)
+    batch = _rows(whole, moment.share.rows(config.batch))
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
     tempering = config.tempering * max(0.0, 1.0 - moment.progress / config.tempered)
     loss = prediction.loss(batch.target_values, tempering)
     weight = config.soft_penalty * min(1.0, moment.progress / PENALTY_RISE)
     if weight:
-        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, batch, config, moment.generator)
+        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, whole, config, moment)
     return loss
 
 
-def _penalty(model: nn.Module, batch: FunctionBatch, config: ANPTraining, generator: Generator) -> Tensor:
+def _penalty(model: nn.Module, whole: FunctionBatch, config: ANPTraining, moment: Moment) -> Tensor:
     """Mean squared residual of the problem's equation at random targets; needs attention that derives twice."""
-    some = slice(config.penalty_functions)
-    chosen = torch.randperm(batch.target_points.shape[-2], generator=generator)[: config.penalty_points]
-    points, values = batch.target_points[some, chosen], batch.target_values[some, chosen]
+    some = _rows(whole, moment.share.rows(min(config.penalty_functions, config.batch)))
+    chosen = torch.randperm(whole.target_points.shape[-2], generator=moment.generator)[: config.penalty_points]
+    points, values = some.target_points[:, chosen], some.target_values[:, chosen]
 
     def mean(places: Tensor) -> Tensor:
-        return model(batch.context_points[some], batch.context_values[some], places, values).mean
+        return model(some.context_points, some.context_values, places, values).mean
 
     with sdpa_kernel(SDPBackend.MATH):
-        return soft_penalty(find_problem(config.problem).law(batch.parameter[some]), mean, points)
+        return soft_penalty(find_problem(config.problem).law(some.parameter), mean, points)
+
+
+def _rows(batch: FunctionBatch, rows: slice) -> FunctionBatch:
+    """Some functions of a batch."""
+    return FunctionBatch(*(getattr(batch, entry.name)[rows] for entry in fields(batch)))
 
 
 def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:

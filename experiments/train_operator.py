@@ -11,10 +11,11 @@ from torch import Tensor
 import boon
 from boon import relative_l2
 from experiments.boundary_data import describe_samples
-from experiments.errors import TrainingInterruptedError
+from experiments.errors import InvalidArgumentError, TrainingInterruptedError
 from experiments.operator_config import NetworkSizes, OperatorCase
 from experiments.operator_data import Fields, Values, load_fields
 from experiments.operator_methods import ConditionedOperator, Method, build
+from experiments.processes import first_before_others, launched
 from experiments.runs import as_json, digest, environment
 from experiments.stages import one_thread
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
@@ -30,7 +31,7 @@ class OperatorTraining:
         network: Sizes of the operator.
         method: The method.
         training: Length, rate and seed.
-        batch: Samples a step.
+        batch: Samples a step, shared by all processes.
     """
 
     samples: dict[str, object]
@@ -120,15 +121,22 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
     Raises:
         TrainingInterruptedError: If it was stopped before its end.
         TrainingDivergedError: If the loss is not finite; the last good checkpoint stays.
+        InvalidArgumentError: If several processes are to share a loss that is not a mean over samples.
     """
     config = operator_training(case, method, place.data_seed, seed)
     folder = place.folder(case, config)
     path = folder / "weights.safetensors"
     if path.exists():
         return path
-    fields = load_fields(case, case.training_data(place.data_seed), place.data)
+    share = launched()
+    if share.count > 1 and not shareable(method):
+        raise InvalidArgumentError(f"The loss of '{method.name}' is no mean over samples; train it in one process.")
+    with first_before_others():
+        fields = load_fields(case, case.training_data(place.data_seed), place.data)
     steps = config.training.steps
-    print(f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps.", file=sys.stderr)
+    if share.first:
+        text = f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps."
+        print(text, file=sys.stderr)
     with one_thread():
         model, progression = train_operator(case, config, fields, folder, place)
     if progression.step < steps:
@@ -143,8 +151,15 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
         "history": progression.history,
         "environment": environment(),
     }
-    boon.save(model.operator, path, notes)
+    with first_before_others():
+        if share.first:
+            boon.save(model.operator, path, notes)
     return path
+
+
+def shareable(method: Method) -> bool:
+    """Whether several processes can train a method: a penalty is a ratio of norms over the whole batch."""
+    return not method.penalty
 
 
 def train_operator(
@@ -164,17 +179,19 @@ def train_operator(
     """
     torch.manual_seed(config.training.seed)
     model = build(config.method, case)
-    device = torch.device(place.device)
+    share = launched()
+    device = share.device(place.device)
     fields = fields.to(device)
     count = len(fields) - config.validation
     kept, held_out = fields.take(slice(count)), fields.take(slice(count, None))
     task = Task(
         model=_Loss(model),
-        loss=lambda loss, moment: loss(*kept.take(_batch(moment, count, config.batch).to(device)).parts),
+        loss=lambda loss, moment: loss(*kept.take(_own_samples(moment, count, config.batch).to(device)).parts),
         validate=lambda loss, generator: {"relative_l2": validation_score(model, held_out, config.batch)},  # noqa: ARG005
         identity={name: value for name, value in config.content.items() if name != "training"},
     )
-    progression = train(task, replace(config.training, device=place.device), folder, place.progress)
+    training = replace(config.training, device=place.device, processes=share.count)
+    progression = train(task, training, folder, place.progress)
     return model.cpu().eval(), progression
 
 
@@ -212,5 +229,6 @@ def load_operator(path: Path, method: Method, case: OperatorCase) -> Conditioned
     return ConditionedOperator(boon.load(path), method, case).eval()
 
 
-def _batch(moment: Moment, count: int, batch: int) -> Tensor:
-    return torch.randperm(count, generator=moment.generator)[:batch]
+def _own_samples(moment: Moment, count: int, batch: int) -> Tensor:
+    """Indices of the process's share of a random batch."""
+    return torch.randperm(count, generator=moment.generator)[:batch][moment.share.rows(batch)]

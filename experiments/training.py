@@ -1,18 +1,16 @@
 """One plain training loop for every model: fresh data each step, one-cycle rate, checkpoints, exact resumption.
 
-Everything random in a step is drawn from (seed, stream, step, process), so a run that is killed at any moment and
-started again ends with the same weights as one that was not. Devices, precision and several processes (``torchrun``)
-come from lightning-fabric.
+Everything random in a step is drawn from (seed, stream, step), so a run that is killed at any moment and started again
+ends with the same weights as one that was not. Devices, precision and several processes (``torchrun``) come from
+lightning-fabric; processes share every batch, see ``experiments.processes``.
 """
 
 import json
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 
 from experiments.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from experiments.errors import InvalidArgumentError, TrainingDivergedError
+from experiments.processes import Share, WholeBatchDraws, interruption, launched
 from experiments.storage import writable_folder
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
@@ -48,7 +47,8 @@ class TrainingConfig:
         precision: Number format: ``bf16-mixed`` multiplies matrices in bfloat16.
         seed: Seed of the initial weights and of all data.
         device: ``cpu``, ``cuda`` or ``cuda:1``; the points of fields need float64, which other devices lack.
-        processes: Number of processes, each with its own batch; above one, start with ``torchrun``.
+        processes: Number of processes, which share every batch; above one, start with ``torchrun``. Like the device, it
+            changes what is trained by rounding only.
 
     Raises:
         InvalidArgumentError: If a number is out of range.
@@ -86,12 +86,15 @@ class Moment:
     Args:
         step: Number of steps done before this one.
         progress: ``step / steps``.
-        generator: Source of this step's data on the CPU; the global generators are seeded for it as well.
+        generator: Source of this step's data on the CPU, the same in every process; the global generators are seeded
+            for it as well, and give every process its rows of what one process would draw for the whole batch.
+        share: Which of the processes this is: the loss is that of ``share.rows(batch)``.
     """
 
     step: int
     progress: float
     generator: torch.Generator
+    share: Share = field(default_factory=Share)
 
 
 Loss = Callable[[nn.Module, Moment], Tensor]
@@ -103,7 +106,8 @@ class Task:
 
     Args:
         model: The model; trained in place.
-        loss: (model, moment) → scalar loss of a fresh batch; calls the model it is given, not its own.
+        loss: (model, moment) → scalar loss of a fresh batch, the mean over the process's rows of it; calls the model
+            it is given, not its own.
         validate: (model, generator) → figures of merit on data that are the same at every validation.
         identity: What decides the result besides the training config, as JSON can hold it; a checkpoint of another
             identity is refused.
@@ -147,9 +151,9 @@ def one_cycle(step: int, config: TrainingConfig) -> float:
     return config.peak_rate * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
-def random_seed(seed: int, stream: int, step: int = 0, process: int = 0) -> int:
+def random_seed(seed: int, stream: int, step: int = 0) -> int:
     """A 63-bit seed; different arguments give independent streams."""
-    return int(np.random.SeedSequence([seed, stream, step, process]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = True) -> Progression:
@@ -170,9 +174,11 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = Tru
         TrainingDivergedError: If a loss or a gradient is not finite; the last checkpoint stays.
         DataFileError: If the checkpoint in the folder is damaged or of another training.
         OutputFolderError: If the folder cannot be written.
+        InvalidArgumentError: If the config asks for other processes than there are.
     """
-    path = writable_folder(folder) / "checkpoint.safetensors"
-    fabric = Fabric(**_placement(config), **_precision(config))
+    share = _own_share(config)
+    path = (writable_folder(folder) if share.first else folder) / "checkpoint.safetensors"
+    fabric = Fabric(**_placement(config, share), **_precision(config))
     fabric.launch()
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
@@ -182,8 +188,8 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = Tru
     identity = _identity(task, config)
     if path.exists():  # after the set-up, since the optimiser's state goes where the parameters are
         state = Progression(**read_checkpoint(path, task.model, optimizer.optimizer, identity))
-    loop = _Loop(fabric, task, config, model, optimizer, state, path, identity)
-    with _interruption() as interrupted, _bar(config, progress and fabric.is_global_zero) as report:
+    loop = _Loop(fabric, task, config, model, optimizer, state, path, identity, share)
+    with interruption(share) as interrupted, _bar(config, progress and share.first) as report:
         loop.run(interrupted, report)
     return state
 
@@ -200,6 +206,7 @@ class _Loop:
     state: Progression
     path: Path
     identity: dict[str, Any]
+    share: Share
 
     def run(self, interrupted: Callable[[], bool], report: Callable[..., None]) -> None:
         """Steps until the end or an interruption."""
@@ -223,17 +230,18 @@ class _Loop:
                 break
 
     def one_step(self) -> float:
-        """Loss, gradient, update; returns the loss."""
+        """Loss, gradient, update; returns the loss of the whole batch."""
         step = self.state.step
-        seed = random_seed(self.config.seed, TRAINING, step, self.fabric.global_rank)
+        seed = random_seed(self.config.seed, TRAINING, step)
         rate = one_cycle(step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         with _seeded(seed):
-            moment = Moment(step, step / self.config.steps, torch.Generator().manual_seed(seed))
-            loss = self.task.loss(self.model, moment)
-            value = loss.item()
+            moment = Moment(step, step / self.config.steps, torch.Generator().manual_seed(seed), self.share)
+            with self.own_rows():
+                loss = self.task.loss(self.model, moment)
+            value = self.mean(loss.item())
             if math.isfinite(value):
                 self.fabric.backward(loss)
         norm = math.nan
@@ -249,6 +257,15 @@ class _Loop:
             )
         self.optimizer.step()
         return value
+
+    def own_rows(self) -> AbstractContextManager[Any]:
+        """Random numbers inside are those of the process's rows."""
+        return WholeBatchDraws(self.share) if self.share.count > 1 else nullcontext()
+
+    def mean(self, value: float) -> float:
+        """Mean over the processes."""
+        own = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.strategy.all_reduce(own, reduce_op="mean"))
 
     def record(self, losses: list[float], validate: bool) -> None:
         """Adds an entry to the history, with figures of merit if wanted."""
@@ -268,7 +285,7 @@ class _Loop:
 
     def save(self) -> None:
         """Writes the checkpoint; the first process does, the others wait."""
-        if self.fabric.is_global_zero:
+        if self.share.first:
             content = Checkpoint(self.identity, self.state.step, self.state.seconds, self.state.history)
             write_checkpoint(self.path, self.task.model, self.optimizer.optimizer, content)
         self.fabric.barrier()
@@ -284,9 +301,12 @@ class _Loop:
 
 
 def _identity(task: Task, config: TrainingConfig) -> dict[str, Any]:
-    """What must agree between a checkpoint and the training that resumes it, in JSON's types."""
+    """What must agree between a checkpoint and the training that resumes it, in JSON's types.
+
+    The number of processes is that of a training in one: any number may go on.
+    """
     training = {name: getattr(config, name) for name in ("steps", "peak_rate", "warmup", "gradient_norm")}
-    training |= {name: getattr(config, name) for name in ("weight_decay", "precision", "seed", "processes")}
+    training |= {name: getattr(config, name) for name in ("weight_decay", "precision", "seed")} | {"processes": 1}
     return json.loads(json.dumps({"training": training, "task": task.identity}))
 
 
@@ -297,10 +317,28 @@ class _Autocast(MixedPrecision):
         return data
 
 
-def _placement(config: TrainingConfig) -> dict[str, Any]:
+def _own_share(config: TrainingConfig) -> Share:
+    """Which process of the training this is.
+
+    Raises:
+        InvalidArgumentError: If the config asks for other processes than there are, or for one GPU for several.
+    """
+    share = launched()
+    if share.count != config.processes:
+        raise InvalidArgumentError(
+            f"processes is {config.processes}, but the number of those started is {share.count}; start as many with "
+            f"torchrun --standalone --nproc-per-node {config.processes}."
+        )
+    if share.count > 1 and ":" in config.device:
+        raise InvalidArgumentError(f"{share.count} processes cannot share device {config.device}; take cuda or cpu.")
+    return share
+
+
+def _placement(config: TrainingConfig, share: Share) -> dict[str, Any]:
     """Fabric's arguments for device and processes."""
     kind, _, index = config.device.partition(":")
-    return {"accelerator": kind, "devices": [int(index)] if index else config.processes}
+    nodes = share.count // share.local_count
+    return {"accelerator": kind, "devices": [int(index)] if index else share.local_count, "num_nodes": nodes}
 
 
 def _precision(config: TrainingConfig) -> dict[str, Any]:
@@ -316,26 +354,6 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT into an answer; a second one interrupts at once. Does nothing outside the main thread."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag.is_set
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(*_: Any) -> None:
-        flag.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield flag.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
