@@ -26,6 +26,7 @@ from solvers import Dirichlet, Neumann, Periodic, Robin
 
 FORMAT = "boon-1"
 _CHECKSUM = "checksum"
+_AXES = 3
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (Dirichlet, Neumann, Robin, Periodic, Prescription, Elimination, SmoothExtension, MatchedTransform)
@@ -66,8 +67,8 @@ def load(path: str | Path) -> FNO | BOON:
     if not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
         raise StoredOperatorError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
-        operator = _build(json.loads(metadata["operator"]), sum(tensor.numel() for tensor in tensors.values()))
-    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        operator = _build(json.loads(metadata["operator"]), tensors)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
         operator = operator.double()
@@ -102,10 +103,10 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         content = Path(path).read_bytes()
         tensors = load_tensors(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
-        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.view(-1)).all())]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
     if infinite:
@@ -153,15 +154,15 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
     )
 
 
-def _build(description: dict[str, Any], stored: int) -> FNO | BOON:
-    """The operator of a description; ValueError if a file with this many numbers cannot hold it."""
+def _build(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> FNO | BOON:
+    """The operator of a description; ValueError if these tensors are too few or too small for it."""
     if description["class"] == "FNO":
-        return _build_fno(description, stored)
+        return _build_fno(description, tensors)
     correction = _decode(description["correction"])
     if not isinstance(correction, Correction):
         raise TypeError(f"{correction} is no correction")
     return BOON(
-        _build_fno(description["operator"], stored, hidden=correction.hidden),
+        _build_fno(description["operator"], tensors, hidden=correction.hidden),
         [pair and tuple(_decode(side) for side in pair) for pair in description["conditions"]],
         description["lengths"],
         correction,
@@ -169,14 +170,20 @@ def _build(description: dict[str, Any], stored: int) -> FNO | BOON:
     )
 
 
-def _build_fno(description: dict[str, Any], stored: int, hidden: bool = False) -> FNO:
+def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: bool = False) -> FNO:
     entries: dict[str, Any] = description["config"]
     config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()})
     projection = config.projection or 2 * config.width
     layer = config.width * (config.width * prod(config.modes) + hidden * config.out_channels)
     least = config.depth * layer + projection * (config.width + config.out_channels) + config.in_channels * config.width
-    if not least <= stored:  # before memory is taken for them
-        raise ValueError(f"it holds {stored} numbers, but an operator of its configuration has at least {least}")
+    if config.dimension > _AXES:
+        raise ValueError(f"it has {config.dimension} axes, but operators have at most {_AXES}")
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    if not least <= stored or config.depth > len(tensors):  # before memory is taken for them
+        raise ValueError(
+            f"it holds {stored} numbers in {len(tensors)} tensors, but an operator of its configuration has at least "
+            f"{least} in {config.depth} layers"
+        )
     return FNO(config)
 
 

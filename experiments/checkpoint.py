@@ -14,6 +14,7 @@ from experiments.storage import write_bytes
 from probconserv.weights import decode_tensors, encode_tensors
 
 FORMAT = 1
+_OF_A_PARAMETER = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if (
         not isinstance(content, dict)
         or {name: type(entry) for name, entry in content.items()} != types
+        or content["step"] < 0
         or not all(isinstance(entry, dict) for entry in content["history"])
     ):
         raise _damaged(path, f"its content must have {', '.join(types)}")
@@ -132,9 +134,14 @@ def _optimizer_state(tensors: dict[str, Tensor], optimizer: Optimizer) -> dict[i
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            if int(index) not in range(len(shapes)) or (value.ndim and value.shape != shapes[int(index)]):
-                raise ValueError(f"'{name}' {tuple(value.shape)} belongs to no parameter")
+            if int(index) not in range(len(shapes)) or not value.is_floating_point():
+                raise ValueError(f"'{name}' belongs to no parameter")
+            if value.shape != (() if key == "step" else shapes[int(index)]):
+                raise ValueError(f"'{name}' {tuple(value.shape)} is of another shape than its parameter")
             state.setdefault(int(index), {})[key] = value
+    for index, entries in state.items():
+        if entries.keys() != _OF_A_PARAMETER:
+            raise ValueError(f"parameter {index} has {', '.join(entries)} instead of {', '.join(_OF_A_PARAMETER)}")
     return state
 
 

@@ -1,18 +1,16 @@
 """A user's own data: columns t, x, u (and boundary fluxes) from CSV or HDF5, checked."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from experiments.errors import DataFileError
-from experiments.storage import HDF5_ERRORS, own_datasets
+from experiments.hdf5_columns import read_columns
 
 Columns = dict[str, np.ndarray]
-_NUMBERS_PER_BYTE = 129  # HDF5's usual compression packs at most 1,032 bytes into one
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Observations:
         if missing:
             raise DataFileError(
                 f"'{self.source}' lacks the column {', '.join(missing)}; it needs t, x and u and has "
-                f"{', '.join(self.columns) or 'none'}."
+                f"{_shortened(self.columns) or 'none'}."
             )
         for name, column in self.columns.items():
             if column.ndim != 1:
@@ -115,14 +113,14 @@ def _read_csv(path: Path) -> Columns:
     (_, header), *rows = lines
     names = [name.strip() for name in header]
     if len(set(names)) != len(names) or "" in names:
-        raise DataFileError(f"'{path}': column names must be different and not empty, got {', '.join(names)}.")
+        raise DataFileError(f"'{path}': column names must be different and not empty, got {_shortened(names)}.")
     table = []
     for line, row in rows:
         try:
             table.append([float(cell) for _, cell in zip(names, row, strict=True)])
         except ValueError as error:
             raise DataFileError(
-                f"'{path}', line {line}: needs {len(names)} numbers ({', '.join(names)}), got {','.join(row)!r}."
+                f"'{path}', line {line}: needs {len(names)} numbers ({_shortened(names)}), got {','.join(row)[:200]!r}."
             ) from error
     columns = np.array(table).reshape(-1, len(names))
     return {name: columns[:, j] for j, name in enumerate(names)}
@@ -130,29 +128,16 @@ def _read_csv(path: Path) -> Columns:
 
 def _read_hdf5(path: Path) -> Columns:
     try:
-        with h5py.File(path, "r") as file:
-            numbers = {
-                name: dataset
-                for name, dataset in own_datasets(file, path).items()
-                if dataset.ndim > 0 and dataset.dtype.kind in "fiu"
-            }
-            _check_size(path, numbers)
-            columns = {name: np.asarray(dataset, dtype=float) for name, dataset in numbers.items()}
-    except DataFileError:
-        raise
-    except HDF5_ERRORS as error:
+        columns = read_columns(path)
+    except ValueError as error:
         raise DataFileError(f"'{path}' is damaged or no HDF5 file of numbers ({error}).") from error
     return _flattened(columns) if columns.get("u", np.empty(0)).ndim == 2 else columns
 
 
-def _check_size(path: Path, datasets: Mapping[str, h5py.Dataset]) -> None:
-    """Refuses a file that declares far more numbers than it can hold, before memory is taken for them."""
-    size, largest = path.stat().st_size, max((int(dataset.size or 0) for dataset in datasets.values()), default=0)
-    if len(datasets) * largest > _NUMBERS_PER_BYTE * size:
-        raise DataFileError(
-            f"'{path}' is damaged or no file of observations: it declares {len(datasets)} columns of up to {largest} "
-            f"numbers in {size} bytes."
-        )
+def _shortened(names: Iterable[str]) -> str:
+    """Names for a message, which a file without sense shall not fill."""
+    text = ", ".join(names)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _flattened(columns: Mapping[str, np.ndarray]) -> Columns:

@@ -15,8 +15,8 @@ import boon
 from boon import BOON, FNO
 from experiments.errors import DataFileError, NotShippedError
 from experiments.operator_methods import BASELINES, DEFAULT_NAME
-from experiments.storage import checksum, read_json, write_bytes, write_json
-from experiments.tables import Row, Score
+from experiments.storage import checksum, read_object, write_bytes, write_json
+from experiments.tables import Row, Score, as_score, rows_from_json
 
 ROOT = Path(str(resources.files("experiments")))
 
@@ -90,10 +90,10 @@ class ShippedTraining:
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ShippedTraining":
         """The inverse of ``dataclasses.asdict`` through JSON."""
-        mean, error = content.pop("seconds")
+        seconds = as_score(content.pop("seconds"))
         sizes = TrainingSizes(**content.pop("sizes"))
         processors = tuple(content.pop("processors"))
-        return ShippedTraining(seconds=(mean, error), processors=processors, sizes=sizes, **content)
+        return ShippedTraining(seconds=seconds, processors=processors, sizes=sizes, **content)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +131,14 @@ def read_results(experiment: str) -> ShippedResults:
             f"No results of experiment '{experiment}' ship with this version of the library (those that do: {known}); "
             f"make them by python -m experiments run {experiment} --preset laptop."
         )
-    content = read_json(path)
+    content = read_object(path)
     try:
-        rows = tuple(Row.from_json(row) for row in content.pop("rows"))
+        rows = tuple(rows_from_json(content, path))
+        del content["rows"]
         trainings = tuple(ShippedTraining.from_json(entry) for entry in content.pop("trainings"))
         weights = tuple(ShippedWeights(**entry) for entry in content.pop("weights"))
         return ShippedResults(rows=rows, trainings=trainings, weights=weights, **content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataFileError(f"'{path}' does not hold results of an experiment ({error}); restore it.") from error
 
 

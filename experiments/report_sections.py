@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import DataFileError
 from experiments.figures import colour_of
 from experiments.operator_figures import COLOURS, NAMES
 from experiments.operator_problems import CASES
@@ -14,8 +13,8 @@ from experiments.operator_studies import STUDIES
 from experiments.registry import EXPERIMENTS
 from experiments.report_figures import Source, sources
 from experiments.report_tables import PageTable, of_paper, result_tables
-from experiments.storage import read_json
-from experiments.tables import Row, beside_paper, legend
+from experiments.storage import read_object
+from experiments.tables import Row, beside_paper, legend, rows_from_json
 from solvers.problems import PROBLEMS
 
 SAME = 0.01  # relative difference of scores that another machine may make
@@ -142,12 +141,12 @@ def _in_large_units(duration: str) -> str:
 def _section(name: str, title: str, summary: str, commands: list[Command], places: tuple[Path, Path]) -> Section:
     out, shipped = places
     stored = shipped / f"{name}.json"
-    content = read_json(stored) if stored.is_file() else {}
-    rows = _rows(content, stored) if content else []
+    content = read_object(stored) if stored.is_file() else {}
+    rows = rows_from_json(content, stored) if content else []
     run, same = _run(out / name, rows)
     if not rows and run is not None:
         content = _content(run)
-        rows = _rows(content, run / "metrics.json")
+        rows = rows_from_json(content, run / "metrics.json")
     labels = _labels(name)
     colours = {row.method: _colour(row.method) for row in rows}
     merged = beside_paper(rows)
@@ -217,7 +216,7 @@ def _run(folder: Path, rows: Sequence[Row]) -> tuple[Path | None, bool]:
     finished = sorted(folder.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     runs = [path.parent for path in finished]
     for run in runs:
-        if not rows or _agree(rows, _rows(_content(run), run / "metrics.json")):
+        if not rows or _agree(rows, rows_from_json(_content(run), run / "metrics.json")):
             return run, True
     return (runs[0], False) if runs else (None, False)
 
@@ -241,11 +240,4 @@ def _errors(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
 
 
 def _content(run: Path) -> dict[str, Any]:
-    return read_json(run / "metrics.json") | {"environment": read_json(run / "environment.json")}
-
-
-def _rows(content: dict[str, Any], path: Path) -> list[Row]:
-    try:
-        return [Row.from_json(row) for row in content["rows"]]
-    except (KeyError, TypeError, IndexError) as error:
-        raise DataFileError(f"'{path}' holds no rows of a table ({error!r}); make it again.") from error
+    return read_object(run / "metrics.json") | {"environment": read_object(run / "environment.json")}

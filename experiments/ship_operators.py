@@ -26,8 +26,8 @@ from experiments.operator_shipping import (
     write_results,
 )
 from experiments.runs import Run
-from experiments.storage import checksum, read_json
-from experiments.tables import Row
+from experiments.storage import checksum, read_object
+from experiments.tables import rows_from_json
 from experiments.train_operator import Place, operator_training, slug
 
 
@@ -50,7 +50,7 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
     path = run.folder / "metrics.json"
     if not path.is_file():
         raise DataFileError(f"'{path}' is missing: finish the run before it ships (python -m experiments run {name}).")
-    rows = tuple(Row.from_json(row) for row in read_json(path)["rows"])
+    rows = tuple(rows_from_json(read_object(path), path))
     place = Place(experiment=name, out=out, data_seed=seed)
     entries, files = [], {}
     for case in cases:
@@ -69,7 +69,7 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
         rows=rows,
         trainings=tuple(_training(case, method, place) for case in cases for method in methods(case)),
         weights=tuple(entries),
-        environment=read_json(run.folder / "environment.json"),
+        environment=read_object(run.folder / "environment.json"),
     )
     write_results(results, files)
     return results

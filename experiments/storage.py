@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from experiments.errors import DataFileError, OutputFolderError
+from experiments.hdf5_columns import HDF5_ERRORS, own_datasets
 
 Arrays = dict[str, np.ndarray]
-HDF5_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for damaged files
 _READABLE = 0o644  # temporary files are for their owner only
 
 
@@ -87,6 +87,18 @@ def read_json(path: Path) -> Any:
         raise DataFileError(f"'{path}' cannot be read as JSON ({error}); delete it and run again.") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+        DataFileError: If it is missing, no JSON, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataFileError(f"'{path}' must hold a JSON object, got {type(content).__name__}; delete it and run again.")
+    return content
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
     """Writes arrays as HDF5, and beside it ``<name>.sha256`` with the checksum of the file.
 
@@ -122,8 +134,8 @@ def read_arrays(path: Path) -> Arrays:
         raise DataFileError(f"'{path}' is damaged: its checksum is {found[:12]}…, but {expected[:12]}… was written.")
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            datasets = own_datasets(file, path)
-            odd = [name for name, dataset in datasets.items() if dataset.dtype.kind not in "fiub"]
+            datasets = own_datasets(file)
+            odd = [name for name, dataset in datasets.items() if dataset.dtype.kind not in "fiub" or dataset.chunks]
             if odd or sum(dataset.nbytes for dataset in datasets.values()) > len(content):
                 raise DataFileError(f"'{path}' holds more than plain arrays of numbers; delete it and run again.")
             return {name: np.asarray(dataset) for name, dataset in datasets.items()}
@@ -131,33 +143,6 @@ def read_arrays(path: Path) -> Arrays:
         raise
     except HDF5_ERRORS as error:
         raise DataFileError(f"'{path}' is no HDF5 file of arrays ({error}); delete it and run again.") from error
-
-
-def own_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
-    """The data sets at the top of an HDF5 file, which must have their values in the file itself.
-
-    HDF5 can point to values in any other file; a file from elsewhere could so show what its reader alone may see.
-
-    Args:
-        file: The open file.
-        path: Its path, for the message.
-
-    Returns:
-        Data sets by name; groups are left out.
-
-    Raises:
-        DataFileError: If an entry is a link or has its values in another file.
-    """
-    datasets = {}
-    for name in file:
-        item = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-        if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-            raise DataFileError(
-                f"'{path}': '{name}' is a link or has its values in another file; store the values in the file itself."
-            )
-        if isinstance(item, h5py.Dataset):
-            datasets[name] = item
-    return datasets
 
 
 def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[str, Any] | None = None) -> Arrays:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+from experiments.errors import DataFileError
 
 Score = tuple[float, float | None]
 
@@ -97,10 +100,50 @@ class Row:
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Row":
-        """The inverse of ``as_json``."""
-        scores = {name: (content[name][0], content[name][1]) for name in COLUMNS if name in content}
-        texts = (content["parameter"], content["method"])
-        return Row(*texts, scores, content["source"], content.get("information", ""))
+        """The inverse of ``as_json``.
+
+        Raises:
+            DataFileError: If it is no row.
+        """
+        try:
+            texts = [content[name] for name in ("parameter", "method", "source")]
+            texts.append(content.get("information", ""))
+            scores = {name: as_score(content[name]) for name in COLUMNS if name in content}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DataFileError(f"{str(content)[:200]} is no row of a table ({error!r}); make it again.") from error
+        if not all(isinstance(text, str) for text in texts):
+            raise DataFileError(f"{str(content)[:200]} is no row of a table, its texts are none; make it again.")
+        parameter, method, source, information = texts
+        return Row(parameter, method, scores, source, information)
+
+
+def as_score(content: Any) -> Score:
+    """Mean and standard error (None if unknown) from JSON.
+
+    Raises:
+        TypeError: If it is no pair of numbers.
+        ValueError: If it has another length.
+    """
+    mean, error = content
+    if type(mean) not in (int, float) or type(error) not in (int, float, type(None)):
+        raise TypeError(f"{content!r} is no mean with a standard error")
+    return mean, error
+
+
+def rows_from_json(content: Any, path: Path) -> list[Row]:
+    """The rows of stored metrics.
+
+    Args:
+        content: What the file of metrics holds.
+        path: The file, for the message.
+
+    Raises:
+        DataFileError: If it has no rows.
+    """
+    try:
+        return [Row.from_json(row) for row in content["rows"]]
+    except (KeyError, TypeError, DataFileError) as error:
+        raise DataFileError(f"'{path}' holds no rows of a table ({error!r}); make it again.") from error
 
 
 def paper_rows(problem: str, parameter: str) -> list[Row]:

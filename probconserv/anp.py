@@ -253,10 +253,10 @@ def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
     except InvalidArgumentError as error:
         raise WeightsError(f"The config in '{path}' is none of an ANP ({error}); train again.") from error
     stored = sum(tensor.numel() for tensor in weights.tensors.values())
-    if config.least_parameters > stored:  # before memory is taken for them
+    if config.least_parameters > stored or config.blocks > len(weights.tensors):  # before memory is taken for them
         raise WeightsError(
-            f"'{path}' holds {stored} numbers, but a network of its config has at least {config.least_parameters}; "
-            "restore it or train again."
+            f"'{path}' holds {stored} numbers in {len(weights.tensors)} tensors, but a network of its config has at "
+            f"least {config.least_parameters} in {config.blocks} blocks; restore it or train again."
         )
     return config
 

@@ -83,14 +83,18 @@ class ANPConfig:
             )
 
     @property
+    def blocks(self) -> int:
+        """Attention and residual blocks of the network; each has several tensors."""
+        return 2 * self.self_layers + self.cross_layers + self.decoder_layers
+
+    @property
     def least_parameters(self) -> int:
         """Fewer than the network has, by a factor of ten at most: its layers as single matrices without biases."""
-        layers = 1 + 2 * self.self_layers + self.cross_layers + self.decoder_layers
         features = feature_count(len(self.low), self.frequencies) + feature_count(
             len(self.low), self.context_frequencies
         )
         features += feature_count(1, self.value_frequencies)
-        return self.width * (self.width * layers + features + self.latent_width)
+        return self.width * (self.width * (1 + self.blocks) + features + self.latent_width)
 
 
 class SetEncoder(nn.Module):

@@ -150,12 +150,12 @@ def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
-        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    except (SafetensorError, KeyError, RuntimeError) as error:  # an unknown dtype is a KeyError
+        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.view(-1)).all())]
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:  # unknown dtypes, endless shapes
         raise ValueError(error) from error
     if infinite:
         raise ValueError(f"'{infinite[0]}' holds NaN or infinity")
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}
     found = _checksum(tensors, metadata)
     if metadata.get(_CHECKSUM, found) != found:
         raise ValueError(f"its checksum is {found[:12]}…, but {metadata[_CHECKSUM][:12]}… was written")

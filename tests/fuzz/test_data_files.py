@@ -1,0 +1,314 @@
+"""Observations, cached arrays and stored results: the damaged and the hostile are refused by name, nothing is run."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import boundary_data, operator_shipping
+from experiments.boundary_data import BoundaryDataConfig, boundary_samples
+from experiments.errors import DataFileError
+from experiments.observations import read_observations
+from experiments.operator_shipping import read_results
+from experiments.storage import cached_arrays, read_arrays, read_json, read_object, write_arrays
+from experiments.tables import rows_from_json
+from solvers.boundary_problems import stokes
+from tests.fuzz.damage import damaged, peak_growth, pickles
+
+CSV = b"t,x,u,inflow\n0,0.5,1,3\n0,1,2,3\n1,0,-1e-3,4\n"
+ROW = {"parameter": "m=2", "method": "ANP", "source": "", "MSE": [1e-4, 1e-5], "CE": [0.1, None]}
+
+
+def sealed(path: Path) -> Path:
+    """A file with the checksum beside it that a whole file has."""
+    path.with_name(f"{path.name}.sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+def attempt(read: Callable[[], Any]) -> Any:
+    """What is read, or None where it is refused by the named error; any other exception is a failure."""
+    try:
+        return read()
+    except DataFileError:
+        return None
+
+
+def observations_file(path: Path, **options: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        for name in ("t", "x", "u"):
+            file.create_dataset(name, data=np.arange(9.0), **options)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"chunks": (4,), "fletcher32": True}])
+def test_damaged_observations_in_hdf5_are_refused_or_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Flipped bits may give other numbers: the format has no checksum of its own."""
+    path = observations_file(tmp_path / "a.h5", **options)
+    content = path.read_bytes()
+
+    @settings(max_examples=3, deadline=None)
+    @given(damaged(content))
+    def check(other: bytes) -> None:
+        path.write_bytes(other)
+        attempt(lambda: read_observations(path))
+
+    check()
+
+
+def test_a_file_that_crashes_the_hdf5_library_is_refused(tmp_path: Path) -> None:
+    """A chunk with a checksum that is said to be shorter than the checksum itself ends the process that reads it."""
+    path = observations_file(tmp_path / "a.h5", chunks=(4,), fletcher32=True)
+    length = (4 * 8 + 4).to_bytes(4, "little")  # of a chunk and its checksum, in the index of chunks
+    assert path.read_bytes().count(length) >= 9
+    path.write_bytes(path.read_bytes().replace(length, (1).to_bytes(4, "little")))
+    with pytest.raises(DataFileError, match=r"a\.h5' is damaged or no HDF5 file of numbers \(the HDF5 library crashed"):
+        read_observations(path)
+
+
+def deflated_twice(file: h5py.File) -> None:
+    """Two numbers in a chunk of half a gigabyte of ones, packed in a few kilobytes; only its description matters."""
+    options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    options.set_chunk((2**26,))
+    options.set_deflate(9)
+    options.set_deflate(9)
+    space = h5py.h5s.create_simple((2,), (h5py.h5s.UNLIMITED,))
+    h5py.h5d.create(file.id, b"u", h5py.h5t.IEEE_F64LE, space, options)
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((2,), "f8")
+    layout[:] = h5py.VirtualSource("secret.h5", "u", (2,))
+    file.create_virtual_dataset("u", layout)
+
+
+HOSTILE_HDF5: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "external values": (
+        lambda file: file.create_dataset("u", (2,), "f8", external=[("secret.bin", 0, 16)]),
+        "link or has its values in another file",
+    ),
+    "external link": (lambda f: f.__setitem__("u", h5py.ExternalLink("secret.h5", "u")), "'u' is a link"),
+    "soft link": (lambda file: file.__setitem__("u", h5py.SoftLink("/x")), "'u' is a link"),
+    "soft link to nothing": (lambda file: file.__setitem__("u", h5py.SoftLink("/nothing")), "'u' is a link"),
+    "virtual values": (virtual, "'u' is a link or has its values in another file"),
+    "huge": (lambda file: file.create_dataset("u", (2**40,), "f8", chunks=(1000,)), "declares|more than plain arrays"),
+    "huge field": (
+        lambda file: file.create_dataset("u", (2**20, 2**20), "f8", chunks=(1000, 1)),
+        "declares|more than plain arrays",
+    ),
+    "huge chunk": (deflated_twice, "declares|more than plain arrays"),
+    "texts": (lambda f: f.create_dataset("u", data=["a", "b"], dtype=h5py.string_dtype()), "lacks|more than plain"),
+    "references": (
+        lambda file: file.create_dataset("u", data=[file["x"].ref] * 2, dtype=h5py.ref_dtype),
+        "lacks|more than plain",
+    ),
+    "records": (lambda f: f.create_dataset("u", data=np.zeros(2, [("a", "f8")])), "lacks|more than plain"),
+    "dates": (
+        lambda file: file.create_dataset("u", data=np.zeros(2, "M8[s]").astype(h5py.opaque_dtype("M8[s]"))),
+        "lacks|more than plain",
+    ),
+    "complex": (lambda file: file.create_dataset("u", data=[1j, 2.0]), "lacks|more than plain"),
+    "nothing": (lambda file: file.create_dataset("u", data=h5py.Empty("f8")), "lacks|no HDF5 file of arrays"),
+    "a name that is no text": (lambda file: file.__setitem__(b"\xff\xfe", [1.0, 2.0]), "no HDF5 file of"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), HOSTILE_HDF5.values(), ids=HOSTILE_HDF5)
+def test_hostile_hdf5_is_refused_as_observations_and_as_cache(
+    tmp_path: Path, make: Callable[[h5py.File], object], message: str
+) -> None:
+    (tmp_path / "secret.bin").write_bytes(np.ones(2).tobytes())
+    observations_file(tmp_path / "secret.h5")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.update({"t": [0.0, 1.0], "x": [0.0, 1.0]})
+        make(file)
+    sealed(path)
+
+    def read() -> None:
+        for reader in (read_observations, read_arrays):
+            with pytest.raises(DataFileError, match=message):
+                reader(path)
+
+    assert peak_growth(read) < 2**26
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_observations_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    path = observations_file(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file["u"][3] = value
+    (tmp_path / "a.csv").write_text(f"t,x,u\n0,0,1\n0,1,{value}\n")
+    for name in ("a.h5", "a.csv"):
+        with pytest.raises(DataFileError, match="column u holds NaN or infinity in 1 rows"):
+            read_observations(tmp_path / name)
+
+
+def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    readers = {
+        "a.h5": (read_observations, read_arrays),
+        "a.csv": (read_observations,),
+        "a.json": (read_json, read_object),
+    }
+    for content in pickles(marker).values():
+        for name, functions in readers.items():
+            (tmp_path / name).write_bytes(content)
+            sealed(tmp_path / name)
+            for read in functions:
+                with pytest.raises(DataFileError):
+                    read(tmp_path / name)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update({"t": [0.0, 1.0], "x": [0.0, 1.0]})
+        file.create_dataset("u", data=[np.void(content)] * 2)
+    with pytest.raises(DataFileError, match="lacks the column u"):
+        read_observations(tmp_path / "a.h5")
+    assert not marker.exists()
+
+
+@settings(max_examples=100, deadline=None)
+@given(damaged(CSV))
+def test_damaged_csv_is_refused_or_read(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.csv"
+    path.write_bytes(content)
+    found = attempt(lambda: read_observations(path))
+    assert found is None or all(np.isfinite(column).all() for column in found.columns.values())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00",
+        b"t,x,u\n0,0," + b"9" * 200_000,
+        b'"' * 200_001,
+        b"t,x,u\n0,0,1\n0,1," + b"9" * 5000,
+        b"t,x,u\n" + b"1," * 100_000,
+        b"t,x,u\n\x00,0,0\n0,0,0",
+        b",".join(b"c%d" % index for index in range(10_000)) + b"\n",
+        b"t,x,u\n0,0,=cmd()\n0,1,2\n",
+    ],
+)
+def test_hostile_csv_is_refused_in_a_few_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataFileError) as refused:
+        read_observations(tmp_path / "a.csv")
+    assert len(str(refused.value)) < 1000 + len(str(tmp_path))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_damaged_arrays_are_built_again(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Damage of the file or of its checksum: what comes back is what was stored, or was made again."""
+    path = tmp_path_factory.getbasetemp() / "arrays.h5"
+    stored = {"u": np.linspace(0.0, 1.0, 7)}
+    write_arrays(path, stored)
+    victim = data.draw(st.sampled_from([path, path.with_name("arrays.h5.sha256")]))
+    victim.write_bytes(data.draw(damaged(victim.read_bytes())))
+    made = {"u": np.zeros(3)}
+    found = cached_arrays(path, lambda: made)["u"]
+    assert np.array_equal(found, stored["u"]) or np.array_equal(found, made["u"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_forged_arrays_with_their_checksum_are_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "forged.h5"
+    write_arrays(path, {"u": np.linspace(0.0, 1.0, 7)})
+    path.write_bytes(data.draw(damaged(path.read_bytes())))
+    found = attempt(lambda: read_arrays(sealed(path)))
+    assert found is None or sum(array.nbytes for array in found.values()) <= path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output": None},
+        {"output": np.zeros((2, 2, 9), dtype=np.float32)},
+        {"times": np.zeros(2, dtype=np.int64)},
+        {"input": np.zeros((3, 9), dtype=bool)},
+        {"parameter_frequency": np.zeros(2)},
+        {"boundary_0_first": np.zeros((3, 3))},
+        {"more": np.zeros(3, dtype=np.int8)},
+    ],
+)
+def test_boundary_samples_that_are_none_of_the_problem_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, np.ndarray | None]
+) -> None:
+    config = BoundaryDataConfig(samples=3, nodes=9, times=2)
+    boundary_samples(stokes(), config, tmp_path)
+    (path,) = tmp_path.glob("*.h5")
+    arrays = read_arrays(path) | change
+    write_arrays(path, {name: array for name, array in arrays.items() if array is not None})
+    monkeypatch.setattr(boundary_data, "_build", lambda *_: pytest.fail("the file was whole"))
+    with pytest.raises(DataFileError, match="does not hold samples of stokes"):
+        boundary_samples(stokes(), config, tmp_path)
+
+
+HOSTILE_JSON = [b"", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000, b"9" * 5000, b'"\\ud800', b"nul"]
+
+
+@pytest.mark.parametrize("content", HOSTILE_JSON)
+def test_files_that_are_no_json_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataFileError, match=r"a\.json' cannot be read as JSON"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *([], None, 3, "rows", {}, {"rows": None}, {"rows": 3}, {"rows": "abc"}, {"rows": [None]}, {"rows": [[]]}),
+        *({"rows": [ROW | {"MSE": value}]} for value in (None, 1.0, [], [1.0], ["1", "2"], [None, 1.0], [1, 2, 3], {})),
+        *({"rows": [ROW | {name: 3}]} for name in ("parameter", "method", "source", "information")),
+        {"rows": [{"MSE": [1.0, None]}]},
+    ],
+)
+def test_results_without_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any) -> None:
+    (tmp_path / "results").mkdir()
+    path = tmp_path / "results" / "stokes.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataFileError, match=r"stokes\.json' (holds no rows|must hold)"):
+        rows_from_json(read_object(path), path)
+    monkeypatch.setattr(operator_shipping, "ROOT", tmp_path)
+    with pytest.raises(DataFileError, match=r"stokes\.json' (does not hold|must hold)"):
+        read_results("stokes")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("trainings", "weights")
+            for value in (None, 3, "abc", [None], ["abc"], [[]], [{}])
+        ),
+        ("more", 1),
+    ],
+)
+def test_shipped_results_of_another_form_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    (tmp_path / "results").mkdir()
+    whole = {
+        "experiment": "stokes",
+        "preset": "laptop",
+        "rows": [ROW],
+        "trainings": [],
+        "weights": [],
+        "environment": {},
+    }
+    path = tmp_path / "results" / "stokes.json"
+    monkeypatch.setattr(operator_shipping, "ROOT", tmp_path)
+    path.write_text(json.dumps(whole))
+    assert read_results("stokes").rows[0].scores == {"MSE": (1e-4, 1e-5), "CE": (0.1, None)}
+    path.write_text(json.dumps(whole | {name: value}))
+    with pytest.raises(DataFileError, match=r"stokes\.json' does not hold results of an experiment"):
+        read_results("stokes")
