@@ -29,6 +29,7 @@ from probconserv.inequality import Bounded, Inequality, JoinedConstraint, Monoto
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.nonlinear import condition_nonlinear
+from probconserv.operator import GaussianOperator
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
 from probconserv.projected import Projected
@@ -48,6 +49,7 @@ __all__ = [
     "FieldLayout",
     "GPConfig",
     "GPSurrogate",
+    "GaussianOperator",
     "IncompatibleQueryError",
     "Inequality",
     "InfeasibleConstraintError",

@@ -23,9 +23,10 @@ class Ensemble(Surrogate):
     all members agree on.
 
     Args:
-        members: At least two models: surrogates, or operators whose output is a field ``(batch, channels, *space)``,
-            which counts as a vector of all channels and places in row-major order.
-        own_variance: Whether the members' own variances count; members must then be surrogates.
+        members: At least two models: surrogates; other modules that answer with a prediction ``(*batch, n)``, such as
+            ``GaussianOperator``; or operators whose output is a field ``(batch, channels, *space)``, which counts as a
+            vector of all channels and places in row-major order.
+        own_variance: Whether the members' own variances count; members must then answer with predictions.
         noise_variance: Variance added at every point.
 
     Raises:
@@ -50,10 +51,11 @@ class Ensemble(Surrogate):
         """Asks every member and joins the answers.
 
         Args:
-            *arguments: What the members take: context and query for surrogates, the input field for operators.
+            *arguments: What the members take: context and query for surrogates, the input field (and boundary values)
+                for operators.
 
         Returns:
-            Gaussian with lazy low-rank covariance over n points.
+            Gaussian with lazy low-rank covariance over n points; what all members know and agree on has variance 0.
 
         Raises:
             InvalidArgumentError: If members' own variances are wanted from a member that gives none.

@@ -64,6 +64,7 @@ def crps(
     """Continuous ranked probability score of a Gaussian, mean over the places.
 
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
+    Differentiable, so a loss too; values that are known (σ = 0) have no derivative with respect to σ².
 
     Args:
         u: True field.
@@ -73,11 +74,13 @@ def crps(
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
     """
-    error, deviation = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64).sqrt()
-    z = error / deviation.clamp_min(torch.finfo(torch.float64).tiny)
+    error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
+    known = variance == 0
+    deviation = torch.where(known, 1.0, variance).sqrt()  # of what is known neither it nor z has a derivative
+    z = error / deviation
     density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
     score = error * torch.erf(z / math.sqrt(2)) + deviation * (2 * density - 1 / math.sqrt(math.pi))
-    return score.mean(dim=-1)
+    return torch.where(known, error.abs(), score).mean(dim=-1)
 
 
 def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:

@@ -17,6 +17,7 @@ from torch.distributions import Normal
 
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.gaussian import FieldGaussian
 from probconserv.inequality import Inequality
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
@@ -96,7 +97,7 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, MultivariateNormal):
         return prior
     if isinstance(prior, Normal):
-        return MultivariateNormal(prior.loc, DiagLinearOperator(prior.scale.square()))
+        return FieldGaussian(prior.loc, DiagLinearOperator(prior.scale.square()))
     if isinstance(prior, TorchMultivariateNormal):
         return MultivariateNormal(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):
@@ -120,7 +121,7 @@ def from_samples(
             singular and the distribution has no density.
 
     Returns:
-        Gaussian with lazy covariance.
+        Gaussian with lazy covariance; its mean is what all members agree on, to the last bit, where they do.
 
     Raises:
         InvalidArgumentError: If there are fewer than two members or a noise variance is negative.
@@ -132,9 +133,9 @@ def from_samples(
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
     if not bool((noise >= 0).all()):
         raise InvalidArgumentError(f"noise_variance must not be negative, got {float(noise.min()):g}.")
-    mean = samples.mean(dim=0)
+    mean = samples[0] + (samples - samples[0]).mean(dim=0)
     root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
     covariance: LinearOperator = RootLinearOperator(root)
     if bool(noise.any()):
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
-    return MultivariateNormal(mean, covariance)
+    return FieldGaussian(mean, covariance)

@@ -7,6 +7,7 @@ from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from probconserv import Context, Query, Surrogate, condition, integral
 from probconserv.ensemble import Ensemble
@@ -22,6 +23,17 @@ class Constant(Surrogate):
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:  # noqa: ARG002 - a fixed answer
         return MultivariateNormal(self.mean, DiagLinearOperator(self.variance))
+
+
+class Answering(nn.Module):
+    """No surrogate, but a module that answers with a prediction."""
+
+    def __init__(self, answer: Normal) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self) -> Normal:
+        return self.answer
 
 
 def data(batch: int, n: int) -> tuple[Context, Query]:
@@ -61,6 +73,28 @@ def test_operators_count_as_vectors_of_channels_and_places() -> None:
     expected = torch.stack([operator(field) for operator in operators]).mean(dim=0)
     assert prediction.mean.shape == (4, 12)
     torch.testing.assert_close(prediction.mean.reshape(4, 2, 6), expected, rtol=0, atol=1e-14)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), members=st.integers(2, 7))
+def test_what_all_members_know_is_kept_to_the_last_bit(seed: int, members: int) -> None:
+    means, deviations = draws(seed, members, 1, 6), draws(seed + 1, members, 1, 6).abs()
+    means[:, :, 0], deviations[:, :, 0] = means[0, :, 0], 0.0
+    models = [Answering(Normal(*moments, validate_args=False)) for moments in zip(means, deviations, strict=True)]
+    prediction = Ensemble(models, own_variance=True)()
+    assert float(prediction.mean[0, 0]) == float(means[0, 0, 0])
+    assert float(prediction.variance[0, 0]) == 0
+    assert bool((prediction.variance[0, 1:] > 0).all())
+
+
+def test_modules_that_answer_with_predictions_are_members_too() -> None:
+    answers = [Normal(draws(seed, 4, 3, 5), draws(seed + 3, 4, 3, 5).abs()) for seed in range(3)]
+    prediction = Ensemble([Answering(answer) for answer in answers], own_variance=True)()
+    means = torch.stack([answer.mean for answer in answers])
+    expected = means.var(dim=0) + torch.stack([answer.variance for answer in answers]).mean(dim=0)
+    assert prediction.mean.shape == (4, 3, 5)
+    torch.testing.assert_close(prediction.mean, means.mean(dim=0), rtol=0, atol=1e-14)
+    torch.testing.assert_close(prediction.variance, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])

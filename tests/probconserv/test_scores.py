@@ -49,6 +49,22 @@ def test_crps_without_variance_is_the_absolute_error():
     assert float(scores.crps(u, mean, torch.zeros(2))) == pytest.approx(0.25)
 
 
+def test_crps_is_differentiable_where_some_values_are_known():
+    u, mean, variance = make_prediction()
+    assert torch.autograd.gradcheck(
+        lambda *moments: scores.crps(u, *moments), [mean.requires_grad_(), variance.requires_grad_()]
+    )
+    deviation = torch.tensor([0.0, 1e-180, 1e-8, 1.0], dtype=torch.float64, requires_grad=True)
+    mean = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
+    scores.crps(torch.zeros(4), mean, deviation.square()).backward()
+    assert deviation.grad is not None
+    assert mean.grad is not None
+    assert bool(torch.isfinite(deviation.grad).all() and torch.isfinite(mean.grad).all())
+    assert float(deviation.grad[0]) == 0
+    # At no error dCRPS/dσ = 2φ(0) − 1/√π; the mean is over four places.
+    assert float(deviation.grad[3]) == pytest.approx((math.sqrt(2) - 1) / math.sqrt(math.pi) / 4)
+
+
 def test_sample_scores_equal_double_loops():
     generator = torch.Generator().manual_seed(1)
     samples = torch.randn(6, 2, 3, dtype=torch.float64, generator=generator)
