@@ -29,9 +29,10 @@ END_WEIGHTED = ("diffusion",)
 LAPTOP_STEPS = {"porous_medium": 8000, "stefan": 8000, "diffusion": 6000}
 """Optimiser steps of the LAPTOP network where they are not 5,000: sharp fronts take longer to place."""
 SOFT_PENALTY = {"porous_medium": 1e-4, "stefan": 1e-4, "burgers_shock": 1e-4}
-"""λ of SoftC where the presets below ``paper`` do not take the paper's 1: the one of 1, 1e-2 and 1e-4 with the best log-likelihood in validation.
+"""λ of SoftC where the presets below ``paper`` do not take the paper's 1.
 
-At λ = 1 the residual at a sharp front rules the loss, and the network gives up the field.
+It is the one of 1, 1e-2 and 1e-4 with the best log-likelihood in validation. At λ = 1 the residual
+at a sharp front rules the loss, and the network gives up the field.
 """
 
 
