@@ -34,7 +34,7 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.finite_volume import DiffusiveScheme, divergence, side_fluxes
+from solvers.finite_volume import ConvectiveScheme, DiffusiveScheme, divergence, side_fluxes
 from solvers.sides import make_sides
 
 DIFFUSIVE_LAWS = [
@@ -244,3 +244,25 @@ def test_messages():
         solve(Diffusion(1.0), CellGrid(0.0, 1.0, 2), (Periodic(), Periodic()), 0.0, [1.0])
     with pytest.raises(InvalidArgumentError, match="last side is missing"):
         solve(Diffusion(1.0), grid, (Dirichlet(1.0), Neumann()), 0.0, [1.0])
+
+
+@pytest.mark.parametrize("lengths", [(1.0,), (1.0, 3.0)])
+def test_rate_of_a_diffusive_scheme_is_that_at_which_a_cell_empties(lengths):
+    # A cell empties through two faces per axis, each k/h² of it per time.
+    grid = CellGrid(*((0.0, 1.0, 8) if len(lengths) == 1 else ((0.0, 0.0), lengths, (8, 12))))
+    sides = make_sides(((Periodic(), Periodic()),) * len(lengths), grid.spacing)
+    scheme = DiffusiveScheme(Diffusion(0.7), grid, sides, ArithmeticMean())
+    _, rate = scheme.fluxes(torch.rand(grid.shape, dtype=torch.float64), 0.0)
+    assert rate == pytest.approx(sum(2 * 0.7 / h**2 for h in grid.spacing), rel=1e-12)
+
+
+@pytest.mark.parametrize("speed", [1.5, -1.5])
+def test_a_dirichlet_value_is_the_outer_state_of_its_own_face_only(speed):
+    grid = CellGrid(0.0, 1.0, 8)
+    inflow = (Dirichlet(5.0), Outflow()) if speed > 0 else (Outflow(), Dirichlet(5.0))
+    scheme = ConvectiveScheme(Advection(speed), grid, make_sides((inflow,), grid.spacing), Godunov(), Constant())
+    u = torch.arange(1.0, 9.0, dtype=torch.float64)
+    (flux,), rate = scheme.fluxes(u, 0.0)
+    upwind = torch.cat((torch.tensor([5.0]), u) if speed > 0 else (u, torch.tensor([5.0]))).double()
+    assert torch.equal(flux, speed * upwind)
+    assert rate == pytest.approx(1.5 * 8)
