@@ -22,6 +22,10 @@ docs: $(VENV)/.installed-docs
 tutorial-figures: $(VENV)/.installed-dev
 	cd docs/figures && PYTHONPATH=../.. ../../$(BIN)/python -m tests.documents ../tutorials/own_model.md
 
+mutation: $(VENV)/.installed-mutation
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
+
 install: $(VENV)/.installed-dev
 
 $(BIN)/python:
@@ -40,5 +44,9 @@ $(VENV)/.installed-docs: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-mutation: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[mutation]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis mutants
