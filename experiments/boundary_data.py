@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.runs import as_json, digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
+from experiments.workers import map_parts
 from solvers import BoundaryProblem, BoundarySamples, Periodic
 
 _GROUP = 50  # samples evaluated together: memory
@@ -51,7 +52,9 @@ class BoundaryDataConfig:
         return problem.multi_step(self.times, self.final_time)
 
 
-def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folder: Path) -> BoundarySamples:
+def boundary_samples(
+    problem: BoundaryProblem, config: BoundaryDataConfig, folder: Path, processes: int | None = None
+) -> BoundarySamples:
     """Samples of a problem, made once and read afterwards; a damaged file is made again.
 
     The file ``<problem>-<hash>.h5`` holds ``input``, ``output``, ``times``, ``boundary_<axis>_first``,
@@ -63,6 +66,7 @@ def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folde
         problem: The problem.
         config: Which samples.
         folder: Where the file lives.
+        processes: Worker processes that evaluate samples, see ``map_parts``; the numbers do not depend on it.
 
     Returns:
         The samples, their fields and boundary values rounded to float32 (Dirichlet values stay equal to their nodes),
@@ -85,7 +89,7 @@ def boundary_samples(problem: BoundaryProblem, config: BoundaryDataConfig, folde
         **_condition_names(problem),
     }
     path = writable_folder(folder) / f"{problem.name}-{identity}.h5"
-    arrays = cached_arrays(path, lambda: _build(problem, config, times), attributes)
+    arrays = cached_arrays(path, lambda: _build(problem, config, times, processes), attributes)
     _check(problem, config, arrays, path)
     return _from_arrays(problem, config, arrays)
 
@@ -112,12 +116,11 @@ def _condition_names(problem: BoundaryProblem) -> dict[str, str]:
     }
 
 
-def _build(problem: BoundaryProblem, config: BoundaryDataConfig, times: Tensor) -> Arrays:
+def _build(problem: BoundaryProblem, config: BoundaryDataConfig, times: Tensor, processes: int | None) -> Arrays:
     drawn = problem.draw(config.samples, Generator().manual_seed(config.seed))
-    groups = []
-    for start in range(0, config.samples, _GROUP):
-        part = {name: values[start : start + _GROUP] for name, values in drawn.items()}
-        groups.append(_as_arrays(problem.evaluate(part, config.nodes, times)))
+    starts = range(0, config.samples, _GROUP)
+    parts = [{name: values[start : start + _GROUP] for name, values in drawn.items()} for start in starts]
+    groups = map_parts(lambda part: _as_arrays(problem.evaluate(part, config.nodes, times)), parts, processes)
     arrays = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
     arrays |= {f"parameter_{name}": values.numpy() for name, values in drawn.items()}
     return arrays | {"times": times.numpy()}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 import solvers
 from experiments.errors import InvalidArgumentError
 from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
+from experiments.workers import map_parts
 from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank, solve
 from solvers.sampling import end_weighted_parameters, random_parameters, sample_bank, sample_exact
 
@@ -71,7 +72,9 @@ def bank_stream(bank: SolutionBank, protocol: Protocol) -> Stream:
     return lambda generator, batch: sample_bank(bank, batch, protocol, generator)
 
 
-def solution_bank(problem: Problem, config: BankConfig, folder: Path, group: int = 8) -> SolutionBank:
+def solution_bank(
+    problem: Problem, config: BankConfig, folder: Path, group: int = 8, processes: int | None = None
+) -> SolutionBank:
     """Solves a problem for many parameters, or reads what was solved before; a damaged file is solved again.
 
     Parameters are the midpoints of equal intervals of the training range; output times end the equal intervals of the
@@ -82,6 +85,7 @@ def solution_bank(problem: Problem, config: BankConfig, folder: Path, group: int
         config: How many solutions, on what grid.
         folder: Where the file lives.
         group: Parameters solved in one batch.
+        processes: Worker processes that solve groups, see ``map_parts``; the numbers do not depend on it.
 
     Returns:
         The solutions at the kept cells; values in float32.
@@ -92,18 +96,13 @@ def solution_bank(problem: Problem, config: BankConfig, folder: Path, group: int
     times = problem.final_time * torch.arange(1, config.times + 1, dtype=torch.float64) / config.times
     kept = slice(config.keep_every // 2, None, config.keep_every)
 
+    def solve_group(part: Tensor) -> np.ndarray:
+        boundary, initial = problem.boundary(part), problem.initial(grid, part)
+        values = solve(problem.law(part), grid, boundary=boundary, initial=initial, times=times).values
+        return values[..., kept].numpy().astype(np.float32)
+
     def build() -> Arrays:
-        groups = [
-            solve(
-                problem.law(part),
-                grid,
-                boundary=problem.boundary(part),
-                initial=problem.initial(grid, part),
-                times=times,
-            ).values[..., kept]
-            for part in parameter.split(group)
-        ]
-        return {"values": torch.cat(groups).numpy().astype(np.float32)}
+        return {"values": np.concatenate(map_parts(solve_group, parameter.split(group), processes))}
 
     source = source_digest(Path(str(solvers.__file__)).parent)
     key = digest([as_json(config), problem.domain, problem.training_range, problem.final_time, source])
