@@ -266,3 +266,20 @@ def test_a_dirichlet_value_is_the_outer_state_of_its_own_face_only(speed):
     upwind = torch.cat((torch.tensor([5.0]), u) if speed > 0 else (u, torch.tensor([5.0]))).double()
     assert torch.equal(flux, speed * upwind)
     assert rate == pytest.approx(1.5 * 8)
+
+
+def test_a_stated_flux_passes_its_own_face_at_its_own_time():
+    sides = make_sides(((Neumann(flux=lambda t: 3.0 * t), Neumann(flux=lambda t: -t)),), (0.125,))
+    scheme = ConvectiveScheme(Burgers(), CellGrid(0.0, 1.0, 8), sides, Godunov(), Constant())
+    u = torch.arange(1.0, 9.0, dtype=torch.float64)
+    (flux,), _ = scheme.fluxes(u, 2.0)
+    assert torch.equal(flux[1:-1], 0.5 * u[:-1] ** 2)
+    assert flux[[0, -1]].tolist() == [6.0, -2.0]
+
+
+def test_what_leaves_a_periodic_axis_at_one_end_enters_at_the_other():
+    sides = make_sides(((Periodic(), Periodic()),), (0.125,))
+    scheme = ConvectiveScheme(Advection(2.0), CellGrid(0.0, 1.0, 8), sides, Godunov(), Constant())
+    u = torch.arange(1.0, 9.0, dtype=torch.float64)
+    (flux,), _ = scheme.fluxes(u, 0.0)
+    assert torch.equal(flux, 2.0 * torch.cat((u[-1:], u)))
