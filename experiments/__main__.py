@@ -3,6 +3,7 @@
     list             the experiments and benchmarks, and how long they take
     run NAME         an experiment: data, training, scores, table and figures
     reproduce NAME   the same from the trained models that ship
+    sweep NAMES      experiments on several seeds, on this machine or through SLURM
     train NAME       one neural process of a conservation problem
     choose NAME      boundary corrections ranked by validation
     study NAME       boundary corrections on few samples, out of range and on other grids

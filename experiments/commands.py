@@ -14,7 +14,8 @@ from rich.table import Table
 
 from boon import BoonError
 from experiments import figures
-from experiments.errors import ExperimentError, InvalidArgumentError
+from experiments.cluster import ClusterOptions
+from experiments.errors import ExperimentError, InvalidArgumentError, SweepFailedError
 from experiments.experiment import Data, Preset, Report, RunOptions
 from experiments.networks import trained_network
 from experiments.operator_choice import choose, wins
@@ -24,6 +25,7 @@ from experiments.operator_studies import run_study
 from experiments.predict import PredictOptions, predict
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.report import write_report
+from experiments.sweep import SweepOptions, sweep
 from experiments.tables import beside_paper, print_table
 from probconserv.errors import ProbConservError
 from probconserv.weights import read_weights
@@ -31,6 +33,8 @@ from solvers.errors import SolverError
 
 Name = Annotated[str, tyro.conf.Positional]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
+Sweep = Annotated[SweepOptions, tyro.conf.arg(name="")]
+Cluster = Annotated[ClusterOptions, tyro.conf.arg(name="")]
 PredictArguments = Annotated[PredictOptions, tyro.conf.arg(name="")]
 
 
@@ -95,6 +99,41 @@ def reproduce_command(
     """
     options = RunOptions(preset="laptop", data=data, seed=seed, device=device, out=out)
     _finish(name, "laptop", experiment(name).reproduce(options), json)
+
+
+def sweep_command(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional],
+    options: Sweep,
+    cluster: Cluster,
+    json: bool = False,
+) -> None:
+    """Runs experiments on several seeds and presets, as jobs of this machine or of SLURM: tables over seeds.
+
+    Runs are those of ``run``; finished ones are read from their folders.
+
+    Args:
+        names: The experiments; ``list`` shows them.
+        options: Seeds, presets, data, device and output folder.
+        cluster: Where the jobs run, how many at a time, and what each may take.
+        json: Print one JSON object on standard output and nothing else there.
+
+    Raises:
+        SweepFailedError: If a job failed; the others are finished and in the tables.
+    """
+    result = sweep(names, options, cluster)
+    if json:
+        _print_json(result.as_json())
+    else:
+        for table in result.tables:
+            print(table.as_markdown())
+        for file in result.files:
+            print(f"Table: {file}")
+    if result.failures:
+        lines = [f"{failed.label}: {failed.reason}\n  log: {failed.log}" for failed in result.failures]
+        raise SweepFailedError(
+            f"{len(lines)} of the jobs failed. Start the sweep again to run them again; the others are finished.\n"
+            + "\n".join(lines)
+        )
 
 
 def train_command(name: Name, options: Options, role: str = "anp", json: bool = False) -> None:
@@ -242,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "list": list_command,
         "run": run_command,
         "reproduce": reproduce_command,
+        "sweep": sweep_command,
         "train": train_command,
         "choose": choose_command,
         "study": study_command,

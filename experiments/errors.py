@@ -31,3 +31,7 @@ class TrainingDivergedError(ExperimentError, RuntimeError):
 
 class TrainingInterruptedError(ExperimentError, RuntimeError):
     """A training was stopped on request; its checkpoint is kept."""
+
+
+class SweepFailedError(ExperimentError, RuntimeError):
+    """Jobs of a sweep failed; names them and their logs."""

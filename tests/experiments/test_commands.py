@@ -47,7 +47,7 @@ def test_list_shows_the_time_of_reproduce_where_there_is_one(
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "run", "reproduce", "train", "choose", "study", "bench", "report", "predict"]
+    "command", ["list", "run", "reproduce", "sweep", "train", "choose", "study", "bench", "report", "predict"]
 )
 def test_every_command_takes_json_and_is_named_by_the_program(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as ended:
