@@ -283,3 +283,21 @@ def test_what_leaves_a_periodic_axis_at_one_end_enters_at_the_other():
     u = torch.arange(1.0, 9.0, dtype=torch.float64)
     (flux,), _ = scheme.fluxes(u, 0.0)
     assert torch.equal(flux, 2.0 * torch.cat((u[-1:], u)))
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_flux_through_a_side_is_the_sum_over_its_faces_for_any_batch(batch):
+    grid = CellGrid((0.0, 0.0), (1.0, 3.0), (4, 6))
+    generator = torch.Generator().manual_seed(0)
+    along_x = torch.rand(*batch, 5, 6, dtype=torch.float64, generator=generator)
+    along_y = torch.rand(*batch, 4, 7, dtype=torch.float64, generator=generator)
+    expected = [0.5 * along_x[..., 0, :].sum(-1), 0.5 * along_x[..., -1, :].sum(-1)]
+    expected += [0.25 * along_y[..., 0].sum(-1), 0.25 * along_y[..., -1].sum(-1)]
+    assert torch.allclose(side_fluxes((along_x, along_y), grid), torch.stack(expected, -1), rtol=1e-14)
+
+
+def test_three_cells_are_enough_for_a_periodic_axis_of_a_diffusive_law():
+    sides = make_sides(((Periodic(), Periodic()),), (1 / 3,))
+    DiffusiveScheme(Diffusion(1.0), CellGrid(0.0, 1.0, 3), sides, ArithmeticMean())
+    with pytest.raises(InvalidArgumentError, match="at least 3 cells here, got 2"):
+        DiffusiveScheme(Diffusion(1.0), CellGrid(0.0, 1.0, 2), sides, ArithmeticMean())
