@@ -134,7 +134,7 @@ def _optimizer_state(tensors: dict[str, Tensor], optimizer: Optimizer) -> dict[i
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            if int(index) not in range(len(shapes)) or not value.is_floating_point():
+            if int(index) not in range(len(shapes)) or not (value.is_floating_point() or value.is_complex()):
                 raise ValueError(f"'{name}' belongs to no parameter")
             if value.shape != (() if key == "step" else shapes[int(index)]):
                 raise ValueError(f"'{name}' {tuple(value.shape)} is of another shape than its parameter")
