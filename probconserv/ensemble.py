@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
-from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import from_samples
 
 
@@ -60,16 +60,12 @@ class Ensemble(Surrogate):
         Raises:
             InvalidArgumentError: If members' own variances are wanted from a member that gives none.
         """
-        answers = [_ask(member, arguments) for member in self.members]
+        answers: list[Prediction | Tensor] = [ask(member, arguments) for member in self.members]
         means = torch.stack([answer.flatten(1) if isinstance(answer, Tensor) else answer.mean for answer in answers])
         noise = torch.as_tensor(self.noise_variance, dtype=means.dtype, device=means.device)
         if self.own_variance:
             noise = noise + torch.stack([_variance(answer) for answer in answers]).mean(dim=0)
         return from_samples(means, noise)
-
-
-def _ask(member: nn.Module, arguments: tuple[Any, ...]) -> Prediction | Tensor:
-    return member.predict(*arguments) if isinstance(member, Surrogate) else member(*arguments)
 
 
 def _variance(answer: Prediction | Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 from probconserv.constraints import LinearConstraint
 from probconserv.inequality import Inequality
 from probconserv.prediction import Prediction
-from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import condition
 
 Constraint = LinearConstraint | Inequality
@@ -21,7 +21,8 @@ class ProbConserv(Surrogate):
         surrogate: A ``Surrogate``, or any module whose ``forward`` returns a ``Normal``, a ``MultivariateNormal``, a
             ``Mixture`` or samples ``(members, *batch, n)``.
         constraint: The constraint, or a function that builds it from what the surrogate is called with:
-            ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module.
+            ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module or for an
+            ``Ensemble`` of operators.
     """
 
     surrogate: nn.Module
@@ -45,6 +46,5 @@ class ProbConserv(Surrogate):
         Returns:
             The conditioned prediction over n points.
         """
-        surrogate, constraint = self.surrogate, self.constraint
-        prior: Any = surrogate.predict(*arguments) if isinstance(surrogate, Surrogate) else surrogate(*arguments)
+        constraint, prior = self.constraint, ask(self.surrogate, arguments)
         return condition(prior, constraint if isinstance(constraint, Constraint) else constraint(*arguments))

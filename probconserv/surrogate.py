@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -74,6 +75,18 @@ class Surrogate(nn.Module, ABC):
         Raises:
             IncompatibleQueryError: If context and query do not belong together.
         """
+
+
+def ask(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
+    """What a model answers: ``predict`` if it is a surrogate that is asked with a context, else a call.
+
+    Args:
+        model: A surrogate, or any other module.
+        arguments: Context and query, or what the module takes.
+    """
+    if isinstance(model, Surrogate) and arguments and isinstance(arguments[0], Context):
+        return model.predict(*arguments)
+    return model(*arguments)
 
 
 def check_compatible(context: Context, query: Query) -> None:

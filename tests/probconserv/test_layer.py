@@ -1,12 +1,13 @@
 """ProbConserv around surrogates and other modules."""
 
+import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import Context, Mixture, ProbConserv, Query, Surrogate, boundary_value, integral
+from probconserv import Context, Ensemble, Mixture, ProbConserv, Query, Surrogate, boundary_value, integral
 
 POINTS = torch.stack([torch.full((11,), 0.5), torch.linspace(0, 1, 11)], dim=-1).double().expand(2, 11, 2)
 CONTEXT, QUERY = Context(POINTS[:, :3], torch.ones(2, 3).double()), Query(POINTS)
@@ -67,6 +68,22 @@ def test_any_module_that_predicts_can_be_wrapped():
         prediction = ProbConserv(Net(wrap), law)(x)
         assert prediction.mean.shape == (5, 11)
         assert float(law.residual(prediction.mean.detach()).abs().max()) <= 1e-13
+
+
+@pytest.mark.parametrize("more", [(), (None,)])
+def test_an_ensemble_of_operators_takes_what_its_operators_take(more):
+    class Operator(nn.Conv1d):
+        def forward(self, field, boundary=None):
+            assert boundary is None
+            return super().forward(field)
+
+    torch.manual_seed(0)
+    ensemble = Ensemble([Operator(1, 1, 3, padding=1).double() for _ in range(3)])
+    field = torch.rand(4, 1, 11, dtype=torch.float64)
+    with torch.no_grad():
+        prediction = ProbConserv(ensemble, lambda a, *_: integral(POINTS[0, :, 1], a.mean(dim=(1, 2))))(field, *more)
+    total = torch.trapezoid(prediction.mean, POINTS[0, :, 1])
+    torch.testing.assert_close(total, field.mean(dim=(1, 2)), rtol=0, atol=1e-14)
 
 
 def test_gradients_reach_the_parameters_of_the_surrogate():
