@@ -14,15 +14,18 @@ from rich.table import Table
 
 from boon import BoonError
 from experiments import figures
+from experiments.benchmarks import scaling_page
 from experiments.cluster import ClusterOptions
 from experiments.errors import ExperimentError, InvalidArgumentError, SweepFailedError
 from experiments.experiment import Data, Preset, Report, RunOptions
 from experiments.networks import trained_network
 from experiments.operator_choice import choose, wins
-from experiments.operator_problems import boundary_cases
+from experiments.operator_problems import CASES, boundary_cases
 from experiments.operator_run import place_of
 from experiments.operator_studies import run_study
+from experiments.operator_trainings import train_operators
 from experiments.predict import PredictOptions, predict
+from experiments.processes import launched
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.report import write_report
 from experiments.sweep import SweepOptions, sweep
@@ -136,23 +139,26 @@ def sweep_command(
         )
 
 
-def train_command(name: Name, options: Options, role: str = "anp", json: bool = False) -> None:
-    """Trains one neural process of a problem; ``run`` trains all that it needs by itself.
+def train_command(name: Name, options: Options, role: str | None = None, json: bool = False) -> None:
+    """Trains one neural process of a conservation problem, or the operators of a boundary-condition one.
+
+    ``run`` trains all that it needs by itself. Processes that torchrun starts share every batch; one of them prints.
 
     Args:
         name: The problem.
-        options: Preset, data, seed, device and output folder.
-        role: Which network: anp, softc, member-0 to member-3, anp-exact (closed-form data) or edge (part of the range).
+        options: Preset, data, cases, seed, device and output folder.
+        role: Which network: anp (the default), softc, member-0 to member-3, anp-exact (closed-form data) or edge (part
+            of the range); which operator, for instance boon-default, all by default.
         json: Print one JSON object on standard output and nothing else there.
     """
+    if name in CASES:
+        _print_trained(name, {"weights": [str(file) for file in train_operators(name, options, role)]}, json)
+        return
     if options.cases:
-        raise InvalidArgumentError("--cases belongs to run and choose of boundary-condition experiments; drop it.")
-    weights = trained_network(name, role, options)
+        raise InvalidArgumentError("--cases belongs to boundary-condition experiments; drop it.")
+    weights = trained_network(name, role or "anp", options)
     last = read_weights(weights, kind="ANP").notes["last"]
-    if json:
-        _print_json({"problem": name, "network": role, "weights": str(weights), **last})
-    else:
-        print(f"Validation at the last step: MSE {last['MSE']:.3g}, LL {last['LL']:.3g}.\nWeights: {weights}")
+    _print_trained(name, {"network": role or "anp", "weights": str(weights), **last}, json)
 
 
 def choose_command(
@@ -198,14 +204,20 @@ def study_command(name: Name, options: Options, json: bool = False) -> None:
     _finish(name, options.preset, run_study(name, options), json)
 
 
-def bench_command(name: Name, json: bool = False) -> None:
+def bench_command(name: Name, page: Path | None = None, json: bool = False) -> None:
     """Runs a benchmark.
 
     Args:
         name: The benchmark; ``list`` shows them.
+        page: Document whose table and figures of the benchmark scaling are written anew: ``docs/scaling.md``.
         json: Print one JSON object on standard output and nothing else there.
     """
-    result = benchmark(name)()
+    run = benchmark(name)
+    if page is not None and (name != "scaling" or not page.is_file()):
+        raise InvalidArgumentError(f"--page needs the benchmark scaling and a file, got {name} and '{page}'.")
+    result = run()
+    if page is not None:
+        scaling_page.write(result, page)
     if json:
         _print_json(result)
         return
@@ -289,12 +301,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": report_command,
         "predict": predict_command,
     }
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if launched().count > 1 and words[:1] != ["train"]:
+            raise InvalidArgumentError("Of the commands, train alone shares its work; start others without torchrun.")
         tyro.extras.subcommand_cli_from_dict(
             commands,
             prog="python -m experiments",
             description="Reproduce the papers' tables and figures, measure costs, constrain your own predictions.",
-            args=arguments,
+            args=words,
         )
     except (ExperimentError, BoonError, ProbConservError, SolverError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -315,6 +330,17 @@ def _finish(name: str, preset: Preset, report: Report, json: bool) -> None:
         _print_json({"experiment": name, "preset": preset, "folder": str(report.folder), "rows": rows})
     else:
         _print_report(report)
+
+
+def _print_trained(name: str, content: dict[str, Any], json: bool) -> None:
+    """What was trained, said by the first process."""
+    if not launched().first:
+        return
+    if json:
+        _print_json({"problem": name, **content})
+        return
+    for key, value in content.items():
+        print(f"{key}: {', '.join(value) if isinstance(value, list) else _cell(value)}")
 
 
 def _print_report(report: Report) -> None:

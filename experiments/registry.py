@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, str] = {
     "boon": "a training step of a boundary-corrected operator against the plain one, at the authors' sizes",
     "inequality": "non-negative fields with a given total against non-negative least squares, slice by slice",
     "anp": "a training step of the neural process against explicit attention in float32; time to the paper's accuracy",
+    "scaling": "time and memory of the update and the solver as points, constraints, batch and cells grow",
     "orders": "observed orders of the finite volumes over 100 to 800 cells (about half an hour)",
 }
 

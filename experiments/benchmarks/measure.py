@@ -1,7 +1,9 @@
 """How benchmarks time things and say on which machine."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.runs import environment
@@ -38,6 +40,18 @@ def take_turns(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]
             if number:
                 times.append(time.perf_counter() - started)
     return [min(times) for times in seconds]
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike getrusage it does not count the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from experiments.benchmarks.measure import best_of, report
+from experiments.benchmarks.measure import best_of, peak_memory, report
 from experiments.errors import ExperimentError
 from probconserv import LinearConstraint, condition, integral
 from solvers import NodeGrid
@@ -70,7 +69,7 @@ def measure_long_field() -> dict[str, float]:
     """
     short = torch.rand(40_000, dtype=torch.float64)
     _update(short, 1.0 + short, integral(NodeGrid(0.0, 1.0, len(short)), torch.tensor(0.5)))
-    before = _peak_memory()
+    before = peak_memory()
     row = torch.full((1, LONG), 1.0 / LONG, dtype=torch.float64)
     law = LinearConstraint(row, torch.tensor([0.3], dtype=torch.float64))
     mean = torch.rand(LONG, dtype=torch.float64)
@@ -82,7 +81,7 @@ def measure_long_field() -> dict[str, float]:
         _ = posterior.mean, posterior.variance
 
     seconds, _ = best_of(update, repeats=5)
-    memory = _peak_memory() - before
+    memory = peak_memory() - before
     cloned, copies = best_of(lambda: (mean.clone(), variance.clone()), repeats=5)
     copied, _ = best_of(lambda: (copies[0].copy_(mean), copies[1].copy_(variance)), repeats=5)
     return {"seconds": seconds, "cloned": cloned, "copied": copied, "memory": memory / (2 * 8 * LONG)}
@@ -142,15 +141,3 @@ def _require_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor
             raise ExperimentError(
                 f"The two forms of the update differ by {difference:.3g}, so their times do not count."
             )
-
-
-def _peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike getrusage it does not count the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

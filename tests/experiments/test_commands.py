@@ -102,7 +102,8 @@ def test_run_refuses_what_is_not_there(
         (["choose", "stokes", "--only", "magic"], "There is no candidate 'magic'"),
         (["study", "cavity"], "There is no study of 'cavity'. Known: heat_independent, burgers_dirichlet"),
         (["study", "heat_independent", "--cases", "x"], "--cases does not belong to study"),
-        (["train", "stefan", "--cases", "single"], "--cases belongs to run and choose"),
+        (["train", "stokes", "--role", "boon"], "There is no operator 'boon' of stokes. Known: fno, fno-boundary"),
+        (["train", "stefan", "--cases", "single"], "--cases belongs to boundary-condition experiments"),
     ],
 )
 def test_boundary_experiments_refuse_what_is_not_there(

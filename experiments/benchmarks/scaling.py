@@ -1,0 +1,143 @@
+"""How time and memory grow: the update with points, constraints and batch, the solver with cells and batch."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.distributions import Normal
+
+from experiments.benchmarks.measure import best_of, peak_memory, report
+from experiments.errors import ExperimentError
+from experiments.stages import one_thread
+from probconserv import LinearConstraint, condition
+from solvers import CellGrid, Dirichlet, PorousMedium, exact, solve
+
+SLICE = 201
+POINTS = 10_000
+CELLS = 200
+BATCH = 8
+END = 0.5
+
+
+@dataclass(frozen=True)
+class Series:
+    """Measurements in which one size grows.
+
+    Args:
+        name: What is measured.
+        axis: What grows.
+        sizes: Its values.
+        prepare: Size → what is timed; everything that it needs is made before.
+    """
+
+    name: str
+    axis: str
+    sizes: tuple[int, ...]
+    prepare: Callable[[int], Callable[[], object]]
+
+
+def update_of(batch: int, points: int, constraints: int) -> Callable[[], object]:
+    """An exact update of float64 fields with a diagonal covariance, mean and variance materialised.
+
+    Args:
+        batch: Fields.
+        points: Points of each.
+        constraints: Rows of G, random.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(batch, points, dtype=torch.float64, generator=generator)
+    scale = torch.rand(batch, points, dtype=torch.float64, generator=generator) + 0.1
+    rows = torch.rand(constraints, points, dtype=torch.float64, generator=generator) / points
+    values = torch.rand(batch, constraints, dtype=torch.float64, generator=generator)
+    law = LinearConstraint(rows, values)
+
+    def update() -> object:
+        posterior = condition(Normal(mean, scale, validate_args=False), law)
+        return posterior.mean, posterior.variance
+
+    return update
+
+
+def solution_of(batch: int, cells: int) -> Callable[[], object]:
+    """Porous medium functions to t = 0.5 in one call, exponents from 1 to 6, default tolerance, on one thread.
+
+    Args:
+        batch: Functions.
+        cells: Cells of the grid.
+    """
+    exponents = torch.linspace(1.0, 6.0, batch, dtype=torch.float64)
+    boundary = (Dirichlet(lambda t: exact.porous_medium_inflow(t, exponents)), Dirichlet(0.0))
+
+    def solution() -> object:
+        with one_thread():
+            return solve(PorousMedium(exponents), CellGrid(0.0, 1.0, cells), boundary, 0.0, [END])
+
+    return solution
+
+
+SERIES = {
+    "points": Series(
+        "update, one constraint", "points", tuple(10**k for k in range(2, 8)), lambda n: update_of(1, n, 1)
+    ),
+    "constraints": Series(
+        f"update, {POINTS:,} points", "constraints", (1, 3, 10, 30, 100, 300, 1000), lambda k: update_of(1, POINTS, k)
+    ),
+    "fields": Series(
+        f"update, {SLICE} points, one constraint",
+        "fields",
+        (1, 10, 100, 1000, 10_000, 100_000),
+        lambda b: update_of(b, SLICE, 1),
+    ),
+    "cells": Series(f"solver, {BATCH} functions", "cells", (100, 200, 400, 800, 1600), lambda n: solution_of(BATCH, n)),
+    "functions": Series(f"solver, {CELLS} cells", "functions", (1, 10, 100, 1000), lambda b: solution_of(b, CELLS)),
+}
+
+
+def run() -> dict[str, Any]:
+    """Measures every size of every series, each in a process of its own.
+
+    Returns:
+        One case per size: ``series``, ``axis``, ``size``, ``seconds``, ``memory`` (peak in MB above that of the process
+        after a smallest run, inputs included) and ``growth``, the exponent p of time ~ sizeᵖ since the size before.
+        ``load`` is the load average of the machine at the start: about 0 if nothing else ran.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
+    cases = []
+    for key, series in SERIES.items():
+        before: tuple[int, float] | None = None
+        for size in series.sizes:
+            found = _in_own_process(key, size)
+            seconds = found["seconds"]
+            growth = None if before is None else math.log(seconds / before[1]) / math.log(size / before[0])
+            case = {"case": f"{series.name}: {size:,} {series.axis}", "series": key, "axis": series.axis, "size": size}
+            cases.append(case | {"seconds": seconds, "memory": found["memory"], "growth": growth})
+            before = size, seconds
+    return report("scaling", cases) | {"load": load}
+
+
+def measure(key: str, size: int) -> dict[str, float]:
+    """Shortest seconds of three runs, and peak memory in MB, to be called in a process of its own.
+
+    Args:
+        key: Which of ``SERIES``.
+        size: The size.
+    """
+    series = SERIES[key]
+    series.prepare(series.sizes[0])()
+    before = peak_memory()
+    seconds, _ = best_of(series.prepare(size))
+    return {"seconds": seconds, "memory": (peak_memory() - before) / 1e6}
+
+
+def _in_own_process(key: str, size: int) -> dict[str, float]:
+    program = f"import json; from {__name__} import measure; print(json.dumps(measure({key!r}, {size})))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise ExperimentError(f"The measurement of {size} {key} failed: {finished.stderr.strip()[-500:]}")
+    return json.loads(finished.stdout.splitlines()[-1])

@@ -1,0 +1,80 @@
+"""Tables and figures of the scaling benchmark in a document, between two marks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.documents import fill
+from experiments.figures import BLUE, GREY, VERMILION, save
+from experiments.storage import writable_folder, write_bytes
+
+BEGIN = "<!-- scaling: written by python -m experiments bench scaling --page docs/scaling.md -->"
+END = "<!-- end of scaling -->"
+BUSY = 0.5
+"""Load average from which the document says that the machine was busy."""
+_FIGURES = {"scaling-update": ("points", "constraints", "fields"), "scaling-solver": ("cells", "functions")}
+
+
+def write(result: dict[str, Any], page: Path) -> list[Path]:
+    """Rewrites the part of a document between its marks, and the figures beside it.
+
+    Args:
+        result: What ``experiments.benchmarks.scaling.run`` returned.
+        page: The document; figures go into ``figures`` beside it.
+
+    Returns:
+        All files written.
+
+    Raises:
+        DataFileError: If the document lacks the marks.
+    """
+    text = fill(page.read_text(encoding="utf-8"), BEGIN, END, as_markdown(result))
+    folder = writable_folder(page.parent / "figures")
+    drawn = [
+        file
+        for name, keys in _FIGURES.items()
+        if any(case["series"] in keys for case in result["cases"])
+        for file in save(draw(result["cases"], keys), folder / name)
+    ]
+    write_bytes(page, text.encode())
+    return [page, *drawn]
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    """All cases as a table, the machine, how busy it was, and the figures."""
+    lines = ["| case | seconds | growth | peak memory, MB |", "|---|---:|---:|---:|"]
+    for case in result["cases"]:
+        growth = "" if case["growth"] is None else f"{case['growth']:.2f}"
+        lines.append(f"| {case['case']} | {case['seconds']:.3g} | {growth} | {case['memory']:,.0f} |")
+    idle = result["load"] < BUSY
+    state = (
+        "otherwise idle" if idle else f"busy with other work (load average {result['load']:.1f}): times are too long"
+    )
+    machine = f"Machine: {result['machine']}; {state}."
+    figures = [f"![Time and memory of the {name.split('-')[1]}](figures/{name}.png)" for name in _FIGURES]
+    return "\n\n".join([machine, "\n".join(lines), *figures])
+
+
+def draw(cases: Sequence[dict[str, Any]], keys: Sequence[str]) -> Figure:
+    """Time above memory against size, one column per series, with the slope of proportional growth."""
+    chosen = [key for key in keys if any(case["series"] == key for case in cases)]
+    figure = Figure(figsize=(3.4 * len(chosen), 5.0), layout="constrained")
+    panels = figure.subplots(2, len(chosen), sharex="col", squeeze=False)
+    for column, key in enumerate(chosen):
+        points = [case for case in cases if case["series"] == key]
+        sizes = [case["size"] for case in points]
+        for axes, name, colour in zip(panels[:, column], ("seconds", "memory"), (BLUE, VERMILION), strict=True):
+            values = [max(case[name], 0.1) if name == "memory" else case[name] for case in points]
+            axes.loglog(sizes, values, color=colour, marker="o", ms=4, lw=1.5)
+            slope = [values[-1] * size / sizes[-1] for size in sizes]
+            axes.loglog(sizes, slope, color=GREY, lw=0.9, ls="--", label="proportional")
+            axes.grid(alpha=0.25, lw=0.5)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0, column].set_title(points[0]["case"].split(":")[0], fontsize=10)
+        panels[1, column].set_xlabel(points[0]["axis"])
+    panels[0, 0].set_ylabel("seconds")
+    panels[1, 0].set_ylabel("peak memory, MB")
+    panels[0, 0].legend(frameon=False, fontsize=8)
+    return figure
