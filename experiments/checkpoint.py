@@ -129,15 +129,16 @@ def _damaged(path: Path, reason: str) -> DataFileError:
 
 def _optimizer_state(tensors: dict[str, Tensor], optimizer: Optimizer) -> dict[int, dict[str, Tensor]]:
     """What the optimiser keeps for each parameter; ValueError if it is not that of these parameters."""
-    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            if int(index) not in range(len(shapes)) or not (value.is_floating_point() or value.is_complex()):
+            if int(index) not in range(len(parameters)):
                 raise ValueError(f"'{name}' belongs to no parameter")
-            if value.shape != (() if key == "step" else shapes[int(index)]):
-                raise ValueError(f"'{name}' {tuple(value.shape)} is of another shape than its parameter")
+            expected = value.new_zeros((), dtype=torch.float32) if key == "step" else parameters[int(index)]
+            if value.shape != expected.shape or value.is_complex() != expected.is_complex():
+                raise ValueError(f"'{name}' {tuple(value.shape)} {value.dtype} does not fit its parameter")
             state.setdefault(int(index), {})[key] = value
     for index, entries in state.items():
         if entries.keys() != _OF_A_PARAMETER:
