@@ -364,3 +364,11 @@ def test_a_wrong_guess_of_the_active_inequalities_is_put_right(monkeypatch):
     assert 0 < int((right == 0).sum()) < 12
     monkeypatch.setattr(quadratic._Programme, "guess", lambda programme, _: torch.ones_like(programme.limits).bool())
     assert torch.allclose(condition(prior, NonNegative()).mode, right, rtol=0, atol=1e-13)
+
+
+def test_a_further_law_keeps_number_and_seed_of_the_draws():
+    law = LinearConstraint(torch.ones(1, 6, dtype=torch.float64), torch.tensor([3.0], dtype=torch.float64))
+    prior = Normal(torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64))
+    both = condition(condition(prior, NonNegative()).with_draws(7, seed=5), law)
+    assert (both.draws, both.seed) == (7, 5)
+    assert torch.equal(both.mean, condition(prior, law & NonNegative()).with_draws(7, seed=5).mean)

@@ -20,6 +20,7 @@ from probconserv import (
     Prediction,
     condition,
     draw,
+    from_samples,
     integral,
 )
 from tests.oracles import condition_densely, log_density_on_surface
@@ -244,3 +245,10 @@ def test_density_of_fields_of_another_shape_is_refused():
             posterior.log_prob(wrong)
     with pytest.raises(IncompatibleQueryError, match=r"\(3, 30\) do not broadcast .* posterior's \(2, 30\)"):
         posterior.log_prob(torch.zeros(3, 30))
+
+
+def test_samples_keep_their_precision_whatever_that_of_the_noise():
+    members = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    gaussian = from_samples(members, torch.full((6,), 0.3, dtype=torch.float64))
+    assert gaussian.covariance_matrix.dtype == torch.float32
+    assert torch.allclose(gaussian.variance, members.var(dim=0) + 0.3)
