@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from boon.conditions import discretise
-from boon.correction import functional, prescribe, read, residuals
+from boon.correction import (
+    Boundary,
+    data_values,
+    functional,
+    harmonise,
+    prescribe,
+    read,
+    residuals,
+    set_nodes,
+    with_zero_data,
+)
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
@@ -142,3 +152,95 @@ def test_residuals_measure_what_is_missed():
     (value, value_scale), (slope, slope_scale) = residuals(u, boundary)
     assert (value.item(), value_scale.item()) == (-2.0, 2.0)
     assert (slope.item(), slope_scale.item()) == (-0.5, 0.5)
+
+
+SIDES = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Periodic(), Periodic()), (Dirichlet(0.2), Neumann(-0.4))]
+
+
+def test_conditions_inside_an_array_with_margins_act_at_the_same_nodes():
+    u = field(2, 1, 6, 7)
+    sides = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Dirichlet(0.2), Neumann(-0.4))]
+    boundary = discretise(sides, (1.0, 2.0), None, u, 3)
+    padded = torch.nn.functional.pad(u, (1, 1, 2, 2), value=9.0)
+    for side, same in zip(boundary.inside((2, 1)).functionals, boundary.functionals, strict=True):
+        found = read(side, padded)  # beyond the face there is padding too
+        margin = (1, 2)[side.axis]
+        assert torch.equal(found[..., margin:-margin], read(same, u))
+    assert boundary.inside((0, 0)) is boundary
+    with pytest.raises(InvalidArgumentError, match="Axis 1 is periodic but padded"):
+        discretise(SIDES, (1.0,) * 3, None, field(1, 1, 6, 7, 5), 2).inside((0, 1, 0))
+
+
+def test_data_values_are_what_conditions_make_of_the_field_zero():
+    u = field(2, 3, 6, 7, 5)
+    boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
+    expected = set_nodes(torch.zeros_like(u), boundary).flatten(2)
+    places, values = data_values(u, boundary)
+    assert len(places.unique()) == len(places)
+    assert torch.allclose(torch.zeros_like(expected).index_copy(-1, places, values), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_columns_are_set_as_fields_with_zero_data_are(axis):
+    u = field(1, 1, 6, 7, 5)
+    conditions = [(Neumann(0.0), Robin(1.0, 0.5, 0.0)), (Periodic(), Periodic()), (Dirichlet(0.0), Neumann(0.0))]
+    boundary = discretise(conditions, (1.0, 2.0, 0.5), None, u, 3)
+    columns = field(u.shape[2 + axis], 4, seed=3)
+    before = columns.clone()
+    alone = discretise([conditions[axis]], ((1.0, 2.0, 0.5)[axis],), None, columns.mT[:, None], 3)
+    expected = set_nodes(columns.mT[:, None].contiguous(), alone)[:, 0].mT
+    assert torch.allclose(with_zero_data(columns, boundary, axis), expected, atol=1e-14)
+    assert torch.equal(columns, before)
+
+
+def test_residuals_and_their_scales_in_float64_whatever_the_field():
+    u = field(2, 2, 6, 7).float()
+    boundary = discretise([(Neumann(0.25), Dirichlet(-0.5)), (Periodic(), Periodic())], (1.0, 2.0), None, u, 1)
+    wide = u.double()
+    (value, value_scale), (slope, slope_scale), (gap, gap_scale) = residuals(u, boundary)
+    assert torch.allclose(value, wide[:, :, -1] + 0.5, rtol=1e-14, atol=0)
+    assert torch.allclose(value_scale, wide[:, :, -1].abs() + 0.5, rtol=1e-14, atol=0)
+    assert torch.allclose(slope, 5 * (wide[:, :, 1] - wide[:, :, 0]) - 0.25, rtol=0, atol=1e-13)
+    assert torch.allclose(slope_scale, 5 * (wide[:, :, 1].abs() + wide[:, :, 0].abs()) + 0.25, rtol=1e-14, atol=0)
+    assert torch.equal(gap, wide[..., 0] - wide[..., -1])
+    assert torch.equal(gap_scale, wide[..., 0].abs() + wide[..., -1].abs())
+
+
+def test_float32_fields_are_prescribed_in_float64_and_set_in_float32():
+    u = field(2, 2, 6, 7, 5).float()
+    boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
+    assert torch.equal(prescribe(u, boundary), prescribe(u.double(), boundary).float())
+    assert set_nodes(u, boundary).dtype == torch.float32
+    assert read(boundary.functionals[1], u).dtype == torch.float64
+
+
+def test_corners_of_two_periodic_axes_become_the_average_of_all_four():
+    u = field(3, 2, 6, 7)
+    result, _ = corrected(u, [(Periodic(), Periodic()), (Periodic(), Periodic())])
+    corners = result[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    expected = u[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].mean(dim=-1, keepdim=True)
+    assert torch.allclose(corners, expected.expand_as(corners), atol=1e-15)
+    assert torch.equal(result[:, :, 0], result[:, :, -1])
+    assert torch.equal(result[:, :, 1:-1, 1:-1], u[:, :, 1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dirichlet_values_hold_to_the_last_bit_beside_derivatives(seed):
+    values = field(2, 1, 6, seed=seed)
+    sides = [(Neumann(0.3), Robin(1.0, 0.7, 0.1)), (Dirichlet(), Neumann(0.2))]
+    result, boundary = corrected(field(2, 1, 6, 7, seed=seed + 9), sides, (0.7, 1.3), [None, (values, None)], 3)
+    assert torch.equal(result[..., 0], boundary.data[0])
+    assert torch.equal(boundary.data[0], values)
+
+
+def test_the_tolerance_of_corners_is_relative_to_the_values():
+    sides = [(Dirichlet(1000.0), Neumann(0.0)), (Dirichlet(1000.5), Neumann(0.0))]
+    raw = discretise([(Dirichlet(1000.0), Neumann(0.0)), None], (1.0, 1.0), None, field(1, 1, 6, 7), 2)
+    other = functional(sides[1][0], axis=1, last=False, spacing=1.0, order=2)
+    both = Boundary(
+        functionals=(raw.functionals[0], other),
+        data=(raw.data[0], torch.full((1, 1, 6), 1000.5, dtype=torch.float64)),
+    )
+    assert harmonise(both, 1e-3).data[1][0, 0, 0] == 1000.0
+    with pytest.raises(IncompatibleCornersError, match=r"disagree by 0\.5"):
+        harmonise(both, 1e-4)
