@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from experiments import advection, burgers_shock, diffusion, operator_problems, porous_medium, stefan
+from experiments import advection, burgers_shock, diffusion, field_experiments, operator_problems, porous_medium, stefan
 from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.experiment import Experiment
 
@@ -13,6 +13,7 @@ _CONSERVATION = (diffusion, porous_medium, stefan, advection, burgers_shock)
 EXPERIMENTS: dict[str, Experiment] = {
     **{module.EXPERIMENT.name: module.EXPERIMENT for module in _CONSERVATION},
     **operator_problems.EXPERIMENTS,
+    **field_experiments.EXPERIMENTS,
 }
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense n×n form, and at n = 10⁷ against copying the arrays",

@@ -35,6 +35,9 @@ KINDS: dict[str, Kind] = {
     "profile": Kind("Profiles", f"predictions at one time, {_TRUTH}", leading=True),
     "mass": Kind("Total mass", "total of the predicted field over time beside the law, and its error", leading=True),
     "fields": Kind("Fields", "the true field and the predicted ones in time and place", leading=True),
+    "shift": Kind(
+        "Shifted parameters", "CRPS and coverage of every method, in the training range and beyond it", leading=True
+    ),
     "samples": Kind("Few samples", "relative L2 of every method over the number of training samples", leading=True),
     "variants": Kind("Variants", f"means and 95 % bands of the variants of ProbConserv-ANP over x, {_TRUTH}"),
     "gp": Kind("Gaussian process", f"means and 95 % bands of the Gaussian process before and after, {_TRUTH}"),

@@ -68,6 +68,13 @@ COLUMNS: dict[str, Column] = {
         "boundary L2 ↓", "boundary L2, max: ‖B u − g‖ and largest |B u − g| relative to s = |g| + Σ|w u|, B u = Σ w u"
     ),
     "boundary_relative_max": _of_operators("boundary max ↓", ""),
+    "conservation": _of_operators("largest CE ↓", "largest CE: largest |total − the law's total|"),
+    "ratio": _of_operators(
+        "CRPS ratio ↓", "CRPS ratio: CRPS over that of ProbConserv after training, of the same seed"
+    ),
+    "paper_ratio": Column(
+        "paper's ratio", "paper's ratio: the same in Utkarsh et al. 2025, on their own set-up", over=""
+    ),
     "step": Column("step / FNO's", "step: time of a training step relative to the plain FNO's", over=""),
 }
 
@@ -83,6 +90,7 @@ class Row:
             out.
         source: Where the numbers come from; empty for ours.
         information: What the method is told, where methods differ in that.
+        over: What mean and standard error are taken over, where it is not what ``COLUMNS`` say.
     """
 
     parameter: str
@@ -90,12 +98,12 @@ class Row:
     scores: dict[str, Score]
     source: str = ""
     information: str = ""
+    over: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Flat dictionary: parameter, method, source, information if any, one ``[mean, standard error]`` per score."""
+        """Flat dictionary: all texts, empty ones beyond the source left out, ``[mean, standard error]`` per score."""
         texts = {"parameter": self.parameter, "method": self.method, "source": self.source}
-        if self.information:
-            texts["information"] = self.information
+        texts |= {name: text for name in ("information", "over") if (text := getattr(self, name))}
         return texts | {name: list(score) for name, score in self.scores.items()}
 
     @staticmethod
@@ -107,14 +115,14 @@ class Row:
         """
         try:
             texts = [content[name] for name in ("parameter", "method", "source")]
-            texts.append(content.get("information", ""))
+            texts += [content.get(name, "") for name in ("information", "over")]
             scores = {name: as_score(content[name]) for name in COLUMNS if name in content}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataFileError(f"{str(content)[:200]} is no row of a table ({error!r}); make it again.") from error
         if not all(isinstance(text, str) for text in texts):
             raise DataFileError(f"{str(content)[:200]} is no row of a table, its texts are none; make it again.")
-        parameter, method, source, information = texts
-        return Row(parameter, method, scores, source, information)
+        parameter, method, source, information, over = texts
+        return Row(parameter, method, scores, source, information, over)
 
 
 def as_score(content: Any) -> Score:
@@ -272,9 +280,11 @@ def as_json(rows: Sequence[Row]) -> str:
 def legend(rows: Sequence[Row]) -> str:
     """What the columns of a table mean."""
     used = [COLUMNS[name] for name in _used_columns(rows)]
+    other = next((row.over for row in rows if row.over), "")  # the same for all rows of a table
+    taken = {column.heading.rstrip(" ↑↓"): column.over and (other or column.over) for column in used}
     averages = [
-        f"Mean (standard error) over {over}: {', '.join(c.heading.rstrip(' ↑↓') for c in used if c.over == over)}."
-        for over in dict.fromkeys(column.over for column in used if column.over)
+        f"Mean (standard error) over {over}: {', '.join(name for name in taken if taken[name] == over)}."
+        for over in dict.fromkeys(filter(None, taken.values()))
     ]
     meanings = "; ".join(column.meaning for column in used if column.meaning)
     return " ".join([*averages, f"{meanings}. Dimensionless; arrows say which way is better."])

@@ -2,8 +2,9 @@
 
 import csv
 import io
+from dataclasses import replace
 
-from experiments.tables import Row, as_csv, as_markdown, beside_paper, boon_rows, paper_rows, print_table
+from experiments.tables import Row, as_csv, as_markdown, beside_paper, boon_rows, legend, paper_rows, print_table
 
 OURS = Row("u*=0.6", "ProbConserv-GP", {"CE": (0.0, 0.0), "MSE": (1.25e-3, 2.0e-5)})
 
@@ -77,3 +78,13 @@ def test_operators_have_their_own_columns_and_legend() -> None:
     assert Row.from_json(row.as_json()) == row
     (cells,) = csv.DictReader(io.StringIO(as_csv([row])))
     assert cells["sees"] == "initial field"
+
+
+def test_what_errors_are_over_is_the_rows_own_where_it_says_so() -> None:
+    scores = {"CRPS": (0.2, 0.1), "boundary": (0.0, 0.0), "paper_ratio": (0.9, None)}
+    row = Row("m in [2, 3]", "BOON", scores, over="groups")
+    assert Row.from_json(row.as_json()) == row
+    assert "Mean (standard error) over groups: CRPS, boundary error." in legend([row])
+    assert "over test functions: CRPS. Mean (standard error) over seeds: boundary error." in legend(
+        [replace(row, over="")]
+    )
