@@ -1,5 +1,7 @@
 """Constraints as values: rows of every constructor against polynomials that they must integrate or differentiate."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,12 @@ from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator, KroneckerProductLinearOperator
 
 from probconserv import (
+    Bounded,
     IncompatibleQueryError,
     InvalidArgumentError,
     LinearConstraint,
+    Monotone,
+    NonNegative,
     boundary_gradient,
     boundary_value,
     conservation,
@@ -20,6 +25,7 @@ from probconserv import (
     smoothness,
     stacked_integrals,
 )
+from probconserv.inequality import JoinedConstraint
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
 
@@ -229,3 +235,34 @@ def test_messages():
         second_difference_variance(torch.ones(2))
     with pytest.raises(ValueError, match="strictly increasing"):
         integral(torch.tensor([0.0, 0.5, 0.4]), 1.0)
+
+
+def test_orders_and_bounds_are_held_in_one_form():
+    assert (Monotone().joined().order, Monotone(decreasing=True).joined().order) == (1, -1)
+    assert NonNegative().joined().lower.dtype == torch.float64
+    assert JoinedConstraint(lower=torch.zeros(3), upper=torch.ones(3)).upper.dtype == torch.float64
+    assert Bounded(2.0, 2.0).joined().lower == 2.0  # equal bounds give the value
+
+
+@pytest.mark.parametrize("bounds", [{"lower": torch.zeros(5)}, {"upper": torch.ones(5)}])
+def test_bounds_on_other_points_than_the_law_are_refused(bounds):
+    law = LinearConstraint(torch.ones(1, 6), torch.ones(1))
+    with pytest.raises(InvalidArgumentError, match="on 5 points but the law acts on 6"):
+        law & Bounded(**bounds)
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1.0, 0.0), (math.inf, math.inf), (-math.inf, -math.inf), (math.nan, 1.0), (0.0, math.nan)]
+)
+def test_bounds_that_leave_no_field_are_refused(bounds):
+    with pytest.raises(InvalidArgumentError, match="bounds leave no field"):
+        Bounded(*bounds)
+
+
+def test_two_laws_joined_with_inequalities_both_stay():
+    first, second = (LinearConstraint(torch.rand(1, 6), torch.rand(1)) for _ in range(2))
+    joined = (first & NonNegative()) & (second & Bounded(upper=2.0))
+    assert joined.law is not None
+    assert torch.equal(joined.law.rows, torch.cat((first.rows, second.rows)))
+    assert torch.equal(joined.law.b, torch.cat((first.b, second.b)))
+    assert (joined.lower, joined.upper) == (0.0, 2.0)

@@ -252,3 +252,29 @@ def test_samples_keep_their_precision_whatever_that_of_the_noise():
     gaussian = from_samples(members, torch.full((6,), 0.3, dtype=torch.float64))
     assert gaussian.covariance_matrix.dtype == torch.float32
     assert torch.allclose(gaussian.variance, members.var(dim=0) + 0.3)
+
+
+@pytest.mark.parametrize("noise_variance", [0.0, 0.3])
+def test_samples_are_those_of_given_numbers_or_generator_without_gradient(noise_variance):
+    mean = torch.linspace(0, 1, 6, dtype=torch.float64, requires_grad=True)
+    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]), noise_variance)
+    posterior = condition(Normal(mean, torch.ones_like(mean)), law)
+    base = torch.randn(4, *posterior.base_sample_shape, generator=torch.Generator().manual_seed(0))
+    samples = posterior.sample(base_samples=base)
+    assert not samples.requires_grad
+    assert torch.equal(samples, posterior.rsample(base_samples=base.double()).detach())
+    pair = [posterior.sample(torch.Size([4]), generator=torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(*pair)
+
+
+def test_density_of_float32_predictions_is_float32():
+    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]), 0.1)
+    posterior = condition(Normal(torch.zeros(6), torch.ones(6)), law)
+    assert posterior.log_prob(torch.full((6,), 0.5)).dtype == torch.float32
+
+
+def test_jitter_is_small_unless_said_otherwise():
+    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]))
+    posterior = condition(Normal(torch.zeros(6), torch.ones(6)), law)
+    added = posterior.add_jitter().covariance_matrix - posterior.covariance_matrix
+    assert torch.allclose(added, 1e-4 * torch.eye(6), atol=1e-6)
