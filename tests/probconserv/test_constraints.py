@@ -266,3 +266,63 @@ def test_two_laws_joined_with_inequalities_both_stay():
     assert torch.equal(joined.law.rows, torch.cat((first.rows, second.rows)))
     assert torch.equal(joined.law.b, torch.cat((first.b, second.b)))
     assert (joined.lower, joined.upper) == (0.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("G", "b"),
+    [
+        (torch.ones(4), torch.ones(1)),
+        (torch.ones(1, 4), torch.tensor(1.0)),
+        (torch.ones(0, 4), torch.ones(0)),
+        (torch.ones(2, 0), torch.ones(2)),
+        (torch.ones(2, 4), torch.ones(3)),
+    ],
+)
+def test_shapes_that_are_none_of_a_constraint_are_refused(G, b):
+    with pytest.raises(InvalidArgumentError, match=r"needs G \(\*batch, k, n\) and b"):
+        LinearConstraint(G, b)
+
+
+def test_a_batch_axis_may_be_empty():
+    assert LinearConstraint(torch.ones(0, 1, 4), torch.ones(0, 1)).batch_shape == (0,)
+
+
+def test_a_zero_row_among_others_is_refused():
+    rows = torch.ones(2, 3, 4)
+    rows[1, 2] = 0.0
+    with pytest.raises(InvalidArgumentError, match="A row of G is zero"):
+        LinearConstraint(rows, torch.ones(3))
+
+
+def test_default_gradient_is_of_second_order_and_exact():
+    grid = NodeGrid(0.0, 1.0, 6)
+    law = boundary_gradient(grid, 0.5, side="first")
+    assert torch.allclose(law.rows, boundary_gradient(grid, 0.5, side="first", order=2).rows)
+    assert int((law.rows != 0).sum()) == 3
+    assert float(law.noise) == 0.0
+
+
+def test_boundary_values_take_batches_of_points_and_negative_axes():
+    law = boundary_value(torch.linspace(0, 1, 5).expand(3, 5), 2.0, side="last")
+    assert law.rows.tolist() == [[0.0, 0.0, 0.0, 0.0, 1.0]]
+    grid = NodeGrid((0.0, 0.0), (1.0, 1.0), (3, 4))
+    assert torch.equal(
+        boundary_value(grid, 1.0, side="first", axis=-2).rows, boundary_value(grid, 1.0, side="first").rows
+    )
+    with pytest.raises(InvalidArgumentError, match=r"axis must lie in \[-2, 1\]"):
+        boundary_value(grid, 1.0, side="first", axis=-3)
+
+
+@pytest.mark.parametrize("correlation", [-1.0, 1.0])
+def test_full_correlation_is_allowed_and_none_beyond(correlation):
+    s = second_difference_variance(torch.ones(4, dtype=torch.float64), correlation)
+    assert torch.allclose(s, torch.full((2,), (2 - 2 * correlation) ** 2, dtype=torch.float64))
+    with pytest.raises(InvalidArgumentError, match=r"correlation in \[−1, 1\]"):
+        second_difference_variance(torch.ones(4), 1.01 * correlation)
+
+
+def test_rows_are_float64_and_exact_whatever_is_given():
+    third = torch.full((3,), 1 / 3)
+    for law in (stacked_integrals(NodeGrid(0.0, 1.0, 5), third), smoothness(third)):
+        assert law.rows.dtype == law.b.dtype == torch.float64
+    assert torch.allclose(stacked_integrals(NodeGrid(0.0, 0.3, 4), third).rows.sum(-1), torch.full((3,), 0.3).double())
