@@ -8,7 +8,7 @@ they differ.
 from importlib import resources
 from pathlib import Path
 
-from experiments import operator_summary
+from experiments import field_summary, operator_summary
 from experiments.documents import fill
 from experiments.storage import read_json, write_bytes
 from experiments.tables import Row, as_markdown, beside_paper
@@ -57,10 +57,11 @@ def with_table(text: str, table: str) -> str:
 
 
 def main(root: Path) -> None:
-    """Rewrites README, ``docs/results.md`` and ``docs/boundary_results.md`` of a checkout."""
+    """Rewrites README, ``docs/results.md``, ``docs/boundary_results.md`` and ``docs/combined.md`` of a checkout."""
     for path, table in ((root / "README.md", short_table()), (root / "docs" / "results.md", long_tables())):
         write_bytes(path, with_table(path.read_text(encoding="utf-8"), table).encode())
     operator_summary.write(root)
+    field_summary.write(root)
 
 
 def _number(label: str) -> float:
