@@ -244,3 +244,27 @@ def test_the_tolerance_of_corners_is_relative_to_the_values():
     assert harmonise(both, 1e-3).data[1][0, 0, 0] == 1000.0
     with pytest.raises(IncompatibleCornersError, match=r"disagree by 0\.5"):
         harmonise(both, 1e-4)
+
+
+def test_robin_conditions_are_judged_relative_to_their_size():
+    # a + b c₀/h = 0.08 of 1.6e7: nothing is left of the boundary node but round-off of the data.
+    with pytest.raises(InvalidArgumentError, match=r"cannot be solved"):
+        functional(Robin(8e6 + 0.08, 1e6), axis=0, last=False, spacing=0.125, order=1)
+    functional(Robin(8e-6 + 1e-9, 1e-6), axis=0, last=False, spacing=0.125, order=1)
+
+
+def test_residual_scales_belong_to_their_own_axis():
+    u = field(2, 3, 6, 7)
+    boundary = discretise([None, (Neumann(0.25), Dirichlet(-0.5))], (1.0, 1.0), None, u, 1)
+    (_, value_scale), (_, slope_scale) = residuals(u, boundary)
+    assert torch.allclose(value_scale, u[..., -1].abs() + 0.5, rtol=1e-14, atol=0)
+    assert torch.allclose(slope_scale, 6 * (u[..., 1].abs() + u[..., 0].abs()) + 0.25, rtol=1e-14, atol=0)
+
+
+def test_edges_of_the_later_two_of_three_axes_close_when_both_are_periodic():
+    u = field(2, 3, 4, 6, 7)
+    result, _ = corrected(u, [None, (Periodic(), Periodic()), (Periodic(), Periodic())])
+    assert torch.equal(result[:, :, :, 0], result[:, :, :, -1])
+    assert torch.equal(result[..., 0], result[..., -1])
+    corner = u[:, :, :, [0, 0, -1, -1], [0, -1, 0, -1]].mean(dim=-1)
+    assert torch.allclose(result[:, :, :, 0, 0], corner, atol=1e-15)

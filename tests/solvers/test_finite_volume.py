@@ -301,3 +301,24 @@ def test_three_cells_are_enough_for_a_periodic_axis_of_a_diffusive_law():
     DiffusiveScheme(Diffusion(1.0), CellGrid(0.0, 1.0, 3), sides, ArithmeticMean())
     with pytest.raises(InvalidArgumentError, match="at least 3 cells here, got 2"):
         DiffusiveScheme(Diffusion(1.0), CellGrid(0.0, 1.0, 2), sides, ArithmeticMean())
+
+
+def test_diffusive_fluxes_on_a_periodic_axis_are_central_differences_in_float64():
+    grid = CellGrid(0.0, 0.3, 7)  # 1/h is no float32
+    scheme = DiffusiveScheme(
+        Diffusion(0.7), grid, make_sides(((Periodic(), Periodic()),), grid.spacing), ArithmeticMean()
+    )
+    u = torch.rand(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    around = torch.cat((u[-1:], u, u[:1]))
+    (face,) = scheme.linearise(u, 0.0)
+    torch.testing.assert_close(face.value, -0.7 * around.diff() / (0.3 / 7), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(face.by_left, torch.full((8,), 0.7 * 7 / 0.3, dtype=torch.float64), rtol=1e-13, atol=0)
+
+
+def test_the_rate_does_not_depend_on_the_size_of_a_stated_flux():
+    grid, u = CellGrid(0.0, 1.0, 8), torch.full((8,), 0.5, dtype=torch.float64)
+    rates = []
+    for flux in (0.1, 100.0):
+        sides = make_sides(((Neumann(flux=flux), Neumann(flux=0.0)),), grid.spacing)
+        rates.append(DiffusiveScheme(PorousMedium(2.0), grid, sides, ArithmeticMean()).fluxes(u, 0.0)[1])
+    assert rates[0] == rates[1]
