@@ -254,11 +254,13 @@ def test_samples_keep_their_precision_whatever_that_of_the_noise():
     assert torch.allclose(gaussian.variance, members.var(dim=0) + 0.3)
 
 
+@pytest.mark.parametrize("kind", ["diagonal", "dense"])
 @pytest.mark.parametrize("noise_variance", [0.0, 0.3])
-def test_samples_are_those_of_given_numbers_or_generator_without_gradient(noise_variance):
-    mean = torch.linspace(0, 1, 6, dtype=torch.float64, requires_grad=True)
-    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]), noise_variance)
-    posterior = condition(Normal(mean, torch.ones_like(mean)), law)
+def test_samples_are_those_of_given_numbers_or_generator_without_gradient(noise_variance, kind):
+    mean = torch.linspace(0, 1, 8, dtype=torch.float64, requires_grad=True)
+    law = LinearConstraint(torch.ones(1, 8), torch.tensor([3.0]), noise_variance)
+    prior = MultivariateNormal(mean, make_covariance(kind, 8, torch.Generator().manual_seed(2)))
+    posterior = condition(prior, law)
     base = torch.randn(4, *posterior.base_sample_shape, generator=torch.Generator().manual_seed(0))
     samples = posterior.sample(base_samples=base)
     assert not samples.requires_grad
@@ -278,3 +280,8 @@ def test_jitter_is_small_unless_said_otherwise():
     posterior = condition(Normal(torch.zeros(6), torch.ones(6)), law)
     added = posterior.add_jitter().covariance_matrix - posterior.covariance_matrix
     assert torch.allclose(added, 1e-4 * torch.eye(6), atol=1e-6)
+
+
+def test_gpytorch_is_told_that_the_covariance_is_lazy():
+    law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]))
+    assert condition(Normal(torch.zeros(6), torch.ones(6)), law).islazy is True
