@@ -10,8 +10,8 @@ from pathlib import Path
 
 from experiments import field_summary, operator_summary
 from experiments.documents import fill
-from experiments.storage import read_json, write_bytes
-from experiments.tables import Row, as_markdown, beside_paper
+from experiments.storage import read_object, write_bytes
+from experiments.tables import Row, as_markdown, beside_paper, rows_from_json
 from solvers.problems import PROBLEMS
 
 BEGIN, END = "<!-- results: written by python -m experiments.summary -->", "<!-- end of results -->"
@@ -23,11 +23,11 @@ def stored_rows(problem: str) -> list[Row]:
     """Our rows of a problem, with the paper's numbers beside them.
 
     Raises:
-        DataFileError: If the metrics of the problem do not ship.
+        DataFileError: If the metrics of the problem do not ship or have no rows.
     """
     folder = Path(str(resources.files("experiments").joinpath("results")))
-    content = read_json(folder / f"{problem}.json")
-    return beside_paper([Row.from_json(row) for row in content["rows"]])
+    path = folder / f"{problem}.json"
+    return beside_paper(rows_from_json(read_object(path), path))
 
 
 def short_table() -> str:
