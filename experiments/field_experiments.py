@@ -29,13 +29,14 @@ AFTER, IN_TRAINING = "ProbConserv after training", "ProbConserv in training"
 
 
 def combined_methods(sizes: FieldSizes) -> tuple[FieldMethod, ...]:  # noqa: ARG001 - one signature for all studies
-    """An ensemble with neither constraint, with each alone, and with both."""
-    return (
+    """An ensemble with neither constraint, with each alone, and with both; with boundaries also trained under them."""
+    inside = (
         FieldMethod(name="FNO", network=PLAIN, joined=True),
-        FieldMethod(name="BOON", network=BOUNDED, joined=True),
-        FieldMethod(name="ProbConserv-FNO", network=PLAIN, joined=True, conserved=True),
-        FieldMethod(name="ProbConserv-BOON", network=BOUNDED, joined=True, conserved=True),
+        FieldMethod(name="BOON", network=PLAIN, joined=True, bounded=Prescription()),
+        FieldMethod(name="BOON in training", network=BOUNDED, joined=True),
     )
+    outside = (replace(method, name=f"ProbConserv-{method.name}", conserved=True) for method in inside)
+    return (*inside, *outside)
 
 
 def uncertainty_methods(sizes: FieldSizes) -> tuple[FieldMethod, ...]:
@@ -83,6 +84,7 @@ STUDIES: dict[str, FieldStudy] = {
             title="Boundary conditions and conservation on one prediction",
             cases=(POROUS_MEDIUM_CASE, STEFAN_CASE),
             methods=combined_methods,
+            drawn=("FNO", "BOON", "ProbConserv-FNO", "ProbConserv-BOON"),
         ),
         FieldStudy(
             name="operator_uncertainty",

@@ -11,13 +11,14 @@ from experiments import figures
 from experiments.field_cases import FieldCase
 from experiments.field_scores import summarised
 from experiments.field_study import FieldStudy, Group
-from experiments.figures import BLUE, GREEN, ORANGE, PANEL, SKY, VERMILION, Profile
+from experiments.figures import BLUE, GREEN, ORANGE, PANEL, PURPLE, SKY, VERMILION, Profile
 from experiments.storage import Arrays
 
 COLOURS = {
     "FNO": VERMILION,
     "single operator": VERMILION,
     "BOON": GREEN,
+    "BOON in training": BLUE,
     "Ensemble": GREEN,
     "diverse heads": ORANGE,
     "MC dropout": SKY,
@@ -92,7 +93,7 @@ def against_shift(case: FieldCase, own: Sequence[Group], stored: Mapping[str, Se
     places = np.arange(len(case.ranges))
     for name in names:
         black_box = name.removeprefix("ProbConserv-")
-        colour = COLOURS.get(black_box, BLUE)
+        colour = COLOURS.get(black_box, PURPLE)
         style = {
             "color": colour,
             "ls": "--" if name in COLOURS else "-",

@@ -157,9 +157,12 @@ def build(network: Network, case: FieldCase, sizes: NetworkSizes) -> FNO | BOON:
             periodic=(True,) if case.closed else (),
         )
     )
-    if network.correction is None:
-        return operator
-    return BOON(operator, [(Dirichlet(), Dirichlet())], correction=network.correction)
+    return operator if network.correction is None else bounded(operator, network.correction)
+
+
+def bounded(operator: FNO, correction: Correction) -> BOON:
+    """The operator with values given at both ends."""
+    return BOON(operator, [(Dirichlet(), Dirichlet())], correction=correction)
 
 
 def as_map(operator: FNO | BOON, network: Network, case: FieldCase) -> nn.Module:

@@ -17,7 +17,7 @@ from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.field_cases import FieldCase, Range
 from experiments.field_config import SIZES, FieldSizes
 from experiments.field_figures import draw_study
-from experiments.field_models import inputs, surrogate
+from experiments.field_models import bounded, inputs, surrogate
 from experiments.field_scores import score, shown, summarised
 from experiments.field_shipping import read_field_results, shipped_file, training_times
 from experiments.field_study import FieldStudy, Found, Group, groups
@@ -194,8 +194,12 @@ def score_group(group: Group, files: Sequence[Path], config: FieldRunConfig) -> 
         files: Weights of its trainings.
         config: Test parameters and passes.
     """
-    case, network = group.case, group.method.network
-    model = surrogate([boon.load(path).eval() for path in files], network, case, config.passes).double()
+    case, network, correction = group.case, group.method.network, group.method.bounded
+    operators = [boon.load(path).eval() for path in files]
+    if correction is not None:
+        network = replace(network, correction=correction)
+        operators = [bounded(operator, correction) for operator in operators if isinstance(operator, boon.FNO)]
+    model = surrogate(operators, network, case, config.passes).double()
     arrays: Arrays = {}
     for number in range(len(case.ranges)):
         parameter = test_parameters(case, number, config)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from boon import Correction
 from experiments.field_cases import FieldCase
 from experiments.field_config import FieldSizes
 from experiments.field_models import Network
@@ -23,12 +24,14 @@ class FieldMethod:
         name: Name in tables.
         network: What is trained.
         joined: Whether a group is an ensemble of trainings, else a single one.
+        bounded: The correction of a BOON that is put around the operators after training; None for none.
         conserved: Whether the prediction is conditioned on the law.
     """
 
     name: str
     network: Network
     joined: bool = False
+    bounded: Correction | None = None
     conserved: bool = False
 
 
