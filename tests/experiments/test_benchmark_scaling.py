@@ -45,6 +45,7 @@ def test_updates_meet_all_constraints_and_solutions_are_of_the_asked_size() -> N
     assert solution.values.shape == (2, 1, 8)
 
 
+@pytest.mark.slow
 def test_a_size_is_measured_in_a_process_of_its_own() -> None:
     found = scaling._in_own_process("points", 100_000)
     assert found["seconds"] > 0

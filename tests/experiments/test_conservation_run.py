@@ -76,7 +76,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Array
     return conservation_run.run_stages(cases(SMALL, folder), folder)
 
 
-@pytest.mark.parametrize(("problem", "data"), [(STEFAN, "solver"), (DIFFUSION, "exact")])
+@pytest.mark.parametrize(
+    ("problem", "data"), [(STEFAN, "solver"), pytest.param(DIFFUSION, "exact", marks=pytest.mark.slow)]
+)
 def test_run_scores_every_method_and_writes_every_file(tmp_path: Path, problem: Problem, data: Data) -> None:
     config = dataclasses.replace(SMALL, problem=problem.name, data=data)
     report = conservation_run.run_conservation(problem, config, black_boxes(config), tmp_path)

@@ -83,7 +83,7 @@ def test_output_meets_its_conditions(problem: BoundaryProblem) -> None:
 
 
 @pytest.mark.parametrize("problem", SMOOTH, ids=lambda problem: problem.name)
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(seed=seeds, count=st.integers(1, 3))
 def test_one_draw_is_the_same_function_on_every_grid(problem: BoundaryProblem, seed: int, count: int) -> None:
     coarse = sample(problem, seed, count, nodes=9, times=2)
