@@ -1,7 +1,6 @@
 """Operators as files: weights in safetensors, everything needed to build the operator again as JSON metadata in it."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from boon.elimination import Elimination
@@ -23,9 +19,9 @@ from boon.fno import FNO, FNOConfig
 from boon.matched import MatchedTransform
 from boon.operator import BOON
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from solvers.tensor_files import encode_tensors, parse_tensors
 
 FORMAT = "boon-1"
-_CHECKSUM = "checksum"
 _AXES = 3
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -47,11 +43,10 @@ def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
-    tensors = {name: _as_real(tensor).cpu().contiguous() for name, tensor in operator.state_dict().items()}
-    metadata[_CHECKSUM] = _checksum(tensors, metadata)
+    content = encode_tensors({name: _as_real(tensor) for name, tensor in operator.state_dict().items()}, metadata)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -100,41 +95,16 @@ def read_notes(path: str | Path) -> dict[str, Any]:
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file of this format, which must match its checksum if it has one."""
     try:
-        content = Path(path).read_bytes()
-        tensors = load_tensors(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
-        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.view(-1)).all())]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        file = parse_tensors(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    metadata = header.get("__metadata__") or {}
-    if metadata.get("format") != FORMAT:
+    if file.metadata.get("format") != FORMAT:
         raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
-    if infinite:
-        raise StoredOperatorError(f"{path} holds NaN or infinity in '{infinite[0]}'; train again.")
-    found = _checksum(tensors, metadata)
-    if metadata.get(_CHECKSUM, found) != found:
-        raise StoredOperatorError(
-            f"{path} is damaged: its checksum is {found[:12]}…, but {metadata[_CHECKSUM][:12]}… was written."
-        )
-    return tensors, metadata
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise ValueError("a name is given twice")
-    return entries
-
-
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of metadata and tensors, hexadecimal; the entry for itself does not count."""
-    texts = {name: text for name, text in metadata.items() if name != _CHECKSUM}
-    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    if file.infinite:
+        raise StoredOperatorError(f"{path} holds NaN or infinity in '{file.infinite[0]}'; train again.")
+    if file.mismatch:
+        raise StoredOperatorError(f"{path} is damaged: {file.mismatch}.")
+    return file.tensors, file.metadata
 
 
 def _describe(operator: nn.Module) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from experiments.errors import DataFileError
 from experiments.storage import write_bytes
-from probconserv.weights import decode_tensors, encode_tensors
+from solvers.tensor_files import decode_tensors, encode_tensors
 
 FORMAT = 1
 _OF_A_PARAMETER = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps

@@ -1,6 +1,5 @@
 """Weights on disk: safetensors with the config in their metadata, never pickle, whole or not there."""
 
-import hashlib
 import json
 import os
 import tempfile
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from probconserv.errors import WeightsError
+from solvers.tensor_files import decode_tensors, encode_tensors
 
 FORMAT = 1
-_CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
@@ -121,60 +118,3 @@ def check_tensors(path: str | Path, found: Mapping[str, Tensor], expected: Mappi
             f"'{path}' does not fit this version of the model: {len(wrong)} tensors differ, first '{wrong[0]}'; "
             "train again."
         )
-
-
-def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The content of a safetensors file, with a checksum of everything else in its metadata.
-
-    Args:
-        tensors: Tensors by name, moved to the CPU.
-        metadata: Texts by name.
-    """
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return save(stored, {**metadata, _CHECKSUM: _checksum(stored, metadata)})
-
-
-def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads what ``encode_tensors`` made; files without a checksum are read too.
-
-    Args:
-        content: The whole file.
-
-    Returns:
-        Tensors on the CPU and metadata.
-
-    Raises:
-        ValueError: If it is no safetensors file, a name is given twice, an entry is not finite, or the checksum is
-            not that of the content.
-    """
-    try:
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
-        infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.view(-1)).all())]
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:  # unknown dtypes, endless shapes
-        raise ValueError(error) from error
-    if infinite:
-        raise ValueError(f"'{infinite[0]}' holds NaN or infinity")
-    metadata = header.get("__metadata__") or {}
-    found = _checksum(tensors, metadata)
-    if metadata.get(_CHECKSUM, found) != found:
-        raise ValueError(f"its checksum is {found[:12]}…, but {metadata[_CHECKSUM][:12]}… was written")
-    return tensors, metadata
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise ValueError("a name is given twice")
-    return entries
-
-
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of metadata and tensors, hexadecimal; the entry for itself does not count."""
-    texts = {name: text for name, text in metadata.items() if name != _CHECKSUM}
-    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

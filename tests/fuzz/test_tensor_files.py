@@ -20,8 +20,8 @@ from experiments.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from experiments.errors import DataFileError
 from probconserv import ANP, ANPConfig
 from probconserv.errors import WeightsError
-from probconserv.weights import decode_tensors, encode_tensors
 from solvers import Dirichlet, Robin
+from solvers.tensor_files import decode_tensors, encode_tensors
 from tests.fuzz.damage import GROWTH, HOSTILE_TENSORS, damaged, peak_growth, pickles
 
 IDENTITY = {"name": "line"}
