@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from experiments.checks import require_at_least
 from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.runs import as_json, digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
@@ -39,9 +40,7 @@ class BoundaryDataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"samples": 1, "nodes": 5, "times": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise InvalidArgumentError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        require_at_least(self, samples=1, nodes=5, times=1, seed=0)
         if self.final_time is not None and not self.final_time > 0:
             raise InvalidArgumentError(f"final_time must be positive, got {self.final_time}.")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import probconserv
 import solvers
+from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Data, Preset, RunOptions
 from experiments.runs import source_digest
@@ -59,10 +60,8 @@ class ConservationConfig:
     source: str = field(default_factory=scoring_source)
 
     def __post_init__(self) -> None:
-        least = {"functions": 2, "places": 3, "samples": 2, "curve_functions": 1, "curve_times": 2, "cells": 8}
-        for name, minimum in (least | {"output_times": 10}).items():
-            if getattr(self, name) < minimum:
-                raise InvalidArgumentError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
+        require_at_least(self, functions=2, places=3, samples=2, curve_functions=1, curve_times=2)
+        require_at_least(self, cells=8, output_times=10)
         if self.curve_functions > self.functions:
             raise InvalidArgumentError(
                 f"curve_functions must not exceed functions = {self.functions}, got {self.curve_functions}."

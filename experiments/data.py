@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 import solvers
-from experiments.errors import InvalidArgumentError
+from experiments.checks import require_at_least
 from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from experiments.workers import map_parts
@@ -39,9 +39,7 @@ class BankConfig:
     times: int = 200
 
     def __post_init__(self) -> None:
-        for name, least in {"members": 2, "cells": 8, "keep_every": 1, "times": 10}.items():
-            if getattr(self, name) < least:
-                raise InvalidArgumentError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        require_at_least(self, members=2, cells=8, keep_every=1, times=10)
 
 
 def exact_stream(problem: Problem, protocol: Protocol, end_weighted: bool = False) -> Stream:

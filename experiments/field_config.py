@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
 from experiments.field_cases import FieldCase
@@ -63,10 +64,7 @@ class FieldSizes:
     groups: int = 3
 
     def __post_init__(self) -> None:
-        least = {"samples": 1, "held_out": 1, "test": 2, "batch": 1, "members": 2, "passes": 2, "groups": 1}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise InvalidArgumentError(f"{name} must be at least {minimum}, got {getattr(self, name)}.")
+        require_at_least(self, samples=1, held_out=1, test=2, batch=1, members=2, passes=2, groups=1)
         if self.batch > self.samples:
             raise InvalidArgumentError(f"batch must not exceed the {self.samples} samples, got {self.batch}.")
 

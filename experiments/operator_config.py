@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from math import frexp
 
 from experiments.boundary_data import BoundaryDataConfig
+from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
 from experiments.training import TrainingConfig
@@ -35,9 +36,7 @@ class NetworkSizes:
     unit: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in {"width": 1, "modes": 1, "time_modes": 0, "depth": 1}.items():
-            if getattr(self, name) < least:
-                raise InvalidArgumentError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        require_at_least(self, width=1, modes=1, time_modes=0, depth=1)
         if self.order not in (1, 2, 3, 4):
             raise InvalidArgumentError(f"order must be 1, 2, 3 or 4, got {self.order}.")
         if not self.unit > 0 or frexp(self.unit)[0] != 0.5:
@@ -72,9 +71,7 @@ class OperatorSizes:
     seeds: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("validation", "test", "batch", "seeds"):
-            if getattr(self, name) < 1:
-                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        require_at_least(self, validation=1, test=1, batch=1, seeds=1)
         if self.batch > self.samples - self.validation:
             raise InvalidArgumentError(
                 f"batch must not exceed the {self.samples} − {self.validation} samples that are trained on, got "

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from experiments.checks import require_at_least
 from experiments.data import BankConfig, Stream, bank_stream, exact_stream, solution_bank
 from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.experiment import Data
@@ -72,9 +73,7 @@ class ANPTraining:
 
     def __post_init__(self) -> None:
         find_problem(self.problem)
-        for name in ("batch", "penalty_functions", "penalty_points", "validation_functions"):
-            if getattr(self, name) < 1:
-                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        require_at_least(self, batch=1, penalty_functions=1, penalty_points=1, validation_functions=1)
         if not (0 <= self.tempering <= 1 and 0 < self.tempered <= 1 and self.soft_penalty >= 0):
             raise InvalidArgumentError(
                 "tempering must lie in [0, 1], tempered in (0, 1], and soft_penalty must not be negative, "

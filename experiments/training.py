@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from experiments.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError, TrainingDivergedError
 from experiments.processes import Share, WholeBatchDraws, interruption, launched
 from experiments.storage import writable_folder
@@ -67,9 +68,7 @@ class TrainingConfig:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "validate_every", "checkpoint_every", "processes"):
-            if getattr(self, name) < 1:
-                raise InvalidArgumentError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        require_at_least(self, steps=1, validate_every=1, checkpoint_every=1, processes=1)
         for name in ("peak_rate", "gradient_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidArgumentError(f"{name} must be positive, got {getattr(self, name)}.")
