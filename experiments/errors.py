@@ -33,5 +33,9 @@ class TrainingInterruptedError(ExperimentError, RuntimeError):
     """A training was stopped on request; its checkpoint is kept."""
 
 
+class UnsharedDrawError(ExperimentError, NotImplementedError):
+    """A model draws random numbers in a way that several processes cannot share."""
+
+
 class SweepFailedError(ExperimentError, RuntimeError):
     """Jobs of a sweep failed; names them and their logs."""

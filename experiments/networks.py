@@ -6,7 +6,6 @@ where it is tested outside its training range, one that has not seen the end of 
 ``experiments.shift`` learns how far off such a network is beyond what it knows.
 """
 
-import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from experiments.data import BankConfig
 from experiments.errors import TrainingInterruptedError, UnknownNameError
 from experiments.experiment import Data, Preset, RunOptions
+from experiments.processes import say_once
 from experiments.runs import as_json, digest
 from experiments.train_anp import ANPTraining, find_problem, train_anp
 from experiments.training import TrainingConfig
@@ -122,8 +122,8 @@ def train_network(config: ANPTraining, role: str, out: Path, start: ANP | None =
             ANP.load(path, config.problem)
             return path
         except WeightsError as error:
-            print(f"{error} They are made again.", file=sys.stderr)
-    print(f"Training network '{role}' of {config.problem}: {config.training.steps} steps.", file=sys.stderr)
+            say_once(f"{error} They are made again.")
+    say_once(f"Training network '{role}' of {config.problem}: {config.training.steps} steps.")
     on_device = replace(config, training=replace(config.training, device=device))
     weights = train_anp(on_device, folder, out / "data", start).weights
     if weights is None:

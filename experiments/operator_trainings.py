@@ -1,6 +1,5 @@
 """The operators of a boundary-condition experiment, trained without being scored: in one process or in several."""
 
-import sys
 from pathlib import Path
 
 from experiments.errors import UnknownNameError
@@ -8,7 +7,7 @@ from experiments.experiment import RunOptions
 from experiments.operator_methods import methods
 from experiments.operator_problems import boundary_cases
 from experiments.operator_run import place_of, seeds
-from experiments.processes import launched
+from experiments.processes import launched, say_once
 from experiments.train_operator import shareable, slug, trained_operator
 
 
@@ -38,8 +37,7 @@ def train_operators(name: str, options: RunOptions, role: str | None = None) -> 
     place, files = place_of(name, options), []
     for case, method in chosen:
         if share.count > 1 and not shareable(method):
-            if share.first:
-                print(f"'{method.name}' trains in one process; run does that.", file=sys.stderr)
+            say_once(f"'{method.name}' trains in one process; run does that.")
             continue
         files += [trained_operator(case, method, place, seed) for seed in seeds(case, options.seed)]
     return files

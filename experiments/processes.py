@@ -6,6 +6,7 @@ one process would draw for the whole batch. So the number of processes changes a
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, UnsharedDrawError
 
 _FILLS = ("aten::normal_", "aten::uniform_", "aten::bernoulli_")
 
@@ -68,6 +69,12 @@ def launched() -> Share:
     if not torch.distributed.is_torchelastic_launched():
         return Share()
     return Share(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+def say_once(text: str) -> None:
+    """Prints a line on standard error, from the first process only."""
+    if launched().first:
+        print(text, file=sys.stderr)
 
 
 @contextmanager
@@ -123,7 +130,7 @@ class WholeBatchDraws(TorchDispatchMode):
         share: Which of the processes this is.
 
     Raises:
-        NotImplementedError: Inside, at a random operation that is not known how to share.
+        UnsharedDrawError: Inside, at a random operation that is not known how to share.
     """
 
     def __init__(self, share: Share) -> None:
@@ -145,7 +152,7 @@ class WholeBatchDraws(TorchDispatchMode):
             if name == "aten::native_dropout":
                 factors, mask = func(whole, *args[1:], **kwargs)
                 return like * factors[mine], mask[mine]
-        raise NotImplementedError(
+        raise UnsharedDrawError(
             f"'{name}' draws random numbers in a way that several processes cannot share; draw them with normal_, "
             "uniform_, bernoulli_ or dropout on tensors whose first axis is the batch, or train in one process."
         )

@@ -3,7 +3,6 @@
 Experiments share trainings: one of the same config is done once in an output folder.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import boon
 from boon import BOON, FNO
-from experiments.errors import TrainingInterruptedError
 from experiments.field_cases import FieldCase
 from experiments.field_data import FieldSamples, field_samples
 from experiments.field_models import UNIT, Inputs, Network, as_map, build, diversity_penalty, inputs
 from experiments.operator_config import NetworkSizes
-from experiments.processes import first_before_others, launched
-from experiments.runs import as_json, digest, environment
+from experiments.operator_files import store_finished
+from experiments.processes import first_before_others, launched, say_once
+from experiments.runs import as_json, digest
 from experiments.stages import one_thread
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 from probconserv import condition, integral
@@ -87,29 +85,13 @@ def trained_field(case: FieldCase, config: FieldTraining, out: Path, device: str
     path = folder / "weights.safetensors"
     if path.exists():
         return path
-    share = launched()
     with first_before_others():
         samples, held_out = (field_samples(case, count, out / "data") for count in (config.samples, config.held_out))
-    if share.first:
-        text = f"Training '{config.network.name}' of {case.name}, seed {config.training.seed}: {steps} steps."
-        print(text, file=sys.stderr)
+    say_once(f"Training '{config.network.name}' of {case.name}, seed {config.training.seed}: {steps} steps.")
     with one_thread():
         operator, progression = train_field(case, config, (samples, held_out), folder, device)
-    if progression.step < steps:
-        raise TrainingInterruptedError(
-            f"The training of '{config.network.name}' for {case.name} was stopped; '{folder}' holds its checkpoint. "
-            "Start the same command again to go on."
-        )
-    notes: dict[str, Any] = {
-        "training": config.content,
-        "seconds": progression.seconds,
-        "history": progression.history,
-        "environment": environment(),
-    }
-    with first_before_others():
-        if share.first:
-            boon.save(operator, path, notes)
-    return path
+    title = f"'{config.network.name}' for {case.name}"
+    return store_finished(operator, path, progression, steps, title, {"training": config.content})
 
 
 def train_field(

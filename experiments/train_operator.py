@@ -1,6 +1,5 @@
 """Trains one operator of a boundary-condition experiment as its config says, or finds it if it is finished."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from torch import Tensor
 import boon
 from boon import relative_l2
 from experiments.boundary_data import describe_samples
-from experiments.errors import InvalidArgumentError, TrainingInterruptedError
+from experiments.errors import InvalidArgumentError
 from experiments.operator_config import NetworkSizes, OperatorCase
 from experiments.operator_data import Fields, Values, load_fields
+from experiments.operator_files import store_finished
 from experiments.operator_methods import ConditionedOperator, Method, build
-from experiments.processes import first_before_others, launched
-from experiments.runs import as_json, digest, environment
+from experiments.processes import first_before_others, launched, say_once
+from experiments.runs import as_json, digest
 from experiments.stages import one_thread
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 
@@ -128,33 +128,16 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
     path = folder / "weights.safetensors"
     if path.exists():
         return path
-    share = launched()
-    if share.count > 1 and not shareable(method):
+    if launched().count > 1 and not shareable(method):
         raise InvalidArgumentError(f"The loss of '{method.name}' is no mean over samples; train it in one process.")
     with first_before_others():
         fields = load_fields(case, case.training_data(place.data_seed), place.data)
     steps = config.training.steps
-    if share.first:
-        text = f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps."
-        print(text, file=sys.stderr)
+    say_once(f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps.")
     with one_thread():
         model, progression = train_operator(case, config, fields, folder, place)
-    if progression.step < steps:
-        raise TrainingInterruptedError(
-            f"The training of '{method.name}' for {place.experiment} was stopped; '{folder}' holds its checkpoint. "
-            "Start the same command again to go on."
-        )
-    notes: dict[str, Any] = {
-        "case": case.label,
-        "training": config.content,
-        "seconds": progression.seconds,
-        "history": progression.history,
-        "environment": environment(),
-    }
-    with first_before_others():
-        if share.first:
-            boon.save(model.operator, path, notes)
-    return path
+    title, notes = f"'{method.name}' for {place.experiment}", {"case": case.label, "training": config.content}
+    return store_finished(model.operator, path, progression, steps, title, notes)
 
 
 def shareable(method: Method) -> bool:
