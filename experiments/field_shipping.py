@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import boon
-from experiments.errors import DataFileError, NotShippedError
 from experiments.field_study import Group
 from experiments.operator_run import over_seeds
-from experiments.operator_shipping import ROOT
-from experiments.storage import checksum, read_object, write_bytes, write_json
+from experiments.shipping import no_results, shipped_results, shipped_weights, write_shipped
 from experiments.tables import Row, rows_from_json
 from experiments.train_field import FieldTraining
 
@@ -49,18 +47,12 @@ def read_field_results(experiment: str) -> FieldResults:
         NotShippedError: If none ship yet.
         DataFileError: If the file is damaged.
     """
-    path = ROOT / "results" / f"{experiment}.json"
-    if not path.is_file():
-        raise NotShippedError(
-            f"No results of experiment '{experiment}' ship with this version of the library; make them by "
-            f"python -m experiments run {experiment} --preset laptop."
-        )
-    content = read_object(path)
+    path, content = shipped_results(experiment)
     rows = tuple(rows_from_json(content, path))
     try:
         return FieldResults(**{**content, "rows": rows})
     except TypeError as error:
-        raise DataFileError(f"'{path}' does not hold results of an experiment ({error}); restore it.") from error
+        raise no_results(path, error) from error
 
 
 def write_field_results(results: FieldResults, files: Mapping[str, Path]) -> None:
@@ -70,13 +62,8 @@ def write_field_results(results: FieldResults, files: Mapping[str, Path]) -> Non
         results: The results.
         files: Where every file of weights lies now, by its shipped name.
     """
-    folder = ROOT / "weights" / "fields"
-    folder.mkdir(parents=True, exist_ok=True)
-    (ROOT / "results").mkdir(exist_ok=True)
-    for name, source in files.items():
-        write_bytes(folder / name, source.read_bytes())
     content = {**vars(results), "rows": [row.as_json() for row in results.rows]}
-    write_json(ROOT / "results" / f"{results.experiment}.json", content)
+    write_shipped(results.experiment, content, "fields", files)
 
 
 def shipped_name(training: FieldTraining) -> str:
@@ -92,15 +79,8 @@ def shipped_file(results: FieldResults, training: FieldTraining) -> Path:
         DataFileError: If it is damaged.
     """
     name = shipped_name(training)
-    path = ROOT / "weights" / "fields" / name
-    if name not in results.weights or not path.is_file():
-        raise NotShippedError(
-            f"The weights '{name}' of {results.experiment} are missing in {path.parent}; install the library again or "
-            f"train it by python -m experiments run {results.experiment}."
-        )
-    if checksum(path) != results.weights[name]:
-        raise DataFileError(f"'{path}' is damaged: its checksum is not that of the results; restore it.")
-    return path
+    whose, command = f"'{name}' of {results.experiment}", f"python -m experiments run {results.experiment}"
+    return shipped_weights("fields", name, results.weights.get(name), whose, command)
 
 
 def training_times(own: Sequence[Group], files: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:

@@ -7,18 +7,15 @@ and BOON (default). Their files are ``experiments/weights/operators/<experiment>
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import boon
 from boon import BOON, FNO
-from experiments.errors import DataFileError, NotShippedError
+from experiments.errors import NotShippedError
 from experiments.operator_methods import BASELINES, DEFAULT_NAME
-from experiments.storage import checksum, read_object, write_bytes, write_json
+from experiments.shipping import no_results, shipped_results, shipped_weights, write_shipped
 from experiments.tables import Row, Score, as_score, rows_from_json
-
-ROOT = Path(str(resources.files("experiments")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +121,7 @@ def read_results(experiment: str) -> ShippedResults:
         NotShippedError: If none ship yet.
         DataFileError: If the file is damaged.
     """
-    path = ROOT / "results" / f"{experiment}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
-        raise NotShippedError(
-            f"No results of experiment '{experiment}' ship with this version of the library (those that do: {known}); "
-            f"make them by python -m experiments run {experiment} --preset laptop."
-        )
-    content = read_object(path)
+    path, content = shipped_results(experiment)
     try:
         rows = tuple(rows_from_json(content, path))
         del content["rows"]
@@ -139,7 +129,7 @@ def read_results(experiment: str) -> ShippedResults:
         weights = tuple(ShippedWeights(**entry) for entry in content.pop("weights"))
         return ShippedResults(rows=rows, trainings=trainings, weights=weights, **content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataFileError(f"'{path}' does not hold results of an experiment ({error}); restore it.") from error
+        raise no_results(path, error) from error
 
 
 def write_results(results: ShippedResults, files: dict[str, Path]) -> None:
@@ -149,11 +139,6 @@ def write_results(results: ShippedResults, files: dict[str, Path]) -> None:
         results: The results.
         files: Where every file of weights lies now, by its shipped name.
     """
-    folder = ROOT / "weights" / "operators"
-    folder.mkdir(parents=True, exist_ok=True)
-    (ROOT / "results").mkdir(exist_ok=True)
-    for name, source in files.items():
-        write_bytes(folder / name, source.read_bytes())
     content = {
         "experiment": results.experiment,
         "preset": results.preset,
@@ -162,7 +147,7 @@ def write_results(results: ShippedResults, files: dict[str, Path]) -> None:
         "weights": [asdict(entry) for entry in results.weights],
         "environment": results.environment,
     }
-    write_json(ROOT / "results" / f"{results.experiment}.json", content)
+    write_shipped(results.experiment, content, "operators", files)
 
 
 def weights_path(entry: ShippedWeights) -> Path:
@@ -172,15 +157,8 @@ def weights_path(entry: ShippedWeights) -> Path:
         NotShippedError: If it is not there.
         DataFileError: If it is damaged.
     """
-    path = ROOT / "weights" / "operators" / entry.file
-    if not path.is_file():
-        raise NotShippedError(
-            f"The weights of '{entry.method}', '{path.name}', are missing in {path.parent}; install the library again "
-            "or train it by python -m experiments run."
-        )
-    if checksum(path) != entry.sha256:
-        raise DataFileError(f"'{path}' is damaged: its checksum is not that of the results; restore it.")
-    return path
+    whose = f"of '{entry.method}', '{entry.file}',"
+    return shipped_weights("operators", entry.file, entry.sha256, whose, "python -m experiments run")
 
 
 def load_pretrained_operator(experiment: str, case: str, method: str = DEFAULT_NAME) -> FNO | BOON:

@@ -12,13 +12,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.operator_methods import DEFAULT_NAME
-from experiments.operator_shipping import ROOT
 from experiments.registry import BENCHMARKS, EXPERIMENTS
 from experiments.report_costs import BENCHMARKS_PAGE, measured_costs, training_times
 from experiments.report_figures import Fineness, Picture, pictures
 from experiments.report_sections import Section, page_sections, readable_durations
 from experiments.report_tables import Cell, Heading, PageTable, glance
 from experiments.runs import PACKAGES
+from experiments.shipping import ROOT
 from experiments.storage import writable_folder, write_bytes
 from experiments.tables import format_score
 

@@ -3,20 +3,18 @@
 python -m experiments.ship_fields combined --out results
 """
 
-import sys
 from pathlib import Path
 
 import tyro
 
-from boon import BoonError
-from experiments.errors import DataFileError, ExperimentError
 from experiments.field_config import SIZES, FieldSizes
 from experiments.field_experiments import study_of
 from experiments.field_run import run_config
 from experiments.field_shipping import FieldResults, shipped_name, write_field_results
 from experiments.field_study import FieldStudy, groups
 from experiments.runs import Run
-from experiments.storage import checksum, read_object
+from experiments.shipping import finished_metrics, run_program, trained_file
+from experiments.storage import checksum
 from experiments.tables import rows_from_json
 
 
@@ -37,17 +35,9 @@ def ship(study: FieldStudy, sizes: FieldSizes, out: Path, seed: int = 0) -> Fiel
     """
     own = groups(study, sizes, seed)
     run = Run(study.name, run_config(study, sizes, seed, own), out)
-    path = run.folder / "metrics.json"
-    if not path.is_file():
-        raise DataFileError(
-            f"'{path}' is missing: finish the run before it ships (python -m experiments run {study.name})."
-        )
+    path, content = finished_metrics(run)
     trainings = [training for group in own if group.number == 0 for training in group.trainings]
-    files = {shipped_name(training): training.folder(out) / "weights.safetensors" for training in trainings}
-    missing = [file for file in files.values() if not file.is_file()]
-    if missing:
-        raise DataFileError(f"'{missing[0]}' is missing: train it again (python -m experiments run {study.name}).")
-    content = read_object(path)
+    files = {shipped_name(training): trained_file(training.folder(out), study.name) for training in trainings}
     results = FieldResults(
         experiment=study.name,
         preset="laptop",
@@ -74,8 +64,4 @@ def main(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except (ExperimentError, BoonError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(lambda: tyro.cli(main))

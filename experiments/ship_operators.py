@@ -3,15 +3,12 @@
 python -m experiments.ship_operators stokes --out results
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 import boon
-from boon import BoonError
-from experiments.errors import DataFileError, ExperimentError
 from experiments.experiment import RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_methods import DEFAULT_NAME, Method, methods
@@ -26,6 +23,7 @@ from experiments.operator_shipping import (
     write_results,
 )
 from experiments.runs import Run
+from experiments.shipping import finished_metrics, run_program, trained_file
 from experiments.storage import checksum, read_object
 from experiments.tables import rows_from_json
 from experiments.train_operator import Place, operator_training, slug
@@ -47,10 +45,8 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
         DataFileError: If the run is not finished, or a file of weights is missing.
     """
     run = Run(name, run_config(name, cases, seed), out)
-    path = run.folder / "metrics.json"
-    if not path.is_file():
-        raise DataFileError(f"'{path}' is missing: finish the run before it ships (python -m experiments run {name}).")
-    rows = tuple(rows_from_json(read_object(path), path))
+    path, content = finished_metrics(run)
+    rows = tuple(rows_from_json(content, path))
     place = Place(experiment=name, out=out, data_seed=seed)
     entries, files = [], {}
     for case in cases:
@@ -76,10 +72,8 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
 
 
 def _weights(case: OperatorCase, method: Method, place: Place, seed: int) -> Path:
-    path = place.folder(case, operator_training(case, method, place.data_seed, seed)) / "weights.safetensors"
-    if not path.is_file():
-        raise DataFileError(f"'{path}' is missing: train it again (python -m experiments run {place.experiment}).")
-    return path
+    folder = place.folder(case, operator_training(case, method, place.data_seed, seed))
+    return trained_file(folder, place.experiment)
 
 
 def _training(case: OperatorCase, method: Method, place: Place) -> ShippedTraining:
@@ -124,8 +118,4 @@ def main(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except (ExperimentError, BoonError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_program(lambda: tyro.cli(main))

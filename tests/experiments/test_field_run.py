@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import field_run, field_shipping
+from experiments import field_run, shipping
 from experiments.errors import DataFileError, InvalidArgumentError, NotShippedError, UnknownNameError
 from experiments.experiment import Report, RunOptions
 from experiments.field_experiments import AFTER, IN_TRAINING, STUDIES, study_of
@@ -144,7 +144,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place to ship from."""
     root = tmp_path / "library"
     root.mkdir()
-    monkeypatch.setattr(field_shipping, "ROOT", root)
+    monkeypatch.setattr(shipping, "ROOT", root)
     return root
 
 

@@ -67,7 +67,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place to ship from."""
     root = tmp_path / "library"
     root.mkdir()
-    monkeypatch.setattr("experiments.operator_shipping.ROOT", root)
+    monkeypatch.setattr("experiments.shipping.ROOT", root)
     return root
 
 

@@ -20,7 +20,7 @@ from tests.experiments.operators import one
 
 def test_every_training_of_the_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_run, "draw_case", lambda *_: [])
-    monkeypatch.setattr("experiments.operator_shipping.ROOT", tmp_path)
+    monkeypatch.setattr("experiments.shipping.ROOT", tmp_path)
     case = one("burgers_periodic", "single")
     case = replace(case, sizes=replace(case.sizes, seeds=2))
     run_operators("burgers_periodic", (case,), RunOptions(out=tmp_path / "out"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import boundary_data, operator_shipping
+from experiments import boundary_data, shipping
 from experiments.boundary_data import BoundaryDataConfig, boundary_samples
 from experiments.errors import DataFileError
 from experiments.observations import read_observations
@@ -277,7 +277,7 @@ def test_results_without_rows_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     path.write_text(json.dumps(content))
     with pytest.raises(DataFileError, match=r"stokes\.json' (holds no rows|must hold)"):
         rows_from_json(read_object(path), path)
-    monkeypatch.setattr(operator_shipping, "ROOT", tmp_path)
+    monkeypatch.setattr(shipping, "ROOT", tmp_path)
     with pytest.raises(DataFileError, match=r"stokes\.json' (does not hold|must hold)"):
         read_results("stokes")
 
@@ -306,7 +306,7 @@ def test_shipped_results_of_another_form_are_refused(
         "environment": {},
     }
     path = tmp_path / "results" / "stokes.json"
-    monkeypatch.setattr(operator_shipping, "ROOT", tmp_path)
+    monkeypatch.setattr(shipping, "ROOT", tmp_path)
     path.write_text(json.dumps(whole))
     assert read_results("stokes").rows[0].scores == {"MSE": (1e-4, 1e-5), "CE": (0.1, None)}
     path.write_text(json.dumps(whole | {name: value}))
