@@ -5,9 +5,7 @@ operator_uncertainty   four ways to an operator's uncertainty, before and after 
 end_to_end             training through the update, against the update after training (Utkarsh et al. 2025)
 """
 
-import json
 from dataclasses import replace
-from importlib import resources
 
 from boon import Prescription
 from experiments.errors import UnknownNameError
@@ -18,7 +16,7 @@ from experiments.field_models import Network
 from experiments.field_run import field_experiment
 from experiments.field_study import FieldMethod, FieldStudy, Found
 from experiments.operator_run import over_seeds
-from experiments.tables import Row
+from experiments.tables import Row, published
 
 PLAIN = Network(name="fno")
 BOUNDED = Network(name="boon", correction=Prescription())
@@ -69,10 +67,9 @@ def with_ratios(case: FieldCase, label: str, rows: list[Row], found: Found) -> l
     """
     pairs = zip(found[IN_TRAINING], found[AFTER], strict=True)
     known = {"ratio": over_seeds([inside["CRPS"] / after["CRPS"] for inside, after in pairs])}
-    text = resources.files("experiments").joinpath("reference/probharde2e.json").read_text(encoding="utf-8")
-    published = json.loads(text).get(case.name)
-    if published and label == next(iter(case.ranges)):
-        known["paper_ratio"] = published["in_training"] / published["after"], None
+    paper = published("probharde2e").get(case.name)
+    if paper and label == next(iter(case.ranges)):
+        known["paper_ratio"] = paper["in_training"] / paper["after"], None
     return [replace(row, scores=row.scores | known) if row.method == IN_TRAINING else row for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.experiment import Data, Experiment, Preset, RunOptions
 from experiments.registry import experiment
 from experiments.runs import digest
-from experiments.storage import read_json, writable_folder, write_json
+from experiments.storage import read_object, writable_folder, write_json
 from experiments.sweep_table import SeedTable, seed_table
-from experiments.tables import Row
+from experiments.tables import Row, rows_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class SweepJob:
         """One line for tables and messages."""
         return f"{self.experiment.name}, {self.preset}, seed {self.seed}"
 
-    @property
+    @cached_property
     def record(self) -> Path:
         """Where the sweep notes the folder of the run: by all that decides its scores."""
         options = self.options
@@ -106,8 +107,8 @@ class SweepJob:
     def rows(self) -> list[Row] | None:
         """The rows of the stored run; None if it is not finished, or what was stored cannot be read."""
         try:
-            metrics = read_json(Path(read_json(self.record)["folder"]) / "metrics.json")
-            return [Row.from_json(row) for row in metrics["rows"]]
+            path = Path(read_object(self.record)["folder"]) / "metrics.json"
+            return rows_from_json(read_object(path), path)
         except (DataFileError, KeyError, TypeError):
             return None
 
@@ -169,19 +170,19 @@ def sweep(names: Sequence[str], options: SweepOptions, cluster: ClusterOptions) 
     if cluster.cluster == "local":
         jobs[0].run_options()
     folder = writable_folder(sweeps_folder(options.out))
-    missing = [job for job in jobs if job.rows() is None]
-    stored = [job.label for job in jobs if job not in missing]
+    found = [(job, job.rows()) for job in jobs]
+    missing = [job for job, rows in found if rows is None]
+    stored = [job.label for job, rows in found if rows is not None]
     failures = run_jobs(missing, cluster, folder / "logs", SweepJob.note, stored) if missing else []
-    tables = _tables(jobs)
+    tables = _tables([(job, job.rows() if rows is None else rows) for job, rows in found])
     place = writable_folder(folder / digest([job.record.stem for job in jobs]))
     return SweepResult(tables, [file for table in tables for file in table.write(place)], failures)
 
 
-def _tables(jobs: Sequence[SweepJob]) -> list[SeedTable]:
-    """One table per experiment and preset that has a finished run."""
-    found: dict[tuple[str, str], dict[int, list[Row]]] = {}
-    for job in jobs:
-        rows = job.rows()
+def _tables(found: Sequence[tuple[SweepJob, list[Row] | None]]) -> list[SeedTable]:
+    """One table per experiment and preset that has a finished run, from the rows of all jobs."""
+    runs: dict[tuple[str, str], dict[int, list[Row]]] = {}
+    for job, rows in found:
         if rows is not None:
-            found.setdefault((job.experiment.name, job.preset), {})[job.seed] = rows
-    return [seed_table(name, preset, runs) for (name, preset), runs in found.items()]
+            runs.setdefault((job.experiment.name, job.preset), {})[job.seed] = rows
+    return [seed_table(name, preset, own) for (name, preset), own in runs.items()]

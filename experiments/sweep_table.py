@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from experiments.storage import write_bytes
-from experiments.tables import COLUMNS, Row, format_score
+from experiments.tables import COLUMNS, Row, format_score, meanings, used_columns
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,12 @@ class SeedTable:
     @property
     def legend(self) -> str:
         """What the columns mean."""
-        meanings = "; ".join(COLUMNS[name].meaning for name in self.columns if COLUMNS[name].meaning)
-        return (
-            f"Mean ± standard deviation over seeds of each seed's own table. {meanings}. Dimensionless; arrows say "
-            "which way is better."
-        )
+        return f"Mean ± standard deviation over seeds of each seed's own table. {meanings(self.rows)}"
 
     @property
     def columns(self) -> list[str]:
         """Names of the scores that some row has."""
-        return [name for name in COLUMNS if any(name in row.scores for row in self.rows)]
+        return used_columns(self.rows)
 
     def cells(self) -> list[list[str]]:
         """Headings, then one line of texts per row."""

@@ -154,6 +154,12 @@ def rows_from_json(content: Any, path: Path) -> list[Row]:
         raise DataFileError(f"'{path}' holds no rows of a table ({error!r}); make it again.") from error
 
 
+def published(paper: str) -> dict[str, Any]:
+    """The numbers of a paper that ship: ``probconserv``, ``boon`` or ``probharde2e``."""
+    text = resources.files("experiments").joinpath(f"reference/{paper}.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
 def paper_rows(problem: str, parameter: str) -> list[Row]:
     """The ProbConserv paper's numbers for one problem and parameter, in its order of methods.
 
@@ -164,8 +170,7 @@ def paper_rows(problem: str, parameter: str) -> list[Row]:
     Returns:
         Published rows, and rows recomputed from the authors' released weights.
     """
-    text = resources.files("experiments").joinpath("reference/probconserv.json").read_text(encoding="utf-8")
-    reference = json.loads(text)
+    reference = published("probconserv")
     key = {"porous_medium": "pme"}.get(problem, problem)
     sources = {
         "published": "Hansen et al. 2023",
@@ -212,10 +217,9 @@ def boon_rows(problem: str) -> list[Row]:
     Args:
         problem: Name of the experiment; some have no known numbers.
     """
-    text = resources.files("experiments").joinpath("reference/boon.json").read_text(encoding="utf-8")
     return [
         Row(entry["parameter"], "BOON", {"relative_l2": _score(entry["relative_l2"])}, entry["source"], "test target")
-        for entry in json.loads(text).get(problem, [])
+        for entry in published("boon").get(problem, [])
     ]
 
 
@@ -227,7 +231,7 @@ def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
         rows: Rows, those of one parameter together.
         file: Where to print.
     """
-    columns = _used_columns(rows)
+    columns = used_columns(rows)
     table = Table(title=title, caption=legend(rows), caption_justify="left", title_justify="left")
     texts = _text_columns(rows)
     for name in texts:
@@ -249,7 +253,7 @@ def print_table(title: str, rows: Sequence[Row], file: TextIO) -> None:
 
 def as_markdown(title: str, rows: Sequence[Row]) -> str:
     """The table as GitHub-flavoured Markdown with a title and a legend."""
-    columns, texts = _used_columns(rows), _text_columns(rows)
+    columns, texts = used_columns(rows), _text_columns(rows)
     lines = [f"## {title}", ""]
     sources = _source_column(rows)
     lines.append("| " + " | ".join([*texts, *(COLUMNS[name].heading for name in columns), *sources]) + " |")
@@ -262,7 +266,7 @@ def as_markdown(title: str, rows: Sequence[Row]) -> str:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: full precision, two columns (mean, standard error) per score."""
-    columns, texts = _used_columns(rows), _text_columns(rows)
+    columns, texts = used_columns(rows), _text_columns(rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*texts, "source", *(f"{name}{end}" for name in columns for end in ("", "_se"))])
@@ -279,15 +283,20 @@ def as_json(rows: Sequence[Row]) -> str:
 
 def legend(rows: Sequence[Row]) -> str:
     """What the columns of a table mean."""
-    used = [COLUMNS[name] for name in _used_columns(rows)]
+    used = [COLUMNS[name] for name in used_columns(rows)]
     other = next((row.over for row in rows if row.over), "")  # the same for all rows of a table
     taken = {column.heading.rstrip(" ↑↓"): column.over and (other or column.over) for column in used}
     averages = [
         f"Mean (standard error) over {over}: {', '.join(name for name in taken if taken[name] == over)}."
         for over in dict.fromkeys(filter(None, taken.values()))
     ]
-    meanings = "; ".join(column.meaning for column in used if column.meaning)
-    return " ".join([*averages, f"{meanings}. Dimensionless; arrows say which way is better."])
+    return " ".join([*averages, meanings(rows)])
+
+
+def meanings(rows: Sequence[Row]) -> str:
+    """What the scores of a table are."""
+    texts = "; ".join(text for name in used_columns(rows) if (text := COLUMNS[name].meaning))
+    return f"{texts}. Dimensionless; arrows say which way is better."
 
 
 def _text_columns(rows: Sequence[Row]) -> list[str]:
@@ -312,7 +321,8 @@ def _score(value: float | list[float]) -> Score:
     return (value[0], value[1]) if isinstance(value, list) else (value, None)
 
 
-def _used_columns(rows: Sequence[Row]) -> list[str]:
+def used_columns(rows: Sequence[Row]) -> list[str]:
+    """Names of the scores that some row has, in the order of tables."""
     return [name for name in COLUMNS if any(name in row.scores for row in rows)]
 
 
