@@ -19,9 +19,9 @@ from experiments.storage import Arrays, cached_arrays, writable_folder
 from probconserv import Mixture, integral
 from probconserv.prediction import Prediction
 from probconserv.surrogate import Context, Query, Surrogate
-from solvers import CellGrid, NodeGrid, solve
+from solvers import CellGrid, NodeGrid
 from solvers.problems import Problem
-from solvers.sampling import Protocol, SolutionBank, sample_bank, sample_exact
+from solvers.sampling import Protocol, SolutionBank, sample_bank, sample_exact, solve_problem
 
 PointSet = TypeVar("PointSet", Context, Query)
 
@@ -118,14 +118,7 @@ class Case:
         key = digest([cells, steps, self.problem.test_parameters, self.config.source])
 
         def build() -> Arrays:
-            result = solve(
-                self.problem.law(parameters),
-                grid,
-                boundary=self.problem.boundary(parameters),
-                initial=self.problem.initial(grid, parameters),
-                times=times,
-            )
-            return {"values": result.values.numpy()}
+            return {"values": solve_problem(self.problem, grid, parameters, times).numpy()}
 
         path = writable_folder(self.data_folder) / f"{self.problem.name}-{key}.h5"
         attributes = {"location": grid.location, "axes": "parameter, t, x", "units": "dimensionless"}

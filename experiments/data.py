@@ -13,8 +13,8 @@ from experiments.checks import require_at_least
 from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from experiments.workers import map_parts
-from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank, solve
-from solvers.sampling import end_weighted_parameters, random_parameters, sample_bank, sample_exact
+from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank
+from solvers.sampling import end_weighted_parameters, random_parameters, sample_bank, sample_exact, solve_problem
 
 Stream = Callable[[Generator, int], FunctionBatch]
 
@@ -95,9 +95,7 @@ def solution_bank(
     kept = slice(config.keep_every // 2, None, config.keep_every)
 
     def solve_group(part: Tensor) -> np.ndarray:
-        boundary, initial = problem.boundary(part), problem.initial(grid, part)
-        values = solve(problem.law(part), grid, boundary=boundary, initial=initial, times=times).values
-        return values[..., kept].numpy().astype(np.float32)
+        return solve_problem(problem, grid, part, times)[..., kept].numpy().astype(np.float32)
 
     def build() -> Arrays:
         return {"values": np.concatenate(map_parts(solve_group, parameter.split(group), processes))}

@@ -11,7 +11,8 @@ import solvers
 from experiments.field_cases import FieldCase
 from experiments.runs import digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
-from solvers import CellGrid, solve
+from solvers import CellGrid
+from solvers.sampling import solve_problem
 
 GROUP = 16
 """Parameters solved in one batch."""
@@ -57,13 +58,5 @@ def field_samples(case: FieldCase, count: int, folder: Path) -> FieldSamples:
 
 
 def _solved(case: FieldCase, parameter: Tensor) -> Tensor:
-    problem = case.problem
-    cells = CellGrid(*problem.domain, case.refinement * (case.nodes - 1))
-    result = solve(
-        problem.law(parameter),
-        cells,
-        boundary=problem.boundary(parameter),
-        initial=problem.initial(cells, parameter),
-        times=case.output_times,
-    )
-    return case.restricted(result.values, parameter)
+    cells = CellGrid(*case.problem.domain, case.refinement * (case.nodes - 1))
+    return case.restricted(solve_problem(case.problem, cells, parameter, case.output_times), parameter)

@@ -116,8 +116,7 @@ def against_shift(case: FieldCase, own: Sequence[Group], stored: Mapping[str, Se
         axes.set(
             xlabel=f"tested {case.problem.symbol} (trained on {case.training_range[0]:g}…{case.training_range[1]:g})"
         )
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, lw=0.5)
+        figures.bare(axes)
     figure.suptitle(_named(case), fontsize=11)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)

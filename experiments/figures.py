@@ -253,12 +253,17 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return files
 
 
+def bare(axes: Axes) -> None:
+    """Leaves the box of a panel half open, with a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, lw=0.5)
+
+
 def _panels(count: int, title: str, share_y: bool = True, width: float = 1.0) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(PANEL[0] * count * width, PANEL[1] + 0.7), layout="constrained")
     panels = figure.subplots(1, count, sharey=share_y, sharex=True, squeeze=False)[0]
     for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, lw=0.5)
+        bare(axes)
     figure.suptitle(title, fontsize=11)
     return figure, list(panels)
 

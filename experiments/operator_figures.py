@@ -335,8 +335,7 @@ def _row(count: int, title: str, share_y: bool = False) -> tuple[Figure, list[Ax
     figure = Figure(figsize=(PANEL[0] * count, PANEL[1] + 0.9), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
     for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, lw=0.5)
+        figures.bare(axes)
     figure.suptitle(title, fontsize=TITLE_SIZE)
     return figure, list(panels)
 

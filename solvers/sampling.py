@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.grid import CellGrid
 from solvers.problems import Problem
+from solvers.solution import solve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,24 @@ def end_weighted_parameters(problem: Problem, count: int, generator: Generator) 
     """
     low, high = problem.training_range
     return low + (high - low) * torch.sin(0.5 * pi * _uniform((count,), generator)).square()
+
+
+def solve_problem(
+    problem: Problem, grid: CellGrid, parameter: Float[Tensor, "*batch"], times: Float[Tensor, " t"]
+) -> Float[Tensor, "*batch t n"]:
+    """Finite-volume solutions of a problem from its own initial field.
+
+    Args:
+        problem: The problem.
+        grid: Cells of its domain.
+        parameter: Parameters.
+        times: Output times, increasing.
+
+    Returns:
+        Cell averages, float64.
+    """
+    boundary, initial = problem.boundary(parameter), problem.initial(grid, parameter)
+    return solve(problem.law(parameter), grid, boundary=boundary, initial=initial, times=times).values
 
 
 def sample_exact(

@@ -13,11 +13,11 @@ from torch import nn
 import boon
 from boon import BOON, FNO, FNOConfig
 from experiments.operator_methods import methods
-from experiments.processes import Share, WholeBatchDraws
 from experiments.train_anp import train_anp
 from experiments.train_operator import Place, trained_operator
 from probconserv import ANP, LinearConstraint, NonNegative, condition, integral
 from solvers import Dirichlet, Neumann, NodeGrid
+from tests.experiments.draws import check_shared_draws
 from tests.experiments.operators import one
 from tests.experiments.test_training import CONFIG, Stop, line_task, run, tiny
 
@@ -129,12 +129,4 @@ def test_processes_draw_the_rows_of_one(count: int) -> None:
         x = torch.ones(rows, 512, device=DEVICE)
         return [torch.empty_like(x).normal_(), nn.functional.dropout(x, 0.5)]
 
-    torch.manual_seed(3)
-    expected = draw(6)
-    found = []
-    for index in range(count):
-        torch.manual_seed(3)
-        with WholeBatchDraws(Share(index, count)):
-            found.append(draw(6 // count))
-    for whole, parts in zip(expected, zip(*found, strict=True), strict=True):
-        assert torch.equal(whole, torch.cat(parts))
+    check_shared_draws(draw, count)

@@ -14,6 +14,7 @@ from torch import nn
 from experiments.errors import InvalidArgumentError
 from experiments.processes import Share, WholeBatchDraws, launched
 from tests.experiments import train_in_processes
+from tests.experiments.draws import check_shared_draws
 from tests.experiments.train_in_processes import STEPS, TRAININGS
 
 ROOT = Path(__file__).parents[2]
@@ -135,15 +136,7 @@ def test_draws_of_processes_are_the_rows_of_one(count: int) -> None:
             torch.native_dropout(x, 0.5, True)[0],
         ]
 
-    torch.manual_seed(3)
-    expected = draw(6)
-    found = []
-    for index in range(count):
-        torch.manual_seed(3)
-        with WholeBatchDraws(Share(index, count)):
-            found.append(draw(6 // count))
-    for whole, parts in zip(expected, zip(*found, strict=True), strict=True):
-        assert torch.equal(whole, torch.cat(parts))
+    check_shared_draws(draw, count)
 
 
 def test_generators_of_ones_own_are_left_alone_and_other_draws_refused() -> None:
