@@ -44,12 +44,21 @@ class SmoothExtension(Correction):
     acts_on_kernels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.length) and self.length > 0):
-            raise InvalidArgumentError(f"length of SmoothExtension must be positive and finite, got {self.length}.")
+        check_length("SmoothExtension", self.length)
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         count = len(sides(conditions)) + len(periodic_axes(conditions))
         return ExtensionStep(count, channels, self.length)
+
+
+def check_length(owner: str, length: float) -> None:
+    """Refuses an extension length that is not a positive number.
+
+    Raises:
+        InvalidArgumentError: If it is not.
+    """
+    if not (isfinite(length) and length > 0):
+        raise InvalidArgumentError(f"length of {owner} must be positive and finite, got {length}.")
 
 
 class ExtensionStep(Step):

@@ -4,7 +4,7 @@ A correction is a small frozen dataclass. It makes a ``Step`` for fields with a 
 since it may learn), chooses the functions in which the layers of an ``FNO`` expand their features, and evaluates the
 kernels of the layers. Every member ends with ``prescribe`` at the output, which ``BOON`` does itself.
 
-With ``hidden=True`` the step is also applied before every Fourier layer. Hidden features then obey the conditions of
+With ``hidden=True`` a step is also applied before every Fourier layer. Hidden features then obey the conditions of
 an affine image A u + c of the solution, B v = A g + c·B1, with A and c learned for each layer: so boundary data enter
 the layers, and data that fit at corners still fit.
 """
@@ -49,7 +49,11 @@ class Correction(ABC):
 
     @abstractmethod
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        """The step for fields with this many channels."""
+        """The step at the output, for fields with this many channels."""
+
+    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        """The step for the features before a layer: that at the output, unless a correction has another."""
+        return self.step(conditions, channels)
 
     def bases(
         self,

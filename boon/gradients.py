@@ -1,6 +1,7 @@
-"""Two differentiable operations whose gradients cost one pass over the field instead of many."""
+"""Differentiable operations whose gradients cost one pass over the field instead of many."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -9,15 +10,20 @@ from torch import Tensor
 Strip = tuple[int, int, int]
 
 
-def take_strips(u: Tensor, strips: Sequence[Strip]) -> tuple[Tensor, list[Tensor]]:
+def take_strips(u: Tensor, strips: Sequence[Strip], overwrite: bool = False) -> tuple[Tensor, list[Tensor]]:
     """The field unchanged, and ``u.narrow(dim, start, width)`` for every strip.
 
     Use the returned field from here on: its gradient and those of the strips are then added in one copy, where
     autograd would fill and add a field of zeros for every strip.
+
+    Args:
+        u: ``(batch, channels, *space)``.
+        strips: (dim, start, width) of each.
+        overwrite: The returned field will be written into: u must be contiguous, no view, and needed by nobody else.
     """
     if not strips:
         return u, []
-    result: Any = _TakeStrips.apply(u, tuple(strips), None, False)
+    result: Any = _TakeStrips.apply(u, tuple(strips), None, overwrite)
     return result[0], list(result[1:])
 
 
@@ -46,6 +52,20 @@ def edit_nodes(
 def add_at(u: Tensor, places: Tensor, values: Tensor) -> Tensor:
     """Adds values ``(batch, channels, places)`` at some nodes, into u itself; conditions on u as in ``edit_nodes``."""
     result: Any = _AddAt.apply(u, places, values)
+    return result
+
+
+def add_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int, overwrite: bool = False) -> Tensor:
+    """u + Σ_s profile_s · amount_s along one dimension.
+
+    Args:
+        u: ``(batch, channels, *space)``.
+        profiles: ``(n, s)``, without gradient.
+        amounts: As u, with s in the place of n.
+        dim: The dimension of u with n nodes.
+        overwrite: Writes into u; conditions as in ``edit_nodes``.
+    """
+    result: Any = _AddProfiles.apply(u, profiles, amounts, dim, overwrite)
     return result
 
 
@@ -110,6 +130,40 @@ class _AddAt(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
         return grad, None, grad.flatten(2).index_select(2, ctx.places)
+
+
+class _AddProfiles(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, profiles: Tensor, amounts: Tensor, dim: int, overwrite: bool) -> Tensor:
+        ctx.profiles, ctx.dim = profiles, dim
+        if overwrite:
+            ctx.mark_dirty(u)
+        return _plus_profiles(u if overwrite else u.clone(), profiles, amounts, dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:  # type: ignore[override]
+        return grad, None, _products(grad, ctx.profiles, ctx.dim), None, None
+
+
+def _products(u: Tensor, profiles: Tensor, dim: int) -> Tensor:
+    """The products of u with every profile along one dimension; for two profiles u @ profiles is the slowest form."""
+    count, after = u.shape[dim], prod(u.shape[dim + 1 :])
+    shape = (*u.shape[:dim], profiles.shape[1], *u.shape[dim + 1 :])
+    rows = profiles.mT.contiguous()
+    if after == 1:
+        return (rows @ u.reshape(-1, count).mT).mT.reshape(shape)
+    return (rows @ u.reshape(-1, count, after)).view(shape)
+
+
+def _plus_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int) -> Tensor:
+    """Adds in u itself."""
+    count, after = u.shape[dim], prod(u.shape[dim + 1 :])
+    if after == 1:
+        u.view(-1, count).addmm_(amounts.reshape(-1, profiles.shape[1]), profiles.mT)
+        return u
+    lines = u.view(-1, count, after)
+    lines.baddbmm_(profiles.expand(len(lines), -1, -1), amounts.reshape(len(lines), -1, after))
+    return u
 
 
 class _MultiplyModes(torch.autograd.Function):

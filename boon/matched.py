@@ -2,11 +2,17 @@
 
 A kernel acts on the field extended beyond the ends, oddly at a Dirichlet end and evenly at a Neumann or Robin end,
 which makes it periodic without a jump; of the result the part with the same symmetry is kept. In modes this is an
-expansion in sin or cos and a kernel that is the same for k and −k:
+expansion in sin or cos and a real matrix for every function:
 
-    odd–odd sin π(k+1)x,  even–even cos πkx,  odd–even sin π(k+½)x,  even–odd cos π(k+½)x,   k = 0 … m − 1.
+    odd–odd sin π(j+1)x,  even–even cos πjx,  odd–even sin π(j+½)x,  even–odd cos π(j+½)x,   j = 0 … 2m − 2,
 
-So kernels leave homogeneous conditions intact; prescription at the output meets the given values.
+as many functions as a Fourier series with frequencies below m has, and about the same highest frequency. A periodic
+axis keeps the Fourier series of its own period, without padding.
+
+So kernels leave homogeneous conditions intact. Data come in by lifting: the features before every layer are made to
+obey conditions of their own, see ``boon.family``, by adding polynomials, see ``boon.lifting``. What a linear equation
+with constant coefficients does to a field is then diagonal in the functions up to the lifting, as in eigenfunction
+expansions. The output is brought to its data by smooth extension, see ``boon.extension``.
 """
 
 from collections.abc import Sequence
@@ -20,35 +26,53 @@ from torch import Tensor
 from boon.conditions import AxisCondition
 from boon.correction import Boundary
 from boon.errors import TooManyModesError
-from boon.family import Correction, PrescriptionStep, Step
+from boon.extension import SmoothExtension, check_length
+from boon.family import Correction, Step
 from boon.fno import FNOConfig, fourier_bases
-from boon.spectral import Basis, Convolution, convolve, fourier_axes, mirror
+from boon.lifting import LiftingStep
+from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchedTransform(Correction):
-    """Sine and cosine transforms matched to the conditions in every layer, prescription at the output.
+    """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
+
+    The kernels are other operators on these functions than on Fourier modes: wrap an operator before it is trained.
 
     Args:
-        hidden: Prescribes the hidden features too. Sines vanish at Dirichlet ends, so the hidden value there reaches
-            no other node; the data of Neumann and Robin ends do.
+        hidden: Lifts the features before every layer, which brings boundary data into the layers.
+        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
+
+    Raises:
+        InvalidArgumentError: If the length is not a positive number.
     """
 
-    hidden: bool = False
+    hidden: bool = True
+    length: float = 0.1
     acts_on_kernels: ClassVar[bool] = True
 
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return PrescriptionStep()
+    def __post_init__(self) -> None:
+        check_length("MatchedTransform", self.length)
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        return SmoothExtension(length=self.length).step(conditions, channels)
+
+    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return LiftingStep()
 
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
     ) -> tuple[Basis, ...]:
         bases = list(fourier_bases(config, shape, like))
         for axis, pair in enumerate(conditions):
-            if pair is not None and not isinstance(pair[0], Periodic):
+            if pair is None:
+                continue
+            if isinstance(pair[0], Periodic):
+                bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)
+            else:
                 odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
-                bases[axis] = matched_basis(shape[axis], config.modes[axis], odd, like)
+                bases[axis] = matched_basis(shape[axis], 2 * config.modes[axis] - 1, odd, like)
         return tuple(bases)
 
     def kernel(
@@ -58,7 +82,7 @@ class MatchedTransform(Correction):
         bases: Sequence[Basis],
         boundary: Boundary,  # noqa: ARG002
     ) -> Tensor:
-        return convolve(v, symmetric_weight(convolution.weight, bases), bases)
+        return convolve(v, matched_weight(convolution.weight, bases), bases)
 
 
 def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) -> Basis:
@@ -93,26 +117,29 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
     return Basis(analysis=rows.to(like), synthesis=synthesis.to(like), modes=modes, period=2 * intervals, fourier=False)
 
 
-def symmetric_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
-    """The average of W(k) over the signs of k along the axes without Fourier basis, for k ≥ 0 there.
+def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
+    """The weights of a spectral convolution for bases of which some are no Fourier series.
+
+    Frequencies 0 … m − 1, −1 … −(m − 1) of an axis become the numbers 0 … 2m − 2 of its functions. The last axis has
+    frequencies 0 … m − 1 with complex weights only, W = V₁ + i V₂, where V₁ and V₂ are the weights of real kernels
+    (real numbers if no axis is a Fourier axis): V₁ belongs to its functions 0 … m − 1, V₂ without frequency 0 to the
+    others.
 
     Args:
         weight: Weights ``(*modes, c, o)`` of a spectral convolution.
         bases: One basis per axis.
 
     Returns:
-        Weights for the modes that ``analyse`` gives on these bases; real if no axis is a Fourier axis.
+        Weights for the modes that ``analyse`` gives on these bases.
     """
     last = len(bases) - 1
-    if not bases[last].fourier:
-        weight = 0.5 * (weight + mirror(weight, range(last)).conj())
-    for axis in range(last):
-        if not bases[axis].fourier:
-            size = bases[axis].modes - 1
-            zero, positive, negative = weight.split([1, size, size], axis)
-            weight = torch.cat([zero, 0.5 * (positive + negative)], axis)
+    if bases[last].fourier:
+        return weight
     fourier = fourier_axes(bases)
-    if not fourier:
-        return weight.real
-    half = fourier[-1]
-    return weight if half == last else weight.narrow(half, 0, bases[half].modes)
+    if fourier:
+        mirrored = mirror(weight, fourier).conj()
+        first, second = 0.5 * (weight + mirrored), -0.5j * (weight - mirrored)
+    else:
+        first, second = torch.view_as_real(weight).unbind(-1)
+    both = torch.cat([first, second.narrow(last, 1, weight.shape[last] - 1)], last)
+    return both.narrow(fourier[-1], 0, bases[fourier[-1]].modes) if fourier else both

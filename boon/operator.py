@@ -11,8 +11,14 @@ from boon.errors import InvalidArgumentError
 from boon.extension import SmoothExtension
 from boon.family import CorrectedLayers, Correction, HiddenConditions
 from boon.fno import FNO
+from boon.matched import MatchedTransform
 from boon.neuraloperator import NeuralOperatorFNO, is_neuraloperator
 from solvers import Periodic
+
+
+def default_correction(operator: nn.Module) -> Correction:
+    """The correction of an operator for which none is chosen."""
+    return MatchedTransform() if isinstance(operator, FNO) else SmoothExtension()
 
 
 class BOON(nn.Module):
@@ -32,7 +38,8 @@ class BOON(nn.Module):
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
             leaves an axis free (time).
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
-        correction: A member of the family of corrections; None means ``SmoothExtension()``.
+        correction: A member of the family of corrections; None means ``MatchedTransform()`` for this package's ``FNO``,
+            which is to be wrapped before it is trained, and ``SmoothExtension()`` for any other Module.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
 
     Raises:
@@ -55,7 +62,7 @@ class BOON(nn.Module):
         self.operator = operator
         self.conditions = check_conditions(conditions)
         self.lengths = check_lengths(lengths, len(self.conditions))
-        self.correction = correction or SmoothExtension()
+        self.correction = correction or default_correction(operator)
         self.order = order
         layered = self._layered()
         self._check_operator(layered)
@@ -64,7 +71,9 @@ class BOON(nn.Module):
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
         if config and self.correction.hidden:
             self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
-            self.hidden_steps.extend(self.correction.step(self.conditions, config.width) for _ in range(config.depth))
+            self.hidden_steps.extend(
+                self.correction.hidden_step(self.conditions, config.width) for _ in range(config.depth)
+            )
 
     def forward(
         self, a: Float[Tensor, "batch in_channels *space"], boundary: SideValues | None = None

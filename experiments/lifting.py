@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon.correction import Boundary, Functional, read
-from boon.extension import extend, functional_row
+from boon.correction import Boundary, Functional
+from boon.lifting import LiftingStep
 
 
 def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
@@ -31,27 +31,7 @@ def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float
     for side in boundary.functionals:
         if side.is_value:
             u = u * _envelope(side, u)
-    for axis in sorted({side.axis for side in boundary.functionals}):
-        own = [index for index, side in enumerate(boundary.functionals) if side.axis == axis]
-        sides = [boundary.functionals[index] for index in own]
-        residual = torch.stack([boundary.data[i] - read(boundary.functionals[i], u) for i in own], dim=2 + axis)
-        columns = polynomial_columns(sides, u.shape[2 + axis]).to(u.device)
-        u = extend(u, columns.unsqueeze(0), residual, axis)
-    return u
-
-
-def polynomial_columns(sides: list[Functional], count: int) -> Float[Tensor, "n sides"]:
-    """E with B E = I: of degree 1, or 2 without constant where both sides are derivatives.
-
-    Args:
-        sides: The two sides of an axis.
-        count: Number of nodes of the axis.
-    """
-    places = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-    lowest = 0 if any(side.is_value for side in sides) else 1
-    monomials = torch.stack([places**power for power in range(lowest, lowest + len(sides))], dim=1)
-    rows = torch.stack([functional_row(side, count) for side in sides])
-    return torch.linalg.solve(rows @ monomials, monomials, left=False)
+    return LiftingStep()(u, boundary)
 
 
 def _envelope(side: Functional, u: Tensor) -> Tensor:

@@ -151,8 +151,8 @@ def build(method: Method, case: OperatorCase) -> ConditionedOperator:
     return ConditionedOperator(operator, method, case)
 
 
-DEFAULT = SmoothExtension()
-"""The correction of the row BOON (default), that of ``boon.BOON``."""
+DEFAULT = MatchedTransform()
+"""The correction of the row BOON (default), that of ``boon.BOON`` around an FNO."""
 DEFAULT_NAME = "BOON (default)"
 CHANNELS, PRESCRIBED, LIFTED = "FNO + boundary channels", "FNO + output prescription", "lifting"
 SOFT, CIRCLE, PAPER = "FNO + soft penalty", "FNO on the circle", "BOON (paper's form)"
@@ -185,7 +185,7 @@ def methods(case: OperatorCase) -> tuple[Method, ...]:
 def candidates(case: OperatorCase) -> tuple[Method, ...]:
     """What the default may be: every correction of the family, with and without boundary channels or the circle.
 
-    On periodic axes elimination and matched transforms come down to prescription, so they are left out there.
+    On periodic axes elimination comes down to prescription, so it is left out there.
     Where boundary data are independent of the initial field, only with channels. They are ranked by their validation
     scores, see ``experiments.operator_choice``.
     """
@@ -196,12 +196,12 @@ def candidates(case: OperatorCase) -> tuple[Method, ...]:
         "block elimination": Elimination(),
         "smooth extension": SmoothExtension(),
         "smooth extension in all layers": SmoothExtension(hidden=True),
-        "matched transforms": MatchedTransform(),
-        "matched transforms and prescription in all layers": MatchedTransform(hidden=True),
+        "matched transforms": MatchedTransform(hidden=False),
+        "matched transforms and lifting in all layers": MatchedTransform(),
     }
     bare = tuple(Method(name=name, correction=correction) for name, correction in family.items())
     if is_periodic(case):
-        few = [method for method in bare if isinstance(method.correction, Prescription | SmoothExtension)]
+        few = [method for method in bare if not isinstance(method.correction, Elimination)]
         return (*few, *(replace(method, name=f"{method.name}, circle", circle=True) for method in few))
     told = tuple(replace(method, name=f"{method.name}, channels", channels=True) for method in bare)
     return told if case.independent else (*bare, *told)

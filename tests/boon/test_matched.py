@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from boon import BOON, FNO, FNOConfig, MatchedTransform, TooManyModesError
-from boon.matched import matched_basis, symmetric_weight
+from boon.matched import matched_basis, matched_weight
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from solvers import Dirichlet, Neumann, Robin
 from tests.oracles import padded_spectral_convolution
@@ -41,17 +43,17 @@ def test_functions_meet_homogeneous_conditions(odd):
 
 
 @pytest.mark.parametrize("even", [True, False])
-def test_kernel_is_the_convolution_of_the_extended_field_with_its_symmetric_part(even):
-    # Oracle: extend evenly (cosine) over the period 2(n − 1) and apply the full FFT with real weights.
+def test_kernel_is_a_convolution_of_the_extended_field(even):
+    # Oracle: extend evenly (cosine) or oddly (sine) over the period 2(n − 1) and apply the full FFT with real weights.
     torch.manual_seed(0)
-    n, m = 11, 4
+    n, m = 14, 4
     x = torch.randn(2, 2, n, dtype=torch.float64)
     weight = SpectralConvolution(2, 2, (m,)).double().weight.detach()
     if not even:
         x[..., [0, -1]] = 0.0
-    basis = (matched_basis(n, m, (not even, not even), LIKE),)
-    result = synthesise(multiply(analyse(x, basis), symmetric_weight(weight, basis)), basis)
-    full = weight.real.to(weight.dtype)
+    basis = (matched_basis(n, 2 * m - 1, (not even, not even), LIKE),)
+    result = synthesise(multiply(analyse(x, basis), matched_weight(weight, basis)), basis)
+    full = torch.cat([weight.real, weight.imag[1:]]).to(weight.dtype)
     if not even:  # sines start at frequency 1
         full = torch.cat([torch.zeros_like(full[:1]), full])
     extended = extend(x, (not even, not even), 2)
@@ -68,28 +70,45 @@ def test_mixed_ends_expand_in_quarter_waves():
 
 
 @pytest.mark.parametrize("matched", [(True, False), (False, True), (True, True)])
-def test_two_axes_equal_the_extended_convolution(matched):
-    # Cosines along the matched axes: the full FFT of the even extension with weights averaged over the signs of k.
+def test_two_axes_are_a_kernel_in_the_functions_of_each(matched):
+    # Oracle: the product of the two bases as explicit functions; a kernel multiplies cos kx, sin kx by the same weight
+    # and its conjugate mirror, cosines by a number each.
     torch.manual_seed(1)
-    shape, m = (7, 6), 3
-    x = torch.randn(1, 2, *shape, dtype=torch.float64)
-    weight = SpectralConvolution(2, 2, (m, m)).double().weight.detach()
+    shape, m = (8, 9), 3
+    weight = SpectralConvolution(1, 1, (m, m)).double().weight.detach()
     bases = tuple(
-        matched_basis(n, m, (False, False), LIKE) if on else fourier_basis(n, m, like=LIKE)
+        matched_basis(n, 2 * m - 1, (False, False), LIKE) if on else fourier_basis(n, m, like=LIKE)
         for n, on in zip(shape, matched, strict=True)
     )
-    result = synthesise(multiply(analyse(x, bases), symmetric_weight(weight, bases)), bases)
-    extended, periods = x, []
-    for axis, on in enumerate(matched):
-        extended = extend(extended, (False, False), 2 + axis) if on else extended
-        periods.append(extended.shape[2 + axis])
-    full = padded_spectral_convolution(extended.numpy(), weight.numpy(), periods)
-    expected = torch.from_numpy(full)
-    for axis, on in enumerate(matched):  # keep the even part, then the domain
-        if on:
-            mirrored = expected.flip(2 + axis).roll(1, 2 + axis)
-            expected = 0.5 * (expected + mirrored)
-    assert torch.allclose(result, expected[..., : shape[0], : shape[1]], atol=1e-12)
+    expected = torch.zeros(math.prod(shape), math.prod(shape), dtype=torch.complex128)
+    for first, wave_1, dual_1 in waves(shape[0], m, matched[0]):
+        for second, wave_2, dual_2 in waves(shape[1], m, matched[1]):
+            factor = weight_of(weight[..., 0, 0], (first, second), matched, m)
+            expected += factor * torch.outer(torch.kron(wave_1, wave_2), torch.kron(dual_1, dual_2))
+    unit = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, 1, *shape)
+    result = synthesise(multiply(analyse(unit, bases), matched_weight(weight, bases)), bases).flatten(1).mT
+    assert torch.allclose(result, expected.real, atol=1e-13)
+
+
+def waves(n, m, matched):
+    """(number or frequency, function, its dual) of every function along an axis."""
+    if matched:
+        basis = matched_basis(n, 2 * m - 1, (False, False), LIKE)
+        return [(j, basis.synthesis[:, j] + 0j, basis.analysis[j] + 0j) for j in range(2 * m - 1)]
+    angle = 2 * torch.pi / n * torch.arange(n, dtype=torch.float64)
+    return [(k, torch.exp(1j * k * angle), torch.exp(-1j * k * angle) / n) for k in range(1 - m, m)]
+
+
+def weight_of(weight, numbers, matched, m):
+    """What a function is multiplied by; all frequencies of the first axis are stored, −1 after the highest."""
+    first, second = numbers
+    place = {k: k if k >= 0 else m - 1 - k for k in range(1 - m, m)}
+    if matched == (True, False):
+        return weight[first, second] if second >= 0 else weight[first, -second].conj()
+    if matched == (True, True):
+        return weight[first, second].real if second < m else weight[first, second - m + 1].imag
+    low, part = (second, 1.0) if second < m else (second - m + 1, 1j)
+    return (weight[place[first], low] / part + (weight[place[-first], low] / part).conj()) / 2
 
 
 def test_constant_neumann_field_stays_constant_under_the_kernel():

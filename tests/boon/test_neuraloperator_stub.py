@@ -37,7 +37,7 @@ CORRECTIONS = [
     Elimination(block=False),
     Elimination(hidden=False),
     MatchedTransform(),
-    MatchedTransform(hidden=True),
+    MatchedTransform(hidden=False),
 ]
 
 

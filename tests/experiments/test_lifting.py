@@ -4,7 +4,7 @@ import torch
 
 from boon.conditions import discretise
 from boon.correction import residuals
-from experiments.lifting import lift, polynomial_columns
+from experiments.lifting import lift
 from solvers import Dirichlet, Neumann
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -50,10 +50,3 @@ def test_on_a_square_the_later_axis_leaves_the_earlier_one_alone() -> None:
     values = [(u[:, :, 0], u[:, :, -1]), (u[..., 0], u[..., -1])]
     boundary = discretise([(Dirichlet(), Dirichlet())] * 2, (1.0, 1.0), values, n, 2)
     assert all(float(residual.abs().max()) < 1e-13 for residual, _ in residuals(lift(n, boundary), boundary))
-
-
-def test_columns_are_the_polynomials_of_lowest_degree() -> None:
-    boundary = discretise([(Dirichlet(), Neumann())], (1.0,), [(0.0, 0.0)], torch.zeros(1, 1, 9), 2)
-    columns = polynomial_columns(list(boundary.functionals), 9)
-    x = torch.linspace(0, 1, 9, dtype=torch.float64)
-    assert torch.allclose(columns, torch.stack([torch.ones_like(x), x], 1), rtol=0, atol=1e-13)

@@ -1,0 +1,79 @@
+"""Lifting: boundary residuals extended into the interior by polynomials of low degree.
+
+    u' = u + E (g − B u),   B E = I,
+
+where the columns of E are polynomials along the axis, as few and as low as carry one datum for each side: straight
+lines where a value is given at an end, parabolas without constant between two gradients. It moves every node of the
+axis, and costs one pass over the field. Several axes are treated in turn, as in ``boon.extension``; where all sides
+are Dirichlet's the extension of their data is transfinite interpolation (Gordon & Hall 1973).
+"""
+
+from functools import lru_cache
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boon.correction import Boundary, Functional, read_strip
+from boon.errors import SingularKernelError
+from boon.extension import functional_row
+from boon.family import Step
+from boon.gradients import add_profiles, take_strips
+
+_GOOD_CONDITION = 10.0
+_LARGEST_CONDITION = 1e8
+
+
+class LiftingStep(Step):
+    """The lifting of all axes with conditions; periodic axes stay as they are."""
+
+    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """Adds the polynomials of the residual, one axis after the other."""
+        return self._lift(u, boundary, overwrite=False)
+
+    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
+        return self._lift(u, boundary, overwrite=True)
+
+    def _lift(self, u: Tensor, boundary: Boundary, overwrite: bool) -> Tensor:
+        for axis in sorted({side.axis for side in boundary.functionals}):
+            own = [index for index, side in enumerate(boundary.functionals) if side.axis == axis]
+            sides, count = tuple(boundary.functionals[index] for index in own), u.shape[2 + axis]
+            u, strips = take_strips(u, [side.strip(count) for side in sides], overwrite)
+            missing = [
+                boundary.data[index].to(u.dtype) - read_strip(side, strip)
+                for index, side, strip in zip(own, sides, strips, strict=True)
+            ]
+            amounts = torch.stack(missing, dim=2 + axis)
+            u = add_profiles(u, polynomial_columns(sides, count).to(u), amounts, 2 + axis, overwrite)
+            overwrite = True
+        return u
+
+
+@lru_cache(maxsize=128)
+def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tensor, "n sides"]:
+    """E with B E = I in the span of 1, x, x²: the lowest powers that tell the functionals apart well.
+
+    Args:
+        sides: The two sides of an axis.
+        count: Number of nodes of the axis.
+
+    Raises:
+        SingularKernelError: If no two powers tell them apart.
+    """
+    places = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+    monomials = torch.stack([places**power for power in range(3)], dim=1)
+    rows = torch.stack([functional_row(side, count) for side in sides])
+    seen = rows @ monomials
+    seen_evenly = seen / seen.norm(dim=1, keepdim=True)
+    conditions = {
+        powers: float(torch.linalg.cond(seen_evenly[:, powers])) for powers in combinations(range(3), len(sides))
+    }
+    lowest = [powers for powers, condition in conditions.items() if condition < _GOOD_CONDITION]
+    powers = lowest[0] if lowest else min(conditions, key=conditions.__getitem__)
+    if not conditions[powers] < _LARGEST_CONDITION:
+        raise SingularKernelError(
+            f"The conditions of axis {sides[0].axis} read the same from parabolas on {count} nodes; check their "
+            "coefficients or use a finer grid."
+        )
+    return torch.linalg.solve(seen[:, powers], monomials[:, powers], left=False)
