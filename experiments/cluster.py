@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, JobsFailedError
 
 REQUEUES = 100
 """How often a job that reached its time limit is queued again; it goes on from its checkpoints."""
@@ -121,6 +121,10 @@ class Failure:
     reason: str
     log: Path
 
+    def as_json(self) -> dict[str, str]:
+        """For ``--json``."""
+        return {"job": self.label, "reason": self.reason, "log": str(self.log)}
+
 
 @dataclass
 class _Queue:
@@ -197,6 +201,20 @@ def run_jobs(
             job.cancel(check=False)
         raise
     return queue.failures
+
+
+def require_all(failures: Sequence[Failure]) -> None:
+    """Ends a command some of whose jobs failed.
+
+    Raises:
+        JobsFailedError: If there are any.
+    """
+    if failures:
+        lines = [f"{failed.label}: {failed.reason}\n  log: {failed.log}" for failed in failures]
+        raise JobsFailedError(
+            f"{len(lines)} of the jobs failed. Start the same command again to run them again; the others are "
+            "finished.\n" + "\n".join(lines)
+        )
 
 
 def _table(states: dict[str, str]) -> Table:

@@ -15,8 +15,9 @@ from rich.table import Table
 from boon import BoonError
 from experiments import figures
 from experiments.benchmarks import scaling_page
-from experiments.cluster import ClusterOptions
-from experiments.errors import ExperimentError, InvalidArgumentError, SweepFailedError
+from experiments.cluster import ClusterOptions, require_all
+from experiments.errors import ExperimentError, InvalidArgumentError
+from experiments.everything import ALL, DURATIONS, Action, do_all
 from experiments.experiment import Data, Preset, Report, RunOptions
 from experiments.networks import trained_network
 from experiments.operator_choice import choose, wins
@@ -48,18 +49,20 @@ def list_command(json: bool = False) -> None:
         json: Print one JSON object on standard output and nothing else there.
     """
     durations = {entry.name: dict[str, str](entry.durations.items()) for entry in EXPERIMENTS.values()}
+    together = dict[str, str](DURATIONS.items())
     if json:
         experiments = [
             {"name": entry.name, "summary": entry.summary, "durations": durations[entry.name]}
             for entry in EXPERIMENTS.values()
         ]
         benchmarks = [{"name": name, "summary": summary} for name, summary in BENCHMARKS.items()]
-        _print_json({"experiments": experiments, "benchmarks": benchmarks})
+        _print_json({"experiments": experiments, "all": together, "benchmarks": benchmarks})
         return
     timed = list(dict.fromkeys(key for times in durations.values() for key in times))
     table = Table("run NAME", "what it does", *timed)
     for entry in EXPERIMENTS.values():
         table.add_row(entry.name, entry.summary, *(durations[entry.name].get(key, "") for key in timed))
+    table.add_row(ALL, "all of them", *(together.get(key, "") for key in timed))
     benches = Table("bench NAME", "what it measures")
     for name, summary in BENCHMARKS.items():
         benches.add_row(name, summary)
@@ -72,10 +75,13 @@ def run_command(name: Name, options: Options, json: bool = False) -> None:
     """Runs an experiment: data, fit, scores, table and figures.
 
     Args:
-        name: The experiment; ``list`` shows them.
+        name: The experiment; ``list`` shows them. All of them, as many at a time as there are threads: ``all``.
         options: Preset, data, seed, device and output folder.
         json: Print one JSON object on standard output and nothing else there.
     """
+    if name == ALL:
+        _do_all("run", options, json)
+        return
     chosen = experiment(name)
     if options.cases:
         boundary_cases(name, options)
@@ -93,7 +99,7 @@ def reproduce_command(
     """Scores the trained models that ship with the library: table and figures in minutes, without network.
 
     Args:
-        name: The experiment; ``list`` shows them.
+        name: The experiment; ``list`` shows them. All of them, as many at a time as there are threads: ``all``.
         data: Where context points come from, as for ``run``.
         seed: Seed of the test functions.
         device: Torch device of the surrogates.
@@ -101,6 +107,9 @@ def reproduce_command(
         json: Print one JSON object on standard output and nothing else there.
     """
     options = RunOptions(preset="laptop", data=data, seed=seed, device=device, out=out)
+    if name == ALL:
+        _do_all("reproduce", options, json)
+        return
     _finish(name, "laptop", experiment(name).reproduce(options), json)
 
 
@@ -121,7 +130,7 @@ def sweep_command(
         json: Print one JSON object on standard output and nothing else there.
 
     Raises:
-        SweepFailedError: If a job failed; the others are finished and in the tables.
+        JobsFailedError: If a job failed; the others are finished and in the tables.
     """
     result = sweep(names, options, cluster)
     if json:
@@ -131,12 +140,7 @@ def sweep_command(
             print(table.as_markdown())
         for file in result.files:
             print(f"Table: {file}")
-    if result.failures:
-        lines = [f"{failed.label}: {failed.reason}\n  log: {failed.log}" for failed in result.failures]
-        raise SweepFailedError(
-            f"{len(lines)} of the jobs failed. Start the sweep again to run them again; the others are finished.\n"
-            + "\n".join(lines)
-        )
+    require_all(result.failures)
 
 
 def train_command(name: Name, options: Options, role: str | None = None, json: bool = False) -> None:
@@ -330,6 +334,18 @@ def _finish(name: str, preset: Preset, report: Report, json: bool) -> None:
         _print_json({"experiment": name, "preset": preset, "folder": str(report.folder), "rows": rows})
     else:
         _print_report(report)
+
+
+def _do_all(action: Action, options: RunOptions, json: bool) -> None:
+    """All experiments: their tables in the order of ``list``, then what failed."""
+    result = do_all(action, options)
+    if json:
+        _print_json({"preset": options.preset, **result.as_json()})
+    else:
+        for report in filter(None, result.reports.values()):
+            _print_report(report)
+        print(f"Time: {result.seconds / 60:.1f} min")
+    require_all(result.failures)
 
 
 def _print_trained(name: str, content: dict[str, Any], json: bool) -> None:

@@ -37,5 +37,5 @@ class UnsharedDrawError(ExperimentError, NotImplementedError):
     """A model draws random numbers in a way that several processes cannot share."""
 
 
-class SweepFailedError(ExperimentError, RuntimeError):
-    """Jobs of a sweep failed; names them and their logs."""
+class JobsFailedError(ExperimentError, RuntimeError):
+    """Some of several jobs failed; names them and their logs."""

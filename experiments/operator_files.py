@@ -1,6 +1,6 @@
 """The file that a finished training of an operator leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,34 @@ from boon import BOON, FNO
 from experiments.errors import TrainingInterruptedError
 from experiments.processes import first_before_others, launched
 from experiments.runs import environment
+from experiments.storage import alone_with
 from experiments.training import Progression
+
+
+def made_once(path: Path, make: Callable[[], object]) -> Path:
+    """A file of weights, made unless it is there; of several runs that want it one makes it and the others wait.
+
+    Args:
+        path: The file.
+        make: Trains and stores.
+
+    Returns:
+        The file.
+    """
+    if path.exists():
+        return path
+    if launched().count > 1:
+        make()
+        return path
+    with alone_with(path):
+        if not path.exists():
+            make()
+    return path
 
 
 def store_finished(
     operator: FNO | BOON, path: Path, progression: Progression, steps: int, title: str, notes: Mapping[str, Any]
-) -> Path:
+) -> None:
     """Saves an operator with how it was trained, by the first of the processes that trained it.
 
     Args:
@@ -24,9 +46,6 @@ def store_finished(
         steps: Steps of the whole training.
         title: What was trained, for the message.
         notes: What decides the training; wall time, history and machine are added.
-
-    Returns:
-        The file.
 
     Raises:
         TrainingInterruptedError: If the training was stopped before its end.
@@ -40,4 +59,3 @@ def store_finished(
     with first_before_others():
         if launched().first:
             boon.save(operator, path, {**notes, **how})
-    return path

@@ -6,12 +6,14 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 
 from experiments.errors import DataFileError, OutputFolderError
 from experiments.hdf5_columns import HDF5_ERRORS, own_datasets
@@ -113,8 +115,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mappi
         for name, array in arrays.items():
             file.create_dataset(name, data=np.asarray(array), track_times=False)
     content = buffer.getvalue()
-    write_bytes(path, content)
     write_bytes(_checksum_path(path), hashlib.sha256(content).hexdigest().encode())
+    write_bytes(path, content)
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -148,7 +150,7 @@ def read_arrays(path: Path) -> Arrays:
 def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[str, Any] | None = None) -> Arrays:
     """Reads arrays if they are there and whole; builds and stores them otherwise.
 
-    A damaged file is named on standard error and rebuilt.
+    A damaged file is named on standard error and rebuilt. Of several processes that want the file one builds it.
 
     Args:
         path: The file, ending in ``.h5``.
@@ -158,14 +160,51 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[s
     Returns:
         The arrays, read or built.
     """
-    if path.exists():
-        try:
-            return read_arrays(path)
-        except DataFileError as error:
-            print(f"{error} It is built again.", file=sys.stderr)
-    arrays = build()
-    write_arrays(path, arrays, attributes)
+    arrays = _read_whole(path)
+    if arrays is not None:
+        return arrays
+    with alone_with(path) as waited:
+        arrays = _read_whole(path) if waited else None
+        if arrays is None:
+            arrays = build()
+            write_arrays(path, arrays, attributes)
     return arrays
+
+
+def _read_whole(path: Path) -> Arrays | None:
+    if not path.exists():
+        return None
+    try:
+        return read_arrays(path)
+    except DataFileError as error:
+        print(f"{error} It is built again.", file=sys.stderr)
+        return None
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[bool]:
+    """Lets one process at a time make a file; others wait here, and then look whether it is there.
+
+    The lock is the operating system's, so a killed process does not leave it behind.
+
+    Args:
+        path: The file; its folder is created.
+
+    Returns:
+        Whether another process had to be waited for.
+    """
+    lock = FileLock(writable_folder(path.parent) / f".{path.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+        waited = False
+    except Timeout:
+        print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
+        lock.acquire()
+        waited = True
+    try:
+        yield waited
+    finally:
+        lock.release()
 
 
 def checksum(path: Path) -> str:

@@ -129,11 +129,10 @@ class SweepResult:
 
     def as_json(self) -> dict[str, Any]:
         """Everything for ``--json``."""
-        failed = [{"job": entry.label, "reason": entry.reason, "log": str(entry.log)} for entry in self.failures]
         return {
             "experiments": [table.as_json() for table in self.tables],
             "files": [str(file) for file in self.files],
-            "failed": failed,
+            "failed": [entry.as_json() for entry in self.failures],
         }
 
 

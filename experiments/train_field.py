@@ -15,7 +15,7 @@ from experiments.field_cases import FieldCase
 from experiments.field_data import FieldSamples, field_samples
 from experiments.field_models import UNIT, Inputs, Network, as_map, build, diversity_penalty, inputs
 from experiments.operator_config import NetworkSizes
-from experiments.operator_files import store_finished
+from experiments.operator_files import made_once, store_finished
 from experiments.processes import first_before_others, launched, say_once
 from experiments.runs import as_json, digest
 from experiments.stages import one_thread
@@ -83,15 +83,19 @@ def trained_field(case: FieldCase, config: FieldTraining, out: Path, device: str
     """
     folder, steps = config.folder(out), config.training.steps
     path = folder / "weights.safetensors"
-    if path.exists():
-        return path
-    with first_before_others():
-        samples, held_out = (field_samples(case, count, out / "data") for count in (config.samples, config.held_out))
-    say_once(f"Training '{config.network.name}' of {case.name}, seed {config.training.seed}: {steps} steps.")
-    with one_thread():
-        operator, progression = train_field(case, config, (samples, held_out), folder, device)
-    title = f"'{config.network.name}' for {case.name}"
-    return store_finished(operator, path, progression, steps, title, {"training": config.content})
+
+    def make() -> None:
+        with first_before_others():
+            samples, held_out = (
+                field_samples(case, count, out / "data") for count in (config.samples, config.held_out)
+            )
+        say_once(f"Training '{config.network.name}' of {case.name}, seed {config.training.seed}: {steps} steps.")
+        with one_thread():
+            operator, progression = train_field(case, config, (samples, held_out), folder, device)
+        title = f"'{config.network.name}' for {case.name}"
+        store_finished(operator, path, progression, steps, title, {"training": config.content})
+
+    return made_once(path, make)
 
 
 def train_field(

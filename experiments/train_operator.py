@@ -13,7 +13,7 @@ from experiments.boundary_data import describe_samples
 from experiments.errors import InvalidArgumentError
 from experiments.operator_config import NetworkSizes, OperatorCase
 from experiments.operator_data import Fields, Values, load_fields
-from experiments.operator_files import store_finished
+from experiments.operator_files import made_once, store_finished
 from experiments.operator_methods import ConditionedOperator, Method, build
 from experiments.processes import first_before_others, launched, say_once
 from experiments.runs import as_json, digest
@@ -126,18 +126,20 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
     config = operator_training(case, method, place.data_seed, seed)
     folder = place.folder(case, config)
     path = folder / "weights.safetensors"
-    if path.exists():
-        return path
-    if launched().count > 1 and not shareable(method):
+    if not path.exists() and launched().count > 1 and not shareable(method):
         raise InvalidArgumentError(f"The loss of '{method.name}' is no mean over samples; train it in one process.")
-    with first_before_others():
-        fields = load_fields(case, case.training_data(place.data_seed), place.data)
-    steps = config.training.steps
-    say_once(f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps.")
-    with one_thread():
-        model, progression = train_operator(case, config, fields, folder, place)
-    title, notes = f"'{method.name}' for {place.experiment}", {"case": case.label, "training": config.content}
-    return store_finished(model.operator, path, progression, steps, title, notes)
+
+    def make() -> None:
+        with first_before_others():
+            fields = load_fields(case, case.training_data(place.data_seed), place.data)
+        steps = config.training.steps
+        say_once(f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps.")
+        with one_thread():
+            model, progression = train_operator(case, config, fields, folder, place)
+        title, notes = f"'{method.name}' for {place.experiment}", {"case": case.label, "training": config.content}
+        store_finished(model.operator, path, progression, steps, title, notes)
+
+    return made_once(path, make)
 
 
 def shareable(method: Method) -> bool:

@@ -1,8 +1,9 @@
-"""An experiment that takes no time, for sweeps: its jobs import it by name."""
+"""Experiments that take no time, for jobs, which import them by name."""
 
 import os
 from pathlib import Path
 
+from experiments.errors import NotShippedError
 from experiments.experiment import Experiment, Report, RunOptions
 from experiments.runs import digest
 from experiments.storage import writable_folder, write_json
@@ -31,4 +32,12 @@ def calls(out: Path) -> int:
     return sum(len(file.read_text().splitlines()) for file in out.glob("stub/*/calls.txt"))
 
 
+def reproduce_nothing(options: RunOptions) -> Report:  # noqa: ARG001
+    """What an experiment without shipped weights does."""
+    raise NotShippedError("no results of 'unshipped' ship")
+
+
 STUB = Experiment(name="stub", summary="takes no time", durations={"smoke": "1 s"}, run=run, reproduce=run)
+UNSHIPPED = Experiment(
+    name="unshipped", summary="takes no time", durations={"smoke": "1 s"}, run=run, reproduce=reproduce_nothing
+)

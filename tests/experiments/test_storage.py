@@ -1,13 +1,23 @@
 """Files are whole or not there, and damage is noticed."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.errors import DataFileError, OutputFolderError
-from experiments.storage import cached_arrays, read_arrays, read_json, writable_folder, write_arrays, write_bytes
+from experiments.storage import (
+    Arrays,
+    cached_arrays,
+    read_arrays,
+    read_json,
+    writable_folder,
+    write_arrays,
+    write_bytes,
+)
 
 ARRAYS = {"u": np.linspace(0.0, 1.0, 7), "count": np.array(3)}
 
@@ -85,3 +95,34 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"rows": [')
     with pytest.raises(DataFileError, match=r"metrics\.json' cannot be read as JSON"):
         read_json(tmp_path / "metrics.json")
+
+
+def test_of_two_that_want_a_file_one_builds_it_and_the_other_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, started, go = tmp_path / "new" / "a.h5", threading.Event(), threading.Event()
+
+    def build() -> Arrays:
+        assert not started.is_set(), "it is built once"
+        started.set()
+        go.wait(10)
+        return ARRAYS
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cached_arrays, path, build)
+        started.wait(10)
+        second = pool.submit(cached_arrays, path, build)
+        while "Another process makes" not in capsys.readouterr().err:
+            assert not second.done()
+        go.set()
+        np.testing.assert_array_equal(second.result(10)["u"], first.result(10)["u"])
+
+
+def test_a_lock_is_released_when_building_fails(tmp_path: Path) -> None:
+    def fail() -> Arrays:
+        raise ValueError("no solution")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no solution"):
+            cached_arrays(tmp_path / "a.h5", fail)
+    assert cached_arrays(tmp_path / "a.h5", lambda: ARRAYS)["count"] == 3
