@@ -2,13 +2,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs tutorial-figures install clean
+.PHONY: demo test test-gpu check docs tutorial-figures mutation install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments run stefan --preset smoke
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
