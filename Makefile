@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments run stefan --preset smoke
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu

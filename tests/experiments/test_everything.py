@@ -10,23 +10,22 @@ import pytest
 from experiments.cluster import ClusterOptions, Failure
 from experiments.commands import main
 from experiments.everything import DURATIONS, ExperimentJob
-from experiments.experiment import Report
-from experiments.registry import EXPERIMENTS
+from experiments.experiment import Experiment, Report
 from tests.experiments.sweep_stub import STUB, UNSHIPPED, calls, reproduce_nothing
 
 
 @pytest.fixture(autouse=True)
-def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(EXPERIMENTS):
-        monkeypatch.delitem(EXPERIMENTS, name)
-    monkeypatch.setitem(EXPERIMENTS, "stub", STUB)
-    monkeypatch.setitem(EXPERIMENTS, "unshipped", UNSHIPPED)
+def experiments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
+    """What all experiments are here."""
+    stubs = {"stub": STUB, "unshipped": UNSHIPPED}
+    monkeypatch.setattr("experiments.everything.EXPERIMENTS", stubs)
+    return stubs
 
 
 def test_run_all_ends_with_the_tables_and_names_what_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], experiments: dict[str, Experiment]
 ) -> None:
-    monkeypatch.setitem(EXPERIMENTS, "unshipped", replace(UNSHIPPED, run=reproduce_nothing))
+    experiments["unshipped"] = replace(UNSHIPPED, run=reproduce_nothing)
     assert main(["run", "all", "--out", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert "Run: " + str(tmp_path / "stub") in printed.out
