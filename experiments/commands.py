@@ -83,8 +83,6 @@ def run_command(name: Name, options: Options, json: bool = False) -> None:
         _do_all("run", options, json)
         return
     chosen = experiment(name)
-    if options.cases:
-        boundary_cases(name, options)
     _finish(name, options.preset, chosen.run(options), json)
 
 
@@ -158,8 +156,7 @@ def train_command(name: Name, options: Options, role: str | None = None, json: b
     if name in CASES:
         _print_trained(name, {"weights": [str(file) for file in train_operators(name, options, role)]}, json)
         return
-    if options.cases:
-        raise InvalidArgumentError("--cases belongs to boundary-condition experiments; drop it.")
+    options.refuse("cases", "networks", where="trainings of one network, which --role names")
     weights = trained_network(name, role or "anp", options)
     last = read_weights(weights, kind="ANP").notes["last"]
     _print_trained(name, {"network": role or "anp", "weights": str(weights), **last}, json)

@@ -14,6 +14,7 @@ import torch
 from experiments.config import ConservationConfig, conservation_config
 from experiments.conservation import Case
 from experiments.conservation_figures import draw_case
+from experiments.errors import UnknownNameError
 from experiments.evaluation import ON_CELLS, curves, evaluate, evaluate_on_cells, local_conservation
 from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
@@ -60,7 +61,7 @@ def conservation_experiment(
     """
 
     def names(options: RunOptions) -> tuple[str, ...]:
-        return roles(problem.name, data_of(problem.name, options)) if networks else ()
+        return chosen_networks(roles(problem.name, data_of(problem.name, options)) if networks else (), options)
 
     def execute(options: RunOptions, files: dict[str, Path], identities: dict[str, str]) -> Report:
         config = conservation_config(problem.name, options, data_of(problem.name, options), gp, identities)
@@ -69,6 +70,7 @@ def conservation_experiment(
         return replace(report, figures=[*report.figures, *extra_figures(report.folder)])
 
     def run(options: RunOptions) -> Report:
+        options.refuse("cases", where="conservation experiments")
         writable_folder(options.out)
         files = {role: trained_network(problem.name, role, options) for role in names(options)}
         return execute(options, files, {role: file.parent.name for role, file in files.items()})
@@ -78,6 +80,18 @@ def conservation_experiment(
         return execute(options, files, {role: checksum(file) for role, file in files.items()})
 
     return Experiment(name=problem.name, summary=summary, durations=durations, run=run, reproduce=reproduce)
+
+
+def chosen_networks(known: tuple[str, ...], options: RunOptions) -> tuple[str, ...]:
+    """Those of the networks that the options name, or all.
+
+    Raises:
+        UnknownNameError: If a name is none of theirs.
+    """
+    unknown = [name for name in options.networks if name not in known]
+    if unknown:
+        raise UnknownNameError(f"There is no network '{unknown[0]}' here. Known: {', '.join(known) or 'none'}.")
+    return tuple(name for name in known if not options.networks or name in options.networks)
 
 
 def black_boxes(problem: str, config: ConservationConfig, files: dict[str, Path]) -> dict[str, Surrogate]:

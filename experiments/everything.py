@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from experiments.cluster import ClusterOptions, Failure, run_jobs
-from experiments.errors import InvalidArgumentError, NotShippedError
+from experiments.errors import NotShippedError
 from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.registry import EXPERIMENTS
 from experiments.storage import writable_folder
@@ -91,9 +91,7 @@ def do_all(action: Action, options: RunOptions) -> Everything:
         InvalidArgumentError: If an option belongs to some of the experiments only.
         OutputFolderError: If the folder cannot be written.
     """
-    for name, value in {"data": options.data, "cases": options.cases}.items():
-        if value:
-            raise InvalidArgumentError(f"--{name} belongs to some experiments only; drop it, or name one experiment.")
+    options.refuse("data", "cases", "networks", where="all experiments")
     started, found = time.perf_counter(), dict[str, Report | None]()
     logs = writable_folder(options.out / ALL / "logs")
     jobs = [ExperimentJob(experiment=entry, action=action, options=options) for entry in EXPERIMENTS.values()]

@@ -28,6 +28,7 @@ class RunOptions:
         device: Torch device of surrogates and trainings.
         out: Folder of all stored runs.
         cases: Names of the versions of a boundary-condition problem to run, for instance single-0.02; all by default.
+        networks: Names of the networks of a conservation problem to take, for instance anp; all by default.
 
     Raises:
         InvalidArgumentError: If the seed is out of range or the device is not there.
@@ -39,6 +40,7 @@ class RunOptions:
     device: str = "cpu"
     out: Path = Path("results")
     cases: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
@@ -49,6 +51,20 @@ class RunOptions:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise InvalidArgumentError(f"--device {self.device} cannot be used here ({reason}); take cpu.") from error
+
+    def refuse(self, *names: str, where: str) -> None:
+        """Refuses choices that belong to other experiments.
+
+        Args:
+            names: The choices.
+            where: What they do not belong to.
+
+        Raises:
+            InvalidArgumentError: If one of them was made.
+        """
+        for name in names:
+            if getattr(self, name):
+                raise InvalidArgumentError(f"--{name} does not belong to {where}; drop it.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ import torch
 import boon
 import probconserv
 import solvers
-from experiments.errors import InvalidArgumentError
 from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.field_cases import FieldCase, Range
 from experiments.field_config import SIZES, FieldSizes
@@ -154,9 +153,7 @@ def checked_folder(options: RunOptions) -> Path:
         InvalidArgumentError: If an option does not belong to these experiments.
         OutputFolderError: If the folder cannot be written.
     """
-    for name in ("data", "cases"):
-        if getattr(options, name):
-            raise InvalidArgumentError(f"--{name} does not belong to this experiment; drop it.")
+    options.refuse("data", "cases", "networks", where="this experiment")
     return writable_folder(options.out)
 
 

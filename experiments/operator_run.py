@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.errors import UnknownNameError
 from experiments.experiment import Durations, Experiment, Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
@@ -154,8 +154,7 @@ def place_of(name: str, options: RunOptions) -> Place:
         InvalidArgumentError: If an option does not belong to these experiments.
         OutputFolderError: If the folder cannot be written.
     """
-    if options.data is not None:
-        raise InvalidArgumentError(f"--data {options.data} is a choice of the conservation experiments; drop it.")
+    options.refuse("data", "networks", where="boundary-condition experiments")
     out = writable_folder(options.out)
     return Place(experiment=name, out=out, device=options.device, data_seed=options.seed)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import figures
-from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.errors import UnknownNameError
 from experiments.experiment import Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
@@ -131,8 +131,7 @@ def run_study(name: str, options: RunOptions) -> Report:
         UnknownNameError: If the problem is not studied.
         InvalidArgumentError: If cases are named.
     """
-    if options.cases:
-        raise InvalidArgumentError("--cases does not belong to study, which has its own case; drop it.")
+    options.refuse("cases", where="study, which has its own case")
     if name not in STUDIES:
         raise UnknownNameError(f"There is no study of '{name}'. Known: {', '.join(STUDIES)}.")
     study = STUDIES[name]

@@ -31,6 +31,7 @@ class SweepOptions:
         device: Torch device of surrogates and trainings.
         out: Folder of all stored runs, on a cluster one that all nodes share.
         cases: As for ``run``.
+        networks: As for ``run``.
 
     Raises:
         InvalidArgumentError: If there is no seed or no preset.
@@ -42,6 +43,7 @@ class SweepOptions:
     device: str = "cpu"
     out: Path = Path("results")
     cases: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.preset:
@@ -75,7 +77,8 @@ class SweepJob:
     def record(self) -> Path:
         """Where the sweep notes the folder of the run: by all that decides its scores."""
         options = self.options
-        decisive = [self.experiment.name, self.preset, self.seed, options.data, list(options.cases), scoring_source()]
+        chosen = [options.data, list(options.cases), list(options.networks)]
+        decisive = [self.experiment.name, self.preset, self.seed, *chosen, scoring_source()]
         return sweeps_folder(options.out) / "runs" / f"{self.experiment.name}-{self.seed}-{digest(decisive)}.json"
 
     def run_options(self) -> RunOptions:
@@ -88,6 +91,7 @@ class SweepJob:
             device=options.device,
             out=options.out,
             cases=options.cases,
+            networks=options.networks,
         )
 
     def __call__(self) -> str:

@@ -96,17 +96,19 @@ def test_run_refuses_what_is_not_there(
     ("words", "message"),
     [
         (["run", "stokes", "--cases", "double"], "There is no case 'double' here. Known: single-0.02, multi-0.02"),
-        (["run", "stefan", "--cases", "single"], "There is no boundary-condition experiment 'stefan'"),
-        (["run", "stokes", "--data", "exact"], "--data exact is a choice of the conservation experiments"),
+        (["run", "stefan", "--cases", "single"], "--cases does not belong to conservation experiments"),
+        (["run", "stefan", "--networks", "big"], "There is no network 'big' here. Known: anp, anp-exact, softc"),
+        (["run", "stokes", "--data", "exact"], "--data does not belong to boundary-condition experiments"),
+        (["run", "stokes", "--networks", "anp"], "--networks does not belong to boundary-condition experiments"),
         (["choose", "stefan"], "There is no boundary-condition experiment 'stefan'"),
         (["choose", "stokes", "--only", "magic"], "There is no candidate 'magic'"),
         (["study", "cavity"], "There is no study of 'cavity'. Known: heat_independent, burgers_dirichlet"),
         (["study", "heat_independent", "--cases", "x"], "--cases does not belong to study"),
         (["train", "stokes", "--role", "boon"], "There is no operator 'boon' of stokes. Known: fno, fno-boundary"),
-        (["train", "stefan", "--cases", "single"], "--cases belongs to boundary-condition experiments"),
+        (["train", "stefan", "--cases", "single"], "--cases does not belong to trainings of one network"),
     ],
 )
-def test_boundary_experiments_refuse_what_is_not_there(
+def test_names_and_options_of_other_experiments_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     assert main([*words, "--out", str(tmp_path / "out")]) == 2

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import conservation_run, figures
+from experiments import conservation_run, figures, stefan
 from experiments.config import ConservationConfig
 from experiments.conservation import Case
 from experiments.errors import InvalidArgumentError
 from experiments.evaluation import evaluate
-from experiments.experiment import Data
+from experiments.experiment import Data, RunOptions
 from experiments.networks import network_training
 from experiments.shift import displacement
 from experiments.storage import Arrays, read_arrays, read_json
@@ -181,3 +181,24 @@ def test_a_config_out_of_range_is_refused() -> None:
         dataclasses.replace(SMALL, functions=1)
     with pytest.raises(InvalidArgumentError, match="curve_functions must not exceed functions = 4, got 9"):
         dataclasses.replace(SMALL, curve_functions=9)
+
+
+def test_a_run_takes_the_networks_that_its_options_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def stop(problem: str, role: str, options: RunOptions) -> Path:  # noqa: ARG001
+        trained.append(role)
+        return tmp_path / role / "weights.safetensors"
+
+    class Reached(Exception):
+        pass
+
+    def reached(*arguments: object) -> None:
+        assert set(arguments[-1]) == {"softc", "anp"}
+        raise Reached
+
+    monkeypatch.setattr(conservation_run, "trained_network", stop)
+    monkeypatch.setattr(conservation_run, "conservation_config", reached)
+    with pytest.raises(Reached):
+        stefan.EXPERIMENT.run(RunOptions(out=tmp_path, networks=("softc", "anp")))
+    assert trained == ["anp", "softc"], "those that others start from come first"

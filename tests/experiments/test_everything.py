@@ -59,12 +59,12 @@ def done_here(
     return []
 
 
-@pytest.mark.parametrize("option", [["--data", "exact"], ["--cases", "single"]])
+@pytest.mark.parametrize("option", [["--data", "exact"], ["--cases", "single"], ["--networks", "anp"]])
 def test_options_of_some_experiments_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
 ) -> None:
     assert main(["run", "all", "--out", str(tmp_path), *option]) == 2
-    assert f"{option[0]} belongs to some experiments only" in capsys.readouterr().err
+    assert f"{option[0]} does not belong to all experiments" in capsys.readouterr().err
 
 
 def test_list_says_how_long_all_take(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     assert len(rows_of(report)) == 14
 
 
-@pytest.mark.parametrize("wrong", [{"data": "solver"}, {"cases": ("single",)}])
+@pytest.mark.parametrize("wrong", [{"data": "solver"}, {"cases": ("single",)}, {"networks": ("anp",)}])
 def test_options_of_other_experiments_are_refused(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(InvalidArgumentError, match=f"--{next(iter(wrong))} does not belong to this experiment"):
         run_study(tiny_study("combined"), TINY, RunOptions(out=tmp_path / "out", **wrong))

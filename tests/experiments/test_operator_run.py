@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
 
 
 def test_the_data_option_of_other_experiments_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--data solver is a choice of the conservation experiments"):
+    with pytest.raises(InvalidArgumentError, match="--data does not belong to boundary-condition experiments"):
         run_operators("stokes", tiny_cases("stokes"), RunOptions(out=tmp_path / "out", data="solver"))
     assert not list(tmp_path.iterdir())
 

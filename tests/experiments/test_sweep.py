@@ -166,8 +166,10 @@ def test_runs_with_other_seeds_and_presets_have_other_folders(tmp_path: Path) ->
 
     assert len({conservation(seed) for seed in range(3)} | {boundary(seed) for seed in range(3)}) == 6
     job = SweepJob(experiment=STUB, seed=0, preset="smoke", options=SweepOptions(out=tmp_path))
-    changed = (replace(job, seed=1), replace(job, preset="laptop"), replace(job, options=SweepOptions(data="exact")))
-    assert len({entry.record.name for entry in (job, *changed)}) == 4
+    others = (SweepOptions(data="exact"), SweepOptions(networks=("anp",)), SweepOptions(cases=("single",)))
+    changed = (replace(job, seed=1), replace(job, preset="laptop"), *(replace(job, options=own) for own in others))
+    assert len({entry.record.name for entry in (job, *changed)}) == 6
+    assert changed[3].run_options().networks == ("anp",)
 
 
 def test_jobs_that_share_a_file_of_data_leave_it_whole(tmp_path: Path) -> None:
