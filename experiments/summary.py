@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments import field_summary, operator_summary
 from experiments.documents import fill
+from experiments.ship_seeds import shipped_seeds
 from experiments.storage import read_object, write_bytes
 from experiments.tables import Row, as_markdown, beside_paper, rows_from_json
 from solvers.problems import PROBLEMS
@@ -44,11 +45,15 @@ def short_table() -> str:
 
 
 def long_tables() -> str:
-    """All rows and scores of all problems."""
-    return "\n".join(
-        as_markdown(f"{name.replace('_', ' ').capitalize()}, t = {problem.test_time:g}", stored_rows(name))
-        for name, problem in PROBLEMS.items()
-    ).rstrip()
+    """All rows and scores of all problems, and their tables over seeds where those ship."""
+    tables = []
+    for name, problem in PROBLEMS.items():
+        title = f"{name.replace('_', ' ').capitalize()}, t = {problem.test_time:g}"
+        tables.append(as_markdown(title, stored_rows(name)))
+        seeds = shipped_seeds(name)
+        if seeds:
+            tables.append(seeds.as_markdown())
+    return "\n".join(tables).rstrip()
 
 
 def with_table(text: str, table: str) -> str:

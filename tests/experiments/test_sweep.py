@@ -17,12 +17,13 @@ from submitit.slurm.slurm import SlurmJob
 from experiments.cluster import ClusterOptions
 from experiments.commands import main
 from experiments.config import conservation_config
-from experiments.errors import InvalidArgumentError
+from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.experiment import RunOptions
 from experiments.operator_problems import CASES
 from experiments.operator_run import run_config
 from experiments.registry import EXPERIMENTS
 from experiments.runs import Run
+from experiments.ship_seeds import ship_seeds, shipped_seeds
 from experiments.storage import cached_arrays, read_arrays
 from experiments.sweep import SweepJob, SweepOptions
 from experiments.sweep_table import seed_table
@@ -72,6 +73,27 @@ def test_local_sweep_ends_with_a_table_over_seeds_and_is_read_back(
     for file in tmp_path.glob("stub/*/metrics.json"):
         file.unlink()
     assert job.rows() is None, "a run whose scores are lost is run again"
+
+
+def test_a_finished_sweep_ships_its_table_and_how_its_runs_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.ship_seeds.FOLDER", tmp_path / "seeds")
+    options = SweepOptions(seeds=(0, 1), out=tmp_path)
+    assert shipped_seeds("stub") is None
+    for seed in (0, 1):
+        with pytest.raises(DataFileError, match=f"'stub, smoke, seed {seed}' is not finished"):
+            ship_seeds("stub", options)
+        job = SweepJob(experiment=STUB, seed=seed, preset="smoke", options=options)
+        job.note(job())
+    path = ship_seeds("stub", options)
+    assert [run["seed"] for run in json.loads(path.read_text())["runs"]] == [0, 1]
+    table = shipped_seeds("stub")
+    assert table is not None
+    assert table.rows[0].scores["MSE"] == (1.5, pytest.approx(math.sqrt(0.5)))
+    path.write_text('{"rows": []}')
+    with pytest.raises(DataFileError, match="does not hold a table over seeds"):
+        shipped_seeds("stub")
 
 
 def test_table_over_seeds_has_mean_and_deviation_of_each_score(tmp_path: Path) -> None:
