@@ -301,6 +301,7 @@ def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
 
 
 @lru_cache(maxsize=128)
+@torch.inference_mode(False)
 def _places(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """Numbers of all nodes on some faces (axis, node), each once, and where the last face that has it lists it."""
     numbers = torch.arange(prod(shape)).view(shape)

@@ -239,6 +239,7 @@ def _phases(basis: Basis, places: Sequence[int], *, full: bool, like: Tensor) ->
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def _phase_table(
     modes: int, period: int, places: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:

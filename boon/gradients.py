@@ -138,7 +138,9 @@ class _AddProfiles(torch.autograd.Function):
         ctx.profiles, ctx.dim = profiles, dim
         if overwrite:
             ctx.mark_dirty(u)
-        return _plus_profiles(u if overwrite else u.clone(), profiles, amounts, dim)
+        return _plus_profiles(
+            u if overwrite else u.clone(memory_format=torch.contiguous_format), profiles, amounts, dim
+        )
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:  # type: ignore[override]

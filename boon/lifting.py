@@ -4,8 +4,8 @@
 
 where the columns of E are polynomials along the axis, as few and as low as carry one datum for each side: straight
 lines where a value is given at an end, parabolas without constant between two gradients. It moves every node of the
-axis, and costs one pass over the field. Several axes are treated in turn, as in ``boon.extension``; where all sides
-are Dirichlet's the extension of their data is transfinite interpolation (Gordon & Hall 1973).
+axis, and costs one pass over the field. Several axes are treated in turn, as in ``boon.extension``; where all sides are
+Dirichlet's the extension of their data is transfinite interpolation (Gordon & Hall 1973).
 """
 
 from functools import lru_cache
@@ -51,6 +51,7 @@ class LiftingStep(Step):
 
 
 @lru_cache(maxsize=128)
+@torch.inference_mode(False)
 def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tensor, "n sides"]:
     """E with B E = I in the span of 1, x, x²: the lowest powers that tell the functionals apart well.
 

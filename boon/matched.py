@@ -9,10 +9,12 @@ expansion in sin or cos and a real matrix for every function:
 as many functions as a Fourier series with frequencies below m has, and about the same highest frequency. A periodic
 axis keeps the Fourier series of its own period, without padding.
 
-So kernels leave homogeneous conditions intact. Data come in by lifting: the features before every layer are made to
-obey conditions of their own, see ``boon.family``, by adding polynomials, see ``boon.lifting``. What a linear equation
-with constant coefficients does to a field is then diagonal in the functions up to the lifting, as in eigenfunction
-expansions. The output is brought to its data by smooth extension, see ``boon.extension``.
+So kernels leave homogeneous conditions intact, and what a linear equation with constant coefficients does to such a
+field is diagonal in the functions. Data come in by lifting: the features before every layer are made to obey
+conditions of their own, see ``boon.family``, by adding polynomials, see ``boon.lifting``. Kernels see the lifted
+features, so that boundary data reach every coefficient; the pointwise part of a layer carries the polynomials, which
+sines cannot represent at a Dirichlet end. The output is brought to its data by smooth extension, see
+``boon.extension``.
 """
 
 from collections.abc import Sequence
@@ -72,7 +74,13 @@ class MatchedTransform(Correction):
                 bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)
             else:
                 odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
-                bases[axis] = matched_basis(shape[axis], 2 * config.modes[axis] - 1, odd, like)
+                try:
+                    bases[axis] = matched_basis(shape[axis], 2 * config.modes[axis] - 1, odd, like)
+                except TooManyModesError as error:
+                    raise TooManyModesError(
+                        f"MatchedTransform keeps 2·{config.modes[axis]} − 1 functions along axis {axis} of an FNO with "
+                        f"modes={config.modes[axis]}. {error}"
+                    ) from error
         return tuple(bases)
 
     def kernel(
@@ -101,8 +109,8 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
     shift = 0.5 if odd[0] != odd[1] else float(odd[0])
     if modes - 1 + shift >= intervals:
         raise TooManyModesError(
-            f"modes={modes} sines or cosines need more than {modes - 1 + shift:g} intervals between nodes, got "
-            f"{intervals}; keep fewer modes or use a finer grid."
+            f"{modes} sines or cosines need more than {modes - 1 + shift:g} intervals between nodes, got {intervals}; "
+            "keep fewer modes or use a finer grid."
         )
     nodes = torch.arange(count, dtype=torch.float64)
     angle = (pi / intervals) * (torch.arange(modes, dtype=torch.float64)[:, None] + shift) * nodes

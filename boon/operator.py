@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon.conditions import SideValues, check_conditions, check_lengths, discretise
+from boon.conditions import SideValues, check_conditions, check_lengths, discretise, sides
 from boon.correction import Boundary, prescribe
 from boon.errors import InvalidArgumentError
 from boon.extension import SmoothExtension
@@ -70,7 +70,8 @@ class BOON(nn.Module):
         self.step = self.correction.step(self.conditions, config.out_channels if config else 1)
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
         if config and self.correction.hidden:
-            self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
+            if sides(self.conditions):
+                self.hidden_conditions = HiddenConditions(config.depth, config.out_channels, config.width)
             self.hidden_steps.extend(
                 self.correction.hidden_step(self.conditions, config.width) for _ in range(config.depth)
             )
@@ -119,7 +120,8 @@ class BOON(nn.Module):
         return NeuralOperatorFNO(self.operator) if self._inside and is_neuraloperator(self.operator) else None
 
     def _corrected(self, boundary: Boundary) -> CorrectedLayers:
-        hidden = self.hidden_conditions(boundary) if self.hidden_conditions else []
+        same = [boundary] * len(self.hidden_steps)
+        hidden = self.hidden_conditions(boundary) if self.hidden_conditions else same
         return CorrectedLayers(
             correction=self.correction,
             conditions=self.conditions,

@@ -1,5 +1,6 @@
 """Jobs side by side on this machine or through SLURM, by submitit: bounded, shown in a table, each with its log."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import submitit
+import torch
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -95,6 +97,7 @@ class ClusterOptions:
             cpus_per_task=self.cpus,
             gpus_per_node=self.gpus,
             mem_gb=self.memory,
+            local_setup=[f"export CUDA_VISIBLE_DEVICES={_own_gpus()}"] if self.gpus else [],
             slurm_partition=self.partition,
             slurm_account=self.account,
             slurm_array_parallelism=self.jobs,
@@ -105,6 +108,11 @@ class ClusterOptions:
     def at_once(self) -> int | None:
         """Jobs handed over at a time; None for all, where the queue holds them back."""
         return (self.jobs or 1) if self.cluster == "local" else None
+
+
+def _own_gpus() -> str:
+    """The GPUs that this process sees, as its jobs are told of them: under the same numbers."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
 
 
 @dataclass(frozen=True)

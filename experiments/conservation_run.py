@@ -14,7 +14,7 @@ import torch
 from experiments.config import ConservationConfig, conservation_config
 from experiments.conservation import Case
 from experiments.conservation_figures import draw_case
-from experiments.errors import UnknownNameError
+from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.evaluation import ON_CELLS, curves, evaluate, evaluate_on_cells, local_conservation
 from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
@@ -87,11 +87,15 @@ def chosen_networks(known: tuple[str, ...], options: RunOptions) -> tuple[str, .
 
     Raises:
         UnknownNameError: If a name is none of theirs.
+        InvalidArgumentError: If one of them is of no use without another.
     """
     unknown = [name for name in options.networks if name not in known]
     if unknown:
         raise UnknownNameError(f"There is no network '{unknown[0]}' here. Known: {', '.join(known) or 'none'}.")
-    return tuple(name for name in known if not options.networks or name in options.networks)
+    chosen = tuple(name for name in known if not options.networks or name in options.networks)
+    if "edge" in chosen and "anp" not in chosen:
+        raise InvalidArgumentError("The network 'edge' only says how unsure 'anp' is out of range; name both.")
+    return chosen
 
 
 def black_boxes(problem: str, config: ConservationConfig, files: dict[str, Path]) -> dict[str, Surrogate]:

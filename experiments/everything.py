@@ -95,7 +95,8 @@ def do_all(action: Action, options: RunOptions) -> Everything:
     started, found = time.perf_counter(), dict[str, Report | None]()
     logs = writable_folder(options.out / ALL / "logs")
     jobs = [ExperimentJob(experiment=entry, action=action, options=options) for entry in EXPERIMENTS.values()]
-    cluster = ClusterOptions(jobs=torch.get_num_threads(), gpus=int(options.device.startswith("cuda")))
+    on_gpu = options.device.startswith("cuda")
+    cluster = ClusterOptions(jobs=1 if on_gpu else torch.get_num_threads(), gpus=int(on_gpu))
 
     def finished(job: ExperimentJob, report: Report | None) -> None:
         found[job.experiment.name] = report

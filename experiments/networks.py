@@ -17,6 +17,7 @@ from experiments.errors import TrainingInterruptedError, UnknownNameError
 from experiments.experiment import Data, Preset, RunOptions
 from experiments.processes import say_once
 from experiments.runs import as_json, digest
+from experiments.stages import made_once
 from experiments.train_anp import ANPTraining, find_problem, train_anp
 from experiments.training import TrainingConfig
 from probconserv.anp import ANP, ANPConfig
@@ -117,21 +118,29 @@ def train_network(config: ANPTraining, role: str, out: Path, start: ANP | None =
     """
     folder = network_folder(config, role, out)
     path = folder / "weights.safetensors"
-    if path.exists():
-        try:
-            ANP.load(path, config.problem)
-            return path
-        except WeightsError as error:
-            say_once(f"{error} They are made again.")
-    say_once(f"Training network '{role}' of {config.problem}: {config.training.steps} steps.")
-    on_device = replace(config, training=replace(config.training, device=device))
-    weights = train_anp(on_device, folder, out / "data", start).weights
-    if weights is None:
-        raise TrainingInterruptedError(
-            f"The training of network '{role}' for {config.problem} was stopped; '{folder}' holds its checkpoint. "
-            "Start the same command again to go on."
-        )
-    return weights
+
+    def make() -> None:
+        say_once(f"Training network '{role}' of {config.problem}: {config.training.steps} steps.")
+        on_device = replace(config, training=replace(config.training, device=device))
+        if train_anp(on_device, folder, out / "data", start).weights is None:
+            raise TrainingInterruptedError(
+                f"The training of network '{role}' for {config.problem} was stopped; '{folder}' holds its checkpoint. "
+                "Start the same command again to go on."
+            )
+
+    return made_once(path, make, lambda: _is_whole(path, config.problem))
+
+
+def _is_whole(path: Path, problem: str) -> bool:
+    """Whether the weights can be read; damaged ones are named on standard error."""
+    if not path.exists():
+        return False
+    try:
+        ANP.load(path, problem)
+    except WeightsError as error:
+        say_once(f"{error} They are made again.")
+        return False
+    return True
 
 
 def network_folder(config: ANPTraining, role: str, out: Path) -> Path:

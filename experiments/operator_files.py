@@ -1,6 +1,6 @@
 """The file that a finished training of an operator leaves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +9,7 @@ from boon import BOON, FNO
 from experiments.errors import TrainingInterruptedError
 from experiments.processes import first_before_others, launched
 from experiments.runs import environment
-from experiments.storage import alone_with
 from experiments.training import Progression
-
-
-def made_once(path: Path, make: Callable[[], object]) -> Path:
-    """A file of weights, made unless it is there; of several runs that want it one makes it and the others wait.
-
-    Args:
-        path: The file.
-        make: Trains and stores.
-
-    Returns:
-        The file.
-    """
-    if path.exists():
-        return path
-    if launched().count > 1:
-        make()
-        return path
-    with alone_with(path):
-        if not path.exists():
-            make()
-    return path
 
 
 def store_finished(

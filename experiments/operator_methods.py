@@ -185,7 +185,7 @@ def methods(case: OperatorCase) -> tuple[Method, ...]:
 def candidates(case: OperatorCase) -> tuple[Method, ...]:
     """What the default may be: every correction of the family, with and without boundary channels or the circle.
 
-    On periodic axes elimination comes down to prescription, so it is left out there.
+    On periodic axes elimination comes down to prescription, and there is nothing to lift, so these are left out there.
     Where boundary data are independent of the initial field, only with channels. They are ranked by their validation
     scores, see ``experiments.operator_choice``.
     """
@@ -201,7 +201,8 @@ def candidates(case: OperatorCase) -> tuple[Method, ...]:
     }
     bare = tuple(Method(name=name, correction=correction) for name, correction in family.items())
     if is_periodic(case):
-        few = [method for method in bare if not isinstance(method.correction, Elimination)]
+        left_out = ("scalar elimination", "block elimination", "matched transforms")
+        few = [method for name, method in zip(family, bare, strict=True) if name not in left_out]
         return (*few, *(replace(method, name=f"{method.name}, circle", circle=True) for method in few))
     told = tuple(replace(method, name=f"{method.name}, channels", channels=True) for method in bare)
     return told if case.independent else (*bare, *told)

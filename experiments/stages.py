@@ -1,7 +1,7 @@
 """What every experiment does on its way from data to files: stages with a progress line, one thread, tables."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from experiments import tables
-from experiments.storage import write_bytes
+from experiments.processes import launched
+from experiments.storage import alone_with, write_bytes
 from experiments.tables import Row
 
 
@@ -22,6 +23,24 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def made_once(path: Path, make: Callable[[], object], is_there: Callable[[], bool] | None = None) -> Path:
+    """A file of weights, made unless it is there; of several runs that want it one makes it and the others wait.
+
+    Args:
+        path: The file.
+        make: Trains and stores.
+        is_there: Whether the file is there and whole; by default whether it exists.
+
+    Returns:
+        The file.
+    """
+    alone = launched().count == 1  # processes that share a training wait for each other
+    with alone_with(path) if alone else nullcontext():
+        if not (is_there or path.exists)():
+            make()
+    return path
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,49 +160,42 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[s
     Returns:
         The arrays, read or built.
     """
-    arrays = _read_whole(path)
-    if arrays is not None:
-        return arrays
-    with alone_with(path) as waited:
-        arrays = _read_whole(path) if waited else None
-        if arrays is None:
-            arrays = build()
-            write_arrays(path, arrays, attributes)
+    with suppress(DataFileError):
+        return read_arrays(path)
+    with alone_with(path):
+        if path.exists():
+            try:
+                return read_arrays(path)
+            except DataFileError as error:
+                print(f"{error} It is built again.", file=sys.stderr)
+        arrays = build()
+        write_arrays(path, arrays, attributes)
     return arrays
 
 
-def _read_whole(path: Path) -> Arrays | None:
-    if not path.exists():
-        return None
-    try:
-        return read_arrays(path)
-    except DataFileError as error:
-        print(f"{error} It is built again.", file=sys.stderr)
-        return None
-
-
 @contextmanager
-def alone_with(path: Path) -> Iterator[bool]:
+def alone_with(path: Path) -> Iterator[None]:
     """Lets one process at a time make a file; others wait here, and then look whether it is there.
 
-    The lock is the operating system's, so a killed process does not leave it behind.
+    The lock is the operating system's where it has locks, so that a killed process does not leave it behind.
 
     Args:
         path: The file; its folder is created.
 
-    Returns:
-        Whether another process had to be waited for.
+    Raises:
+        OutputFolderError: If the folder cannot be written or has no locks.
     """
     lock = FileLock(writable_folder(path.parent) / f".{path.name}.lock")
     try:
-        lock.acquire(timeout=0)
-        waited = False
-    except Timeout:
-        print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
-        lock.acquire()
-        waited = True
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise OutputFolderError(f"'{path}' cannot be locked ({error}); give another folder with --out.") from error
     try:
-        yield waited
+        yield
     finally:
         lock.release()
 

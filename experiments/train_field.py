@@ -15,10 +15,10 @@ from experiments.field_cases import FieldCase
 from experiments.field_data import FieldSamples, field_samples
 from experiments.field_models import UNIT, Inputs, Network, as_map, build, diversity_penalty, inputs
 from experiments.operator_config import NetworkSizes
-from experiments.operator_files import made_once, store_finished
+from experiments.operator_files import store_finished
 from experiments.processes import first_before_others, launched, say_once
 from experiments.runs import as_json, digest
-from experiments.stages import one_thread
+from experiments.stages import made_once, one_thread
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 from probconserv import condition, integral
 from probconserv.operator import as_gaussian

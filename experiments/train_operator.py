@@ -13,11 +13,11 @@ from experiments.boundary_data import describe_samples
 from experiments.errors import InvalidArgumentError
 from experiments.operator_config import NetworkSizes, OperatorCase
 from experiments.operator_data import Fields, Values, load_fields
-from experiments.operator_files import made_once, store_finished
+from experiments.operator_files import store_finished
 from experiments.operator_methods import ConditionedOperator, Method, build
 from experiments.processes import first_before_others, launched, say_once
 from experiments.runs import as_json, digest
-from experiments.stages import one_thread
+from experiments.stages import made_once, one_thread
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 
 

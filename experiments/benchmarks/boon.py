@@ -48,7 +48,8 @@ CORRECTIONS: dict[str, Correction | None] = {
     "prescription": Prescription(),
     "prescription, hidden layers": Prescription(hidden=True),
     "smooth extension, hidden layers": SmoothExtension(hidden=True),
-    "matched transforms": MatchedTransform(),
+    "smooth extension": SmoothExtension(),
+    "matched transforms, hidden layers not lifted": MatchedTransform(hidden=False),
 }
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,15 +52,23 @@ def test_two_values_are_joined_by_straight_lines_along_their_axis(axis):
 def test_lifted_fields_meet_their_conditions_and_overwriting_changes_nothing_else(conditions):
     torch.manual_seed(1)
     shape = (9, 8)[: len(conditions)]
-    u = torch.randn(2, 2, *shape, dtype=torch.float64)
+    u, source = torch.randn(2, 2, 2, *shape, dtype=torch.float64)
     values = [None if isinstance(pair[0], Periodic) else (0.0, 0.0) for pair in conditions]
     boundary = discretise(conditions, (1.0,) * len(shape), values, u, 2)
+    boundary = replace(boundary, data=tuple(read(side, source) for side in boundary.functionals))  # fit at corners
     result = LiftingStep()(u, boundary)
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
         assert torch.allclose(read(side, result), data, atol=1e-11)
     own = u.clone()
     assert LiftingStep().overwrite(own, boundary).data_ptr() == own.data_ptr()
     assert torch.equal(own, result)
+
+
+def test_fields_of_any_memory_layout_are_lifted():
+    u = torch.randn(2, 7, 6, 3, dtype=torch.float64).permute(0, 3, 1, 2)
+    conditions = [(Dirichlet(0.0), Dirichlet(0.0)), (Neumann(0.0), Neumann(0.0))]
+    boundary = discretise(conditions, (1.0, 1.0), None, u, 2)
+    assert torch.equal(LiftingStep()(u, boundary), LiftingStep()(u.contiguous(), boundary))
 
 
 def test_gradients_reach_field_and_data():

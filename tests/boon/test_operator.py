@@ -16,6 +16,7 @@ from boon import (
     MissingBoundaryError,
     Prescription,
     SmoothExtension,
+    TooManyModesError,
     boundary_error,
 )
 from boon.correction import read
@@ -157,15 +158,34 @@ def test_an_operator_with_a_periodic_axis_beside_dirichlet_sides(correction):
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
-def test_every_parameter_of_a_corrected_operator_gets_a_gradient(correction):
-    # Not Dirichlet: sines vanish at its node, so under a matched transform its hidden value reaches no other node.
+@pytest.mark.parametrize("pair", [(Robin(1.0, -0.3), Neumann()), (Dirichlet(), Neumann()), (Periodic(), Periodic())])
+def test_every_parameter_of_a_corrected_operator_gets_a_gradient(correction, pair):
     torch.manual_seed(0)
-    conditions = [(Robin(1.0, -0.3), Neumann())]
-    operator = BOON(FNO(FNOConfig(width=4, depth=2, modes=(4,))), conditions, correction=correction)
-    u = operator(torch.randn(3, 1, 20), boundary=[(torch.randn(3, 1), torch.randn(3, 1))])
-    u.square().sum().backward()
+    operator = BOON(FNO(FNOConfig(width=4, depth=2, modes=(4,))), [pair], correction=correction)
+    values = None if isinstance(pair[0], Periodic) else [(torch.randn(3, 1), torch.randn(3, 1))]
+    u = operator(torch.randn(3, 1, 20), boundary=values)
+    (u - torch.randn(3, 1, 20)).square().sum().backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in operator.parameters())
     assert all(bool(p.grad.abs().sum() > 0) for p in operator.parameters())
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_an_operator_that_has_predicted_in_inference_mode_can_be_trained(correction):
+    operator = BOON(
+        FNO(FNOConfig(width=4, depth=2, modes=(4,))), [(Dirichlet(1.0), Neumann(0.3))], correction=correction
+    )
+    a = torch.randn(2, 1, 23)  # a shape of its own: what depends on the shape is kept
+    with torch.inference_mode():
+        before = operator(a)
+    operator(a).sum().backward()
+    assert torch.equal(operator(a), before)
+
+
+def test_too_many_sines_are_named_by_the_modes_of_the_operator():
+    operator = BOON(FNO(FNOConfig(modes=(16,))), [(Dirichlet(0.0), Dirichlet(0.0))])
+    with pytest.raises(TooManyModesError, match=r"2·16 − 1 functions along axis 0 of an FNO with modes=16"):
+        operator(torch.randn(1, 1, 32))
+    assert operator(torch.randn(1, 1, 34)).shape == (1, 1, 34)
 
 
 def test_hidden_conditions_are_those_of_an_affine_image_of_the_solution():

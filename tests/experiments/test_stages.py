@@ -1,11 +1,30 @@
 """What every experiment shares on its way to files."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from experiments.stages import one_thread, stage_progress, write_tables
+from experiments.stages import made_once, one_thread, stage_progress, write_tables
 from experiments.tables import Row
+
+
+def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:
+    path, made, go = tmp_path / "training" / "weights", list[int](), threading.Event()
+
+    def make() -> None:
+        made.append(1)
+        go.wait(10)
+        path.write_text("weights")
+
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(made_once, path, make) for _ in range(2)]
+        go.set()
+        assert [one.result(10) for one in both] == [path, path]
+    assert made == [1]
+    made_once(path, make, lambda: path.read_text() == "better weights")
+    assert made == [1, 1], "what is there but not whole is made again"
 
 
 def test_one_thread_is_given_back() -> None:

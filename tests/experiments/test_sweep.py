@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,12 @@ def test_table_over_seeds_has_mean_and_deviation_of_each_score(tmp_path: Path) -
     single = seed_table("stefan", "smoke", {4: runs[0]})
     assert single.rows[0].scores["MSE"] == (1.0, None)
     assert "seed 4" in single.title
+
+
+def test_local_jobs_see_the_gpus_of_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    executor = ClusterOptions(gpus=1).executor(tmp_path, "jobs")
+    assert executor.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() == "3,5"
 
 
 def test_slurm_is_asked_for_what_the_options_say(tmp_path: Path) -> None:
