@@ -1,5 +1,8 @@
-"""Cost of a training step under a boundary correction against the same step of the plain operator."""
+"""Cost of a training step under a boundary correction against the same step of the plain operator, and of that one
+against the FNO of the neuraloperator package where it is installed (the extra ``neuraloperator``)."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,22 +60,29 @@ def run() -> dict[str, Any]:
     """Times forward, backward and Adam update; each pair of operators takes turns, so both see the same machine.
 
     Returns:
-        One case per size and correction: seconds a step of the corrected and of the plain operator and their ratio.
+        One case per size and correction: seconds a step of the corrected and of the plain operator and their ratio;
+        where neuraloperator is installed, one case per size for the plain operator against theirs.
     """
     cases = []
     for size in SIZES:
         for name, correction in CORRECTIONS.items():
-            seconds, plain = _compare(size, correction)
-            cases.append(
-                {
-                    "case": f"{size.name}, batch {size.batch}, {'×'.join(map(str, size.shape))} nodes: {name}",
-                    "seconds": seconds,
-                    "baseline": "FNO",
-                    "baseline_seconds": plain,
-                    "ratio": seconds / plain,
-                }
-            )
+            cases.append(_case(size, name, "FNO", _compare(size, correction)))
+        if importlib.util.find_spec("neuralop"):
+            cases.append(_case(size, "FNO", "FNO of neuraloperator", _compare_with_neuraloperator(size)))
+        else:
+            print("neuraloperator is not installed; its FNO is left out.", file=sys.stderr)
     return report("boon", cases)
+
+
+def _case(size: Size, name: str, baseline: str, seconds: tuple[float, float]) -> dict[str, Any]:
+    ours, theirs = seconds
+    return {
+        "case": f"{size.name}, batch {size.batch}, {'×'.join(map(str, size.shape))} nodes: {name}",
+        "seconds": ours,
+        "baseline": baseline,
+        "baseline_seconds": theirs,
+        "ratio": ours / theirs,
+    }
 
 
 def _compare(size: Size, correction: Correction | None) -> tuple[float, float]:
@@ -86,6 +96,26 @@ def _compare(size: Size, correction: Correction | None) -> tuple[float, float]:
     steps = (_step(corrected, lambda: corrected(a, values), target), _step(plain, lambda: plain(a), target))
     corrected_seconds, plain_seconds = take_turns(steps, size.rounds)
     return corrected_seconds, plain_seconds
+
+
+def _compare_with_neuraloperator(size: Size) -> tuple[float, float]:
+    """Steps of both plain operators with as many frequencies, channels and layers."""
+    from neuralop.models import FNO as NeuralopFNO  # pyright: ignore[reportMissingImports]
+
+    config = FNOConfig(modes=size.modes, width=size.width)
+    torch.manual_seed(0)
+    a, target = torch.randn(2, size.batch, 1, *size.shape)
+    ours = FNO(config)
+    theirs = NeuralopFNO(
+        n_modes=tuple(2 * m - 1 for m in size.modes),
+        in_channels=1,
+        out_channels=1,
+        hidden_channels=size.width,
+        n_layers=config.depth,
+    )
+    steps = (_step(ours, lambda: ours(a), target), _step(theirs, lambda: theirs(a), target))
+    our_seconds, their_seconds = take_turns(steps, size.rounds)
+    return our_seconds, their_seconds
 
 
 def _step(operator: nn.Module, forward: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:

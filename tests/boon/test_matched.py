@@ -70,19 +70,20 @@ def test_mixed_ends_expand_in_quarter_waves():
 
 
 @pytest.mark.parametrize("matched", [(True, False), (False, True), (True, True)])
-def test_two_axes_are_a_kernel_in_the_functions_of_each(matched):
+@pytest.mark.parametrize("odd", [(False, False), (True, True), (True, False)])
+def test_two_axes_are_a_kernel_in_the_functions_of_each(matched, odd):
     # Oracle: the product of the two bases as explicit functions; a kernel multiplies cos kx, sin kx by the same weight
     # and its conjugate mirror, cosines by a number each.
     torch.manual_seed(1)
     shape, m = (8, 9), 3
     weight = SpectralConvolution(1, 1, (m, m)).double().weight.detach()
     bases = tuple(
-        matched_basis(n, 2 * m - 1, (False, False), LIKE) if on else fourier_basis(n, m, like=LIKE)
+        matched_basis(n, 2 * m - 1, odd, LIKE) if on else fourier_basis(n, m, like=LIKE)
         for n, on in zip(shape, matched, strict=True)
     )
     expected = torch.zeros(math.prod(shape), math.prod(shape), dtype=torch.complex128)
-    for first, wave_1, dual_1 in waves(shape[0], m, matched[0]):
-        for second, wave_2, dual_2 in waves(shape[1], m, matched[1]):
+    for first, wave_1, dual_1 in waves(shape[0], m, odd if matched[0] else None):
+        for second, wave_2, dual_2 in waves(shape[1], m, odd if matched[1] else None):
             factor = weight_of(weight[..., 0, 0], (first, second), matched, m)
             expected += factor * torch.outer(torch.kron(wave_1, wave_2), torch.kron(dual_1, dual_2))
     unit = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, 1, *shape)
@@ -90,10 +91,10 @@ def test_two_axes_are_a_kernel_in_the_functions_of_each(matched):
     assert torch.allclose(result, expected.real, atol=1e-13)
 
 
-def waves(n, m, matched):
-    """(number or frequency, function, its dual) of every function along an axis."""
-    if matched:
-        basis = matched_basis(n, 2 * m - 1, (False, False), LIKE)
+def waves(n, m, odd):
+    """(number or frequency, function, its dual) of every function along an axis; Fourier's where odd is None."""
+    if odd:
+        basis = matched_basis(n, 2 * m - 1, odd, LIKE)
         return [(j, basis.synthesis[:, j] + 0j, basis.analysis[j] + 0j) for j in range(2 * m - 1)]
     angle = 2 * torch.pi / n * torch.arange(n, dtype=torch.float64)
     return [(k, torch.exp(1j * k * angle), torch.exp(-1j * k * angle) / n) for k in range(1 - m, m)]
