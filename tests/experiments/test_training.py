@@ -21,7 +21,16 @@ from experiments.errors import DataFileError, InvalidArgumentError, TrainingDive
 from experiments.experiment import Preset
 from experiments.networks import network_training
 from experiments.train_anp import ANPTraining, train_anp
-from experiments.training import Moment, Progression, Task, TrainingConfig, one_cycle, random_seed, train
+from experiments.training import (
+    Moment,
+    Progression,
+    Task,
+    TrainingConfig,
+    one_cycle,
+    random_seed,
+    shorten_gradients,
+    train,
+)
 from probconserv import ANP
 from solvers import PROBLEMS, Protocol
 from solvers.sampling import sample_exact
@@ -172,6 +181,19 @@ def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
         run(tmp_path, replace(line_task(), identity={"name": "curve"}))
     with pytest.raises(DataFileError, match="does not fit this model"):
         run(tmp_path, replace(line_task(), model=nn.Linear(1, 1)))
+
+
+def test_gradients_are_shortened_together_complex_ones_too() -> None:
+    model = nn.ParameterList([torch.zeros(3), torch.zeros(2, dtype=torch.complex64), torch.zeros(1)])
+    real, imaginary, unused = model
+    real.grad, imaginary.grad = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([3.0 + 4.0j, 2.0j])
+    length = 33**0.5
+    assert shorten_gradients(model, 10.0) == pytest.approx(length)
+    assert imaginary.grad[0] == 3.0 + 4.0j, "short enough"
+    assert shorten_gradients(model, 1.0) == pytest.approx(length)
+    torch.testing.assert_close(real.grad[0], torch.tensor(2.0 / length))
+    torch.testing.assert_close(imaginary.grad[0], torch.tensor((3.0 + 4.0j) / length))
+    assert unused.grad is None
 
 
 def test_rate_rises_linearly_and_falls_along_a_cosine() -> None:
