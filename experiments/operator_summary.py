@@ -33,6 +33,7 @@ _SHORT_LEGEND = (
     "Relative L2 ‖u − truth‖/‖truth‖, mean over test samples; mean (standard error) over seeds where there are "
     "several. Best baseline: the one with the lowest error on samples held out, of those that are told of the boundary "
     "as BOON is. FNO / BOON, baseline / BOON: their relative L2 over that of BOON (default); above 1 BOON is better. "
+    "In heat independent nothing tells the plain FNO of the boundary data, and its error is that of not knowing them. "
     "Boundary error: largest |B u − g|, B the value, the one-sided gradient or the mismatch of periodic ends. Paper's "
     "BOON: Saad et al. 2023, in brackets what is known of the set-up; it takes boundary values from the test target. "
     "Dimensionless. All rows and scores: [docs/boundary_results.md](docs/boundary_results.md)."
