@@ -128,7 +128,13 @@ def _training_table(shipped: ShippedResults) -> str:
     for label in _labels(shipped):
         lines.append(_line([label, *(_seconds(seconds.get((label, name))) for name in names)]))
     processors = dict.fromkeys(name for entry in shipped.trainings for name in entry.processors)
-    return "\n".join([*lines, "", f"One thread each, {', '.join(processors)}; mean (standard error) over seeds."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Wall time on one thread each, {', '.join(processors)}, with other work beside; mean (standard error) over seeds.",
+        ]
+    )
 
 
 def _sizes(training: ShippedTraining) -> str:
