@@ -127,14 +127,9 @@ def _training_table(shipped: ShippedResults) -> str:
     lines = [_line(["seconds a training", *names]), "|---|" + "---:|" * len(names)]
     for label in _labels(shipped):
         lines.append(_line([label, *(_seconds(seconds.get((label, name))) for name in names)]))
-    processors = dict.fromkeys(name for entry in shipped.trainings for name in entry.processors)
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Wall time on one thread each, {', '.join(processors)}, with other work beside; mean (standard error) over seeds.",
-        ]
-    )
+    processors = ", ".join(dict.fromkeys(name for entry in shipped.trainings for name in entry.processors))
+    note = f"Wall time on one thread each, {processors}, with other work beside; mean (standard error) over seeds."
+    return "\n".join([*lines, "", note])
 
 
 def _sizes(training: ShippedTraining) -> str:

@@ -131,7 +131,7 @@ def test_the_page_holds_every_row_and_the_times_and_sizes_of_its_training() -> N
     for row in shipped.rows:
         assert sum(line.startswith(f"| {row.parameter} | {row.method} |") for line in page.splitlines()) == 1
     assert f"| {SINGLE} | 1,234 (5) | 1,234 (5) | 1,234 (5) | 1,234 (5) | 1,234 (5) |" in page
-    assert "One thread each, a chip;" in page
+    assert "Wall time on one thread each, a chip, with other work beside;" in page
     assert (
         f"* {SINGLE}; {MANY}: 450 samples trained on, 50 held out, 200 test samples; 128 nodes an axis; 4 layers, "
         "width 32, 16 frequencies an axis; 5,000 steps of 20 samples; 3 seeds." in page
