@@ -92,6 +92,11 @@ class Boundary:
     data: tuple[Tensor, ...]
     periodic: tuple[int, ...] = ()
 
+    def by_axis(self) -> dict[int, list[int]]:
+        """The axes that have sides, in order, and the numbers of their sides."""
+        axes = sorted({side.axis for side in self.functionals})
+        return {axis: [number for number, side in enumerate(self.functionals) if side.axis == axis] for axis in axes}
+
     def inside(self, margins: Sequence[int]) -> "Boundary":
         """The same sides in arrays with ``margins`` more nodes beyond both ends of every axis; the data stay.
 

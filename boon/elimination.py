@@ -61,7 +61,7 @@ class Elimination(Correction):
         return PrescriptionStep()
 
     def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
-        axes = sorted({side.axis for side in boundary.functionals})
+        axes = list(boundary.by_axis())
         if not axes:
             return convolution(v, bases)
         strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]

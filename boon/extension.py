@@ -77,9 +77,8 @@ class ExtensionStep(Step):
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Adds the extension of the residual, one axis after the other."""
         lengths = self.log_length.to(torch.float64).exp()
-        numbered = list(enumerate(boundary.functionals))
-        for axis in sorted({side.axis for side in boundary.functionals}):
-            own = [(index, side) for index, side in numbered if side.axis == axis]
+        for axis, numbers in boundary.by_axis().items():
+            own = [(index, boundary.functionals[index]) for index in numbers]
             here = torch.stack([lengths[index] for index, _ in own])
             residual = torch.stack([boundary.data[index] - read(side, u) for index, side in own], dim=2 + axis)
             rows = torch.stack([functional_row(side, u.shape[2 + axis]) for _, side in own]).to(u.device)
@@ -88,7 +87,7 @@ class ExtensionStep(Step):
             residual = (u.select(2 + axis, -1) - u.select(2 + axis, 0)).to(torch.float64).unsqueeze(2 + axis)
             row = torch.zeros(1, u.shape[2 + axis], dtype=torch.float64, device=u.device)
             row[0, 0], row[0, -1] = 1.0, -1.0
-            u = extend(u, extension_columns(row, lengths[len(numbered) + number, None]), residual, axis)
+            u = extend(u, extension_columns(row, lengths[len(boundary.functionals) + number, None]), residual, axis)
         return u
 
 

@@ -36,8 +36,7 @@ class LiftingStep(Step):
         return self._lift(u, boundary, overwrite=True)
 
     def _lift(self, u: Tensor, boundary: Boundary, overwrite: bool) -> Tensor:
-        for axis in sorted({side.axis for side in boundary.functionals}):
-            own = [index for index, side in enumerate(boundary.functionals) if side.axis == axis]
+        for axis, own in boundary.by_axis().items():
             sides, count = tuple(boundary.functionals[index] for index in own), u.shape[2 + axis]
             u, strips = take_strips(u, [side.strip(count) for side in sides], overwrite)
             missing = [

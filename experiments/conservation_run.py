@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.checks import chosen_names
 from experiments.config import ConservationConfig, conservation_config
 from experiments.conservation import Case
 from experiments.conservation_figures import draw_case
-from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.errors import InvalidArgumentError
 from experiments.evaluation import ON_CELLS, curves, evaluate, evaluate_on_cells, local_conservation
 from experiments.experiment import Durations, Experiment, Report, RunOptions
 from experiments.networks import data_of, pretrained_path, roles, trained_network
@@ -89,10 +90,7 @@ def chosen_networks(known: tuple[str, ...], options: RunOptions) -> tuple[str, .
         UnknownNameError: If a name is none of theirs.
         InvalidArgumentError: If one of them is of no use without another.
     """
-    unknown = [name for name in options.networks if name not in known]
-    if unknown:
-        raise UnknownNameError(f"There is no network '{unknown[0]}' here. Known: {', '.join(known) or 'none'}.")
-    chosen = tuple(name for name in known if not options.networks or name in options.networks)
+    chosen = chosen_names("network", options.networks, known)
     if "edge" in chosen and "anp" not in chosen:
         raise InvalidArgumentError("The network 'edge' only says how unsure 'anp' is out of range; name both.")
     return chosen

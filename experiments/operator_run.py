@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.errors import UnknownNameError
+from experiments.checks import chosen_names
 from experiments.experiment import Durations, Experiment, Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
@@ -75,11 +75,8 @@ def chosen_cases(cases: tuple[OperatorCase, ...], options: RunOptions) -> tuple[
     Raises:
         UnknownNameError: If a name is none of theirs.
     """
-    known = [case.name for case in cases]
-    unknown = [name for name in options.cases if name not in known]
-    if unknown:
-        raise UnknownNameError(f"There is no case '{unknown[0]}' here. Known: {', '.join(known)}.")
-    return tuple(case for case in cases if not options.cases or case.name in options.cases)
+    names = chosen_names("case", options.cases, [case.name for case in cases])
+    return tuple(case for case in cases if case.name in names)
 
 
 def run_operators(name: str, cases: tuple[OperatorCase, ...], options: RunOptions) -> Report:

@@ -37,7 +37,7 @@ def ship_seeds(name: str, options: SweepOptions) -> Path:
     preset = options.preset[0]
     jobs = [SweepJob(experiment=experiment(name), seed=seed, preset=preset, options=options) for seed in options.seeds]
     runs = {job.seed: _metrics(job) for job in jobs}
-    table = seed_table(name, preset, {seed: rows_from_json(content, FOLDER) for seed, content in runs.items()})
+    table = seed_table(name, preset, {job.seed: rows_from_json(runs[job.seed], job.record) for job in jobs})
     made = [
         {"seed": seed, **{key: content[key] for key in ("networks", "environment") if key in content}}
         for seed, content in runs.items()
@@ -65,9 +65,10 @@ def shipped_seeds(name: str) -> SeedTable | None:
 
 
 def _metrics(job: SweepJob) -> dict[str, Any]:
-    if job.rows() is None:
+    content = job.metrics()
+    if content is None:
         raise DataFileError(f"The run '{job.label}' is not finished; finish the sweep before it ships.")
-    return read_object(Path(read_object(job.record)["folder"]) / "metrics.json")
+    return content
 
 
 def main(name: tyro.conf.Positional[str], options: tyro.conf.OmitArgPrefixes[SweepOptions]) -> None:

@@ -108,12 +108,18 @@ class SweepJob:
         writable_folder(self.record.parent)
         write_json(self.record, {"job": self.label, "folder": folder})
 
-    def rows(self) -> list[Row] | None:
-        """The rows of the stored run; None if it is not finished, or what was stored cannot be read."""
+    def metrics(self) -> dict[str, Any] | None:
+        """What the stored run holds of scores; None if it is not finished, or what was stored cannot be read."""
         try:
-            path = Path(read_object(self.record)["folder"]) / "metrics.json"
-            return rows_from_json(read_object(path), path)
+            return read_object(Path(read_object(self.record)["folder"]) / "metrics.json")
         except (DataFileError, KeyError, TypeError):
+            return None
+
+    def rows(self) -> list[Row] | None:
+        """The rows of ``metrics``; None without any."""
+        try:
+            return rows_from_json(self.metrics() or {}, self.record)
+        except DataFileError:
             return None
 
 

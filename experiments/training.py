@@ -300,10 +300,9 @@ def shorten_gradients(model: nn.Module, longest: float) -> float:
 
     Complex ones count as pairs of real numbers: the same norm, in a tenth of the time.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norm = get_total_norm([torch.view_as_real(grad) if grad.is_complex() else grad for grad in gradients])
-    clip_grads_with_norm_(parameters, longest, norm)
+    clip_grads_with_norm_(model.parameters(), longest, norm)
     return float(norm)
 
 
