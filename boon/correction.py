@@ -222,10 +222,8 @@ def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: i
     rows = rows.clone()
     for side in boundary.functionals:
         if side.axis == axis:
-            _, start, width = side.strip(len(rows), inner=True)
-            weights = rows.new_tensor(side.weights[1:])
-            inner = rows[start : start + width]
-            rows[side.node(0, len(rows))] = -((weights.flip(0) if side.last else weights) @ inner) / side.weights[0]
+            inner = sum(w * rows[side.node(j, len(rows))] for j, w in enumerate(side.weights[1:], start=1))
+            rows[side.node(0, len(rows))] = inner / -side.weights[0]
     if axis in boundary.periodic:
         rows[[0, -1]] = 0.5 * (rows[0] + rows[-1])
     return rows

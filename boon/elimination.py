@@ -134,11 +134,11 @@ def boundary_kernel(weight: Tensor, bases: Sequence[Basis], axis: int, places: S
     Returns:
         ``(*other modes, p·o, p·c)``; rows are (node, output channel), columns (node, input channel).
     """
-    count, dim = len(places), 2 + axis
+    count, others = len(places), len(bases) - 1
     offsets = [row - column for row in places for column in places]
-    kernel = evaluate(_channels_first(weight), bases, axis, range(len(bases)), offsets)
-    kernel = kernel.movedim(dim, 2).unflatten(2, (count, count))
-    rows_and_columns = kernel.permute(*range(4, kernel.ndim), 2, 1, 3, 0)
+    kernel = evaluate(weight[None, None], bases, axis, range(len(bases)), offsets)[0, 0]
+    kernel = kernel.movedim(axis, 0).unflatten(0, (count, count))
+    rows_and_columns = kernel.permute(*range(2, 2 + others), 0, 3 + others, 1, 2 + others)
     return rows_and_columns.flatten(-2).flatten(-3, -2)
 
 
@@ -169,6 +169,8 @@ def spread(values: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int
 def hermitian(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     """Weights with the same action on real fields and W(−k) = W(k)* where both are stored: (W(k) + W(−k)*)/2."""
     *full, half = fourier_axes(bases)
+    if not full:
+        return weight  # frequency 0 alone is its own mirror image, and of it only the real part is read
     zero, rest = weight.split([1, weight.shape[half] - 1], half)
     return torch.cat([0.5 * (zero + mirror(zero, full).conj()), rest], half)
 
@@ -201,12 +203,12 @@ def _inverse_times(
 
 def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     """What output channel 0 makes of ones in all channels at one node, read at that node."""
-    kernel = _channels_first(weight)
+    kernel = weight[None, None]
     remaining = list(range(len(bases)))
     for axis in range(len(bases)):
         kernel = evaluate(kernel, bases, axis, remaining, [0])
         remaining.remove(axis)
-    entries = kernel.flatten(1)[:, 0]
+    entries = kernel.flatten(0, -2)[:, 0]
     pivot = entries.sum()
     if bool(pivot.abs() <= 1e-6 * entries.abs().sum()):
         raise SingularKernelError(
@@ -251,10 +253,6 @@ def _phase_table(
 
 def _ends(basis: Basis) -> tuple[int, int]:
     return basis.margin, basis.analysis.shape[-1] - 1 - basis.margin
-
-
-def _channels_first(weight: Tensor) -> Tensor:
-    return weight.permute(-2, -1, *range(weight.ndim - 2))
 
 
 def _subsets(axes: Sequence[int]) -> list[frozenset[int]]:
