@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from experiments.allocator import keep_freed_memory
 from experiments.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError, TrainingDivergedError
@@ -176,6 +177,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool = Tru
         OutputFolderError: If the folder cannot be written.
         InvalidArgumentError: If the config asks for other processes than there are.
     """
+    keep_freed_memory()
     share = _own_share(config)
     path = (writable_folder(folder) if share.first else folder) / "checkpoint.safetensors"
     fabric = Fabric(**_placement(config, share), **_precision(config))
