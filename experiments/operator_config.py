@@ -140,7 +140,7 @@ _LAPTOP_SQUARE = OperatorSizes(
     test=50,
     nodes=50,
     network=NetworkSizes(width=32, modes=8),
-    training=_training(4000, 3e-3),
+    training=_training(2500, 3e-3),
     batch=10,
     seeds=1,
 )
