@@ -93,7 +93,7 @@ class Experiment:
     Args:
         name: Name on the command line.
         summary: One line for ``list``.
-        durations: How long each preset takes on two cores, measured, and ``reproduce`` where models ship.
+        durations: How long each preset takes on two cores (``paper``: extrapolated); ``reproduce`` where models ship.
         run: Makes data, trains, scores, stores and draws; what an earlier run of the same config finished is read back.
         reproduce: The same with the weights that ship.
     """

@@ -25,8 +25,8 @@ _HEADINGS = (
     DEFAULT_NAME,
     "FNO / BOON",
     "baseline / BOON",
-    "boundary error, FNO",
-    "boundary error, BOON",
+    "boundary L2, FNO",
+    "boundary L2, BOON",
     "paper's BOON",
 )
 _SHORT_LEGEND = (
@@ -34,10 +34,24 @@ _SHORT_LEGEND = (
     "several. Best baseline: the one with the lowest error on samples held out, of those that are told of the boundary "
     "as BOON is. FNO / BOON, baseline / BOON: their relative L2 over that of BOON (default); above 1 BOON is better. "
     "In heat independent nothing tells the plain FNO of the boundary data, and its error is that of not knowing them. "
-    "Boundary error: ‖B u − g‖ relative to the norm of its terms, B the value, the one-sided gradient or the mismatch "
-    "of periodic ends; 1e-8 is the rounding of float32. Paper's BOON: Saad et al. 2023, in brackets what is known of the set-up; it takes boundary values from the test target. "
+    "Boundary L2: ‖B u − g‖ relative to the norm of its terms, B the value, the one-sided gradient or the mismatch of "
+    "periodic ends; 1e-8 is the rounding of float32. Paper's BOON: Saad et al. 2023, in brackets what is known of the "
+    "set-up; it takes boundary values from the test target, and its networks and grids are larger than these. "
     "Dimensionless. All rows and scores: [docs/boundary_results.md](docs/boundary_results.md)."
 )
+_METHODS = """| method | what it is |
+|---|---|
+| FNO | sees the initial field only |
+| FNO + boundary channels | the boundary data as input channels |
+| FNO + output prescription | `BOON(…, correction=Prescription())` |
+| lifting | polynomials that carry the boundary data, plus an FNO times an envelope that vanishes at Dirichlet ends |
+| FNO + soft penalty | ‖B u − g‖, relative to the norm of its terms, added to the loss |
+| FNO on the circle | an FNO whose Fourier series have the period of the domain, for periodic conditions |
+| BOON (paper's form) | `Elimination(block=False)` |
+| BOON (default) | `MatchedTransform()` |
+
+Where boundary data are independent of the initial field, all but FNO and the paper's form have them as channels too.
+"""
 
 
 def shipped_results() -> list[ShippedResults]:
@@ -65,7 +79,7 @@ def long_tables(results: Sequence[ShippedResults]) -> str:
     head = (
         "# Boundary-condition results\n\nWritten by `python -m experiments.summary` from the stored results of\n"
         "`python -m experiments run NAME --preset laptop`; `reproduce NAME` scores the operators that ship again.\n"
-        "What the corrections are: [boundary_conditions.md](boundary_conditions.md).\n"
+        "What the corrections are: [boundary_conditions.md](boundary_conditions.md).\n\n" + _METHODS
     )
     return "\n".join([head, *(_experiment(shipped) for shipped in results)])
 
