@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+import solvers
 from experiments.checks import require_at_least
 from experiments.errors import DataFileError, InvalidArgumentError
-from experiments.runs import as_json, digest
+from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from experiments.workers import map_parts
 from solvers import BoundaryProblem, BoundarySamples, Periodic
@@ -59,7 +60,7 @@ def boundary_samples(
     The file ``<problem>-<hash>.h5`` holds ``input``, ``output``, ``times``, ``boundary_<axis>_first``,
     ``boundary_<axis>_last`` and ``parameter_<name>``; its attributes say where values live, in which order axes come,
     units, conditions per side, and how the samples were made. The hash covers the config, the problem's constants and
-    distributions, and the version of this package.
+    distributions, the code of the solvers, and the version of this package.
 
     Args:
         problem: The problem.
@@ -77,7 +78,7 @@ def boundary_samples(
     """
     times = config.output_times(problem)
     description = describe_samples(problem, config)
-    identity = digest(description)
+    identity = digest([description, source_digest(Path(str(solvers.__file__)).parent)])
     attributes = {
         "location": problem.grid(config.nodes).location,
         "axes": "sample, t, " + ", ".join("xyz"[: len(problem.conditions)]),

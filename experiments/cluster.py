@@ -1,9 +1,12 @@
 """Jobs side by side on this machine or through SLURM, by submitit: bounded, shown in a table, each with its log."""
 
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,12 +16,15 @@ import torch
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from submitit.helpers import DelayedSubmission
 
 from experiments.errors import InvalidArgumentError, JobsFailedError
+from experiments.storage import writable_folder
 
 REQUEUES = 100
 """How often a job that reached its time limit is queued again; it goes on from its checkpoints."""
 _POLL = 0.2  # seconds
+_PATIENCE = 120.0  # seconds that interrupted jobs have to write checkpoints
 _LOCAL_HOURS = 24.0 * 365
 
 
@@ -33,6 +39,41 @@ class Work(Protocol):
     def __call__(self) -> Any:
         """Does it, in the job's process."""
         ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A work with a note of the process that does it.
+
+    Args:
+        work: The work.
+        note: File that holds the number of the process.
+    """
+
+    work: Work
+    note: Path
+
+    @property
+    def process(self) -> int | None:
+        """Number of the process; None before it has begun."""
+        text = self.note.read_text() if self.note.exists() else ""
+        return int(text) if text else None
+
+    def __call__(self) -> Any:
+        """Notes the process, lets it be interrupted, which it is not by birth, and does the work."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.note.write_text(str(os.getpid()))
+        return self.work()
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What is queued again at the time limit: the same, since works go on from their files."""
+        return DelayedSubmission(self)
+
+    def send(self, sign: signal.Signals) -> None:
+        """Sends the process a signal, if there is one."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process, sign)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,26 +180,32 @@ class _Queue:
     """Jobs waiting, running and ended; ``states`` is what the table shows."""
 
     executor: submitit.Executor
+    folder: Path
+    local: bool
     waiting: list[Work]
-    running: list[tuple[Work, submitit.Job[Any]]] = field(default_factory=list)
+    running: list[tuple[_Job, submitit.Job[Any]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
+    started: int = 0
 
     def submit(self, count: int) -> None:
         """Hands over the next jobs, as one array."""
         chosen, self.waiting = self.waiting[:count], self.waiting[count:]
         if not chosen:
             return
-        with self.executor.batch():
-            jobs = [self.executor.submit(work) for work in chosen]
-        self.running += zip(chosen, jobs, strict=True)
+        works = [_Job(work, self.folder / f"{self.started + number}.process") for number, work in enumerate(chosen)]
+        self.started += len(works)
+        with _interrupts_ignored(), self.executor.batch():
+            jobs = [self.executor.submit(work) for work in works]
+        self.running += zip(works, jobs, strict=True)
 
     def collect(self, finished: Callable[[Work, Any], None]) -> None:
         """Notes which jobs have ended, and how."""
         still = []
-        for work, job in self.running:
+        for own, job in self.running:
+            work = own.work
             if not job.done():
-                still.append((work, job))
+                still.append((own, job))
                 self.states[work.label] = job.state.lower()
                 continue
             error = job.exception()
@@ -170,6 +217,42 @@ class _Queue:
                 self.states[work.label] = "failed"
         self.running = still
 
+    def interrupt(self) -> None:
+        """Ends what runs: through SLURM at once, on this machine as soon as trainings have written their checkpoints.
+
+        A second interrupt ends them at once.
+        """
+        if not self.local:
+            for _, job in self.running:
+                job.cancel(check=False)
+            return
+        print("Stopping; trainings write their checkpoints.", file=sys.stderr)
+        asked, end = set[Path](), time.monotonic() + _PATIENCE
+        try:
+            while (left := [own for own, job in self.running if not job.done()]) and time.monotonic() < end:
+                for own in left:
+                    if own.note not in asked and own.process is not None:
+                        own.send(signal.SIGINT)
+                        asked.add(own.note)
+                time.sleep(_POLL)
+        finally:
+            for own, job in self.running:
+                if not job.done():
+                    own.send(signal.SIGKILL)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started inside do not hear Ctrl-C: submitit's own would kill a job before its checkpoint is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 
 def run_jobs(
     works: Sequence[Work],
@@ -180,12 +263,12 @@ def run_jobs(
 ) -> list[Failure]:
     """Runs jobs to their end; one that fails does not stop the others.
 
-    An interrupt cancels those that run.
+    An interrupt ends those that run, their trainings with a checkpoint.
 
     Args:
         works: What the jobs do.
         options: Where, and how many at a time.
-        folder: Where submitted jobs and their logs are kept.
+        folder: Where submitted jobs and their logs are kept, in a folder of each call.
         finished: Called with a job's work and what it returned, as soon as it has ended well.
         stored: Labels of jobs that were finished before, for the table.
 
@@ -195,7 +278,9 @@ def run_jobs(
     Raises:
         InvalidArgumentError: If there is no such cluster here.
     """
-    queue = _Queue(options.executor(folder, "experiments"), list(works))
+    own = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    executor = options.executor(own, "experiments")
+    queue = _Queue(executor, writable_folder(own), options.cluster == "local", list(works))
     queue.states = dict.fromkeys(stored, "finished before") | {work.label: "waiting" for work in works}
     try:
         with Live(console=Console(file=sys.stderr), get_renderable=lambda: _table(queue.states)):
@@ -205,8 +290,7 @@ def run_jobs(
                 queue.collect(finished)
                 time.sleep(_POLL)
     except BaseException:
-        for _, job in queue.running:
-            job.cancel(check=False)
+        queue.interrupt()
         raise
     return queue.failures
 

@@ -19,6 +19,8 @@ from experiments.cluster import ClusterOptions, require_all
 from experiments.errors import ExperimentError, InvalidArgumentError
 from experiments.everything import ALL, DURATIONS, Action, do_all
 from experiments.experiment import Data, Preset, Report, RunOptions
+from experiments.field_experiments import STUDIES
+from experiments.field_trainings import train_fields
 from experiments.networks import trained_network
 from experiments.operator_choice import choose, wins
 from experiments.operator_problems import CASES, boundary_cases
@@ -142,7 +144,7 @@ def sweep_command(
 
 
 def train_command(name: Name, options: Options, role: str | None = None, json: bool = False) -> None:
-    """Trains one neural process of a conservation problem, or the operators of a boundary-condition one.
+    """Trains one neural process of a conservation problem, or the operators of another experiment.
 
     ``run`` trains all that it needs by itself. Processes that torchrun starts share every batch; one of them prints.
 
@@ -150,11 +152,12 @@ def train_command(name: Name, options: Options, role: str | None = None, json: b
         name: The problem.
         options: Preset, data, cases, seed, device and output folder.
         role: Which network: anp (the default), softc, member-0 to member-3, anp-exact (closed-form data) or edge (part
-            of the range); which operator, for instance boon-default, all by default.
+            of the range); which operators, for instance boon-default or end-to-end, all by default.
         json: Print one JSON object on standard output and nothing else there.
     """
-    if name in CASES:
-        _print_trained(name, {"weights": [str(file) for file in train_operators(name, options, role)]}, json)
+    if name in CASES or name in STUDIES:
+        files = train_operators(name, options, role) if name in CASES else train_fields(name, options, role)
+        _print_trained(name, {"weights": [str(file) for file in files]}, json)
         return
     options.refuse("cases", "networks", where="trainings of one network, which --role names")
     weights = trained_network(name, role or "anp", options)

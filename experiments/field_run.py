@@ -6,6 +6,7 @@ Trainings and scores write their files when they are done, so an interrupted run
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from experiments.field_scores import score, shown, summarised
 from experiments.field_shipping import read_field_results, shipped_file, training_times
 from experiments.field_study import FieldStudy, Found, Group, groups
 from experiments.operator_run import over_seeds
-from experiments.runs import Run, source_digest
+from experiments.runs import Run, as_json, source_digest
 from experiments.stages import one_thread, stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays, checksum, read_object, writable_folder
 from experiments.tables import Row
@@ -53,6 +54,7 @@ class FieldRunConfig:
         seed: Seed of the test parameters, and of the first training.
         test: Test parameters of every interval.
         passes: Passes of an operator under dropout that are joined.
+        methods: How the predictions of every row are made.
         operators: Identity of every operator by group and number: of its training, or the checksum of its weights.
         intervals: All tested intervals by name, by case.
         source: Digest of the code that scores are computed by.
@@ -62,6 +64,7 @@ class FieldRunConfig:
     seed: int
     test: int
     passes: int
+    methods: dict[str, dict[str, Any]]
     operators: dict[str, str]
     intervals: dict[str, dict[str, Range]]
     source: str = field(default_factory=scoring_source)
@@ -164,7 +167,13 @@ def run_config(study: FieldStudy, sizes: FieldSizes, seed: int, own: Sequence[Gr
     }
     intervals = {case.name: case.ranges for case in study.cases}
     return FieldRunConfig(
-        study=study.name, seed=seed, test=sizes.test, passes=sizes.passes, operators=operators, intervals=intervals
+        study=study.name,
+        seed=seed,
+        test=sizes.test,
+        passes=sizes.passes,
+        methods={group.method.name: as_json(group.method) for group in own},
+        operators=operators,
+        intervals=intervals,
     )
 
 

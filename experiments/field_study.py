@@ -89,13 +89,13 @@ def groups(study: FieldStudy, sizes: FieldSizes, seed: int) -> list[Group]:
     Args:
         study: The study.
         sizes: Its sizes.
-        seed: Seed of the first training; group g has the seeds from ``seed + g·members`` on.
+        seed: Seed of the run. Its trainings take consecutive seeds, those of other runs none of them.
     """
     found = []
     for case in map(sizes.sized, study.cases):
         for method in study.methods(sizes):
             for number in range(sizes.groups):
-                first = seed + number * sizes.members
+                first = (seed * sizes.groups + number) * sizes.members
                 seeds = range(first, first + (sizes.members if method.joined else 1))
                 trainings = tuple(sizes.field_training(case, method.network, own) for own in seeds)
                 found.append(Group(case=case, method=method, number=number, trainings=trainings))

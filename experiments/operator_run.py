@@ -4,12 +4,15 @@ Trainings and stages write their files when they are done, so an interrupted run
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import boon
+import solvers
+from experiments.boundary_data import describe_samples
 from experiments.checks import chosen_names
 from experiments.experiment import Durations, Experiment, Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
@@ -18,9 +21,9 @@ from experiments.operator_figures import draw_case
 from experiments.operator_methods import Method, methods
 from experiments.operator_scores import Stored, score, step_costs, truth
 from experiments.operator_shipping import ShippedResults, read_results, weights_path
-from experiments.runs import Run
+from experiments.runs import Run, digest, source_digest
 from experiments.stages import stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
+from experiments.storage import Arrays, cached_arrays, checksum, read_object, writable_folder
 from experiments.tables import COLUMNS, Row, Score, boon_rows
 from experiments.train_operator import Place, operator_training, slug, trained_operator
 from probconserv.scores import mean_and_standard_error
@@ -28,6 +31,13 @@ from probconserv.scores import mean_and_standard_error
 Cases = Callable[[Preset], tuple[OperatorCase, ...]]
 Files = dict[tuple[str, int], Path]
 """Weights by method's name and seed."""
+_MODULES = ("boundary_data", "lifting", "operator_data", "operator_methods", "operator_scores", "train_operator")
+
+
+def scoring_source() -> str:
+    """Digest of the code that decides scores: operators, solvers, and the experiments' own evaluation."""
+    packages = [Path(str(package.__file__)).parent for package in (boon, solvers)]
+    return source_digest(*packages, files=[Path(__file__).with_name(f"{name}.py") for name in _MODULES])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +48,15 @@ class OperatorRunConfig:
         problem: Name of the experiment.
         seed: Seed of the samples, and of the first training.
         operators: Identity of every operator by case, method and seed: of its training, or checksum of its weights.
-        test: Number of test samples of every case.
+        test: Identity of the test samples of every case.
+        source: Digest of the code that scores are computed by; another version's scores are not read back.
     """
 
     problem: str
     seed: int
     operators: dict[str, str]
-    test: dict[str, int]
+    test: dict[str, str]
+    source: str = field(default_factory=scoring_source)
 
 
 def operator_experiment(name: str, summary: str, durations: Durations, cases: Cases) -> Experiment:
@@ -132,7 +144,7 @@ def reproduce_operators(name: str, cases: tuple[OperatorCase, ...], options: Run
         for case, paths in files.items()
         for (method, seed), path in paths.items()
     }
-    test = {case.name: case.sizes.test for case in cases}
+    test = {case.name: test_identity(case, options.seed) for case in cases}
     run = Run(name, OperatorRunConfig(problem=name, seed=options.seed, operators=identities, test=test), options.out)
     folder = run.open()
     stored = {case.name: score_case(case, files[case.name], place, folder) for case in cases}
@@ -164,8 +176,13 @@ def run_config(name: str, cases: tuple[OperatorCase, ...], seed: int) -> Operato
         for method in methods(case)
         for number in seeds(case, seed)
     }
-    test = {case.name: case.sizes.test for case in cases}
+    test = {case.name: test_identity(case, seed) for case in cases}
     return OperatorRunConfig(problem=name, seed=seed, operators=operators, test=test)
+
+
+def test_identity(case: OperatorCase, seed: int) -> str:
+    """What the test samples of a case are known by."""
+    return digest(describe_samples(case.problem, case.test_data(seed)))
 
 
 def seeds(case: OperatorCase, first: int) -> range:
@@ -244,7 +261,8 @@ def _shipped_files(case: OperatorCase, results: ShippedResults) -> Files:
 
 def _finish(run: Run, cases: tuple[OperatorCase, ...], stored: dict[str, Stored], rows: list[Row]) -> Report:
     rows = rows + boon_rows(run.name)
-    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows]})
+    made = read_object(run.folder / "environment.json")
+    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows], "environment": made})
     title = table_title(run.name, cases)
     drawn = [file for case in cases for file in draw_case(case, stored[case.name], run.folder)]
     tables = write_tables(run.folder, title, rows)

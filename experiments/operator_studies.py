@@ -14,7 +14,7 @@ from experiments.operator_data import load_fields
 from experiments.operator_figures import error_against
 from experiments.operator_methods import CHANNELS, DEFAULT_NAME, PAPER, PRESCRIBED, Method, methods
 from experiments.operator_problems import boundary_cases
-from experiments.operator_run import OperatorRunConfig, place_of, score_row, seeds
+from experiments.operator_run import OperatorRunConfig, place_of, score_row, seeds, test_identity
 from experiments.operator_scores import score
 from experiments.runs import Run
 from experiments.stages import stage_progress, write_tables
@@ -167,7 +167,10 @@ def _config(name: str, lines: tuple[Trial, ...], seed: int) -> OperatorRunConfig
         for number in seeds(line.trained, seed)
     }
     return OperatorRunConfig(
-        problem=name, seed=seed, operators=operators, test={line.name: line.tested.sizes.test for line in lines}
+        problem=name,
+        seed=seed,
+        operators=operators,
+        test={line.name: test_identity(line.tested, seed) for line in lines},
     )
 
 

@@ -100,8 +100,8 @@ def _wait_for_all(share: Share) -> None:
 def interruption(share: Share) -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT into an answer; a second one interrupts at once. Does nothing outside the main thread.
 
-    Of several processes, each gets the signal from the terminal and again from ``torchrun``, so a second one counts as
-    the first.
+    Of several processes, each gets the signal from the terminal and again from ``torchrun``, and a job from the process
+    that started it. There a second one counts as the first.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -111,7 +111,7 @@ def interruption(share: Share) -> Iterator[Callable[[], bool]]:
 
     def stop(*_: Any) -> None:
         flag.set()
-        if share.count == 1:
+        if share.count == 1 and "SUBMITIT_EXECUTOR" not in os.environ:
             signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, stop)

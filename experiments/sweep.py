@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from submitit.helpers import DelayedSubmission
 
+import boon
+import experiments
+import probconserv
+import solvers
 from experiments.cluster import ClusterOptions, Failure, run_jobs
-from experiments.config import scoring_source
 from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.experiment import Data, Experiment, Preset, RunOptions
 from experiments.registry import experiment
-from experiments.runs import digest
+from experiments.runs import digest, source_digest
 from experiments.storage import read_object, writable_folder, write_json
 from experiments.sweep_table import SeedTable, seed_table
 from experiments.tables import Row, rows_from_json
@@ -75,10 +77,16 @@ class SweepJob:
 
     @cached_property
     def record(self) -> Path:
-        """Where the sweep notes the folder of the run: by all that decides its scores."""
+        """Where the sweep notes the folder of the run: by its options and the library's code.
+
+        After any change of the code the run is started again, and finds by itself what it can still use.
+        """
         options = self.options
         chosen = [options.data, list(options.cases), list(options.networks)]
-        decisive = [self.experiment.name, self.preset, self.seed, *chosen, scoring_source()]
+        code = source_digest(
+            *(Path(str(package.__file__)).parent for package in (boon, experiments, probconserv, solvers))
+        )
+        decisive = [self.experiment.name, self.preset, self.seed, *chosen, code]
         return sweeps_folder(options.out) / "runs" / f"{self.experiment.name}-{self.seed}-{digest(decisive)}.json"
 
     def run_options(self) -> RunOptions:
@@ -98,10 +106,6 @@ class SweepJob:
         """Runs the experiment; returns the folder of the run."""
         torch.set_num_threads(self.threads)
         return str(self.experiment.run(self.run_options()).folder)
-
-    def checkpoint(self) -> DelayedSubmission:
-        """What is queued again at the time limit: the same, since a run goes on from its files."""
-        return DelayedSubmission(self)
 
     def note(self, folder: str) -> None:
         """Notes that the job is finished."""
