@@ -4,7 +4,7 @@
     run NAME         an experiment: data, training, scores, table and figures
     reproduce NAME   the same from the trained models that ship
     sweep NAMES      experiments on several seeds, on this machine or through SLURM
-    train NAME       one neural process of a conservation problem, or the operators of a boundary-condition one
+    train NAME       one neural process of a conservation problem, or the operators of another experiment
     choose NAME      boundary corrections ranked by validation
     study NAME       boundary corrections on few samples, out of range and on other grids
     bench NAME       a benchmark

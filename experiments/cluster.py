@@ -42,7 +42,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """A work with a note of the process that does it.
 
     Args:
@@ -183,7 +183,7 @@ class _Queue:
     folder: Path
     local: bool
     waiting: list[Work]
-    running: list[tuple[_Job, submitit.Job[Any]]] = field(default_factory=list)
+    running: list[tuple[Job, submitit.Job[Any]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     started: int = 0
@@ -193,7 +193,7 @@ class _Queue:
         chosen, self.waiting = self.waiting[:count], self.waiting[count:]
         if not chosen:
             return
-        works = [_Job(work, self.folder / f"{self.started + number}.process") for number, work in enumerate(chosen)]
+        works = [Job(work, self.folder / f"{self.started + number}.process") for number, work in enumerate(chosen)]
         self.started += len(works)
         with _interrupts_ignored(), self.executor.batch():
             jobs = [self.executor.submit(work) for work in works]

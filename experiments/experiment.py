@@ -25,7 +25,7 @@ class RunOptions:
         data: Where training functions and context points come from: finite-volume solutions or closed forms; by
             default the solver for porous_medium and stefan, closed forms for the others.
         seed: Seed of everything random.
-        device: Torch device of surrogates and trainings.
+        device: Torch device of surrogates and trainings; operators are scored on the CPU.
         out: Folder of all stored runs.
         cases: Names of the versions of a boundary-condition problem to run, for instance single-0.02; all by default.
         networks: Names of the networks of a conservation problem to take, for instance anp; all by default.

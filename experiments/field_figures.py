@@ -14,7 +14,8 @@ from experiments.field_study import FieldStudy, Group
 from experiments.figures import BLUE, GREEN, ORANGE, PANEL, PURPLE, SKY, VERMILION, Profile
 from experiments.storage import Arrays
 
-COLOURS = {
+_CONDITIONED = "ProbConserv"
+_COLOURS = {
     "FNO": VERMILION,
     "single operator": VERMILION,
     "BOON": GREEN,
@@ -22,10 +23,16 @@ COLOURS = {
     "Ensemble": GREEN,
     "diverse heads": ORANGE,
     "MC dropout": SKY,
+    "after training": VERMILION,
+    "in training": BLUE,
 }
-"""Of black boxes; conditioned ones have the same colour with full lines, bare ones are dashed."""
 SHOWN = 2
 """Intervals of which profiles are drawn: the training range and the nearest shift."""
+
+
+def colour_of_field(method: str) -> str:
+    """The colour of a method: that of its black box, conditioned or not; figures dash the lines of bare ones."""
+    return figures.TRUTH if method == "truth" else _COLOURS.get(method.removeprefix(_CONDITIONED).lstrip("- "), PURPLE)
 
 
 def draw_study(
@@ -76,7 +83,8 @@ def profiles(case: FieldCase, predictions: Mapping[str, Profile], parameter: Ten
         f"{_named(case)}, trained on {symbol} in [{low:g}, {high:g}], "
         f"asked about {symbol} = {float(parameter):.3g} at t = {float(case.output_times[middle]):g}"
     )
-    return figures.profiles(case.grid.points.numpy(), case.truth(parameter)[0, middle].numpy(), predictions, title)
+    truth = case.truth(parameter)[0, middle].numpy()
+    return figures.profiles(case.grid.points.numpy(), truth, predictions, title, colour=colour_of_field)
 
 
 def against_shift(case: FieldCase, own: Sequence[Group], stored: Mapping[str, Sequence[Arrays]]) -> Figure:
@@ -92,11 +100,9 @@ def against_shift(case: FieldCase, own: Sequence[Group], stored: Mapping[str, Se
     names = list(dict.fromkeys(group.method.name for group in own))
     places = np.arange(len(case.ranges))
     for name in names:
-        black_box = name.removeprefix("ProbConserv-")
-        colour = COLOURS.get(black_box, PURPLE)
         style = {
-            "color": colour,
-            "ls": "--" if name in COLOURS else "-",
+            "color": colour_of_field(name),
+            "ls": "-" if name.startswith(_CONDITIONED) else "--",
             "lw": 1.5,
             "marker": "o",
             "ms": 4,

@@ -8,7 +8,7 @@ Functions take plain arrays and return a matplotlib ``Figure``; ``save`` writes 
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def profiles(
     predictions: Mapping[str, Profile],
     title: str,
     context: tuple[np.ndarray, np.ndarray] | None = None,
+    colour: Callable[[str], str] = colour_of,
 ) -> Figure:
     """One panel per method: mean, 95 % band and truth over x, all with the same axes.
 
@@ -59,18 +60,18 @@ def profiles(
         predictions: Profile by method, in the order of the panels.
         title: Says problem, parameter and time.
         context: Places and values of the observations nearest in time, marked in every panel.
+        colour: From a method to its colour.
 
     Returns:
         The figure.
     """
     figure, panels = _panels(len(predictions), title)
     for axes, (method, profile) in zip(panels, predictions.items(), strict=True):
-        colour = colour_of(method)
-        band = BAND * profile.deviation
+        own, band = colour(method), BAND * profile.deviation
         axes.fill_between(
-            places, profile.mean - band, profile.mean + band, color=colour, alpha=0.25, lw=0, label="95 % band"
+            places, profile.mean - band, profile.mean + band, color=own, alpha=0.25, lw=0, label="95 % band"
         )
-        axes.plot(places, profile.mean, color=colour, lw=1.6, label="mean")
+        axes.plot(places, profile.mean, color=own, lw=1.6, label="mean")
         if truth is not None:
             axes.plot(places, truth, color=TRUTH, lw=1.1, ls="--", label="truth")
         if context is not None:

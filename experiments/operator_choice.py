@@ -59,8 +59,9 @@ def rank(scores: Scores) -> list[str]:
 
 
 def wins(choices: Sequence[Choice]) -> dict[str, int]:
-    """How often each candidate comes first, channels and circle aside, the most frequent first."""
-    counts = Counter(choice.ranking[0].split(",")[0] for choice in choices)
+    """How often each candidate comes first, channels and circle aside, the most frequent first; none that failed."""
+    first = (choice.ranking[0] for choice in choices if math.isfinite(fmean(choice.scores[choice.ranking[0]])))
+    counts = Counter(name.split(",")[0] for name in first)
     return dict(counts.most_common())
 
 

@@ -15,7 +15,7 @@ from experiments.operator_methods import DEFAULT_NAME
 from experiments.registry import BENCHMARKS, EXPERIMENTS
 from experiments.report_costs import BENCHMARKS_PAGE, measured_costs, training_times
 from experiments.report_figures import Fineness, Picture, pictures
-from experiments.report_sections import Section, page_sections, readable_durations
+from experiments.report_sections import Kind, Section, page_sections, readable_durations
 from experiments.report_tables import Cell, Heading, PageTable, glance
 from experiments.runs import PACKAGES
 from experiments.shipping import ROOT
@@ -27,6 +27,7 @@ FINENESS = (Fineness(width=1800, quality=85), Fineness(width=1200, quality=70), 
 """Tried in turn until the page is small enough."""
 SURROGATES = ("ANP", "ProbConserv-ANP")
 OPERATORS = ("FNO", DEFAULT_NAME)
+BOTH = ("FNO", "ProbConserv-BOON")
 
 
 def write_report(
@@ -97,13 +98,13 @@ def _drawn(sections: Sequence[Section], fineness: Fineness) -> dict[str, list[Pi
 
 
 def _glances(sections: Sequence[Section]) -> list[PageTable]:
-    """What the constraints do, for conservation laws and for boundary conditions; without empty tables."""
+    """What the constraints do, for conservation laws, boundary conditions and both; without empty tables."""
 
-    def lines(conserves: bool) -> list[tuple[str, str, str, list]]:
+    def lines(kind: Kind) -> list[tuple[str, str, str, list]]:
         return [
             (section.title, section.labels.get(parameter, parameter), section.name, own)
             for section in sections
-            if section.conserves == conserves and section.name in EXPERIMENTS
+            if section.kind == kind and section.name in EXPERIMENTS
             for parameter in dict.fromkeys(row.parameter for row in section.rows)
             for own in [[row for row in section.rows if row.parameter == parameter]]
         ]
@@ -111,15 +112,21 @@ def _glances(sections: Sequence[Section]) -> list[PageTable]:
     tables = (
         glance(
             "Conservation laws: a neural process without and with its law",
-            lines(True),
+            lines("law"),
             SURROGATES,
             ("CE", "MSE", "LL"),
         ),
         glance(
             "Boundary conditions: a neural operator without and with them",
-            lines(False),
+            lines("boundary"),
             OPERATORS,
             ("boundary_relative", "relative_l2"),
+        ),
+        glance(
+            "Both constraints: an ensemble of operators without and with them",
+            lines("both"),
+            BOTH,
+            ("boundary", "conservation", "CRPS"),
         ),
     )
     return [table for table in tables if table.rows]

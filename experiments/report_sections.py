@@ -4,22 +4,31 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from experiments.field_experiments import STUDIES as FIELD_STUDIES
+from experiments.field_figures import colour_of_field
 from experiments.figures import colour_of
 from experiments.operator_figures import COLOURS, NAMES
 from experiments.operator_problems import CASES
 from experiments.operator_studies import STUDIES
 from experiments.registry import EXPERIMENTS
 from experiments.report_figures import Source, sources
-from experiments.report_tables import PageTable, of_paper, result_tables
+from experiments.report_tables import CORE, PageTable, of_paper, result_tables
 from experiments.storage import read_object
 from experiments.tables import Row, beside_paper, legend, rows_from_json
 from solvers.problems import PROBLEMS
 
+Kind = Literal["law", "boundary", "both"]
+"""What an experiment is about: a conservation law, boundary conditions, or both on one prediction."""
 SAME = 0.01  # relative difference of scores that another machine may make
 LONG = 300  # minutes that are written as hours
 _TRUTH = "truth"
+_RELATIONS = {
+    "same": "whose scores are those of the tables",
+    "scored again": "which scored the trained models that ship, of the first seed",
+    "other": "whose scores are not those of the tables: it is of another preset or version",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +61,7 @@ class Section:
         tables: Its tables.
         shipped: Whether the tables are those that ship.
         run: Folder of the stored run that figures, and tables that do not ship, are from; None if there is none.
-        same: Whether the scores of that run are those of the tables.
+        relation: How that run stands to the tables, as the page says it.
         figures: Its figures.
     """
 
@@ -66,13 +75,13 @@ class Section:
     tables: tuple[PageTable, ...]
     shipped: bool
     run: Path | None
-    same: bool
+    relation: str
     figures: tuple[Source, ...]
 
     @property
-    def conserves(self) -> bool:
-        """Whether it is an experiment on a conservation law, not on boundary conditions."""
-        return self.name in PROBLEMS
+    def kind(self) -> Kind:
+        """What it is about."""
+        return kind_of(self.name)
 
     @property
     def remedy(self) -> Command:
@@ -120,6 +129,11 @@ def page_sections(out: Path, shipped: Path) -> list[Section]:
     return found
 
 
+def kind_of(name: str) -> Kind:
+    """What an experiment, or a study of one, is about."""
+    return "law" if name in PROBLEMS else "both" if name in FIELD_STUDIES else "boundary"
+
+
 def readable_durations(name: str) -> dict[str, str]:
     """How long every preset of an experiment takes, long times in hours or days; ``reproduce`` empty if not measured.
 
@@ -143,12 +157,12 @@ def _section(name: str, title: str, summary: str, commands: list[Command], place
     stored = shipped / f"{name}.json"
     content = read_object(stored) if stored.is_file() else {}
     rows = rows_from_json(content, stored) if content else []
-    run, same = _run(out / name, rows)
+    run, relation = _run(out / name, rows)
     if not rows and run is not None:
         content = _content(run)
         rows = rows_from_json(content, run / "metrics.json")
     labels = _labels(name)
-    colours = {row.method: _colour(row.method) for row in rows}
+    colours = {row.method: _colour(name, row.method) for row in rows}
     merged = beside_paper(rows)
     return Section(
         name=name,
@@ -158,10 +172,10 @@ def _section(name: str, title: str, summary: str, commands: list[Command], place
         content=content,
         rows=tuple(merged),
         labels=labels,
-        tables=tuple(result_tables(title, merged, labels, colours)),
+        tables=tuple(result_tables(title, merged, labels, colours, CORE[kind_of(name)])),
         shipped=stored.is_file(),
         run=run,
-        same=same,
+        relation=relation,
         figures=tuple(sources(run, labels)) if run is not None else (),
     )
 
@@ -203,22 +217,39 @@ def _labels(name: str) -> dict[str, str]:
         return {f"{value:g}": text for value, text in words.items()} | {
             f"{problem.symbol}={value:g}": text for value, text in words.items()
         }
+    if name in FIELD_STUDIES:
+        cases = FIELD_STUDIES[name].cases
+        words = {case.name: case.name.replace("_", " ").capitalize() for case in cases}
+        return words | {
+            f"{case.name}-{number}": f"{words[case.name]}, {interval}"
+            for case in cases
+            for number, interval in enumerate(case.ranges)
+        }
     cases = [case for preset in ("smoke", "laptop", "paper") for case in CASES.get(name, lambda _: ())(preset)]
     return {case.name: case.label for case in cases}
 
 
-def _colour(method: str) -> str:
-    return "" if method == _TRUTH else COLOURS.get(method, colour_of(method))
+def _colour(name: str, method: str) -> str:
+    if method == _TRUTH:
+        return ""
+    return colour_of_field(method) if kind_of(name) == "both" else COLOURS.get(method, colour_of(method))
 
 
-def _run(folder: Path, rows: Sequence[Row]) -> tuple[Path | None, bool]:
-    """The newest finished run with the same scores as the rows, or the newest; and whether its scores are the same."""
+def _run(folder: Path, rows: Sequence[Row]) -> tuple[Path | None, str]:
+    """The newest finished run with the scores of the rows, else one that scored what ships, else the newest."""
     finished = sorted(folder.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    runs = [path.parent for path in finished]
-    for run in runs:
-        if not rows or _agree(rows, rows_from_json(_content(run), run / "metrics.json")):
-            return run, True
-    return (runs[0], False) if runs else (None, False)
+    found = {path.parent: rows_from_json(_content(path.parent), path) for path in finished}
+    relations = {run: _relation(rows, own) for run, own in found.items()}
+    best = min(relations, key=lambda run: list(_RELATIONS).index(relations[run]), default=None)
+    return best, _RELATIONS[relations[best]] if best is not None else ""
+
+
+def _relation(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    copies = [row for row in others if row.source.startswith("stored run")]
+    own = [row for row in others if not row.source.startswith("stored run")]
+    if not rows or _agree(rows, own):
+        return "same"
+    return "scored again" if copies and _agree(rows, copies) else "other"
 
 
 def _agree(stored: Sequence[Row], others: Sequence[Row]) -> bool:

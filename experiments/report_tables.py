@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 from experiments.tables import COLUMNS, Row, Score, format_score
 
 PAPER = "paper_"
-CORE = ("CE", "LL", "paper_LL", "MSE", "paper_MSE", "relative_l2", "boundary")
-"""The scores that a table shows at first; a box above it shows the others."""
+CORE = {
+    "law": ("CE", "LL", "paper_LL", "MSE", "paper_MSE"),
+    "boundary": ("relative_l2", "boundary"),
+    "both": ("CRPS", "coverage90", "boundary", "conservation", "ratio", "paper_ratio"),
+}
+"""The scores that a table shows at first, by what it is about; a box above it shows the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,11 @@ class PageTable:
 
 
 def result_tables(
-    title: str, rows: Sequence[Row], labels: Mapping[str, str], colours: Mapping[str, str]
+    title: str,
+    rows: Sequence[Row],
+    labels: Mapping[str, str],
+    colours: Mapping[str, str],
+    core: Sequence[str],
 ) -> list[PageTable]:
     """One table for each parameter, and one for the paper's numbers at parameters that are none of ours.
 
@@ -93,6 +101,7 @@ def result_tables(
         rows: As ``experiments.tables.beside_paper`` gives them.
         labels: What captions call a parameter, where it differs from the rows.
         colours: Colour by method.
+        core: Scores that are shown at first.
 
     Returns:
         The tables, with the same columns.
@@ -104,7 +113,7 @@ def result_tables(
         own = [row for row in rows if row.parameter == parameter]
         cells = tuple((_method(row, colours), *_scores(row, used)) for row in own)
         caption = f"{title}, {labels.get(parameter, parameter)}"
-        result.append(PageTable(caption=caption, headings=_headings("method", used), rows=cells))
+        result.append(PageTable(caption=caption, headings=_headings("method", used, core), rows=cells))
     others = [row for row in rows if row.parameter not in ours]
     if others:
         cells = tuple(
@@ -112,7 +121,7 @@ def result_tables(
             for row in others
         )
         caption = f"{title}: numbers of the paper, each for another set-up than ours"
-        result.append(PageTable(caption=caption, headings=_headings("set-up", used), rows=cells))
+        result.append(PageTable(caption=caption, headings=_headings("set-up", used, core), rows=cells))
     return result
 
 
@@ -162,8 +171,8 @@ def of_paper(row: Row) -> bool:
     return bool(row.source) and not row.source.startswith(("scored now", "stored run"))
 
 
-def _headings(first: str, used: Sequence[str]) -> tuple[Heading, ...]:
-    scores = (Heading(text=COLUMNS[name].heading, extra=name not in CORE) for name in used)
+def _headings(first: str, used: Sequence[str], core: Sequence[str]) -> tuple[Heading, ...]:
+    scores = (Heading(text=COLUMNS[name].heading, extra=name not in core) for name in used)
     return (Heading(text=first, numeric=False), *scores)
 
 

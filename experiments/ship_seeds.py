@@ -1,7 +1,7 @@
 """Puts the table of a finished sweep where the library ships it from; ``experiments.summary`` writes it into the docs.
 
 python -m experiments sweep stefan --seeds 0 1 2 --preset laptop --networks anp --out results
-python -m experiments.ship_seeds stefan --seeds 0 1 2 --networks anp --out results
+python -m experiments.ship_seeds stefan --seeds 0 1 2 --preset laptop --networks anp --out results
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from experiments.errors import DataFileError
+from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.registry import experiment
 from experiments.shipping import ROOT, run_program
 from experiments.storage import read_object, write_json
@@ -25,16 +25,19 @@ def ship_seeds(name: str, options: SweepOptions) -> Path:
 
     Args:
         name: The experiment.
-        options: Those of the sweep; its first preset counts.
+        options: Those of the sweep.
 
     Returns:
         The file that ships.
 
     Raises:
         UnknownNameError: If there is no such experiment.
+        InvalidArgumentError: If the preset is not the laptop's, whose numbers ship.
         DataFileError: If a run is not finished.
     """
-    preset = options.preset[0]
+    if options.preset != ("laptop",):
+        raise InvalidArgumentError("Tables over seeds ship from the laptop preset; add --preset laptop.")
+    (preset,) = options.preset
     jobs = [SweepJob(experiment=experiment(name), seed=seed, preset=preset, options=options) for seed in options.seeds]
     runs = {job.seed: _metrics(job) for job in jobs}
     table = seed_table(name, preset, {job.seed: rows_from_json(runs[job.seed], job.record) for job in jobs})

@@ -44,13 +44,29 @@ def write_shipped(experiment: str, content: Mapping[str, Any], kind: str, files:
         content: Its results, as JSON can hold them.
         kind: Name of the folder of weights.
         files: Where every file of weights lies now, by its shipped name.
+
+    Raises:
+        DataFileError: If a file would replace one that the results of another experiment are from.
     """
+    _leave_those_of_others(experiment, files)
     folder = ROOT / "weights" / kind
     folder.mkdir(parents=True, exist_ok=True)
     (ROOT / "results").mkdir(exist_ok=True)
     for name, source in files.items():
         write_bytes(folder / name, source.read_bytes())
     write_json(ROOT / "results" / f"{experiment}.json", content)
+
+
+def _leave_those_of_others(experiment: str, files: Mapping[str, Path]) -> None:
+    for path in sorted((ROOT / "results").glob("*.json")):
+        weights = read_object(path).get("weights", {})
+        sums = weights if isinstance(weights, dict) else {entry["file"]: entry["sha256"] for entry in weights}
+        changed = [name for name, file in files.items() if sums.get(name, checksum(file)) != checksum(file)]
+        if path.stem != experiment and changed:
+            raise DataFileError(
+                f"'{changed[0]}' of {experiment} differs from the file of that name that the results of {path.stem} "
+                "are from. Ship both from one output folder, in which they share the training."
+            )
 
 
 def shipped_weights(kind: str, name: str, sha256: str | None, whose: str, command: str) -> Path:

@@ -36,13 +36,17 @@ def test_run_all_ends_with_the_tables_and_names_what_failed(
 
 
 def test_reproduce_all_leaves_out_what_does_not_ship(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    experiments: dict[str, Experiment],
 ) -> None:
     monkeypatch.setattr("experiments.everything.run_jobs", done_here)
+    experiments["last"] = replace(STUB, name="last")
     assert main(["reproduce", "all", "--out", str(tmp_path), "--json"]) == 0
     printed = capsys.readouterr()
     content = json.loads(printed.out)
-    assert [entry["experiment"] for entry in content["experiments"]] == ["stub"]
+    assert [entry["experiment"] for entry in content["experiments"]] == ["stub", "last"]
     assert content["not_shipped"] == ["unshipped"]
     assert "unshipped does not ship yet" in printed.err
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from boon import SmoothExtension
 from experiments import field_run, shipping
 from experiments.errors import DataFileError, InvalidArgumentError, NotShippedError, UnknownNameError
 from experiments.experiment import Report, RunOptions
+from experiments.field_config import FieldSizes
 from experiments.field_experiments import AFTER, IN_TRAINING, STUDIES, study_of
-from experiments.field_run import reproduce_study, run_study
-from experiments.field_study import groups
+from experiments.field_run import reproduce_study, run_config, run_study
+from experiments.field_study import FieldMethod, FieldStudy, groups
+from experiments.runs import Run
 from experiments.ship_fields import ship
 from experiments.storage import read_object
 from experiments.tables import Row, Score
@@ -111,6 +114,30 @@ def test_experiments_share_their_trainings() -> None:
     assert numbers == [0, 1, 2, 3], "groups are independent"
 
 
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_runs_of_other_seeds_share_no_training(name: str) -> None:
+    runs = [
+        {training.identity for group in groups(STUDIES[name], TINY, seed) for training in group.trainings}
+        for seed in range(3)
+    ]
+    assert len(set.union(*runs)) == sum(len(run) for run in runs)
+
+
+def test_a_row_that_is_predicted_otherwise_is_another_run(tmp_path: Path) -> None:
+    study = tiny_study("combined", "stefan")
+
+    def folder(study: FieldStudy) -> Path:
+        return Run(study.name, run_config(study, TINY, 0, groups(study, TINY, 0)), tmp_path).folder
+
+    def smooth(sizes: FieldSizes) -> tuple[FieldMethod, ...]:
+        return tuple(
+            replace(method, bounded=SmoothExtension() if method.bounded else None) for method in study.methods(sizes)
+        )
+
+    assert folder(study) == folder(tiny_study("combined", "stefan"))
+    assert folder(replace(study, methods=smooth)) != folder(study)
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tiny_study("combined", "stefan")
@@ -187,6 +214,22 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path: Path, library: Pa
     stored.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataFileError, match="does not hold results of an experiment"):
         reproduce_study(study, SINGLE, options(tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_operators_that_another_experiment_ships_are_not_replaced(tmp_path: Path, library: Path) -> None:
+    combined, uncertainty = (tiny_study(name, "stefan") for name in ("combined", "operator_uncertainty"))
+    for study in (combined, uncertainty):
+        run_study(study, SINGLE, options(tmp_path / "out"))
+    ship(combined, SINGLE, tmp_path / "out")
+    ship(uncertainty, SINGLE, tmp_path / "out")
+    kept = {path: path.read_bytes() for path in library.rglob("*.*")}
+    (training,) = groups(uncertainty, SINGLE, 0)[0].trainings
+    other = training.folder(tmp_path / "out") / "weights.safetensors"
+    other.write_bytes(other.read_bytes() + b" ")
+    with pytest.raises(DataFileError, match=r"'stefan-fno-0\.safetensors' of operator_uncertainty differs .* combined"):
+        ship(uncertainty, SINGLE, tmp_path / "out")
+    assert {path: path.read_bytes() for path in library.rglob("*.*")} == kept
 
 
 def test_an_unknown_study_names_the_known() -> None:

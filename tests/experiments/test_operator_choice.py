@@ -27,6 +27,7 @@ def test_wins_count_corrections_whatever_they_are_told() -> None:
         Choice(case="3", scores={"x": [0.1], "y": [0.2]}),
     ]
     assert wins(choices) == {"y": 2, "x": 1}
+    assert wins([Choice(case="4", scores={"x": [math.inf], "y": [math.inf]})]) == {}
 
 
 def test_no_test_sample_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

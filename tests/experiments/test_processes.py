@@ -18,8 +18,8 @@ from tests.experiments.draws import check_shared_draws
 from tests.experiments.train_in_processes import STEPS, TRAININGS
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("line", "anp", "operator", "interrupted")
-ROUNDING = {"line": 1e-12, "anp": 1e-6, "soft_anp": 1e-6, "bank_anp": 1e-6, "operator": 1e-5}
+QUICK = ("line", "anp", "operator", "field", "interrupted")
+ROUNDING = {"line": 1e-12, "anp": 1e-6, "soft_anp": 1e-6, "bank_anp": 1e-6, "operator": 1e-5, "field": 1e-5}
 """Of six steps: in float64, in float64 with a loss of outputs rounded to float32, in float32."""
 
 
@@ -60,7 +60,7 @@ def assert_alike(folder: Path, name: str, alone: Path) -> None:
         assert losses(folder, name, index) == pytest.approx(expected, rel=ROUNDING[name])
 
 
-@pytest.mark.parametrize("name", ["line", "anp", "operator"])
+@pytest.mark.parametrize("name", ["line", "anp", "operator", "field"])
 def test_two_processes_have_the_loss_curve_of_one(name: str, two: Path, tmp_path: Path) -> None:
     assert_alike(two, name, tmp_path)
 
@@ -77,7 +77,10 @@ def test_an_interrupt_of_one_process_stops_all_and_one_process_goes_on(two: Path
 
 def test_several_processes_write_what_one_does(two: Path) -> None:
     found = {
-        path.name for name in ("line", "anp", "operator") for path in (two / name).rglob("[!.]*") if path.is_file()
+        path.name
+        for name in ("line", "anp", "operator", "field")
+        for path in (two / name).rglob("[!.]*")
+        if path.is_file()
     }
     assert {"checkpoint.safetensors", "weights.safetensors"} <= found
     assert all(name.endswith((".safetensors", ".h5", ".sha256")) for name in found)

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from PIL import Image
 from experiments import report
 from experiments.commands import main
 from experiments.errors import DataFileError, OutputFolderError
+from experiments.field_figures import colour_of_field
 from experiments.operator_methods import DEFAULT_NAME
 from experiments.registry import BENCHMARKS, EXPERIMENTS
 from experiments.report_costs import BENCHMARKS_PAGE, measured_costs
 from experiments.report_figures import KINDS, Fineness, encode, sources
 from experiments.report_sections import page_sections
-from experiments.report_tables import result_tables
+from experiments.report_tables import CORE, result_tables
 from experiments.tables import Row, beside_paper
 from tests.experiments.reports import OPERATORS, OURS, PAPER, Written, picture, write_example, write_run
 
@@ -53,7 +56,7 @@ class Read(HTMLParser):
 def test_the_better_of_ours_and_the_papers_is_marked_by_the_direction_of_its_score() -> None:
     known = beside_paper([Row("u*=0.6", "HardC-ANP", {}), *PAPER])[0].scores
     tie = Row("u*=0.6", "HardC-ANP", {name: known[f"paper_{name}"] for name in ("LL", "MSE")})
-    (table,) = result_tables("Stefan", beside_paper([*OURS, tie, *PAPER]), {}, {})
+    (table,) = result_tables("Stefan", beside_paper([*OURS, tie, *PAPER]), {}, {}, CORE["law"])
     names = [heading.text for heading in table.headings]
     marks = {
         row[0].text: {name: cell.mark for name, cell in zip(names, row, strict=True) if cell.mark} for row in table.rows
@@ -65,7 +68,7 @@ def test_the_better_of_ours_and_the_papers_is_marked_by_the_direction_of_its_sco
 
 
 def test_numbers_of_the_paper_for_other_set_ups_have_a_table_of_their_own() -> None:
-    ours, others = result_tables("Stokes", beside_paper(OPERATORS), {}, {})
+    ours, others = result_tables("Stokes", beside_paper(OPERATORS), {}, {}, CORE["boundary"])
     assert [row[0].text for row in ours.rows] == ["FNO", DEFAULT_NAME]
     assert [row[0].text for row in others.rows] == ["ν=0.1, 500 nodes"]
     assert "Saad et al., notebook" in others.rows[0][0].note
@@ -149,14 +152,51 @@ def test_figures_come_from_the_run_whose_scores_are_those_of_the_tables(tmp_path
     out = tmp_path / "out"
     same, newer = write_run(out / "stefan" / "same", OURS, {}), write_run(out / "stefan" / "newer", other, {})
     chosen = {section.name: section for section in page_sections(out, written.shipped)}["stefan"]
-    assert (chosen.run, chosen.same) == (same, True)
+    assert (chosen.run, chosen.relation) == (same, "whose scores are those of the tables")
     shutil.rmtree(same)
     chosen = {section.name: section for section in page_sections(out, written.shipped)}["stefan"]
-    assert (chosen.run, chosen.same) == (newer, False)
+    assert chosen.run == newer
     assert chosen.rows[1].scores["MSE"] == (9.0, 0.1)
     picture().save(newer / "profile-0.6.png")
     report.write_report(out, tmp_path / "report.html", written.shipped)
     assert "whose scores are not those of the tables" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_of_what_ships_is_not_taken_for_the_run_that_ships(tmp_path: Path, written: Written) -> None:
+    """``reproduce`` stores the shipped rows beside those that it scored."""
+    again = [replace(row, scores={"MSE": (7.0, None)}, source="scored now") for row in OURS]
+    copies = [replace(row, source="stored run, laptop") for row in OURS]
+    out = tmp_path / "out"
+    scored = write_run(out / "stefan" / "scored", [*again, *copies], {})
+    chosen = {section.name: section for section in page_sections(out, written.shipped)}["stefan"]
+    assert (chosen.run, chosen.relation) == (scored, "which scored the trained models that ship, of the first seed")
+    os.utime(write_run(out / "stefan" / "same", OURS, {}) / "metrics.json", (0, 0))
+    chosen = {section.name: section for section in page_sections(out, written.shipped)}["stefan"]
+    assert chosen.run == out / "stefan" / "same", "though it is older"
+
+
+def test_operators_under_both_constraints_have_a_part_of_their_own(tmp_path: Path) -> None:
+    scores = {"MSE": 1.0, "CRPS": 0.2, "coverage90": 0.9, "boundary": 0.1, "conservation": 0.3}
+    rows = [
+        Row("stefan, u* in [0.6, 0.65]", method, {name: (value / part, None) for name, value in scores.items()})
+        for part, method in ((1, "FNO"), (2, "ProbConserv-BOON"))
+    ]
+    shipped, out = tmp_path / "shipped", tmp_path / "out"
+    shipped.mkdir()
+    (shipped / "combined.json").write_text(json.dumps({"rows": [row.as_json() for row in rows]}))
+    write_run(out / "combined" / "aaa", rows, {"profile-stefan-0.png": picture(), "shift-stefan.png": picture(seed=1)})
+    section = {section.name: section for section in page_sections(out, shipped)}["combined"]
+    (table,) = section.tables
+    assert {heading.text for heading in table.headings if heading.extra} == {"MSE ↓"}
+    assert [row[0].colour for row in table.rows] == [colour_of_field("FNO"), colour_of_field("BOON")]
+    assert [figure.title for figure in section.figures] == [
+        "Profiles, Stefan, u* in [0.6, 0.65], trained on",
+        "Shifted parameters, Stefan",
+    ]
+    report.write_report(out, tmp_path / "report.html", shipped)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.index('id="boundary"') < text.index('id="both"') < text.index('<section id="combined"')
+    assert "Both constraints: an ensemble of operators without and with them" in text
 
 
 def test_a_study_is_shown_where_it_has_results(tmp_path: Path, written: Written) -> None:

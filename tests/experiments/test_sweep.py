@@ -15,7 +15,7 @@ import pytest
 from submitit.core.test_core import MockedSubprocess
 from submitit.slurm.slurm import SlurmJob
 
-from experiments.cluster import ClusterOptions
+from experiments.cluster import ClusterOptions, Job
 from experiments.commands import main
 from experiments.config import conservation_config
 from experiments.errors import DataFileError, InvalidArgumentError
@@ -80,12 +80,14 @@ def test_a_finished_sweep_ships_its_table_and_how_its_runs_were_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("experiments.ship_seeds.FOLDER", tmp_path / "seeds")
-    options = SweepOptions(seeds=(0, 1), out=tmp_path)
+    with pytest.raises(InvalidArgumentError, match="add --preset laptop"):
+        ship_seeds("stub", SweepOptions(seeds=(0, 1), out=tmp_path))
+    options = SweepOptions(seeds=(0, 1), preset=("laptop",), out=tmp_path)
     assert shipped_seeds("stub") is None
     for seed in (0, 1):
-        with pytest.raises(DataFileError, match=f"'stub, smoke, seed {seed}' is not finished"):
+        with pytest.raises(DataFileError, match=f"'stub, laptop, seed {seed}' is not finished"):
             ship_seeds("stub", options)
-        job = SweepJob(experiment=STUB, seed=seed, preset="smoke", options=options)
+        job = SweepJob(experiment=STUB, seed=seed, preset="laptop", options=options)
         job.note(job())
     path = ship_seeds("stub", options)
     assert [run["seed"] for run in json.loads(path.read_text())["runs"]] == [0, 1]
@@ -149,10 +151,12 @@ def test_slurm_is_asked_for_what_the_options_say(tmp_path: Path) -> None:
 
 
 def test_a_job_at_its_time_limit_is_queued_again_as_it_was(tmp_path: Path) -> None:
-    job = SweepJob(experiment=STUB, seed=3, preset="smoke", options=SweepOptions(out=tmp_path))
+    work = SweepJob(experiment=STUB, seed=3, preset="smoke", options=SweepOptions(out=tmp_path))
+    job = Job(work, tmp_path / "note")
     again = job.checkpoint()
     assert again.function == job
     assert Path(again.result()) == next(tmp_path.glob("stub/*"))
+    assert job.process == os.getpid()
 
 
 def test_a_sweep_without_slurm_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from experiments import train_operator
+from experiments import train_field, train_operator
+from experiments.field_config import STEFAN_CASE
+from experiments.field_models import Network
 from experiments.operator_config import OperatorCase
 from experiments.operator_methods import methods
 from experiments.processes import launched
 from experiments.train_anp import train_anp
+from experiments.train_field import trained_field
 from experiments.train_operator import Place, operator_training, trained_operator
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
+from tests.experiments.fields import TINY
 from tests.experiments.operators import one
 from tests.experiments.test_training import tiny
 
@@ -81,6 +85,21 @@ def operator(folder: Path) -> Progression:
     return found[0]
 
 
+def field(folder: Path) -> Progression:
+    """An operator with dropout and heads kept apart, trained through the update."""
+    network = Network(name="field", heads=2, diversity=0.1, dropout=0.1, conserved=True)
+    training = replace(CONFIG, precision="32-true")
+    sizes = replace(TINY, samples=8, batch=4, training=training)
+    case = sizes.sized(STEFAN_CASE)
+    config = sizes.field_training(case, network, 0)
+    found: list[Progression] = []
+    original = train_field.train
+    train_field.train = lambda *arguments: found.append(original(*arguments)) or found[0]
+    trained_field(case, config, folder)
+    train_field.train = original
+    return found[0]
+
+
 def interrupted(folder: Path) -> Progression:
     """A line that the second process is asked to stop in its third step; the first one is not."""
     last = launched().index == launched().count - 1
@@ -99,7 +118,8 @@ def endless(folder: Path) -> Progression:
 
 
 TRAININGS: dict[str, Callable[[Path], Progression]] = {
-    function.__name__: function for function in (line, anp, soft_anp, bank_anp, operator, interrupted, resumed, endless)
+    function.__name__: function
+    for function in (line, anp, soft_anp, bank_anp, operator, field, interrupted, resumed, endless)
 }
 
 if __name__ == "__main__":
