@@ -61,11 +61,11 @@ def list_command(json: bool = False) -> None:
         _print_json({"experiments": experiments, "all": together, "benchmarks": benchmarks})
         return
     timed = list(dict.fromkeys(key for times in durations.values() for key in times))
-    table = Table("run NAME", "what it does", *timed)
+    table = _named_table("run NAME", "what it does", *timed)
     for entry in EXPERIMENTS.values():
-        table.add_row(entry.name, entry.summary, *(durations[entry.name].get(key, "") for key in timed))
+        table.add_row(entry.name, entry.summary, *(entry.readable_durations.get(key, "") for key in timed))
     table.add_row(ALL, "all of them", *(together.get(key, "") for key in timed))
-    benches = Table("bench NAME", "what it measures")
+    benches = _named_table("bench NAME", "what it measures")
     for name, summary in BENCHMARKS.items():
         benches.add_row(name, summary)
     console = Console()
@@ -322,6 +322,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted. An interrupted run goes on where it stopped when started again.", file=sys.stderr)
         return 130
     return 0
+
+
+def _named_table(name: str, text: str, *others: str) -> Table:
+    """A table whose second column alone wraps, so that names can be copied."""
+    table = Table()
+    table.add_column(name, no_wrap=True)
+    table.add_column(text)
+    for heading in others:
+        table.add_column(heading, no_wrap=True)
+    return table
 
 
 def _print_json(content: dict[str, Any]) -> None:

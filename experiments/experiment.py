@@ -12,6 +12,7 @@ from experiments.tables import Row
 
 Preset = Literal["smoke", "laptop", "paper"]
 Data = Literal["solver", "exact"]
+_LONG = 300  # minutes that are written as hours
 Durations = Mapping[Preset | Literal["reproduce"], str]
 """Time by preset, and that of ``reproduce`` where models ship."""
 
@@ -103,3 +104,16 @@ class Experiment:
     durations: Durations
     run: Callable[[RunOptions], Report]
     reproduce: Callable[[RunOptions], Report]
+
+    @property
+    def readable_durations(self) -> dict[str, str]:
+        """``durations`` with long times in hours or days; ``reproduce`` is empty if it was not measured."""
+        return {preset: _in_large_units(duration) for preset, duration in {"reproduce": "", **self.durations}.items()}
+
+
+def _in_large_units(duration: str) -> str:
+    number, _, unit = duration.partition(" ")
+    if unit != "min" or int(number) < _LONG:
+        return duration
+    hours = int(number) / 60
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"

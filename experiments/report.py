@@ -15,7 +15,7 @@ from experiments.operator_methods import DEFAULT_NAME
 from experiments.registry import BENCHMARKS, EXPERIMENTS
 from experiments.report_costs import BENCHMARKS_PAGE, measured_costs, training_times
 from experiments.report_figures import Fineness, Picture, pictures
-from experiments.report_sections import Kind, Section, page_sections, readable_durations
+from experiments.report_sections import Kind, Section, page_sections
 from experiments.report_tables import Cell, Heading, PageTable, glance
 from experiments.runs import PACKAGES
 from experiments.shipping import ROOT
@@ -149,7 +149,7 @@ def _durations() -> PageTable:
     headings = (Heading(text="experiment", numeric=False), *(Heading(text=preset) for preset in presets))
     rows = []
     for name, entry in EXPERIMENTS.items():
-        times = readable_durations(name)
+        times = entry.readable_durations
         cells = (Cell(text=times[preset]) for preset in presets)
         rows.append((Cell(text=name, note=entry.summary, link=name), *cells))
     return PageTable(caption="Time of every preset on two cores", headings=headings, rows=tuple(rows))

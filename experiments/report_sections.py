@@ -22,7 +22,6 @@ from solvers.problems import PROBLEMS
 Kind = Literal["law", "boundary", "both"]
 """What an experiment is about: a conservation law, boundary conditions, or both on one prediction."""
 SAME = 0.01  # relative difference of scores that another machine may make
-LONG = 300  # minutes that are written as hours
 _TRUTH = "truth"
 _RELATIONS = {
     "same": "whose scores are those of the tables",
@@ -134,24 +133,6 @@ def kind_of(name: str) -> Kind:
     return "law" if name in PROBLEMS else "both" if name in FIELD_STUDIES else "boundary"
 
 
-def readable_durations(name: str) -> dict[str, str]:
-    """How long every preset of an experiment takes, long times in hours or days; ``reproduce`` empty if not measured.
-
-    Args:
-        name: Name of the experiment.
-    """
-    durations = {"reproduce": "", **EXPERIMENTS[name].durations}
-    return {preset: _in_large_units(duration) for preset, duration in durations.items()}
-
-
-def _in_large_units(duration: str) -> str:
-    number, _, unit = duration.partition(" ")
-    if unit != "min" or int(number) < LONG:
-        return duration
-    hours = int(number) / 60
-    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
-
-
 def _section(name: str, title: str, summary: str, commands: list[Command], places: tuple[Path, Path]) -> Section:
     out, shipped = places
     stored = shipped / f"{name}.json"
@@ -182,7 +163,7 @@ def _section(name: str, title: str, summary: str, commands: list[Command], place
 
 def _commands(name: str, out: Path, shipped: Path) -> list[Command]:
     """How to make results: ``reproduce`` first where models ship, which those of all conservation laws do."""
-    durations = readable_durations(name)
+    durations = EXPERIMENTS[name].readable_durations
     purposes = {
         "smoke": "from nothing, small, to see it work",
         "laptop": "from nothing: data, training, scores",
