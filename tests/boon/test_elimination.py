@@ -8,6 +8,8 @@ from boon.correction import read
 from boon.elimination import Elimination, boundary_kernel, hermitian
 from boon.elimination import eliminate as eliminate_ends
 from boon.errors import SingularKernelError
+from boon.fno import FNO, FNOConfig
+from boon.operator import BOON
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from solvers import Dirichlet, Neumann, Robin
 from tests.oracles import eliminate_densely
@@ -140,3 +142,18 @@ def test_a_scalar_that_vanishes():
     weight = torch.zeros_like(weight)
     with pytest.raises(SingularKernelError, match="too small to eliminate with; use the block form"):
         eliminate(x, weight, bases, (0,), block=False)
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_positive_weights_keep_the_features_of_an_untrained_operator_on_a_square_finite(block: bool) -> None:
+    """Gaussian ones do not: each of the 16 eliminations of the four layers multiplies the features."""
+    a = torch.randn(2, 1, 33, 33)
+    walls = [(Dirichlet(0.0), Dirichlet(0.0))] * 2
+    size = {}
+    for positive in (True, False):
+        torch.manual_seed(0)
+        operator = FNO(FNOConfig(modes=(6, 6), width=16, positive=positive))
+        with torch.no_grad():
+            size[positive] = float(BOON(operator, walls, correction=Elimination(block=block))(a).abs().max())
+    assert size[True] < 10
+    assert not size[False] < 1e3
