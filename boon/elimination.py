@@ -47,9 +47,6 @@ from boon.spectral import (
 class Elimination(Correction):
     """The paper's form: T₁ K T₂ in every layer, prescription at the output.
 
-    Several axes need an operator that starts from ``FNOConfig(positive=True)``: from Gaussian weights K_BB is small
-    against K, and every side of every layer multiplies the features by K_BB⁻¹ K.
-
     Args:
         block: Both ends at once with the full 2c×2c matrix K_BB. Without, as in the authors' code, one end after the
             other with one scalar for all channels: what channel 0 makes of ones at a single boundary node.

@@ -29,8 +29,6 @@ class FNOConfig:
         periodic: Whether each axis is periodic, its last node being the first one again; empty means none is.
         coordinates: Adds the place, x/length along every axis (its sine and cosine if periodic), to the input.
         projection: Channels of the last hidden layer; None means 2·width.
-        positive: Initial weights of the kernels from [0, 1)(1 + i)/width², as those of Saad et al. 2023, not from a
-            Gaussian. The values of a kernel at its boundary nodes then add up, which elimination on several axes needs.
 
     Raises:
         InvalidArgumentError: If a count is below 1 or an entry per axis is missing.
@@ -45,7 +43,6 @@ class FNOConfig:
     periodic: tuple[bool, ...] = ()
     coordinates: bool = True
     projection: int | None = None
-    positive: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.in_channels, self.out_channels, self.width, self.depth, self.projection or 1, *self.modes)
@@ -133,9 +130,7 @@ class FNO(nn.Module):
         width, projection = config.width, config.projection or 2 * config.width
         places = sum(2 if config.is_periodic(axis) else 1 for axis in range(config.dimension))
         self.lift = Pointwise(config.in_channels + (places if config.coordinates else 0), width)
-        self.convolutions = nn.ModuleList(
-            SpectralConvolution(width, width, config.modes, config.positive) for _ in range(config.depth)
-        )
+        self.convolutions = nn.ModuleList(SpectralConvolution(width, width, config.modes) for _ in range(config.depth))
         self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(config.depth))
         self.project = Pointwise(width, projection)
         self.read_out = Pointwise(projection, config.out_channels)

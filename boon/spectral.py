@@ -156,27 +156,24 @@ class Convolution(Protocol):
 class SpectralConvolution(nn.Module):
     """y = K x: every kept mode of x is multiplied by a complex matrix, ŷ(k) = x̂(k) W(k).
 
-    The weights are complex64, complex128 after ``.double()``.
+    The weights are complex64, complex128 after ``.double()``. Their real and imaginary parts start as those of Li et
+    al. 2021, uniform in [0, 1)/(c o): so small that an operator begins almost pointwise, which trains better than large
+    Gaussian weights, and positive, so that they add up at boundary nodes and K_BB can be inverted.
 
     Args:
         in_channels: Channels c of x.
         out_channels: Channels o of y.
         modes: Number m of frequencies 0 … m − 1 kept along every axis.
-        positive: Real and imaginary parts start in [0, 1)/(c o), else as Gaussians of variance 1/(4 c).
     """
 
     weight: Complex[Tensor, "*modes c o"]
 
-    def __init__(self, in_channels: int, out_channels: int, modes: Sequence[int], positive: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, modes: Sequence[int]) -> None:
         super().__init__()
         if not modes or min(modes) < 1:
             raise InvalidArgumentError(f"modes needs one entry of at least 1 per axis, got {tuple(modes)}.")
         shape = (*(2 * m - 1 for m in modes[:-1]), modes[-1], in_channels, out_channels)
-        if positive:
-            start = torch.rand(shape, dtype=torch.complex64) / (in_channels * out_channels)
-        else:
-            start = (2 * in_channels) ** -0.5 * torch.randn(shape, dtype=torch.complex64)
-        self.weight = nn.Parameter(start)
+        self.weight = nn.Parameter(torch.rand(shape, dtype=torch.complex64) / (in_channels * out_channels))
 
     def forward(
         self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]

@@ -44,7 +44,6 @@ class Method:
         lifting: u = extension of the boundary data + envelope · FNO, see ``experiments.lifting``.
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none.
         circle: Tells the FNO that periodic axes are.
-        positive: Starts from positive weights, see ``boon.FNOConfig``.
 
     Raises:
         InvalidArgumentError: If the penalty is negative.
@@ -56,7 +55,6 @@ class Method:
     lifting: bool = False
     penalty: float = 0.0
     circle: bool = False
-    positive: bool = False
 
     def __post_init__(self) -> None:
         if not self.penalty >= 0:
@@ -146,7 +144,6 @@ def build(method: Method, case: OperatorCase) -> ConditionedOperator:
             modes=(network.modes,) * space + ((network.time_modes,) if over_time else ()),
             depth=network.depth,
             periodic=periodic + ((False,) if over_time else ()) if method.circle else (),
-            positive=method.positive,
         )
     )
     if method.correction is not None:
@@ -173,7 +170,7 @@ def methods(case: OperatorCase) -> tuple[Method, ...]:
     told = case.independent
     plain = Method(name="FNO")
     channels = Method(name=CHANNELS, channels=True)
-    paper = Method(name=PAPER, correction=Elimination(block=False), positive=len(case.problem.conditions) > 1)
+    paper = Method(name=PAPER, correction=Elimination(block=False))
     default = Method(name=DEFAULT_NAME, correction=DEFAULT, channels=told)
     if case.few_methods:
         return plain, channels, paper, default

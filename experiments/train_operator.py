@@ -43,14 +43,9 @@ class OperatorTraining:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The config as JSON can hold it, without the method's name: rows and candidates share equal trainings.
-
-        Without the start of the weights, too, where it is the usual one, which earlier trainings had.
-        """
+        """The config as JSON can hold it, without the method's name: rows and candidates share equal trainings."""
         content = as_json(self)
         del content["method"]["name"]
-        if not self.method.positive:
-            del content["method"]["positive"]
         return content
 
     @property
