@@ -16,7 +16,8 @@ START = "import sys; from tests.experiments.test_cluster import start; start(sys
 
 
 def start(folder: str) -> None:
-    """Two endless trainings side by side; called in a process of its own."""
+    """Two endless trainings side by side; called in a process of its own, which hears Ctrl-C wherever tests run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     works = [Endless(Path(folder) / name) for name in ("a", "b")]
     run_jobs(works, ClusterOptions(jobs=2), Path(folder) / "logs", lambda work, result: None)  # noqa: ARG005
 
