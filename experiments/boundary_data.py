@@ -78,7 +78,7 @@ def boundary_samples(
     """
     times = config.output_times(problem)
     description = describe_samples(problem, config)
-    identity = digest([description, source_digest(Path(str(solvers.__file__)).parent)])
+    identity = digest([description, source_digest(solvers)])
     attributes = {
         "location": problem.grid(config.nodes).location,
         "axes": "sample, t, " + ", ".join("xyz"[: len(problem.conditions)]),

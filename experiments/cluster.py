@@ -71,9 +71,10 @@ class Job:
 
     def send(self, sign: signal.Signals) -> None:
         """Sends the process a signal, if there is one."""
-        if self.process is not None:
+        process = self.process
+        if process is not None:
             with suppress(ProcessLookupError):
-                os.kill(self.process, sign)
+                os.kill(process, sign)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Configs of the experiments as frozen values, and the presets that fill them."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import probconserv
@@ -17,9 +16,7 @@ DECIDING_MODULES = ("conservation", "evaluation", "methods", "shift")
 
 def scoring_source() -> str:
     """Digest of the code that decides scores: the solvers, the update, and the experiments' own evaluation."""
-    folder = Path(__file__).parent
-    packages = [Path(str(package.__file__)).parent for package in (probconserv, solvers)]
-    return source_digest(*packages, files=[folder / f"{name}.py" for name in DECIDING_MODULES])
+    return source_digest(probconserv, solvers, modules=DECIDING_MODULES)
 
 
 @dataclass(frozen=True, kw_only=True)

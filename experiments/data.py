@@ -100,7 +100,7 @@ def solution_bank(
     def build() -> Arrays:
         return {"values": np.concatenate(map_parts(solve_group, parameter.split(group), processes))}
 
-    source = source_digest(Path(str(solvers.__file__)).parent)
+    source = source_digest(solvers)
     key = digest([as_json(config), problem.domain, problem.training_range, problem.final_time, source])
     name = f"{problem.name}-bank-{key}.h5"
     attributes = {"location": grid.location, "axes": "member, t, x", "units": "dimensionless"}

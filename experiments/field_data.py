@@ -51,7 +51,7 @@ def field_samples(case: FieldCase, count: int, folder: Path) -> FieldSamples:
     def build() -> Arrays:
         return {"fields": torch.cat([_solved(case, part) for part in parameter.split(GROUP)]).numpy()}
 
-    source = source_digest(Path(str(solvers.__file__)).parent, files=[Path(__file__).with_name("field_cases.py")])
+    source = source_digest(solvers, modules=("field_cases",))
     path = writable_folder(folder) / f"{case.name}-fields-{digest([case.description, count, source])}.h5"
     attributes = {"location": case.grid.location, "axes": "parameter, t, x", "units": "dimensionless"}
     return FieldSamples(parameter, torch.from_numpy(cached_arrays(path, build, attributes)["fields"]))

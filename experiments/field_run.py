@@ -41,8 +41,7 @@ Stored = dict[str, list[Arrays]]
 
 def scoring_source() -> str:
     """Digest of the code that decides scores."""
-    packages = (Path(str(package.__file__)).parent for package in (probconserv, boon, solvers))
-    return source_digest(*packages, files=[Path(__file__).with_name(f"{name}.py") for name in _MODULES])
+    return source_digest(probconserv, boon, solvers, modules=_MODULES)
 
 
 @dataclass(frozen=True, kw_only=True)

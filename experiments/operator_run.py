@@ -36,8 +36,7 @@ _MODULES = ("boundary_data", "lifting", "operator_data", "operator_methods", "op
 
 def scoring_source() -> str:
     """Digest of the code that decides scores: operators, solvers, and the experiments' own evaluation."""
-    packages = [Path(str(package.__file__)).parent for package in (boon, solvers)]
-    return source_digest(*packages, files=[Path(__file__).with_name(f"{name}.py") for name in _MODULES])
+    return source_digest(boon, solvers, modules=_MODULES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -66,16 +67,18 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def source_digest(*folders: Path, files: Sequence[Path] = ()) -> str:
+def source_digest(*packages: ModuleType, modules: Sequence[str] = ()) -> str:
     """Twelve hexadecimal digits that identify source code: what was computed by other code is not read back.
 
     Args:
-        folders: Packages whose ``*.py`` count, subfolders too.
-        files: Further source files.
+        packages: Packages whose ``*.py`` count, subfolders too.
+        modules: Names of further modules, of the experiments.
 
     Returns:
         The digest; comments and layout count.
     """
+    folders = [Path(str(package.__file__)).parent for package in packages]
+    files = [Path(__file__).with_name(f"{name}.py") for name in modules]
     found = sorted({*files, *(file for folder in folders for file in folder.rglob("*.py"))})
     content = hashlib.sha256()
     for file in found:

@@ -58,10 +58,11 @@ def write_shipped(experiment: str, content: Mapping[str, Any], kind: str, files:
 
 
 def _leave_those_of_others(experiment: str, files: Mapping[str, Path]) -> None:
+    own = {name: checksum(file) for name, file in files.items()}
     for path in sorted((ROOT / "results").glob("*.json")):
         weights = read_object(path).get("weights", {})
         sums = weights if isinstance(weights, dict) else {entry["file"]: entry["sha256"] for entry in weights}
-        changed = [name for name, file in files.items() if sums.get(name, checksum(file)) != checksum(file)]
+        changed = [name for name, checked in own.items() if sums.get(name, checked) != checked]
         if path.stem != experiment and changed:
             raise DataFileError(
                 f"'{changed[0]}' of {experiment} differs from the file of that name that the results of {path.stem} "

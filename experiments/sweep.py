@@ -83,9 +83,7 @@ class SweepJob:
         """
         options = self.options
         chosen = [options.data, list(options.cases), list(options.networks)]
-        code = source_digest(
-            *(Path(str(package.__file__)).parent for package in (boon, experiments, probconserv, solvers))
-        )
+        code = source_digest(boon, experiments, probconserv, solvers)
         decisive = [self.experiment.name, self.preset, self.seed, *chosen, code]
         return sweeps_folder(options.out) / "runs" / f"{self.experiment.name}-{self.seed}-{digest(decisive)}.json"
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from boon import BOON, FNO, FNOConfig, boundary_error
+from boon.spectral import SpectralConvolution
 from experiments.errors import InvalidArgumentError
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import Fields, as_fields
@@ -47,6 +48,9 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
     for method in (*methods(case), *candidates(case)):
         torch.manual_seed(0)
         model = build(method, case)
+        for convolution in model.modules():
+            if isinstance(convolution, SpectralConvolution):  # fields that are rough enough to miss every condition
+                convolution.weight.data = 0.1 * torch.randn_like(convolution.weight)
         u = model(fields.input, fields.values)
         assert u.shape == fields.output.shape
         found = boundary_error(u, model.discretise(u, fields.values))
@@ -56,7 +60,7 @@ def test_untrained_corrections_meet_the_conditions_and_others_do_not(name: str, 
         elif method.lifting:
             assert found.relative_maximum < 1e-5
         elif not method.circle:
-            assert found.relative_maximum > 1e-4, method.name
+            assert found.relative_maximum > 1e-3, method.name
 
 
 def test_equal_information_reaches_every_method_but_the_plain_one() -> None:

@@ -156,6 +156,7 @@ def test_figures_come_from_the_run_whose_scores_are_those_of_the_tables(tmp_path
     shutil.rmtree(same)
     chosen = {section.name: section for section in page_sections(out, written.shipped)}["stefan"]
     assert chosen.run == newer
+    assert chosen.relation == "whose scores are not those of the tables: it is of another preset or version"
     assert chosen.rows[1].scores["MSE"] == (9.0, 0.1)
     picture().save(newer / "profile-0.6.png")
     report.write_report(out, tmp_path / "report.html", written.shipped)

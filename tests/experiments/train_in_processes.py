@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,18 +72,24 @@ def operator_case() -> OperatorCase:
     return replace(case, sizes=replace(case.sizes, training=training))
 
 
+def observed(module: Any, make: Callable[[], Path]) -> tuple[Path, Progression]:
+    """The file that a training of a module writes, and how the training went."""
+    found: list[Progression] = []
+    original = module.train
+    module.train = lambda *arguments: found.append(original(*arguments)) or found[0]
+    path = make()
+    module.train = original
+    return path, found[0]
+
+
 def operator(folder: Path) -> Progression:
     """The default boundary-corrected operator."""
     case = operator_case()
     method = methods(case)[-1]
     place = Place(experiment=case.problem.name, out=folder, progress=False)
-    found: list[Progression] = []
-    original = train_operator.train
-    train_operator.train = lambda *arguments: found.append(original(*arguments)) or found[0]
-    path = trained_operator(case, method, place, 0)
-    train_operator.train = original
+    path, progression = observed(train_operator, lambda: trained_operator(case, method, place, 0))
     assert path.parent == place.folder(case, operator_training(case, method, 0, 0))
-    return found[0]
+    return progression
 
 
 def field(folder: Path) -> Progression:
@@ -92,12 +99,7 @@ def field(folder: Path) -> Progression:
     sizes = replace(TINY, samples=8, batch=4, training=training)
     case = sizes.sized(STEFAN_CASE)
     config = sizes.field_training(case, network, 0)
-    found: list[Progression] = []
-    original = train_field.train
-    train_field.train = lambda *arguments: found.append(original(*arguments)) or found[0]
-    trained_field(case, config, folder)
-    train_field.train = original
-    return found[0]
+    return observed(train_field, lambda: trained_field(case, config, folder))[1]
 
 
 def interrupted(folder: Path) -> Progression:
