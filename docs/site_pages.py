@@ -30,5 +30,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _own_files() -> Iterator[Path]:
     yield from (ROOT / name for name in OUTSIDE)
-    for pattern in ("*.md", "figures/*.png", "reference/*.md", "tutorials/*.md"):
+    for pattern in ("*.md", "figures/*.png", "figures/*.gif", "reference/*.md", "tutorials/*.md"):
         yield from sorted((ROOT / "docs").glob(pattern))
