@@ -3,12 +3,16 @@
 from dataclasses import dataclass, field, replace
 from math import frexp
 
+from boon import MatchedTransform
 from experiments.boundary_data import BoundaryDataConfig
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
 from experiments.training import TrainingConfig
 from solvers import BoundaryProblem
+
+SHORT_EXTENSION = 0.01
+"""Length of the smooth extension for fields that are largest on the walls and hardly reach beyond, as vorticity is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,7 @@ class OperatorCase:
         final_time: Last output time; None for the problem's own.
         independent: Whether boundary data are random apart from the initial field, so that an operator must be told.
         few_methods: Whether only the four main rows are trained.
+        extension: Initial length of the smooth extension in the row BOON (default), see ``boon.MatchedTransform``.
         sizes: Samples, network and training.
     """
 
@@ -101,6 +106,7 @@ class OperatorCase:
     final_time: float | None = None
     independent: bool = False
     few_methods: bool = False
+    extension: float = MatchedTransform().length
     sizes: OperatorSizes
 
     def training_data(self, seed: int) -> BoundaryDataConfig:
@@ -204,6 +210,7 @@ def many_steps(
     independent: bool = False,
     final: float | None = None,
     unit: float = 1.0,
+    extension: float = MatchedTransform().length,
 ) -> OperatorCase:
     """The version with 25 output times, in the laptop's sizes; other arguments as for ``single_step``.
 
@@ -214,6 +221,7 @@ def many_steps(
         independent: As in ``OperatorCase``.
         final: Last output time; None for the problem's own.
         unit: As in ``NetworkSizes``.
+        extension: As in ``OperatorCase``.
     """
     square = len(problem.conditions) == 2
     sizes = _LAPTOP_SQUARE if square else _LAPTOP
@@ -225,6 +233,7 @@ def many_steps(
         final_time=final,
         independent=independent,
         few_methods=square,
+        extension=extension,
         sizes=replace(sizes, network=replace(sizes.network, unit=unit)),
     )
 

@@ -28,7 +28,7 @@ from boon.conditions import discretise
 from boon.correction import residuals
 from experiments.errors import InvalidArgumentError
 from experiments.lifting import lift
-from experiments.operator_config import OperatorCase
+from experiments.operator_config import SHORT_EXTENSION, OperatorCase
 from experiments.operator_data import Fields, Values
 from solvers import Periodic
 
@@ -151,9 +151,8 @@ def build(method: Method, case: OperatorCase) -> ConditionedOperator:
     return ConditionedOperator(operator, method, case)
 
 
-DEFAULT = MatchedTransform()
-"""The correction of the row BOON (default), that of ``boon.BOON`` around an FNO."""
 DEFAULT_NAME = "BOON (default)"
+"""The correction of ``boon.BOON`` around an FNO, ``MatchedTransform``, with the length of extension of the case."""
 CHANNELS, PRESCRIBED, LIFTED = "FNO + boundary channels", "FNO + output prescription", "lifting"
 SOFT, CIRCLE, PAPER = "FNO + soft penalty", "FNO on the circle", "BOON (paper's form)"
 BASELINES = (CHANNELS, PRESCRIBED, LIFTED, SOFT, CIRCLE)
@@ -171,7 +170,7 @@ def methods(case: OperatorCase) -> tuple[Method, ...]:
     plain = Method(name="FNO")
     channels = Method(name=CHANNELS, channels=True)
     paper = Method(name=PAPER, correction=Elimination(block=False))
-    default = Method(name=DEFAULT_NAME, correction=DEFAULT, channels=told)
+    default = Method(name=DEFAULT_NAME, correction=MatchedTransform(length=case.extension), channels=told)
     if case.few_methods:
         return plain, channels, paper, default
     prescribed = Method(name=PRESCRIBED, correction=Prescription(), channels=told)
@@ -198,6 +197,7 @@ def candidates(case: OperatorCase) -> tuple[Method, ...]:
         "smooth extension in all layers": SmoothExtension(hidden=True),
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
+        "matched transforms and lifting, short extension": MatchedTransform(length=SHORT_EXTENSION),
     }
     bare = tuple(Method(name=name, correction=correction) for name, correction in family.items())
     if is_periodic(case):

@@ -2,7 +2,7 @@
 
 from experiments.errors import UnknownNameError
 from experiments.experiment import Durations, Experiment, Preset, RunOptions
-from experiments.operator_config import OperatorCase, many_steps, single_step, sized
+from experiments.operator_config import SHORT_EXTENSION, OperatorCase, many_steps, single_step, sized
 from experiments.operator_run import Cases, chosen_cases, operator_experiment
 from solvers import Neumann
 from solvers import boundary_problems as problems
@@ -47,7 +47,7 @@ def _burgers_periodic(preset: Preset) -> tuple[OperatorCase, ...]:  # noqa: ARG0
 
 
 def _cavity(preset: Preset) -> tuple[OperatorCase, ...]:  # noqa: ARG001 - the same version in each
-    return (many_steps(problems.cavity(), unit=VORTICITY_UNIT),)
+    return (many_steps(problems.cavity(), unit=VORTICITY_UNIT, extension=SHORT_EXTENSION),)
 
 
 def _heat_independent(preset: Preset) -> tuple[OperatorCase, ...]:

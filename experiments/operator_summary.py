@@ -48,7 +48,7 @@ _METHODS = """| method | what it is |
 | FNO + soft penalty | ‖B u − g‖, relative to the norm of its terms, added to the loss |
 | FNO on the circle | an FNO whose Fourier series have the period of the domain, for periodic conditions |
 | BOON (paper's form) | `Elimination(block=False)` |
-| BOON (default) | `MatchedTransform()` |
+| BOON (default) | `MatchedTransform()`; on the cavity with `length=0.01`, chosen by validation |
 
 Where boundary data are independent of the initial field, all but FNO and the paper's form have them as channels too.
 """

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from boon import BOON, FNO, FNOConfig, boundary_error
+from boon import BOON, FNO, FNOConfig, MatchedTransform, boundary_error
 from boon.spectral import SpectralConvolution
 from experiments.errors import InvalidArgumentError
 from experiments.operator_config import OperatorCase
@@ -11,7 +11,6 @@ from experiments.operator_data import Fields, as_fields
 from experiments.operator_methods import (
     BASELINES,
     CIRCLE,
-    DEFAULT,
     DEFAULT_NAME,
     LIFTED,
     PAPER,
@@ -93,8 +92,12 @@ def test_the_penalty_is_the_boundary_error_of_the_scores() -> None:
     assert added == pytest.approx(2.0 * error, abs=1e-6)  # a few float32 roundings of losses near 1
 
 
-def test_the_default_is_that_of_the_library() -> None:
-    assert BOON(FNO(FNOConfig(width=2, modes=(2,))), [(Dirichlet(), Dirichlet())]).correction == DEFAULT
+def test_the_default_is_that_of_the_library_but_for_the_length_on_the_cavity() -> None:
+    default = BOON(FNO(FNOConfig(width=2, modes=(2,))), [(Dirichlet(), Dirichlet())]).correction
+    for name in CASES:
+        for case in tiny_cases(name):
+            expected = MatchedTransform(length=0.01) if name == "cavity" else default
+            assert methods(case)[-1].correction == expected
 
 
 def test_every_case_has_the_rows_that_it_can_have() -> None:
