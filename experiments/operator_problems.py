@@ -113,9 +113,9 @@ _DURATIONS: dict[str, Durations] = {
     "stokes": {"smoke": "10 s", "laptop": "60 min", "paper": "22000 min"},
     "burgers_dirichlet": {"smoke": "15 s", "laptop": "60 min", "paper": "22000 min"},
     "heat_neumann": {"smoke": "15 s", "laptop": "90 min", "paper": "9000 min"},
-    "wave_neumann": {"smoke": "15 s", "laptop": "95 min", "paper": "8000 min"},
+    "wave_neumann": {"smoke": "15 s", "laptop": "40 min", "paper": "8000 min"},
     "burgers_periodic": {"smoke": "15 s", "laptop": "50 min", "paper": "4000 min"},
-    "cavity": {"smoke": "10 s", "laptop": "50 min", "paper": "4000 min"},
+    "cavity": {"smoke": "10 s", "laptop": "20 min", "paper": "4000 min"},
     "heat_independent": {"smoke": "15 s", "laptop": "140 min", "paper": "9000 min"},
 }
 EXPERIMENTS: dict[str, Experiment] = {
