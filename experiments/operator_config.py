@@ -150,7 +150,7 @@ _LAPTOP_SQUARE = OperatorSizes(
     batch=10,
     seeds=1,
 )
-_PAPER_SINGLE = OperatorSizes(test=100, nodes=500, training=_training(12_500, 1e-3))
+_PAPER_SINGLE = OperatorSizes(test=100, nodes=500, training=_training(12_500, 3e-3))
 _PAPER_MULTI = OperatorSizes(
     samples=1000,
     validation=100,
