@@ -210,7 +210,6 @@ def many_steps(
     independent: bool = False,
     final: float | None = None,
     unit: float = 1.0,
-    extension: float = MatchedTransform().length,
 ) -> OperatorCase:
     """The version with 25 output times, in the laptop's sizes; other arguments as for ``single_step``.
 
@@ -221,7 +220,6 @@ def many_steps(
         independent: As in ``OperatorCase``.
         final: Last output time; None for the problem's own.
         unit: As in ``NetworkSizes``.
-        extension: As in ``OperatorCase``.
     """
     square = len(problem.conditions) == 2
     sizes = _LAPTOP_SQUARE if square else _LAPTOP
@@ -233,7 +231,6 @@ def many_steps(
         final_time=final,
         independent=independent,
         few_methods=square,
-        extension=extension,
         sizes=replace(sizes, network=replace(sizes.network, unit=unit)),
     )
 

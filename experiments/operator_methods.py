@@ -152,7 +152,7 @@ def build(method: Method, case: OperatorCase) -> ConditionedOperator:
 
 
 DEFAULT_NAME = "BOON (default)"
-"""The correction of ``boon.BOON`` around an FNO, ``MatchedTransform``, with the length of extension of the case."""
+"""The row with the correction of ``boon.BOON`` around an FNO, its extension as long as the case says."""
 CHANNELS, PRESCRIBED, LIFTED = "FNO + boundary channels", "FNO + output prescription", "lifting"
 SOFT, CIRCLE, PAPER = "FNO + soft penalty", "FNO on the circle", "BOON (paper's form)"
 BASELINES = (CHANNELS, PRESCRIBED, LIFTED, SOFT, CIRCLE)
@@ -184,10 +184,12 @@ def methods(case: OperatorCase) -> tuple[Method, ...]:
 def candidates(case: OperatorCase) -> tuple[Method, ...]:
     """What the default may be: every correction of the family, with and without boundary channels or the circle.
 
-    On periodic axes elimination comes down to prescription, and there is nothing to lift, so these are left out there.
+    On periodic axes elimination comes down to prescription, and there is nothing to lift and nothing to extend from a
+    side, so these are left out there.
     Where boundary data are independent of the initial field, only with channels. They are ranked by their validation
     scores, see ``experiments.operator_choice``.
     """
+    short = "matched transforms and lifting, short extension"
     family: dict[str, Correction] = {
         "prescription": Prescription(),
         "prescription in all layers": Prescription(hidden=True),
@@ -197,11 +199,11 @@ def candidates(case: OperatorCase) -> tuple[Method, ...]:
         "smooth extension in all layers": SmoothExtension(hidden=True),
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
-        "matched transforms and lifting, short extension": MatchedTransform(length=SHORT_EXTENSION),
+        short: MatchedTransform(length=SHORT_EXTENSION),
     }
     bare = tuple(Method(name=name, correction=correction) for name, correction in family.items())
     if is_periodic(case):
-        left_out = ("scalar elimination", "block elimination", "matched transforms")
+        left_out = ("scalar elimination", "block elimination", "matched transforms", short)
         few = [method for name, method in zip(family, bare, strict=True) if name not in left_out]
         return (*few, *(replace(method, name=f"{method.name}, circle", circle=True) for method in few))
     told = tuple(replace(method, name=f"{method.name}, channels", channels=True) for method in bare)

@@ -1,5 +1,7 @@
 """The boundary-condition experiments: which versions of its problem each has in each preset."""
 
+from dataclasses import replace
+
 from experiments.errors import UnknownNameError
 from experiments.experiment import Durations, Experiment, Preset, RunOptions
 from experiments.operator_config import SHORT_EXTENSION, OperatorCase, many_steps, single_step, sized
@@ -47,7 +49,7 @@ def _burgers_periodic(preset: Preset) -> tuple[OperatorCase, ...]:  # noqa: ARG0
 
 
 def _cavity(preset: Preset) -> tuple[OperatorCase, ...]:  # noqa: ARG001 - the same version in each
-    return (many_steps(problems.cavity(), unit=VORTICITY_UNIT, extension=SHORT_EXTENSION),)
+    return (replace(many_steps(problems.cavity(), unit=VORTICITY_UNIT), extension=SHORT_EXTENSION),)
 
 
 def _heat_independent(preset: Preset) -> tuple[OperatorCase, ...]:

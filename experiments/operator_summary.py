@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.documents import fill
 from experiments.errors import NotShippedError
+from experiments.operator_config import SHORT_EXTENSION
 from experiments.operator_methods import DEFAULT_NAME, PAPER
 from experiments.operator_problems import CASES
 from experiments.operator_shipping import ShippedResults, ShippedTraining, best_baseline, read_results
@@ -39,7 +40,7 @@ _SHORT_LEGEND = (
     "set-up; it takes boundary values from the test target, and its networks and grids are larger than these. "
     "Dimensionless. All rows and scores: [docs/boundary_results.md](docs/boundary_results.md)."
 )
-_METHODS = """| method | what it is |
+_METHODS = f"""| method | what it is |
 |---|---|
 | FNO | sees the initial field only |
 | FNO + boundary channels | the boundary data as input channels |
@@ -48,7 +49,7 @@ _METHODS = """| method | what it is |
 | FNO + soft penalty | ‖B u − g‖, relative to the norm of its terms, added to the loss |
 | FNO on the circle | an FNO whose Fourier series have the period of the domain, for periodic conditions |
 | BOON (paper's form) | `Elimination(block=False)` |
-| BOON (default) | `MatchedTransform()`; on the cavity with `length=0.01`, chosen by validation |
+| BOON (default) | `MatchedTransform()`; on the cavity with `length={SHORT_EXTENSION}`, chosen by validation |
 
 Where boundary data are independent of the initial field, all but FNO and the paper's form have them as channels too.
 """
