@@ -184,7 +184,7 @@ def choose_command(
     cases = boundary_cases(name, options)
     choices = choose(cases, place_of(name, options), seeds, only)
     if json:
-        content = [{"case": choice.case, "validation": choice.finite} for choice in choices]
+        content = [choice.as_json() for choice in choices]
         _print_json({"experiment": name, "preset": options.preset, "cases": content, "wins": wins(choices)})
         return
     console = Console()

@@ -3,7 +3,6 @@
 ``python -m experiments.summary`` rewrites them; a test fails while they differ. What does not ship yet is left out.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.documents import fill
@@ -11,7 +10,7 @@ from experiments.errors import NotShippedError
 from experiments.field_experiments import STUDIES
 from experiments.field_shipping import FieldResults, read_field_results
 from experiments.storage import write_bytes
-from experiments.tables import Row, as_markdown, format_score
+from experiments.tables import as_markdown, format_score, side_by_side
 
 PAGE = Path("docs") / "combined.md"
 
@@ -47,29 +46,6 @@ def tables(results: FieldResults) -> str:
     title = f"{STUDIES[results.experiment].title}, preset {results.preset}, seed {results.seed}"
     full = "\n".join(as_markdown(title, results.rows).splitlines()[2:])
     return "\n\n".join([side_by_side(results.rows, "CRPS"), f"All scores:\n\n{full}", training_lines(results)])
-
-
-def side_by_side(rows: Sequence[Row], score: str) -> str:
-    """One score of all methods, one line for each parameter, the smallest in bold, and how often each is smallest.
-
-    Args:
-        rows: The rows; those without the score are left out.
-        score: Name of the score.
-    """
-    scored = [row for row in rows if score in row.scores]
-    methods = list(dict.fromkeys(row.method for row in scored))
-    lines = [f"| {score} ↓ | " + " | ".join(methods) + " |", "|---|" + "---:|" * len(methods)]
-    smallest = dict.fromkeys(methods, 0)
-    places = list(dict.fromkeys(row.parameter for row in scored))
-    for place in places:
-        own = {row.method: row.scores[score] for row in scored if row.parameter == place}
-        best = min(own, key=lambda method: own[method][0])
-        smallest[best] += 1
-        cells = [format_score(own.get(method)) for method in methods]
-        cells = [f"**{cell}**" if method == best else cell for method, cell in zip(methods, cells, strict=True)]
-        lines.append(f"| {place} | " + " | ".join(cells) + " |")
-    counts = ", ".join(f"{method} {count} ×" for method, count in smallest.items() if count)
-    return "\n".join([*lines, "", f"Smallest of {len(places)}: {counts}."])
 
 
 def training_lines(results: FieldResults) -> str:

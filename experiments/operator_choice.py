@@ -6,14 +6,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import boon
 from experiments.errors import TrainingDivergedError, UnknownNameError
 from experiments.operator_config import OperatorCase
 from experiments.operator_methods import Method, candidates
-from experiments.train_operator import Place, trained_operator
+from experiments.runs import Run
+from experiments.storage import read_object
+from experiments.train_operator import Place, operator_training, trained_operator
 
 Scores = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceConfig:
+    """Everything that decides a choice.
+
+    Args:
+        problem: Name of the experiment.
+        seed: Seed of the samples, and of the first training.
+        operators: Identity of every training by case, candidate and seed.
+    """
+
+    problem: str
+    seed: int
+    operators: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +51,19 @@ class Choice:
         """The candidates, the best first."""
         return rank(self.scores)
 
-    @property
-    def finite(self) -> dict[str, list[float | None]]:
-        """The scores as JSON can hold them: None where the training failed."""
-        return {name: [v if math.isfinite(v) else None for v in values] for name, values in self.scores.items()}
+    def as_json(self) -> dict[str, Any]:
+        """The case and its scores as JSON can hold them: None where the training failed."""
+        finite = {name: [v if math.isfinite(v) else None for v in values] for name, values in self.scores.items()}
+        return {"case": self.case, "validation": finite}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Choice":
+        """The inverse of ``as_json``."""
+        scores = {
+            name: [math.inf if v is None else float(v) for v in values]
+            for name, values in content["validation"].items()
+        }
+        return Choice(case=content["case"], scores=scores)
 
 
 def _score(case: OperatorCase, method: Method, place: Place, seed: int) -> float:
@@ -66,7 +93,7 @@ def wins(choices: Sequence[Choice]) -> dict[str, int]:
 
 
 def choose(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only: Sequence[str] = ()) -> list[Choice]:
-    """Trains the candidates of every case and reads their validation scores; test samples are never made.
+    """Trains the candidates of every case and stores their validation scores; test samples are never made.
 
     Args:
         cases: The cases.
@@ -77,17 +104,46 @@ def choose(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only: Se
     Raises:
         UnknownNameError: If a name in ``only`` is none of the candidates of any case.
     """
+    run = choice_run(cases, place, seeds, only)
+    folder = run.open()
+    choices = [
+        Choice(
+            case=case.label,
+            scores={
+                method.name: [_score(case, method, place, seed) for seed in _numbers(place, seeds)]
+                for method in _chosen(case, only)
+            },
+        )
+        for case in cases
+    ]
+    made = read_object(folder / "environment.json")
+    run.finish({"experiment": run.name, "cases": [choice.as_json() for choice in choices], "environment": made})
+    return choices
+
+
+def choice_run(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only: Sequence[str] = ()) -> Run:
+    """The stored run of ``choose`` with the same arguments, whether it was made or not.
+
+    Raises:
+        UnknownNameError: As ``choose``.
+    """
     known = dict.fromkeys(method.name for case in cases for method in candidates(case))
     unknown = [name for name in only if name not in known]
     if unknown:
         raise UnknownNameError(f"There is no candidate '{unknown[0]}'. Known: {'; '.join(known)}.")
-    return [_choice(case, place, seeds, only) for case in cases]
+    operators = {
+        f"{case.name} | {method.name} | {number}": operator_training(case, method, place.data_seed, number).identity
+        for case in cases
+        for method in _chosen(case, only)
+        for number in _numbers(place, seeds)
+    }
+    config = ChoiceConfig(problem=place.experiment, seed=place.data_seed, operators=operators)
+    return Run(f"{place.experiment}-choice", config, place.out)
 
 
-def _choice(case: OperatorCase, place: Place, seeds: int, only: Sequence[str]) -> Choice:
-    scores = {}
-    for method in candidates(case):
-        if not only or method.name in only:
-            numbers = range(place.data_seed, place.data_seed + seeds)
-            scores[method.name] = [_score(case, method, place, seed) for seed in numbers]
-    return Choice(case=case.label, scores=scores)
+def _chosen(case: OperatorCase, only: Sequence[str]) -> list[Method]:
+    return [method for method in candidates(case) if not only or method.name in only]
+
+
+def _numbers(place: Place, seeds: int) -> range:
+    return range(place.data_seed, place.data_seed + seeds)

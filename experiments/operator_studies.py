@@ -18,7 +18,7 @@ from experiments.operator_run import OperatorRunConfig, place_of, score_row, see
 from experiments.operator_scores import score
 from experiments.runs import Run
 from experiments.stages import stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays
+from experiments.storage import Arrays, cached_arrays, read_object
 from experiments.tables import Row
 from experiments.train_operator import Place, operator_training, slug, trained_operator
 from solvers import Uniform
@@ -131,21 +131,32 @@ def run_study(name: str, options: RunOptions) -> Report:
         UnknownNameError: If the problem is not studied.
         InvalidArgumentError: If cases are named.
     """
+    return run_trials(name, lines_of(name, options), options)
+
+
+def lines_of(name: str, options: RunOptions) -> tuple[Trial, ...]:
+    """The lines of the study of an experiment in the sizes of a preset; errors as ``run_study``."""
     options.refuse("cases", where="study, which has its own case")
     if name not in STUDIES:
         raise UnknownNameError(f"There is no study of '{name}'. Known: {', '.join(STUDIES)}.")
     study = STUDIES[name]
     (case,) = boundary_cases(name, replace(options, cases=(study.case,)))
-    return run_trials(name, trials(case, study, COUNTS[options.preset]), options)
+    return trials(case, study, COUNTS[options.preset])
+
+
+def study_run(name: str, lines: tuple[Trial, ...], options: RunOptions) -> Run:
+    """The stored run of ``run_trials`` with the same arguments, whether it was made or not."""
+    return Run(f"{name}-study", _config(name, lines, options.seed), options.out)
 
 
 def run_trials(name: str, lines: tuple[Trial, ...], options: RunOptions) -> Report:
     """``run_study`` for given lines."""
     place = place_of(name, options)
-    run = Run(f"{name}-study", _config(name, lines, options.seed), options.out)
+    run = study_run(name, lines, options)
     folder = run.open()
     rows = [row for line in lines for row in _rows(line, place, folder)]
-    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows]})
+    made = read_object(folder / "environment.json")
+    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows], "environment": made})
     title = (
         f"{name.replace('_', ' ').capitalize()}, {lines[0].trained.label}: samples, values out of range, finer grids"
     )

@@ -123,7 +123,7 @@ def page_sections(out: Path, shipped: Path) -> list[Section]:
                 for preset, purpose in (("smoke", "to see it work"), ("laptop", "trains on two cores"))
             ]
             summary = "few samples, boundary values outside the training range, grids not trained on"
-            study = _section(f"{name}-study", f"{title}: study", summary, commands, (out, shipped))
+            study = _section(f"{name}-study", f"{title}: study", summary, commands, (out, shipped / "studies"))
             found += [study] if study.rows else []
     return found
 

@@ -8,7 +8,7 @@ they differ.
 from importlib import resources
 from pathlib import Path
 
-from experiments import field_summary, operator_summary
+from experiments import field_summary, operator_summary, study_summary
 from experiments.documents import fill
 from experiments.ship_seeds import shipped_seeds
 from experiments.storage import read_object, write_bytes
@@ -62,11 +62,12 @@ def with_table(text: str, table: str) -> str:
 
 
 def main(root: Path) -> None:
-    """Rewrites README, ``docs/results.md``, ``docs/boundary_results.md`` and ``docs/combined.md`` of a checkout."""
+    """Rewrites the tables of a checkout: README, and in ``docs`` results, boundary results and conditions, combined."""
     for path, table in ((root / "README.md", short_table()), (root / "docs" / "results.md", long_tables())):
         write_bytes(path, with_table(path.read_text(encoding="utf-8"), table).encode())
     operator_summary.write(root)
     field_summary.write(root)
+    study_summary.write(root)
 
 
 def _number(label: str) -> float:

@@ -264,6 +264,29 @@ def as_markdown(title: str, rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", legend(rows), ""])
 
 
+def side_by_side(rows: Sequence[Row], score: str) -> str:
+    """One score of all methods, one line for each parameter, the smallest in bold, and how often each is smallest.
+
+    Args:
+        rows: The rows; those without the score are left out.
+        score: Name of the score.
+    """
+    scored = [row for row in rows if score in row.scores]
+    methods = list(dict.fromkeys(row.method for row in scored))
+    lines = [f"| {score} ↓ | " + " | ".join(methods) + " |", "|---|" + "---:|" * len(methods)]
+    smallest = dict.fromkeys(methods, 0)
+    places = list(dict.fromkeys(row.parameter for row in scored))
+    for place in places:
+        own = {row.method: row.scores[score] for row in scored if row.parameter == place}
+        best = min(own, key=lambda method: own[method][0])
+        smallest[best] += 1
+        cells = [format_score(own.get(method)) for method in methods]
+        cells = [f"**{cell}**" if method == best else cell for method, cell in zip(methods, cells, strict=True)]
+        lines.append(f"| {place} | " + " | ".join(cells) + " |")
+    counts = ", ".join(f"{method} {count} ×" for method, count in smallest.items() if count)
+    return "\n".join([*lines, "", f"Smallest of {len(places)}: {counts}."])
+
+
 def as_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: full precision, two columns (mean, standard error) per score."""
     columns, texts = used_columns(rows), _text_columns(rows)

@@ -60,7 +60,8 @@ def test_a_candidate_whose_training_diverges_ranks_last(tmp_path: Path, monkeypa
     place = Place(experiment="stokes", out=tmp_path, progress=False)
     (choice,) = choose([one("stokes", "single-0.02")], place, only=["prescription", "smooth extension"])
     assert choice.ranking == ["smooth extension", "prescription"]
-    assert choice.finite["prescription"] == [None]
+    assert choice.as_json()["validation"]["prescription"] == [None]
+    assert Choice.from_json(choice.as_json()) == choice
 
 
 def test_unknown_candidates_are_named(tmp_path: Path) -> None:

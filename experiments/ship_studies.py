@@ -1,0 +1,113 @@
+"""Puts the results of a finished study or choice where the library ships them from; no weights ship with them.
+
+python -m experiments.ship_studies study stokes --out results
+python -m experiments.ship_studies choice stokes --cases single-0.02 --out results
+"""
+
+from pathlib import Path
+
+import tyro
+
+from experiments import shipping
+from experiments.errors import NotShippedError
+from experiments.experiment import RunOptions
+from experiments.operator_choice import Choice, choice_run
+from experiments.operator_problems import boundary_cases
+from experiments.operator_run import place_of
+from experiments.operator_studies import lines_of, study_run
+from experiments.runs import Run
+from experiments.shipping import finished_metrics, no_results, run_program
+from experiments.storage import read_object, write_json
+from experiments.tables import Row, rows_from_json
+
+
+def ship_study(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int = 0) -> Path:
+    """Copies the rows of a study in the laptop's sizes.
+
+    Args:
+        name: Name of the experiment.
+        out: Folder of all stored runs.
+        seed: Seed of the study.
+
+    Returns:
+        The file that ships.
+
+    Raises:
+        UnknownNameError: If the problem is not studied.
+        DataFileError: If the study is not finished.
+    """
+    options = RunOptions(preset="laptop", out=out, seed=seed)
+    return _ship(study_run(name, lines_of(name, options), options))
+
+
+def ship_choice(
+    name: tyro.conf.Positional[str],
+    cases: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
+    seeds: int = 1,
+    out: Path = Path("results"),
+    seed: int = 0,
+) -> Path:
+    """Copies the validation scores of the candidates for the default, in the laptop's sizes.
+
+    Args:
+        name: Name of the experiment.
+        cases: As ``choose`` was told.
+        only: As ``choose`` was told.
+        seeds: As ``choose`` was told.
+        out: Folder of all stored runs.
+        seed: Seed of the choice.
+
+    Returns:
+        The file that ships.
+
+    Raises:
+        UnknownNameError: If there is no such experiment, case or candidate.
+        DataFileError: If the choice is not finished.
+    """
+    options = RunOptions(preset="laptop", cases=cases, out=out, seed=seed)
+    return _ship(choice_run(boundary_cases(name, options), place_of(name, options), seeds, only))
+
+
+def shipped_study(name: str) -> list[Row]:
+    """The rows of the study of an experiment.
+
+    Raises:
+        NotShippedError: If they do not ship yet.
+        DataFileError: If the file is damaged.
+    """
+    path = _shipped(f"{name}-study")
+    return list(rows_from_json(read_object(path), path))
+
+
+def shipped_choice(name: str) -> list[Choice]:
+    """The validation scores of the candidates on the cases of an experiment; errors as ``shipped_study``."""
+    path = _shipped(f"{name}-choice")
+    content = read_object(path)
+    try:
+        return [Choice.from_json(case) for case in content["cases"]]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise no_results(path, error) from error
+
+
+def _ship(run: Run) -> Path:
+    _, content = finished_metrics(run)
+    path = _path(run.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**content, "preset": "laptop"})
+    return path
+
+
+def _shipped(name: str) -> Path:
+    path = _path(name)
+    if not path.is_file():
+        raise NotShippedError(f"There is no '{path}'; python -m experiments.ship_studies puts it there.")
+    return path
+
+
+def _path(name: str) -> Path:
+    return shipping.ROOT / "results" / "studies" / f"{name}.json"
+
+
+if __name__ == "__main__":
+    run_program(lambda: print(tyro.extras.subcommand_cli_from_dict({"study": ship_study, "choice": ship_choice})))
