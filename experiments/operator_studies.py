@@ -27,6 +27,7 @@ ROWS = ("FNO", CHANNELS, PRESCRIBED, PAPER, DEFAULT_NAME)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 REFINEMENTS = (2, 4)
 HELD_OUT = 10  # one sample in ten
+SEEDS = 1  # trainings of a method in a line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,7 @@ def lines_of(name: str, options: RunOptions) -> tuple[Trial, ...]:
         raise UnknownNameError(f"There is no study of '{name}'. Known: {', '.join(STUDIES)}.")
     study = STUDIES[name]
     (case,) = boundary_cases(name, replace(options, cases=(study.case,)))
+    case = replace(case, sizes=replace(case.sizes, seeds=SEEDS))
     return trials(case, study, COUNTS[options.preset])
 
 
