@@ -1,7 +1,7 @@
 """The figures of a boundary-condition experiment, from its stored arrays; the same colours for every problem."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,19 +133,36 @@ def error_over_time(times: np.ndarray, stored: Stored, title: str) -> Figure:
     return figure
 
 
-def error_against(counts: np.ndarray, errors: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Relative L2 of every method against the number of training samples, both logarithmic.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Errors of all methods on a few things that are compared, side by side in the order given.
 
     Args:
-        counts: Numbers of samples.
-        errors: Relative L2 for each of them, by method.
+        label: What they are, the label of the axis.
+        ticks: Their names.
+        errors: Relative L2 on each of them, by method.
+    """
+
+    label: str
+    ticks: tuple[str, ...]
+    errors: Mapping[str, np.ndarray]
+
+
+def comparisons(panels: Sequence[Comparison], title: str) -> Figure:
+    """Relative L2 of every method, logarithmic, one panel per comparison.
+
+    Args:
+        panels: What is compared; all have the same methods.
         title: Says problem and version.
     """
-    figure, (axes,) = _row(1, title)
-    for name, values in errors.items():
-        axes.plot(counts, values, color=_colour(name), lw=1.5, marker="o", ms=4, label=name)
-    axes.set(xlabel="training samples", ylabel="relative L2", xscale="log", yscale="log")
-    _legend(figure, axes)
+    figure, found = _row(len(panels), title, share_y=True)
+    for axes, panel in zip(found, panels, strict=True):
+        for name, values in panel.errors.items():
+            axes.plot(range(len(values)), values, color=_colour(name), lw=1.5, marker="o", ms=4, label=name)
+        axes.set(xlabel=panel.label, yscale="log")
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+    found[0].set_ylabel("relative L2")
+    _legend(figure, found[0])
     return figure
 
 

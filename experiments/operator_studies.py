@@ -11,7 +11,7 @@ from experiments.errors import UnknownNameError
 from experiments.experiment import Preset, Report, RunOptions
 from experiments.operator_config import OperatorCase
 from experiments.operator_data import load_fields
-from experiments.operator_figures import error_against
+from experiments.operator_figures import Comparison, comparisons
 from experiments.operator_methods import CHANNELS, DEFAULT_NAME, PAPER, PRESCRIBED, Method, methods
 from experiments.operator_problems import boundary_cases
 from experiments.operator_run import OperatorRunConfig, place_of, score_row, seeds, test_identity
@@ -28,6 +28,7 @@ COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 
 REFINEMENTS = (2, 4)
 HELD_OUT = 10  # one sample in ten
 SEEDS = 1  # trainings of a method in a line
+_AXES = {"samples": "training samples", "outside": "boundary values", "nodes": "nodes of test samples"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +163,8 @@ def run_trials(name: str, lines: tuple[Trial, ...], options: RunOptions) -> Repo
     title = (
         f"{name.replace('_', ' ').capitalize()}, {lines[0].trained.label}: samples, values out of range, finer grids"
     )
-    counted = [line for line in lines if line.name.startswith("samples-")]
-    figure = error_against(
-        np.array([line.trained.sizes.samples for line in counted]),
-        {m.name: np.array([_error(rows, line.label, m.name) for line in counted]) for m in _methods(lines[0].trained)},
-        title,
-    )
-    drawn = figures.save(figure, folder / "samples")
+    figure = comparisons(_panels(rows, lines), title)
+    drawn = figures.save(figure, folder / "study")
     return Report(title=title, rows=rows, folder=folder, tables=write_tables(folder, title, rows), figures=drawn)
 
 
@@ -210,6 +206,35 @@ def _rows(line: Trial, place: Place, folder: Path) -> list[Row]:
 
 def _methods(case: OperatorCase) -> list[Method]:
     return [method for method in methods(case) if method.name in ROWS]
+
+
+def _panels(rows: list[Row], lines: tuple[Trial, ...]) -> list[Comparison]:
+    """One panel for each kind of line; those of other values and grids begin with what the training had."""
+    groups: dict[str, list[Trial]] = {}
+    for line in lines:
+        groups.setdefault(line.name.split("-")[0], []).append(line)
+    known = [line for line in groups["samples"] if line.trained == line.tested]
+    shown = {kind: own if kind == "samples" else known + own for kind, own in groups.items()}
+    return [
+        Comparison(
+            label=_AXES[kind],
+            ticks=tuple(_tick(line, kind) for line in own),
+            errors={
+                method.name: np.array([_error(rows, line.label, method.name) for line in own])
+                for method in _methods(lines[0].trained)
+            },
+        )
+        for kind, own in shown.items()
+    ]
+
+
+def _tick(line: Trial, kind: str) -> str:
+    if kind == "samples":
+        return str(line.trained.sizes.samples)
+    if kind == "nodes":
+        nodes = line.tested.sizes.nodes
+        return f"{nodes}\n(trained on)" if nodes == line.trained.sizes.nodes else str(nodes)
+    return "as trained" if line.trained == line.tested else line.label.replace(" in ", "\nin ")
 
 
 def _error(rows: list[Row], label: str, method: str) -> float:

@@ -273,7 +273,7 @@ def side_by_side(rows: Sequence[Row], score: str) -> str:
     """
     scored = [row for row in rows if score in row.scores]
     methods = list(dict.fromkeys(row.method for row in scored))
-    lines = [f"| {score} ↓ | " + " | ".join(methods) + " |", "|---|" + "---:|" * len(methods)]
+    lines = [f"| {COLUMNS[score].heading} | " + " | ".join(methods) + " |", "|---|" + "---:|" * len(methods)]
     smallest = dict.fromkeys(methods, 0)
     places = list(dict.fromkeys(row.parameter for row in scored))
     for place in places:
