@@ -161,6 +161,7 @@ def comparisons(panels: Sequence[Comparison], title: str) -> Figure:
             axes.plot(range(len(values)), values, color=_colour(name), lw=1.5, marker="o", ms=4, label=name)
         axes.set(xlabel=panel.label, yscale="log")
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+        axes.margins(x=0.15)
     found[0].set_ylabel("relative L2")
     _legend(figure, found[0])
     return figure
