@@ -27,14 +27,17 @@ AFTER, IN_TRAINING = "ProbConserv after training", "ProbConserv in training"
 
 
 def combined_methods(sizes: FieldSizes) -> tuple[FieldMethod, ...]:  # noqa: ARG001 - one signature for all studies
-    """An ensemble with neither constraint, with each alone, and with both; with boundaries also trained under them."""
+    """An ensemble with neither constraint, with each alone, and with both.
+
+    With boundaries also trained under them, and with both also by the covariance of the members.
+    """
     inside = (
         FieldMethod(name="FNO", network=PLAIN, joined=True),
         FieldMethod(name="BOON", network=PLAIN, joined=True, bounded=Prescription()),
         FieldMethod(name="BOON in training", network=BOUNDED, joined=True),
     )
-    outside = (replace(method, name=f"ProbConserv-{method.name}", conserved=True) for method in inside)
-    return (*inside, *outside)
+    outside = tuple(replace(method, name=f"ProbConserv-{method.name}", conserved=True) for method in inside)
+    return (*inside, *outside, replace(outside[1], name=f"{outside[1].name} (members' covariance)", correlated=True))
 
 
 def uncertainty_methods(sizes: FieldSizes) -> tuple[FieldMethod, ...]:

@@ -199,7 +199,9 @@ def inputs(
     return a, [(first, last)]
 
 
-def surrogate(operators: Sequence[FNO | BOON], network: Network, case: FieldCase, passes: int) -> nn.Module:
+def surrogate(
+    operators: Sequence[FNO | BOON], network: Network, case: FieldCase, passes: int, correlated: bool = False
+) -> nn.Module:
     """What trained operators predict together.
 
     Args:
@@ -207,6 +209,7 @@ def surrogate(operators: Sequence[FNO | BOON], network: Network, case: FieldCase
         network: What was trained.
         case: The case.
         passes: How often an operator under dropout is asked.
+        correlated: Whether places are correlated as they are among the members.
 
     Returns:
         Module from ``inputs`` to a Gaussian ``(batch, T, n)``: of a single operator, or of an ``Ensemble`` of all
@@ -216,7 +219,7 @@ def surrogate(operators: Sequence[FNO | BOON], network: Network, case: FieldCase
     if network.heads > 1:
         maps = [Head(module, index, network.heads) for module in maps for index in range(network.heads)]
     members = [GaussianOperator(module, UNIT) for module in maps for _ in range(passes if network.dropout else 1)]
-    return members[0] if len(members) == 1 else Ensemble(members, own_variance=True)
+    return members[0] if len(members) == 1 else Ensemble(members, own_variance=True, correlated=correlated)
 
 
 def diversity_penalty(operator: FNO | BOON, heads: int) -> Tensor:

@@ -204,7 +204,7 @@ def score_group(group: Group, files: Sequence[Path], config: FieldRunConfig) -> 
     if correction is not None:
         network = replace(network, correction=correction)
         operators = [bounded(operator, correction) for operator in operators if isinstance(operator, boon.FNO)]
-    model = surrogate(operators, network, case, config.passes).double()
+    model = surrogate(operators, network, case, config.passes, group.method.correlated).double()
     arrays: Arrays = {}
     for number in range(len(case.ranges)):
         parameter = test_parameters(case, number, config)

@@ -26,6 +26,7 @@ class FieldMethod:
         joined: Whether a group is an ensemble of trainings, else a single one.
         bounded: The correction of a BOON that is put around the operators after training; None for none.
         conserved: Whether the prediction is conditioned on the law.
+        correlated: Whether what is joined has the covariance of its members, else their variances alone.
     """
 
     name: str
@@ -33,6 +34,7 @@ class FieldMethod:
     joined: bool = False
     bounded: Correction | None = None
     conserved: bool = False
+    correlated: bool = False
 
 
 def as_they_are(case: FieldCase, label: str, rows: list[Row], found: Found) -> list[Row]:  # noqa: ARG001

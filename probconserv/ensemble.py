@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 
 from probconserv.errors import InvalidArgumentError
+from probconserv.gaussian import FieldGaussian
 from probconserv.prediction import Prediction
 from probconserv.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import from_samples
@@ -22,18 +24,29 @@ class Ensemble(Surrogate):
     v = 0 the covariance is singular, which ``condition`` accepts as long as the law is not among the directions that
     all members agree on.
 
+    The covariance of few members correlates places that have nothing to do with each other, and what is conditioned
+    moves along their M − 1 differences. ``correlated = False`` keeps its diagonal alone, the variances of the members'
+    mixture at every place (Lakshminarayanan et al., NeurIPS 2017), so that an update moves every place by its own.
+
     Args:
         members: At least two models: surrogates; other modules that answer with a prediction ``(*batch, n)``, such as
             ``GaussianOperator``; or operators whose output is a field ``(batch, channels, *space)``, which counts as a
             vector of all channels and places in row-major order.
         own_variance: Whether the members' own variances count; members must then answer with predictions.
         noise_variance: Variance added at every point.
+        correlated: Whether values at different places are correlated as they are among the members.
 
     Raises:
         InvalidArgumentError: If there are fewer than two members or the noise variance is negative.
     """
 
-    def __init__(self, members: Sequence[nn.Module], own_variance: bool = False, noise_variance: float = 0.0) -> None:
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        own_variance: bool = False,
+        noise_variance: float = 0.0,
+        correlated: bool = True,
+    ) -> None:
         super().__init__()
         if len(members) < 2:
             raise InvalidArgumentError(f"An ensemble needs at least two members, got {len(members)}.")
@@ -42,6 +55,7 @@ class Ensemble(Surrogate):
         self.members = nn.ModuleList(members)
         self.own_variance = own_variance
         self.noise_variance = noise_variance
+        self.correlated = correlated
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:
         """Asks every member; see ``Surrogate.predict``."""
@@ -55,7 +69,8 @@ class Ensemble(Surrogate):
                 for operators.
 
         Returns:
-            Gaussian with lazy low-rank covariance over n points; what all members know and agree on has variance 0.
+            Gaussian with lazy covariance over n points, low-rank plus diagonal or diagonal; what all members know and
+            agree on has variance 0.
 
         Raises:
             InvalidArgumentError: If members' own variances are wanted from a member that gives none.
@@ -65,7 +80,8 @@ class Ensemble(Surrogate):
         noise = torch.as_tensor(self.noise_variance, dtype=means.dtype, device=means.device)
         if self.own_variance:
             noise = noise + torch.stack([_variance(answer) for answer in answers]).mean(dim=0)
-        return from_samples(means, noise)
+        joined = from_samples(means, noise)
+        return joined if self.correlated else FieldGaussian(joined.mean, DiagLinearOperator(joined.variance))
 
 
 def _variance(answer: Prediction | Tensor) -> Tensor:

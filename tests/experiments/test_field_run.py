@@ -154,9 +154,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
         run_study(study, SINGLE, options(tmp_path))
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/*.h5")}
     report = run_study(study, SINGLE, options(tmp_path))
-    assert len(calls) == 7, "two of six groups were stored"
+    assert len(calls) == 8, "two of seven groups were stored"
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
-    assert len(rows_of(report)) == 14
+    assert len(rows_of(report)) == 16
 
 
 @pytest.mark.parametrize("wrong", [{"data": "solver"}, {"cases": ("single",)}, {"networks": ("anp",)}])

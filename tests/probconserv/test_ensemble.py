@@ -12,6 +12,8 @@ from torch.distributions import Normal
 from probconserv import Context, Query, Surrogate, condition, integral
 from probconserv.ensemble import Ensemble
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+from probconserv.gaussian import FieldGaussian
+from solvers import NodeGrid
 
 
 class Constant(Surrogate):
@@ -22,7 +24,7 @@ class Constant(Surrogate):
         self.mean, self.variance = mean, variance
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:  # noqa: ARG002 - a fixed answer
-        return MultivariateNormal(self.mean, DiagLinearOperator(self.variance))
+        return FieldGaussian(self.mean, DiagLinearOperator(self.variance))
 
 
 class Answering(nn.Module):
@@ -58,6 +60,25 @@ def test_moments_of_surrogates_against_dense_sums(seed: int, members: int, batch
         # Sums of at most five products of numbers of order one.
         torch.testing.assert_close(prediction.mean[b], average, rtol=0, atol=1e-14)
         torch.testing.assert_close(prediction.covariance_matrix[b], covariance, rtol=0, atol=1e-13)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), members=st.integers(2, 5))
+def test_without_correlation_the_same_variances_are_left(seed: int, members: int) -> None:
+    """An update then moves every place by its own variance; what all members know stays where it is."""
+    grid = NodeGrid(0.0, 1.0, 6)
+    means, variances = draws(seed, members, 2, 6), draws(seed + 1, members, 2, 6).square()
+    means[..., 0], variances[..., 0] = 1.5, 0.0
+    models = [Constant(mean, variance) for mean, variance in zip(means, variances, strict=True)]
+    correlated = Ensemble(models, own_variance=True).predict(*data(2, 6))
+    prediction = Ensemble(models, own_variance=True, correlated=False).predict(*data(2, 6))
+    assert torch.equal(prediction.mean, correlated.mean)
+    assert torch.equal(prediction.covariance_matrix, torch.diag_embed(correlated.variance))
+    law = integral(grid, torch.tensor(0.5))
+    moved = condition(prediction, law).mean - prediction.mean
+    share = correlated.variance * grid.weights
+    torch.testing.assert_close(moved / moved.sum(-1, True), share / share.sum(-1, True), rtol=1e-9, atol=1e-12)
+    assert torch.equal(moved[:, 0], torch.zeros(2, dtype=torch.float64))
 
 
 def test_covariance_of_members_alone_has_rank_members_minus_one() -> None:
