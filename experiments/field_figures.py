@@ -125,7 +125,7 @@ def against_shift(case: FieldCase, own: Sequence[Group], stored: Mapping[str, Se
         figures.bare(axes)
     figure.suptitle(_named(case), fontsize=11)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False, fontsize=9)
     return figure
 
 
