@@ -108,9 +108,9 @@ _SUMMARIES = {
     "end_to_end": "operators trained through the update, against the update after training",
 }
 _DURATIONS: dict[str, Durations] = {
-    "combined": {"smoke": "20 s", "laptop": "60 min", "paper": "9000 min"},
-    "operator_uncertainty": {"smoke": "25 s", "laptop": "80 min", "paper": "12000 min"},
-    "end_to_end": {"smoke": "25 s", "laptop": "90 min", "paper": "14000 min"},
+    "combined": {"smoke": "20 s", "laptop": "40 min", "paper": "9000 min", "reproduce": "18 s"},
+    "operator_uncertainty": {"smoke": "25 s", "laptop": "55 min", "paper": "12000 min", "reproduce": "32 s"},
+    "end_to_end": {"smoke": "25 s", "laptop": "25 min", "paper": "14000 min", "reproduce": "11 s"},
 }
 EXPERIMENTS: dict[str, Experiment] = {
     name: field_experiment(study, _SUMMARIES[name], _DURATIONS[name]) for name, study in STUDIES.items()
