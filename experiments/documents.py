@@ -1,6 +1,20 @@
 """Documents whose tables a program writes, between two marks that readers of the rendered page do not see."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from experiments.errors import DataFileError
+from experiments.storage import write_bytes
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The two marks that ``python -m experiments.summary`` writes a part between."""
+    return f"<!-- {name}: written by python -m experiments.summary -->", f"<!-- end of {name} -->"
+
+
+def rewrite(page: Path, change: Callable[[str], str]) -> None:
+    """Puts in the place of a document what is made of it, atomically."""
+    write_bytes(page, change(page.read_text(encoding="utf-8")).encode())
 
 
 def fill(text: str, begin: str, end: str, content: str) -> str:

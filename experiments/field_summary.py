@@ -5,19 +5,13 @@
 
 from pathlib import Path
 
-from experiments.documents import fill
+from experiments.documents import fill, marks, rewrite
 from experiments.errors import NotShippedError
 from experiments.field_experiments import STUDIES
 from experiments.field_shipping import FieldResults, read_field_results
-from experiments.storage import write_bytes
 from experiments.tables import as_markdown, format_score, side_by_side
 
 PAGE = Path("docs") / "combined.md"
-
-
-def marks(name: str) -> tuple[str, str]:
-    """The two marks that the results of an experiment stand between."""
-    return f"<!-- {name}: written by python -m experiments.summary -->", f"<!-- end of {name} -->"
 
 
 def write(root: Path) -> None:
@@ -26,8 +20,7 @@ def write(root: Path) -> None:
     Raises:
         DataFileError: If the page lacks the marks, or results are damaged.
     """
-    page = root / PAGE
-    write_bytes(page, filled(page.read_text(encoding="utf-8")).encode())
+    rewrite(root / PAGE, filled)
 
 
 def filled(text: str) -> str:

@@ -9,23 +9,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
-from experiments.documents import fill
+from experiments.documents import fill, marks, rewrite
 from experiments.errors import NotShippedError
 from experiments.operator_choice import Choice
 from experiments.operator_problems import CASES
 from experiments.operator_studies import STUDIES
 from experiments.ship_studies import shipped_choice, shipped_study
-from experiments.storage import write_bytes
 from experiments.tables import format_score, side_by_side
 
 PAGE = Path("docs") / "boundary_conditions.md"
 _CHANNELS = ", channels"
 T = TypeVar("T")
-
-
-def marks(name: str) -> tuple[str, str]:
-    """The two marks that a table stands between."""
-    return f"<!-- {name}: written by python -m experiments.summary -->", f"<!-- end of {name} -->"
 
 
 def write(root: Path) -> None:
@@ -34,8 +28,7 @@ def write(root: Path) -> None:
     Raises:
         DataFileError: If the page lacks the marks, or results are damaged.
     """
-    page = root / PAGE
-    write_bytes(page, filled(page.read_text(encoding="utf-8")).encode())
+    rewrite(root / PAGE, filled)
 
 
 def filled(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from boon import SmoothExtension
-from experiments import field_run, shipping
+from experiments import field_run
 from experiments.errors import DataFileError, InvalidArgumentError, NotShippedError, UnknownNameError
 from experiments.experiment import Report, RunOptions
 from experiments.field_config import FieldSizes
@@ -164,15 +164,6 @@ def test_options_of_other_experiments_are_refused(tmp_path: Path, wrong: dict) -
     with pytest.raises(InvalidArgumentError, match=f"--{next(iter(wrong))} does not belong to this experiment"):
         run_study(tiny_study("combined"), TINY, RunOptions(out=tmp_path / "out", **wrong))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place to ship from."""
-    root = tmp_path / "library"
-    root.mkdir()
-    monkeypatch.setattr(shipping, "ROOT", root)
-    return root
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -113,15 +113,6 @@ def test_the_data_option_of_other_experiments_is_refused(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place to ship from."""
-    root = tmp_path / "library"
-    root.mkdir()
-    monkeypatch.setattr("experiments.shipping.ROOT", root)
-    return root
-
-
 @pytest.mark.usefixtures("no_figures")
 def test_what_ships_reproduces_the_run(tmp_path: Path, library: Path) -> None:
     cases = (one("heat_independent", "single-values"),)

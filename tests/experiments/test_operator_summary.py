@@ -66,15 +66,6 @@ def results(name: str = "stokes", labels: tuple[str, ...] = (SINGLE, MANY)) -> S
     )
 
 
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place to ship from."""
-    root = tmp_path / "library"
-    root.mkdir()
-    monkeypatch.setattr("experiments.shipping.ROOT", root)
-    return root
-
-
 def test_the_readme_and_the_results_page_are_up_to_date() -> None:
     shipped = operator_summary.shipped_results()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -23,15 +23,6 @@ ONLY = ("prescription", "smooth extension")
 
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place to ship from."""
-    root = tmp_path / "library"
-    root.mkdir()
-    monkeypatch.setattr("experiments.shipping.ROOT", root)
-    return root
-
-
-@pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> tuple[Trial, ...]:
     """A study of one line with one step, in the place of the laptop's."""
     case = one("burgers_dirichlet", "single-0.02")
