@@ -22,7 +22,7 @@ from experiments.networks import data_of, pretrained_path, roles, trained_networ
 from experiments.runs import Run
 from experiments.shift import displacement, repaired, shift_scores
 from experiments.stages import one_thread, stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays, checksum, read_json, writable_folder
+from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import COLUMNS, Row, Score, paper_rows
 from probconserv import ANP, Ensemble, GPSurrogate, Surrogate, scores
 from probconserv.gp import GPConfig
@@ -168,7 +168,6 @@ def run_conservation(
             "functions": config.functions,
             "displacement": case.displacement,
             "networks": networks or {},
-            "environment": read_json(folder / "environment.json"),
             "rows": [row.as_json() for row in rows],
         }
     )

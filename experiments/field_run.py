@@ -24,7 +24,7 @@ from experiments.field_study import FieldStudy, Found, Group, groups
 from experiments.operator_run import over_seeds
 from experiments.runs import Run, as_json, source_digest
 from experiments.stages import one_thread, stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays, checksum, read_object, writable_folder
+from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import Row
 from experiments.train_field import trained_field
 from probconserv import ProbConserv
@@ -251,7 +251,6 @@ def finish(study: FieldStudy, run: Run, own: Sequence[Group], rows: list[Row], m
         "seed": run.config.seed,
         "rows": [row.as_json() for row in rows],
         "trainings": training_times(own, files),
-        "environment": read_object(run.folder / "environment.json"),
     }
     run.finish(content)
     count = len({group.number for group in own})

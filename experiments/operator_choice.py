@@ -13,7 +13,6 @@ from experiments.errors import TrainingDivergedError, UnknownNameError
 from experiments.operator_config import OperatorCase
 from experiments.operator_methods import Method, candidates
 from experiments.runs import Run
-from experiments.storage import read_object
 from experiments.train_operator import Place, operator_training, trained_operator
 
 Scores = Mapping[str, Sequence[float]]
@@ -105,7 +104,7 @@ def choose(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only: Se
         UnknownNameError: If a name in ``only`` is none of the candidates of any case.
     """
     run = choice_run(cases, place, seeds, only)
-    folder = run.open()
+    run.open()
     choices = [
         Choice(
             case=case.label,
@@ -116,8 +115,7 @@ def choose(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only: Se
         )
         for case in cases
     ]
-    made = read_object(folder / "environment.json")
-    run.finish({"experiment": run.name, "cases": [choice.as_json() for choice in choices], "environment": made})
+    run.finish({"experiment": run.name, "cases": [choice.as_json() for choice in choices]})
     return choices
 
 

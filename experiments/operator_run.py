@@ -23,7 +23,7 @@ from experiments.operator_scores import Stored, score, step_costs, truth
 from experiments.operator_shipping import ShippedResults, read_results, weights_path
 from experiments.runs import Run, digest, source_digest
 from experiments.stages import stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays, checksum, read_object, writable_folder
+from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import COLUMNS, Row, Score, boon_rows
 from experiments.train_operator import Place, operator_training, slug, trained_operator
 from probconserv.scores import mean_and_standard_error
@@ -260,8 +260,7 @@ def _shipped_files(case: OperatorCase, results: ShippedResults) -> Files:
 
 def _finish(run: Run, cases: tuple[OperatorCase, ...], stored: dict[str, Stored], rows: list[Row]) -> Report:
     rows = rows + boon_rows(run.name)
-    made = read_object(run.folder / "environment.json")
-    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows], "environment": made})
+    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows]})
     title = table_title(run.name, cases)
     drawn = [file for case in cases for file in draw_case(case, stored[case.name], run.folder)]
     tables = write_tables(run.folder, title, rows)

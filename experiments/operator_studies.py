@@ -18,7 +18,7 @@ from experiments.operator_run import OperatorRunConfig, place_of, score_row, see
 from experiments.operator_scores import score
 from experiments.runs import Run
 from experiments.stages import stage_progress, write_tables
-from experiments.storage import Arrays, cached_arrays, read_object
+from experiments.storage import Arrays, cached_arrays
 from experiments.tables import Row
 from experiments.train_operator import Place, operator_training, slug, trained_operator
 from solvers import Uniform
@@ -158,8 +158,7 @@ def run_trials(name: str, lines: tuple[Trial, ...], options: RunOptions) -> Repo
     run = study_run(name, lines, options)
     folder = run.open()
     rows = [row for line in lines for row in _rows(line, place, folder)]
-    made = read_object(folder / "environment.json")
-    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows], "environment": made})
+    run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows]})
     title = (
         f"{name.replace('_', ' ').capitalize()}, {lines[0].trained.label}: samples, values out of range, finer grids"
     )

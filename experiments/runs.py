@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from experiments.storage import writable_folder, write_json
+from experiments.storage import read_object, writable_folder, write_json
 
 PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "gpytorch", "linear_operator", "numba")
 
@@ -48,8 +48,9 @@ class Run:
         return folder
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Stores the metrics: the last file of a run."""
-        write_json(self.folder / "metrics.json", metrics)
+        """Stores the metrics, and the environment that ``open`` stored beside them: the last file of a run."""
+        made = read_object(self.folder / "environment.json")
+        write_json(self.folder / "metrics.json", {**metrics, "environment": made})
 
 
 def as_json(config: Any) -> dict[str, Any]:
