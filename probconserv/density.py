@@ -33,7 +33,7 @@ def surface_tolerance(dtype: torch.dtype) -> float:
 
 def log_density_given_constraint(
     gain: Gain,
-    mean: Float[Tensor, "*batch n"],
+    updated: Float[Tensor, "*batch n"],
     target: Float[Tensor, "*batch k"],
     u: Float[Tensor, "*batch s n"],
     tolerance: float,
@@ -47,9 +47,12 @@ def log_density_given_constraint(
     on the surface {G_E u = b_E}, with respect to its own area, and −∞ off it. The determinant is that of the co-area
     formula, du = dA db / √det G Gᵀ; with it the density is free of the scaling of the rows.
 
+    The squares of the first three terms sum to those of d = u − μ′ alone: dᵀ Σ⁻¹ d + |G_N d|² / σ_N². That is what is
+    computed; where μ is far from the constraint, the terms one by one are huge and cancel.
+
     Args:
         gain: The factorised update.
-        mean: μ.
+        updated: μ′.
         target: b.
         u: Fields, s of them per batch entry.
         tolerance: See ``surface_tolerance``.
@@ -57,17 +60,16 @@ def log_density_given_constraint(
     Returns:
         Log-densities.
     """
-    deviation = u - mean[..., None, :]
-    slack = tolerance * (u.abs() + mean.abs()[..., None, :])
+    deviation = u - updated[..., None, :]
+    slack = tolerance * (u.abs() + updated.abs()[..., None, :])
     density = log_density(gain.covariance, deviation, slack)
-    residual = u @ gain.rows.mT - target[..., None, :]
     exact = gain.noise == 0
     noise = torch.where(exact, 1.0, gain.noise)[..., None, :]
-    likelihood = -0.5 * (residual.square() / noise + noise.log() + _LOG_2PI)
+    likelihood = -0.5 * ((deviation @ gain.rows.mT).square() / noise + noise.log() + _LOG_2PI)
     density = density + torch.where(exact[..., None, :], 0.0, likelihood).sum(dim=-1)
-    evidence = gain.log_evidence((mean[..., None, :] @ gain.rows.mT)[..., 0, :] - target)
-    density = density - (_log_area(gain, exact) + evidence)[..., None]
+    density = density - (_log_area(gain, exact) + gain.log_evidence_peak())[..., None]
     size = target.abs()[..., None, :] + u.abs() @ gain.rows.abs().mT
+    residual = u @ gain.rows.mT - target[..., None, :]
     off = (exact[..., None, :] & (residual.abs() > tolerance * size)).any(dim=-1)
     return torch.where(off, -math.inf, density)
 

@@ -68,11 +68,10 @@ class Gain:
         scaled = residual * self.scale[..., None, :]
         return torch.cholesky_solve(scaled.mT, self.chol).mT * self.scale[..., None, :]
 
-    def log_evidence(self, residual: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
-        """log N(b; G μ, S) for the residual G μ − b."""
-        white = torch.linalg.solve_triangular(self.chol, (residual * self.scale)[..., None], upper=False)[..., 0]
+    def log_evidence_peak(self) -> Float[Tensor, "*batch"]:
+        """log N(b; b, S), the largest log-density that a target can have."""
         log_pivots = self.chol.diagonal(dim1=-2, dim2=-1).log() - self.scale.log()
-        return -(0.5 * white.square() + log_pivots + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+        return -(log_pivots + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
     def correct(
         self, u: Float[Tensor, "*batch s n"], target: Float[Tensor, "*batch s k"]

@@ -52,10 +52,10 @@ class Posterior(MultivariateNormal):
         self._gain = factorise(covariance, constraint.rows, constraint.noise, self._precision)
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
-        mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
+        self._updated_mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
         # The parent's constructor wants the covariance at once; here it is made when asked for.
         self._islazy = True
-        self.loc = mean.to(self._dtype)
+        self.loc = self._updated_mean.to(self._dtype)
         Distribution.__init__(self, batch, torch.Size([constraint.points]), validate_args=False)
 
     @property
@@ -151,7 +151,7 @@ class Posterior(MultivariateNormal):
         shape = _common_shape(value, self.loc)
         fields = value.to(torch.float64).expand(shape).reshape(-1, *self.loc.shape).movedim(0, -2)
         density = log_density_given_constraint(
-            self._gain, self._prior_mean, self._target, fields, surface_tolerance(value.dtype)
+            self._gain, self._updated_mean, self._target, fields, surface_tolerance(value.dtype)
         )
         return density.movedim(-1, 0).reshape(shape[:-1]).to(self._dtype)
 
