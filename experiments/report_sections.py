@@ -15,8 +15,9 @@ from experiments.operator_studies import STUDIES
 from experiments.registry import EXPERIMENTS
 from experiments.report_figures import Source, sources
 from experiments.report_tables import CORE, PageTable, of_paper, result_tables
+from experiments.ship_seeds import shipped_seeds
 from experiments.storage import read_object
-from experiments.tables import Row, beside_paper, legend, rows_from_json
+from experiments.tables import Row, beside_paper, legend, paper_rows, rows_from_json
 from solvers.problems import PROBLEMS
 
 Kind = Literal["law", "boundary", "both"]
@@ -58,6 +59,7 @@ class Section:
         rows: Our rows with the paper's numbers beside them.
         labels: What captions call a parameter or version, by what rows and file names call it.
         tables: Its tables.
+        over_seeds: The same over several seeds; empty if no such table ships.
         shipped: Whether the tables are those that ship.
         run: Folder of the stored run that figures, and tables that do not ship, are from; None if there is none.
         relation: How that run stands to the tables, as the page says it.
@@ -72,6 +74,7 @@ class Section:
     rows: tuple[Row, ...]
     labels: dict[str, str]
     tables: tuple[PageTable, ...]
+    over_seeds: tuple[PageTable, ...]
     shipped: bool
     run: Path | None
     relation: str
@@ -143,7 +146,6 @@ def _section(name: str, title: str, summary: str, commands: list[Command], place
         content = _content(run)
         rows = rows_from_json(content, run / "metrics.json")
     labels = _labels(name)
-    colours = {row.method: _colour(name, row.method) for row in rows}
     merged = beside_paper(rows)
     return Section(
         name=name,
@@ -153,12 +155,30 @@ def _section(name: str, title: str, summary: str, commands: list[Command], place
         content=content,
         rows=tuple(merged),
         labels=labels,
-        tables=tuple(result_tables(title, merged, labels, colours, CORE[kind_of(name)])),
+        tables=tuple(_tables(name, title, merged, labels)),
+        over_seeds=tuple(_over_seeds(name, title, labels, shipped / "seeds")),
         shipped=stored.is_file(),
         run=run,
         relation=relation,
         figures=tuple(sources(run, labels)) if run is not None else (),
     )
+
+
+def _tables(name: str, title: str, rows: Sequence[Row], labels: dict[str, str]) -> list[PageTable]:
+    colours = {row.method: _colour(name, row.method) for row in rows}
+    return result_tables(title, rows, labels, colours, CORE[kind_of(name)])
+
+
+def _over_seeds(name: str, title: str, labels: dict[str, str], folder: Path) -> list[PageTable]:
+    """Mean and standard deviation over seeds, with the paper's numbers beside them."""
+    table = shipped_seeds(name, folder)
+    if table is None:
+        return []
+    parameters = dict.fromkeys(row.parameter for row in table.rows)
+    papers = [row for parameter in parameters for row in paper_rows(name, parameter)]
+    rows = [row for row in beside_paper([*table.rows, *papers]) if not of_paper(row)]
+    seeds = f"mean over the seeds {', '.join(str(seed) for seed in table.seeds)}"
+    return _tables(name, f"{title}, {seeds}", rows, labels)
 
 
 def _commands(name: str, out: Path, shipped: Path) -> list[Command]:

@@ -51,13 +51,17 @@ def ship_seeds(name: str, options: SweepOptions) -> Path:
     return path
 
 
-def shipped_seeds(name: str) -> SeedTable | None:
+def shipped_seeds(name: str, folder: Path | None = None) -> SeedTable | None:
     """The table over seeds that ships with an experiment, or None.
+
+    Args:
+        name: The experiment.
+        folder: Where such tables lie; by default that of the library.
 
     Raises:
         DataFileError: If its file is damaged.
     """
-    path = FOLDER / f"{name}.json"
+    path = (folder or FOLDER) / f"{name}.json"
     if not path.is_file():
         return None
     content = read_object(path)

@@ -76,7 +76,7 @@ def test_numbers_of_the_paper_for_other_set_ups_have_a_table_of_their_own() -> N
 
 def test_the_page_holds_scores_sources_commands_and_counts(written: Written) -> None:
     text = written.file.read_text(encoding="utf-8")
-    assert text.count('class="number ours"') == 2 + 1  # in the table of the problem, and at a glance
+    assert text.count('class="number ours"') == 2 + 2 + 1  # in the two tables of the problem, and at a glance
     assert "better than the paper's</span>" in text
     assert "<small>of 4</small>" in text
     assert "Results that ship with the library (2026-01-02, a machine, abc)" in text
@@ -174,6 +174,21 @@ def test_a_run_of_what_ships_is_not_taken_for_the_run_that_ships(tmp_path: Path,
     os.utime(write_run(out / "stefan" / "same", OURS, {}) / "metrics.json", (0, 0))
     chosen = {section.name: section for section in page_sections(out, written.shipped)}["stefan"]
     assert chosen.run == out / "stefan" / "same", "though it is older"
+
+
+def test_means_over_seeds_stand_beside_the_papers_numbers(tmp_path: Path, written: Written) -> None:
+    sections = {section.name: section for section in page_sections(tmp_path, written.shipped)}
+    assert sections["diffusion"].over_seeds == ()
+    (table,) = sections["stefan"].over_seeds
+    assert table.caption == "Stefan, mean over the seeds 0, 1, u* = 0.6"
+    (line,) = [row for row in table.rows if row[0].text == "ProbConserv-ANP"]
+    cells = dict(zip((heading.text for heading in table.headings), line, strict=True))
+    assert (cells["LL ↑"].text, cells["LL ↑"].error, cells["LL ↑"].mark) == ("-8", "1.41", "")
+    assert cells["MSE ↓"].mark == "ours"
+    assert cells["paper's LL"].mark == "paper"
+    text = written.file.read_text(encoding="utf-8")
+    assert text.count("Over several seeds") == 1
+    assert "standard deviation over seeds" in text
 
 
 def test_operators_under_both_constraints_have_a_part_of_their_own(tmp_path: Path) -> None:
