@@ -12,8 +12,9 @@ import boon
 from experiments.errors import TrainingDivergedError, UnknownNameError
 from experiments.operator_config import OperatorCase
 from experiments.operator_methods import Method, candidates
+from experiments.operator_run import training_identities
 from experiments.runs import Run
-from experiments.train_operator import Place, operator_training, trained_operator
+from experiments.train_operator import Place, trained_operator
 
 Scores = Mapping[str, Sequence[float]]
 
@@ -129,12 +130,9 @@ def choice_run(cases: Sequence[OperatorCase], place: Place, seeds: int = 1, only
     unknown = [name for name in only if name not in known]
     if unknown:
         raise UnknownNameError(f"There is no candidate '{unknown[0]}'. Known: {'; '.join(known)}.")
-    operators = {
-        f"{case.name} | {method.name} | {number}": operator_training(case, method, place.data_seed, number).identity
-        for case in cases
-        for method in _chosen(case, only)
-        for number in _numbers(place, seeds)
-    }
+    numbers = _numbers(place, seeds)
+    jobs = ((case.name, case, method, n) for case in cases for method in _chosen(case, only) for n in numbers)
+    operators = training_identities(jobs, place.data_seed)
     config = ChoiceConfig(problem=place.experiment, seed=place.data_seed, operators=operators)
     return Run(f"{place.experiment}-choice", config, place.out)
 

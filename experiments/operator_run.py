@@ -3,7 +3,7 @@
 Trainings and stages write their files when they are done, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -169,14 +169,25 @@ def place_of(name: str, options: RunOptions) -> Place:
 
 def run_config(name: str, cases: tuple[OperatorCase, ...], seed: int) -> OperatorRunConfig:
     """What decides the result of a run."""
-    operators = {
-        f"{case.name} | {method.name} | {number}": operator_training(case, method, seed, number).identity
-        for case in cases
-        for method in methods(case)
-        for number in seeds(case, seed)
-    }
+    jobs = ((case.name, case, method, n) for case in cases for method in methods(case) for n in seeds(case, seed))
     test = {case.name: test_identity(case, seed) for case in cases}
-    return OperatorRunConfig(problem=name, seed=seed, operators=operators, test=test)
+    return OperatorRunConfig(problem=name, seed=seed, operators=training_identities(jobs, seed), test=test)
+
+
+def training_identities(jobs: Iterable[tuple[str, OperatorCase, Method, int]], data_seed: int) -> dict[str, str]:
+    """What trainings are known by, as a stored run notes them.
+
+    Args:
+        jobs: For every training what it is for (a case, or a line of a study), its case, method and seed.
+        data_seed: Seed of the samples.
+
+    Returns:
+        Identity by "what it is for | method | seed".
+    """
+    return {
+        f"{label} | {method.name} | {seed}": operator_training(case, method, data_seed, seed).identity
+        for label, case, method, seed in jobs
+    }
 
 
 def test_identity(case: OperatorCase, seed: int) -> str:

@@ -14,13 +14,13 @@ from experiments.operator_data import load_fields
 from experiments.operator_figures import Comparison, comparisons
 from experiments.operator_methods import CHANNELS, DEFAULT_NAME, PAPER, PRESCRIBED, Method, methods
 from experiments.operator_problems import boundary_cases
-from experiments.operator_run import OperatorRunConfig, place_of, score_row, seeds, test_identity
+from experiments.operator_run import OperatorRunConfig, place_of, score_row, seeds, test_identity, training_identities
 from experiments.operator_scores import score
 from experiments.runs import Run
 from experiments.stages import stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays
 from experiments.tables import Row
-from experiments.train_operator import Place, operator_training, slug, trained_operator
+from experiments.train_operator import Place, slug, trained_operator
 from solvers import Uniform
 
 ROWS = ("FNO", CHANNELS, PRESCRIBED, PAPER, DEFAULT_NAME)
@@ -168,16 +168,16 @@ def run_trials(name: str, lines: tuple[Trial, ...], options: RunOptions) -> Repo
 
 
 def _config(name: str, lines: tuple[Trial, ...], seed: int) -> OperatorRunConfig:
-    operators = {
-        f"{line.name} | {method.name} | {number}": operator_training(line.trained, method, seed, number).identity
+    jobs = (
+        (line.name, line.trained, method, number)
         for line in lines
         for method in _methods(line.trained)
         for number in seeds(line.trained, seed)
-    }
+    )
     return OperatorRunConfig(
         problem=name,
         seed=seed,
-        operators=operators,
+        operators=training_identities(jobs, seed),
         test={line.name: test_identity(line.tested, seed) for line in lines},
     )
 
