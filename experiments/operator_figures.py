@@ -141,11 +141,13 @@ class Comparison:
         label: What they are, the label of the axis.
         ticks: Their names.
         errors: Relative L2 on each of them, by method.
+        standard_errors: Of the mean over seeds, likewise; nan where there is one seed.
     """
 
     label: str
     ticks: tuple[str, ...]
     errors: Mapping[str, np.ndarray]
+    standard_errors: Mapping[str, np.ndarray]
 
 
 def comparisons(panels: Sequence[Comparison], title: str) -> Figure:
@@ -158,7 +160,8 @@ def comparisons(panels: Sequence[Comparison], title: str) -> Figure:
     figure, found = _row(len(panels), title, share_y=True)
     for axes, panel in zip(found, panels, strict=True):
         for name, values in panel.errors.items():
-            axes.plot(range(len(values)), values, color=_colour(name), lw=1.5, marker="o", ms=4, label=name)
+            places, bars = range(len(values)), panel.standard_errors[name]
+            axes.errorbar(places, values, bars, color=_colour(name), lw=1.5, marker="o", ms=4, capsize=2, label=name)
         axes.set(xlabel=panel.label, yscale="log")
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
         axes.margins(x=0.15)

@@ -27,7 +27,6 @@ ROWS = ("FNO", CHANNELS, PRESCRIBED, PAPER, DEFAULT_NAME)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 REFINEMENTS = (2, 4)
 HELD_OUT = 10  # one sample in ten
-SEEDS = 1  # trainings of a method in a line
 _AXES = {"samples": "training samples", "outside": "boundary values", "nodes": "nodes of test samples"}
 
 
@@ -143,7 +142,6 @@ def lines_of(name: str, options: RunOptions) -> tuple[Trial, ...]:
         raise UnknownNameError(f"There is no study of '{name}'. Known: {', '.join(STUDIES)}.")
     study = STUDIES[name]
     (case,) = boundary_cases(name, replace(options, cases=(study.case,)))
-    case = replace(case, sizes=replace(case.sizes, seeds=SEEDS))
     return trials(case, study, COUNTS[options.preset])
 
 
@@ -214,17 +212,19 @@ def _panels(rows: list[Row], lines: tuple[Trial, ...]) -> list[Comparison]:
         groups.setdefault(line.name.split("-")[0], []).append(line)
     known = [line for line in groups["samples"] if line.trained == line.tested]
     shown = {kind: own if kind == "samples" else known + own for kind, own in groups.items()}
-    return [
-        Comparison(
-            label=_AXES[kind],
-            ticks=tuple(_tick(line, kind) for line in own),
-            errors={
-                method.name: np.array([_error(rows, line.label, method.name) for line in own])
-                for method in _methods(lines[0].trained)
-            },
-        )
-        for kind, own in shown.items()
-    ]
+    return [_panel(rows, kind, own) for kind, own in shown.items()]
+
+
+def _panel(rows: list[Row], kind: str, lines: list[Trial]) -> Comparison:
+    found = {(row.parameter, row.method): row.scores["relative_l2"] for row in rows}
+    names = [method.name for method in _methods(lines[0].trained)]
+    scores = {name: np.array([found[line.label, name] for line in lines], dtype=float) for name in names}
+    return Comparison(
+        label=_AXES[kind],
+        ticks=tuple(_tick(line, kind) for line in lines),
+        errors={name: values[:, 0] for name, values in scores.items()},
+        standard_errors={name: values[:, 1] for name, values in scores.items()},
+    )
 
 
 def _tick(line: Trial, kind: str) -> str:
@@ -234,10 +234,6 @@ def _tick(line: Trial, kind: str) -> str:
         nodes = line.tested.sizes.nodes
         return f"{nodes}\n(trained on)" if nodes == line.trained.sizes.nodes else str(nodes)
     return "as trained" if line.trained == line.tested else line.label.replace(" in ", "\nin ")
-
-
-def _error(rows: list[Row], label: str, method: str) -> float:
-    return next(row.scores["relative_l2"][0] for row in rows if (row.parameter, row.method) == (label, method))
 
 
 def _with_samples(case: OperatorCase, count: int) -> OperatorCase:
