@@ -156,13 +156,23 @@ def run_trials(name: str, lines: tuple[Trial, ...], options: RunOptions) -> Repo
     run = study_run(name, lines, options)
     folder = run.open()
     rows = [row for line in lines for row in _rows(line, place, folder)]
+    return finish_study(run, lines, rows)
+
+
+def finish_study(run: Run, lines: tuple[Trial, ...], rows: list[Row]) -> Report:
+    """Stores the scores of a study, and writes its tables and its figure.
+
+    Args:
+        run: The stored run, opened.
+        lines: The lines of the study.
+        rows: Scores of every method on every line.
+    """
     run.finish({"experiment": run.name, "rows": [row.as_json() for row in rows]})
-    title = (
-        f"{name.replace('_', ' ').capitalize()}, {lines[0].trained.label}: samples, values out of range, finer grids"
-    )
-    figure = comparisons(_panels(rows, lines), title)
-    drawn = figures.save(figure, folder / "study")
-    return Report(title=title, rows=rows, folder=folder, tables=write_tables(folder, title, rows), figures=drawn)
+    name = run.name.removesuffix("-study").replace("_", " ").capitalize()
+    title = f"{name}, {lines[0].trained.label}: samples, values out of range, finer grids"
+    drawn = figures.save(comparisons(_panels(rows, lines), title), run.folder / "study")
+    tables = write_tables(run.folder, title, rows)
+    return Report(title=title, rows=rows, folder=run.folder, tables=tables, figures=drawn)
 
 
 def _config(name: str, lines: tuple[Trial, ...], seed: int) -> OperatorRunConfig:

@@ -8,11 +8,12 @@ from typing import Any
 from experiments import advection, burgers_shock, diffusion, field_experiments, operator_problems, porous_medium, stefan
 from experiments.errors import InvalidArgumentError, UnknownNameError
 from experiments.experiment import Experiment
+from experiments.ship_studies import with_study
 
 _CONSERVATION = (diffusion, porous_medium, stefan, advection, burgers_shock)
 EXPERIMENTS: dict[str, Experiment] = {
     **{module.EXPERIMENT.name: module.EXPERIMENT for module in _CONSERVATION},
-    **operator_problems.EXPERIMENTS,
+    **{name: with_study(entry) for name, entry in operator_problems.EXPERIMENTS.items()},
     **field_experiments.EXPERIMENTS,
 }
 BENCHMARKS: dict[str, str] = {

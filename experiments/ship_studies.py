@@ -1,24 +1,38 @@
-"""Puts the results of a finished study or choice where the library ships them from; no weights ship with them.
+"""Puts the results of a finished study or choice where the library ships them from, and reads them; no weights ship.
 
 python -m experiments.ship_studies study stokes --out results
 python -m experiments.ship_studies choice stokes --cases single-0.02 --out results
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 
 from experiments import shipping
 from experiments.errors import NotShippedError
-from experiments.experiment import RunOptions
+from experiments.experiment import Experiment, Report, RunOptions
 from experiments.operator_choice import Choice, choice_run
 from experiments.operator_problems import boundary_cases
 from experiments.operator_run import place_of
-from experiments.operator_studies import lines_of, study_run
-from experiments.runs import Run
+from experiments.operator_studies import STUDIES, finish_study, lines_of, study_run
+from experiments.runs import Run, digest
 from experiments.shipping import finished_metrics, no_results, run_program
 from experiments.storage import read_object, write_json
 from experiments.tables import Row, rows_from_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedStudyConfig:
+    """Everything that decides what is made of a study that ships.
+
+    Args:
+        problem: Name of the experiment.
+        rows: Digest of its scores.
+    """
+
+    problem: str
+    rows: str
 
 
 def ship_study(name: tyro.conf.Positional[str], out: Path = Path("results"), seed: int = 0) -> Path:
@@ -78,6 +92,41 @@ def shipped_study(name: str) -> list[Row]:
     """
     path = _shipped(f"{name}-study")
     return list(rows_from_json(read_object(path), path))
+
+
+def redraw_study(name: str, options: RunOptions) -> Report:
+    """Tables and figure of the study that ships, from its stored scores: nothing is trained or scored.
+
+    Args:
+        name: Name of the experiment.
+        options: Folder of all stored runs.
+
+    Returns:
+        The report.
+
+    Raises:
+        UnknownNameError: If the problem is not studied.
+        NotShippedError: If no study of it ships.
+        DataFileError: If the file is damaged.
+    """
+    rows = shipped_study(name)
+    config = ShippedStudyConfig(problem=name, rows=digest([row.as_json() for row in rows]))
+    run = Run(f"{name}-study", config, options.out)
+    run.open()
+    return finish_study(run, lines_of(name, RunOptions(preset="laptop", out=options.out)), rows)
+
+
+def with_study(entry: Experiment) -> Experiment:
+    """The experiment; where a study of it ships, ``reproduce`` of all its cases makes the study's tables and figure."""
+
+    def reproduce(options: RunOptions) -> Report:
+        report = entry.reproduce(options)
+        if options.cases or not _path(f"{entry.name}-study").is_file():
+            return report
+        study = redraw_study(entry.name, options)
+        return replace(report, tables=[*report.tables, *study.tables], figures=[*report.figures, *study.figures])
+
+    return replace(entry, reproduce=reproduce) if entry.name in STUDIES else entry
 
 
 def shipped_choice(name: str) -> list[Choice]:

@@ -8,12 +8,13 @@ import pytest
 
 from experiments import ship_studies, study_summary
 from experiments.errors import DataFileError, NotShippedError
-from experiments.experiment import RunOptions
+from experiments.experiment import Report, RunOptions
 from experiments.operator_choice import Choice, choose
 from experiments.operator_run import place_of
 from experiments.operator_studies import STUDIES, Trial, run_trials, trials
+from experiments.registry import EXPERIMENTS
 from experiments.report_sections import page_sections
-from experiments.ship_studies import ship_choice, ship_study, shipped_choice, shipped_study
+from experiments.ship_studies import ship_choice, ship_study, shipped_choice, shipped_study, with_study
 from experiments.storage import read_object
 from tests.experiments.operators import one
 
@@ -61,6 +62,32 @@ def test_the_page_of_all_results_shows_a_study_that_ships(
     sections = {section.name: section for section in page_sections(tmp_path / "none", library / "results")}
     assert sections["burgers_dirichlet-study"].shipped
     assert "heat_independent-study" not in sections
+
+
+def test_reproduce_makes_tables_and_figure_of_a_study_that_ships(tmp_path: Path) -> None:
+    own = Report(title="operators", rows=[], folder=tmp_path, figures=[tmp_path / "fields.png"])
+    entry = replace(EXPERIMENTS["burgers_dirichlet"], reproduce=lambda options: own)  # noqa: ARG005
+    options = RunOptions(out=tmp_path)
+    report = with_study(entry).reproduce(options)
+    assert [file.name for file in report.figures] == ["fields.png", "study.png", "study.pdf"]
+    assert all(file.stat().st_size for file in report.figures[1:])
+    assert report.rows == own.rows
+    table = next(file for file in report.tables if file.suffix == ".md" and "study" in str(file))
+    rows = shipped_study("burgers_dirichlet")
+    assert all(f"| {row.parameter} | {row.method} |" in table.read_text(encoding="utf-8") for row in rows)
+    section = {found.name: found for found in page_sections(tmp_path, ROOT / "experiments" / "results")}
+    study = section["burgers_dirichlet-study"]
+    assert study.relation == "whose scores are those of the tables"
+    assert len(study.figures) == 1
+    assert study.remedy.text == f"python -m experiments reproduce burgers_dirichlet --out {tmp_path}"
+
+
+def test_reproduce_of_some_cases_or_of_what_is_not_studied_leaves_studies_alone(tmp_path: Path) -> None:
+    own = Report(title="operators", rows=[], folder=tmp_path)
+    entry = replace(EXPERIMENTS["burgers_dirichlet"], reproduce=lambda options: own)  # noqa: ARG005
+    assert with_study(entry).reproduce(RunOptions(out=tmp_path, cases=("single-0.02",))) == own
+    stokes = EXPERIMENTS["stokes"]
+    assert with_study(stokes) == stokes
 
 
 @pytest.mark.usefixtures("library")
