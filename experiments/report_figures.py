@@ -38,7 +38,9 @@ KINDS: dict[str, Kind] = {
     "shift": Kind(
         "Shifted parameters", "CRPS and coverage of every method, in the training range and beyond it", leading=True
     ),
-    "samples": Kind("Few samples", "relative L2 of every method over the number of training samples", leading=True),
+    "study": Kind(
+        "Few samples, values out of range, finer grids", "relative L2 of every method on each of them", leading=True
+    ),
     "variants": Kind("Variants", f"means and 95 % bands of the variants of ProbConserv-ANP over x, {_TRUTH}"),
     "gp": Kind("Gaussian process", f"means and 95 % bands of the Gaussian process before and after, {_TRUTH}"),
     "local": Kind("Local conservation", f"one law for the whole domain against laws for its parts, {_TRUTH}"),

@@ -218,7 +218,7 @@ def test_operators_under_both_constraints_have_a_part_of_their_own(tmp_path: Pat
 def test_a_study_is_shown_where_it_has_results(tmp_path: Path, written: Written) -> None:
     names = [section.name for section in page_sections(tmp_path, written.shipped)]
     assert "heat_independent-study" not in names
-    write_run(tmp_path / "heat_independent-study" / "aaa", OPERATORS[:2], {"samples.png": picture()})
+    write_run(tmp_path / "heat_independent-study" / "aaa", OPERATORS[:2], {"study.png": picture()})
     names = [section.name for section in page_sections(tmp_path, written.shipped)]
     assert names[names.index("heat_independent") + 1] == "heat_independent-study"
 

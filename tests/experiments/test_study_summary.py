@@ -78,7 +78,7 @@ def test_reproduce_makes_tables_and_figure_of_a_study_that_ships(tmp_path: Path)
     section = {found.name: found for found in page_sections(tmp_path, ROOT / "experiments" / "results")}
     study = section["burgers_dirichlet-study"]
     assert study.relation == "whose scores are those of the tables"
-    assert len(study.figures) == 1
+    assert [figure.kind.leading for figure in study.figures] == [True]
     assert study.remedy.text == f"python -m experiments reproduce burgers_dirichlet --out {tmp_path}"
 
 
