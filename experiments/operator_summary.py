@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.documents import fill
+from experiments.documents import fill, marks, rewrite
 from experiments.errors import NotShippedError
 from experiments.operator_config import SHORT_EXTENSION
 from experiments.operator_methods import DEFAULT_NAME, PAPER
@@ -16,8 +16,7 @@ from experiments.operator_shipping import ShippedResults, ShippedTraining, best_
 from experiments.storage import write_bytes
 from experiments.tables import Row, Score, as_markdown, format_score
 
-BEGIN = "<!-- boundary results: written by python -m experiments.summary -->"
-END = "<!-- end of boundary results -->"
+BEGIN, END = marks("boundary results")
 _HEADINGS = (
     "problem",
     "FNO",
@@ -92,9 +91,7 @@ def write(root: Path) -> None:
         DataFileError: If the README lacks the marks, or results are damaged.
     """
     results = shipped_results()
-    readme = root / "README.md"
-    text = fill(readme.read_text(encoding="utf-8"), BEGIN, END, short_table(results))
-    write_bytes(readme, text.encode())
+    rewrite(root / "README.md", lambda text: fill(text, BEGIN, END, short_table(results)))
     write_bytes(root / "docs" / "boundary_results.md", long_tables(results).encode())
 
 

@@ -145,8 +145,9 @@ def _section(name: str, title: str, summary: str, commands: list[Command], place
     rows = rows_from_json(content, stored) if content else []
     run, relation = _run(out / name, rows)
     if not rows and run is not None:
-        content = _content(run)
-        rows = rows_from_json(content, run / "metrics.json")
+        metrics = run / "metrics.json"
+        content = read_object(metrics)
+        rows = rows_from_json(content, metrics)
     labels = _labels(name)
     merged = beside_paper(rows)
     return Section(
@@ -241,7 +242,7 @@ def _colour(name: str, method: str) -> str:
 def _run(folder: Path, rows: Sequence[Row]) -> tuple[Path | None, str]:
     """The newest finished run with the scores of the rows, else one that scored what ships, else the newest."""
     finished = sorted(folder.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    found = {path.parent: rows_from_json(_content(path.parent), path) for path in finished}
+    found = {path.parent: rows_from_json(read_object(path), path) for path in finished}
     relations = {run: _relation(rows, own) for run, own in found.items()}
     best = min(relations, key=lambda run: list(_RELATIONS).index(relations[run]), default=None)
     return best, _RELATIONS[relations[best]] if best is not None else ""
@@ -271,7 +272,3 @@ def _errors(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
             if name in row.scores and not of_paper(row):
                 found.setdefault((row.parameter, row.method), []).append(row.scores[name][0])
     return found
-
-
-def _content(run: Path) -> dict[str, Any]:
-    return read_object(run / "metrics.json") | {"environment": read_object(run / "environment.json")}

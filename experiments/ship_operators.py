@@ -24,7 +24,7 @@ from experiments.operator_shipping import (
 )
 from experiments.runs import Run
 from experiments.shipping import finished_metrics, run_program, trained_file
-from experiments.storage import checksum, read_object
+from experiments.storage import checksum
 from experiments.tables import rows_from_json
 from experiments.train_operator import Place, operator_training, slug
 
@@ -65,7 +65,7 @@ def ship(name: str, cases: tuple[OperatorCase, ...], out: Path, seed: int = 0) -
         rows=rows,
         trainings=tuple(_training(case, method, place) for case in cases for method in methods(case)),
         weights=tuple(entries),
-        environment=read_object(run.folder / "environment.json"),
+        environment=content["environment"],
     )
     write_results(results, files)
     return results

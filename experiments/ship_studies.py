@@ -94,12 +94,12 @@ def shipped_study(name: str) -> list[Row]:
     return list(rows_from_json(read_object(path), path))
 
 
-def redraw_study(name: str, options: RunOptions) -> Report:
+def redraw_study(name: str, out: Path) -> Report:
     """Tables and figure of the study that ships, from its stored scores: nothing is trained or scored.
 
     Args:
         name: Name of the experiment.
-        options: Folder of all stored runs.
+        out: Folder of all stored runs.
 
     Returns:
         The report.
@@ -111,9 +111,9 @@ def redraw_study(name: str, options: RunOptions) -> Report:
     """
     rows = shipped_study(name)
     config = ShippedStudyConfig(problem=name, rows=digest([row.as_json() for row in rows]))
-    run = Run(f"{name}-study", config, options.out)
+    run = Run(f"{name}-study", config, out)
     run.open()
-    return finish_study(run, lines_of(name, RunOptions(preset="laptop", out=options.out)), rows)
+    return finish_study(run, lines_of(name, RunOptions(preset="laptop")), rows)
 
 
 def with_study(entry: Experiment) -> Experiment:
@@ -123,7 +123,7 @@ def with_study(entry: Experiment) -> Experiment:
         report = entry.reproduce(options)
         if options.cases or not _path(f"{entry.name}-study").is_file():
             return report
-        study = redraw_study(entry.name, options)
+        study = redraw_study(entry.name, options.out)
         return replace(report, tables=[*report.tables, *study.tables], figures=[*report.figures, *study.figures])
 
     return replace(entry, reproduce=reproduce) if entry.name in STUDIES else entry

@@ -9,13 +9,13 @@ from importlib import resources
 from pathlib import Path
 
 from experiments import field_summary, operator_summary, study_summary
-from experiments.documents import fill
+from experiments.documents import fill, marks, rewrite
 from experiments.ship_seeds import shipped_seeds
-from experiments.storage import read_object, write_bytes
+from experiments.storage import read_object
 from experiments.tables import Row, as_markdown, beside_paper, rows_from_json
 from solvers.problems import PROBLEMS
 
-BEGIN, END = "<!-- results: written by python -m experiments.summary -->", "<!-- end of results -->"
+BEGIN, END = marks("results")
 SHORT_ROWS = ("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP", "ProbConserv-ANP (displaced)")
 SHORT_SCORES = ("CE", "LL", "paper_LL", "MSE", "paper_MSE")
 
@@ -63,8 +63,8 @@ def with_table(text: str, table: str) -> str:
 
 def main(root: Path) -> None:
     """Rewrites the tables of a checkout: README, and in ``docs`` results, boundary results and conditions, combined."""
-    for path, table in ((root / "README.md", short_table()), (root / "docs" / "results.md", long_tables())):
-        write_bytes(path, with_table(path.read_text(encoding="utf-8"), table).encode())
+    rewrite(root / "README.md", lambda text: with_table(text, short_table()))
+    rewrite(root / "docs" / "results.md", lambda text: with_table(text, long_tables()))
     operator_summary.write(root)
     field_summary.write(root)
     study_summary.write(root)

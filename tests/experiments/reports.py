@@ -53,8 +53,8 @@ ENVIRONMENT = {"date": "2026-01-02T03:04:05Z", "revision": "abc", "machine": {"p
 def write_run(folder: Path, rows: list[Row], files: dict[str, Image.Image | list[Image.Image]]) -> Path:
     """A finished run with figures: one picture, or the frames of an animation, by file name."""
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"rows": [row.as_json() for row in rows]}))
-    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    metrics = {"rows": [row.as_json() for row in rows], "environment": ENVIRONMENT}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     for name, content in files.items():
         first, *rest = content if isinstance(content, list) else [content]
         first.save(folder / name, **({"save_all": True, "append_images": rest, "duration": 100} if rest else {}))
