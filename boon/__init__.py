@@ -1,7 +1,7 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
 from boon.conditions import boundary_channels
-from boon.correction import Boundary, prescribe
+from boon.correction import Correction, Prescription
 from boon.elimination import Elimination
 from boon.errors import (
     BoonError,
@@ -13,8 +13,8 @@ from boon.errors import (
     TooManyModesError,
 )
 from boon.extension import SmoothExtension
-from boon.family import Correction, Prescription
 from boon.fno import FNO, FNOConfig
+from boon.functionals import Boundary, prescribe
 from boon.matched import MatchedTransform
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2

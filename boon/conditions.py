@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boon.correction import Boundary, Functional, SideCondition, functional, harmonise
 from boon.errors import InvalidArgumentError, MissingBoundaryError
+from boon.functionals import Boundary, Functional, SideCondition, functional, harmonise
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 Pair = tuple[SideCondition | Periodic, SideCondition | Periodic]

@@ -1,342 +1,170 @@
-"""Boundary conditions as linear functionals of the field, and the prescription that makes them hold.
+"""The family of boundary corrections: one interface, and prescription, its simplest member.
 
-A side's condition reads B u = g with B u = Σ_j w_j u_j over the boundary node (j = 0) and the nodes next to it
-(Hansen et al. do the same with integrals; here the functionals sit on the boundary):
+A correction is a small frozen dataclass. It makes a ``Step`` for fields with a given number of channels (a Module,
+since it may learn), chooses the functions in which the layers of an ``FNO`` expand their features, and evaluates the
+kernels of the layers. Every member ends with ``prescribe`` at the output, which ``BOON`` does itself.
 
-* Dirichlet u = g: w = (1).
-* Neumann ∂u/∂x = g: w = c/h, c the one-sided difference weights of order 1 to 4.
-* Robin a u + b ∂u/∂x = g: w = b c/h with a added to w_0.
-
-Prescription solves B u = g for the boundary node, u_0 = (g − Σ_{j≥1} w_j u_j)/w_0 (Saad et al. 2023). A periodic axis
-gets the average of its two ends at both.
-
-**Corners.** Functionals of different axes commute, so two sides with data g₁ and g₂ can both hold where they meet if
-and only if B₂ g₁ = B₁ g₂ there. Periodic axes come first, then Dirichlet sides, then Neumann and Robin sides, each in
-the order of the axes; the later side's data are changed at the corner nodes so that the earlier side holds. Two
-Dirichlet sides (or a Dirichlet side along a periodic axis) that disagree are an error; a derivative is only known to
-the order of its stencil, so there the earlier side simply wins.
+With ``hidden=True`` a step is also applied before every Fourier layer. Hidden features then obey the conditions of
+an affine image A u + c of the solution, B v = A g + c·B1, with A and c learned for each layer: so boundary data enter
+the layers, and data that fit at corners still fit.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import prod
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from boon.errors import IncompatibleCornersError, InvalidArgumentError
-from boon.gradients import Strip, edit_nodes
-from solvers import Dirichlet, Neumann, Robin
-from solvers.stencils import one_sided_gradient
+from boon.conditions import AxisCondition
+from boon.fno import FNOConfig, Layers, fourier_bases
+from boon.functionals import Boundary, set_nodes
+from boon.spectral import Basis, Convolution
 
-SideCondition = Dirichlet | Neumann | Robin
-Face = tuple[int, int, Tensor]
+
+class Step(nn.Module, ABC):
+    """A map from fields to fields that meet the conditions, at least to round-off."""
+
+    @abstractmethod
+    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """Corrects ``(batch, channels, *space)``."""
+
+    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """``forward`` for a field that is contiguous, no view and needed by nobody else: it may be written into."""
+        return self(u, boundary)
+
+
+class Correction(ABC):
+    """How an operator is made to meet its boundary conditions.
+
+    Attributes:
+        hidden: Whether hidden features are corrected as well.
+        acts_on_kernels: Whether the kernels of the layers are changed, which needs an operator with layers: the
+            ``FNO`` of this package or of neuraloperator.
+    """
+
+    hidden: bool
+    acts_on_kernels: ClassVar[bool]
+
+    @abstractmethod
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        """The step at the output, for fields with this many channels."""
+
+    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        """The step for the features before a layer: that at the output, unless a correction has another."""
+        return self.step(conditions, channels)
+
+    def bases(
+        self,
+        conditions: Sequence[AxisCondition],  # noqa: ARG002
+        config: FNOConfig,
+        shape: Sequence[int],
+        like: Tensor,
+    ) -> tuple[Basis, ...]:
+        """The functions in which the layers expand fields of this shape, one basis per axis: Fourier modes."""
+        return fourier_bases(config, shape, like)
+
+    def kernel(
+        self,
+        convolution: Convolution,
+        v: Tensor,
+        bases: Sequence[Basis],
+        boundary: Boundary,  # noqa: ARG002
+    ) -> Tensor:
+        """The kernel of a layer applied to its features ``(batch, width, *space)``, as it is."""
+        return convolution(v, bases)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Functional:
-    """B u = Σ_j w_j u_j on one side.
+class Prescription(Correction):
+    """Sets the boundary nodes and nothing else.
 
     Args:
-        axis: Axis of the side, 0 … d − 1.
-        last: Whether it is the last node of the axis, else the first.
-        weights: w_0 … w_p, boundary node first, then inward.
-        margin: Nodes of padding that the array holds beyond the side (and as many beyond the opposite one).
+        hidden: Sets them in hidden layers too.
     """
 
-    axis: int
-    last: bool
-    weights: tuple[float, ...]
-    margin: int = 0
+    hidden: bool = False
 
-    @property
-    def is_value(self) -> bool:
-        """Whether it reads the value itself (Dirichlet)."""
-        return len(self.weights) == 1
+    acts_on_kernels: ClassVar[bool] = False
 
-    @property
-    def of_one(self) -> float:
-        """B 1: what it reads from the constant 1."""
-        return 1.0 if self.is_value else sum(self.weights)
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return PrescriptionStep()
 
-    def node(self, offset: int, count: int) -> int:
-        """Index of the node ``offset`` nodes inward on an axis with ``count`` nodes."""
-        inward = self.margin + offset
-        return count - 1 - inward if self.last else inward
 
-    def strip(self, count: int, inner: bool = False) -> Strip:
-        """The nodes it reads as (dim, start, width) of a field with ``count`` nodes along the axis.
+class PrescriptionStep(Step):
+    """``set_nodes`` as a step."""
 
-        Args:
-            count: Number of nodes of the axis.
-            inner: Leaves the boundary node out.
-        """
-        width = len(self.weights) - inner
-        before = self.margin + inner
-        return 2 + self.axis, count - width - before if self.last else before, width
+    def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """Sets the boundary nodes."""
+        return set_nodes(u, boundary)
+
+    def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
+        return set_nodes(u, boundary, overwrite=True)
+
+
+class HiddenConditions(nn.Module):
+    """The conditions of the features v_l = A_l u + c_l of all layers: the same functionals, data A_l g + c_l·B1.
+
+    Args:
+        depth: Number of layers.
+        out_channels: Channels of u.
+        width: Channels of v.
+    """
+
+    def __init__(self, depth: int, out_channels: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(depth, 1, width, out_channels) / out_channels**0.5)
+        self.bias = nn.Parameter(torch.zeros(depth, 1, width, 1))
+
+    def forward(self, boundary: Boundary) -> list[Boundary]:
+        """From the boundary of the solution to that of the features of every layer."""
+        if not boundary.data:
+            return [boundary] * len(self.weight)
+        flat = [data.reshape(*data.shape[:2], -1) for data in boundary.data]
+        sizes = [part.shape[-1] for part in flat]
+        of_one = [
+            part.new_full((part.shape[-1],), side.of_one) for part, side in zip(flat, boundary.functionals, strict=True)
+        ]
+        images = self.weight @ torch.cat(flat, -1).to(self.weight.dtype)
+        images = images + self.bias * torch.cat(of_one).to(self.weight.dtype)
+        return [
+            replace(
+                boundary,
+                data=tuple(
+                    part.reshape(*part.shape[:2], *data.shape[2:])
+                    for part, data in zip(image.split(sizes, -1), boundary.data, strict=True)
+                ),
+            )
+            for image in images
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """The conditions of all sides of a field with their data.
+class CorrectedLayers(Layers):
+    """The layers of an operator under a correction, for one call.
 
     Args:
-        functionals: One per side, the side that wins at corners first.
-        data: g of each of them, ``(batch, channels, *face)``, float64.
-        periodic: The periodic axes.
+        correction: The correction.
+        conditions: One pair per axis, or None.
+        boundary: The conditions of the solution with their data.
+        hidden: For every layer the conditions of its features and the step that makes them hold; empty without.
     """
 
-    functionals: tuple[Functional, ...]
-    data: tuple[Tensor, ...]
-    periodic: tuple[int, ...] = ()
+    correction: Correction
+    conditions: Sequence[AxisCondition]
+    boundary: Boundary
+    hidden: Sequence[tuple[Boundary, Step]]
 
-    def by_axis(self) -> dict[int, list[int]]:
-        """The axes that have sides, in order, and the numbers of their sides."""
-        axes = sorted({side.axis for side in self.functionals})
-        return {axis: [number for number, side in enumerate(self.functionals) if side.axis == axis] for axis in axes}
+    def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
+        return self.correction.bases(self.conditions, config, shape, like)
 
-    def inside(self, margins: Sequence[int]) -> "Boundary":
-        """The same sides in arrays with ``margins`` more nodes beyond both ends of every axis; the data stay.
+    def prepare(self, layer: int, v: Tensor) -> Tensor:
+        if not self.hidden:
+            return v
+        boundary, step = self.hidden[layer]
+        return step.overwrite(v, boundary) if layer else step(v, boundary)
 
-        Raises:
-            InvalidArgumentError: If a periodic axis has a margin.
-        """
-        if not any(margins):
-            return self
-        for axis in self.periodic:
-            if margins[axis]:
-                raise InvalidArgumentError(f"Axis {axis} is periodic but padded; leave periodic axes without padding.")
-        return replace(self, functionals=tuple(replace(side, margin=margins[side.axis]) for side in self.functionals))
-
-
-def functional(condition: SideCondition, axis: int, last: bool, spacing: float, order: int) -> Functional:
-    """The functional of a condition on a grid.
-
-    Args:
-        condition: The condition of the side.
-        axis: Its axis.
-        last: Whether it is the last side of the axis.
-        spacing: Distance h between nodes.
-        order: Order 1 to 4 of the one-sided difference.
-
-    Raises:
-        InvalidArgumentError: If a Robin condition does not depend on the boundary node: |a + b c₀/h| below 1e-6 of
-            |a| + |b c₀/h|.
-    """
-    if isinstance(condition, Dirichlet):
-        return Functional(axis=axis, last=last, weights=(1.0,))
-    gradient = [weight / spacing for weight in one_sided_gradient(order, "last" if last else "first").tolist()]
-    if isinstance(condition, Neumann):
-        return Functional(axis=axis, last=last, weights=tuple(gradient))
-    first, *others = (condition.b * weight for weight in gradient)
-    if abs(condition.a + first) < 1e-6 * (abs(condition.a) + abs(first)):
-        raise InvalidArgumentError(
-            f"Robin(a={condition.a}, b={condition.b}) on the {'last' if last else 'first'} side of axis {axis} cannot "
-            f"be solved for the boundary node: a + b·c₀/h = {condition.a + first:.3g} at spacing h={spacing:.3g}. "
-            "Check the sign of b (∂u/∂x is not the outward derivative) or change the grid or the stencil order."
-        )
-    return Functional(axis=axis, last=last, weights=(condition.a + first, *others))
-
-
-def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
-    """B u on a side, in float64."""
-    return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])).to(torch.float64))
-
-
-def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
-    """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their precision."""
-    weights = side.weights[1:] if inner else side.weights
-    nodes = strip.unbind(2 + side.axis)
-    first, *others = zip(weights, reversed(nodes) if side.last else nodes, strict=True)
-    total = first[0] * first[1]
-    for weight, node in others:
-        total = torch.add(total, node, alpha=weight)
-    return total
-
-
-def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
-    """Changes data at corners so that all sides can hold at once; see the rule at the top of this module.
-
-    Args:
-        boundary: Conditions and data.
-        tolerance: Largest disagreement of two Dirichlet sides, relative to the largest value on them.
-
-    Raises:
-        IncompatibleCornersError: If two Dirichlet sides, or a Dirichlet side along a periodic axis, disagree.
-    """
-    done: list[Tensor] = []
-    for side, data in zip(boundary.functionals, boundary.data, strict=True):
-        adjusted = set_nodes(data, _on_face(side, boundary, done))
-        if side.is_value:
-            _check_corners(side, data, adjusted, tolerance)
-        done.append(adjusted)
-    return replace(boundary, data=tuple(done))
-
-
-def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Tensor:
-    """Sets the boundary nodes so that every condition holds, whatever u is.
-
-    Args:
-        u: A field.
-        boundary: Conditions with harmonised data.
-
-    Returns:
-        The field with new boundary nodes: B u = g to round-off, exactly for Dirichlet and periodic sides.
-    """
-    return set_nodes(u.to(torch.float64), boundary).to(u.dtype)
-
-
-def set_nodes(u: Tensor, boundary: Boundary, overwrite: bool = False) -> Tensor:
-    """``prescribe`` in the precision of u: derivatives first, then values, then periodic ends, which stay exact.
-
-    All new nodes are found before any is written, so the field is copied once, or not at all with ``overwrite``,
-    which writes into u (it must be contiguous, no view, and needed by nobody else).
-    """
-    if not boundary.functionals and not boundary.periodic:
-        return u
-    plan = _plan(boundary, tuple(u.shape[2:]))
-    return edit_nodes(
-        u, plan.strips, plan.places.to(u.device), lambda strips: _values(plan, boundary, u, strips), overwrite
-    )
-
-
-def data_values(u: Tensor, boundary: Boundary) -> tuple[Tensor, Tensor]:
-    """What the data add in ``set_nodes``, which is affine: what it makes of the field 0.
-
-    Args:
-        u: A field ``(batch, channels, *space)`` that gives shape, dtype and device; its values do not matter.
-        boundary: Conditions and data, at least one side or periodic axis.
-
-    Returns:
-        Numbers of the nodes in the flattened space, each once, and the values there ``(batch, channels, places)``.
-    """
-    plan = _plan(boundary, tuple(u.shape[2:]))
-    strips = [u.new_zeros(1).expand(*u.shape[:dim], width, *u.shape[dim + 1 :]) for dim, _, width in plan.strips]
-    return plan.places.to(u.device), _values(plan, boundary, u, strips)
-
-
-def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: int) -> Float[Tensor, "n columns"]:
-    """``set_nodes`` for zero data along one axis, applied to columns of node values."""
-    rows = rows.clone()
-    for side in boundary.functionals:
-        if side.axis == axis:
-            inner = sum(w * rows[side.node(j, len(rows))] for j, w in enumerate(side.weights[1:], start=1))
-            rows[side.node(0, len(rows))] = inner / -side.weights[0]
-    if axis in boundary.periodic:
-        rows[[0, -1]] = 0.5 * (rows[0] + rows[-1])
-    return rows
-
-
-def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
-    """B u − g on every side and u_0 − u_n on every periodic axis, each with the scale |g| + Σ_j |w_j u_j|, float64."""
-    result = []
-    for side, data in zip(boundary.functionals, boundary.data, strict=True):
-        scale = data.abs() + sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
-        result.append((read(side, u) - data, scale))
-    for axis in boundary.periodic:
-        first, last = (u.select(2 + axis, index).to(torch.float64) for index in (0, -1))
-        result.append((first - last, first.abs() + last.abs()))
-    return result
-
-
-def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
-    dim = 2 + side.axis
-    return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What is read and written when conditions are made to hold.
-
-    Args:
-        order: Numbers of the sides in the order in which they are written.
-        strips: What is read: the inner nodes of every side with a derivative, then both ends of periodic axes.
-        places: Numbers of the nodes that are written.
-        kept: Where these are in the list of all new faces; later faces win.
-    """
-
-    order: tuple[int, ...]
-    strips: tuple[Strip, ...]
-    places: Tensor
-    kept: Tensor
-
-
-def _plan(boundary: Boundary, shape: tuple[int, ...]) -> _Plan:
-    sides = boundary.functionals
-    order = sorted(range(len(sides)), key=lambda index: sides[index].is_value)
-    ends = [(axis, place) for axis in boundary.periodic for place in (0, shape[axis] - 1)]
-    faces = [(sides[index].axis, sides[index].node(0, shape[sides[index].axis])) for index in order] + ends
-    strips = [sides[i].strip(shape[sides[i].axis], inner=True) for i in order if not sides[i].is_value]
-    strips += [(2 + axis, place, 1) for axis, place in ends]
-    places, kept = _places(shape, tuple(faces))
-    return _Plan(order=tuple(order), strips=tuple(strips), places=places, kept=kept)
-
-
-def _values(plan: _Plan, boundary: Boundary, u: Tensor, strips: Sequence[Tensor]) -> Tensor:
-    """The new values at ``plan.places``; each face sees those written before it."""
-    new: list[Face] = []
-    unread = list(zip(plan.strips, strips, strict=True))
-    for index in plan.order:
-        side, rest = boundary.functionals[index], boundary.data[index].to(u.dtype)
-        if not side.is_value:
-            rest = (rest - read_strip(side, _updated(*unread.pop(0), new), inner=True)) / side.weights[0]
-        dim = 2 + side.axis
-        new.append((side.axis, side.node(0, u.shape[dim]), rest.expand(*u.shape[:dim], *u.shape[dim + 1 :])))
-    for axis in boundary.periodic:
-        first, last = (_updated(*unread.pop(0), new).squeeze(2 + axis) for _ in range(2))
-        mean = 0.5 * (first + last)
-        new += [(axis, 0, mean), (axis, u.shape[2 + axis] - 1, mean)]
-    flat = torch.cat([face.reshape(*u.shape[:2], -1) for _, _, face in new], dim=-1)
-    return flat.index_select(-1, plan.kept.to(u.device)) if len(plan.kept) < flat.shape[-1] else flat
-
-
-def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
-    """A strip of a field with what has been found so far for the faces of the other axes."""
-    dim, start, width = strip
-    axis = dim - 2
-    for other, node, face in new:
-        if other != axis:
-            part = face.narrow(dim - (axis > other), start, width)
-            values = values.select_scatter(part, 2 + other, node)
-    return values
-
-
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)
-def _places(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """Numbers of all nodes on some faces (axis, node), each once, and where the last face that has it lists it."""
-    numbers = torch.arange(prod(shape)).view(shape)
-    listed = torch.cat([numbers.select(axis, node).flatten() for axis, node in faces])
-    latest = torch.full((prod(shape),), -1).scatter_reduce(0, listed, torch.arange(len(listed)), "amax")
-    kept = latest[latest >= 0].sort().values
-    return listed[kept], kept
-
-
-def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Boundary:
-    """What the earlier sides and the periodic axes demand of the data of a side, seen as a field on its face."""
-    earlier = [
-        (other, data) for other, data in zip(boundary.functionals, done, strict=False) if other.axis != side.axis
-    ]
-    return Boundary(
-        functionals=tuple(_without(other, side.axis) for other, _ in earlier),
-        data=tuple(read(_without(side, other.axis), data) for other, data in earlier),
-        periodic=tuple(axis - (axis > side.axis) for axis in boundary.periodic),
-    )
-
-
-def _without(side: Functional, axis: int) -> Functional:
-    """The same functional on a face from which an axis has been removed."""
-    return replace(side, axis=side.axis - (side.axis > axis))
-
-
-def _check_corners(side: Functional, data: Tensor, adjusted: Tensor, tolerance: float) -> None:
-    gap = (data - adjusted).detach().abs().max()
-    scale = torch.maximum(data.detach().abs().max(), adjusted.detach().abs().max())
-    if bool(gap > tolerance * scale):
-        raise IncompatibleCornersError(
-            f"The values on the {'last' if side.last else 'first'} side of axis {side.axis} disagree by "
-            f"{float(gap):.3g} with another Dirichlet side or a periodic axis where they meet. Give values that agree "
-            "at the corners, or smooth the jump in the data."
-        )
+    def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis]) -> Tensor:
+        boundary = self.boundary.inside([basis.margin for basis in bases])
+        return self.correction.kernel(convolution, v, bases, boundary)

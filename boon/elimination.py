@@ -26,11 +26,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boon._gradients import add_at, take_strips
 from boon.conditions import AxisCondition
-from boon.correction import Boundary, data_values, read_strip, with_zero_data
+from boon.correction import Correction, PrescriptionStep, Step
 from boon.errors import SingularKernelError
-from boon.family import Correction, PrescriptionStep, Step
-from boon.gradients import add_at, take_strips
+from boon.functionals import Boundary, data_values, read_strip, with_zero_data
 from boon.spectral import (
     Basis,
     Convolution,

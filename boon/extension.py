@@ -22,9 +22,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon.conditions import AxisCondition, periodic_axes, sides
-from boon.correction import Boundary, Functional, read
+from boon.correction import Correction, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.family import Correction, Step
+from boon.functionals import Boundary, Functional, read
 
 
 @dataclass(frozen=True, kw_only=True)

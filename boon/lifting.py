@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon.correction import Boundary, Functional, read_strip
+from boon._gradients import add_profiles, take_strips
+from boon.correction import Step
 from boon.errors import SingularKernelError
 from boon.extension import functional_row
-from boon.family import Step
-from boon.gradients import add_profiles, take_strips
+from boon.functionals import Boundary, Functional, read_strip
 
 _GOOD_CONDITION = 10.0
 _LARGEST_CONDITION = 1e8

@@ -11,7 +11,7 @@ axis keeps the Fourier series of its own period, without padding.
 
 So kernels leave homogeneous conditions intact, and what a linear equation with constant coefficients does to such a
 field is diagonal in the functions. Data come in by lifting: the features before every layer are made to obey
-conditions of their own, see ``boon.family``, by adding polynomials, see ``boon.lifting``. Kernels see the lifted
+conditions of their own, see ``boon.correction``, by adding polynomials, see ``boon.lifting``. Kernels see the lifted
 features, so that boundary data reach every coefficient; the pointwise part of a layer carries the polynomials, which
 sines cannot represent at a Dirichlet end. The output is brought to its data by smooth extension, see
 ``boon.extension``.
@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from boon.conditions import AxisCondition
-from boon.correction import Boundary
+from boon.correction import Correction, Step
 from boon.errors import TooManyModesError
 from boon.extension import SmoothExtension, check_length
-from boon.family import Correction, Step
 from boon.fno import FNOConfig, fourier_bases
+from boon.functionals import Boundary
 from boon.lifting import LiftingStep
 from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic

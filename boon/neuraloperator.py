@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boon.correction import CorrectedLayers
 from boon.errors import InvalidArgumentError, TooManyModesError
-from boon.family import CorrectedLayers
 from boon.fno import FNOConfig
 from boon.spectral import Basis, convolve
 

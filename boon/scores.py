@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon.correction import Boundary, residuals
 from boon.errors import InvalidArgumentError
+from boon.functionals import Boundary, residuals
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from boon._gradients import multiply_modes
 from boon.errors import InvalidArgumentError, TooManyModesError
-from boon.gradients import multiply_modes
 
 
 @dataclass(frozen=True, kw_only=True)

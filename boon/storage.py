@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boon.correction import Correction, Prescription
 from boon.elimination import Elimination
 from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.extension import SmoothExtension
-from boon.family import Correction, Prescription
 from boon.fno import FNO, FNOConfig
 from boon.matched import MatchedTransform
 from boon.operator import BOON

@@ -1,7 +1,7 @@
 """Linear advection of a step that enters a domain: a discontinuity that keeps its height."""
 
 from experiments.conservation_run import conservation_experiment
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION
 
 EXPERIMENT = conservation_experiment(

@@ -1,7 +1,7 @@
 """Inviscid Burgers' equation: a ramp that steepens into a shock."""
 
 from experiments.conservation_run import conservation_experiment
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import BURGERS
 
 EXPERIMENT = conservation_experiment(

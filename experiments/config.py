@@ -9,7 +9,7 @@ from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Data, Preset, RunOptions
 from experiments.runs import source_digest
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 
 DECIDING_MODULES = ("conservation", "evaluation", "methods", "shift")
 

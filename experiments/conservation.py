@@ -18,10 +18,10 @@ from experiments.runs import digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from probconserv import Mixture, integral
 from probconserv.prediction import Prediction
-from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.surrogates.surrogate import Context, Query, Surrogate
 from solvers import CellGrid, NodeGrid
 from solvers.problems import Problem
-from solvers.sampling import Protocol, SolutionBank, sample_bank, sample_exact, solve_problem
+from solvers.problems.sampling import Protocol, SolutionBank, sample_bank, sample_exact, solve_problem
 
 PointSet = TypeVar("PointSet", Context, Query)
 

@@ -25,8 +25,8 @@ from experiments.stages import one_thread, stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays, checksum, writable_folder
 from experiments.tables import COLUMNS, Row, Score, paper_rows
 from probconserv import ANP, Ensemble, GPSurrogate, Surrogate, scores
-from probconserv.gp import GPConfig
-from probconserv.weights import read_weights
+from probconserv.surrogates.gp import GPConfig
+from probconserv.surrogates.weights import read_weights
 from solvers.problems import Problem
 
 Stage = Callable[[Case], Arrays]

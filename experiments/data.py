@@ -14,7 +14,13 @@ from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from experiments.workers import map_parts
 from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank
-from solvers.sampling import end_weighted_parameters, random_parameters, sample_bank, sample_exact, solve_problem
+from solvers.problems.sampling import (
+    end_weighted_parameters,
+    random_parameters,
+    sample_bank,
+    sample_exact,
+    solve_problem,
+)
 
 Stream = Callable[[Generator, int], FunctionBatch]
 

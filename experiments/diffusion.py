@@ -1,7 +1,7 @@
 """Linear diffusion of a sine wave on a periodic domain ("easy")."""
 
 from experiments.conservation_run import conservation_experiment
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import DIFFUSION
 
 EXPERIMENT = conservation_experiment(

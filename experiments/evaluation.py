@@ -14,7 +14,7 @@ from experiments.storage import Arrays
 from probconserv import condition, scores
 from probconserv.balance import local_conservation as local_law
 from probconserv.sampling import draw
-from probconserv.surrogate import Context
+from probconserv.surrogates.surrogate import Context
 
 SLICES = 10
 """Pairs of time and function that are conditioned at once: bounds the memory of 100 components each."""

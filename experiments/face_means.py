@@ -11,7 +11,7 @@ import torch
 from experiments import figures
 from experiments.storage import Arrays, cached_arrays
 from solvers import CellGrid, solve
-from solvers.fluxes import ArithmeticMean, HarmonicMean, IntegralMean
+from solvers.finite_volume.fluxes import ArithmeticMean, HarmonicMean, IntegralMean
 from solvers.problems import STEFAN
 
 PLACE = 0.1

@@ -12,7 +12,7 @@ from experiments.field_cases import FieldCase
 from experiments.runs import digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from solvers import CellGrid
-from solvers.sampling import solve_problem
+from solvers.problems.sampling import solve_problem
 
 GROUP = 16
 """Parameters solved in one batch."""

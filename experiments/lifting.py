@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon.correction import Boundary, Functional
+from boon.functionals import Boundary, Functional
 from boon.lifting import LiftingStep
 
 

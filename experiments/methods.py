@@ -18,8 +18,8 @@ from probconserv import LinearConstraint, Mixture, Monotone, NonNegative, condit
 from probconserv.baselines import project_uniformly
 from probconserv.calibration import displaced
 from probconserv.constraints import second_difference_variance
-from probconserv.inequality import Inequality
-from probconserv.projected import Projected
+from probconserv.inequalities.inequality import Inequality
+from probconserv.inequalities.projected import Projected
 from solvers.problems import Problem
 
 DRAWS_PER_COMPONENT = 10

@@ -20,8 +20,8 @@ from experiments.runs import as_json, digest
 from experiments.stages import made_once
 from experiments.train_anp import ANPTraining, find_problem, train_anp
 from experiments.training import TrainingConfig
-from probconserv.anp import ANP, ANPConfig
 from probconserv.errors import WeightsError
+from probconserv.surrogates.anp import ANP, ANPConfig
 from solvers import Problem, Protocol
 
 MEMBERS = 4

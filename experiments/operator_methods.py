@@ -25,7 +25,7 @@ from boon import (
     relative_l2,
 )
 from boon.conditions import discretise
-from boon.correction import residuals
+from boon.functionals import residuals
 from experiments.errors import InvalidArgumentError
 from experiments.lifting import lift
 from experiments.operator_config import SHORT_EXTENSION, OperatorCase

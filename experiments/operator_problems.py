@@ -7,7 +7,7 @@ from experiments.experiment import Durations, Experiment, Preset, RunOptions
 from experiments.operator_config import SHORT_EXTENSION, OperatorCase, many_steps, single_step, sized
 from experiments.operator_run import Cases, chosen_cases, operator_experiment
 from solvers import Neumann
-from solvers import boundary_problems as problems
+from solvers.problems import boundary_problems as problems
 
 STOKES_VISCOSITIES = (0.1, 0.02, 0.005, 0.002, 0.001)
 BURGERS_VISCOSITIES = (0.1, 0.05, 0.02, 0.005, 0.001)

@@ -1,7 +1,7 @@
 """Porous medium equation: a degenerate diffusion with a sharp front ("medium")."""
 
 from experiments.conservation_run import conservation_experiment
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import POROUS_MEDIUM
 
 EXPERIMENT = conservation_experiment(

@@ -17,8 +17,8 @@ from experiments.conservation import Case, predict_at
 from experiments.storage import Arrays
 from probconserv import scores
 from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, variance_factor
-from probconserv.surrogate import Context, Surrogate
-from solvers.sampling import Protocol, random_parameters, sample_exact
+from probconserv.surrogates.surrogate import Context, Surrogate
+from solvers.problems.sampling import Protocol, random_parameters, sample_exact
 
 FRACTIONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
 """Candidates for s, in lengths of the domain."""

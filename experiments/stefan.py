@@ -2,7 +2,7 @@
 
 from experiments.conservation_run import conservation_experiment
 from experiments.face_means import draw_face_means
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import STEFAN
 
 EXPERIMENT = conservation_experiment(

@@ -14,12 +14,12 @@ from experiments.experiment import Data
 from experiments.processes import first_before_others, launched
 from experiments.runs import environment
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
-from probconserv.anp import ANP, ANPConfig
 from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
-from probconserv.surrogate import Context, Query
+from probconserv.surrogates.anp import ANP, ANPConfig
+from probconserv.surrogates.surrogate import Context, Query
 from solvers import PROBLEMS, FunctionBatch, Problem, Protocol
-from solvers.sampling import random_parameters, sample_exact
+from solvers.problems.sampling import random_parameters, sample_exact
 
 PENALTY_RISE = 0.2
 

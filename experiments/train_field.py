@@ -21,8 +21,8 @@ from experiments.runs import as_json, digest
 from experiments.stages import made_once, one_thread
 from experiments.training import Moment, Progression, Task, TrainingConfig, train
 from probconserv import condition, integral
-from probconserv.operator import as_gaussian
 from probconserv.scores import crps
+from probconserv.surrogates.operator import as_gaussian
 
 
 @dataclass(frozen=True, kw_only=True)

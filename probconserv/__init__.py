@@ -1,6 +1,5 @@
 """Probabilistic predictions that obey conservation laws exactly."""
 
-from probconserv.anp import ANP, ANPConfig
 from probconserv.balance import conservation, local_conservation, total_over_time
 from probconserv.baselines import project_uniformly, soft_penalty
 from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, scaled, variance_factor
@@ -13,7 +12,6 @@ from probconserv.constraints import (
     smoothness,
     stacked_integrals,
 )
-from probconserv.ensemble import Ensemble
 from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
@@ -24,17 +22,19 @@ from probconserv.errors import (
     WeightsError,
 )
 from probconserv.fields import FieldLayout
-from probconserv.gp import GPConfig, GPSurrogate
-from probconserv.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
+from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
+from probconserv.inequalities.projected import Projected
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.nonlinear import condition_nonlinear
-from probconserv.operator import GaussianOperator
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
-from probconserv.projected import Projected
 from probconserv.sampling import draw
-from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.surrogates.anp import ANP, ANPConfig
+from probconserv.surrogates.ensemble import Ensemble
+from probconserv.surrogates.gp import GPConfig, GPSurrogate
+from probconserv.surrogates.operator import GaussianOperator
+from probconserv.surrogates.surrogate import Context, Query, Surrogate
 from probconserv.update import condition, from_samples
 
 __all__ = [

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from probconserv.constraints import Domain, LinearConstraint, as_tensor, integral
 from probconserv.errors import InvalidArgumentError
-from solvers.grid import CellGrid, trapezoid_weights
+from solvers.finite_volume.grid import CellGrid, trapezoid_weights
 
 Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
 _GAUSS_NODES = 10

@@ -18,7 +18,7 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor
 
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from solvers.grid import CellGrid, NodeGrid, trapezoid_weights
+from solvers.finite_volume.grid import CellGrid, NodeGrid, trapezoid_weights
 from solvers.stencils import one_sided_gradient
 
 Domain = NodeGrid | CellGrid | Tensor | np.ndarray
@@ -145,7 +145,7 @@ def integral(
 
     Trapezoid rule on a ``NodeGrid`` and on points, cell sum on a ``CellGrid`` (the midpoint rule, if the field holds
     values at the centres); any number of axes, the field flattened in row-major order. For cells of unequal size give
-    ``midpoint_weights(faces)`` of ``solvers.grid`` to a ``LinearConstraint``.
+    ``midpoint_weights(faces)`` of ``solvers.finite_volume.grid`` to a ``LinearConstraint``.
 
     Args:
         domain: Grid, or increasing, possibly unequally spaced points ``(*batch, n)``.

@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from probconserv.constraints import LinearConstraint
-from probconserv.inequality import Inequality
+from probconserv.inequalities.inequality import Inequality
 from probconserv.prediction import Prediction
-from probconserv.surrogate import Context, Query, Surrogate, ask
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import condition
 
 Constraint = LinearConstraint | Inequality

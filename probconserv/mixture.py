@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.projected import Projected
+from probconserv.inequalities.projected import Projected
 from probconserv.sampling import draw
 
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
+from probconserv._gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.gaussian import FieldGaussian
-from probconserv.inequality import Inequality
+from probconserv.inequalities.inequality import Inequality
+from probconserv.inequalities.projected import Projected
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
-from probconserv.projected import Projected
 
 Gaussian = TorchMultivariateNormal | Normal
 

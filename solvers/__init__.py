@@ -1,11 +1,9 @@
 """Reference solutions of partial differential equations: laws, grids, boundary conditions; no learning in here."""
 
-from solvers.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
-from solvers.boundary_problems import BOUNDARY_PROBLEMS
-from solvers.boundary_samples import BoundaryProblem, BoundarySamples, Normal, Uniform
 from solvers.cavity import CavityFlow, solve_cavity
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
-from solvers.fluxes import (
+from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
+from solvers.finite_volume.fluxes import (
     MUSCL,
     WENO,
     ArithmeticMean,
@@ -15,14 +13,23 @@ from solvers.fluxes import (
     IntegralMean,
     Rusanov,
 )
-from solvers.grid import CellGrid, Grid, NodeGrid
-from solvers.laws import Advection, Burgers, ConvectiveLaw, Diffusion, DiffusiveLaw, PorousMedium, Stefan
-from solvers.newton import Newton
+from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
+from solvers.finite_volume.laws import Advection, Burgers, ConvectiveLaw, Diffusion, DiffusiveLaw, PorousMedium, Stefan
+from solvers.finite_volume.newton import Newton
+from solvers.finite_volume.solve import Solution, solve
+from solvers.finite_volume.stepping import SSPRK3, TRBDF2, BackwardEuler
 from solvers.problems import PROBLEMS, Problem
-from solvers.sampling import FunctionBatch, Protocol, SolutionBank, random_parameters, sample_bank, sample_exact
-from solvers.solution import Solution, solve
+from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS
+from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples, Normal, Uniform
+from solvers.problems.sampling import (
+    FunctionBatch,
+    Protocol,
+    SolutionBank,
+    random_parameters,
+    sample_bank,
+    sample_exact,
+)
 from solvers.spectral import SpectralResolution, solve_periodic_burgers
-from solvers.stepping import SSPRK3, TRBDF2, BackwardEuler
 
 __all__ = [
     "BOUNDARY_PROBLEMS",

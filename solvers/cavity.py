@@ -24,7 +24,7 @@ from numba import njit
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.grid import NodeGrid
+from solvers.finite_volume.grid import NodeGrid
 
 _NODES_TOGETHER = 40_000  # nodes of a group of flows: its five arrays stay in a processor's cache
 _DIFFUSIVE_LIMIT, _CONVECTIVE_LIMIT = 0.3, 0.7  # both stable: Runge and Kutta allow 2.78/8 and about 2.8

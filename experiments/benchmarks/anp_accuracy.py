@@ -19,9 +19,9 @@ from experiments.train_anp import ANPTraining, evidence_loss
 from experiments.training import Moment, Task, TrainingConfig, train
 from probconserv import ANP, condition, integral
 from probconserv.scores import mse
-from probconserv.surrogate import Context, Query
+from probconserv.surrogates.surrogate import Context, Query
 from solvers import PROBLEMS, NodeGrid, Protocol
-from solvers.sampling import sample_exact
+from solvers.problems.sampling import sample_exact
 
 PROBLEM, PARAMETER = "stefan", 0.6
 FUNCTIONS, PLACES, LATENT_SAMPLES = 50, 201, 10

@@ -26,10 +26,10 @@ from solvers import (
     Periodic,
     PorousMedium,
     Stefan,
-    exact,
     solve,
 )
-from solvers.fluxes import Reconstruction
+from solvers.finite_volume.fluxes import Reconstruction
+from solvers.problems import exact
 
 SIZES = (100, 200, 400, 800)
 QUARTER_SIZES = (50, 100, 200, 400)

@@ -16,7 +16,8 @@ from experiments.benchmarks.measure import best_of, peak_memory, report
 from experiments.errors import ExperimentError
 from experiments.stages import one_thread
 from probconserv import LinearConstraint, condition
-from solvers import CellGrid, Dirichlet, PorousMedium, exact, solve
+from solvers import CellGrid, Dirichlet, PorousMedium, solve
+from solvers.problems import exact
 
 SLICE = 201
 POINTS = 10_000

@@ -13,7 +13,8 @@ from torch import Tensor
 from experiments.benchmarks.measure import best_of, report
 from experiments.errors import ExperimentError
 from experiments.stages import one_thread
-from solvers import TRBDF2, CellGrid, Dirichlet, PorousMedium, Solution, exact, solve
+from solvers import TRBDF2, CellGrid, Dirichlet, PorousMedium, Solution, solve
+from solvers.problems import exact
 
 FUNCTIONS = 1000
 CELLS = 200

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from boon.conditions import discretise
-from boon.correction import (
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon.functionals import (
     Boundary,
     data_values,
     functional,
@@ -15,7 +16,6 @@ from boon.correction import (
     set_nodes,
     with_zero_data,
 )
-from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 

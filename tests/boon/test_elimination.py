@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boon.conditions import discretise
-from boon.correction import read
 from boon.elimination import Elimination, boundary_kernel, hermitian
 from boon.elimination import eliminate as eliminate_ends
 from boon.errors import SingularKernelError
 from boon.fno import FNO, FNOConfig
+from boon.functionals import read
 from boon.operator import BOON
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from solvers import Dirichlet, Neumann, Robin

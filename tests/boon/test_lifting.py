@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from boon.conditions import discretise
-from boon.correction import read
 from boon.errors import SingularKernelError
+from boon.functionals import read
 from boon.lifting import LiftingStep, polynomial_columns
 from solvers import Dirichlet, Neumann, Periodic, Robin
 

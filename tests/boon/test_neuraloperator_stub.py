@@ -20,8 +20,8 @@ from boon import (
     prescribe,
 )
 from boon.conditions import discretise
-from boon.correction import read
-from boon.family import Correction, PrescriptionStep
+from boon.correction import Correction, PrescriptionStep
+from boon.functionals import read
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
 from solvers import Dirichlet, Neumann, Periodic, Robin

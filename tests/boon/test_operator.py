@@ -19,8 +19,8 @@ from boon import (
     TooManyModesError,
     boundary_error,
 )
-from boon.correction import read
-from boon.family import HiddenConditions
+from boon.correction import HiddenConditions
+from boon.functionals import read
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
 

@@ -11,7 +11,7 @@ from experiments import boundary_data
 from experiments.boundary_data import BoundaryDataConfig, boundary_samples
 from experiments.errors import InvalidArgumentError
 from solvers import BOUNDARY_PROBLEMS, BoundaryProblem, BoundarySamples, Dirichlet, Uniform
-from solvers.boundary_problems import stokes
+from solvers.problems.boundary_problems import stokes
 
 CONFIG = BoundaryDataConfig(samples=3, nodes=9, times=2, seed=4)
 

@@ -18,7 +18,7 @@ from experiments.networks import network_training
 from experiments.shift import displacement
 from experiments.storage import Arrays, read_arrays, read_json
 from probconserv import ANP, Ensemble, GPSurrogate, Surrogate
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import DIFFUSION, STEFAN, Problem
 
 SMALL = ConservationConfig(

@@ -16,7 +16,7 @@ from experiments.conservation import Case
 from experiments.evaluation import LEVELS, curves, evaluate, evaluate_on_cells, local_conservation
 from experiments.storage import Arrays
 from probconserv import Context, Mixture, Query, Surrogate
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
 
 CONFIG = ConservationConfig(

@@ -18,7 +18,7 @@ from experiments.field_models import (
     surrogate,
 )
 from probconserv import ProbConserv
-from probconserv.operator import as_gaussian
+from probconserv.surrogates.operator import as_gaussian
 from tests.experiments.fields import CASES, TINY
 
 

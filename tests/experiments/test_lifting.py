@@ -3,7 +3,7 @@
 import torch
 
 from boon.conditions import discretise
-from boon.correction import residuals
+from boon.functionals import residuals
 from experiments.lifting import lift
 from solvers import Dirichlet, Neumann
 

@@ -18,10 +18,10 @@ from experiments.runs import as_json
 from experiments.train_anp import ANPTraining, TrainedANP, train_anp
 from experiments.training import Progression, TrainingConfig
 from probconserv import ANP, Context, NonNegative, Query, WeightsError, condition, integral, scores
-from probconserv.anp import ANPConfig
-from probconserv.weights import read_weights
+from probconserv.surrogates.anp import ANPConfig
+from probconserv.surrogates.weights import read_weights
 from solvers import PROBLEMS, NodeGrid, Protocol
-from solvers.sampling import SolutionBank, sample_exact
+from solvers.problems.sampling import SolutionBank, sample_exact
 
 BEST_KNOWN = {
     # parameter: MSE, LL of the best method in reference/probconserv.json, dropout on or off

@@ -14,7 +14,7 @@ from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment
 from experiments.registry import EXPERIMENTS, experiment, register
 from experiments.tables import Row
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION
 
 SIZES = {"functions": 3, "places": 21, "samples": 10, "curve_functions": 1, "curve_times": 2}

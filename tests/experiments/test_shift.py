@@ -20,9 +20,9 @@ from experiments.shift import CONTEXT_NOISE, FRACTIONS, displacement, repaired
 from experiments.storage import Arrays
 from probconserv import Context, Mixture, Query, Surrogate
 from probconserv.calibration import NoisyContext
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from solvers.problems import BURGERS, STEFAN, Problem
-from solvers.sampling import FunctionBatch, sample_exact
+from solvers.problems.sampling import FunctionBatch, sample_exact
 
 
 class Misplaced(Surrogate):

@@ -29,7 +29,7 @@ from experiments.storage import cached_arrays, read_arrays
 from experiments.sweep import SweepJob, SweepOptions
 from experiments.sweep_table import seed_table
 from experiments.tables import Row
-from probconserv.gp import GPConfig
+from probconserv.surrogates.gp import GPConfig
 from tests.experiments.sweep_stub import FAILING, STUB, calls
 
 

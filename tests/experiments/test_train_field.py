@@ -15,8 +15,8 @@ from experiments.field_models import UNIT, Network, build, diversity_penalty, in
 from experiments.train_field import FieldLoss, FieldTraining, train_field, trained_field
 from experiments.training import Progression
 from probconserv import ProbConserv
-from probconserv.operator import as_gaussian
 from probconserv.scores import crps
+from probconserv.surrogates.operator import as_gaussian
 from tests.experiments.fields import CASES, TINY
 
 HEADS = Network(name="heads", heads=2, diversity=0.5)

@@ -33,7 +33,7 @@ from experiments.training import (
 )
 from probconserv import ANP
 from solvers import PROBLEMS, Protocol
-from solvers.sampling import sample_exact
+from solvers.problems.sampling import sample_exact
 
 CONFIG = TrainingConfig(
     steps=30, peak_rate=1e-2, validate_every=10, checkpoint_every=5, precision="32-true", device="cpu"

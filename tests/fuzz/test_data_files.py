@@ -19,7 +19,7 @@ from experiments.observations import read_observations
 from experiments.operator_shipping import read_results
 from experiments.storage import cached_arrays, read_arrays, read_json, read_object, write_arrays
 from experiments.tables import rows_from_json
-from solvers.boundary_problems import stokes
+from solvers.problems.boundary_problems import stokes
 from tests.fuzz.damage import damaged, peak_growth, pickles
 
 CSV = b"t,x,u,inflow\n0,0.5,1,3\n0,1,2,3\n1,0,-1e-3,4\n"

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch.distributions import Normal
 
 from probconserv import ProbConserv, integral
-from probconserv.anp import ANP, ANPConfig, TrainingPrediction
-from probconserv.attention import AttentionBlock, coordinate_features, feature_count
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
-from probconserv.surrogate import Context, Query
+from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
+from probconserv.surrogates.anp import ANP, ANPConfig, TrainingPrediction
+from probconserv.surrogates.surrogate import Context, Query
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 SMALL = ANPConfig(

@@ -25,7 +25,7 @@ from probconserv import (
     smoothness,
     stacked_integrals,
 )
-from probconserv.inequality import JoinedConstraint
+from probconserv.inequalities.inequality import JoinedConstraint
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
 

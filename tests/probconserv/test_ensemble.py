@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from probconserv import Context, Query, Surrogate, condition, integral
-from probconserv.ensemble import Ensemble
+from probconserv._gaussian import FieldGaussian
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
-from probconserv.gaussian import FieldGaussian
+from probconserv.surrogates.ensemble import Ensemble
 from solvers import NodeGrid
 
 

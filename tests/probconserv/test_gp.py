@@ -5,8 +5,8 @@ import torch
 
 from probconserv import condition, integral
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.gp import GPConfig, GPSurrogate
-from probconserv.surrogate import Context, Query
+from probconserv.surrogates.gp import GPConfig, GPSurrogate
+from probconserv.surrogates.surrogate import Context, Query
 
 
 def smooth_field(points: torch.Tensor) -> torch.Tensor:

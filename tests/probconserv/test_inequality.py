@@ -23,9 +23,9 @@ from probconserv import (
     condition,
     draw,
     from_samples,
-    quadratic,
 )
-from probconserv import projected as projected_module
+from probconserv.inequalities import _quadratic as quadratic
+from probconserv.inequalities import projected as projected_module
 from tests.oracles import most_probable_by_enumeration, non_negative_by_least_squares
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
 

@@ -24,9 +24,9 @@ from probconserv import (
     condition,
     from_samples,
     integral,
-    quadratic,
-    separable,
 )
+from probconserv.inequalities import _quadratic as quadratic
+from probconserv.inequalities import _separable as separable
 from solvers import NodeGrid
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem
 

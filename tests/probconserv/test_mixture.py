@@ -19,7 +19,7 @@ from probconserv import (
     Prediction,
     condition,
 )
-from probconserv.projected import Projected
+from probconserv.inequalities.projected import Projected
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)

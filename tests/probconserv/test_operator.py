@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from boon import BOON, FNO, Correction, FNOConfig, Prescription, SmoothExtension
 from probconserv import Ensemble, GaussianOperator, ProbConserv, draw, integral
 from probconserv.errors import InvalidArgumentError
-from probconserv.operator import as_gaussian
+from probconserv.surrogates.operator import as_gaussian
 from solvers import Dirichlet, NodeGrid
 
 

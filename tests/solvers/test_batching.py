@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from solvers import TRBDF2, CellGrid, Diffusion, DiffusiveLaw, Dirichlet, Neumann, Periodic, Robin, solve
-from solvers.batching import make_groups, run_groups
+from solvers.finite_volume._batching import make_groups, run_groups
 
 STEPPER = TRBDF2(float("inf"), largest_step=0.002)
 
@@ -79,7 +79,7 @@ def test_groups_equal_members(monkeypatch, kind):
     given = {"array": value, "function": lambda t: value * (1.0 + t), "numpy": value.numpy()}[kind]
     boundary = (Dirichlet(given), Robin(1.0, 0.5, 0.3))
     whole = solve(Diffusion(factor), grid, boundary, initial, [0.01, 0.02], stepper=STEPPER)
-    monkeypatch.setattr("solvers.batching._CELLS_PER_GROUP", 20)
+    monkeypatch.setattr("solvers.finite_volume._batching._CELLS_PER_GROUP", 20)
     assert len(make_groups(Diffusion(factor), (boundary,), initial, 1)) == 3
     grouped = solve(Diffusion(factor), grid, boundary, initial, [0.01, 0.02], stepper=STEPPER)
     assert torch.allclose(grouped.values, whole.values, rtol=1e-10)
@@ -92,14 +92,14 @@ def test_two_batch_axes_and_two_dimensions(monkeypatch):
     initial = torch.rand((3, 2, 4, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     boundary = [(Neumann(flux=torch.ones(3, 1, 1)), Dirichlet(0.0)), (Periodic(), Periodic())]
     whole = solve(Diffusion(factor), grid, boundary, initial, [0.01], stepper=STEPPER)
-    monkeypatch.setattr("solvers.batching._CELLS_PER_GROUP", 24)
+    monkeypatch.setattr("solvers.finite_volume._batching._CELLS_PER_GROUP", 24)
     grouped = solve(Diffusion(factor), grid, boundary, initial, [0.01], stepper=STEPPER)
     assert grouped.values.shape == (3, 2, 1, 4, 3)
     assert torch.allclose(grouped.values, whole.values, rtol=1e-10)
 
 
 def test_a_law_that_cannot_be_cut_stays_whole(monkeypatch):
-    monkeypatch.setattr("solvers.batching._CELLS_PER_GROUP", 20)
+    monkeypatch.setattr("solvers.finite_volume._batching._CELLS_PER_GROUP", 20)
     initial = torch.rand((4, 10), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     ends = ((Dirichlet(0.0), Dirichlet(0.0)),)
     table = torch.tensor([1.0, 2.0, 3.0, 6.0])

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import Dirichlet, InvalidArgumentError, Neumann, Outflow, Periodic, Robin
-from solvers.boundary import per_axis, value_at
-from solvers.sides import Side, ghost_cells
+from solvers.finite_volume._sides import Side, ghost_cells
+from solvers.finite_volume.boundary import per_axis, value_at
 
 
 def test_per_axis_accepts_a_pair_or_one_pair_per_axis():

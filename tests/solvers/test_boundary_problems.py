@@ -5,8 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import Dirichlet, Neumann, Periodic, exact_boundary
-from solvers.boundary_problems import (
+from solvers import Dirichlet, Neumann, Periodic
+from solvers.cavity import solve_cavity
+from solvers.errors import InvalidArgumentError
+from solvers.problems import exact_boundary
+from solvers.problems.boundary_problems import (
     BOUNDARY_PROBLEMS,
     burgers_dirichlet,
     cavity,
@@ -15,9 +18,7 @@ from solvers.boundary_problems import (
     stokes,
     wave_neumann,
 )
-from solvers.boundary_samples import BoundaryProblem, BoundarySamples, Uniform
-from solvers.cavity import solve_cavity
-from solvers.errors import InvalidArgumentError
+from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples, Uniform
 from solvers.stencils import one_sided_gradient
 from tests.strategies import seeds
 

@@ -8,11 +8,10 @@ import torch
 from hypothesis import assume, given, settings
 from scipy.optimize import brentq
 
-from solvers import exact
-from solvers.boundary import Dirichlet, value_at
 from solvers.errors import InvalidArgumentError
-from solvers.grid import CellGrid
-from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, PROBLEMS, STEFAN, Problem
+from solvers.finite_volume.boundary import Dirichlet, value_at
+from solvers.finite_volume.grid import CellGrid
+from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, PROBLEMS, STEFAN, Problem, exact
 
 ALL = list(PROBLEMS.values())
 WITH_FRONT = [problem for problem in ALL if problem.front is not None]

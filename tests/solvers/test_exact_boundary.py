@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from solvers import TRBDF2, CellGrid, Diffusion, Dirichlet, exact_boundary, solve
+from solvers import TRBDF2, CellGrid, Diffusion, Dirichlet, solve
 from solvers.errors import InvalidArgumentError
-from solvers.exact_boundary import Harmonics, constant
+from solvers.problems import exact_boundary
+from solvers.problems.exact_boundary import Harmonics, constant
 from tests.strategies import seeds
 
 PI = torch.pi

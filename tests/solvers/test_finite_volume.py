@@ -34,8 +34,8 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.finite_volume import ConvectiveScheme, DiffusiveScheme, divergence, side_fluxes
-from solvers.sides import make_sides
+from solvers.finite_volume._semi_discretisation import ConvectiveScheme, DiffusiveScheme, divergence, side_fluxes
+from solvers.finite_volume._sides import make_sides
 
 DIFFUSIVE_LAWS = [
     Diffusion(torch.tensor([0.7, 2.0])),

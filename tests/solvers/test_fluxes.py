@@ -25,8 +25,8 @@ from solvers import (
     Rusanov,
     Stefan,
 )
-from solvers.fluxes import conductivity_with_slope
-from solvers.kernels import minmod, monotonized_central, van_leer
+from solvers.finite_volume._kernels import minmod, monotonized_central, van_leer
+from solvers.finite_volume.fluxes import conductivity_with_slope
 
 MEANS = [IntegralMean(), ArithmeticMean(), HarmonicMean()]
 

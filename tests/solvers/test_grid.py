@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import CellGrid, InvalidArgumentError, NodeGrid
-from solvers.grid import midpoint_weights, trapezoid_weights
+from solvers.finite_volume.grid import midpoint_weights, trapezoid_weights
 
 sizes = st.integers(2, 30)
 

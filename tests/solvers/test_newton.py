@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import CellGrid, Dirichlet, IntegralMean, InvalidArgumentError, Neumann, Newton, Periodic, PorousMedium
-from solvers.finite_volume import DiffusiveScheme, divergence
-from solvers.newton import Stage, _iterate_sparse, _iterate_tridiagonal, solve_stage
-from solvers.sides import make_sides
+from solvers.finite_volume._semi_discretisation import DiffusiveScheme, divergence
+from solvers.finite_volume._sides import make_sides
+from solvers.finite_volume.newton import Stage, _iterate_sparse, _iterate_tridiagonal, solve_stage
 
 PAIRS = [(Dirichlet(0.8), Neumann(gradient=-0.2)), (Periodic(), Periodic()), (Neumann(flux=0.1), Dirichlet(0.2))]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from solvers.errors import InvalidArgumentError
 from solvers.problems import PROBLEMS, STEFAN, Problem
-from solvers.sampling import (
+from solvers.problems.sampling import (
     Protocol,
     SolutionBank,
     end_weighted_parameters,

@@ -27,10 +27,10 @@ from solvers import (
     PorousMedium,
     Rusanov,
     Stefan,
-    exact,
     solve,
 )
-from solvers.laws import align
+from solvers.finite_volume.laws import align
+from solvers.problems import exact
 
 GRID = CellGrid(0.0, 1.0, 20)
 FIXED = TRBDF2(float("inf"), largest_step=0.01)

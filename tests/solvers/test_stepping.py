@@ -27,7 +27,7 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.stepping import _landing
+from solvers.finite_volume.stepping import _landing
 
 TIGHT = Newton(tolerance=1e-9)
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from solvers.boundary import AxisConditions, Dirichlet, Neumann, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.grid import NodeGrid
+from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Neumann, Periodic
+from solvers.finite_volume.grid import NodeGrid
 
 Parameters = Mapping[str, Tensor]
 SidePairs = tuple[tuple[Tensor, Tensor] | None, ...]

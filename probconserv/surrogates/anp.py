@@ -23,12 +23,12 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from probconserv.anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
-from probconserv.attention import AttentionBlock, coordinate_features, feature_count
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
 from probconserv.mixture import Mixture
-from probconserv.surrogate import Context, Query, Surrogate, check_compatible
-from probconserv.weights import Weights, check_tensors, read_weights, write_weights
+from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
+from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
 
 
 class TrainingPrediction(NamedTuple):

@@ -11,13 +11,13 @@ from math import pi
 import torch
 from torch import Tensor
 
-from solvers import exact_boundary as exact
-from solvers.boundary import Dirichlet, Neumann, Periodic
-from solvers.boundary_samples import BoundaryProblem, Normal, Parameter, Parameters, SidePairs, Uniform
 from solvers.cavity import solve_cavity
 from solvers.errors import InvalidArgumentError
-from solvers.exact_boundary import Harmonics
-from solvers.grid import NodeGrid
+from solvers.finite_volume.boundary import Dirichlet, Neumann, Periodic
+from solvers.finite_volume.grid import NodeGrid
+from solvers.problems import exact_boundary as exact
+from solvers.problems.boundary_samples import BoundaryProblem, Normal, Parameter, Parameters, SidePairs, Uniform
+from solvers.problems.exact_boundary import Harmonics
 from solvers.spectral import evaluate, random_field, solve_periodic_burgers
 
 _FLOWS_TOGETHER = 50  # memory: 26 times of 99 × 99 nodes, twice

@@ -20,10 +20,10 @@ from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, L
 from scipy.optimize import nnls
 from torch import Tensor
 
-from probconserv.covariance import square_roots
+from probconserv._covariance import square_roots
+from probconserv._gain import factorise
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError
-from probconserv.feasible import FeasibleSet, settle
-from probconserv.gain import factorise
+from probconserv.inequalities._feasible import FeasibleSet, settle
 
 _ITERATIONS = 50
 _SLACK = 1e-13  # violation that counts as rounding, relative to the largest number in field, draw and bounds

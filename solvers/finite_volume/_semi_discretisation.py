@@ -12,12 +12,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-from solvers.boundary import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.fluxes import FaceFlux, FaceMean, NumericalFlux, Reconstruction, conductivity_with_slope
-from solvers.grid import CellGrid
-from solvers.laws import ConvectiveLaw, DiffusiveLaw
-from solvers.sides import Side, ghost_cells
+from solvers.finite_volume._sides import Side, ghost_cells
+from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic
+from solvers.finite_volume.fluxes import FaceFlux, FaceMean, NumericalFlux, Reconstruction, conductivity_with_slope
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
 
 Fluxes = tuple[Tensor, ...]
 

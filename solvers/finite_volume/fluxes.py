@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers import kernels
 from solvers.errors import InvalidArgumentError
-from solvers.laws import ConvectiveLaw, DiffusiveLaw
+from solvers.finite_volume import _kernels as kernels
+from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
 
 
 @dataclass(frozen=True)

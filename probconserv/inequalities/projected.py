@@ -5,11 +5,11 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.feasible import common_batch, feasible_set, settle
-from probconserv.inequality import JoinedConstraint
-from probconserv.quadratic import project_general
+from probconserv.inequalities._feasible import common_batch, feasible_set, settle
+from probconserv.inequalities._quadratic import project_general
+from probconserv.inequalities._separable import project_separable
+from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.sampling import draw
-from probconserv.separable import project_separable
 
 _CHUNK = 1 << 22  # numbers held at once when moments are taken without gradients
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv.attention import (
+from probconserv.errors import InvalidArgumentError
+from probconserv.surrogates._attention import (
     AttentionBlock,
     ResidualMLP,
     at_least_float32,
     coordinate_features,
     feature_count,
 )
-from probconserv.errors import InvalidArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)

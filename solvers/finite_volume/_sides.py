@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from solvers.boundary import (
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.boundary import (
     AxisConditions,
     BoundaryValue,
     Condition,
@@ -17,7 +18,6 @@ from solvers.boundary import (
     Robin,
     value_at,
 )
-from solvers.errors import InvalidArgumentError
 
 _SMALL_DENOMINATOR = 1e-8
 

@@ -8,11 +8,11 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from solvers import kernels
-from solvers.boundary import Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume import DiffusiveScheme, Fluxes, divergence
-from solvers.fluxes import FaceFlux
+from solvers.finite_volume import _kernels as kernels
+from solvers.finite_volume._semi_discretisation import DiffusiveScheme, Fluxes, divergence
+from solvers.finite_volume.boundary import Periodic
+from solvers.finite_volume.fluxes import FaceFlux
 
 
 @dataclass(frozen=True)

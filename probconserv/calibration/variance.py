@@ -1,9 +1,4 @@
-"""Predictions whose uncertainty is put right where a black box is used beyond what it was trained on.
-
-A black box trained on some parameters is sure of itself on others too. For fields with fronts its error there is less
-one of size than one of place: the profile is right, but a little to the left or to the right. ``displaced`` says so;
-``Tempered``, ``ContextCalibrated`` and ``NoisyContext`` are the usual remedies beside it.
-"""
+"""Variances corrected by a factor: a fixed one, one from the context, or the spread under noisy contexts."""
 
 import math
 
@@ -16,10 +11,8 @@ from torch import Tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
-from probconserv.surrogate import Context, Query, Surrogate
+from probconserv.surrogates.surrogate import Context, Query, Surrogate
 from probconserv.update import as_multivariate_normal
-
-_FARTHEST = 5.0  # shift that is still counted, in standard deviations
 
 
 def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> MultivariateNormal | Mixture:
@@ -50,66 +43,6 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
     prior = as_multivariate_normal(prediction)
     return MultivariateNormal(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
-
-
-def displaced(
-    prediction: Prediction, places: Float[Tensor, " n"], deviation: float, shifts: int = 101
-) -> MultivariateNormal:
-    """The prediction with an unknown displacement along x: u(x) = ũ(x − δ), δ ~ N(0, s²), by its moments.
-
-        mean      E_δ μ(x − δ)
-        variance  E_δ [v(x − δ) + μ(x − δ)²] − mean²
-
-    Where the field is flat nothing changes; at a front the variance becomes that of not knowing on which side one is.
-    The expectation is a sum over equally spaced shifts up to 5 s, weighted by their density; the prediction is
-    interpolated linearly between places and continued as a constant beyond the ends.
-
-    Args:
-        prediction: Any prediction ``(*batch, n)``; its mean and variance are used.
-        places: Equally spaced places, increasing.
-        deviation: s, in the units of the places.
-        shifts: Number of shifts.
-
-    Returns:
-        Gaussian with independent values ``(*batch, n)``.
-
-    Raises:
-        InvalidArgumentError: If places are not equally spaced or do not match, or s is negative.
-    """
-    mean, variance = prediction.mean, prediction.variance
-    spacing = _spacing(places, mean.shape[-1])
-    if not 0 <= deviation < math.inf or shifts < 3:
-        raise InvalidArgumentError(
-            f"deviation must be finite and not negative and shifts at least 3, got {deviation} and {shifts}."
-        )
-    standard = torch.linspace(-_FARTHEST, _FARTHEST, shifts, dtype=mean.dtype, device=mean.device)
-    probability = torch.softmax(-standard.square() / 2, dim=0)[:, None]
-    shift = deviation * standard
-    last = mean.shape[-1] - 1
-    place = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing)[:, None]
-    place = place.clamp(0, last)
-    left = place.floor().long().clamp_max(last - 1)
-    weight = place - left
-
-    def shifted(values: Tensor) -> Tensor:
-        return values[..., left] * (1 - weight) + values[..., left + 1] * weight
-
-    means = shifted(mean)
-    centre = (probability * means).sum(dim=-2)
-    spread = (probability * (shifted(variance) + (means - centre[..., None, :]).square())).sum(dim=-2)
-    return MultivariateNormal(centre, DiagLinearOperator(spread))
-
-
-def _spacing(places: Tensor, count: int) -> float:
-    """Distance of neighbours, if the places are equally spaced up to rounding of their own precision."""
-    if places.shape == (count,) and count > 1:
-        spacing = float(places[-1] - places[0]) / (count - 1)
-        rounding = 4 * torch.finfo(places.dtype).eps * float(places.abs().max())
-        if spacing > 0 and float((places.diff() - spacing).abs().max()) <= rounding:
-            return spacing
-    raise InvalidArgumentError(
-        f"places must be {count} increasing, equally spaced numbers, at least 2, got shape {tuple(places.shape)}."
-    )
 
 
 class Tempered(Surrogate):

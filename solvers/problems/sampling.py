@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.grid import CellGrid
-from solvers.problems import Problem
-from solvers.solution import solve
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.solve import solve
+from solvers.problems.conservation import Problem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from solvers.batching import Group, make_groups, run_groups
-from solvers.boundary import AxisConditions, Dirichlet, Outflow, Periodic, per_axis, value_at
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume import ConvectiveScheme, DiffusiveScheme, Scheme
-from solvers.fluxes import MUSCL, FaceMean, Godunov, IntegralMean, NumericalFlux, Reconstruction
-from solvers.grid import CellGrid
-from solvers.laws import ConvectiveLaw, DiffusiveLaw, Law
-from solvers.sides import Side, make_sides
-from solvers.stepping import SSPRK3, TRBDF2, State, Stepper, advance
+from solvers.finite_volume._batching import Group, make_groups, run_groups
+from solvers.finite_volume._semi_discretisation import ConvectiveScheme, DiffusiveScheme, Scheme
+from solvers.finite_volume._sides import Side, make_sides
+from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Outflow, Periodic, per_axis, value_at
+from solvers.finite_volume.fluxes import MUSCL, FaceMean, Godunov, IntegralMean, NumericalFlux, Reconstruction
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw, Law
+from solvers.finite_volume.stepping import SSPRK3, TRBDF2, State, Stepper, advance
 
 _KINDS = {
     "stepper": (Stepper, "TRBDF2() or SSPRK3()"),
@@ -102,7 +102,7 @@ def solve(
 
     The batch is what the law's parameters ``(*batch,)``, the leading axes of ``initial`` and the boundary values
     ``(*batch, *face)`` broadcast to. Large batches are cut along their first axis into groups that share their time
-    steps and run on as many threads as torch may use (see ``solvers.batching``).
+    steps and run on as many threads as torch may use (see ``solvers.finite_volume._batching``).
 
     Args:
         law: The law; one of one's own derives from ``DiffusiveLaw`` or ``ConvectiveLaw``.

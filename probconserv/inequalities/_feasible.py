@@ -8,9 +8,9 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
-from probconserv.covariance import as_double
+from probconserv._covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequality import JoinedConstraint
+from probconserv.inequalities.inequality import JoinedConstraint
 
 _ROUNDING = 1e-13  # relative; how far beyond the feasible totals a total is moved back to their end
 

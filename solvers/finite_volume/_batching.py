@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.boundary import AxisConditions, BoundaryValue, Neumann, Outflow, Periodic
-from solvers.laws import DiffusiveLaw, Law
+from solvers.finite_volume.boundary import AxisConditions, BoundaryValue, Neumann, Outflow, Periodic
+from solvers.finite_volume.laws import DiffusiveLaw, Law
 
 Result = TypeVar("Result")
 

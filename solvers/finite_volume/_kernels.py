@@ -1,6 +1,6 @@
 """Compiled inner loops over a batch of one-dimensional problems: the Newton step and the reconstructions.
 
-They release the interpreter lock; ``solvers.batching`` runs groups of a batch on several threads.
+They release the interpreter lock; ``solvers.finite_volume._batching`` runs groups of a batch on several threads.
 """
 
 from typing import Any

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv.errors import ConvergenceError
-from probconserv.feasible import FeasibleSet, in_order
-from probconserv.inequality_kernels import project_rows
+from probconserv.inequalities._feasible import FeasibleSet, in_order
+from probconserv.inequalities._kernels import project_rows
 
 _REMAINDER = 1e-12  # of the law, relative to |b| + Σ|w u|
 

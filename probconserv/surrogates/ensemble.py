@@ -8,10 +8,10 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 
+from probconserv._gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError
-from probconserv.gaussian import FieldGaussian
 from probconserv.prediction import Prediction
-from probconserv.surrogate import Context, Query, Surrogate, ask
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import from_samples
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume import DiffusiveScheme, Fluxes, Scheme, divergence, side_fluxes
-from solvers.newton import Newton, Stage, StageSolution, solve_stage
+from solvers.finite_volume._semi_discretisation import DiffusiveScheme, Fluxes, Scheme, divergence, side_fluxes
+from solvers.finite_volume.newton import Newton, Stage, StageSolution, solve_stage
 
 _FLOOR = 1e-12
 _GROWTH = 5.0

@@ -16,8 +16,8 @@ from linear_operator.operators import (
 )
 from torch import Tensor
 
+from probconserv._gain import Gain
 from probconserv.errors import InvalidArgumentError
-from probconserv.gain import Gain
 
 _LOG_2PI = math.log(2 * math.pi)
 

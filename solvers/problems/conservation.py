@@ -11,11 +11,11 @@ from math import pi
 import torch
 from torch import Tensor
 
-from solvers import exact
-from solvers.boundary import AxisConditions, Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.grid import CellGrid
-from solvers.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
+from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Outflow, Periodic
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
+from solvers.problems import exact
 
 Value = float | Tensor
 Field = Callable[[Value, Value, Value], Tensor]

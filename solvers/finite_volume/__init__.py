@@ -1,0 +1,1 @@
+"""Finite volumes: grids, boundary conditions, laws, numerical fluxes and time steps."""
