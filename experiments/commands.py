@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from boon import BoonError
-from experiments import figures
 from experiments.benchmarks import scaling_page
 from experiments.cluster import ClusterOptions, require_all
 from experiments.errors import ExperimentError, InvalidArgumentError
@@ -27,21 +25,20 @@ from experiments.operator_problems import CASES, boundary_cases
 from experiments.operator_run import place_of
 from experiments.operator_studies import run_study
 from experiments.operator_trainings import train_operators
-from experiments.predict import PredictOptions, predict
+from experiments.predict import predict_command
 from experiments.processes import launched
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.report import write_report
 from experiments.sweep import SweepOptions, sweep
 from experiments.tables import beside_paper, print_table
 from probconserv.errors import ProbConservError
-from probconserv.weights import read_weights
+from probconserv.surrogates.weights import read_weights
 from solvers.errors import SolverError
 
 Name = Annotated[str, tyro.conf.Positional]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 Sweep = Annotated[SweepOptions, tyro.conf.arg(name="")]
 Cluster = Annotated[ClusterOptions, tyro.conf.arg(name="")]
-PredictArguments = Annotated[PredictOptions, tyro.conf.arg(name="")]
 
 
 def list_command(json: bool = False) -> None:
@@ -254,34 +251,6 @@ def report_command(out: Path = Path("results"), file: Path = Path("report.html")
     if without:
         print(f"No stored run in {out} has figures of {', '.join(without)}; the page says how to make them.")
     print(f"Page: {file}")
-
-
-def predict_command(file: Annotated[Path, tyro.conf.Positional], options: PredictArguments, json: bool = False) -> None:
-    """Predicts a field from your own observations (CSV or HDF5 with t, x, u) so that it keeps its conservation law.
-
-    Args:
-        file: The observations.
-        options: The law, its boundary fluxes and the rest.
-        json: Print one JSON object on standard output and nothing else there.
-    """
-    result = predict(file, options)
-    if json:
-        columns = {
-            method: {"mean": profile.mean.tolist(), "deviation": profile.deviation.tolist()}
-            for method, profile in (("GP", result.before), ("ProbConserv-GP", result.after))
-        }
-        files = [str(file) for file in result.files]
-        _print_json(
-            {"time": result.time, "total": result.total, "x": result.places.tolist(), **columns, "files": files}
-        )
-        return
-    low, high = result.places[0], result.places[-1]
-    print(f"At t = {result.time:g} the law gives the total {result.total:.6g} over x from {low:g} to {high:g}.")
-    for name, profile in (("GP", result.before), ("ProbConserv-GP", result.after)):
-        total = np.trapezoid(profile.mean, result.places)
-        print(f"  {name:15s} total {total:.6g}, mean band half-width {figures.BAND * profile.deviation.mean():.3g}")
-    for path in result.files:
-        print(f"File: {path}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
