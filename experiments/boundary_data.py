@@ -14,7 +14,8 @@ from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from experiments.workers import map_parts
-from solvers import BoundaryProblem, BoundarySamples, Periodic
+from solvers import Periodic
+from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples
 
 _GROUP = 50  # samples evaluated together: memory
 

@@ -13,8 +13,11 @@ from experiments.checks import require_at_least
 from experiments.runs import as_json, digest, source_digest
 from experiments.storage import Arrays, cached_arrays, writable_folder
 from experiments.workers import map_parts
-from solvers import CellGrid, FunctionBatch, Problem, Protocol, SolutionBank
+from solvers import CellGrid, Problem
 from solvers.problems.sampling import (
+    FunctionBatch,
+    Protocol,
+    SolutionBank,
     end_weighted_parameters,
     random_parameters,
     sample_bank,

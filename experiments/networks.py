@@ -22,7 +22,8 @@ from experiments.train_anp import ANPTraining, find_problem, train_anp
 from experiments.training import TrainingConfig
 from probconserv.errors import WeightsError
 from probconserv.surrogates.anp import ANP, ANPConfig
-from solvers import Problem, Protocol
+from solvers import Problem
+from solvers.problems.sampling import Protocol
 
 MEMBERS = 4
 END_WEIGHTED = ("diffusion",)

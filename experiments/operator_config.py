@@ -9,7 +9,7 @@ from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
 from experiments.training import TrainingConfig
-from solvers import BoundaryProblem
+from solvers.problems.boundary_samples import BoundaryProblem
 
 SHORT_EXTENSION = 0.01
 """Length of the smooth extension for fields that are largest on the walls and hardly reach beyond, as vorticity is."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.boundary_data import BoundaryDataConfig, boundary_samples
 from experiments.operator_config import OperatorCase
-from solvers import BoundarySamples
+from solvers.problems.boundary_samples import BoundarySamples
 
 Values = tuple[tuple[Tensor, Tensor] | None, ...]
 

@@ -21,7 +21,7 @@ from experiments.stages import stage_progress, write_tables
 from experiments.storage import Arrays, cached_arrays
 from experiments.tables import Row
 from experiments.train_operator import Place, slug, trained_operator
-from solvers import Uniform
+from solvers.problems.boundary_samples import Uniform
 
 ROWS = ("FNO", CHANNELS, PRESCRIBED, PAPER, DEFAULT_NAME)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}

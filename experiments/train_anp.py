@@ -18,8 +18,8 @@ from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
 from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.surrogates.surrogate import Context, Query
-from solvers import PROBLEMS, FunctionBatch, Problem, Protocol
-from solvers.problems.sampling import random_parameters, sample_exact
+from solvers import PROBLEMS, Problem
+from solvers.problems.sampling import FunctionBatch, Protocol, random_parameters, sample_exact
 
 PENALTY_RISE = 0.2
 

@@ -1,14 +1,13 @@
 """Probabilistic predictions that obey conservation laws exactly."""
 
 from probconserv.balance import conservation, local_conservation, total_over_time
-from probconserv.baselines import project_uniformly, soft_penalty
-from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced, scaled, variance_factor
+from probconserv.baselines import project_uniformly
+from probconserv.calibration import displaced
 from probconserv.constraints import (
     LinearConstraint,
     boundary_gradient,
     boundary_value,
     integral,
-    second_difference_variance,
     smoothness,
     stacked_integrals,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "ANPConfig",
     "Bounded",
     "Context",
-    "ContextCalibrated",
     "ConvergenceError",
     "DependentConstraintsError",
     "Ensemble",
@@ -58,7 +56,6 @@ __all__ = [
     "LinearConstraint",
     "Mixture",
     "Monotone",
-    "NoisyContext",
     "NonNegative",
     "Posterior",
     "Prediction",
@@ -67,7 +64,6 @@ __all__ = [
     "Projected",
     "Query",
     "Surrogate",
-    "Tempered",
     "WeightsError",
     "boundary_gradient",
     "boundary_value",
@@ -80,11 +76,7 @@ __all__ = [
     "integral",
     "local_conservation",
     "project_uniformly",
-    "scaled",
-    "second_difference_variance",
     "smoothness",
-    "soft_penalty",
     "stacked_integrals",
     "total_over_time",
-    "variance_factor",
 ]

@@ -19,7 +19,8 @@ from experiments.networks import network_training
 from experiments.train_anp import ANPTraining, evidence_loss
 from experiments.training import Moment, one_cycle
 from probconserv import ANP
-from solvers import PROBLEMS, FunctionBatch
+from solvers import PROBLEMS
+from solvers.problems.sampling import FunctionBatch
 
 # Timed steps of every form. A step of the paper preset takes many times longer than one of the laptop preset.
 ROUNDS: dict[Preset, int] = {"laptop": 20, "paper": 2}

@@ -20,8 +20,8 @@ from experiments.training import Moment, Task, TrainingConfig, train
 from probconserv import ANP, condition, integral
 from probconserv.scores import mse
 from probconserv.surrogates.surrogate import Context, Query
-from solvers import PROBLEMS, NodeGrid, Protocol
-from solvers.problems.sampling import sample_exact
+from solvers import PROBLEMS, NodeGrid
+from solvers.problems.sampling import Protocol, sample_exact
 
 PROBLEM, PARAMETER = "stefan", 0.6
 FUNCTIONS, PLACES, LATENT_SAMPLES = 50, 201, 10

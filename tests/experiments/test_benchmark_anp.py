@@ -22,9 +22,9 @@ from experiments.train_anp import ANPTraining, evidence_loss
 from experiments.training import TRAINING, Moment, Task, TrainingConfig, random_seed, train
 from probconserv import ANP
 from probconserv.surrogates.surrogate import Context, Query
-from solvers import PROBLEMS, NodeGrid, Protocol
+from solvers import PROBLEMS, NodeGrid
 from solvers.problems import exact
-from solvers.problems.sampling import sample_exact
+from solvers.problems.sampling import Protocol, sample_exact
 
 SCHEDULE = TrainingConfig(steps=30, peak_rate=1e-2, precision="32-true")
 

@@ -10,8 +10,9 @@ import torch
 from experiments import boundary_data
 from experiments.boundary_data import BoundaryDataConfig, boundary_samples
 from experiments.errors import InvalidArgumentError
-from solvers import BOUNDARY_PROBLEMS, BoundaryProblem, BoundarySamples, Dirichlet, Uniform
-from solvers.problems.boundary_problems import stokes
+from solvers import Dirichlet
+from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS, stokes
+from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples, Uniform
 
 CONFIG = BoundaryDataConfig(samples=3, nodes=9, times=2, seed=4)
 

@@ -6,7 +6,8 @@ from experiments.commands import main
 from experiments.errors import UnknownNameError
 from experiments.experiment import Data, RunOptions
 from experiments.networks import network_training, roles, trained_network
-from solvers import PROBLEMS, Protocol
+from solvers import PROBLEMS
+from solvers.problems.sampling import Protocol
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

@@ -20,8 +20,8 @@ from experiments.training import Progression, TrainingConfig
 from probconserv import ANP, Context, NonNegative, Query, WeightsError, condition, integral, scores
 from probconserv.surrogates.anp import ANPConfig
 from probconserv.surrogates.weights import read_weights
-from solvers import PROBLEMS, NodeGrid, Protocol
-from solvers.problems.sampling import SolutionBank, sample_exact
+from solvers import PROBLEMS, NodeGrid
+from solvers.problems.sampling import Protocol, SolutionBank, sample_exact
 
 BEST_KNOWN = {
     # parameter: MSE, LL of the best method in reference/probconserv.json, dropout on or off

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.operator_data import as_fields, by_time
-from solvers import BoundarySamples
+from solvers.problems.boundary_samples import BoundarySamples
 from tests.experiments.operators import one
 
 

@@ -32,8 +32,8 @@ from experiments.training import (
     train,
 )
 from probconserv import ANP
-from solvers import PROBLEMS, Protocol
-from solvers.problems.sampling import sample_exact
+from solvers import PROBLEMS
+from solvers.problems.sampling import Protocol, sample_exact
 
 CONFIG = TrainingConfig(
     steps=30, peak_rate=1e-2, validate_every=10, checkpoint_every=5, precision="32-true", device="cpu"

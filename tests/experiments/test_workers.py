@@ -10,7 +10,8 @@ from experiments.boundary_data import BoundaryDataConfig, boundary_samples
 from experiments.data import BankConfig, solution_bank
 from experiments.errors import InvalidArgumentError
 from experiments.workers import map_parts
-from solvers import BOUNDARY_PROBLEMS, PROBLEMS
+from solvers import PROBLEMS
+from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS
 
 
 def test_data_of_two_processes_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from probconserv import (
     condition,
     integral,
     project_uniformly,
-    soft_penalty,
 )
+from probconserv.baselines import soft_penalty
 from solvers import Advection, Burgers, Diffusion, NodeGrid, PorousMedium, Stefan
 from tests.strategies import conditioning_problems
 

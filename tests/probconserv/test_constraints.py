@@ -21,10 +21,10 @@ from probconserv import (
     conservation,
     integral,
     local_conservation,
-    second_difference_variance,
     smoothness,
     stacked_integrals,
 )
+from probconserv.constraints import second_difference_variance
 from probconserv.inequalities.inequality import JoinedConstraint
 from solvers import CellGrid, NodeGrid
 from tests.strategies import seeds
