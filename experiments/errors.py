@@ -17,6 +17,10 @@ class DataFileError(ExperimentError, ValueError):
     """A data file is missing, damaged, or does not hold what it should."""
 
 
+class NotReleasedError(ExperimentError, ValueError):
+    """Results or weights are not part of the release, or of this installation."""
+
+
 class NotShippedError(ExperimentError, ValueError):
     """The library holds no stored results or weights of an experiment yet."""
 

@@ -1,0 +1,306 @@
+"""The only loop: cases × methods × seeds → train or load → score → records → tables and figures.
+
+Trainings and scores write their files when they are done, so an interrupted run goes on where it stopped.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.errors import NotReleasedError, UnknownNameError
+from experiments.protocol import Experiment, RunContext, RunOptions, Training
+from experiments.records.record import KEY, Arrays, Source, as_frame, over_seeds, records_of_functions
+from experiments.records.release import ReleasedResults, released_results, released_weights
+from experiments.records.store import Run, as_json, scores_frame
+from experiments.records.table import labels_of, write_tables
+from experiments.records.verdict import compare
+from experiments.records.weights import is_whole, read_notes
+from experiments.report.plots import save
+from experiments.stages import made_once, one_thread, stage_progress
+from experiments.storage import cached_arrays, checksum, writable_folder
+
+SCORING_VERSION = 1
+"""Version of the code that scores: raised when a score changes its meaning, so that stored ones are made again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one case with one seed.
+
+    Args:
+        case: The case.
+        method: The method.
+        seed: The repetition.
+        trainings: What it needs trained.
+    """
+
+    case: Any
+    method: Any
+    seed: int
+    trainings: tuple[Training, ...]
+
+    @property
+    def key(self) -> str:
+        """Name in files."""
+        return f"{self.case.key}-{self.method.key}-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Where a run ended.
+
+    Args:
+        experiment: The experiment.
+        cases: Its cases.
+        title: Title of the table.
+        records: All records: means over seeds, ours, copied ones and the papers'.
+        folder: Folder of the stored run.
+        files: Tables and figures in it.
+        verdict: What ``reproduce`` found; empty after ``run``.
+    """
+
+    experiment: Experiment
+    cases: Sequence[Any]
+    title: str
+    records: pd.DataFrame
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+    verdict: str = ""
+
+
+def run(experiment: Experiment, options: RunOptions) -> Report:
+    """Trains what is missing, scores, stores, tabulates and draws; reads what an earlier start finished.
+
+    Args:
+        experiment: The experiment.
+        options: Preset, seed, device and folder.
+
+    Raises:
+        InvalidArgumentError: If an option does not belong to the experiment.
+        OutputFolderError: If the folder cannot be written.
+        TrainingInterruptedError: If a training was stopped before its end.
+        TrainingDivergedError: If a training diverged.
+    """
+    context = RunContext(options=options, training_seed=options.seed)
+    jobs = plan(experiment, context)
+    train_all(experiment, [training for job in jobs for training in job.trainings], context)
+    return _finish(experiment, context, jobs, {job.key: _trained(job, context) for job in jobs}, None)
+
+
+def reproduce(experiment: Experiment, options: RunOptions) -> Report:
+    """Scores the released weights and compares with the released results; other rows are copied from those.
+
+    Args:
+        experiment: The experiment.
+        options: Seed of the test functions, device and folder; the preset is that of the release.
+
+    Raises:
+        NotReleasedError: If there are no released results.
+        DataFileError: If a released file is damaged.
+    """
+    results = released_results(experiment.name)
+    options = replace(options, preset=results.preset)  # type: ignore[arg-type]
+    context = RunContext(options=options, released=True, training_seed=results.seed)
+    weights, missing = {}, []
+    for job in plan(experiment, context):
+        try:
+            weights[job.key] = tuple(released_weights(training.release or "") for training in job.trainings)
+        except NotReleasedError:
+            missing.append(job)
+    jobs = [job for job in plan(experiment, context) if job.key in weights]
+    return _finish(experiment, context, jobs, weights, results)
+
+
+def plan(experiment: Experiment, context: RunContext) -> list[Job]:
+    """All jobs of a run, case by case and method by method.
+
+    Raises:
+        UnknownNameError: If the options name a case or method that the experiment lacks.
+    """
+    writable_folder(context.options.out)
+    cases = chosen("case", experiment.cases(context), context.options.cases)
+    every = {method.key: method for case in cases for method in experiment.methods(case)}
+    methods = {method.key for method in chosen("method", list(every.values()), context.options.methods)}
+    return [
+        Job(case, method, seed, tuple(experiment.trainings(case, method, seed, context)))
+        for case in cases
+        for method in experiment.methods(case)
+        if method.key in methods
+        for seed in experiment.seeds(case, context)
+    ]
+
+
+def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
+    """The entries with these keys in their order, all without keys.
+
+    Raises:
+        UnknownNameError: If a key is none of theirs.
+    """
+    keys, available = tuple(keys), [entry.key for entry in entries]
+    for key in keys:
+        if key not in available:
+            raise UnknownNameError(f"There is no {kind} '{key}' here. Available: {', '.join(available)}.")
+    return [entry for entry in entries if not keys or entry.key in keys]
+
+
+def train_all(experiment: Experiment, trainings: Iterable[Training], context: RunContext) -> list[Path]:
+    """Trains what is not finished yet, each once; damaged weights are trained again. Returns the files of weights."""
+    unique = {training.weights(context.options.out): training for training in trainings}
+    missing = [path for path in unique if not is_whole(path)]
+    for path, training in unique.items():
+        if path in missing:
+            number = missing.index(path) + 1
+            print(f"Training {number} of {len(missing)}: {training.label}", file=sys.stderr)
+            made_once(
+                path, lambda training=training: experiment.train(training, context), lambda path=path: is_whole(path)
+            )
+    return list(unique)
+
+
+def _trained(job: Job, context: RunContext) -> tuple[Path, ...]:
+    return tuple(training.weights(context.options.out) for training in job.trainings)
+
+
+def _finish(
+    experiment: Experiment,
+    context: RunContext,
+    jobs: Sequence[Job],
+    weights: dict[str, tuple[Path, ...]],
+    results: ReleasedResults | None,
+) -> Report:
+    """Scores all jobs, stores records and scores, writes tables and figures."""
+    cases = list({job.case.key: job.case for job in jobs}.values())
+    stored_run = Run(experiment.name, _config(experiment, context, jobs, weights), context.options.out)
+    folder, title = stored_run.open(), experiment.title(cases)
+    arrays = _score_all(experiment, context, jobs, weights, folder)
+    computed = _records(experiment, cases, jobs, arrays)
+    verdict = "" if results is None else _verdict(computed, results, context)
+    records = _beside(experiment, cases, computed, results)
+    files = write_tables(folder, title, over_seeds(records), labels_of(experiment, cases), experiment.over)
+    files += _draw(experiment, context, jobs, arrays, folder)
+    scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
+    metrics = {
+        "preset": context.options.preset,
+        "seed": context.options.seed,
+        "data_version": experiment.data_version,
+        "title": title,
+        "verdict": verdict,
+        "trainings": [entry for job in jobs for entry in _training_entries(job, weights[job.key])],
+    }
+    stored_run.finish(computed, scores, metrics)
+    return Report(
+        experiment=experiment, cases=cases, title=title, records=records, folder=folder, files=files, verdict=verdict
+    )
+
+
+def _config(
+    experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]
+) -> dict[str, Any]:
+    """Everything that decides the result of a run."""
+    decisive = {
+        job.key: [checksum(path) for path in weights[job.key]]
+        if context.released
+        else [training.hash for training in job.trainings]
+        for job in jobs
+    }
+    return {
+        "experiment": experiment.name,
+        "preset": context.options.preset,
+        "seed": context.options.seed,
+        "data_version": experiment.data_version,
+        "scoring_version": SCORING_VERSION,
+        "cases": {job.case.key: as_json(job.case.config) for job in jobs},
+        "weights": decisive,
+    }
+
+
+def _score_all(
+    experiment: Experiment,
+    context: RunContext,
+    jobs: Sequence[Job],
+    weights: dict[str, tuple[Path, ...]],
+    folder: Path,
+) -> dict[str, Arrays]:
+    """Scores every job, or reads what an earlier start stored."""
+    arrays: dict[str, Arrays] = {}
+    with stage_progress(len(jobs)) as begin, one_thread():
+        for job in jobs:
+            begin(f"{experiment.name}, {job.case.label}: {job.method.label}")
+
+            def score(job: Job = job) -> Arrays:
+                return experiment.score(job.case, job.method, job.seed, weights[job.key], context)
+
+            arrays[job.key] = cached_arrays(folder / "scores" / f"{job.key}.h5", score)
+    return arrays
+
+
+def _records(
+    experiment: Experiment, cases: Sequence[Any], jobs: Sequence[Job], arrays: dict[str, Arrays]
+) -> pd.DataFrame:
+    """Records per seed of everything that was scored, and what compares methods."""
+    computed = []
+    for job in jobs:
+        key = {"experiment": experiment.name, "case": job.case.key, "method": job.method.key, "seed": job.seed}
+        computed += records_of_functions(arrays[job.key], key)
+    frame = as_frame(computed)
+    compared = [record for case in cases for record in experiment.compare(case, frame[frame["case"] == case.key])]
+    return as_frame([*computed, *compared])
+
+
+def _verdict(computed: pd.DataFrame, results: ReleasedResults, context: RunContext) -> str:
+    """Whether the released scores came out again."""
+    options = context.options
+    if options.seed != results.seed or options.data is not None:
+        return f"Not compared with the release: its test functions are those of --seed {results.seed}, other options default."
+    verdict = compare(computed, results.records)
+    return f"{verdict} Data version {results.data_version}."
+
+
+def _beside(
+    experiment: Experiment, cases: Sequence[Any], computed: pd.DataFrame, results: ReleasedResults | None
+) -> pd.DataFrame:
+    """Records of the table: what was computed, released rows that were not, and the papers'."""
+    parts = [computed]
+    if results is not None:
+        copied = results.records[results.records["case"].isin([case.key for case in cases])]
+        rows = pd.MultiIndex.from_frame(computed[KEY])
+        copied = copied[~pd.MultiIndex.from_frame(copied[KEY]).isin(rows)]
+        parts.append(copied.assign(source=Source.RELEASED))
+    parts.append(as_frame(record for case in cases for record in experiment.published(case)))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def _draw(
+    experiment: Experiment, context: RunContext, jobs: Sequence[Job], arrays: dict[str, Arrays], folder: Path
+) -> list[Path]:
+    """Draws all figures into the folder of the run."""
+    files = []
+    for case in {job.case.key: job.case for job in jobs}.values():
+        stored = {(job.method.key, job.seed): arrays[job.key] for job in jobs if job.case.key == case.key}
+        with one_thread():
+            for name, figure in experiment.figures(case, stored, context, folder).items():
+                files += save(figure, folder / f"{name}-{case.key}")
+    return files
+
+
+def _training_entries(job: Job, weights: Sequence[Path]) -> list[dict[str, Any]]:
+    """How the weights of a job were trained, as their files note it."""
+    entries = []
+    for training, path in zip(job.trainings, weights, strict=True):
+        notes = read_notes(path)
+        entries.append(
+            {
+                "case": job.case.key,
+                "method": job.method.key,
+                "seed": job.seed,
+                "training": training.key,
+                "seconds": notes["seconds"],
+                "steps": notes["steps"],
+                "processor": notes["environment"]["machine"]["processor"],
+            }
+        )
+    return entries

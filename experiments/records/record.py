@@ -1,0 +1,126 @@
+"""One score of one method as a record, and the reduction from scores per function to records."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+
+import numpy as np
+import pandas as pd
+
+from experiments.records.scores import SCORES, Reduction
+
+Arrays = dict[str, np.ndarray]
+
+
+class Source(Enum):
+    """Where the numbers of a record come from."""
+
+    COMPUTED = "computed"
+    """By the run at hand."""
+    RELEASED = "released"
+    """Copied from the results that come with the library."""
+    PUBLISHED = "published"
+    """From a paper."""
+    RECOMPUTED = "recomputed"
+    """With a paper's released weights."""
+
+
+class Over(Enum):
+    """What the means and standard errors of a table are taken over."""
+
+    FUNCTIONS = "test functions"
+    SEEDS = "seeds"
+    GROUPS = "independent groups of trainings"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Mean and standard error of one score.
+
+    Args:
+        experiment: Name of the experiment.
+        case: Key of the case.
+        method: Key of the method.
+        seed: Number of the repetition; None for a mean over several.
+        score: A key of ``SCORES``.
+        mean: The mean.
+        standard_error: Its standard error; None if it is unknown.
+        source: Where the numbers come from.
+        note: What else is known of a source, for readers only.
+    """
+
+    experiment: str
+    case: str
+    method: str
+    seed: int | None
+    score: str
+    mean: float
+    standard_error: float | None
+    source: Source = Source.COMPUTED
+    note: str = ""
+
+
+COLUMNS = tuple(entry.name for entry in fields(Record))
+KEY = ["experiment", "case", "method", "seed", "score"]
+"""What tells records of one source apart."""
+
+
+def as_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Records as a table with one row each; ``seed`` and ``standard_error`` may be missing."""
+    frame = pd.DataFrame([asdict(record) for record in records], columns=list(COLUMNS))
+    return frame.astype({"seed": "Int64", "mean": float, "standard_error": float})
+
+
+def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
+    """Mean and standard error of what is not NaN; no error of one value."""
+    kept = np.asarray(values, dtype=float)
+    kept = kept[~np.isnan(kept)]
+    if not len(kept):
+        return math.nan, None
+    error = float(kept.std(ddof=1)) / math.sqrt(len(kept)) if len(kept) > 1 else None
+    return float(kept.mean()), error
+
+
+def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:
+    """The records of one method on one case and seed.
+
+    Args:
+        arrays: Scores per function ``(functions,)``; what is no score is left out, as is a score that is NaN for all
+            functions.
+        key: ``experiment``, ``case``, ``method`` and ``seed``.
+    """
+    records = []
+    for name, values in per_function(arrays).items():
+        mean, error = mean_and_error(values)
+        if SCORES[name].reduction is Reduction.MAXIMUM:
+            mean, error = float(np.nanmax(values)), None
+        if not math.isnan(mean):
+            records.append(Record(**key, score=name, mean=mean, standard_error=error))  # type: ignore[arg-type]
+    return records
+
+
+def per_function(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """The scores among the arrays, in the order of tables, as vectors ``(functions,)``."""
+    return {name: np.atleast_1d(arrays[name]) for name in SCORES if name in arrays}
+
+
+def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard error over seeds of every score; records of one seed keep their standard error.
+
+    Args:
+        records: Records per seed, and perhaps means over seeds, which are kept in the place of what they are means of.
+
+    Returns:
+        Records in the order of their first appearance; those of several seeds have none.
+    """
+    group = ["experiment", "case", "method", "score"]
+    merged = []
+    for _, part in records.groupby(group, sort=False):
+        means = part[part["seed"].isna()]
+        if len(means) or len(part) == 1:
+            merged.append(part.iloc[[0]] if means.empty else means)
+            continue
+        mean, error = mean_and_error(part["mean"].to_numpy())
+        merged.append(part.iloc[[0]].assign(seed=pd.NA, mean=mean, standard_error=error))
+    return pd.concat(merged, ignore_index=True).astype({"seed": "Int64"}) if merged else records

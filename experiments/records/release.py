@@ -1,0 +1,160 @@
+"""The release: results and weights that come with the library, and the manifest that names every file of them.
+
+    manifest.json    data versions; SHA-256 of every file of weights; preset, seed and machine of every experiment
+    results/NAME/    records.csv (means), scores.csv.gz (per function and seed), trainings.json
+    weights/         safetensors, as ``load_pretrained`` and ``load_operator`` read them
+
+``python -m experiments release NAME`` puts a finished run here. A wheel holds the weights that the documents show;
+all others are in the repository.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.errors import DataFileError, NotReleasedError
+from experiments.records.store import read_records, read_scores, write_records, write_scores
+from experiments.storage import checksum, read_object, write_bytes, write_json
+
+ROOT = Path(str(resources.files("experiments")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedResults:
+    """The results of one experiment that come with the library.
+
+    Args:
+        experiment: Name of the experiment.
+        preset: Preset of the run.
+        seed: Seed of the run.
+        data_version: Version of the data that it was trained and scored on.
+        records: Means and standard errors.
+        scores: Scores per function and seed, of the methods whose weights are released.
+        trainings: Case, method, seed, seconds, steps and processor of every training.
+        weights: Released files of weights, below ``experiments/weights``.
+        environment: Versions and machine of the run.
+    """
+
+    experiment: str
+    preset: str
+    seed: int
+    data_version: int
+    records: pd.DataFrame
+    scores: pd.DataFrame
+    trainings: pd.DataFrame
+    weights: list[str]
+    environment: dict[str, Any]
+
+
+def manifest() -> dict[str, Any]:
+    """The manifest: ``data_versions``, ``weights`` (SHA-256 by file) and ``experiments``.
+
+    Raises:
+        DataFileError: If it is missing or damaged.
+    """
+    return _read_manifest(ROOT / "manifest.json")
+
+
+@cache
+def _read_manifest(path: Path) -> dict[str, Any]:
+    content = read_object(path)
+    missing = {"data_versions", "weights", "experiments"} - content.keys()
+    if missing:
+        raise DataFileError(f"'{path}' lacks {', '.join(sorted(missing))}; restore it from the repository.")
+    return content
+
+
+def data_version(family: str) -> int:
+    """Version of the data of a problem; 0 for problems that are not in the manifest, such as a user's."""
+    return int(manifest()["data_versions"].get(family, 0))
+
+
+def released_results(experiment: str) -> ReleasedResults:
+    """The released results of an experiment.
+
+    Raises:
+        NotReleasedError: If there are none.
+        DataFileError: If a file is damaged.
+    """
+    entries = manifest()["experiments"]
+    if experiment not in entries:
+        raise NotReleasedError(
+            f"There are no released results of '{experiment}' (there are of {', '.join(sorted(entries)) or 'none'}); "
+            f"python -m experiments run {experiment} --preset laptop makes them."
+        )
+    folder = ROOT / "results" / experiment
+    trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False, convert_dates=False)
+    return ReleasedResults(
+        experiment=experiment,
+        records=read_records(folder / "records.csv"),
+        scores=read_scores(folder / "scores.csv.gz"),
+        trainings=trainings,
+        **entries[experiment],
+    )
+
+
+def released_weights(name: str) -> Path:
+    """A released file of weights.
+
+    Args:
+        name: Path below ``experiments/weights``.
+
+    Raises:
+        NotReleasedError: If it is not part of the release, or of this installation.
+        DataFileError: If its checksum is not that of the manifest.
+    """
+    path, expected = ROOT / "weights" / name, manifest()["weights"].get(name)
+    if expected is None:
+        raise NotReleasedError(
+            f"The weights '{name}' are not part of the release; python -m experiments run makes them."
+        )
+    if not path.is_file():
+        raise NotReleasedError(f"The weights '{name}' are in the repository, but not in this installation.")
+    if checksum(path) != expected:
+        raise DataFileError(f"'{path}' is damaged: its checksum is not that of the manifest; restore the file.")
+    return path
+
+
+def write_release(results: ReleasedResults, weights: Mapping[str, Path]) -> list[Path]:
+    """Puts results and weights where they are released from, and enters them in the manifest.
+
+    Args:
+        results: The results.
+        weights: Where every file lies now, by its path below ``experiments/weights``.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        DataFileError: If a file would replace one that another experiment's results are from.
+    """
+    content, name = manifest(), results.experiment
+    sums = {file: checksum(path) for file, path in weights.items()}
+    for other, entry in content["experiments"].items():
+        before = {file: content["weights"][file] for file in entry["weights"]}
+        changed = [file for file, kept in before.items() if sums.get(file, kept) != kept]
+        if other != name and changed:
+            raise DataFileError(
+                f"'{changed[0]}' differs from the file of that name that the results of {other} are from; release both "
+                "experiments from one output folder, in which they use the same training."
+            )
+    folder = ROOT / "results" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_records(folder / "records.csv", results.records)
+    write_scores(folder / "scores.csv.gz", results.scores)
+    write_bytes(folder / "trainings.json", (results.trainings.to_json(orient="records", indent=1) + "\n").encode())
+    for file, path in weights.items():
+        target = ROOT / "weights" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, path.read_bytes())
+    keys = ("preset", "seed", "data_version", "weights", "environment")
+    content["experiments"][name] = {key: getattr(results, key) for key in keys}
+    content["weights"].update(sums)
+    write_json(ROOT / "manifest.json", content)
+    _read_manifest.cache_clear()
+    return [*(folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json")), ROOT / "manifest.json"]

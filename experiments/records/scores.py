@@ -1,0 +1,81 @@
+"""The scores of all experiments: how tables head them, what they mean, which way is better."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Better(Enum):
+    """Which way a score is better, as the arrow behind its heading."""
+
+    LOWER = "↓"
+    HIGHER = "↑"
+    NEITHER = ""
+
+
+class Reduction(Enum):
+    """How the scores of many functions become one number."""
+
+    MEAN = "mean"
+    MAXIMUM = "largest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A score as a column of tables.
+
+    Args:
+        heading: What stands above it.
+        meaning: What the legend says; empty where the heading says it all.
+        better: Which way is better.
+        reduction: How scores of functions are joined.
+        exact: Whether the score measures how exactly something holds, so that methods that meet it have round-off.
+    """
+
+    heading: str
+    meaning: str = ""
+    better: Better = Better.LOWER
+    reduction: Reduction = Reduction.MEAN
+    exact: bool = False
+
+    @property
+    def title(self) -> str:
+        """Heading and arrow."""
+        return f"{self.heading} {self.better.value}".strip()
+
+
+def _neither(heading: str, meaning: str = "") -> Score:
+    return Score(heading=heading, meaning=meaning, better=Better.NEITHER)
+
+
+SCORES: dict[str, Score] = {
+    "CE": Score(heading="|CE|", meaning="absolute trapezoid total minus the law's total", exact=True),
+    "signed_CE": Score(
+        heading="CE", meaning="trapezoid total minus the law's total, with its sign", better=Better.NEITHER, exact=True
+    ),
+    "LL": Score(heading="LL", meaning="log-likelihood per point", better=Better.HIGHER),
+    "MSE": Score(heading="MSE", meaning="mean squared error"),
+    "CRPS": Score(heading="CRPS", meaning="continuous ranked probability score"),
+    "coverage50": _neither("cover 50 %", "fraction of the truth inside the central 50 % interval"),
+    "coverage90": _neither("cover 90 %", "the same for 90 %"),
+    "energy": Score(heading="energy", meaning="energy score"),
+    "shock": Score(heading="front error", meaning="mean absolute error of the front in samples"),
+    "spread": _neither("front std", "standard deviation of the front in samples"),
+    "shockless": _neither("no front", "fraction of samples without a front, left out of both"),
+    "relative_l2": Score(heading="relative L2", meaning="‖u − truth‖/‖truth‖, mean over test samples"),
+    "validation": Score(heading="validation L2", meaning="the same on the validation set, by which choices are made"),
+    "boundary": Score(
+        heading="boundary error",
+        meaning="largest |B u − g|, B the value, the one-sided gradient or the mismatch",
+        reduction=Reduction.MAXIMUM,
+        exact=True,
+    ),
+    "boundary_relative": Score(
+        heading="boundary L2", meaning="‖B u − g‖ relative to s = |g| + Σ|w u|, B u = Σ w u", exact=True
+    ),
+    "boundary_relative_max": Score(heading="boundary max", meaning="largest |B u − g| relative to s", exact=True),
+    "conservation": Score(
+        heading="largest |CE|", meaning="largest |total − law|", reduction=Reduction.MAXIMUM, exact=True
+    ),
+    "ratio": Score(heading="CRPS ratio", meaning="CRPS over that of ProbConserv after training, of the same seed"),
+}
+"""All scores by their keys, in the order of tables."""

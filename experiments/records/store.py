@@ -1,0 +1,196 @@
+"""Stored runs: ``results/<experiment>/<config hash>/`` with config, environment, metrics, records and scores."""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.errors import DataFileError
+from experiments.records.record import COLUMNS, Arrays, Source, per_function
+from experiments.storage import read_object, writable_folder, write_bytes, write_json
+
+PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "gpytorch", "linear_operator", "numba")
+SCORE_KEY = ["case", "method", "seed", "function"]
+"""What tells rows of scores per function apart."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run, by what decides its result.
+
+    Args:
+        experiment: Name of the experiment.
+        config: Everything that decides the result, as JSON can hold it.
+        out: Folder of all runs.
+    """
+
+    experiment: str
+    config: dict[str, Any]
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """``out/experiment/<config hash>``."""
+        return self.out / self.experiment / config_hash(self.config)
+
+    def open(self) -> Path:
+        """Creates the folder with config and environment; an interrupted run keeps those of its first start."""
+        folder = writable_folder(self.folder)
+        write_json(folder / "config.json", self.config)
+        if not (folder / "environment.json").exists():
+            write_json(folder / "environment.json", environment())
+        return folder
+
+    def finish(self, records: pd.DataFrame, scores: pd.DataFrame, metrics: Mapping[str, Any]) -> None:
+        """Stores what the run computed; ``metrics.json``, the last file, says that it is whole."""
+        write_records(self.folder / "records.csv", records)
+        write_scores(self.folder / "scores.csv.gz", scores)
+        made = read_object(self.folder / "environment.json")
+        write_json(self.folder / "metrics.json", {"experiment": self.experiment, **metrics, "environment": made})
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON can hold it; dataclasses become dictionaries with the names of their classes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        content = {entry.name: as_json(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **content}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(entry) for entry in value]
+    return value
+
+
+def config_hash(content: Any) -> str:
+    """Twelve hexadecimal digits of JSON content: nothing but the content changes them."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def scores_frame(stored: Iterable[tuple[str, str, int, Arrays]]) -> pd.DataFrame:
+    """Scores per function as a table.
+
+    Args:
+        stored: Case, method, seed and arrays of every scored method; arrays that are no scores are left out.
+
+    Returns:
+        Columns ``SCORE_KEY``, then one per score; scores with one value per case stand beside the first function.
+    """
+    parts = []
+    for case, method, seed, arrays in stored:
+        scores = per_function(arrays)
+        count = max((len(values) for values in scores.values()), default=0)
+        padded = {
+            name: np.pad(values.astype(float), (0, count - len(values)), constant_values=np.nan)
+            for name, values in scores.items()
+        }
+        parts.append(pd.DataFrame({"case": case, "method": method, "seed": seed, "function": range(count), **padded}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCORE_KEY)
+
+
+def write_scores(path: Path, scores: pd.DataFrame) -> None:
+    """Writes scores per function as compressed CSV with all digits; the same scores give the same bytes."""
+    write_bytes(path, gzip.compress(scores.to_csv(index=False).encode(), mtime=0))
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Reads what ``write_scores`` wrote.
+
+    Raises:
+        DataFileError: If the file is missing or damaged.
+    """
+    return _read_csv(path, SCORE_KEY).astype({"case": str, "method": str})
+
+
+def write_records(path: Path, records: pd.DataFrame) -> None:
+    """Writes records as CSV with all digits."""
+    frame = records.assign(source=[source.value for source in records["source"]])
+    write_bytes(path, frame.to_csv(index=False).encode())
+
+
+def read_records(path: Path) -> pd.DataFrame:
+    """Reads what ``write_records`` wrote.
+
+    Raises:
+        DataFileError: If the file is missing or damaged.
+    """
+    frame = _read_csv(path, COLUMNS)
+    try:
+        frame = frame.assign(source=[Source(value) for value in frame["source"]], note=frame["note"].fillna(""))
+        return frame.astype({"case": str, "seed": "Int64", "mean": float, "standard_error": float})
+    except (ValueError, TypeError) as error:
+        raise DataFileError(f"'{path}' holds no records ({error}); delete it and run again.") from error
+
+
+def _read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(
+            path,
+            dtype={"case": str, "method": str},
+            float_precision="round_trip",
+            keep_default_na=False,
+            na_values=[""],
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise DataFileError(f"'{path}' cannot be read as a table ({error}); delete it and run again.") from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise DataFileError(f"'{path}' lacks the column '{missing[0]}'; delete it and run again.")
+    return frame
+
+
+def environment() -> dict[str, Any]:
+    """Versions, revision and machine, as stored with every run and printed with every benchmark."""
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "revision": _git_revision(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _git_revision() -> str | None:
+    """Revision of the source tree, with "+" if it has uncommitted changes; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    revision = git("rev-parse", "--short=12", "HEAD")
+    if tracked is None or revision is None:
+        return None
+    return revision + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

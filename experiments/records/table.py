@@ -1,0 +1,137 @@
+"""Tables of records: labels come in here, at the very end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.protocol import Experiment
+from experiments.records.record import Over, Source
+from experiments.records.scores import SCORES, Better
+from experiments.storage import write_bytes
+
+PAPER = (Source.PUBLISHED, Source.RECOMPUTED)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What keys are called in tables, in the order of tables.
+
+    Args:
+        cases: Label by key of the case.
+        methods: Label by key of the method.
+        information: What a method is told, by its key, where methods differ in that.
+    """
+
+    cases: Mapping[str, str]
+    methods: Mapping[str, str]
+    information: Mapping[str, str] = field(default_factory=dict)
+
+
+def labels_of(experiment: Experiment, cases: Sequence[Any]) -> Labels:
+    """The labels of an experiment's cases and methods."""
+    methods = {method.key: method for case in cases for method in experiment.methods(case)}
+    return Labels(
+        cases={case.key: case.label for case in cases},
+        methods={key: method.label for key, method in methods.items()},
+        information={key: method.information for key, method in methods.items() if method.information},
+    )
+
+
+def numbers(records: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+    """Scores as columns of numbers, with all digits: ``score``, ``score_se`` and ``score_paper``.
+
+    Args:
+        records: Records, means over seeds; those of papers become columns beside the row of the same method, the best
+            where a paper's method has several.
+        labels: Labels of cases and methods.
+    """
+    ours, paper = records[~records["source"].isin(PAPER)], records[records["source"].isin(PAPER)]
+    rows = ["case", "method"]
+    mean = ours.pivot_table(index=rows, columns="score", values="mean", aggfunc="first", sort=False)
+    error = ours.pivot_table(index=rows, columns="score", values="standard_error", aggfunc="first", sort=False)
+    columns = {}
+    for name, score in SCORES.items():
+        if name not in mean:
+            continue
+        columns[name] = mean[name]
+        if name in error:
+            columns[f"{name}_se"] = error[name]
+        beside = paper[paper["score"] == name]
+        if len(beside):
+            best = beside.groupby(rows)["mean"].agg("max" if score.better is Better.HIGHER else "min")
+            columns[f"{name}_paper"] = best
+    frame = pd.DataFrame(columns)
+    order = [(case, method) for case in labels.cases for method in labels.methods if (case, method) in mean.index]
+    return frame.reindex(pd.MultiIndex.from_tuples(order, names=rows)) if order else frame
+
+
+def wide(records: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+    """The table as people read it: labels, three digits, standard errors in brackets."""
+    frame = numbers(records, labels)
+    cells: dict[str, list[str]] = {
+        "case": [labels.cases[case] for case, _ in frame.index],
+        "method": [labels.methods[method] for _, method in frame.index],
+    }
+    if labels.information:
+        cells["sees"] = [labels.information.get(method, "") for _, method in frame.index]
+    for name, score in SCORES.items():
+        if name in frame:
+            errors = frame.get(f"{name}_se", pd.Series(index=frame.index, dtype=float))
+            cells[score.title] = [format_score(*pair) for pair in zip(frame[name], errors, strict=True)]
+        if f"{name}_paper" in frame:
+            cells[f"paper's {score.heading}"] = [format_score(value) for value in frame[f"{name}_paper"]]
+    return pd.DataFrame(cells)
+
+
+def legend(records: pd.DataFrame, over: Over) -> str:
+    """What the columns of a table mean."""
+    used = [score for name, score in SCORES.items() if name in set(records["score"])]
+    texts = "; ".join(f"{score.heading}: {score.meaning}" for score in used if score.meaning)
+    return f"Mean (standard error) over {over.value}. {texts}. Dimensionless; arrows say which way is better."
+
+
+def as_markdown(title: str, records: pd.DataFrame, labels: Labels, over: Over) -> str:
+    """Title, table and legend as Markdown."""
+    table = wide(records, labels).to_markdown(index=False, disable_numparse=True)
+    return f"## {title}\n\n{table}\n\n{legend(records, over)}\n"
+
+
+def write_tables(folder: Path, title: str, records: pd.DataFrame, labels: Labels, over: Over) -> list[Path]:
+    """Writes ``table.md`` to read and ``table.csv`` with all digits; returns the files."""
+    files = [folder / "table.md", folder / "table.csv"]
+    write_bytes(files[0], as_markdown(title, records, labels, over).encode())
+    write_bytes(files[1], numbers(records, labels).to_csv().encode())
+    return files
+
+
+def json_rows(records: pd.DataFrame, labels: Labels) -> list[dict[str, Any]]:
+    """Records as the rows of ``--json``: one object per case, method, seed and source, ``[mean, error]`` per score."""
+    rows = []
+    for (case, method, seed, source, note), part in records.groupby(
+        ["case", "method", "seed", "source", "note"], sort=False, dropna=False
+    ):
+        texts = {"parameter": labels.cases[case], "method": labels.methods.get(method, method)}
+        keys = {"case": case, "method_key": method, "seed": None if pd.isna(seed) else int(seed)}
+        origin = {"source": source.value, **({"note": note} if note else {})}
+        pairs = zip(part["score"], part["mean"], part["standard_error"], strict=True)
+        scores = {name: [mean, None if pd.isna(error) else error] for name, mean, error in pairs}
+        rows.append({**texts, **keys, **origin, **scores})
+    return rows
+
+
+def format_score(mean: float, error: float | None = None) -> str:
+    """Three significant digits, the standard error in brackets; a dash for what is missing."""
+    if mean is None or pd.isna(mean):
+        return "—"
+    spread = "" if error is None or pd.isna(error) else f" ({format_number(error)})"
+    return format_number(mean) + spread
+
+
+def format_number(value: float) -> str:
+    """Three significant digits; fixed point where that is readable."""
+    if value == 0:
+        return "0"
+    return f"{value:.2e}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3g}"

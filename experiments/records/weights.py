@@ -1,0 +1,38 @@
+"""What every file of weights says of its training, whatever model it holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import DataFileError
+from solvers.tensor_files import decode_tensors
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """How the weights of a file were trained.
+
+    Args:
+        path: A file that the training of an experiment wrote.
+
+    Returns:
+        ``training`` (its config), ``seconds``, ``steps``, ``last`` (last entry of the history), ``environment``.
+
+    Raises:
+        DataFileError: If the file is missing, damaged, or says nothing of a training.
+    """
+    try:
+        notes = json.loads(decode_tensors(path.read_bytes())[1]["notes"])
+        last = notes["last"] if "last" in notes else notes["history"][-1]
+        kept = {key: notes[key] for key in ("training", "seconds", "environment")}
+        return {**kept, "steps": last["step"], "last": last}
+    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DataFileError(f"'{path}' holds no weights with notes of a training ({error}); train it again.") from error
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of weights is there and matches its checksum."""
+    try:
+        read_notes(path)
+    except DataFileError:
+        return False
+    return True

@@ -1,0 +1,80 @@
+"""What all figures share: one colour per method everywhere, half-open panels, one legend below, PNG and PDF.
+
+Colours are those of Okabe and Ito, told apart with any colour vision. No global matplotlib state is used.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+
+from experiments.storage import write_bytes
+
+SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE = "#56B4E9", "#E69F00", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+BLACK, GREY, YELLOW = "#000000", "#7F7F7F", "#F0E442"
+TRUTH, BARE, SOFT, HARD, CONSERVED, GAUSSIAN_PROCESS, ENSEMBLE = BLACK, VERMILION, ORANGE, GREEN, BLUE, SKY, PURPLE
+"""Colours of the methods, by what is done to a prediction; constrained operators (BOON) share that of ProbConserv."""
+PANEL = (3.4, 2.8)
+"""Width and height of a panel in inches."""
+BAND = 1.96
+"""Half-width of the central 95 % of a Gaussian in standard deviations."""
+_LEGEND_ENTRY = 2.2  # inches, width of the longest entry of a legend
+
+
+def panels(count: int, title: str, share_y: bool = True, width: float = 1.0) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side.
+
+    Args:
+        count: Number of panels.
+        title: Title of the figure.
+        share_y: Whether all panels have the same vertical axis.
+        width: Width of a panel in units of ``PANEL``.
+    """
+    figure = Figure(figsize=(PANEL[0] * count * width, PANEL[1] + 0.7), layout="constrained")
+    axes = list(figure.subplots(1, count, sharey=share_y, squeeze=False)[0])
+    for panel in axes:
+        open_box(panel)
+    figure.suptitle(title, fontsize=11)
+    return figure, axes
+
+
+def open_box(axes: Axes) -> None:
+    """Leaves the box of a panel half open, with a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, lw=0.5)
+
+
+def legend_below(figure: Figure, *axes: Axes, grey: Sequence[str] = ()) -> None:
+    """One legend for all panels below them; entries whose colour differs from panel to panel are shown grey."""
+    handles = {}
+    for panel in axes:
+        handles |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    columns = min(len(handles), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
+    legend = figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
+    for handle, label in zip(legend.legend_handles, handles, strict=True):
+        if handle is not None and label in grey:
+            handle.set(color=GREY)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes a figure as PNG and PDF, atomically.
+
+    Args:
+        figure: The figure.
+        path: File name without ending.
+
+    Returns:
+        The two files.
+    """
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=160)
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+    files = [path.with_name(path.name + ending) for ending in (".png", ".pdf")]
+    for file, buffer in zip(files, (png, pdf), strict=True):
+        write_bytes(file, buffer.getvalue())
+    return files
