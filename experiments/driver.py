@@ -13,15 +13,15 @@ import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.protocol import Experiment, RunContext, RunOptions, Training
-from experiments.records.record import KEY, Arrays, Source, as_frame, over_seeds, records_of_functions
-from experiments.records.release import ReleasedResults, released_results, released_weights
-from experiments.records.store import Run, as_json, scores_frame
+from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
+from experiments.records.release import ReleasedResults, released_results, released_weights, write_release
+from experiments.records.store import Run, as_json, read_records, read_scores, scores_frame
 from experiments.records.table import labels_of, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
 from experiments.report.plots import save
 from experiments.stages import made_once, one_thread, stage_progress
-from experiments.storage import cached_arrays, checksum, writable_folder
+from experiments.storage import cached_arrays, checksum, read_object, writable_folder
 
 SCORING_VERSION = 1
 """Version of the code that scores: raised when a score changes its meaning, so that stored ones are made again."""
@@ -113,6 +113,53 @@ def reproduce(experiment: Experiment, options: RunOptions) -> Report:
             missing.append(job)
     jobs = [job for job in plan(experiment, context) if job.key in weights]
     return _finish(experiment, context, jobs, weights, results)
+
+
+def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int]) -> list[Path]:
+    """Puts finished runs into the release; weights are those of the first seed.
+
+    Args:
+        experiment: The experiment.
+        options: Those that the runs were made with; ``methods`` restricts whose weights are released.
+        seeds: Seeds of the runs.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        DataFileError: If a run is not finished, or a file would replace one of another experiment.
+    """
+    frames, scores, weights, metrics = [], [], dict[str, Path](), dict[str, Any]()
+    for seed in seeds:
+        chosen_options = replace(options, seed=seed, methods=())
+        context = RunContext(options=chosen_options, training_seed=seed)
+        jobs = plan(experiment, context)
+        files = {job.key: _trained(job, context) for job in jobs}
+        folder = Run(experiment.name, _config(experiment, context, jobs, files), options.out).folder
+        content = read_object(folder / "metrics.json")
+        frames.append(read_records(folder / "records.csv"))
+        scores.append(read_scores(folder / "scores.csv.gz"))
+        if seed == seeds[0]:
+            metrics = content
+            weights = {
+                training.release: training.weights(options.out)
+                for job in jobs
+                if not options.methods or job.method.key in options.methods
+                for training in job.trainings
+                if training.release is not None
+            }
+    results = ReleasedResults(
+        experiment=experiment.name,
+        preset=options.preset,
+        seed=seeds[0],
+        data_version=experiment.data_version,
+        records=pd.concat(frames, ignore_index=True),
+        scores=pd.concat(scores, ignore_index=True),
+        trainings=pd.DataFrame(metrics["trainings"]),
+        weights=sorted(weights),
+        environment=metrics["environment"],
+    )
+    return write_release(results, weights)
 
 
 def plan(experiment: Experiment, context: RunContext) -> list[Job]:
@@ -255,7 +302,7 @@ def _verdict(computed: pd.DataFrame, results: ReleasedResults, context: RunConte
     """Whether the released scores came out again."""
     options = context.options
     if options.seed != results.seed or options.data is not None:
-        return f"Not compared with the release: its test functions are those of --seed {results.seed}, other options default."
+        return f"Not compared with the release, whose test functions are those of --seed {results.seed}."
     verdict = compare(computed, results.records)
     return f"{verdict} Data version {results.data_version}."
 
@@ -267,6 +314,8 @@ def _beside(
     parts = [computed]
     if results is not None:
         copied = results.records[results.records["case"].isin([case.key for case in cases])]
+        if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
+            copied = copied[copied["seed"].isna() | (copied["seed"] == results.seed)]
         rows = pd.MultiIndex.from_frame(computed[KEY])
         copied = copied[~pd.MultiIndex.from_frame(copied[KEY]).isin(rows)]
         parts.append(copied.assign(source=Source.RELEASED))

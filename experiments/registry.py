@@ -2,71 +2,98 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from experiments import advection, burgers_shock, diffusion, field_experiments, operator_problems, porous_medium, stefan
+from experiments import boundary, combined, conservation
 from experiments.errors import InvalidArgumentError, UnknownNameError
-from experiments.experiment import Experiment
-from experiments.ship_studies import with_study
+from experiments.protocol import Experiment
 
-_CONSERVATION = (diffusion, porous_medium, stefan, advection, burgers_shock)
-EXPERIMENTS: dict[str, Experiment] = {
-    **{module.EXPERIMENT.name: module.EXPERIMENT for module in _CONSERVATION},
-    **{name: with_study(entry) for name, entry in operator_problems.EXPERIMENTS.items()},
-    **field_experiments.EXPERIMENTS,
+FAMILIES: dict[str, Mapping[str, Experiment]] = {
+    "conservation laws": conservation.EXPERIMENTS,
+    "boundary conditions": boundary.EXPERIMENTS,
+    "both at once": combined.EXPERIMENTS,
 }
+EXPERIMENTS: dict[str, Experiment] = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
+STUDIES: dict[str, Experiment] = dict(boundary.STUDIES)
+"""Studies by the problem they are of."""
+CHOICES: dict[str, Experiment] = dict(boundary.CHOICES)
+"""Choices of the default correction by the problem they are made on."""
 BENCHMARKS: dict[str, str] = {
-    "update": "the ProbConserv update against the dense n×n form, and at n = 10⁷ against copying the arrays",
-    "solver": "1,000 porous medium functions in one batch against FiPy solving one (needs the extra 'bench')",
-    "boon": "a training step of a boundary-corrected operator against the plain one, at the authors' sizes",
-    "inequality": "non-negative fields with a given total against non-negative least squares, slice by slice",
-    "anp": "a training step of the neural process against explicit attention in float32; time to the paper's accuracy",
-    "scaling": "time and memory of the update and the solver as points, constraints, batch and cells grow",
-    "orders": "observed orders of the finite volumes over 100 to 800 cells (about half an hour)",
+    "update": "the ProbConserv update against the dense form, and against copying",
+    "solver": "1,000 porous medium functions against FiPy solving one (extra 'bench')",
+    "boon": "a training step of a corrected operator against the plain one",
+    "inequality": "non-negative fields with a total against least squares",
+    "anp": "a training step of the neural process against explicit attention",
+    "scaling": "time and memory of update and solver as sizes grow",
+    "orders": "observed orders of the finite volumes (half an hour)",
 }
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of this name.
+    """The experiment of this name, one of ``EXPERIMENTS`` or a study or choice by its full name.
 
     Raises:
-        UnknownNameError: If there is none; names the closest ones.
+        UnknownNameError: If there is none; names the closest one.
     """
-    if name not in EXPERIMENTS:
-        raise UnknownNameError(_unknown("experiment", name, EXPERIMENTS))
-    return EXPERIMENTS[name]
+    return _entry(
+        "experiment", name, EXPERIMENTS, {entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}
+    )
 
 
-def register(own: Experiment) -> None:
-    """Adds an experiment of one's own to those of ``python -m experiments``, for this process.
+def study(name: str) -> Experiment:
+    """The study of a problem; raises UnknownNameError if there is none."""
+    return _entry("study of", name, STUDIES)
 
-    A script that registers one and then calls ``experiments.commands.main()`` is the command line with it.
+
+def choice(name: str) -> Experiment:
+    """The choice of the default on a problem; raises UnknownNameError if there is none."""
+    return _entry("choice on", name, CHOICES)
+
+
+def families() -> dict[str, dict[str, Experiment]]:
+    """Experiments by family, with those that were registered last."""
+    grouped = {family: dict(entries) for family, entries in FAMILIES.items()}
+    listed = {name for entries in grouped.values() for name in entries}
+    registered = {name: entry for name, entry in EXPERIMENTS.items() if name not in listed}
+    return {**grouped, "registered": registered} if registered else grouped
+
+
+def register(entry: Experiment) -> None:
+    """Adds an experiment to those of ``python -m experiments``, for this process.
+
+    A script that registers one and then calls ``experiments.cli.main()`` is the command line with it.
 
     Args:
-        own: The experiment, for instance from ``conservation_experiment``.
+        entry: The experiment, for instance a ``ConservationExperiment`` of a problem of your own.
 
     Raises:
         InvalidArgumentError: If another experiment has its name.
     """
-    if EXPERIMENTS.get(own.name, own) != own:
-        raise InvalidArgumentError(f"There is another experiment '{own.name}'; give yours a name of its own.")
-    EXPERIMENTS[own.name] = own
+    if EXPERIMENTS.get(entry.name, entry) != entry:
+        raise InvalidArgumentError(f"There is another experiment '{entry.name}'; choose another name.")
+    EXPERIMENTS[entry.name] = entry
 
 
 def benchmark(name: str) -> Callable[[], dict[str, Any]]:
     """The benchmark of this name: a function that runs it.
 
     Raises:
-        UnknownNameError: If there is none; names the closest ones.
+        UnknownNameError: If there is none; names the closest one.
     """
-    if name not in BENCHMARKS:
-        raise UnknownNameError(_unknown("benchmark", name, BENCHMARKS))
+    _entry("benchmark", name, BENCHMARKS)
     return importlib.import_module(f"experiments.benchmarks.{name}").run
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
+def _entry(kind: str, name: str, *entries: Mapping[str, Any]) -> Any:
+    for group in entries:
+        if name in group:
+            return group[name]
+    raise UnknownNameError(_unknown(kind, name, entries[0]))
+
+
+def _unknown(kind: str, name: str, available: Iterable[str]) -> str:
+    names = list(available)
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"There is no {kind} '{name}'.{hint} Known: {', '.join(known)}."
+    return f"There is no {kind} '{name}'.{hint} Available: {', '.join(names)}."

@@ -1,0 +1,361 @@
+"""The commands of ``python -m experiments``; results on standard output, progress and errors on standard error."""
+
+import json as json_module
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import torch
+import tyro
+
+from boon import BoonError
+from experiments import driver, registry
+from experiments.benchmarks import scaling_page
+from experiments.driver import Report
+from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError
+from experiments.jobs import JobOptions, require_all, run_jobs
+from experiments.predict import predict_command
+from experiments.protocol import Data, Experiment, Preset, RunContext, RunOptions
+from experiments.records.record import Over, over_seeds
+from experiments.records.table import as_markdown, json_rows, labels_of, write_tables
+from experiments.report import documents, page, terminal
+from experiments.storage import writable_folder
+from probconserv.errors import ProbConservError
+from solvers.errors import SolverError
+
+ALL = "all"
+Name = Annotated[str, tyro.conf.Positional]
+Options = Annotated[RunOptions, tyro.conf.arg(name="")]
+Jobs = Annotated[JobOptions, tyro.conf.arg(name="")]
+Action = Literal["run", "reproduce"]
+
+
+def list_command(all: bool = False, json: bool = False) -> None:
+    """Lists experiments and benchmarks, and how long each takes on two cores.
+
+    Args:
+        all: Also say what each experiment shows.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    entries = registry.EXPERIMENTS.values()
+    if json:
+        experiments = [{"name": e.name, "summary": e.summary, "durations": dict(e.durations)} for e in entries]
+        benchmarks = [{"name": name, "summary": summary} for name, summary in registry.BENCHMARKS.items()]
+        _print_json({"experiments": experiments, "benchmarks": benchmarks})
+        return
+    if all:
+        for entry in entries:
+            print(f"{entry.name}\n    {entry.summary}")
+        return
+    terminal.print_list(registry.families(), registry.BENCHMARKS)
+
+
+def run_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
+    """Runs an experiment: data, training, scores, tables and figures.
+
+    Args:
+        name: The experiment; ``list`` shows them. ``all`` runs every one, as many at a time as there are threads.
+        options: Preset, data, seed, device, output folder, cases and methods.
+        all: Print every row and score.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    if name == ALL:
+        _do_all("run", options, json)
+        return
+    _finish(driver.run(registry.experiment(name), options), options.preset, all, json)
+
+
+def reproduce_command(
+    name: Name,
+    data: Data | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    out: Path = Path("results"),
+    all: bool = False,
+    json: bool = False,
+) -> None:
+    """Scores the released networks and says whether the released numbers come out again; no training, no network.
+
+    Args:
+        name: The experiment; ``list`` shows them. ``all`` does every one, as many at a time as there are threads.
+        data: Where context points come from, as for ``run``.
+        seed: Seed of the test functions.
+        device: Torch device of the surrogates.
+        out: Folder of all stored runs.
+        all: Print every row and score.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    options = RunOptions(preset="laptop", data=data, seed=seed, device=device, out=out)
+    if name == ALL:
+        _do_all("reproduce", options, json)
+        return
+    _finish(driver.reproduce(registry.experiment(name), options), "laptop", all, json)
+
+
+def sweep_command(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional],
+    options: Options,
+    jobs: Jobs,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    json: bool = False,
+) -> None:
+    """Runs experiments with several seeds, here or on a SLURM cluster; tables over seeds.
+
+    Each run is that of ``run --seed``; finished ones are read from their folders.
+
+    Args:
+        names: The experiments; ``list`` shows them.
+        options: As for ``run``; its seed is not used.
+        jobs: Where the runs happen, how many at a time, and what each may take.
+        seeds: Seeds, each a run.
+        json: Print one JSON object on standard output and nothing else there.
+
+    Raises:
+        JobsFailedError: If a run failed; the others are finished and in the tables.
+    """
+    if not names or not seeds:
+        raise InvalidArgumentError("sweep needs the name of at least one experiment and at least one of --seeds.")
+    entries = [registry.experiment(name) for name in dict.fromkeys(names)]
+    works: dict[str, Callable[[], Report]] = {
+        f"{entry.name}, seed {seed}": _Work("run", entry, replace(options, seed=seed))
+        for entry in entries
+        for seed in dict.fromkeys(seeds)
+    }
+    results, failures = run_jobs(works, jobs, options.out / "sweeps" / "logs")
+    content = []
+    for entry in entries:
+        reports = [report for label, report in results.items() if report.experiment.name == entry.name]
+        if reports:
+            content.append(_sweep_table(entry, reports, writable_folder(options.out / "sweeps" / entry.name), json))
+    if json:
+        _print_json({"experiments": content, "failed": [str(failure) for failure in failures]})
+    require_all(failures)
+
+
+def _sweep_table(entry: Experiment, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
+    """Writes, and prints, the means over the seeds of several runs."""
+    frame = pd.concat([_own_means(report) for report in reports], ignore_index=True)
+    records, labels = over_seeds(frame), labels_of(entry, reports[0].cases)
+    title = f"{entry.name}, seeds {', '.join(str(seed) for seed in sorted(set(frame['seed'])))}"
+    write_tables(folder, title, records, labels, Over.SEEDS)
+    if not json:
+        print(as_markdown(title, records, labels, Over.SEEDS))
+        print(f"Tables: {folder}")
+    return {"experiment": entry.name, "folder": str(folder), "rows": json_rows(records, labels)}
+
+
+def _own_means(report: Report) -> pd.DataFrame:
+    """Means of one run, all with the seed of the run."""
+    computed = report.records[report.records["seed"].notna()]
+    first = int(computed["seed"].min())
+    return over_seeds(computed).assign(seed=first).astype({"seed": "Int64"})
+
+
+def train_command(name: Name, options: Options, role: str | None = None, json: bool = False) -> None:
+    """Trains what an experiment needs, without scoring it; processes that torchrun starts share every batch.
+
+    Args:
+        name: The experiment, a study or a choice by its full name.
+        options: Preset, data, cases, methods, seed, device and output folder.
+        role: Which training, for instance anp or member-0; all by default.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    experiment = registry.experiment(name)
+    context = RunContext(options=options, training_seed=options.seed)
+    trainings = {training.key: training for job in driver.plan(experiment, context) for training in job.trainings}
+    picked = driver.chosen("training", list(trainings.values()), [role] if role else [])
+    files = [str(path) for path in driver.train_all(experiment, picked, context)]
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if json:
+        _print_json({"experiment": name, "weights": files})
+    else:
+        print("\n".join(f"Weights: {file}" for file in files))
+
+
+def study_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
+    """Studies boundary corrections: few samples, boundary values out of range, other grids.
+
+    Args:
+        name: The problem, for instance heat_independent.
+        options: Preset, seed, device, output folder, cases and methods.
+        all: Print every row and score.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    _finish(driver.run(registry.study(name), options), options.preset, all, json)
+
+
+def choose_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
+    """Ranks boundary corrections on the validation set: every candidate for the default is trained.
+
+    Args:
+        name: The problem, for instance stokes.
+        options: Preset, seed, device, output folder, cases and methods (the candidates).
+        all: Print every row and score.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    _finish(driver.run(registry.choice(name), options), options.preset, all, json)
+
+
+def bench_command(name: Name, page: Path | None = None, json: bool = False) -> None:
+    """Runs a benchmark.
+
+    Args:
+        name: The benchmark; ``list`` shows them.
+        page: Document whose table and figures of the benchmark scaling are written anew: ``docs/scaling.md``.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    benchmark = registry.benchmark(name)
+    if page is not None and (name != "scaling" or not page.is_file()):
+        raise InvalidArgumentError(f"--page needs the benchmark scaling and a file, got {name} and '{page}'.")
+    result = benchmark()
+    if page is not None:
+        scaling_page.write(result, page)
+    if json:
+        _print_json(result)
+    else:
+        terminal.print_benchmark(result)
+
+
+def report_command(out: Path = Path("results"), file: Path = Path("report.html"), json: bool = False) -> None:
+    """Writes all released and stored results to one HTML page.
+
+    Args:
+        out: Folder of all stored runs, whose figures the page shows.
+        file: The page.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    names = page.write_report(out, file)
+    if json:
+        _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names})
+    else:
+        print(f"Page with {len(names)} experiments: {file}")
+
+
+def release_command(name: Name, options: Options, seeds: tuple[int, ...] = (0,), json: bool = False) -> None:
+    """Puts a finished run into the release: results, weights, manifest; then rewrites the documents' numbers.
+
+    Args:
+        name: The experiment, a study or a choice by its full name.
+        options: Those that the run was made with; ``--methods`` restricts whose weights are released.
+        seeds: Seeds of the runs; weights are those of the first.
+        json: Print one JSON object on standard output and nothing else there.
+    """
+    files = driver.release(registry.experiment(name), options, seeds)
+    files += documents.write_all(Path.cwd())
+    if json:
+        _print_json({"experiment": name, "files": [str(file) for file in files]})
+    else:
+        print("\n".join(f"File: {file}" for file in files))
+
+
+def documents_command() -> None:
+    """Rewrites the generated blocks of README and docs from the released results."""
+    for file in documents.write_all(Path.cwd()):
+        print(f"File: {file}")
+
+
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "On your own data": {"predict": predict_command},
+    "Look at results": {"list": list_command, "reproduce": reproduce_command, "report": report_command},
+    "Train and score": {
+        "run": run_command,
+        "sweep": sweep_command,
+        "train": train_command,
+        "study": study_command,
+        "choose": choose_command,
+        "bench": bench_command,
+    },
+    "Maintain the library": {"release": release_command, "documents": documents_command},
+}
+"""All commands."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: Words after the program's name; those of the process by default.
+
+    Returns:
+        Exit status: 0, or 2 after an error, whose text goes to standard error.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    commands = {name: command for group in GROUPS.values() for name, command in group.items()}
+    try:
+        if not words:
+            texts = {group: {name: _summary(c) for name, c in entries.items()} for group, entries in GROUPS.items()}
+            terminal.print_overview(texts)
+            return 0
+        if os.environ.get("WORLD_SIZE", "1") != "1" and words[0] != "train":
+            raise InvalidArgumentError("Only train runs in several processes; start other commands without torchrun.")
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="python -m experiments",
+            description="Constrain your predictions, reproduce the papers' tables, measure costs.",
+            args=words,
+        )
+    except (ExperimentError, BoonError, ProbConservError, SolverError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. Start the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _summary(command: Callable[..., None]) -> str:
+    """First line of a command's docstring, up to its first colon or semicolon."""
+    first = (command.__doc__ or "").splitlines()[0].rstrip(".")
+    return first.split(";")[0].split(":")[0]
+
+
+class _Work:
+    """``run`` or ``reproduce`` of one experiment, to be sent to another process."""
+
+    def __init__(self, action: Action, experiment: Experiment, options: RunOptions) -> None:
+        self.action, self.experiment, self.options = action, experiment, options
+
+    def __call__(self) -> Report | None:
+        """The report; None if nothing is released."""
+        try:
+            return getattr(driver, self.action)(self.experiment, self.options)
+        except NotReleasedError:
+            return None
+
+
+def _do_all(action: Action, options: RunOptions, json: bool) -> None:
+    """All experiments, then what failed."""
+    if options.cases or options.methods or options.data:
+        raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")
+    works = {entry.name: _Work(action, entry, options) for entry in registry.EXPERIMENTS.values()}
+    jobs = JobOptions(jobs=1 if options.device.startswith("cuda") else torch.get_num_threads())
+    results, failures = run_jobs(works, jobs, options.out / ALL / "logs")
+    reports = [report for report in results.values() if report]
+    if json:
+        _print_json({"experiments": [_as_json(report, options.preset) for report in reports]})
+    else:
+        for report in reports:
+            print(f"{report.experiment.name}: {report.verdict or 'done'} {report.folder}")
+    require_all(failures)
+
+
+def _finish(report: Report, preset: Preset, all: bool, json: bool) -> None:
+    if json:
+        _print_json(_as_json(report, preset))
+    else:
+        terminal.print_report(report, all)
+
+
+def _as_json(report: Report, preset: Preset) -> dict[str, Any]:
+    content = {"experiment": report.experiment.name, "preset": preset, "folder": str(report.folder)}
+    rows = json_rows(report.records, labels_of(report.experiment, report.cases))
+    return {**content, "verdict": report.verdict, "rows": rows}
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json_module.dumps(content, ensure_ascii=False))

@@ -1,0 +1,203 @@
+"""Many runs at once: processes of this machine by joblib's loky, or jobs of a SLURM cluster by submitit."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import submitit
+import torch
+from joblib.externals.loky import ProcessPoolExecutor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from submitit.helpers import DelayedSubmission
+
+from experiments.errors import InvalidArgumentError, JobsFailedError
+from experiments.storage import writable_folder
+
+REQUEUES = 100
+"""How often SLURM queues a job again that reached its time limit; it goes on from its checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Where jobs run, and what each may take.
+
+    Args:
+        cluster: ``local``: processes of this machine; ``slurm``: jobs of the cluster.
+        jobs: Most jobs at a time; by default one per thread of this machine (one with a GPU), or all through SLURM.
+        hours: Time limit of a SLURM job, after which it is queued again and goes on.
+        cpus: Cores, and threads, of a job.
+        gpus: GPUs of a SLURM job.
+        memory: Memory of a SLURM job in GB; by default what the cluster gives.
+        partition: SLURM partition.
+        account: SLURM account.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
+    """
+
+    cluster: Literal["local", "slurm"] = "local"
+    jobs: int | None = None
+    hours: float = 24.0
+    cpus: int = 1
+    gpus: int = 0
+    memory: float | None = None
+    partition: str | None = None
+    account: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in {"jobs": 1, "cpus": 1, "gpus": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InvalidArgumentError(f"--{name} must be at least {least}, got {value}.")
+        for name in ("hours", "memory"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidArgumentError(f"--{name} must be positive, got {value:g}.")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not end well.
+
+    Args:
+        label: Which.
+        reason: The last line of its error.
+        log: File with everything that it printed.
+    """
+
+    label: str
+    reason: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work with a log of its own; called in another process.
+
+    Args:
+        label: Which, for messages.
+        work: What to do; its result is sent back.
+        log: File for everything that it prints.
+        threads: Threads of torch.
+    """
+
+    label: str
+    work: Callable[[], Any]
+    log: Path
+    threads: int = 1
+
+    def __call__(self) -> Any:
+        """Does the work; an error is written to the log and raised."""
+        torch.set_num_threads(self.threads)
+        with self.log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            return self.work()
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What SLURM queues again at the time limit: the same, since works go on from their files."""
+        return DelayedSubmission(self)
+
+
+def run_jobs(
+    works: Mapping[str, Callable[[], Any]], options: JobOptions, folder: Path
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Does all works; one that fails stops no other.
+
+    After an interrupt no further job starts, and those that run write their checkpoints first.
+
+    Args:
+        works: Work by label.
+        options: Where they run.
+        folder: Where logs are kept.
+
+    Returns:
+        Results by label in the order of ``works``, and the failures.
+
+    Raises:
+        InvalidArgumentError: If there is no SLURM here.
+        OutputFolderError: If the folder cannot be written.
+    """
+    writable_folder(folder)
+    jobs = [Job(label, work, folder / f"{_slug(label)}.log", options.cpus) for label, work in works.items()]
+    results, failures = dict[str, Any](), list[Failure]()
+    with _progress(len(jobs)) as advance:
+        for job, future in _completed(jobs, options, folder):
+            error = future.exception()
+            if error is None:
+                results[job.label] = future.result()
+            else:
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                failures.append(Failure(job.label, lines[-1], job.log))
+            advance(job.label if error is None else f"{job.label} failed")
+    return {label: results[label] for label in works if label in results}, failures
+
+
+def require_all(failures: Sequence[Failure]) -> None:
+    """Raises JobsFailedError with a line per failure, if there is one."""
+    if failures:
+        lines = "".join(f"\n  {entry.label}: {entry.reason} (log: {entry.log})" for entry in failures)
+        raise JobsFailedError(f"{len(failures)} of the jobs failed; start again to go on.{lines}")
+
+
+def _completed(jobs: Sequence[Job], options: JobOptions, folder: Path) -> Iterator[tuple[Job, Any]]:
+    """Jobs with their ended futures, as they end."""
+    if options.cluster == "slurm":
+        executor = _slurm(options, folder)
+        with executor.batch():
+            submitted = {executor.submit(job): job for job in jobs}
+        for ended in submitit.helpers.as_completed(list(submitted)):
+            yield submitted[ended], ended
+        return
+    pool = ProcessPoolExecutor(max_workers=min(len(jobs), options.jobs or torch.get_num_threads()))
+    futures = {pool.submit(job): job for job in jobs}
+    try:
+        for ended in as_completed(futures):
+            yield futures[ended], ended
+    except KeyboardInterrupt:
+        print("Stopping; trainings write their checkpoints. Ctrl-C again ends them at once.", file=sys.stderr)
+        for future in futures:
+            future.cancel()
+        raise
+    finally:
+        pool.shutdown(wait=True)
+
+
+def _slurm(options: JobOptions, folder: Path) -> submitit.Executor:
+    try:
+        executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=REQUEUES)
+    except RuntimeError as error:
+        raise InvalidArgumentError(
+            f"--cluster slurm cannot be used here ({error}); start it on a login node, or take local."
+        ) from error
+    executor.update_parameters(
+        timeout_min=max(1, round(60 * options.hours)),
+        cpus_per_task=options.cpus,
+        gpus_per_node=options.gpus,
+        mem_gb=options.memory,
+        slurm_partition=options.partition,
+        slurm_account=options.account,
+        slurm_array_parallelism=options.jobs,
+    )
+    return executor
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error with the number of ended jobs and the time left; call it with what ended."""
+    columns = (MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=count)
+
+        def advance(text: str) -> None:
+            progress.update(task, advance=1, description=text)
+
+        yield advance
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"\W+", "-", label).strip("-")
