@@ -1,4 +1,7 @@
-"""Which files make the site: those of the repository under their own paths, so that links work here and there."""
+"""The files of the site, under their paths in the repository.
+
+So links between pages work on the site and on a code host.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,28 +10,48 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "experiments/weights/README.md")
+OUTSIDE = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "experiments/weights/README.md",
+)
+INSIDE = (
+    "*.md",
+    "assets/*",
+    "figures/*.png",
+    "figures/*.gif",
+    "reference/*.md",
+    "tutorials/*.md",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Replaces the pages of ``docs`` by the same under ``docs/``, beside those outside it; keeps the theme's files.
+    """Puts the pages of ``docs`` under ``docs/``, beside those outside it.
 
     Args:
         files: What MkDocs found in ``docs`` and in the theme.
         config: Says where the site goes.
 
     Returns:
-        All files of the site.
+        All files of the site, those of the theme among them.
     """
     theme = [file for file in files if file.src_dir != config.docs_dir]
-    own = [
-        File(path.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls)
-        for path in _own_files()
+    pages = [
+        File(
+            path.relative_to(ROOT).as_posix(),
+            str(ROOT),
+            config.site_dir,
+            config.use_directory_urls,
+        )
+        for path in _pages()
     ]
-    return Files([*theme, *own])
+    return Files([*theme, *pages])
 
 
-def _own_files() -> Iterator[Path]:
+def _pages() -> Iterator[Path]:
     yield from (ROOT / name for name in OUTSIDE)
-    for pattern in ("*.md", "figures/*.png", "figures/*.gif", "reference/*.md", "tutorials/*.md"):
+    for pattern in INSIDE:
         yield from sorted((ROOT / "docs").glob(pattern))
