@@ -56,12 +56,11 @@ def predict_command(
 
 
 def _summary(prediction: ConstrainedPrediction, law: ConservedTotals, observations: Observations) -> str:
-    lines = [
-        f"Total ∫ u dx over [{law.low:g}, {law.high:g}]: what the law requires, and the Gaussian process on",
-        f"{len(observations.points)} observations before and after it is conditioned on that.",
-        "",
-        f"{'t':>10} {'law':>12} {'before':>12} {'after':>12}  mean moved most",
-    ]
+    heading = (
+        f"Total ∫ u dx over [{law.low:g}, {law.high:g}] by the law, and by the Gaussian process on "
+        f"{len(observations.points)} observations before and after it is conditioned on the law:"
+    )
+    lines = [textwrap.fill(heading, _LINE), "", f"{'t':>10} {'law':>12} {'before':>12} {'after':>12}  mean moved most"]
     before, after = (prediction.totals(field) for field in (prediction.before, prediction.after))
     for index, time in enumerate(law.times):
         change = prediction.change[index]

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,20 +130,21 @@ def _read_hdf5(path: Path, names: Sequence[str]) -> Observations:
         stored = read_columns(path)
     except ValueError as error:
         raise DataFileError(f"'{path}' is damaged or no HDF5 file of numbers ({error}).") from error
-    unused = _unused(path, stored, names)
+    unused = _unused(path, list(stored), names)
     columns = {name: stored[name] for name in names}
     return Observations(_flattened(columns) if columns["u"].ndim == 2 else columns, path, unused)
 
 
-def _unused(path: Path, present: Iterable[str], needed: Sequence[str]) -> tuple[str, ...]:
+def _unused(path: Path, present: Sequence[str], needed: Sequence[str]) -> tuple[str, ...]:
     """The columns that are not needed, if every needed one is there, once."""
     counts = Counter(present)
-    wrong = [name for name in needed if counts[name] != 1]
-    if wrong:
-        raise DataFileError(
-            f"'{path}' must have one column {wrong[0]}, and has {', '.join(counts)[:200] or 'none'}; t, x and u are "
-            "required, and a flux is a number or the name of a column."
-        )
+    for name in needed:
+        if counts[name] != 1:
+            problem = "has more than one column" if counts[name] else "lacks the column"
+            raise DataFileError(
+                f"'{path}' {problem} {name}; it has {', '.join(counts)[:200] or 'none'}. Columns t, x and u are "
+                "required, and a flux is a number or the name of a column."
+            )
     return tuple(name or "(no name)" for name in counts if name not in needed)
 
 

@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from experiments import __main__ as program
@@ -114,61 +113,3 @@ def test_names_and_options_of_other_experiments_are_refused(
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
-
-
-def test_predict_keeps_the_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A step moving to the right at speed 1 from x = 0.3: the total grows by the inflow."""
-    t, x = np.meshgrid(np.linspace(0.0, 0.4, 9), np.linspace(0.0, 1.0, 11), indexing="ij")
-    table = np.stack([t.ravel(), x.ravel(), (x < 0.3 + t).ravel().astype(float), np.ones(t.size)], axis=-1)
-    path = tmp_path / "step.csv"
-    np.savetxt(path, table, delimiter=",", header="t,x,u,inflow", comments="")
-    options = [
-        "--low",
-        "0",
-        "--high",
-        "1",
-        "--initial-total",
-        "0.3",
-        "--flux-left",
-        "inflow",
-        "--time",
-        "0.2",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main(["predict", str(path), *options, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["total"] == pytest.approx(0.5, abs=1e-15)
-    mean = np.array(result["ProbConserv-GP"]["mean"])
-    assert np.trapezoid(mean, result["x"]) == pytest.approx(0.5, abs=1e-12)
-    assert max(result["ProbConserv-GP"]["deviation"]) <= max(result["GP"]["deviation"])
-    folder = tmp_path / "out" / "step.csv"
-    assert result["files"] == [str(folder / f"prediction.{end}") for end in ("csv", "png", "pdf")]
-    assert all(Path(file).stat().st_size > 0 for file in result["files"])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "--law fluxes needs --initial-total"),
-        (["--law", "stefan"], r"--law stefan needs --parameter \(u\*\)"),
-        (["--initial-total", "0", "--flux-left", "inflow"], "has no column 'inflow'"),
-        (["--initial-total", "0", "--low", "0.5"], "must hold all x"),
-        (["--initial-total", "0", "--low", "1", "--high", "0"], "must hold all x"),
-        (["--initial-total", "0", "--start", "9"], "lies before --start"),
-        (["--initial-total", "nan"], "--initial-total must be finite, got nan"),
-        (["--initial-total", "0", "--parameter", "3"], "--parameter belongs to a problem"),
-        (["--initial-total", "0", "--places", "1"], "--places must be at least 2, got 1"),
-        (["--law", "stefan", "--parameter", "0.6", "--initial-total", "3"], "has its own total; drop --initial-total"),
-        (["--law", "stefan", "--parameter", "0.6", "--low", "-2"], r"lives on \[0, 1\]; drop --low"),
-        (["--law", "stefan", "--parameter", "0.6"], "known for times from 0 to 0.1, got --time 0.5"),
-        (["--law", "porous_medium", "--parameter", "-1"], "--parameter -1 is far from the range"),
-    ],
-)
-def test_predict_refuses_what_does_not_fit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
-    path = tmp_path / "data.csv"
-    path.write_text("t,x,u\n0,0,1\n0,1,0\n1,0,1\n1,1,0\n")
-    assert main(["predict", str(path), *options, "--out", str(tmp_path / "out")]) == 2
-    assert re.search(message, capsys.readouterr().err)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from experiments import boundary_data, shipping
 from experiments.boundary_data import BoundaryDataConfig, boundary_samples
 from experiments.errors import DataFileError
-from experiments.observations import read_observations
 from experiments.operator_shipping import read_results
+from experiments.predict import read_observations
 from experiments.storage import cached_arrays, read_arrays, read_json, read_object, write_arrays
 from experiments.tables import rows_from_json
 from solvers.problems.boundary_problems import stokes
@@ -177,8 +177,8 @@ def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
 def test_damaged_csv_is_refused_or_read(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.csv"
     path.write_bytes(content)
-    found = attempt(lambda: read_observations(path))
-    assert found is None or all(np.isfinite(column).all() for column in found.columns.values())
+    result = attempt(lambda: read_observations(path))
+    assert result is None or all(np.isfinite(column).all() for column in result.columns.values())
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_damaged_arrays_are_built_again(tmp_path_factory: pytest.TempPathFactory
     victim = data.draw(st.sampled_from([path, path.with_name("arrays.h5.sha256")]))
     victim.write_bytes(data.draw(damaged(victim.read_bytes())))
     made = {"u": np.zeros(3)}
-    found = cached_arrays(path, lambda: made)["u"]
-    assert np.array_equal(found, stored["u"]) or np.array_equal(found, made["u"])
+    result = cached_arrays(path, lambda: made)["u"]
+    assert np.array_equal(result, stored["u"]) or np.array_equal(result, made["u"])
 
 
 @settings(max_examples=100, deadline=None)
@@ -223,8 +223,8 @@ def test_forged_arrays_with_their_checksum_are_refused_or_read(
     path = tmp_path_factory.getbasetemp() / "forged.h5"
     write_arrays(path, {"u": np.linspace(0.0, 1.0, 7)})
     path.write_bytes(data.draw(damaged(path.read_bytes())))
-    found = attempt(lambda: read_arrays(sealed(path)))
-    assert found is None or sum(array.nbytes for array in found.values()) <= path.stat().st_size
+    result = attempt(lambda: read_arrays(sealed(path)))
+    assert result is None or sum(array.nbytes for array in result.values()) <= path.stat().st_size
 
 
 @pytest.mark.parametrize(
