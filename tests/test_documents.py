@@ -163,7 +163,7 @@ def test_the_discrete_gradient_differs_by_the_square_of_the_spacing(boundary: di
 
 
 def test_values_may_change_from_sample_to_sample_and_in_time(boundary: dict) -> None:
-    assert torch.equal(boundary["u_held"][:, :, 0], boundary["left"])
+    assert torch.equal(boundary["u_per_sample"][:, :, 0], boundary["left"])
     u, times = boundary["u_history"], torch.linspace(0.0, 2.0, 41, dtype=torch.float64)
     assert torch.equal(u[1, 0, 0], torch.sin(2 * pi * times).float())
     gradient = (3 * u[:, :, -1] - 4 * u[:, :, -2] + u[:, :, -3]) / (2 / 32)
