@@ -15,7 +15,7 @@ from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.protocol import Experiment, RunContext, RunOptions, Training
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ReleasedResults, released_results, released_weights, write_release
-from experiments.records.store import Run, as_json, read_records, read_scores, scores_frame
+from experiments.records.store import Run, as_json, read_records, read_scores, scores_file, scores_frame
 from experiments.records.table import labels_of, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
@@ -281,7 +281,7 @@ def _score_all(
             def score(job: Job = job) -> Arrays:
                 return experiment.score(job.case, job.method, job.seed, weights[job.key], context)
 
-            arrays[job.key] = cached_arrays(folder / "scores" / f"{job.key}.h5", score)
+            arrays[job.key] = cached_arrays(scores_file(folder, job.case.key, job.method.key, job.seed), score)
     return arrays
 
 

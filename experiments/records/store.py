@@ -102,6 +102,11 @@ def scores_frame(stored: Iterable[tuple[str, str, int, Arrays]]) -> pd.DataFrame
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCORE_KEY)
 
 
+def scores_file(folder: Path, case: str, method: str, seed: int) -> Path:
+    """Where a run keeps what was scored of one method on one case with one seed, by their keys."""
+    return folder / "scores" / f"{case}-{method}-{seed}.h5"
+
+
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
     """Writes scores per function as compressed CSV with all digits; the same scores give the same bytes."""
     write_bytes(path, gzip.compress(scores.to_csv(index=False).encode(), mtime=0))
