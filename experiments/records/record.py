@@ -26,6 +26,10 @@ class Source(Enum):
     """With a paper's released weights."""
 
 
+PAPER = (Source.PUBLISHED, Source.RECOMPUTED)
+"""Sources of a paper's numbers, which stand beside ours."""
+
+
 class Over(Enum):
     """What the means and standard errors of a table are taken over."""
 
@@ -112,11 +116,11 @@ def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
         records: Records per seed, and perhaps means over seeds, which are kept in the place of what they are means of.
 
     Returns:
-        Records in the order of their first appearance; those of several seeds have none.
+        Records in the order of their first appearance; means have no seed. A paper's records stay as they are.
     """
     group = ["experiment", "case", "method", "score"]
     merged = []
-    for _, part in records.groupby(group, sort=False):
+    for _, part in records.groupby([*group, records["source"].isin(PAPER).rename("paper")], sort=False):
         means = part[part["seed"].isna()]
         if len(means) or len(part) == 1:
             merged.append(part.iloc[[0]] if means.empty else means)

@@ -8,11 +8,9 @@ from typing import Any
 import pandas as pd
 
 from experiments.protocol import Experiment
-from experiments.records.record import Over, Source
+from experiments.records.record import PAPER, Over
 from experiments.records.scores import SCORES, Better
 from experiments.storage import write_bytes
-
-PAPER = (Source.PUBLISHED, Source.RECOMPUTED)
 
 
 @dataclass(frozen=True)
