@@ -1,5 +1,6 @@
 """The command ``predict``: what is printed, and the files."""
 
+import csv
 import io
 import json as json_module
 import sys
@@ -93,6 +94,7 @@ def _as_csv(prediction: ConstrainedPrediction, law: ConservedTotals) -> str:
         band = figures.BAND * field.standard_deviation
         columns += [field.mean, field.mean - band, field.mean + band]
     text = io.StringIO()
-    table = np.stack([column.ravel() for column in columns], axis=-1)
-    np.savetxt(text, table, fmt="%.17g", delimiter=",", header=",".join(names), comments="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(np.stack([column.ravel() for column in columns], axis=-1).tolist())
     return text.getvalue()

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,15 @@ import pytest
 import tyro
 
 from experiments.errors import ExperimentError
-from experiments.predict import PredictOptions, conserved_totals, predict, predict_command, read_observations
-from experiments.predict.figure import before_and_after
+from experiments.predict import (
+    PredictOptions,
+    before_and_after,
+    conserved_totals,
+    predict,
+    predict_command,
+    read_observations,
+)
+from tests.documents import TUTORIALS, agree, run_python
 
 END_OF_ROD = ("--low", "0", "--high", "1", "--initial-total", str(2 / np.pi), "--flux-right", "q_right")
 
@@ -65,7 +73,7 @@ def test_one_table_holds_all_times(rod: Path) -> None:
     run(rod, *END_OF_ROD, "--times", "0.1", "0.25")
     with (rod.parent / "out" / "rod.csv" / "prediction.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["t"] for row in rows[::41]] == ["0.10000000000000001", "0.25"]
+    assert [row["t"] for row in rows[::41]] == ["0.1", "0.25"]
     for row in rows:
         for method in ("GP", "ProbConserv-GP"):
             assert float(row[f"{method} low95"]) <= float(row[f"{method} mean"]) <= float(row[f"{method} high95"])
@@ -149,6 +157,22 @@ def test_a_problem_gives_its_total_and_domain(tmp_path: Path, capsys: pytest.Cap
     result = json.loads(capsys.readouterr().out)
     assert (result["x"][0], result["x"][-1]) == (0.0, 1.0)
     assert result["predictions"][0]["total"] > 0
+
+
+def test_the_tutorial_shows_what_its_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = TUTORIALS / "own_data.md"
+    blocks = r"```bash\npython -m experiments predict (.*?)```\n\n```text\n(.*?)```\n.*?```text\n(.*?)```"
+    command, table, notes = re.findall(blocks, page.read_text(encoding="utf-8"), flags=re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    defined = run_python(page)
+    assert defined["errors"]["after"] < 0.5 * defined["errors"]["before"]
+    capsys.readouterr()
+    tyro.cli(predict_command, args=shlex.split(command.replace("\\\n", " ")))
+    printed = capsys.readouterr()
+    assert agree(table, printed.out)
+    assert agree(notes, printed.err)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5])
