@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.protocol import Experiment, RunContext, RunOptions, Training
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
-from experiments.records.release import ReleasedResults, released_results, released_weights, write_release
+from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights, write_release
 from experiments.records.store import Run, as_json, read_records, read_scores, scores_file, scores_frame
 from experiments.records.table import labels_of, write_tables
 from experiments.records.verdict import compare
@@ -91,37 +91,39 @@ def run(experiment: Experiment, options: RunOptions) -> Report:
     return _finish(experiment, context, jobs, {job.key: _trained(job, context) for job in jobs}, None)
 
 
-def reproduce(experiment: Experiment, options: RunOptions) -> Report:
+def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) -> Report:
     """Scores the released weights and compares with the released results; other rows are copied from those.
 
     Args:
         experiment: The experiment.
         options: Seed of the test functions, device and folder; the preset is that of the release.
+        root: Folder of the release.
 
     Raises:
         NotReleasedError: If there are no released results.
         DataFileError: If a released file is damaged.
     """
-    results = released_results(experiment.name)
+    results = released_results(experiment.name, root)
     options = replace(options, preset=results.preset)  # type: ignore[arg-type]
-    context = RunContext(options=options, released=True, training_seed=results.seed)
+    context = RunContext(options=options, released=True, training_seed=results.seed, release=root)
     weights, missing = {}, []
     for job in plan(experiment, context):
         try:
-            weights[job.key] = tuple(released_weights(training.release or "") for training in job.trainings)
+            weights[job.key] = tuple(released_weights(training.release or "", root) for training in job.trainings)
         except NotReleasedError:
             missing.append(job)
     jobs = [job for job in plan(experiment, context) if job.key in weights]
     return _finish(experiment, context, jobs, weights, results)
 
 
-def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int]) -> list[Path]:
+def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path = ROOT) -> list[Path]:
     """Puts finished runs into the release; weights are those of the first seed.
 
     Args:
         experiment: The experiment.
         options: Those that the runs were made with; ``methods`` restricts whose weights are released.
         seeds: Seeds of the runs.
+        root: Folder of the release.
 
     Returns:
         The files that were written.
@@ -159,7 +161,7 @@ def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int]) -
         weights=sorted(weights),
         environment=metrics["environment"],
     )
-    return write_release(results, weights)
+    return write_release(results, weights, root)
 
 
 def plan(experiment: Experiment, context: RunContext) -> list[Job]:

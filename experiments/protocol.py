@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.errors import InvalidArgumentError
 from experiments.records.record import Arrays, Over, Record
+from experiments.records.release import ROOT
 from experiments.records.store import as_json, config_hash
 
 Preset = Literal["smoke", "laptop", "paper"]
@@ -65,12 +66,14 @@ class RunContext:
         released: Whether weights come from the release.
         training_seed: Seed of the first training: that of the options, or of the released run.
         progress: Whether to show progress bars on standard error.
+        release: Folder of the release.
     """
 
     options: RunOptions
     released: bool = False
     training_seed: int = 0
     progress: bool = True
+    release: Path = ROOT
 
     @property
     def data_folder(self) -> Path:

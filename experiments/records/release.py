@@ -51,13 +51,16 @@ class ReleasedResults:
     environment: dict[str, Any]
 
 
-def manifest() -> dict[str, Any]:
+def manifest(root: Path = ROOT) -> dict[str, Any]:
     """The manifest: ``data_versions``, ``weights`` (SHA-256 by file) and ``experiments``.
+
+    Args:
+        root: Folder of the release, here and below.
 
     Raises:
         DataFileError: If it is missing or damaged.
     """
-    return _read_manifest(ROOT / "manifest.json")
+    return _read_manifest(root / "manifest.json")
 
 
 @cache
@@ -74,20 +77,24 @@ def data_version(family: str) -> int:
     return int(manifest()["data_versions"].get(family, 0))
 
 
-def released_results(experiment: str) -> ReleasedResults:
+def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
     """The released results of an experiment.
+
+    Args:
+        experiment: Name of the experiment.
+        root: Folder of the release.
 
     Raises:
         NotReleasedError: If there are none.
         DataFileError: If a file is damaged.
     """
-    entries = manifest()["experiments"]
+    entries = manifest(root)["experiments"]
     if experiment not in entries:
         raise NotReleasedError(
             f"There are no released results of '{experiment}' (there are of {', '.join(sorted(entries)) or 'none'}); "
             f"python -m experiments run {experiment} --preset laptop makes them."
         )
-    folder = ROOT / "results" / experiment
+    folder = root / "results" / experiment
     trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False, convert_dates=False)
     return ReleasedResults(
         experiment=experiment,
@@ -98,17 +105,18 @@ def released_results(experiment: str) -> ReleasedResults:
     )
 
 
-def released_weights(name: str) -> Path:
+def released_weights(name: str, root: Path = ROOT) -> Path:
     """A released file of weights.
 
     Args:
         name: Path below ``experiments/weights``.
+        root: Folder of the release.
 
     Raises:
         NotReleasedError: If it is not part of the release, or of this installation.
         DataFileError: If its checksum is not that of the manifest.
     """
-    path, expected = ROOT / "weights" / name, manifest()["weights"].get(name)
+    path, expected = root / "weights" / name, manifest(root)["weights"].get(name)
     if expected is None:
         raise NotReleasedError(
             f"The weights '{name}' are not part of the release; python -m experiments run makes them."
@@ -120,12 +128,13 @@ def released_weights(name: str) -> Path:
     return path
 
 
-def write_release(results: ReleasedResults, weights: Mapping[str, Path]) -> list[Path]:
+def write_release(results: ReleasedResults, weights: Mapping[str, Path], root: Path = ROOT) -> list[Path]:
     """Puts results and weights where they are released from, and enters them in the manifest.
 
     Args:
         results: The results.
         weights: Where every file lies now, by its path below ``experiments/weights``.
+        root: Folder of the release.
 
     Returns:
         The files that were written.
@@ -133,7 +142,7 @@ def write_release(results: ReleasedResults, weights: Mapping[str, Path]) -> list
     Raises:
         DataFileError: If a file would replace one that another experiment's results are from.
     """
-    content, name = manifest(), results.experiment
+    content, name = manifest(root), results.experiment
     sums = {file: checksum(path) for file, path in weights.items()}
     for other, entry in content["experiments"].items():
         before = {file: content["weights"][file] for file in entry["weights"]}
@@ -143,18 +152,18 @@ def write_release(results: ReleasedResults, weights: Mapping[str, Path]) -> list
                 f"'{changed[0]}' differs from the file of that name that the results of {other} are from; release both "
                 "experiments from one output folder, in which they use the same training."
             )
-    folder = ROOT / "results" / name
+    folder = root / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     write_records(folder / "records.csv", results.records)
     write_scores(folder / "scores.csv.gz", results.scores)
     write_bytes(folder / "trainings.json", (results.trainings.to_json(orient="records", indent=1) + "\n").encode())
     for file, path in weights.items():
-        target = ROOT / "weights" / file
+        target = root / "weights" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, path.read_bytes())
     keys = ("preset", "seed", "data_version", "weights", "environment")
     content["experiments"][name] = {key: getattr(results, key) for key in keys}
     content["weights"].update(sums)
-    write_json(ROOT / "manifest.json", content)
+    write_json(root / "manifest.json", content)
     _read_manifest.cache_clear()
-    return [*(folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json")), ROOT / "manifest.json"]
+    return [*(folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json")), root / "manifest.json"]
