@@ -174,13 +174,15 @@ def plan(experiment: Experiment, context: RunContext) -> list[Job]:
     cases = chosen("case", experiment.cases(context), context.options.cases)
     every = {method.key: method for case in cases for method in experiment.methods(case)}
     methods = {method.key for method in chosen("method", list(every.values()), context.options.methods)}
-    return [
-        Job(case, method, seed, tuple(experiment.trainings(case, method, seed, context)))
-        for case in cases
-        for method in experiment.methods(case)
-        if method.key in methods
-        for seed in experiment.seeds(case, context)
-    ]
+    jobs = []
+    for case in cases:
+        for method in experiment.methods(case):
+            for seed in experiment.seeds(case, context) if method.key in methods else ():
+                trainings = tuple(experiment.trainings(case, method, seed, context))
+                jobs.append(Job(case, method, seed, trainings))
+                if not trainings:  # and so the same for every seed
+                    break
+    return jobs
 
 
 def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
@@ -295,6 +297,8 @@ def _records(
     for job in jobs:
         key = {"experiment": experiment.name, "case": job.case.key, "method": job.method.key, "seed": job.seed}
         computed += records_of_functions(arrays[job.key], key)
+    if experiment.over is not Over.FUNCTIONS:
+        computed = [replace(record, standard_error=None) for record in computed]
     frame = as_frame(computed)
     compared = [record for case in cases for record in experiment.compare(case, frame[frame["case"] == case.key])]
     return as_frame([*computed, *compared])
