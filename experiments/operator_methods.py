@@ -27,7 +27,7 @@ from boon import (
 from boon.conditions import discretise
 from boon.functionals import residuals
 from experiments.errors import InvalidArgumentError
-from experiments.lifting import lift
+from experiments.boundary.lifting import lift
 from experiments.operator_config import SHORT_EXTENSION, OperatorCase
 from experiments.operator_data import Fields, Values
 from solvers import Periodic

@@ -63,9 +63,13 @@ class Run:
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON can hold it; dataclasses become dictionaries with the names of their classes."""
+    """A value as JSON can hold it; dataclasses become dictionaries with the names of their classes.
+
+    Fields that do not take part in comparisons (``field(compare=False)``) are left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        content = {entry.name: as_json(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        compared = [entry.name for entry in dataclasses.fields(value) if entry.compare]
+        content = {name: as_json(getattr(value, name)) for name in compared}
         return {"type": type(value).__name__, **content}
     if isinstance(value, Enum):
         return value.name

@@ -37,6 +37,6 @@ def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float
 def _envelope(side: Functional, u: Tensor) -> Tensor:
     """2x, or 2(1 − x) at the last side, along the axis of the side."""
     count = u.shape[2 + side.axis]
-    places = torch.linspace(0.0, 2.0, count, dtype=torch.float64)
+    rising = torch.linspace(0.0, 2.0, count, dtype=torch.float64)
     along = [count if axis == side.axis else 1 for axis in range(u.ndim - 2)]
-    return (places.flip(0) if side.last else places).to(u).view(along)
+    return (rising.flip(0) if side.last else rising).to(u).view(along)

@@ -1,0 +1,1 @@
+"""The boundary-condition experiments: operators whose output meets its boundary conditions."""

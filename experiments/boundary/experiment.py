@@ -1,0 +1,219 @@
+"""The boundary-condition experiments as the driver runs them, and the operators that are released."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+import boon
+from boon import BOON, FNO
+from experiments.boundary import methods as rows
+from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.data import load_fields
+from experiments.boundary.figures import draw_case
+from experiments.boundary.methods import Method, methods
+from experiments.boundary.scoring import score_operator, score_truth
+from experiments.boundary.training import operator_training, train_operator
+from experiments.boundary.versions import VERSIONS, Versions
+from experiments.errors import InvalidArgumentError, NotReleasedError
+from experiments.protocol import Durations, RunContext, Stored, Training
+from experiments.records.published import published
+from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.release import data_version, manifest, released_weights
+
+SCORES = ("relative_l2", "boundary_relative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryExperiment:
+    """Operators with and without boundary corrections on the versions of one problem.
+
+    Args:
+        name: Name on the command line.
+        problem: Name of the problem; experiments of one problem use each other's trainings.
+        summary: One line for ``list``.
+        durations: How long each preset takes.
+        versions: From the preset to the cases.
+        methods_of: From a case to its methods, the truth first.
+    """
+
+    name: str
+    problem: str
+    summary: str
+    durations: Durations
+    versions: Versions
+    methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
+
+    @property
+    def over(self) -> Over:
+        """Means and standard errors are taken over trainings with different seeds."""
+        return Over.SEEDS
+
+    @property
+    def data_version(self) -> int:
+        """Version of the data of the problem."""
+        return data_version(self.problem)
+
+    def title(self, cases: Sequence[BoundaryCase]) -> str:
+        """The problem, its samples, and what of the set-up is reconstructed."""
+        sizes = cases[0].sizes
+        equations = ", ".join(dict.fromkeys(case.problem.equation for case in cases))
+        parts = ", ".join(dict.fromkeys(case.problem.reconstructed for case in cases if case.problem.reconstructed))
+        note = f"; set-up reconstructed: {parts}" if parts else ""
+        seeds = "1 seed" if sizes.seeds == 1 else f"{sizes.seeds} seeds"
+        return (
+            f"{self.name.replace('_', ' ').capitalize()}: {equations}; {sizes.samples} training samples on "
+            f"{sizes.nodes} nodes an axis, {seeds}{note}"
+        )
+
+    def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
+        """The versions of the problem in the sizes of the preset.
+
+        Raises:
+            InvalidArgumentError: If the options ask for a kind of data.
+        """
+        if context.options.data is not None:
+            raise InvalidArgumentError(
+                f"--data {context.options.data} does not belong to {self.name}, whose fields have one source; drop it."
+            )
+        return self.versions(context.options.preset)
+
+    def methods(self, case: BoundaryCase) -> Sequence[Method]:
+        """The methods of a case, the truth first."""
+        return self.methods_of(case)
+
+    def seeds(self, case: BoundaryCase, context: RunContext) -> Sequence[int]:
+        """Seeds of the trainings of a method."""
+        return range(context.training_seed, context.training_seed + case.sizes.seeds)
+
+    def trainings(self, case: BoundaryCase, method: Method, seed: int, context: RunContext) -> Sequence[Training]:
+        """The one training of an operator; none for the truth."""
+        if method.treatment is None:
+            return ()
+        trained = case.training_case
+        released = seed == 0 and case.trained_on is None
+        return (
+            Training(
+                key=f"{trained.key}-{seed}",
+                label=f"{method.label}, {case.label}, seed {seed}",
+                folder=f"{self.problem}/operators",
+                config=operator_training(trained, method.treatment, context.training_seed, seed),
+                data_version=self.data_version,
+                release=_released_file(self.problem, case.key, method.key) if released else None,
+            ),
+        )
+
+    def train(self, training: Training, context: RunContext) -> None:
+        """Trains an operator, see ``train_operator``."""
+        train_operator(training, context)
+
+    def score(
+        self, case: BoundaryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
+    ) -> Arrays:
+        """Scores on the test samples, see ``score_operator``."""
+        test = load_fields(case, case.test_data(context.options.seed), context.data_folder, self.data_version)
+        if method.treatment is None:
+            return score_truth(case, test)
+        return score_operator(weights[0], method.treatment, case, test)
+
+    def compare(self, case: BoundaryCase, records: pd.DataFrame) -> Sequence[Record]:
+        """Nothing more."""
+        return ()
+
+    def published(self, case: BoundaryCase) -> Sequence[Record]:
+        """Numbers of Saad et al. for their form of BOON."""
+        return [
+            Record(
+                experiment=self.name,
+                case=case.key,
+                method=rows.PAPER,
+                seed=None,
+                score="relative_l2",
+                mean=entry["relative_l2"],
+                standard_error=None,
+                source=Source.PUBLISHED,
+                note=f"{entry['source']}: {entry['note']}",
+            )
+            for entry in published("boon").get(self.name, [])
+            if case.key in entry["cases"]
+        ]
+
+    def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
+        """FNO, the baseline that is best on the validation set, the paper's form and the default."""
+        baseline = best_baseline(records)
+        keys = [rows.FNO, *([baseline] if baseline else []), rows.PAPER, rows.DEFAULT]
+        return keys, SCORES
+
+    def figures(
+        self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path
+    ) -> Mapping[str, Figure]:
+        """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
+        return draw_case(self.problem, case, self.methods(case), stored, folder)
+
+
+def best_baseline(records: pd.DataFrame) -> str | None:
+    """The baseline that is given the boundary as BOON is and has the lowest validation score; None without any."""
+    scores = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
+    return None if scores.empty else str(scores.loc[scores["mean"].idxmin(), "method"])
+
+
+def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO | BOON:
+    """A trained operator that is released: ``load_operator("heat_independent", "single-values")``.
+
+    Args:
+        experiment: Name of a boundary-condition experiment.
+        case: Key of one of its cases.
+        method: Key of a method: ``fno``, ``boon-default``, or the best baseline.
+
+    Returns:
+        The operator in evaluation mode. ``boon.read_notes`` of its file says how it was trained.
+
+    Raises:
+        NotReleasedError: If it is not released; names the operators that are.
+        DataFileError: If the file is damaged.
+    """
+    name = _released_file(experiment, case, method)
+    if name in manifest()["weights"]:
+        return boon.load(released_weights(name)).eval()
+    available = [
+        f"{case.key}: {entry.key}"
+        for case in VERSIONS.get(experiment, lambda _: ())("laptop")
+        for entry in methods(case)
+        if _released_file(experiment, case.key, entry.key) in manifest()["weights"]
+    ]
+    known = "; ".join(available) or f"none of this experiment; experiments with operators: {', '.join(VERSIONS)}"
+    raise NotReleasedError(f"The operator '{method}' of {experiment}, {case}, is not released. Released: {known}.")
+
+
+def _released_file(problem: str, case: str, method: str) -> str:
+    """Path of released weights below ``experiments/weights``."""
+    return f"operators/{problem}-{case}-{method}.safetensors"
+
+
+_SUMMARIES = {
+    "stokes": "Stokes' second problem: fluid above an oscillating plate, values given at both ends",
+    "burgers_dirichlet": "viscous Burgers: a travelling wave, values given at both ends",
+    "heat_neumann": "heat between an insulator and a heater: gradients given at both ends",
+    "wave_neumann": "standing waves on a square whose walls reflect: zero normal derivatives",
+    "burgers_periodic": "Burgers on a circle from Gaussian random fields",
+    "cavity": "vorticity in a lid-driven cavity from an impulsive start, values given on four walls",
+    "heat_independent": "heat whose boundary data are independent of the initial field",
+}
+_DURATIONS: dict[str, Durations] = {
+    "stokes": {"smoke": "10 s", "laptop": "60 min", "paper": "22000 min", "reproduce": "7 s"},
+    "burgers_dirichlet": {"smoke": "15 s", "laptop": "60 min", "paper": "22000 min", "reproduce": "8 s"},
+    "heat_neumann": {"smoke": "15 s", "laptop": "90 min", "paper": "9000 min", "reproduce": "9 s"},
+    "wave_neumann": {"smoke": "15 s", "laptop": "40 min", "paper": "8000 min", "reproduce": "16 s"},
+    "burgers_periodic": {"smoke": "15 s", "laptop": "50 min", "paper": "4000 min", "reproduce": "12 s"},
+    "cavity": {"smoke": "10 s", "laptop": "20 min", "paper": "4000 min", "reproduce": "31 s"},
+    "heat_independent": {"smoke": "15 s", "laptop": "140 min", "paper": "9000 min", "reproduce": "11 s"},
+}
+EXPERIMENTS: dict[str, BoundaryExperiment] = {
+    name: BoundaryExperiment(
+        name=name, problem=name, summary=_SUMMARIES[name], durations=_DURATIONS[name], versions=versions
+    )
+    for name, versions in VERSIONS.items()
+}
+"""The experiments on boundary conditions by name."""

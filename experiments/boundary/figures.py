@@ -1,0 +1,304 @@
+"""Figures of a boundary-condition case from its stored arrays: errors over time, profiles, fields, an animation."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.methods import DEFAULT, FNO, TRUE_FIELD, Method
+from experiments.protocol import Stored
+from experiments.records.record import Arrays
+from experiments.report.plots import GREY, legend_below, panels
+from experiments.storage import write_bytes
+from solvers import Neumann
+from solvers.stencils import one_sided_gradient
+
+BESIDE = (FNO, DEFAULT)
+"""The methods whose fields and errors are shown beside each other."""
+NEAR = 0.15  # part of the axis that panels of the insulator show
+SNAPSHOTS = 4
+DECADES = 1e-3  # smallest error of a colour scale relative to the largest
+FRAMES_PER_SECOND = 6
+SMALL = 10  # points
+Fields = Mapping[Method, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What figures call the quantities of a problem; all are dimensionless.
+
+    Args:
+        title: Beginning of every title.
+        field: The field, its symbol last.
+        coordinate: Coordinate of a problem on an interval.
+    """
+
+    title: str
+    field: str = "u"
+    coordinate: str = "x"
+
+    @property
+    def error(self) -> str:
+        """The absolute error."""
+        return f"|{self.field.split()[-1]} − truth|"
+
+
+NAMES = {
+    "stokes": Names(title="Stokes' second problem", field="velocity u", coordinate="y"),
+    "burgers_dirichlet": Names(title="Burgers, travelling wave", field="velocity u"),
+    "heat_neumann": Names(title="Heat between insulator and heater", field="temperature u"),
+    "wave_neumann": Names(title="Waves between reflecting walls", field="displacement u"),
+    "burgers_periodic": Names(title="Burgers on a circle", field="velocity u"),
+    "cavity": Names(title="Lid-driven cavity", field="vorticity ω"),
+    "heat_independent": Names(title="Heat, independent boundary data", field="temperature u"),
+}
+"""By the name of the experiment."""
+
+
+def names_of(problem: str) -> Names:
+    """What the figures of a problem say; one that is not listed goes by its name."""
+    return NAMES.get(problem, Names(title=problem.replace("_", " ").capitalize()))
+
+
+def draw_case(
+    problem: str, case: BoundaryCase, methods: Sequence[Method], stored: Stored, folder: Path
+) -> dict[str, Figure]:
+    """All figures of a case, of the first test sample and the first seed where fields are shown.
+
+    Args:
+        problem: Name of the problem.
+        case: The case.
+        methods: Its methods.
+        stored: What was scored.
+        folder: Where the animation of a problem on the square goes.
+
+    Returns:
+        Figures by name; those of fields only if the truth was scored.
+    """
+    by_method = {
+        method: [arrays for (key, _), arrays in sorted(stored.items(), key=lambda item: item[0][1]) if key == method.key]
+        for method in methods
+    }
+    scored = {method: arrays for method, arrays in by_method.items() if arrays}
+    names, times = names_of(problem), case.test_data(0).output_times(case.problem).numpy()
+    title = f"{names.title}, {case.label}"
+    drawings: dict[str, Figure] = {}
+    over_time = {method: arrays for method, arrays in scored.items() if "over_time" in arrays[0]}
+    if len(times) > 1 and over_time:
+        drawings["over-time"] = error_over_time(times, over_time, title)
+    if TRUE_FIELD not in scored:
+        return drawings
+    true = scored[TRUE_FIELD][0]["shown"][0]
+    fields = {method: arrays[0]["shown"][0] for method, arrays in scored.items() if method.key in BESIDE}
+    if true.ndim == 3:
+        drawings["fields"] = snapshots(times, true, fields, names, title)
+        animate(times, true, fields, title, folder / f"animation-{case.key}.gif")
+        return drawings
+    last = {method: u[-1] for method, u in fields.items()}
+    drawings["profile"] = profiles(true[-1], last, names, f"{title}" if len(times) == 1 else f"{title}, last time",
+                                   insulator_stencil(case))
+    if len(times) > 1:
+        drawings["fields"] = space_time(times, true, fields, names, title)
+    return drawings
+
+
+def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]], title: str) -> Figure:
+    """Error at each time relative to the size of the field over all times: mean of the test samples, and one sample.
+
+    Args:
+        times: Output times ``(t,)``.
+        scored: ``over_time`` ``(samples, t)`` of every method and seed; the mean is over seeds too.
+        title: Says problem and version.
+    """
+    figure, (left, right) = panels(2, title)
+    widths = np.linspace(3.0, 1.2, len(scored))  # so that curves which coincide are all seen
+    for (method, seeds), width in zip(scored.items(), widths, strict=True):
+        errors = np.stack([arrays["over_time"] for arrays in seeds])
+        style = {**_line(method), "lw": width}
+        left.plot(times, errors.mean(axis=(0, 1)), **style)
+        right.plot(times, errors[:, 0].mean(axis=0), **style)
+    left.set(xlabel="t", ylabel="relative L2", yscale="log")
+    left.set_title("mean over test samples", size=SMALL)
+    right.set(xlabel="t")
+    right.set_title("one test sample", size=SMALL)
+    legend_below(figure, left)
+    return figure
+
+
+def profiles(true: np.ndarray, fields: Fields, names: Names, title: str, stencil: np.ndarray | None) -> Figure:
+    """Fields at one time beside the truth, and their absolute error or, at an insulator, their gradient.
+
+    Args:
+        true: The true field ``(nodes,)``.
+        fields: Those of methods, likewise.
+        names: What the quantities are called.
+        title: Says problem and version.
+        stencil: If the derivative is to be 0 at the first node, the weights c of its difference Σ c_j u_j/h there.
+    """
+    figure, (left, right) = panels(2, title, share_y=False)
+    x = np.linspace(0.0, 1.0, len(true))
+    for method, u in fields.items():
+        left.plot(x, u, **_line(method))
+    left.plot(x, true, **_line(TRUE_FIELD) | {"lw": 1.1, "zorder": 3})
+    left.set(xlabel=names.coordinate, ylabel=names.field)
+    right.set_xlabel(names.coordinate)
+    if stencil is None:
+        _errors(right, x, {method: np.abs(u - true) for method, u in fields.items()})
+        right.set_ylabel(names.error)
+    else:
+        near = x <= NEAR
+        for method, u in fields.items():
+            right.plot(x[near], _gradient(u, stencil)[near], **_line(method), marker=".")
+        right.plot(x[near], _gradient(true, stencil)[near], **_line(TRUE_FIELD) | {"lw": 1.1})
+        right.axhline(0.0, color=GREY, lw=0.8)
+        right.set_ylabel(f"∂u/∂{names.coordinate}")
+        right.set_title("gradient at the insulator", size=SMALL)
+        right.locator_params(axis="x", nbins=5)
+    legend_below(figure, left)
+    return figure
+
+
+def _errors(axes: Axes, x: np.ndarray, errors: Fields) -> None:
+    """Absolute errors on a logarithmic axis; where they are 0 a triangle stands at its foot."""
+    zeros = any(bool((error == 0).any()) for error in errors.values())
+    axes.set_title(f"absolute error{' (triangles: exactly 0)' if zeros else ''}", size=SMALL)
+    axes.set_yscale("log")
+    for method, error in errors.items():
+        exact = error == 0
+        axes.plot(x, np.where(exact, np.nan, error), **_line(method))
+        if exact.any():
+            style = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": method.style.colour, "ms": 6}
+            axes.plot(x[exact], np.zeros(exact.sum()), "v", **style)
+
+
+def space_time(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names, title: str) -> Figure:
+    """The true field in the plane of time and space, and beside it the absolute errors of methods.
+
+    Args:
+        times: Equally spaced output times ``(t,)``.
+        true: The true field ``(t, nodes)``.
+        fields: Those of methods, likewise.
+        names: What the quantities are called.
+        title: Says problem and version.
+    """
+    figure, axes = panels(1 + len(fields), title)
+    t, x = 0.5 * (times[1] - times[0]), 0.5 / (true.shape[1] - 1)  # halves of a pixel, whose centre is the node
+    style = {"origin": "lower", "aspect": "auto", "extent": (times[0] - t, times[-1] + t, -x, 1.0 + x)}
+    shown = axes[0].imshow(true.T, cmap="viridis", **style)
+    figure.colorbar(shown, ax=axes[0], label=names.field)
+    axes[0].set_title("truth", size=SMALL)
+    errors, scale = _scaled_errors(true, fields)
+    for panel, (method, error) in zip(axes[1:], errors.items(), strict=True):
+        image = panel.imshow(error.T, norm=scale, cmap="magma", **style)
+        panel.set_title(f"error of {method.label}", size=SMALL)
+        if panel is axes[-1]:
+            figure.colorbar(image, ax=axes[1:], label=names.error, extend="min")
+    for panel in axes:
+        panel.set_xlabel("t")
+        panel.grid(visible=False)
+    axes[0].set_ylabel(names.coordinate)
+    return figure
+
+
+def snapshots(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names, title: str) -> Figure:
+    """The true field on the square at several times, and below it the absolute errors of methods.
+
+    Args:
+        times: Output times ``(t,)``.
+        true: The true field ``(t, nodes, nodes)``, x first.
+        fields: Those of methods, likewise.
+        names: What the quantities are called.
+        title: Says problem and version.
+    """
+    chosen = np.unique(np.linspace(0, len(times) - 1, SNAPSHOTS).round().astype(int))
+    figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * (1 + len(fields)) + 0.6), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(1 + len(fields), len(chosen), squeeze=False)
+    errors, scale = _scaled_errors(true[chosen], {method: u[chosen] for method, u in fields.items()})
+    fields_of_lines = {TRUE_FIELD.label: true[chosen], **{f"error of\n{m.label}": e for m, e in errors.items()}}
+    for line, (label, u) in zip(grid, fields_of_lines.items(), strict=True):
+        style = _diverging(true[chosen]) if line is grid[0] else {"norm": scale, "cmap": "magma"}
+        images = [_square(axes, field, style) for axes, field in zip(line, u, strict=True)]
+        line[0].set_ylabel(label)
+        if line is grid[0]:
+            figure.colorbar(images[0], ax=list(line), label=names.field, extend="both")
+        elif line is grid[-1]:
+            figure.colorbar(images[0], ax=list(grid[1:].flat), label=names.error, extend="min", shrink=0.8)
+    for axes, index in zip(grid[0], chosen, strict=True):
+        axes.set_title(f"t = {times[index]:.2f}", size=SMALL)
+    return figure
+
+
+def animate(times: np.ndarray, true: np.ndarray, fields: Fields, title: str, path: Path) -> Path:
+    """The true field on the square over time and the absolute errors of methods beside it, as an animated GIF.
+
+    Args:
+        times: Output times ``(t,)``.
+        true: The true field ``(t, nodes, nodes)``.
+        fields: Those of methods, likewise.
+        title: Says problem and version.
+        path: The file, which is returned.
+    """
+    figure, axes = panels(1 + len(fields), title, width=0.7)
+    errors, scale = _scaled_errors(true, fields)
+    shown = [true, *errors.values()]
+    styles = [_diverging(true), *({"norm": scale, "cmap": "magma"} for _ in errors)]
+    images = [_square(panel, u[0], style) for panel, u, style in zip(axes, shown, styles, strict=True)]
+    for panel, label in zip(axes, ["truth", *(f"error of {method.label}" for method in errors)], strict=True):
+        panel.set_title(label, size=SMALL)
+    writer = PillowWriter(fps=FRAMES_PER_SECOND)
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / path.name
+        with writer.saving(figure, str(temporary), dpi=100):
+            for index, time in enumerate(times):
+                axes[0].set_xlabel(f"t = {time:.2f}")
+                for image, u in zip(images, shown, strict=True):
+                    image.set_data(u[index].T)
+                writer.grab_frame()
+        write_bytes(path, temporary.read_bytes())
+    return path
+
+
+def insulator_stencil(case: BoundaryCase) -> np.ndarray | None:
+    """The weights of the gradient at the first node if an insulator is there."""
+    insulated = isinstance(case.problem.conditions[0][0], Neumann) and not case.independent
+    return one_sided_gradient(case.sizes.network.order, "first").numpy() if insulated else None
+
+
+def _gradient(u: np.ndarray, stencil: np.ndarray) -> np.ndarray:
+    """∂u/∂x by central differences, at the first node by the stencil with which the condition is imposed."""
+    spacing = 1.0 / (len(u) - 1)
+    gradient = np.gradient(u.astype(np.float64), spacing)
+    gradient[0] = stencil @ u[: len(stencil)] / spacing
+    return gradient
+
+
+def _scaled_errors(true: np.ndarray, fields: Fields) -> tuple[dict[Method, np.ndarray], Normalize]:
+    """Absolute errors, and one logarithmic colour scale for all of them; errors of 0 have its darkest colour."""
+    errors = {method: np.abs(u - true) for method, u in fields.items()}
+    largest = max((float(error.max()) for error in errors.values()), default=0.0) or 1.0
+    smallest = DECADES * largest
+    return {method: error.clip(smallest) for method, error in errors.items()}, LogNorm(smallest, largest)
+
+
+def _diverging(true: np.ndarray) -> dict:
+    """Colours around 0, up to the size of the field but for its largest percent (corners)."""
+    size = float(np.quantile(np.abs(true), 0.99)) or 1.0
+    return {"norm": Normalize(-size, size), "cmap": "RdBu_r"}
+
+
+def _square(axes: Axes, u: np.ndarray, style: dict) -> object:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    return axes.imshow(u.T, origin="lower", extent=(0, 1, 0, 1), **style)
+
+
+def _line(method: Method) -> dict:
+    return {"color": method.style.colour, "ls": method.style.dashes, "lw": 1.6, "label": method.label}
