@@ -5,6 +5,7 @@ Trainings and scores write their files when they are done, so an interrupted run
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,11 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
     results = released_results(experiment.name, root)
     options = replace(options, preset=results.preset)  # type: ignore[arg-type]
     context = RunContext(options=options, released=True, training_seed=results.seed, release=root)
-    weights, missing = {}, []
-    for job in plan(experiment, context):
-        try:
+    jobs, weights = plan(experiment, context), dict[str, tuple[Path, ...]]()
+    for job in jobs:
+        with suppress(NotReleasedError):
             weights[job.key] = tuple(released_weights(training.release or "", root) for training in job.trainings)
-        except NotReleasedError:
-            missing.append(job)
-    jobs = [job for job in plan(experiment, context) if job.key in weights]
-    return _finish(experiment, context, jobs, weights, results)
+    return _finish(experiment, context, [job for job in jobs if job.key in weights], weights, results)
 
 
 def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path = ROOT) -> list[Path]:
@@ -229,8 +227,8 @@ def _finish(
     folder, title = stored_run.open(), experiment.title(cases)
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
-    verdict = "" if results is None else _verdict(computed, results, context)
     records = _beside(experiment, cases, computed, results)
+    verdict = "" if results is None else _verdict(experiment, records, results, context)
     files = write_tables(folder, title, over_seeds(records), labels_of(experiment, cases), experiment.over)
     files += _draw(experiment, context, jobs, arrays, folder)
     scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
@@ -304,13 +302,23 @@ def _records(
     return as_frame([*computed, *compared])
 
 
-def _verdict(computed: pd.DataFrame, results: ReleasedResults, context: RunContext) -> str:
-    """Whether the released scores came out again."""
+def _verdict(experiment: Experiment, records: pd.DataFrame, results: ReleasedResults, context: RunContext) -> str:
+    """Whether the released scores came out again, and which rows could not be scored."""
     options = context.options
     if options.seed != results.seed or options.data is not None:
         return f"Not compared with the release, whose test functions are those of --seed {results.seed}."
-    verdict = compare(computed, results.records)
-    return f"{verdict} Data version {results.data_version}."
+    if experiment.data_version != results.data_version:
+        return (
+            f"Not compared: the release is of data version {results.data_version}, this library makes version "
+            f"{experiment.data_version}; python -m experiments run {experiment.name} trains on it."
+        )
+    computed, copied = (records[records["source"] == source] for source in (Source.COMPUTED, Source.RELEASED))
+    scored = pd.MultiIndex.from_frame(computed[["case", "method"]])
+    rest = copied[["case", "method"]].drop_duplicates()
+    rest = rest[~pd.MultiIndex.from_frame(rest).isin(scored)]
+    count = "1 row is" if len(rest) == 1 else f"{len(rest)} rows are"
+    note = f" {count} copied from the release: their weights are not in this installation." if len(rest) else ""
+    return f"{compare(computed, results.records)} Data version {results.data_version}.{note}"
 
 
 def _beside(
