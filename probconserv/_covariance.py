@@ -1,9 +1,9 @@
-"""Exact, deterministic linear algebra on the covariances that occur here.
+"""Deterministic factorisations of covariances.
 
-``linear_operator`` leaves Cholesky for conjugate gradients and Lanczos above 800 points. Everything below names its
-factorisation instead: elementwise for a diagonal, the root itself for a low-rank covariance, factor by factor for a
-Kronecker product, Cholesky for the rest. Nodes with zero variance (a boundary value that is known) are part of a
-covariance like any other: draws leave them at the mean.
+Above 800 points ``linear_operator`` switches from Cholesky to conjugate gradients and Lanczos. The functions below
+choose the factorisation by structure: elementwise for a diagonal, the root itself for a low-rank covariance, factor by
+factor for a Kronecker product, Cholesky otherwise. Nodes with zero variance (prescribed boundary values) are allowed:
+draws leave them at the mean.
 """
 
 import torch
@@ -24,7 +24,7 @@ Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
 
 
 def as_double(covariance: LinearOperator) -> LinearOperator:
-    """The covariance in float64, lazily evaluated kernels evaluated."""
+    """The covariance in float64; lazy kernels are evaluated."""
     if isinstance(covariance, DiagLinearOperator) and covariance.diagonal().dtype == torch.float64:
         return covariance
     return covariance.evaluate_kernel().to(torch.float64)
@@ -38,18 +38,18 @@ def rows_times(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"]) ->
 
 
 def is_factored(covariance: LinearOperator) -> bool:
-    """Whether Σ is given by factors (Σ = R Rᵀ), so that it is positive semi-definite whatever the rounding."""
+    """Whether Σ is stored as factors (Σ = R Rᵀ), so that rounding cannot make it indefinite."""
     if isinstance(covariance, PsdSumLinearOperator):
         return all(is_factored(part) for part in covariance.linear_ops)
     return isinstance(covariance, DiagLinearOperator | RootLinearOperator)
 
 
-def square_roots(covariance: LinearOperator, precision: float) -> list[Root]:
+def square_roots(covariance: LinearOperator, epsilon: float) -> list[Root]:
     """Matrices R_i with Σ_i R_i R_iᵀ = Σ.
 
     Args:
         covariance: Σ ``(*batch, n, n)``, float64.
-        precision: Machine epsilon of the numbers from which Σ was made.
+        epsilon: Machine epsilon of the dtype in which Σ was computed.
 
     Returns:
         Roots ``(*batch, n, r_i)``.
@@ -62,15 +62,15 @@ def square_roots(covariance: LinearOperator, precision: float) -> list[Root]:
     if isinstance(covariance, RootLinearOperator):
         return [covariance.root.to_dense()]
     if isinstance(covariance, PsdSumLinearOperator):
-        return [root for part in covariance.linear_ops for root in square_roots(part, precision)]
+        return [root for part in covariance.linear_ops for root in square_roots(part, epsilon)]
     if isinstance(covariance, KroneckerProductLinearOperator):
-        factors = [_dense_root(factor.to_dense(), precision) for factor in covariance.linear_ops]
+        factors = [_dense_root(factor.to_dense(), epsilon) for factor in covariance.linear_ops]
         return [KroneckerProductLinearOperator(*factors)]
-    return [_dense_root(covariance.to_dense(), precision)]
+    return [_dense_root(covariance.to_dense(), epsilon)]
 
 
 def apply_roots(roots: list[Root], normals: Float[Tensor, "*batch s r"]) -> Float[Tensor, "*batch s n"]:
-    """Draws of N(0, Σ): Σ_i R_i z_i for s standard normal vectors z = (z_1, z_2, …)."""
+    """Draws from N(0, Σ): Σ_i R_i z_i for s standard normal vectors z = (z_1, z_2, …)."""
     parts = torch.split(normals, [root.shape[-1] for root in roots], dim=-1)
     draws = [_apply_root(root, part) for root, part in zip(roots, parts, strict=True)]
     return torch.stack(draws).sum(dim=0) if len(draws) > 1 else draws[0]
@@ -82,14 +82,14 @@ def _apply_root(root: Root, normals: Tensor) -> Tensor:
     return to_dense(root @ normals.mT).mT
 
 
-def _dense_root(matrix: Tensor, precision: float) -> Tensor:
-    """Cholesky factor; eigenvectors times √eigenvalues where the matrix is singular to working precision."""
+def _dense_root(matrix: Tensor, epsilon: float) -> Tensor:
+    """Cholesky factor, or eigenvectors times √eigenvalues if the matrix is singular to working precision."""
     fixed = matrix.diagonal(dim1=-2, dim2=-1) == 0
     chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
     if not bool(info.any()):
         return chol * ~fixed[..., None]
     values, vectors = torch.linalg.eigh(matrix)
-    bound = matrix.shape[-1] * precision * values[..., -1:].abs()
+    bound = matrix.shape[-1] * epsilon * values[..., -1:].abs()
     if bool((values < -bound).any()):
         raise InvalidArgumentError(
             f"The covariance is not positive semi-definite: its smallest eigenvalue is {float(values.min()):.3g} where "

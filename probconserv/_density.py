@@ -1,6 +1,6 @@
-"""Log-densities of Gaussians that may be singular: nodes without variance, and fields confined to {G u = b}.
+"""Log-densities of Gaussians that may be singular: zero-variance nodes, and fields confined to {G u = b}.
 
-Nodes without variance carry no density: the others do, and the value is −∞ where such a node is off its mean.
+The density is taken over the nodes with positive variance. It is −∞ if a zero-variance node differs from its mean.
 """
 
 import math
@@ -23,10 +23,10 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 def surface_tolerance(dtype: torch.dtype) -> float:
-    """How far G u may be from b, relative to |b| + Σ_j |G_j u_j|, for u to count as on the constraint.
+    """Largest |G u − b|, relative to |b| + Σ_j |G_j u_j|, at which u counts as on the constraint.
 
-    1e-9 in float64 and 1e-5 in lower precision: far above the round-off of a field that was made to meet it, far below
-    the error of one that was not.
+    1e-9 in float64 and 1e-5 in lower precision: well above the round-off of a field that was conditioned on it, well
+    below the error of one that was not.
     """
     return 1e-9 if dtype == torch.float64 else 1e-5
 
@@ -44,11 +44,11 @@ def log_density_given_constraint(
 
         log N(u; μ, Σ) + log N(b_N; G_N u, σ_N² I) − log N(b; G μ, S) − ½ log det G_E G_Eᵀ
 
-    on the surface {G_E u = b_E}, with respect to its own area, and −∞ off it. The determinant is that of the co-area
-    formula, du = dA db / √det G Gᵀ; with it the density is free of the scaling of the rows.
+    on the surface {G_E u = b_E}, with respect to surface area, and −∞ off it. The determinant comes from the co-area
+    formula, du = dA db / √det G Gᵀ, and makes the density independent of the scaling of the rows.
 
-    The squares of the first three terms sum to those of d = u − μ′ alone: dᵀ Σ⁻¹ d + |G_N d|² / σ_N². That is what is
-    computed; where μ is far from the constraint, the terms one by one are huge and cancel.
+    The quadratic forms of the first three terms add up to dᵀ Σ⁻¹ d + |G_N d|² / σ_N² with d = u − μ′. This sum is
+    computed directly, since the separate terms are huge and cancel if μ is far from the constraint.
 
     Args:
         gain: The factorised update.
@@ -60,12 +60,12 @@ def log_density_given_constraint(
     Returns:
         Log-densities.
     """
-    deviation = u - updated[..., None, :]
+    difference = u - updated[..., None, :]
     slack = tolerance * (u.abs() + updated.abs()[..., None, :])
-    density = log_density(gain.covariance, deviation, slack)
+    density = log_density(gain.covariance, difference, slack)
     exact = gain.noise == 0
     noise = torch.where(exact, 1.0, gain.noise)[..., None, :]
-    likelihood = -0.5 * ((deviation @ gain.rows.mT).square() / noise + noise.log() + _LOG_2PI)
+    likelihood = -0.5 * ((difference @ gain.rows.mT).square() / noise + noise.log() + _LOG_2PI)
     density = density + torch.where(exact[..., None, :], 0.0, likelihood).sum(dim=-1)
     density = density - (_log_area(gain, exact) + gain.log_evidence_peak())[..., None]
     size = target.abs()[..., None, :] + u.abs() @ gain.rows.abs().mT
@@ -75,31 +75,31 @@ def log_density_given_constraint(
 
 
 def log_density(
-    covariance: LinearOperator, deviation: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
+    covariance: LinearOperator, difference: Float[Tensor, "*batch s n"], tolerance: Float[Tensor, "*batch s n"]
 ) -> Float[Tensor, "*batch s"]:
-    """log N(d; 0, Σ) over the nodes that have variance; −∞ where a node without variance deviates.
+    """log N(d; 0, Σ) over the nodes with positive variance; −∞ if a zero-variance node has d ≠ 0.
 
     Args:
         covariance: Σ ``(*batch, n, n)``, float64.
-        deviation: d = u − μ.
-        tolerance: Largest |d| that a node without variance may have.
+        difference: d = u − μ.
+        tolerance: Largest |d| that counts as zero at a zero-variance node.
 
     Returns:
-        Log-density with respect to Lebesgue measure on the nodes that have variance.
+        Log-density with respect to Lebesgue measure on the nodes with positive variance.
 
     Raises:
-        InvalidArgumentError: If Σ is singular for another reason than nodes without variance.
+        InvalidArgumentError: If Σ is singular on the nodes with positive variance.
     """
     fixed = covariance.diagonal() == 0
-    quadratic, log_determinant = _whiten(covariance, torch.where(fixed[..., None, :], 0.0, deviation), fixed)
-    active = (~fixed).sum(dim=-1, dtype=deviation.dtype)
+    quadratic, log_determinant = _whiten(covariance, torch.where(fixed[..., None, :], 0.0, difference), fixed)
+    active = (~fixed).sum(dim=-1, dtype=difference.dtype)
     density = -0.5 * (quadratic + (log_determinant + active * _LOG_2PI)[..., None])
-    off = (fixed[..., None, :] & (deviation.abs() > tolerance)).any(dim=-1)
+    off = (fixed[..., None, :] & (difference.abs() > tolerance)).any(dim=-1)
     return torch.where(off, -math.inf, density)
 
 
 def _log_area(gain: Gain, exact: Tensor) -> Tensor:
-    """½ log det G_E G_Eᵀ over the nodes that have variance ``(*batch,)``."""
+    """½ log det G_E G_Eᵀ over the nodes with positive variance ``(*batch,)``."""
     active = (gain.covariance.diagonal() != 0)[..., None, :]
     rows = torch.where(active & exact[..., None], gain.rows, 0.0)
     norms = torch.where(exact, torch.linalg.vector_norm(rows, dim=-1), 1.0)
@@ -109,29 +109,29 @@ def _log_area(gain: Gain, exact: Tensor) -> Tensor:
     return (chol.diagonal(dim1=-2, dim2=-1).log() + norms.log()).sum(dim=-1)
 
 
-def _whiten(covariance: LinearOperator, deviation: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-    """dᵀ Σ⁻¹ d ``(*batch, s)`` and log det Σ ``(*batch,)`` over the nodes that have variance."""
+def _whiten(covariance: LinearOperator, difference: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+    """dᵀ Σ⁻¹ d ``(*batch, s)`` and log det Σ ``(*batch,)`` over the nodes with positive variance."""
     if isinstance(covariance, DiagLinearOperator):
         variance = torch.where(fixed, 1.0, covariance.diagonal())
-        return (deviation.square() / variance[..., None, :]).sum(dim=-1), variance.log().sum(dim=-1)
+        return (difference.square() / variance[..., None, :]).sum(dim=-1), variance.log().sum(dim=-1)
     if isinstance(covariance, KroneckerProductLinearOperator) and not bool(fixed.any()):
-        return _whiten_kronecker(covariance, deviation)
+        return _whiten_kronecker(covariance, difference)
     if isinstance(covariance, PsdSumLinearOperator) and len(covariance.linear_ops) == 2:
         low_rank, noise = covariance.linear_ops
         if isinstance(low_rank, RootLinearOperator) and isinstance(noise, DiagLinearOperator):
             variance = noise.diagonal()
             if bool((variance > 0).all()):
-                return _whiten_low_rank(low_rank.root.to_dense(), variance, deviation)
+                return _whiten_low_rank(low_rank.root.to_dense(), variance, difference)
     matrix = covariance.to_dense()
     chol = _cholesky(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
-    white = torch.linalg.solve_triangular(chol, deviation.mT, upper=False)
+    white = torch.linalg.solve_triangular(chol, difference.mT, upper=False)
     return white.square().sum(dim=-2), _log_determinant(chol)
 
 
-def _whiten_kronecker(covariance: KroneckerProductLinearOperator, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """One triangular solve per factor along its own axis; the axes rotate once through."""
-    n = deviation.shape[-1]
-    white, log_determinant = deviation, torch.zeros((), dtype=deviation.dtype, device=deviation.device)
+def _whiten_kronecker(covariance: KroneckerProductLinearOperator, difference: Tensor) -> tuple[Tensor, Tensor]:
+    """One triangular solve per factor, along the factor's axis; the axes are rotated in turn."""
+    n = difference.shape[-1]
+    white, log_determinant = difference, torch.zeros((), dtype=difference.dtype, device=difference.device)
     for factor in covariance.linear_ops:
         size = factor.shape[-1]
         chol = _cholesky(factor.to_dense())
@@ -141,13 +141,13 @@ def _whiten_kronecker(covariance: KroneckerProductLinearOperator, deviation: Ten
     return white.square().sum(dim=-1), log_determinant
 
 
-def _whiten_low_rank(root: Tensor, variance: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+def _whiten_low_rank(root: Tensor, variance: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
     """Σ = R Rᵀ + V by the matrix inversion and determinant lemmas, O(n r²)."""
     scaled = root / variance[..., None]
     inner = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device) + root.mT @ scaled
     chol = _cholesky(inner)
-    projected = torch.linalg.solve_triangular(chol, (deviation @ scaled).mT, upper=False)
-    quadratic = (deviation.square() / variance[..., None, :]).sum(dim=-1) - projected.square().sum(dim=-2)
+    projected = torch.linalg.solve_triangular(chol, (difference @ scaled).mT, upper=False)
+    quadratic = (difference.square() / variance[..., None, :]).sum(dim=-1) - projected.square().sum(dim=-2)
     return quadratic, _log_determinant(chol) + variance.log().sum(dim=-1)
 
 

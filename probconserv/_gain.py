@@ -5,8 +5,8 @@
 
 (Hansen et al. 2023, sec. 3.) Rows are scaled so that S has a unit diagonal; every check is therefore independent of
 the units of a row. For a diagonal Σ all work is O(n k) in time and memory. Long fields and large batches without
-gradients go through compiled passes where there is one row, and in tiles that fit the processor's cache where there are
-more: memory is read a few times, and nothing of the size of the field is held but the result.
+gradients use compiled passes if there is one row, and tiles that fit the processor's cache if there are several: memory
+is read a few times, and no array of the field's size is allocated except the result.
 """
 
 import math
@@ -40,7 +40,7 @@ class Gain:
         noise: σ² ``(*batch, k)``.
         scale: d = 1/√S_ii ``(*batch, k)``.
         chol: Cholesky factor L of D S D ``(*batch, k, k)``.
-        precision: Machine epsilon of the prior's own numbers.
+        epsilon: Machine epsilon of the prior's dtype.
     """
 
     covariance: LinearOperator
@@ -49,7 +49,7 @@ class Gain:
     noise: Tensor
     scale: Tensor
     chol: Tensor
-    precision: float
+    epsilon: float
 
     @cached_property
     def cross(self) -> Tensor:
@@ -78,8 +78,8 @@ class Gain:
     ) -> Float[Tensor, "*batch s n"]:
         """u − Σ Gᵀ S⁻¹ (G u − target), for a mean or for draws.
 
-        Where the result misses exact rows by more than 1e-13 of the target (cancellation against a large u), the
-        correction is applied to its own round-off once more.
+        If the result misses an exact row by more than 1e-13 of the target (cancellation against a large u), a second
+        correction removes that round-off.
 
         Raises:
             InvalidArgumentError: If a field is not finite.
@@ -102,8 +102,9 @@ class Gain:
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
         """diag(Σ − Σ Gᵀ S⁻¹ G Σ), never negative and never above diag Σ.
 
-        A negative result within round-off is zero: 64 k eps / (smallest pivot) relative to the prior's variance, and
-        n eps(prior) of the largest variance where Σ is given by entries. Beyond that Σ is not positive semi-definite.
+        Negative values within round-off become zero: up to 64 k ε₆₄ / (smallest pivot) of the prior's variance, plus
+        n ε of the largest variance if Σ is stored by its entries, with ε₆₄ and ε the machine epsilons of float64 and of
+        the prior. Larger negative values mean that Σ is not positive semi-definite.
 
         Raises:
             InvalidArgumentError: If a variance is negative beyond round-off.
@@ -114,7 +115,7 @@ class Gain:
         slack = 64 * self.rows.shape[-2] * _EPS / _smallest_pivot(self.chol)
         floor = 0.0
         if not is_factored(self.covariance):
-            floor = variance.shape[-1] * self.precision * float(variance.detach().max())
+            floor = variance.shape[-1] * self.epsilon * float(variance.detach().max())
         if not isinstance(self.covariance, DiagLinearOperator) or not _is_large(
             variance, self.rows, self.scale[..., None]
         ):
@@ -164,21 +165,21 @@ class Gain:
         return _cut_batch(self.scale[..., None], tile), _cut_batch(self.chol, tile)
 
 
-def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, precision: float) -> Gain:
+def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float) -> Gain:
     """Forms and factorises S = G Σ Gᵀ + σ² I.
 
     Args:
         covariance: Σ ``(*batch, n, n)``, float64.
         rows: G ``(*batch, k, n)``, float64.
         noise: σ² ``(*batch, k)``, float64.
-        precision: Machine epsilon of the numbers from which Σ was made.
+        epsilon: Machine epsilon of the dtype in which Σ was computed.
 
     Returns:
         The factorised update.
 
     Raises:
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
-        DependentConstraintsError: If S is singular: relative to the size of its rows, whatever their units.
+        DependentConstraintsError: If S is singular, measured independently of the units of the rows.
     """
     k = rows.shape[-2]
     variance = covariance.diagonal()
@@ -189,7 +190,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, precision
     if not isinstance(covariance, DiagLinearOperator):
         # What is left of S after cancellation must stand above the rounding of the entries, or of the factors, of Σ.
         spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
-        rounding = (100 * precision) ** 2 if is_factored(covariance) else 100 * precision
+        rounding = (100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon
         _require_independent((diagonal > rounding * spread.square()).all(), k)
     _require_independent((diagonal > 0).all(), k)
     scale = diagonal.rsqrt()
@@ -199,7 +200,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, precision
         chol, info = torch.linalg.cholesky_ex(scale[..., None] * innovation * scale[..., None, :])
         _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
     return Gain(
-        covariance=covariance, variance=variance, rows=rows, noise=noise, scale=scale, chol=chol, precision=precision
+        covariance=covariance, variance=variance, rows=rows, noise=noise, scale=scale, chol=chol, epsilon=epsilon
     )
 
 

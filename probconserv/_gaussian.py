@@ -1,4 +1,4 @@
-"""A Gaussian over a field some of whose values are known."""
+"""A Gaussian over a field with prescribed values."""
 
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 class FieldGaussian(MultivariateNormal):
     """A gpytorch ``MultivariateNormal`` whose variance is the diagonal of its covariance, to the last bit.
 
-    The parent raises variances below 1e-10 (1e-6 in single precision) to that number and warns; a value that is known,
-    as a prescribed boundary value is, has variance 0 here.
+    The parent class raises variances below 1e-10 (1e-6 in single precision) to that number and warns. Here a prescribed
+    value, such as a boundary value, keeps variance 0.
     """
 
     @property

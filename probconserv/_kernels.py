@@ -5,10 +5,10 @@
     subtract     u − λ v∘w, and Σ_i w_i times it
     reduce       v − (d v∘w)², negative round-off set to zero
 
-A pass reads every number once and holds nothing but its result. Sums are taken over blocks of 1,024 numbers, whose
-parts are added with compensation (Neumaier 1974), so that round-off does not grow with n. Arrays are
-``(fields, n)``, contiguous, float64; those with fewer entries are read cyclically (``u``) or, since s fields in turn
-share a prior, as entry ⌊field/s⌋ (``weights``, ``variance``).
+A pass reads every number once and allocates only its result. Sums are taken over blocks of 1,024 numbers and added with
+compensation (Neumaier 1974), so that round-off does not grow with n. Arrays are ``(fields, n)``, contiguous, float64.
+Shorter arrays are read cyclically (``u``), or as entry ⌊field/s⌋ where s consecutive fields have the same prior
+(``weights``, ``variance``).
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from numba import njit
 _Array = np.ndarray
 _Piece = tuple[int, int, int, int]  # first and last field, first and last point
 _BLOCK = 1024
-_PER_THREAD = 1 << 17  # numbers that are worth a thread of their own
+_PER_THREAD = 1 << 17  # numbers that are worth one more thread
 
 
 def project(weights: _Array, variance: _Array, fields: int, threads: int) -> tuple[_Array, bool]:
     """Σ_i w_i² v_i ``(fields,)``, and whether an entry of v is negative."""
     pieces = _pieces(fields, weights.shape[1], threads)
     sums = np.zeros((len(pieces), fields))
-    found = np.zeros(len(pieces))
-    _run(lambda i: _project(weights, variance, pieces[i], sums[i], found[i : i + 1]), len(pieces))
-    return sums.sum(axis=0), bool(found.any())
+    negative = np.zeros(len(pieces))
+    _run(lambda i: _project(weights, variance, pieces[i], sums[i], negative[i : i + 1]), len(pieces))
+    return sums.sum(axis=0), bool(negative.any())
 
 
 def functional(u: _Array, weights: _Array, shape: tuple[int, int], threads: int) -> _Array:
@@ -41,7 +41,7 @@ def functional(u: _Array, weights: _Array, shape: tuple[int, int], threads: int)
 
 
 def subtract(
-    u: _Array, prior: tuple[_Array, _Array], multipliers: _Array, share: int, out: _Array, threads: int
+    u: _Array, prior: tuple[_Array, _Array], multipliers: _Array, group: int, out: _Array, threads: int
 ) -> _Array:
     """Writes u − λ v∘w to ``out`` and gives Σ_i w_i times it ``(fields,)``.
 
@@ -49,7 +49,7 @@ def subtract(
         u: Fields.
         prior: Weights w and variance v.
         multipliers: λ ``(fields,)``.
-        share: Number s of fields in turn that share a prior.
+        group: Number s of consecutive fields with the same prior.
         out: Where the result goes, ``(fields, n)``.
         threads: Largest number of threads.
 
@@ -58,7 +58,7 @@ def subtract(
     """
     pieces = _pieces(out.shape[0], out.shape[1], threads)
     sums = np.zeros((len(pieces), out.shape[0]))
-    _run(lambda i: _subtract(u, prior, multipliers, share, (out, sums[i]), pieces[i]), len(pieces))
+    _run(lambda i: _subtract(u, prior, multipliers, group, (out, sums[i]), pieces[i]), len(pieces))
     return sums.sum(axis=0)
 
 
@@ -82,7 +82,7 @@ def reduce(prior: tuple[_Array, _Array], factors: _Array, slack: float, out: _Ar
 
 
 def _pieces(fields: int, points: int, threads: int) -> list[_Piece]:
-    """One piece a thread: whole fields where there are enough, else whole blocks of points."""
+    """One piece per thread: whole fields if there are enough of them, else whole blocks of points."""
     threads = max(min(threads, fields * points // _PER_THREAD), 1)
     if fields >= threads:
         step = -(-fields // threads)
@@ -92,7 +92,7 @@ def _pieces(fields: int, points: int, threads: int) -> list[_Piece]:
 
 
 def _run(work: Callable[[int], None], pieces: int) -> None:
-    """Does the pieces side by side, the first in this thread; the others' threads end here, so that forks are safe."""
+    """Runs the pieces in parallel, the first in this thread; all threads end here, so that forking is safe."""
     if pieces == 1:
         work(0)
         return
@@ -105,7 +105,7 @@ def _run(work: Callable[[int], None], pieces: int) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _add(total: float, lost: float, part: float) -> tuple[float, float]:
-    """Total plus part, and what rounding has lost so far."""
+    """Total plus part, and the accumulated rounding error."""
     larger = total + part
     lost += (total - larger) + part if abs(total) >= abs(part) else (part - larger) + total
     return larger, lost
@@ -151,7 +151,7 @@ def _reduce_block(w: _Array, v: _Array, factor: float, out: _Array) -> bool:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _clear_round_off(v: _Array, slack: float, out: _Array) -> float:
-    """Sets negative entries within ``slack * v`` to zero; gives the smallest of the others, or 0."""
+    """Sets negative entries within ``slack * v`` to zero; returns the smallest of the others, or 0."""
     smallest = 0.0
     for i in range(out.shape[0]):
         if out[i] < 0.0:
@@ -162,7 +162,7 @@ def _clear_round_off(v: _Array, slack: float, out: _Array) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _project(weights: _Array, variance: _Array, piece: _Piece, sums: _Array, found: _Array) -> None:
+def _project(weights: _Array, variance: _Array, piece: _Piece, sums: _Array, flag: _Array) -> None:
     first, last, start, stop = piece
     for field in range(first, last):
         w, v = weights[field % weights.shape[0]], variance[field % variance.shape[0]]
@@ -172,15 +172,15 @@ def _project(weights: _Array, variance: _Array, piece: _Piece, sums: _Array, fou
             part, negative = _project_block(w[at:end], v[at:end])
             total, lost = _add(total, lost, part)
             if negative:
-                found[0] = 1.0
+                flag[0] = 1.0
         sums[field] = total + lost
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _functional(u: _Array, weights: _Array, share: int, piece: _Piece, sums: _Array) -> None:
+def _functional(u: _Array, weights: _Array, group: int, piece: _Piece, sums: _Array) -> None:
     first, last, start, stop = piece
     for field in range(first, last):
-        w, values = weights[(field // share) % weights.shape[0]], u[field % u.shape[0]]
+        w, values = weights[(field // group) % weights.shape[0]], u[field % u.shape[0]]
         total, lost = 0.0, 0.0
         for at in range(start, stop, _BLOCK):
             end = min(at + _BLOCK, stop)
@@ -193,7 +193,7 @@ def _subtract(
     u: _Array,
     prior: tuple[_Array, _Array],
     multipliers: _Array,
-    share: int,
+    group: int,
     result: tuple[_Array, _Array],
     piece: _Piece,
 ) -> None:
@@ -201,7 +201,7 @@ def _subtract(
     out, sums = result
     first, last, start, stop = piece
     for field in range(first, last):
-        entry = field // share
+        entry = field // group
         w, v = weights[entry % weights.shape[0]], variance[entry % variance.shape[0]]
         values, changed = u[field % u.shape[0]], out[field]
         total, lost = 0.0, 0.0

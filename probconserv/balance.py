@@ -1,6 +1,6 @@
 """Right-hand sides from fluxes: totals over time, and the law of every control volume.
 
-u_t + ∇·F = 0 in integral form: what a volume holds changes by what passes its faces,
+u_t + ∇·F = 0 in integral form: the content of a volume changes by the flux through its faces,
 
     U(t) = U(t₀) + ∫ (F_first − F_last) dt,
 
@@ -58,7 +58,7 @@ def conservation(
 ) -> LinearConstraint:
     """The global conservation law at every time, from the initial total and the boundary fluxes.
 
-    Where the total has a closed form, use ``integral(domain, total)``.
+    If the total has a closed form, use ``integral(domain, total)``.
 
     Args:
         domain: Grid or points; see ``integral``.
@@ -79,7 +79,7 @@ def local_conservation(
     initial_contents: Float[Tensor, "*batch volumes"],
     passed: Float[Tensor, "*batch faces"],
 ) -> LinearConstraint:
-    """The conservation law of every control volume along one axis: what it holds is what it held and what came in.
+    """The conservation law of every control volume along one axis: final content = initial content + net inflow.
 
         ∫_{volume j} u dx = initial_j + passed_j − passed_{j+1}
 
@@ -166,7 +166,7 @@ def _partial_cells(faces: Tensor, ends: Tensor) -> Tensor:
 
 
 def _locate(nodes: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Interval that holds every end, its length, and the share of it before the end."""
+    """Interval that contains every end, its length, and the fraction of it before the end."""
     left = (torch.searchsorted(nodes, ends, right=True) - 1).clamp(0, len(nodes) - 2)
     gap = nodes.diff()[left]
     return left, gap, ((ends - nodes[left]) / gap).clamp(0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What ProbConserv is compared with: uniform projection (HardC) and a soft training penalty (SoftC)."""
+"""Baselines: uniform projection (HardC) and a soft training penalty (SoftC)."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
 
 
 def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) -> MultivariateNormal:
-    """Projects the mean onto the constraint with the identity in place of the covariance (HardC).
+    """Projects the mean onto the constraint with Σ replaced by the unit matrix (HardC).
 
     μ′ = μ − Gᵀ (G Gᵀ)⁻¹ (G μ − b), variance unchanged (Hansen et al. 2023, sec. 4; after Négiar et al. 2023).
 
@@ -49,9 +49,9 @@ def soft_penalty(
 
     Args:
         law: Its ``flux(u, gradient)`` is F along an axis.
-        predict: The mean prediction: points ``(*batch, n, d)`` to a field ``(*batch, n)``; a value may depend on its
-            own point only, as it does where targets do not attend to each other.
-        points: Places at which the equation is asked for; columns time first, then the space axes.
+        predict: The mean prediction: points ``(*batch, n, d)`` to a field ``(*batch, n)``; each value may depend on the
+            point it belongs to only.
+        points: Points at which the residual is evaluated; columns are time, then the space axes.
 
     Returns:
         The penalty, a scalar that can be differentiated with respect to the parameters of ``predict``.

@@ -1,9 +1,8 @@
-"""Linear constraints G u = b + ε, ε ~ N(0, σ²), as values that join with ``&``.
+"""Linear constraints G u = b + ε, ε ~ N(0, σ²), as values that combine with ``&``.
 
 A conservation law in integral form, a boundary value, a boundary gradient, a total of one component, a second
-difference: each is a row of G (k × n) with its right-hand side. Rows are kept in float64; the field they act on may
-have any precision. NumPy arrays are taken wherever tensors are. All quantities carry the units of the field and of the
-domain.
+difference: each is a row of G (k × n) with a right-hand side. Rows are stored in float64; the field they act on may
+have any precision. NumPy arrays are accepted wherever tensors are. Units are those of the field and of the domain.
 """
 
 import math
@@ -27,11 +26,11 @@ Side = Literal["first", "last"]
 
 @dataclass(frozen=True, eq=False)
 class LinearConstraint:
-    """The k linear statements G u = b + ε with independent ε_i ~ N(0, σ_i²); σ² = 0 means exactly.
+    """The k linear statements G u = b + ε with independent ε_i ~ N(0, σ_i²); σ² = 0 makes a row exact.
 
     Args:
-        G: Rows ``(*batch, k, n)``, a tensor or a ``LinearOperator``; held in float64.
-        b: Right-hand sides ``(*batch, k)``; held in float64. Batch axes of G and b broadcast.
+        G: Rows ``(*batch, k, n)``, a tensor or a ``LinearOperator``; stored in float64.
+        b: Right-hand sides ``(*batch, k)``; stored in float64. Batch axes of G and b broadcast.
         noise_variance: σ², one number, or one per row ``(*batch, k)``.
 
     Raises:
@@ -96,7 +95,7 @@ class LinearConstraint:
         return torch.broadcast_shapes(self.G.shape[:-2], self.b.shape[:-1], self.noise.shape[:-1])
 
     def residual(self, u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
-        """How far a field is from the constraint.
+        """The residual of a field.
 
         Args:
             u: Field ``(*batch, n)`` of any precision.
@@ -189,8 +188,8 @@ def boundary_value(
     Args:
         domain: Nodes that include the side: a ``NodeGrid``, or points ``(*batch, n)`` along one axis.
         value: Value ``(*batch, *face)``; ``face`` is the shape of the side, empty with one axis.
-        side: Which end of the axis, "first" or "last".
-        axis: The axis whose end it is; negative ones count from the last.
+        side: End of the axis, "first" or "last".
+        axis: Axis normal to the side; negative numbers count from the last.
         noise_variance: σ² of the value.
 
     Returns:
@@ -203,8 +202,8 @@ def boundary_value(
     if isinstance(domain, CellGrid):
         raise InvalidArgumentError("A CellGrid has no unknown on its sides; state boundary values on a NodeGrid.")
     shape = domain.shape if isinstance(domain, NodeGrid) else domain.shape[-1:]
-    place = _check_place(side, axis, len(shape))
-    return _side_rows(shape, torch.ones(1, dtype=torch.float64), value, place, noise_variance)
+    end = _check_side(side, axis, len(shape))
+    return _side_rows(shape, torch.ones(1, dtype=torch.float64), value, end, noise_variance)
 
 
 def boundary_gradient(
@@ -235,7 +234,7 @@ def boundary_gradient(
     """
     if not isinstance(grid, NodeGrid):
         raise InvalidArgumentError(f"boundary_gradient needs a NodeGrid, got {type(grid).__name__}.")
-    side, axis = _check_place(side, axis, grid.dimension)
+    side, axis = _check_side(side, axis, grid.dimension)
     if grid.shape[axis] <= order:
         raise InvalidArgumentError(
             f"A one-sided difference of order {order} takes {order + 1} nodes, axis {axis} has {grid.shape[axis]}; "
@@ -278,7 +277,7 @@ def second_difference_variance(
         s ``(*batch, n − 2)``.
 
     Raises:
-        InvalidArgumentError: If there are fewer than three points or α is no correlation.
+        InvalidArgumentError: If there are fewer than three points or |α| > 1.
     """
     variance = as_tensor(variance, dtype=None)
     if variance.shape[-1] < 3 or not -1 <= correlation <= 1:
@@ -286,8 +285,8 @@ def second_difference_variance(
             f"Second differences need at least 3 points and a correlation in [−1, 1], got {variance.shape[-1]} points "
             f"and {correlation}."
         )
-    deviation = variance.sqrt()
-    left, centre, right = deviation[..., :-2], deviation[..., 1:-1], deviation[..., 2:]
+    sigma = variance.sqrt()
+    left, centre, right = sigma[..., :-2], sigma[..., 1:-1], sigma[..., 2:]
     # Sum of squares of the innovations of an autoregressive process: not negative in floating point either.
     alpha = correlation
     first = left - 2 * alpha * centre + alpha**2 * right
@@ -324,7 +323,7 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     return torch.as_tensor(value, dtype=dtype)
 
 
-def _check_place(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
+def _check_side(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
     """The side, and the axis counted from the first."""
     if side not in ("first", "last"):
         raise InvalidArgumentError(f'side must be "first" or "last", got {side!r}.')
@@ -336,10 +335,10 @@ def _check_place(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
 
 
 def _side_rows(
-    shape: tuple[int, ...], stencil: Tensor, value: Tensor | float, place: tuple[Side, int], noise_variance: float
+    shape: tuple[int, ...], stencil: Tensor, value: Tensor | float, end: tuple[Side, int], noise_variance: float
 ) -> LinearConstraint:
     """A stencil that starts at every node of a side and goes inward."""
-    side, axis = place
+    side, axis = end
     value = as_tensor(value)
     index = torch.arange(math.prod(shape)).reshape(shape)
     rows = torch.zeros(math.prod(shape) // shape[axis], math.prod(shape), dtype=torch.float64)

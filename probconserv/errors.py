@@ -1,4 +1,4 @@
-"""Errors of probconserv: one base, leaves that say what went wrong."""
+"""Errors of probconserv, with one common base."""
 
 
 class ProbConservError(Exception):
@@ -14,16 +14,32 @@ class DependentConstraintsError(ProbConservError, ValueError):
 
 
 class InfeasibleConstraintError(ProbConservError, ValueError):
-    """No field meets the law and the inequalities together; names what is feasible."""
+    """No field meets the law and the inequalities together; the text names the feasible totals."""
 
 
 class IncompatibleQueryError(ProbConservError, ValueError):
-    """Context, query and constraint do not belong together: other problem, coordinates, batch or number of points."""
+    """Context, query and constraint do not match in problem, coordinates, batch or number of points."""
 
 
 class ConvergenceError(ProbConservError, RuntimeError):
-    """An iteration did not reach its tolerance; names the residual."""
+    """An iteration did not reach its tolerance; the text names the residual."""
 
 
 class WeightsError(ProbConservError, ValueError):
     """A file of weights is missing, damaged, or made for another model, problem or version."""
+
+
+class CheckpointError(ProbConservError, ValueError):
+    """A checkpoint is damaged, or belongs to another training, model or version."""
+
+
+class TrainingDivergedError(ProbConservError, RuntimeError):
+    """A loss or a gradient is not finite; the text names the step and the last checkpoint."""
+
+
+class TrainingInterruptedError(ProbConservError, RuntimeError):
+    """A training was interrupted; its checkpoint is kept."""
+
+
+class OutputFolderError(ProbConservError, RuntimeError):
+    """A folder cannot be written."""

@@ -1,4 +1,4 @@
-"""From fields to point sets and back: the one place that knows how they correspond.
+"""Conversion between fields and point sets.
 
 Operators work on fields ``(*batch, channels, *space)``; predictions live on n points ``(*batch, n)``. Points run
 through the channels, then through space in row-major order.
@@ -22,7 +22,7 @@ class FieldLayout:
         shape: Length of every axis of ``space``, a time axis included.
         time_axis: Which axis of ``shape`` is time; None if the field has none.
         joint_time: Whether one distribution covers all times, n = c·t·(points of space), so that a law may link times;
-            or every time is a batch entry of its own, ``(*batch, t, n)`` with n = c·(points of space), so that there
+            or every time is a separate batch entry, ``(*batch, t, n)`` with n = c·(points of space), so that there
             is one law per time. No meaning without a time axis.
 
     Raises:

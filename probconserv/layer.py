@@ -1,4 +1,4 @@
-"""ProbConserv as a layer: any surrogate, with its prediction conditioned on a constraint."""
+"""ProbConserv as a layer: a surrogate whose prediction is conditioned on a constraint."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ class ProbConserv(Surrogate):
     Args:
         surrogate: A ``Surrogate``, or any module whose ``forward`` returns a ``Normal``, a ``MultivariateNormal``, a
             ``Mixture`` or samples ``(members, *batch, n)``.
-        constraint: The constraint, or a function that builds it from what the surrogate is called with:
+        constraint: The constraint, or a function that builds it from the surrogate's arguments:
             ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module or for an
             ``Ensemble`` of operators.
     """
@@ -41,7 +41,7 @@ class ProbConserv(Surrogate):
         """Calls the surrogate and conditions its prediction.
 
         Args:
-            *arguments: What the surrogate takes; context and query for a ``Surrogate``.
+            *arguments: Arguments of the surrogate; context and query for a ``Surrogate``.
 
         Returns:
             The conditioned prediction over n points.

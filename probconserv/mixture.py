@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians over fields: what a model with latent samples predicts."""
+"""Mixtures of Gaussians over fields, as models with latent variables predict them."""
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -19,19 +19,18 @@ class Mixture:
 
     Args:
         components: Gaussians with batch shape ``(components, *batch)`` over n points; a ``torch.distributions.Normal``
-            of shape ``(components, *batch, n)`` counts as Gaussians with independent values. Gaussians projected onto
-            inequalities may be components too.
-        weights: π ``(components,)``, not negative, of sum 1 up to rounding (then divided by it); equal weights if left
-            out.
+            of shape ``(components, *batch, n)`` is read as Gaussians with independent values. ``Projected``
+            predictions may be components too.
+        weights: π ``(components,)``, not negative, with sum 1 up to rounding (then normalised); equal by default.
 
     Raises:
-        InvalidArgumentError: If there is no component axis or the weights are no distribution over it.
+        InvalidArgumentError: If there is no component axis or the weights are not a distribution over it.
     """
 
     def __init__(
         self, components: MultivariateNormal | Normal | Projected, weights: Float[Tensor, " components"] | None = None
     ):
-        centre = components.mode  # unlike the mean of a projected prediction it takes no draws
+        centre = components.mode  # unlike the mean of a projected prediction it needs no draws
         if centre.ndim < 2:
             raise InvalidArgumentError(
                 f"The components of a mixture need shape (components, *batch, n), got {tuple(centre.shape)}."
@@ -55,8 +54,8 @@ class Mixture:
     def variance(self) -> Tensor:
         """Mean of the variances plus variance of the means, ``(*batch, n)``.
 
-        Where the means are those of d draws each, their spread holds a d-th of the components' variance already, so
-        that is left out of the first term.
+        If the component means are averages of d draws, their spread already contains 1/d of the components' variance,
+        so that part is left out of the first term.
         """
         within = self.components.variance
         if isinstance(self.components, Projected):
@@ -102,7 +101,7 @@ class Mixture:
         total, fields = sample_shape.numel(), self.batch_shape.numel()
         choice = torch.multinomial(self.weights.detach(), total * fields, replacement=True, generator=generator)
         chosen = torch.nn.functional.one_hot(choice.reshape(total, fields), len(self.weights))
-        # The j-th draw of a component that a field asks for is the component's own j-th draw.
+        # The j-th time a field picks a component, it takes the component's j-th draw.
         turn = (chosen.cumsum(dim=0) * chosen).sum(dim=-1) - 1
         draws = draw(self.components, (int(turn.max()) + 1,), generator).reshape(-1, len(self.weights), fields, n)
         field = torch.arange(fields, device=choice.device)
@@ -133,8 +132,8 @@ class Mixture:
         """
         if isinstance(self.components, Projected):
             raise InvalidArgumentError(
-                "Fields that meet inequalities have no density, since draws have probability on the edges of the "
-                "set; score them by samples (crps_of_samples, energy_score)."
+                "Fields that meet inequalities have no density, since draws lie on the boundary of the "
+                "set with positive probability; score them by samples (crps_of_samples, energy_score)."
             )
         lead = value.ndim - self.components.mean.ndim + 1
         log_prob = self.components.log_prob(value.unsqueeze(lead))

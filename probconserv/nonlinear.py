@@ -24,31 +24,31 @@ def condition_nonlinear(
     tolerance: float = 1e-10,
     max_iterations: int = 200,
 ) -> Posterior:
-    """Conditions a Gaussian prediction on g(u) = 0, linearised at the most probable field that meets it.
+    """Conditions a Gaussian prediction on g(u) = 0, linearised at a stationary point of the density on {g = 0}.
 
     Every iteration is the linear update by g(u_j) + J_j (u − u_j) = 0 with J_j = ∂g/∂u at u_j, from the prior:
 
         u_{j+1} = μ − Σ J_jᵀ (J_j Σ J_jᵀ)⁻¹ (g(u_j) + J_j (μ − u_j)),   u_0 = μ
 
-    Its limit is a stationary point of (u − μ)ᵀ Σ⁻¹ (u − μ) on {g = 0}; for g linear it is reached in one step.
+    Its limit is a stationary point of (u − μ)ᵀ Σ⁻¹ (u − μ) on {g = 0}; if g is linear it is reached in one step.
     Covariance and draws of the result are those of the linearisation there (Laplace's approximation with the
     Gauss–Newton Hessian): its mean meets g = 0, its draws meet it to first order.
 
     Results can be differentiated: derivatives are those of the iteration, which converge together with it.
 
     Args:
-        prior: As for ``condition``, but one Gaussian. A conditioned prediction keeps its own exact rows.
+        prior: As for ``condition``, but one Gaussian. The exact rows of a conditioned prediction stay in force.
         residual_function: g, from fields ``(*batch, n)`` in float64 to residuals ``(*batch, k)``, by torch operations;
-            each batch entry on its own.
-        tolerance: Largest |g_i(u)| in units of the prior's standard deviation of g_i, √(J Σ Jᵀ)_ii, and largest change
-            of u in the last step in units of the largest standard deviation of the batch entry.
-        max_iterations: Number of updates after which to give up.
+            batch entries must not mix.
+        tolerance: Largest |g_i(u)| in units of the prior's standard scale of g_i, √(J Σ Jᵀ)_ii, and largest change
+            of u in the last step in units of the largest standard scale of the batch entry.
+        max_iterations: Largest number of updates.
 
     Returns:
-        The conditioned Gaussian, in the precision of the prior (that must allow for the tolerance).
+        The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance).
 
     Raises:
-        ConvergenceError: If the tolerance is not reached; names residual and step.
+        ConvergenceError: If the tolerance is not reached; the text names residual and step.
         InvalidArgumentError: If g does not give ``(*batch, k)`` or does not depend on u.
         DependentConstraintsError: If rows of J are dependent under the prior.
     """
@@ -71,8 +71,8 @@ def condition_nonlinear(
         step = float(((updated - u).detach().abs() / spread).nan_to_num(nan=0.0).max())
         u = updated
         residual, jacobian = _linearise(residual_function, u)
-        deviation = (rows_times(covariance, jacobian) * jacobian).sum(dim=-1).detach().sqrt()
-        error = float((residual.detach().abs() / deviation).max())
+        scale = (rows_times(covariance, jacobian) * jacobian).sum(dim=-1).detach().sqrt()
+        error = float((residual.detach().abs() / scale).max())
         if error <= tolerance and step <= tolerance:
             return Posterior(base, law)
     raise ConvergenceError(

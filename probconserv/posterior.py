@@ -32,7 +32,7 @@ class Posterior(MultivariateNormal):
     update itself, since Σ′ is singular along exact rows. Batch axes are those of prior and constraint, broadcast.
 
     Args:
-        prior: N(μ, Σ); its precision is the precision of every result, the work is done in float64.
+        prior: N(μ, Σ); results have its dtype; the work is done in float64.
         constraint: G, b and σ².
 
     Raises:
@@ -53,7 +53,7 @@ class Posterior(MultivariateNormal):
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
         self._updated_mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
-        # The parent's constructor wants the covariance at once; here it is made when asked for.
+        # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
         self.loc = self._updated_mean.to(self._dtype)
         Distribution.__init__(self, batch, torch.Size([constraint.points]), validate_args=False)
@@ -81,7 +81,7 @@ class Posterior(MultivariateNormal):
 
     @property
     def base_sample_shape(self) -> torch.Size:
-        """Number of standard normal numbers that one draw takes."""
+        """Number of standard normal numbers per draw."""
         noisy_rows = self._target.shape[-1] if self._is_noisy else 0
         return torch.Size([sum(root.shape[-1] for root in self._roots) + noisy_rows])
 
@@ -130,12 +130,12 @@ class Posterior(MultivariateNormal):
             return self.rsample(sample_shape, base_samples, generator=generator)
 
     def log_prob(self, value: Float[Tensor, "*sample_and_batch n"]) -> Tensor:
-        """Log-density, for exact rows that on the surface {G u = b} and −∞ off it.
+        """Log-density; with exact rows it is the density on the surface {G u = b}, and −∞ off it.
 
         For σ² > 0 it is log N(u; μ, Σ) + log N(b; G u, σ² I) − log N(b; G μ, S); for σ = 0 log N(u; μ, Σ) −
         log N(b; G μ, S) − ½ log det G Gᵀ, with respect to the area of the surface. Neither depends on the scaling of
-        rows. A field is on the surface if |G u − b| ≤ 1e-9 (|b| + Σ |G u|), 1e-5 for float32 fields. Nodes without
-        prior variance carry no density and must be at their mean.
+        rows. A field is on the surface if |G u − b| ≤ 1e-9 (|b| + Σ |G u|), 1e-5 for float32 fields. Nodes with
+        zero prior variance must be at their mean.
 
         Args:
             value: Fields ``(*sample, *batch, n)``.

@@ -1,4 +1,4 @@
-"""What a prediction offers: the few members that Gaussians, their mixtures and projected fields share."""
+"""The interface of a prediction: what Gaussians, their mixtures and projected fields have in common."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from torch import Tensor
 class Prediction(Protocol):
     """A distribution over n points: ``(*batch, n)``.
 
-    Gpytorch's ``MultivariateNormal`` is one, and so are the conditioned Gaussian and mixtures.
+    Examples are gpytorch's ``MultivariateNormal``, ``Posterior``, ``Mixture`` and ``Projected``.
     """
 
     @property
@@ -29,7 +29,7 @@ class Prediction(Protocol):
 
 
 class Samplable(Protocol):
-    """A distribution that draws from a generator of one's own."""
+    """A distribution whose draws take a random generator."""
 
     def rsample(self, sample_shape: torch.Size = ..., *, generator: torch.Generator | None = None) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)``."""

@@ -1,6 +1,6 @@
-"""Draws from any Gaussian prediction, by exact and deterministic linear algebra and a generator of one's own.
+"""Draws from any Gaussian prediction, by exact factorisations and with a generator as an argument.
 
-``gpytorch`` draws through a Lanczos approximation of the covariance above 800 points; ``draw`` never does.
+Above 800 points ``gpytorch`` draws through a Lanczos approximation of the covariance; ``draw`` never does.
 """
 
 import torch
@@ -21,8 +21,8 @@ def draw(
     """Draws fields from a Gaussian prediction; differentiable in its parameters.
 
     Args:
-        prediction: Gaussian over n points; a ``Normal`` has independent values. A prediction that draws with a
-            generator itself is asked to.
+        prediction: Gaussian over n points; a ``Normal`` has independent values. If its ``rsample`` takes a
+            generator, that method is used.
         sample_shape: Shape of the set of draws.
         generator: Source of random numbers.
 

@@ -1,4 +1,4 @@
-"""Scores of predictions, one value per function ``(*batch,)``; average them with ``mean_and_standard_error``."""
+"""Scores of predictions, one value per function ``(*batch,)``; average with ``mean_and_standard_error``."""
 
 import math
 
@@ -36,14 +36,14 @@ def log_likelihood(
     variance: Float[Tensor, "*batch n"],
     variance_floor: float = 1e-6,
 ) -> Float[Tensor, "*batch"]:
-    """Mean over the places of log N(u; μ, max(v, floor)).
+    """Mean over the points of log N(u; μ, max(v, floor)).
 
     Args:
         u: True field.
         mean: μ.
         variance: v.
-        variance_floor: Smallest variance that enters, the same for every method; without it the score is unbounded
-            where the field is known exactly.
+        variance_floor: Lower bound on the variance, the same for every method; without it the score is unbounded
+            where the variance vanishes.
 
     Returns:
         Score ``(*batch,)``, larger is better.
@@ -54,17 +54,17 @@ def log_likelihood(
 
 
 def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
-    """Mean over the places of the squared error (u − μ)²."""
+    """Mean over the points of the squared error (u − μ)²."""
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
 
 def crps(
     u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"], variance: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
-    """Continuous ranked probability score of a Gaussian, mean over the places.
+    """Continuous ranked probability score of a Gaussian, mean over the points.
 
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
-    Differentiable, so a loss too; values that are known (σ = 0) have no derivative with respect to σ².
+    Differentiable, so it may serve as a loss; values with σ = 0 have no derivative with respect to σ².
 
     Args:
         u: True field.
@@ -75,16 +75,16 @@ def crps(
         Score ``(*batch,)`` in the units of the field, smaller is better.
     """
     error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
-    known = variance == 0
-    deviation = torch.where(known, 1.0, variance).sqrt()  # of what is known neither it nor z has a derivative
-    z = error / deviation
+    exact = variance == 0
+    sigma = torch.where(exact, 1.0, variance).sqrt()  # σ and z have no derivative where σ = 0
+    z = error / sigma
     density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
-    score = error * torch.erf(z / math.sqrt(2)) + deviation * (2 * density - 1 / math.sqrt(math.pi))
-    return torch.where(known, error.abs(), score).mean(dim=-1)
+    score = error * torch.erf(z / math.sqrt(2)) + sigma * (2 * density - 1 / math.sqrt(math.pi))
+    return torch.where(exact, error.abs(), score).mean(dim=-1)
 
 
 def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
-    """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the places.
+    """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points.
 
     Args:
         u: True field.
@@ -107,7 +107,7 @@ def coverage(
     variance: Float[Tensor, "*batch n"],
     level: float,
 ) -> Float[Tensor, "*batch"]:
-    """Share of places whose true value lies in the central Gaussian interval of a level.
+    """Fraction of points whose true value lies in the central Gaussian interval of a level.
 
     Args:
         u: True field.
@@ -116,7 +116,7 @@ def coverage(
         level: Probability of the interval, for example 0.5 or 0.9.
 
     Returns:
-        Share ``(*batch,)``; equals the level for a calibrated prediction.
+        Fraction ``(*batch,)``; equals the level for a calibrated prediction.
 
     Raises:
         InvalidArgumentError: If the level is not between 0 and 1.
@@ -129,7 +129,7 @@ def coverage(
 
 
 def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
-    """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over places of v²), unbiased.
+    """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased.
 
     Args:
         u: True field.
@@ -150,15 +150,15 @@ def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch 
 def shock_position(
     samples: Float[Tensor, "s *batch n"], points: Float[Tensor, "*batch n"], threshold: float = 0.0
 ) -> Float[Tensor, " s *batch"]:
-    """First place where a sample is at or below a threshold; the last point where it stays above everywhere.
+    """First point where a sample is at or below a threshold; the last point if it stays above everywhere.
 
     Args:
         samples: Fields, sample axis first.
-        points: Increasing places ``(n,)`` or ``(*batch, n)``.
+        points: Increasing positions ``(n,)`` or ``(*batch, n)``.
         threshold: 0 for porous medium and Stefan, ½ for advection.
 
     Returns:
-        Positions ``(s, *batch)`` in the units of the points; no interpolation between places.
+        Positions ``(s, *batch)`` in the units of the points; no interpolation between points.
     """
     below = samples <= threshold
     first = below.to(torch.uint8).argmax(dim=-1)
@@ -168,7 +168,7 @@ def shock_position(
 
 
 def has_shock(samples: Float[Tensor, "s *batch n"], threshold: float = 0.0) -> Bool[Tensor, " s *batch"]:
-    """Whether a sample reaches the threshold at any place, so that its shock position is one."""
+    """Whether a sample reaches the threshold at any point, so that it has a shock position."""
     return (samples <= threshold).any(dim=-1)
 
 

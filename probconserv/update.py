@@ -1,4 +1,4 @@
-"""The update: a Gaussian prediction in, the Gaussian that meets the constraint out."""
+"""The update: conditions a Gaussian prediction on a constraint."""
 
 from typing import overload
 
@@ -41,11 +41,11 @@ def condition(
 def condition(
     prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
 ) -> Posterior | Mixture | Projected:
-    """Conditions a prediction on linear constraints, inequalities, or both joined by ``&``.
+    """Conditions a prediction on linear constraints, inequalities, or both combined with ``&``.
 
     μ′ = μ − Σ Gᵀ S⁻¹ (G μ − b), Σ′ = Σ − Σ Gᵀ S⁻¹ G Σ, S = G Σ Gᵀ + σ² I (Hansen et al. 2023, sec. 3): with σ = 0 the
-    oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Σ enters through Σ Gᵀ and its diagonal alone. With
-    inequalities the projection, in the same metric, is onto the fields that meet them as well; see ``Projected``.
+    oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Only Σ Gᵀ and diag Σ are needed. With inequalities
+    the projection, in the same metric, is onto the fields that meet them as well; see ``Projected``.
 
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
@@ -61,7 +61,7 @@ def condition(
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
         InvalidArgumentError: If the prior is not finite or has a negative variance.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
-        InfeasibleConstraintError: If no field meets law and inequalities; names the feasible totals.
+        InfeasibleConstraintError: If no field meets law and inequalities; the text names the feasible totals.
     """
     if isinstance(prior, Mixture):
         return Mixture(_condition_one(prior.components, constraint), prior.weights)
@@ -121,7 +121,7 @@ def from_samples(
             singular and the distribution has no density.
 
     Returns:
-        Gaussian with lazy covariance; its mean is what all members agree on, to the last bit, where they do.
+        Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
 
     Raises:
         InvalidArgumentError: If there are fewer than two members or a noise variance is negative.

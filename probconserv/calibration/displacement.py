@@ -11,47 +11,47 @@ from torch import Tensor
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
-_FARTHEST = 5.0  # largest shift that is counted, in standard deviations
+_FARTHEST = 5.0  # largest shift that is counted, in standardised deviations
 
 
 def displaced(
-    prediction: Prediction, places: Float[Tensor, " n"], deviation: float, shifts: int = 101
+    prediction: Prediction, points: Float[Tensor, " n"], deviation: float, shifts: int = 101
 ) -> MultivariateNormal:
-    """The prediction with an unknown displacement along x: u(x) = ũ(x − δ), δ ~ N(0, s²), by its moments.
+    """The prediction with a random displacement along x: u(x) = ũ(x − δ), δ ~ N(0, s²), by its moments.
 
         mean      E_δ μ(x − δ)
         variance  E_δ [v(x − δ) + μ(x − δ)²] − mean²
 
-    Where the field is flat nothing changes; at a front the variance becomes that of not knowing on which side one is.
+    Where the field is flat nothing changes; at a front the variance accounts for the uncertain position of the front.
     The expectation is a sum over equally spaced shifts up to 5 s, weighted by their density; the prediction is
-    interpolated linearly between places and continued as a constant beyond the ends.
+    interpolated linearly between points and extended by a constant beyond the ends.
 
     Args:
         prediction: Any prediction ``(*batch, n)``; its mean and variance are used.
-        places: Equally spaced places, increasing.
-        deviation: s, in the units of the places.
+        points: Equally spaced, increasing positions.
+        deviation: Standard deviation s of the displacement, in the units of the points.
         shifts: Number of shifts.
 
     Returns:
         Gaussian with independent values ``(*batch, n)``.
 
     Raises:
-        InvalidArgumentError: If places are not equally spaced or do not match, or s is negative.
+        InvalidArgumentError: If points are not equally spaced or do not match, or s is negative.
     """
     mean, variance = prediction.mean, prediction.variance
-    spacing = _spacing(places, mean.shape[-1])
+    spacing = _spacing(points, mean.shape[-1])
     if not 0 <= deviation < math.inf or shifts < 3:
         raise InvalidArgumentError(
             f"deviation must be finite and not negative and shifts at least 3, got {deviation} and {shifts}."
         )
-    standard = torch.linspace(-_FARTHEST, _FARTHEST, shifts, dtype=mean.dtype, device=mean.device)
-    probability = torch.softmax(-standard.square() / 2, dim=0)[:, None]
-    shift = deviation * standard
+    standardised = torch.linspace(-_FARTHEST, _FARTHEST, shifts, dtype=mean.dtype, device=mean.device)
+    probability = torch.softmax(-standardised.square() / 2, dim=0)[:, None]
+    shift = deviation * standardised
     last = mean.shape[-1] - 1
-    place = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing)[:, None]
-    place = place.clamp(0, last)
-    left = place.floor().long().clamp_max(last - 1)
-    weight = place - left
+    position = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing)[:, None]
+    position = position.clamp(0, last)
+    left = position.floor().long().clamp_max(last - 1)
+    weight = position - left
 
     def shifted(values: Tensor) -> Tensor:
         return values[..., left] * (1 - weight) + values[..., left + 1] * weight
@@ -62,13 +62,13 @@ def displaced(
     return MultivariateNormal(centre, DiagLinearOperator(spread))
 
 
-def _spacing(places: Tensor, count: int) -> float:
-    """Distance of neighbours, if the places are equally spaced up to rounding of their own precision."""
-    if places.shape == (count,) and count > 1:
-        spacing = float(places[-1] - places[0]) / (count - 1)
-        rounding = 4 * torch.finfo(places.dtype).eps * float(places.abs().max())
-        if spacing > 0 and float((places.diff() - spacing).abs().max()) <= rounding:
+def _spacing(points: Tensor, count: int) -> float:
+    """The spacing, if the points are equally spaced up to rounding in their dtype."""
+    if points.shape == (count,) and count > 1:
+        spacing = float(points[-1] - points[0]) / (count - 1)
+        rounding = 4 * torch.finfo(points.dtype).eps * float(points.abs().max())
+        if spacing > 0 and float((points.diff() - spacing).abs().max()) <= rounding:
             return spacing
     raise InvalidArgumentError(
-        f"places must be {count} increasing, equally spaced numbers, at least 2, got shape {tuple(places.shape)}."
+        f"points must be {count} increasing, equally spaced numbers, at least 2, got shape {tuple(points.shape)}."
     )

@@ -1,4 +1,4 @@
-"""Variances corrected by a factor: a fixed one, one from the context, or the spread under noisy contexts."""
+"""Corrected variances: by a fixed factor, by cross-validation on the context, or from noisy contexts."""
 
 import math
 
@@ -16,17 +16,17 @@ from probconserv.update import as_multivariate_normal
 
 
 def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> MultivariateNormal | Mixture:
-    """The prediction with its deviation from the mean stretched: u = m + √f (ũ − m), so mean m and variance f·v.
+    """The prediction scaled about its mean: u = m + √f (ũ − m), with mean m and variance f·v.
 
     Args:
-        prediction: A Gaussian ``(*batch, n)`` or a mixture of Gaussians, whose components move apart as well.
-        factor: f ≥ 0 of the variance, one number or ``(*batch,)``.
+        prediction: A Gaussian ``(*batch, n)`` or a mixture of Gaussians (the distances of its means scale as well).
+        factor: f ≥ 0 that multiplies the variance, one number or ``(*batch,)``.
 
     Returns:
-        The same kind of prediction.
+        A prediction of the same type.
 
     Raises:
-        InvalidArgumentError: If a factor is negative or not finite, or the prediction is of another kind.
+        InvalidArgumentError: If a factor is negative or not finite, or the prediction is of another type.
     """
     factor = torch.as_tensor(factor, dtype=prediction.mean.dtype, device=prediction.mean.device)
     if not bool(((factor >= 0) & torch.isfinite(factor)).all()):
@@ -46,10 +46,10 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
 
 
 class Tempered(Surrogate):
-    """A surrogate with its variances multiplied by one factor, for instance ``variance_factor`` of held-out functions.
+    """A surrogate whose variance is multiplied by a factor, for instance ``variance_factor`` of validation functions.
 
     Args:
-        surrogate: The black box.
+        surrogate: The surrogate.
         factor: f ≥ 0.
     """
 
@@ -66,15 +66,15 @@ class Tempered(Surrogate):
 
 
 class ContextCalibrated(Surrogate):
-    """A surrogate whose variance, function by function, is scaled by how badly it predicts observations left out.
+    """A surrogate whose variance is scaled, for every function, by cross-validation on the context.
 
     The context is split into folds; each is predicted from the others. The factor is the mean squared standardised
-    residual of all observations, but at least 1: f = max(1, mean_i (u_i − μ_i)²/v_i). It uses nothing but the
-    context, so it also warns of functions unlike any in training.
+    residual of all observations, but at least 1: f = max(1, mean_i (u_i − μ_i)²/v_i). Only the
+    context is used, so the factor also reacts to functions unlike any in training.
 
     Args:
-        surrogate: The black box.
-        folds: Number of folds, at least 2; every fold costs one prediction of its points.
+        surrogate: The surrogate.
+        folds: Number of folds, at least 2; every fold costs one prediction.
         seed: Seed of the random split into folds.
 
     Raises:
@@ -114,36 +114,36 @@ class ContextCalibrated(Surrogate):
 
 
 class NoisyContext(Surrogate):
-    """A surrogate asked several times about a context with noise added: the answers, as a mixture.
+    """The mixture of a surrogate's predictions from several noisy copies of the context.
 
     Args:
-        surrogate: The black box.
-        deviation: Standard deviation of the noise, units of the field.
+        surrogate: The surrogate.
+        standard_deviation: Standard deviation of the noise, units of the field.
         draws: Number of noisy contexts.
         seed: Seed of the noise.
     """
 
-    def __init__(self, surrogate: Surrogate, deviation: float, draws: int = 10, seed: int = 0) -> None:
+    def __init__(self, surrogate: Surrogate, standard_deviation: float, draws: int = 10, seed: int = 0) -> None:
         super().__init__()
-        if draws < 1 or not deviation >= 0:
+        if draws < 1 or not standard_deviation >= 0:
             raise InvalidArgumentError(
-                f"draws must be at least 1 and deviation not negative, got {draws} and {deviation}."
+                f"draws must be at least 1 and standard_deviation not negative, got {draws} and {standard_deviation}."
             )
         self.surrogate = surrogate
-        self.deviation = deviation
+        self.standard_deviation = standard_deviation
         self.draws = draws
         self.seed = seed
 
     def predict(self, context: Context, query: Query) -> Mixture:
         """Predicts from every noisy context; see ``Surrogate.predict``."""
         generator = torch.Generator(context.values.device).manual_seed(self.seed)
-        answers = []
+        predictions = []
         for _ in range(self.draws):
             noise = torch.randn(context.values.shape, generator=generator, device=context.values.device)
-            noisy = Context(context.points, context.values + self.deviation * noise, context.problem)
-            answers.append(self.surrogate.predict(noisy, query))
-        means = torch.stack([answer.mean for answer in answers])
-        variances = torch.stack([answer.variance for answer in answers])
+            noisy = Context(context.points, context.values + self.standard_deviation * noise, context.problem)
+            predictions.append(self.surrogate.predict(noisy, query))
+        means = torch.stack([prediction.mean for prediction in predictions])
+        variances = torch.stack([prediction.variance for prediction in predictions])
         return Mixture(MultivariateNormal(means, DiagLinearOperator(variances)))
 
 
@@ -153,5 +153,5 @@ def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n
 
 
 def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> float:
-    """The factor that makes held-out data most likely under one scale: the mean squared standardised residual."""
+    """The factor that maximises the likelihood of validation data: the mean squared standardised residual."""
     return float(standardised_squares(prediction, values).mean())

@@ -1,1 +1,1 @@
-"""Inequality constraints, and the projection of a prediction onto them."""
+"""Inequality constraints and the projection of a prediction onto them."""

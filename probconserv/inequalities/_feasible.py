@@ -1,4 +1,4 @@
-"""The set of fields that meet a law and inequalities, under a prior: checked once, then projected onto."""
+"""The set of fields that meet a law and inequalities under a prior."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from probconserv._covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
 
-_ROUNDING = 1e-13  # relative; how far beyond the feasible totals a total is moved back to their end
+_ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,10 +25,10 @@ class FeasibleSet:
         rows: G ``(*batch, k, n)`` or without batch axes; k may be 0.
         target: b ``(*batch, k)``.
         noise: σ² ``(*batch, k)``.
-        lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all; at a node without variance its value.
+        lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all; the node's value at a zero-variance node.
         upper: Upper bounds, likewise.
         order: See ``JoinedConstraint``.
-        precision: Machine epsilon of the prior's own numbers.
+        epsilon: Machine epsilon of the prior's dtype.
     """
 
     covariance: LinearOperator
@@ -39,11 +39,11 @@ class FeasibleSet:
     lower: Tensor
     upper: Tensor
     order: int
-    precision: float
+    epsilon: float
 
     @property
     def is_separable(self) -> bool:
-        """Whether the projection is a search for one number: diagonal Σ, at most one row, bounds fit for pooling."""
+        """Whether a search for one multiplier suffices: diagonal Σ, at most one row, bounds that allow pooling."""
         if not isinstance(self.covariance, DiagLinearOperator) or self.rows.shape[-2] > 1:
             return False
         if self.order == 0:
@@ -61,10 +61,10 @@ class FeasibleSet:
         return lower, upper
 
     def forced(self) -> tuple[Tensor, Tensor]:
-        """Where a total at the end of the feasible ones leaves one field only ``(*batch,)``, and that field.
+        """Whether a total is an end of the feasible interval, so that one field remains ``(*batch,)``, and that field.
 
-        Such a total (zero for a non-negative field) puts every point with a weight on a bound. Points without weight
-        or with an infinite bound are not forced.
+        Such a total (zero for a non-negative field) puts every point with non-zero weight on a bound. Points with zero
+        weight or an infinite bound stay free.
         """
         smallest, largest = _attainable(self)
         lower, upper = (bound[..., None, :] for bound in self.tightened())
@@ -80,12 +80,12 @@ class FeasibleSet:
 
 
 def in_order(values: Tensor, order: int) -> Tensor:
-    """Values with the points reversed if the order is −1, so that a field in order increases; its own inverse."""
+    """Values with the points reversed if the order is −1, so that an ordered field increases; an involution."""
     return values.flip(-1) if order < 0 else values
 
 
 def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
-    """Puts back into bounds and order what rounding moved out of them, by some units in the last place.
+    """Restores bounds and order that rounding violates, by a few units in the last digit.
 
     Args:
         u: Fields ``(*shape, *batch, n)`` in the set up to rounding.
@@ -102,19 +102,19 @@ def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
 
 
 def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> FeasibleSet:
-    """Brings prior and constraint to common shapes and checks that they leave a field.
+    """Brings prior and constraint to common shapes and checks that a field exists.
 
     Args:
         prior: N(μ, Σ) with the full batch of both.
         constraint: Law, bounds and order on its points.
 
     Returns:
-        The set, its exact totals moved to the end of the feasible ones where rounding put them beyond.
+        The set; exact totals that rounding put outside the feasible interval are moved to its end.
 
     Raises:
         InvalidArgumentError: If the prior is not finite or has a negative variance.
-        InfeasibleConstraintError: If a node without variance breaks a bound or the order, or an exact row asks
-            for too much.
+        InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or an exact row has an
+            infeasible total.
     """
     covariance = as_double(prior.lazy_covariance_matrix)
     mean, variance = prior.mean.to(torch.float64), covariance.diagonal()
@@ -132,9 +132,9 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     lower, upper = (bound.expand(*bound.shape[:-1], n) for bound in bounds)
     if smallest == 0:
         fixed = variance == 0
-        _check_known(mean, fixed, lower, upper)
+        _check_fixed(mean, fixed, lower, upper)
         lower, upper = (torch.where(fixed, mean, bound) for bound in (lower, upper))
-    found = FeasibleSet(
+    feasible = FeasibleSet(
         covariance=covariance,
         variance=variance,
         rows=rows,
@@ -143,9 +143,9 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
         lower=lower,
         upper=upper,
         order=constraint.order,
-        precision=torch.finfo(prior.mean.dtype).eps,
+        epsilon=torch.finfo(prior.mean.dtype).eps,
     )
-    return _with_attainable_target(found)
+    return _with_attainable_target(feasible)
 
 
 def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> torch.Size:
@@ -171,50 +171,50 @@ def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> tor
         ) from error
 
 
-def _check_known(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:
+def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:
     broken = fixed & ((mean < lower) | (mean > upper))
     if bool(broken.any()):
-        place = tuple(int(i) for i in broken.nonzero()[0])
+        index = tuple(int(i) for i in broken.nonzero()[0])
         raise InfeasibleConstraintError(
-            f"The prior knows the value {float(mean[place]):g} at point {place[-1]} (it has no variance), outside the "
-            f"bounds [{float(lower.expand(mean.shape)[place]):g}, {float(upper.expand(mean.shape)[place]):g}]; "
+            f"The prior fixes the value {float(mean[index]):g} at point {index[-1]} (zero variance), outside the "
+            f"bounds [{float(lower.expand(mean.shape)[index]):g}, {float(upper.expand(mean.shape)[index]):g}]; "
             "correct the prior or widen the bounds."
         )
 
 
-def _with_attainable_target(found: FeasibleSet) -> FeasibleSet:
-    """Checks every exact row against the totals that the bounds allow."""
-    lower, upper = found.tightened()
+def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
+    """Checks the total of every exact row against the bounds."""
+    lower, upper = feasible.tightened()
     if bool((lower > upper).any()):
         raise InfeasibleConstraintError(
-            "Bounds, order and the values at points without variance contradict each other: no field meets them all. "
+            "Bounds, order and the values at zero-variance points contradict each other: no field meets them all. "
             "Widen the bounds or drop the order."
         )
-    smallest, largest = _attainable(found)
-    exact, target = found.noise == 0, found.target
+    smallest, largest = _attainable(feasible)
+    exact, target = feasible.noise == 0, feasible.target
     ends = torch.stack([lower, upper])[..., None, :]
-    ends = torch.where(torch.isfinite(ends), ends, 0.0) * found.rows
+    ends = torch.where(torch.isfinite(ends), ends, 0.0) * feasible.rows
     scale = target.abs() + ends.abs().sum(dim=-1).amax(dim=0)
     outside = exact & ((target < smallest - _ROUNDING * scale) | (target > largest + _ROUNDING * scale))
     if bool(outside.any()):
-        place = tuple(int(i) for i in outside.nonzero()[0])
-        interval = [float(end.expand(target.shape)[place]) for end in (smallest, largest)]
+        index = tuple(int(i) for i in outside.nonzero()[0])
+        interval = [float(end.expand(target.shape)[index]) for end in (smallest, largest)]
         raise InfeasibleConstraintError(
-            f"Row {place[-1]} of the law asks for {float(target[place]):g} (batch entry {place[:-1]}), but fields that "
+            f"Row {index[-1]} of the law asks for {float(target[index]):g} (batch entry {index[:-1]}), but fields that "
             f"meet the inequalities have between {interval[0]:g} and {interval[1]:g}; correct the total or the bounds."
         )
     moved = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest) - target, 0.0)
-    return replace(found, target=target + moved.detach())
+    return replace(feasible, target=target + moved.detach())
 
 
-def _attainable(found: FeasibleSet) -> tuple[Tensor, Tensor]:
-    """Smallest and largest G u in the set ``(*batch, k)``; infinite for fields in order and a row with both signs."""
-    ends = torch.stack(found.tightened())[..., None, :] * found.rows
-    ends = torch.where(found.rows == 0, 0.0, ends)  # 0 · ∞ says nothing
+def _attainable(feasible: FeasibleSet) -> tuple[Tensor, Tensor]:
+    """Smallest and largest G u in the set ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
+    ends = torch.stack(feasible.tightened())[..., None, :] * feasible.rows
+    ends = torch.where(feasible.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
     smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
-    if found.order == 0:
+    if feasible.order == 0:
         return smallest, largest
-    one_sign = (found.rows >= 0).all(dim=-1) | (found.rows <= 0).all(dim=-1)
+    one_sign = (feasible.rows >= 0).all(dim=-1) | (feasible.rows <= 0).all(dim=-1)
     return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
 
 
@@ -224,7 +224,7 @@ def _all_finite(values: Tensor) -> bool:
 
 
 def _is_constant(bound: Tensor, free: Tensor) -> bool:
-    """Whether a bound is the same at all points that have variance, field by field."""
+    """Whether a bound is constant over the points with positive variance, for every field."""
     largest = torch.where(free, bound, -math.inf).amax(dim=-1)
     smallest = torch.where(free, bound, math.inf).amin(dim=-1)
     return bool(((largest == smallest) | ~free.any(dim=-1)).all())

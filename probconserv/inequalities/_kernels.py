@@ -15,7 +15,7 @@ from numba import njit
 
 _Array = np.ndarray
 _EPS = float(np.finfo(np.float64).eps)
-_EVALUATIONS = 400  # far above what brackets of floating-point numbers can take: about 60 halvings, 30 expansions
+_EVALUATIONS = 400  # a bracket of floating-point numbers needs far fewer: about 60 halvings, 30 expansions
 _POLISHES = 3
 
 
@@ -42,9 +42,9 @@ def _pool(
     result: tuple[_Array, _Array],
     pools: _Array,
 ) -> None:
-    """u(λ) and −du/dλ of increasing fields: neighbours out of order are pooled, never across a node without variance.
+    """u(λ) and −du/dλ of increasing fields: neighbours out of order are pooled, never across a zero-variance node.
 
-    ``pools`` is scratch (4, n): mean, precision, Σ w and first node of every pool.
+    ``pools`` is scratch (4, n): mean, precision 1/v, Σ w and first node of every pool.
     """
     v, w = metric
     u, slope = result
@@ -58,8 +58,8 @@ def _pool(
             mean, precision, weight, first = x[i] - multiplier * v[i] * w[i], 1.0 / v[i], w[i], i
             while count > barrier and pools[0, count - 1] >= mean:
                 count -= 1
-                share = pools[1, count] / (pools[1, count] + precision)
-                mean += share * (pools[0, count] - mean)
+                ratio = pools[1, count] / (pools[1, count] + precision)
+                mean += ratio * (pools[0, count] - mean)
                 precision += pools[1, count]
                 weight += pools[2, count]
                 first = int(pools[3, count])
@@ -110,9 +110,9 @@ def _next_multiplier(
 def _polish(
     w: _Array, bounds: _Array, law: _Array, state: tuple[float, float, float], u: _Array, slope: _Array
 ) -> float:
-    """Removes what rounding left of the law, along −du/dλ, with a compensated sum; gives what then remains of it.
+    """Reduces the residual of the law along −du/dλ, with a compensated sum; returns the remaining residual.
 
-    The remainder is relative to |b| + Σ|w u|; ``state`` is what ``_search`` gives.
+    The residual is relative to |b| + Σ|w u|; ``state`` is the result of ``_search``.
     """
     target, noise = law
     multiplier, rate, stretch = state
@@ -145,7 +145,7 @@ def _evaluate(
     result: tuple[_Array, _Array],
     pools: _Array,
 ) -> tuple[float, float, float]:
-    """u(λ) and −du/dλ into ``result``, pooled if there is scratch for it; see ``_measure`` for what it gives."""
+    """u(λ) and −du/dλ into ``result``, pooled if scratch is given; returns what ``_measure`` does."""
     u, slope = result
     if pools.shape[1] > 0:
         _pool(x, metric, bounds, multiplier, result, pools)
@@ -158,11 +158,11 @@ def _evaluate(
 def _search(
     x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, result: tuple[_Array, _Array], pools: _Array
 ) -> tuple[float, float, float]:
-    """Leaves u(λ) and −du/dλ at the root of f in ``result``; gives λ, −df/dλ and 1.
+    """Writes u(λ) and −du/dλ at the root of f to ``result``; returns λ, −df/dλ and 1.
 
-    Where the bracket shrinks to neighbouring numbers before f vanishes, because λ is too coarse for u, the law is met
-    between the fields at its ends: then derivatives are with respect to the share of the way from the lower to the
-    upper end, and the last number is dλ by that share.
+    If the bracket shrinks to neighbouring numbers before f vanishes, because λ is too coarse for u, the law is met
+    between the fields at its ends: then derivatives are with respect to the fraction of the way from the lower to the
+    upper end, and the last number is dλ by that fraction.
     """
     target, noise = law
     u, slope = result
@@ -200,7 +200,7 @@ def _search(
 def _project_row(
     x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, increasing: bool, u: _Array
 ) -> float:
-    """Overwrites ``u`` by the projection of x; gives the remainder of the law as ``_polish`` does."""
+    """Overwrites ``u`` by the projection of x; returns the residual of the law as ``_polish`` does."""
     n = x.shape[0]
     slope = np.empty(n)
     pools = np.empty((4, n if increasing else 0))
@@ -216,19 +216,19 @@ def _project_row(
 def project_rows(
     x: _Array, v: _Array, w: _Array, bounds: _Array, law: _Array, increasing: bool
 ) -> tuple[_Array, _Array]:
-    """Projects every row of x; parameters with fewer rows repeat.
+    """Projects every row of x; parameters with fewer rows are repeated.
 
     Args:
         x: Fields (rows, n).
         v: Variances (p, n), p a divisor of the number of rows, for this and every other parameter.
         w: Row of the law (p, n); zeros for no law.
-        bounds: Lower and upper (p, 2, n). For increasing fields constant between nodes without variance; both equal to
-            x at such a node.
+        bounds: Lower and upper (p, 2, n). For increasing fields constant between zero-variance nodes; both equal to x
+            at such a node.
         law: b and σ² (p, 2).
-        increasing: Whether the order counts.
+        increasing: Whether the fields must increase.
 
     Returns:
-        Projections (rows, n) and what remains of the law relative to |b| + Σ|w u| (rows,).
+        Projections (rows, n) and residuals of the law relative to |b| + Σ|w u| (rows,).
     """
     rows = x.shape[0]
     u = np.empty_like(x)

@@ -5,8 +5,8 @@ With C u ≥ d the bounds and the order,
     minimise (u − m)ᵀ Σ′⁺ (u − m)   subject to   C u ≥ d,   u − m in the range of Σ′
 
 where m and Σ′ are field and covariance conditioned on the rows. With Σ′ = R′ R′ᵀ it is the least ‖z‖ with
-C R′ z ≥ d − C m, which Lawson & Hanson (1974, ch. 23) turn into non-negative least squares. The inequalities that this
-finds active are then exact rows, and the field is the linear update by rows and active inequalities together; a
+C R′ z ≥ d − C m, which Lawson & Hanson (1974, ch. 23) turn into non-negative least squares. The inequalities found
+active are then exact rows, and the field is the linear update by rows and active inequalities together; a
 primal-dual active set iteration confirms them.
 """
 
@@ -26,9 +26,9 @@ from probconserv.errors import ConvergenceError, InfeasibleConstraintError
 from probconserv.inequalities._feasible import FeasibleSet, settle
 
 _ITERATIONS = 50
-_SLACK = 1e-13  # violation that counts as rounding, relative to the largest number in field, draw and bounds
-_DEPENDENT = 1e-10  # share of an inequality's prior deviation below which the rows already determine its value
-_SEPARATED = 1e-9  # residual of the least squares below which no field meets the inequalities
+_SLACK = 1e-13  # largest violation due to rounding, relative to the largest number in field, draw and bounds
+_DEPENDENT = 1e-10  # relative to an inequality's prior standard deviation; below it the rows determine its value
+_SEPARATED = 1e-9  # least-squares residual below which no field meets the inequalities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class _Programme:
         noise: σ² ``(k,)``.
         inequalities: C ``(m, n)``.
         limits: d ``(m,)``.
-        precision: Machine epsilon of the prior's own numbers.
+        epsilon: Machine epsilon of the prior's dtype.
     """
 
     covariance: LinearOperator
@@ -51,7 +51,7 @@ class _Programme:
     noise: Tensor
     inequalities: Tensor
     limits: Tensor
-    precision: float
+    epsilon: float
 
     @cached_property
     def directions(self) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ class _Programme:
             return x, x.new_zeros(0)
         noise = torch.cat([self.noise, self.noise.new_zeros(len(rows) - len(self.noise))])
         target = torch.cat([target, self.limits[active]])
-        gain = factorise(self.covariance, rows, noise, self.precision)
+        gain = factorise(self.covariance, rows, noise, self.epsilon)
         u = gain.correct(x[None], target[None])[0]
         multipliers = -gain.multipliers(((rows @ x) - target)[None])[0]
         return u, multipliers[len(self.rows) :]
@@ -88,8 +88,8 @@ class _Programme:
         free = length > 0
         if bool((gap[~free] > _SEPARATED * (u.abs().max() + self.limits.abs().max())).any()):
             raise InfeasibleConstraintError(
-                "Law and prior determine a value that breaks a bound or the order; correct the right-hand sides, the "
-                "bounds, or a prior whose values there have no freedom."
+                "Law and prior determine a value that violates a bound or the order; correct the right-hand sides, the "
+                "bounds or the prior variance."
             )
         distance = torch.where(free, gap / torch.where(free, length, 1.0), 0.0)
         scaled = distance / distance.max().clamp_min(torch.finfo(torch.float64).tiny)
@@ -103,7 +103,7 @@ class _Programme:
         if residual < _SEPARATED:
             raise InfeasibleConstraintError(
                 "No field of this prior meets law and inequalities together. Correct the right-hand sides or the "
-                "bounds; a prior made of samples reaches the span of its samples only (noise_variance > 0 widens it)."
+                "bounds; a prior made of samples covers only the span of its samples (noise_variance > 0 widens it)."
             )
         active = torch.zeros_like(free)
         active[free] = torch.as_tensor(weights > 0, device=free.device)
@@ -134,7 +134,7 @@ def project_general(
 ) -> Float[Tensor, "s *batch n"]:
     """argmin (u − x)ᵀ Σ⁻¹ (u − x) + Σ_i (G u − b)_i²/σ_i² over the set, for every field x, one after the other.
 
-    Differentiable through the linear update by rows and active inequalities, whose set is held.
+    Differentiable through the linear update by rows and active inequalities, with the active set fixed.
 
     Args:
         fields: x, float64.
@@ -150,12 +150,12 @@ def project_general(
         ConvergenceError: If the active set does not settle.
     """
     programmes = _programmes(feasible)
-    forced, known = _forced(feasible)
+    forced, unique = _forced(feasible)
     projected = []
     for row, (x, b) in enumerate(zip(fields.flatten(0, -2), target.flatten(0, -2), strict=True)):
         programme = programmes[row % len(programmes)]
         if forced[row % len(programmes)]:
-            projected.append(known[row % len(programmes)])
+            projected.append(unique[row % len(programmes)])
             continue
         with torch.no_grad():
             active = programme.find_active(x, b)
@@ -164,21 +164,21 @@ def project_general(
 
 
 def _forced(feasible: FeasibleSet) -> tuple[list[bool], Tensor]:
-    """Per batch entry whether the law leaves one field only, and that field; checks it against all exact rows."""
+    """For every batch entry whether the law leaves one field only, and that field, checked against all exact rows."""
     batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
     count = batch.numel()
     if not feasible.rows.shape[-2]:
         return [False] * count, feasible.lower.new_zeros(count, 0)
-    forced, known = feasible.forced()
-    functional = (feasible.rows @ known[..., None])[..., 0]
-    size = feasible.target.abs() + (feasible.rows.abs() @ known.abs()[..., None])[..., 0]
+    forced, unique = feasible.forced()
+    functional = (feasible.rows @ unique[..., None])[..., 0]
+    size = feasible.target.abs() + (feasible.rows.abs() @ unique.abs()[..., None])[..., 0]
     missed = (feasible.noise == 0) & ((functional - feasible.target).abs() > 1e-12 * size)
     if bool((forced & missed.any(dim=-1)).any()):
         raise InfeasibleConstraintError(
-            "One row of the law asks for the smallest or largest total that the inequalities allow, which leaves one "
-            "field only, and that field misses another row; correct the right-hand sides or the bounds."
+            "One row of the law requires the smallest or largest total that the inequalities allow, which leaves one "
+            "field only, and that field violates another row; correct the right-hand sides or the bounds."
         )
-    return forced.expand(batch).reshape(count).tolist(), known.expand(*batch, n).reshape(count, n)
+    return forced.expand(batch).reshape(count).tolist(), unique.expand(*batch, n).reshape(count, n)
 
 
 def _programmes(feasible: FeasibleSet) -> list[_Programme]:
@@ -187,7 +187,7 @@ def _programmes(feasible: FeasibleSet) -> list[_Programme]:
     count, k = batch.numel(), feasible.rows.shape[-2]
     covariance = feasible.covariance
     with torch.no_grad():
-        roots = [to_dense(root) for root in square_roots(covariance.detach(), feasible.precision)]
+        roots = [to_dense(root) for root in square_roots(covariance.detach(), feasible.epsilon)]
         root = torch.cat([part.expand(*batch, *part.shape[-2:]) for part in roots], dim=-1)
         root = root.reshape(count, n, -1)
     if isinstance(covariance, DiagLinearOperator):
@@ -209,14 +209,14 @@ def _programmes(feasible: FeasibleSet) -> list[_Programme]:
                 noise=noise[j],
                 inequalities=inequalities,
                 limits=limits,
-                precision=feasible.precision,
+                epsilon=feasible.epsilon,
             )
         )
     return programmes
 
 
 def _stack(lower: Tensor, upper: Tensor, free: Tensor, order: int) -> tuple[Tensor, Tensor]:
-    """C and d of finite bounds at points with variance, and of the order."""
+    """C and d of finite bounds at points with positive variance, and of the order."""
     unit = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
     below, above = free & torch.isfinite(lower), free & torch.isfinite(upper)
     inequalities, limits = [unit[below], -unit[above]], [lower[below], -upper[above]]

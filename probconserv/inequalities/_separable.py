@@ -1,10 +1,10 @@
-"""Projection onto a law and inequalities for a diagonal Σ and one row: a search for one number per field.
+"""Projection onto a law and inequalities for a diagonal Σ and one row: a search for one multiplier per field.
 
 Values come from compiled loops; derivatives from the piece of the piecewise smooth projection on which the field lies,
-in closed form: with the set of points at a bound and the pools of the order held, the minimiser is
+in closed form: with the points at a bound and the pools of the order fixed, the minimiser is
 
     u_i = x_i − λ v_i w_i  (or the pool's mean of it),
-    λ = (Σ_free w_i x_i + Σ_held w_i u_i − b) / (Σ_free w_i² v_i + σ²)
+    λ = (Σ_free w_i x_i + Σ_bound w_i u_i − b) / (Σ_free w_i² v_i + σ²)
 
 which is what the implicit function theorem differentiates.
 """
@@ -18,7 +18,7 @@ from probconserv.errors import ConvergenceError
 from probconserv.inequalities._feasible import FeasibleSet, in_order
 from probconserv.inequalities._kernels import project_rows
 
-_REMAINDER = 1e-12  # of the law, relative to |b| + Σ|w u|
+_TOLERANCE = 1e-12  # of the law's residual, relative to |b| + Σ|w u|
 
 
 def project_separable(
@@ -26,7 +26,7 @@ def project_separable(
 ) -> Float[Tensor, "s *batch n"]:
     """argmin Σ_i (u_i − x_i)²/v_i over the set, for every field x.
 
-    O(n) for one evaluation of the law, a handful of which are needed. Runs on the CPU wherever the fields are.
+    O(n) per evaluation of the law; a few are needed. Runs on the CPU, wherever the fields are.
 
     Args:
         fields: x, float64.
@@ -34,10 +34,10 @@ def project_separable(
         feasible: A separable set.
 
     Returns:
-        Projections; at nodes without variance the field itself.
+        Projections; zero-variance nodes keep their value.
 
     Raises:
-        ConvergenceError: If the law is not met, since the numbers are too far apart for float64.
+        ConvergenceError: If the law is not met because float64 cannot resolve the scales.
     """
     order = feasible.order
     lower, upper = (in_order(bound, order) for bound in feasible.tightened())
@@ -50,7 +50,7 @@ def project_separable(
     parts = (x, variance, weights, torch.stack(torch.broadcast_tensors(lower, upper)), b, noise)
     u = _solve(parts, bool(order))
     if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
-        # The value of the compiled search, the derivative of the piece.
+        # The value is from the compiled search, the derivative from the smooth piece.
         on_piece = _on_piece(parts, u, bool(order))
         u = u + (on_piece - on_piece.detach())
     return in_order(u, order)
@@ -63,7 +63,7 @@ def _solve(parts: tuple[Tensor, ...], increasing: bool) -> Tensor:
     law = law.expand(*x.shape[:-1], 2).reshape(-1, 2) if law.ndim > 1 else law.reshape(1, 2)
     shared = bounds.ndim == 2
     bounds = bounds[None] if shared else bounds.movedim(0, -2).expand(*batch, 2, n).reshape(-1, 2, n)
-    u, remainder = project_rows(
+    u, residual = project_rows(
         _as_array(x.reshape(-1, n)),
         _as_array(_rows(variance, batch)),
         _as_array(_rows(weights, batch)),
@@ -71,20 +71,20 @@ def _solve(parts: tuple[Tensor, ...], increasing: bool) -> Tensor:
         _as_array(law),
         increasing,
     )
-    if not bool((remainder <= _REMAINDER).all()):
+    if not bool((residual <= _TOLERANCE).all()):
         raise ConvergenceError(
-            f"The law is missed by {np.max(remainder):.3g} of |b| + Σ|w u| (required {_REMAINDER:g}): the prior is "
+            f"The law is missed by {np.max(residual):.3g} of |b| + Σ|w u| (required {_TOLERANCE:g}): the prior is "
             "further from the inequalities than float64 resolves. Check means and variances of the prior."
         )
     return torch.as_tensor(u, device=x.device).reshape(x.shape)
 
 
 def _on_piece(parts: tuple[Tensor, ...], u: Tensor, increasing: bool) -> Tensor:
-    """The minimiser as a smooth function of its data, with held points and pools those of ``u``."""
+    """The minimiser as a smooth function of its data, with the points at a bound and the pools of ``u``."""
     x, variance, weights, (lower, upper), b, noise = parts
     at_lower = u <= lower
     free = ~(at_lower | (u >= upper))
-    held = torch.where(at_lower, lower, torch.where(free, 0.0, upper))
+    at_bound = torch.where(at_lower, lower, torch.where(free, 0.0, upper))
     if not increasing:
         mean, rate = x, variance * weights
     else:
@@ -95,13 +95,13 @@ def _on_piece(parts: tuple[Tensor, ...], u: Tensor, increasing: bool) -> Tensor:
         mean = _pool(precision * x, pool) / total
         rate = _pool(torch.where(free, weights, 0.0), pool) / total
     stiffness = torch.where(free, weights * rate, 0.0).sum(dim=-1) + noise
-    excess = torch.where(free, weights * mean, weights * held).sum(dim=-1) - b
+    excess = torch.where(free, weights * mean, weights * at_bound).sum(dim=-1) - b
     multiplier = excess / torch.where(stiffness == 0, 1.0, stiffness)
-    return torch.where(free, mean - multiplier[..., None] * rate, held)
+    return torch.where(free, mean - multiplier[..., None] * rate, at_bound)
 
 
 def _pool(values: Tensor, pool: Tensor) -> Tensor:
-    """At every point the sum of the values over its pool."""
+    """The sum of the values over the pool of every point."""
     return torch.zeros_like(values).scatter_add(-1, pool, values).gather(-1, pool)
 
 

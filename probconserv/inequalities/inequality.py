@@ -1,4 +1,4 @@
-"""Inequalities on fields as values that join with ``&``: non-negative, bounded and monotone fields.
+"""Inequalities on fields, combined with ``&``: non-negative, bounded and monotone fields.
 
     law & NonNegative(),   law & Bounded(0.0, 1.0) & Monotone(decreasing=True)
 
@@ -19,7 +19,7 @@ from probconserv.errors import InvalidArgumentError
 
 
 class Inequality(ABC):
-    """An inequality on the values of a field, or several of them with a linear law."""
+    """An inequality on the values of a field, or several combined with a linear law."""
 
     @abstractmethod
     def joined(self) -> "JoinedConstraint":
@@ -48,8 +48,8 @@ class Bounded(Inequality):
     """lower ≤ u ≤ upper at every point.
 
     Args:
-        lower: A number or ``(*batch, n)``, in the units of the field; −∞ where there is no bound.
-        upper: The same; +∞ where there is no bound. Equal bounds give the value.
+        lower: A number or ``(*batch, n)``, in the units of the field; −∞ means no bound.
+        upper: The same; +∞ means no bound. Equal bounds fix the value.
 
     Raises:
         InvalidArgumentError: If a bound is NaN or lower exceeds upper.
@@ -69,7 +69,7 @@ class Bounded(Inequality):
 
 @dataclass(frozen=True)
 class Monotone(Inequality):
-    """u_1 ≤ u_2 ≤ … ≤ u_n, or ≥ if decreasing; the points in the order of the prediction, along one axis."""
+    """u_1 ≤ u_2 ≤ … ≤ u_n, or ≥ if decreasing; points in the order of the prediction, along one axis."""
 
     decreasing: bool = False
 
@@ -80,16 +80,16 @@ class Monotone(Inequality):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JoinedConstraint(Inequality):
-    """A linear law, bounds and an order together; what ``&`` of a law and inequalities gives.
+    """A linear law, bounds and an order together: the result of ``law & inequalities``.
 
     Args:
         law: Linear statements, or None.
-        lower: Lower bounds, one number or ``(*batch, n)``; held in float64.
+        lower: Lower bounds, one number or ``(*batch, n)``; stored in float64.
         upper: Upper bounds, likewise.
         order: 1 for increasing fields, −1 for decreasing ones, 0 for any.
 
     Raises:
-        InvalidArgumentError: If a bound is NaN, lower exceeds upper, or shapes do not belong together.
+        InvalidArgumentError: If a bound is NaN, lower exceeds upper, or shapes do not match.
     """
 
     law: LinearConstraint | None = None

@@ -1,4 +1,4 @@
-"""Predictions whose every field meets a law and inequalities: the projection of a conditioned Gaussian."""
+"""Predictions whose draws meet a law and inequalities: the projection of a conditioned Gaussian."""
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -11,33 +11,34 @@ from probconserv.inequalities._separable import project_separable
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.sampling import draw
 
-_CHUNK = 1 << 22  # numbers held at once when moments are taken without gradients
+_CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
 
 
 class Projected:
     """A Gaussian N(μ, Σ) given a law and inequalities; build it with ``condition``.
 
     ``mode`` is the most probable field, argmin (u − μ)ᵀ Σ⁻¹ (u − μ) + Σ_i (G u − b)_i²/σ_i² over the fields that meet
-    exact rows, bounds and order. A draw is a draw of N(μ, Σ), projected in the same way. Projecting onto the law first
-    (Matheron's rule) and then onto law and inequalities gives the same field, since both projections are in the metric
-    Σ⁻¹. Mean and variance have no closed form; they are those of ``draws`` draws with seed ``seed``. There is no
-    density, since draws have probability on the edges of the set.
+    exact rows, bounds and order. A draw is a draw from N(μ, Σ), projected in the same way; this is not
+    conditioning on the inequalities. Projecting onto the law first (Matheron's rule) and then onto law and inequalities
+    gives the same field, since both projections are in the metric Σ⁻¹. Mean and variance have no closed form; they are
+    those of ``draws`` draws with seed ``seed``. There is no density, since draws lie on the boundary of the set with
+    positive probability.
 
-    For a diagonal Σ with at most one row the cost is O(n) an evaluation of the law. Otherwise, and for an order with
-    bounds or weights that pooling cannot take, each field is a dense quadratic programme: O(n³), milliseconds at
+    For a diagonal Σ with at most one row the cost is O(n) per evaluation of the law. Otherwise, and for an order with
+    bounds or weights that rule out pooling, each field is a dense quadratic programme: O(n³), milliseconds at
     n = 201. All results are differentiable in μ, Σ, G, b and the bounds wherever the set of active inequalities
     does not change.
 
     Args:
-        prior: N(μ, Σ); its precision is the precision of every result, the work is done in float64.
+        prior: N(μ, Σ); results have its dtype; the work is done in float64.
         constraint: Law, bounds and order.
         draws: Number of draws for mean and variance, at least 2.
-        seed: Their seed.
+        seed: Seed of these draws.
 
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
             broadcast.
-        InfeasibleConstraintError: If no field meets them; names the feasible totals.
+        InfeasibleConstraintError: If no field meets them; the text names the feasible totals.
         InvalidArgumentError: If the prior is not finite, a variance is negative, or there are fewer than 2 draws.
     """
 
@@ -75,7 +76,7 @@ class Projected:
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the draws ``(*batch, n)``; meets exact rows, bounds and order too."""
+        """Mean of the draws ``(*batch, n)``; also meets exact rows, bounds and order."""
         return self._estimate()[0].to(self.prior.mean.dtype)
 
     @property
@@ -159,8 +160,8 @@ class Projected:
         return settle(total / count, self._feasible), squares / (count - 1)
 
     def _lacks_gradient(self, cached: Tensor) -> bool:
-        """Whether a cached result was made without the gradients that are asked for now."""
-        found = self._feasible
-        tensors = (self.prior.mean, found.variance, found.rows, found.target, found.lower, found.upper)
+        """Whether a cached result was computed without the gradients needed now."""
+        feasible = self._feasible
+        tensors = (self.prior.mean, feasible.variance, feasible.rows, feasible.target, feasible.lower, feasible.upper)
         tracked = any(tensor.requires_grad for tensor in tensors)
         return torch.is_grad_enabled() and tracked and not cached.requires_grad

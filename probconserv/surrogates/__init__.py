@@ -1,1 +1,1 @@
-"""Surrogates: models that predict a field from observations of it, with an uncertainty."""
+"""Surrogates: models that predict a field, with its uncertainty, from observations."""

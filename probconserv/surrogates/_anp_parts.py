@@ -1,4 +1,4 @@
-"""Parts of the attentive neural process: its config, the encoders of observed points, the decoder."""
+"""Parts of the attentive neural process: config, encoders of observed points, decoder."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ from probconserv.surrogates._attention import (
 
 @dataclass(frozen=True, kw_only=True)
 class ANPConfig:
-    """Sizes of an attentive neural process and the ranges of its data.
+    """Sizes of an attentive neural process and ranges of its data.
 
     Args:
-        problem: Name of the problem it is for; empty where it does not matter.
+        problem: Name of the problem; empty accepts data of any problem.
         low: Lower ends of the coordinates (t, x, …), units of the problem.
         high: Upper ends of the coordinates.
-        value_scale: Size of the field's values; the network works in units of it.
+        value_scale: Typical size of the field; the network works in this unit.
         width: Features of every layer, a multiple of ``heads``.
         heads: Attention heads.
         self_layers: Self-attention blocks over the context, in each path.
@@ -32,14 +32,14 @@ class ANPConfig:
         decoder_layers: Residual blocks of the decoder.
         latent_width: Size of z.
         frequencies: Octaves of Fourier features of every target coordinate, fine enough for sharp fronts.
-        context_frequencies: Octaves of Fourier features of every observed coordinate; telling functions apart needs
-            smooth features, to which the finest octaves are noise.
-        value_frequencies: Octaves of Fourier features of observed values: what tells functions apart may be a small
-            difference between large values, which a linear embedding in bfloat16 rounds away.
+        context_frequencies: Octaves of Fourier features of every observed coordinate. Functions differ smoothly, so
+            the finest octaves would only add noise here.
+        value_frequencies: Octaves of Fourier features of observed values. Small differences between large values would
+            be lost in a linear embedding in bfloat16.
         dropout: Probability of dropping a feature in training.
         scale_floor: Smallest predicted scale, units of the field.
         latent_samples: Components of a prediction: draws of z.
-        sample_seed: Seed of these draws; all functions share them, so that a prediction depends on its arguments only.
+        sample_seed: Seed of these draws, the same for all functions, so that predictions are deterministic.
 
     Raises:
         InvalidArgumentError: If a size is out of range or the ends do not match.
@@ -84,12 +84,12 @@ class ANPConfig:
 
     @property
     def blocks(self) -> int:
-        """Attention and residual blocks of the network; each has several tensors."""
+        """Number of attention and residual blocks; each has several tensors."""
         return 2 * self.self_layers + self.cross_layers + self.decoder_layers
 
     @property
     def least_parameters(self) -> int:
-        """Fewer than the network has, by a factor of ten at most: its layers as single matrices without biases."""
+        """A lower bound on the number of parameters, within a factor of ten: one matrix per layer, no biases."""
         features = feature_count(len(self.low), self.frequencies) + feature_count(
             len(self.low), self.context_frequencies
         )
@@ -111,9 +111,9 @@ class SetEncoder(nn.Module):
         self.normalise = nn.LayerNorm(config.width)
 
     def forward(self, points: Tensor, values: Tensor) -> Tensor:
-        places = coordinate_features(points, self.frequencies)
+        encoded = coordinate_features(points, self.frequencies)
         observed = coordinate_features(values[..., None], self.value_frequencies)
-        hidden = self.embed(torch.cat((places, observed), dim=-1).to(self.embed.weight))
+        hidden = self.embed(torch.cat((encoded, observed), dim=-1).to(self.embed.weight))
         for block in self.blocks:
             hidden = block(hidden)
         return self.normalise(hidden)

@@ -23,12 +23,12 @@ def coordinate_features(points: Float[Tensor, "*batch n d"], frequencies: int) -
 
 
 def feature_count(coordinates: int, frequencies: int) -> int:
-    """Number of features that ``coordinate_features`` makes of a point."""
+    """Number of features of one point in ``coordinate_features``."""
     return coordinates * (1 + 2 * frequencies)
 
 
 class AttentionBlock(nn.Module):
-    """Residual attention and residual two-layer network, both normalised first; the identity before training.
+    """Residual pre-normalised attention and two-layer network; leaves its input unchanged before training.
 
     Args:
         width: Features, a multiple of ``heads``.
@@ -53,7 +53,7 @@ class AttentionBlock(nn.Module):
 
         Args:
             points: Features of the points.
-            observed: Normalised features of what they attend to; themselves where None.
+            observed: Normalised features to attend to; those of the points if None.
 
         Returns:
             Updated features.
@@ -71,7 +71,7 @@ class AttentionBlock(nn.Module):
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts at zero: a deep residual network then learns from its shallow parts first."""
+    """A linear layer initialised to zero, so that a deep residual network first trains its shallow parts."""
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -79,12 +79,12 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """The values in float32 if they had less; an output in bfloat16 would be rounded to three digits."""
+    """The values in float32 if their dtype is narrower; bfloat16 would round an output to three digits."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention; in float32 on the CPU, whose bfloat16 kernel takes several times longer."""
+    """Scaled dot-product attention; in float32 on the CPU, where the bfloat16 kernel is several times slower."""
     if query.device.type != "cpu":
         return nn.functional.scaled_dot_product_attention(query, key, value)
     with torch.autocast("cpu", enabled=False):
@@ -93,7 +93,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class ResidualMLP(nn.Module):
-    """h + W₂ gelu(W₁ norm(h)), point by point; the identity before training.
+    """h + W₂ gelu(W₁ norm(h)), point by point; leaves its input unchanged before training.
 
     Args:
         width: Features.

@@ -1,14 +1,14 @@
 """Attentive neural process: context points in, a mixture of Gaussians over the query points out.
 
-A deterministic path (self-attention over the context, its mean, cross-attention from the targets) tells what was
-observed, near and far; a latent path (self-attention, mean, Gaussian z) tells which function it may be; a decoder turns
-both and the target's coordinates into a mean and a scale:
+A deterministic path (self-attention over the context, its mean, cross-attention from the targets) summarises the
+observations for every target; a latent path (self-attention, mean, Gaussian z) represents the uncertainty about the
+function; a decoder maps both and the target's coordinates to a mean and a scale:
 
     r_j = cross(p_j + mean(self(context)); self(context)),   z ~ q(z | context),   u_j | z ~ N(μ(r_j, z), s(r_j, z)²)
 
 Source: Kim et al., "Attentive neural processes", ICLR 2019; Hansen et al. 2023, appendix D. Unlike theirs, blocks are
-residual and normalise first; target coordinates carry fine Fourier features, which sharp fronts need; observed
-coordinates carry coarse ones and observed values their own, since functions of one family differ smoothly and little.
+residual with pre-normalisation; target coordinates have fine Fourier features, which sharp fronts need; observed
+coordinates have coarse ones, since functions of one family differ smoothly, and observed values have Fourier features.
 """
 
 import sys
@@ -32,7 +32,7 @@ from probconserv.surrogates.weights import Weights, check_tensors, read_weights,
 
 
 class TrainingPrediction(NamedTuple):
-    """What the loss of a batch is made of; a tuple, which wrappers of modules can pass on.
+    """Terms of the loss of a batch; a tuple, since wrappers of modules pass tuples through.
 
     Args:
         mean: Predicted mean at the targets ``(*batch, q)``.
@@ -47,9 +47,8 @@ class TrainingPrediction(NamedTuple):
     def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0) -> Tensor:
         """Negative evidence lower bound per target, averaged over the batch: a scalar.
 
-        With tempering β > 0 every target's term is weighted by its own scale to the power 2β, held fixed, so that
-        targets with a small scale do not rule the gradient (Seitzer et al., ICLR 2022); β = 1 fits the mean as least
-        squares do.
+        With β > 0 every term is weighted by (scale)^(2β), without gradient, so that targets with a small scale do not
+        dominate (β-NLL, Seitzer et al., ICLR 2022); β = 1 fits the mean by least squares.
 
         Args:
             values: True field at the targets.
@@ -91,14 +90,14 @@ class ANP(Surrogate):
         target_points: Float[Tensor, "*batch q d"],
         target_values: Float[Tensor, "*batch q"],
     ) -> TrainingPrediction:
-        """Predicts targets with z drawn from q(z | targets), as in training; ``predict`` is for use.
+        """Predicts targets with z drawn from q(z | targets), as in training; use ``predict`` for inference.
 
         Args:
-            context_points: Observed places.
+            context_points: Observed points.
             context_values: Observed field.
-            target_points: Wanted places.
-            target_values: True field there. The latent path sees every ⌊q/n⌋-th target, from the first on, and all
-                where q < 2n: at least n and fewer than 2n of them if q ≥ n.
+            target_points: Target points.
+            target_values: True field at the targets. The latent path sees every ⌊q/n⌋-th target, starting with the
+                first, and all of them if q < 2n: between n and 2n targets if q ≥ n.
 
         Returns:
             Mean, scale and divergence.
@@ -119,14 +118,14 @@ class ANP(Surrogate):
 
         Args:
             context: Observations.
-            query: Places ``(*batch, q, d)``.
+            query: Points ``(*batch, q, d)``.
             samples: Number of draws, ``config.latent_samples`` if left out.
 
         Returns:
-            Mean and scale ``(samples, *batch, q)`` in the network's precision.
+            Mean and scale ``(samples, *batch, q)`` in the network's dtype.
 
         Raises:
-            IncompatibleQueryError: If context, query and the network's problem do not belong together.
+            IncompatibleQueryError: If context, query and the network's problem do not match.
         """
         check_compatible(context, query)
         self._check_problem(context, query)
@@ -142,17 +141,17 @@ class ANP(Surrogate):
 
     @torch.no_grad()
     def predict(self, context: Context, query: Query) -> Mixture:
-        """Predicts the field as an equal mixture over draws of z; the network is put in evaluation mode for it.
+        """Predicts the field as an equal mixture over draws of z; the network is in evaluation mode meanwhile.
 
         Args:
             context: Observations.
-            query: Places ``(*batch, q, d)``.
+            query: Points ``(*batch, q, d)``.
 
         Returns:
-            Mixture of Gaussians with diagonal covariance, in the precision of the context values.
+            Mixture of Gaussians with diagonal covariance, in the dtype of the context values.
 
         Raises:
-            IncompatibleQueryError: If context, query and the network's problem do not belong together.
+            IncompatibleQueryError: If context, query and the network's problem do not match.
         """
         training = self.training
         self.eval()
@@ -169,7 +168,7 @@ class ANP(Surrogate):
 
         Args:
             path: The file; its folder must exist.
-            **notes: Whatever else shall be stored with them (seed, steps), as JSON can hold it.
+            **notes: Further metadata (seed, steps), as JSON values.
 
         Raises:
             WeightsError: If the file cannot be written.
@@ -214,7 +213,7 @@ class ANP(Surrogate):
         return self.config.value_scale * mean, self.config.value_scale * scale + self.config.scale_floor
 
     def _centre(self, points: Tensor) -> Tensor:
-        """Coordinates scaled to [−1, 1], float64: their finest features need every digit."""
+        """Coordinates scaled to [−1, 1], float64: the finest features need all digits."""
         low = torch.tensor(self.config.low, dtype=torch.float64, device=points.device)
         high = torch.tensor(self.config.high, dtype=torch.float64, device=points.device)
         return 2 * (points.double() - low) / (high - low) - 1
@@ -237,12 +236,12 @@ class ANP(Surrogate):
 
 
 def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
-    """The config in a file of weights, if it is one and the file has enough numbers for its network."""
-    known = {field.name for field in fields(ANPConfig)}
-    if set(weights.config) != known:
+    """The config in a file of weights, checked for consistency with the tensors of the file."""
+    expected = {field.name for field in fields(ANPConfig)}
+    if set(weights.config) != expected:
         raise WeightsError(
             f"The config in '{path}' does not fit this version of ANP: "
-            f"{', '.join(sorted(set(weights.config) ^ known))}; train again."
+            f"{', '.join(sorted(set(weights.config) ^ expected))}; train again."
         )
     arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in weights.config.items()}
     usual = asdict(ANPConfig(low=(0.0,), high=(1.0,)))
@@ -251,7 +250,7 @@ def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
     try:
         config = ANPConfig(**arguments)
     except InvalidArgumentError as error:
-        raise WeightsError(f"The config in '{path}' is none of an ANP ({error}); train again.") from error
+        raise WeightsError(f"The config in '{path}' is not that of an ANP ({error}); train again.") from error
     stored = sum(tensor.numel() for tensor in weights.tensors.values())
     if config.least_parameters > stored or config.blocks > len(weights.tensors):  # before memory is taken for them
         raise WeightsError(
@@ -262,7 +261,7 @@ def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
 
 
 def _is_alike(value: Any, usual: Any) -> bool:
-    """Whether a value is of the type of another one, numbers finite and integers allowed for them."""
+    """Whether a value has the type of the default; numbers must be finite, integers count as numbers."""
     if isinstance(usual, tuple):
         return isinstance(value, tuple) and all(_is_alike(entry, 0.0) for entry in value)
     if isinstance(usual, float):

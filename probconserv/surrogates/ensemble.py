@@ -1,4 +1,4 @@
-"""Ensembles: the spread of several models is a covariance of low rank."""
+"""Ensembles: the spread of several models as a low-rank covariance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,21 +20,20 @@ class Ensemble(Surrogate):
 
         Σ = R Rᵀ + diag(v),   R = (μ_m − μ̄)/√(M − 1)
 
-    v is the noise variance plus, if asked for, the mean of the members' own variances (law of total variance); with
-    v = 0 the covariance is singular, which ``condition`` accepts as long as the law is not among the directions that
-    all members agree on.
+    v is the noise variance plus, with ``own_variance``, the mean of the members' predicted variances (law of total
+    variance). With v = 0 the covariance is singular; ``condition`` accepts it unless all members agree on the total.
 
-    The covariance of few members correlates places that have nothing to do with each other, and what is conditioned
-    moves along their M − 1 differences. ``correlated = False`` keeps its diagonal alone, the variances of the members'
-    mixture at every place (Lakshminarayanan et al., NeurIPS 2017), so that an update moves every place by its own.
+    The covariance of few members has spurious correlations between distant points, and an update moves along the M − 1
+    differences of the members. ``correlated = False`` keeps the diagonal only, the variances of the members' mixture
+    (Lakshminarayanan et al., NeurIPS 2017), so that an update moves every point according to the variance there.
 
     Args:
-        members: At least two models: surrogates; other modules that answer with a prediction ``(*batch, n)``, such as
-            ``GaussianOperator``; or operators whose output is a field ``(batch, channels, *space)``, which counts as a
-            vector of all channels and places in row-major order.
-        own_variance: Whether the members' own variances count; members must then answer with predictions.
+        members: At least two models: surrogates; other modules that return a prediction ``(*batch, n)``, such as
+            ``GaussianOperator``; or operators whose output is a field ``(batch, channels, *space)``, which is read as a
+            vector of all channels and points in row-major order.
+        own_variance: Whether the variances that the members predict are added; members must then return predictions.
         noise_variance: Variance added at every point.
-        correlated: Whether values at different places are correlated as they are among the members.
+        correlated: Whether values at different points are correlated as they are among the members.
 
     Raises:
         InvalidArgumentError: If there are fewer than two members or the noise variance is negative.
@@ -58,35 +57,35 @@ class Ensemble(Surrogate):
         self.correlated = correlated
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:
-        """Asks every member; see ``Surrogate.predict``."""
+        """Calls every member and combines the predictions; see ``Surrogate.predict``."""
         return self(context, query)
 
     def forward(self, *arguments: Any) -> MultivariateNormal:
-        """Asks every member and joins the answers.
+        """Calls every member and combines the predictions.
 
         Args:
-            *arguments: What the members take: context and query for surrogates, the input field (and boundary values)
-                for operators.
+            *arguments: Arguments of the members: context and query for surrogates, input field and boundary values for
+                operators.
 
         Returns:
-            Gaussian with lazy covariance over n points, low-rank plus diagonal or diagonal; what all members know and
-            agree on has variance 0.
+            Gaussian with lazy covariance over n points, low-rank plus diagonal or diagonal; values that all members
+            predict with certainty and agree on have variance 0.
 
         Raises:
-            InvalidArgumentError: If members' own variances are wanted from a member that gives none.
+            InvalidArgumentError: If ``own_variance`` is set and a member predicts no variance.
         """
-        answers: list[Prediction | Tensor] = [ask(member, arguments) for member in self.members]
-        means = torch.stack([answer.flatten(1) if isinstance(answer, Tensor) else answer.mean for answer in answers])
+        predictions: list[Prediction | Tensor] = [ask(member, arguments) for member in self.members]
+        means = torch.stack([p.flatten(1) if isinstance(p, Tensor) else p.mean for p in predictions])
         noise = torch.as_tensor(self.noise_variance, dtype=means.dtype, device=means.device)
         if self.own_variance:
-            noise = noise + torch.stack([_variance(answer) for answer in answers]).mean(dim=0)
+            noise = noise + torch.stack([_variance(prediction) for prediction in predictions]).mean(dim=0)
         joined = from_samples(means, noise)
         return joined if self.correlated else FieldGaussian(joined.mean, DiagLinearOperator(joined.variance))
 
 
-def _variance(answer: Prediction | Tensor) -> Tensor:
-    if isinstance(answer, Tensor):
+def _variance(prediction: Prediction | Tensor) -> Tensor:
+    if isinstance(prediction, Tensor):
         raise InvalidArgumentError(
             "own_variance = True needs members that predict a variance; this one returns a field. Use noise_variance."
         )
-    return answer.variance
+    return prediction.variance

@@ -26,9 +26,9 @@ class GPConfig:
     """How the Gaussian process is built and fitted.
 
     Args:
-        smoothness: ν of the Matérn kernel: 0.5 suits fields with shocks, 2.5 smooth ones, 1.5 lies between.
-        shared: Whether all functions of a batch share one set of hyper-parameters, or each has its own (which over-fits
-            when there are few context points).
+        smoothness: ν of the Matérn kernel: 0.5 for fields with shocks, 2.5 for smooth fields, 1.5 in between.
+        shared: Whether all functions of a batch share one set of hyper-parameters, or each has separate ones
+            (which over-fits with few context points).
         steps: Steps of the Adam optimiser on the marginal likelihood.
         learning_rate: Step size of the optimiser, for standardised data.
         noise_floor: Smallest noise variance τ², relative to the variance of the context values.
@@ -71,15 +71,15 @@ class GPSurrogate(Surrogate):
 
         Args:
             context: Observations at ``(*batch, n, d)``, n ≥ 2.
-            query: Places ``(*batch, q, d)``.
+            query: Points ``(*batch, q, d)``.
 
         Returns:
-            Joint Gaussian over the q places of every function, dense covariance ``(*batch, q, q)``, in the precision
+            Joint Gaussian over the q points of every function, dense covariance ``(*batch, q, q)``, in the dtype
             of the context values.
 
         Raises:
-            IncompatibleQueryError: If context and query do not belong together.
-            InvalidArgumentError: If there are fewer than two context points, or the fit breaks down numerically.
+            IncompatibleQueryError: If context and query do not match.
+            InvalidArgumentError: If there are fewer than two context points, or a factorisation fails.
         """
         check_compatible(context, query)
         if context.points.shape[-2] < 2:
@@ -90,39 +90,39 @@ class GPSurrogate(Surrogate):
             model = _fit(points, values, self.config)
             with torch.no_grad():
                 standard = cast(MultivariateNormal, model(scale.points(query.points)))
-                covariance = standard.covariance_matrix * scale.deviation.square()[..., None]
-                mean = scale.offset + scale.deviation * standard.mean
+                covariance = standard.covariance_matrix * scale.spread.square()[..., None]
+                mean = scale.offset + scale.spread * standard.mean
         dtype = context.values.dtype
         return MultivariateNormal(mean.to(dtype), to_linear_operator(covariance.to(dtype)))
 
 
 @dataclass(frozen=True)
 class _Standardisation:
-    """Affine maps to the unit box of the context points and to values of mean 0 and deviation 1 per function."""
+    """Affine maps of points to the unit box and of values to mean 0 and standard deviation 1, per function."""
 
     low: Tensor  # (*batch, 1, d)
     extent: Tensor  # (*batch, 1, d)
     offset: Tensor  # (*batch, 1)
-    deviation: Tensor  # (*batch, 1)
+    spread: Tensor  # (*batch, 1)
 
     @staticmethod
     def of(context: Context) -> "_Standardisation":
         points, values = context.points.double(), context.values.double()
         low = points.amin(dim=-2, keepdim=True)
         extent = points.amax(dim=-2, keepdim=True) - low
-        deviation = values.std(dim=-1, keepdim=True)
+        spread = values.std(dim=-1, keepdim=True)
         return _Standardisation(
             low=low,
             extent=torch.where(extent > 0, extent, 1.0),
             offset=values.mean(dim=-1, keepdim=True),
-            deviation=torch.where(deviation > 0, deviation, 1.0),
+            spread=torch.where(spread > 0, spread, 1.0),
         )
 
     def points(self, points: Tensor) -> Tensor:
         return (points.double() - self.low) / self.extent
 
     def values(self, values: Tensor) -> Tensor:
-        return (values.double() - self.offset) / self.deviation
+        return (values.double() - self.offset) / self.spread
 
 
 class _Process(gpytorch.models.ExactGP):
@@ -145,7 +145,7 @@ class _Process(gpytorch.models.ExactGP):
 
 
 def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
-    """Maximises the marginal likelihood of standardised data; functions of a batch do not influence each other."""
+    """Maximises the marginal likelihood of standardised data; functions of a batch are independent."""
     model = _Process(points, values, config).double().train()
     marginal_likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -163,7 +163,7 @@ def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
 
 @contextmanager
 def _named_failure() -> Iterator[None]:
-    """Says what to do when a factorisation of the context's covariance fails."""
+    """Turns a failed factorisation of the context's covariance into an error that names remedies."""
     try:
         yield
     except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
@@ -175,9 +175,9 @@ def _named_failure() -> Iterator[None]:
 
 @contextmanager
 def _exact_linear_algebra() -> Iterator[None]:
-    """Cholesky at every size, where gpytorch would switch to iterative solvers above 800 points.
+    """Makes gpytorch use Cholesky at every size, instead of iterative solvers above 800 points.
 
-    Its debug mode is off, since that warns when the query equals the context, which is a fair question here.
+    Its debug mode is off, since it warns when the query equals the context, which is allowed here.
     """
     off = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False)
     with off, gpytorch.settings.max_cholesky_size(1_000_000), gpytorch.settings.debug(False):

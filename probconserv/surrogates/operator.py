@@ -1,4 +1,4 @@
-"""Operators as black boxes: half of the output channels are a mean, half a deviation."""
+"""Operators as Gaussian predictions: half of the output channels are a mean, half a standard deviation."""
 
 import math
 from typing import Any
@@ -15,13 +15,13 @@ class GaussianOperator(nn.Module):
 
         μ = a,   σ = unit · b²
 
-    where a is the first half of the operator's channels and b the second. σ is smooth, not negative, and 0 where b is:
-    an operator that meets the Dirichlet condition (g, 0), as ``boon.BOON`` makes any operator do, predicts its boundary
-    values exactly and knows that it does. An update outside leaves such values alone.
+    where a is the first half of the operator's channels and b the second. σ is smooth, not negative, and 0 where b = 0:
+    an operator that meets the Dirichlet condition (g, 0), as any operator inside ``boon.BOON`` does, predicts boundary
+    values exactly and with variance 0, and a later update leaves them unchanged.
 
     Args:
-        operator: ``(batch, in_channels, *space)`` → ``(batch, 2c, *space)``; what else it takes is passed on.
-        unit: Deviation where b = 1, in the units of the field.
+        operator: ``(batch, in_channels, *space)`` → ``(batch, 2c, *space)``; further arguments are passed on.
+        unit: Standard deviation where b = 1, in the units of the field.
 
     Raises:
         InvalidArgumentError: If the unit is not a positive number.
@@ -38,13 +38,13 @@ class GaussianOperator(nn.Module):
         """Calls the operator and reads its output.
 
         Args:
-            *arguments: What the operator takes.
+            *arguments: Arguments of the operator.
 
         Returns:
             Independent Gaussians ``(batch, c, n)`` over the n points of space, in row-major order.
 
         Raises:
-            InvalidArgumentError: If the operator gives an odd number of channels or no field.
+            InvalidArgumentError: If the output has an odd number of channels or is not a field.
         """
         return as_gaussian(self.operator(*arguments), self.unit)
 
@@ -54,19 +54,19 @@ def as_gaussian(field: Float[Tensor, "batch channels *space"], unit: float) -> N
 
     Args:
         field: ``(batch, 2c, *space)``.
-        unit: Deviation where the second half of the channels is 1.
+        unit: Standard deviation where the second half of the channels is 1.
 
     Returns:
-        Independent Gaussians ``(batch, c, n)``; a deviation may be 0.
+        Independent Gaussians ``(batch, c, n)``; standard deviations may be 0.
 
     Raises:
         InvalidArgumentError: If the number of channels is odd or there is no axis of space.
     """
     if field.ndim < 3 or field.shape[1] % 2:
         raise InvalidArgumentError(
-            "The output of the operator must be (batch, 2c, *space), as many channels for deviations as for means, "
+            "The output of the operator must be (batch, 2c, *space), as many standard deviations as means, "
             f"got {tuple(field.shape)}."
         )
     mean, root = field.flatten(2).chunk(2, dim=1)
-    # torch calls a Normal of no deviation invalid, but all that is asked of this one is defined for it.
+    # torch rejects a Normal with scale 0, but every property used here is defined for it.
     return Normal(mean, unit * root.square(), validate_args=False)

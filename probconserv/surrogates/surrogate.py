@@ -1,4 +1,4 @@
-"""The one interface of every black box: observed points in, a probabilistic prediction at query points out."""
+"""The interface of surrogates: observed points in, a probabilistic prediction at query points out."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Context:
     """Observed values of one function per batch entry.
 
     Args:
-        points: Places ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
+        points: Points ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
         values: Observed field ``(*batch, n)``.
-        problem: Name of the problem the data come from; empty where it does not matter.
+        problem: Name of the problem the data come from; empty matches any.
 
     Raises:
         InvalidArgumentError: If the shapes do not match, there is no point, or an entry is not finite.
@@ -41,11 +41,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Query:
-    """Places at which a prediction is wanted.
+    """Points at which a prediction is requested.
 
     Args:
-        points: Places ``(*batch, n, d)``, same columns as the context's.
-        problem: Name of the problem; empty where it does not matter.
+        points: Points ``(*batch, n, d)``, with the same columns as the context.
+        problem: Name of the problem; empty matches any.
 
     Raises:
         InvalidArgumentError: If the shape is wrong, there is no point, or an entry is not finite.
@@ -59,7 +59,7 @@ class Query:
 
 
 class Surrogate(nn.Module, ABC):
-    """A black box that predicts a field with its uncertainty from observed points."""
+    """A model that predicts a field with its uncertainty from observed points."""
 
     @abstractmethod
     def predict(self, context: Context, query: Query) -> Prediction:
@@ -67,22 +67,22 @@ class Surrogate(nn.Module, ABC):
 
         Args:
             context: Observed values of one function per batch entry.
-            query: Places ``(*batch, n, d)`` of the same functions.
+            query: Points ``(*batch, n, d)`` of the same functions.
 
         Returns:
             A distribution over the n query values of every batch entry.
 
         Raises:
-            IncompatibleQueryError: If context and query do not belong together.
+            IncompatibleQueryError: If context and query do not match.
         """
 
 
 def ask(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
-    """What a model answers: ``predict`` if it is a surrogate that is asked with a context, else a call.
+    """Calls a model: ``predict`` of a surrogate if the first argument is a context, else the module itself.
 
     Args:
         model: A surrogate, or any other module.
-        arguments: Context and query, or what the module takes.
+        arguments: Context and query, or the arguments of the module.
     """
     if isinstance(model, Surrogate) and arguments and isinstance(arguments[0], Context):
         return model.predict(*arguments)
@@ -90,7 +90,7 @@ def ask(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
 
 
 def check_compatible(context: Context, query: Query) -> None:
-    """Raises IncompatibleQueryError unless context and query share problem, coordinates and batch."""
+    """Raises IncompatibleQueryError unless context and query agree in problem, coordinates and batch."""
     if context.problem and query.problem and context.problem != query.problem:
         raise IncompatibleQueryError(
             f"The context comes from problem '{context.problem}' but the query from '{query.problem}'; "

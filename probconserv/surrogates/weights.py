@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with the config in their metadata, never pickle, whole or not there."""
+"""Weights on disk: safetensors with the config in the metadata, written atomically, never pickled."""
 
 import json
 import os
@@ -19,13 +19,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file of weights holds.
+    """Contents of a file of weights.
 
     Args:
-        kind: The class the weights belong to, for instance ``ANP``.
-        config: Its config, as JSON can hold it.
+        kind: Class of the model, for instance ``ANP``.
+        config: Config of the model, as JSON values.
         tensors: Parameters and buffers by name.
-        notes: Whatever else was stored: seed, steps, versions.
+        notes: Further metadata: seed, steps, versions.
     """
 
     kind: str
@@ -70,11 +70,11 @@ def write_weights(path: str | Path, weights: Weights) -> None:
 
 
 def read_weights(path: str | Path, kind: str) -> Weights:
-    """Reads weights and checks that they are whole and of the wanted kind.
+    """Reads weights and checks that they are complete and of the expected kind.
 
     Args:
         path: The file.
-        kind: The class they must belong to.
+        kind: Expected class of the model.
 
     Returns:
         The weights, tensors on the CPU.
@@ -85,7 +85,7 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"There is no file of weights '{path}'; check the path, or train the model first.")
-    damaged = f"'{path}' is damaged, perhaps cut off, or no file of weights"
+    damaged = f"'{path}' is damaged, perhaps cut off, or not a file of weights"
     try:
         tensors, metadata = decode_tensors(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -108,10 +108,10 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     return Weights(kind, config, tensors, notes)
 
 
-def check_tensors(path: str | Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_tensors(path: str | Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raises WeightsError unless both hold the same names with the same shapes."""
-    wrong = sorted(set(found) ^ set(expected)) + [
-        name for name in expected if name in found and found[name].shape != expected[name].shape
+    wrong = sorted(set(stored) ^ set(expected)) + [
+        name for name in expected if name in stored and stored[name].shape != expected[name].shape
     ]
     if wrong:
         raise WeightsError(

@@ -148,7 +148,7 @@ def test_context_calibration_finds_what_the_context_contradicts() -> None:
 
 
 def test_noisy_contexts_add_the_noise_to_the_variance() -> None:
-    model = NoisyContext(Nearest(deviation=0.1), deviation=0.5, draws=4000)
+    model = NoisyContext(Nearest(deviation=0.1), standard_deviation=0.5, draws=4000)
     context = line_context(1.0)
     prediction = model.predict(context, Query(context.points))
     # Mean and variance over 4,000 draws: five standard errors of each.
@@ -202,16 +202,16 @@ def test_displacement_takes_the_places_of_linspace_in_float32(low: float, high: 
     assert torch.allclose(moved.variance, expected.variance, atol=1e-4)
     unequal = single.clone()
     unequal[count // 3] += 0.01 * (high - low) / count
-    with pytest.raises(InvalidArgumentError, match=f"places must be {count} increasing, equally spaced numbers"):
+    with pytest.raises(InvalidArgumentError, match=f"points must be {count} increasing, equally spaced numbers"):
         displaced(step, unequal, 0.1)
 
 
 def test_bad_calibrations_are_refused() -> None:
     prior = gaussian(torch.zeros(401, dtype=torch.float64), 1.0)
     for places in (PLACES.square(), PLACES[1:], PLACES.flip(-1), torch.zeros_like(PLACES), PLACES[None]):
-        with pytest.raises(InvalidArgumentError, match="places must be 401 increasing, equally spaced numbers, at l"):
+        with pytest.raises(InvalidArgumentError, match="points must be 401 increasing, equally spaced numbers, at l"):
             displaced(prior, places, 0.1)
-    with pytest.raises(InvalidArgumentError, match="places must be 1 increasing, equally spaced numbers, at least 2"):
+    with pytest.raises(InvalidArgumentError, match="points must be 1 increasing, equally spaced numbers, at least 2"):
         displaced(gaussian(torch.zeros(1, dtype=torch.float64), 1.0), PLACES[:1], 0.1)
     for deviation, shifts in ((-1.0, 41), (math.inf, 41), (math.nan, 41), (0.1, 2)):
         with pytest.raises(
@@ -231,6 +231,6 @@ def test_bad_calibrations_are_refused() -> None:
     for deviation, draws in ((0.1, 0), (-0.1, 5), (math.nan, 5)):
         with pytest.raises(
             InvalidArgumentError,
-            match=f"draws must be at least 1 and deviation not negative, got {draws} and {deviation}",
+            match=f"draws must be at least 1 and standard_deviation not negative, got {draws} and {deviation}",
         ):
             NoisyContext(Nearest(0.1), deviation, draws=draws)

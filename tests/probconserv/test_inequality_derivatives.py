@@ -100,7 +100,7 @@ def test_values_known_beyond_the_bounds_or_out_of_order_are_refused():
     mean = torch.tensor([0.0, 0.5, -0.1], dtype=double)
     scale = torch.tensor([1.0, 0.0, 0.0], dtype=double)
     prior = Normal(mean, scale, validate_args=False)
-    with pytest.raises(InfeasibleConstraintError, match=r"knows the value -0\.1 at point 2 .*\[0, inf\]"):
+    with pytest.raises(InfeasibleConstraintError, match=r"fixes the value -0\.1 at point 2 .*\[0, inf\]"):
         condition(prior, NonNegative())
     with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
         condition(prior, Monotone())
@@ -112,7 +112,7 @@ def test_values_known_beyond_the_bounds_or_out_of_order_are_refused():
 def test_laws_that_no_field_of_a_dense_prior_meets_are_refused():
     samples = torch.stack([torch.linspace(0.0, 1.0, 6), torch.linspace(0.0, -1.0, 6)]).to(double)
     law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.0]))
-    with pytest.raises(InfeasibleConstraintError, match="determine a value that breaks a bound"):
+    with pytest.raises(InfeasibleConstraintError, match="determine a value that violates a bound"):
         _ = condition(from_samples(samples), law & Bounded(-9.0, 0.9)).mode
     slopes = torch.stack([torch.linspace(-1.0, 1.0, 6), torch.linspace(1.0, -1.0, 6)]).to(double)
     with pytest.raises(InfeasibleConstraintError, match="No field of this prior meets"):
@@ -161,7 +161,7 @@ def test_constraints_of_other_points_or_batches_are_refused():
 def test_searches_that_do_not_settle_say_so(monkeypatch):
     prior = Normal(torch.zeros(5), torch.ones(5))
     joined = integral(NodeGrid(0.0, 1.0, 5), 1.0) & NonNegative()
-    monkeypatch.setattr(separable, "_REMAINDER", -1.0)
+    monkeypatch.setattr(separable, "_TOLERANCE", -1.0)
     with pytest.raises(ConvergenceError, match="The law is missed by"):
         _ = condition(prior, joined).mode
     dense = MultivariateNormal(torch.tensor([-1.0, 1.0]), DenseLinearOperator(torch.eye(2)))
