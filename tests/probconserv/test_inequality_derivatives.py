@@ -120,7 +120,7 @@ def test_laws_that_no_field_of_a_dense_prior_meets_are_refused():
     twice = LinearConstraint(torch.ones(1, 6), torch.zeros(1)) & LinearConstraint(
         torch.arange(1.0, 7.0)[None], torch.ones(1)
     )
-    with pytest.raises(InfeasibleConstraintError, match="misses another row"):
+    with pytest.raises(InfeasibleConstraintError, match="violates another row"):
         _ = condition(Normal(torch.zeros(6), torch.ones(6)), twice & NonNegative()).mode
     same = LinearConstraint(torch.ones(2, 6), torch.ones(2))
     with pytest.raises(DependentConstraintsError, match="not independent"):
