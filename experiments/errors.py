@@ -1,5 +1,10 @@
 """Errors of the experiments: one base, leaves that say what went wrong."""
 
+from probconserv.errors import CheckpointError as CheckpointError
+from probconserv.errors import OutputFolderError as OutputFolderError
+from probconserv.errors import TrainingDivergedError as TrainingDivergedError
+from probconserv.errors import TrainingInterruptedError as TrainingInterruptedError
+
 
 class ExperimentError(Exception):
     """Base of every error raised by ``experiments``; the command line prints its text and exits with 2."""
@@ -23,22 +28,6 @@ class NotReleasedError(ExperimentError, ValueError):
 
 class NotShippedError(ExperimentError, ValueError):
     """The library holds no stored results or weights of an experiment yet."""
-
-
-class OutputFolderError(ExperimentError, RuntimeError):
-    """The output folder cannot be written."""
-
-
-class TrainingDivergedError(ExperimentError, RuntimeError):
-    """A loss or a gradient is not finite; names the step and the last good checkpoint."""
-
-
-class TrainingInterruptedError(ExperimentError, RuntimeError):
-    """A training was stopped on request; its checkpoint is kept."""
-
-
-class UnsharedDrawError(ExperimentError, NotImplementedError):
-    """A model draws random numbers in a way that several processes cannot share."""
 
 
 class JobsFailedError(ExperimentError, RuntimeError):

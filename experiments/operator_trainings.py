@@ -7,7 +7,7 @@ from experiments.experiment import RunOptions
 from experiments.operator_methods import methods
 from experiments.operator_problems import boundary_cases
 from experiments.operator_run import place_of, seeds
-from experiments.processes import launched, say_once
+from probconserv.training import launched, say_once
 from experiments.train_operator import shareable, slug, trained_operator
 
 
@@ -36,7 +36,7 @@ def train_operators(name: str, options: RunOptions, role: str | None = None) -> 
         raise UnknownNameError(f"There is no operator '{role}' of {name}. Known: {', '.join(known)}.")
     place, files = place_of(name, options), []
     for case, method in chosen:
-        if share.count > 1 and not shareable(method):
+        if share.world_size > 1 and not shareable(method):
             say_once(f"'{method.name}' trains in one process; run does that.")
             continue
         files += [trained_operator(case, method, place, seed) for seed in seeds(case, options.seed)]

@@ -3,73 +3,22 @@
 import hashlib
 import io
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from filelock import FileLock, Timeout
 
-from experiments.errors import DataFileError, OutputFolderError
+from experiments.errors import DataFileError
 from experiments.hdf5_columns import HDF5_ERRORS, own_datasets
+from probconserv.training.files import alone_with as alone_with
+from probconserv.training.files import writable_folder as writable_folder
+from probconserv.training.files import write_bytes as write_bytes
 
 Arrays = dict[str, np.ndarray]
-_READABLE = 0o644  # temporary files are for their owner only
-
-
-def writable_folder(folder: Path) -> Path:
-    """Creates a folder and proves by a small file that it can be written.
-
-    Args:
-        folder: The folder, created with its parents.
-
-    Returns:
-        The same folder.
-
-    Raises:
-        OutputFolderError: If it cannot be created or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise OutputFolderError(
-            f"The output folder '{folder}' cannot be written ({error.strerror}); give another one with --out."
-        ) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically: a reader sees the old content or the new one, never a part.
-
-    Args:
-        path: The file; its folder must exist.
-        content: Everything it shall hold.
-
-    Raises:
-        OutputFolderError: If the folder cannot be written.
-    """
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(_READABLE)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputFolderError(
-            f"'{path}' cannot be written ({error.strerror}); give another folder with --out."
-        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -171,33 +120,6 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[s
         arrays = build()
         write_arrays(path, arrays, attributes)
     return arrays
-
-
-@contextmanager
-def alone_with(path: Path) -> Iterator[None]:
-    """Lets one process at a time make a file; others wait here, and then look whether it is there.
-
-    The lock is the operating system's where it has locks, so that a killed process does not leave it behind.
-
-    Args:
-        path: The file; its folder is created.
-
-    Raises:
-        OutputFolderError: If the folder cannot be written or has no locks.
-    """
-    lock = FileLock(writable_folder(path.parent) / f".{path.name}.lock")
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
-            lock.acquire()
-    except OSError as error:
-        raise OutputFolderError(f"'{path}' cannot be locked ({error}); give another folder with --out.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def checksum(path: Path) -> str:

@@ -16,10 +16,10 @@ from experiments.field_data import FieldSamples, field_samples
 from experiments.field_models import UNIT, Inputs, Network, as_map, build, diversity_penalty, inputs
 from experiments.operator_config import NetworkSizes
 from experiments.operator_files import store_finished
-from experiments.processes import first_before_others, launched, say_once
+from probconserv.training import first_before_others, launched, say_once
 from experiments.runs import as_json, digest
 from experiments.stages import made_once, one_thread
-from experiments.training import Moment, Progression, Task, TrainingConfig, train
+from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, train
 from probconserv import condition, integral
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
@@ -91,9 +91,9 @@ def trained_field(case: FieldCase, config: FieldTraining, out: Path, device: str
             )
         say_once(f"Training '{config.network.name}' of {case.name}, seed {config.training.seed}: {steps} steps.")
         with one_thread():
-            operator, progression = train_field(case, config, (samples, held_out), folder, device)
+            operator, state = train_field(case, config, (samples, held_out), folder, device)
         title = f"'{config.network.name}' for {case.name}"
-        store_finished(operator, path, progression, steps, title, {"training": config.content})
+        store_finished(operator, path, state, steps, title, {"training": config.content})
 
     return made_once(path, make)
 
@@ -105,7 +105,7 @@ def train_field(
     folder: Path,
     device: str = "cpu",
     progress: bool = True,
-) -> tuple[FNO | BOON, Progression]:
+) -> tuple[FNO | BOON, TrainingState]:
     """One training, from the folder's checkpoint if there is one.
 
     Args:
@@ -126,18 +126,18 @@ def train_field(
     place = share.device(device)
     kept, held_out = (model.prepared(part, place) for part in samples)
 
-    def loss(model: nn.Module, moment: Moment) -> Tensor:
-        drawn = torch.randperm(config.samples, generator=moment.generator)[: config.batch]
-        return model(*kept.take(drawn[moment.share.rows(config.batch)].to(place)))
+    def loss(model: nn.Module, context: StepContext) -> Tensor:
+        drawn = torch.randperm(config.samples, generator=context.generator)[: context.rows(config.batch)]
+        return model(*kept.take(drawn.to(place)))
 
     task = Task(
         model=model,
         loss=loss,
         validate=lambda _, generator: {"crps": float(model.score(*held_out.take(slice(None))))},  # noqa: ARG005
-        identity={name: value for name, value in config.content.items() if name != "training"},
+        config={name: value for name, value in config.content.items() if name != "training"},
     )
-    progression = train(task, replace(config.training, device=device, processes=share.count), folder, progress)
-    return operator.cpu().eval(), progression
+    state = train(task, replace(config.training, device=device, processes=share.world_size), folder, progress)
+    return operator.cpu().eval(), state
 
 
 @dataclass(frozen=True)

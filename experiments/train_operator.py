@@ -15,10 +15,10 @@ from experiments.operator_config import NetworkSizes, OperatorCase
 from experiments.operator_data import Fields, Values, load_fields
 from experiments.operator_files import store_finished
 from experiments.operator_methods import ConditionedOperator, Method, build
-from experiments.processes import first_before_others, launched, say_once
+from probconserv.training import first_before_others, launched, say_once
 from experiments.runs import as_json, digest
 from experiments.stages import made_once, one_thread
-from experiments.training import Moment, Progression, Task, TrainingConfig, train
+from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
     config = operator_training(case, method, place.data_seed, seed)
     folder = place.folder(case, config)
     path = folder / "weights.safetensors"
-    if not path.exists() and launched().count > 1 and not shareable(method):
+    if not path.exists() and launched().world_size > 1 and not shareable(method):
         raise InvalidArgumentError(f"The loss of '{method.name}' is no mean over samples; train it in one process.")
 
     def make() -> None:
@@ -135,9 +135,9 @@ def trained_operator(case: OperatorCase, method: Method, place: Place, seed: int
         steps = config.training.steps
         say_once(f"Training '{method.name}' of {place.experiment}, {case.label}, seed {seed}: {steps} steps.")
         with one_thread():
-            model, progression = train_operator(case, config, fields, folder, place)
+            model, state = train_operator(case, config, fields, folder, place)
         title, notes = f"'{method.name}' for {place.experiment}", {"case": case.label, "training": config.content}
-        store_finished(model.operator, path, progression, steps, title, notes)
+        store_finished(model.operator, path, state, steps, title, notes)
 
     return made_once(path, make)
 
@@ -149,7 +149,7 @@ def shareable(method: Method) -> bool:
 
 def train_operator(
     case: OperatorCase, config: OperatorTraining, fields: Fields, folder: Path, place: Place
-) -> tuple[ConditionedOperator, Progression]:
+) -> tuple[ConditionedOperator, TrainingState]:
     """One training, from the folder's checkpoint if there is one.
 
     Args:
@@ -171,13 +171,13 @@ def train_operator(
     kept, held_out = fields.take(slice(count)), fields.take(slice(count, None))
     task = Task(
         model=_Loss(model),
-        loss=lambda loss, moment: loss(*kept.take(_own_samples(moment, count, config.batch).to(device)).parts),
+        loss=lambda loss, context: loss(*kept.take(_own_samples(context, count, config.batch).to(device)).parts),
         validate=lambda loss, generator: {"relative_l2": validation_score(model, held_out, config.batch)},  # noqa: ARG005
-        identity={name: value for name, value in config.content.items() if name != "training"},
+        config={name: value for name, value in config.content.items() if name != "training"},
     )
-    training = replace(config.training, device=place.device, processes=share.count)
-    progression = train(task, training, folder, place.progress)
-    return model.cpu().eval(), progression
+    training = replace(config.training, device=place.device, processes=share.world_size)
+    state = train(task, training, folder, place.progress)
+    return model.cpu().eval(), state
 
 
 class _Loss(torch.nn.Module):
@@ -214,6 +214,6 @@ def load_operator(path: Path, method: Method, case: OperatorCase) -> Conditioned
     return ConditionedOperator(boon.load(path), method, case).eval()
 
 
-def _own_samples(moment: Moment, count: int, batch: int) -> Tensor:
+def _own_samples(context: StepContext, count: int, batch: int) -> Tensor:
     """Indices of the process's share of a random batch."""
-    return torch.randperm(count, generator=moment.generator)[:batch][moment.share.rows(batch)]
+    return torch.randperm(count, generator=context.generator)[: context.rows(batch)]

@@ -17,7 +17,7 @@ from experiments.errors import ExperimentError
 from experiments.experiment import Preset
 from experiments.networks import network_training
 from experiments.train_anp import ANPTraining, evidence_loss
-from experiments.training import Moment, one_cycle
+from probconserv.training import StepContext, one_cycle
 from probconserv import ANP
 from solvers import PROBLEMS
 from solvers.problems.sampling import FunctionBatch
@@ -180,7 +180,7 @@ def require_agreement(difference: float) -> None:
 
 
 def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form: Form) -> Callable[[], float]:
-    """The step of ``experiments.training`` on a fixed batch, in one form; returns its loss.
+    """The step of ``probconserv.training`` on a fixed batch, in one form; returns its loss.
 
     Args:
         network: What is trained, in place.
@@ -193,12 +193,12 @@ def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form:
     """
     rate, decay = one_cycle(0, config.training), config.training.weight_decay
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=decay)
-    moment = Moment(0, 0.0, Generator())
+    context = StepContext(0, 0.0, Generator())
 
     def step() -> float:
         optimizer.zero_grad()
         with form.applied():
-            loss = evidence_loss(network, moment, config, lambda *_: batch)
+            loss = evidence_loss(network, context, config, lambda *_: batch)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_norm)
         optimizer.step()

@@ -16,7 +16,7 @@ from experiments.data import exact_stream
 from experiments.errors import InvalidArgumentError
 from experiments.tables import paper_rows
 from experiments.train_anp import ANPTraining, evidence_loss
-from experiments.training import Moment, Task, TrainingConfig, train
+from probconserv.training import StepContext, Task, TrainingConfig, train
 from probconserv import ANP, condition, integral
 from probconserv.scores import mse
 from probconserv.surrogates.surrogate import Context, Query
@@ -99,7 +99,7 @@ def time_to_accuracy(config: ANPTraining, name: str, rule: StoppingRule) -> dict
     config = replace(config, network=replace(config.network, latent_samples=LATENT_SAMPLES))
     torch.manual_seed(config.training.seed)
     stream = exact_stream(PROBLEMS[PROBLEM], config.protocol)
-    task = Task(ANP(config.network), lambda model, moment: evidence_loss(model, moment, config, stream))
+    task = Task(ANP(config.network), lambda model, context: evidence_loss(model, context, config, stream))
     outcome = train_until(task, config.training, rule, conditioned_error())
     steps, error = outcome.errors[-1]
     return {
@@ -160,12 +160,12 @@ class _Watch:
         """Whether the last error is the goal or below."""
         return self.errors[-1][1] <= self.rule.goal
 
-    def loss(self, model: nn.Module, moment: Moment) -> Tensor:
+    def loss(self, model: nn.Module, context: StepContext) -> Tensor:
         """The task's own loss; the first one starts the clock."""
-        if not moment.step:
+        if not context.step:
             self.started = self.clock()
-        self.step = moment.step + 1
-        return self.task.loss(model, moment)
+        self.step = context.step + 1
+        return self.task.loss(model, context)
 
     def validate(self, model: nn.Module, generator: Generator) -> dict[str, float]:  # noqa: ARG002 - the loop's signature
         """Evaluates the error, its time not counted; ends the training if the rule says so."""
@@ -201,15 +201,14 @@ def train_until(
 
     Raises:
         TrainingDivergedError: If a loss or a gradient is not finite.
-        KeyboardInterrupt: If it was interrupted, since then there is no result.
+        TrainingInterruptedError: If it was interrupted, since then there is no result.
     """
     watch = _Watch(task, rule, evaluate, clock)
     watched = replace(task, loss=watch.loss, validate=watch.validate)
     config = replace(training, validate_every=rule.every, checkpoint_every=training.steps)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if train(watched, config, Path(folder)).step < training.steps:
-                raise KeyboardInterrupt
+            train(watched, config, Path(folder))
     except _Ended:
         pass
     return Outcome(watch.reached, watch.seconds, watch.errors)

@@ -1,4 +1,4 @@
-"""Memory that a process frees stays with it, so that the steps of a training need not ask for it again."""
+"""A process keeps the memory that it frees, so that the steps of a training reuse it."""
 
 import ctypes
 import sys

@@ -1,0 +1,300 @@
+"""One training loop for every model: fresh data in each step, one-cycle rate, checkpoints, exact resumption.
+
+All random numbers of a step follow from (seed, stream, step, rank), so a training that is killed at any time and
+started again ends with the same weights as one that was not. Devices, precision and several processes come from
+lightning-fabric.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from probconserv.errors import InvalidArgumentError, TrainingDivergedError, TrainingInterruptedError
+from probconserv.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from probconserv.training.config import TrainingConfig, one_cycle
+from probconserv.training.files import writable_folder
+from probconserv.training.memory import keep_freed_memory
+from probconserv.training.processes import Ranks, interruption, process_group
+from probconserv.training.progress import ProgressHook, progress_bar
+
+TRAINING, VALIDATION = 0, 1
+_FREE = ("validate_every", "checkpoint_every", "device", "processes")  # a checkpoint may go on with others
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Position of a step in the training, and its randomness.
+
+    Args:
+        step: Number of steps done before this one.
+        progress: ``step / steps``.
+        generator: Source of this step's data, on the CPU and different for each rank; the global generators are seeded
+            like it.
+        ranks: Rank and world size.
+    """
+
+    step: int
+    progress: float
+    generator: torch.Generator
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def rows(self, batch: int) -> int:
+        """Rows of a batch that this process draws.
+
+        Args:
+            batch: Rows of the whole batch.
+
+        Raises:
+            InvalidArgumentError: If the number of processes does not divide the batch.
+        """
+        return self.ranks.rows(batch)
+
+
+Loss = Callable[[nn.Module, StepContext], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Args:
+        model: The model; trained in place.
+        loss: (model, context) → scalar loss of a fresh batch, a mean over ``context.rows(batch)`` rows; calls the model
+            that it is given, which may wrap ``model``.
+        validate: (model, generator) → scores on data that are the same in every validation.
+        config: What decides the result besides the training config, as JSON can hold it: a dictionary or a hash. A
+            checkpoint of another config is refused.
+        title: Stage in the progress bar and in messages.
+    """
+
+    model: nn.Module
+    loss: Loss
+    validate: Callable[[nn.Module, torch.Generator], dict[str, float]] | None = None
+    config: Any = None
+    title: str = "training"
+
+
+def random_seed(seed: int, stream: int, step: int = 0, rank: int = 0) -> int:
+    """A 63-bit seed; different arguments give independent random numbers."""
+    entropy = [seed, stream, step, rank] if rank else [seed, stream, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | ProgressHook = True) -> TrainingState:
+    """Trains a model, from the last checkpoint in the folder if there is one.
+
+    The first interrupt (SIGINT) ends the training after the current step, with a checkpoint; a second one at once.
+
+    Args:
+        task: What is trained.
+        config: How.
+        folder: Folder of the checkpoint ``checkpoint.safetensors``.
+        progress: Whether rank 0 shows a progress bar on standard error, or what it calls after every step.
+
+    Returns:
+        Steps, seconds and history of the finished training.
+
+    Raises:
+        TrainingInterruptedError: If it was interrupted; start it again to go on.
+        TrainingDivergedError: If a loss or a gradient is not finite; the last checkpoint stays.
+        CheckpointError: If the checkpoint in the folder is damaged or belongs to another training.
+        OutputFolderError: If the folder cannot be written.
+        InvalidArgumentError: If the config asks for another number of processes than were started.
+    """
+    keep_freed_memory()
+    with process_group() as ranks:
+        _check_processes(config, ranks)
+        path = (writable_folder(folder) if ranks.first else folder) / "checkpoint.safetensors"
+        loop = _set_up(task, config, path, ranks)
+        with interruption() as interrupted, _reporting(task, config, progress if ranks.first else False) as report:
+            loop.run(interrupted, report)
+    if loop.state.step < config.steps:
+        raise TrainingInterruptedError(
+            f"The {task.title} was interrupted after step {loop.state.step} of {config.steps}; '{folder}' holds its "
+            "checkpoint. Start the same command again to go on."
+        )
+    return loop.state
+
+
+def _set_up(task: Task, config: TrainingConfig, path: Path, ranks: Ranks) -> "_Loop":
+    """Model and optimiser on their device, with the state of the checkpoint if there is one."""
+    fabric = Fabric(**_placement(config, ranks), **_precision(config))
+    fabric.launch()
+    optimizer = torch.optim.AdamW(
+        task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    model, optimizer = fabric.setup(task.model, optimizer)
+    loop = _Loop(fabric, task, config, model, optimizer, path, ranks)
+    if path.exists():  # after the set-up, since the optimiser's state goes to the device of the parameters
+        loop.state = read_checkpoint(path, task.model, optimizer.optimizer, loop.decisive)
+    return loop
+
+
+@dataclass
+class _Loop:
+    """The loop and what it works on."""
+
+    fabric: Fabric
+    task: Task
+    config: TrainingConfig
+    model: nn.Module
+    optimizer: Any
+    path: Path
+    ranks: Ranks
+    state: TrainingState = field(default_factory=TrainingState)
+
+    def run(self, interrupted: Callable[[], bool], report: ProgressHook) -> None:
+        """Steps until the end or an interruption."""
+        self.model.train()
+        losses: list[float] = []
+        before = self.state.seconds
+        start = time.perf_counter()
+        while self.state.step < self.config.steps:
+            losses.append(self.one_step())
+            self.state.step += 1
+            self.state.seconds = before + time.perf_counter() - start
+            report(self.state.step, losses[-1], one_cycle(self.state.step - 1, self.config))
+            stop = self.any_rank(interrupted()) or self.state.step == self.config.steps
+            validate = self.state.step % self.config.validate_every == 0 or self.state.step == self.config.steps
+            if validate or stop:
+                self.record(losses, validate)
+                losses = []
+            if stop or self.state.step % self.config.checkpoint_every == 0:
+                self.save()
+            if stop:
+                break
+
+    def one_step(self) -> float:
+        """Loss, gradient, update; returns the loss of the whole batch."""
+        step = self.state.step
+        seed = random_seed(self.config.seed, TRAINING, step, self.ranks.rank)
+        rate = one_cycle(step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        with _seeded(seed):
+            context = StepContext(step, step / self.config.steps, torch.Generator().manual_seed(seed), self.ranks)
+            loss = self.task.loss(self.model, context)
+            value = self.mean(loss.item())
+            if math.isfinite(value):
+                self.fabric.backward(loss)
+        norm = clip_gradients(self.model, self.config.gradient_norm) if math.isfinite(value) else math.nan
+        if not math.isfinite(norm):
+            kept = f"The last checkpoint is '{self.path}'." if self.path.exists() else "There is no checkpoint yet."
+            raise TrainingDivergedError(
+                f"The {self.task.title} diverged at step {step + 1} of {self.config.steps}: loss {value:g}, gradient "
+                f"norm {norm:g}, rate {rate:.2g}. {kept} Lower peak_rate or train in precision 32-true."
+            )
+        self.optimizer.step()
+        return value
+
+    def mean(self, value: float) -> float:
+        """Mean over the processes."""
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.strategy.all_reduce(tensor, reduce_op="mean"))
+
+    def any_rank(self, interrupted: bool) -> bool:
+        """Whether any process was interrupted; all stop after the same step."""
+        return self.fabric.strategy.reduce_boolean_decision(interrupted, all=False)
+
+    def record(self, losses: list[float], validate: bool) -> None:
+        """Adds an entry to the history, with scores if wanted."""
+        entry = {
+            "step": self.state.step,
+            "loss": sum(losses) / len(losses),
+            "rate": one_cycle(self.state.step - 1, self.config),
+            "seconds": round(self.state.seconds, 1),
+        }
+        if validate and self.task.validate is not None:
+            seed = random_seed(self.config.seed, VALIDATION)
+            self.model.eval()
+            with _seeded(seed), torch.no_grad():
+                entry |= self.task.validate(self.task.model, torch.Generator().manual_seed(seed))
+            self.model.train()
+        self.state.history.append(entry)
+
+    def save(self) -> None:
+        """Writes the checkpoint on rank 0; the others wait."""
+        if self.ranks.first:
+            write_checkpoint(self.path, self.task.model, self.optimizer.optimizer, self.state, self.decisive)
+        self.fabric.barrier()
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What must agree between a checkpoint and the training that resumes it, in JSON's types."""
+        training = {name: value for name, value in asdict(self.config).items() if name not in _FREE}
+        return json.loads(json.dumps({"training": training, "task": self.task.config}))
+
+
+def clip_gradients(model: nn.Module, largest: float) -> float:
+    """Clips all gradients together to the norm ``largest``; returns their norm before.
+
+    Complex gradients count as pairs of real numbers: the same norm, in a tenth of the time.
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = get_total_norm([torch.view_as_real(grad) if grad.is_complex() else grad for grad in gradients])
+    clip_grads_with_norm_(model.parameters(), largest, norm)
+    return float(norm)
+
+
+class _Autocast(MixedPrecision):
+    """Products in bfloat16, inputs as they are: rounded coordinates would move every front by a few thousandths."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _check_processes(config: TrainingConfig, ranks: Ranks) -> None:
+    """Raises InvalidArgumentError unless the config fits the processes that were started."""
+    if ranks.world_size != config.processes:
+        raise InvalidArgumentError(
+            f"processes is {config.processes}, but the number of those started is {ranks.world_size}; start as many "
+            f"with torchrun --standalone --nproc-per-node {config.processes}."
+        )
+    if ranks.world_size > 1 and ":" in config.device:
+        raise InvalidArgumentError(
+            f"device must be cuda or cpu for {ranks.world_size} processes, got {config.device}: each takes its own GPU."
+        )
+
+
+def _placement(config: TrainingConfig, ranks: Ranks) -> dict[str, Any]:
+    """Fabric's arguments for device and processes."""
+    kind, _, index = config.device.partition(":")
+    nodes = ranks.world_size // ranks.local_world_size
+    return {"accelerator": kind, "devices": [int(index)] if index else ranks.local_world_size, "num_nodes": nodes}
+
+
+def _precision(config: TrainingConfig) -> dict[str, Any]:
+    """Fabric's arguments for a number format."""
+    if config.precision != "bf16-mixed":
+        return {"precision": config.precision}
+    return {"plugins": [_Autocast("bf16-mixed", config.device.partition(":")[0])]}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds the global generators inside the block and restores them after it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _reporting(
+    task: Task, config: TrainingConfig, progress: bool | ProgressHook
+) -> AbstractContextManager[ProgressHook]:
+    """The progress bar, the caller's hook, or nothing."""
+    if progress is True:
+        return progress_bar(task.title, config.steps)
+    return nullcontext(progress or (lambda *_: None))

@@ -1,0 +1,140 @@
+"""Several processes of one training, as ``torchrun`` starts them, and interruption by SIGINT."""
+
+import itertools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from probconserv.errors import InvalidArgumentError
+
+_groups = itertools.count()
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank of this process and the number of processes, in total and on this node.
+
+    Args:
+        rank: Rank of this process, from 0; rank 0 writes files and prints.
+        world_size: Number of processes.
+        local_rank: Rank on its node.
+        local_world_size: Number of processes on its node.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> int:
+        """Rows of a batch that each process draws.
+
+        Args:
+            batch: Rows of the whole batch.
+
+        Raises:
+            InvalidArgumentError: If the number of processes does not divide the batch.
+        """
+        if batch % self.world_size:
+            raise InvalidArgumentError(
+                f"The number of processes must divide the batch of {batch}, got {self.world_size}; start fewer or "
+                "change the batch."
+            )
+        return batch // self.world_size
+
+    def device(self, name: str) -> torch.device:
+        """The device of this process: ``cuda`` means one GPU for each process of a node."""
+        several = name == "cuda" and self.world_size > 1
+        return torch.device("cuda", self.local_rank) if several else torch.device(name)
+
+
+def launched() -> Ranks:
+    """The ranks that ``torchrun`` set in the environment; a single process otherwise."""
+    if not distributed.is_torchelastic_launched():
+        return Ranks()
+    return Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+@contextmanager
+def process_group() -> Iterator[Ranks]:
+    """Connects the processes inside the block; does nothing for a single one, or where they are connected.
+
+    All processes leave together and close their connections: a process that ends with open ones aborts at times, since
+    the threads that serve them still run, and breaks those of the others.
+    """
+    ranks = launched()
+    if ranks.world_size == 1 or distributed.is_initialized():
+        yield ranks
+        return
+    store, rank, world_size = next(iter(rendezvous("env://")))
+    store = PrefixStore(f"training-{next(_groups)}", store)  # the addresses of earlier groups are void
+    distributed.init_process_group(store=store, rank=rank, world_size=world_size)
+    try:
+        yield ranks
+        _wait_for_all()
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def first_before_others() -> Iterator[Ranks]:
+    """Rank 0 runs the block before the others, which can then read the files that it wrote."""
+    with process_group() as ranks:
+        if not ranks.first:
+            _wait_for_all()
+        yield ranks
+        if ranks.first:
+            _wait_for_all()
+
+
+def say_once(text: str) -> None:
+    """Prints a line on standard error, from rank 0 only."""
+    if launched().first:
+        print(text, file=sys.stderr)
+
+
+@contextmanager
+def interruption() -> Iterator[Callable[[], bool]]:
+    """Inside, the first SIGINT sets a flag, which the yielded function reads; a second one interrupts at once.
+
+    Processes of ``torchrun`` and jobs of submitit receive one Ctrl-C twice, from the terminal and from the program that
+    started them, so there any further SIGINT only sets the flag. Outside the main thread signals stay as they are.
+    """
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+    repeated = launched().world_size > 1 or "SUBMITIT_EXECUTOR" in os.environ
+
+    def stop(*_: Any) -> None:
+        flag.set()
+        if not repeated:
+            signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield flag.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait_for_all() -> None:
+    """Returns when every process is here; on the CPU, since a barrier would take a GPU."""
+    if distributed.is_initialized():
+        distributed.all_reduce(torch.zeros(1))
