@@ -26,7 +26,7 @@ from experiments.operator_run import place_of
 from experiments.operator_studies import run_study
 from experiments.operator_trainings import train_operators
 from experiments.predict import predict_command
-from experiments.processes import launched
+from probconserv.training import launched
 from experiments.registry import BENCHMARKS, EXPERIMENTS, benchmark, experiment
 from experiments.report import write_report
 from experiments.sweep import SweepOptions, sweep
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if launched().count > 1 and words[:1] != ["train"]:
+        if launched().world_size > 1 and words[:1] != ["train"]:
             raise InvalidArgumentError("Of the commands, train alone shares its work; start others without torchrun.")
         tyro.extras.subcommand_cli_from_dict(
             commands,

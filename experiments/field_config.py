@@ -9,7 +9,7 @@ from experiments.field_cases import FieldCase
 from experiments.field_models import Network
 from experiments.operator_config import NetworkSizes
 from experiments.train_field import FieldTraining
-from experiments.training import TrainingConfig
+from probconserv.training import TrainingConfig
 from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
 
 HEAT_CASE = FieldCase(

@@ -8,7 +8,7 @@ from experiments.boundary_data import BoundaryDataConfig
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
-from experiments.training import TrainingConfig
+from probconserv.training import TrainingConfig
 from solvers.problems.boundary_samples import BoundaryProblem
 
 SHORT_EXTENSION = 0.01
