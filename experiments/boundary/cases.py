@@ -10,7 +10,7 @@ from boon import MatchedTransform
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.records.store import as_json
-from experiments.training import TrainingConfig
+from probconserv.training import TrainingConfig
 from solvers import Periodic
 from solvers.problems.boundary_samples import BoundaryProblem
 

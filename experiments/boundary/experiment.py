@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - arguments that the driver gives to every experiment
 """The boundary-condition experiments as the driver runs them, and the operators that are released."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,8 @@ class BoundaryExperiment:
         durations: How long each preset takes.
         versions: From the preset to the cases.
         methods_of: From a case to its methods, the truth first.
+        subject: What the title says instead of sizes.
+        overview_of: Figures of all cases together, from their records.
     """
 
     name: str
@@ -45,6 +48,8 @@ class BoundaryExperiment:
     durations: Durations
     versions: Versions
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
+    subject: str = ""
+    overview_of: Callable[[Sequence[BoundaryCase], pd.DataFrame], Mapping[str, Figure]] | None = None
 
     @property
     def over(self) -> Over:
@@ -58,15 +63,14 @@ class BoundaryExperiment:
 
     def title(self, cases: Sequence[BoundaryCase]) -> str:
         """The problem, its samples, and what of the set-up is reconstructed."""
-        sizes = cases[0].sizes
+        problem, sizes = self.problem.replace("_", " ").capitalize(), cases[0].sizes
+        if self.subject:
+            return f"{problem}: {self.subject}"
         equations = ", ".join(dict.fromkeys(case.problem.equation for case in cases))
         parts = ", ".join(dict.fromkeys(case.problem.reconstructed for case in cases if case.problem.reconstructed))
         note = f"; set-up reconstructed: {parts}" if parts else ""
         seeds = "1 seed" if sizes.seeds == 1 else f"{sizes.seeds} seeds"
-        return (
-            f"{self.name.replace('_', ' ').capitalize()}: {equations}; {sizes.samples} training samples on "
-            f"{sizes.nodes} nodes an axis, {seeds}{note}"
-        )
+        return f"{problem}: {equations}; {sizes.samples} training samples on {sizes.nodes} nodes an axis, {seeds}{note}"
 
     def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
         """The versions of the problem in the sizes of the preset.
@@ -134,7 +138,7 @@ class BoundaryExperiment:
                 mean=entry["relative_l2"],
                 standard_error=None,
                 source=Source.PUBLISHED,
-                note=f"{entry['source']}: {entry['note']}",
+                note=f"{entry['source']}: {entry['setup']}",
             )
             for entry in published("boon").get(self.name, [])
             if case.key in entry["cases"]
@@ -146,11 +150,13 @@ class BoundaryExperiment:
         keys = [rows.FNO, *([baseline] if baseline else []), rows.PAPER, rows.DEFAULT]
         return keys, SCORES
 
-    def figures(
-        self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path
-    ) -> Mapping[str, Figure]:
+    def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
         return draw_case(self.problem, case, self.methods(case), stored, folder)
+
+    def overview(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
+        """Figures of all cases together; those of a study."""
+        return {} if self.overview_of is None else self.overview_of(cases, records)
 
 
 def best_baseline(records: pd.DataFrame) -> str | None:

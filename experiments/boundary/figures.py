@@ -83,7 +83,9 @@ def draw_case(
         Figures by name; those of fields only if the truth was scored.
     """
     by_method = {
-        method: [arrays for (key, _), arrays in sorted(stored.items(), key=lambda item: item[0][1]) if key == method.key]
+        method: [
+            arrays for (key, _), arrays in sorted(stored.items(), key=lambda item: item[0][1]) if key == method.key
+        ]
         for method in methods
     }
     scored = {method: arrays for method, arrays in by_method.items() if arrays}
@@ -102,8 +104,9 @@ def draw_case(
         animate(times, true, fields, title, folder / f"animation-{case.key}.gif")
         return drawings
     last = {method: u[-1] for method, u in fields.items()}
-    drawings["profile"] = profiles(true[-1], last, names, f"{title}" if len(times) == 1 else f"{title}, last time",
-                                   insulator_stencil(case))
+    drawings["profile"] = profiles(
+        true[-1], last, names, f"{title}" if len(times) == 1 else f"{title}, last time", insulator_stencil(case)
+    )
     if len(times) > 1:
         drawings["fields"] = space_time(times, true, fields, names, title)
     return drawings

@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from boon import relative_l2
 from experiments.boundary.cases import BoundaryCase, NetworkSizes, describe_samples
 from experiments.boundary.data import Fields, Values, load_fields
 from experiments.boundary.operator import ConditionedOperator, Treatment, build
-from experiments.operator_files import store_finished
-from experiments.processes import first_before_others, launched
 from experiments.protocol import RunContext, Training
-from experiments.records.store import as_json
 from experiments.stages import one_thread
-from experiments.training import Moment, Progression, Task, TrainingConfig, train
+from experiments.training_files import store_finished
+from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,43 +75,46 @@ def train_operator(training: Training, context: RunContext) -> None:
         TrainingDivergedError: If the loss is not finite; the last good checkpoint stays.
     """
     config: OperatorTraining = training.config
-    case = config.case
+    case, ranks = config.case, launched()
     with first_before_others():
-        fields = load_fields(case, case.training_data(config.data_seed), context.data_folder, training.data_version)
-    with one_thread():
-        model, state = _trained(config, fields, training.path(context.options.out), context)
-    notes = {"case": case.label, "training": as_json(config)}
-    path = training.weights(context.options.out)
-    store_finished(model.operator, path, state, config.training.steps, training.label, notes)
-
-
-def _trained(
-    config: OperatorTraining, fields: Fields, folder: Path, context: RunContext
-) -> tuple[ConditionedOperator, Progression]:
-    """The operator on the CPU in evaluation mode, and how its training went."""
+        samples = case.training_data(config.data_seed)
+        fields = load_fields(case, samples, context.data_folder, training.data_version)
     torch.manual_seed(config.training.seed)
-    model = build(config.treatment, config.case)
-    share = launched()
-    fields = fields.to(share.device(context.options.device))
-    count = len(fields) - config.validation
-    trained_on, validation = fields.take(slice(count)), fields.take(slice(count, None))
+    model = build(config.treatment, case)
+    task = operator_task(model, config, fields.to(ranks.device(context.options.device)), training)
+    how = replace(config.training, device=context.options.device, processes=ranks.world_size)
+    with one_thread():
+        state = train(task, how, training.path(context.options.out), context.progress)
+    store_finished(model.operator.cpu().eval(), training, state, training.weights(context.options.out))
 
-    def loss(module: torch.nn.Module, context: Moment) -> Tensor:
-        rows = torch.randperm(count, generator=context.generator)[: config.batch][context.share.rows(config.batch)]
-        batch = trained_on.take(rows.to(fields.input.device))
+
+def operator_task(model: ConditionedOperator, config: OperatorTraining, fields: Fields, training: Training) -> Task:
+    """What is trained: batches of the training samples, and the error on the validation set.
+
+    Args:
+        model: The untrained operator.
+        config: Batch and validation set.
+        fields: All training samples on the device, the validation set last.
+        training: Hash and label of the training.
+    """
+    count = len(fields) - config.validation
+    training_set, validation_set = fields.take(slice(count)), fields.take(slice(count, None))
+
+    def loss(module: nn.Module, step: StepContext) -> Tensor:
+        rows = torch.randperm(count, generator=step.generator)[: step.rows(config.batch)]
+        batch = training_set.take(rows.to(fields.input.device))
         return module(batch.input, batch.output, batch.values)
 
-    def validate(_: torch.nn.Module, __: torch.Generator) -> dict[str, float]:
-        return {"relative_l2": validation_error(model, validation, config.batch)}
+    return Task(
+        model=_Loss(model),
+        loss=loss,
+        validate=lambda *_: {"relative_l2": validation_error(model, validation_set, config.batch)},
+        config=training.hash,
+        title=training.label,
+    )
 
-    identity = {name: value for name, value in as_json(config).items() if name != "training"}
-    task = Task(model=_Loss(model), loss=loss, validate=validate, identity=identity)
-    on_device = replace(config.training, device=context.options.device, processes=share.count)
-    state = train(task, on_device, folder, context.progress)
-    return model.cpu().eval(), state
 
-
-class _Loss(torch.nn.Module):
+class _Loss(nn.Module):
     """The loss as the module's forward pass, so that several processes average gradients."""
 
     def __init__(self, model: ConditionedOperator) -> None:

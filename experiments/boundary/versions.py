@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, BoundarySizes, NetworkSizes
 from experiments.protocol import Preset
-from experiments.training import TrainingConfig
+from probconserv.training import TrainingConfig
 from solvers import Neumann
 from solvers.problems import boundary_problems as problems
 from solvers.problems.boundary_samples import BoundaryProblem

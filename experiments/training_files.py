@@ -1,0 +1,31 @@
+"""The file that a finished training of an operator leaves."""
+
+from pathlib import Path
+
+import boon
+from boon import BOON, FNO
+from experiments.protocol import Training
+from experiments.records.store import as_json, environment
+from probconserv.training import TrainingState, first_before_others
+
+
+def store_finished(operator: FNO | BOON, training: Training, state: TrainingState, path: Path) -> None:
+    """Saves an operator with how it was trained, by rank 0 of the processes that trained it.
+
+    Args:
+        operator: The operator.
+        training: What decides it.
+        state: Seconds and history of the finished training.
+        path: The file, in the folder of the checkpoint.
+    """
+    notes = {
+        "label": training.label,
+        "training": as_json(training.config),
+        "data_version": training.data_version,
+        "seconds": state.seconds,
+        "history": state.history,
+        "environment": environment(),
+    }
+    with first_before_others() as ranks:
+        if ranks.first:
+            boon.save(operator, path, notes)
