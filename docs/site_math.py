@@ -4,6 +4,7 @@ import re
 from html import unescape
 
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 
 _FORMULA = re.compile(
     r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', flags=re.DOTALL
@@ -18,8 +19,16 @@ def on_page_content(html: str, **_: object) -> str:
 
     Returns:
         The page with drawn formulas.
+
+    Raises:
+        PluginError: If a formula has an environment that MathML lacks.
     """
-    return _FORMULA.sub(_as_mathml, html)
+    drawn = _FORMULA.sub(_as_mathml, html)
+    if "<mi>&</mi>" in drawn:
+        raise PluginError(
+            "A formula holds a bare &: align equations with \\begin{split}."
+        )
+    return drawn
 
 
 def _as_mathml(formula: re.Match[str]) -> str:
