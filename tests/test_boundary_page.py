@@ -74,7 +74,7 @@ def test_channels_hold_the_boundary_data(names: dict) -> None:
     (first, last), channels = names["values"][0], names["channels"]
     assert channels.shape == (8, 2, 65)
     assert torch.equal(channels, torch.cat([first, last], dim=1)[..., None].expand(8, 2, 65))
-    assert torch.equal(names["u_told"][..., [0, -1]], torch.stack([first, last], dim=-1))
+    assert torch.equal(names["u_informed"][..., [0, -1]], torch.stack([first, last], dim=-1))
 
 
 def test_the_error_is_round_off_in_both_precisions(names: dict) -> None:

@@ -1,0 +1,84 @@
+"""The figure that stands for an experiment: the first of its newest run, else a small copy that comes with the library.
+
+``python -m experiments release NAME`` makes the small copy.
+"""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from experiments.errors import DataFileError
+from experiments.report.results import newest_run
+from experiments.storage import read_object, write_bytes
+
+FOLDER = Path(__file__).parent / "figures"
+SMALL, LARGE = 640, 1280
+"""Widths in pixels of the copies that come with the library, and of figures on the page."""
+LARGEST = 40_000
+"""Bytes of a small copy."""
+_COLOURS = (256, 128, 64, 32, 16)
+
+
+def leading_figure(name: str, out: Path) -> bytes | None:
+    """The figure of an experiment as PNG; None if no run has drawn one and none comes with the library.
+
+    Args:
+        name: The experiment.
+        out: Folder of all stored runs; it need not exist.
+
+    Raises:
+        DataFileError: If a figure is damaged.
+    """
+    run, kept = newest_run(name, out), FOLDER / f"{name}.png"
+    drawn = first_figure(run) if run is not None else None
+    if drawn is not None:
+        return shrunk(drawn, LARGE)
+    return kept.read_bytes() if kept.is_file() else None
+
+
+def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:
+    """Keeps a small copy of the first figure of a run; returns its file, or nothing if the run has no figure.
+
+    Args:
+        name: The experiment.
+        run: Folder of the run.
+        folder: Where copies are kept.
+    """
+    drawn = first_figure(run)
+    if drawn is None:
+        return []
+    write_bytes(folder / f"{name}.png", shrunk(drawn, SMALL, LARGEST))
+    return [folder / f"{name}.png"]
+
+
+def first_figure(run: Path) -> Path | None:
+    """The first PNG that a run has drawn, as its ``metrics.json`` lists them."""
+    names = [name for name in read_object(run / "metrics.json").get("figures", []) if name.endswith(".png")]
+    return run / names[0] if names else None
+
+
+def shrunk(path: Path, width: int, largest: int | None = None) -> bytes:
+    """A figure as a PNG of few colours.
+
+    Args:
+        path: The figure.
+        width: Largest width in pixels.
+        largest: Largest size in bytes; colours are given up for it.
+
+    Raises:
+        DataFileError: If the file is no picture.
+    """
+    try:
+        picture = Image.open(path).convert("RGB")
+    except OSError as error:
+        raise DataFileError(f"'{path}' cannot be read as a picture ({error}); run the experiment again.") from error
+    picture.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
+    content = b""
+    for colours in _COLOURS:
+        buffer = io.BytesIO()
+        picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+        content = buffer.getvalue()
+        if largest is None or len(content) <= largest:
+            break
+    return content
