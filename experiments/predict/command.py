@@ -27,7 +27,7 @@ def predict_command(
     options: Annotated[PredictOptions, tyro.conf.arg(name="")],
     json: bool = False,
 ) -> None:
-    """Predicts a field from your observations such that it keeps a conservation law.
+    """Predicts a field from your observations under a conservation law.
 
     A Gaussian process is fitted to the columns t, x and u, and conditioned on the total of u over the domain,
     U(t) = initial_total + ∫ (flux_left − flux_right) dt. Fluxes count positive to the right, along +x: a positive left

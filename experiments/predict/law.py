@@ -39,7 +39,7 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
         options: The law, the domain and the times.
 
     Returns:
-        One total a time, over the domain.
+        One total per time, over the domain.
 
     Raises:
         DataFileError: If a flux column has two values at one time.
@@ -110,16 +110,16 @@ def _totals_from_fluxes(
 
 
 def _extension(name: str, times: np.ndarray, values: np.ndarray, *, start: float, last: float) -> str:
-    """A note if the first value of a column is used before its first time; refuses gaps that data cannot fill."""
+    """A note if the first value of a column is used before its first time, by at most the time that it covers."""
     if times[-1] < last:
         raise InvalidArgumentError(
             f"Column '{name}' ends at t = {times[-1]:g}, but the total at t = {last:g} needs the flux up to there; "
             "predict earlier times with --times, or give the flux as a number."
         )
-    gap = times[0] - start
+    gap = min(times[0], last) - start
     if gap <= 0:
         return ""
-    if gap > times[-1] - times[0]:
+    if times[0] - start > times[-1] - times[0]:
         raise InvalidArgumentError(
             f"Column '{name}' begins at t = {times[0]:g}, too long after --start {start:g} to extend it; give a later "
             "--start with its --initial-total, or the flux as a number."
