@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-gpu check docs tutorial-figures mutation install clean
+.PHONY: demo test test-gpu check docs documents mutation install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments run stefan --preset smoke
@@ -22,8 +22,9 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-tutorial-figures: $(VENV)/.installed-dev
-	cd docs/figures && PYTHONPATH=../.. ../../$(BIN)/python -m tests.documents ../tutorials/own_model.md
+documents: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.documents
+	$(BIN)/python -m docs.drawings
 
 mutation: $(VENV)/.installed-mutation
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
