@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.documents import fill
+from experiments.report.documents import fill
 from experiments.figures import BLUE, GREY, VERMILION, bare, save
 from experiments.storage import writable_folder, write_bytes
 

@@ -31,29 +31,22 @@ def leading_figure(name: str, out: Path) -> bytes | None:
         DataFileError: If a figure is damaged.
     """
     run, kept = newest_run(name, out), FOLDER / f"{name}.png"
-    drawn = first_figure(run) if run is not None else None
+    drawn = _first_figure(run) if run is not None else None
     if drawn is not None:
         return shrunk(drawn, LARGE)
     return kept.read_bytes() if kept.is_file() else None
 
 
 def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:
-    """Keeps a small copy of the first figure of a run; returns its file, or nothing if the run has no figure.
-
-    Args:
-        name: The experiment.
-        run: Folder of the run.
-        folder: Where copies are kept.
-    """
-    drawn = first_figure(run)
+    """Writes a small copy of the first figure of a run into a folder; returns its file, or nothing without a figure."""
+    drawn = _first_figure(run)
     if drawn is None:
         return []
     write_bytes(folder / f"{name}.png", shrunk(drawn, SMALL, LARGEST))
     return [folder / f"{name}.png"]
 
 
-def first_figure(run: Path) -> Path | None:
-    """The first PNG that a run has drawn, as its ``metrics.json`` lists them."""
+def _first_figure(run: Path) -> Path | None:
     names = [name for name in read_object(run / "metrics.json").get("figures", []) if name.endswith(".png")]
     return run / names[0] if names else None
 

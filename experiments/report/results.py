@@ -92,25 +92,20 @@ def released(experiment: Experiment) -> Results | None:
     records = stored.records
     if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
         records = records[records["seed"].isna() | (records["seed"] == stored.seed)]
-    options = RunOptions(preset=stored.preset, seed=stored.seed)  # type: ignore[arg-type]
-    return _results(experiment, options, records, stored.trainings, stored.environment, True)
+    notes = {"preset": stored.preset, "seed": stored.seed, **stored.environment}
+    return _results(experiment, notes, records, stored.trainings, True)
 
 
 def of_run(experiment: Experiment, folder: Path) -> Results:
-    """The results of a finished run.
-
-    Args:
-        experiment: The experiment.
-        folder: Folder of the run.
+    """The results in the folder of a finished run.
 
     Raises:
         DataFileError: If they are damaged.
     """
     metrics = read_object(folder / "metrics.json")
-    options = RunOptions(preset=metrics["preset"], seed=metrics["seed"])
     trainings = pd.DataFrame(metrics["trainings"])
-    environment = read_object(folder / "environment.json")
-    return _results(experiment, options, read_records(folder / "records.csv"), trainings, environment, False)
+    notes = {**read_object(folder / "environment.json"), **metrics}
+    return _results(experiment, notes, read_records(folder / "records.csv"), trainings, False)
 
 
 def newest_run(name: str, out: Path) -> Path | None:
@@ -166,7 +161,9 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
     best = (sign * values).max() if sign else None
     gains, slack = sign * (values - values.iloc[0]), errors + errors.iloc[0]
-    marks = ["better" if gain > error else "worse" if -gain > error else "" for gain, error in zip(gains, slack)]
+    marks = [
+        "better" if gain > error else "worse" if -gain > error else "" for gain, error in zip(gains, slack, strict=True)
+    ]
     shown = [error or None for error in errors]
     return [
         Cell(format_score(value, error), bool(best is not None and sign * value == best), mark)
@@ -175,27 +172,19 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
 
 
 def _results(
-    experiment: Experiment,
-    options: RunOptions,
-    records: pd.DataFrame,
-    trainings: pd.DataFrame,
-    environment: dict[str, Any],
-    released: bool,
+    experiment: Experiment, notes: dict[str, Any], records: pd.DataFrame, trainings: pd.DataFrame, released: bool
 ) -> Results:
+    options = RunOptions(preset=notes["preset"], seed=notes["seed"])
     context = RunContext(options=options, released=released, training_seed=options.seed)
     cases = [case for case in experiment.cases(context) if case.key in set(records["case"])]
     papers = as_frame(record for case in cases for record in experiment.published(case))
-    parts = [part for part in (records, papers) if len(part)]
-    origin = (
-        f"preset {options.preset}",
-        environment.get("date", "")[:10],
-        environment.get("machine", {}).get("processor"),
-        environment.get("revision"),
-    )
+    both = pd.concat([part for part in (records, papers) if len(part)], ignore_index=True)
+    machine = notes.get("machine", {}).get("processor")
+    origin = (f"preset {options.preset}", notes.get("date", "")[:10], machine, notes.get("revision"))
     return Results(
         experiment=experiment,
         cases=cases,
-        records=over_seeds(pd.concat(parts, ignore_index=True)),
+        records=over_seeds(both),
         trainings=trainings,
         origin=", ".join(str(part) for part in origin if part),
         released=released,
