@@ -30,18 +30,18 @@ def draw_probconserv() -> Figure:
     grid = NodeGrid(0.0, 1.0, 201)
     x = grid.points
     truth, mean = (torch.sigmoid((front - x) / 0.02) for front in (0.56, 0.5))
-    deviation = 0.015 + 0.25 * torch.exp(-(((x - 0.54) / 0.07) ** 2))
+    std = 0.015 + 0.25 * torch.exp(-(((x - 0.54) / 0.07) ** 2))
     law = integral(grid, torch.trapezoid(truth, x))
-    posterior = condition(Normal(mean, deviation), law)
+    posterior = condition(Normal(mean, std), law)
 
     figure, (left, right) = two_panels()
     left.plot(x, truth, color=TRUTH, ls="--", label="truth")
-    for name, colour, shown, spread in (
-        ("prediction", BARE, mean, deviation),
+    for name, colour, shown, width in (
+        ("prediction", BARE, mean, std),
         ("ProbConserv", PROBCONSERV, posterior.mean, posterior.variance.sqrt()),
     ):
         total = float(torch.trapezoid(shown, x))
-        low, high = shown - spread, shown + spread
+        low, high = shown - width, shown + width
         left.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
         label = f"{name}, total {total:.2f}"
         left.plot(x, shown, color=colour, label=label)
@@ -52,7 +52,7 @@ def draw_probconserv() -> Figure:
     right.plot(x, change, color=PROBCONSERV, label="change of the mean")
     right.plot(
         x,
-        deviation,
+        std,
         color=BARE,
         ls="-.",
         label="standard deviation of the prediction",

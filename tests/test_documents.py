@@ -211,9 +211,9 @@ def test_the_closed_form_is_a_weak_solution(new_law: dict) -> None:
         assert ((contents - density(time, inner, 0.2)).abs() > 1e-9).sum() <= 2
         assert float(cars_before(time, x, 0.2)[-1] - cars_before(time, x, 0.2)[0]) == pytest.approx(0.2, abs=1e-12)
     t = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    place = rear(t, torch.tensor(0.2, dtype=torch.float64))
-    (speed,) = torch.autograd.grad(place, t)
-    behind_the_shock = float(density(0.4, place.detach() + 0.5 + 1e-9, 0.2))
+    position = rear(t, torch.tensor(0.2, dtype=torch.float64))
+    (speed,) = torch.autograd.grad(position, t)
+    behind_the_shock = float(density(0.4, position.detach() + 0.5 + 1e-9, 0.2))
     assert float(speed) == pytest.approx(1 - behind_the_shock, abs=1e-6)  # Rankine–Hugoniot, nothing behind
 
 
