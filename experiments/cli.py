@@ -4,7 +4,10 @@ import json as json_module
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
+from functools import partial, wraps
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -285,7 +288,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0, or 2 after an error, whose text goes to standard error.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    commands = {name: command for group in GROUPS.values() for name, command in group.items()}
     try:
         if not words:
             texts = {group: {name: _summary(c) for name, c in entries.items()} for group, entries in GROUPS.items()}
@@ -293,12 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if os.environ.get("WORLD_SIZE", "1") != "1" and words[0] != "train":
             raise InvalidArgumentError("Only train runs in several processes; start other commands without torchrun.")
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="python -m experiments",
-            description="Constrain your predictions, reproduce the papers' tables, measure costs.",
-            args=words,
-        )
+        _parse(words)()
     except (ExperimentError, BoonError, ProbConservError, SolverError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -306,6 +303,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted. Start the same command again to go on.", file=sys.stderr)
         return 130
     return 0
+
+
+def _parse(words: Sequence[str]) -> Callable[[], None]:
+    """The command that the words stand for, with its options.
+
+    Raises:
+        InvalidArgumentError: If a command or option is unknown, or a value has the wrong type.
+    """
+    commands = {name: _later(command) for group in GROUPS.values() for name, command in group.items()}
+    printed = StringIO()
+    try:
+        with redirect_stderr(printed):
+            return tyro.extras.subcommand_cli_from_dict(
+                commands,
+                prog="python -m experiments",
+                description="Constrain your predictions, reproduce the papers' tables, measure costs.",
+                args=words,
+            )
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        lines = [line.strip("│ ─") for line in printed.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
+        ends = [number for number, line in enumerate(lines) if line.startswith(("For full", "Argument helptext"))]
+        text = " ".join(" ".join(lines[: min(ends, default=None)]).split())
+        command = f" {words[0]}" if words[0] in commands else ""
+        raise InvalidArgumentError(f"{text} Help: python -m experiments{command} --help") from ended
+
+
+def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same command, for parsing: called with its options it returns what does the work."""
+
+    @wraps(command)
+    def parsed(*arguments: Any, **options: Any) -> Callable[[], None]:
+        return partial(command, *arguments, **options)
+
+    return parsed
 
 
 def _summary(command: Callable[..., None]) -> str:
