@@ -26,7 +26,7 @@ from probconserv.training.checkpoint import TrainingState, read_checkpoint, writ
 from probconserv.training.config import TrainingConfig, one_cycle
 from probconserv.training.files import writable_folder
 from probconserv.training.memory import keep_freed_memory
-from probconserv.training.processes import Ranks, interruption, process_group
+from probconserv.training.processes import Ranks, interruption, means, process_group
 from probconserv.training.progress import ProgressHook, progress_bar
 
 TRAINING, VALIDATION = 0, 1
@@ -59,7 +59,12 @@ class StepContext:
         Raises:
             InvalidArgumentError: If the number of processes does not divide the batch.
         """
-        return self.ranks.rows(batch)
+        if batch % self.ranks.world_size:
+            raise InvalidArgumentError(
+                f"The number of processes must divide the batch of {batch}, got {self.ranks.world_size}; start fewer, "
+                "or change the batch."
+            )
+        return batch // self.ranks.world_size
 
 
 Loss = Callable[[nn.Module, StepContext], Tensor]
@@ -162,11 +167,12 @@ class _Loop:
         before = self.state.seconds
         start = time.perf_counter()
         while self.state.step < self.config.steps:
-            losses.append(self.one_step())
+            loss, stop = self.one_step(interrupted)
+            losses.append(loss)
             self.state.step += 1
             self.state.seconds = before + time.perf_counter() - start
-            report(self.state.step, losses[-1], one_cycle(self.state.step - 1, self.config))
-            stop = self.any_rank(interrupted()) or self.state.step == self.config.steps
+            report(self.state.step, loss, one_cycle(self.state.step - 1, self.config))
+            stop = stop or self.state.step == self.config.steps
             validate = self.state.step % self.config.validate_every == 0 or self.state.step == self.config.steps
             if validate or stop:
                 self.record(losses, validate)
@@ -176,8 +182,8 @@ class _Loop:
             if stop:
                 break
 
-    def one_step(self) -> float:
-        """Loss, gradient, update; returns the loss of the whole batch."""
+    def one_step(self, interrupted: Callable[[], bool]) -> tuple[float, bool]:
+        """Loss, gradient, update; returns the loss of the whole batch, and whether any process was interrupted."""
         step = self.state.step
         seed = random_seed(self.config.seed, TRAINING, step, self.ranks.rank)
         rate = one_cycle(step, self.config)
@@ -187,7 +193,7 @@ class _Loop:
         with _seeded(seed):
             context = StepContext(step, step / self.config.steps, torch.Generator().manual_seed(seed), self.ranks)
             loss = self.task.loss(self.model, context)
-            value = self.mean(loss.item())
+            value, stopped = means(loss.item(), float(interrupted()))
             if math.isfinite(value):
                 self.fabric.backward(loss)
         norm = clip_gradients(self.model, self.config.gradient_norm) if math.isfinite(value) else math.nan
@@ -198,16 +204,7 @@ class _Loop:
                 f"norm {norm:g}, rate {rate:.2g}. {kept} Lower peak_rate or train in precision 32-true."
             )
         self.optimizer.step()
-        return value
-
-    def mean(self, value: float) -> float:
-        """Mean over the processes."""
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
-        return float(self.fabric.strategy.all_reduce(tensor, reduce_op="mean"))
-
-    def any_rank(self, interrupted: bool) -> bool:
-        """Whether any process was interrupted; all stop after the same step."""
-        return self.fabric.strategy.reduce_boolean_decision(interrupted, all=False)
+        return value, stopped > 0
 
     def record(self, losses: list[float], validate: bool) -> None:
         """Adds an entry to the history, with scores if wanted."""
@@ -226,10 +223,9 @@ class _Loop:
         self.state.history.append(entry)
 
     def save(self) -> None:
-        """Writes the checkpoint on rank 0; the others wait."""
+        """Writes the checkpoint on rank 0."""
         if self.ranks.first:
             write_checkpoint(self.path, self.task.model, self.optimizer.optimizer, self.state, self.decisive)
-        self.fabric.barrier()
 
     @property
     def decisive(self) -> dict[str, Any]:

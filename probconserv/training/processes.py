@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from probconserv.errors import InvalidArgumentError
-
 _groups = itertools.count()
+_works: deque[Any] = deque(maxlen=100)
+"""Works of the last collectives. If a thread of gloo is the last to drop one, it waits for Python's lock, which the main
+thread holds while it waits for gloo's threads to end: the process hangs, or aborts if Python is ending."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,6 @@ class Ranks:
         """Whether this is rank 0."""
         return self.rank == 0
 
-    def rows(self, batch: int) -> int:
-        """Rows of a batch that each process draws.
-
-        Args:
-            batch: Rows of the whole batch.
-
-        Raises:
-            InvalidArgumentError: If the number of processes does not divide the batch.
-        """
-        if batch % self.world_size:
-            raise InvalidArgumentError(
-                f"The number of processes must divide the batch of {batch}, got {self.world_size}; start fewer or "
-                "change the batch."
-            )
-        return batch // self.world_size
-
     def device(self, name: str) -> torch.device:
         """The device of this process: ``cuda`` means one GPU for each process of a node."""
         several = name == "cuda" and self.world_size > 1
@@ -74,8 +60,7 @@ def launched() -> Ranks:
 def process_group() -> Iterator[Ranks]:
     """Connects the processes inside the block; does nothing for a single one, or where they are connected.
 
-    All processes leave together and close their connections: a process that ends with open ones aborts at times, since
-    the threads that serve them still run, and breaks those of the others.
+    All leave together, since a process that closes its connections breaks those of the others.
     """
     ranks = launched()
     if ranks.world_size == 1 or distributed.is_initialized():
@@ -86,7 +71,7 @@ def process_group() -> Iterator[Ranks]:
     distributed.init_process_group(store=store, rank=rank, world_size=world_size)
     try:
         yield ranks
-        _wait_for_all()
+        wait_for_all()
     finally:
         distributed.destroy_process_group()
 
@@ -96,10 +81,27 @@ def first_before_others() -> Iterator[Ranks]:
     """Rank 0 runs the block before the others, which can then read the files that it wrote."""
     with process_group() as ranks:
         if not ranks.first:
-            _wait_for_all()
+            wait_for_all()
         yield ranks
         if ranks.first:
-            _wait_for_all()
+            wait_for_all()
+
+
+def means(*values: float) -> list[float]:
+    """Means over the processes, computed on the CPU; the values themselves where there is one process."""
+    if launched().world_size == 1:
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float64)
+    work = distributed.all_reduce(tensor, async_op=True)
+    assert work is not None
+    work.wait()
+    _works.append(work)
+    return (tensor / distributed.get_world_size()).tolist()
+
+
+def wait_for_all() -> None:
+    """Returns when every process is here."""
+    means(0.0)
 
 
 def say_once(text: str) -> None:
@@ -132,9 +134,3 @@ def interruption() -> Iterator[Callable[[], bool]]:
         yield flag.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _wait_for_all() -> None:
-    """Returns when every process is here; on the CPU, since a barrier would take a GPU."""
-    if distributed.is_initialized():
-        distributed.all_reduce(torch.zeros(1))

@@ -9,7 +9,7 @@ import pytest
 _PAGES = """
 import resource, sys
 import torch
-from experiments.allocator import keep_freed_memory
+from probconserv.training.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
