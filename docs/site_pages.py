@@ -18,13 +18,15 @@ OUTSIDE = (
     "LICENSE",
     "experiments/weights/README.md",
 )
-INSIDE = (
-    "*.md",
-    "assets/*",
-    "figures/*.png",
-    "figures/*.gif",
-    "reference/*.md",
-    "tutorials/*.md",
+PATTERNS = (
+    "docs/*.md",
+    "docs/assets/*",
+    "docs/figures/*.png",
+    "docs/figures/*.gif",
+    "docs/reference/*.md",
+    "docs/tutorials/*.md",
+    "experiments/report/figures/*.png",
+    "experiments/results/**/*.csv",
 )
 
 
@@ -53,5 +55,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _pages() -> Iterator[Path]:
     yield from (ROOT / name for name in OUTSIDE)
-    for pattern in INSIDE:
-        yield from sorted((ROOT / "docs").glob(pattern))
+    for pattern in PATTERNS:
+        yield from sorted(ROOT.glob(pattern))
