@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class BoundaryChoice:
 
     def trainings(self, case: BoundaryCase, method: Method, seed: int, context: RunContext) -> Sequence[Training]:
         """The training of a candidate, whose weights are not released."""
-        return self.experiment.trainings(case, method, seed, context)
+        return [replace(entry, release=None) for entry in self.experiment.trainings(case, method, seed, context)]
 
     def train(self, training: Training, context: RunContext) -> None:
         """Trains a candidate; where that fails, says so on standard error and leaves no weights."""

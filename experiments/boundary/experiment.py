@@ -25,6 +25,13 @@ from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version, manifest, released_weights
 
 SCORES = ("relative_l2", "boundary_relative")
+_FILES = {
+    rows.CHANNELS: "fno-boundary-channels",
+    rows.PRESCRIPTION: "fno-output-prescription",
+    rows.PENALTY: "fno-soft-penalty",
+    rows.CIRCLE: "fno-on-the-circle",
+}
+"""Names of methods in the files of released weights, where they differ from the keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +104,7 @@ class BoundaryExperiment:
         if method.treatment is None:
             return ()
         trained = case.training_case
-        released = seed == 0 and case.trained_on is None
+        released = seed == context.training_seed and case.trained_on is None
         return (
             Training(
                 key=f"{trained.key}-{seed}",
@@ -195,7 +202,7 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO
 
 def _released_file(problem: str, case: str, method: str) -> str:
     """Path of released weights below ``experiments/weights``."""
-    return f"operators/{problem}-{case}-{method}.safetensors"
+    return f"operators/{problem}-{case}-{_FILES.get(method, method)}.safetensors"
 
 
 _SUMMARIES = {
