@@ -150,7 +150,6 @@ def _read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
         frame = pd.read_csv(
             path,
             dtype={"case": str, "method": str},
-            float_precision="round_trip",
             keep_default_na=False,
             na_values=[""],
         )

@@ -109,11 +109,9 @@ def fill(text: str, begin: str, end: str, content: str, name: str = "the documen
     Raises:
         DataFileError: If the text does not have both marks once, in this order.
     """
-    before, first, rest = text.partition(begin)
-    _, last, after = rest.partition(end)
-    if not (first and last) or any(mark in before + after for mark in (begin, end)):
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise DataFileError(f"{name} needs the marks '{begin}' and '{end}' once each, in this order.")
-    return f"{before}{begin}\n\n{content.strip()}\n\n{end}{after}"
+    return f"{text[: text.index(begin)]}{begin}\n\n{content.strip()}\n\n{text[text.index(end) :]}"
 
 
 def short_table() -> str:
@@ -131,7 +129,7 @@ def over_three_seeds(score: str) -> str:
             if row.score == score and row.method in COMPARED:
                 problem = f"{_title(experiment)}, {labels.cases[row.case]}"
                 entries.append((problem, labels.methods[row.method], row.mean, row.standard_error))
-    return _table(entries, SCORES[score].title, SCORES[score].better)
+    return table(entries, SCORES[score].title, SCORES[score].better)
 
 
 def problem_sections(names: Iterable[str]) -> str:
@@ -156,7 +154,7 @@ def problem_sections(names: Iterable[str]) -> str:
 
 def methods_as_columns(name: str, score: str) -> str:
     """One score of an experiment, cases as rows and methods as columns."""
-    return _table(_entries(_results(name), score), SCORES[score].title, SCORES[score].better)
+    return table(_entries(_results(name), score), SCORES[score].title, SCORES[score].better)
 
 
 def candidate_table() -> str:
@@ -169,7 +167,7 @@ def candidate_table() -> str:
             entries += [
                 (f"{name}, {case}", method, mean, None) for case, method, mean, _ in _entries(results, "validation")
             ]
-    return _table(entries, SCORES["validation"].title, Better.LOWER, transposed=True)
+    return table(entries, SCORES["validation"].title, Better.LOWER, transposed=True)
 
 
 def operator_table(names: Iterable[str]) -> str:
@@ -182,7 +180,7 @@ def operator_table(names: Iterable[str]) -> str:
             names = ("FNO", "best baseline", "paper's form", "default")
             entries += [(problem, name, *score) for name, score in zip(names, scores.values(), strict=True)]
             baselines.append(baseline)
-    return _table(entries, "relative L2 ↓", Better.LOWER, {"the baseline": baselines})
+    return table(entries, "relative L2 ↓", Better.LOWER, {"the baseline": baselines})
 
 
 def out_of_range_table() -> str:
@@ -200,10 +198,10 @@ def out_of_range_table() -> str:
             for method in REMEDIES
             for score in scores
         ]
-    return _table(entries, "method", Better.NEITHER)
+    return table(entries, "method", Better.NEITHER)
 
 
-def _table(
+def table(
     entries: Iterable[Entry],
     corner: str,
     better: Better,

@@ -24,7 +24,9 @@ BAND = 1.96
 _LEGEND_ENTRY = 2.2  # inches, width of the longest entry of a legend
 
 
-def panels(count: int, title: str, share_y: bool = True, width: float = 1.0) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, title: str, share_y: bool = True, width: float = 1.0, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side.
 
     Args:
@@ -32,9 +34,17 @@ def panels(count: int, title: str, share_y: bool = True, width: float = 1.0) -> 
         title: Title of the figure.
         share_y: Whether all panels have the same vertical axis.
         width: Width of a panel in units of ``PANEL``.
+        columns: Panels in a row; all of them by default.
     """
-    figure = Figure(figsize=(PANEL[0] * count * width, PANEL[1] + 0.7), layout="constrained")
-    axes = list(figure.subplots(1, count, sharey=share_y, squeeze=False)[0])
+    columns = min(columns or count, count)
+    rows = -(-count // columns)
+    figure = Figure(
+        figsize=(PANEL[0] * columns * width, PANEL[1] * 0.8 ** (rows > 1) * rows + 0.7), layout="constrained"
+    )
+    axes = list(figure.subplots(rows, columns, sharey=share_y, squeeze=False).flat)
+    for panel in axes[count:]:
+        panel.remove()
+    axes = axes[:count]
     for panel in axes:
         open_box(panel)
     figure.suptitle(title, fontsize=11)

@@ -93,7 +93,7 @@ def released(experiment: Experiment) -> Results | None:
     if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
         records = records[records["seed"].isna() | (records["seed"] == stored.seed)]
     notes = {"preset": stored.preset, "seed": stored.seed, **stored.environment}
-    return _results(experiment, notes, records, stored.trainings, True)
+    return assemble(experiment, notes, records, stored.trainings, True)
 
 
 def of_run(experiment: Experiment, folder: Path) -> Results:
@@ -105,7 +105,7 @@ def of_run(experiment: Experiment, folder: Path) -> Results:
     metrics = read_object(folder / "metrics.json")
     trainings = pd.DataFrame(metrics["trainings"])
     notes = {**read_object(folder / "environment.json"), **metrics}
-    return _results(experiment, notes, read_records(folder / "records.csv"), trainings, False)
+    return assemble(experiment, notes, read_records(folder / "records.csv"), trainings, False)
 
 
 def newest_run(name: str, out: Path) -> Path | None:
@@ -171,9 +171,18 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
     ]
 
 
-def _results(
+def assemble(
     experiment: Experiment, notes: dict[str, Any], records: pd.DataFrame, trainings: pd.DataFrame, released: bool
 ) -> Results:
+    """Results with the papers' numbers beside them.
+
+    Args:
+        experiment: The experiment.
+        notes: ``preset``, ``seed``, and perhaps ``date``, ``machine`` and ``revision``.
+        records: Records per seed, or means.
+        trainings: As in ``Results``.
+        released: Whether these are the released results.
+    """
     options = RunOptions(preset=notes["preset"], seed=notes["seed"])
     context = RunContext(options=options, released=released, training_seed=options.seed)
     cases = [case for case in experiment.cases(context) if case.key in set(records["case"])]

@@ -1,0 +1,88 @@
+"""An experiment with few results for the tests of page and documents."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from experiments.protocol import Style
+from experiments.records.record import Over, Record, Source, as_frame
+from experiments.report.results import Results, assemble
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case or a method."""
+
+    key: str
+    label: str
+    information: str = ""
+    style: Style = field(default_factory=Style)
+    config: Any = None
+
+
+METHODS = (Entry("bare", "Bare"), Entry("hard", "Hard & fast"), Entry("ours", "Ours"))
+DURATIONS = {"smoke": "1 s", "laptop": "2 min", "paper": "3 min", "reproduce": "4 s"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """An experiment whose parts are given."""
+
+    name: str = "example"
+    cases_: tuple[Entry, ...] = (Entry("a", "a=1 <in range>"), Entry("b", "b=2"))
+    over: Over = Over.SEEDS
+    summary: str = "an example: its cases & methods"
+    durations = DURATIONS
+
+    def cases(self, context: Any) -> tuple[Entry, ...]:  # noqa: ARG002
+        return self.cases_
+
+    def methods(self, case: Any) -> tuple[Entry, ...]:  # noqa: ARG002
+        return METHODS
+
+    def published(self, case: Entry) -> list[Record]:
+        return [self.record(case.key, "ours", "MSE", 0.4, None, None, Source.PUBLISHED)] if case.key == "a" else []
+
+    def headline(self, case: Any, records: Any) -> tuple[list[str], list[str]]:  # noqa: ARG002
+        return ["bare", "hard", "ours", "absent"], ["MSE", "LL"]
+
+    def record(self, case: str, method: str, score: str, mean: float, error: float | None, seed: int | None = 0,
+               source: Source = Source.COMPUTED) -> Record:  # fmt: skip
+        return Record(
+            experiment=self.name, case=case, method=method, seed=seed, score=score, mean=mean, standard_error=error,
+            source=source,
+        )  # fmt: skip
+
+    def records(self) -> pd.DataFrame:
+        """Means of two seeds; ours is better in case a and worse in case b, the other the same within its error."""
+        rows = [
+            self.record(case.key, method, score, mean + 0.01 * seed, 0.01, seed)
+            for case in self.cases_
+            for method, score, mean in (
+                ("bare", "MSE", 1.0),
+                ("bare", "LL", 2.0),
+                ("hard", "MSE", 1.005),
+                ("hard", "LL", -5.0),
+                ("ours", "MSE", 0.5 if case.key == "a" else 1.5),
+                ("ours", "LL", 3.0),
+                ("ours", "CRPS", 0.25),
+            )
+            for seed in (0, 1)
+        ]
+        return as_frame(rows)
+
+
+TRAININGS = pd.DataFrame(
+    [
+        {"case": "a", "method": method, "seed": 0, "training": "net", "seconds": 90.0, "steps": 5000}
+        for method in ("bare", "hard", "ours")
+    ]
+)
+
+
+def results(experiment: Example | None = None) -> Results:
+    """Results of the example, as the release has them."""
+    entry = experiment or Example()
+    notes = {"preset": "laptop", "seed": 0, "date": "2026-01-02T03:04:05Z", "revision": "abc"}
+    return assemble(entry, notes, entry.records(), TRAININGS, released=True)  # type: ignore[arg-type]
