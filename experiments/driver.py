@@ -111,7 +111,7 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
     for job in jobs:
         with suppress(NotReleasedError):
             weights[job.key] = tuple(released_weights(training.release or "", root) for training in job.trainings)
-    return _finish(experiment, context, [job for job in jobs if job.key in weights], weights, results)
+    return _finish(experiment, context, jobs, weights, results)
 
 
 def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path = ROOT) -> list[Path]:
@@ -221,16 +221,20 @@ def _finish(
     weights: dict[str, tuple[Path, ...]],
     results: ReleasedResults | None,
 ) -> Report:
-    """Scores all jobs, stores records and scores, writes tables and figures."""
+    """Scores all jobs that have weights, stores records and scores, writes tables and figures."""
     cases = list({job.case.key: job.case for job in jobs}.values())
+    jobs = [job for job in jobs if job.key in weights]
     stored_run = Run(experiment.name, _config(experiment, context, jobs, weights), context.options.out)
     folder, title = stored_run.open(), experiment.title(cases)
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
     records = _beside(experiment, cases, computed, results)
     verdict = "" if results is None else _verdict(experiment, records, results, context)
-    files = write_tables(folder, title, over_seeds(records), labels_of(experiment, cases), experiment.over)
+    means = over_seeds(records)
+    files = write_tables(folder, title, means, labels_of(experiment, cases), experiment.over)
     files += _draw(experiment, context, jobs, arrays, folder)
+    for name, figure in experiment.overview(cases, means).items():
+        files += save(figure, folder / name)
     scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
     metrics = {
         "preset": context.options.preset,
@@ -354,6 +358,8 @@ def _training_entries(job: Job, weights: Sequence[Path]) -> list[dict[str, Any]]
     """How the weights of a job were trained, as their files note it."""
     entries = []
     for training, path in zip(job.trainings, weights, strict=True):
+        if not path.exists():  # a training that failed, where the experiment allows that
+            continue
         notes = read_notes(path)
         entries.append(
             {

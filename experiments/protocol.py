@@ -274,3 +274,7 @@ class Experiment(Protocol):
             folder: Folder of the run, where further arrays may be cached.
         """
         ...
+
+    def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:
+        """Figures of all cases together by name, from means over seeds; often none."""
+        ...
