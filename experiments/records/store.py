@@ -149,7 +149,7 @@ def _read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     try:
         frame = pd.read_csv(
             path,
-            dtype={"case": str, "method": str},
+            dtype={"case": str, "method": str, "note": str},
             keep_default_na=False,
             na_values=[""],
         )
