@@ -1,4 +1,4 @@
-"""u at a fixed place against time for the face means of the finite volumes on the Stefan problem.
+"""u at a fixed point against time for the face means of the finite volumes on the Stefan problem.
 
 The arithmetic and harmonic means of a discontinuous conductivity lock the front or make the solution oscillate in
 time; the integral mean advances it in small monotone stair-steps (Maddix, Sampaio, Gerritsen, J. Comput. Phys. 2018).
@@ -7,14 +7,16 @@ time; the integral mean advances it in small monotone stair-steps (Maddix, Sampa
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
-from experiments import figures
+from experiments.conservation.cases import ConservationCase
+from experiments.report import plots
 from experiments.storage import Arrays, cached_arrays
 from solvers import CellGrid, solve
 from solvers.finite_volume.fluxes import ArithmeticMean, HarmonicMean, IntegralMean
 from solvers.problems import STEFAN
 
-PLACE = 0.1
+POINT = 0.1
 THRESHOLD = 0.5
 CELLS = 50
 END = 0.04
@@ -26,10 +28,10 @@ def face_mean_traces() -> Arrays:
     """Solves the Stefan problem with every face mean.
 
     Returns:
-        ``times`` (t,), ``exact`` (t,) and, by the name of the mean, u in the cell that holds the place (t,).
+        ``times`` (t,), ``exact`` (t,) and, by the name of the mean, u in the cell of the point (t,).
     """
     grid = CellGrid(*STEFAN.domain, CELLS)
-    cell = int(torch.searchsorted(grid.faces[0], PLACE)) - 1
+    cell = int(torch.searchsorted(grid.faces[0], POINT)) - 1
     times = torch.linspace(0.0, END, TIMES + 1, dtype=torch.float64)[1:]
     arrays: Arrays = {
         "times": times.numpy(),
@@ -43,14 +45,18 @@ def face_mean_traces() -> Arrays:
     return arrays
 
 
-def draw_face_means(folder: Path) -> list[Path]:
-    """Draws what ``face_mean_traces`` makes, stored once in the folder of the run, as PNG and PDF."""
+def face_means(case: ConservationCase, folder: Path) -> dict[str, Figure]:
+    """One panel per face mean, for the case of the threshold; traces are stored once in the folder of the run."""
+    if case.parameter != THRESHOLD:
+        return {}
     arrays = cached_arrays(folder / "face-means.h5", face_mean_traces)
-    figure = figures.traces(
-        arrays["times"],
-        {name: arrays[name] for name in MEANS},
-        f"Stefan problem, u* = {THRESHOLD}, {CELLS} cells: u in one cell against time",
-        PLACE,
-        arrays["exact"],
-    )
-    return figures.save(figure, folder / "face-means")
+    title = f"Stefan problem, u* = {THRESHOLD}, {CELLS} cells: u in one cell against time"
+    figure, axes = plots.panels(len(MEANS), title, width=0.72)
+    for panel, name, colour in zip(axes, MEANS, (plots.VERMILION, plots.ORANGE, plots.BLUE), strict=True):
+        panel.plot(arrays["times"], arrays[name], color=colour, lw=1.3, label="finite volumes")
+        panel.plot(arrays["times"], arrays["exact"], color=plots.TRUTH, lw=1.0, ls="--", label="exact")
+        panel.set_title(name, fontsize=10)
+        panel.set_xlabel("t")
+    axes[0].set_ylabel(f"u at x = {POINT:g}")
+    plots.legend_below(figure, axes[0], grey=("finite volumes",))
+    return {"face-means": figure}

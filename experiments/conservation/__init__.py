@@ -1,0 +1,11 @@
+"""The conservation experiments: surrogates of five problems, without and with the law of their total.
+
+A law of one's own is an experiment too:
+
+    experiment = ConservationExperiment(problem=problem, summary="…", gp=GPConfig(), durations={…}, networks=None)
+"""
+
+from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
+from experiments.conservation.networks import NetworkPlan, load_pretrained
+
+__all__ = ["EXPERIMENTS", "ConservationExperiment", "NetworkPlan", "load_pretrained"]

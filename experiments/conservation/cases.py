@@ -1,0 +1,221 @@
+"""What the methods of a conservation experiment are tested on: a problem at one parameter, in the sizes of a preset.
+
+Source of the protocol: Hansen et al. 2023, sec. 4.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.checks import require_at_least
+from experiments.errors import InvalidArgumentError
+from experiments.protocol import Data, Preset
+from probconserv import LinearConstraint, integral
+from probconserv.surrogates.gp import GPConfig
+from solvers import CellGrid, NodeGrid
+from solvers.problems import Problem
+
+VOLUMES = 20
+"""Control volumes of the local laws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is predicted and scored.
+
+    Args:
+        functions: Test functions per parameter.
+        points: Equally spaced points of the domain at which predictions are scored.
+        samples: Posterior samples per function for the energy score and the shock position.
+        curve_functions: Test functions that are followed over time.
+        curve_times: Times at which they are.
+        cells: Cells of the finite-volume grid of the test functions.
+        output_times: Output times of the finite-volume solution, from which context times are drawn.
+
+    Raises:
+        InvalidArgumentError: If a number is too small.
+    """
+
+    functions: int = 50
+    points: int = 201
+    samples: int = 500
+    curve_functions: int = 5
+    curve_times: int = 21
+    cells: int = 800
+    output_times: int = 400
+
+    def __post_init__(self) -> None:
+        require_at_least(self, functions=2, points=3, samples=2, curve_functions=1, curve_times=2)
+        require_at_least(self, cells=8, output_times=10)
+        if (self.points - 1) % VOLUMES:
+            raise InvalidArgumentError(f"points must be 1 more than a multiple of {VOLUMES}, got {self.points}.")
+        if self.curve_functions > self.functions:
+            raise InvalidArgumentError(
+                f"curve_functions must not exceed functions = {self.functions}, got {self.curve_functions}."
+            )
+
+
+SIZES: Mapping[Preset, Sizes] = {
+    "smoke": Sizes(samples=200, cells=200, output_times=200, curve_times=11),
+    "laptop": Sizes(),
+    "paper": Sizes(cells=1600, output_times=1000),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConservationCase:
+    """A problem at one parameter.
+
+    Args:
+        problem: The problem.
+        parameter: The test parameter.
+        data: Where context points come from.
+        sizes: How much is predicted and scored.
+        seed: Seed of the test functions and of samples.
+        gp: The Gaussian process that suits the problem.
+        data_version: Version of the data.
+        data_folder: Where finite-volume solutions are kept.
+        device: Torch device of the surrogates.
+    """
+
+    problem: Problem
+    parameter: float
+    data: Data
+    sizes: Sizes
+    seed: int
+    gp: GPConfig
+    data_version: int
+    data_folder: Path
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """Symbol in ASCII and parameter, for instance ``u=0.6``."""
+        return f"{_ascii(self.problem.symbol)}={self.parameter:g}"
+
+    @property
+    def label(self) -> str:
+        """Symbol and parameter, for instance ``u*=0.6``."""
+        return f"{self.problem.symbol}={self.parameter:g}"
+
+    @property
+    def heading(self) -> str:
+        """Problem and parameter, for titles of figures."""
+        return f"{readable_name(self.problem)}, {self.label}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides data and scores."""
+        parts = {name: getattr(self, name) for name in ("parameter", "data", "sizes", "seed", "gp")}
+        return {"problem": problem_numbers(self.problem), **parts}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The values of a case's field that are predicted.
+
+    Args:
+        case: The case.
+        on_cells: Whether they are averages over cells, whose sum meets the law exactly, instead of values at nodes
+            under the trapezoid rule.
+        over_time: Whether the first functions are predicted at times over the whole duration, instead of all functions
+            at the test time.
+    """
+
+    case: ConservationCase
+    on_cells: bool = False
+    over_time: bool = False
+
+    @property
+    def grid(self) -> NodeGrid | CellGrid:
+        """The points ``(points,)``."""
+        domain, points = self.case.problem.domain, self.case.sizes.points
+        return CellGrid(*domain, points - 1) if self.on_cells else NodeGrid(*domain, points)
+
+    @property
+    def times(self) -> Tensor:
+        """The times ``(t,)``."""
+        problem = self.case.problem
+        if not self.over_time:
+            return torch.tensor([problem.test_time], dtype=torch.float64)
+        return torch.linspace(0.0, problem.final_time, self.case.sizes.curve_times + 1, dtype=torch.float64)[1:]
+
+    @property
+    def functions(self) -> int:
+        """How many functions are predicted."""
+        return self.case.sizes.curve_functions if self.over_time else self.case.sizes.functions
+
+    def truth(self) -> Tensor:
+        """The true field ``(t, 1, points)``, the same for all functions."""
+        return self.field(torch.tensor(self.case.parameter, dtype=torch.float64))
+
+    def field(self, parameter: Tensor) -> Tensor:
+        """The true field at parameters ``(*batch, 1, 1)`` or one: ``(*batch, t, 1, points)``."""
+        problem, grid, times = self.case.problem, self.grid, self.times[:, None]
+        if isinstance(grid, CellGrid):
+            return problem.averages(times, grid, parameter)
+        return problem.solution(times[..., None], grid.points, parameter[..., None])
+
+
+@dataclass(frozen=True)
+class Laws:
+    """The conservation law of a target, batch shape ``(t, 1)``.
+
+    Args:
+        exact: The total on the grid is that of the closed form.
+        loose: The same up to an error with the mean square of the truth's own quadrature error over the training
+            parameters.
+        points: Points of the grid ``(points,)``.
+        displacement: Standard deviation by which fronts may be displaced outside the training range; 0 inside it.
+    """
+
+    exact: LinearConstraint
+    loose: LinearConstraint
+    points: Tensor
+    displacement: float = 0.0
+
+    @property
+    def total(self) -> Tensor:
+        """The law's total at every time ``(t,)``."""
+        return self.exact.b[:, 0, 0]
+
+
+@lru_cache(maxsize=8)
+def laws_of(target: Target) -> Laws:
+    """The law of a target in its exact and its loose form; the latter from 101 training parameters."""
+    problem, grid, times = target.case.problem, target.grid, target.times[:, None]
+    exact = integral(grid, problem.total(times, target.case.parameter))
+    training = torch.linspace(*problem.training_range, 101, dtype=torch.float64)[:, None, None]
+    error = integral(grid, problem.total(times, training)).residual(target.field(training))
+    loose = LinearConstraint(exact.G, exact.b, noise_variance=error.square().mean(dim=0))
+    return Laws(exact, loose, grid.points)
+
+
+def readable_name(problem: Problem) -> str:
+    """Name of a problem in titles."""
+    return problem.name.replace("_", " ").capitalize()
+
+
+def problem_numbers(problem: Problem) -> dict[str, Any]:
+    """What of a problem can be part of a config hash: its name and numbers, not its functions."""
+    names = ("name", "domain", "final_time", "test_time", "training_range", "test_parameters")
+    return {name: getattr(problem, name) for name in names}
+
+
+def tested_outside(problem: Problem) -> bool:
+    """Whether a test parameter lies outside the training range."""
+    low, high = problem.training_range
+    return any(not low <= parameter <= high for parameter in problem.test_parameters)
+
+
+def _ascii(symbol: str) -> str:
+    """Letters and digits of a symbol; Greek letters by their names."""
+    letters = [letter for letter in symbol if letter.isalnum()]
+    names = [letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in letters]
+    return "".join(names) or "parameter"

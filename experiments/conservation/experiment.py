@@ -1,0 +1,247 @@
+"""The experiment of one conservation problem, of the library or a user's, and the library's five."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.conservation import figures
+from experiments.conservation.cases import SIZES, ConservationCase, Sizes, readable_name
+from experiments.conservation.face_means import face_means
+from experiments.conservation.methods import ConservationMethod, methods
+from experiments.conservation.networks import STARTS, NetworkPlan, network_config, with_starts
+from experiments.conservation.scoring import score_method, score_truth
+from experiments.conservation.training import train_network
+from experiments.protocol import Data, Durations, Preset, RunContext, Stored, Training
+from experiments.records.published import published
+from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.release import data_version
+from probconserv.surrogates.gp import GPConfig
+from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
+
+FiguresOfCase = Callable[[ConservationCase, Path], Mapping[str, Figure]]
+SOURCES = {
+    "published": (Source.PUBLISHED, "Hansen et al. 2023"),
+    "recomputed_as_released": (Source.RECOMPUTED, "weights released by Hansen et al."),
+    "recomputed_dropout_off": (Source.RECOMPUTED, "weights released by Hansen et al., dropout off"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConservationExperiment:
+    """Gaussian process, neural processes and their ensemble on one problem, without and with its conservation law.
+
+    Nothing looks the problem up by its name, so it need not be one of the library.
+
+    Args:
+        problem: The problem.
+        summary: One line for ``list``.
+        gp: The Gaussian process that suits it.
+        durations: Time of every preset.
+        networks: How its neural processes are trained; None for none, which leaves the rows of the Gaussian process.
+        data: Where training functions and context points come from, unless the user says otherwise.
+        sizes: How much is predicted and scored, by preset.
+        version: Version of the data, raised when the problem's functions change; that of the release by default.
+        extra_figures: (case, folder for cached arrays) → further figures by name.
+    """
+
+    problem: Problem
+    summary: str
+    gp: GPConfig
+    durations: Durations
+    networks: NetworkPlan | None = NetworkPlan()  # noqa: RUF009 - a frozen value
+    data: Data = "exact"
+    sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
+    version: int | None = None
+    extra_figures: FiguresOfCase = lambda case, folder: {}  # noqa: ARG005 - none by default
+
+    over = Over.FUNCTIONS
+
+    @property
+    def name(self) -> str:
+        """Name of the problem."""
+        return self.problem.name
+
+    @property
+    def data_version(self) -> int:
+        """Version of the data."""
+        return data_version(self.name) if self.version is None else self.version
+
+    def title(self, cases: Sequence[ConservationCase]) -> str:
+        """Problem, test time, number of functions, origin of the data."""
+        first, time = cases[0], f"{self.problem.test_time:g}"
+        functions = f"{first.sizes.functions} functions, context from {first.data} data"
+        return f"{readable_name(self.problem)}, t = {time}, {functions}"
+
+    def cases(self, context: RunContext) -> list[ConservationCase]:
+        """One case for every test parameter."""
+        options = context.options
+        return [
+            ConservationCase(
+                problem=self.problem,
+                parameter=parameter,
+                data=options.data or self.data,
+                sizes=self.sizes[options.preset],
+                seed=options.seed,
+                gp=self.gp,
+                data_version=self.data_version,
+                data_folder=context.data_folder,
+                device=options.device,
+            )
+            for parameter in self.problem.test_parameters
+        ]
+
+    def methods(self, case: ConservationCase) -> list[ConservationMethod]:
+        """The rows of the table."""
+        return methods(self.problem, case.data, self.networks.members if self.networks else 0)
+
+    def seeds(self, case: ConservationCase, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
+        """One: other seeds are other runs."""
+        return (context.training_seed,)
+
+    def trainings(
+        self, case: ConservationCase, method: ConservationMethod, seed: int, context: RunContext
+    ) -> list[Training]:
+        """The networks of a method, each after the one that it starts from."""
+        return [self.training(name, seed, case.data, context) for name in with_starts(method.networks)]
+
+    def training(self, name: str, seed: int, data: Data, context: RunContext) -> Training:
+        """The training of one network.
+
+        Args:
+            name: Name of the network, for instance ``anp``.
+            seed: Seed of the training.
+            data: Where training functions come from.
+            context: Preset.
+
+        Raises:
+            UnknownNameError: If the problem has no such network with these data.
+        """
+        config = network_config(self.problem, self.networks or NetworkPlan(), name, context.options.preset, data, seed)
+        return Training(
+            key=name,
+            label=f"{name} of {self.name}, {config.training.steps} steps",
+            folder=f"{self.name}/networks",
+            config=config,
+            data_version=self.data_version,
+            release=f"{self.name}-{name}.safetensors" if seed == 0 else None,
+        )
+
+    def train(self, training: Training, context: RunContext) -> None:
+        """Trains one network, see ``train_network``."""
+        start, config = STARTS.get(training.key), training.config
+        before = self.training(start, config.training.seed, config.data, context) if start else None
+        train_network(self.problem, training, before and before.weights(context.options.out), context)
+
+    def score(
+        self,
+        case: ConservationCase,
+        method: ConservationMethod,
+        seed: int,  # noqa: ARG002 - decides the weights
+        weights: Sequence[Path],
+        context: RunContext,  # noqa: ARG002 - part of the case
+    ) -> Arrays:
+        """See ``score_truth`` and ``score_method``."""
+        if method.black_box is None:
+            return score_truth(case)
+        return score_method(case, method, dict(zip(with_starts(method.networks), weights, strict=True)))
+
+    def compare(self, case: ConservationCase, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
+        """No score compares methods with each other."""
+        return []
+
+    def published(self, case: ConservationCase) -> list[Record]:
+        """The numbers of Hansen et al. 2023, and those of their released weights."""
+        return [
+            _paper_record(self.name, case.key, method, score, value, *source)
+            for group, source in SOURCES.items()
+            for method, scores in published("probconserv")[group].get(self.name, {}).get(case.key, {}).items()
+            for score, value in scores.items()
+        ]
+
+    def headline(self, case: ConservationCase, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+        """The paper's four methods; those of the Gaussian process where there are no networks."""
+        keys = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
+        present = [key for key in keys if key in set(records["method"])]
+        return present or ["gp", "hardc-gp", "probconserv-gp"], ["CE", "LL", "MSE"]
+
+    def figures(
+        self,
+        case: ConservationCase,
+        stored: Stored,
+        context: RunContext,
+        folder: Path,
+    ) -> dict[str, Figure]:
+        """Profiles, totals, scores over time, calibration, context and fronts of a case."""
+        labelled = [(method, stored.get((method.key, context.training_seed))) for method in self.methods(case)]
+        drawn = figures.draw_case(case, [(method, arrays) for method, arrays in labelled if arrays is not None])
+        return {**drawn, **self.extra_figures(case, folder)}
+
+    def overview(self, cases: Sequence[ConservationCase], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
+        """None."""
+        return {}
+
+
+def _paper_record(experiment: str, case: str, method: str, score: str, value: Any, source: Source, note: str) -> Record:
+    mean, error = value if isinstance(value, list) else (value, None)
+    return Record(
+        experiment=experiment,
+        case=case,
+        method=method,
+        seed=None,
+        score=score,
+        mean=mean,
+        standard_error=error,
+        source=source,
+        note=note,
+    )
+
+
+def _durations(laptop: str, paper: str, reproduce: str, smoke: str = "30 s") -> Durations:
+    return {"smoke": smoke, "laptop": laptop, "paper": paper, "reproduce": reproduce}
+
+
+ROUGH = partial(ConservationExperiment, gp=GPConfig(smoothness=0.5))
+"""An experiment whose fields have fronts or shocks."""
+EXPERIMENTS: dict[str, ConservationExperiment] = {
+    entry.name: entry
+    for entry in (
+        ConservationExperiment(
+            problem=DIFFUSION,
+            summary="linear diffusion of a sine wave, periodic",
+            gp=GPConfig(smoothness=2.5),
+            durations=_durations("35 min", "24 h", "3 min"),
+            networks=NetworkPlan(steps=6000, end_weighted=True),
+        ),
+        ROUGH(
+            problem=POROUS_MEDIUM,
+            summary="porous medium equation: degenerate diffusion with a front",
+            durations=_durations("45 min", "50 h", "6 min", smoke="45 s"),
+            networks=NetworkPlan(steps=8000, soft_penalty=1e-4),
+            data="solver",
+        ),
+        ROUGH(
+            problem=STEFAN,
+            summary="Stefan problem: a moving front in a medium that conducts only above a threshold",
+            durations=_durations("65 min", "50 h", "5 min"),
+            networks=NetworkPlan(steps=8000, soft_penalty=1e-4),
+            data="solver",
+            extra_figures=face_means,
+        ),
+        ROUGH(
+            problem=ADVECTION,
+            summary="linear advection of a step",
+            durations=_durations("30 min", "24 h", "4 min"),
+        ),
+        ROUGH(
+            problem=BURGERS,
+            summary="inviscid Burgers: a ramp that breaks into a shock",
+            durations=_durations("30 min", "24 h", "4 min"),
+            networks=NetworkPlan(soft_penalty=1e-4),
+        ),
+    )
+}

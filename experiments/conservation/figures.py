@@ -1,0 +1,319 @@
+"""The figures of a conservation experiment from what was stored; the same axes and colours for every problem."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.conservation.cases import ConservationCase
+from experiments.conservation.methods import ConservationMethod
+from experiments.conservation.scoring import LEVELS
+from experiments.report import plots
+from experiments.storage import Arrays
+
+PAIRS = (("anp", "probconserv-anp"), ("gp", "probconserv-gp"))
+GP = ("gp", "hardc-gp", "probconserv-gp")
+PAPER = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
+INEQUALITIES = ("probconserv-anp-non-negative", "probconserv-anp-monotone")
+ENSEMBLES = ("ensemble", "probconserv-ensemble")
+DISPLACED = "probconserv-anp-displaced"
+VARIANTS = ("probconserv-anp", "probconserv-anp-diffusion", "probconserv-anp-quadrature-variance", *INEQUALITIES)
+REMEDIES = ("probconserv-anp-tempered", "probconserv-anp-context-calibrated")
+NARROW = 0.72
+"""Width of one of three panels in a row."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was stored of one method.
+
+    Args:
+        method: The method.
+        arrays: Its arrays.
+    """
+
+    method: ConservationMethod
+    arrays: Arrays
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Colour, dashes and label of its curve."""
+        return {
+            "color": self.method.style.colour,
+            "ls": self.method.style.dashes,
+            "lw": 1.5,
+            "label": self.method.label,
+        }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A case with all that was scored on it.
+
+    Args:
+        case: The case.
+        scored: Methods with a prediction, by key, in the order of the table.
+        truth: Arrays of the truth.
+    """
+
+    case: ConservationCase
+    scored: Mapping[str, Scored]
+    truth: Arrays
+
+    @property
+    def title(self) -> str:
+        """Problem, parameter and test time."""
+        return f"{self.case.heading}, t = {self.case.problem.test_time:g}"
+
+    @property
+    def shown(self) -> int:
+        """A typical function: the median error of the network, or of the first method without it."""
+        errors = self.scored.get("anp", next(iter(self.scored.values()))).arrays["MSE"]
+        return int(errors.argsort()[len(errors) // 2])
+
+    @property
+    def front(self) -> float | None:
+        """The true front at the test time."""
+        problem = self.case.problem
+        return None if problem.front is None else float(problem.front(problem.test_time, self.case.parameter))
+
+    def several(self, *keys: str, having: str = "mean") -> list[Scored]:
+        """Those of the methods that were scored and have an array of this name."""
+        return [self.scored[key] for key in keys if key in self.scored and having in self.scored[key].arrays]
+
+    def profile(self, scored: Scored) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation ``(points,)`` of the shown function."""
+        return scored.arrays["mean"][self.shown], scored.arrays["standard_deviation"][self.shown]
+
+
+def draw_case(case: ConservationCase, stored: Iterable[tuple[ConservationMethod, Arrays]]) -> dict[str, Figure]:
+    """All figures of a case for which enough methods were scored.
+
+    Args:
+        case: The case.
+        stored: Methods in the order of the table with their arrays, the truth among them.
+
+    Returns:
+        Figures by name; none without the truth or any other method.
+    """
+    arrays = {method.key: Scored(method, part) for method, part in stored}
+    truth = arrays.pop("truth", None)
+    if truth is None or not arrays:
+        return {}
+    drawing = Drawing(case, arrays, truth.arrays)
+    pair = next((drawing.several(*pair) for pair in PAIRS if len(drawing.several(*pair)) == 2), None)
+    figures = {"context": _context(drawing), "calibration": _calibration(drawing)}
+    if pair is not None:
+        figures |= {"profile": _profile(drawing, *pair), **_local(drawing, *pair)}
+    for name, keys, columns in (("variants", (*VARIANTS, DISPLACED), 3), ("gp", GP, 3)):
+        methods = drawing.several(*keys)
+        if len(methods) > 1:
+            profiles = [(_in_two_lines(entry.method.label), entry, *drawing.profile(entry)) for entry in methods]
+            figures[name] = _profiles(drawing, drawing.title, profiles, columns)
+    if drawing.front is not None:
+        figures["front"] = _fronts(drawing, drawing.front)
+    return figures | _over_time(drawing)
+
+
+def _profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
+    """A typical function without and with the law, where the law moves it."""
+    figure, axes = plots.panels(2, drawing.title)
+    points, law = drawing.truth["points"], _total_of_law(drawing)
+    (before, _), (after, _) = drawing.profile(bare), drawing.profile(conserved)
+    for panel, entry in zip(axes, (bare, conserved), strict=True):
+        mean, deviation = drawing.profile(entry)
+        total = law + float(entry.arrays["signed_CE"][drawing.shown])
+        _draw_profile(panel, drawing, entry, mean, deviation)
+        panel.set_title(f"{entry.method.label}: ∫ u dx = {total:.4f}", fontsize=10)
+    axes[1].fill_between(points, before, after, color=plots.YELLOW, alpha=0.7, lw=0, label="moved by the law", zorder=0)
+    axes[1].plot(points, before, color=bare.method.style.colour, lw=0.9, label="mean before")
+    window = _window(drawing, [before - after, before - drawing.truth["field"]])
+    for panel in axes:
+        _zoom(panel, drawing, window, [before, after, drawing.truth["field"]])
+    axes[0].set_ylabel("u")
+    figure.suptitle(f"{drawing.title}: the law says ∫ u dx = {law:.4f}", fontsize=11)
+    plots.legend_below(figure, *axes, grey=("95 % band", "mean"))
+    return figure
+
+
+def _profiles(
+    drawing: Drawing, title: str, profiles: Sequence[tuple[str, Scored, np.ndarray, np.ndarray]], columns: int
+) -> Figure:
+    """One panel per prediction: mean, band and truth, where they differ from each other."""
+    figure, axes = plots.panels(len(profiles), title, width=NARROW, columns=columns)
+    means = [mean for _, _, mean, _ in profiles]
+    window = _window(drawing, [mean - drawing.truth["field"] for mean in means])
+    for panel, (label, entry, mean, deviation) in zip(axes, profiles, strict=True):
+        _draw_profile(panel, drawing, entry, mean, deviation)
+        panel.set_title(label, fontsize=9)
+        _zoom(panel, drawing, window, [*means, drawing.truth["field"]])
+    for panel in axes[::columns]:
+        panel.set_ylabel("u")
+    plots.legend_below(figure, axes[0], grey=("95 % band", "mean"))
+    return figure
+
+
+def _draw_profile(panel: Axes, drawing: Drawing, entry: Scored, mean: np.ndarray, deviation: np.ndarray) -> None:
+    """Mean and band in the colour of the method, the truth, and the observations nearest in time."""
+    points, colour, band = drawing.truth["points"], entry.method.style.colour, plots.BAND * deviation
+    panel.fill_between(points, mean - band, mean + band, color=colour, alpha=0.22, lw=0, label="95 % band")
+    panel.plot(points, mean, color=colour, lw=1.7, label="mean")
+    panel.plot(points, drawing.truth["field"], color=plots.TRUTH, lw=1.1, ls="--", label="truth")
+    context = drawing.truth["context"][drawing.shown]
+    distance = np.abs(context[:, 0] - drawing.case.problem.test_time)
+    _, x, u = context[distance == distance.min()].T
+    panel.plot(x, u, "k.", ms=5, alpha=0.6, label="context near this time")
+    panel.set_xlabel("x")
+
+
+def _window(drawing: Drawing, differences: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The interval in which one of the differences is a tenth of the largest, and the front, with some margin."""
+    points, domain = drawing.truth["points"], drawing.case.problem.domain
+    size = np.max(np.abs(differences), axis=0)
+    inside = points[size >= 0.1 * size.max()].tolist() + ([] if drawing.front is None else [drawing.front])
+    margin = 0.06 * (domain[1] - domain[0])
+    return max(domain[0], min(inside) - margin), min(domain[1], max(inside) + margin)
+
+
+def _zoom(panel: Axes, drawing: Drawing, window: tuple[float, float], fields: Sequence[np.ndarray]) -> None:
+    """Limits of a panel: the window along x, and along u what the fields have in it."""
+    points = drawing.truth["points"]
+    inside = (points >= window[0]) & (points <= window[1])
+    low, high = np.min([field[inside] for field in fields]), np.max([field[inside] for field in fields])
+    margin = 0.15 * (high - low)
+    panel.set(xlim=window, ylim=(low - margin, high + margin))
+
+
+def _total_of_law(drawing: Drawing) -> float:
+    """The law's total at the test time."""
+    problem = drawing.case.problem
+    return float(problem.total(problem.test_time, drawing.case.parameter))
+
+
+def _local(drawing: Drawing, bare: Scored, conserved: Scored) -> dict[str, Figure]:
+    """The global law beside the laws of control volumes."""
+    local = conserved.arrays
+    if "local_mean" not in local:
+        return {}
+    shown = int(local["local_function"][0])
+    profiles = [
+        (label, entry, entry.arrays["mean"][shown], entry.arrays["standard_deviation"][shown])
+        for label, entry in ((bare.method.label, bare), (f"{conserved.method.label}, one law", conserved))
+    ]
+    profiles.append(
+        ("the law of every control volume", conserved, local["local_mean"], local["local_standard_deviation"])
+    )
+    return {"local": _profiles(drawing, f"{drawing.title}: global and local conservation", profiles, 3)}
+
+
+def _over_time(drawing: Drawing) -> dict[str, Figure]:
+    """Totals, squared errors and likelihoods over time."""
+    paper = drawing.several(*PAPER, having="curve_total")
+    first, others = (PAPER, (*INEQUALITIES, *ENSEMBLES)) if paper else (GP, ())
+    masses = drawing.several(*(("gp",) if paper else ()), *first, *(ENSEMBLES if paper else ()), having="curve_total")
+    methods = drawing.several(*first, *others, having="curve_total")
+    if not methods:
+        return {}
+    return {"mass": _masses(drawing, masses), "scores": _scores_over_time(drawing, methods)}
+
+
+def _masses(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
+    """Total mass over time, and how far it is from the law's."""
+    figure, (left, right) = plots.panels(2, drawing.case.heading, share_y=False)
+    times, law = drawing.truth["times"], drawing.truth["law"]
+    left.plot(times, law, color=plots.TRUTH, lw=3.5, alpha=0.35, label="conservation law")
+    right.plot(times, np.abs(drawing.truth["total"] - law), color=plots.TRUTH, lw=1.1, label="truth (trapezoid rule)")
+    for entry in methods:
+        total = entry.arrays["curve_total"]
+        left.plot(times, total.mean(axis=0), **entry.line)
+        right.plot(times, np.abs(total - law).mean(axis=0), **entry.line)
+    left.set(xlabel="t", ylabel="total ∫ u dx", title="total")
+    right.set(xlabel="t", ylabel="mean |total − law|", title="conservation error", yscale="log")
+    plots.legend_below(figure, left, right)
+    return figure
+
+
+def _scores_over_time(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
+    """Mean squared error and log-likelihood over time, with one standard error as a band."""
+    figure, (left, right) = plots.panels(2, drawing.case.heading, share_y=False)
+    for panel, name in ((left, "curve_MSE"), (right, "curve_LL")):
+        for entry in methods:
+            values = entry.arrays[name]
+            mean, error = values.mean(axis=0), values.std(axis=0) / max(len(values) - 1, 1) ** 0.5
+            panel.plot(drawing.truth["times"], mean, **entry.line)
+            panel.fill_between(
+                drawing.truth["times"], mean - error, mean + error, color=entry.method.style.colour, alpha=0.15, lw=0
+            )
+    left.set(xlabel="t", ylabel="MSE", title="mean squared error", yscale="log")
+    right.set(xlabel="t", ylabel="LL", title="log-likelihood per point")
+    floor = min(float(np.median(entry.arrays["curve_LL"])) for entry in methods)
+    right.set_ylim(bottom=min(floor - 1.0, -1.0))
+    plots.legend_below(figure, left)
+    return figure
+
+
+def _calibration(drawing: Drawing) -> Figure:
+    """How much of the truth lies inside central intervals; a calibrated method lies on the diagonal."""
+    keys = ("anp", "probconserv-anp", DISPLACED, *REMEDIES, "ensemble")
+    methods = drawing.several(*(keys if "anp" in drawing.scored else GP), having="reliability")
+    figure, (axes,) = plots.panels(1, drawing.title, width=1.6)
+    axes.plot([0, 1], [0, 1], color=plots.TRUTH, lw=1.0, alpha=0.6, label="calibrated")
+    for entry, marker in zip(methods, itertools.cycle("osD^vP"), strict=False):
+        covered = entry.arrays["reliability"].mean(axis=-1)
+        axes.plot(LEVELS, covered, marker=marker, ms=4, markevery=2, **entry.line)
+    axes.set(xlabel="level of the interval", ylabel="fraction of the truth inside", xlim=(0, 1), ylim=(0, 1.02))
+    plots.legend_below(figure, axes)
+    return figure
+
+
+def _context(drawing: Drawing) -> Figure:
+    """Where the shown function was observed, coloured by its value."""
+    problem, context = drawing.case.problem, drawing.truth["context"][drawing.shown]
+    figure, (axes,) = plots.panels(1, drawing.case.heading, width=1.6)
+    drawn = axes.scatter(context[:, 1], context[:, 0], c=context[:, 2], cmap="viridis", s=18, label="context")
+    axes.axhline(problem.test_time, color=plots.GREY, lw=1.2, label=f"test time t = {problem.test_time:g}")
+    if problem.front is not None:
+        times = torch.linspace(0.0, problem.final_time, 201, dtype=torch.float64)[1:]
+        front = problem.front(times, drawing.case.parameter)
+        axes.plot(front.numpy(), times.numpy(), color=plots.TRUTH, lw=1.2, ls="--", label="true front")
+    axes.set(xlabel="x", ylabel="t", xlim=problem.domain)
+    figure.colorbar(drawn, ax=axes, label="u")
+    plots.legend_below(figure, axes)
+    return figure
+
+
+def _fronts(drawing: Drawing, true_front: float) -> Figure:
+    """Histograms of sampled front positions, where they lie."""
+    keys = (*PAPER, INEQUALITIES[0], DISPLACED)
+    methods = drawing.several(*(keys if "anp" in drawing.scored else GP), having="fronts")
+    positions = [entry.arrays["fronts"][np.isfinite(entry.arrays["fronts"])] for entry in methods]
+    low, high = _range_of(positions, true_front, drawing.case.problem.domain)
+    figure, axes = plots.panels(len(methods), drawing.title, width=NARROW, columns=3)
+    for panel, entry, sampled in zip(axes, methods, positions, strict=True):
+        weights = np.full(sampled.shape, 1.0 / max(entry.arrays["fronts"].size, 1))
+        bins = np.linspace(low, high, 41).tolist()
+        panel.hist(sampled, bins, weights=weights, color=entry.method.style.colour, alpha=0.8, label="samples")
+        panel.axvline(true_front, color=plots.TRUTH, lw=1.4, ls="--", label="true front")
+        panel.set_title(_in_two_lines(entry.method.label), fontsize=9)
+        panel.set(xlabel="front position", xlim=(low, high))
+    for panel in axes[::3]:
+        panel.set_ylabel("fraction of samples")
+    plots.legend_below(figure, axes[0], grey=("samples",))
+    return figure
+
+
+def _range_of(positions: Sequence[np.ndarray], true_front: float, domain: tuple[float, float]) -> tuple[float, float]:
+    """An interval with the true front and all but 1 % of every method's samples, with some margin."""
+    ends = [np.quantile(sampled, (0.005, 0.995)) for sampled in positions if len(sampled)]
+    low, high = np.min([true_front, *(end[0] for end in ends)]), np.max([true_front, *(end[1] for end in ends)])
+    margin = 0.1 * (high - low) + 0.002 * (domain[1] - domain[0])
+    return max(domain[0], float(low - margin)), min(domain[1], float(high + margin))
+
+
+def _in_two_lines(label: str) -> str:
+    return label.replace(" (", "\n(")

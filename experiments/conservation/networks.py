@@ -1,0 +1,257 @@
+"""The neural processes of a conservation experiment: which there are, how each is trained, and the released ones.
+
+A problem has a network (``anp``), one fine-tuned under the penalty of SoftC (``softc``), the small members of an
+ensemble (``member-0`` …); where training data come from the solver, one trained on closed forms (``anp-exact``); and
+where it is tested outside its training range, one that lacks a third of that range (``extrapolation``).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from experiments.checks import require_at_least
+from experiments.conservation.cases import tested_outside
+from experiments.conservation.data import BankConfig
+from experiments.conservation.methods import EXTRAPOLATION
+from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.protocol import Data, Preset
+from experiments.records.release import released_weights
+from experiments.records.store import as_json, config_hash
+from probconserv.surrogates.anp import ANP, ANPConfig
+from probconserv.training import TrainingConfig
+from solvers import Problem
+from solvers.problems.sampling import Protocol
+
+STARTS = {"softc": "anp"}
+"""Networks that go on from another one, and which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Everything that decides a trained neural process, beside the functions of its problem.
+
+    Args:
+        problem: Name of the problem.
+        parameters: Range of the training parameters.
+        test_time: Time of the validation.
+        data: Where training functions come from.
+        network: Sizes of the network, and the problem's domain.
+        training: Length, rate, seed and device.
+        protocol: Points of a function.
+        batch: Functions per step.
+        tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
+            over the first ``tempering_fraction`` of the steps.
+        tempering_fraction: Fraction of the steps with β > 0.
+        soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), added to the loss
+            summed over a function's targets as in Hansen et al. 2023, reached linearly over the first fifth of the
+            steps, since an untrained mean is far from any equation; 0 for none.
+        penalty_functions: Functions of a batch that the penalty looks at.
+        penalty_points: Targets of a function that the penalty looks at.
+        validation_functions: Functions of the validation set, at random training parameters.
+        end_weighted: Whether closed-form functions have more parameters near the ends of the range.
+        start: Config hash of the network that this training goes on from; empty for random weights.
+        bank: Finite-volume solutions, for ``data = "solver"``.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range.
+    """
+
+    problem: str
+    parameters: tuple[float, float]
+    test_time: float
+    data: Data
+    network: ANPConfig
+    training: TrainingConfig
+    protocol: Protocol = field(default_factory=lambda: Protocol(target_times=20, target_places=20))
+    batch: int = 8
+    tempering: float = 0.5
+    tempering_fraction: float = 0.7
+    soft_penalty: float = 0.0
+    penalty_functions: int = 4
+    penalty_points: int = 100
+    validation_functions: int = 100
+    end_weighted: bool = False
+    start: str = ""
+    bank: BankConfig = field(default_factory=BankConfig)
+
+    def __post_init__(self) -> None:
+        require_at_least(self, batch=1, penalty_functions=1, penalty_points=1, validation_functions=1)
+        if not (0 <= self.tempering <= 1 and 0 < self.tempering_fraction <= 1 and self.soft_penalty >= 0):
+            raise InvalidArgumentError(
+                "tempering must lie in [0, 1], tempering_fraction in (0, 1], and soft_penalty must not be negative, "
+                f"got {self.tempering}, {self.tempering_fraction} and {self.soft_penalty}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """What the presets below ``paper`` need to know of a problem to train its networks.
+
+    Args:
+        steps: Optimiser steps of the laptop network; no training of these presets has more.
+        soft_penalty: λ of SoftC: the one of 1, 1e-2 and 1e-4 with the best log-likelihood in validation. At λ = 1 the
+            residual at a sharp front rules the loss, and the network gives up the field.
+        end_weighted: Whether more parameters are drawn near the ends of the range, where networks are worst.
+        members: Networks of the ensemble.
+
+    Raises:
+        InvalidArgumentError: If a number is too small.
+    """
+
+    steps: int = 5000
+    soft_penalty: float = 1.0
+    end_weighted: bool = False
+    members: int = 4
+
+    def __post_init__(self) -> None:
+        require_at_least(self, steps=1, members=2)
+
+
+def network_names(problem: Problem, plan: NetworkPlan, data: Data) -> tuple[str, ...]:
+    """Names of a problem's networks, a network before those that start from it.
+
+    Args:
+        problem: The problem.
+        plan: Says how many members the ensemble has.
+        data: Where training functions come from.
+    """
+    members = tuple(f"member-{index}" for index in range(plan.members))
+    closed_form = ("anp-exact",) if data == "solver" else ()
+    return ("anp", *closed_form, "softc", *members, *((EXTRAPOLATION,) if tested_outside(problem) else ()))
+
+
+def with_starts(names: Iterable[str]) -> tuple[str, ...]:
+    """The networks and, before each, the one that it starts from; every network once."""
+    return tuple(dict.fromkeys(part for name in names for part in (*filter(None, (STARTS.get(name),)), name)))
+
+
+def network_config(
+    problem: Problem, plan: NetworkPlan, name: str, preset: Preset, data: Data, seed: int = 0
+) -> NetworkConfig:
+    """How one network is trained.
+
+    Args:
+        problem: The problem.
+        plan: What the presets need to know of it.
+        name: Name of the network, see ``network_names``.
+        preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes, their
+            loss and their uniform parameters).
+        data: Where training functions come from.
+        seed: Seed of weights and data.
+
+    Raises:
+        UnknownNameError: If the problem has no such network with these data.
+    """
+    names = network_names(problem, plan, data)
+    if name not in names:
+        raise UnknownNameError(
+            f"There is no network '{name}' of {problem.name}. Available: {', '.join(names)} (with --data {data})."
+        )
+    config = _anp(problem, plan, preset, "exact" if name == "anp-exact" else data, seed)
+    if name == "softc":
+        config = _softc(config, preset, plan.soft_penalty)
+    elif name == EXTRAPOLATION:
+        config = _upper_two_thirds(config, preset)
+    elif name.startswith("member-"):
+        config = _member(config, preset, names.index(name) - names.index("member-0"))
+    if preset != "paper":
+        config = replace(config, training=replace(config.training, steps=min(config.training.steps, plan.steps)))
+    if name not in STARTS:
+        return config
+    start = network_config(problem, plan, STARTS[name], preset, data, seed)
+    return replace(config, start=config_hash(as_json(start)))
+
+
+def load_pretrained(problem: str, network: str = "anp") -> ANP:
+    """A trained network that comes with the library, in evaluation mode: ``load_pretrained("stefan")``.
+
+    Args:
+        problem: Name of the problem.
+        network: ``anp``, ``softc``, ``member-0`` to ``member-3``; for stefan and porous_medium also ``anp-exact``,
+            for stefan also ``extrapolation``.
+
+    Returns:
+        The network; its ``config`` says what it is, ``experiments/weights/README.md`` how it was trained.
+
+    Raises:
+        NotReleasedError: If there are no such weights, or none in this installation.
+        DataFileError: If the file is damaged.
+        WeightsError: If it is of another version.
+    """
+    return ANP.load(released_weights(f"{problem}-{network}.safetensors"), problem)
+
+
+def value_scale(problem: Problem) -> float:
+    """Largest magnitude of the field over the training range, from its bounds; 1 where there are none."""
+    if problem.bounds is None:
+        return 1.0
+    parameters = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
+    return float(torch.stack(problem.bounds(parameters)).abs().max())
+
+
+def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: int) -> NetworkConfig:
+    low, high = (0.0, problem.domain[0]), (problem.final_time, problem.domain[1])
+    laptop = NetworkConfig(
+        problem=problem.name,
+        parameters=problem.training_range,
+        test_time=problem.test_time,
+        data=data,
+        network=ANPConfig(problem=problem.name, low=low, high=high, value_scale=value_scale(problem)),
+        training=TrainingConfig(steps=plan.steps, peak_rate=7e-4, seed=seed),
+        end_weighted=plan.end_weighted,
+    )
+    return {"smoke": _smoke, "laptop": lambda config: config, "paper": _paper}[preset](laptop)
+
+
+def _smoke(laptop: NetworkConfig) -> NetworkConfig:
+    """A small network, trained in seconds."""
+    return replace(
+        laptop,
+        network=replace(laptop.network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
+        training=replace(laptop.training, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100),
+        protocol=Protocol(target_times=10, target_places=10),
+        validation_functions=20,
+        bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
+    )
+
+
+def _paper(laptop: NetworkConfig) -> NetworkConfig:
+    """The authors' sizes, their loss without tempering, and their uniform parameters."""
+    features = {"frequencies": 0, "context_frequencies": 0, "value_frequencies": 0}
+    return replace(
+        laptop,
+        network=replace(laptop.network, heads=4, cross_layers=2, latent_width=128, dropout=0.1, **features),
+        training=replace(laptop.training, steps=20_000, peak_rate=1e-3, precision="32-true"),
+        protocol=Protocol(),
+        batch=250,
+        tempering=0.0,
+        end_weighted=False,
+    )
+
+
+def _softc(config: NetworkConfig, preset: Preset, soft_penalty: float) -> NetworkConfig:
+    """The trained network, fine-tuned at a lower rate under the penalty, without tempering.
+
+    In float32, since the penalty differentiates the predicted mean twice.
+    """
+    steps = {"smoke": 20, "laptop": 800, "paper": 2000}[preset]
+    training = replace(config.training, steps=steps, peak_rate=2e-4, precision="32-true")
+    penalty = 1.0 if preset == "paper" else soft_penalty
+    return replace(config, training=training, tempering=0.0, soft_penalty=penalty)
+
+
+def _upper_two_thirds(config: NetworkConfig, preset: Preset) -> NetworkConfig:
+    """A network that sees the upper two thirds of the parameters only, on a shorter schedule."""
+    low, high = config.parameters
+    steps = {"smoke": 300, "laptop": 3000, "paper": 8000}[preset]
+    return replace(config, training=replace(config.training, steps=steps), parameters=(low + (high - low) / 3, high))
+
+
+def _member(config: NetworkConfig, preset: Preset, index: int) -> NetworkConfig:
+    """A smaller network with another seed; members train on the laptop's schedule whatever the preset above smoke."""
+    seed = 1000 * (config.training.seed + 1) + index
+    if preset == "smoke":
+        return replace(config, training=replace(config.training, steps=100, seed=seed))
+    network = replace(config.network, width=64, latent_width=32, decoder_layers=3, latent_samples=20)
+    return replace(config, network=network, training=replace(config.training, steps=2000, peak_rate=1e-3, seed=seed))

@@ -1,0 +1,251 @@
+"""Scores of one method on one case, per function, and what figures show of it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from torch import Generator, Tensor
+
+from experiments.conservation.cases import VOLUMES, ConservationCase, Laws, Target, laws_of
+from experiments.conservation.data import context_of
+from experiments.conservation.extrapolation import Extrapolation, learn_extrapolation, validation_functions
+from experiments.conservation.methods import EXTRAPOLATION, BlackBox, ConservationMethod, Distribution, network
+from experiments.storage import Arrays, checksum
+from probconserv import Mixture, Surrogate, condition, scores
+from probconserv.balance import local_conservation
+from probconserv.prediction import Prediction
+from probconserv.sampling import draw
+from probconserv.surrogates.surrogate import Context, Query
+
+SLICES = 10
+"""Pairs of time and function that are conditioned at once: bounds the memory of 100 components each."""
+LEVELS = tuple(0.05 * i for i in range(1, 20))
+"""Levels of the central intervals whose coverage is drawn."""
+Files = Mapping[str, Path]
+"""Files of weights by name of the network."""
+
+
+def score_truth(case: ConservationCase) -> Arrays:
+    """The truth's quadrature error, and what figures show beside the methods.
+
+    Returns:
+        ``CE`` and ``signed_CE`` (1,); ``points`` and the true ``field`` (points,) at the test time; ``context``
+        (functions, n, 3) with columns t, x, u; over time ``times`` (t,), the law's total ``law`` and that of the true
+        field by the trapezoid rule ``total`` (t,).
+    """
+    target, followed = Target(case), Target(case, over_time=True)
+    context, law = context_of(target), laws_of(followed)
+    error = scores.conservation_error(target.truth(), laws_of(target).exact)[0]
+    arrays = {
+        "CE": error.abs(),
+        "signed_CE": error,
+        "points": target.grid.points,
+        "field": target.truth()[0, 0],
+        "context": torch.cat((context.points, context.values[..., None]), dim=-1),
+        "times": followed.times,
+        "law": law.total,
+        "total": law.exact.residual(followed.truth())[:, 0, 0] + law.total,
+    }
+    return _numpy(arrays)
+
+
+def score_method(case: ConservationCase, method: ConservationMethod, files: Files) -> Arrays:
+    """Scores of all functions at the test time, and what figures show of the method.
+
+    Args:
+        case: The case.
+        method: The method, not the truth.
+        files: Weights of its networks.
+
+    Returns:
+        Scores (functions,); ``mean`` and ``standard_deviation`` (functions, points); coverage at all ``LEVELS``
+        ``reliability`` (levels, functions); sampled front positions ``fronts`` (samples, functions) where the field
+        has a front; ``curve_total``, ``curve_MSE``, ``curve_LL`` (functions, t) if it is followed over time;
+        ``local_mean``, ``local_standard_deviation`` (points,) of the function ``local_function`` (1,) under local laws.
+    """
+    assert method.black_box is not None
+    target = Target(case, on_cells=method.on_cells)
+    displacement = _learnt(case, files).displacement if method.displaced else 0.0
+    arrays = _at_test_time(method, _prior(method.black_box, files, target), target, displacement)
+    if method.followed:
+        followed = Target(case, over_time=True)
+        arrays |= _over_time(method, _prior(method.black_box, files, followed), followed, displacement)
+    if method.local:
+        arrays |= _local(_prior(method.black_box, files, target), target)
+    return _numpy(arrays)
+
+
+def predict(surrogate: Surrogate, target: Target, context: Context) -> Distribution:
+    """A black box at a target's points and times, one distribution per function and time, in float64.
+
+    Args:
+        surrogate: The black box.
+        target: Points and times.
+        context: Context of the functions ``(functions, n, 2)``.
+
+    Returns:
+        Distribution ``(t, functions, points)``: time is a batch axis, so that each time has its own law.
+    """
+    times, device = target.times, target.case.device
+    points = target.grid.points.expand(len(times), context.points.shape[0], -1)
+    query = torch.stack((times[:, None, None].expand_as(points), points), dim=-1)
+    observed = [tensor.expand(len(times), *tensor.shape).to(device) for tensor in (context.points, context.values)]
+    with torch.no_grad():
+        prediction = surrogate.to(device).predict(
+            Context(observed[0], observed[1], context.problem), Query(query.to(device), context.problem)
+        )
+        return _functions(prediction, slice(None))
+
+
+def _prior(black_box: BlackBox, files: Files, target: Target) -> Distribution:
+    """What a black box predicts for a target's functions; methods with the same one share it."""
+    factor = _learnt(target.case, files).factor if black_box.rescaled else 1.0
+    paths = tuple(files[name] for name in black_box.networks)
+    return _predicted(black_box, paths, tuple(map(checksum, paths)), factor, target)
+
+
+@lru_cache(maxsize=6)
+def _predicted(
+    black_box: BlackBox,
+    paths: tuple[Path, ...],
+    checksums: tuple[str, ...],  # noqa: ARG001 - the same file may hold other weights later
+    factor: float,
+    target: Target,
+) -> Distribution:
+    return predict(black_box.build(target.case, paths, factor), target, context_of(target))
+
+
+def _learnt(case: ConservationCase, files: Files) -> Extrapolation:
+    """What the network that lacks a third of the range teaches; the same for all cases of a problem."""
+    path = files[EXTRAPOLATION]
+    return _learnt_from(replace(case, parameter=case.problem.test_parameters[0]), path, checksum(path))
+
+
+@lru_cache(maxsize=2)
+def _learnt_from(case: ConservationCase, path: Path, checksum: str) -> Extrapolation:  # noqa: ARG001
+    target = Target(case)
+    context, parameter = validation_functions(case)
+    prediction = predict(network(EXTRAPOLATION).build(case, (path,), 1.0), target, context)
+    return learn_extrapolation(target, prediction, parameter)
+
+
+def _at_test_time(
+    method: ConservationMethod, prior: Distribution, target: Target, displacement: float
+) -> dict[str, Tensor]:
+    """Scores per function at the test time, some functions at a time."""
+    generator = Generator().manual_seed(target.case.seed)
+    laws, truth = replace(laws_of(target), displacement=displacement), target.truth()[0]
+    parts = []
+    for part in _in_parts(prior, SLICES):
+        prediction = method.transform(part, laws)
+        samples = draw(prediction, (target.case.sizes.samples,), generator)[:, 0]
+        parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, truth.expand_as(samples[0])))
+    joined = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
+    for name in ("mean", "standard_deviation"):
+        joined[name] = torch.cat([part[name] for part in parts])
+    return joined
+
+
+def _scores(prediction: Distribution, truth: Tensor, laws: Laws) -> dict[str, Tensor]:
+    """Scores of predictions ``(1, functions, points)`` by their means and variances."""
+    error = scores.conservation_error(prediction.mean, laws.exact)[0]
+    mean, variance = prediction.mean[0], prediction.variance[0]
+    return {
+        "CE": error.abs(),
+        "signed_CE": error,
+        "LL": scores.log_likelihood(truth, mean, variance),
+        "MSE": scores.mse(truth, mean),
+        "CRPS": scores.crps(truth, mean, variance),
+        "coverage50": scores.coverage(truth, mean, variance, 0.5),
+        "coverage90": scores.coverage(truth, mean, variance, 0.9),
+        "reliability": torch.stack([scores.coverage(truth, mean, variance, level) for level in LEVELS]),
+        "mean": mean,
+        "standard_deviation": variance.sqrt(),
+    }
+
+
+def _front_scores(samples: Tensor, target: Target, truth: Tensor) -> dict[str, Tensor]:
+    """Scores by samples ``(samples, functions, points)``: the energy score, and where the field has one its front."""
+    problem, parameter = target.case.problem, target.case.parameter
+    values = {"energy": scores.energy_score(truth, samples)}
+    if problem.front is None or problem.front_level is None:
+        return values
+    level = float(problem.front_level(parameter))
+    shocked = scores.has_shock(samples, level)
+    fronts = scores.shock_position(samples, target.grid.points, level).where(shocked, math.nan)
+    error = fronts - problem.front(problem.test_time, parameter)
+    spread = (error - error.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
+    shockless = 1.0 - shocked.double().mean(dim=0)
+    return values | {"fronts": fronts, "shock": error.abs().nanmean(dim=0), "spread": spread, "shockless": shockless}
+
+
+def _over_time(
+    method: ConservationMethod, prior: Distribution, target: Target, displacement: float
+) -> dict[str, Tensor]:
+    """Total, squared error and likelihood of the first functions over time ``(functions, t)``."""
+    laws, truth, parts = replace(laws_of(target), displacement=displacement), target.truth(), []
+    for part in _in_parts(prior, max(1, SLICES // len(target.times))):
+        prediction = method.transform(part, laws)
+        mean, variance = prediction.mean, prediction.variance
+        parts.append(
+            {
+                "curve_total": laws.exact.residual(mean)[..., 0] + laws.total[:, None],
+                "curve_MSE": scores.mse(truth, mean),
+                "curve_LL": scores.log_likelihood(truth, mean, variance),
+            }
+        )
+    return {name: torch.cat([part[name] for part in parts], dim=-1).mT for name in parts[0]}
+
+
+def _local(prior: Distribution, target: Target) -> dict[str, Tensor]:
+    """A typical function under the laws of control volumes, each of which holds what entered it through its faces.
+
+    These need the flux through every inner face as well, which is that of the closed form.
+    """
+    problem = target.case.problem
+    shown = typical(scores.mse(target.truth()[0], prior.mean[0]))
+    faces = torch.linspace(*problem.domain, VOLUMES + 1, dtype=torch.float64)
+    ends = torch.tensor([[0.0], [problem.test_time]], dtype=torch.float64)
+    held = problem.antiderivative(ends, faces, target.case.parameter)
+    passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
+    law = local_conservation(target.grid, faces, held[0].diff(), passed)
+    prediction = condition(_functions(prior, slice(shown, shown + 1)), law)
+    return {
+        "local_mean": prediction.mean[0, 0],
+        "local_standard_deviation": prediction.variance[0, 0].sqrt(),
+        "local_function": torch.tensor([shown]),
+    }
+
+
+def typical(errors: Tensor) -> int:
+    """The function with the median of all errors ``(functions,)``."""
+    return int(errors.argsort()[len(errors) // 2])
+
+
+def _in_parts(prediction: Distribution, size: int) -> Iterator[Distribution]:
+    """The prediction of some functions at a time, in order."""
+    for start in range(0, prediction.mean.shape[-2], size):
+        yield _functions(prediction, slice(start, start + size))
+
+
+def _functions(prediction: Prediction, part: slice) -> Distribution:
+    """A prediction ``(t, functions, points)`` of some of its functions, on the CPU in float64."""
+    if isinstance(prediction, Mixture):
+        components = prediction.components
+        assert isinstance(components, MultivariateNormal)
+        return Mixture(_gaussian(components, part), prediction.weights.cpu().double())
+    assert isinstance(prediction, MultivariateNormal)
+    return _gaussian(prediction, part)
+
+
+def _gaussian(gaussian: MultivariateNormal, part: slice) -> MultivariateNormal:
+    covariance = gaussian.lazy_covariance_matrix[..., part, :, :].cpu().double()
+    return MultivariateNormal(gaussian.mean[..., part, :].cpu().double(), covariance)
+
+
+def _numpy(arrays: Mapping[str, Tensor]) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in arrays.items()}

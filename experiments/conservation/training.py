@@ -1,0 +1,142 @@
+"""Trains one attentive neural process as its config says."""
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from experiments.conservation.data import Stream, bank_stream, exact_stream, training_bank
+from experiments.conservation.networks import NetworkConfig
+from experiments.protocol import RunContext, Training
+from experiments.records.store import environment
+from probconserv.baselines import soft_penalty
+from probconserv.scores import log_likelihood, mse
+from probconserv.surrogates.anp import ANP
+from probconserv.surrogates.surrogate import Context, Query
+from probconserv.training import StepContext, Task, first_before_others, launched, train
+from solvers import Problem
+from solvers.problems.sampling import FunctionBatch, random_parameters, sample_exact
+
+PENALTY_RISE = 0.2
+"""Fraction of the steps in which the penalty of SoftC reaches its full weight."""
+
+
+def train_network(problem: Problem, training: Training, start: Path | None, context: RunContext) -> None:
+    """Trains a network, or goes on from its checkpoint, and writes its weights.
+
+    Args:
+        problem: The problem; its functions are part of no config hash.
+        training: The training; its config is a ``NetworkConfig``.
+        start: Weights of the network that it goes on from; None for random weights.
+        context: Folders and device; the device does not change what is trained.
+
+    Raises:
+        TrainingInterruptedError: If it was stopped before its end.
+        TrainingDivergedError: If the loss is not finite.
+        CheckpointError: If the checkpoint is damaged or of another training.
+        OutputFolderError: If the folder cannot be written.
+    """
+    config: NetworkConfig = training.config
+    torch.manual_seed(config.training.seed)
+    network = ANP(config.network)
+    if start is not None:
+        network.load_state_dict(ANP.load(start, problem.name).state_dict())
+    with first_before_others():
+        stream = _stream(problem, config, context.data_folder, training.data_version)
+    task = Task(
+        model=network,
+        loss=lambda model, step: evidence_loss(model, step, config, stream, problem),
+        validate=lambda model, generator: _validate(model, generator, config, _within(problem, config)),
+        config=training.hash,
+        title=f"{problem.name} {training.key}",
+    )
+    how = replace(config.training, device=context.options.device, processes=launched().world_size)
+    state = train(task, how, training.path(context.options.out), context.progress)
+    notes = {"training": asdict(config), "seconds": state.seconds, "last": state.history[-1]}
+    with first_before_others() as ranks:
+        if ranks.first:
+            network.cpu().eval().save(training.weights(context.options.out), **notes, environment=environment())
+
+
+def evidence_loss(
+    model: nn.Module, step: StepContext, config: NetworkConfig, stream: Stream, problem: Problem
+) -> Tensor:
+    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC.
+
+    Args:
+        model: The network, or what wraps it.
+        step: Position in the training, and its randomness.
+        config: Batch, tempering and penalty.
+        stream: Makes the batch.
+        problem: Its law is that of the penalty.
+
+    Returns:
+        A scalar.
+    """
+    batch = _moved(stream(step.generator, step.rows(config.batch)), next(model.parameters()).device)
+    prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
+    tempering = config.tempering * max(0.0, 1.0 - step.progress / config.tempering_fraction)
+    loss = prediction.loss(batch.target_values, tempering)
+    weight = config.soft_penalty * min(1.0, step.progress / PENALTY_RISE)
+    if weight:
+        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, batch, config, step, problem)
+    return loss
+
+
+def _stream(problem: Problem, config: NetworkConfig, folder: Path, data_version: int) -> Stream:
+    if config.data == "exact":
+        return exact_stream(_within(problem, config), config.protocol, config.end_weighted)
+    bank = training_bank(problem, config.bank, folder, data_version)
+    return bank_stream(bank.within(*config.parameters), config.protocol)
+
+
+def _within(problem: Problem, config: NetworkConfig) -> Problem:
+    """The problem with the training's range of parameters."""
+    return replace(problem, training_range=config.parameters)
+
+
+def _penalty(
+    model: nn.Module, batch: FunctionBatch, config: NetworkConfig, step: StepContext, problem: Problem
+) -> Tensor:
+    """Mean squared residual of the problem's equation at random targets; needs attention that derives twice."""
+    count = step.rows(min(config.penalty_functions, config.batch))
+    some = FunctionBatch(*(getattr(batch, entry.name)[:count] for entry in fields(batch)))
+    chosen = torch.randperm(some.target_points.shape[-2], generator=step.generator)[: config.penalty_points]
+    points, values = some.target_points[:, chosen], some.target_values[:, chosen]
+
+    def mean(where: Tensor) -> Tensor:
+        return model(some.context_points, some.context_values, where, values).mean
+
+    with sdpa_kernel(SDPBackend.MATH):
+        return soft_penalty(problem.law(some.parameter), mean, points)
+
+
+def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:
+    """Values in float32 on the device; points stay float64 until the network has scaled them."""
+    return FunctionBatch(
+        batch.parameter.to(device),
+        batch.context_points.to(device),
+        batch.context_values.to(device, torch.float32),
+        batch.target_points.to(device),
+        batch.target_values.to(device, torch.float32),
+    )
+
+
+def _validate(model: nn.Module, generator: Generator, config: NetworkConfig, problem: Problem) -> dict[str, float]:
+    """Scores at the test time over random training parameters: mean squared error and log-likelihood."""
+    assert isinstance(model, ANP)
+    parameter = random_parameters(problem, config.validation_functions, generator)
+    batch = _moved(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
+    x = torch.linspace(*problem.domain, 201, dtype=torch.float64, device=batch.parameter.device)
+    points = torch.stack((torch.full_like(x, problem.test_time), x), dim=-1).expand(len(parameter), -1, -1)
+    truth = problem.solution(problem.test_time, x.cpu(), parameter[:, None]).to(x)
+    few = min(10, config.network.latent_samples)
+    means, scales = model.components(Context(batch.context_points, batch.context_values), Query(points), few)
+    mean = means.double().mean(dim=0)
+    variance = scales.double().square().mean(dim=0) + means.double().var(dim=0, correction=0)
+    return {
+        "MSE": float(mse(truth, mean).mean()),
+        "LL": float(log_likelihood(truth, mean, variance).mean()),
+    }
