@@ -1,6 +1,5 @@
 """The documents show what their code prints, fit the page, and what the tutorials say of their results is so."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import pytest
 import torch
 
 from boon import boundary_error
+from experiments.cli import main
+from experiments.registry import EXPERIMENTS, register
 from probconserv import Monotone, NonNegative, condition, integral
 from solvers import CellGrid, ConvectiveLaw, Dirichlet, Outflow, solve
 from tests.documents import (
@@ -243,18 +244,16 @@ def test_the_process_breaks_the_law_and_its_wrapper_does_not(new_law: dict) -> N
     assert law.residual(new_law["posterior"].mean).abs().max() < 1e-12
 
 
-def test_the_new_law_ends_in_a_table_and_figures(new_law: dict) -> None:
-    assert new_law["status"] == 0
-    assert EXPERIMENTS["green_light"] is new_law["experiment"]
-    (table,) = new_law["folder"].glob("results/green_light/*/table.json")
-    rows = {row["method"]: row for row in json.loads(table.read_text(encoding="utf-8"))}
-    assert list(rows) == ["truth", "GP", "HardC-GP", "ProbConserv-GP"]
-    assert abs(rows["ProbConserv-GP"]["CE"][0]) < 1e-12 < 1e-4 < abs(rows["GP"]["CE"][0])
-    assert abs(rows["truth"]["CE"][0]) > 1e-4
-    assert rows["ProbConserv-GP"]["MSE"][0] < rows["GP"]["MSE"][0]
-    assert {path.suffix for path in table.parent.iterdir()} >= {".md", ".csv", ".json", ".png", ".pdf"}
-
-
-def error(mean: torch.Tensor, truth: torch.Tensor) -> float:
-    """Mean squared error."""
-    return float((mean - truth).square().mean())
+def test_the_new_law_ends_in_a_table_and_figures(new_law: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    report, experiment = new_law["report"], new_law["experiment"]
+    scores = new_law["scores"]
+    assert list(scores.index) == ["truth", "gp", "hardc-gp", "probconserv-gp"]
+    assert abs(scores["CE"]["probconserv-gp"]) < 1e-12 < 1e-4 < min(abs(scores["CE"][["gp", "truth"]]))
+    assert scores["MSE"]["probconserv-gp"] < scores["MSE"]["gp"]
+    assert {path.suffix for path in report.files} >= {".md", ".csv", ".png"}
+    register(experiment)
+    try:
+        assert main(["list"]) == 0
+    finally:
+        del EXPERIMENTS[experiment.name]
+    assert "green_light" in capsys.readouterr().out
