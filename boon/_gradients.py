@@ -1,4 +1,4 @@
-"""Differentiable operations whose gradients cost one pass over the field instead of many."""
+"""Differentiable operations with gradients in one pass over the field."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -13,13 +13,13 @@ Strip = tuple[int, int, int]
 def take_strips(u: Tensor, strips: Sequence[Strip], overwrite: bool = False) -> tuple[Tensor, list[Tensor]]:
     """The field unchanged, and ``u.narrow(dim, start, width)`` for every strip.
 
-    Use the returned field from here on: its gradient and those of the strips are then added in one copy, where
-    autograd would fill and add a field of zeros for every strip.
+    Use the returned field instead of u afterwards: its gradient and those of the strips are then added in one copy,
+    whereas autograd would add a field of zeros for every strip.
 
     Args:
         u: ``(batch, channels, *space)``.
         strips: (dim, start, width) of each.
-        overwrite: The returned field will be written into: u must be contiguous, no view, and needed by nobody else.
+        overwrite: The returned field will be overwritten: u must be contiguous, not a view, and not used elsewhere.
     """
     if not strips:
         return u, []
@@ -30,28 +30,28 @@ def take_strips(u: Tensor, strips: Sequence[Strip], overwrite: bool = False) -> 
 def edit_nodes(
     u: Tensor,
     strips: Sequence[Strip],
-    places: Tensor,
+    nodes: Tensor,
     find: Callable[[list[Tensor]], Tensor],
     overwrite: bool = False,
 ) -> Tensor:
-    """The field with some nodes replaced by values that are found from strips of it.
+    """The field with some nodes replaced by values computed from strips of it.
 
     Args:
         u: ``(batch, channels, *space)``.
-        strips: (dim, start, width) of what ``find`` reads.
-        places: Numbers of the nodes to replace in the flattened space, each once.
-        find: From the strips to the new values ``(batch, channels, places)``.
-        overwrite: Writes into u, which must be contiguous, no view, and needed by nobody else.
+        strips: (dim, start, width) of the arguments of ``find``.
+        nodes: Indices of the nodes to replace in the flattened space, without repetition.
+        find: Maps the strips to the new values ``(batch, channels, nodes)``.
+        overwrite: Overwrites u, which must be contiguous, not a view, and not used elsewhere.
     """
-    result: Any = _TakeStrips.apply(u, tuple(strips), places, overwrite)
+    result: Any = _TakeStrips.apply(u, tuple(strips), nodes, overwrite)
     values = find(list(result[1:]))
-    edited: Any = _PutNodes.apply(result[0], places, values, overwrite)
+    edited: Any = _PutNodes.apply(result[0], nodes, values, overwrite)
     return edited
 
 
-def add_at(u: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """Adds values ``(batch, channels, places)`` at some nodes, into u itself; conditions on u as in ``edit_nodes``."""
-    result: Any = _AddAt.apply(u, places, values)
+def add_at(u: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
+    """Adds values ``(batch, channels, nodes)`` at some nodes, in place; conditions on u as in ``edit_nodes``."""
+    result: Any = _AddAt.apply(u, nodes, values)
     return result
 
 
@@ -61,9 +61,9 @@ def add_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int, overwri
     Args:
         u: ``(batch, channels, *space)``.
         profiles: ``(n, s)``, without gradient.
-        amounts: As u, with s in the place of n.
+        amounts: As u, with s instead of n.
         dim: The dimension of u with n nodes.
-        overwrite: Writes into u; conditions as in ``edit_nodes``.
+        overwrite: Overwrites u; conditions as in ``edit_nodes``.
     """
     result: Any = _AddProfiles.apply(u, profiles, amounts, dim, overwrite)
     return result
@@ -72,8 +72,7 @@ def add_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int, overwri
 def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
     """Σ_c x_bck W_kco: ``(batch, c, modes)`` by ``(modes, c, o)`` → ``(batch, o, modes)``, complex or real.
 
-    Autograd of the same product works on transposed and conjugated views, which the complex matrix product copies
-    mode by mode.
+    Autograd of this product uses transposed and conjugated views, which the complex matrix product copies mode by mode.
     """
     result: Any = _MultiplyModes.apply(x, weight)
     return result
@@ -106,30 +105,30 @@ class _PutNodes(torch.autograd.Function):
     """Replaces nodes; the gradient of the field keeps its entries there, which ``_TakeStrips`` clears."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, places: Tensor, values: Tensor, overwrite: bool) -> Tensor:
-        ctx.places = places
+    def forward(ctx: Any, u: Tensor, nodes: Tensor, values: Tensor, overwrite: bool) -> Tensor:
+        ctx.nodes = nodes
         if not overwrite:
-            return u.flatten(2).index_copy(2, places, values).view(u.shape)
+            return u.flatten(2).index_copy(2, nodes, values).view(u.shape)
         ctx.mark_dirty(u)
-        u.view(*u.shape[:2], -1).index_copy_(2, places, values)
+        u.view(*u.shape[:2], -1).index_copy_(2, nodes, values)
         return u
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:  # type: ignore[override]
-        return grad, None, grad.flatten(2).index_select(2, ctx.places), None
+        return grad, None, grad.flatten(2).index_select(2, ctx.nodes), None
 
 
 class _AddAt(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, places: Tensor, values: Tensor) -> Tensor:
-        ctx.places = places
+    def forward(ctx: Any, u: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
+        ctx.nodes = nodes
         ctx.mark_dirty(u)
-        u.view(*u.shape[:2], -1).index_add_(2, places, values)
+        u.view(*u.shape[:2], -1).index_add_(2, nodes, values)
         return u
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
-        return grad, None, grad.flatten(2).index_select(2, ctx.places)
+        return grad, None, grad.flatten(2).index_select(2, ctx.nodes)
 
 
 class _AddProfiles(torch.autograd.Function):
@@ -148,7 +147,7 @@ class _AddProfiles(torch.autograd.Function):
 
 
 def _products(u: Tensor, profiles: Tensor, dim: int) -> Tensor:
-    """The products of u with every profile along one dimension; for two profiles u @ profiles is the slowest form."""
+    """Products of u with every profile along one dimension; for two profiles, u @ profiles would be slower."""
     count, after = u.shape[dim], prod(u.shape[dim + 1 :])
     shape = (*u.shape[:dim], profiles.shape[1], *u.shape[dim + 1 :])
     rows = profiles.mT.contiguous()
@@ -158,7 +157,7 @@ def _products(u: Tensor, profiles: Tensor, dim: int) -> Tensor:
 
 
 def _plus_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int) -> Tensor:
-    """Adds in u itself."""
+    """Adds the profiles to u in place."""
     count, after = u.shape[dim], prod(u.shape[dim + 1 :])
     if after == 1:
         u.view(-1, count).addmm_(amounts.reshape(-1, profiles.shape[1]), profiles.mT)

@@ -1,4 +1,4 @@
-"""From the conditions and values a user gives to functionals and data on the grid of a field."""
+"""Discretisation of boundary conditions: functionals and data on the grid of a field."""
 
 from collections.abc import Callable, Sequence
 from math import isfinite
@@ -19,11 +19,11 @@ SideValues = Sequence[tuple[Value, Value] | None]
 
 
 def check_conditions(conditions: Sequence[Any]) -> tuple[AxisCondition, ...]:
-    """One (first, last) pair per axis, None for a free one.
+    """Checks the conditions: one (first, last) pair per axis, None for a free axis.
 
     Raises:
         MissingBoundaryError: If a side of a pair has no condition.
-        InvalidArgumentError: If something else stands there, Neumann is given as a flux, or only one side is periodic.
+        InvalidArgumentError: If an entry is not a condition, Neumann is given as a flux, or only one side is periodic.
     """
     for axis, pair in enumerate(conditions):
         if pair is None:
@@ -53,16 +53,16 @@ def check_lengths(lengths: Sequence[float] | None, dimension: int) -> tuple[floa
 
 
 def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideCondition]]:
-    """(axis, last, condition) of every side that is not periodic, in the order in which they win at corners."""
-    found = [
+    """(axis, last, condition) of every side that is not periodic, in order of priority at corners."""
+    result = [
         (axis, last, side)
         for axis, pair in enumerate(conditions)
         if pair is not None
         for last, side in enumerate(pair)
         if not isinstance(side, Periodic)
     ]
-    found.sort(key=lambda item: not isinstance(item[2], Dirichlet))
-    return [(axis, bool(last), side) for axis, last, side in found]
+    result.sort(key=lambda item: not isinstance(item[2], Dirichlet))
+    return [(axis, bool(last), side) for axis, last, side in result]
 
 
 def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
@@ -103,14 +103,14 @@ def discretise(
         conditions: One pair per axis, or None.
         lengths: One length per axis.
         values: Values given at the call, one (first, last) pair or None per axis.
-        u: A field ``(batch, channels, *space)`` that gives shapes, dtype and device; its values do not matter.
+        u: A field ``(batch, channels, *space)`` of the shape, dtype and device; its values are not used.
         order: Order of one-sided differences.
 
     Returns:
-        The boundary; data are rounded to the dtype of u and held in float64.
+        The boundary; data are rounded to the dtype of u and stored in float64.
 
     Raises:
-        MissingBoundaryError: If a side has no value, or one in its condition and one at the call.
+        MissingBoundaryError: If a side has no value, or both one in the condition and one at the call.
         InvalidArgumentError: If a value has the wrong shape or is not finite.
         IncompatibleCornersError: If Dirichlet sides disagree where they meet.
     """
@@ -135,15 +135,15 @@ def discretise(
 
 
 def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Boundary data as input channels: those of every side, constant along its axis.
+    """Boundary data as input channels: the data of every side, extended as constants along the axis normal to it.
 
     Args:
         boundary: Conditions with data, ``BOON.discretise(u, values)``.
         shape: Nodes along every axis.
-        dtype: Of the result.
+        dtype: Dtype of the result.
 
     Returns:
-        ``(batch, sides·channels, *space)``, to be joined to the input of the operator.
+        ``(batch, sides·channels, *space)``, to concatenate with the input of the operator.
 
     Raises:
         MissingBoundaryError: If there is no side with data.
@@ -160,7 +160,7 @@ def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dty
 def _check_side(side: Any, axis: int) -> None:
     if isinstance(side, Neumann) and side.flux is not None:
         raise InvalidArgumentError(
-            f"Neumann(flux=…) on axis {axis} needs a physical law; an operator knows none. Give the gradient instead."
+            f"Neumann(flux=…) on axis {axis} needs a physical law, which operators lack. Give the gradient instead."
         )
     if not isinstance(side, Dirichlet | Neumann | Robin | Periodic):
         raise InvalidArgumentError(
@@ -206,12 +206,12 @@ def _on_side(value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: s
     """The value as ``(batch, channels, *face)`` in float64, rounded to the dtype of u."""
     shape = tuple(u.shape[:2]) + tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
     if callable(value):
-        places = [
+        coordinates = [
             torch.linspace(0.0, length, count, dtype=torch.float64, device=u.device)
             for other, (length, count) in enumerate(zip(lengths, u.shape[2:], strict=True))
             if other != axis
         ]
-        value = value(*torch.meshgrid(*places, indexing="ij")) if places else value()
+        value = value(*torch.meshgrid(*coordinates, indexing="ij")) if coordinates else value()
     tensor = torch.as_tensor(value, dtype=u.dtype, device=u.device).to(torch.float64)
     try:
         tensor = tensor.broadcast_to(shape)

@@ -1,12 +1,12 @@
-"""The family of boundary corrections: one interface, and prescription, its simplest member.
+"""The interface of boundary corrections, and prescription, the simplest one.
 
-A correction is a small frozen dataclass. It makes a ``Step`` for fields with a given number of channels (a Module,
-since it may learn), chooses the functions in which the layers of an ``FNO`` expand their features, and evaluates the
-kernels of the layers. Every member ends with ``prescribe`` at the output, which ``BOON`` does itself.
+A correction is a frozen dataclass. It builds a ``Step`` for fields with a given number of channels (a Module, since it
+may have parameters), chooses the basis functions of the layers of an ``FNO``, and evaluates the kernels of the layers.
+After every correction ``BOON`` applies ``prescribe`` to the output.
 
-With ``hidden=True`` a step is also applied before every Fourier layer. Hidden features then obey the conditions of
-an affine image A u + c of the solution, B v = A g + c·B1, with A and c learned for each layer: so boundary data enter
-the layers, and data that fit at corners still fit.
+With ``hidden=True`` a step is also applied before every Fourier layer. Hidden features then satisfy the conditions
+of an affine image A u + c of the solution, B v = A g + c·B1, with A and c learned for each layer. In this way boundary
+data enter the layers, and data that are compatible at corners remain so.
 """
 
 from abc import ABC, abstractmethod
@@ -31,17 +31,17 @@ class Step(nn.Module, ABC):
         """Corrects ``(batch, channels, *space)``."""
 
     def overwrite(self, u: Tensor, boundary: Boundary) -> Tensor:
-        """``forward`` for a field that is contiguous, no view and needed by nobody else: it may be written into."""
+        """``forward`` for a contiguous field that is not a view and not used elsewhere, so it may be overwritten."""
         return self(u, boundary)
 
 
 class Correction(ABC):
-    """How an operator is made to meet its boundary conditions.
+    """A method by which an operator meets its boundary conditions.
 
     Attributes:
         hidden: Whether hidden features are corrected as well.
-        acts_on_kernels: Whether the kernels of the layers are changed, which needs an operator with layers: the
-            ``FNO`` of this package or of neuraloperator.
+        acts_on_kernels: Whether the kernels of the layers are changed, which requires the ``FNO`` of this package or of
+            neuraloperator.
     """
 
     hidden: bool
@@ -52,7 +52,7 @@ class Correction(ABC):
         """The step at the output, for fields with this many channels."""
 
     def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        """The step for the features before a layer: that at the output, unless a correction has another."""
+        """The step for the features before a layer: by default the one at the output."""
         return self.step(conditions, channels)
 
     def bases(
@@ -62,7 +62,7 @@ class Correction(ABC):
         shape: Sequence[int],
         like: Tensor,
     ) -> tuple[Basis, ...]:
-        """The functions in which the layers expand fields of this shape, one basis per axis: Fourier modes."""
+        """The basis functions of the layers for fields of this shape, one basis per axis: by default Fourier modes."""
         return fourier_bases(config, shape, like)
 
     def kernel(
@@ -72,7 +72,7 @@ class Correction(ABC):
         bases: Sequence[Basis],
         boundary: Boundary,  # noqa: ARG002
     ) -> Tensor:
-        """The kernel of a layer applied to its features ``(batch, width, *space)``, as it is."""
+        """Applies the kernel of a layer to its features ``(batch, width, *space)``; by default unchanged."""
         return convolution(v, bases)
 
 
@@ -81,7 +81,7 @@ class Prescription(Correction):
     """Sets the boundary nodes and nothing else.
 
     Args:
-        hidden: Sets them in hidden layers too.
+        hidden: Whether to set them in hidden layers as well.
     """
 
     hidden: bool = False
@@ -118,7 +118,7 @@ class HiddenConditions(nn.Module):
         self.bias = nn.Parameter(torch.zeros(depth, 1, width, 1))
 
     def forward(self, boundary: Boundary) -> list[Boundary]:
-        """From the boundary of the solution to that of the features of every layer."""
+        """Maps the boundary of the solution to that of the features of every layer."""
         if not boundary.data:
             return [boundary] * len(self.weight)
         flat = [data.reshape(*data.shape[:2], -1) for data in boundary.data]
@@ -148,7 +148,7 @@ class CorrectedLayers(Layers):
         correction: The correction.
         conditions: One pair per axis, or None.
         boundary: The conditions of the solution with their data.
-        hidden: For every layer the conditions of its features and the step that makes them hold; empty without.
+        hidden: For every layer the conditions of its features and the step that enforces them; may be empty.
     """
 
     correction: Correction

@@ -1,4 +1,4 @@
-"""Elimination: kernels that do not see the interior from the boundary (Saad et al. 2023), in the fast form.
+"""Elimination: kernels without coupling from the interior to the boundary (Saad et al. 2023), in the fast form.
 
 Let B be the boundary nodes of one axis. The input of a kernel K is changed at them to
 
@@ -7,12 +7,12 @@ Let B be the boundary nodes of one axis. The input of a kernel K is changed at t
 so that (K y)_B = K_BB x_B (T₂); then the output's boundary nodes are set so that every channel keeps the boundary
 functional of the input (T₁): B(T₁ K T₂ x) = B x, which for Dirichlet is (T₁ K T₂ x)_B = x_B.
 
-All of it happens among the kept modes. On the padded, periodic grid the kernel between two faces is a convolution
+All operations act on the kept modes. On the padded, periodic grid the kernel between two faces is a convolution
 along them, so K_BB splits into one 2c×2c system per kept mode of the other axes; modes that are not kept carry no
 signal and K_BB⁻¹ is a pseudo-inverse on them. A change d of the input on the faces adds d₀ + d_n·phase to its modes,
 so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂⁽¹⁾.
 
-``axes`` is always the set of axes on which a tensor holds modes; on the others it holds the two end nodes.
+``axes`` is the set of axes along which a tensor contains modes; along the others it contains the two end nodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,9 +48,9 @@ class Elimination(Correction):
     """The paper's form: T₁ K T₂ in every layer, prescription at the output.
 
     Args:
-        block: Both ends at once with the full 2c×2c matrix K_BB. Without, as in the authors' code, one end after the
-            other with one scalar for all channels: what channel 0 makes of ones at a single boundary node.
-        hidden: Prescribes the hidden features too, which brings boundary values into the layers as the paper does.
+        block: Whether to treat both ends at once with the full 2c×2c matrix K_BB. Otherwise one end after the other
+            with one scalar for all channels, as in the authors' code: the response of channel 0 to ones at a boundary node.
+        hidden: Whether to prescribe hidden features as well, so that boundary values enter the layers as in the paper.
     """
 
     block: bool = True
@@ -65,7 +65,7 @@ class Elimination(Correction):
         if not axes:
             return convolution(v, bases)
         strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
-        strips += [(2 + axis, place, 1) for axis in axes for place in _ends(bases[axis])]
+        strips += [(2 + axis, node, 1) for axis in axes for node in _ends(bases[axis])]
         v, taken = take_strips(v, strips)
         count = len(boundary.functionals)
         kept = tuple(read_strip(side, strip) for side, strip in zip(boundary.functionals, taken[:count], strict=True))
@@ -75,8 +75,8 @@ class Elimination(Correction):
             replace(basis, synthesis=with_zero_data(basis.synthesis, boundary, axis))
             for axis, basis in enumerate(bases)
         ]
-        places, values = data_values(v, replace(boundary, data=kept))
-        return add_at(synthesise_lines(modes, carried), places, values).view_as(v)
+        nodes, values = data_values(v, replace(boundary, data=kept))
+        return add_at(synthesise_lines(modes, carried), nodes, values).view_as(v)
 
 
 def eliminate(
@@ -100,13 +100,13 @@ def eliminate(
     for axis in sorted(ends):
         pending.remove(axis)
         for chosen in ([0, 1],) if block else ([0], [1]):
-            places = [_ends(bases[axis])[end] for end in chosen]
-            inner = _inverse_times(multiply(modes[frozenset()], weight), weight, bases, axis, places, block)
+            nodes = [_ends(bases[axis])[end] for end in chosen]
+            inner = _inverse_times(multiply(modes[frozenset()], weight), weight, bases, axis, nodes, block)
             for corners in _subsets(pending):
                 axes = [other for other in range(len(bases)) if other not in corners]
                 faces = modes[corners | {axis}].index_select(2 + axis, torch.tensor(chosen, device=x.device))
                 change = faces - _at_corners(inner, bases, axis, corners)
-                modes[corners] = modes[corners] + spread(change, bases, axis, axes, places)
+                modes[corners] = modes[corners] + spread(change, bases, axis, axes, nodes)
     return multiply(modes[frozenset()], weight)
 
 
@@ -122,33 +122,33 @@ def corner_modes(x: Tensor, ends: Mapping[int, Tensor], bases: Sequence[Basis]) 
     return result
 
 
-def boundary_kernel(weight: Tensor, bases: Sequence[Basis], axis: int, places: Sequence[int]) -> Tensor:
+def boundary_kernel(weight: Tensor, bases: Sequence[Basis], axis: int, nodes: Sequence[int]) -> Tensor:
     """K_BB for every kept mode of the other axes.
 
     Args:
         weight: Hermitian weights ``(*modes, c, o)``.
         bases: One Fourier basis per axis.
         axis: The axis with the boundary nodes.
-        places: Their p node numbers.
+        nodes: Indices of these p nodes.
 
     Returns:
         ``(*other modes, p·o, p·c)``; rows are (node, output channel), columns (node, input channel).
     """
-    count, others = len(places), len(bases) - 1
-    offsets = [row - column for row in places for column in places]
+    count, others = len(nodes), len(bases) - 1
+    offsets = [row - column for row in nodes for column in nodes]
     kernel = evaluate(weight[None, None], bases, axis, range(len(bases)), offsets)[0, 0]
     kernel = kernel.movedim(axis, 0).unflatten(0, (count, count))
     rows_and_columns = kernel.permute(*range(2, 2 + others), 0, 3 + others, 1, 2 + others)
     return rows_and_columns.flatten(-2).flatten(-3, -2)
 
 
-def evaluate(modes: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], places: Sequence[int]) -> Tensor:
-    """From modes along ``axis`` to values at some nodes of it, which may lie outside the grid (the period counts)."""
+def evaluate(modes: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], nodes: Sequence[int]) -> Tensor:
+    """Values at some nodes of ``axis`` from modes along it; nodes may lie outside the grid (modulo the period)."""
     *full, half = fourier_axes(bases, axes)
     basis, dim = bases[axis], 2 + axis
     if axis != half:
-        return along_axis(_phases(basis, places, full=True, like=modes).mT / basis.period, modes, dim)
-    phases = _phases(basis, places, full=False, like=modes).mT / basis.period
+        return along_axis(_phases(basis, nodes, full=True, like=modes).mT / basis.period, modes, dim)
+    phases = _phases(basis, nodes, full=False, like=modes).mT / basis.period
     phases[:, 0] *= 0.5
     part = along_axis(phases, modes, dim)
     if not full:
@@ -157,12 +157,12 @@ def evaluate(modes: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[in
     return total.narrow(2 + full[-1], 0, bases[full[-1]].modes)
 
 
-def spread(values: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], places: Sequence[int]) -> Tensor:
+def spread(values: Tensor, bases: Sequence[Basis], axis: int, axes: Sequence[int], nodes: Sequence[int]) -> Tensor:
     """Modes along ``axis`` of a field that has these values at some nodes of it and is zero elsewhere."""
     *full, half = fourier_axes(bases, axes)
     if axis == half and full:
         values = _all_frequencies(values, bases, full)
-    phases = _phases(bases[axis], places, full=axis != half, like=values).conj()
+    phases = _phases(bases[axis], nodes, full=axis != half, like=values).conj()
     return along_axis(phases, values.to(phases.dtype), 2 + axis)
 
 
@@ -170,39 +170,39 @@ def hermitian(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     """Weights with the same action on real fields and W(−k) = W(k)* where both are stored: (W(k) + W(−k)*)/2."""
     *full, half = fourier_axes(bases)
     if not full:
-        return weight  # frequency 0 alone is its own mirror image, and of it only the real part is read
+        return weight  # only frequency 0, of which only the real part is used
     zero, rest = weight.split([1, weight.shape[half] - 1], half)
     return torch.cat([0.5 * (zero + mirror(zero, full).conj()), rest], half)
 
 
 def _inverse_times(
-    product: Tensor, weight: Tensor, bases: Sequence[Basis], axis: int, places: Sequence[int], block: bool
+    product: Tensor, weight: Tensor, bases: Sequence[Basis], axis: int, nodes: Sequence[int], block: bool
 ) -> Tensor:
     """K_BB⁻¹ (K x)_B in modes of the other axes, from the modes of K x."""
-    values = evaluate(product, bases, axis, range(len(bases)), places)
+    values = evaluate(product, bases, axis, range(len(bases)), nodes)
     if not block:
         return values / _pivot(weight, bases)
     columns = values.movedim(2 + axis, 2)
     batch, _, _, *rest = columns.shape
     right = columns.permute(*range(3, columns.ndim), 2, 1, 0).reshape(*rest, -1, batch)
     wide = torch.complex128 if right.is_complex() else torch.float64
-    kernel = boundary_kernel(weight, bases, axis, places).to(wide)
+    kernel = boundary_kernel(weight, bases, axis, nodes).to(wide)
     solved, info = torch.linalg.solve_ex(kernel, right.to(wide))
     if bool(info.any()):
         absent = (kernel == 0).all(-1).all(-1)  # modes of the other axes that are not kept: the solution is zero
-        identity = torch.eye(kernel.shape[-1], dtype=wide, device=kernel.device)
-        solved, info = torch.linalg.solve_ex(kernel + absent[..., None, None] * identity, right.to(wide))
+        unit = torch.eye(kernel.shape[-1], dtype=wide, device=kernel.device)
+        solved, info = torch.linalg.solve_ex(kernel + absent[..., None, None] * unit, right.to(wide))
     if bool(info.any()):
         raise SingularKernelError(
             f"The kernel between the two ends of axis {axis} is singular, so they cannot be eliminated. Keep at least "
             "two modes, pad the axis, or use another correction."
         )
-    solved = solved.to(right.dtype).unflatten(-2, (len(places), -1))
+    solved = solved.to(right.dtype).unflatten(-2, (len(nodes), -1))
     return solved.permute(-1, -2, -3, *range(len(rest))).movedim(2, 2 + axis)
 
 
 def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
-    """What output channel 0 makes of ones in all channels at one node, read at that node."""
+    """The response of output channel 0 at one node to ones in all channels at that node."""
     kernel = weight[None, None]
     remaining = list(range(len(bases)))
     for axis in range(len(bases)):
@@ -234,19 +234,19 @@ def _all_frequencies(values: Tensor, bases: Sequence[Basis], axes: Sequence[int]
     return torch.cat([values, mirror(positive, [2 + other for other in full]).conj()], 2 + half)
 
 
-def _phases(basis: Basis, places: Sequence[int], *, full: bool, like: Tensor) -> Tensor:
-    """exp(2πi k p/N): ``(frequencies, places)``, complex in the precision of ``like``."""
+def _phases(basis: Basis, nodes: Sequence[int], *, full: bool, like: Tensor) -> Tensor:
+    """exp(2πi k p/N): ``(frequencies, nodes)``, complex, in the dtype of ``like``."""
     dtype = torch.promote_types(like.dtype, torch.complex32)
-    return _phase_table(basis.modes, basis.period, tuple(places), full, dtype, like.device)
+    return _phase_table(basis.modes, basis.period, tuple(nodes), full, dtype, like.device)
 
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def _phase_table(
-    modes: int, period: int, places: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
+    modes: int, period: int, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     frequencies = list(range(modes)) + ([-k for k in range(1, modes)] if full else [])
-    turns = torch.tensor([[k * place % period for place in places] for k in frequencies], dtype=torch.float64)
+    turns = torch.tensor([[k * node % period for node in nodes] for k in frequencies], dtype=torch.float64)
     phases = torch.polar(torch.ones_like(turns), 2 * pi / period * turns)
     return phases.to(device=device, dtype=dtype)
 

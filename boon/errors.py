@@ -1,4 +1,4 @@
-"""Errors of boon: one base, leaves that say what went wrong."""
+"""Errors of boon, with one common base."""
 
 
 class BoonError(Exception):
@@ -10,7 +10,7 @@ class InvalidArgumentError(BoonError, ValueError):
 
 
 class MissingBoundaryError(BoonError, ValueError):
-    """A side has no condition, or no value, or its value twice."""
+    """A side has no condition, no value, or two values."""
 
 
 class IncompatibleCornersError(BoonError, ValueError):
@@ -18,7 +18,7 @@ class IncompatibleCornersError(BoonError, ValueError):
 
 
 class TooManyModesError(BoonError, ValueError):
-    """An axis has too few nodes to carry the modes that the operator keeps."""
+    """An axis has too few nodes for the modes of the operator."""
 
 
 class SingularKernelError(BoonError, RuntimeError):
@@ -26,4 +26,4 @@ class SingularKernelError(BoonError, RuntimeError):
 
 
 class StoredOperatorError(BoonError, ValueError):
-    """A file holds no operator, or a damaged one."""
+    """A file is damaged or does not contain an operator."""

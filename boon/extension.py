@@ -1,15 +1,15 @@
-"""Smooth extension: the boundary residual spread into the interior, the ProbConserv update with boundary functionals.
+"""Smooth extension: spreads the boundary residual into the interior by a ProbConserv update on the boundary.
 
     u' = u + E (g − B u),   E = A (B A)⁻¹,   A = [Σ_ℓ b]_sides,
 
-where B reads the boundary residual of both ends of an axis, b are the weights of each functional, and Σ_ℓ is the
+where B are the boundary functionals of both ends of an axis, b are the weights of each functional, and Σ_ℓ is the
 squared-exponential kernel exp(−(x − x')²/2ℓ²) on the nodes of the axis. B E = I, so the conditions hold to round-off
-whatever u is. With one ℓ for both ends E = Σ Bᵀ (B Σ Bᵀ)⁻¹: u' is the mean of a Gaussian N(u, Σ) conditioned on
+for any u. With one ℓ for both ends E = Σ Bᵀ (B Σ Bᵀ)⁻¹: u' is the mean of a Gaussian N(u, Σ) conditioned on
 B u' = g (Hansen et al. 2023), that is ``probconserv.condition(N(u, Σ), LinearConstraint(B, g))`` (tested). For ℓ → 0
-a Dirichlet side moves its own node alone: ``Prescription``.
+a Dirichlet side changes its boundary node only, as in ``Prescription``.
 
 The lengths ℓ are learned, one per side and channel. Several axes are treated in turn; functionals of different axes
-commute, so with data that fit at corners the later axis does not break the earlier one.
+commute, so with compatible data at corners a later axis preserves the conditions of an earlier one.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class SmoothExtension(Correction):
 
     Args:
         length: Initial ℓ as a fraction of the length of the axis.
-        hidden: Corrects hidden features too.
+        hidden: Whether to correct hidden features as well.
 
     Raises:
         InvalidArgumentError: If the length is not a positive number.
@@ -52,7 +52,7 @@ class SmoothExtension(Correction):
 
 
 def check_length(owner: str, length: float) -> None:
-    """Refuses an extension length that is not a positive number.
+    """Raises an error for an extension length that is not a positive number.
 
     Raises:
         InvalidArgumentError: If it is not.
@@ -66,7 +66,7 @@ class ExtensionStep(Step):
 
     Args:
         count: Number of sides that are not periodic plus number of periodic axes.
-        channels: Channels of the fields; 1 shares the lengths among all channels.
+        channels: Channels of the fields; 1 uses the same lengths for all channels.
         length: Initial ℓ as a fraction of the length of the axis.
     """
 
@@ -78,10 +78,10 @@ class ExtensionStep(Step):
         """Adds the extension of the residual, one axis after the other."""
         lengths = self.log_length.to(torch.float64).exp()
         for axis, numbers in boundary.by_axis().items():
-            own = [(index, boundary.functionals[index]) for index in numbers]
-            here = torch.stack([lengths[index] for index, _ in own])
-            residual = torch.stack([boundary.data[index] - read(side, u) for index, side in own], dim=2 + axis)
-            rows = torch.stack([functional_row(side, u.shape[2 + axis]) for _, side in own]).to(u.device)
+            numbered = [(index, boundary.functionals[index]) for index in numbers]
+            here = torch.stack([lengths[index] for index, _ in numbered])
+            residual = torch.stack([boundary.data[index] - read(side, u) for index, side in numbered], dim=2 + axis)
+            rows = torch.stack([functional_row(side, u.shape[2 + axis]) for _, side in numbered]).to(u.device)
             u = extend(u, extension_columns(rows, here), residual, axis)
         for number, axis in enumerate(boundary.periodic):
             residual = (u.select(2 + axis, -1) - u.select(2 + axis, 0)).to(torch.float64).unsqueeze(2 + axis)
@@ -101,13 +101,13 @@ def extension_columns(
         lengths: ℓ of every functional and channel as a fraction of the axis, float64.
 
     Raises:
-        SingularKernelError: If the functionals cannot be told apart under these lengths.
+        SingularKernelError: If the functionals are numerically dependent under these lengths.
     """
-    places = torch.linspace(0.0, 1.0, rows.shape[1], dtype=torch.float64, device=rows.device)
+    points = torch.linspace(0.0, 1.0, rows.shape[1], dtype=torch.float64, device=rows.device)
     columns = []
     for row, length in zip(rows, lengths, strict=True):
         used = row.nonzero().squeeze(1)
-        distance = places[:, None] - places[used]
+        distance = points[:, None] - points[used]
         kernel = torch.exp(-0.5 * (distance / length[:, None, None]).square())
         columns.append(kernel @ row[used])
     spread = torch.stack(columns, dim=-1)
@@ -131,7 +131,7 @@ def extend(
     Args:
         u: A field.
         columns: E, for every channel or one for all.
-        residual: r = g − B u ``(batch, channels, …, sides, …)``, the sides in the place of the axis.
+        residual: r = g − B u ``(batch, channels, …, sides, …)``, with the axis replaced by the sides.
         axis: The axis.
     """
     columns, residual = columns.to(u.dtype), residual.to(u.dtype)

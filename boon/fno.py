@@ -1,4 +1,4 @@
-"""The Fourier neural operator in one to three axes (Li et al. 2021), one implementation for all of them."""
+"""The Fourier neural operator in one to three dimensions (Li et al. 2021)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from boon.spectral import Basis, Convolution, SpectralConvolution, fourier_basis
 
 @dataclass(frozen=True, kw_only=True)
 class FNOConfig:
-    """What makes a Fourier neural operator; the number of axes is ``len(modes)``.
+    """Sizes and options of a Fourier neural operator; the number of axes is ``len(modes)``.
 
     Args:
         in_channels: Channels of the input field.
@@ -26,8 +26,8 @@ class FNOConfig:
         depth: Number of Fourier layers.
         padding: Extension of the axes that are not periodic, as a fraction of their length; one number for all axes
             or one for each.
-        periodic: Whether each axis is periodic, its last node being the first one again; empty means none is.
-        coordinates: Adds the place, x/length along every axis (its sine and cosine if periodic), to the input.
+        periodic: Whether each axis is periodic, with the last node equal to the first; empty means that none is.
+        coordinates: Whether to add coordinates x/length along every axis (sine and cosine if periodic) to the input.
         projection: Channels of the last hidden layer; None means 2·width.
 
     Raises:
@@ -75,17 +75,17 @@ class FNOConfig:
 
 
 class Layers(ABC):
-    """How the Fourier layers of an operator are evaluated; boundary corrections replace parts of it."""
+    """Evaluation of the Fourier layers of an operator; boundary corrections replace parts of it."""
 
     @abstractmethod
     def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
-        """The functions in which fields of this shape are expanded, one basis per axis."""
+        """The basis functions for fields of this shape, one basis per axis."""
 
     @abstractmethod
     def prepare(self, layer: int, v: Tensor) -> Tensor:
         """The features ``(batch, width, *space)`` that enter Fourier layer number ``layer``.
 
-        From layer 1 on v is the output of an activation, new memory that may be written into.
+        From layer 1 on v is the output of an activation and may be overwritten.
         """
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Layers(ABC):
 
 @dataclass(frozen=True)
 class PlainLayers(Layers):
-    """The layers as they are."""
+    """The layers without correction."""
 
     def bases(self, config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
         return fourier_bases(config, shape, like)
@@ -118,7 +118,7 @@ def fourier_bases(config: FNOConfig, shape: Sequence[int], like: Tensor) -> tupl
 class FNO(nn.Module):
     """Field to field: u = Q ∘ L_depth ∘ … ∘ L₁ ∘ P a with L v = GELU(W v + b + K v).
 
-    P and Q act at every node alone; K is a ``SpectralConvolution``; the last layer has no activation. No batch norm.
+    P and Q act pointwise; K is a ``SpectralConvolution``; the last layer has no activation. No batch norm.
 
     Args:
         config: Sizes and options.
@@ -128,8 +128,8 @@ class FNO(nn.Module):
         super().__init__()
         self.config = config
         width, projection = config.width, config.projection or 2 * config.width
-        places = sum(2 if config.is_periodic(axis) else 1 for axis in range(config.dimension))
-        self.lift = Pointwise(config.in_channels + (places if config.coordinates else 0), width)
+        features = sum(2 if config.is_periodic(axis) else 1 for axis in range(config.dimension))
+        self.lift = Pointwise(config.in_channels + (features if config.coordinates else 0), width)
         self.convolutions = nn.ModuleList(SpectralConvolution(width, width, config.modes) for _ in range(config.depth))
         self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(config.depth))
         self.project = Pointwise(width, projection)
@@ -142,7 +142,7 @@ class FNO(nn.Module):
 
         Args:
             a: Input fields, both ends of every axis included.
-            layers: A correction of the layers; None leaves them as they are.
+            layers: A correction of the layers; None for no correction.
 
         Raises:
             InvalidArgumentError: If the input has another number of channels or axes.
@@ -166,12 +166,12 @@ class FNO(nn.Module):
         return convolution
 
     def _coordinates(self, a: Tensor) -> list[Tensor]:
-        """The place of every node, one or two channels per axis, expanded to the batch."""
+        """The coordinates of every node, one or two channels per axis, expanded to the batch."""
         shape, channels = a.shape[2:], []
         for axis, count in enumerate(shape):
-            place = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-            angle = 2 * pi * torch.where(place == 1.0, 0.0, place)
-            values = (angle.cos(), angle.sin()) if self.config.is_periodic(axis) else (place,)
+            position = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+            angle = 2 * pi * torch.where(position == 1.0, 0.0, position)
+            values = (angle.cos(), angle.sin()) if self.config.is_periodic(axis) else (position,)
             for value in values:
                 along = value.to(a).view([count if other == axis else 1 for other in range(len(shape))])
                 channels.append(along.expand(a.shape[0], 1, *shape))

@@ -1,20 +1,20 @@
-"""Boundary conditions as linear functionals of the field, and the prescription that makes them hold.
+"""Boundary conditions as linear functionals of the field, and prescription, which enforces them.
 
 A side's condition reads B u = g with B u = Σ_j w_j u_j over the boundary node (j = 0) and the nodes next to it
-(Hansen et al. do the same with integrals; here the functionals sit on the boundary):
+(as in Hansen et al. 2023, whose functionals are integrals):
 
 * Dirichlet u = g: w = (1).
 * Neumann ∂u/∂x = g: w = c/h, c the one-sided difference weights of order 1 to 4.
 * Robin a u + b ∂u/∂x = g: w = b c/h with a added to w_0.
 
-Prescription solves B u = g for the boundary node, u_0 = (g − Σ_{j≥1} w_j u_j)/w_0 (Saad et al. 2023). A periodic axis
-gets the average of its two ends at both.
+Prescription solves B u = g for the boundary node, u_0 = (g − Σ_{j≥1} w_j u_j)/w_0 (Saad et al. 2023). On a periodic
+axis both ends are set to their average.
 
-**Corners.** Functionals of different axes commute, so two sides with data g₁ and g₂ can both hold where they meet if
+**Corners.** Functionals of different axes commute, so two sides with data g₁ and g₂ are compatible where they meet if
 and only if B₂ g₁ = B₁ g₂ there. Periodic axes come first, then Dirichlet sides, then Neumann and Robin sides, each in
 the order of the axes; the later side's data are changed at the corner nodes so that the earlier side holds. Two
-Dirichlet sides (or a Dirichlet side along a periodic axis) that disagree are an error; a derivative is only known to
-the order of its stencil, so there the earlier side simply wins.
+Dirichlet sides (or a Dirichlet side along a periodic axis) that disagree are an error; a derivative is only accurate
+to the order of its stencil, so there the earlier side takes priority.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Functional:
         axis: Axis of the side, 0 … d − 1.
         last: Whether it is the last node of the axis, else the first.
         weights: w_0 … w_p, boundary node first, then inward.
-        margin: Nodes of padding that the array holds beyond the side (and as many beyond the opposite one).
+        margin: Nodes of padding in the array beyond the side (and as many beyond the opposite one).
     """
 
     axis: int
@@ -53,12 +53,12 @@ class Functional:
 
     @property
     def is_value(self) -> bool:
-        """Whether it reads the value itself (Dirichlet)."""
+        """Whether it is the value itself (Dirichlet)."""
         return len(self.weights) == 1
 
     @property
     def of_one(self) -> float:
-        """B 1: what it reads from the constant 1."""
+        """B 1, the functional of the constant 1."""
         return 1.0 if self.is_value else sum(self.weights)
 
     def node(self, offset: int, count: int) -> int:
@@ -67,7 +67,7 @@ class Functional:
         return count - 1 - inward if self.last else inward
 
     def strip(self, count: int, inner: bool = False) -> Strip:
-        """The nodes it reads as (dim, start, width) of a field with ``count`` nodes along the axis.
+        """Its nodes as (dim, start, width) of a field with ``count`` nodes along the axis.
 
         Args:
             count: Number of nodes of the axis.
@@ -83,7 +83,7 @@ class Boundary:
     """The conditions of all sides of a field with their data.
 
     Args:
-        functionals: One per side, the side that wins at corners first.
+        functionals: One per side, in order of priority at corners.
         data: g of each of them, ``(batch, channels, *face)``, float64.
         periodic: The periodic axes.
     """
@@ -93,12 +93,12 @@ class Boundary:
     periodic: tuple[int, ...] = ()
 
     def by_axis(self) -> dict[int, list[int]]:
-        """The axes that have sides, in order, and the numbers of their sides."""
+        """The axes with sides, in order, and the indices of their sides."""
         axes = sorted({side.axis for side in self.functionals})
         return {axis: [number for number, side in enumerate(self.functionals) if side.axis == axis] for axis in axes}
 
     def inside(self, margins: Sequence[int]) -> "Boundary":
-        """The same sides in arrays with ``margins`` more nodes beyond both ends of every axis; the data stay.
+        """The same sides in arrays with ``margins`` more nodes beyond both ends of every axis, with the same data.
 
         Raises:
             InvalidArgumentError: If a periodic axis has a margin.
@@ -116,7 +116,7 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
 
     Args:
         condition: The condition of the side.
-        axis: Its axis.
+        axis: Axis of the side.
         last: Whether it is the last side of the axis.
         spacing: Distance h between nodes.
         order: Order 1 to 4 of the one-sided difference.
@@ -146,7 +146,7 @@ def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[T
 
 
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
-    """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their precision."""
+    """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their dtype."""
     weights = side.weights[1:] if inner else side.weights
     nodes = strip.unbind(2 + side.axis)
     first, *others = zip(weights, reversed(nodes) if side.last else nodes, strict=True)
@@ -157,7 +157,7 @@ def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Te
 
 
 def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
-    """Changes data at corners so that all sides can hold at once; see the rule at the top of this module.
+    """Changes data at corners so that all sides are compatible; see the rule at the top of this module.
 
     Args:
         boundary: Conditions and data.
@@ -176,7 +176,7 @@ def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
 
 
 def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Tensor:
-    """Sets the boundary nodes so that every condition holds, whatever u is.
+    """Sets the boundary nodes so that every condition holds, for any u.
 
     Args:
         u: A field.
@@ -189,32 +189,32 @@ def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
 
 
 def set_nodes(u: Tensor, boundary: Boundary, overwrite: bool = False) -> Tensor:
-    """``prescribe`` in the precision of u: derivatives first, then values, then periodic ends, which stay exact.
+    """``prescribe`` in the dtype of u: derivatives first, then values, then periodic ends, which stay exact.
 
-    All new nodes are found before any is written, so the field is copied once, or not at all with ``overwrite``,
-    which writes into u (it must be contiguous, no view, and needed by nobody else).
+    All new values are computed before any is written, so the field is copied once, or not at all with ``overwrite``,
+    which changes u in place (u must be contiguous, not a view, and not used elsewhere).
     """
     if not boundary.functionals and not boundary.periodic:
         return u
     plan = _plan(boundary, tuple(u.shape[2:]))
     return edit_nodes(
-        u, plan.strips, plan.places.to(u.device), lambda strips: _values(plan, boundary, u, strips), overwrite
+        u, plan.strips, plan.nodes.to(u.device), lambda strips: _values(plan, boundary, u, strips), overwrite
     )
 
 
 def data_values(u: Tensor, boundary: Boundary) -> tuple[Tensor, Tensor]:
-    """What the data add in ``set_nodes``, which is affine: what it makes of the field 0.
+    """The contribution of the data to ``set_nodes``, which is affine: its value for the field 0.
 
     Args:
-        u: A field ``(batch, channels, *space)`` that gives shape, dtype and device; its values do not matter.
+        u: A field ``(batch, channels, *space)`` of the shape, dtype and device; its values are not used.
         boundary: Conditions and data, at least one side or periodic axis.
 
     Returns:
-        Numbers of the nodes in the flattened space, each once, and the values there ``(batch, channels, places)``.
+        Indices of the nodes in the flattened space, without repetition, and their values ``(batch, channels, nodes)``.
     """
     plan = _plan(boundary, tuple(u.shape[2:]))
     strips = [u.new_zeros(1).expand(*u.shape[:dim], width, *u.shape[dim + 1 :]) for dim, _, width in plan.strips]
-    return plan.places.to(u.device), _values(plan, boundary, u, strips)
+    return plan.nodes.to(u.device), _values(plan, boundary, u, strips)
 
 
 def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: int) -> Float[Tensor, "n columns"]:
@@ -248,34 +248,34 @@ def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What is read and written when conditions are made to hold.
+    """Nodes that are read and written in ``set_nodes``.
 
     Args:
-        order: Numbers of the sides in the order in which they are written.
-        strips: What is read: the inner nodes of every side with a derivative, then both ends of periodic axes.
-        places: Numbers of the nodes that are written.
-        kept: Where these are in the list of all new faces; later faces win.
+        order: Indices of the sides in the order of writing.
+        strips: Nodes to read: the inner nodes of every side with a derivative, then both ends of periodic axes.
+        nodes: Indices of the nodes to write.
+        kept: Their positions in the list of all new faces; later faces take priority.
     """
 
     order: tuple[int, ...]
     strips: tuple[Strip, ...]
-    places: Tensor
+    nodes: Tensor
     kept: Tensor
 
 
 def _plan(boundary: Boundary, shape: tuple[int, ...]) -> _Plan:
     sides = boundary.functionals
     order = sorted(range(len(sides)), key=lambda index: sides[index].is_value)
-    ends = [(axis, place) for axis in boundary.periodic for place in (0, shape[axis] - 1)]
+    ends = [(axis, node) for axis in boundary.periodic for node in (0, shape[axis] - 1)]
     faces = [(sides[index].axis, sides[index].node(0, shape[sides[index].axis])) for index in order] + ends
     strips = [sides[i].strip(shape[sides[i].axis], inner=True) for i in order if not sides[i].is_value]
-    strips += [(2 + axis, place, 1) for axis, place in ends]
-    places, kept = _places(shape, tuple(faces))
-    return _Plan(order=tuple(order), strips=tuple(strips), places=places, kept=kept)
+    strips += [(2 + axis, node, 1) for axis, node in ends]
+    nodes, kept = _face_nodes(shape, tuple(faces))
+    return _Plan(order=tuple(order), strips=tuple(strips), nodes=nodes, kept=kept)
 
 
 def _values(plan: _Plan, boundary: Boundary, u: Tensor, strips: Sequence[Tensor]) -> Tensor:
-    """The new values at ``plan.places``; each face sees those written before it."""
+    """The new values at ``plan.nodes``; each face sees those written before it."""
     new: list[Face] = []
     unread = list(zip(plan.strips, strips, strict=True))
     for index in plan.order:
@@ -293,7 +293,7 @@ def _values(plan: _Plan, boundary: Boundary, u: Tensor, strips: Sequence[Tensor]
 
 
 def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
-    """A strip of a field with what has been found so far for the faces of the other axes."""
+    """A strip of a field, updated by the new faces of the other axes so far."""
     dim, start, width = strip
     axis = dim - 2
     for other, node, face in new:
@@ -305,8 +305,8 @@ def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
 
 @lru_cache(maxsize=128)
 @torch.inference_mode(False)
-def _places(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """Numbers of all nodes on some faces (axis, node), each once, and where the last face that has it lists it."""
+def _face_nodes(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+    """Indices of all nodes on some faces (axis, node), without repetition, and their position in the last such face."""
     numbers = torch.arange(prod(shape)).view(shape)
     listed = torch.cat([numbers.select(axis, node).flatten() for axis, node in faces])
     latest = torch.full((prod(shape),), -1).scatter_reduce(0, listed, torch.arange(len(listed)), "amax")
@@ -315,7 +315,7 @@ def _places(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple
 
 
 def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Boundary:
-    """What the earlier sides and the periodic axes demand of the data of a side, seen as a field on its face."""
+    """The conditions of earlier sides and periodic axes on the data of a side, a field on its face."""
     earlier = [
         (other, data) for other, data in zip(boundary.functionals, done, strict=False) if other.axis != side.axis
     ]

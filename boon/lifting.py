@@ -2,10 +2,10 @@
 
     u' = u + E (g − B u),   B E = I,
 
-where the columns of E are polynomials along the axis, as few and as low as carry one datum for each side: straight
-lines where a value is given at an end, parabolas without constant between two gradients. It moves every node of the
-axis, and costs one pass over the field. Several axes are treated in turn, as in ``boon.extension``; where all sides are
-Dirichlet's the extension of their data is transfinite interpolation (Gordon & Hall 1973).
+where the columns of E are polynomials along the axis, of the lowest degree that fits one datum for each side: straight
+lines if a value is given at an end, parabolas without constant between two gradients. It changes every node of the axis
+and costs one pass over the field. Several axes are treated in turn, as in ``boon.extension``; if all sides are
+Dirichlet, the extension of the data is transfinite interpolation (Gordon & Hall 1973).
 """
 
 from functools import lru_cache
@@ -26,7 +26,7 @@ _LARGEST_CONDITION = 1e8
 
 
 class LiftingStep(Step):
-    """The lifting of all axes with conditions; periodic axes stay as they are."""
+    """The lifting along all axes with conditions; periodic axes are not changed."""
 
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Adds the polynomials of the residual, one axis after the other."""
@@ -36,12 +36,12 @@ class LiftingStep(Step):
         return self._lift(u, boundary, overwrite=True)
 
     def _lift(self, u: Tensor, boundary: Boundary, overwrite: bool) -> Tensor:
-        for axis, own in boundary.by_axis().items():
-            sides, count = tuple(boundary.functionals[index] for index in own), u.shape[2 + axis]
+        for axis, numbers in boundary.by_axis().items():
+            sides, count = tuple(boundary.functionals[index] for index in numbers), u.shape[2 + axis]
             u, strips = take_strips(u, [side.strip(count) for side in sides], overwrite)
             missing = [
                 boundary.data[index].to(u.dtype) - read_strip(side, strip)
-                for index, side, strip in zip(own, sides, strips, strict=True)
+                for index, side, strip in zip(numbers, sides, strips, strict=True)
             ]
             amounts = torch.stack(missing, dim=2 + axis)
             u = add_profiles(u, polynomial_columns(sides, count).to(u), amounts, 2 + axis, overwrite)
@@ -52,17 +52,17 @@ class LiftingStep(Step):
 @lru_cache(maxsize=128)
 @torch.inference_mode(False)
 def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tensor, "n sides"]:
-    """E with B E = I in the span of 1, x, x²: the lowest powers that tell the functionals apart well.
+    """E with B E = I in the span of 1, x, x²: the lowest powers for which the functionals are well-conditioned.
 
     Args:
         sides: The two sides of an axis.
         count: Number of nodes of the axis.
 
     Raises:
-        SingularKernelError: If no two powers tell them apart.
+        SingularKernelError: If the functionals are dependent on all pairs of powers.
     """
-    places = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-    monomials = torch.stack([places**power for power in range(3)], dim=1)
+    points = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+    monomials = torch.stack([points**power for power in range(3)], dim=1)
     rows = torch.stack([functional_row(side, count) for side in sides])
     seen = rows @ monomials
     seen_evenly = seen / seen.norm(dim=1, keepdim=True)
@@ -73,7 +73,7 @@ def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tenso
     powers = lowest[0] if lowest else min(conditions, key=conditions.__getitem__)
     if not conditions[powers] < _LARGEST_CONDITION:
         raise SingularKernelError(
-            f"The conditions of axis {sides[0].axis} read the same from parabolas on {count} nodes; check their "
+            f"The conditions of axis {sides[0].axis} are dependent on parabolas with {count} nodes; check their "
             "coefficients or use a finer grid."
         )
     return torch.linalg.solve(seen[:, powers], monomials[:, powers], left=False)

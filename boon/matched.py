@@ -1,20 +1,19 @@
-"""Matched transforms: sines and cosines that suit the condition at each end, instead of the periodic transform.
+"""Matched transforms: sines and cosines that match the condition at each end, instead of the periodic transform.
 
 A kernel acts on the field extended beyond the ends, oddly at a Dirichlet end and evenly at a Neumann or Robin end,
-which makes it periodic without a jump; of the result the part with the same symmetry is kept. In modes this is an
+so that it is periodic without a jump; the part of the result with the same symmetry is kept. In modes this is an
 expansion in sin or cos and a real matrix for every function:
 
     odd–odd sin π(j+1)x,  even–even cos πjx,  odd–even sin π(j+½)x,  even–odd cos π(j+½)x,   j = 0 … 2m − 2,
 
 as many functions as a Fourier series with frequencies below m has, and about the same highest frequency. A periodic
-axis keeps the Fourier series of its own period, without padding.
+axis keeps its Fourier series, without padding.
 
-So kernels leave homogeneous conditions intact, and what a linear equation with constant coefficients does to such a
-field is diagonal in the functions. Data come in by lifting: the features before every layer are made to obey
-conditions of their own, see ``boon.correction``, by adding polynomials, see ``boon.lifting``. Kernels see the lifted
-features, so that boundary data reach every coefficient; the pointwise part of a layer carries the polynomials, which
-sines cannot represent at a Dirichlet end. The output is brought to its data by smooth extension, see
-``boon.extension``.
+Kernels therefore preserve homogeneous conditions, and the solution operator of a linear equation with constant
+coefficients is diagonal in these functions. Data enter by lifting: polynomials (``boon.lifting``) are added to the
+features before every layer so that they satisfy the hidden conditions (``boon.correction``). Kernels act on the lifted
+features, so boundary data reach every coefficient; the pointwise part of a layer represents the polynomials, which
+sines cannot at a Dirichlet end. At the output smooth extension (``boon.extension``) enforces the data.
 """
 
 from collections.abc import Sequence
@@ -40,10 +39,10 @@ from solvers import Dirichlet, Periodic
 class MatchedTransform(Correction):
     """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
 
-    The kernels are other operators on these functions than on Fourier modes: wrap an operator before it is trained.
+    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
 
     Args:
-        hidden: Lifts the features before every layer, which brings boundary data into the layers.
+        hidden: Whether to lift the features before every layer, so that boundary data enter the layers.
         length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
 
     Raises:
@@ -100,10 +99,10 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
         count: Number n of nodes, both ends included.
         modes: Number m of functions.
         odd: Whether the functions vanish at the first and at the last end; else their derivative does.
-        like: Gives dtype and device.
+        like: Tensor of the dtype and device.
 
     Raises:
-        TooManyModesError: If the grid cannot tell the highest function from a lower one.
+        TooManyModesError: If the highest function is aliased to a lower one on the grid.
     """
     intervals = count - 1
     shift = 0.5 if odd[0] != odd[1] else float(odd[0])
@@ -126,7 +125,7 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
 
 
 def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
-    """The weights of a spectral convolution for bases of which some are no Fourier series.
+    """The weights of a spectral convolution for bases that are not all Fourier series.
 
     Frequencies 0 … m − 1, −1 … −(m − 1) of an axis become the numbers 0 … 2m − 2 of its functions. The last axis has
     frequencies 0 … m − 1 with complex weights only, W = V₁ + i V₂, where V₁ and V₂ are the weights of real kernels
@@ -138,7 +137,7 @@ def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
         bases: One basis per axis.
 
     Returns:
-        Weights for the modes that ``analyse`` gives on these bases.
+        Weights for the modes of ``analyse`` on these bases.
     """
     last = len(bases) - 1
     if bases[last].fourier:

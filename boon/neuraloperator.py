@@ -1,18 +1,18 @@
 """The FNO of the neuraloperator package (``neuralop.models.FNO``) with its spectral layers corrected kernel by kernel.
 
-The package is never imported here: whoever has such an operator has imported it.
+The package is not imported here: users with such an operator have imported it.
 
-Along every axis but the last their layer keeps the M frequencies −⌊M/2⌋ … ⌈M/2⌉ − 1, along the last 0 … ⌊M/2⌋, and
-its weights are ordered so. Here they are brought into the order of ``boon.spectral``, which holds k with every −k: for
+Along every axis but the last their layers keep the M frequencies −⌊M/2⌋ … ⌈M/2⌉ − 1, along the last 0 … ⌊M/2⌋, and
+their weights are in this order. Here they are reordered as in ``boon.spectral``, which keeps k with every −k: for
 even M the weight of +M/2 is zero. The rest of their operator (lifting, skip connections, channel MLPs, padding,
-projection) runs as it is, in a copy that shares all parameters and whose spectral layers alone are replaced.
+projection) is unchanged, in a copy that shares all parameters and whose spectral layers are replaced.
 
-Their domain padding extends the features at both ends and lets them grow there; the domain's first and last node are
+Their domain padding extends the features at both ends; the domain's first and last node are
 then nodes p and n − 1 + p of N = n + 2p, and all of the faces through them, padding included, are eliminated.
 
 With an odd number of nodes along an axis other than the last, release 2.0.0 shifts the frequencies of the result by
 one (it calls fftshift where ifftshift is the inverse; corrected in the package's repository since). The layer here is
-the convolution itself, for even and odd numbers alike.
+the correct convolution for even and odd numbers.
 """
 
 import copy
@@ -32,12 +32,12 @@ from boon.spectral import Basis, convolve
 
 def is_neuraloperator(operator: nn.Module) -> bool:
     """Whether it is a ``neuralop.models.FNO`` (or ``TFNO``, or a class derived from them)."""
-    known = _imported("neuralop.models.fno", "FNO")
-    return known is not None and isinstance(operator, known)
+    model = _imported("neuralop.models.fno", "FNO")
+    return model is not None and isinstance(operator, model)
 
 
 class NeuralOperatorFNO:
-    """Their FNO seen as an operator whose layers can be corrected, with the interface of ``boon.FNO``.
+    """An adapter of their FNO to the interface of ``boon.FNO``, so that its layers can be corrected.
 
     Dense and factorised weights, incremental modes (``max_n_modes``), every skip connection, channel MLPs, the tanh
     stabiliser, positional embeddings and domain padding are supported.
@@ -46,8 +46,8 @@ class NeuralOperatorFNO:
         operator: The FNO; it is not changed.
 
     Raises:
-        InvalidArgumentError: If it has an option under which its layers are no real convolutions on one grid
-            followed by pointwise maps.
+        InvalidArgumentError: If an option makes its layers other than real convolutions on one grid followed by
+            pointwise maps.
     """
 
     def __init__(self, operator: nn.Module) -> None:
@@ -61,7 +61,7 @@ class NeuralOperatorFNO:
 
     @property
     def config(self) -> FNOConfig:
-        """Its sizes; the modes are those of ``boon.spectral``, −(m − 1) … m − 1. The padding is inside the layers."""
+        """Its sizes; the modes are those of ``boon.spectral``, −(m − 1) … m − 1. Padding is part of the layers."""
         kept = self.operator.fno_blocks.convs[0].n_modes
         return FNOConfig(
             in_channels=self.operator.in_channels,
@@ -76,7 +76,7 @@ class NeuralOperatorFNO:
         """Maps ``(batch, in_channels, *space)`` to ``(batch, out_channels, *space)`` with corrected layers.
 
         Raises:
-            InvalidArgumentError: If the input does not fit, or the correction cannot treat the domain padding.
+            InvalidArgumentError: If the input has the wrong shape, or the correction does not support domain padding.
             TooManyModesError: If the grid is too coarse for the modes kept.
         """
         config = self.config
@@ -108,7 +108,7 @@ def kernel_of(layer: Any, dtype: torch.dtype) -> Kernel:
 
     Args:
         layer: A ``neuralop.layers.spectral_convolution.SpectralConv``, its weights ``(c, o, *modes)``.
-        dtype: Of the (real) features; the weights are brought to its precision.
+        dtype: Dtype of the (real) features; the weights are cast to its precision.
     """
     weight = layer.weight if isinstance(layer.weight, Tensor) else layer.weight.to_tensor()
     *full, half = layer.n_modes
@@ -120,7 +120,7 @@ def kernel_of(layer: Any, dtype: torch.dtype) -> Kernel:
 
 
 class _Call:
-    """One evaluation of an operator: what its layers share.
+    """State of one evaluation of an operator, common to its layers.
 
     Args:
         layers: The correction of the layers.
@@ -133,7 +133,7 @@ class _Call:
         self.bases: tuple[Basis, ...] | None = None
 
     def prepare(self, index: int, x: Tensor) -> Tensor:
-        """The features that enter block ``index``; those in the padding stay as they are."""
+        """The features that enter block ``index``; those in the padding are not changed."""
         if not self.layers.hidden:
             return x
         domain = (..., *(slice(p, p + n) for p, n in zip(self._margins(x), self.shape, strict=True)))
@@ -173,7 +173,7 @@ class _Call:
 
 
 class _PreparedBlocks(nn.Module):
-    """Their blocks on features that obey the conditions of hidden layers."""
+    """Their blocks on features that satisfy the hidden conditions."""
 
     def __init__(self, blocks: nn.Module, call: _Call) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class _PreparedBlocks(nn.Module):
 
 
 class _CorrectedLayer(nn.Module):
-    """In the place of one of their spectral layers."""
+    """Replacement for one of their spectral layers."""
 
     def __init__(self, layer: nn.Module, call: _Call) -> None:
         super().__init__()
@@ -194,12 +194,12 @@ class _CorrectedLayer(nn.Module):
         return self.call.convolve(self.layer, x)
 
     def transform(self, x: Tensor, output_shape: Any = None) -> Tensor:  # noqa: ARG002
-        """What skip connections do with the features to follow a change of grid: nothing."""
+        """Adapts the features of skip connections to another grid; here the grid never changes."""
         return x
 
 
 def _needed(operator: Any) -> dict[str, bool]:
-    """What the corrections need, and whether the operator has it."""
+    """Requirements of the corrections, and whether the operator meets them."""
     blocks, layer = operator.fno_blocks, _imported("neuralop.layers.spectral_convolution", "SpectralConv")
     scaling = blocks.resolution_scaling_factor or []
     precision = operator.fno_block_precision
@@ -226,7 +226,7 @@ def _frequencies_in_order(weight: Tensor, dim: int) -> Tensor:
 
 
 def _twin(module: nn.Module, **children: nn.Module) -> nn.Module:
-    """A copy of a module that shares everything with it but the named children."""
+    """A copy of a module that shares everything except the named children."""
     twin = copy.copy(module)
     twin._modules = {**module._modules, **children}
     return twin

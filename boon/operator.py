@@ -1,4 +1,4 @@
-"""BOON: an operator whose output meets its boundary conditions, whatever its weights (Saad et al. 2023)."""
+"""BOON: an operator whose output meets boundary conditions for any weights (Saad et al. 2023)."""
 
 from collections.abc import Sequence
 
@@ -17,29 +17,29 @@ from solvers import Periodic
 
 
 def default_correction(operator: nn.Module) -> Correction:
-    """The correction of an operator for which none is chosen."""
+    """The default correction of an operator."""
     return MatchedTransform() if isinstance(operator, FNO) else SmoothExtension()
 
 
 class BOON(nn.Module):
     """Wraps an operator so that its output meets boundary conditions to round-off.
 
-    This package's ``FNO`` and that of neuraloperator (``neuralop.models.FNO``) are corrected kernel by kernel if the
-    correction says so, any other field-to-field Module at its output. Fields live on nodes and both ends of every
-    axis are included: spacing = length/(n − 1).
+    This package's ``FNO`` and that of neuraloperator (``neuralop.models.FNO``) can be corrected in every kernel,
+    other field-to-field Modules at the output. Fields are given at nodes, both ends of every axis included:
+    spacing = length/(n − 1).
 
-    Values are numbers, tensors or arrays that broadcast to ``(batch, out_channels, *face)``, or functions of place
-    and time: called with the coordinates of the nodes of the face, one tensor ``(*face)`` per remaining axis in
+    Values are numbers, tensors or arrays that broadcast to ``(batch, out_channels, *face)``, or functions of position
+    and time, called with the coordinates of the nodes of the face, one tensor ``(*face)`` per remaining axis in
     order, each running from 0 to the length of that axis; they return something that broadcasts as above. ``face``
-    is the shape of the side, empty with one axis. A side is given its value either in its condition or at the call.
+    is the shape of the side, empty with one axis. The value of a side is given either in its condition or at the call.
 
     Args:
         operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``.
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
             leaves an axis free (time).
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
-        correction: A member of the family of corrections; None means ``MatchedTransform()`` for this package's ``FNO``,
-            which is to be wrapped before it is trained, and ``SmoothExtension()`` for any other Module.
+        correction: The correction; None means ``MatchedTransform()`` for this package's ``FNO``,
+            which must be wrapped before training, and ``SmoothExtension()`` for any other Module.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
 
     Raises:
@@ -101,10 +101,10 @@ class BOON(nn.Module):
         return prescribe(self.step(u, discrete), discrete)
 
     def discretise(self, u: Float[Tensor, "batch out_channels *space"], boundary: SideValues | None = None) -> Boundary:
-        """The conditions with their data on the grid of a field; ``boon.scores`` measures how well it meets them.
+        """The conditions with their data on the grid of a field; see ``boon.scores``.
 
         Args:
-            u: A field that gives shape, dtype and device.
+            u: A field of the shape, dtype and device.
             boundary: As in ``forward``.
         """
         return discretise(self.conditions, self.lengths, boundary, u, self.order)
@@ -114,7 +114,7 @@ class BOON(nn.Module):
         return self.correction.hidden or self.correction.acts_on_kernels
 
     def _layered(self) -> FNO | NeuralOperatorFNO | None:
-        """The operator as one whose layers can be corrected; None if only its output can."""
+        """The operator if its layers can be corrected, else None."""
         if isinstance(self.operator, FNO):
             return self.operator
         return NeuralOperatorFNO(self.operator) if self._inside and is_neuraloperator(self.operator) else None

@@ -1,4 +1,4 @@
-"""How good a predicted field is: relative L2 of the whole field, boundary error."""
+"""Scores of predicted fields: relative L2 error and boundary error."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from boon.functionals import Boundary, residuals
 
 @dataclass(frozen=True)
 class BoundaryError:
-    """How far a field misses its boundary conditions.
+    """Errors of a field in the boundary conditions.
 
     Args:
         maximum: Largest |B u − g| over all sides, in the units of the conditions.
@@ -51,11 +51,11 @@ def relative_l2(
 
 
 def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> BoundaryError:
-    """How far a field misses its conditions: value, gradient, Robin residual, or mismatch of periodic ends.
+    """Errors of a field in the conditions: value, gradient, Robin residual, or mismatch of periodic ends.
 
     Args:
         u: Predicted fields.
-        boundary: ``BOON.discretise(u, values)``; at corners the conditions are those that can hold together.
+        boundary: ``BOON.discretise(u, values)``; at corners with compatible data.
     """
     pairs = residuals(u.detach(), boundary)
     if not pairs:

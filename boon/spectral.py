@@ -2,8 +2,8 @@
 
 A field x on n nodes of an axis is zero beyond them up to a period of N nodes (the padding). Only frequencies
 |k| < m are kept, and m is much smaller than n, so the truncated transform is a matrix product with cosines and
-sines: three to nine times faster than a full FFT that throws most of its output away, with no padded copy of the
-field. It equals ``rfftn`` of the zero-padded field, truncated (tested).
+sines: three to nine times faster than a full FFT of which most of the output is discarded, and without a padded copy of
+the field. It equals ``rfftn`` of the zero-padded field, truncated (tested).
 
 With several axes the kept modes form an array ``(2m₁ − 1, …, m_d)``: all frequencies on every axis but the last, in
 the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last one, since the field is real.
@@ -24,7 +24,7 @@ from boon.errors import InvalidArgumentError, TooManyModesError
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """The r functions in which a field is expanded along one axis with n nodes.
+    """The r basis functions along one axis with n nodes.
 
     Args:
         analysis: ``(r, n)``, coefficient_r = Σ_j analysis_rj x_j.
@@ -32,7 +32,7 @@ class Basis:
         modes: Number m of frequencies; r = 2m − 1 for Fourier, m for sines or cosines.
         period: Number N of nodes after which a Fourier series repeats.
         fourier: Whether the functions are 1, cos θ … cos (m−1)θ, sin θ … sin (m−1)θ.
-        margin: How many of the n nodes lie beyond each end of the domain (an array that holds its own padding).
+        margin: Number of the n nodes beyond each end of the domain (for arrays that include padding).
     """
 
     analysis: Float[Tensor, "r n"]
@@ -50,11 +50,11 @@ def fourier_basis(count: int, modes: int, padding: float = 0.0, *, periodic: boo
         count: Number n of nodes, both ends included.
         modes: Frequencies 0 … modes − 1 are kept.
         padding: Length by which the axis is extended, as a fraction of its length.
-        periodic: The last node is the first one again: the period is n − 1 nodes and the ends count half each.
-        like: Gives dtype and device.
+        periodic: Whether the last node equals the first: the period is n − 1 nodes and each end has weight ½.
+        like: Tensor of the dtype and device.
 
     Raises:
-        TooManyModesError: If the period cannot tell the highest frequency from its mirror image.
+        TooManyModesError: If the highest frequency is aliased to its negative.
     """
     period = count - 1 if periodic else count + round(padding * (count - 1))
     if 2 * (modes - 1) >= period:
@@ -111,7 +111,7 @@ def synthesise(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch ch
 
 
 def synthesise_lines(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "batch channels *lines"]:
-    """``synthesise`` with all axes but the first flattened into one, in new memory that nobody shares."""
+    """``synthesise`` with all axes but the first flattened into one, as a new tensor."""
     *full, half = fourier_axes(bases) or (None,)
     if half is not None:
         for axis in full:
@@ -141,7 +141,7 @@ def mirror(modes: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 class Convolution(Protocol):
-    """What a boundary correction needs of a spectral layer: its weights ``(*modes, c, o)``, and to apply it."""
+    """A spectral layer for boundary corrections: its weights ``(*modes, c, o)``, and the convolution as a call."""
 
     @property
     def weight(self) -> Tensor:
@@ -157,8 +157,8 @@ class SpectralConvolution(nn.Module):
     """y = K x: every kept mode of x is multiplied by a complex matrix, ŷ(k) = x̂(k) W(k).
 
     The weights are complex64, complex128 after ``.double()``. Their real and imaginary parts start as those of Li et
-    al. 2021, uniform in [0, 1)/(c o): so small that an operator begins almost pointwise, which trains better than large
-    Gaussian weights, and positive, so that they add up at boundary nodes and K_BB can be inverted.
+    al. 2021, uniform in [0, 1)/(c o): small, so that an operator starts almost pointwise, which trains better than with
+    large Gaussian weights, and positive, so that K_BB is invertible.
 
     Args:
         in_channels: Channels c of x.
@@ -182,7 +182,7 @@ class SpectralConvolution(nn.Module):
         return convolve(x, self.weight, bases)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        """Shows ``.double()`` and ``.float()``, which skip complex numbers, the weights as pairs of real ones."""
+        """Lets ``.double()`` and ``.float()``, which skip complex tensors, act on the weights as real pairs."""
 
         def on_real(tensor: Tensor) -> Tensor:
             if not tensor.is_complex():

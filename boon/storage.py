@@ -1,4 +1,4 @@
-"""Operators as files: weights in safetensors, everything needed to build the operator again as JSON metadata in it."""
+"""Operators as files: weights in safetensors, with all that is needed to rebuild the operator as JSON metadata."""
 
 import dataclasses
 import json
@@ -34,12 +34,12 @@ def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None
 
     Args:
         operator: An ``FNO``, or a ``BOON`` around one whose conditions have numbers as values, or none.
-        path: Where to; conventionally ``*.safetensors``.
-        notes: Whatever else shall be kept with it (how it was trained), as JSON can hold it; see ``read_notes``.
+        path: The file, by convention ``*.safetensors``.
+        notes: Further metadata (how it was trained), as JSON values; see ``read_notes``.
 
     Raises:
-        InvalidArgumentError: If the operator holds something that a file cannot: another Module, tensors or functions
-            as boundary values, a correction of your own.
+        InvalidArgumentError: If the operator contains what cannot be stored: another Module, tensors or functions as
+            boundary values, a user's correction.
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
@@ -53,10 +53,10 @@ def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None
 
 
 def load(path: str | Path) -> FNO | BOON:
-    """Reads an operator written by ``save``, in the precision it was saved in, on the CPU.
+    """Reads an operator written by ``save``, in its stored dtype, on the CPU.
 
     Raises:
-        StoredOperatorError: If the file is missing, damaged or no operator of this package.
+        StoredOperatorError: If the file is missing, damaged or not an operator of this package.
     """
     tensors, metadata = _read(path)
     if not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
@@ -77,10 +77,10 @@ def load(path: str | Path) -> FNO | BOON:
 
 
 def read_notes(path: str | Path) -> dict[str, Any]:
-    """The notes that ``save`` kept with an operator.
+    """The notes that ``save`` stored with an operator.
 
     Raises:
-        StoredOperatorError: If the file is missing, damaged or no operator of this package.
+        StoredOperatorError: If the file is missing, damaged or not an operator of this package.
     """
     _, metadata = _read(path)
     try:

@@ -1,4 +1,4 @@
-"""Reference solutions of partial differential equations: laws, grids, boundary conditions; no learning in here."""
+"""Numerical and exact reference solutions of partial differential equations."""
 
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin

@@ -7,8 +7,8 @@ of one, so ν = 1/Re for lid speed 1 and Re = U/ν in general. Axes of every fie
 Central differences of second order on a node grid; wall vorticity by Wilkes' formula
 ω = (ψ₂ − 8ψ₁)/2h² − 3U/h (ψ₁, ψ₂ one and two nodes inside), which is second order too; the Poisson equation by sine
 transforms; the classical Runge–Kutta method in time, stable with this formula (E & Liu, J. Comput. Phys. 126, 1996).
-At the two upper corners the vorticity is infinite: their nodes hold the mean of the two wall nodes next to them, and
-nothing inside depends on them.
+At the two upper corners the vorticity is infinite: these nodes are set to the mean of the two neighbouring wall nodes,
+and the interior does not depend on them.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume.grid import NodeGrid
 
-_NODES_TOGETHER = 40_000  # nodes of a group of flows: its five arrays stay in a processor's cache
-_DIFFUSIVE_LIMIT, _CONVECTIVE_LIMIT = 0.3, 0.7  # both stable: Runge and Kutta allow 2.78/8 and about 2.8
+_NODES_TOGETHER = 40_000  # nodes of a group of flows, so that its five arrays fit the processor's cache
+_DIFFUSIVE_LIMIT, _CONVECTIVE_LIMIT = 0.3, 0.7  # both stable: the Runge–Kutta method allows 2.78/8 and about 2.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def _integrate(
     for index, time in enumerate(times.tolist()):
         steps = ceil((time - now) / largest_step * (1 - 1e-12))
         step = (time - now) / steps
-        with np.errstate(over="ignore", invalid="ignore"):  # not finite is found below and named
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
             for _ in range(steps):
                 advance(step)
             fill(slopes[0], omega)

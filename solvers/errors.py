@@ -1,4 +1,4 @@
-"""Errors of the solvers: one base, leaves that say what went wrong."""
+"""Errors of the solvers, with one common base."""
 
 
 class SolverError(Exception):
@@ -10,4 +10,4 @@ class InvalidArgumentError(SolverError, ValueError):
 
 
 class SolverDivergedError(SolverError, RuntimeError):
-    """A time step failed at the smallest allowed step; names time, step and residual."""
+    """A time step failed at the smallest allowed step; the text names time, step and residual."""

@@ -1,7 +1,7 @@
 """Periodic viscous Burgers on [0, 1): Gaussian random initial fields and a Fourier solver resolved to 1e-6.
 
-Fields are held as Fourier coefficients c_0 … c_K of u(x) = Σ_{|k| ≤ K} c_k e^{2πikx} with c_{−k} the conjugate of
-c_k, so they can be evaluated at any places and one draw is the same function on every grid. All quantities are
+Fields are stored as Fourier coefficients c_0 … c_K of u(x) = Σ_{|k| ≤ K} c_k e^{2πikx} with c_{−k} the conjugate of
+c_k, so they can be evaluated at any points, and one draw is the same function on every grid. All quantities are
 dimensionless.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 
 _CONTOUR_POINTS = 64
-_SAMPLES_TOGETHER = 64  # 64 × 512 complex numbers stay in a processor's cache
+_SAMPLES_TOGETHER = 64  # 64 × 512 complex numbers fit the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def random_field(noise: Float[Tensor, "*batch 2 modes"]) -> Complex[Tensor, "*ba
     """Fourier coefficients of draws of the Gaussian random field N(0, 625(−Δ + 25 I)⁻²) on the unit circle.
 
     With ξ = noise[0] and η = noise[1], u = √λ₀ ξ₀ + Σ √λ_k √2 (ξ_k cos 2πkx + η_k sin 2πkx), √λ_k = 25/(4π²k² + 25).
-    Source: Saad et al. 2023 and Li et al. 2021, appendix A.3.1; the constant mode belongs to the field.
+    Source: Saad et al. 2023 and Li et al. 2021, appendix A.3.1; the constant mode is included.
 
     Args:
         noise: Independent standard normal numbers; η₀ is not used.
@@ -63,16 +63,16 @@ def random_field(noise: Float[Tensor, "*batch 2 modes"]) -> Complex[Tensor, "*ba
     """
     noise = noise.to(torch.float64)
     k = torch.arange(noise.shape[-1], dtype=torch.float64)
-    deviation = 25 / (4 * pi**2 * k**2 + 25)
-    coefficients = deviation * torch.complex(noise[..., 0, :], -noise[..., 1, :]) / 2**0.5
-    coefficients[..., 0] = (deviation * noise[..., 0, :])[..., 0]
+    amplitude = 25 / (4 * pi**2 * k**2 + 25)
+    coefficients = amplitude * torch.complex(noise[..., 0, :], -noise[..., 1, :]) / 2**0.5
+    coefficients[..., 0] = (amplitude * noise[..., 0, :])[..., 0]
     return coefficients
 
 
-def evaluate(coefficients: Complex[Tensor, "*batch modes"], places: Float[Tensor, " n"]) -> Float[Tensor, "*batch n"]:
-    """The field of Fourier coefficients c_0 … c_K at places, float64."""
+def evaluate(coefficients: Complex[Tensor, "*batch modes"], points: Float[Tensor, " n"]) -> Float[Tensor, "*batch n"]:
+    """The field with Fourier coefficients c_0 … c_K at given points, float64."""
     k = torch.arange(coefficients.shape[-1], dtype=torch.float64)
-    phase = 2 * pi * k[:, None] * places.to(torch.float64)
+    phase = 2 * pi * k[:, None] * points.to(torch.float64)
     weight = torch.where(k > 0, 2.0, 1.0)[:, None]
     return coefficients.real @ (weight * torch.cos(phase)) - coefficients.imag @ (weight * torch.sin(phase))
 
@@ -85,12 +85,12 @@ def solve_periodic_burgers(
 ) -> Complex[Tensor, "*batch t kept"]:
     """Solves u_t + (u²/2)_x = ν u_xx on [0, 1), periodic.
 
-    Fourier–Galerkin in space, the square being formed without aliasing at M points (2/3 rule); in time the
+    Fourier–Galerkin in space, with the square de-aliased on M points (2/3 rule); in time the
     exponential Runge–Kutta method ETDRK4 of Cox & Matthews 2002 with the contour integrals of Kassam & Trefethen
     2005, fourth order, the viscous term exact. The default is resolved to 1e-6 for ν ≥ 0.1 and fields of order one.
 
     Args:
-        initial: c_0 … c_K at t = 0; modes beyond those that the resolution keeps are refused.
+        initial: c_0 … c_K at t = 0; modes that the resolution cannot represent raise an error.
         times: Increasing output times, none before 0.
         viscosity: ν > 0.
         resolution: Points and time step.

@@ -14,7 +14,7 @@ def difference_weights(offsets: tuple[int, ...], derivative: int) -> Float[Tenso
     """Weights c with Σ_j c_j u(x + offset_j·h) = h^derivative · u^(derivative)(x), exact for polynomials.
 
     The moment equations Σ_j c_j offset_jᵖ = p!·[p = derivative], p = 0 … len(offsets) − 1, are solved in rational
-    arithmetic, so the weights carry no rounding but the last one to float64.
+    arithmetic, so the only rounding is the last one, to float64.
 
     Args:
         offsets: Distinct integer positions of the stencil in units of the spacing h.
@@ -44,12 +44,12 @@ def difference_weights(offsets: tuple[int, ...], derivative: int) -> Float[Tenso
 def one_sided_gradient(order: int, side: Literal["first", "last"]) -> Float[Tensor, " stencil"]:
     """Weights of ∂u/∂x at an end of an axis from the ``order + 1`` nodes nearest to it, for unit spacing.
 
-    The weights start at the boundary node and go inward; those of the last side are the first side's negated, since
-    the stencil is mirrored.
+    The weights start at the boundary node and go inward; those of the last side are the negated weights of the first
+    side.
 
     Args:
         order: Order of accuracy, at least 1.
-        side: Which end of the axis.
+        side: End of the axis.
 
     Returns:
         Weights ``(order + 1,)``, float64; divide by the spacing.

@@ -1,6 +1,6 @@
-"""Tensors and texts in one safetensors file that is checked when it is read: the format of weights and checkpoints.
+"""Tensors and texts in one safetensors file with a checksum: the format of weights and checkpoints.
 
-It stands in this package since all others may import it.
+It belongs to this package because all others may import it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _CHECKSUM = "checksum"
 
 
 class TensorFile(NamedTuple):
-    """The content of a file as it stands there.
+    """The content of a file, unchecked.
 
     Args:
         tensors: Tensors by name, on the CPU.
@@ -31,10 +31,10 @@ class TensorFile(NamedTuple):
 
     @property
     def mismatch(self) -> str | None:
-        """How the checksum differs from the one that was written; None if it does not, or none was."""
-        found = _checksum(self.tensors, self.metadata)
-        written = self.metadata.get(_CHECKSUM, found)
-        return None if written == found else f"its checksum is {found[:12]}…, but {written[:12]}… was written"
+        """How the checksum differs from the stored one; None if it agrees or none is stored."""
+        actual = _checksum(self.tensors, self.metadata)
+        written = self.metadata.get(_CHECKSUM, actual)
+        return None if written == actual else f"its checksum is {actual[:12]}…, but {written[:12]}… was written"
 
 
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -49,13 +49,13 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
 
 
 def parse_tensors(content: bytes) -> TensorFile:
-    """Reads what ``encode_tensors`` made, or any other safetensors file, whatever its values.
+    """Parses any safetensors file, without checking values or checksum.
 
     Args:
         content: The whole file.
 
     Raises:
-        ValueError: If it is no safetensors file, or a name is given twice.
+        ValueError: If it is not a safetensors file, or a name occurs twice.
     """
     try:
         tensors = load(content)
@@ -67,7 +67,7 @@ def parse_tensors(content: bytes) -> TensorFile:
 
 
 def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads what ``encode_tensors`` made; files without a checksum are read too.
+    """Parses and checks a file written by ``encode_tensors``; files without a checksum are accepted.
 
     Args:
         content: The whole file.
@@ -76,8 +76,8 @@ def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         Tensors on the CPU and metadata.
 
     Raises:
-        ValueError: If it is no safetensors file, a name is given twice, an entry is not finite, or the checksum is
-            not that of the content.
+        ValueError: If it is not a safetensors file, a name occurs twice, an entry is not finite, or the checksum
+            does not match the content.
     """
     file = parse_tensors(content)
     if file.infinite:
@@ -95,7 +95,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of metadata and tensors, hexadecimal; the entry for itself does not count."""
+    """SHA-256 of metadata and tensors, hexadecimal, without the entry of the checksum."""
     texts = {name: text for name, text in metadata.items() if name != _CHECKSUM}
     digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode())
     for name in sorted(tensors):

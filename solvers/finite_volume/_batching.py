@@ -1,8 +1,8 @@
-"""Large batches in groups that fit a processor's cache, each with its own time steps, on several threads.
+"""Divides large batches into groups that fit the processor's cache and run on several threads.
 
-A group is cut out of a law by taking the same rows of every field of its dataclass that has the length of the batch,
-and out of boundary values likewise. A law that does not let itself be cut (checked by cutting and evaluating it)
-stays whole.
+Every group has separate time steps. Its law has the same rows of every dataclass field whose length is that of the
+batch, and so have its boundary values. If the law cannot be divided, which is checked by evaluating the parts, there is
+one group.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class Group:
 
 
 def make_groups(law: Law, conditions: tuple[AxisConditions, ...], initial: Tensor, dimension: int) -> list[Group]:
-    """Cuts a problem along its first batch axis.
+    """Divides a problem along its first batch axis.
 
     Args:
         law: The law.
@@ -47,7 +47,7 @@ def make_groups(law: Law, conditions: tuple[AxisConditions, ...], initial: Tenso
         dimension: Number of space axes.
 
     Returns:
-        Groups in the order of the batch; one if the problem is small, has no batch, or its law cannot be cut.
+        Groups in the order of the batch; one if the problem is small, has no batch, or its law cannot be divided.
     """
     rows = 1 if initial.ndim == dimension else max(1, _CELLS_PER_GROUP * initial.shape[0] // initial.numel())
     if initial.ndim == dimension or initial.shape[0] <= rows:
@@ -67,7 +67,7 @@ def run_groups(work: Callable[[Group], Result], groups: Sequence[Group]) -> list
     """Applies ``work`` to every group, on as many threads as torch may use.
 
     Args:
-        work: What to do.
+        work: The function to apply.
         groups: The groups.
 
     Returns:
@@ -81,9 +81,9 @@ def run_groups(work: Callable[[Group], Result], groups: Sequence[Group]) -> list
 
 
 def _cut_laws(law: Law, states: Tensor, parts: Sequence[slice]) -> list[Law] | None:
-    """The law cut into parts, or None if it does not let itself be cut.
+    """The law divided into parts, or None if that is not possible.
 
-    A law of one's own may refuse a cut in any way, by its checks or in its formulas; it then stays whole, as it came.
+    A user's law may fail in any way on some of the rows, in its checks or its formulas.
     """
     try:
         laws = [_law_rows(law, states.shape[0], part) for part in parts]
@@ -105,15 +105,15 @@ def _has_rows(value: Any, count: int) -> bool:
 
 
 def _agree(law: Law, cuts: Sequence[Law], states: Tensor, parts: Sequence[slice]) -> bool:
-    """Whether the cut laws do to their rows of some states what the whole law does to all."""
+    """Whether the parts give the same values as the whole law, on the same rows of some states."""
     ramp = torch.linspace(0.0, 1.0, states.shape[0], dtype=states.dtype)
     states = states + ramp.reshape(-1, *[1] * (states.ndim - 1))
     diffusive = isinstance(law, DiffusiveLaw)
     for name in ("potential", "conductivity") if diffusive else ("convective_flux", "characteristic_speed"):
         expected = getattr(law, name)(states)
         for cut, part in zip(cuts, parts, strict=True):
-            found = getattr(cut, name)(states[part])
-            if found.shape != expected[part].shape or not torch.allclose(found, expected[part], rtol=1e-12):
+            actual = getattr(cut, name)(states[part])
+            if actual.shape != expected[part].shape or not torch.allclose(actual, expected[part], rtol=1e-12):
                 return False
     return True
 
@@ -132,7 +132,7 @@ def _condition_rows(
 
 
 def _value_rows(value: BoundaryValue, batch_axes: int, dimension: int, part: slice) -> BoundaryValue:
-    """Rows of a value that broadcasts to ``(*batch, *face)``; of what a function of time returns if it is one."""
+    """Rows of a value that broadcasts to ``(*batch, *face)``; if it is a function of time, of the value it returns."""
 
     def rows(array: Any) -> Tensor:
         values = torch.as_tensor(array, dtype=torch.float64)

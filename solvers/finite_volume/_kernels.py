@@ -1,6 +1,6 @@
 """Compiled inner loops over a batch of one-dimensional problems: the Newton step and the reconstructions.
 
-They release the interpreter lock; ``solvers.finite_volume._batching`` runs groups of a batch on several threads.
+They release the interpreter lock, so that groups of a batch can run on several threads.
 """
 
 from typing import Any
@@ -48,11 +48,11 @@ def _solve_cyclic(lower: _Array, diagonal: _Array, upper: _Array, right: _Array,
 def newton_step(
     u: _Array, right: _Array, faces: tuple[_Array, _Array, _Array], scale: float, periodic: bool
 ) -> tuple[_Array, _Array]:
-    """One Newton step for u + s·(F_{i+1} − F_i) = r, every problem of the batch on its own.
+    """One Newton step for u + s·(F_{i+1} − F_i) = r, for every problem of the batch.
 
     With the linearised face fluxes F + L δ_left + R δ_right the step solves a tridiagonal system for δ (cyclic when
     periodic), replaces F by its linearised value and u by r − s·(F_{i+1} − F_i), so that u and F balance to
-    round-off whatever is left of the nonlinear residual.
+    round-off whatever the nonlinear residual.
 
     Args:
         u: Iterate ``(batch, n)``, overwritten.
@@ -123,7 +123,7 @@ def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def minmod(a: float, b: float) -> float:
-    """The smaller slope where both agree in sign, else 0."""
+    """The smaller slope if both agree in sign, else 0."""
     if a * b <= 0.0:
         return 0.0
     return a if abs(a) < abs(b) else b
@@ -137,7 +137,7 @@ def van_leer(a: float, b: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def monotonized_central(a: float, b: float) -> float:
-    """The central slope, at most twice the smaller one, where both agree in sign, else 0."""
+    """The central slope, at most twice the smaller one, if both agree in sign, else 0."""
     if a * b <= 0.0:
         return 0.0
     size = min(0.5 * abs(a + b), 2.0 * abs(a), 2.0 * abs(b))

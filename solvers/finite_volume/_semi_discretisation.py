@@ -1,7 +1,7 @@
-"""Conservative finite volumes: law, numerical flux and boundary conditions make the fluxes through all faces.
+"""Conservative finite volumes: face fluxes from law, numerical flux and boundary conditions.
 
-The unknowns are cell averages, du/dt = −Σ_axes (F_{i+1} − F_i)/h, and two neighbours share one face flux, so the
-total changes by what passes the sides only. Fields are ``(*batch, *space)``; face fluxes along an axis have one more
+The unknowns are cell averages, du/dt = −Σ_axes (F_{i+1} − F_i)/h, and neighbouring cells use the same face flux, so
+the total changes by the boundary fluxes only. Fields are ``(*batch, *space)``; face fluxes along an axis have one more
 entry along that axis.
 """
 
@@ -35,7 +35,7 @@ class Scheme(ABC):
 
     @abstractmethod
     def fluxes(self, u: Tensor, time: float) -> tuple[Fluxes, float]:
-        """Face fluxes, and how fast the fastest signal of the whole batch crosses a cell.
+        """Face fluxes, and the rate at which the fastest signal of the batch crosses cells.
 
         Args:
             u: Cell averages ``(*batch, *space)``.
@@ -54,7 +54,7 @@ class DiffusiveScheme(Scheme):
     Second order in h for smooth solutions with the integral and the arithmetic mean.
 
     Raises:
-        InvalidArgumentError: If a condition does not suit the law or the grid.
+        InvalidArgumentError: If a condition does not match the law or the grid.
     """
 
     law: DiffusiveLaw
@@ -80,8 +80,7 @@ class DiffusiveScheme(Scheme):
     def linearise(self, u: Tensor, time: float) -> tuple[FaceFlux, ...]:
         """Face fluxes and their derivatives by the neighbouring cells along every axis.
 
-        A derivative by a state on a side is that of Dirichlet data; the derivative by the cell inside includes the
-        dependence of the side's state on that cell.
+        At a side, the derivative by the inner cell includes the dependence of the side's state on that cell.
         """
         return tuple(self._linearise_axis(u, axis, time) for axis in range(self.grid.dimension))
 
@@ -102,8 +101,8 @@ class DiffusiveScheme(Scheme):
             face = self.face_mean.flux(self.law, torch.cat((low, cells, high), -1), inverse_distance)
             _close_side(self.law, first, cells[..., :1], time, (face.value[..., :1], face.by_right[..., :1]))
             _close_side(self.law, last, cells[..., -1:], time, (face.value[..., -1:], face.by_left[..., -1:]))
-        place = axis - self.grid.dimension
-        return FaceFlux(*(part.movedim(-1, place) for part in (face.value, face.by_left, face.by_right)))
+        dim = axis - self.grid.dimension
+        return FaceFlux(*(part.movedim(-1, dim) for part in (face.value, face.by_left, face.by_right)))
 
 
 def _side_state(side: Side, edge: Tensor, time: float) -> Tensor:
@@ -129,8 +128,8 @@ def _close_side(law: DiffusiveLaw, side: Side, edge: Tensor, time: float, face: 
 class ConvectiveScheme(Scheme):
     """u_t + ∇·f(u) = 0 by reconstruction and a numerical flux, axis by axis.
 
-    Dirichlet values are the outer state of the side's face, so they act where characteristics enter. With more than
-    one axis the flux at the middle of a face stands for its mean: second order.
+    Dirichlet values are the outer state of the side's face, so they take effect where characteristics enter. With more
+    than one axis the mean flux of a face is that at its centre: second order.
 
     Raises:
         InvalidArgumentError: If the grid has fewer cells than a periodic reconstruction needs.

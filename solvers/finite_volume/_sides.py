@@ -1,4 +1,4 @@
-"""Boundary conditions as finite volumes see them: the state on a side and its dependence on the cell next to it."""
+"""Boundary conditions of finite volumes: the state on a side and its dependence on the edge cell."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +53,7 @@ class Side:
 
     @property
     def name(self) -> str:
-        """How error messages call the side."""
+        """Name of the side in error messages."""
         return f"boundary of axis {self.axis}, {self.end} side"
 
     @property
@@ -63,7 +63,7 @@ class Side:
 
     @property
     def mixed(self) -> tuple[float, float] | None:
-        """(a, b) of a condition a·u + b·∂u/∂x = g that is not Dirichlet's; None for any other."""
+        """(a, b) of a gradient or Robin condition a·u + b·∂u/∂x = g; None for other conditions."""
         if isinstance(self.condition, Robin):
             return self.condition.a, self.condition.b
         if isinstance(self.condition, Neumann) and not self.gives_flux:
@@ -72,12 +72,12 @@ class Side:
 
     @property
     def gives_flux(self) -> bool:
-        """Whether the condition states the flux through the side."""
+        """Whether the condition gives the flux through the side."""
         return isinstance(self.condition, Neumann) and self.condition.flux is not None
 
     @property
     def stated_value(self) -> BoundaryValue:
-        """The value that the condition states; None if there is none."""
+        """The value of the condition; None if there is none."""
         if isinstance(self.condition, Neumann):
             return self.condition.flux if self.gives_flux else self.condition.gradient
         return None if isinstance(self.condition, Periodic | Outflow) else self.condition.value
@@ -105,9 +105,9 @@ class Side:
             ) from None
 
     def side_state(self, value: Tensor, edge: Tensor) -> tuple[Tensor, float]:
-        """State on the side from the stated value and the edge cell, second order in h.
+        """State on the side from the value of the condition and the edge cell, second order in h.
 
-        Dirichlet states it; a·u + b·c₀ (u − u_edge) = g gives u = (g + b c₀ u_edge)/(a + b c₀).
+        A Dirichlet value is the state; a·u + b·c₀ (u − u_edge) = g gives u = (g + b c₀ u_edge)/(a + b c₀).
 
         Args:
             value: Value of the condition ``(*batch, *face, 1)``.
@@ -141,7 +141,7 @@ def make_sides(conditions: tuple[AxisConditions, ...], spacing: tuple[float, ...
 def ghost_cells(side: Side, time: float, cells: Tensor, count: int) -> Tensor:
     """Ghost cells beyond a side, in the order of the axis.
 
-    Periodic sides continue at the other end, Dirichlet repeats the value, Outflow and a stated flux repeat the edge
+    Periodic sides continue at the other end, Dirichlet repeats the value, Outflow and a given flux repeat the edge
     cell, the other conditions extrapolate linearly from the side.
 
     Args:

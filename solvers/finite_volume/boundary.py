@@ -1,11 +1,11 @@
-"""Boundary conditions, the one definition used by the solvers and by ``boon``.
+"""Boundary conditions for the solvers and for ``boon``.
 
 Conditions are given per axis as a pair (first side, last side) and may differ. ``u_x`` is always ∂/∂x along the
 axis, never the outward normal derivative, and fluxes are positive along +x, at both ends.
 
 A value is a number, an array that broadcasts to ``(*batch, *face)`` where ``face`` is the shape of that side (empty
-with one axis), or a function of time returning one of these. ``None`` means that the value comes later: ``BOON``
-takes it at the call, ``solve`` refuses it.
+with one axis), or a function of time returning one of these. ``None`` means that the value is given later: ``BOON``
+takes it at the call, ``solve`` raises an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,8 +36,8 @@ class Neumann:
 
     Args:
         gradient: ∂u/∂x on the side (not the outward normal derivative).
-        flux: Physical flux F through the side, positive along +x; only the finite-volume solver, which knows the
-            law, can use it.
+        flux: Physical flux F through the side, positive along +x; for the finite-volume solver only, since it
+            depends on the law.
 
     Raises:
         InvalidArgumentError: If both are given.
@@ -77,12 +77,12 @@ class Robin:
 
 @dataclass(frozen=True)
 class Periodic:
-    """The field continues at the other end of the axis; must stand on both sides."""
+    """The field continues at the other end of the axis; required on both sides."""
 
 
 @dataclass(frozen=True)
 class Outflow:
-    """Convective laws: what reaches the side leaves the domain (zero-order extrapolation)."""
+    """Zero-order extrapolation, for convective laws: waves that reach the side leave the domain."""
 
 
 Condition = Dirichlet | Neumann | Robin | Periodic | Outflow
@@ -90,7 +90,7 @@ AxisConditions = tuple[Condition, Condition]
 
 
 def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, ...]:
-    """Brings boundary conditions into the form of one (first, last) pair per axis and checks them.
+    """Checks boundary conditions and returns one (first, last) pair per axis.
 
     Args:
         boundary: With one axis ``(first, last)`` or ``[(first, last)]``; with d axes one pair per axis.
@@ -100,7 +100,7 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
         One pair per axis.
 
     Raises:
-        InvalidArgumentError: If a side is missing, is no boundary condition, or only one side is periodic.
+        InvalidArgumentError: If a side is missing or not a boundary condition, or only one side is periodic.
     """
     if not isinstance(boundary, Sequence) or len(boundary) == 0:
         raise InvalidArgumentError(
@@ -131,7 +131,7 @@ def value_at(value: BoundaryValue, time: float, name: str = "boundary value") ->
     Args:
         value: Number, array or function of time.
         time: Time, in the units of the problem.
-        name: How an error message calls the value.
+        name: Name of the value in error messages.
 
     Returns:
         The value as a float64 tensor.

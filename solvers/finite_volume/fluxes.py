@@ -1,7 +1,6 @@
 """Numerical fluxes through cell faces: means of the conductivity, upwind fluxes, and reconstructions.
 
-Every choice is an object. ``FaceMean`` serves diffusive laws, ``NumericalFlux`` with a ``Reconstruction`` serves
-convective laws.
+``FaceMean`` is for diffusive laws, ``NumericalFlux`` with a ``Reconstruction`` for convective laws.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +25,7 @@ class FaceFlux:
 
 
 class FaceMean(ABC):
-    """How the conductivities of two neighbouring cells make the flux −k u_x through the face between them."""
+    """A mean of the conductivities of two neighbouring cells, for the flux −k u_x through their face."""
 
     @abstractmethod
     def flux(self, law: DiffusiveLaw, cells: Tensor, inverse_distance: Tensor) -> FaceFlux:
@@ -65,7 +64,7 @@ class ArithmeticMean(FaceMean):
 
 @dataclass(frozen=True)
 class HarmonicMean(FaceMean):
-    """Flux 2 k_L k_R/(k_L + k_R) · (u_L − u_R)/Δx; no flux next to a cell that does not conduct."""
+    """Flux 2 k_L k_R/(k_L + k_R) · (u_L − u_R)/Δx; no flux next to a cell with zero conductivity."""
 
     def flux(self, law: DiffusiveLaw, cells: Tensor, inverse_distance: Tensor) -> FaceFlux:
         k, slope = conductivity_with_slope(law, cells)
@@ -86,8 +85,8 @@ def _mean_flux(cells: Tensor, inverse_distance: Tensor, mean: Tensor, by_left: T
 def conductivity_with_slope(law: DiffusiveLaw, u: Tensor) -> tuple[Tensor, Tensor]:
     """Conductivity k(u) and k′(u), the latter by automatic differentiation.
 
-    Where k′ is infinite (degenerate laws such as uᵐ with m < 1 at u = 0) the slope is returned as 0: Newton's
-    iteration then keeps the conductivity of that cell frozen, which changes its speed but not what it converges to.
+    Where k′ is infinite (degenerate laws such as uᵐ with m < 1 at u = 0) the slope is set to 0: Newton's iteration then
+    freezes the conductivity of that cell, which affects its speed but not its limit.
 
     Args:
         law: The law.
@@ -129,7 +128,7 @@ class Godunov(NumericalFlux):
         if stationary is None:
             raise InvalidArgumentError(
                 f"Godunov's flux needs {type(law).__name__}.stationary_points(), the states where f′ changes sign, but "
-                "the law does not know them; define the method or pass flux=Rusanov()."
+                "the law does not specify them; define the method or pass flux=Rusanov()."
             )
         at_left, at_right = law.convective_flux(left), law.convective_flux(right)
         smallest, largest = torch.minimum(at_left, at_right), torch.maximum(at_left, at_right)
@@ -142,9 +141,9 @@ class Godunov(NumericalFlux):
 
 @dataclass(frozen=True)
 class Rusanov(NumericalFlux):
-    """Flux (f_L + f_R)/2 − max(|f′_L|, |f′_R|)/2 · (u_R − u_L); for any law, more smearing than Godunov's.
+    """Flux (f_L + f_R)/2 − max(|f′_L|, |f′_R|)/2 · (u_R − u_L); for any law, more diffusive than Godunov's.
 
-    The speed bound looks at the two states only, which is enough for convex f.
+    The speed bound uses the two states only, which suffices for convex f.
     """
 
     def flux(self, law: ConvectiveLaw, left: Tensor, right: Tensor) -> Tensor:
@@ -171,7 +170,7 @@ class Reconstruction(ABC):
 
 @dataclass(frozen=True)
 class Constant(Reconstruction):
-    """Piecewise constant: first order, never leaves the range of its neighbours."""
+    """Piecewise constant: first order, stays within the range of its neighbours."""
 
     ghosts = 1
 
@@ -188,7 +187,7 @@ class MUSCL(Reconstruction):
 
     Args:
         limiter: Numba-compiled function of the two one-sided slopes: ``minmod``, ``van_leer``,
-            ``monotonized_central``, or one's own.
+            ``monotonized_central``, or another.
     """
 
     limiter: Limiter = kernels.van_leer

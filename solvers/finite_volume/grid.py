@@ -1,8 +1,7 @@
 """Uniform grids in one or more space dimensions and their quadrature weights.
 
-A grid says where its unknowns live: ``NodeGrid`` holds point values including both ends of every axis (what
-operators with boundary conditions need), ``CellGrid`` holds cell averages at cell centres (what finite volumes
-need). No function guesses which one it was given.
+``NodeGrid`` is for point values at nodes, both ends of every axis included, as operators with boundary conditions need
+them. ``CellGrid`` is for cell averages, as finite volumes need them.
 """
 
 from abc import ABC, abstractmethod
@@ -39,7 +38,7 @@ class Grid(ABC):
     @property
     @abstractmethod
     def location(self) -> Literal["node", "cell"]:
-        """Where the unknowns live: at nodes (ends included) or at cell centres."""
+        """Whether the unknowns are at nodes (ends included) or at cell centres."""
 
     @property
     @abstractmethod
@@ -166,7 +165,7 @@ def trapezoid_weights(points: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batc
     """Weights of the trapezoid rule at increasing, possibly unequally spaced points.
 
     Args:
-        points: Places ``(*batch, n)``, strictly increasing along the last axis, n ≥ 2.
+        points: Positions ``(*batch, n)``, strictly increasing along the last axis, n ≥ 2.
 
     Returns:
         Weights ``(*batch, n)`` in float64 with ``(weights * u).sum(-1)`` = ∫ u dx for piecewise linear u.
@@ -183,7 +182,7 @@ def trapezoid_weights(points: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batc
 
 
 def midpoint_weights(faces: Float[Tensor, "*batch faces"]) -> Float[Tensor, "*batch n"]:
-    """Weights of the midpoint rule (equally: of the cell sum): the lengths of the intervals between faces.
+    """Weights of the midpoint rule or the cell sum: the lengths of the intervals between faces.
 
     Args:
         faces: Ends of the n intervals ``(*batch, n + 1)``, strictly increasing along the last axis.

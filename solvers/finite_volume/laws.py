@@ -1,10 +1,10 @@
 """Conservation laws u_t + ∇·F = 0 as frozen dataclasses.
 
-A law is its flux and the derivative of it, written with operations that NumPy arrays and torch tensors share, so
-that the finite-volume solver and a training penalty by automatic differentiation use one definition. Fields are
+A law defines its flux and the derivative of the flux by operations that work on NumPy arrays and torch tensors, so
+that the finite-volume solver and a training penalty by automatic differentiation use the same definition. Fields are
 ``(*batch, *space)``; a parameter is a number or an array ``(*batch,)``. All quantities are dimensionless.
 
-Adding a law of one's own: derive from ``DiffusiveLaw`` (flux F = −Φ(u)_x) or ``ConvectiveLaw`` (flux F = f(u)).
+To add a law, derive from ``DiffusiveLaw`` (flux F = −Φ(u)_x) or ``ConvectiveLaw`` (flux F = f(u)).
 """
 
 from abc import ABC, abstractmethod
@@ -49,7 +49,7 @@ class ConvectiveLaw(ABC):
         """Characteristic speed f′(u), same shape as ``u``."""
 
     def stationary_points(self) -> tuple[float, ...] | None:
-        """States where f′ changes sign, needed by the Godunov flux; None (the default) says they are not known."""
+        """States where f′ changes sign, needed by the Godunov flux; None by default: not specified."""
         return None
 
     def flux(self, u: Array, gradient: Array) -> Array:  # noqa: ARG002 - one signature for all laws
@@ -85,7 +85,7 @@ class Diffusion(DiffusiveLaw):
 
 @dataclass(frozen=True)
 class PorousMedium(DiffusiveLaw):
-    """Porous medium equation u_t = ∇·(uᵐ ∇u), degenerate at u = 0; negative states conduct nothing.
+    """Porous medium equation u_t = ∇·(uᵐ ∇u), degenerate at u = 0; the conductivity of negative states is 0.
 
     Args:
         exponent: m > 0, a number or one per batch entry ``(*batch,)``.
@@ -182,7 +182,7 @@ def align(parameter: Parameter, field: Array) -> Any:
         field: NumPy array or torch tensor ``(*batch, *space)``.
 
     Returns:
-        The parameter in the kind, precision and device of ``field``, as ``(*batch, 1, …, 1)``.
+        The parameter in the type, dtype and device of ``field``, as ``(*batch, 1, …, 1)``.
     """
     if isinstance(field, Tensor):
         values = torch.as_tensor(parameter, dtype=field.dtype, device=field.device)

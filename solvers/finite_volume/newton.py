@@ -17,12 +17,12 @@ from solvers.finite_volume.fluxes import FaceFlux
 
 @dataclass(frozen=True)
 class Newton:
-    """When Newton's iteration ends.
+    """Stopping criterion of Newton's iteration.
 
     Args:
         tolerance: The iteration has converged when no cell changes by more than this fraction of the largest |u| of
-            its batch entry. The last change is made with linearised fluxes, so what is neglected is its square.
-        iterations: Iterations after which the step is given up (and halved).
+            its batch entry. The last change uses linearised fluxes, so the neglected term is quadratic in it.
+        iterations: Largest number of iterations; then the step is rejected and halved.
 
     Raises:
         InvalidArgumentError: If one of them is not positive.
@@ -57,13 +57,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageSolution:
-    """Solution u of a stage with the fluxes that balance it, u = r − s ∇·F.
+    """Solution u of a stage with fluxes such that u = r − s ∇·F.
 
     Attributes:
         u: Cell averages ``(*batch, *space)``.
         fluxes: Face fluxes along every axis.
         residual: Largest |residual| before the last iteration.
-        converged: False if the iteration was given up.
+        converged: Whether the iteration converged.
     """
 
     u: Tensor
@@ -79,7 +79,7 @@ def solve_stage(scheme: DiffusiveScheme, stage: Stage, guess: Tensor, newton: Ne
         scheme: Law, grid and boundary conditions.
         stage: The equation.
         guess: First iterate ``(*batch, *space)``.
-        newton: When to stop.
+        newton: Stopping criterion.
 
     Returns:
         The solution, converged or not.
@@ -134,19 +134,19 @@ def _iterate_sparse(scheme: DiffusiveScheme, stage: Stage, u: Tensor) -> tuple[T
 def _jacobian(
     scheme: DiffusiveScheme, coefficient: float, faces: tuple[FaceFlux, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and columns ``(entries,)`` and values ``(batch, entries)`` of ∂(u + s ∇·F)/∂u, repeated entries add up."""
+    """Rows and columns ``(entries,)`` and values ``(batch, entries)`` of ∂(u + s ∇·F)/∂u; repeated entries add up."""
     shape, dimension = scheme.grid.shape, scheme.grid.dimension
     cells = torch.arange(int(np.prod(shape))).reshape(shape)
     diagonal = torch.ones(faces[0].value.shape[:-dimension] + shape, dtype=torch.float64)
     rows, columns, entries = [], [], []
     for axis, face in enumerate(faces):
-        place, count, scale = axis - dimension, shape[axis], coefficient / scheme.grid.spacing[axis]
-        diagonal += scale * (face.by_left.narrow(place, 1, count) - face.by_right.narrow(place, 0, count))
+        dim, count, scale = axis - dimension, shape[axis], coefficient / scheme.grid.spacing[axis]
+        diagonal += scale * (face.by_left.narrow(dim, 1, count) - face.by_right.narrow(dim, 0, count))
         start = 0 if isinstance(scheme.sides[axis][0].condition, Periodic) else 1
         inside = cells.narrow(axis, start, count - start)
         before = cells.roll(1, axis).narrow(axis, start, count - start)
-        by_left = -scale * face.by_left.narrow(place, start, count - start)
-        by_right = scale * face.by_right.narrow(place, start, count - start)
+        by_left = -scale * face.by_left.narrow(dim, start, count - start)
+        by_right = scale * face.by_right.narrow(dim, start, count - start)
         rows += [inside, before]
         columns += [before, inside]
         entries += [by_left, by_right]
@@ -164,9 +164,9 @@ def _jacobian(
 
 def _advance(scheme: DiffusiveScheme, face: FaceFlux, delta: Tensor, axis: int) -> Tensor:
     """Linearised flux F + L δ_left + R δ_right along one axis."""
-    place = axis - scheme.grid.dimension
-    first, last = delta.narrow(place, 0, 1), delta.narrow(place, delta.shape[place] - 1, 1)
+    dim = axis - scheme.grid.dimension
+    first, last = delta.narrow(dim, 0, 1), delta.narrow(dim, delta.shape[dim] - 1, 1)
     if not isinstance(scheme.sides[axis][0].condition, Periodic):
         first, last = torch.zeros_like(first), torch.zeros_like(last)
-    left, right = torch.cat((last, delta), place), torch.cat((delta, first), place)
+    left, right = torch.cat((last, delta), dim), torch.cat((delta, first), dim)
     return face.value + face.by_left * left + face.by_right * right

@@ -1,4 +1,4 @@
-"""``solve``: a batch of reference solutions of a conservation law, and the account of what crossed the sides."""
+"""``solve``: a batch of reference solutions of a conservation law, with the balance of the conserved total."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -39,8 +39,8 @@ class SolveOptions(TypedDict, total=False):
     Attributes:
         start: Time of the initial field, 0 by default.
         stepper: Time stepper. Diffusive laws: ``TRBDF2()`` by default with the integral mean; with another mean
-            ``SSPRK3()``, since an implicit step has no solution where a discontinuous conductivity makes that mean
-            jump (for a continuous one pass ``TRBDF2()``). Convective laws: ``SSPRK3()``.
+            ``SSPRK3()``, since an implicit step may have no solution if the conductivity is discontinuous (pass
+            ``TRBDF2()`` if it is continuous). Convective laws: ``SSPRK3()``.
         face_mean: Diffusive laws: mean of the conductivity at faces, ``IntegralMean()`` by default.
         flux: Convective laws: numerical flux, ``Godunov()`` by default.
         reconstruction: Convective laws: states at faces, ``MUSCL()`` by default.
@@ -57,7 +57,7 @@ class SolveOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """Cell averages at the output times and the account of the conserved total; float64.
+    """Cell averages at the output times and the balance of the conserved total; float64.
 
     Attributes:
         grid: The cells.
@@ -81,7 +81,7 @@ class Solution:
 
     @property
     def inflow(self) -> Tensor:
-        """What entered through all sides since the start, net, ``(*batch, t)``."""
+        """Net inflow through all sides since the start ``(*batch, t)``."""
         return self.boundary_flux[..., ::2].sum(-1) - self.boundary_flux[..., 1::2].sum(-1)
 
     @property
@@ -100,12 +100,12 @@ def solve(
 ) -> Solution:
     """Solves a conservation law for a whole batch in one call.
 
-    The batch is what the law's parameters ``(*batch,)``, the leading axes of ``initial`` and the boundary values
-    ``(*batch, *face)`` broadcast to. Large batches are cut along their first axis into groups that share their time
-    steps and run on as many threads as torch may use (see ``solvers.finite_volume._batching``).
+    The law's parameters ``(*batch,)``, the leading axes of ``initial`` and the boundary values ``(*batch, *face)``
+    broadcast to the batch. Large batches are divided along the first axis into groups with common time
+    steps, which run on as many threads as torch may use.
 
     Args:
-        law: The law; one of one's own derives from ``DiffusiveLaw`` or ``ConvectiveLaw``.
+        law: The law, an instance of a subclass of ``DiffusiveLaw`` or ``ConvectiveLaw``.
         grid: Cells of the domain.
         boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis.
         initial: Cell averages at the start: a number, an array that broadcasts to ``(*batch, *space)``, or a function
@@ -117,7 +117,7 @@ def solve(
         The solution at the output times.
 
     Raises:
-        InvalidArgumentError: If an argument has the wrong kind, shape or value.
+        InvalidArgumentError: If an argument has the wrong type, shape or value.
         SolverDivergedError: If a time step fails at the smallest step; NaN or infinite states are never returned.
     """
     start = float(options.get("start", 0.0))
@@ -142,7 +142,7 @@ def solve(
 def _integrate(
     scheme: Scheme, stepper: Stepper, initial: Tensor, times: list[float], report: Callable[[float], None] | None
 ) -> tuple[Tensor, Tensor]:
-    """Cell averages ``(*batch, t, *space)`` and account of the sides ``(*batch, t, 2d)`` at all times but the first."""
+    """Cell averages ``(*batch, t, *space)`` and boundary flux ``(*batch, t, 2d)`` at all times but the first."""
     dimension = scheme.grid.dimension
     state = State(
         u=initial,
@@ -177,9 +177,9 @@ def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> 
 def _choose(
     law: Law, grid: CellGrid, conditions: tuple[AxisConditions, ...], options: SolveOptions
 ) -> tuple[Scheme, Stepper]:
-    """Scheme and stepper from the kind of law and the options."""
+    """Scheme and stepper from the type of the law and the options."""
     if not isinstance(grid, CellGrid):
-        raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes hold cell averages), got {grid!r}.")
+        raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
     other = ("flux", "reconstruction") if isinstance(law, DiffusiveLaw) else ("face_mean",)
     unsuited = [name for name in options if name in other or name not in SolveOptions.__annotations__]
     if unsuited:
@@ -204,14 +204,14 @@ def _choose(
 
 
 def _check_kinds(options: SolveOptions) -> None:
-    """Refuses an option that is not the kind of object it must be, such as a name or a class."""
+    """Raises an error for an option of the wrong type, such as a name or a class."""
     for name, (kind, examples) in _KINDS.items():
         if name in options and not isinstance(options[name], kind):
             raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {options[name]!r}.")
 
 
 def _initial_field(initial: Initial, scheme: Scheme, law: Law, start: float) -> Tensor:
-    """Initial cell averages on the whole batch ``(*batch, *space)``, float64, not shared with the caller."""
+    """Initial cell averages on the whole batch ``(*batch, *space)``, float64, a copy."""
     grid = scheme.grid
     field = torch.as_tensor(initial(grid.points) if callable(initial) else initial, dtype=torch.float64, device="cpu")
     space = field.shape[max(0, field.ndim - grid.dimension) :]
@@ -235,13 +235,13 @@ def _initial_field(initial: Initial, scheme: Scheme, law: Law, start: float) -> 
 
 
 def _law_batch(law: Law, batch: tuple[int, ...], dimension: int) -> tuple[int, ...]:
-    """Batch shape with the law's parameters: the fewest batch axes on which the law leaves the space axes alone."""
+    """Batch shape with the law's parameters: the fewest batch axes with which the law does not broadcast over space."""
     name = "conductivity" if isinstance(law, DiffusiveLaw) else "characteristic_speed"
     for axes in range(len(batch), len(batch) + 5):
-        own = _values_of(law, name, torch.zeros((1,) * (axes + dimension), dtype=torch.float64)).shape
-        if len(own) == axes + dimension and all(size == 1 for size in own[axes:]):
+        shape = _values_of(law, name, torch.zeros((1,) * (axes + dimension), dtype=torch.float64)).shape
+        if len(shape) == axes + dimension and all(size == 1 for size in shape[axes:]):
             try:
-                return tuple(torch.broadcast_shapes(own[:axes], batch))
+                return tuple(torch.broadcast_shapes(shape[:axes], batch))
             except RuntimeError:
                 break
     raise InvalidArgumentError(
@@ -251,7 +251,7 @@ def _law_batch(law: Law, batch: tuple[int, ...], dimension: int) -> tuple[int, .
 
 
 def _check_law(law: Law, u: Tensor) -> None:
-    """Refuses a law whose methods do not return a value for every state."""
+    """Raises an error for a law whose methods do not return a value for every state."""
     diffusive = isinstance(law, DiffusiveLaw)
     for name in ("potential", "conductivity") if diffusive else ("convective_flux", "characteristic_speed"):
         values = _values_of(law, name, u)
@@ -260,7 +260,7 @@ def _check_law(law: Law, u: Tensor) -> None:
 
 
 def _values_of(law: Law, name: str, u: Tensor) -> Tensor:
-    """What a method of a law returns for some states, a tensor with axes."""
+    """The result of a law's method for some states, a tensor with at least one axis."""
     values = getattr(law, name)(u)
     if not isinstance(values, Tensor):
         raise _not_of_shape(law, name, type(values).__name__)
@@ -298,7 +298,7 @@ def _scale(u: Tensor, scheme: Scheme, times: list[float]) -> Tensor:
 
 @contextmanager
 def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
-    """A function that adds a time step to a progress bar on standard error, or None."""
+    """A function that advances a progress bar on standard error, or None."""
     if not show:
         yield None
         return

@@ -1,7 +1,7 @@
 """Time stepping: explicit strong-stability-preserving Runge–Kutta, implicit Euler and TR-BDF2 with step control.
 
-A stepper proposes the time-averaged face fluxes F̄ of a step; ``advance`` alone changes the state,
-u ← u − Δt ∇·F̄, and adds Δt F̄ on the sides to the boundary account. So the total balances to round-off with every
+A stepper proposes the time-averaged face fluxes F̄ of a step; only ``advance`` changes the state, u ← u − Δt ∇·F̄, and
+adds Δt F̄ on the sides to the time-integrated boundary flux. The total therefore balances to round-off with every
 stepper, whatever the tolerance of its Newton iteration.
 """
 
@@ -25,7 +25,7 @@ _SAFETY = 0.9
 
 @dataclass
 class State:
-    """Where an integration stands; ``advance`` moves it on.
+    """State of an integration; ``advance`` updates it.
 
     Attributes:
         u: Cell averages ``(*batch, *space)``.
@@ -33,7 +33,7 @@ class State:
         boundary_flux: Time-integrated flux through every side since the start ``(*batch, 2d)``.
         scale: Size of the solution per batch entry ``(*batch,)``: the largest |u| so far, boundary values included.
         step: Step to try next.
-        memory: What the stepper keeps from the last step, None at the start.
+        memory: Data that the stepper keeps from the last step, None at the start.
     """
 
     u: Tensor
@@ -46,14 +46,14 @@ class State:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A step that was tried.
+    """Result of a trial step.
 
     Attributes:
-        accepted: Whether the step counts.
-        factor: Next step over this one.
+        accepted: Whether the step is accepted.
+        factor: Ratio of the next step to this one.
         fluxes: Time-averaged face fluxes F̄ along every axis (empty if not accepted).
-        memory: What the stepper keeps.
-        residual: Size of what went wrong: Newton residual, or error or speed over what is allowed.
+        memory: Data that the stepper keeps.
+        residual: Newton residual, or ratio of error or speed to the allowed one.
     """
 
     accepted: bool
@@ -64,17 +64,17 @@ class Attempt:
 
 
 class Stepper(ABC):
-    """A way to make one time step."""
+    """A time-stepping method."""
 
     first_fraction: float
 
     @abstractmethod
     def attempt(self, scheme: Any, state: State, step: float) -> Attempt:
-        """Tries a step; does not change the state.
+        """Computes a trial step without changing the state.
 
         Args:
             scheme: Law, grid and boundary conditions.
-            state: Where the integration stands.
+            state: Current state.
             step: Time step Δt.
 
         Returns:
@@ -87,7 +87,7 @@ class SSPRK3(Stepper):
     """Third-order strong-stability-preserving Runge–Kutta method (Shu and Osher 1988), explicit.
 
     Args:
-        courant: Part of a cell that the fastest signal of the batch may cross in a step, in (0, 1].
+        courant: Fraction of a cell that the fastest signal of the batch may cross in a step, in (0, 1].
 
     Raises:
         InvalidArgumentError: If the Courant number is outside (0, 1].
@@ -121,12 +121,12 @@ class SSPRK3(Stepper):
 
 @dataclass(frozen=True)
 class BackwardEuler(Stepper):
-    """Implicit Euler, first order: monotone, so it makes no new extrema with the integral mean.
+    """Implicit Euler, first order; monotone, so it creates no new extrema with the integral mean.
 
     Args:
         tolerance: Estimated error of a step, as mean |error| over the size of the solution; ``inf`` for no control.
         largest_step: Upper bound of the step.
-        newton: When Newton's iteration ends.
+        newton: Stopping criterion of Newton's iteration.
 
     Raises:
         InvalidArgumentError: If the tolerance or the largest step is not positive.
@@ -164,7 +164,7 @@ class TRBDF2(Stepper):
     Args:
         tolerance: Estimated error of a step, as mean |error| over the size of the solution; ``inf`` for no control.
         largest_step: Upper bound of the step.
-        newton: When Newton's iteration ends.
+        newton: Stopping criterion of Newton's iteration.
 
     Raises:
         InvalidArgumentError: If the tolerance or the largest step is not positive.
@@ -205,14 +205,14 @@ class TRBDF2(Stepper):
 def advance(
     scheme: Scheme, stepper: Stepper, state: State, target: float, report: Callable[[float], None] | None = None
 ) -> None:
-    """Moves a state to a target time, step by step.
+    """Integrates a state to a target time.
 
     Args:
         scheme: Law, grid and boundary conditions.
-        stepper: Makes the steps.
+        stepper: Time-stepping method.
         state: State, changed in place.
         target: Time to reach; the last step ends there.
-        report: Called with the length of every step made.
+        report: Called with the length of every accepted step.
 
     Raises:
         SolverDivergedError: If a step fails at the smallest step, 10⁻¹² of the time span.

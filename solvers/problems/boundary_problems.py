@@ -1,8 +1,8 @@
 """The boundary-condition problems: equations, conditions, random inputs and reference solutions, by name.
 
-Everything is dimensionless. Problems with a choice (viscosity, kind of boundary data) are made by functions;
-``BOUNDARY_PROBLEMS`` holds the usual ones by name. Source: Saad et al. 2023; the paper's appendix could not be
-consulted in full, ``reconstructed`` says what of a set-up is our reading of it.
+All quantities are dimensionless. Functions build problems with options (viscosity, type of boundary data);
+``BOUNDARY_PROBLEMS`` has the standard ones by name. Source: Saad et al. 2023. Its appendix was not available in full;
+``reconstructed`` lists the settings that we had to choose.
 """
 
 from dataclasses import replace
@@ -101,7 +101,7 @@ def heat_neumann(diffusivity: float = 0.01, heater: float = 5.0) -> BoundaryProb
 
 
 def wave_neumann(modes: int | None = None) -> BoundaryProblem:
-    """Standing waves on the unit square between walls where the normal derivative is zero.
+    """Standing waves on the unit square with zero normal derivative at the walls.
 
     Args:
         modes: None for the paper's single mode (1, 1) with amplitude in [3, 4]; a number for all modes with
@@ -139,7 +139,7 @@ def _still_walls(parameters: Parameters, times: Tensor) -> SidePairs:
 
 
 def burgers_periodic(viscosity: float = 0.1) -> BoundaryProblem:
-    """Periodic Burgers from Gaussian random fields, of which the first 128 waves are kept."""
+    """Periodic Burgers from Gaussian random fields, truncated to 128 wave numbers."""
 
     def fields(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
         start = random_field(parameters["noise"])
@@ -163,7 +163,7 @@ def cavity(viscosity: float = 0.01, refinement: int = 2) -> BoundaryProblem:
     """Vorticity in the lid-driven cavity, Re = lid speed/ν, from t = 0.08 after the impulsive start.
 
     Solved with ``refinement`` times as many intervals, of which every ``refinement``-th node is kept. The vorticity is
-    infinite at the upper corners; their nodes hold the mean of the two wall nodes next to them.
+    infinite at the upper corners; these nodes are set to the mean of the two neighbouring wall nodes.
     """
     start = 0.08
 

@@ -1,7 +1,7 @@
-"""Problems with boundary conditions as values, and samples of them.
+"""Problems with boundary conditions, and samples of their solutions.
 
 A sample is an input field at the start, output fields at later times, and the values of the boundary conditions at
-these times. All problems live on the unit interval or square, on nodes that include the boundary.
+these times. The domain is the unit interval or square, on nodes that include the boundary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +51,12 @@ class Normal:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A random number or array that decides a sample.
+    """A random number or array that determines a sample.
 
     Args:
         name: Name in files.
         symbol: Symbol in tables.
-        distribution: What its entries are drawn from, independently.
+        distribution: Distribution of its independent entries.
         shape: Shape for one sample.
         unit: Unit; "1" is dimensionless.
     """
@@ -92,21 +92,21 @@ class BoundarySamples:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryProblem:
-    """A problem whose solution is to meet boundary conditions.
+    """A problem with boundary conditions and a reference solution.
 
     Args:
         name: Name on the command line and in files.
         equation: Equation, for tables and file attributes.
-        conditions: Kinds of condition, one (first, last) pair per axis, without values.
-        parameters: What is random.
+        conditions: Types of condition, one (first, last) pair per axis, without values.
+        parameters: Random parameters.
         fields: (parameters, grid, times) → fields at the start ``(batch, *space)`` and at the times.
         gradients: (parameters, times) → gradients on the sides of every axis, ``(batch, t, *1)``, broadcasting along
-            faces; None where no side is Neumann's.
-        constants: Numbers that the problem was made with, by name.
+            faces; None without Neumann sides.
+        constants: Fixed numbers of the problem, by name.
         start: Time of the input field.
         single_time: Output time of the single-step version.
-        final_times: Last output times of the multi-step versions, the usual one first.
-        reconstructed: What of the set-up is reconstructed, for tables; empty where nothing is.
+        final_times: Last output times of the multi-step versions, the standard one first.
+        reconstructed: Settings that the paper does not give, for tables; may be empty.
 
     Raises:
         InvalidArgumentError: If gradients are missing or a time is not after the start.
@@ -141,15 +141,15 @@ class BoundaryProblem:
         return torch.tensor([self.single_time], dtype=torch.float64)
 
     def multi_step(self, count: int = 25, final: float | None = None) -> Float[Tensor, " t"]:
-        """``count`` equally spaced output times after the start, up to the usual final time or another one."""
+        """``count`` equally spaced output times after the start, up to the standard final time or another one."""
         last = self.final_times[0] if final is None else final
         return self.start + (last - self.start) * torch.arange(1, count + 1, dtype=torch.float64) / count
 
     def with_distribution(self, name: str, distribution: Uniform | Normal) -> "BoundaryProblem":
-        """The same problem with a parameter drawn otherwise, for instance outside the usual range."""
+        """The same problem with another distribution of a parameter, for instance outside the usual range."""
         if name not in {parameter.name for parameter in self.parameters}:
-            known = ", ".join(parameter.name for parameter in self.parameters)
-            raise InvalidArgumentError(f"Problem '{self.name}' has no parameter '{name}'; it has {known}.")
+            names = ", ".join(parameter.name for parameter in self.parameters)
+            raise InvalidArgumentError(f"Problem '{self.name}' has no parameter '{name}'; it has {names}.")
         parameters = (replace(p, distribution=distribution) if p.name == name else p for p in self.parameters)
         return replace(self, parameters=tuple(parameters))
 
@@ -158,7 +158,7 @@ class BoundaryProblem:
         return {p.name: p.distribution.draw((count, *p.shape), generator) for p in self.parameters}
 
     def evaluate(self, parameters: Parameters, nodes: int, times: Times) -> BoundarySamples:
-        """Samples of given parameters.
+        """Samples with given parameters.
 
         Args:
             parameters: By name ``(batch, *shape)``.
@@ -197,7 +197,7 @@ class BoundaryProblem:
 
 
 def _boundary(conditions: Sequence[AxisConditions], output: Tensor, gradients: SidePairs | None) -> SidePairs:
-    """Values on the sides: the output's own nodes for Dirichlet, gradients along the whole face for Neumann."""
+    """Values on the sides: boundary nodes of the output for Dirichlet, gradients along the whole face for Neumann."""
 
     def on_side(axis: int, last: int) -> Tensor:
         nodes = output.select(2 + axis, -last)

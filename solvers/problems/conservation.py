@@ -1,6 +1,6 @@
-"""The five conservation problems as values: law, domain, conditions, closed form, and what is trained and tested.
+"""The five conservation problems: law, domain, conditions, closed form, training and test parameters.
 
-Experiments iterate over these. A problem has one scalar parameter; all its functions take a batch of it.
+A problem has one scalar parameter; all its functions take a batch of it.
 Source: Hansen et al. 2023, sec. 4 and appendix B.
 """
 
@@ -30,7 +30,7 @@ class Problem:
         symbol: The parameter's symbol in tables.
         domain: Ends of the interval.
         final_time: Last time of the training data.
-        test_time: Time at which tables compare.
+        test_time: Time of the tables.
         training_range: Interval of the parameter in training.
         test_parameters: Parameters in tables.
         law: Parameter ``(*batch,)`` → conservation law.
@@ -39,9 +39,9 @@ class Problem:
         antiderivative: (t, x, parameter) → antiderivative of the field in x, broadcasting.
         total: (t, parameter) → conserved total ∫ u dx over the domain, broadcasting.
         boundary_flux: (t, parameter) → fluxes through the first and the last end, positive along +x, broadcasting.
-        front: (t, parameter) → place of the front or shock; None where the field has none.
-        front_level: Parameter → a field has its front at the first place where it is at or below this level.
-        bounds: Lower and upper bound of the field for this parameter, or None where there is none.
+        front: (t, parameter) → position of the front or shock; None without one.
+        front_level: Parameter → level of the front: the front is the first point where the field is at or below it.
+        bounds: Lower and upper bound of the field for this parameter, or None without bounds.
         monotone: Whether the field never increases along x.
 
     Raises:

@@ -1,9 +1,9 @@
 """Closed-form solutions of the five conservation problems, with totals, boundary fluxes and fronts.
 
-Times ``t``, places ``x`` and parameters are numbers or tensors that broadcast together; results are float64 tensors of
-the broadcast shape. All quantities are dimensionless. Every problem offers the solution u(t, x), the antiderivative
+Times ``t``, positions ``x`` and parameters are numbers or tensors that broadcast; results are float64 tensors of the
+broadcast shape. All quantities are dimensionless. Every problem has the solution u(t, x), the antiderivative
 ∫ u dx (zero or constant ahead of the front; differences of it give exact cell averages), the total over the
-problem's domain, the fluxes through its two ends (positive along +x), and the place of its front or shock.
+problem's domain, the fluxes through its two ends (positive along +x), and the position of its front or shock.
 Source: Hansen et al. 2023, sec. 4 and appendix B; Stefan: Maddix, Sampaio & Gerritsen 2018.
 """
 
@@ -73,7 +73,7 @@ def porous_medium_boundary_flux(t: Value, exponent: Value) -> tuple[Tensor, Tens
 
 
 def porous_medium_front(t: Value, exponent: Value) -> Tensor:
-    """Front x = t, the first place where u = 0."""
+    """Front x = t, the first point where u = 0."""
     t, m = _float64(t, exponent)
     return t + torch.zeros_like(m)
 
@@ -185,7 +185,7 @@ def advection_boundary_flux(t: Value, speed: Value) -> tuple[Tensor, Tensor]:
 
 
 def burgers_front(t: Value, slope: Value) -> Tensor:
-    """Place (at − 1)/2 where the field passes a/2: the middle of the ramp before breaking, the shock after it."""
+    """Position (at − 1)/2 where the field passes a/2: the middle of the ramp before breaking, the shock after it."""
     t, a = _float64(t, slope)
     return 0.5 * (a * t - 1)
 
@@ -231,8 +231,8 @@ def barenblatt(t: Value, points: Tensor, exponent: Value, constant: Value) -> Te
     2007, sec. 4.4, with the factors of this form of the equation.
 
     Args:
-        t: Times t > 0, broadcasting with the places.
-        points: Places ``(*shape, d)``.
+        t: Times t > 0, broadcasting with the points.
+        points: Points ``(*shape, d)``.
         exponent: m > 0.
         constant: C > 0.
 

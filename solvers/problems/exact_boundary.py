@@ -1,8 +1,8 @@
 """Closed-form solutions of the boundary-condition problems.
 
-Times ``t``, places ``x`` and parameters are numbers or tensors that broadcast together; results are float64 tensors of
-the broadcast shape. All quantities are dimensionless. The series of the heat equation need t > 0, where their terms
-fall off like e^{−kn²π²t}: they are cut at the first N with kN²π²t ≥ 34 for the smallest t, which leaves out less than
+Times ``t``, positions ``x`` and parameters are numbers or tensors that broadcast; results are float64 tensors of the
+broadcast shape. All quantities are dimensionless. The series of the heat equation need t > 0, where their terms
+decay like e^{−kn²π²t}: they are truncated at the first N with kN²π²t ≥ 34 for the smallest t, with a remainder below
 e^{−34}/34 < 1e-16 times the size of the data (the bound is derived at ``_terms``). Values at the ends are those of the
 solution there; ``Harmonics.at`` and ``heater_gradient`` give the data themselves.
 Source: Saad et al. 2023, sec. 4 and appendix; the responses to boundary data follow from Carslaw & Jaeger 1959,
@@ -27,12 +27,12 @@ _MOST_TERMS = 20_000
 
 @dataclass(frozen=True)
 class Harmonics:
-    """Boundary data g(t) = Σ_j Re(c_j e^{iω_j t}): a constant where the only ω is 0, or a smooth function of time.
+    """Boundary data g(t) = Σ_j Re(c_j e^{iω_j t}): a constant if the only ω is 0, else a smooth function of time.
 
     Args:
-        amplitudes: c ``(*batch, j)``; the batch broadcasts with times and places.
+        amplitudes: c ``(*batch, j)``; the batch broadcasts with times and points.
         frequencies: ω ``(j,)``, each zero or positive. As a gradient, a positive one far below the diffusivity k loses
-            about log₁₀ k/ω digits; state what hardly changes as a constant.
+            about log₁₀ k/ω digits; use a constant for data that hardly change.
 
     Raises:
         InvalidArgumentError: If the numbers of amplitudes and frequencies differ or a frequency is negative.
@@ -55,13 +55,13 @@ class Harmonics:
 
 
 def constant(value: Value) -> Harmonics:
-    """Boundary data that do not change: values ``(*batch,)`` → ``Harmonics``."""
+    """Constant boundary data: values ``(*batch,)`` → ``Harmonics``."""
     (value,) = _float64(value)
     return Harmonics(value[..., None].to(torch.complex128), torch.zeros(1, dtype=torch.float64))
 
 
 def stokes(t: Value, y: Value, frequency: Value, viscosity: Value, speed: Value = 2.0) -> Tensor:
-    """Stokes' second problem, u = U e^{−κy} cos(κy − ωt) with κ = √(ω/2ν), of u_t = ν u_yy: a wall swings along."""
+    """Stokes' second problem, u = U e^{−κy} cos(κy − ωt) with κ = √(ω/2ν), of u_t = ν u_yy at an oscillating wall."""
     t, y, omega, nu, speed = _float64(t, y, frequency, viscosity, speed)
     depth = torch.sqrt(omega / (2 * nu)) * y
     return speed * torch.exp(-depth) * torch.cos(depth - omega * t)
@@ -92,7 +92,7 @@ def heat_insulator(t: Value, x: Value, frequency: Value, diffusivity: float = 0.
 
     Args:
         t: Times t > 0.
-        x: Places in [0, 1].
+        x: Positions in [0, 1].
         frequency: ω > 0.
         diffusivity: k.
         heater: U.
@@ -120,9 +120,9 @@ def wave(t: Value, x: Value, y: Value, amplitudes: Float[Tensor, "*batch m n"], 
 
     Args:
         t: Times.
-        x: Places along the first axis.
-        y: Places along the second axis.
-        amplitudes: A of m, n = 0, 1, …; the batch broadcasts with times and places.
+        x: Positions along the first axis.
+        y: Positions along the second axis.
+        amplitudes: A of m, n = 0, 1, …; the batch broadcasts with times and points.
         speed: c.
 
     Returns:
@@ -149,8 +149,8 @@ def heat_dirichlet(
 
     Args:
         t: Times t > 0.
-        x: Places in [0, 1].
-        initial: b₁, b₂, … along the last axis; the batch broadcasts with times and places.
+        x: Positions in [0, 1].
+        initial: b₁, b₂, … along the last axis; the batch broadcasts with times and points.
         left: Value at x = 0.
         right: Value at x = 1.
         diffusivity: k.
@@ -222,8 +222,8 @@ def cosine_series(x: Value, coefficients: Float[Tensor, "*batch n"]) -> Tensor:
 def _terms(t: Tensor, diffusivity: float) -> int:
     """Number N of terms of a heat series: the first with E = kN²π²t ≥ 34 for the smallest t.
 
-    Coefficients of every series here are at most 2/(πn) times the size of the data. With Σ_{n>N} e^{−an²} ≤
-    ∫_N^∞ e^{−as²} ds ≤ e^{−aN²}/(2aN), a = kπ²t, what is left out is at most (2/πN) e^{−E} N/(2E) = e^{−E}/(πE).
+    The coefficients of all series are at most 2/(πn) times the size of the data. With Σ_{n>N} e^{−an²} ≤
+    ∫_N^∞ e^{−as²} ds ≤ e^{−aN²}/(2aN), a = kπ²t, the remainder is at most (2/πN) e^{−E} N/(2E) = e^{−E}/(πE).
     """
     smallest = t.detach().min().item()
     if not (smallest > 0 and diffusivity > 0):
@@ -234,8 +234,8 @@ def _terms(t: Tensor, diffusivity: float) -> int:
     terms = ceil(sqrt(_EXPONENT / (diffusivity * smallest)) / pi)
     if terms > _MOST_TERMS:
         raise InvalidArgumentError(
-            f"At t = {smallest:g} the heat series needs {terms} terms, more than {_MOST_TERMS}; ask for later times, "
-            "or for the initial field."
+            f"At t = {smallest:g} the heat series needs {terms} terms, more than {_MOST_TERMS}; choose later times "
+            "or the initial field."
         )
     return terms
 
@@ -256,7 +256,7 @@ def _coefficient(initial: Tensor, n: int) -> Tensor:
 
 
 def _lasting(t: Tensor, x: Tensor, side: Harmonics, diffusivity: float, response: "_Response") -> Tensor:
-    """Σ_j Re(c_j r_j(t, x)): what stays of the response to a side when its series has decayed."""
+    """Σ_j Re(c_j r_j(t, x)): the response to a side after its series has decayed."""
     total: Tensor = torch.zeros((), dtype=torch.float64)
     for j, (frequency, squared) in enumerate(zip(side.frequencies, _squared_rate(side, diffusivity), strict=True)):
         if frequency == 0:
@@ -279,12 +279,12 @@ def _cosh_ratio(q: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Response:
-    """What data at x = 0 do to the field in the long run, up to decaying terms.
+    """Long-time response of the field to data at x = 0, up to decaying terms.
 
     Args:
         steady: (kt, x) → response to a constant 1.
         swinging: (q, x) → complex amplitude of the response to e^{iωt}, q² = iω/k.
-        mean: Times 1/q²: what the swing's start leaves behind for ever.
+        mean: Times 1/q²: permanent offset from the start of the oscillation.
     """
 
     steady: Callable[[Tensor, Tensor], Tensor]

@@ -1,7 +1,7 @@
 """Random functions of a problem and random points of them: batches for training and testing surrogates.
 
 A *function* is one draw of the problem's parameter. Its context is a product grid: one uniform draw of the time from
-each of equal intervals, and sorted uniform places; targets are a product grid of sorted uniform times and places.
+each of equal intervals, and sorted uniform positions; targets are a product grid of sorted uniform times and positions.
 Values come from the closed form, or from a bank of finite-volume solutions at its cell centres and output times.
 Source: Hansen et al. 2023, appendix C. Generators are arguments; equal generators give equal batches.
 """
@@ -21,13 +21,13 @@ from solvers.problems.conservation import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How many points of a function are drawn.
+    """Numbers of points drawn per function.
 
     Args:
         context_times: Times of the context, one from each of as many equal intervals.
-        context_places: Places of the context at every time.
+        context_places: Points of the context at every time.
         target_times: Times of the targets.
-        target_places: Places of the targets at every time.
+        target_places: Points of the targets at every time.
 
     Raises:
         InvalidArgumentError: If a number is below 1.
@@ -46,13 +46,13 @@ class Protocol:
 
 @dataclass(frozen=True)
 class FunctionBatch:
-    """Observed and wanted points of several functions; float64.
+    """Context and target points of several functions; float64.
 
     Args:
         parameter: The functions' parameters ``(batch,)``.
-        context_points: Places (t, x) ``(batch, n, 2)``.
+        context_points: Points (t, x) ``(batch, n, 2)``.
         context_values: Field ``(batch, n)``.
-        target_points: Places (t, x) ``(batch, q, 2)``.
+        target_points: Points (t, x) ``(batch, q, 2)``.
         target_values: Field ``(batch, q)``.
     """
 
@@ -112,7 +112,8 @@ def random_parameters(problem: Problem, count: int, generator: Generator) -> Flo
 def end_weighted_parameters(problem: Problem, count: int, generator: Generator) -> Float[Tensor, " count"]:
     """Parameters ``(count,)`` of the training range with the arcsine density, which is largest at its ends.
 
-    A network knows the ends of a range from one side only, so it is worst there; more draws make up for it.
+    A network is least accurate at the ends of the range, where it has training data on one side only; more draws
+    compensate for that.
     """
     low, high = problem.training_range
     return low + (high - low) * torch.sin(0.5 * pi * _uniform((count,), generator)).square()
@@ -121,7 +122,7 @@ def end_weighted_parameters(problem: Problem, count: int, generator: Generator) 
 def solve_problem(
     problem: Problem, grid: CellGrid, parameter: Float[Tensor, "*batch"], times: Float[Tensor, " t"]
 ) -> Float[Tensor, "*batch t n"]:
-    """Finite-volume solutions of a problem from its own initial field.
+    """Finite-volume solutions of a problem from its initial field.
 
     Args:
         problem: The problem.
@@ -139,13 +140,13 @@ def solve_problem(
 def sample_exact(
     problem: Problem, parameter: Float[Tensor, " batch"], protocol: Protocol, generator: Generator
 ) -> FunctionBatch:
-    """Samples functions from the problem's closed form, at fresh times and places for every function.
+    """Samples functions from the problem's closed form, at new times and positions for every function.
 
     Args:
         problem: The problem.
-        parameter: One parameter a function ``(batch,)``.
-        protocol: How many points are drawn.
-        generator: Source of the random numbers.
+        parameter: One parameter per function ``(batch,)``.
+        protocol: Numbers of points.
+        generator: Source of random numbers.
 
     Returns:
         The batch.
@@ -166,14 +167,14 @@ def sample_exact(
 def sample_bank(bank: SolutionBank, count: int, protocol: Protocol, generator: Generator) -> FunctionBatch:
     """Samples functions from stored solutions: random members, at cell centres and output times.
 
-    The draws of ``sample_exact`` are carried to the index ranges of output times and cells, so with many of both the
-    points are distributed alike.
+    The draws of ``sample_exact`` are mapped to indices of output times and cells, so with many of both the points have
+    nearly the same distribution.
 
     Args:
         bank: Stored solutions.
         count: Number of functions, members may repeat.
-        protocol: How many points are drawn.
-        generator: Source of the random numbers.
+        protocol: Numbers of points.
+        generator: Source of random numbers.
 
     Returns:
         The batch, ``count`` functions.
@@ -191,7 +192,7 @@ def sample_bank(bank: SolutionBank, count: int, protocol: Protocol, generator: G
 
 
 def product_points(times: Float[Tensor, "*batch t"], places: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch tn 2"]:
-    """Points (t, x) of the product of times and places, time-major: ``(*batch, t·n, 2)``, float64."""
+    """Points (t, x) of the product of times and positions, time-major: ``(*batch, t·n, 2)``, float64."""
     shape = (*times.shape, places.shape[-1])
     t = times.double()[..., :, None].expand(shape)
     x = places.double()[..., None, :].expand(shape)
@@ -199,14 +200,14 @@ def product_points(times: Float[Tensor, "*batch t"], places: Float[Tensor, "*bat
 
 
 def _context_draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Times and places in [0, 1): one draw from each equal time interval, sorted uniform places."""
+    """Times and positions in [0, 1): one draw from each equal time interval, sorted uniform positions."""
     intervals = torch.arange(protocol.context_times, dtype=torch.float64)
     times = (intervals + _uniform((batch, protocol.context_times), generator)) / protocol.context_times
     return times, _sorted_uniform(batch, protocol.context_places, generator)
 
 
 def _target_draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Times and places in [0, 1), sorted uniform draws."""
+    """Times and positions in [0, 1), sorted uniform draws."""
     times = _sorted_uniform(batch, protocol.target_times, generator)
     return times, _sorted_uniform(batch, protocol.target_places, generator)
 

@@ -252,7 +252,7 @@ def test_messages_say_what_to_do() -> None:
     side, initial = constant(0.0), torch.ones(2, dtype=torch.float64)
     with pytest.raises(InvalidArgumentError, match="at t = 0 take the initial field itself"):
         exact_boundary.heat_dirichlet(0.0, 0.5, initial, side, side, K)
-    with pytest.raises(InvalidArgumentError, match="more than 20000; ask for later times"):
+    with pytest.raises(InvalidArgumentError, match="more than 20000; choose later times"):
         exact_boundary.heat_neumann(1e-9, 0.5, initial, side, side, K)
     with pytest.raises(InvalidArgumentError, match="one amplitude along the last axis for every frequency"):
         Harmonics(torch.ones(2, 3, dtype=torch.complex128), torch.zeros(2, dtype=torch.float64))
