@@ -49,7 +49,7 @@ class Elimination(Correction):
 
     Args:
         block: Whether to treat both ends at once with the full 2c×2c matrix K_BB. Otherwise one end after the other
-            with one scalar for all channels, as in the authors' code: the response of channel 0 to ones at a boundary node.
+            with one scalar for all channels (the authors' code): the response of channel 0 to ones at a boundary node.
         hidden: Whether to prescribe hidden features as well, so that boundary values enter the layers as in the paper.
     """
 

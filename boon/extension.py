@@ -114,7 +114,7 @@ def extension_columns(
     result, info = torch.linalg.solve_ex(rows @ spread, spread, left=False)
     if bool(info.any()) or not bool(torch.isfinite(result).all()):
         raise SingularKernelError(
-            f"The sides of an axis cannot be told apart under extension lengths {lengths.detach().tolist()} (as a "
+            f"The sides of an axis are dependent under extension lengths {lengths.detach().tolist()} (as a "
             "fraction of the axis); start from a smaller length or a smaller learning rate."
         )
     return result

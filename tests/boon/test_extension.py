@@ -148,5 +148,5 @@ def test_lengths_must_be_positive(length):
 def test_lengths_that_make_the_ends_one():
     rows = torch.zeros(2, 10, dtype=torch.float64)
     rows[0, 0] = rows[1, -1] = 1.0
-    with pytest.raises(SingularKernelError, match="cannot be told apart under extension lengths"):
+    with pytest.raises(SingularKernelError, match="are dependent under extension lengths"):
         extension_columns(rows, torch.full((2, 1), 1e12, dtype=torch.float64))
