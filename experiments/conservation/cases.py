@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
-from experiments.protocol import Data, Preset
+from experiments.experiment import Data, Preset
 from probconserv import LinearConstraint, integral
 from probconserv.surrogates.gp import GPConfig
 from solvers import CellGrid, NodeGrid

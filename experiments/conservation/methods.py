@@ -16,7 +16,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch.distributions import Normal
 
 from experiments.conservation.cases import ConservationCase, Laws, tested_outside
-from experiments.protocol import Data, Style
+from experiments.experiment import Data, Style
 from experiments.report import plots
 from probconserv import ANP, Ensemble, GPSurrogate, Mixture, Monotone, NonNegative, Surrogate, condition, smoothness
 from probconserv.baselines import project_uniformly

@@ -15,7 +15,7 @@ from experiments.conservation.cases import tested_outside
 from experiments.conservation.data import BankConfig
 from experiments.conservation.methods import EXTRAPOLATION
 from experiments.errors import InvalidArgumentError, UnknownNameError
-from experiments.protocol import Data, Preset
+from experiments.experiment import Data, Preset
 from experiments.records.release import released_weights
 from experiments.records.store import as_json, config_hash
 from probconserv.surrogates.anp import ANP, ANPConfig

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.conservation.data import Stream, bank_stream, exact_stream, training_bank
 from experiments.conservation.networks import NetworkConfig
-from experiments.protocol import RunContext, Training
+from experiments.experiment import RunContext, Training
 from experiments.records.store import environment
 from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
