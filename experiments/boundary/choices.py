@@ -15,7 +15,7 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.experiment import EXPERIMENTS, BoundaryExperiment
 from experiments.boundary.methods import Method, candidates
 from experiments.boundary.scoring import validation_score
-from experiments.protocol import Durations, RunContext, Training
+from experiments.experiment import Durations, RunContext, Training
 from experiments.records.record import Arrays, Over, Record
 from probconserv.errors import TrainingDivergedError
 

@@ -19,7 +19,7 @@ from experiments.boundary.scoring import score_operator, score_truth
 from experiments.boundary.training import operator_training, train_operator
 from experiments.boundary.versions import VERSIONS, Versions
 from experiments.errors import InvalidArgumentError, NotReleasedError
-from experiments.protocol import Durations, RunContext, Stored, Training
+from experiments.experiment import Durations, RunContext, Stored, Training
 from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version, manifest, released_weights
@@ -169,7 +169,7 @@ class BoundaryExperiment:
 def best_baseline(records: pd.DataFrame) -> str | None:
     """The baseline that is given the boundary as BOON is and has the lowest validation score; None without any."""
     scores = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
-    return None if scores.empty else str(scores.loc[scores["mean"].idxmin(), "method"])
+    return None if scores.empty else str(scores.sort_values("mean")["method"].iloc[0])
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO | BOON:

@@ -4,17 +4,20 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.methods import DEFAULT, FNO, TRUE_FIELD, Method
-from experiments.protocol import Stored
+from experiments.experiment import Stored
 from experiments.records.record import Arrays
+from experiments.records.table import format_number
 from experiments.report.plots import GREY, legend_below, panels
 from experiments.storage import write_bytes
 from solvers import Neumann
@@ -24,7 +27,7 @@ BESIDE = (FNO, DEFAULT)
 """The methods whose fields and errors are shown beside each other."""
 NEAR = 0.15  # part of the axis that panels of the insulator show
 SNAPSHOTS = 4
-DECADES = 1e-3  # smallest error of a colour scale relative to the largest
+LARGEST = 0.995  # quantile of the errors where their colour scale ends
 FRAMES_PER_SECOND = 6
 SMALL = 10  # points
 Fields = Mapping[Method, np.ndarray]
@@ -82,15 +85,11 @@ def draw_case(
     Returns:
         Figures by name; those of fields only if the truth was scored.
     """
-    by_method = {
-        method: [
-            arrays for (key, _), arrays in sorted(stored.items(), key=lambda item: item[0][1]) if key == method.key
-        ]
-        for method in methods
-    }
+    by_method = {method: [stored[key] for key in sorted(stored) if key[0] == method.key] for method in methods}
     scored = {method: arrays for method, arrays in by_method.items() if arrays}
     names, times = names_of(problem), case.test_data(0).output_times(case.problem).numpy()
     title = f"{names.title}, {case.label}"
+    title_of_profile = title if len(times) == 1 else f"{title}, last time"
     drawings: dict[str, Figure] = {}
     over_time = {method: arrays for method, arrays in scored.items() if "over_time" in arrays[0]}
     if len(times) > 1 and over_time:
@@ -104,9 +103,7 @@ def draw_case(
         animate(times, true, fields, title, folder / f"animation-{case.key}.gif")
         return drawings
     last = {method: u[-1] for method, u in fields.items()}
-    drawings["profile"] = profiles(
-        true[-1], last, names, f"{title}" if len(times) == 1 else f"{title}, last time", insulator_stencil(case)
-    )
+    drawings["profile"] = profiles(true[-1], last, names, title_of_profile, insulator_stencil(case))
     if len(times) > 1:
         drawings["fields"] = space_time(times, true, fields, names, title)
     return drawings
@@ -124,7 +121,7 @@ def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]]
     widths = np.linspace(3.0, 1.2, len(scored))  # so that curves which coincide are all seen
     for (method, seeds), width in zip(scored.items(), widths, strict=True):
         errors = np.stack([arrays["over_time"] for arrays in seeds])
-        style = {**_line(method), "lw": width}
+        style = _line(method, lw=width)
         left.plot(times, errors.mean(axis=(0, 1)), **style)
         right.plot(times, errors[:, 0].mean(axis=0), **style)
     left.set(xlabel="t", ylabel="relative L2", yscale="log")
@@ -149,7 +146,7 @@ def profiles(true: np.ndarray, fields: Fields, names: Names, title: str, stencil
     x = np.linspace(0.0, 1.0, len(true))
     for method, u in fields.items():
         left.plot(x, u, **_line(method))
-    left.plot(x, true, **_line(TRUE_FIELD) | {"lw": 1.1, "zorder": 3})
+    left.plot(x, true, **_line(TRUE_FIELD, lw=1.1, zorder=3))
     left.set(xlabel=names.coordinate, ylabel=names.field)
     right.set_xlabel(names.coordinate)
     if stencil is None:
@@ -158,8 +155,8 @@ def profiles(true: np.ndarray, fields: Fields, names: Names, title: str, stencil
     else:
         near = x <= NEAR
         for method, u in fields.items():
-            right.plot(x[near], _gradient(u, stencil)[near], **_line(method), marker=".")
-        right.plot(x[near], _gradient(true, stencil)[near], **_line(TRUE_FIELD) | {"lw": 1.1})
+            right.plot(x[near], _gradient(u, stencil)[near], **_line(method, marker="."))
+        right.plot(x[near], _gradient(true, stencil)[near], **_line(TRUE_FIELD, lw=1.1))
         right.axhline(0.0, color=GREY, lw=0.8)
         right.set_ylabel(f"∂u/∂{names.coordinate}")
         right.set_title("gradient at the insulator", size=SMALL)
@@ -191,22 +188,22 @@ def space_time(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names
         names: What the quantities are called.
         title: Says problem and version.
     """
-    figure, axes = panels(1 + len(fields), title)
+    figure, axes = panels(1 + len(fields), title, width=0.75)
     t, x = 0.5 * (times[1] - times[0]), 0.5 / (true.shape[1] - 1)  # halves of a pixel, whose centre is the node
     style = {"origin": "lower", "aspect": "auto", "extent": (times[0] - t, times[-1] + t, -x, 1.0 + x)}
     shown = axes[0].imshow(true.T, cmap="viridis", **style)
     figure.colorbar(shown, ax=axes[0], label=names.field)
     axes[0].set_title("truth", size=SMALL)
-    errors, scale = _scaled_errors(true, fields)
-    for panel, (method, error) in zip(axes[1:], errors.items(), strict=True):
-        image = panel.imshow(error.T, norm=scale, cmap="magma", **style)
-        panel.set_title(f"error of {method.label}", size=SMALL)
+    axes[0].set_ylabel(names.coordinate)
+    errors, colours = _errors_and_colours(true, fields)
+    for panel, (label, error) in zip(axes[1:], errors.items(), strict=True):
+        image = panel.imshow(error.T, **colours, **style)
+        panel.set_title(label, size=SMALL)
         if panel is axes[-1]:
-            figure.colorbar(image, ax=axes[1:], label=names.error, extend="min")
+            figure.colorbar(image, ax=axes[1:], label=names.error, extend="max")
     for panel in axes:
         panel.set_xlabel("t")
         panel.grid(visible=False)
-    axes[0].set_ylabel(names.coordinate)
     return figure
 
 
@@ -224,16 +221,15 @@ def snapshots(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names,
     figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * (1 + len(fields)) + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(1 + len(fields), len(chosen), squeeze=False)
-    errors, scale = _scaled_errors(true[chosen], {method: u[chosen] for method, u in fields.items()})
-    fields_of_lines = {TRUE_FIELD.label: true[chosen], **{f"error of\n{m.label}": e for m, e in errors.items()}}
-    for line, (label, u) in zip(grid, fields_of_lines.items(), strict=True):
-        style = _diverging(true[chosen]) if line is grid[0] else {"norm": scale, "cmap": "magma"}
-        images = [_square(axes, field, style) for axes, field in zip(line, u, strict=True)]
-        line[0].set_ylabel(label)
-        if line is grid[0]:
-            figure.colorbar(images[0], ax=list(line), label=names.field, extend="both")
-        elif line is grid[-1]:
-            figure.colorbar(images[0], ax=list(grid[1:].flat), label=names.error, extend="min", shrink=0.8)
+    errors, colours = _errors_and_colours(true[chosen], {method: u[chosen] for method, u in fields.items()})
+    images = []
+    for axes, label, u in zip(grid, ["truth", *errors], [true[chosen], *errors.values()], strict=True):
+        style = _diverging(true[chosen]) if label == "truth" else colours
+        images.append([_square(panel, field, style) for panel, field in zip(axes, u, strict=True)][-1])
+        axes[0].set_ylabel(label)
+    figure.colorbar(images[0], ax=list(grid[0]), label=names.field, extend="both")
+    if errors:
+        figure.colorbar(images[-1], ax=list(grid[1:].flat), label=names.error, extend="max")
     for axes, index in zip(grid[0], chosen, strict=True):
         axes.set_title(f"t = {times[index]:.2f}", size=SMALL)
     return figure
@@ -250,11 +246,10 @@ def animate(times: np.ndarray, true: np.ndarray, fields: Fields, title: str, pat
         path: The file, which is returned.
     """
     figure, axes = panels(1 + len(fields), title, width=0.7)
-    errors, scale = _scaled_errors(true, fields)
-    shown = [true, *errors.values()]
-    styles = [_diverging(true), *({"norm": scale, "cmap": "magma"} for _ in errors)]
+    errors, colours = _errors_and_colours(true, fields)
+    shown, styles = [true, *errors.values()], [_diverging(true), *(colours for _ in errors)]
     images = [_square(panel, u[0], style) for panel, u, style in zip(axes, shown, styles, strict=True)]
-    for panel, label in zip(axes, ["truth", *(f"error of {method.label}" for method in errors)], strict=True):
+    for panel, label in zip(axes, ["truth", *errors], strict=True):
         panel.set_title(label, size=SMALL)
     writer = PillowWriter(fps=FRAMES_PER_SECOND)
     with tempfile.TemporaryDirectory() as folder:
@@ -283,25 +278,27 @@ def _gradient(u: np.ndarray, stencil: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _scaled_errors(true: np.ndarray, fields: Fields) -> tuple[dict[Method, np.ndarray], Normalize]:
-    """Absolute errors, and one logarithmic colour scale for all of them; errors of 0 have its darkest colour."""
-    errors = {method: np.abs(u - true) for method, u in fields.items()}
-    largest = max((float(error.max()) for error in errors.values()), default=0.0) or 1.0
-    smallest = DECADES * largest
-    return {method: error.clip(smallest) for method, error in errors.items()}, LogNorm(smallest, largest)
+def _errors_and_colours(true: np.ndarray, fields: Fields) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Absolute errors by what to call them, and colours for all: from 0, with small errors spread out."""
+    errors = {}
+    for method, u in fields.items():
+        relative = format_number(float(np.linalg.norm(u - true) / np.linalg.norm(true)))
+        errors[f"error of {method.label}\nrelative L2 {relative}"] = np.abs(u - true)
+    largest = max((float(np.quantile(error, LARGEST)) for error in errors.values()), default=0.0) or 1.0
+    return errors, {"norm": PowerNorm(0.5, 0.0, largest), "cmap": "magma"}
 
 
-def _diverging(true: np.ndarray) -> dict:
+def _diverging(true: np.ndarray) -> dict[str, Any]:
     """Colours around 0, up to the size of the field but for its largest percent (corners)."""
     size = float(np.quantile(np.abs(true), 0.99)) or 1.0
     return {"norm": Normalize(-size, size), "cmap": "RdBu_r"}
 
 
-def _square(axes: Axes, u: np.ndarray, style: dict) -> object:
+def _square(axes: Axes, u: np.ndarray, style: Mapping[str, Any]) -> AxesImage:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     return axes.imshow(u.T, origin="lower", extent=(0, 1, 0, 1), **style)
 
 
-def _line(method: Method) -> dict:
-    return {"color": method.style.colour, "ls": method.style.dashes, "lw": 1.6, "label": method.label}
+def _line(method: Method, **more: Any) -> dict[str, Any]:
+    return {"color": method.style.colour, "ls": method.style.dashes, "lw": 1.6, "label": method.label, **more}

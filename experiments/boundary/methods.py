@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from boon import Correction, Elimination, MatchedTransform, Prescription, SmoothExtension
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase
 from experiments.boundary.operator import Treatment
-from experiments.protocol import Style
+from experiments.experiment import Style
 from experiments.report.plots import BARE, CONSERVED, HARD, PURPLE, SKY, SOFT, TRUTH
 
 

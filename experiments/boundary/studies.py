@@ -11,7 +11,7 @@ from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.figures import names_of
 from experiments.boundary.methods import CHANNELS, DEFAULT, FNO, PAPER, PRESCRIPTION, Method, methods
 from experiments.boundary.versions import VERSIONS
-from experiments.protocol import Durations, Preset
+from experiments.experiment import Durations, Preset
 from experiments.report.plots import legend_below, panels
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 
@@ -141,7 +141,7 @@ def comparisons(cases: Sequence[BoundaryCase], records: pd.DataFrame, title: str
     groups = {axis: [case for case in cases if _axis(case) == axis] for axis in _TICKS}
     usual = [case for case in cases if case.sizes == case.training_case.sizes and _axis(case) == "training samples"]
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
-    figure, axes = panels(len(groups), title)
+    figure, axes = panels(len(groups), title, width=0.75)
     for panel, (axis, group) in zip(axes, groups.items(), strict=True):
         shown = group if axis == "training samples" else [*usual, *group]
         for method in study_methods(cases[0]):
@@ -169,8 +169,9 @@ def _axis(case: BoundaryCase) -> str:
 
 def _values(case: BoundaryCase) -> str:
     usual = case.training_case.problem.parameters
-    changed = [entry.distribution for entry in case.problem.parameters if entry not in usual]
-    return f"[{changed[0].low:g}, {changed[0].high:g}]" if changed else "as trained"
+    drawn_from = [entry.distribution for entry in case.problem.parameters if entry not in usual]
+    intervals = (f"[{entry.low:g}, {entry.high:g}]" for entry in drawn_from if isinstance(entry, Uniform))
+    return next(intervals, "as trained")
 
 
 _TICKS: dict[str, Callable[[BoundaryCase], str]] = {

@@ -11,7 +11,7 @@ from boon import relative_l2
 from experiments.boundary.cases import BoundaryCase, NetworkSizes, describe_samples
 from experiments.boundary.data import Fields, Values, load_fields
 from experiments.boundary.operator import ConditionedOperator, Treatment, build
-from experiments.protocol import RunContext, Training
+from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread
 from experiments.training_files import store_finished
 from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train

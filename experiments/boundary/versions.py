@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, BoundarySizes, NetworkSizes
-from experiments.protocol import Preset
+from experiments.experiment import Preset
 from probconserv.training import TrainingConfig
 from solvers import Neumann
 from solvers.problems import boundary_problems as problems
