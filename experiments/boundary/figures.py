@@ -221,11 +221,11 @@ def snapshots(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names,
     figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * (1 + len(fields)) + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(1 + len(fields), len(chosen), squeeze=False)
-    errors, colours = _errors_and_colours(true[chosen], {method: u[chosen] for method, u in fields.items()})
+    errors, colours = _errors_and_colours(true, fields)
     images = []
-    for axes, label, u in zip(grid, ["truth", *errors], [true[chosen], *errors.values()], strict=True):
+    for axes, label, u in zip(grid, ["truth", *errors], [true, *errors.values()], strict=True):
         style = _diverging(true[chosen]) if label == "truth" else colours
-        images.append([_square(panel, field, style) for panel, field in zip(axes, u, strict=True)][-1])
+        images.append([_square(panel, field, style) for panel, field in zip(axes, u[chosen], strict=True)][-1])
         axes[0].set_ylabel(label)
     figure.colorbar(images[0], ax=list(grid[0]), label=names.field, extend="both")
     if errors:
@@ -297,6 +297,7 @@ def _diverging(true: np.ndarray) -> dict[str, Any]:
 def _square(axes: Axes, u: np.ndarray, style: Mapping[str, Any]) -> AxesImage:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
+    axes.spines[:].set_visible(True)
     return axes.imshow(u.T, origin="lower", extent=(0, 1, 0, 1), **style)
 
 
