@@ -20,9 +20,9 @@ from experiments import driver, registry
 from experiments.benchmarks import scaling_page
 from experiments.driver import Report
 from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError
+from experiments.experiment import Data, Experiment, Preset, RunContext, RunOptions
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
-from experiments.protocol import Data, Experiment, Preset, RunContext, RunOptions
 from experiments.records.record import Over, over_seeds
 from experiments.records.table import as_markdown, json_rows, labels_of, write_tables
 from experiments.report import documents, page, terminal

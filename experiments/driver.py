@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
-from experiments.protocol import Experiment, RunContext, RunOptions, Training
+from experiments.experiment import Experiment, RunContext, RunOptions, Training
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights, write_release
 from experiments.records.store import Run, as_json, read_records, read_scores, scores_file, scores_frame

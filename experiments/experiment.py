@@ -1,20 +1,23 @@
-"""What every experiment offers to the command line: a name, a summary, its cost, and a run that ends in a report."""
+"""What an experiment is: cases × methods × seeds, each trained, scored and drawn. The driver knows only this."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from experiments.errors import InvalidArgumentError
-from experiments.tables import Row
+from experiments.records.record import Arrays, Over, Record
+from experiments.records.release import ROOT
+from experiments.records.store import as_json, config_hash
 
 Preset = Literal["smoke", "laptop", "paper"]
 Data = Literal["solver", "exact"]
-_LONG = 300  # minutes that are written as hours
-Durations = Mapping[Preset | Literal["reproduce"], str]
-"""Time by preset, and that of ``reproduce`` where models ship."""
+Durations = Mapping[Literal["smoke", "laptop", "paper", "reproduce"], str]
+"""Time by preset on two cores, measured or (``paper``) extrapolated, and that of ``reproduce``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +27,12 @@ class RunOptions:
     Args:
         preset: Size of the run: seconds, a laptop, or the papers' sizes.
         data: Where training functions and context points come from: finite-volume solutions or closed forms; by
-            default the solver for porous_medium and stefan, closed forms for the others.
+            default the solver for porous_medium and stefan, closed forms for the others. Conservation problems only.
         seed: Seed of everything random.
         device: Torch device of surrogates and trainings; operators are scored on the CPU.
         out: Folder of all stored runs.
-        cases: Names of the versions of a boundary-condition problem to run, for instance single-0.02; all by default.
-        networks: Names of the networks of a conservation problem to take, for instance anp; all by default.
+        cases: Keys of cases, for instance single-0.02 or u=0.6; all by default.
+        methods: Keys of methods, for instance anp or boon-default; all by default.
 
     Raises:
         InvalidArgumentError: If the seed is out of range or the device is not there.
@@ -41,7 +44,7 @@ class RunOptions:
     device: str = "cpu"
     out: Path = Path("results")
     cases: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
@@ -53,67 +56,225 @@ class RunOptions:
             reason = str(error).splitlines()[0]
             raise InvalidArgumentError(f"--device {self.device} cannot be used here ({reason}); take cpu.") from error
 
-    def refuse(self, *names: str, where: str) -> None:
-        """Refuses choices that belong to other experiments.
-
-        Args:
-            names: The choices.
-            where: What they do not belong to.
-
-        Raises:
-            InvalidArgumentError: If one of them was made.
-        """
-        for name in names:
-            if getattr(self, name):
-                raise InvalidArgumentError(f"--{name} does not belong to {where}; drop it.")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Where a run ended.
+class RunContext:
+    """The options of a run, and whether it trains or takes released weights.
 
     Args:
-        title: Title of the table.
-        rows: All rows, ours and the papers'.
-        folder: Folder of the stored run.
-        tables: Table files.
-        figures: Figure files.
+        options: What the user chose.
+        released: Whether weights come from the release.
+        training_seed: Seed of the first training: that of the options, or of the released run.
+        progress: Whether to show progress bars on standard error.
+        release: Folder of the release.
     """
 
-    title: str
-    rows: list[Row]
-    folder: Path
-    tables: list[Path] = field(default_factory=list)
-    figures: list[Path] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """One problem of the papers.
-
-    Args:
-        name: Name on the command line.
-        summary: One line for ``list``.
-        durations: How long each preset takes on two cores (``paper``: extrapolated); ``reproduce`` where models ship.
-        run: Makes data, trains, scores, stores and draws; what an earlier run of the same config finished is read back.
-        reproduce: The same with the weights that ship.
-    """
-
-    name: str
-    summary: str
-    durations: Durations
-    run: Callable[[RunOptions], Report]
-    reproduce: Callable[[RunOptions], Report]
+    options: RunOptions
+    released: bool = False
+    training_seed: int = 0
+    progress: bool = True
+    release: Path = ROOT
 
     @property
-    def readable_durations(self) -> dict[str, str]:
-        """``durations`` with long times in hours or days; ``reproduce`` is empty if it was not measured."""
-        return {preset: _in_large_units(duration) for preset, duration in {"reproduce": "", **self.durations}.items()}
+    def data_folder(self) -> Path:
+        """Where data sets are kept."""
+        return self.options.out / "data"
 
 
-def _in_large_units(duration: str) -> str:
-    number, _, unit = duration.partition(" ")
-    if unit != "min" or int(number) < _LONG:
-        return duration
-    hours = int(number) / 60
-    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+@dataclass(frozen=True)
+class Style:
+    """How figures show a method: the same everywhere.
+
+    Args:
+        colour: Colour of lines, bands and bars.
+        dashes: Matplotlib's line style.
+    """
+
+    colour: str = "#7f7f7f"
+    dashes: Any = "-"
+
+
+class Case(Protocol):
+    """What methods are tested on: a problem at one parameter, or one version of it."""
+
+    @property
+    def key(self) -> str:
+        """Name in files and options."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Name in tables and figures."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """What decides data and scores of the case, as JSON can hold it."""
+        ...
+
+
+class Method(Protocol):
+    """One row of a table."""
+
+    @property
+    def key(self) -> str:
+        """Name in files and options."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Name in tables and figures."""
+        ...
+
+    @property
+    def style(self) -> Style:
+        """Colour and dashes in figures."""
+        ...
+
+    @property
+    def information(self) -> str:
+        """What the method is told beyond its input; empty where all methods are told the same."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training: what decides its weights, and where they are kept.
+
+    Args:
+        key: Name in files, for instance ``anp`` or ``boon-default-0``.
+        label: What is trained, for progress and messages.
+        folder: Folder below the output folder that trainings of the kind share, for instance ``stefan/networks``.
+        config: A frozen dataclass with everything that decides the weights, or its JSON.
+        data_version: Version of the data that it is trained on.
+        release: Path of its weights below ``experiments/weights``; None if they are not released.
+    """
+
+    key: str
+    label: str
+    folder: str
+    config: Any
+    data_version: int
+    release: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """Config hash: the same config on the same data version has the same weights."""
+        return config_hash({"config": as_json(self.config), "data_version": self.data_version})
+
+    def path(self, out: Path) -> Path:
+        """Folder of checkpoint and weights below the output folder."""
+        return out / self.folder / f"{self.key}-{self.hash}"
+
+    def weights(self, out: Path) -> Path:
+        """File of the finished weights."""
+        return self.path(out) / "weights.safetensors"
+
+
+Stored = Mapping[tuple[str, int], Arrays]
+"""What ``score`` returned, by key of the method and seed."""
+
+
+class Experiment(Protocol):
+    """One table of results with its figures.
+
+    A frozen dataclass per family implements it. ``key``s name things in files; labels are for readers.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name on the command line."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for ``list``."""
+        ...
+
+    @property
+    def durations(self) -> Durations:
+        """How long each preset takes."""
+        ...
+
+    @property
+    def over(self) -> Over:
+        """What means and standard errors of the table are taken over."""
+        ...
+
+    @property
+    def data_version(self) -> int:
+        """Version of the data; part of every config hash."""
+        ...
+
+    def title(self, cases: Sequence[Any]) -> str:
+        """Title of the table: problem, sizes, what is reconstructed."""
+        ...
+
+    def cases(self, context: RunContext) -> Sequence[Any]:
+        """All cases in the sizes of the preset; refuses options that mean nothing here."""
+        ...
+
+    def methods(self, case: Any) -> Sequence[Any]:
+        """The rows of a case in their order, ``truth`` among them."""
+        ...
+
+    def seeds(self, case: Any, context: RunContext) -> Sequence[int]:
+        """Repetitions of a method within a run."""
+        ...
+
+    def trainings(self, case: Any, method: Any, seed: int, context: RunContext) -> Sequence[Training]:
+        """What a method needs trained, a training before those that start from it; empty for none."""
+        ...
+
+    def train(self, training: Training, context: RunContext) -> None:
+        """Trains, or goes on from a checkpoint, and writes ``training.weights(out)``.
+
+        Raises:
+            TrainingInterruptedError: If it was stopped before its end.
+            TrainingDivergedError: If the loss is not finite.
+        """
+        ...
+
+    def score(self, case: Any, method: Any, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+        """Scores per function by the keys of ``SCORES``, and further arrays for the figures.
+
+        Args:
+            case: The case.
+            method: The method.
+            seed: The repetition.
+            weights: Files of ``trainings``, in their order.
+            context: Options and folders.
+        """
+        ...
+
+    def compare(self, case: Any, records: pd.DataFrame) -> Sequence[Record]:
+        """Further records per seed that compare methods of a case with each other; often none."""
+        ...
+
+    def published(self, case: Any) -> Sequence[Record]:
+        """Numbers of papers for a case; those of a method that has a row here carry its key."""
+        ...
+
+    def headline(self, case: Any, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
+        """Keys of the few methods, and of the few scores, that the terminal shows of a case.
+
+        Args:
+            case: The case.
+            records: Records of the case, means over seeds.
+        """
+        ...
+
+    def figures(self, case: Any, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
+        """Figures of a case by name.
+
+        Args:
+            case: The case.
+            stored: Everything scored; may lack methods whose weights are not installed.
+            context: Options and folders.
+            folder: Folder of the run, where further arrays may be cached.
+        """
+        ...
+
+    def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:
+        """Figures of all cases together by name, from means over seeds; often none."""
+        ...

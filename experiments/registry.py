@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments import boundary, combined, conservation
 from experiments.errors import InvalidArgumentError, UnknownNameError
-from experiments.protocol import Experiment
+from experiments.experiment import Experiment
 
 FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "conservation laws": conservation.EXPERIMENTS,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import boon
 from boon import BOON, FNO
-from experiments.protocol import Training
+from experiments.experiment import Training
 from experiments.records.store import as_json, environment
 from probconserv.training import TrainingState, first_before_others
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.runs import environment
+from experiments.records.store import environment
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.report.documents import fill
-from experiments.figures import BLUE, GREY, VERMILION, bare, save
+from experiments.report.plots import BLUE, GREY, VERMILION, open_box, save
 from experiments.storage import writable_folder, write_bytes
 
 BEGIN = "<!-- scaling: written by python -m experiments bench scaling --page docs/scaling.md -->"
@@ -70,7 +70,7 @@ def draw(cases: Sequence[dict[str, Any]], keys: Sequence[str]) -> Figure:
             axes.loglog(sizes, values, color=colour, marker="o", ms=4, lw=1.5)
             slope = [values[-1] * size / sizes[-1] for size in sizes]
             axes.loglog(sizes, slope, color=GREY, lw=0.9, ls="--", label="proportional")
-            bare(axes)
+            open_box(axes)
         panels[0, column].set_title(points[0]["case"].split(":")[0], fontsize=10)
         panels[1, column].set_xlabel(points[0]["axis"])
     panels[0, 0].set_ylabel("seconds")

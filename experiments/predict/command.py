@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from experiments import figures
 from experiments.predict.figure import before_and_after
 from experiments.predict.law import ConservedTotals, conserved_totals
 from experiments.predict.observations import Observations, read_observations
 from experiments.predict.options import PredictOptions
 from experiments.predict.prediction import ConstrainedPrediction, predict
+from experiments.report.plots import BAND, save
 from experiments.storage import writable_folder, write_bytes
 
 _LINE = 79  # characters of a line on the terminal
@@ -47,7 +47,7 @@ def predict_command(
     table = folder / "prediction.csv"
     write_bytes(table, _as_csv(prediction, law).encode())
     figure = before_and_after(prediction, law, observations, file.name)
-    files = [table, *figures.save(figure, folder / "prediction")]
+    files = [table, *save(figure, folder / "prediction")]
     if json:
         content = _as_json(prediction, law) | {"files": [str(file) for file in files]}
         print(json_module.dumps(content, ensure_ascii=False))
@@ -91,7 +91,7 @@ def _as_csv(prediction: ConstrainedPrediction, law: ConservedTotals) -> str:
     names, columns = ["t", "x"], [*np.broadcast_arrays(law.times[:, None], prediction.x)]
     for name, field in (("GP", prediction.before), ("ProbConserv-GP", prediction.after)):
         names += [f"{name} mean", f"{name} low95", f"{name} high95"]
-        band = figures.BAND * field.standard_deviation
+        band = BAND * field.standard_deviation
         columns += [field.mean, field.mean - band, field.mean + band]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import BAND, BLUE, VERMILION, bare
 from experiments.predict.law import ConservedTotals
 from experiments.predict.observations import Observations
 from experiments.predict.prediction import ConstrainedPrediction
+from experiments.report.plots import BAND, BLUE, VERMILION, open_box
 
 _WIDTH = 6.4  # inches; readable at 640 pixels
 _COLUMNS = 3  # pairs of panels side by side, at most
@@ -42,7 +42,7 @@ def before_and_after(
         lower.axhline(0.0, color="black", lw=0.8)
         lower.set_xlabel("x")
         lower.tick_params(labelbottom=True)
-        bare(lower)
+        open_box(lower)
     for unused in pairs[count:]:
         for axes in unused:
             axes.remove()
@@ -71,4 +71,4 @@ def _draw_field(
     nearest = t == t[np.abs(t - time).argmin()]
     axes.plot(x[nearest], u[nearest], "k.", ms=6, label="observed nearest in time")
     axes.set_title(f"t = {time:g}\ntotal {totals[0]} → {totals[1]}", fontsize=9)
-    bare(axes)
+    open_box(axes)
