@@ -1,0 +1,84 @@
+"""Fields on nodes: their totals, and where training data come from."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.combined.data import field_samples
+from experiments.combined.fields import FieldProblem
+from experiments.errors import InvalidArgumentError
+from solvers import CellGrid
+from tests.documents import ROOT
+from tests.experiments.combined.tiny import PROBLEMS, tiny_problem
+
+EVERY = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
+
+
+def some(problem: FieldProblem) -> torch.Tensor:
+    """Parameters of every interval of a problem."""
+    return torch.cat([problem.parameters(interval, 3, seed=1) for interval in problem.intervals])
+
+
+@EVERY
+def test_the_trapezoid_total_of_the_truth_misses_the_law_by_its_half_cells_only(problem: FieldProblem) -> None:
+    parameter, h, ends = some(problem), problem.spacing, problem.problem.domain
+    residual = problem.law(parameter).residual(problem.truth(parameter))[..., 0].abs()
+    # |∫ (u − u_end)| over a half cell, of a monotone field; nothing where the end is not given.
+    bound = torch.full_like(residual, 1e-13)
+    for given, end, inward in zip(problem.given, ends, (h / 2, -h / 2), strict=True):
+        if given:
+            at = [problem.problem.solution(problem.output_times, x, parameter[:, None]) for x in (end, end + inward)]
+            bound += 0.5 * h * (at[0] - at[1]).abs()
+    assert bool((residual <= bound).all())
+    if problem.name == "stefan":  # where point values miss by O(h) of the jump
+        times, points = problem.output_times[:, None], problem.grid.points
+        values = problem.problem.solution(times, points, parameter[:, None, None])
+        assert float(problem.law(parameter).residual(values).abs().max()) > 20 * float(residual.max())
+
+
+@EVERY
+def test_exact_averages_over_fine_cells_come_to_the_truth(problem: FieldProblem) -> None:
+    parameter = some(problem)
+    cells = CellGrid(*problem.problem.domain, problem.refinement * (problem.nodes - 1))
+    averages = problem.problem.averages(problem.output_times, cells, parameter[:, None])
+    torch.testing.assert_close(problem.restricted(averages, parameter), problem.truth(parameter), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_training_fields_are_solutions_near_the_closed_form_and_made_once(name: str, tmp_path: Path) -> None:
+    problem = tiny_problem(name)
+    samples = field_samples(problem, 4, tmp_path)
+    low, high = problem.training_range
+    assert bool(((samples.parameter > low) & (samples.parameter < high)).all())
+    assert samples.fields.shape == (4, problem.times, len(problem.grid.points))
+    # A front may be one of the 32 cells off.
+    assert float((samples.fields - problem.truth(samples.parameter)).abs().mean()) < 1 / 32
+    for index, given, end in zip((0, -1), problem.given, problem.ends(samples.parameter), strict=True):
+        assert not given or torch.equal(samples.fields[..., index], end)
+    (file,) = tmp_path.glob("*.h5")
+    before = file.stat().st_mtime_ns
+    assert torch.equal(field_samples(problem, 4, tmp_path).fields, samples.fields)
+    assert file.stat().st_mtime_ns == before
+    field_samples(replace(problem, times=2), 4, tmp_path)
+    assert len(list(tmp_path.glob("*.h5"))) == 2
+
+
+@EVERY
+def test_tested_intervals_adjoin_each_other_and_are_those_of_the_page(problem: FieldProblem) -> None:
+    assert len(problem.intervals) == 4
+    for first, second in pairwise(problem.intervals):
+        assert first[1] == second[0] or first[0] == second[1]
+    assert float(problem.output_times[problem.times // 2]) == pytest.approx(problem.final_time / 2)
+    assert float(problem.output_times[-1]) < problem.problem.final_time
+    page = (ROOT / "docs" / "combined.md").read_text(encoding="utf-8").replace("\\", "")
+    first, *others = (f"[{low:g}, {high:g}]" for low, high in problem.intervals)
+    assert f"{problem.problem.symbol} in {first} | {', '.join(others)} | {problem.final_time:g} |" in page
+
+
+@pytest.mark.parametrize("wrong", [{"nodes": 2}, {"times": 0}, {"refinement": 3}])
+def test_sizes_that_make_no_problem_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidArgumentError, match="at least 3 nodes, one time and an even refinement"):
+        replace(PROBLEMS["stefan"], **wrong)

@@ -1,0 +1,43 @@
+"""The combined experiments in sizes that train in milliseconds."""
+
+from dataclasses import replace
+
+from experiments.combined import EXPERIMENTS
+from experiments.combined.cases import Sizes, cases_of
+from experiments.combined.experiment import CombinedExperiment
+from experiments.combined.fields import FieldProblem
+from experiments.combined.networks import NetworkSizes
+from probconserv.training import TrainingConfig
+
+PROBLEMS = {problem.name: problem for entry in EXPERIMENTS.values() for problem in entry.problems}
+SIZES = Sizes(
+    samples=6,
+    validation=2,
+    test=3,
+    nodes=17,
+    times=3,
+    refinement=2,
+    network=NetworkSizes(width=4, modes=3, depth=2),
+    training=TrainingConfig(steps=4, peak_rate=1e-2, validate_every=2, checkpoint_every=2, precision="32-true"),
+    batch=3,
+    members=2,
+    passes=2,
+    groups=2,
+)
+
+
+def tiny_problem(name: str) -> FieldProblem:
+    """A problem on the grid of the tiny sizes."""
+    return cases_of(PROBLEMS[name], SIZES)[0].problem
+
+
+def tiny(name: str, *problems: str, steps: int = 4) -> CombinedExperiment:
+    """An experiment with some of its problems and one shift each."""
+    entry = EXPERIMENTS[name]
+    kept = [problem for problem in entry.problems if not problems or problem.name in problems]
+    sizes = replace(SIZES, training=replace(SIZES.training, steps=steps))
+    return replace(
+        entry,
+        problems=tuple(replace(problem, shifts=problem.shifts[:1]) for problem in kept),
+        sizes={"smoke": sizes},
+    )
