@@ -229,6 +229,7 @@ def _finish(
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
     records = _beside(experiment, cases, computed, results)
+    cases = [case for case in cases if (records["case"] == case.key).any()]
     verdict = "" if results is None else _verdict(experiment, records, results, context)
     means = over_seeds(records)
     files = write_tables(folder, title, means, labels_of(experiment, cases), experiment.over)
