@@ -6,6 +6,7 @@ until it is corrected.
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -21,7 +22,11 @@ from solvers import Dirichlet, Neumann, NodeGrid
 FIGURES = Path(__file__).parent / "figures"
 TRUTH, BARE, PROBCONSERV = "black", "#D55E00", "#0072B2"
 PRESCRIBED, EXTENDED = "#CC79A7", "#56B4E9"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 RESOLUTION = 200  # twice the 640 px at which the drawings are shown
 
 
@@ -78,32 +83,23 @@ def draw_boon() -> Figure:
     a = torch.zeros(1, 1, 33, dtype=torch.float64)
     x = torch.linspace(0.0, 1.0, 33, dtype=torch.float64)
     walls = [(Dirichlet(0.5), Neumann(0.0))]
-    smooth = SmoothExtension(length=0.12)
-    with torch.no_grad():
-        fields = [Constant()(a)] + [
-            BOON(Constant(), walls, correction=correction).double()(a)
-            for correction in (Prescription(), smooth)
-        ]
+    fields = {"operator": (Constant()(a), BARE, "o-", 7.0)}
+    for correction, colour, line in (
+        (Prescription(), PRESCRIBED, "s--"),
+        (SmoothExtension(length=0.12), EXTENDED, "^-"),
+    ):
+        operator = BOON(Constant(), walls, correction=correction).double()
+        name = f"BOON(…, {type(correction).__name__}())"
+        fields[name] = operator(a).detach(), colour, line, 4.0
     figure, panels = two_panels()
     for axes, part in zip(panels, (slice(0, 9), slice(-9, None)), strict=True):
-        for name, style, u in zip(
-            (
-                "operator",
-                "BOON(…, Prescription())",
-                "BOON(…, SmoothExtension())",
-            ),
-            (
-                {"color": BARE, "marker": "o", "ms": 7, "zorder": 2},
-                {"color": PRESCRIBED, "marker": "s", "ls": "--", "zorder": 3},
-                {"color": EXTENDED, "marker": "^", "zorder": 4},
-            ),
-            fields,
-            strict=True,
-        ):
-            axes.plot(x[part], u[0, 0, part], label=name, **{"ms": 4} | style)
+        for name, (u, colour, line, size) in fields.items():
+            shown = u[0, 0, part]
+            axes.plot(x[part], shown, line, color=colour, ms=size, label=name)
         axes.set(xlabel="x")
         legend_below(axes)
-    mark_walls(*panels, wall=float(fields[-1][0, 0, -1]))
+    *_, (extended, *_) = fields.values()
+    mark_walls(*panels, wall=float(extended[0, 0, -1]))
     return figure
 
 
