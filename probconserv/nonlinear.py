@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
-from probconserv._covariance import as_double, rows_times
+from probconserv._linalg.covariance import as_double, rows_times
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.posterior import Posterior

@@ -16,9 +16,9 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Distribution
 
-from probconserv._covariance import Root, apply_roots, as_double, square_roots
-from probconserv._density import log_density_given_constraint, surface_tolerance
-from probconserv._gain import factorise
+from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
+from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
+from probconserv._linalg.gain import factorise
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 

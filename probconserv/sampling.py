@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._covariance import apply_roots, as_double, square_roots
+from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv.posterior import Posterior
 from probconserv.prediction import Samplable
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
-from probconserv._gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality

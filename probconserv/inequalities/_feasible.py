@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
-from probconserv._covariance import as_double
+from probconserv._linalg.covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
 

@@ -20,8 +20,8 @@ from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, L
 from scipy.optimize import nnls
 from torch import Tensor
 
-from probconserv._covariance import square_roots
-from probconserv._gain import factorise
+from probconserv._linalg.covariance import square_roots
+from probconserv._linalg.gain import factorise
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError
 from probconserv.inequalities._feasible import FeasibleSet, settle
 

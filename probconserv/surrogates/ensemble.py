@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 
-from probconserv._gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask

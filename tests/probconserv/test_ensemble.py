@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from probconserv import Context, Query, Surrogate, condition, integral
-from probconserv._gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from probconserv.surrogates.ensemble import Ensemble
 from solvers import NodeGrid

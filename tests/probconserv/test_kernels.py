@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from linear_operator.operators import DiagLinearOperator
 
 from probconserv import InvalidArgumentError, LinearConstraint, condition
-from probconserv import _gain as gain_module
-from probconserv import _kernels as kernels
-from probconserv._gain import factorise
+from probconserv._linalg import gain as gain_module
+from probconserv._linalg import kernels
+from probconserv._linalg.gain import factorise
 from tests.strategies import seeds
 
 few = settings(deadline=None, max_examples=25)

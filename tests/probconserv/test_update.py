@@ -20,7 +20,7 @@ from probconserv import (
     from_samples,
     integral,
 )
-from probconserv import _gain as gain_module
+from probconserv._linalg import gain as gain_module
 from solvers import NodeGrid
 from tests.oracles import condition_by_information, condition_densely
 from tests.strategies import COVARIANCES, conditioning_problems, make_covariance, positive_definite, seeds

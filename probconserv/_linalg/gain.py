@@ -20,8 +20,8 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from probconserv import _kernels as kernels
-from probconserv._covariance import is_factored, rows_times
+from probconserv._linalg import kernels
+from probconserv._linalg.covariance import is_factored, rows_times
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points

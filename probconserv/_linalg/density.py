@@ -16,7 +16,7 @@ from linear_operator.operators import (
 )
 from torch import Tensor
 
-from probconserv._gain import Gain
+from probconserv._linalg.gain import Gain
 from probconserv.errors import InvalidArgumentError
 
 _LOG_2PI = math.log(2 * math.pi)

@@ -1,0 +1,1 @@
+"""Linear algebra of the update: covariances, gain, densities and compiled passes."""
