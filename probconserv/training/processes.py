@@ -18,8 +18,8 @@ from torch.distributed.rendezvous import rendezvous
 
 _groups = itertools.count()
 _works: deque[Any] = deque(maxlen=100)
-"""Works of the last collectives. If a thread of gloo is the last to drop one, it waits for Python's lock, which the main
-thread holds while it waits for gloo's threads to end: the process hangs, or aborts if Python is ending."""
+"""Works of the last collectives. If a thread of gloo is the last to drop one, it waits for Python's lock, which the
+main thread holds while it waits for gloo's threads to end: the process hangs, or aborts if Python is ending."""
 
 
 @dataclass(frozen=True)
