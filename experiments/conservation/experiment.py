@@ -20,6 +20,7 @@ from experiments.experiment import Data, Durations, Preset, RunContext, Stored, 
 from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version
+from experiments.records.weights import is_whole
 from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
 
@@ -132,10 +133,14 @@ class ConservationExperiment:
         )
 
     def train(self, training: Training, context: RunContext) -> None:
-        """Trains one network, see ``train_network``."""
-        start, config = STARTS.get(training.key), training.config
-        before = self.training(start, config.training.seed, config.data, context) if start else None
-        train_network(self.problem, training, before and before.weights(context.options.out), context)
+        """Trains one network after the one that it starts from, see ``train_network``."""
+        start, config, weights = STARTS.get(training.key), training.config, None
+        if start is not None:
+            before = self.training(start, config.training.seed, config.data, context)
+            weights = before.weights(context.options.out)
+            if not is_whole(weights):
+                self.train(before, context)
+        train_network(self.problem, training, weights, context)
 
     def score(
         self,
@@ -180,10 +185,6 @@ class ConservationExperiment:
         labelled = [(method, stored.get((method.key, context.training_seed))) for method in self.methods(case)]
         drawn = figures.draw_case(case, [(method, arrays) for method, arrays in labelled if arrays is not None])
         return {**drawn, **self.extra_figures(case, folder)}
-
-    def overview(self, cases: Sequence[ConservationCase], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        """None."""
-        return {}
 
     def overview(self, cases: Sequence[ConservationCase], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
         """No figure shows several cases."""

@@ -144,10 +144,8 @@ def _at_test_time(
         prediction = method.transform(part, laws)
         samples = draw(prediction, (target.case.sizes.samples,), generator)[:, 0]
         parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, truth.expand_as(samples[0])))
-    joined = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
-    for name in ("mean", "standard_deviation"):
-        joined[name] = torch.cat([part[name] for part in parts])
-    return joined
+    axes = dict.fromkeys(("mean", "standard_deviation"), 0)
+    return {name: torch.cat([part[name] for part in parts], dim=axes.get(name, -1)) for name in parts[0]}
 
 
 def _scores(prediction: Distribution, truth: Tensor, laws: Laws) -> dict[str, Tensor]:
