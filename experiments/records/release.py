@@ -95,7 +95,7 @@ def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
             f"python -m experiments run {experiment} --preset laptop makes them."
         )
     folder = root / "results" / experiment
-    trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False, convert_dates=False)
+    trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False)
     return ReleasedResults(
         experiment=experiment,
         records=read_records(folder / "records.csv"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.protocol import Experiment
+from experiments.experiment import Experiment
 from experiments.records.record import PAPER, Over
 from experiments.records.scores import SCORES, Better
 from experiments.storage import write_bytes
@@ -93,7 +93,8 @@ def legend(records: pd.DataFrame, over: Over) -> str:
 
 def as_markdown(title: str, records: pd.DataFrame, labels: Labels, over: Over) -> str:
     """Title, table and legend as Markdown."""
-    table = wide(records, labels).to_markdown(index=False, disable_numparse=True)
+    escaped = wide(records, labels).rename(columns=lambda heading: heading.replace("|", "\\|"))
+    table = escaped.to_markdown(index=False, disable_numparse=True)
     return f"## {title}\n\n{table}\n\n{legend(records, over)}\n"
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments import registry
-from experiments.protocol import Experiment
+from experiments.experiment import Experiment
 from experiments.records.table import legend, wide
 from experiments.report.picture import FOLDER, leading_figure
-from experiments.report.results import Results, headline, newest_run, of_run, released
+from experiments.report.results import Results, headline, newest_run, of_run, released, title
 from experiments.storage import writable_folder, write_bytes
 
 _COMMANDS = {"-study": "study", "-choice": "choose"}
@@ -75,7 +75,7 @@ def _section(results: Results, out: Path) -> dict[str, Any]:
     entry, picture = results.experiment, leading_figure(results.experiment.name, out)
     return {
         "name": entry.name,
-        "title": entry.name.replace("_", " ").replace("-", ": ").capitalize(),
+        "title": title(entry),
         "summary": entry.summary,
         "origin": f"{'Released results' if results.released else 'Results of a stored run'} ({results.origin})",
         "headline": headline(results),

@@ -1,5 +1,6 @@
 """What the page and the documents show of an experiment: its results with labels, and the few rows that matter."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.errors import NotReleasedError
-from experiments.protocol import Experiment, RunContext, RunOptions
+from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.records.record import Over, as_frame, over_seeds
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
@@ -112,6 +113,12 @@ def newest_run(name: str, out: Path) -> Path | None:
     """Folder of the newest finished run of an experiment; None if there is none."""
     finished = (out / name).glob("*/metrics.json")
     return max((path.parent for path in finished), key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def title(experiment: Experiment) -> str:
+    """The name of an experiment as a heading."""
+    words = re.sub("neumann|dirichlet", lambda name: name[0].capitalize(), experiment.name)
+    return words[0].upper() + words[1:].replace("_", " ").replace("-", ": ")
 
 
 def headline(results: Results) -> Headline:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.protocol import Style
+from experiments.experiment import Style
 from experiments.records.record import Over, Record, Source, as_frame
 from experiments.report.results import Results, assemble
 

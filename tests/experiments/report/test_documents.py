@@ -24,11 +24,11 @@ def test_a_block_of_another_name_is_an_error() -> None:
         filled(f"<!-- resluts: {MAKER} -->\n<!-- end of resluts -->", "page.md")
 
 
-def test_the_best_of_a_row_is_bold() -> None:
+def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
     entries = [("a", "x", 1.0, 0.1), ("a", "y", 2.0, None), ("b", "y", 3.0, None)]
     lines = table(entries, "LL ↑", Better.HIGHER).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
-    assert cells == [["LL ↑", "x", "y"], ["a", "1 (0.1)", "**2**"], ["b", "—", "**3**"]]
+    assert cells == [["LL ↑", "x", "y"], ["a", "1 (0.1)", "**2**"], ["b", "—", "3"]]
 
 
 def test_documents_show_the_released_results() -> None:
