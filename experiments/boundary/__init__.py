@@ -1,7 +1,6 @@
 """The boundary-condition experiments: operators whose output meets its boundary conditions."""
 
-from experiments.boundary.choices import CHOICES
-from experiments.boundary.experiment import EXPERIMENTS
-from experiments.boundary.studies import STUDIES
+from experiments.boundary.experiment import EXPERIMENTS, load_operator
+from experiments.boundary.studies import CHOICES, STUDIES
 
-__all__ = ["CHOICES", "EXPERIMENTS", "STUDIES"]
+__all__ = ["CHOICES", "EXPERIMENTS", "STUDIES", "load_operator"]

@@ -1,30 +1,33 @@
 # ruff: noqa: ARG002 - arguments that the driver gives to every experiment
 """The boundary-condition experiments as the driver runs them, and the operators that are released."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 import boon
-from boon import BOON, FNO
+from boon import BOON, FNO, SingularKernelError
 from experiments.boundary import methods as rows
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
 from experiments.boundary.methods import Method, methods
-from experiments.boundary.scoring import score_operator, score_truth
+from experiments.boundary.scoring import score_operator, score_truth, validation_score
 from experiments.boundary.training import operator_training, train_operator
 from experiments.boundary.versions import VERSIONS, Versions
-from experiments.errors import InvalidArgumentError, NotReleasedError
+from experiments.errors import InvalidArgumentError, NotReleasedError, TrainingDivergedError
 from experiments.experiment import Durations, RunContext, Stored, Training
 from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version, manifest, released_weights
 
-SCORES = ("relative_l2", "boundary_relative")
+_SCORES = ("relative_l2", "boundary_relative")
+_BEST = 4  # candidates that the terminal shows of a case
 _FILES = {
     rows.CHANNELS: "fno-boundary-channels",
     rows.PRESCRIPTION: "fno-output-prescription",
@@ -47,6 +50,9 @@ class BoundaryExperiment:
         methods_of: From a case to its methods, the truth first.
         subject: What the title says instead of sizes.
         overview_of: Figures of all cases together, from their records.
+        by_validation: Whether methods are scored on the validation set alone: no test samples are made, a training that
+            fails scores inf, and weights are not released.
+        repetitions: Trainings of a method; None for as many as the sizes of a case say.
     """
 
     name: str
@@ -57,6 +63,8 @@ class BoundaryExperiment:
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
     subject: str = ""
     overview_of: Callable[[Sequence[BoundaryCase], pd.DataFrame], Mapping[str, Figure]] | None = None
+    by_validation: bool = False
+    repetitions: int | None = None
 
     @property
     def over(self) -> Over:
@@ -97,14 +105,14 @@ class BoundaryExperiment:
 
     def seeds(self, case: BoundaryCase, context: RunContext) -> Sequence[int]:
         """Seeds of the trainings of a method."""
-        return range(context.training_seed, context.training_seed + case.sizes.seeds)
+        return range(context.training_seed, context.training_seed + (self.repetitions or case.sizes.seeds))
 
     def trainings(self, case: BoundaryCase, method: Method, seed: int, context: RunContext) -> Sequence[Training]:
         """The one training of an operator; none for the truth."""
         if method.treatment is None:
             return ()
         trained = case.training_case
-        released = seed == context.training_seed and case.trained_on is None
+        released = seed == context.training_seed and case.trained_on is None and not self.by_validation
         return (
             Training(
                 key=f"{trained.key}-{seed}",
@@ -117,13 +125,20 @@ class BoundaryExperiment:
         )
 
     def train(self, training: Training, context: RunContext) -> None:
-        """Trains an operator, see ``train_operator``."""
-        train_operator(training, context)
+        """Trains an operator, see ``train_operator``; a candidate that fails is said on standard error."""
+        try:
+            train_operator(training, context)
+        except (TrainingDivergedError, SingularKernelError) as error:
+            if not self.by_validation:
+                raise
+            print(f"The training of {training.label} failed and scores inf: {error}", file=sys.stderr)
 
     def score(
         self, case: BoundaryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
-        """Scores on the test samples, see ``score_operator``."""
+        """Scores on the test samples, see ``score_operator``, or on the validation set alone."""
+        if self.by_validation:
+            return {"validation": validation_score(weights[0]) if weights[0].exists() else np.array(np.inf)}
         test = load_fields(case, case.test_data(context.options.seed), context.data_folder, self.data_version)
         if method.treatment is None:
             return score_truth(case, test)
@@ -152,10 +167,12 @@ class BoundaryExperiment:
         ]
 
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """FNO, the baseline that is best on the validation set, the paper's form and the default."""
+        """FNO, the baseline that is best on the validation set, the paper's form and the default, or the best few."""
+        if self.by_validation:
+            return list(records.sort_values("mean")["method"].head(_BEST)), ("validation",)
         baseline = best_baseline(records)
         keys = [rows.FNO, *([baseline] if baseline else []), rows.PAPER, rows.DEFAULT]
-        return keys, SCORES
+        return keys, _SCORES
 
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
@@ -188,16 +205,14 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO
         DataFileError: If the file is damaged.
     """
     name = _released_file(experiment, case, method)
-    if name in manifest()["weights"]:
-        return boon.load(released_weights(name)).eval()
-    available = [
-        f"{case.key}: {entry.key}"
-        for case in VERSIONS.get(experiment, lambda _: ())("laptop")
-        for entry in methods(case)
-        if _released_file(experiment, case.key, entry.key) in manifest()["weights"]
-    ]
-    known = "; ".join(available) or f"none of this experiment; experiments with operators: {', '.join(VERSIONS)}"
-    raise NotReleasedError(f"The operator '{method}' of {experiment}, {case}, is not released. Released: {known}.")
+    if name not in manifest()["weights"]:
+        files = [Path(file).stem for file in manifest()["weights"] if file.startswith("operators/")]
+        available = [file for file in files if file.startswith(f"{experiment}-")] or files
+        raise NotReleasedError(
+            f"The operator '{method}' of {experiment}, {case}, is not released. Released (experiment-case-method): "
+            f"{', '.join(available)}."
+        )
+    return boon.load(released_weights(name)).eval()
 
 
 def _released_file(problem: str, case: str, method: str) -> str:

@@ -1,4 +1,4 @@
-"""When boundary corrections pay: few samples, boundary values outside the training range, grids not trained on."""
+"""When boundary corrections pay (few samples, values out of range, finer grids), and which shall be the default."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.figures import names_of
-from experiments.boundary.methods import CHANNELS, DEFAULT, FNO, PAPER, PRESCRIPTION, Method, methods
+from experiments.boundary.methods import CHANNELS, DEFAULT, FNO, PAPER, PRESCRIPTION, Method, candidates, methods
 from experiments.boundary.versions import VERSIONS
-from experiments.experiment import Durations, Preset
+from experiments.experiment import Preset
 from experiments.report.plots import legend_below, panels
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 
@@ -19,39 +19,25 @@ METHODS = (FNO, CHANNELS, PRESCRIPTION, PAPER, DEFAULT)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 REFINEMENTS = (2, 4)
 VALIDATION = 10  # one sample in ten
-_DURATIONS: Durations = {"smoke": "30 s", "laptop": "90 min", "paper": "9000 min", "reproduce": "5 s"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outside:
-    """Boundary values that no training sample has.
-
-    Args:
-        parameters: Names of the random parameters that are drawn uniformly from [low, high].
-        symbol: What they are called in tables.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    parameters: tuple[str, ...]
-    symbol: str
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryStudy:
-    """A case that is studied.
+    """A case that is studied: a problem's operators on fewer samples, outside the training range, on finer grids.
 
     Args:
         problem: Name of the problem.
         case: Key of the case.
-        outside: Boundary values outside the training range.
+        parameters: Names of the random parameters that decide its boundary values.
+        symbol: What tables call these values.
+        outside: Intervals from which they are drawn that no training sample comes from.
     """
 
     problem: str
     case: str
-    outside: tuple[Outside, ...]
+    parameters: tuple[str, ...]
+    symbol: str
+    outside: tuple[tuple[float, float], ...]
 
     @property
     def experiment(self) -> BoundaryExperiment:
@@ -60,17 +46,50 @@ class BoundaryStudy:
             name=f"{self.problem}-study",
             problem=self.problem,
             summary=f"{self.problem}: few samples, boundary values out of range, finer grids",
-            durations=_DURATIONS,
+            durations={"smoke": "30 s", "laptop": "75 min", "paper": "9000 min", "reproduce": "5 s"},
             versions=self.versions,
             methods_of=study_methods,
-            subject="samples, boundary values out of range, finer grids",
+            subject="few samples, boundary values out of range, finer grids",
             overview_of=self.draw,
         )
 
     def versions(self, preset: Preset) -> tuple[BoundaryCase, ...]:
         """The cases of the study in the sizes of a preset."""
         (base,) = (case for case in VERSIONS[self.problem](preset) if case.key == self.case)
-        return study_cases(base, COUNTS[preset], self.outside)
+        return self.cases_of(base, COUNTS[preset])
+
+    def cases_of(self, base: BoundaryCase, counts: Sequence[int]) -> tuple[BoundaryCase, ...]:
+        """The cases of the study.
+
+        Args:
+            base: The case that is trained on.
+            counts: Numbers of training samples, those of the validation set included.
+        """
+        fewer = (
+            replace(base, key=f"samples-{count}", label=f"{count} samples", trained_on=_with_samples(base, count))
+            for count in counts
+        )
+        outside = (
+            replace(
+                base,
+                key=f"outside-{number}",
+                label=f"{self.symbol} in [{low:g}, {high:g}]",
+                trained_on=base,
+                problem=_drawn_from(base.problem, self.parameters, Uniform(low, high)),
+            )
+            for number, (low, high) in enumerate(self.outside)
+        )
+        finer = (
+            replace(
+                base,
+                key=f"nodes-{nodes}",
+                label=f"{nodes} nodes",
+                trained_on=base,
+                sizes=replace(base.sizes, nodes=nodes),
+            )
+            for nodes in (factor * base.sizes.nodes for factor in REFINEMENTS)
+        )
+        return (*fewer, *outside, *finer)
 
     def draw(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
         """Relative L2 of every method, see ``comparisons``."""
@@ -82,51 +101,15 @@ def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
     return tuple(method for method in methods(case) if method.key in METHODS)
 
 
-def study_cases(base: BoundaryCase, counts: Sequence[int], outside: Sequence[Outside]) -> tuple[BoundaryCase, ...]:
-    """The cases of a study.
-
-    Args:
-        base: The case that is trained on.
-        counts: Numbers of training samples, those of the validation set included.
-        outside: Boundary values outside the training range.
-    """
-    fewer = (
-        replace(base, key=f"samples-{count}", label=f"{count} samples", trained_on=_with_samples(base, count))
-        for count in counts
-    )
-    elsewhere = (
-        replace(
-            base,
-            key=f"outside-{number}",
-            label=f"{values.symbol} in [{values.low:g}, {values.high:g}]",
-            trained_on=base,
-            problem=_drawn_from(base, values),
-        )
-        for number, values in enumerate(outside)
-    )
-    finer = (
-        replace(
-            base,
-            key=f"nodes-{nodes}",
-            label=f"{nodes} nodes",
-            trained_on=base,
-            sizes=replace(base.sizes, nodes=nodes),
-        )
-        for nodes in (factor * base.sizes.nodes for factor in REFINEMENTS)
-    )
-    return (*fewer, *elsewhere, *finer)
-
-
 def _with_samples(base: BoundaryCase, count: int) -> BoundaryCase:
     validation = max(1, count // VALIDATION)
     batch = min(base.sizes.batch, count - validation)
     return replace(base, sizes=replace(base.sizes, samples=count, validation=validation, batch=batch))
 
 
-def _drawn_from(base: BoundaryCase, values: Outside) -> BoundaryProblem:
-    problem = base.problem
-    for name in values.parameters:
-        problem = problem.with_distribution(name, Uniform(values.low, values.high))
+def _drawn_from(problem: BoundaryProblem, parameters: Sequence[str], distribution: Uniform) -> BoundaryProblem:
+    for name in parameters:
+        problem = problem.with_distribution(name, distribution)
     return problem
 
 
@@ -185,15 +168,32 @@ STUDIES: dict[str, BoundaryExperiment] = {
         BoundaryStudy(
             problem="heat_independent",
             case="single-values",
-            outside=tuple(
-                Outside(parameters=("left", "right"), symbol="values", low=low, high=low + 1.0) for low in (1.0, 2.0)
-            ),
+            parameters=("left", "right"),
+            symbol="values",
+            outside=((1.0, 2.0), (2.0, 3.0)),
         ),
         BoundaryStudy(
             problem="burgers_dirichlet",
             case="single-0.02",
-            outside=tuple(Outside(parameters=("left",), symbol="u_L", low=low, high=low + 0.25) for low in (1.5, 1.75)),
+            parameters=("left",),
+            symbol="u_L",
+            outside=((1.5, 1.75), (1.75, 2.0)),
         ),
     )
 }
 """By problem: one with boundary data that are independent of the initial field, one with data that follow from it."""
+CHOICES: dict[str, BoundaryExperiment] = {
+    name: BoundaryExperiment(
+        name=f"{name}-choice",
+        problem=name,
+        summary=f"{name}: candidates for the default correction, ranked on the validation set",
+        durations={"smoke": "30 s", "laptop": "60 min", "paper": "9000 min", "reproduce": "1 s"},
+        versions=versions,
+        methods_of=candidates,
+        subject="candidates for the default correction, ranked on the validation set",
+        by_validation=True,
+        repetitions=1,
+    )
+    for name, versions in VERSIONS.items()
+}
+"""Choices of the default correction by problem: candidates of one family, trained alike."""

@@ -1,6 +1,6 @@
 """Which versions of its problem each experiment has, and the sizes of the presets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, BoundarySizes, NetworkSizes
@@ -11,8 +11,6 @@ from solvers.problems import boundary_problems as problems
 from solvers.problems.boundary_samples import BoundaryProblem
 
 Versions = Callable[[Preset], tuple[BoundaryCase, ...]]
-STOKES_VISCOSITIES = (0.1, 0.02, 0.005, 0.002, 0.001)
-BURGERS_VISCOSITIES = (0.1, 0.05, 0.02, 0.005, 0.001)
 VORTICITY_UNIT = 8.0  # the vorticity on the walls is some tens of lid speeds over side lengths
 
 
@@ -83,13 +81,13 @@ def single_step(problem: BoundaryProblem, key: str = "", label: str = "", indepe
 
     Args:
         problem: The problem.
-        key: Distinguishes it from other single-step versions in file names.
+        key: Distinguishes it from other versions of the same kind in file names.
         label: Distinguishes it from them in tables.
         independent: As in ``BoundaryCase``.
     """
     return BoundaryCase(
-        key=_joined("-", "single", key),
-        label=_joined(", ", label, f"single step to t = {problem.single_time:g}"),
+        key=f"single-{key}".rstrip("-"),
+        label=f"{label}, single step to t = {problem.single_time:g}".removeprefix(", "),
         problem=problem,
         independent=independent,
         sizes=_LAPTOP,
@@ -97,57 +95,39 @@ def single_step(problem: BoundaryProblem, key: str = "", label: str = "", indepe
 
 
 def many_steps(
-    problem: BoundaryProblem,
-    key: str = "",
-    label: str = "",
-    independent: bool = False,
-    final: float | None = None,
-    unit: float = 1.0,
+    problem: BoundaryProblem, key: str = "", label: str = "", independent: bool = False, final: float | None = None
 ) -> BoundaryCase:
-    """The version with 25 output times, in the laptop's sizes; other arguments as for ``single_step``.
+    """The version with 25 output times, in the laptop's sizes.
 
     Args:
         problem: The problem.
-        key: Distinguishes it from other versions in file names.
-        label: Distinguishes it from them in tables.
-        independent: As in ``BoundaryCase``.
+        key: As for ``single_step``; so are ``label`` and ``independent``.
+        label: See there.
+        independent: See there.
         final: Last output time; None for the problem's usual one.
-        unit: As in ``NetworkSizes``.
     """
     square = len(problem.conditions) == 2
-    sizes = _LAPTOP_SQUARE if square else _LAPTOP
     return BoundaryCase(
-        key=_joined("-", "multi", key),
-        label=_joined(", ", label, f"25 times to t = {problem.final_times[0] if final is None else final:g}"),
+        key=f"multi-{key}".rstrip("-"),
+        label=f"{label}, 25 times to t = {final or problem.final_times[0]:g}".removeprefix(", "),
         problem=problem,
         times=25,
         final_time=final,
         independent=independent,
         few_methods=square,
-        sizes=replace(sizes, network=replace(sizes.network, unit=unit)),
+        sizes=_LAPTOP_SQUARE if square else _LAPTOP,
     )
 
 
-def _joined(separator: str, *parts: str) -> str:
-    return separator.join(part for part in parts if part)
+def _by_viscosity(problem: Callable[[float], BoundaryProblem], viscosities: Sequence[float]) -> Versions:
+    def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
+        return tuple(
+            version(problem(viscosity), f"{viscosity:g}", f"ν={viscosity:g}")
+            for viscosity in (viscosities if preset == "paper" else (0.02,))
+            for version in (single_step, many_steps)
+        )
 
-
-def _stokes(preset: Preset) -> tuple[BoundaryCase, ...]:
-    viscosities = STOKES_VISCOSITIES if preset == "paper" else (0.02,)
-    return tuple(
-        version(problems.stokes(viscosity), f"{viscosity:g}", f"ν={viscosity:g}")
-        for viscosity in viscosities
-        for version in (single_step, many_steps)
-    )
-
-
-def _burgers_dirichlet(preset: Preset) -> tuple[BoundaryCase, ...]:
-    viscosities = BURGERS_VISCOSITIES if preset == "paper" else (0.02,)
-    return tuple(
-        version(problems.burgers_dirichlet(viscosity), f"{viscosity:g}", f"ν={viscosity:g}")
-        for viscosity in viscosities
-        for version in (single_step, many_steps)
-    )
+    return versions
 
 
 def _heat_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -167,7 +147,9 @@ def _burgers_periodic(preset: Preset) -> tuple[BoundaryCase, ...]:  # noqa: ARG0
 
 
 def _cavity(preset: Preset) -> tuple[BoundaryCase, ...]:  # noqa: ARG001 - the same version in each
-    return (replace(many_steps(problems.cavity(), unit=VORTICITY_UNIT), extension=SHORT_EXTENSION),)
+    case = many_steps(problems.cavity())
+    network = replace(case.sizes.network, unit=VORTICITY_UNIT)
+    return (replace(case, extension=SHORT_EXTENSION, sizes=replace(case.sizes, network=network)),)
 
 
 def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -186,20 +168,17 @@ def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:
     )
 
 
-def _in_sizes_of_the_preset(versions: Versions) -> Versions:
-    return lambda preset: tuple(sized(case, preset) for case in versions(preset))
-
-
+_CASES: dict[str, Versions] = {
+    "stokes": _by_viscosity(problems.stokes, (0.1, 0.02, 0.005, 0.002, 0.001)),
+    "burgers_dirichlet": _by_viscosity(problems.burgers_dirichlet, (0.1, 0.05, 0.02, 0.005, 0.001)),
+    "heat_neumann": _heat_neumann,
+    "wave_neumann": _wave_neumann,
+    "burgers_periodic": _burgers_periodic,
+    "cavity": _cavity,
+    "heat_independent": _heat_independent,
+}
 VERSIONS: dict[str, Versions] = {
-    name: _in_sizes_of_the_preset(versions)
-    for name, versions in {
-        "stokes": _stokes,
-        "burgers_dirichlet": _burgers_dirichlet,
-        "heat_neumann": _heat_neumann,
-        "wave_neumann": _wave_neumann,
-        "burgers_periodic": _burgers_periodic,
-        "cavity": _cavity,
-        "heat_independent": _heat_independent,
-    }.items()
+    name: lambda preset, cases=cases: tuple(sized(case, preset) for case in cases(preset))
+    for name, cases in _CASES.items()
 }
 """From the preset to the versions of every problem, in the sizes of the preset."""
