@@ -1,5 +1,6 @@
-"""The papers' tables and figures, and the trained networks that ship: ``load_pretrained("stefan")``."""
+"""The papers' tables and figures, and released models: ``load_pretrained("stefan")``, ``load_operator("stokes", …)``."""
 
+from experiments.boundary import load_operator
 from experiments.conservation import load_pretrained
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_operator", "load_pretrained"]

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 from experiments.boundary.cases import BoundaryCase, BoundaryDataConfig, describe_samples
 from experiments.errors import DataFileError
 from experiments.records.store import config_hash
+from experiments.stages import one_thread
 from experiments.storage import Arrays, cached_arrays, writable_folder
-from experiments.workers import map_parts
 from solvers import Periodic
 from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples
 
@@ -91,7 +91,7 @@ def by_time(u: Float[Tensor, "batch channels *space"], case: BoundaryCase) -> Fl
 
 
 def boundary_samples(
-    problem: BoundaryProblem, config: BoundaryDataConfig, folder: Path, version: int, processes: int | None = None
+    problem: BoundaryProblem, config: BoundaryDataConfig, folder: Path, version: int
 ) -> BoundarySamples:
     """Samples of a problem, made once and read afterwards; a damaged file is made again.
 
@@ -105,7 +105,6 @@ def boundary_samples(
         config: Which samples.
         folder: Where the file is kept.
         version: Version of the data.
-        processes: Worker processes that evaluate samples, see ``map_parts``; the numbers do not depend on it.
 
     Returns:
         The samples, their fields and boundary values rounded to float32 (Dirichlet values stay equal to their nodes),
@@ -126,7 +125,7 @@ def boundary_samples(
         **_condition_names(problem),
     }
     path = writable_folder(folder) / f"{problem.name}-{config_hash(content)}.h5"
-    arrays = cached_arrays(path, lambda: _build(problem, config, processes), attributes)
+    arrays = cached_arrays(path, lambda: _build(problem, config), attributes)
     _check(problem, config, arrays, path)
     return _from_arrays(problem, config, arrays)
 
@@ -140,12 +139,13 @@ def _condition_names(problem: BoundaryProblem) -> dict[str, str]:
     }
 
 
-def _build(problem: BoundaryProblem, config: BoundaryDataConfig, processes: int | None) -> Arrays:
+def _build(problem: BoundaryProblem, config: BoundaryDataConfig) -> Arrays:
     times = config.output_times(problem)
     drawn = problem.draw(config.samples, Generator().manual_seed(config.seed))
     starts = range(0, config.samples, _GROUP)
     parts = [{name: values[start : start + _GROUP] for name, values in drawn.items()} for start in starts]
-    groups = map_parts(lambda part: _as_arrays(problem.evaluate(part, config.nodes, times)), parts, processes)
+    with one_thread():
+        groups = [_as_arrays(problem.evaluate(part, config.nodes, times)) for part in parts]
     arrays = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
     arrays |= {f"parameter_{name}": values.numpy() for name, values in drawn.items()}
     return arrays | {"times": times.numpy()}
