@@ -81,7 +81,7 @@ class Task:
         validate: (model, generator) → scores on data that are the same in every validation.
         config: What decides the result besides the training config, as JSON can hold it: a dictionary or a hash. A
             checkpoint of another config is refused.
-        title: Stage in the progress bar and in messages.
+        title: What is trained, for the progress bar and messages.
     """
 
     model: nn.Module
@@ -127,7 +127,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
             loop.run(interrupted, report)
     if loop.state.step < config.steps:
         raise TrainingInterruptedError(
-            f"The {task.title} was interrupted after step {loop.state.step} of {config.steps}; '{folder}' holds its "
+            f"{task.title}: interrupted after step {loop.state.step} of {config.steps}; '{folder}' holds its "
             "checkpoint. Start the same command again to go on."
         )
     return loop.state
@@ -200,7 +200,7 @@ class _Loop:
         if not math.isfinite(norm):
             kept = f"The last checkpoint is '{self.path}'." if self.path.exists() else "There is no checkpoint yet."
             raise TrainingDivergedError(
-                f"The {self.task.title} diverged at step {step + 1} of {self.config.steps}: loss {value:g}, gradient "
+                f"{self.task.title}: diverged at step {step + 1} of {self.config.steps} with loss {value:g}, gradient "
                 f"norm {norm:g}, rate {rate:.2g}. {kept} Lower peak_rate or train in precision 32-true."
             )
         self.optimizer.step()

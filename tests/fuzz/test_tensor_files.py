@@ -16,15 +16,15 @@ from torch import nn
 
 import boon
 from boon import BOON, FNO, FNOConfig, StoredOperatorError
-from experiments.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from experiments.errors import DataFileError
 from probconserv import ANP, ANPConfig
-from probconserv.errors import WeightsError
+from probconserv.errors import CheckpointError, WeightsError
+from probconserv.training import TrainingState
+from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
 from solvers import Dirichlet, Robin
 from solvers.tensor_files import decode_tensors, encode_tensors
 from tests.fuzz.damage import GROWTH, HOSTILE_TENSORS, damaged, peak_growth, pickles
 
-IDENTITY = {"name": "line"}
+CONFIG = {"name": "line"}
 SIZES = {"width": 4, "heads": 2, "self_layers": 1, "decoder_layers": 1, "latent_width": 2}
 FEATURES = {"frequencies": 1, "context_frequencies": 1, "value_frequencies": 1}
 
@@ -48,12 +48,12 @@ def write_training(path: Path) -> None:
     model, optimizer = trainable()
     model(torch.ones(3, 2)).sum().backward()
     optimizer.step()
-    write_checkpoint(path, model, optimizer, Checkpoint(IDENTITY, 1, 0.5, [{"loss": 2.0}]))
+    write_checkpoint(path, model, optimizer, TrainingState(1, 0.5, [{"loss": 2.0}]), CONFIG)
 
 
 def read_training(path: Path) -> Any:
     model, optimizer = trainable()
-    content = read_checkpoint(path, model, optimizer, IDENTITY)
+    content = read_checkpoint(path, model, optimizer, CONFIG)
     model(torch.ones(3, 2)).sum().backward()
     optimizer.step()  # what was restored can be trained on
     return content, in_lists(model)
@@ -77,16 +77,16 @@ def operator() -> BOON:
 KINDS = {
     "weights": Kind(
         lambda path: network().save(path, seed=3),
-        lambda path: (lambda found: (found.config, in_lists(found)))(ANP.load(path)),
+        lambda path: (lambda actual: (actual.config, in_lists(actual)))(ANP.load(path)),
         WeightsError,
     ),
     "operator": Kind(
         lambda path: boon.save(operator(), path, {"seed": 3}),
-        lambda path: (lambda found: (str(found), in_lists(found)))(boon.load(path)),
+        lambda path: (lambda actual: (str(actual), in_lists(actual)))(boon.load(path)),
         StoredOperatorError,
     ),
     "notes": Kind(lambda path: boon.save(operator(), path, {"seed": 3}), boon.read_notes, StoredOperatorError),
-    "checkpoint": Kind(write_training, read_training, DataFileError),
+    "checkpoint": Kind(write_training, read_training, CheckpointError),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -123,9 +123,9 @@ def test_a_damaged_file_is_refused_or_gives_what_was_stored(kind: Kind, tmp_path
     @given(damaged(content))
     def check(other: bytes) -> None:
         path.write_bytes(other)
-        found, error = attempt(kind, path)
+        actual, error = attempt(kind, path)
         assert error is None or str(path) in str(error)
-        assert error is not None or found == stored
+        assert error is not None or actual == stored
 
     check()
 
@@ -202,10 +202,10 @@ json_values = st.recursive(
 )
 
 
-def with_entry(document: Any, place: int, value: Any) -> Any:
+def with_entry(document: Any, number: int, value: Any) -> Any:
     """A JSON document with the entry number ``place`` (modulo their count, in depth) replaced, or one more put in."""
-    places = list(_entries(document))
-    holder, key = places[place % len(places)]
+    slots = list(_entries(document))
+    holder, key = slots[number % len(slots)]
     holder[key] = value
     return document
 
@@ -227,8 +227,8 @@ def test_any_other_value_in_the_configuration_is_refused_or_builds_the_model(
 
     @settings(max_examples=80, deadline=None)
     @given(st.integers(0, 40), json_values)
-    def check(place: int, value: Any) -> None:
-        document = with_entry(json.loads(decode_tensors(content)[1][entry]), place, value)
+    def check(number: int, value: Any) -> None:
+        document = with_entry(json.loads(decode_tensors(content)[1][entry]), number, value)
         path.write_bytes(rewritten(content, **{entry: json.dumps(document)}))
         _, error = attempt(KINDS[kind], path)
         assert error is None or str(path) in str(error)
@@ -294,5 +294,5 @@ def test_checkpoints_whose_tensors_do_not_belong_to_the_model_are_refused(
     del metadata["checksum"], tensors[name if tensor is None else "model.bias"]
     tensors |= {} if tensor is None else {name: tensor, "model.bias": torch.zeros(1)}
     (tmp_path / "file").write_bytes(encode_tensors(tensors, metadata))
-    with pytest.raises(DataFileError, match="does not fit this model; delete it"):
+    with pytest.raises(CheckpointError, match="does not fit this model; delete it"):
         read_training(tmp_path / "file")

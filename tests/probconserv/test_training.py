@@ -123,7 +123,7 @@ def test_reduced_precision_multiplies_in_bfloat16_but_keeps_the_inputs(tmp_path:
 def test_an_interrupt_stops_with_a_checkpoint_and_the_training_goes_on_later(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     _, expected = run(tmp_path / "whole", line_task())
-    with pytest.raises(TrainingInterruptedError, match=r"interrupted after step 13 of 30; '.*' holds its checkpoint"):
+    with pytest.raises(TrainingInterruptedError, match=r"^training: interrupted after step 13 of 30; '.*' holds"):
         run(tmp_path / "stopped", line_task(interrupt_at=12))
     assert signal.getsignal(signal.SIGINT) is before
     stopped = stored(tmp_path / "stopped")
@@ -167,7 +167,7 @@ def test_other_seeds_give_other_weights_and_outer_randomness_does_not_matter(tmp
 
 
 def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDivergedError, match=r"diverged at step 13 of 30: loss nan.*last checkpoint is '.*'"):
+    with pytest.raises(TrainingDivergedError, match="at step 13 of 30 with loss nan.*The last checkpoint is '.*'"):
         run(tmp_path, line_task(poison_at=12))
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in kept.values())

@@ -88,7 +88,7 @@ def test_two_ranks_train_as_one_process_does_on_the_rows_of_both(two: Path, tmp_
 def test_an_interrupt_of_one_rank_stops_all_and_the_training_goes_on_later(two: Path) -> None:
     for rank in (0, 1):
         text = (two / "interrupted" / f"error-{rank}.txt").read_text()
-        assert text.startswith("The training was interrupted after step 3 of 6; ")
+        assert text.startswith("training: interrupted after step 3 of 6; ")
     resumed, whole = (load_file(two / name / "weights-1.safetensors") for name in ("interrupted", "line"))
     assert_close(resumed, whole, 0.0)
 
