@@ -167,7 +167,7 @@ def test_other_seeds_give_other_weights_and_outer_randomness_does_not_matter(tmp
 
 
 def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDivergedError, match="at step 13 of 30 with loss nan.*The last checkpoint is '.*'"):
+    with pytest.raises(TrainingDivergedError, match=r"at step 13 of 30 with loss nan.*The last checkpoint is '.*'"):
         run(tmp_path, line_task(poison_at=12))
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in kept.values())
