@@ -1,13 +1,19 @@
 """Many runs at once: processes of this machine by joblib's loky, or jobs of a SLURM cluster by submitit."""
 
+import multiprocessing
+import os
 import re
+import signal
 import sys
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import submitit
 import torch
@@ -96,7 +102,11 @@ class Job:
         """Does the work; an error is written to the log and raised."""
         torch.set_num_threads(self.threads)
         with self.log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-            return self.work()
+            try:
+                return self.work()
+            except BaseException:
+                traceback.print_exc()
+                raise
 
     def checkpoint(self) -> DelayedSubmission:
         """What SLURM queues again at the time limit: the same, since works go on from their files."""
@@ -108,7 +118,7 @@ def run_jobs(
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Does all works; one that fails stops no other.
 
-    After an interrupt no further job starts, and those that run write their checkpoints first.
+    After an interrupt no further job starts on this machine, and those that run write their checkpoints first.
 
     Args:
         works: Work by label.
@@ -124,15 +134,18 @@ def run_jobs(
     """
     writable_folder(folder)
     jobs = [Job(label, work, folder / f"{_slug(label)}.log", options.cpus) for label, work in works.items()]
+    if options.cluster == "slurm":
+        completed = on_cluster(jobs, slurm(options, folder))
+    else:
+        completed = _in_processes(jobs, options.jobs or torch.get_num_threads())
     results, failures = dict[str, Any](), list[Failure]()
     with _progress(len(jobs)) as advance:
-        for job, future in _completed(jobs, options, folder):
+        for job, future in completed:
             error = future.exception()
             if error is None:
                 results[job.label] = future.result()
             else:
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                failures.append(Failure(job.label, lines[-1], job.log))
+                failures.append(Failure(job.label, _reason(error), job.log))
             advance(job.label if error is None else f"{job.label} failed")
     return {label: results[label] for label in works if label in results}, failures
 
@@ -144,30 +157,70 @@ def require_all(failures: Sequence[Failure]) -> None:
         raise JobsFailedError(f"{len(failures)} of the jobs failed; start again to go on.{lines}")
 
 
-def _completed(jobs: Sequence[Job], options: JobOptions, folder: Path) -> Iterator[tuple[Job, Any]]:
-    """Jobs with their ended futures, as they end."""
-    if options.cluster == "slurm":
-        executor = _slurm(options, folder)
-        with executor.batch():
-            submitted = {executor.submit(job): job for job in jobs}
-        for ended in submitit.helpers.as_completed(list(submitted)):
-            yield submitted[ended], ended
-        return
-    pool = ProcessPoolExecutor(max_workers=min(len(jobs), options.jobs or torch.get_num_threads()))
-    futures = {pool.submit(job): job for job in jobs}
+def on_cluster(jobs: Sequence[Job], executor: submitit.Executor, every: float = 10.0) -> Iterator[tuple[Job, Any]]:
+    """Jobs of a cluster with their futures, as they end.
+
+    Args:
+        jobs: The jobs, submitted as one array.
+        executor: What submits them.
+        every: Seconds after which the cluster is asked again.
+    """
+    with executor.batch():
+        futures = [executor.submit(job) for job in jobs]
     try:
-        for ended in as_completed(futures):
-            yield futures[ended], ended
+        for ended in submitit.helpers.as_completed(futures, poll_frequency=every):
+            yield jobs[futures.index(ended)], ended
     except KeyboardInterrupt:
+        print("Submitted jobs go on; scancel ends them.", file=sys.stderr)
+        raise
+
+
+def _in_processes(jobs: Sequence[Job], width: int) -> Iterator[tuple[Job, Future[Any]]]:
+    """Jobs with their ended futures, at most ``width`` at a time, each of these in a process of its pool.
+
+    A process that is killed, for instance for memory, takes no other with it.
+    """
+    waiting, running = deque(jobs), dict[Future[Any], tuple[Job, ProcessPoolExecutor]]()
+    free = [_pool() for _ in range(min(width, len(jobs)))]
+    pools = list(free)
+    try:
+        while waiting or running:
+            while waiting and free:
+                pool, job = free.pop(), waiting.popleft()
+                running[pool.submit(job)] = job, pool
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                job, pool = running.pop(ended)
+                if isinstance(ended.exception(), BrokenProcessPool):
+                    pool = _pool()
+                    pools.append(pool)
+                free.append(pool)
+                yield job, ended
+    except (KeyboardInterrupt, GeneratorExit):  # the latter if the signal came while the caller had a result
         print("Stopping; trainings write their checkpoints. Ctrl-C again ends them at once.", file=sys.stderr)
-        for future in futures:
-            future.cancel()
+        for process in multiprocessing.active_children():
+            os.kill(cast(int, process.pid), signal.SIGINT)
+        wait(running)
         raise
     finally:
-        pool.shutdown(wait=True)
+        for pool in pools:
+            pool.shutdown(wait=True, kill_workers=bool(running))
 
 
-def _slurm(options: JobOptions, folder: Path) -> submitit.Executor:
+def _pool() -> ProcessPoolExecutor:
+    """One process, in a group of its own: Ctrl-C reaches it once, from here, and not from the terminal as well."""
+    return ProcessPoolExecutor(max_workers=1, initializer=os.setpgid, initargs=(0, 0))
+
+
+def slurm(options: JobOptions, folder: Path) -> submitit.Executor:
+    """What submits jobs with these options to SLURM.
+
+    Args:
+        options: What a job may take.
+        folder: Where SLURM keeps its scripts and logs.
+
+    Raises:
+        InvalidArgumentError: If there is no SLURM here.
+    """
     try:
         executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=REQUEUES)
     except RuntimeError as error:
@@ -197,6 +250,15 @@ def _progress(count: int) -> Iterator[Callable[[str], None]]:
             progress.update(task, advance=1, description=text)
 
         yield advance
+
+
+def _reason(error: BaseException) -> str:
+    """Type and last line of an error; for one that submitit reports, the last line of its traceback."""
+    _, *trace = str(error).split(f"{'-' * 22}\n")
+    if trace:
+        return trace[0].strip().splitlines()[-1]
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 def _slug(label: str) -> str:

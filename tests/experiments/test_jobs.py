@@ -1,0 +1,132 @@
+"""Many runs at once: what is done, what fails, what an interrupt leaves, what a cluster is asked for."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import submitit
+from submitit.core.test_core import MockedSubprocess
+from submitit.slurm.slurm import SlurmJob
+
+from experiments import jobs
+from experiments.errors import InvalidArgumentError, JobsFailedError
+from experiments.jobs import Failure, Job, JobOptions, on_cluster, require_all, run_jobs
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from experiments.jobs import JobOptions, run_jobs
+from tests.experiments.stub import Endless
+
+folder = Path(sys.argv[1])
+run_jobs({name: Endless(folder / name) for name in "abc"}, JobOptions(jobs=2), folder / "logs")
+"""
+
+
+def square(number: int, seconds: float = 0.0) -> int:
+    """Work that says what it does, and may take its time."""
+    time.sleep(seconds)
+    print(f"squaring {number}")
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    return number**2
+
+
+def test_results_come_in_order_and_a_failure_stops_no_other_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    works = {
+        "slow": partial(square, 2, 0.5),
+        "negative, seed 1": partial(square, -1),
+        "killed": partial(os._exit, 3),
+        "last": partial(square, 3),
+    }
+    results, failures = run_jobs(works, JobOptions(jobs=2), tmp_path / "logs")
+    assert results == {"slow": 4, "last": 9}
+    assert list(results) == ["slow", "last"]
+    assert {failure.label for failure in failures} == {"negative, seed 1", "killed"}
+    negative = next(failure for failure in failures if failure.label == "negative, seed 1")
+    assert negative.reason == "ValueError: -1 is negative"
+    log = negative.log.read_text()
+    assert log.startswith("squaring -1\nTraceback")
+    assert log.endswith("ValueError: -1 is negative\n")
+    assert "squaring 2" in (tmp_path / "logs" / "slow.log").read_text()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "4/4" in printed.err
+
+
+def test_failures_are_named_with_their_logs() -> None:
+    require_all([])
+    with pytest.raises(JobsFailedError, match=r"1 of the jobs failed; start again.*\n  a: no luck \(log: a\.log\)"):
+        require_all([Failure("a", "no luck", Path("a.log"))])
+
+
+@pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_an_interrupt_ends_running_jobs_with_their_checkpoints_and_starts_no_other(
+    terminal: bool, tmp_path: Path
+) -> None:
+    """At a terminal the whole process group gets the signal, from ``kill`` the command alone."""
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    child = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while not all((tmp_path / name / "under-way").exists() for name in "ab"):
+        assert child.poll() is None
+        time.sleep(0.1)
+    (os.killpg if terminal else os.kill)(child.pid, signal.SIGINT)
+    _, printed = child.communicate(timeout=60)
+    assert "Stopping; trainings write their checkpoints." in printed
+    for name in "ab":
+        assert (tmp_path / name / "checkpoint.safetensors").exists()
+        assert "TrainingInterruptedError" in (tmp_path / "logs" / f"{name}.log").read_text()
+    assert not (tmp_path / "c").exists()
+
+
+def test_jobs_of_a_cluster_give_their_results_and_the_last_line_of_an_error(tmp_path: Path) -> None:
+    works = [Job(str(number), partial(square, number), tmp_path / f"{number}.log") for number in (2, -1)]
+    executor = submitit.LocalExecutor(tmp_path)
+    executor.update_parameters(timeout_min=1)
+    ended = {job.label: future for job, future in on_cluster(works, executor, every=0.1)}
+    assert ended["2"].result() == 4
+    assert jobs._reason(ended["-1"].exception()) == "ValueError: -1 is negative"
+
+
+def test_slurm_is_asked_for_what_the_options_say(tmp_path: Path) -> None:
+    options = JobOptions(
+        cluster="slurm", jobs=3, hours=1.5, cpus=4, gpus=2, memory=20, partition="long", account="physics"
+    )
+    works = [Job(str(number), partial(square, number), tmp_path / "log") for number in range(5)]
+    mock = MockedSubprocess(known_cmds=["srun"])
+    with mock.context():
+        try:
+            executor = jobs.slurm(options, tmp_path / "logs")
+            with executor.batch():
+                submitted = [executor.submit(work) for work in works]
+            assert submitted[3].submission().function.label == "3"
+            assert submitted[3].submission()._timeout_countdown == jobs.REQUEUES
+        finally:
+            SlurmJob.watcher.clear()
+    (script,) = {file.read_text() for file in tmp_path.rglob("*.sh")}
+    asked = dict(re.findall(r"#SBATCH --([\w-]+)=(.*)", script))
+    expected = {"partition": "long", "account": "physics", "time": "90", "cpus-per-task": "4", "gpus-per-node": "2"}
+    expected |= {"mem": "20GB", "array": "0-4%3"}
+    assert {name: asked[name] for name in expected} == expected
+
+
+def test_a_job_at_its_time_limit_is_queued_again_as_it_was(tmp_path: Path) -> None:
+    job = Job("three", partial(square, 3), tmp_path / "log")
+    assert job.checkpoint().function == job
+    assert job.checkpoint().result() == 9
+
+
+def test_impossible_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="--cluster slurm cannot be used here"):
+        run_jobs({"one": partial(square, 1)}, JobOptions(cluster="slurm"), tmp_path)
+    for name, value in {"jobs": 0, "cpus": 0, "gpus": -1, "hours": -2.0, "memory": 0.0}.items():
+        with pytest.raises(InvalidArgumentError, match=f"--{name} must be"):
+            JobOptions(**{name: value})  # type: ignore[arg-type]
