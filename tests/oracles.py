@@ -51,12 +51,12 @@ def padded_spectral_convolution(x, weight, periods):
     spectrum = np.fft.rfftn(x, s=tuple(periods), axes=dims)
     result = np.zeros((x.shape[0], weight.shape[-1], *spectrum.shape[2:]), dtype=complex)
     for index in itertools.product(*(range(size) for size in weight.shape[:-2])):
-        place = []
+        target = []
         for axis, i in enumerate(index):
             modes = (weight.shape[axis] + 1) // 2
             last = axis == len(index) - 1
-            place.append(i if last or i < modes else periods[axis] - (i - modes + 1))
-        key = (slice(None), slice(None), *place)
+            target.append(i if last or i < modes else periods[axis] - (i - modes + 1))
+        key = (slice(None), slice(None), *target)
         result[key] = spectrum[key] @ weight[index]
     y = np.fft.irfftn(result, s=tuple(periods), axes=dims)
     return y[(..., *(slice(n) for n in x.shape[2:]))]

@@ -77,5 +77,5 @@ def projection_problem(seed, n, batch=(), spread=0):
     mean = torch.randn(*batch, n, dtype=torch.float64, generator=generator)
     scale = 10.0 ** (spread * (torch.rand(*batch, n, dtype=torch.float64, generator=generator) - 0.5))
     weights = torch.rand(n, dtype=torch.float64, generator=generator) + 0.1
-    share = 0.05 + 0.9 * torch.rand(batch, dtype=torch.float64, generator=generator)
-    return mean, scale, weights, share * weights.sum()
+    fraction = 0.05 + 0.9 * torch.rand(batch, dtype=torch.float64, generator=generator)
+    return mean, scale, weights, fraction * weights.sum()

@@ -59,8 +59,8 @@ def test_neumann_recovers_the_boundary_value_at_the_order_of_its_stencil_plus_on
     for n in sizes:
         x = torch.linspace(0.0, 1.0, n + 1, dtype=torch.float64)
         exact = torch.exp(2 * x).view(1, 1, -1)
-        place = 1.0 if last else 0.0
-        gradient = 2 * math.exp(2 * place)
+        end = 1.0 if last else 0.0
+        gradient = 2 * math.exp(2 * end)
         pair = (Dirichlet(exact[0, 0, 0].item()), Neumann(gradient)) if last else (Neumann(gradient), Dirichlet(0.0))
         damaged = exact.clone()
         damaged[..., -1 if last else 0] = 7.0
@@ -163,9 +163,9 @@ def test_conditions_inside_an_array_with_margins_act_at_the_same_nodes():
     boundary = discretise(sides, (1.0, 2.0), None, u, 3)
     padded = torch.nn.functional.pad(u, (1, 1, 2, 2), value=9.0)
     for side, same in zip(boundary.inside((2, 1)).functionals, boundary.functionals, strict=True):
-        found = read(side, padded)  # beyond the face there is padding too
+        actual = read(side, padded)  # beyond the face there is padding too
         margin = (1, 2)[side.axis]
-        assert torch.equal(found[..., margin:-margin], read(same, u))
+        assert torch.equal(actual[..., margin:-margin], read(same, u))
     assert boundary.inside((0, 0)) is boundary
     with pytest.raises(InvalidArgumentError, match="Axis 1 is periodic but padded"):
         discretise(SIDES, (1.0,) * 3, None, field(1, 1, 6, 7, 5), 2).inside((0, 1, 0))
@@ -175,9 +175,9 @@ def test_data_values_are_what_conditions_make_of_the_field_zero():
     u = field(2, 3, 6, 7, 5)
     boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
     expected = set_nodes(torch.zeros_like(u), boundary).flatten(2)
-    places, values = data_values(u, boundary)
-    assert len(places.unique()) == len(places)
-    assert torch.allclose(torch.zeros_like(expected).index_copy(-1, places, values), expected, atol=1e-15)
+    nodes, values = data_values(u, boundary)
+    assert len(nodes.unique()) == len(nodes)
+    assert torch.allclose(torch.zeros_like(expected).index_copy(-1, nodes, values), expected, atol=1e-15)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

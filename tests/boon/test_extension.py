@@ -44,8 +44,8 @@ def test_equal_lengths_give_the_probconserv_update_with_boundary_functionals(pai
     u = torch.randn(1, 1, n, dtype=torch.float64)
     boundary = discretise([pair], (1.0,), None, u, 2)
     rows = rows_of(boundary, 0, n)
-    places = torch.linspace(0, 1, n, dtype=torch.float64)
-    covariance = torch.exp(-0.5 * ((places[:, None] - places) / length).square())
+    positions = torch.linspace(0, 1, n, dtype=torch.float64)
+    covariance = torch.exp(-0.5 * ((positions[:, None] - positions) / length).square())
     data = torch.cat([part.flatten() for part in boundary.data])
     prior = MultivariateNormal(u[0, 0], DenseLinearOperator(covariance))
     expected = condition(prior, LinearConstraint(rows, data)).mean

@@ -16,12 +16,12 @@ def test_strips_and_field_share_one_gradient():
 
 def test_edited_nodes_and_their_gradient():
     u = torch.randn(2, 1, 7, dtype=torch.float64, requires_grad=True)
-    places = torch.tensor([6, 0])
+    nodes = torch.tensor([6, 0])
 
     def run(u):
-        return edit_nodes(u.exp(), [(2, 1, 2)], places, lambda strips: strips[0].square().flip(-1)).square()
+        return edit_nodes(u.exp(), [(2, 1, 2)], nodes, lambda strips: strips[0].square().flip(-1)).square()
 
-    result = edit_nodes(u, [(2, 1, 2)], places, lambda strips: strips[0])
+    result = edit_nodes(u, [(2, 1, 2)], nodes, lambda strips: strips[0])
     assert torch.equal(result[..., [6, 0]], u[..., [1, 2]])
     assert torch.equal(result[..., 1:6], u[..., 1:6])
     assert torch.autograd.gradcheck(run, (u,))
@@ -47,11 +47,11 @@ def test_product_of_modes_and_its_gradient(dtype):
 
 def test_overwriting_gives_the_same_field_and_gradient_in_the_same_memory():
     u = torch.randn(2, 1, 7, dtype=torch.float64, requires_grad=True)
-    places = torch.tensor([6, 0])
+    nodes = torch.tensor([6, 0])
 
     def run(u, overwrite=True):
         fresh = u.exp() * 1.0
-        edited = edit_nodes(fresh, [(2, 1, 2)], places, lambda strips: strips[0].square().flip(-1), overwrite)
+        edited = edit_nodes(fresh, [(2, 1, 2)], nodes, lambda strips: strips[0].square().flip(-1), overwrite)
         assert (edited.data_ptr() == fresh.data_ptr()) == overwrite
         return edited.square()
 
@@ -70,11 +70,11 @@ def test_overwriting_what_another_operation_needs_is_an_error_of_autograd():
 def test_added_values_and_their_gradient():
     u = torch.randn(2, 1, 3, 2, dtype=torch.float64, requires_grad=True)
     values = torch.randn(2, 1, 2, dtype=torch.float64, requires_grad=True)
-    places = torch.tensor([5, 1])
+    nodes = torch.tensor([5, 1])
 
     def run(u, values):
-        return add_at(u * 2.0, places, values.square()).square()
+        return add_at(u * 2.0, nodes, values.square()).square()
 
-    expected = (2 * u).flatten(2).index_add(2, places, values.square()).view(u.shape).square()
+    expected = (2 * u).flatten(2).index_add(2, nodes, values.square()).view(u.shape).square()
     assert torch.equal(run(u, values), expected)
     assert torch.autograd.gradcheck(run, (u, values))

@@ -59,9 +59,9 @@ def test_lifted_fields_meet_their_conditions_and_overwriting_changes_nothing_els
     result = LiftingStep()(u, boundary)
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
         assert torch.allclose(read(side, result), data, atol=1e-11)
-    own = u.clone()
-    assert LiftingStep().overwrite(own, boundary).data_ptr() == own.data_ptr()
-    assert torch.equal(own, result)
+    copied = u.clone()
+    assert LiftingStep().overwrite(copied, boundary).data_ptr() == copied.data_ptr()
+    assert torch.equal(copied, result)
 
 
 def test_fields_of_any_memory_layout_are_lifted():

@@ -103,13 +103,13 @@ def waves(n, m, odd):
 def weight_of(weight, numbers, matched, m):
     """What a function is multiplied by; all frequencies of the first axis are stored, −1 after the highest."""
     first, second = numbers
-    place = {k: k if k >= 0 else m - 1 - k for k in range(1 - m, m)}
+    index = {k: k if k >= 0 else m - 1 - k for k in range(1 - m, m)}
     if matched == (True, False):
         return weight[first, second] if second >= 0 else weight[first, -second].conj()
     if matched == (True, True):
         return weight[first, second].real if second < m else weight[first, second - m + 1].imag
     low, part = (second, 1.0) if second < m else (second - m + 1, 1j)
-    return (weight[place[first], low] / part + (weight[place[-first], low] / part).conj()) / 2
+    return (weight[index[first], low] / part + (weight[index[-first], low] / part).conj()) / 2
 
 
 def test_constant_neumann_field_stays_constant_under_the_kernel():

@@ -27,20 +27,20 @@ class Bomb:
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
     """The content cut off anywhere, with bits flipped anywhere, or with a piece written over or pushed in anywhere."""
-    place = st.integers(0, len(content) - 1)
+    offset = st.integers(0, len(content) - 1)
 
-    def flip(places: list[tuple[int, int]]) -> bytes:
+    def flip(positions: list[tuple[int, int]]) -> bytes:
         changed = bytearray(content)
-        for index, bit in places:
+        for index, bit in positions:
             changed[index] ^= 1 << bit
         return bytes(changed)
 
     def put(index: int, piece: bytes, over: bool) -> bytes:
         return content[:index] + piece + content[index + over * len(piece) :]
 
-    cut = place.map(lambda length: content[:length])
-    flipped = st.lists(st.tuples(place, st.integers(0, 7)), min_size=1, max_size=4).map(flip)
-    return st.one_of(cut, flipped, st.builds(put, place, st.binary(min_size=1, max_size=12), st.booleans()))
+    cut = offset.map(lambda length: content[:length])
+    flipped = st.lists(st.tuples(offset, st.integers(0, 7)), min_size=1, max_size=4).map(flip)
+    return st.one_of(cut, flipped, st.builds(put, offset, st.binary(min_size=1, max_size=12), st.booleans()))
 
 
 def pickles(marker: Path) -> dict[str, bytes]:

@@ -216,19 +216,19 @@ def test_the_latent_path_sees_every_so_many_th_target(n: int, q: int, seen: tupl
 def test_training_mean_depends_on_a_target_through_its_own_place_only() -> None:
     context, query = data(5, (1,), 6, 5)
     model = network()
-    places = query.points.clone().requires_grad_()
+    positions = query.points.clone().requires_grad_()
     torch.manual_seed(0)
-    mean = model(context.points, context.values, places, torch.ones(1, 5, dtype=torch.float64)).mean
-    (gradient,) = torch.autograd.grad(mean[0, 2], places)
+    mean = model(context.points, context.values, positions, torch.ones(1, 5, dtype=torch.float64)).mean
+    (gradient,) = torch.autograd.grad(mean[0, 2], positions)
     assert bool(gradient[0, 2].abs().min() > 0)
     assert not gradient[0, [0, 1, 3, 4]].any()
 
 
 def test_conserving_wrapper_meets_the_law_component_by_component() -> None:
     context, _ = data(6, (3,), 6, 5)
-    places = torch.linspace(-1, 1, 21, dtype=torch.float64)
-    query = Query(torch.stack((torch.full_like(places, 0.05), places), dim=-1).expand(3, -1, -1))
-    law = integral(places, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
+    positions = torch.linspace(-1, 1, 21, dtype=torch.float64)
+    query = Query(torch.stack((torch.full_like(positions, 0.05), positions), dim=-1).expand(3, -1, -1))
+    law = integral(positions, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
     posterior = ProbConserv(network(), law).predict(context, query)
     assert float(law.residual(posterior.mean).abs().max()) < ROUND_OFF
     assert float(law.residual(posterior.rsample(torch.Size([10]))).abs().max()) < ROUND_OFF

@@ -80,17 +80,17 @@ def test_displaced_moments_are_those_of_the_mixture_of_shifts(seed: int, deviati
     """Against shifting by NumPy's interpolation, one shift at a time."""
     generator = torch.Generator().manual_seed(seed)
     dtype = torch.float32 if single else torch.float64
-    places = torch.linspace(-1.0, 2.0, 31, dtype=torch.float64)
+    positions = torch.linspace(-1.0, 2.0, 31, dtype=torch.float64)
     mean, variance = torch.randn(2, 3, 31, generator=generator, dtype=torch.float64).to(dtype)
     variance = variance.square() + 1e-3
-    moved = displaced(gaussian(mean, variance), places, deviation, shifts=7)
+    moved = displaced(gaussian(mean, variance), positions, deviation, shifts=7)
     standard = 5 * torch.arange(-3, 4, dtype=torch.float64) / 3
     shifts = deviation * standard
     weights = Normal(0.0, 1.0).log_prob(standard).exp()
     weights = weights[:, None, None] / weights.sum()
 
     def at(values: Tensor, shift: float) -> Tensor:
-        position = ((places - shift) - places[0]).clamp(0, 3.0) / 0.1
+        position = ((positions - shift) - positions[0]).clamp(0, 3.0) / 0.1
         left = position.floor().clamp(max=29).long()
         return values[:, left] + (position - left) * (values[:, left + 1] - values[:, left])
 
@@ -168,9 +168,9 @@ class LeftOut(Nearest):
         self.asked: list[list[float]] = []
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal:
-        places = query.points[0, :, 1].tolist()
-        assert not set(places) & set(context.points[0, :, 1].tolist())
-        self.asked.append(places)
+        positions = query.points[0, :, 1].tolist()
+        assert not set(positions) & set(context.points[0, :, 1].tolist())
+        self.asked.append(positions)
         return super().predict(context, query)
 
 
@@ -187,8 +187,8 @@ def test_context_calibration_leaves_every_observation_out_once_in_random_folds()
     assert folds[0] == folds[1]
     assert folds[0][0] != folds[2][0]
     # Neither every fourth observation nor neighbours: observations often come sorted.
-    places = context.points[0, :, 1].tolist()
-    assert folds[0][0] != [places[i::4] for i in range(4)]
+    positions = context.points[0, :, 1].tolist()
+    assert folds[0][0] != [positions[i::4] for i in range(4)]
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -208,9 +208,9 @@ def test_displacement_takes_the_places_of_linspace_in_float32(low: float, high: 
 
 def test_bad_calibrations_are_refused() -> None:
     prior = gaussian(torch.zeros(401, dtype=torch.float64), 1.0)
-    for places in (PLACES.square(), PLACES[1:], PLACES.flip(-1), torch.zeros_like(PLACES), PLACES[None]):
+    for positions in (PLACES.square(), PLACES[1:], PLACES.flip(-1), torch.zeros_like(PLACES), PLACES[None]):
         with pytest.raises(InvalidArgumentError, match="points must be 401 increasing, equally spaced numbers, at l"):
-            displaced(prior, places, 0.1)
+            displaced(prior, positions, 0.1)
     with pytest.raises(InvalidArgumentError, match="points must be 1 increasing, equally spaced numbers, at least 2"):
         displaced(gaussian(torch.zeros(1, dtype=torch.float64), 1.0), PLACES[:1], 0.1)
     for deviation, shifts in ((-1.0, 41), (math.inf, 41), (math.nan, 41), (0.1, 2)):

@@ -76,8 +76,8 @@ def test_without_correlation_the_same_variances_are_left(seed: int, members: int
     assert torch.equal(prediction.covariance_matrix, torch.diag_embed(correlated.variance))
     law = integral(grid, torch.tensor(0.5))
     moved = condition(prediction, law).mean - prediction.mean
-    share = correlated.variance * grid.weights
-    torch.testing.assert_close(moved / moved.sum(-1, True), share / share.sum(-1, True), rtol=1e-9, atol=1e-12)
+    fraction = correlated.variance * grid.weights
+    torch.testing.assert_close(moved / moved.sum(-1, True), fraction / fraction.sum(-1, True), rtol=1e-9, atol=1e-12)
     assert torch.equal(moved[:, 0], torch.zeros(2, dtype=torch.float64))
 
 
@@ -120,9 +120,9 @@ def test_modules_that_answer_with_predictions_are_members_too() -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_ensemble_meets_a_law_after_conditioning(dtype: torch.dtype, tolerance: float) -> None:
-    places = torch.linspace(0, 1, 21, dtype=torch.float64)
+    positions = torch.linspace(0, 1, 21, dtype=torch.float64)
     models = [Constant(mean, torch.ones_like(mean)) for mean in draws(2, 5, 3, 21).to(dtype)]
-    law = integral(places, torch.tensor([0.5, 1.0, 2.0]))
+    law = integral(positions, torch.tensor([0.5, 1.0, 2.0]))
     posterior = condition(Ensemble(models).predict(*data(3, 21)), law)
     assert posterior.mean.dtype == dtype
     assert float(law.residual(posterior.mean).abs().max()) < tolerance
@@ -130,10 +130,10 @@ def test_ensemble_meets_a_law_after_conditioning(dtype: torch.dtype, tolerance: 
 
 
 def test_what_all_members_agree_on_cannot_be_corrected() -> None:
-    places = torch.linspace(0, 1, 5, dtype=torch.float64)
+    positions = torch.linspace(0, 1, 5, dtype=torch.float64)
     same = Constant(torch.ones(1, 5, dtype=torch.float64), torch.ones(1, 5, dtype=torch.float64))
     with pytest.raises(DependentConstraintsError):
-        condition(Ensemble([same, same]).predict(*data(1, 5)), integral(places, 2.0))
+        condition(Ensemble([same, same]).predict(*data(1, 5)), integral(positions, 2.0))
 
 
 def test_wrong_ensembles_are_refused() -> None:

@@ -66,10 +66,10 @@ def test_result_does_not_depend_on_units(context: Context) -> None:
 
 def test_more_query_points_than_the_field_resolves_are_no_problem(context: Context) -> None:
     """The covariance at 1,001 places of a smooth process is singular to working precision."""
-    places = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)
-    query = Query(torch.stack((torch.full_like(places, 0.5), places), dim=-1).expand(3, -1, -1))
+    positions = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)
+    query = Query(torch.stack((torch.full_like(positions, 0.5), positions), dim=-1).expand(3, -1, -1))
     prediction = GPSurrogate(GPConfig(smoothness=2.5, steps=30)).predict(context, query)
-    law = integral(places, torch.tensor(0.3))
+    law = integral(positions, torch.tensor(0.3))
     assert law.residual(condition(prediction, law).mean).abs().max() < 1e-12
 
 

@@ -60,15 +60,15 @@ def dense_inequalities(joined, n):
 def test_equal_variances_and_weights_project_onto_the_simplex():
     # max(0, μ − λ) with λ = 0.4: (1.4 − 0.4) + (0.6 − 0.4) = 1.2
     law = LinearConstraint(torch.ones(1, 4), torch.tensor([1.2], dtype=double))
-    found = condition(Normal(torch.tensor([1.4, 0.6, -0.2, 0.1], dtype=double), 1.0), law & NonNegative())
-    assert torch.allclose(found.mode, torch.tensor([1.0, 0.2, 0.0, 0.0], dtype=double), rtol=0, atol=1e-15)
+    actual = condition(Normal(torch.tensor([1.4, 0.6, -0.2, 0.1], dtype=double), 1.0), law & NonNegative())
+    assert torch.allclose(actual.mode, torch.tensor([1.0, 0.2, 0.0, 0.0], dtype=double), rtol=0, atol=1e-15)
 
 
 def test_pools_share_what_the_law_asks_for():
     # 3, 1 pool to 2 (equal variances), then all three rise by 1 to the total 11 = 3 + 3 + 5.
     law = LinearConstraint(torch.ones(1, 3), torch.tensor([11.0]))
-    found = condition(Normal(torch.tensor([3.0, 1.0, 4.0], dtype=double), 1.0), law & Monotone())
-    assert torch.allclose(found.mode, torch.tensor([3.0, 3.0, 5.0], dtype=double), rtol=0, atol=1e-14)
+    actual = condition(Normal(torch.tensor([3.0, 1.0, 4.0], dtype=double), 1.0), law & Monotone())
+    assert torch.allclose(actual.mode, torch.tensor([3.0, 3.0, 5.0], dtype=double), rtol=0, atol=1e-14)
 
 
 def test_inequalities_that_hold_already_change_nothing():
@@ -82,11 +82,11 @@ def test_nodes_without_variance_stay_and_split_the_order():
     mean = torch.tensor([0.9, 0.2, 0.7, 0.5, 0.6, 0.1], dtype=double)
     scale = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 1.0], dtype=double)
     law = LinearConstraint(torch.ones(1, 6), torch.tensor([3.2], dtype=double))
-    found = condition(Normal(mean, scale, validate_args=False), law & Monotone(decreasing=True) & Bounded(0.0, 1.0))
+    actual = condition(Normal(mean, scale, validate_args=False), law & Monotone(decreasing=True) & Bounded(0.0, 1.0))
     # 0.2 and 0.7 pool to 0.45, 0.6 stays at the known 0.5; raising the pool and the last by 0.1 makes the total 3.2.
     expected = torch.tensor([0.9, 0.55, 0.55, 0.5, 0.5, 0.2], dtype=double)
-    assert torch.allclose(found.mode, expected, rtol=0, atol=1e-14)
-    fields = [found.mode, *found.rsample(torch.Size([20]), generator=torch.Generator().manual_seed(0))]
+    assert torch.allclose(actual.mode, expected, rtol=0, atol=1e-14)
+    fields = [actual.mode, *actual.rsample(torch.Size([20]), generator=torch.Generator().manual_seed(0))]
     for u in fields:
         assert torch.equal(u[[0, 3]], mean[[0, 3]])
         require_in_set(u, Monotone(decreasing=True) & Bounded(0.0, 1.0))
@@ -131,18 +131,18 @@ def test_non_negative_field_agrees_with_least_squares(seed, n, dense):
     mean, scale, weights, total = projection_problem(seed, n, spread=1)
     covariance = positive_definite(n, torch.Generator().manual_seed(seed)) if dense else torch.diag(scale**2)
     operator = DenseLinearOperator(covariance) if dense else DiagLinearOperator(scale**2)
-    found = condition(MultivariateNormal(mean, operator), LinearConstraint(weights[None], total[None]) & NonNegative())
+    actual = condition(MultivariateNormal(mean, operator), LinearConstraint(weights[None], total[None]) & NonNegative())
     oracle = non_negative_by_least_squares(mean.numpy(), covariance.numpy(), weights.numpy(), float(total))
-    assert np.allclose(found.mode.numpy(), oracle, rtol=0, atol=1e-8)
+    assert np.allclose(actual.mode.numpy(), oracle, rtol=0, atol=1e-8)
 
 
 @few
 @given(seeds, st.integers(2, 60))
 def test_monotone_field_without_a_law_is_isotonic_regression(seed, n):
     mean, scale, _, _ = projection_problem(seed, n, spread=2)
-    found = condition(Normal(mean, scale), Monotone(decreasing=True) & Bounded(-0.3, 0.6)).mode
+    actual = condition(Normal(mean, scale), Monotone(decreasing=True) & Bounded(-0.3, 0.6)).mode
     oracle = isotonic_regression(mean.numpy(), weights=(scale**-2).numpy(), increasing=False).x.clip(-0.3, 0.6)
-    assert np.allclose(found.numpy(), oracle, rtol=0, atol=1e-12)
+    assert np.allclose(actual.numpy(), oracle, rtol=0, atol=1e-12)
 
 
 @few
@@ -151,11 +151,11 @@ def test_monotone_field_without_a_law_is_isotonic_regression(seed, n):
 )
 def test_search_for_one_number_agrees_with_quadratic_programming(seed, n, shape, noise, batch):
     mean, scale, weights, total = projection_problem(seed, n, batch, spread=1)
-    found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[..., None], noise) & shape)
-    feasible = found._feasible
+    actual = condition(Normal(mean, scale), LinearConstraint(weights[None], total[..., None], noise) & shape)
+    feasible = actual._feasible
     assert feasible.is_separable
     assert torch.allclose(
-        quadratic.project_general(mean[None], feasible.target[None], feasible)[0], found.mode, rtol=0, atol=1e-10
+        quadratic.project_general(mean[None], feasible.target[None], feasible)[0], actual.mode, rtol=0, atol=1e-10
     )
 
 
@@ -166,14 +166,14 @@ def test_bounds_of_their_own_at_every_point_and_two_laws_together():
     rows = torch.stack([weights, torch.arange(n, dtype=double)])
     inside = torch.linspace(-0.4, 0.6, n, dtype=double)
     joined = LinearConstraint(rows, rows @ inside) & Bounded(lower, lower + 1.0) & Monotone()
-    found = condition(Normal(mean, scale), joined)
-    assert not found._feasible.is_separable
+    actual = condition(Normal(mean, scale), joined)
+    assert not actual._feasible.is_separable
     C, d = dense_inequalities(joined, n)
     oracle = most_probable_by_enumeration(
         mean.numpy(), np.diag(scale.numpy() ** 2), rows.numpy(), (rows @ inside).numpy(), C, d
     )
-    assert np.allclose(found.mode.numpy(), oracle, rtol=0, atol=1e-10)
-    require_in_set(found.mode, joined)
+    assert np.allclose(actual.mode.numpy(), oracle, rtol=0, atol=1e-10)
+    require_in_set(actual.mode, joined)
 
 
 def test_a_noisy_law_is_weighed_against_the_prior():
@@ -202,10 +202,10 @@ def test_law_and_inequalities_hold_exactly(seed, n, shape, spread, far):
     mean, scale, weights, total = projection_problem(seed, n, (2,), spread)
     law = LinearConstraint(weights[None], total[:, None])
     joined = law & shape
-    found = condition(Normal(far * mean, scale), joined)
-    draws = found.rsample(torch.Size([5]), generator=torch.Generator().manual_seed(seed))
+    actual = condition(Normal(far * mean, scale), joined)
+    draws = actual.rsample(torch.Size([5]), generator=torch.Generator().manual_seed(seed))
     assert draws.shape == (5, 2, n)
-    for u in (found.mode, draws, found.with_draws(20).mean):
+    for u in (actual.mode, draws, actual.with_draws(20).mean):
         require_in_set(u, joined)
         assert relative_residual(law, u) <= 1e-12
 
@@ -214,11 +214,11 @@ def test_law_and_inequalities_hold_exactly(seed, n, shape, spread, far):
 @given(seeds, st.integers(2, 80), st.sampled_from(INEQUALITIES), st.integers(0, 4))
 def test_no_field_of_the_set_is_more_probable_than_the_mode(seed, n, shape, spread):
     mean, scale, weights, total = projection_problem(seed, n, (), spread)
-    found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & shape)
-    others = found.rsample(torch.Size([50]), generator=torch.Generator().manual_seed(seed))
+    actual = condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & shape)
+    others = actual.rsample(torch.Size([50]), generator=torch.Generator().manual_seed(seed))
     # Variational inequality of a projection: (μ − u*)ᵀ Σ⁻¹ (v − u*) ≤ 0 for every v in the set.
-    away = (mean - found.mode) / scale
-    product = (away * ((others - found.mode) / scale)).sum(dim=-1)
+    away = (mean - actual.mode) / scale
+    product = (away * ((others - actual.mode) / scale)).sum(dim=-1)
     # Round-off of fields of size 1 … 10, divided by the smallest deviation, against the length of the first factor.
     assert bool((product <= 1e-13 * n * away.abs().sum() / scale.min()).all())
 
@@ -242,8 +242,8 @@ def test_dense_priors_meet_law_and_inequalities(seed, n, with_samples):
         prior = from_samples(torch.rand(5, n, dtype=double, generator=generator) - 0.3, noise_variance=1e-3)
     law = LinearConstraint(weights[None], total[None])
     for shape in (NonNegative(), Monotone() & Bounded(0.0, 1.0)):
-        found = condition(prior, law & shape)
-        for u in (found.mode, found.rsample(torch.Size([3]), generator=generator), found.with_draws(4).mean):
+        actual = condition(prior, law & shape)
+        for u in (actual.mode, actual.rsample(torch.Size([3]), generator=generator), actual.with_draws(4).mean):
             require_in_set(u, law & shape)
             assert relative_residual(law, u) <= 1e-12
 
@@ -260,13 +260,13 @@ def test_conditioning_in_turn_equals_conditioning_at_once():
 def test_float32_priors_give_float32_results():
     mean, scale, weights, total = (part.float() for part in projection_problem(6, 50, (3,)))
     law = LinearConstraint(weights[None], total[:, None])
-    found = condition(Normal(mean, scale), law & Bounded(0.1, 1.0))
-    draws = found.rsample(torch.Size([4]))
-    for u in (found.mode, draws, found.mean):
+    actual = condition(Normal(mean, scale), law & Bounded(0.1, 1.0))
+    draws = actual.rsample(torch.Size([4]))
+    for u in (actual.mode, draws, actual.mean):
         assert u.dtype == torch.float32
         require_in_set(u, law & Bounded(0.1, 1.0))
         assert relative_residual(law, u) <= 1e-6  # half an ulp of each entry, 6e-8
-    assert found.variance.dtype == torch.float32
+    assert actual.variance.dtype == torch.float32
 
 
 # Draws and moments
@@ -277,8 +277,8 @@ def test_draws_are_draws_of_the_conditioned_gaussian_projected():
     prior, law = Normal(mean, scale), LinearConstraint(weights[None], total[None])
     conditioned = condition(prior, law).rsample(torch.Size([6]), generator=torch.Generator().manual_seed(1))
     onto = condition(Normal(conditioned, scale), law & NonNegative()).mode
-    found = condition(prior, law & NonNegative()).rsample(torch.Size([6]), generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(found, onto, rtol=0, atol=1e-12)
+    actual = condition(prior, law & NonNegative()).rsample(torch.Size([6]), generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(actual, onto, rtol=0, atol=1e-12)
 
 
 def test_draws_of_a_noisy_law_spread_about_the_total():
@@ -294,17 +294,17 @@ def test_draws_of_a_noisy_law_spread_about_the_total():
 
 def test_moments_are_those_of_the_draws_with_number_and_seed(monkeypatch):
     mean, scale, weights, total = projection_problem(9, 10, (2,))
-    found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[:, None]) & NonNegative())
-    assert (found.draws, found.seed) == (500, 0)
-    draws = found.rsample(torch.Size([500]), generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(found.mean, draws.mean(dim=0), rtol=1e-13, atol=1e-15)
-    assert torch.allclose(found.variance, draws.var(dim=0), rtol=1e-12, atol=1e-15)
-    assert torch.allclose(found.stddev**2, found.variance)
-    assert not torch.equal(found.with_draws(500, seed=1).mean, found.mean)
+    actual = condition(Normal(mean, scale), LinearConstraint(weights[None], total[:, None]) & NonNegative())
+    assert (actual.draws, actual.seed) == (500, 0)
+    draws = actual.rsample(torch.Size([500]), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(actual.mean, draws.mean(dim=0), rtol=1e-13, atol=1e-15)
+    assert torch.allclose(actual.variance, draws.var(dim=0), rtol=1e-12, atol=1e-15)
+    assert torch.allclose(actual.stddev**2, actual.variance)
+    assert not torch.equal(actual.with_draws(500, seed=1).mean, actual.mean)
     monkeypatch.setattr(projected_module, "_CHUNK", 20 * 7)
     generator = torch.Generator().manual_seed(0)
-    chunks = torch.cat([found.rsample(torch.Size([s]), generator=generator) for s in (7, 7, 6)])
-    chunked = found.with_draws(20)
+    chunks = torch.cat([actual.rsample(torch.Size([s]), generator=generator) for s in (7, 7, 6)])
+    chunked = actual.with_draws(20)
     assert torch.allclose(chunked.mean, chunks.mean(dim=0), rtol=1e-13, atol=1e-15)
     assert torch.allclose(chunked.variance, chunks.var(dim=0), rtol=1e-12, atol=1e-15)
 
@@ -333,28 +333,28 @@ def test_projected_prediction_is_a_prediction_and_passes_through_the_layer():
     mean, _, weights, total = projection_problem(11, 15)
     joined = LinearConstraint(weights[None], total[None]) & NonNegative()
     for constraint in (joined, lambda _: joined):
-        found = ProbConserv(Black(), constraint)(mean)
-        assert isinstance(found, Projected)
-        assert isinstance(found, Prediction)
-        assert torch.equal(found.mode, condition(Normal(mean, torch.ones_like(mean)), joined).mode)
-    low, high = found.confidence_region()
-    assert torch.allclose(high - low, 4 * found.stddev)
+        actual = ProbConserv(Black(), constraint)(mean)
+        assert isinstance(actual, Projected)
+        assert isinstance(actual, Prediction)
+        assert torch.equal(actual.mode, condition(Normal(mean, torch.ones_like(mean)), joined).mode)
+    low, high = actual.confidence_region()
+    assert torch.allclose(high - low, 4 * actual.stddev)
     assert torch.equal(
-        draw(found, (3,), torch.Generator().manual_seed(0)),
-        found.sample(torch.Size([3]), generator=torch.Generator().manual_seed(0)),
+        draw(actual, (3,), torch.Generator().manual_seed(0)),
+        actual.sample(torch.Size([3]), generator=torch.Generator().manual_seed(0)),
     )
 
 
 def test_batches_of_bounds_and_laws_broadcast():
     mean, scale, weights, _ = projection_problem(12, 8)
     upper = torch.tensor([[0.5], [1.0], [2.0]], dtype=double)
-    found = condition(Normal(mean, scale), LinearConstraint(weights[None], torch.ones(1)) & Bounded(0.0, upper))
-    assert found.mode.shape == (3, 8)
-    draws = found.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
-    assert bool((found.mode <= upper).all() & (draws <= upper).all())
+    actual = condition(Normal(mean, scale), LinearConstraint(weights[None], torch.ones(1)) & Bounded(0.0, upper))
+    assert actual.mode.shape == (3, 8)
+    draws = actual.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
+    assert bool((actual.mode <= upper).all() & (draws <= upper).all())
     assert not torch.equal(draws[0, 1], draws[0, 2])
     alone = condition(Normal(mean, scale), LinearConstraint(weights[None], torch.ones(1)) & Bounded(0.0, 0.5))
-    assert torch.allclose(found.mode[0], alone.mode, rtol=0, atol=1e-15)
+    assert torch.allclose(actual.mode[0], alone.mode, rtol=0, atol=1e-15)
 
 
 def test_a_wrong_guess_of_the_active_inequalities_is_put_right(monkeypatch):

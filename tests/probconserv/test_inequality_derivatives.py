@@ -59,8 +59,8 @@ def test_derivatives_of_the_quadratic_programme_and_of_bounds():
 
     def fields(mean, root, weights, total, lower):
         prior = MultivariateNormal(mean, DenseLinearOperator(root @ root.mT))
-        found = condition(prior, LinearConstraint(weights[None], total[None]) & Bounded(lower))
-        return found.mode, found.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
+        actual = condition(prior, LinearConstraint(weights[None], total[None]) & Bounded(lower))
+        return actual.mode, actual.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
 
     def bounded(mean, lower):
         return condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & Bounded(lower)).mode
@@ -72,11 +72,11 @@ def test_derivatives_of_the_quadratic_programme_and_of_bounds():
 def test_moments_made_without_gradients_are_made_again_with_them():
     mean, scale, weights, total = projection_problem(15, 9)
     mean.requires_grad_()
-    found = condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & NonNegative()).with_draws(30)
+    actual = condition(Normal(mean, scale), LinearConstraint(weights[None], total[None]) & NonNegative()).with_draws(30)
     with torch.no_grad():
-        first = (found.mode, found.mean, found.variance)
+        first = (actual.mode, actual.mean, actual.variance)
     assert not any(part.requires_grad for part in first)
-    for part, again in zip(first, (found.mode, found.mean, found.variance), strict=True):
+    for part, again in zip(first, (actual.mode, actual.mean, actual.variance), strict=True):
         assert torch.equal(part, again)
         (slope,) = torch.autograd.grad(again.square().sum(), mean, retain_graph=True)
         assert bool(slope.any())

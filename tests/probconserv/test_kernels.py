@@ -40,11 +40,11 @@ def problems(draw_value):
     """A diagonal prior and one law: values, variance, row, total and noise for the batch, for each entry, or mixed."""
     n, entries = draw_value(st.sampled_from(POINTS[1:])), draw_value(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw_value(seeds))
-    own = [draw_value(st.booleans()) for _ in range(4)]
-    mean, variance, row = (draw(generator, *((entries,) if each else ()), n) for each in own[:3])
+    many = [draw_value(st.booleans()) for _ in range(4)]
+    mean, variance, row = (draw(generator, *((entries,) if each else ()), n) for each in many[:3])
     if draw_value(st.booleans()):
         mean, variance, row = (torch.stack([values, -values], dim=-1)[..., 0] for values in (mean, variance, row))
-    b = draw(generator, *((entries,) if own[3] else ()), 1)
+    b = draw(generator, *((entries,) if many[3] else ()), 1)
     prior = MultivariateNormal(
         mean, DiagLinearOperator(variance.expand(torch.broadcast_shapes(mean.shape, variance.shape)))
     )
@@ -73,25 +73,25 @@ def test_update_equals_the_tensor_operations_whatever_broadcasts(problem):
     st.integers(1, 3),
     st.lists(st.booleans(), min_size=3, max_size=3),
 )
-def test_passes_equal_naive_numpy(seed, n, entries, share, own):
+def test_passes_equal_naive_numpy(seed, n, entries, repeat, many):
     generator = np.random.default_rng(seed)
-    fields = entries * share
-    u = generator.normal(size=(fields if own[0] else share, n))
-    w, v = generator.normal(size=(entries if own[1] else 1, n)), generator.random((entries if own[2] else 1, n))
+    fields = entries * repeat
+    u = generator.normal(size=(fields if many[0] else repeat, n))
+    w, v = generator.normal(size=(entries if many[1] else 1, n)), generator.random((entries if many[2] else 1, n))
     multipliers, factors = generator.normal(size=fields), generator.random(entries)
     each_u = u[np.arange(fields) % len(u)]
-    each_w, each_v = w[np.arange(fields) // share % len(w)], v[np.arange(fields) // share % len(v)]
+    each_w, each_v = w[np.arange(fields) // repeat % len(w)], v[np.arange(fields) // repeat % len(v)]
     out, reduced = np.empty((fields, n)), np.empty((entries, n))
     expected = each_u - multipliers[:, None] * each_w * each_v
     bound = 1e-13 * (1 + n)
-    found = kernels.functional(u, w, (fields, share), 2)
-    assert np.allclose(found, (each_w * each_u).sum(1), rtol=0, atol=bound)
-    found = kernels.subtract(u, (w, v), multipliers, share, out, 2)
+    actual = kernels.functional(u, w, (fields, repeat), 2)
+    assert np.allclose(actual, (each_w * each_u).sum(1), rtol=0, atol=bound)
+    actual = kernels.subtract(u, (w, v), multipliers, repeat, out, 2)
     assert np.allclose(out, expected, rtol=1e-14, atol=1e-14)
-    assert np.allclose(found, (each_w * expected).sum(1), rtol=0, atol=bound)
-    found, negative = kernels.project(w, v, entries, 2)
+    assert np.allclose(actual, (each_w * expected).sum(1), rtol=0, atol=bound)
+    actual, negative = kernels.project(w, v, entries, 2)
     every_w, every_v = np.broadcast_to(w, (entries, n)), np.broadcast_to(v, (entries, n))
-    assert np.allclose(found, (every_w**2 * every_v).sum(1), rtol=1e-12)
+    assert np.allclose(actual, (every_w**2 * every_v).sum(1), rtol=1e-12)
     assert not negative
     kernels.reduce((w, v), factors, 1e3, reduced, 2)  # any negative entry counts as round-off
     expected = np.maximum(every_v - (factors[:, None] * every_w * every_v) ** 2, 0.0)
@@ -127,8 +127,8 @@ def test_pieces_cover_everything_once(monkeypatch, fields, threads):
     assert (count == 1).all()
     generator = np.random.default_rng(1)
     u, w = generator.random((fields, points)), generator.random((1, points))
-    found = kernels.functional(u, w, (fields, 1), threads)
-    assert np.allclose(found, u @ w[0], rtol=1e-13)
+    actual = kernels.functional(u, w, (fields, 1), threads)
+    assert np.allclose(actual, u @ w[0], rtol=1e-13)
 
 
 def test_a_failure_in_a_thread_is_not_lost():
@@ -187,10 +187,10 @@ def test_long_fields_keep_forward_derivatives():
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(mean, tangent)
         posterior = condition(MultivariateNormal(dual, DiagLinearOperator(variance)), law)
-        found = torch.autograd.forward_ad.unpack_dual(posterior.mean).tangent
+        actual = torch.autograd.forward_ad.unpack_dual(posterior.mean).tangent
     cross = variance * row[0]
     expected = tangent - cross * (row[0] @ tangent) / (row[0] @ cross)
-    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-12)
+    assert torch.allclose(actual, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_messages_of_long_fields_name_what_is_wrong():

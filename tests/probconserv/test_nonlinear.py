@@ -35,17 +35,17 @@ def field(seed, n, batch=()):
 def test_linear_residuals_give_the_linear_update():
     mean, scale = field(0, 12, (3,)), field(1, 12, (3,))
     rows, b = field(2, 12, (2,)), torch.tensor([4.0, 5.0], dtype=double)
-    found = condition_nonlinear(Normal(mean, scale), lambda u: u @ rows.mT - b, max_iterations=2)
+    actual = condition_nonlinear(Normal(mean, scale), lambda u: u @ rows.mT - b, max_iterations=2)
     linear = condition(Normal(mean, scale), LinearConstraint(rows, b))
-    assert torch.allclose(found.mean, linear.mean, rtol=0, atol=1e-13)
-    assert torch.allclose(found.variance, linear.variance, rtol=0, atol=1e-13)
+    assert torch.allclose(actual.mean, linear.mean, rtol=0, atol=1e-13)
+    assert torch.allclose(actual.variance, linear.variance, rtol=0, atol=1e-13)
 
 
 def test_equal_variances_project_onto_a_sphere():
     mean, value = field(3, 12, (3,)), torch.tensor([4.0, 12.0, 20.0], dtype=double)
-    found = condition_nonlinear(Normal(mean, torch.full_like(mean, 0.3)), energy(value))
+    actual = condition_nonlinear(Normal(mean, torch.full_like(mean, 0.3)), energy(value))
     nearest = mean * (value.sqrt() / torch.linalg.vector_norm(mean, dim=-1))[:, None]
-    assert torch.allclose(found.mean, nearest, rtol=0, atol=1e-10)  # the tolerance times the deviation 0.3
+    assert torch.allclose(actual.mean, nearest, rtol=0, atol=1e-10)  # the tolerance times the deviation 0.3
 
 
 # Oracle
@@ -56,11 +56,11 @@ def test_equal_variances_project_onto_a_sphere():
 def test_energy_agrees_with_the_root_of_the_secular_equation(seed, n, ratio):
     mean, scale = field(seed, n), 0.3 * field(seed + 1, n)
     value = float(ratio * mean.square().sum())
-    found = condition_nonlinear(Normal(mean, scale), energy(value))
+    actual = condition_nonlinear(Normal(mean, scale), energy(value))
     # u = μ/(1 + 2νv) with ν such that Σu² = E, on the branch of the nearest field.
     m, v = mean.numpy(), scale.numpy() ** 2
     nu = brentq(lambda nu: np.sum((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 100 / v.min(), xtol=1e-15)
-    assert np.allclose(found.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-8)
+    assert np.allclose(actual.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-8)
 
 
 # Invariants
@@ -82,31 +82,31 @@ def test_the_mean_is_feasible_and_stationary(seed, n, dense):
     def residual(u):
         return functionals(u) - 1.02 * functionals(mean[0])
 
-    found = condition_nonlinear(prior, residual)
-    u = found.mean
+    actual = condition_nonlinear(prior, residual)
+    u = actual.mean
     assert bool((residual(u).abs() <= 1e-9).all())
     jacobian = torch.stack([torch.autograd.functional.jacobian(residual, entry) for entry in u])
     force = torch.linalg.solve(covariance, (u - mean)[..., None])
     along = torch.linalg.lstsq(jacobian.mT, force).solution
     assert bool(((force - jacobian.mT @ along).abs() <= 1e-6 * force.abs().max()).all())
-    assert bool((found.variance <= covariance.diagonal(dim1=-2, dim2=-1)).all())
+    assert bool((actual.variance <= covariance.diagonal(dim1=-2, dim2=-1)).all())
 
 
 def test_a_conditioned_prediction_keeps_its_law():
     mean, scale = field(4, 15), 0.3 * field(5, 15)
     law = LinearConstraint(torch.ones(1, 15), mean.sum()[None] + 0.5)
-    found = condition_nonlinear(condition(Normal(mean, scale), law), energy(float(mean.square().sum()) + 2.0))
-    assert float(law.residual(found.mean).abs()) <= 1e-12 * 15
-    assert float(found.mean.square().sum()) == pytest.approx(float(mean.square().sum()) + 2.0, abs=1e-9)
-    assert float(law.residual(found.rsample(torch.Size([5]))).abs().max()) <= 1e-12 * 15
+    actual = condition_nonlinear(condition(Normal(mean, scale), law), energy(float(mean.square().sum()) + 2.0))
+    assert float(law.residual(actual.mean).abs()) <= 1e-12 * 15
+    assert float(actual.mean.square().sum()) == pytest.approx(float(mean.square().sum()) + 2.0, abs=1e-9)
+    assert float(law.residual(actual.rsample(torch.Size([5]))).abs().max()) <= 1e-12 * 15
 
 
 def test_samples_and_float32_are_priors_too():
     samples = torch.stack([field(seed, 10) for seed in range(6)]).float()
-    found = condition_nonlinear(samples, energy(11.0))
-    assert found.mean.dtype == torch.float32
-    assert not found.mean.requires_grad
-    assert float(found.mean.square().sum()) == pytest.approx(11.0, rel=1e-6)  # ten entries, 6e-8 each
+    actual = condition_nonlinear(samples, energy(11.0))
+    assert actual.mean.dtype == torch.float32
+    assert not actual.mean.requires_grad
+    assert float(actual.mean.square().sum()) == pytest.approx(11.0, rel=1e-6)  # ten entries, 6e-8 each
 
 
 # Order
@@ -116,8 +116,8 @@ def test_draws_meet_the_constraint_to_first_order():
     mean = field(6, 20)
     spreads, errors = [0.2, 0.1, 0.05, 0.025], []
     for spread in spreads:
-        found = condition_nonlinear(Normal(mean, torch.full_like(mean, spread)), energy(float(mean.square().sum())))
-        draws = found.rsample(torch.Size([200]), generator=torch.Generator().manual_seed(0))
+        actual = condition_nonlinear(Normal(mean, torch.full_like(mean, spread)), energy(float(mean.square().sum())))
+        draws = actual.rsample(torch.Size([200]), generator=torch.Generator().manual_seed(0))
         errors.append(float(energy(float(mean.square().sum()))(draws).abs().mean()))
     slopes = np.diff(np.log(errors)) / np.diff(np.log(spreads))
     assert np.allclose(slopes, 2.0, atol=0.2)
@@ -131,8 +131,8 @@ def test_derivatives_agree_with_differences():
     value = torch.tensor([4.0, 6.0], dtype=double, requires_grad=True)
 
     def conditioned(mean, scale, value):
-        found = condition_nonlinear(Normal(mean, scale), energy(value), tolerance=1e-12)
-        return found.mean, found.variance
+        actual = condition_nonlinear(Normal(mean, scale), energy(value), tolerance=1e-12)
+        return actual.mean, actual.variance
 
     assert torch.autograd.gradcheck(conditioned, (mean, scale, value), atol=1e-6)
     fixed = condition_nonlinear(Normal(mean.detach(), scale.detach()), energy(value))

@@ -94,8 +94,8 @@ def test_sample_crps_converges_to_the_gaussian_one():
 def test_coverage_of_a_calibrated_prediction_is_its_level(level):
     n = 40_000
     u = torch.randn(n, generator=torch.Generator().manual_seed(4)).double()
-    share = float(scores.coverage(u, torch.zeros(n).double(), torch.ones(n).double(), level))
-    assert share == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / n))
+    fraction = float(scores.coverage(u, torch.zeros(n).double(), torch.ones(n).double(), level))
+    assert fraction == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / n))
 
 
 def test_coverage_counts_places_by_hand():

@@ -220,9 +220,9 @@ def test_tiles_give_the_whole(monkeypatch, k, batch, n, tile, shared):
     expected = whole.mean, whole.variance, whole.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(gain_module, "_TILE", tile)
     tiled = condition(prior, law)
-    found = tiled.mean, tiled.variance, tiled.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
+    actual = tiled.mean, tiled.variance, tiled.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
     # Sums over up to 5,000 points in another order.
-    for first, second in zip(found, expected, strict=True):
+    for first, second in zip(actual, expected, strict=True):
         assert torch.allclose(first, second, rtol=1e-11, atol=1e-12)
     assert relative_residual(law, tiled.mean) <= 1e-13
 
@@ -384,8 +384,8 @@ def test_round_off_never_makes_a_variance_negative(seed):
     n = 12
     generator = torch.Generator().manual_seed(seed)
     prior = MultivariateNormal(torch.zeros(n).double(), DenseLinearOperator(positive_definite(n, generator)))
-    known = condition(prior, LinearConstraint(torch.eye(n).double()[::2], torch.zeros(n // 2)))
-    assert bool((known.variance >= 0).all())
+    pinned = condition(prior, LinearConstraint(torch.eye(n).double()[::2], torch.zeros(n // 2)))
+    assert bool((pinned.variance >= 0).all())
     # Round-off of six terms of order one.
-    assert float(known.variance[::2].max()) <= 1e-14
-    assert float(known.variance[1::2].min()) > 1e-3
+    assert float(pinned.variance[::2].max()) <= 1e-14
+    assert float(pinned.variance[1::2].min()) > 1e-3

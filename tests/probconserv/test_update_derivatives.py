@@ -91,12 +91,12 @@ def test_float32_gives_the_float64_update_rounded_once(problem: tuple[Multivaria
     covariance = prior.lazy_covariance_matrix.double()
     single, double = condition(prior, law), condition(MultivariateNormal(prior.mean.double(), covariance), law)
     # Half an ulp, 6e-8, of each number; products of factors are taken in another order.
-    for found, expected, atol in (
+    for actual, expected, atol in (
         (single.mean, double.mean, 1e-12 * float(double.mean.abs().max())),
         (single.variance, double.variance, 1e-12 * float(prior.variance.max())),
     ):
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found.double(), expected, rtol=1.2e-7, atol=atol)
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual.double(), expected, rtol=1.2e-7, atol=atol)
 
 
 LONG_FIELD = """

@@ -148,8 +148,8 @@ def test_values_are_those_of_the_references() -> None:
     s = burgers_dirichlet(0.1).evaluate({"left": left, "right": right}, 9, times)
     assert s.output[0, 0, 8].item() == pytest.approx(exact_boundary.burgers_wave(0.1, 1.0, 1.2, -0.3, 0.1).item())
     s = wave_neumann().evaluate({"amplitude": torch.tensor([3.5], dtype=torch.float64)}, 9, times)
-    place = torch.tensor(torch.pi / 8, dtype=torch.float64)
-    expected = 3.5 * torch.cos(place) * torch.cos(2 * place) * torch.cos(torch.pi * 2**0.5 * torch.tensor(0.4).double())
+    x = torch.tensor(torch.pi / 8, dtype=torch.float64)
+    expected = 3.5 * torch.cos(x) * torch.cos(2 * x) * torch.cos(torch.pi * 2**0.5 * torch.tensor(0.4).double())
     assert s.output[0, 1, 1, 2].item() == pytest.approx(expected.item())
 
 

@@ -23,13 +23,13 @@ def deviation_from_ghia(reynolds: int, nodes: int, time: float) -> float:
     flow = solve_cavity(1.0, nodes, [0.8 * time, time], 1 / reynolds)
     u, v = (component.numpy() for component in flow.velocity)
     assert np.abs(u[1] - u[0]).max() <= 1e-3
-    places, middle, column = flow.grid.axes[0].numpy(), nodes // 2, f"Re{reynolds}"
+    positions, middle, column = flow.grid.axes[0].numpy(), nodes // 2, f"Re{reynolds}"
     lines = {"u_on_vertical_centreline": ("y", u[1, middle]), "v_on_horizontal_centreline": ("x", v[1, :, middle])}
     return max(
-        abs(np.interp(place, places, ours) - theirs)
+        abs(np.interp(position, positions, ours) - theirs)
         for line, (axis, ours) in lines.items()
-        for place, theirs in zip(GHIA[line][axis], GHIA[line][column], strict=True)
-        if (line, column, place) not in MISPRINTS
+        for position, theirs in zip(GHIA[line][axis], GHIA[line][column], strict=True)
+        if (line, column, position) not in MISPRINTS
     )
 
 

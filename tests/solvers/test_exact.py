@@ -41,14 +41,14 @@ def gradient(output: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("problem", ALL, ids=lambda problem: problem.name)
 @settings(deadline=None, max_examples=40)
-@given(parameter=fractions, time=fractions, place=fractions)
-def test_solution_satisfies_its_law_where_smooth(problem: Problem, parameter: float, time: float, place: float) -> None:
+@given(parameter=fractions, time=fractions, at=fractions)
+def test_solution_satisfies_its_law_where_smooth(problem: Problem, parameter: float, time: float, at: float) -> None:
     p, t = draw(problem, parameter, time)
     low, high = problem.domain
     if problem.front is not None:  # the smooth part behind the front
         high = min(high, number(problem.front(t, p)))
     # 1/√t and u^{1/m − 1} blow up at the corner (0, 0) and at the front: stay 2 % away from both ends.
-    x = torch.tensor(low + place * (high - low), dtype=torch.float64, requires_grad=True)
+    x = torch.tensor(low + at * (high - low), dtype=torch.float64, requires_grad=True)
     u = problem.solution(t, x, p)
     u_x, u_t = gradient(u, x), gradient(u, t)
     flux_x = gradient(problem.law(p).flux(u, u_x), x)
@@ -57,11 +57,11 @@ def test_solution_satisfies_its_law_where_smooth(problem: Problem, parameter: fl
 
 @pytest.mark.parametrize("problem", ALL, ids=lambda problem: problem.name)
 @settings(deadline=None, max_examples=40)
-@given(parameter=fractions, time=fractions, place=fractions)
-def test_antiderivative_derives_to_the_solution(problem: Problem, parameter: float, time: float, place: float) -> None:
+@given(parameter=fractions, time=fractions, at=fractions)
+def test_antiderivative_derives_to_the_solution(problem: Problem, parameter: float, time: float, at: float) -> None:
     p, t = draw(problem, parameter, time)
     low, high = problem.domain
-    x = torch.tensor(low + place * (high - low), dtype=torch.float64, requires_grad=True)
+    x = torch.tensor(low + at * (high - low), dtype=torch.float64, requires_grad=True)
     assert gradient(problem.antiderivative(t, x, p), x).item() == pytest.approx(
         problem.solution(t, x, p).item(), abs=ROUND_OFF
     )
@@ -133,10 +133,10 @@ def test_solution_takes_its_dirichlet_values_and_keeps_its_bounds(
     problem: Problem, parameter: float, time: float
 ) -> None:
     p, t = draw(problem, parameter, time)
-    for side, place in zip(problem.boundary(p), problem.domain, strict=True):
+    for side, at in zip(problem.boundary(p), problem.domain, strict=True):
         if isinstance(side, Dirichlet):
             assert number(value_at(side.value, number(t))) == pytest.approx(
-                number(problem.solution(t, place, p)), abs=ROUND_OFF
+                number(problem.solution(t, at, p)), abs=ROUND_OFF
             )
     u = problem.solution(t, torch.linspace(*problem.domain, 501, dtype=torch.float64), p)
     assert problem.bounds is not None

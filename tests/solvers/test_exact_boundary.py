@@ -194,8 +194,8 @@ def test_constant_data_follow_the_textbook_series() -> None:
     for n in range(1, 200):
         coefficient = (b[n - 1] if n <= 3 else 0.0) - 2 * (g0 - (-1) ** n * g1) / (n * np.pi)
         expected = expected + coefficient * np.sin(n * np.pi * x) * np.exp(-K * (n * np.pi) ** 2 * t)
-    found = exact_boundary.heat_dirichlet(t, torch.from_numpy(x), torch.from_numpy(b), constant(g0), constant(g1), K)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-13)
+    actual = exact_boundary.heat_dirichlet(t, torch.from_numpy(x), torch.from_numpy(b), constant(g0), constant(g1), K)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-13)
 
 
 def test_swinging_data_agree_with_the_finite_volumes() -> None:
@@ -208,9 +208,9 @@ def test_swinging_data_agree_with_the_finite_volumes() -> None:
     for cells in (25, 50, 100, 200):
         grid = CellGrid(0.0, 1.0, cells)
         start = exact_boundary.sine_series(grid.points, initial)
-        found = solve(Diffusion(K), grid, conditions, start, times, stepper=TRBDF2(tolerance=1e-6)).values
+        actual = solve(Diffusion(K), grid, conditions, start, times, stepper=TRBDF2(tolerance=1e-6)).values
         expected = exact_boundary.heat_dirichlet(times[:, None], grid.points, initial, left, right, K)
-        errors.append(float((found - expected).abs().max()))
+        errors.append(float((actual - expected).abs().max()))
     orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
     assert abs(orders.mean() - 2.0) <= 0.2, (errors, orders)
 
@@ -226,16 +226,16 @@ def test_more_terms_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @examples
-@given(seed=seeds, batch=st.integers(1, 3), times=st.integers(1, 3), places=st.integers(1, 4))
-def test_batches_are_samples_side_by_side(seed: int, batch: int, times: int, places: int) -> None:
+@given(seed=seeds, batch=st.integers(1, 3), times=st.integers(1, 3), positions=st.integers(1, 4))
+def test_batches_are_samples_side_by_side(seed: int, batch: int, times: int, positions: int) -> None:
     s = Sample(seed)
-    t, x = s.uniform(0.1, 1.0, times, 1), s.uniform(0.0, 1.0, places)
+    t, x = s.uniform(0.1, 1.0, times, 1), s.uniform(0.0, 1.0, positions)
     initial = s.uniform(-1.0, 1.0, batch, 1, 1, 4)
     amplitudes = torch.complex(s.uniform(-1.0, 1.0, batch, 1, 1, 2), s.uniform(-1.0, 1.0, batch, 1, 1, 2))
     frequencies = torch.tensor([0.0, 2.0], dtype=torch.float64)
     sides = Harmonics(amplitudes, frequencies), Harmonics(amplitudes.flip(0), frequencies)
     u = exact_boundary.heat_dirichlet(t, x, initial, *sides, K)
-    assert u.shape == (batch, times, places)
+    assert u.shape == (batch, times, positions)
     last = [Harmonics(side.amplitudes[-1], frequencies) for side in sides]
     alone = exact_boundary.heat_dirichlet(t, x, initial[-1], *last, K)
     torch.testing.assert_close(u[-1], alone, rtol=0, atol=1e-13)

@@ -155,13 +155,13 @@ def test_divergence_and_side_fluxes_match_loops():
     generator = torch.Generator().manual_seed(1)
     along_x = torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
     along_y = torch.randn(4, 2, 4, generator=generator, dtype=torch.float64)
-    found = divergence((along_x, along_y), grid)
+    actual = divergence((along_x, along_y), grid)
     sides = side_fluxes((along_x, along_y), grid)
     for b in range(4):
         for i in range(2):
             for j in range(3):
                 expected = (along_x[b, i + 1, j] - along_x[b, i, j]) / 0.5 + (along_y[b, i, j + 1] - along_y[b, i, j])
-                assert found[b, i, j] == pytest.approx(float(expected), rel=1e-14)
+                assert actual[b, i, j] == pytest.approx(float(expected), rel=1e-14)
         expected = [
             along_x[b, 0].sum() * 1.0,
             along_x[b, 2].sum() * 1.0,

@@ -128,9 +128,9 @@ def test_reconstructions_keep_constants_and_mirror(reconstruction):
 def test_limited_states_stay_between_neighbours(seed, limiter):
     cells = torch.randn((3, 14), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     left, _ = MUSCL(limiter).states(cells)
-    own, before, after = cells[:, 1:12], cells[:, 0:11], cells[:, 2:13]
-    assert (left <= torch.maximum(own, torch.maximum(before, after)) + 1e-14).all()
-    assert (left >= torch.minimum(own, torch.minimum(before, after)) - 1e-14).all()
+    cell, before, after = cells[:, 1:12], cells[:, 0:11], cells[:, 2:13]
+    assert (left <= torch.maximum(cell, torch.maximum(before, after)) + 1e-14).all()
+    assert (left >= torch.minimum(cell, torch.minimum(before, after)) - 1e-14).all()
 
 
 @pytest.mark.parametrize(("reconstruction", "order"), [(MUSCL(), 2), (WENO(), 5)])
@@ -140,8 +140,8 @@ def test_order_on_smooth_monotone_data(reconstruction, order):
     for n in (10, 20, 40, 80):
         faces = torch.arange(-reconstruction.ghosts, n + reconstruction.ghosts + 1, dtype=torch.float64) / n
         left, _ = reconstruction.states((faces.exp().diff() * n)[None])
-        places = torch.arange(n + 1, dtype=torch.float64) / n
-        errors.append(float((left[0] - places.exp()).abs().mean()))
+        positions = torch.arange(n + 1, dtype=torch.float64) / n
+        errors.append(float((left[0] - positions.exp()).abs().mean()))
     slopes = np.log2(errors[:-1]) - np.log2(errors[1:])
     assert abs(slopes[-1] - order) < 0.25, slopes
 

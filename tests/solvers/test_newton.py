@@ -58,10 +58,10 @@ def test_tridiagonal_and_sparse_iterations_match_dense_algebra(pair, n, seed):
 @given(st.sampled_from(PAIRS), st.sampled_from(PAIRS), st.integers(3, 5), st.integers(3, 5), st.integers(0, 1000))
 def test_two_dimensional_iteration_matches_dense_algebra(first, second, nx, ny, seed):
     scheme, stage = porous_scheme((first, second), (nx, ny)), random_stage((nx, ny), seed)
-    found, fluxes, _, _ = _iterate_sparse(scheme, stage, stage.right.clone())
-    assert torch.allclose(found, dense_newton_step(scheme, stage, stage.right), atol=1e-6)
+    actual, fluxes, _, _ = _iterate_sparse(scheme, stage, stage.right.clone())
+    assert torch.allclose(actual, dense_newton_step(scheme, stage, stage.right), atol=1e-6)
     balance = stage.right - stage.coefficient * divergence(fluxes, scheme.grid)
-    assert torch.equal(found, balance)
+    assert torch.equal(actual, balance)
 
 
 @pytest.mark.parametrize("shape", [(12,), (4, 5)])

@@ -139,7 +139,7 @@ def test_end_weighted_parameters_have_the_arcsine_distribution() -> None:
     low, high = PROBLEMS["diffusion"].training_range
     assert low <= float(drawn.min()) < low + 1e-6 * (high - low)
     assert high - 1e-6 * (high - low) < float(drawn.max()) <= high
-    for share in (0.05, 0.25, 0.5, 0.9):
-        expected = 2 / math.pi * math.asin(share**0.5)
-        found = float((drawn <= low + share * (high - low)).double().mean())
-        assert found == pytest.approx(expected, abs=4 * 0.5 / 20_000**0.5)
+    for fraction in (0.05, 0.25, 0.5, 0.9):
+        expected = 2 / math.pi * math.asin(fraction**0.5)
+        actual = float((drawn <= low + fraction * (high - low)).double().mean())
+        assert actual == pytest.approx(expected, abs=4 * 0.5 / 20_000**0.5)

@@ -1,4 +1,4 @@
-"""``solve``: batches, one's own laws, totals, fronts, options and messages."""
+"""``solve``: batches, user-defined laws, totals, fronts, options and messages."""
 
 from dataclasses import dataclass
 
@@ -182,8 +182,8 @@ def test_porous_medium_front_total_and_flux(exponent):
     boundary = (Dirichlet(lambda t: exact.porous_medium_inflow(t, exponent)), Dirichlet(0.0))
     result = solve(PorousMedium(exponent), grid, boundary, 0.0, times)
     level = 0.05 * exact.porous_medium_inflow(times, exponent)
-    place = times - level**exponent / exponent
-    assert (((result.values > level[:, None]).sum(-1) - 100 * place).abs() <= 1.5).all()
+    position = times - level**exponent / exponent
+    assert (((result.values > level[:, None]).sum(-1) - 100 * position).abs() <= 1.5).all()
     truncation = 3e-4  # second order: a few h²
     assert torch.allclose(result.total, exact.porous_medium_total(times, exponent), rtol=0, atol=truncation)
     assert torch.allclose(result.boundary_flux[:, 0], result.total, rtol=1e-12)

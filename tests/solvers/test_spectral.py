@@ -19,7 +19,7 @@ def draw(seed: int, *batch: int, modes: int = 65) -> torch.Tensor:
     return random_field(noise)
 
 
-def cole_hopf(initial: torch.Tensor, t: float, viscosity: float, places: torch.Tensor) -> np.ndarray:
+def cole_hopf(initial: torch.Tensor, t: float, viscosity: float, positions: torch.Tensor) -> np.ndarray:
     """Exact solution: u = c + v(t, x − ct) with v = −2ν φ_x/φ, φ_t = ν φ_xx, φ(0) = exp(−∫v dx/2ν), in NumPy.
 
     The mean c is split off so that φ is periodic; 4096 points hold φ's modes to round-off.
@@ -32,7 +32,7 @@ def cole_hopf(initial: torch.Tensor, t: float, viscosity: float, places: torch.T
     modes = modes * np.exp(viscosity * waves.real**2 * t - viscosity * waves.imag**2 * t)
     kept = slice(0, 600)  # e^{−ν(2π·600)²t} < 1e-300 for the times used here
     weight = np.where(np.arange(len(modes)) > 0, 2.0, 1.0)[kept]
-    at = np.exp(np.outer(places.numpy() - c * t, waves[kept]))
+    at = np.exp(np.outer(positions.numpy() - c * t, waves[kept]))
     phi, phi_x = (at @ (weight * modes[kept])).real, (at @ (weight * waves[kept] * modes[kept])).real
     return c - 2 * viscosity * phi_x / phi
 
@@ -41,11 +41,11 @@ def cole_hopf(initial: torch.Tensor, t: float, viscosity: float, places: torch.T
 def test_solution_is_that_of_cole_and_hopf(viscosity: float, tolerance: float) -> None:
     """Resolved to 1e-6 as promised for ν = 0.1, and still for smooth fields at ν = 0.02."""
     initial, times = draw(0, 3, modes=17), [0.04, 0.3, 1.0]
-    found = evaluate(solve_periodic_burgers(initial, times, viscosity), PLACES)
+    actual = evaluate(solve_periodic_burgers(initial, times, viscosity), PLACES)
     for sample in range(3):
         for index, t in enumerate(times):
             expected = cole_hopf(initial[sample], t, viscosity, PLACES)
-            np.testing.assert_allclose(found[sample, index].numpy(), expected, rtol=0, atol=tolerance)
+            np.testing.assert_allclose(actual[sample, index].numpy(), expected, rtol=0, atol=tolerance)
 
 
 def test_random_fields_are_resolved_to_a_millionth() -> None:
@@ -62,8 +62,8 @@ def test_time_steps_are_of_fourth_order() -> None:
     errors = []
     for steps in (32, 64, 128, 256):
         resolution = SpectralResolution(points=256, step=t / steps)
-        found = evaluate(solve_periodic_burgers(initial, [t], NU, resolution), PLACES)[:, 0]
-        errors.append(np.sqrt(np.square(found.numpy() - expected).mean()))
+        actual = evaluate(solve_periodic_burgers(initial, [t], NU, resolution), PLACES)[:, 0]
+        errors.append(np.sqrt(np.square(actual.numpy() - expected).mean()))
     orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
     assert abs(orders.mean() - 4.0) <= 0.2, (errors, orders)
 
@@ -96,9 +96,9 @@ def test_random_field_has_the_stated_covariance() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=seeds, modes=st.integers(1, 12), places=st.integers(1, 5))
-def test_fields_are_evaluated_as_the_sum_over_all_waves(seed: int, modes: int, places: int) -> None:
-    coefficients, x = draw(seed, 2, modes=modes), PLACES[:places] ** 2
+@given(seed=seeds, modes=st.integers(1, 12), positions=st.integers(1, 5))
+def test_fields_are_evaluated_as_the_sum_over_all_waves(seed: int, modes: int, positions: int) -> None:
+    coefficients, x = draw(seed, 2, modes=modes), PLACES[:positions] ** 2
     k = torch.arange(-modes + 1, modes, dtype=torch.float64)
     both = torch.cat((coefficients[:, 1:].conj().flip(-1), coefficients), dim=-1)
     expected = (both[:, None, :] * torch.exp(2j * torch.pi * k * x[:, None])).sum(-1)

@@ -37,8 +37,8 @@ def test_observed_order(order, side):
     inward = 1.0 if side == "first" else -1.0
     errors = []
     for n in (20, 40, 80, 160):
-        places = 0.3 + inward * torch.arange(order + 1, dtype=torch.float64) / n
-        errors.append(abs(float((one_sided_gradient(order, side) * places.sin()).sum() * n) - math.cos(0.3)))
+        positions = 0.3 + inward * torch.arange(order + 1, dtype=torch.float64) / n
+        errors.append(abs(float((one_sided_gradient(order, side) * positions.sin()).sum() * n) - math.cos(0.3)))
     assert torch.tensor(errors).log2().diff().neg().tolist() == pytest.approx([order] * 3, abs=0.2)
 
 
