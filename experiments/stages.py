@@ -1,6 +1,5 @@
 """What runs share on their way from data to files: one thread, files made once, a line that says how far they are."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.storage import alone_with
+from probconserv.training import launched
 
 
 @contextmanager
@@ -34,8 +34,8 @@ def made_once(path: Path, make: Callable[[], object], is_whole: Callable[[], boo
     Returns:
         The file.
     """
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"  # ranks of one training wait for each other there
-    with alone_with(path) if alone else nullcontext():
+    several = launched().world_size > 1  # ranks of one training wait for each other there
+    with nullcontext() if several else alone_with(path):
         if not is_whole():
             make()
     return path
