@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-gpu check docs documents mutation install clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m experiments run stefan --preset smoke
+	$(BIN)/python -m experiments demo
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -1,7 +1,6 @@
 """The commands of ``python -m experiments``; results on standard output, progress and errors on standard error."""
 
 import json as json_module
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -18,6 +17,7 @@ import tyro
 from boon import BoonError
 from experiments import driver, registry
 from experiments.benchmarks import scaling_page
+from experiments.demo import demo_command
 from experiments.driver import Report
 from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError
 from experiments.experiment import Data, Experiment, Preset, RunContext, RunOptions
@@ -28,6 +28,7 @@ from experiments.records.table import as_markdown, json_rows, labels_of, write_t
 from experiments.report import documents, page, terminal
 from experiments.storage import writable_folder
 from probconserv.errors import ProbConservError
+from probconserv.training import launched
 from solvers.errors import SolverError
 
 ALL = "all"
@@ -172,7 +173,7 @@ def train_command(name: Name, options: Options, role: str | None = None, json: b
     trainings = {training.key: training for job in driver.plan(experiment, context) for training in job.trainings}
     picked = driver.chosen("training", list(trainings.values()), [role] if role else [])
     files = [str(path) for path in driver.train_all(experiment, picked, context)]
-    if os.environ.get("RANK", "0") != "0":
+    if not launched().first:
         return
     if json:
         _print_json({"experiment": name, "weights": files})
@@ -263,7 +264,7 @@ def documents_command() -> None:
 
 
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
-    "On your own data": {"predict": predict_command},
+    "Start here": {"demo": demo_command, "predict": predict_command},
     "Look at results": {"list": list_command, "reproduce": reproduce_command, "report": report_command},
     "Train and score": {
         "run": run_command,
@@ -293,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             texts = {group: {name: _summary(c) for name, c in entries.items()} for group, entries in GROUPS.items()}
             terminal.print_overview(texts)
             return 0
-        if os.environ.get("WORLD_SIZE", "1") != "1" and words[0] != "train":
+        if launched().world_size > 1 and words[0] != "train":
             raise InvalidArgumentError("Only train runs in several processes; start other commands without torchrun.")
         _parse(words)()
     except (ExperimentError, BoonError, ProbConservError, SolverError) as error:

@@ -101,15 +101,13 @@ def draw_case(case: ConservationCase, stored: Iterable[tuple[ConservationMethod,
     Returns:
         Figures by name; none without the truth or any other method.
     """
-    arrays = {method.key: Scored(method, part) for method, part in stored}
-    truth = arrays.pop("truth", None)
-    if truth is None or not arrays:
+    drawing = drawing_of(case, stored)
+    if drawing is None:
         return {}
-    drawing = Drawing(case, arrays, truth.arrays)
     pair = next((drawing.several(*pair) for pair in PAIRS if len(drawing.several(*pair)) == 2), None)
     figures = {"context": _context(drawing), "calibration": _calibration(drawing)}
     if pair is not None:
-        figures |= {"profile": _profile(drawing, *pair), **_local(drawing, *pair)}
+        figures |= {"profile": draw_profile(drawing, *pair), **_local(drawing, *pair)}
     for name, keys, columns in (("variants", (*VARIANTS, DISPLACED), 3), ("gp", GP, 3)):
         methods = drawing.several(*keys)
         if len(methods) > 1:
@@ -120,8 +118,21 @@ def draw_case(case: ConservationCase, stored: Iterable[tuple[ConservationMethod,
     return figures | _over_time(drawing)
 
 
-def _profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
-    """A typical function without and with the law, where the law moves it."""
+def drawing_of(case: ConservationCase, stored: Iterable[tuple[ConservationMethod, Arrays]]) -> Drawing | None:
+    """What the figures of a case are drawn from; None without the truth or any other method."""
+    scored = {method.key: Scored(method, part) for method, part in stored}
+    truth = scored.pop("truth", None)
+    return None if truth is None or not scored else Drawing(case, scored, truth.arrays)
+
+
+def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
+    """A typical function without and with the law, where the law moves it.
+
+    Args:
+        drawing: The case.
+        bare: The prediction as it is.
+        conserved: The same under the law.
+    """
     figure, axes = plots.panels(2, drawing.title)
     points, law = drawing.truth["points"], _total_of_law(drawing)
     (before, _), (after, _) = drawing.profile(bare), drawing.profile(conserved)
