@@ -206,11 +206,15 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO
     """
     name = _released_file(experiment, case, method)
     if name not in manifest()["weights"]:
-        files = [Path(file).stem for file in manifest()["weights"] if file.startswith("operators/")]
-        available = [file for file in files if file.startswith(f"{experiment}-")] or files
+        available = [
+            f"{version.key} {entry.key}"
+            for version in (VERSIONS[experiment]("laptop") if experiment in VERSIONS else ())
+            for entry in methods(version)
+            if _released_file(experiment, version.key, entry.key) in manifest()["weights"]
+        ]
         raise NotReleasedError(
-            f"The operator '{method}' of {experiment}, {case}, is not released. Released (experiment-case-method): "
-            f"{', '.join(available)}."
+            f"The operator {experiment}, {case}, {method} is not released. Released: "
+            f"{'; '.join(available) or 'operators of ' + ', '.join(VERSIONS)}."
         )
     return boon.load(released_weights(name)).eval()
 

@@ -77,12 +77,12 @@ def as_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
-    """Mean and standard error of what is not NaN; no error of one value."""
+    """Mean and standard error of what is not NaN; no error of one value, or with infinite ones."""
     kept = np.asarray(values, dtype=float)
     kept = kept[~np.isnan(kept)]
     if not len(kept):
         return math.nan, None
-    error = float(kept.std(ddof=1)) / math.sqrt(len(kept)) if len(kept) > 1 else None
+    error = float(kept.std(ddof=1)) / math.sqrt(len(kept)) if len(kept) > 1 and np.isfinite(kept).all() else None
     return float(kept.mean()), error
 
 

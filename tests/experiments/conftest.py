@@ -1,14 +1,28 @@
 """What several tests of experiments start from."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from experiments import registry
+from tests.experiments.stub import Stub
+
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place to ship from."""
+def library(tmp_path: Path) -> Path:
+    """The folder of an empty release."""
     root = tmp_path / "library"
     root.mkdir()
-    monkeypatch.setattr("experiments.shipping.ROOT", root)
+    (root / "manifest.json").write_text(json.dumps({"data_versions": {}, "weights": {}, "experiments": {}}))
     return root
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """A registered experiment that takes milliseconds."""
+    entry = Stub()
+    registry.register(entry)
+    yield entry
+    del registry.EXPERIMENTS[entry.name]

@@ -126,6 +126,9 @@ class Stub:
     def figures(self, case: Entry, stored: Any, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
         return {}
 
+    def overview(self, cases: Any, records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
+        return {}
+
 
 @dataclass(frozen=True)
 class Endless:

@@ -16,9 +16,7 @@ TINY = Sizes(functions=4, points=41, samples=20, curve_functions=2, curve_times=
 def case(problem: Problem = STEFAN, parameter: float = 0.6, **changes: Any) -> ConservationCase:
     """A case on closed-form data."""
     settings = {"sizes": SIZES, "data": "exact", "seed": 0, "gp": GPConfig(), "data_version": 0}
-    return ConservationCase(
-        problem=problem, parameter=parameter, data_folder=Path("unused"), **{**settings, **changes}
-    )
+    return ConservationCase(problem=problem, parameter=parameter, data_folder=Path("unused"), **{**settings, **changes})
 
 
 def tiny(name: str, **changes: Any) -> ConservationExperiment:

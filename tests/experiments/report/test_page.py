@@ -24,7 +24,8 @@ def run_with_figure(out: Path) -> Path:
     folder = out / "example" / "abc"
     folder.mkdir(parents=True)
     draw(folder / "profile-a.png")
-    metrics = {"preset": "laptop", "seed": 0, "trainings": [], "figures": ["profile-a.pdf", "profile-a.png"]}
+    metrics = {"preset": "laptop", "seed": 0, "trainings": [], "figures": ["profile-a.png", "other.png"]}
+    metrics["environment"] = {"date": "2026-01-02T00:00:00Z"}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
@@ -57,7 +58,6 @@ def test_the_newest_run_stands_in_for_released_results(tmp_path: Path) -> None:
 
     folder, entry = run_with_figure(tmp_path), Example()
     write_records(folder / "records.csv", entry.records())
-    (folder / "environment.json").write_text('{"date": "2026-01-02T00:00:00Z"}')
     assert newest_run("example", tmp_path) == folder
     assert newest_run("another", tmp_path) is None
     shown = of_run(entry, folder)  # type: ignore[arg-type]
@@ -79,7 +79,9 @@ def test_a_released_figure_is_small(tmp_path: Path) -> None:
 def test_a_damaged_figure_is_named(tmp_path: Path) -> None:
     folder = run_with_figure(tmp_path)
     (folder / "profile-a.png").write_bytes(b"no picture")
-    with pytest.raises(DataFileError, match=r"profile-a\.png\' cannot be read as a picture .* run the experiment again"):
+    with pytest.raises(
+        DataFileError, match=r"profile-a\.png\' cannot be read as a picture .* run the experiment again"
+    ):
         picture.leading_figure("example", tmp_path)
 
 
