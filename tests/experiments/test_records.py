@@ -1,0 +1,332 @@
+"""Records: how scores are reduced, stored, released and compared, and what decides a config hash."""
+
+import ast
+import gzip
+import json
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import driver, registry
+from experiments.errors import DataFileError, NotReleasedError
+from experiments.experiment import RunContext, RunOptions, Training
+from experiments.records.record import (
+    Over,
+    Record,
+    Source,
+    as_frame,
+    mean_and_error,
+    over_seeds,
+    records_of_functions,
+)
+from experiments.records.release import ReleasedResults, manifest, released_results, released_weights, write_release
+from experiments.records.store import (
+    as_json,
+    config_hash,
+    read_records,
+    read_scores,
+    scores_frame,
+    write_records,
+    write_scores,
+)
+from experiments.records.table import Labels, as_markdown, json_rows, numbers, wide
+from experiments.records.verdict import compare
+from tests.documents import ROOT
+from tests.experiments.stub import Stub
+
+KEY = {"experiment": "stefan", "case": "u=0.6", "method": "anp", "seed": 0}
+LABELS = Labels(cases={"u=0.6": "u*=0.6"}, methods={"truth": "truth", "gp": "GP", "anp": "ANP"})
+
+
+def record(mean: float, score: str = "MSE", **changes: object) -> Record:
+    settings = {**KEY, "standard_error": None, **changes}
+    return Record(score=score, mean=mean, **settings)  # type: ignore[arg-type]
+
+
+# Reduction.
+
+
+def test_mean_and_standard_error_leave_out_what_is_nan() -> None:
+    assert mean_and_error([1.0, 2.0, math.nan, 6.0]) == (3.0, pytest.approx(math.sqrt(7 / 3)))
+    assert mean_and_error([2.0]) == (2.0, None)
+    mean, error = mean_and_error([math.nan])
+    assert math.isnan(mean)
+    assert error is None
+
+
+def test_scores_of_functions_become_records_in_the_order_of_tables() -> None:
+    arrays = {
+        "shown": np.ones((2, 3)),
+        "boundary": np.array([1.0, 3.0]),
+        "shock": np.array([math.nan, math.nan]),
+        "MSE": np.array([1.0, 2.0, math.nan]),
+        "validation": np.array(0.5),
+    }
+    first, second, third = records_of_functions(arrays, KEY)
+    assert (first.score, first.mean, first.standard_error) == ("MSE", 1.5, pytest.approx(0.5))
+    assert (second.score, second.mean, second.standard_error) == ("validation", 0.5, None)
+    assert (third.score, third.mean, third.standard_error) == ("boundary", 3.0, None), "the largest"
+
+
+def test_means_over_seeds_keep_single_records_and_the_papers() -> None:
+    paper = record(9.0, seed=None, source=Source.PUBLISHED)
+    copied = record(7.0, seed=None, method="gp", standard_error=0.1, source=Source.RELEASED)
+    single = record(4.0, score="LL", standard_error=0.5)
+    seeds = [record(mean, seed=seed) for seed, mean in enumerate([1.0, 2.0, 6.0])]
+    merged = over_seeds(as_frame([*seeds, single, paper, copied]))
+    by_key = {(row.method, row.score, row.source): row for row in merged.itertuples()}
+    mean = by_key["anp", "MSE", Source.COMPUTED]
+    assert (mean.mean, mean.standard_error) == (3.0, pytest.approx(math.sqrt(7 / 3)))
+    assert pd.isna(mean.seed)
+    assert by_key["anp", "LL", Source.COMPUTED].standard_error == 0.5
+    assert by_key["anp", "MSE", Source.PUBLISHED].mean == 9.0
+    assert by_key["gp", "MSE", Source.RELEASED].standard_error == 0.1
+    assert len(merged) == 4
+
+
+def test_a_released_mean_stands_in_the_place_of_its_seeds() -> None:
+    frame = as_frame([record(1.0), record(3.0, seed=1), record(2.5, seed=None, source=Source.RELEASED)])
+    assert over_seeds(frame)["mean"].tolist() == [2.5]
+
+
+# Files.
+
+
+def test_scores_and_records_come_back_with_all_digits_and_equal_bytes(tmp_path: Path) -> None:
+    values = np.array([1 / 3, math.nan, 5e-324, -1.7976931348623157e308])
+    arrays = {"MSE": values, "validation": np.array(0.1), "shown": np.zeros((4, 4))}
+    scores = scores_frame([("m=1", "anp", 0, arrays), ("m=1", "truth", 0, {"CE": np.array([0.0])})])
+    assert list(scores) == ["case", "method", "seed", "function", "MSE", "validation", "CE"]
+    assert scores["validation"].notna().tolist() == [True, False, False, False, False], "one value stands first"
+    paths = [tmp_path / name for name in ("a.csv.gz", "b.csv.gz")]
+    for path in paths:
+        write_scores(path, scores)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    pd.testing.assert_frame_equal(read_scores(paths[0]), scores, check_exact=True)
+    records = as_frame([record(1 / 3, case="1", standard_error=1e-300), record(math.inf, seed=None, note="None, NA")])
+    write_records(tmp_path / "records.csv", records)
+    pd.testing.assert_frame_equal(read_records(tmp_path / "records.csv"), records, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as a table"),
+        (b"experiment,case\nstefan,u\n", "lacks the column 'method'"),
+        (b"\xff\xfe,\x00", "cannot be read as a table"),
+        (b"experiment,case,method,seed,score,mean,standard_error,source,note\na,b,c,0,MSE,1,,guessed,\n", "no records"),
+    ],
+)
+def test_damaged_records_are_named(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=rf"records\.csv'.*{message}.*delete it and run again"):
+        read_records(path)
+
+
+def test_damaged_and_missing_scores_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv.gz"
+    whole = gzip.compress(b"case,method,seed,function\n" * 50)
+    for content in (whole[:-12], b"plain", whole[:30] + b"\x00" * 30):
+        path.write_bytes(content)
+        with pytest.raises(DataFileError, match=r"scores\.csv\.gz' cannot be read as a table"):
+            read_scores(path)
+    with pytest.raises(DataFileError, match="cannot be read"):
+        read_scores(tmp_path / "nothing.csv.gz")
+
+
+# The release.
+
+
+def results(name: str, weights: list[str]) -> ReleasedResults:
+    return ReleasedResults(
+        experiment=name,
+        preset="laptop",
+        seed=3,
+        data_version=2,
+        records=as_frame([record(0.1, experiment=name)]),
+        scores=scores_frame([("u=0.6", "anp", 0, {"MSE": np.array([0.1])})]),
+        trainings=pd.DataFrame([{"case": "u=0.6", "method": "anp", "seed": 0, "training": "anp", "seconds": 1.5}]),
+        weights=weights,
+        environment={"python": "3.11"},
+    )
+
+
+def test_a_release_is_read_as_it_was_written(library: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"weights")
+    written = results("stefan", ["nets/anp.safetensors"])
+    files = write_release(written, {"nets/anp.safetensors": file}, library)
+    assert all(path.is_file() for path in files)
+    read = released_results("stefan", library)
+    assert (read.preset, read.seed, read.data_version, read.weights) == ("laptop", 3, 2, written.weights)
+    pd.testing.assert_frame_equal(read.records, written.records)
+    pd.testing.assert_frame_equal(read.scores, written.scores)
+    assert read.trainings.to_dict("records") == written.trainings.to_dict("records")
+    assert released_weights("nets/anp.safetensors", library).read_bytes() == b"weights"
+    (library / "weights/nets/anp.safetensors").write_bytes(b"weightz")
+    with pytest.raises(DataFileError, match="is damaged: its checksum is not that of the manifest; restore"):
+        released_weights("nets/anp.safetensors", library)
+    (library / "weights/nets/anp.safetensors").unlink()
+    with pytest.raises(NotReleasedError, match="are in the repository, but not in this installation"):
+        released_weights("nets/anp.safetensors", library)
+
+
+def test_a_file_that_another_experiment_uses_is_not_replaced(library: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"old")
+    new.write_bytes(b"new")
+    write_release(results("stefan", ["shared"]), {"shared": old}, library)
+    with pytest.raises(DataFileError, match=r"'shared' differs from the file .* the results of stefan are from"):
+        write_release(results("other", ["shared"]), {"shared": new}, library)
+    assert "other" not in manifest(library)["experiments"]
+    write_release(results("other", ["shared"]), {"shared": old}, library)
+    write_release(results("third", []), {}, library)
+    assert set(manifest(library)["experiments"]) == {"stefan", "other", "third"}
+
+
+def test_what_is_not_released_is_said_with_what_is(library: Path) -> None:
+    with pytest.raises(NotReleasedError, match=r"\(there are of none\); .* run stefan --preset laptop"):
+        released_results("stefan", library)
+    with pytest.raises(NotReleasedError, match="'anp' are not part of the release"):
+        released_weights("anp", library)
+    (library / "broken").mkdir()
+    (library / "broken" / "manifest.json").write_text("{}")
+    with pytest.raises(DataFileError, match="lacks data_versions, experiments, weights; restore"):
+        manifest(library / "broken")
+
+
+def test_every_released_file_is_that_of_the_manifest() -> None:
+    content = manifest()
+    used = {file for entry in content["experiments"].values() for file in entry["weights"]}
+    assert used <= set(content["weights"])
+    for file in content["weights"]:
+        assert released_weights(file).is_file()
+
+
+# Verdicts.
+
+
+def test_a_verdict_allows_three_digits_and_round_off() -> None:
+    released = as_frame([record(1.0), record(1e-13, score="CE"), record(2.0, score="LL")])
+    equal = compare(as_frame([record(1.0009), record(3e-13, score="CE"), record(2.0, score="LL", seed=1)]), released)
+    assert equal.reproduced
+    assert str(equal) == "Reproduced: row equals the released ones to three digits."
+    assert len(equal.compared) == 2, "other seeds are not compared"
+    different = compare(as_frame([record(1.002), record(1e-5, score="CE"), record(2.0, score="LL")]), released)
+    assert not different.reproduced
+    assert different.different["score"].tolist() == ["MSE", "CE"]
+    assert str(different).startswith("NOT reproduced: 2 of 3 scores differ (anp at u=0.6: MSE 1.002, released 1;")
+    nothing = compare(as_frame([record(1.0, seed=5)]), released)
+    assert not nothing.reproduced
+    assert str(nothing).startswith("Nothing to compare")
+
+
+# Tables.
+
+
+def table_records() -> pd.DataFrame:
+    papers = [record(mean, seed=None, source=Source.PUBLISHED) for mean in (3.0, 2.0)]
+    ours = [record(0.5, standard_error=0.01), record(1.0, method="gp"), record(-2.0, score="LL", method="gp")]
+    return over_seeds(as_frame([*ours, *papers, record(1.0, score="LL", seed=None, source=Source.RECOMPUTED)]))
+
+
+def test_tables_are_in_the_order_of_labels_with_the_papers_best_beside() -> None:
+    frame = numbers(table_records(), LABELS)
+    assert list(frame.index) == [("u=0.6", "gp"), ("u=0.6", "anp")]
+    assert list(frame) == ["LL", "LL_paper", "MSE", "MSE_se", "MSE_paper"]
+    assert frame.loc[("u=0.6", "anp"), "MSE_paper"] == 2.0
+    shown = wide(table_records(), replace(LABELS, information={"gp": "the kernel"}))
+    assert list(shown) == ["case", "method", "sees", "LL ↑", "paper's LL", "MSE ↓", "paper's MSE"]
+    assert shown.loc[1].tolist() == ["u*=0.6", "ANP", "", "—", "1", "0.5 (0.01)", "2"]
+    text = as_markdown("Title", table_records(), LABELS, Over.SEEDS)
+    assert text.startswith("## Title\n\n| case")
+    assert "Mean (standard error) over seeds. LL: log-likelihood per point; MSE: mean squared error." in text
+
+
+def test_json_has_a_row_per_case_method_seed_and_source() -> None:
+    rows = json_rows(table_records(), LABELS)
+    assert json.loads(json.dumps(rows)) == rows
+    assert rows[0] == {
+        "parameter": "u*=0.6",
+        "method": "ANP",
+        "case": "u=0.6",
+        "method_key": "anp",
+        "seed": 0,
+        "source": "computed",
+        "MSE": [0.5, 0.01],
+    }
+    assert {row["source"] for row in rows} == {"computed", "published", "recomputed"}
+
+
+# What decides a config hash.
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config with a field that decides nothing."""
+
+    steps: int = 3
+    threads: int = field(default=1, compare=False)
+
+
+def test_only_what_decides_a_result_changes_its_hash() -> None:
+    training = Training(key="anp", label="ANP", folder="nets", config=Config(), data_version=1)
+    relabelled = replace(training, label="another", config=Config(threads=8), folder="elsewhere")
+    assert relabelled.hash == training.hash
+    assert replace(training, data_version=2).hash != training.hash
+    assert replace(training, config=Config(steps=4)).hash != training.hash
+    assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
+    assert as_json({"source": Source.COMPUTED, 1: (Config(),)}) == {
+        "source": "COMPUTED",
+        "1": [{"type": "Config", "steps": 3}],
+    }
+
+
+def all_hashes() -> dict[str, str]:
+    """Hashes of all cases and trainings of all experiments."""
+    hashes, context = {}, RunContext(options=RunOptions(preset="laptop"))
+    for name, entry in registry.EXPERIMENTS.items():
+        for case in entry.cases(context):
+            hashes[f"{name}, {case.key}"] = config_hash(as_json(case.config))
+            for method in entry.methods(case):
+                for training in entry.trainings(case, method, 0, context):
+                    hashes[f"{name}, {case.key}, {method.key}, {training.key}"] = training.hash
+    return hashes
+
+
+def test_comments_docstrings_and_format_of_the_sources_change_no_hash(tmp_path: Path) -> None:
+    """All packages are parsed and printed again, which leaves out comments, and get other docstrings."""
+    for package in ("experiments", "solvers", "probconserv", "boon"):
+        leave_out = shutil.ignore_patterns("weights", "results", "__pycache__", "figures")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=leave_out)
+    for file in tmp_path.rglob("*.py"):
+        printed = ast.unparse(ast.parse(file.read_text()))
+        file.write_text(printed.replace('"""', '"""Another word. ', 1) + "\n# A comment.\n")
+    (tmp_path / "hashes.py").write_text(Path(__file__).read_text())
+    script = (
+        "import json, sys; sys.path[1:1] = sys.argv[1:]; from hashes import all_hashes; print(json.dumps(all_hashes()))"
+    )
+    command = [sys.executable, "-c", script, str(ROOT)]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == all_hashes()
+
+
+def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library: Path, tmp_path: Path) -> None:
+    options, first = RunOptions(out=tmp_path), Stub()
+    second = replace(first, data_version=2)
+    before, after = driver.run(first, options), driver.run(second, options)
+    assert before.folder != after.folder
+    assert len(list(tmp_path.glob("stub/net-*/weights.safetensors"))) == 2, "one training for each version"
+    driver.release(first, options, seeds=(0,), root=library)
+    assert driver.reproduce(first, options, library).verdict.startswith("Reproduced: all 4 rows equal")
+    verdict = driver.reproduce(second, options, library).verdict
+    assert verdict.startswith("Not compared: the release is of data version 1, this library makes version 2; ")
+    assert verdict.endswith("python -m experiments run stub trains on it.")
