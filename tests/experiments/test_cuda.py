@@ -1,25 +1,20 @@
-"""On a GPU: the update, exact boundary values, a step of every kind of training, and resumption; else skipped."""
+"""On a GPU: the update, exact boundary values, and steps of every kind of training; else skipped."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
-from torch import nn
 
 import boon
 from boon import BOON, FNO, FNOConfig
-from experiments.operator_methods import methods
-from experiments.train_anp import train_anp
-from experiments.train_operator import Place, trained_operator
+from experiments.experiment import RunContext, RunOptions
 from probconserv import ANP, LinearConstraint, NonNegative, condition, integral
 from solvers import Dirichlet, Neumann, NodeGrid
-from tests.experiments.draws import check_shared_draws
-from tests.experiments.operators import one
-from tests.experiments.test_training import CONFIG, Stop, line_task, run, tiny
+from tests.experiments.boundary.tiny import one, tiny_experiment
+from tests.experiments.conservation.test_training import tiny, trained
 
 DEVICE = "cuda"
 pytestmark = [
@@ -77,56 +72,19 @@ def test_operators_meet_their_boundary_conditions() -> None:
     assert torch.allclose(u.cpu(), here, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("soft_penalty", [0.0, 1.0])
+@pytest.mark.parametrize(("precision", "soft_penalty"), [("32-true", 0.0), ("bf16-mixed", 0.0), ("32-true", 1.0)])
 def test_a_neural_process_trains(tmp_path: Path, precision: str, soft_penalty: float) -> None:
-    if precision == "bf16-mixed" and soft_penalty:
-        pytest.skip("the penalty trains in float32")
-    config = tiny(soft_penalty=soft_penalty, penalty_functions=2, penalty_points=5)
-    training = replace(config.training, steps=2, precision=precision, device=DEVICE)
-    result = train_anp(replace(config, training=training), tmp_path / "network", tmp_path, progress=False)
-    assert result.weights is not None
-    assert all(bool(value.isfinite().all()) for value in ANP.load(result.weights).state_dict().values())
+    config = tiny("stefan", {"precision": precision}, soft_penalty=soft_penalty, penalty_functions=2, penalty_points=5)
+    weights = ANP.load(trained(config, tmp_path, DEVICE)).state_dict()
+    assert all(bool(value.isfinite().all()) for value in weights.values())
 
 
-def test_an_operator_trains(tmp_path: Path) -> None:
+def test_operators_train(tmp_path: Path) -> None:
     case = one("heat_independent", "single-values")
-    place = Place(experiment="heat_independent", out=tmp_path, device=DEVICE, progress=False)
-    for method in methods(case):
-        path = trained_operator(case, method, place, 0)
-        assert boon.read_notes(path)["history"][-1]["step"] == case.sizes.training.steps
-
-
-def test_a_crashed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    config = replace(CONFIG, device=DEVICE)
-    _, expected = run(tmp_path / "whole", on_device(line_task()), config)
-    with pytest.raises(Stop):
-        run(tmp_path / "broken", on_device(line_task(crash_at=17)), config)
-    resumed, weights = run(tmp_path / "broken", on_device(line_task()), config)
-    assert resumed.step == 30
-    for name, value in expected.items():
-        assert value.device.type == DEVICE
-        assert torch.allclose(weights[name], value, rtol=1e-5, atol=1e-6), name
-
-
-def on_device(task):
-    """The task with its data, which it draws on the CPU, taken to the model's device."""
-
-    class Moved(nn.Module):
-        def __init__(self, model: nn.Module) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.model(x.to(next(self.parameters()).device)).cpu()
-
-    return replace(task, model=Moved(task.model))
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_processes_draw_the_rows_of_one(count: int) -> None:
-    def draw(rows: int) -> list[torch.Tensor]:
-        x = torch.ones(rows, 512, device=DEVICE)
-        return [torch.empty_like(x).normal_(), nn.functional.dropout(x, 0.5)]
-
-    check_shared_draws(draw, count)
+    experiment, context = tiny_experiment(case), RunContext(options=RunOptions(out=tmp_path, device=DEVICE))
+    trainings = [job for method in experiment.methods(case) for job in experiment.trainings(case, method, 0, context)]
+    assert trainings
+    for training in trainings:
+        experiment.train(training, context)
+        notes = boon.read_notes(training.weights(tmp_path))
+        assert notes["history"][-1]["step"] == case.sizes.training.steps

@@ -27,10 +27,10 @@ def tiny(problem: str, training: dict[str, Any] | None = None, **changes: Any) -
     return replace(config, network=network, training=schedule, batch=4, validation_functions=5, **changes)
 
 
-def trained(config: NetworkConfig, out: Path) -> Path:
+def trained(config: NetworkConfig, out: Path, device: str = "cpu") -> Path:
     """Trains a network; the file of its weights."""
     training = Training(key="anp", label="anp", folder="networks", config=config, data_version=1)
-    context = RunContext(options=RunOptions(out=out), progress=False)
+    context = RunContext(options=RunOptions(out=out, device=device), progress=False)
     train_network(PROBLEMS[config.problem], training, None, context)
     return training.weights(out)
 
