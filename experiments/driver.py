@@ -3,7 +3,6 @@
 Trainings and scores write their files when they are done, so an interrupted run goes on where it stopped.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,9 +19,11 @@ from experiments.records.store import Run, as_json, read_records, read_scores, s
 from experiments.records.table import labels_of, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
+from experiments.report.picture import keep_figure
 from experiments.report.plots import save
 from experiments.stages import made_once, one_thread, stage_progress
 from experiments.storage import cached_arrays, checksum, read_object, writable_folder
+from probconserv.training import say_once
 
 SCORING_VERSION = 1
 """Version of the code that scores: raised when a score changes its meaning, so that stored ones are made again."""
@@ -129,7 +130,7 @@ def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], r
     Raises:
         DataFileError: If a run is not finished, or a file would replace one of another experiment.
     """
-    frames, scores, weights, metrics = [], [], dict[str, Path](), dict[str, Any]()
+    frames, scores, weights, metrics, first = [], [], dict[str, Path](), dict[str, Any](), Path()
     for seed in seeds:
         chosen_options = replace(options, seed=seed, methods=())
         context = RunContext(options=chosen_options, training_seed=seed)
@@ -140,7 +141,7 @@ def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], r
         frames.append(read_records(folder / "records.csv"))
         scores.append(read_scores(folder / "scores.csv.gz"))
         if seed == seeds[0]:
-            metrics = content
+            metrics, first = content, folder
             weights = {
                 training.release: training.weights(options.out)
                 for job in jobs
@@ -159,7 +160,8 @@ def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], r
         weights=sorted(weights),
         environment=metrics["environment"],
     )
-    return write_release(results, weights, root)
+    kept = keep_figure(experiment.name, first, root / "report" / "figures")
+    return [*write_release(results, weights, root), *kept]
 
 
 def plan(experiment: Experiment, context: RunContext) -> list[Job]:
@@ -203,7 +205,7 @@ def train_all(experiment: Experiment, trainings: Iterable[Training], context: Ru
     for path, training in unique.items():
         if path in missing:
             number = missing.index(path) + 1
-            print(f"Training {number} of {len(missing)}: {training.label}", file=sys.stderr)
+            say_once(f"Training {number} of {len(missing)}: {training.label}")
             made_once(
                 path, lambda training=training: experiment.train(training, context), lambda path=path: is_whole(path)
             )
@@ -233,9 +235,8 @@ def _finish(
     verdict = "" if results is None else _verdict(experiment, records, results, context)
     means = over_seeds(records)
     files = write_tables(folder, title, means, labels_of(experiment, cases), experiment.over)
-    files += _draw(experiment, context, jobs, arrays, folder)
-    for name, figure in experiment.overview(cases, means).items():
-        files += save(figure, folder / name)
+    drawn = [file for name, figure in experiment.overview(cases, means).items() for file in save(figure, folder / name)]
+    drawn += _draw(experiment, context, jobs, arrays, folder)
     scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
     metrics = {
         "preset": context.options.preset,
@@ -243,11 +244,18 @@ def _finish(
         "data_version": experiment.data_version,
         "title": title,
         "verdict": verdict,
+        "figures": [file.name for file in drawn if file.suffix == ".png"],
         "trainings": [entry for job in jobs for entry in _training_entries(job, weights[job.key])],
     }
     stored_run.finish(computed, scores, metrics)
     return Report(
-        experiment=experiment, cases=cases, title=title, records=records, folder=folder, files=files, verdict=verdict
+        experiment=experiment,
+        cases=cases,
+        title=title,
+        records=records,
+        folder=folder,
+        files=files + drawn,
+        verdict=verdict,
     )
 
 

@@ -42,12 +42,13 @@ def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:
     drawn = _first_figure(run)
     if drawn is None:
         return []
+    folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / f"{name}.png", shrunk(drawn, SMALL, LARGEST))
     return [folder / f"{name}.png"]
 
 
 def _first_figure(run: Path) -> Path | None:
-    names = [name for name in read_object(run / "metrics.json").get("figures", []) if name.endswith(".png")]
+    names = read_object(run / "metrics.json").get("figures", [])
     return run / names[0] if names else None
 
 

@@ -105,7 +105,7 @@ def of_run(experiment: Experiment, folder: Path) -> Results:
     """
     metrics = read_object(folder / "metrics.json")
     trainings = pd.DataFrame(metrics["trainings"])
-    notes = {**read_object(folder / "environment.json"), **metrics}
+    notes = {**metrics["environment"], **metrics}
     return assemble(experiment, notes, read_records(folder / "records.csv"), trainings, False)
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.driver import Report
-from experiments.protocol import Experiment
+from experiments.experiment import Experiment
 from experiments.records.record import over_seeds
 from experiments.records.scores import SCORES, Better
 from experiments.records.table import Labels, format_number, format_score, labels_of, numbers, wide
@@ -145,12 +145,25 @@ def readable_duration(duration: str) -> str:
 
 
 def print_benchmark(result: Mapping[str, Any]) -> None:
-    """Prints the cases of a benchmark."""
+    """Prints the cases of a benchmark: times and their ratio as columns, all else below the name of the case."""
     out = console()
     out.print(f"benchmark: {result['benchmark']}\nmachine: {result['machine']}")
-    columns = list(dict.fromkeys(key for case in result["cases"] for key in case))
-    table = Table(*columns, box=None, pad_edge=False)
-    for case in result["cases"]:
-        values = (case.get(column) for column in columns)
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else "" if v is None else str(v) for v in values))
+    cases = result["cases"]
+    columns = {key: key.removesuffix("_seconds") for key in ("seconds", "baseline_seconds", "ratio") if key in cases[0]}
+    table = Table("case", box=None, pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for case in cases:
+        rest = {key: value for key, value in case.items() if key not in ("case", "series", "axis", "size", *columns)}
+        below = [
+            f"{'against' if key == 'baseline' else key} {_plain(value)}"
+            for key, value in rest.items()
+            if value is not None
+        ]
+        name = Text(case["case"]).append(f"\n  {'; '.join(below)}" if below else "", style="dim")
+        table.add_row(name, *(_plain(case[key]) for key in columns))
     out.print(table)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
