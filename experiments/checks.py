@@ -1,6 +1,7 @@
 """Checks that configs and options share."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from experiments.errors import InvalidArgumentError, UnknownNameError
@@ -13,18 +14,16 @@ def require_at_least(config: Any, **least: int) -> None:
             raise InvalidArgumentError(f"{name} must be at least {minimum}, got {getattr(config, name)}.")
 
 
-def chosen_names(kind: str, wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Those of the known names that are wanted, in their own order; all if none is.
+def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> UnknownNameError:
+    """The error about a name that nothing has; says the closest one and all there are.
 
     Args:
-        kind: What is named, for the message.
-        wanted: What a user asks for.
-        known: What there is.
-
-    Raises:
-        UnknownNameError: If a wanted name is not known.
+        kind: What is named.
+        name: What a user asks for.
+        available: What there is.
+        where: What follows the name, with a space before it.
     """
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise UnknownNameError(f"There is no {kind} '{unknown[0]}' here. Known: {', '.join(known) or 'none'}.")
-    return tuple(name for name in known if not wanted or name in wanted)
+    names = list(available)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return UnknownNameError(f"There is no {kind} '{name}'{where}.{hint} Available: {', '.join(names) or 'none'}.")

@@ -1,6 +1,7 @@
 """The commands of ``python -m experiments``; results on standard output, progress and errors on standard error."""
 
 import json as json_module
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -17,9 +18,10 @@ import tyro
 from boon import BoonError
 from experiments import driver, registry
 from experiments.benchmarks import scaling_page
+from experiments.checks import unknown_name
 from experiments.demo import demo_command
 from experiments.driver import Report
-from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError
+from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError, TrainingInterruptedError
 from experiments.experiment import Data, Experiment, Preset, RunContext, RunOptions
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
@@ -32,14 +34,15 @@ from probconserv.training import launched
 from solvers.errors import SolverError
 
 ALL = "all"
-Name = Annotated[str, tyro.conf.Positional]
+_PROGRAM = "python -m experiments"
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 Jobs = Annotated[JobOptions, tyro.conf.arg(name="")]
 Action = Literal["run", "reproduce"]
 
 
 def list_command(all: bool = False, json: bool = False) -> None:
-    """Lists experiments and benchmarks, and how long each takes on two cores.
+    """Lists experiments and benchmarks; how long each takes on two cores.
 
     Args:
         all: Also say what each experiment shows.
@@ -82,7 +85,7 @@ def reproduce_command(
     all: bool = False,
     json: bool = False,
 ) -> None:
-    """Scores the released networks and says whether the released numbers come out again; no training, no network.
+    """Scores the released networks and compares with the released numbers; no training, no network.
 
     Args:
         name: The experiment; ``list`` shows them. ``all`` does every one, as many at a time as there are threads.
@@ -122,10 +125,10 @@ def sweep_command(
         JobsFailedError: If a run failed; the others are finished and in the tables.
     """
     if not names or not seeds:
-        raise InvalidArgumentError("sweep needs the name of at least one experiment and at least one of --seeds.")
+        raise InvalidArgumentError("sweep needs an experiment (list shows them) and at least one of --seeds.")
     entries = [registry.experiment(name) for name in dict.fromkeys(names)]
     works: dict[str, Callable[[], Report]] = {
-        f"{entry.name}, seed {seed}": _Work("run", entry, replace(options, seed=seed))
+        f"{entry.name}, seed {seed}": partial(driver.run, entry, replace(options, seed=seed))
         for entry in entries
         for seed in dict.fromkeys(seeds)
     }
@@ -258,7 +261,7 @@ def release_command(name: Name, options: Options, seeds: tuple[int, ...] = (0,),
 
 
 def documents_command() -> None:
-    """Rewrites the generated blocks of README and docs from the released results."""
+    """Rewrites the generated blocks of README and docs; their numbers are the released ones."""
     for file in documents.write_all(Path.cwd()):
         print(f"File: {file}")
 
@@ -286,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the process by default.
 
     Returns:
-        Exit status: 0, or 2 after an error, whose text goes to standard error.
+        Exit status: 0, 130 after Ctrl-C, or 2 after an error; the text of both goes to standard error.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -297,6 +300,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if launched().world_size > 1 and words[0] != "train":
             raise InvalidArgumentError("Only train runs in several processes; start other commands without torchrun.")
         _parse(words)()
+    except TrainingInterruptedError as error:
+        print(error, file=sys.stderr)
+        return 130
     except (ExperimentError, BoonError, ProbConservError, SolverError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -310,26 +316,36 @@ def _parse(words: Sequence[str]) -> Callable[[], None]:
     """The command that the words stand for, with its options.
 
     Raises:
-        InvalidArgumentError: If a command or option is unknown, or a value has the wrong type.
+        UnknownNameError: If there is no such command.
+        InvalidArgumentError: If an option is unknown, or a value has the wrong type.
     """
     commands = {name: _later(command) for group in GROUPS.values() for name, command in group.items()}
+    if words[0] not in commands and not words[0].startswith("-"):
+        raise unknown_name("command", words[0], commands)
     printed = StringIO()
     try:
         with redirect_stderr(printed):
             return tyro.extras.subcommand_cli_from_dict(
                 commands,
-                prog="python -m experiments",
+                prog=_PROGRAM,
                 description="Constrain your predictions, reproduce the papers' tables, measure costs.",
                 args=words,
             )
     except SystemExit as ended:
         if not ended.code:
             raise
-        lines = [line.strip("│ ─") for line in printed.getvalue().splitlines() if not line.startswith(("╭", "╰"))]
-        ends = [number for number, line in enumerate(lines) if line.startswith(("For full", "Argument helptext"))]
-        text = " ".join(" ".join(lines[: min(ends, default=None)]).split())
-        command = f" {words[0]}" if words[0] in commands else ""
-        raise InvalidArgumentError(f"{text} Help: python -m experiments{command} --help") from ended
+        raise InvalidArgumentError(f"{_one_line(printed.getvalue())} Help: {_PROGRAM} {words[0]} --help") from ended
+
+
+def _one_line(printed: str) -> str:
+    """What tyro prints on wrong options, without its box; of similar options only the name of the first."""
+    lines = [line.strip("│ ─") for line in printed.splitlines() if not line.startswith(("╭", "╰"))]
+    text = (
+        re.split("For full helptext|Argument helptext", " ".join(" ".join(lines).split()))[0].replace("``", "'").strip()
+    )
+    problem, *similar = re.split(" Perhaps you meant: | Arguments? similar to [^:]*: ", text)
+    option = re.search(r"--[\w-]+", similar[0]) if similar else None
+    return f"{problem.rstrip('.')}." + (f" Did you mean {option[0]}?" if option else "")
 
 
 def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

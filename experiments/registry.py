@@ -1,12 +1,12 @@
 """All experiments and benchmarks by name."""
 
-import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments import boundary, combined, conservation
-from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.checks import unknown_name
+from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment
 
 FAMILIES: dict[str, Mapping[str, Experiment]] = {
@@ -89,11 +89,4 @@ def _entry(kind: str, name: str, *entries: Mapping[str, Any]) -> Any:
     for group in entries:
         if name in group:
             return group[name]
-    raise UnknownNameError(_unknown(kind, name, entries[0]))
-
-
-def _unknown(kind: str, name: str, available: Iterable[str]) -> str:
-    names = list(available)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"There is no {kind} '{name}'.{hint} Available: {', '.join(names)}."
+    raise unknown_name(kind, name, entries[0])
