@@ -1,0 +1,151 @@
+"""A conservation experiment from options to tables and figures, of the library and a user's, in small sizes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments.conservation import ConservationExperiment, NetworkPlan
+from experiments.conservation.cases import Sizes
+from experiments.conservation.figures import draw_case
+from experiments.conservation.methods import methods
+from experiments.driver import Report, run, train_all
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import RunContext, RunOptions
+from experiments.storage import read_arrays
+from probconserv import ANP
+from probconserv.surrogates.gp import GPConfig
+from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
+from tests.experiments.conservation.tiny import TINY, case, tiny
+
+DURATIONS = {"smoke": "1 s", "laptop": "2 s", "paper": "3 s"}
+FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front"}
+
+
+@pytest.fixture(scope="module")
+def stefan(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A run of the Stefan problem, the one with most methods."""
+    return run(tiny("stefan"), RunOptions(out=tmp_path_factory.mktemp("stefan")))
+
+
+def score(report: Report, name: str) -> pd.Series:
+    """Means of a score by case and method, ours."""
+    records = report.records[(report.records["score"] == name) & report.records["seed"].notna()]
+    return records.set_index(["case", "method"])["mean"]
+
+
+def test_a_run_scores_every_method_and_draws_every_figure(stefan: Report) -> None:
+    experiment, error = tiny("stefan"), score(stefan, "CE")
+    for chosen in stefan.cases:
+        keys = [method.key for method in experiment.methods(chosen)]
+        assert error[chosen.key].index.tolist() == keys
+        for key in keys:
+            if key.startswith(("hardc", "probconserv")) and "quadrature" not in key:
+                assert error[chosen.key, key] < 1e-12, key
+        for key in ("gp", "anp", "softc-anp", "ensemble", "anp-closed-form", "anp-displaced", "anp-cells"):
+            assert error[chosen.key, key] > 1e-6, key
+        assert 0 < error[chosen.key, "truth"] < 0.05
+        drawn = {file.stem.removesuffix(f"-{chosen.key}") for file in stefan.files if chosen.key in file.name}
+        assert drawn - {"face-means"} == FIGURES
+        assert {record.method for record in experiment.published(chosen)} == {"anp", "hardc-anp", "probconserv-anp"}
+        assert experiment.headline(chosen, stefan.records)[0] == ["anp", "softc-anp", "hardc-anp", "probconserv-anp"]
+    assert {file.name for file in stefan.files} >= {"table.md", "table.csv", "face-means-u=0.5.png"}
+
+
+def test_methods_follow_from_the_problem_and_its_data() -> None:
+    keys = {
+        problem.name: {method.key for method in methods(problem, data, 4)}
+        for problem, data in ((STEFAN, "solver"), (POROUS_MEDIUM, "exact"), (DIFFUSION, "exact"))
+    }
+    outside = {"anp-displaced", *(f"probconserv-anp-{name}" for name in ("displaced", "tempered", "noisy-context"))}
+    inequalities = {"probconserv-anp-non-negative", "probconserv-anp-monotone"}
+    closed = {"anp-closed-form", "probconserv-anp-closed-form"}
+    assert keys["stefan"] - keys["porous_medium"] == outside | closed | {"probconserv-anp-context-calibrated"}
+    assert keys["porous_medium"] - keys["diffusion"] == inequalities
+    lower = replace(STEFAN, bounds=lambda parameter: (torch.tensor(-1.0), torch.tensor(1.0)), monotone=False)  # noqa: ARG005
+    assert not inequalities & {method.key for method in methods(lower, "exact", 4)}
+    assert [method.key for method in methods(STEFAN, "solver", 0)] == ["truth", "gp", "hardc-gp", "probconserv-gp"]
+
+
+def test_a_problem_of_a_user_is_trained_and_scored_without_a_registry(tmp_path: Path) -> None:
+    problem = replace(ADVECTION, name="rigid", symbol="β", test_parameters=(2.0,))
+    experiment = ConservationExperiment(
+        problem=problem,
+        summary="a law of a user",
+        gp=GPConfig(steps=3),
+        durations=DURATIONS,
+        networks=NetworkPlan(steps=2, members=2),
+        sizes={"smoke": TINY},
+        version=3,
+    )
+    options = RunOptions(out=tmp_path, methods=("gp", "probconserv-gp", "softc-anp"))
+    report = run(experiment, options)
+    error = score(report, "CE")["beta=2"]
+    assert error["probconserv-gp"] < 1e-12 < 1e-6 < error["gp"]
+    assert {path.parent.name.rpartition("-")[0] for path in tmp_path.rglob("weights.safetensors")} == {"anp", "softc"}
+    assert score(run(replace(experiment, networks=None), RunOptions(out=tmp_path)), "CE")["beta=2"].index.tolist() == [
+        "truth",
+        *("gp", "hardc-gp", "probconserv-gp"),
+    ]
+
+
+def test_a_training_follows_from_its_config_seed_and_data_version(tmp_path: Path) -> None:
+    context = RunContext(options=RunOptions(out=tmp_path))
+    experiment = tiny("stefan", version=1)
+    first = experiment.training("softc", 0, "exact", context)
+    others = [
+        experiment.training("softc", 1, "exact", context),
+        experiment.training("softc", 0, "solver", context),
+        tiny("stefan", version=2).training("softc", 0, "exact", context),
+    ]
+    assert len({training.hash for training in (first, *others)}) == 4
+    assert (first.release, others[0].release) == ("stefan-softc.safetensors", None)
+    (soft,) = train_all(experiment, [first], context)
+    (plain,) = tmp_path.rglob("anp-*/weights.safetensors")
+    start, end = ANP.load(plain).state_dict(), ANP.load(soft).state_dict()
+    # Two steps of at most 2e-4 each: near the network it started from, and no copy of it.
+    assert 0 < max(float((end[name] - start[name]).abs().max()) for name in start) < 1e-2
+
+
+def test_the_seed_decides_the_test_functions(tmp_path: Path, stefan: Report) -> None:
+    options = RunOptions(out=tmp_path, seed=1, methods=("gp",), cases=("u=0.6",))
+    assert score(run(tiny("stefan"), options), "MSE")["u=0.6", "gp"] != score(stefan, "MSE")["u=0.6", "gp"]
+
+
+def test_sizes_out_of_range_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="functions must be at least 2, got 1"):
+        Sizes(functions=1)
+    with pytest.raises(InvalidArgumentError, match="points must be 1 more than a multiple of 20, got 40"):
+        Sizes(points=40)
+    with pytest.raises(InvalidArgumentError, match="curve_functions must not exceed functions = 4, got 9"):
+        Sizes(functions=4, curve_functions=9)
+
+
+def test_figures_say_totals_and_zoom_to_what_they_show(stefan: Report) -> None:
+    chosen = case(STEFAN, 0.6, sizes=TINY)
+    stored = [
+        (method, read_arrays(stefan.folder / "scores" / f"u=0.6-{method.key}-0.h5"))
+        for method in methods(STEFAN, "solver", 2)
+    ]
+    arrays = {method.key: part for method, part in stored}
+    figures = draw_case(chosen, stored)
+    law = float(STEFAN.total(STEFAN.test_time, 0.6))
+    shown = int(arrays["anp"]["MSE"].argsort()[2])
+    before, after = (panel.get_title() for panel in figures["profile"].axes)
+    assert f"{law:.4f}" in figures["profile"].get_suptitle()
+    assert after == f"ProbConserv-ANP: ∫ u dx = {law:.4f}"
+    assert before == f"ANP: ∫ u dx = {law + arrays['anp']['signed_CE'][shown]:.4f}"
+    histograms = figures["front"].axes
+    assert [panel.get_title().split("\n")[0] for panel in histograms][:4] == [
+        *("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP"),
+    ]
+    for panel, key in zip(histograms, ("anp", "softc-anp", "hardc-anp", "probconserv-anp"), strict=False):
+        heights = sum(bar.get_height() for bar in panel.patches)  # type: ignore[attr-defined]
+        inside = np.isfinite(arrays[key]["fronts"]).mean()
+        assert 0.98 * inside - 0.02 <= heights <= inside + 1e-12
+    few = draw_case(chosen, [entry for entry in stored if entry[0].key in ("truth", "gp")])
+    assert set(few) == {"context", "calibration", "front", "mass", "scores"}
+    assert draw_case(chosen, stored[1:]) == {}

@@ -1,0 +1,146 @@
+"""Which networks a problem has, how presets train them, and those that are released."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import load_pretrained
+from experiments.conservation import EXPERIMENTS
+from experiments.conservation.networks import NetworkConfig, network_config, network_names
+from experiments.errors import NotReleasedError, UnknownNameError
+from experiments.experiment import Data, Preset
+from experiments.records.release import released_weights
+from experiments.records.weights import read_notes
+from probconserv import ANP, Context, NonNegative, Query, condition, integral, scores
+from solvers import NodeGrid
+from solvers.problems.sampling import Protocol, SolutionBank, sample_exact
+
+BEST_PUBLISHED = {
+    # parameter: MSE, LL of the best method in reference/probconserv.json, dropout on or off
+    ("diffusion", 1.0): (1.37e-4, 3.08),
+    ("porous_medium", 1.0): (1.727e-5, 3.821),
+    ("porous_medium", 3.0): (1.515e-4, 3.721),
+    ("porous_medium", 6.0): (6.563e-4, 3.848),
+    ("stefan", 0.6): (1.887e-3, 3.76),
+}
+
+
+def names(problem: str, data: Data | None = None) -> tuple[str, ...]:
+    entry = EXPERIMENTS[problem]
+    assert entry.networks is not None
+    return network_names(entry.problem, entry.networks, data or entry.data)
+
+
+def config(problem: str, name: str, preset: Preset = "laptop", data: Data | None = None) -> NetworkConfig:
+    entry = EXPERIMENTS[problem]
+    assert entry.networks is not None
+    return network_config(entry.problem, entry.networks, name, preset, data or entry.data)
+
+
+def test_a_problem_has_the_networks_that_its_methods_need() -> None:
+    members = ("member-0", "member-1", "member-2", "member-3")
+    assert names("diffusion") == ("anp", "softc", *members)
+    assert names("porous_medium") == ("anp", "anp-exact", "softc", *members)
+    assert names("stefan") == ("anp", "anp-exact", "softc", *members, "extrapolation")
+    assert names("stefan", "exact") == ("anp", "softc", *members, "extrapolation")
+
+
+@pytest.mark.parametrize(
+    ("problem", "name", "data"),
+    [("diffusion", "extrapolation", None), ("stefan", "anp-exact", "exact"), ("stefan", "member-4", None)],
+)
+def test_networks_that_a_problem_does_not_have_are_refused(problem: str, name: str, data: Data | None) -> None:
+    with pytest.raises(UnknownNameError, match=rf"There is no network '{name}' of {problem}\. Available: anp, "):
+        config(problem, name, data=data)
+
+
+def test_trainings_differ_where_their_networks_do() -> None:
+    configs = {name: config("stefan", name) for name in names("stefan")}
+    assert configs["anp"].data == "solver"
+    assert configs["anp-exact"] == replace(configs["anp"], data="exact")
+    assert configs["extrapolation"].parameters == pytest.approx((0.6, 0.7))
+    assert len({configs[f"member-{index}"].training.seed for index in range(4)}) == 4
+    assert len(set(map(str, configs.values()))) == len(configs)
+    assert {problem for problem in EXPERIMENTS if config(problem, "anp").end_weighted} == {"diffusion"}
+    for problem, entry in EXPERIMENTS.items():
+        plain, soft = config(problem, "anp"), config(problem, "softc")
+        assert (soft.network, bool(soft.start), bool(plain.start)) == (plain.network, True, False)
+        assert (soft.training.steps, soft.training.peak_rate, soft.training.precision) == (800, 2e-4, "32-true")
+        assert (soft.soft_penalty, soft.tempering) == (1e-4 if entry.problem.front and problem != "advection" else 1, 0)
+
+
+@pytest.mark.parametrize("problem", EXPERIMENTS)
+def test_paper_preset_trains_as_the_authors_do(problem: str) -> None:
+    """Hansen et al. 2023, appendices C and D: the plain evidence bound on functions of uniform parameters."""
+    for name in names(problem):
+        assert (config(problem, name, "paper").tempering, config(problem, name, "paper").end_weighted) == (0, False)
+    paper = config(problem, "anp", "paper")
+    network = paper.network
+    assert (network.width, network.heads, network.self_layers, network.cross_layers) == (128, 4, 2, 2)
+    assert (network.dropout, network.frequencies, network.value_frequencies) == (0.1, 0, 0)
+    assert (paper.protocol, paper.batch, paper.training.steps) == (Protocol(), 250, 20_000)
+    assert config(problem, "softc", "paper").soft_penalty == 1.0
+
+
+def test_banks_are_restricted_to_a_range_of_parameters() -> None:
+    values = torch.arange(24.0).reshape(4, 2, 3)
+    bank = SolutionBank(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.arange(2.0), torch.arange(3.0), values)
+    part = bank.within(2.0, 3.5)
+    assert torch.equal(part.parameter, torch.tensor([2.0, 3.0]))
+    assert torch.equal(part.values, values[1:3])
+    with pytest.raises(ValueError, match=r"No member of the bank has its parameter in \[5, 6\]"):
+        bank.within(5.0, 6.0)
+
+
+@pytest.mark.parametrize(("problem", "name"), [(problem, name) for problem in EXPERIMENTS for name in names(problem)])
+def test_every_network_is_released_as_its_config_says(problem: str, name: str) -> None:
+    path = released_weights(f"{problem}-{name}.safetensors")
+    network, expected, notes = load_pretrained(problem, name), config(problem, name), read_notes(path)
+    assert path.stat().st_size < 5_000_000
+    assert (network.training, network.config) == (False, expected.network)
+    stored: dict[str, Any] = notes["training"]
+    same = ("data", "batch", "tempering", "soft_penalty", "end_weighted", "validation_functions")
+    defaults = {"end_weighted": False}  # older than the file
+    assert {key: {**defaults, **stored}[key] for key in same} == {key: getattr(expected, key) for key in same}
+    assert tuple(stored.get("parameters") or EXPERIMENTS[problem].problem.training_range) == expected.parameters
+    assert {key: stored["training"][key] for key in ("seed", "peak_rate", "precision")} == {
+        key: getattr(expected.training, key) for key in ("seed", "peak_rate", "precision")
+    }
+    assert notes["steps"] == stored["training"]["steps"] == expected.training.steps
+    assert bool(stored["start"]) == bool(expected.start)
+
+
+@pytest.mark.parametrize("problem", EXPERIMENTS)
+def test_the_released_network_under_the_penalty_went_on_from_the_other(problem: str) -> None:
+    """Weights of equal seed and other data lie a quarter of their size apart; fine-tuning moves them less."""
+    start, end = (load_pretrained(problem, name).state_dict() for name in ("anp", "softc"))
+    moved = sum(float((end[name] - start[name]).double().square().sum()) for name in start)
+    assert 0 < moved / sum(float(value.double().square().sum()) for value in start.values()) < 0.2**2
+
+
+def test_weights_that_are_not_released_are_named() -> None:
+    with pytest.raises(NotReleasedError, match=r"'diffusion-extrapolation\.safetensors' are not part of the release"):
+        load_pretrained("diffusion", "extrapolation")
+
+
+@pytest.mark.parametrize(("problem", "parameter"), BEST_PUBLISHED)
+def test_released_networks_beat_the_best_published_numbers(problem: str, parameter: float) -> None:
+    """Ten fresh functions and 20 latent samples: one conditioned prediction, inequalities or not, is best in both."""
+    spec, shipped = EXPERIMENTS[problem].problem, load_pretrained(problem)
+    generator = torch.Generator().manual_seed(7)
+    batch = sample_exact(spec, torch.full((10,), parameter, dtype=torch.float64), Protocol(), generator)
+    grid = NodeGrid(*spec.domain, 201)
+    points = torch.stack((torch.full_like(grid.points, spec.test_time), grid.points), dim=-1).expand(10, -1, -1)
+    network = ANP(replace(shipped.config, latent_samples=20))
+    network.load_state_dict(shipped.state_dict())
+    prior = network.predict(Context(batch.context_points, batch.context_values, problem), Query(points, problem))
+    truth = spec.solution(spec.test_time, grid.points, parameter)
+    law, results = integral(grid, spec.total(spec.test_time, parameter)), []
+    for constraint in (law, law & NonNegative()) if problem == "porous_medium" else (law,):
+        posterior = condition(prior, constraint)
+        error = float(scores.mse(truth, posterior.mean).mean())
+        results.append((error, float(scores.log_likelihood(truth, posterior.mean, posterior.variance).mean())))
+    best_error, best_likelihood = BEST_PUBLISHED[problem, parameter]
+    assert any(error <= best_error and likelihood >= best_likelihood for error, likelihood in results), results
