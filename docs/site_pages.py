@@ -5,9 +5,13 @@ So links between pages work on the site and on a code host.
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Link, Navigation, Section
+
+from experiments.report.page import write_report
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = (
@@ -18,6 +22,7 @@ OUTSIDE = (
     "LICENSE",
     "experiments/weights/README.md",
 )
+REPORT = "report.html"
 PATTERNS = (
     "docs/*.md",
     "docs/assets/*",
@@ -51,6 +56,31 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for path in _pages()
     ]
     return Files([*theme, *pages])
+
+
+def on_nav(nav: Navigation, **_: object) -> Navigation:
+    """Puts the report, which is no page of MkDocs, among the results.
+
+    Args:
+        nav: The navigation of ``mkdocs.yml``.
+
+    Returns:
+        The same with one more link.
+    """
+    for item in nav.items:
+        if isinstance(item, Section) and item.title == "Results":
+            item.children.insert(0, Link("All results on one page", REPORT))
+    return nav
+
+
+def on_post_build(config: MkDocsConfig, **_: object) -> None:
+    """Writes the report of the released results beside the pages.
+
+    Args:
+        config: Says where the site goes.
+    """
+    with TemporaryDirectory() as no_runs:
+        write_report(Path(no_runs), Path(config.site_dir, REPORT))
 
 
 def _pages() -> Iterator[Path]:
