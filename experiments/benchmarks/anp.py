@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from experiments.benchmarks.anp_accuracy import PROBLEM, StoppingRule, paper_error, say, time_to_accuracy
-from experiments.benchmarks.measure import report, take_turns
-from experiments.data import exact_stream
-from experiments.errors import ExperimentError
-from experiments.experiment import Preset
-from experiments.networks import network_training
-from experiments.train_anp import ANPTraining, evidence_loss
-from probconserv.training import StepContext, one_cycle
+from experiments import conservation
+from experiments.benchmarks.anp_accuracy import say, time_to_accuracy
+from experiments.benchmarks.measure import compared, difference_within, report, take_turns
+from experiments.conservation.data import exact_stream
+from experiments.conservation.networks import NetworkConfig
+from experiments.conservation.training import evidence_loss
+from experiments.experiment import Preset, RunContext, RunOptions
 from probconserv import ANP
-from solvers import PROBLEMS
+from probconserv.training import StepContext, one_cycle
+from solvers.problems import STEFAN
 from solvers.problems.sampling import FunctionBatch
 
 # Timed steps of every form. A step of the paper preset takes many times longer than one of the laptop preset.
@@ -59,8 +59,21 @@ OURS = (FUSED_BFLOAT16, FUSED_FLOAT32)
 BASELINE = Form("explicit softmax attention, float32", bfloat16=False, explicit=True)
 
 
-def run() -> dict[str, Any]:
+def stefan_config(preset: Preset) -> NetworkConfig:
+    """How the experiment on the Stefan problem trains its network on closed forms."""
+    context = RunContext(options=RunOptions(preset=preset))
+    return conservation.EXPERIMENTS["stefan"].training("anp", 0, "exact", context).config
+
+
+def run(
+    config: Callable[[Preset], NetworkConfig] = stefan_config, rounds: Mapping[Preset, int] = ROUNDS, **accuracy: int
+) -> dict[str, Any]:
     """Times training steps, then trains on Stefan from nothing until the conditioned error is that of the paper.
+
+    Args:
+        config: From the preset to the training.
+        rounds: Timed steps of every form, by preset.
+        **accuracy: Sizes of ``time_to_accuracy``.
 
     Returns:
         One case per preset and form of ours: seconds a step beside those of the same network with attention written
@@ -68,11 +81,10 @@ def run() -> dict[str, Any]:
         the largest value, at the weights of the first step. The last case has no baseline time, but ``steps``,
         ``minutes``, ``MSE`` and ``result``.
     """
-    cases = []
-    for preset, rounds in ROUNDS.items():
-        cases += compare_steps(network_training(PROBLEM, "anp", preset, "exact"), f"{preset} preset", rounds)
-    laptop = network_training(PROBLEM, "anp", "laptop", "exact")
-    return report("anp", [*cases, time_to_accuracy(laptop, "laptop preset", StoppingRule(goal=paper_error()))])
+    cases = [
+        case for preset, count in rounds.items() for case in compare_steps(config(preset), f"{preset} preset", count)
+    ]
+    return report("anp", [*cases, time_to_accuracy(config("laptop"), "laptop preset", **accuracy)])
 
 
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -101,7 +113,7 @@ def attention_by(function: Attention) -> Iterator[None]:
         nn.functional.scaled_dot_product_attention = fused
 
 
-def compare_steps(config: ANPTraining, name: str, rounds: int) -> list[dict[str, Any]]:
+def compare_steps(config: NetworkConfig, name: str, rounds: int) -> list[dict[str, Any]]:
     """Times forward, backward, clipping and AdamW update of every form; they take turns, so all see the same machine.
 
     All start from the same weights and take the same batch. The weights are moved off their initial values, where
@@ -119,36 +131,31 @@ def compare_steps(config: ANPTraining, name: str, rounds: int) -> list[dict[str,
         ExperimentError: If the forms differ by more than rounding in float32.
     """
     batch, network = training_batch(config), moved_network(config)
-    expected = predicted_mean(network, batch, BASELINE)
-    differences = [relative_difference(predicted_mean(network, batch, form), expected) for form in OURS]
-    for form, difference in zip(OURS, differences, strict=True):
-        if not form.bfloat16:
-            require_agreement(difference)
+    means = [predicted_mean(network, batch, form) for form in (*OURS, BASELINE)]
+    size = means[-1].abs().max()
+    differences = [
+        difference_within(mean / size, means[-1] / size, math.inf if form.bfloat16 else AGREEMENT)
+        for form, mean in zip(OURS, means[:-1], strict=True)
+    ]
     steps = [training_step(copy.deepcopy(network), batch, config, form) for form in (*OURS, BASELINE)]
     say(f"{name}: {rounds} timed steps of each of {len(steps)} forms")
     *seconds, baseline = take_turns(steps, rounds)
-    context, targets = batch.context_values.shape[-1], batch.target_values.shape[-1]
+    points = f"{batch.context_values.shape[-1]} context and {batch.target_values.shape[-1]} target points"
+    title = f"{name}, batch {config.batch}, {points}"
     return [
-        {
-            "case": f"{name}, batch {config.batch}, {context} context and {targets} target points: {form.name}",
-            "seconds": ours,
-            "baseline": BASELINE.name,
-            "baseline_seconds": baseline,
-            "ratio": baseline / ours,
-            "difference": difference,
-        }
-        for form, ours, difference in zip(OURS, seconds, differences, strict=True)
+        compared(f"{title}: {form.name}", ours, BASELINE.name, baseline, difference=error)
+        for form, ours, error in zip(OURS, seconds, differences, strict=True)
     ]
 
 
-def training_batch(config: ANPTraining) -> FunctionBatch:
+def training_batch(config: NetworkConfig) -> FunctionBatch:
     """A batch of closed-form functions, values in float32."""
-    stream = exact_stream(PROBLEMS[config.problem], config.protocol)
+    stream = exact_stream(STEFAN, config.protocol)
     batch = stream(Generator().manual_seed(config.training.seed), config.batch)
     return replace(batch, context_values=batch.context_values.float(), target_values=batch.target_values.float())
 
 
-def moved_network(config: ANPTraining) -> ANP:
+def moved_network(config: NetworkConfig) -> ANP:
     """A network whose weights are moved off their seeded initial values, some of which are zero."""
     torch.manual_seed(config.training.seed)
     network = ANP(config.network)
@@ -166,20 +173,7 @@ def predicted_mean(network: ANP, batch: FunctionBatch, form: Form) -> Tensor:
         return network(batch.context_points, batch.context_values, batch.target_points, batch.target_values).mean
 
 
-def relative_difference(first: Tensor, second: Tensor) -> float:
-    """Largest difference over the largest magnitude of the second."""
-    return float((first - second).abs().max() / second.abs().max())
-
-
-def require_agreement(difference: float) -> None:
-    """Raises ExperimentError if a relative difference is more than rounding in float32."""
-    if not difference <= AGREEMENT:
-        raise ExperimentError(
-            f"The two forms of the network differ by {difference:.3g} in float32, so their times do not count."
-        )
-
-
-def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form: Form) -> Callable[[], float]:
+def training_step(network: ANP, batch: FunctionBatch, config: NetworkConfig, form: Form) -> Callable[[], float]:
     """The step of ``probconserv.training`` on a fixed batch, in one form; returns its loss.
 
     Args:
@@ -198,7 +192,7 @@ def training_step(network: ANP, batch: FunctionBatch, config: ANPTraining, form:
     def step() -> float:
         optimizer.zero_grad()
         with form.applied():
-            loss = evidence_loss(network, context, config, lambda *_: batch)
+            loss = evidence_loss(network, context, config, lambda *_: batch, STEFAN)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.training.gradient_norm)
         optimizer.step()

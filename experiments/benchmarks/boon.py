@@ -3,7 +3,7 @@ against the FNO of the neuraloperator package where it is installed (the extra `
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from boon import BOON, FNO, Correction, Elimination, FNOConfig, MatchedTransform, Prescription, SmoothExtension
-from experiments.benchmarks.measure import report, take_turns
+from experiments.benchmarks.measure import compared, report, take_turns
 from solvers import Dirichlet, Neumann
+
+Step = Callable[[], None]
+Steps = Callable[[], tuple[Step, Step]]
+"""Makes two operators and their training steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,69 +60,71 @@ CORRECTIONS: dict[str, Correction | None] = {
 }
 
 
-def run() -> dict[str, Any]:
+def run(sizes: Sequence[Size] = SIZES, corrections: Mapping[str, Correction | None] = CORRECTIONS) -> dict[str, Any]:
     """Times forward, backward and Adam update; each pair of operators takes turns, so both see the same machine.
 
+    Args:
+        sizes: The sizes.
+        corrections: The corrections, by name.
+
     Returns:
-        One case per size and correction: seconds a step of the corrected and of the plain operator and their ratio;
-        where neuraloperator is installed, one case per size for the plain operator against theirs.
+        One case per size and correction, against the plain operator; where neuraloperator is installed, one case per
+        size for the plain operator against theirs. ``ratio`` is ours over the baseline.
     """
     cases = []
-    for size in SIZES:
-        for name, correction in CORRECTIONS.items():
-            cases.append(_case(size, name, "FNO", _compare(size, correction)))
-        if importlib.util.find_spec("neuralop"):
-            cases.append(_case(size, "FNO", "FNO of neuraloperator", _compare_with_neuraloperator(size)))
-        else:
-            print("neuraloperator is not installed; its FNO is left out.", file=sys.stderr)
+    theirs = importlib.util.find_spec("neuralop") is not None
+    if not theirs:
+        print("neuraloperator is not installed; its FNO is left out.", file=sys.stderr)
+    for size in sizes:
+        pairs = {(name, "FNO"): _corrected(size, correction) for name, correction in corrections.items()}
+        pairs |= {("FNO", "FNO of neuraloperator"): _neuraloperator(size)} if theirs else {}
+        for (name, baseline), steps in pairs.items():
+            ours, other = take_turns(steps(), size.rounds)
+            title = f"{size.name}, batch {size.batch}, {'×'.join(map(str, size.shape))} nodes: {name}"
+            cases.append(compared(title, ours, baseline, other) | {"ratio": ours / other})
     return report("boon", cases)
 
 
-def _case(size: Size, name: str, baseline: str, seconds: tuple[float, float]) -> dict[str, Any]:
-    ours, theirs = seconds
-    return {
-        "case": f"{size.name}, batch {size.batch}, {'×'.join(map(str, size.shape))} nodes: {name}",
-        "seconds": ours,
-        "baseline": baseline,
-        "baseline_seconds": theirs,
-        "ratio": ours / theirs,
-    }
+def _corrected(size: Size, correction: Correction | None) -> Steps:
+    """Steps of the corrected and of the plain operator."""
+
+    def steps() -> tuple[Step, Step]:
+        axes, config = len(size.shape) - size.free, _config(size)
+        conditions = [(Dirichlet(), Neumann(0.0)), (Neumann(0.0), Dirichlet(0.0))][:axes] + [None] * size.free
+        torch.manual_seed(0)
+        a, target = torch.randn(2, size.batch, 1, *size.shape)
+        values = [(torch.zeros(size.batch, *(1 for _ in size.shape)), None)] + [None] * (len(size.shape) - 1)
+        corrected, plain = BOON(FNO(config), conditions, correction=correction), FNO(config)
+        return _step(corrected, lambda: corrected(a, values), target), _step(plain, lambda: plain(a), target)
+
+    return steps
 
 
-def _compare(size: Size, correction: Correction | None) -> tuple[float, float]:
-    config = FNOConfig(modes=size.modes, width=size.width)
-    axes = len(size.shape) - size.free
-    conditions = [(Dirichlet(), Neumann(0.0)), (Neumann(0.0), Dirichlet(0.0))][:axes] + [None] * size.free
-    torch.manual_seed(0)
-    a, target = torch.randn(2, size.batch, 1, *size.shape)
-    values = [(torch.zeros(size.batch, *(1 for _ in size.shape)), None)] + [None] * (len(size.shape) - 1)
-    corrected, plain = BOON(FNO(config), conditions, correction=correction), FNO(config)
-    steps = (_step(corrected, lambda: corrected(a, values), target), _step(plain, lambda: plain(a), target))
-    corrected_seconds, plain_seconds = take_turns(steps, size.rounds)
-    return corrected_seconds, plain_seconds
-
-
-def _compare_with_neuraloperator(size: Size) -> tuple[float, float]:
+def _neuraloperator(size: Size) -> Steps:
     """Steps of both plain operators with as many frequencies, channels and layers."""
     from neuralop.models import FNO as NeuralopFNO  # pyright: ignore[reportMissingImports]
 
-    config = FNOConfig(modes=size.modes, width=size.width)
-    torch.manual_seed(0)
-    a, target = torch.randn(2, size.batch, 1, *size.shape)
-    ours = FNO(config)
-    theirs = NeuralopFNO(
-        n_modes=tuple(2 * m - 1 for m in size.modes),
-        in_channels=1,
-        out_channels=1,
-        hidden_channels=size.width,
-        n_layers=config.depth,
-    )
-    steps = (_step(ours, lambda: ours(a), target), _step(theirs, lambda: theirs(a), target))
-    our_seconds, their_seconds = take_turns(steps, size.rounds)
-    return our_seconds, their_seconds
+    def steps() -> tuple[Step, Step]:
+        torch.manual_seed(0)
+        a, target = torch.randn(2, size.batch, 1, *size.shape)
+        ours = FNO(_config(size))
+        theirs = NeuralopFNO(
+            n_modes=tuple(2 * m - 1 for m in size.modes),
+            in_channels=1,
+            out_channels=1,
+            hidden_channels=size.width,
+            n_layers=_config(size).depth,
+        )
+        return _step(ours, lambda: ours(a), target), _step(theirs, lambda: theirs(a), target)
+
+    return steps
 
 
-def _step(operator: nn.Module, forward: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:
+def _config(size: Size) -> FNOConfig:
+    return FNOConfig(modes=size.modes, width=size.width)
+
+
+def _step(operator: nn.Module, forward: Callable[[], Tensor], target: Tensor) -> Step:
     optimiser = torch.optim.Adam(operator.parameters(), lr=1e-3, weight_decay=1e-4)
 
     def step() -> None:

@@ -23,14 +23,14 @@ def condition_number(nodes: int, padding: float, both_ends: bool) -> float:
         padding: Extension of the axis as a fraction of its length.
         both_ends: K_BB of both ends ``(2c, 2c)``, else of the first alone ``(c, c)``.
     """
-    found = []
+    numbers = []
     bases = (fourier_basis(nodes, MODES, padding, like=torch.zeros((), dtype=torch.float64)),)
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         weight = SpectralConvolution(WIDTH, WIDTH, (MODES,)).double().weight.detach()
-        places: Sequence[int] = (0, nodes - 1) if both_ends else (0,)
-        found.append(torch.linalg.cond(boundary_kernel(hermitian(weight, bases), bases, 0, places)))
-    return float(torch.stack(found).median())
+        ends: Sequence[int] = (0, nodes - 1) if both_ends else (0,)
+        numbers.append(torch.linalg.cond(boundary_kernel(hermitian(weight, bases), bases, 0, ends)))
+    return float(torch.stack(numbers).median())
 
 
 def table() -> list[str]:

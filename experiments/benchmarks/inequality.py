@@ -8,8 +8,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.distributions import Normal
 
-from experiments.benchmarks.measure import best_of, report
-from experiments.errors import ExperimentError
+from experiments.benchmarks.measure import best_of, compared, difference_within, report
 from probconserv import JoinedConstraint, LinearConstraint, NonNegative, condition, integral
 from solvers import NodeGrid
 
@@ -21,41 +20,38 @@ AGREEMENT = 1e-8
 _WEIGHT = 1e5
 
 
-def run() -> dict[str, Any]:
+def run(slices: int = SLICES) -> dict[str, Any]:
     """Times the most probable non-negative field with a given total under a diagonal covariance.
 
     The baseline is SciPy's ``nnls`` on the dense Cholesky factor, slice by slice: minimise ‖Lᵀ(u − μ)‖² +
     ω² (wᵀu − b)² over u ≥ 0 with L Lᵀ = Σ⁻¹ and a large ω. What it leaves of the law is taken out for the comparison
     of the minimisers by solving once more with b moved by as much; that is not timed.
 
+    Args:
+        slices: Number of fields.
+
     Returns:
         Cases whose ``ratio`` is baseline over ours: the batch at once, and one slice at a time. ``difference`` is the
         largest one between the two minimisers, at most 1e-8; ``law residual`` that of ours relative to |b| + Σ|w u|.
     """
     generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(SLICES, POINTS, dtype=torch.float64, generator=generator)
-    scale = torch.rand(SLICES, POINTS, dtype=torch.float64, generator=generator) + 0.1
-    law = integral(NodeGrid(0.0, 1.0, POINTS), torch.rand(SLICES, dtype=torch.float64, generator=generator))
+    mean = torch.randn(slices, POINTS, dtype=torch.float64, generator=generator)
+    scale = torch.rand(slices, POINTS, dtype=torch.float64, generator=generator) + 0.1
+    law = integral(NodeGrid(0.0, 1.0, POINTS), torch.rand(slices, dtype=torch.float64, generator=generator))
     joined = law & NonNegative()
     each = [LinearConstraint(law.G, b) & NonNegative() for b in law.b]
     batched, ours = best_of(lambda: _most_probable(mean, scale, joined), repeats=5)
     looped, _ = best_of(lambda: [_most_probable(*parts) for parts in zip(mean, scale, each, strict=True)], repeats=1)
     baseline, theirs = best_of(lambda: _by_least_squares(mean, scale, law), repeats=1)
     moved = LinearConstraint(law.G, law.b - law.residual(theirs))
-    difference = _require_agreement(ours, _by_least_squares(mean, scale, moved))
+    difference = difference_within(ours, _by_least_squares(mean, scale, moved), AGREEMENT)
     size = law.b[:, 0].abs() + (law.rows.abs() @ ours.abs()[..., None])[:, 0, 0]
-    residual = float((law.residual(ours)[:, 0].abs() / size).max())
+    checks = {"difference": difference, "law residual": float((law.residual(ours)[:, 0].abs() / size).max())}
+    name = f"{slices:,} slices of {POINTS} points, non-negative with a total"
+    other = "scipy nnls on the dense Cholesky factor, looped"
     cases = [
-        {
-            "case": f"{SLICES:,} slices of {POINTS} points, non-negative with a total, {name}",
-            "seconds": seconds,
-            "baseline": "scipy nnls on the dense Cholesky factor, looped",
-            "baseline_seconds": baseline,
-            "ratio": baseline / seconds,
-            "difference": difference,
-            "law residual": residual,
-        }
-        for name, seconds in (("batched", batched), ("looped", looped))
+        compared(f"{name}, {way}", seconds, other, baseline, **checks)
+        for way, seconds in (("batched", batched), ("looped", looped))
     ]
     return report("inequality", cases)
 
@@ -74,10 +70,3 @@ def _by_least_squares(mean: Tensor, scale: Tensor, law: LinearConstraint) -> Ten
         matrix, goal = np.vstack([factor, row * weights]), np.append(factor @ m, row * b)
         fields.append(nnls(matrix, goal)[0])
     return torch.as_tensor(np.stack(fields))
-
-
-def _require_agreement(ours: Tensor, theirs: Tensor) -> float:
-    difference = float((ours - theirs).abs().max())
-    if difference > AGREEMENT:
-        raise ExperimentError(f"The two minimisers differ by {difference:.3g}, so their times do not count.")
-    return difference

@@ -1,11 +1,16 @@
-"""How benchmarks time things and say on which machine."""
+"""What benchmarks share: timing, memory, agreement of what is timed, and the report with its machine."""
 
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
+from experiments.errors import ExperimentError
 from experiments.records.store import environment
 
 Result = TypeVar("Result")
@@ -54,6 +59,52 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def in_new_process(module: str, call: str) -> dict[str, float]:
+    """What a function of a module returns in a new process, whose peak memory is that of the function.
+
+    Args:
+        module: The module.
+        call: The call, for instance ``measure('points', 10)``.
+
+    Raises:
+        ExperimentError: If the process fails.
+    """
+    program = f"import json; from {module} import *; print(json.dumps({call}))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise ExperimentError(f"The measurement {call} failed: {finished.stderr.strip()[-500:]}")
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def difference_within(ours: Tensor, theirs: Tensor, tolerance: float) -> float:
+    """Largest difference of two results.
+
+    Raises:
+        ExperimentError: If it exceeds the tolerance.
+    """
+    difference = float((ours - theirs).abs().max())
+    if not difference <= tolerance:
+        raise ExperimentError(f"The two results differ by {difference:.3g}, so their times do not count.")
+    return difference
+
+
+def compared(name: str, seconds: float, baseline: str, baseline_seconds: float, **more: Any) -> dict[str, Any]:
+    """A case of a benchmark.
+
+    Args:
+        name: What is measured.
+        seconds: Our time.
+        baseline: What it is compared with.
+        baseline_seconds: Its time.
+        **more: Further entries.
+
+    Returns:
+        All of them, with ``ratio``, baseline over ours.
+    """
+    entry = {"case": name, "seconds": seconds, "baseline": baseline, "baseline_seconds": baseline_seconds}
+    return {**entry, "ratio": baseline_seconds / seconds, **more}
+
+
 def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
     """What a benchmark hands to the command line.
 
@@ -64,7 +115,7 @@ def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         Name, one line on the machine, and the cases.
     """
-    found = environment()
-    machine, packages = found["machine"], found["packages"]
+    made = environment()
+    machine, packages = made["machine"], made["packages"]
     line = f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, torch {packages['torch']}"
     return {"benchmark": benchmark, "machine": line, "cases": cases}

@@ -1,19 +1,15 @@
 """How time and memory grow: the update with points, constraints and batch, the solver with cells and batch."""
 
-import json
 import math
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.distributions import Normal
 
-from experiments.benchmarks.measure import best_of, peak_memory, report
-from experiments.errors import ExperimentError
+from experiments.benchmarks.measure import best_of, in_new_process, peak_memory, report
 from experiments.stages import one_thread
 from probconserv import LinearConstraint, condition
 from solvers import CellGrid, Dirichlet, PorousMedium, solve
@@ -100,8 +96,19 @@ SERIES = {
 }
 
 
-def run() -> dict[str, Any]:
-    """Measures every size of every series, each in a process of its own.
+def in_new(key: str, size: int) -> dict[str, float]:
+    """What ``measure`` gives in a new process."""
+    return in_new_process(__name__, f"measure({key!r}, {size})")
+
+
+def run(
+    sizes: Mapping[str, Sequence[int]] | None = None, measured: Callable[[str, int], dict[str, float]] = in_new
+) -> dict[str, Any]:
+    """Measures every size of every series, each in a new process.
+
+    Args:
+        sizes: Sizes by series; all those of ``SERIES`` by default.
+        measured: From series and size to what ``measure`` gives.
 
     Returns:
         One case per size: ``series``, ``axis``, ``size``, ``seconds``, ``memory`` (peak in MB above that of the process
@@ -109,21 +116,20 @@ def run() -> dict[str, Any]:
         ``load`` is the load average of the machine at the start: about 0 if nothing else ran.
     """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
-    cases = []
-    for key, series in SERIES.items():
-        before: tuple[int, float] | None = None
-        for size in series.sizes:
-            found = _in_own_process(key, size)
-            seconds = found["seconds"]
-            growth = None if before is None else math.log(seconds / before[1]) / math.log(size / before[0])
+    cases: list[dict[str, Any]] = []
+    for key, every in (sizes or {key: series.sizes for key, series in SERIES.items()}).items():
+        series = SERIES[key]
+        for number, size in enumerate(every):
             case = {"case": f"{series.name}: {size:,} {series.axis}", "series": key, "axis": series.axis, "size": size}
-            cases.append(case | {"seconds": seconds, "memory": found["memory"], "growth": growth})
-            before = size, seconds
+            case |= {**measured(key, size), "growth": None}
+            if number:
+                case["growth"] = math.log(case["seconds"] / cases[-1]["seconds"]) / math.log(size / cases[-1]["size"])
+            cases.append(case)
     return report("scaling", cases) | {"load": load}
 
 
 def measure(key: str, size: int) -> dict[str, float]:
-    """Shortest seconds of three runs, and peak memory in MB, to be called in a process of its own.
+    """Shortest seconds of three runs, and peak memory in MB, to be called in a new process.
 
     Args:
         key: Which of ``SERIES``.
@@ -134,11 +140,3 @@ def measure(key: str, size: int) -> dict[str, float]:
     before = peak_memory()
     seconds, _ = best_of(series.prepare(size))
     return {"seconds": seconds, "memory": (peak_memory() - before) / 1e6}
-
-
-def _in_own_process(key: str, size: int) -> dict[str, float]:
-    program = f"import json; from {__name__} import measure; print(json.dumps(measure({key!r}, {size})))"
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise ExperimentError(f"The measurement of {size} {key} failed: {finished.stderr.strip()[-500:]}")
-    return json.loads(finished.stdout.splitlines()[-1])

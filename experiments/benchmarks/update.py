@@ -1,8 +1,5 @@
 """Cost of the ProbConserv update: against the dense n × n form, and for a long field against copying its arrays."""
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import torch
@@ -11,32 +8,48 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from experiments.benchmarks.measure import best_of, peak_memory, report
-from experiments.errors import ExperimentError
+from experiments.benchmarks.measure import (
+    best_of,
+    compared,
+    difference_within,
+    in_new_process,
+    peak_memory,
+    report,
+)
 from probconserv import LinearConstraint, condition, integral
 from solvers import NodeGrid
 
 SLICES = 2200
 POINTS = 201
-CHUNK = 100
+CHUNK = 100  # slices that the dense form holds at once
 LONG = 10**7
 
 
 def run() -> dict[str, Any]:
     """Times the update with one constraint and a diagonal covariance, mean and variance materialised.
 
-    The dense form makes Σ, the gain K = Σ Gᵀ S⁻¹ and Σ′ = Σ − K G Σ as n × n matrices, with the product taken from
-    left to right as the formula is written, or from right to left, which saves the n³ product.
-
     Returns:
-        Cases whose ``ratio`` is baseline over ours. For the long field also ``times copying``, ours over making copies
-        of mean and variance; ``times copying in place``, the same with the memory of the copies already there; and
-        ``memory over input``, the peak of the process, inputs included, over the size of mean and variance.
+        Cases whose ``ratio`` is baseline over ours, see ``short_fields``. For the long field also ``times copying``,
+        ours over making copies of mean and variance; ``times copying in place``, the same with the memory of the copies
+        already there; and ``memory over input``, the peak of the process, inputs included, over the size of mean and
+        variance.
+    """
+    return report("update", [*short_fields(SLICES), long_field(LONG)])
+
+
+def short_fields(slices: int) -> list[dict[str, Any]]:
+    """Many fields in a batch and one by one, against the dense form.
+
+    That makes Σ, the gain K = Σ Gᵀ S⁻¹ and Σ′ = Σ − K G Σ as n × n matrices, with the product taken from left to right
+    as the formula is written, or from right to left, which saves the n³ product.
+
+    Args:
+        slices: Number of fields.
     """
     generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(SLICES, POINTS, dtype=torch.float64, generator=generator)
-    scale = torch.rand(SLICES, POINTS, dtype=torch.float64, generator=generator) + 0.1
-    law = integral(NodeGrid(0.0, 1.0, POINTS), torch.rand(SLICES, dtype=torch.float64, generator=generator))
+    mean = torch.randn(slices, POINTS, dtype=torch.float64, generator=generator)
+    scale = torch.rand(slices, POINTS, dtype=torch.float64, generator=generator) + 0.1
+    law = integral(NodeGrid(0.0, 1.0, POINTS), torch.rand(slices, dtype=torch.float64, generator=generator))
     laws = [LinearConstraint(law.G, b) for b in law.b]
     batched, ours = best_of(lambda: _update(mean, scale, law), repeats=5)
     looped, _ = best_of(lambda: [_update(*parts) for parts in zip(mean, scale, laws, strict=True)])
@@ -44,36 +57,29 @@ def run() -> dict[str, Any]:
     for name, left_to_right in (("left to right", True), ("right to left", False)):
         dense, theirs = best_of(lambda order=left_to_right: _dense_in_chunks(mean, scale, law, order), repeats=2)
         dense_looped, _ = best_of(lambda order=left_to_right: _dense_looped(mean, scale, law, order), repeats=1)
-        _require_agreement(ours, theirs)
-        for case, seconds, baseline, baseline_seconds in (
-            ("batched", batched, f"dense, {name}, batched", dense),
-            ("batched", batched, f"dense, {name}, looped", dense_looped),
-            ("looped", looped, f"dense, {name}, looped", dense_looped),
-        ):
-            cases.append(
-                {
-                    "case": f"{SLICES:,} slices of {POINTS} points, {case}",
-                    "seconds": seconds,
-                    "baseline": baseline,
-                    "baseline_seconds": baseline_seconds,
-                    "ratio": baseline_seconds / seconds,
-                }
-            )
-    return report("update", [*cases, _long_field()])
+        for first, second in zip(ours, theirs, strict=True):
+            difference_within(first, second, 1e-10)
+        baseline, fields = f"dense, {name}", f"{slices:,} slices of {POINTS} points"
+        cases += [
+            compared(f"{fields}, batched", batched, f"{baseline}, batched", dense),
+            compared(f"{fields}, batched", batched, f"{baseline}, looped", dense_looped),
+            compared(f"{fields}, looped", looped, f"{baseline}, looped", dense_looped),
+        ]
+    return cases
 
 
-def measure_long_field() -> dict[str, float]:
-    """Seconds and peak memory of one update of 10⁷ points, to be run in a process of its own.
+def measure_long_field(length: int) -> dict[str, float]:
+    """Seconds and peak memory of one update of a long field, to be called in a new process.
 
     A short update comes first, so that the memory counted is that of fields and not of compiled code.
     """
     short = torch.rand(40_000, dtype=torch.float64)
     _update(short, 1.0 + short, integral(NodeGrid(0.0, 1.0, len(short)), torch.tensor(0.5)))
     before = peak_memory()
-    row = torch.full((1, LONG), 1.0 / LONG, dtype=torch.float64)
+    row = torch.full((1, length), 1.0 / length, dtype=torch.float64)
     law = LinearConstraint(row, torch.tensor([0.3], dtype=torch.float64))
-    mean = torch.rand(LONG, dtype=torch.float64)
-    variance = torch.rand(LONG, dtype=torch.float64)
+    mean = torch.rand(length, dtype=torch.float64)
+    variance = torch.rand(length, dtype=torch.float64)
     prior = MultivariateNormal(mean, DiagLinearOperator(variance))
 
     def update() -> None:
@@ -84,28 +90,27 @@ def measure_long_field() -> dict[str, float]:
     memory = peak_memory() - before
     cloned, copies = best_of(lambda: (mean.clone(), variance.clone()), repeats=5)
     copied, _ = best_of(lambda: (copies[0].copy_(mean), copies[1].copy_(variance)), repeats=5)
-    return {"seconds": seconds, "cloned": cloned, "copied": copied, "memory": memory / (2 * 8 * LONG)}
+    return {"seconds": seconds, "cloned": cloned, "copied": copied, "memory": memory / (2 * 8 * length)}
 
 
-def _long_field() -> dict[str, Any]:
-    program = (
-        "import json; from experiments.benchmarks.update import measure_long_field; "
-        "print(json.dumps(measure_long_field()))"
+def long_field(length: int) -> dict[str, Any]:
+    """One field, against copying its arrays.
+
+    Args:
+        length: Number of points.
+    """
+    measured = in_new_process(__name__, f"measure_long_field({length})")
+    return compared(
+        f"one field of {length:,} points",
+        measured["seconds"],
+        "copying mean and variance",
+        measured["cloned"],
+        **{
+            "times copying": measured["seconds"] / measured["cloned"],
+            "times copying in place": measured["seconds"] / measured["copied"],
+            "memory over input": measured["memory"],
+        },
     )
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise ExperimentError(f"The measurement of the long field failed: {finished.stderr.strip()[-500:]}")
-    found = json.loads(finished.stdout.splitlines()[-1])
-    return {
-        "case": f"one field of {LONG:,} points",
-        "seconds": found["seconds"],
-        "baseline": "copying mean and variance",
-        "baseline_seconds": found["cloned"],
-        "ratio": found["cloned"] / found["seconds"],
-        "times copying": found["seconds"] / found["cloned"],
-        "times copying in place": found["seconds"] / found["copied"],
-        "memory over input": found["memory"],
-    }
 
 
 def _update(mean: Tensor, scale: Tensor, law: LinearConstraint) -> tuple[Tensor, Tensor]:
@@ -132,12 +137,3 @@ def _dense_in_chunks(mean: Tensor, scale: Tensor, law: LinearConstraint, order: 
 def _dense_looped(mean: Tensor, scale: Tensor, law: LinearConstraint, order: bool) -> None:
     for m, s, b in zip(mean, scale, law.b, strict=True):
         _dense(m, s, law.rows, b, order)
-
-
-def _require_agreement(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
-    for first, second in zip(ours, theirs, strict=True):
-        difference = float((first - second).abs().max())
-        if difference > 1e-10:
-            raise ExperimentError(
-                f"The two forms of the update differ by {difference:.3g}, so their times do not count."
-            )

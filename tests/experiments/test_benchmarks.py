@@ -1,0 +1,157 @@
+"""The benchmarks in small: they run, compare like with like, and report in the common shape."""
+
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from experiments.benchmarks import boon, inequality, measure, scaling, scaling_page, solver, update
+from experiments.errors import DataFileError, ExperimentError
+from experiments.report.terminal import print_benchmark
+from solvers import Solution
+
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+SHAPES = {"1-D": (40,), "1-D + time": (40, 9), "2-D + time": (12, 12, 9)}
+SIZES = tuple(
+    replace(size, batch=2, shape=SHAPES[size.name], modes=(3,) * len(size.modes), width=4, rounds=1)
+    for size in boon.SIZES
+)
+
+
+def test_the_shortest_time_counts_and_turns_alternate_after_one_to_warm_up() -> None:
+    seconds, result = measure.best_of(lambda: 7, repeats=2)
+    assert result == 7
+    assert 0.0 <= seconds < 1.0
+    order: list[str] = []
+    assert len(measure.take_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=2)) == 2
+    assert order == ["a", "b"] * 3
+
+
+def test_times_of_results_that_differ_do_not_count() -> None:
+    assert measure.difference_within(torch.zeros(2), torch.full((2,), 1e-3), 1e-2) == pytest.approx(1e-3)
+    for wrong, text in ((1e-3, r"0\.001"), (float("nan"), "nan")):
+        with pytest.raises(ExperimentError, match=f"differ by {text}, so their times do not count"):
+            measure.difference_within(torch.zeros(2), torch.full((2,), wrong), 1e-4)
+
+
+def test_update_is_compared_with_both_dense_forms_and_with_copying() -> None:
+    cases = update.short_fields(12)
+    assert len(cases) == 6
+    for case in cases:
+        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
+        assert case["case"].startswith("12 slices of 201 points")
+    measured = update.measure_long_field(1000)
+    assert set(measured) == {"seconds", "cloned", "copied", "memory"}
+    assert all(value >= 0 for value in measured.values())
+
+
+def test_non_negative_fields_are_those_of_least_squares() -> None:
+    report = inequality.run(slices=6)
+    assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
+    for case in report["cases"]:
+        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
+        assert case["difference"] <= 1e-8
+        assert case["law residual"] <= 1e-12
+
+
+def test_solver_cases_carry_times_errors_and_their_ratio() -> None:
+    report = solver.run(functions=12, cells=20, baseline=lambda exponent, cells: (exponent, np.zeros(cells)))
+    assert len(report["cases"]) == len(solver.TOLERANCES) * len(solver.COMPARED)
+    for case in report["cases"]:
+        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
+        assert 0.0 < case["L1 error"] < 0.02 < case["baseline L1 error"]
+
+
+def test_the_solver_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fipy", None)
+    with pytest.raises(ExperimentError, match=r"FiPy, which is not installed; pip install 'probconserv-boon\[bench\]'"):
+        solver.run()
+
+
+def test_every_correction_is_timed_against_the_plain_operator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "neuralop", None)
+    cases = boon.run(SIZES)["cases"]
+    assert len({case["case"] for case in cases}) == 3 * len(boon.CORRECTIONS)
+    assert all(case["ratio"] == case["seconds"] / case["baseline_seconds"] > 0 for case in cases)
+    assert "neuraloperator is not installed" in capsys.readouterr().err
+
+
+def test_the_plain_operator_is_timed_against_one_with_as_many_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def theirs(n_modes: tuple[int, ...], in_channels: int, out_channels: int, **sizes: int) -> nn.Module:
+        built.append((n_modes, sizes))
+        return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(n_modes) - 1](in_channels, out_channels, 1)
+
+    for name in ("neuralop", "neuralop.models"):
+        module = types.ModuleType(name)
+        module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+        module.FNO = theirs  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    cases = boon.run(SIZES, corrections={})["cases"]
+    assert [case["baseline"] for case in cases] == ["FNO of neuraloperator"] * 3
+    assert built == [((5,) * axes, {"hidden_channels": 4, "n_layers": 4}) for axes in (1, 2, 3)]
+
+
+def test_every_size_has_time_memory_and_growth_in_the_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = scaling.run({"points": (2, 4), "constraints": (2, 4), "cells": (8, 16)}, scaling.measure)
+    assert len(result["cases"]) == 6
+    for first, second in zip(result["cases"][::2], result["cases"][1::2], strict=True):
+        assert first["growth"] is None
+        assert second["seconds"] == pytest.approx(first["seconds"] * 2 ** second["growth"])
+        assert first["memory"] >= 0
+    print_benchmark(result)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    page = tmp_path / "scaling.md"
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    files = scaling_page.write(result, page)
+    text = page.read_text(encoding="utf-8")
+    for case in result["cases"]:
+        assert f"{case['case']} " in text
+    for name in ("scaling-update", "scaling-solver"):
+        assert f"figures/{name}.png" in text
+        assert tmp_path / "figures" / f"{name}.png" in files
+    assert text.split(scaling_page.BEGIN)[0] == PAGE.read_text(encoding="utf-8").split(scaling_page.BEGIN)[0]
+
+
+def test_the_document_says_whether_the_machine_was_busy_and_needs_its_marks(tmp_path: Path) -> None:
+    result = {"machine": "one", "cases": [], "load": 0.1}
+    assert "Machine: one; otherwise idle." in scaling_page.as_markdown(result)
+    assert "busy with other work (load average 3.2)" in scaling_page.as_markdown(result | {"load": 3.2})
+    page = tmp_path / "empty.md"
+    page.write_text("")
+    with pytest.raises(DataFileError, match="needs the marks"):
+        scaling_page.write(result, page)
+
+
+def test_updates_meet_all_constraints_and_solutions_have_the_size() -> None:
+    first, second = (scaling.update_of(3, 50, 4)() for _ in range(2))
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    for one, other in zip(first, second, strict=True):
+        assert one.shape == (3, 50)
+        assert torch.equal(one, other)
+    solution = scaling.solution_of(2, 8)()
+    assert isinstance(solution, Solution)
+    assert solution.values.shape == (2, 1, 8)
+
+
+@pytest.mark.slow
+def test_sizes_are_measured_in_a_new_process() -> None:
+    long = update.long_field(1000)
+    assert long["times copying"] == pytest.approx(1 / long["ratio"])
+    measured = scaling.in_new("points", 100_000)
+    assert measured["seconds"] > 0
+    # The inputs alone are two arrays of float64 and a row of G.
+    assert measured["memory"] > 2 * 8 * 100_000 / 1e6
+    with pytest.raises(ExperimentError, match=r"The measurement measure\('nothing', 3\) failed"):
+        scaling.in_new("nothing", 3)
