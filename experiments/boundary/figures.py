@@ -99,9 +99,8 @@ def draw_case(
     true = scored[TRUE_FIELD][0]["shown"][0]
     fields = {method: arrays[0]["shown"][0] for method, arrays in scored.items() if method.key in BESIDE}
     if true.ndim == 3:
-        drawings["fields"] = snapshots(times, true, fields, names, title)
         animate(times, true, fields, title, folder / f"animation-{case.key}.gif")
-        return drawings
+        return {"fields": snapshots(times, true, fields, names, title), **drawings}
     last = {method: u[-1] for method, u in fields.items()}
     drawings["profile"] = profiles(true[-1], last, names, title_of_profile, insulator_stencil(case))
     if len(times) > 1:

@@ -168,17 +168,17 @@ class CombinedExperiment:
         return self.main, ("CRPS", "MSE", "coverage90")
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
-        """Profiles in range and at the nearest shift; with the first interval the scores over all of them."""
+        """With the first interval the scores over all of them; profiles in range and at the nearest shift."""
         drawn, scored = {}, {key for key, _ in stored}
         methods = [method for method in self.methods(case) if method.network is not None and method.key in scored]
         main = [method for method in methods if method.key in self.main and (method.key, 0) in stored]
-        if case.number < PROFILES and main:
-            drawn["profile"] = profiles(case, main, stored, case.parameters(context.options.seed)[:1])
         if case.number == 0 and methods:
             cases = [replace(case, number=number) for number in range(len(case.problem.intervals))]
             siblings = {one.key: _read_stored(one, stored, folder) for one in cases}
             cases = [one for one in cases if siblings[one.key]]
             drawn["shift"] = against_shift(cases, methods, siblings)
+        if case.number < PROFILES and main:
+            drawn["profile"] = profiles(case, main, stored, case.parameters(context.options.seed)[:1])
         return drawn
 
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
