@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -153,7 +154,7 @@ def _read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
         )
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataFileError(f"'{path}' cannot be read as a table ({error}); delete it and run again.") from error
     missing = [name for name in columns if name not in frame]
     if missing:

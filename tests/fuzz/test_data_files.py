@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import boundary_data, shipping
-from experiments.boundary_data import BoundaryDataConfig, boundary_samples
+from experiments.boundary.cases import BoundaryDataConfig
+from experiments.boundary.data import boundary_samples
 from experiments.errors import DataFileError
-from experiments.operator_shipping import read_results
 from experiments.predict import read_observations
+from experiments.records.record import COLUMNS
+from experiments.records.release import manifest
+from experiments.records.store import read_records, read_scores, scores_frame, write_scores
 from experiments.storage import cached_arrays, read_arrays, read_json, read_object, write_arrays
-from experiments.tables import rows_from_json
 from solvers.problems.boundary_problems import stokes
 from tests.fuzz.damage import damaged, peak_growth, pickles
 
 CSV = b"t,x,u,inflow\n0,0.5,1,3\n0,1,2,3\n1,0,-1e-3,4\n"
-ROW = {"parameter": "m=2", "method": "ANP", "source": "", "MSE": [1e-4, 1e-5], "CE": [0.1, None]}
 
 
 def sealed(path: Path) -> Path:
@@ -240,16 +241,16 @@ def test_forged_arrays_with_their_checksum_are_refused_or_read(
     ],
 )
 def test_boundary_samples_that_are_none_of_the_problem_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, np.ndarray | None]
+    tmp_path: Path, change: dict[str, np.ndarray | None]
 ) -> None:
     config = BoundaryDataConfig(samples=3, nodes=9, times=2)
-    boundary_samples(stokes(), config, tmp_path)
+    boundary_samples(stokes(), config, tmp_path, version=1)
     (path,) = tmp_path.glob("*.h5")
     arrays = read_arrays(path) | change
     write_arrays(path, {name: array for name, array in arrays.items() if array is not None})
-    monkeypatch.setattr(boundary_data, "_build", lambda *_: pytest.fail("the file was whole"))
+    unmade = replace(stokes(), fields=lambda *_: pytest.fail("the file was whole"))
     with pytest.raises(DataFileError, match="does not hold samples of stokes"):
-        boundary_samples(stokes(), config, tmp_path)
+        boundary_samples(unmade, config, tmp_path, version=1)
 
 
 HOSTILE_JSON = [b"", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000, b"9" * 5000, b'"\\ud800', b"nul"]
@@ -262,53 +263,41 @@ def test_files_that_are_no_json_are_refused(tmp_path: Path, content: bytes) -> N
         read_json(tmp_path / "a.json")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *([], None, 3, "rows", {}, {"rows": None}, {"rows": 3}, {"rows": "abc"}, {"rows": [None]}, {"rows": [[]]}),
-        *({"rows": [ROW | {"MSE": value}]} for value in (None, 1.0, [], [1.0], ["1", "2"], [None, 1.0], [1, 2, 3], {})),
-        *({"rows": [ROW | {name: 3}]} for name in ("parameter", "method", "source", "information")),
-        {"rows": [{"MSE": [1.0, None]}]},
-    ],
-)
-def test_results_without_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any) -> None:
-    (tmp_path / "results").mkdir()
-    path = tmp_path / "results" / "stokes.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(DataFileError, match=r"stokes\.json' (holds no rows|must hold)"):
-        rows_from_json(read_object(path), path)
-    monkeypatch.setattr(shipping, "ROOT", tmp_path)
-    with pytest.raises(DataFileError, match=r"stokes\.json' (does not hold|must hold)"):
-        read_results("stokes")
+HEADER, RECORD = ",".join(COLUMNS), "stokes,multi,fno,0,relative_l2,0.5,,computed,"
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("content", "message"),
     [
-        *(
-            (name, value)
-            for name in ("trainings", "weights")
-            for value in (None, 3, "abc", [None], ["abc"], [[]], [{}])
-        ),
-        ("more", 1),
+        ("", "cannot be read as a table"),
+        ("\x00\xff", "lacks the column"),
+        ("experiment,case\na,b\n", "lacks the column 'method'"),
+        (f"{HEADER}\n{RECORD.replace('computed', 'rumoured')}\n", "holds no records"),
+        (f"{HEADER}\n{RECORD.replace('0.5', 'half')}\n", "holds no records"),
+        (f"{HEADER}\n{RECORD.replace(',0,', ',first,')}\n", "holds no records"),
+        (f"{HEADER}\n{RECORD}\n{RECORD},,,\n", "cannot be read as a table"),
     ],
 )
-def test_shipped_results_of_another_form_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
-) -> None:
-    (tmp_path / "results").mkdir()
-    whole = {
-        "experiment": "stokes",
-        "preset": "laptop",
-        "rows": [ROW],
-        "trainings": [],
-        "weights": [],
-        "environment": {},
-    }
-    path = tmp_path / "results" / "stokes.json"
-    monkeypatch.setattr(shipping, "ROOT", tmp_path)
-    path.write_text(json.dumps(whole))
-    assert read_results("stokes").rows[0].scores == {"MSE": (1e-4, 1e-5), "CE": (0.1, None)}
-    path.write_text(json.dumps(whole | {name: value}))
-    with pytest.raises(DataFileError, match=r"stokes\.json' does not hold results of an experiment"):
-        read_results("stokes")
+def test_records_of_another_form_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text(f"{HEADER}\n{RECORD}\n")
+    assert read_records(path)["mean"].tolist() == [0.5]
+    path.write_text(content)
+    with pytest.raises(DataFileError, match=message):
+        read_records(path)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_damaged_scores_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.getbasetemp() / "scores.csv.gz"
+    write_scores(path, scores_frame([("multi", "fno", 0, {"relative_l2": np.arange(3.0)})]))
+    path.write_bytes(data.draw(damaged(path.read_bytes())))
+    attempt(lambda: read_scores(path))
+
+
+@pytest.mark.parametrize("content", [[], None, 3, {}, {"weights": {}, "experiments": {}}])
+def test_manifests_of_another_form_are_refused(tmp_path: Path, content: Any) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DataFileError, match=r"manifest\.json' (lacks data_versions|must hold a JSON object)"):
+        manifest(tmp_path)
