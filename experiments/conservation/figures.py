@@ -141,7 +141,7 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
         total = law + float(entry.arrays["signed_CE"][drawing.shown])
         _draw_profile(panel, drawing, entry, mean, deviation)
         panel.set_title(f"{entry.method.label}: ∫ u dx = {total:.4f}", fontsize=10)
-    axes[1].fill_between(points, before, after, color=plots.YELLOW, alpha=0.7, lw=0, label="moved by the law", zorder=0)
+    axes[1].fill_between(points, before, after, color=plots.YELLOW, lw=0, label="moved by the law", zorder=1.5)
     axes[1].plot(points, before, color=bare.method.style.colour, lw=0.9, label="mean before")
     window = _window(drawing, [before - after, before - drawing.truth["field"]])
     for panel in axes:
@@ -187,7 +187,7 @@ def _window(drawing: Drawing, differences: Sequence[np.ndarray]) -> tuple[float,
     points, domain = drawing.truth["points"], drawing.case.problem.domain
     size = np.max(np.abs(differences), axis=0)
     inside = points[size >= 0.1 * size.max()].tolist() + ([] if drawing.front is None else [drawing.front])
-    margin = 0.06 * (domain[1] - domain[0])
+    margin = 0.04 * (domain[1] - domain[0])
     return max(domain[0], min(inside) - margin), min(domain[1], max(inside) + margin)
 
 
@@ -196,7 +196,7 @@ def _zoom(panel: Axes, drawing: Drawing, window: tuple[float, float], fields: Se
     points = drawing.truth["points"]
     inside = (points >= window[0]) & (points <= window[1])
     low, high = np.min([field[inside] for field in fields]), np.max([field[inside] for field in fields])
-    margin = 0.15 * (high - low)
+    margin = 0.25 * (high - low)
     panel.set(xlim=window, ylim=(low - margin, high + margin))
 
 
@@ -243,8 +243,8 @@ def _masses(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
         total = entry.arrays["curve_total"]
         left.plot(times, total.mean(axis=0), **entry.line)
         right.plot(times, np.abs(total - law).mean(axis=0), **entry.line)
-    left.set(xlabel="t", ylabel="total ∫ u dx", title="total")
-    right.set(xlabel="t", ylabel="mean |total − law|", title="conservation error", yscale="log")
+    left.set(xlabel="t", ylabel="total ∫ u dx")
+    right.set(xlabel="t", ylabel="mean |total − law|", yscale="log")
     plots.legend_below(figure, left, right)
     return figure
 
@@ -260,8 +260,8 @@ def _scores_over_time(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
             panel.fill_between(
                 drawing.truth["times"], mean - error, mean + error, color=entry.method.style.colour, alpha=0.15, lw=0
             )
-    left.set(xlabel="t", ylabel="MSE", title="mean squared error", yscale="log")
-    right.set(xlabel="t", ylabel="LL", title="log-likelihood per point")
+    left.set(xlabel="t", ylabel="mean squared error", yscale="log")
+    right.set(xlabel="t", ylabel="log-likelihood per point")
     floor = min(float(np.median(entry.arrays["curve_LL"])) for entry in methods)
     right.set_ylim(bottom=min(floor - 1.0, -1.0))
     plots.legend_below(figure, left)
@@ -303,11 +303,10 @@ def _fronts(drawing: Drawing, true_front: float) -> Figure:
     keys = (*PAPER, INEQUALITIES[0], DISPLACED)
     methods = drawing.several(*(keys if "anp" in drawing.scored else GP), having="fronts")
     positions = [entry.arrays["fronts"][np.isfinite(entry.arrays["fronts"])] for entry in methods]
-    low, high = _range_of(positions, true_front, drawing.case.problem.domain)
+    low, high, bins = _bins(positions, true_front, drawing.truth["points"])
     figure, axes = plots.panels(len(methods), drawing.title, width=NARROW, columns=3)
     for panel, entry, sampled in zip(axes, methods, positions, strict=True):
         weights = np.full(sampled.shape, 1.0 / max(entry.arrays["fronts"].size, 1))
-        bins = np.linspace(low, high, 41).tolist()
         panel.hist(sampled, bins, weights=weights, color=entry.method.style.colour, alpha=0.8, label="samples")
         panel.axvline(true_front, color=plots.TRUTH, lw=1.4, ls="--", label="true front")
         panel.set_title(_in_two_lines(entry.method.label), fontsize=9)
@@ -318,12 +317,13 @@ def _fronts(drawing: Drawing, true_front: float) -> Figure:
     return figure
 
 
-def _range_of(positions: Sequence[np.ndarray], true_front: float, domain: tuple[float, float]) -> tuple[float, float]:
-    """An interval with the true front and all but 1 % of every method's samples, with some margin."""
-    ends = [np.quantile(sampled, (0.005, 0.995)) for sampled in positions if len(sampled)]
-    low, high = np.min([true_front, *(end[0] for end in ends)]), np.max([true_front, *(end[1] for end in ends)])
-    margin = 0.1 * (high - low) + 0.002 * (domain[1] - domain[0])
-    return max(domain[0], float(low - margin)), min(domain[1], float(high + margin))
+def _bins(positions: Sequence[np.ndarray], true_front: float, points: np.ndarray) -> tuple[float, float, list[float]]:
+    """An interval with the true front and all but 4 % of every method's samples, and bins around the same points."""
+    ends = [true_front, *(end for sampled in positions if len(sampled) for end in np.quantile(sampled, (0.02, 0.98)))]
+    spacing = points[1] - points[0]
+    width = spacing * max(1, round((max(ends) - min(ends)) / spacing / 30))
+    low, high = max(points[0], min(ends) - 4 * width), min(points[-1], max(ends) + 4 * width)
+    return low, high, np.arange(points[0] - spacing / 2, points[-1] + width, width).tolist()
 
 
 def _in_two_lines(label: str) -> str:
