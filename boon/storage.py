@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -19,6 +18,7 @@ from boon.fno import FNO, FNOConfig
 from boon.matched import MatchedTransform
 from boon.operator import BOON
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from solvers.files import write_atomically
 from solvers.tensor_files import encode_tensors, parse_tensors
 
 FORMAT = "boon-1"
@@ -44,12 +44,7 @@ def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
     content = encode_tensors({name: _as_real(tensor) for name, tensor in operator.state_dict().items()}, metadata)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, content)
 
 
 def load(path: str | Path) -> FNO | BOON:

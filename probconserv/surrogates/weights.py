@@ -1,8 +1,6 @@
 """Weights on disk: safetensors with the config in the metadata, written atomically, never pickled."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probconserv.errors import WeightsError
+from solvers.files import write_atomically
 from solvers.tensor_files import decode_tensors, encode_tensors
 
 FORMAT = 1
@@ -54,17 +53,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
     }
     content = encode_tensors(weights.tensors, metadata)
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            Path(temporary).chmod(0o644)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, content)
     except OSError as error:
         raise WeightsError(f"'{path}' cannot be written ({error.strerror}); choose another folder.") from error
 

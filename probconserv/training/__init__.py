@@ -1,14 +1,11 @@
 """The training loop, for any model: ``train`` with checkpoints and exact resumption."""
 
 from probconserv.training.checkpoint import TrainingState
-from probconserv.training.config import Precision, TrainingConfig, one_cycle
+from probconserv.training.config import TrainingConfig, one_cycle
 from probconserv.training.loop import StepContext, Task, random_seed, train
 from probconserv.training.processes import Ranks, first_before_others, launched, process_group, say_once
-from probconserv.training.progress import ProgressHook
 
 __all__ = [
-    "Precision",
-    "ProgressHook",
     "Ranks",
     "StepContext",
     "Task",

@@ -106,7 +106,8 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
         task: What is trained.
         config: How.
         folder: Folder of the checkpoint ``checkpoint.safetensors``.
-        progress: Whether rank 0 shows a progress bar on standard error, or what it calls after every step.
+        progress: Whether rank 0 shows a progress bar on standard error, or a function that it calls after every step
+            with the number of steps done, the loss and the learning rate.
 
     Returns:
         Steps, seconds and history of the finished training.
