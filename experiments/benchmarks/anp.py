@@ -132,9 +132,9 @@ def compare_steps(config: NetworkConfig, name: str, rounds: int) -> list[dict[st
     """
     batch, network = training_batch(config), moved_network(config)
     means = [predicted_mean(network, batch, form) for form in (*OURS, BASELINE)]
-    size = means[-1].abs().max()
+    size = float(means[-1].abs().max())
     differences = [
-        difference_within(mean / size, means[-1] / size, math.inf if form.bfloat16 else AGREEMENT)
+        difference_within(mean, means[-1], math.inf if form.bfloat16 else AGREEMENT * size) / size
         for form, mean in zip(OURS, means[:-1], strict=True)
     ]
     steps = [training_step(copy.deepcopy(network), batch, config, form) for form in (*OURS, BASELINE)]
