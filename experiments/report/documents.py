@@ -233,14 +233,14 @@ def _entries(results: Results, score: str) -> list[Entry]:
 
 def _head(results: Results) -> str:
     """The headline rows of an experiment, the best in bold."""
-    table = headline(results)
-    rows = [
-        [*([case] if case else []), label, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
-        for case, entries in table.groups
-        for label, cells in entries
+    rows = headline(results)
+    cases = [row.case for row in rows if row.case]
+    cells = [
+        [row.case, row.name, *(f"**{cell.text}**" if cell.best else cell.text for cell in row.cells)] for row in rows
     ]
-    columns = [*(["case"] if table.groups[0][0] else []), *table.columns]
-    return _markdown(pd.DataFrame(rows, columns=columns))
+    first = "method" if cases else "case"
+    frame = pd.DataFrame(cells, columns=["case", first, *(cell.heading for cell in rows[0].cells)])
+    return _markdown(frame if cases else frame.iloc[:, 1:])
 
 
 def _law_row(name: str, case: str, label: str) -> dict[str, str]:

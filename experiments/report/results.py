@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,6 +19,8 @@ from experiments.storage import read_object
 
 MANY_ROWS = 20
 """Rows of a headline from which each case is one row, with one score."""
+Chosen = dict[str, tuple[list[str], list[str]]]
+"""Methods and scores by case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,33 +53,35 @@ class Results:
         return self.records[self.records["case"] == case]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One number of a headline.
 
     Args:
+        heading: Heading of its column.
         text: Three digits, with the standard error in brackets.
         best: Whether none of its column is better.
         mark: ``better`` or ``worse`` than the first method of the case by more than both standard errors, ``paper`` for
             a paper's number, else empty.
     """
 
+    heading: str
     text: str
     best: bool = False
     mark: str = ""
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The few rows that answer an experiment's question.
+class Row(NamedTuple):
+    """A row of a headline.
 
     Args:
-        columns: Headings, the first that of the rows' names.
-        groups: Label of the case, or an empty text, and its rows: name and cells.
+        case: Label of the case; empty if the row is a case.
+        name: Label of the method, or of the case.
+        cells: Its numbers.
     """
 
-    columns: list[str]
-    groups: list[tuple[str, list[tuple[str, list[Cell]]]]] = field(default_factory=list)
+    case: str
+    name: str
+    cells: list[Cell]
 
 
 def released(experiment: Experiment) -> Results | None:
@@ -121,61 +125,54 @@ def title(experiment: Experiment) -> str:
     return words[0].upper() + words[1:].replace("_", " ").replace("-", ": ")
 
 
-def headline(results: Results) -> Headline:
+def headline(results: Results) -> list[Row]:
     """The headline methods and scores of every case; of many cases one row each, with the first score."""
     chosen = {}
     for case in results.cases:
         part = results.of_case(case.key)
-        if len(part):
-            methods, scores = results.experiment.headline(case, part)
-            chosen[case.key] = ([method for method in methods if method in set(part["method"])], list(scores))
+        methods, scores = results.experiment.headline(case, part)
+        chosen[case.key] = ([method for method in methods if method in set(part["method"])], list(scores))
     frame = numbers(results.records, results.labels)
     many = sum(len(methods) for methods, _ in chosen.values()) > MANY_ROWS
     return (_cases_as_rows if many else _methods_as_rows)(frame, results.labels, chosen)
 
 
-def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: dict[str, tuple[list[str], list[str]]]) -> Headline:
+def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[Row]:
     scores = [score for score in dict.fromkeys(s for _, names in chosen.values() for s in names) if score in frame]
-    columns = [column for score in scores for column in (score, f"{score}_paper") if column in frame]
-    headings = [SCORES[column].title if column in SCORES else "paper" for column in columns]
-    table = Headline(["method", *headings])
+    shown = [column for score in scores for column in (score, f"{score}_paper") if column in frame]
+    rows = []
     for case, (methods, _) in chosen.items():
-        part = frame.loc[[(case, method) for method in methods]]
-        cells = {column: _column(part, column) for column in columns}
-        rows = [(labels.methods[method], [cells[column][i] for column in columns]) for i, method in enumerate(methods)]
-        table.groups.append((labels.cases[case], rows))
-    return table
+        columns = [_column(frame.loc[[(case, method) for method in methods]], column) for column in shown]
+        cells = zip(*columns, strict=True)
+        rows += [Row(labels.cases[case], labels.methods[m], list(row)) for m, row in zip(methods, cells, strict=True)]
+    return rows
 
 
-def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: dict[str, tuple[list[str], list[str]]]) -> Headline:
+def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[Row]:
     score = next(iter(chosen.values()))[1][0]
-    names = list(dict.fromkeys(method for methods, _ in chosen.values() for method in methods))
-    table = Headline([SCORES[score].title, *(labels.methods[name] for name in names)])
+    names = {method: labels.methods[method] for methods, _ in chosen.values() for method in methods}
     rows = []
     for case, (methods, _) in chosen.items():
         cells = dict(zip(methods, _column(frame.loc[[(case, method) for method in methods]], score), strict=True))
-        rows.append((labels.cases[case], [cells.get(name, Cell("—")) for name in names]))
-    table.groups.append(("", rows))
-    return table
+        shown = [cells.get(key, Cell("", "—"))._replace(heading=name) for key, name in names.items()]
+        rows.append(Row("", labels.cases[case], shown))
+    return rows
 
 
 def _column(part: pd.DataFrame, column: str) -> list[Cell]:
     """One score of the methods of a case, compared with the first."""
     values = part[column]
     if column not in SCORES:
-        return [Cell(format_score(value), mark="paper") for value in values]
+        return [Cell("paper", format_score(value), mark="paper") for value in values]
     errors = part.get(f"{column}_se", pd.Series(index=part.index, dtype=float)).fillna(0.0)
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
-    best = (sign * values).max() if sign else None
-    gains, slack = sign * (values - values.iloc[0]), errors + errors.iloc[0]
-    marks = [
-        "better" if gain > error else "worse" if -gain > error else "" for gain, error in zip(gains, slack, strict=True)
-    ]
-    shown = [error or None for error in errors]
-    return [
-        Cell(format_score(value, error), bool(best is not None and sign * value == best), mark)
-        for value, error, mark in zip(values, shown, marks, strict=True)
-    ]
+    best, heading = (sign * values).max(), SCORES[column].title
+    cells = []
+    for value, error in zip(values, errors, strict=True):
+        gain, slack = sign * (value - values.iloc[0]), error + errors.iloc[0]
+        mark = "better" if gain > slack else "worse" if -gain > slack else ""
+        cells.append(Cell(heading, format_score(value, error or None), bool(sign) and sign * value == best, mark))
+    return cells
 
 
 def assemble(

@@ -5,17 +5,10 @@ from tests.experiments.report.example import Entry, Example, results
 
 
 def test_marks_compare_with_the_first_method_and_leave_alone_what_is_within_the_errors() -> None:
-    table = headline(results())
-    assert table.columns == ["method", "LL ↑", "MSE ↓", "paper"] or table.columns == [
-        "method",
-        "MSE ↓",
-        "paper",
-        "LL ↑",
-    ]
-    at = {column: i - 1 for i, column in enumerate(table.columns)}
-    cells = {(case, name): row for case, rows in table.groups for name, row in rows}
-    marks = {key: row[at["MSE ↓"]].mark for key, row in cells.items()}
-    assert marks == {
+    rows = {(row.case, row.name): row.cells for row in headline(results())}
+    headings = [cell.heading for cell in rows["b=2", "Bare"]]
+    assert headings == ["MSE ↓", "paper", "LL ↑"]
+    assert {key: cells[0].mark for key, cells in rows.items()} == {
         ("a=1 <in range>", "Bare"): "",
         ("a=1 <in range>", "Hard & fast"): "",
         ("a=1 <in range>", "Ours"): "better",
@@ -23,25 +16,19 @@ def test_marks_compare_with_the_first_method_and_leave_alone_what_is_within_the_
         ("b=2", "Hard & fast"): "",
         ("b=2", "Ours"): "worse",
     }
-    assert cells["b=2", "Hard & fast"][at["LL ↑"]].mark == "worse"
-    assert [name for (case, name), row in cells.items() if case == "b=2" and row[at["MSE ↓"]].best] == ["Bare"]
-    assert [row[at["paper"]].text for row in cells.values()] == ["—", "—", "0.4", "—", "—", "—"]
-    assert cells["a=1 <in range>", "Ours"][at["MSE ↓"]].text == "0.505 (5.00e-03)"  # mean and error over two seeds
+    assert rows["b=2", "Hard & fast"][2].mark == "worse"
+    assert [key for key, cells in rows.items() if cells[0].best] == [("a=1 <in range>", "Ours"), ("b=2", "Bare")]
+    assert [cells[1].text for cells in rows.values()] == ["—", "—", "0.4", "—", "—", "—"]
+    assert rows["a=1 <in range>", "Ours"][0].text == "0.505 (5.00e-03)"  # mean and error over two seeds
 
 
-def test_many_cases_are_rows_with_one_score() -> None:
-    cases = tuple(Entry(f"c{i}", f"case {i}") for i in range(MANY_ROWS // 3 + 1))
-    table = headline(results(replace(Example(), cases_=cases)))
-    assert table.columns == ["MSE ↓", "Bare", "Hard & fast", "Ours"]
-    ((label, rows),) = table.groups
-    assert not label
-    assert [name for name, _ in rows] == [case.label for case in cases]
-    assert [cell.mark for cell in rows[0][1]] == ["", "", "worse"]
-
-
-def test_a_row_without_a_method_has_a_dash() -> None:
-    cases = tuple(Entry(f"c{i}", f"case {i}") for i in range(MANY_ROWS // 2))
+def test_many_cases_are_rows_with_one_score_and_a_dash_where_a_method_is_missing() -> None:
+    cases = tuple(Entry(f"c{i}", f"case {i}") for i in range(MANY_ROWS // 3 + 2))
     shown = results(replace(Example(), cases_=cases))
     records = shown.records[~((shown.records["case"] == "c1") & (shown.records["method"] == "hard"))]
-    table = headline(replace(shown, records=records))
-    assert [cell.text for cell in table.groups[0][1][1][1]][1] == "—"
+    rows = headline(replace(shown, records=records))
+    assert [row.name for row in rows] == [case.label for case in cases]
+    assert not any(row.case for row in rows)
+    assert [cell.heading for cell in rows[0].cells] == ["Bare", "Hard & fast", "Ours"]
+    assert [cell.mark for cell in rows[0].cells] == ["", "", "worse"]
+    assert rows[1].cells[1].text == "—"
