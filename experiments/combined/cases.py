@@ -8,7 +8,6 @@ from torch import Tensor
 
 from experiments.checks import require_at_least
 from experiments.combined.fields import FieldProblem, Interval
-from experiments.combined.networks import NetworkSizes
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
 from experiments.records.release import data_version
@@ -26,7 +25,9 @@ class Sizes:
         nodes: Nodes of the domain.
         times: Output times.
         refinement: Finite-volume cells per interval between nodes.
-        network: Width, modes and depth of the operators.
+        width: Channels of the operators.
+        modes: Frequencies that they keep.
+        depth: Their Fourier layers.
         training: Steps, rate, decay; its seed is set for each training.
         batch: Fields a step.
         members: Trainings that an ensemble joins; an operator with heads has as many.
@@ -43,7 +44,9 @@ class Sizes:
     nodes: int = 101
     times: int = 25
     refinement: int = 4
-    network: NetworkSizes
+    width: int = 32
+    modes: int = 32
+    depth: int = 4
     training: TrainingConfig
     batch: int = 20
     members: int = 4
@@ -51,7 +54,7 @@ class Sizes:
     groups: int = 3
 
     def __post_init__(self) -> None:
-        require_at_least(self, samples=1, validation=1, test=2, batch=1, members=2, passes=2, groups=1)
+        require_at_least(self, samples=1, validation=1, test=2, batch=1, width=1, members=2, passes=2, groups=1)
         if self.batch > self.samples:
             raise InvalidArgumentError(f"batch must not exceed the {self.samples} samples, got {self.batch}.")
 
@@ -132,20 +135,23 @@ SIZES: dict[Preset, Sizes] = {
         nodes=33,
         times=5,
         refinement=2,
-        network=NetworkSizes(width=12, modes=6, depth=2),
+        width=12,
+        modes=6,
+        depth=2,
         training=_training(150, 4e-3),
         batch=8,
         members=2,
         passes=3,
         groups=1,
     ),
-    "laptop": Sizes(network=NetworkSizes(width=32, modes=32), training=_training(3000, 4e-3)),
+    "laptop": Sizes(training=_training(3000, 4e-3)),
     "paper": Sizes(
         samples=512,
         validation=64,
         test=200,
         nodes=201,
-        network=NetworkSizes(width=64, modes=64),
+        width=64,
+        modes=64,
         training=_training(20_000, 2e-3),
         members=10,
         groups=5,

@@ -1,10 +1,8 @@
 """Training fields of a problem: finite-volume solutions brought to its nodes, made once and read afterwards."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from experiments.combined.fields import FieldProblem
@@ -18,20 +16,7 @@ BATCH = 16
 """Parameters solved at once."""
 
 
-@dataclass(frozen=True)
-class FieldSamples:
-    """Parameters and their fields.
-
-    Args:
-        parameter: ``(samples,)``.
-        fields: Values at the points of the problem ``(samples, T, n)``.
-    """
-
-    parameter: Float[Tensor, " samples"]
-    fields: Float[Tensor, "samples t n"]
-
-
-def field_samples(problem: FieldProblem, count: int, folder: Path) -> FieldSamples:
+def field_samples(problem: FieldProblem, count: int, folder: Path) -> tuple[Tensor, Tensor]:
     """Finite-volume solutions for parameters spread evenly over the training range.
 
     Args:
@@ -40,7 +25,7 @@ def field_samples(problem: FieldProblem, count: int, folder: Path) -> FieldSampl
         folder: Where the file lives; a damaged one is solved again.
 
     Returns:
-        The samples, float64.
+        Parameters ``(count,)`` and values at the points of the problem ``(count, T, n)``, float64.
     """
     low, high = problem.training_range
     parameter = low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
@@ -51,7 +36,7 @@ def field_samples(problem: FieldProblem, count: int, folder: Path) -> FieldSampl
     name = config_hash([problem.description, count, data_version(problem.name)])
     path = writable_folder(folder) / f"{problem.name}-fields-{name}.h5"
     attributes = {"location": problem.grid.location, "axes": "parameter, t, x", "units": "dimensionless"}
-    return FieldSamples(parameter, torch.from_numpy(cached_arrays(path, build, attributes)["fields"]))
+    return parameter, torch.from_numpy(cached_arrays(path, build, attributes)["fields"])
 
 
 def _solution(problem: FieldProblem, parameter: Tensor) -> Tensor:

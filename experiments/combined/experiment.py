@@ -13,13 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.combined.cases import SIZES, Case, Sizes, cases_of
-from experiments.combined.fields import (
-    ADVECTION_FIELDS,
-    DIFFUSION_FIELDS,
-    POROUS_MEDIUM_FIELDS,
-    STEFAN_FIELDS,
-    FieldProblem,
-)
+from experiments.combined.fields import ADVECTION_FIELDS, DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, FieldProblem
 from experiments.combined.figures import against_shift, profiles
 from experiments.combined.methods import (
     AFTER,
@@ -111,6 +105,7 @@ class CombinedExperiment:
         if method.network is None:
             return []
         sizes, name = case.sizes, method.network.name
+        network = replace(method.network, width=sizes.width, modes=sizes.modes, depth=sizes.depth)
         first = (context.training_seed * sizes.groups + seed) * sizes.members
         trainings = []
         for number in range(first, first + (sizes.members if method.joined else 1)):
@@ -118,8 +113,7 @@ class CombinedExperiment:
                 data=case.problem.description,
                 samples=sizes.samples,
                 validation=sizes.validation,
-                sizes=sizes.network,
-                network=method.network,
+                network=network,
                 training=replace(sizes.training, seed=number),
                 batch=sizes.batch,
                 problem=case.problem,
@@ -213,7 +207,7 @@ EXPERIMENTS: dict[str, CombinedExperiment] = {
             summary="both constraints on one ensemble of operators, beside each alone: porous medium and Stefan",
             heading="Boundary conditions and conservation on one prediction",
             durations={"smoke": "20 s", "laptop": "40 min", "paper": "9000 min", "reproduce": "18 s"},
-            problems=(POROUS_MEDIUM_FIELDS, STEFAN_FIELDS),
+            problems=(POROUS_FIELDS, STEFAN_FIELDS),
             rows=combined_methods,
             main=("fno", "boon", "probconserv-fno", "probconserv-boon"),
             sizes=SIZES,
@@ -223,7 +217,7 @@ EXPERIMENTS: dict[str, CombinedExperiment] = {
             summary="ensembles, diverse heads and dropout of operators under the law, in range and shifted",
             heading="Uncertainty of operators before and after the conservation law",
             durations={"smoke": "25 s", "laptop": "55 min", "paper": "12000 min", "reproduce": "32 s"},
-            problems=(DIFFUSION_FIELDS, POROUS_MEDIUM_FIELDS, STEFAN_FIELDS),
+            problems=(DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS),
             rows=uncertainty_methods,
             main=("ensemble", "probconserv-ensemble", "diverse-heads", "probconserv-diverse-heads"),
             sizes=SIZES,
@@ -233,7 +227,7 @@ EXPERIMENTS: dict[str, CombinedExperiment] = {
             summary="operators trained through the update, against the update after training",
             heading="Training through the update against the update after training",
             durations={"smoke": "25 s", "laptop": "25 min", "paper": "14000 min", "reproduce": "11 s"},
-            problems=(DIFFUSION_FIELDS, POROUS_MEDIUM_FIELDS, STEFAN_FIELDS, ADVECTION_FIELDS),
+            problems=(DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, ADVECTION_FIELDS),
             rows=training_methods,
             main=("fno", AFTER, IN_TRAINING),
             sizes=SIZES,

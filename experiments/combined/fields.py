@@ -170,7 +170,7 @@ class FieldProblem:
 DIFFUSION_FIELDS = FieldProblem(
     problem=DIFFUSION, training_range=(1.0, 5.0), shifts=((5.0, 6.0), (6.0, 7.0), (7.0, 8.0)), final_time=1.0
 )
-POROUS_MEDIUM_FIELDS = FieldProblem(
+POROUS_FIELDS = FieldProblem(
     problem=POROUS_MEDIUM, training_range=(2.0, 3.0), shifts=((3.0, 4.0), (4.0, 5.0), (5.0, 6.0)), final_time=1.0
 )
 STEFAN_FIELDS = FieldProblem(

@@ -12,9 +12,6 @@ from experiments.experiment import Stored
 from experiments.records.record import mean_and_error
 from experiments.report.plots import BAND, TRUTH, legend_below, panels
 
-ScoresByCase = Mapping[str, Stored]
-"""What was scored, by key of the case."""
-
 
 def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: Tensor) -> Figure:
     """Error of the mean over x and the 95 % band around it, at the middle time; the truth is the line at 0.
@@ -47,13 +44,13 @@ def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: T
     return figure
 
 
-def against_shift(cases: Sequence[Case], methods: Sequence[Method], stored: ScoresByCase) -> Figure:
+def against_shift(cases: Sequence[Case], methods: Sequence[Method], stored: Mapping[str, Stored]) -> Figure:
     """CRPS over that of the first method, and coverage of 90 % intervals, over the tested intervals.
 
     Args:
         cases: The cases of a problem.
         methods: What is drawn: means and standard errors over groups.
-        stored: What was scored of each case.
+        stored: What was scored, by key of the case.
     """
     problem, first = cases[0].problem, methods[0]
     figure, (left, right) = panels(2, problem.label, share_y=False, width=1.15)

@@ -22,7 +22,6 @@ from torch.nn import functional
 from boon import BOON, FNO, Correction, FNOConfig
 from boon.fno import Layers, fourier_bases
 from boon.spectral import Basis, Convolution
-from experiments.checks import require_at_least
 from experiments.combined.fields import FieldProblem
 from experiments.errors import InvalidArgumentError
 from probconserv import Ensemble, GaussianOperator
@@ -31,27 +30,6 @@ from solvers import Dirichlet
 UNIT = 0.1
 """Standard deviation of an operator whose channel for it is 1; fields are of order 1."""
 Inputs = tuple[Any, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSizes:
-    """Sizes of the operators.
-
-    Args:
-        width: Channels of the hidden layers.
-        modes: Frequencies kept.
-        depth: Fourier layers.
-
-    Raises:
-        InvalidArgumentError: If a number is below 1.
-    """
-
-    width: int
-    modes: int
-    depth: int = 4
-
-    def __post_init__(self) -> None:
-        require_at_least(self, width=1, modes=1, depth=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +45,9 @@ class Network:
             regularisation of Mouli et al. 2024 does, but is bounded, so that it cannot outweigh the data.
         dropout: Fraction of the hidden features set to 0 between layers, in training and in predictions.
         conserved: Whether the loss is that of the prediction conditioned on the law (end-to-end training).
+        width: Channels of the hidden layers.
+        modes: Frequencies kept.
+        depth: Fourier layers.
 
     Raises:
         InvalidArgumentError: If a number is out of range.
@@ -78,6 +59,9 @@ class Network:
     diversity: float = 0.0
     dropout: float = 0.0
     conserved: bool = False
+    width: int = 32
+    modes: int = 32
+    depth: int = 4
 
     def __post_init__(self) -> None:
         if self.heads < 1 or not self.diversity >= 0 or not 0 <= self.dropout < 1:
@@ -134,21 +118,15 @@ class FieldMap(nn.Module):
         return channels if self.head is None else channels.chunk(self.heads, dim=1)[self.head]
 
 
-def build(network: Network, problem: FieldProblem, sizes: NetworkSizes) -> FNO | BOON:
-    """The untrained operator of a network, its weights drawn from torch's global generator.
-
-    Args:
-        network: What is trained.
-        problem: The problem.
-        sizes: Width, modes and depth.
-    """
+def build(network: Network, problem: FieldProblem) -> FNO | BOON:
+    """The untrained operator of a network, its weights drawn from torch's global generator."""
     operator = FNO(
         FNOConfig(
             in_channels=1 + problem.times * sum(problem.given),
             out_channels=2 * problem.times * network.heads,
-            width=sizes.width,
-            modes=(sizes.modes,),
-            depth=sizes.depth,
+            width=network.width,
+            modes=(network.modes,),
+            depth=network.depth,
             periodic=(True,) if problem.periodic else (),
         )
     )
@@ -161,10 +139,7 @@ def bounded(operator: FNO, correction: Correction) -> BOON:
 
 
 def inputs(
-    problem: FieldProblem,
-    network: Network,
-    parameter: Float[Tensor, " batch"],
-    dtype: torch.dtype = torch.float64,
+    problem: FieldProblem, network: Network, parameter: Float[Tensor, " batch"], dtype: torch.dtype = torch.float64
 ) -> Inputs:
     """What an operator is called with.
 

@@ -1,5 +1,6 @@
 """Trains one operator by the closed-form CRPS of its prediction."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -7,18 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from boon import BOON, FNO
-from experiments.combined.data import FieldSamples, field_samples
+from experiments.combined.data import field_samples
 from experiments.combined.fields import FieldProblem
-from experiments.combined.networks import (
-    UNIT,
-    FieldMap,
-    Inputs,
-    Network,
-    NetworkSizes,
-    build,
-    diversity_penalty,
-    inputs,
-)
+from experiments.combined.networks import UNIT, FieldMap, Inputs, Network, build, diversity_penalty, inputs
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread
 from experiments.training_files import store_finished
@@ -26,6 +18,10 @@ from probconserv import condition, integral
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
 from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train
+
+Rows = Tensor | slice
+Batch = tuple[Inputs, Tensor, Tensor]
+"""Inputs of the operator, conserved totals and fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,6 @@ class FieldTraining:
         data: What decides the training fields, ``FieldProblem.description``.
         samples: Training parameters.
         validation: Parameters of the validation set.
-        sizes: Width, modes and depth.
         network: What is trained.
         training: Steps, rate, decay and seed.
         batch: Fields a step.
@@ -46,7 +41,6 @@ class FieldTraining:
     data: dict[str, Any]
     samples: int
     validation: int
-    sizes: NetworkSizes
     network: Network
     training: TrainingConfig
     batch: int
@@ -68,19 +62,19 @@ def train_operator(training: Training, context: RunContext) -> None:
     with first_before_others():
         data = [field_samples(config.problem, n, context.data_folder) for n in (config.samples, config.validation)]
     torch.manual_seed(config.training.seed)
-    operator = build(config.network, config.problem, config.sizes)
+    operator = build(config.network, config.problem)
     model = FieldLoss(operator, config.network, config.problem)
     device = ranks.device(context.options.device)
-    training_set, validation_set = (model.prepared(part, device) for part in data)
+    training_set, validation_set = (model.batches(part, device) for part in data)
 
     def loss(model: nn.Module, step: StepContext) -> Tensor:
         rows = torch.randperm(config.samples, generator=step.generator)[: step.rows(config.batch)]
-        return model(*training_set.take(rows.to(device)))
+        return model(*training_set(rows.to(device)))
 
     task = Task(
         model=model,
         loss=loss,
-        validate=lambda *_: {"crps": float(model.score(*validation_set.take(slice(None))))},
+        validate=lambda *_: {"crps": float(model.score(*validation_set(slice(None))))},
         config=training.hash,
         title=training.label,
     )
@@ -88,28 +82,6 @@ def train_operator(training: Training, context: RunContext) -> None:
     with one_thread():
         state = train(task, how, path.parent, context.progress)
     store_finished(operator.cpu().eval(), training, state, path)
-
-
-@dataclass(frozen=True)
-class PreparedSamples:
-    """Samples as the loss takes them, on its device.
-
-    Args:
-        a: Input fields ``(samples, channels, nodes)``.
-        ends: Boundary values of a BOON's channels on both sides; empty for a plain FNO.
-        total: Conserved totals ``(samples, T)``.
-        fields: Targets ``(samples, T, n)``.
-    """
-
-    a: Tensor
-    ends: tuple[Tensor, ...]
-    total: Tensor
-    fields: Tensor
-
-    def take(self, rows: Tensor | slice) -> tuple[Inputs, Tensor, Tensor]:
-        """Inputs, totals and targets of some samples."""
-        ends = tuple(end[rows] for end in self.ends)
-        return (self.a[rows], *([[ends]] if ends else [])), self.total[rows], self.fields[rows]
 
 
 class FieldLoss(nn.Module):
@@ -149,9 +121,23 @@ class FieldLoss(nn.Module):
             scores.append(crps(fields, prediction.mean, prediction.variance).mean())
         return torch.stack(scores).mean()
 
-    def prepared(self, samples: FieldSamples, device: torch.device) -> PreparedSamples:
-        """Samples with their inputs on a device."""
-        a, *sides = inputs(self.problem, self.network, samples.parameter, torch.float32)
-        ends = tuple(end.to(device) for pair in sides for end in pair[0])
-        total = self.problem.total(samples.parameter)
-        return PreparedSamples(a.to(device), ends, total.to(device), samples.fields.to(device))
+    def batches(self, samples: tuple[Tensor, Tensor], device: torch.device) -> Callable[[Rows], Batch]:
+        """Puts samples with their inputs on a device.
+
+        Args:
+            samples: Parameters ``(samples,)`` and fields ``(samples, T, n)``.
+            device: Torch device.
+
+        Returns:
+            Rows → the arguments of ``forward`` for these samples.
+        """
+        parameter, fields = samples
+        a, *sides = inputs(self.problem, self.network, parameter, torch.float32)
+        ends = [end.to(device) for pair in sides for end in pair[0]]
+        a, total, fields = (tensor.to(device) for tensor in (a, self.problem.total(parameter), fields))
+
+        def take(rows: Rows) -> Batch:
+            boundary = [[tuple(end[rows] for end in ends)]] if ends else []
+            return (a[rows], *boundary), total[rows], fields[rows]
+
+        return take

@@ -22,7 +22,7 @@ from probconserv import ProbConserv
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
 from tests.documents import ROOT, run_python
-from tests.experiments.combined.tiny import SIZES, tiny, tiny_problem
+from tests.experiments.combined.tiny import SIZES, shrunk, tiny, tiny_problem
 
 HEADS = Network(name="heads", heads=2, diversity=0.5)
 NETWORKS = (PLAIN, BOUNDED, THROUGH_UPDATE, HEADS, DROPOUT)
@@ -136,12 +136,12 @@ def test_training_lowers_the_score_and_resumes_to_the_last_bit(network: Network,
 def test_the_loss_through_the_update_is_that_of_the_conditioned_prediction(tmp_path: Path) -> None:
     problem = tiny_problem("stefan")
     samples = field_samples(problem, 3, tmp_path)
-    operator = build(THROUGH_UPDATE, problem, SIZES.network)
+    operator = build(shrunk(THROUGH_UPDATE), problem)
     loss = FieldLoss(operator, THROUGH_UPDATE, problem)
-    value = loss(*loss.prepared(samples, torch.device("cpu")).take(slice(None)))
-    model = ProbConserv(surrogate([operator], PLAIN, problem, passes=1), problem.law(samples.parameter))
-    prediction = model(*inputs(problem, PLAIN, samples.parameter, torch.float32))
-    expected = crps(samples.fields, prediction.mean, prediction.variance).mean()
+    value = loss(*loss.batches(samples, torch.device("cpu"))(slice(None)))
+    model = ProbConserv(surrogate([operator], PLAIN, problem, passes=1), problem.law(samples[0]))
+    prediction = model(*inputs(problem, PLAIN, samples[0], torch.float32))
+    expected = crps(samples[1], prediction.mean, prediction.variance).mean()
     # The update casts its result back to single precision here, the loss does not.
     assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     value.backward()
@@ -152,12 +152,12 @@ def test_the_loss_through_the_update_is_that_of_the_conditioned_prediction(tmp_p
 def test_the_loss_of_heads_is_their_mean_score_and_the_penalty(tmp_path: Path) -> None:
     problem = tiny_problem("porous_medium")
     samples = field_samples(problem, 3, tmp_path)
-    operator = build(HEADS, problem, SIZES.network)
+    operator = build(shrunk(HEADS), problem)
     loss = FieldLoss(operator, HEADS, problem)
-    parts = loss.prepared(samples, torch.device("cpu")).take(slice(None))
+    parts = loss.batches(samples, torch.device("cpu"))(slice(None))
     with torch.no_grad():
         heads = [as_gaussian(part, UNIT) for part in operator(*parts[0]).double().chunk(2, dim=1)]
-        expected = sum(float(crps(samples.fields, head.mean, head.variance).mean()) for head in heads) / 2
+        expected = sum(float(crps(samples[1], head.mean, head.variance).mean()) for head in heads) / 2
         assert float(loss.score(*parts)) == pytest.approx(expected, rel=1e-12)
         penalty = 0.5 * float(diversity_penalty(operator, 2))
         assert float(loss(*parts)) == pytest.approx(expected + penalty, rel=1e-6)

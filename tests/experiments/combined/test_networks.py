@@ -19,12 +19,12 @@ from experiments.combined.networks import (
 from experiments.errors import InvalidArgumentError
 from probconserv import ProbConserv
 from probconserv.surrogates.operator import as_gaussian
-from tests.experiments.combined.tiny import PROBLEMS, SIZES, tiny_problem
+from tests.experiments.combined.tiny import PROBLEMS, shrunk, tiny_problem
 
 
 def untrained(network: Network, name: str, seed: int = 0) -> FNO | BOON:
     torch.manual_seed(seed)
-    return build(network, tiny_problem(name), SIZES.network).double()
+    return build(shrunk(network), tiny_problem(name)).double()
 
 
 @pytest.mark.parametrize("name", ["porous_medium", "stefan"])

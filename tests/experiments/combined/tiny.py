@@ -6,7 +6,7 @@ from experiments.combined import EXPERIMENTS
 from experiments.combined.cases import Sizes, cases_of
 from experiments.combined.experiment import CombinedExperiment
 from experiments.combined.fields import FieldProblem
-from experiments.combined.networks import NetworkSizes
+from experiments.combined.networks import Network
 from probconserv.training import TrainingConfig
 
 PROBLEMS = {problem.name: problem for entry in EXPERIMENTS.values() for problem in entry.problems}
@@ -17,7 +17,9 @@ SIZES = Sizes(
     nodes=17,
     times=3,
     refinement=2,
-    network=NetworkSizes(width=4, modes=3, depth=2),
+    width=4,
+    modes=3,
+    depth=2,
     training=TrainingConfig(steps=4, peak_rate=1e-2, validate_every=2, checkpoint_every=2, precision="32-true"),
     batch=3,
     members=2,
@@ -29,6 +31,11 @@ SIZES = Sizes(
 def tiny_problem(name: str) -> FieldProblem:
     """A problem on the grid of the tiny sizes."""
     return cases_of(PROBLEMS[name], SIZES)[0].problem
+
+
+def shrunk(network: Network) -> Network:
+    """A network in the tiny sizes."""
+    return replace(network, width=SIZES.width, modes=SIZES.modes, depth=SIZES.depth)
 
 
 def tiny(name: str, *problems: str, steps: int = 4) -> CombinedExperiment:
