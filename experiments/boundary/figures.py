@@ -70,6 +70,40 @@ def names_of(problem: str) -> Names:
     return NAMES.get(problem, Names(title=problem.replace("_", " ").capitalize()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One test sample: the true field, and those of methods.
+
+    Args:
+        times: Equally spaced output times ``(t,)``.
+        true: The true field ``(t, nodes)`` or, on the square with x first, ``(t, nodes, nodes)``.
+        fields: Those of methods, likewise.
+        names: What the quantities are called.
+        title: Says problem and version.
+    """
+
+    times: np.ndarray
+    true: np.ndarray
+    fields: Fields
+    names: Names
+    title: str
+
+    def errors(self) -> dict[str, np.ndarray]:
+        """Absolute errors by what figures call them."""
+        named = {}
+        for method, u in self.fields.items():
+            relative = format_number(float(np.linalg.norm(u - self.true) / np.linalg.norm(self.true)))
+            named[f"error of {method.label}\nrelative L2 {relative}"] = np.abs(u - self.true)
+        return named
+
+    def colours(self) -> list[dict[str, Any]]:
+        """Colours of the truth, around 0 and up to its size but for its largest percent (corners), and of errors."""
+        size = float(np.quantile(np.abs(self.true), 0.99)) or 1.0
+        largest = max((float(np.quantile(error, LARGEST)) for error in self.errors().values()), default=0.0) or 1.0
+        errors = {"norm": PowerNorm(0.5, 0.0, largest), "cmap": "magma"}  # from 0, with small errors spread out
+        return [{"norm": Normalize(-size, size), "cmap": "RdBu_r"}, *(errors for _ in self.fields)]
+
+
 def draw_case(
     problem: str, case: BoundaryCase, methods: Sequence[Method], stored: Stored, folder: Path
 ) -> dict[str, Figure]:
@@ -89,22 +123,20 @@ def draw_case(
     scored = {method: arrays for method, arrays in by_method.items() if arrays}
     names, times = names_of(problem), case.test_data(0).output_times(case.problem).numpy()
     title = f"{names.title}, {case.label}"
-    title_of_profile = title if len(times) == 1 else f"{title}, last time"
     drawings: dict[str, Figure] = {}
     over_time = {method: arrays for method, arrays in scored.items() if "over_time" in arrays[0]}
     if len(times) > 1 and over_time:
         drawings["over-time"] = error_over_time(times, over_time, title)
-    if TRUE_FIELD not in scored:
-        return drawings
-    true = scored[TRUE_FIELD][0]["shown"][0]
-    fields = {method: arrays[0]["shown"][0] for method, arrays in scored.items() if method.key in BESIDE}
-    if true.ndim == 3:
-        animate(times, true, fields, title, folder / f"animation-{case.key}.gif")
-        return {"fields": snapshots(times, true, fields, names, title), **drawings}
-    last = {method: u[-1] for method, u in fields.items()}
-    drawings["profile"] = profiles(true[-1], last, names, title_of_profile, insulator_stencil(case))
-    if len(times) > 1:
-        drawings["fields"] = space_time(times, true, fields, names, title)
+    if TRUE_FIELD in scored:
+        true = scored[TRUE_FIELD][0]["shown"][0]
+        fields = {method: arrays[0]["shown"][0] for method, arrays in scored.items() if method.key in BESIDE}
+        shown = Shown(times=times, true=true, fields=fields, names=names, title=title)
+        if true.ndim == 3:
+            drawings["fields"] = snapshots(shown)
+            animate(shown, folder / f"animation-{case.key}.gif")
+        else:
+            drawings["profile"] = profiles(shown, insulator_stencil(case))
+            drawings |= {"fields": space_time(shown)} if len(times) > 1 else {}
     return drawings
 
 
@@ -131,30 +163,29 @@ def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]]
     return figure
 
 
-def profiles(true: np.ndarray, fields: Fields, names: Names, title: str, stencil: np.ndarray | None) -> Figure:
-    """Fields at one time beside the truth, and their absolute error or, at an insulator, their gradient.
+def profiles(shown: Shown, stencil: np.ndarray | None) -> Figure:
+    """Fields at the last time beside the truth, and their absolute error or, at an insulator, their gradient.
 
     Args:
-        true: The true field ``(nodes,)``.
-        fields: Those of methods, likewise.
-        names: What the quantities are called.
-        title: Says problem and version.
+        shown: What is shown.
         stencil: If the derivative is to be 0 at the first node, the weights c of its difference Σ c_j u_j/h there.
     """
-    figure, (left, right) = panels(2, title, share_y=False)
+    figure, (left, right) = panels(2, shown.title, share_y=False)
+    true, names = shown.true[-1], shown.names
     x = np.linspace(0.0, 1.0, len(true))
-    for method, u in fields.items():
-        left.plot(x, u, **_line(method))
+    for method, u in shown.fields.items():
+        left.plot(x, u[-1], **_line(method))
     left.plot(x, true, **_line(TRUE_FIELD, lw=1.1, zorder=3))
     left.set(xlabel=names.coordinate, ylabel=names.field)
+    left.set_title(f"t = {shown.times[-1]:g}", size=SMALL)
     right.set_xlabel(names.coordinate)
     if stencil is None:
-        _errors(right, x, {method: np.abs(u - true) for method, u in fields.items()})
+        _errors(right, x, {method: np.abs(u[-1] - true) for method, u in shown.fields.items()})
         right.set_ylabel(names.error)
     else:
         near = x <= NEAR
-        for method, u in fields.items():
-            right.plot(x[near], _gradient(u, stencil)[near], **_line(method, marker="."))
+        for method, u in shown.fields.items():
+            right.plot(x[near], _gradient(u[-1], stencil)[near], **_line(method, marker="."))
         right.plot(x[near], _gradient(true, stencil)[near], **_line(TRUE_FIELD, lw=1.1))
         right.axhline(0.0, color=GREY, lw=0.8)
         right.set_ylabel(f"∂u/∂{names.coordinate}")
@@ -177,86 +208,61 @@ def _errors(axes: Axes, x: np.ndarray, errors: Fields) -> None:
             axes.plot(x[exact], np.zeros(exact.sum()), "v", **style)
 
 
-def space_time(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names, title: str) -> Figure:
-    """The true field in the plane of time and space, and beside it the absolute errors of methods.
-
-    Args:
-        times: Equally spaced output times ``(t,)``.
-        true: The true field ``(t, nodes)``.
-        fields: Those of methods, likewise.
-        names: What the quantities are called.
-        title: Says problem and version.
-    """
-    figure, axes = panels(1 + len(fields), title, width=0.75)
+def space_time(shown: Shown) -> Figure:
+    """The true field in the plane of time and space, and beside it the absolute errors of methods."""
+    times, true, errors = shown.times, shown.true, shown.errors()
+    figure, axes = panels(1 + len(errors), shown.title, width=0.75)
     t, x = 0.5 * (times[1] - times[0]), 0.5 / (true.shape[1] - 1)  # halves of a pixel, whose centre is the node
     style = {"origin": "lower", "aspect": "auto", "extent": (times[0] - t, times[-1] + t, -x, 1.0 + x)}
-    shown = axes[0].imshow(true.T, cmap="viridis", **style)
-    figure.colorbar(shown, ax=axes[0], label=names.field)
-    axes[0].set_title("truth", size=SMALL)
-    axes[0].set_ylabel(names.coordinate)
-    errors, colours = _errors_and_colours(true, fields)
-    for panel, (label, error) in zip(axes[1:], errors.items(), strict=True):
-        image = panel.imshow(error.T, **colours, **style)
+    colours = [{"cmap": "viridis"}, *shown.colours()[1:]]
+    images = []
+    for panel, label, u, colour in zip(axes, ["truth", *errors], [true, *errors.values()], colours, strict=True):
+        images.append(panel.imshow(u.T, **colour, **style))
         panel.set_title(label, size=SMALL)
-        if panel is axes[-1]:
-            figure.colorbar(image, ax=axes[1:], label=names.error, extend="max")
-    for panel in axes:
         panel.set_xlabel("t")
         panel.grid(visible=False)
+    axes[0].set_ylabel(shown.names.coordinate)
+    figure.colorbar(images[0], ax=axes[0], label=shown.names.field)
+    if errors:
+        figure.colorbar(images[-1], ax=axes[1:], label=shown.names.error, extend="max")
     return figure
 
 
-def snapshots(times: np.ndarray, true: np.ndarray, fields: Fields, names: Names, title: str) -> Figure:
-    """The true field on the square at several times, and below it the absolute errors of methods.
-
-    Args:
-        times: Output times ``(t,)``.
-        true: The true field ``(t, nodes, nodes)``, x first.
-        fields: Those of methods, likewise.
-        names: What the quantities are called.
-        title: Says problem and version.
-    """
+def snapshots(shown: Shown) -> Figure:
+    """The true field on the square at several times, and below it the absolute errors of methods."""
+    times, errors = shown.times, shown.errors()
     chosen = np.unique(np.linspace(0, len(times) - 1, SNAPSHOTS).round().astype(int))
-    figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * (1 + len(fields)) + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    grid = figure.subplots(1 + len(fields), len(chosen), squeeze=False)
-    errors, colours = _errors_and_colours(true, fields)
+    figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * (1 + len(errors)) + 0.6), layout="constrained")
+    figure.suptitle(shown.title, fontsize=11)
+    grid = figure.subplots(1 + len(errors), len(chosen), squeeze=False)
     images = []
-    for axes, label, u in zip(grid, ["truth", *errors], [true, *errors.values()], strict=True):
-        style = _diverging(true[chosen]) if label == "truth" else colours
-        images.append([_square(panel, field, style) for panel, field in zip(axes, u[chosen], strict=True)][-1])
+    labels, fields = ["truth", *errors], [shown.true, *errors.values()]
+    for axes, label, u, colour in zip(grid, labels, fields, shown.colours(), strict=True):
+        images.append([_square(panel, field, colour) for panel, field in zip(axes, u[chosen], strict=True)][-1])
         axes[0].set_ylabel(label)
-    figure.colorbar(images[0], ax=list(grid[0]), label=names.field, extend="both")
-    if errors:
-        figure.colorbar(images[-1], ax=list(grid[1:].flat), label=names.error, extend="max")
     for axes, index in zip(grid[0], chosen, strict=True):
         axes.set_title(f"t = {times[index]:.2f}", size=SMALL)
+    figure.colorbar(images[0], ax=list(grid[0]), label=shown.names.field, extend="both")
+    if errors:
+        figure.colorbar(images[-1], ax=list(grid[1:].flat), label=shown.names.error, extend="max")
     return figure
 
 
-def animate(times: np.ndarray, true: np.ndarray, fields: Fields, title: str, path: Path) -> Path:
-    """The true field on the square over time and the absolute errors of methods beside it, as an animated GIF.
-
-    Args:
-        times: Output times ``(t,)``.
-        true: The true field ``(t, nodes, nodes)``.
-        fields: Those of methods, likewise.
-        title: Says problem and version.
-        path: The file, which is returned.
-    """
-    figure, axes = panels(1 + len(fields), title, width=0.7)
-    errors, colours = _errors_and_colours(true, fields)
-    shown, styles = [true, *errors.values()], [_diverging(true), *(colours for _ in errors)]
-    images = [_square(panel, u[0], style) for panel, u, style in zip(axes, shown, styles, strict=True)]
+def animate(shown: Shown, path: Path) -> Path:
+    """The true field on the square over time and the absolute errors of methods beside it, as an animated GIF."""
+    errors = shown.errors()
+    figure, axes = panels(1 + len(errors), shown.title, width=0.7)
+    fields = [shown.true, *errors.values()]
+    images = [_square(panel, u[0], colour) for panel, u, colour in zip(axes, fields, shown.colours(), strict=True)]
     for panel, label in zip(axes, ["truth", *errors], strict=True):
         panel.set_title(label, size=SMALL)
     writer = PillowWriter(fps=FRAMES_PER_SECOND)
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / path.name
         with writer.saving(figure, str(temporary), dpi=100):
-            for index, time in enumerate(times):
+            for index, time in enumerate(shown.times):
                 axes[0].set_xlabel(f"t = {time:.2f}")
-                for image, u in zip(images, shown, strict=True):
+                for image, u in zip(images, fields, strict=True):
                     image.set_data(u[index].T)
                 writer.grab_frame()
         write_bytes(path, temporary.read_bytes())
@@ -277,27 +283,11 @@ def _gradient(u: np.ndarray, stencil: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _errors_and_colours(true: np.ndarray, fields: Fields) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Absolute errors by what to call them, and colours for all: from 0, with small errors spread out."""
-    errors = {}
-    for method, u in fields.items():
-        relative = format_number(float(np.linalg.norm(u - true) / np.linalg.norm(true)))
-        errors[f"error of {method.label}\nrelative L2 {relative}"] = np.abs(u - true)
-    largest = max((float(np.quantile(error, LARGEST)) for error in errors.values()), default=0.0) or 1.0
-    return errors, {"norm": PowerNorm(0.5, 0.0, largest), "cmap": "magma"}
-
-
-def _diverging(true: np.ndarray) -> dict[str, Any]:
-    """Colours around 0, up to the size of the field but for its largest percent (corners)."""
-    size = float(np.quantile(np.abs(true), 0.99)) or 1.0
-    return {"norm": Normalize(-size, size), "cmap": "RdBu_r"}
-
-
-def _square(axes: Axes, u: np.ndarray, style: Mapping[str, Any]) -> AxesImage:
+def _square(axes: Axes, u: np.ndarray, colour: Mapping[str, Any]) -> AxesImage:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(True)
-    return axes.imshow(u.T, origin="lower", extent=(0, 1, 0, 1), **style)
+    return axes.imshow(u.T, origin="lower", extent=(0, 1, 0, 1), **colour)
 
 
 def _line(method: Method, **more: Any) -> dict[str, Any]:

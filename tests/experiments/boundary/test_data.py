@@ -56,18 +56,6 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     assert config["samples"]["parameters"][0]["distribution"] == {"type": "Uniform", "low": 1.0, "high": 1.5}
 
 
-def test_a_damaged_file_is_noticed_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    built = boundary_samples(stokes(), CONFIG, tmp_path, version=1)
-    (path,) = tmp_path.glob("*.h5")
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
-    assert torch.equal(boundary_samples(stokes(), CONFIG, tmp_path, version=1).output, built.output)
-    assert f"{path.name}' is damaged" in capsys.readouterr().err
-    boundary_samples(stokes(), CONFIG, tmp_path, version=1)
-    assert capsys.readouterr().err == ""
-
-
 def test_whatever_decides_the_samples_makes_another_file(tmp_path: Path) -> None:
     elsewhere = stokes().with_distribution("frequency", Uniform(4.0, 5.0))
     for problem, changes, version in (

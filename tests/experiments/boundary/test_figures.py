@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.boundary.figures import NAMES, Names, names_of, profiles, snapshots, space_time
+from experiments.boundary.figures import NAMES, Fields, Names, Shown, names_of, profiles, snapshots, space_time
 from experiments.boundary.methods import DEFAULT, FNO, methods
 from experiments.boundary.versions import VERSIONS
 from solvers.stencils import one_sided_gradient
@@ -16,6 +16,10 @@ BY_KEY = {method.key: method for method in methods(one("stokes", "single-0.02"))
 PLAIN, BOON = BY_KEY[FNO], BY_KEY[DEFAULT]
 
 
+def shown(times: list[float], true: np.ndarray, fields: Fields) -> Shown:
+    return Shown(times=np.array(times), true=true, fields=fields, names=PLACEHOLDER, title="title")
+
+
 def test_every_problem_has_a_title_and_a_field() -> None:
     assert NAMES.keys() == VERSIONS.keys()
     for name, names in NAMES.items():
@@ -26,8 +30,9 @@ def test_every_problem_has_a_title_and_a_field() -> None:
 
 
 def test_a_profile_marks_where_its_error_is_exactly_zero() -> None:
-    fields = {PLAIN: TRUTH + 0.1, BOON: TRUTH + 0.1 * X * (1 - X)}
-    left, right = profiles(TRUTH, fields, PLACEHOLDER, "title", None).axes
+    fields = {PLAIN: TRUTH[None] + 0.1, BOON: TRUTH[None] + 0.1 * X * (1 - X)}
+    left, right = profiles(shown([2.0], TRUTH[None], fields), None).axes
+    assert left.get_title() == "t = 2"
     assert (left.get_xlabel(), left.get_ylabel()) == ("y", "velocity u")
     assert (right.get_ylabel(), right.get_yscale()) == ("|u − truth|", "log")
     fno, boon, triangles = right.lines
@@ -42,7 +47,7 @@ def test_a_profile_at_an_insulator_shows_the_gradient_that_is_imposed_there() ->
     stencil = one_sided_gradient(4, "first").numpy()
     insulated = TRUTH + 0.1 * X**2
     insulated[0] = -(stencil[1:] @ insulated[1 : len(stencil)]) / stencil[0]
-    _, right = profiles(TRUTH, {PLAIN: TRUTH + X, BOON: insulated}, PLACEHOLDER, "title", stencil).axes
+    _, right = profiles(shown([1.0], TRUTH[None], {PLAIN: TRUTH[None] + X, BOON: insulated[None]}), stencil).axes
     assert (right.get_ylabel(), right.get_title()) == ("∂u/∂y", "gradient at the insulator")
     fno, boon, *_ = (np.asarray(line.get_ydata()) for line in right.lines)
     assert abs(boon[0]) < 1e-12
@@ -50,8 +55,8 @@ def test_a_profile_at_an_insulator_shows_the_gradient_that_is_imposed_there() ->
 
 
 def test_pixels_of_a_space_time_figure_are_centred_at_times_and_nodes() -> None:
-    times, true = np.array([0.5, 1.0, 1.5]), np.tile(TRUTH, (3, 1))
-    figure = space_time(times, true, {PLAIN: true + 0.25}, PLACEHOLDER, "title")
+    true = np.tile(TRUTH, (3, 1))
+    figure = space_time(shown([0.5, 1.0, 1.5], true, {PLAIN: true + 0.25}))
     first, error = figure.axes[:2]
     assert first.get_title() == "truth"
     assert error.get_title().startswith("error of FNO\nrelative L2 0.3")
@@ -64,9 +69,9 @@ def test_pixels_of_a_space_time_figure_are_centred_at_times_and_nodes() -> None:
 
 
 def test_snapshots_show_the_truth_and_errors_of_methods_at_the_times_named() -> None:
-    times = np.array([0.1, 0.2, 0.3, 0.4])
+    times = [0.1, 0.2, 0.3, 0.4]
     true = np.arange(1.0, 5.0)[:, None, None] * np.array([[1, 0, 0], [0, 0, 0], [0, 0, 2]])
-    figure = snapshots(times, true, {PLAIN: -true, BOON: true}, PLACEHOLDER, "title")
+    figure = snapshots(shown(times, true, {PLAIN: -true, BOON: true}))
     lines = (figure.axes[:4], figure.axes[4:8], figure.axes[8:12])
     assert [axes.get_title() for axes in lines[0]] == [f"t = {t:.2f}" for t in times]
     assert [line[0].get_ylabel() for line in lines] == [

@@ -67,6 +67,9 @@ def test_equal_information_reaches_every_method_but_the_plain_one() -> None:
         assert torch.equal(before, after) == (method.key == keys.FNO), method.key
         assert ("boundary" in method.information) == (method.key != keys.FNO)
         assert ("channels" in method.information) == (method.key not in (keys.FNO, keys.PAPER))
+    seen = {method.key: method.information for method in methods(one("stokes", "single-0.02"))}
+    assert seen[keys.PENALTY] == "initial field; boundary in loss"
+    assert seen[keys.PAPER] == "initial field; boundary in layers, output"
 
 
 def test_the_penalty_is_the_boundary_error_of_the_scores() -> None:
@@ -113,12 +116,3 @@ def test_all_methods_of_a_case_have_the_same_network() -> None:
         return sum(p.numel() for name, p in fno.named_parameters() if not name.startswith("lift."))
 
     assert len({weights(method) for method in methods(case)[1:]}) == 1
-
-
-def test_information_says_where_the_boundary_enters() -> None:
-    seen = {method.key: method.information for method in methods(one("stokes", "single-0.02"))}
-    assert seen["truth"] == ""
-    assert seen[keys.FNO] == "initial field"
-    assert seen[keys.PENALTY] == "initial field; boundary in loss"
-    assert seen[keys.PAPER] == "initial field; boundary in layers, output"
-    assert seen[keys.LIFTING] == "initial field; boundary in output"
