@@ -85,7 +85,9 @@ def reproduce_command(
     all: bool = False,
     json: bool = False,
 ) -> None:
-    """Scores the released networks and compares with the released numbers; no training, no network.
+    """Scores the released networks and compares with the released numbers.
+
+    Nothing is trained, and no network is needed.
 
     Args:
         name: The experiment; ``list`` shows them. ``all`` does every one, as many at a time as there are threads.
@@ -110,9 +112,9 @@ def sweep_command(
     seeds: tuple[int, ...] = (0, 1, 2),
     json: bool = False,
 ) -> None:
-    """Runs experiments with several seeds, here or on a SLURM cluster; tables over seeds.
+    """Runs experiments with several seeds, here or on a SLURM cluster.
 
-    Each run is that of ``run --seed``; finished ones are read from their folders.
+    Ends with tables over seeds. Each run is that of ``run --seed``; finished ones are read from their folders.
 
     Args:
         names: The experiments; ``list`` shows them.
@@ -163,7 +165,9 @@ def _own_means(report: Report) -> pd.DataFrame:
 
 
 def train_command(name: Name, options: Options, role: str | None = None, json: bool = False) -> None:
-    """Trains what an experiment needs, without scoring it; processes that torchrun starts share every batch.
+    """Trains what an experiment needs, without scoring it.
+
+    Processes that torchrun starts share every batch.
 
     Args:
         name: The experiment, a study or a choice by its full name.
@@ -185,7 +189,7 @@ def train_command(name: Name, options: Options, role: str | None = None, json: b
 
 
 def study_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
-    """Studies boundary corrections: few samples, boundary values out of range, other grids.
+    """Studies boundary corrections: few samples, values out of range, other grids.
 
     Args:
         name: The problem, for instance heat_independent.
@@ -197,7 +201,7 @@ def study_command(name: Name, options: Options, all: bool = False, json: bool = 
 
 
 def choose_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
-    """Ranks boundary corrections on the validation set: every candidate for the default is trained.
+    """Ranks boundary corrections on the validation set: all candidates are trained.
 
     Args:
         name: The problem, for instance stokes.
@@ -244,7 +248,7 @@ def report_command(out: Path = Path("results"), file: Path = Path("report.html")
 
 
 def release_command(name: Name, options: Options, seeds: tuple[int, ...] = (0,), json: bool = False) -> None:
-    """Puts a finished run into the release: results, weights, manifest; then rewrites the documents' numbers.
+    """Puts a finished run into the release: results, weights, numbers in documents.
 
     Args:
         name: The experiment, a study or a choice by its full name.
@@ -261,7 +265,7 @@ def release_command(name: Name, options: Options, seeds: tuple[int, ...] = (0,),
 
 
 def documents_command() -> None:
-    """Rewrites the generated blocks of README and docs; their numbers are the released ones."""
+    """Rewrites the generated blocks of README and docs: numbers of the release."""
     for file in documents.write_all(Path.cwd()):
         print(f"File: {file}")
 
@@ -330,6 +334,7 @@ def _parse(words: Sequence[str]) -> Callable[[], None]:
                 prog=_PROGRAM,
                 description="Constrain your predictions, reproduce the papers' tables, measure costs.",
                 args=words,
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as ended:
         if not ended.code:
@@ -339,10 +344,9 @@ def _parse(words: Sequence[str]) -> Callable[[], None]:
 
 def _one_line(printed: str) -> str:
     """What tyro prints on wrong options, without its box; of similar options only the name of the first."""
-    lines = [line.strip("│ ─") for line in printed.splitlines() if not line.startswith(("╭", "╰"))]
-    text = (
-        re.split("For full helptext|Argument helptext", " ".join(" ".join(lines).split()))[0].replace("``", "'").strip()
-    )
+    lines = [line.strip("│| ") for line in printed.splitlines() if not re.search("[─-]{3}", line)]
+    text = " ".join(" ".join(lines).replace("``", "'").split())
+    text = re.split(" For full helptext| Argument helptext", text)[0]
     problem, *similar = re.split(" Perhaps you meant: | Arguments? similar to [^:]*: ", text)
     option = re.search(r"--[\w-]+", similar[0]) if similar else None
     return f"{problem.rstrip('.')}." + (f" Did you mean {option[0]}?" if option else "")

@@ -19,7 +19,7 @@ SIZES = Sizes(functions=9, samples=20, curve_functions=1, curve_times=2)
 
 
 def demo_command(out: Path = Path("results")) -> None:
-    """Shows one prediction without and with its conservation law, in seconds.
+    """Shows one prediction without and with its conservation law; takes seconds.
 
     Args:
         out: Folder of the picture.

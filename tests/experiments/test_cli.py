@@ -1,0 +1,234 @@
+"""The command line: what a user types, what is printed where, and how errors read."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments import registry
+from experiments.cli import GROUPS, main
+from experiments.registry import BENCHMARKS, EXPERIMENTS
+from tests.experiments.stub import Stub
+
+COMMANDS = [name for group in GROUPS.values() for name in group]
+
+
+def words(text: str, out: Path) -> list[str]:
+    return [*text.split(), "--out", str(out)]
+
+
+# Help and lists.
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_takes_json_where_it_has_results(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert ("--json" in printed) == (command not in ("demo", "documents"))
+    options = [line for line in printed.splitlines() if line and not line[0].isupper()]  # a terminal wraps prose
+    assert [line for line in options if len(line.rstrip()) > 80] == []
+
+
+def test_the_overview_has_one_line_of_80_columns_per_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == COMMANDS
+    assert len(lines) == len(COMMANDS) + len(GROUPS) + 5, "no line is wrapped"
+    assert len(lines) <= 24
+
+
+def test_list_fits_80_columns_and_names_everything_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    for word in (*EXPERIMENTS, *BENCHMARKS, "smoke", "laptop", "paper", "reproduce"):
+        assert word in printed
+    assert main(["list", "--all"]) == 0
+    printed = capsys.readouterr().out
+    assert all(entry.summary in printed for entry in EXPERIMENTS.values())
+
+
+def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixture[str], stub: Stub) -> None:
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    expected = {name: [entry.summary, dict(entry.durations)] for name, entry in EXPERIMENTS.items()}
+    assert stub.name in expected
+    assert {entry["name"]: [entry["summary"], entry["durations"]] for entry in listed["experiments"]} == expected
+    assert {entry["name"]: entry["summary"] for entry in listed["benchmarks"]} == BENCHMARKS
+
+
+# Wrong inputs.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run stefann", "no experiment 'stefann'. Did you mean 'stefan'? Available: diffusion, porous_medium, stefan,"),
+        ("reproduce nonsense", "There is no experiment 'nonsense'. Available: diffusion"),
+        ("run stokes --cases nothing", "There is no case 'nothing' here. Available: single-0.02, multi-0.02."),
+        ("run stefan --methods magic", "There is no method 'magic' here. Available: truth, gp, hardc-gp"),
+        ("run stefan --preset huge", "Expected one of ('smoke', 'laptop', 'paper')"),
+        ("run stefan --sede 3", "Unrecognized options: --sede, 3. Did you mean --seed?"),
+        ("run stefan --seed -1", "--seed must lie in [0, 2³¹), got -1."),
+        ("run stefan --seed abc", "Error parsing --seed"),
+        ("run stefan --device nonsense", "--device nonsense cannot be used here"),
+        ("run", "Missing from python -m experiments run: NAME The experiment; 'list' shows them."),
+        ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
+        ("run stokes --data exact", "--data exact does not belong to stokes"),
+        ("runn stefan", "There is no command 'runn'. Did you mean 'run'? Available: demo, predict,"),
+        ("predict nothere.csv --law stefan --parameter 0.6", "nothere.csv"),
+        ("sweep", "sweep needs an experiment (list shows them)"),
+        ("sweep stokes --seeds 0 -1", "--seed must lie in [0, 2³¹), got -1."),
+        ("sweep stokes --jobs 0", "--jobs must be at least 1, got 0."),
+        ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),
+        ("study cavity", "There is no study of 'cavity'. Available: heat_independent, burgers_dirichlet."),
+        ("choose stefan", "There is no choice on 'stefan'. Available: stokes, "),
+        ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver, "),
+    ],
+)
+def test_wrong_inputs_are_one_line_that_names_what_there_is(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = text.split() if text.startswith(("bench", "predict", "runn", "sweep")) else words(text, tmp_path)
+    given = given if given != ["run", "--out", str(tmp_path)] else ["run"]
+    assert main(given) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.startswith("error: ")
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "it is refused before the work"
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(words("run stokes --methods truth", blocked)) == 2
+    assert capsys.readouterr().err.startswith(f"error: The output folder '{blocked}")
+
+
+def test_the_name_of_another_experiment_is_refused(stub: Stub) -> None:
+    registry.register(stub)
+    with pytest.raises(registry.InvalidArgumentError, match="another experiment 'stefan'; choose another name"):
+        registry.register(replace(stub, name="stefan"))
+    assert registry.families()["registered"] == {stub.name: stub}
+
+
+# What is printed.
+
+
+def test_run_prints_few_rows_the_papers_numbers_and_one_folder(
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(f"run {stub.name}", tmp_path)) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == "Stub of 2 cases"
+    assert max(map(len, lines[:-1])) <= 80
+    assert "0.25" in printed.out, "the paper's"
+    assert "truth" not in printed.out
+    folder = Path(lines[-1].split(": ", 1)[1])
+    assert {"config.json", "records.csv", "table.md"} <= {file.name for file in folder.iterdir()}
+    assert "Training 1 of 1: stub, seed 0" in printed.err
+    assert main([*words(f"run {stub.name}", tmp_path), "--all"]) == 0
+    assert "truth" in capsys.readouterr().out
+
+
+def test_json_is_one_object_and_alone_on_standard_output(
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(f"run {stub.name} --json --seed 3 --cases m=2", tmp_path)) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["experiment"], content["preset"]) == (stub.name, "smoke")
+    rows = {(row["parameter"], row["method"], row["source"]): row for row in content["rows"]}
+    assert set(rows) == {
+        ("m is 2", "truth", "computed"),
+        ("m is 2", "Trained", "computed"),
+        ("m is 2", "Trained", "published"),
+    }
+    trained = rows["m is 2", "Trained", "computed"]
+    assert trained["seed"] == 3
+    assert trained["CE"] == [1.0, None]
+    assert trained["MSE"][1] == pytest.approx(0.5)
+    assert main(words(f"train {stub.name} --json --seed 3", tmp_path)) == 0
+    (file,) = json.loads(capsys.readouterr().out)["weights"]
+    assert Path(file).is_file()
+    assert main(words(f"reproduce {stub.name} --json", tmp_path)) == 2
+    assert "There are no released results of 'stub'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def only_stubs(monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
+    """Nothing but two experiments of milliseconds; one cannot be scored with seed 1."""
+    stubs = [Stub(fails=(1,)), Stub(name="other")]
+    for name in list(EXPERIMENTS):
+        monkeypatch.delitem(EXPERIMENTS, name)
+    for entry in stubs:
+        monkeypatch.setitem(EXPERIMENTS, entry.name, entry)
+    return stubs
+
+
+@pytest.mark.usefixtures("only_stubs")
+def test_a_sweep_ends_with_tables_over_seeds_and_names_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = words("sweep stub other --seeds 0 1 --jobs 1", tmp_path)
+    assert main([*given, "--json"]) == 2
+    printed = capsys.readouterr()
+    content = json.loads(printed.out)
+    assert len(content["failed"]) == 1
+    assert "1 of the jobs failed; start again to go on.\n  stub, seed 1: DataFileError: seed 1 is unl" in printed.err
+    assert "sweeps/logs/stub-seed-1.log" in printed.err
+    stub, other = content["experiments"]
+    assert [entry["experiment"] for entry in (stub, other)] == ["stub", "other"]
+    (both,) = [row for row in other["rows"] if row["case"] == "m=1" and row["method_key"] == "trained"]
+    singles = [json.loads(file.read_text())["seed"] for file in tmp_path.glob("other/*/metrics.json")]
+    assert sorted(singles) == [0, 1]
+    assert both["CE"] == [1.0, 0.0]
+    assert both["MSE"][1] > 0.1
+    assert {file.name for file in Path(other["folder"]).iterdir()} == {"table.md", "table.csv"}
+
+
+@pytest.mark.usefixtures("only_stubs")
+def test_all_experiments_run_and_those_without_a_release_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words("run all", tmp_path)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed] == ["stub", "other"]
+    assert main(words("reproduce all --json", tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out) == {"experiments": []}
+
+
+# Interrupts.
+
+
+def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "stub", Stub(interrupted=1))
+    assert main(words("run stub", tmp_path)) == 130
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "stub, seed 0: interrupted after step 2 of 3" in printed.err
+    assert printed.err.rstrip().endswith("Start the same command again to go on.")
+    assert list(tmp_path.rglob("checkpoint.safetensors"))
+    assert main(words("run stub", tmp_path)) == 0
+
+
+def test_ctrl_c_anywhere_else_ends_with_a_hint(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys; from experiments import cli; "
+        "cli.GROUPS['x'] = {'x': lambda: signal.raise_signal(signal.SIGINT)}; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(cli.main(['x']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stderr == "Interrupted. Start the same command again to go on.\n"
