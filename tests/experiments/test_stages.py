@@ -4,10 +4,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 
-from experiments.stages import made_once, one_thread, stage_progress, write_tables
-from experiments.tables import Row
+from experiments.stages import made_once, one_thread, stage_progress
 
 
 def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:
         path.write_text("weights")
 
     with ThreadPoolExecutor() as pool:
-        both = [pool.submit(made_once, path, make) for _ in range(2)]
+        both = [pool.submit(made_once, path, make, path.exists) for _ in range(2)]
         go.set()
         assert [one.result(10) for one in both] == [path, path]
     assert made == [1]
@@ -34,13 +34,7 @@ def test_one_thread_is_given_back() -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_tables_are_three_files(tmp_path: Path) -> None:
-    files = write_tables(tmp_path, "Title", [Row("a=1", "GP", {"MSE": (0.5, 0.1)})])
-    assert [file.name for file in files] == ["table.md", "table.csv", "table.json"]
-    assert all(file.stat().st_size for file in files)
-
-
-def test_progress_names_the_stages_on_standard_error(capsys) -> None:
+def test_progress_names_the_stages_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     with stage_progress(2) as begin:
         begin("first of two")
         begin("second of two")

@@ -87,7 +87,7 @@ def test_files_can_be_read_by_others(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with pytest.raises(OutputFolderError, match="give another one with --out"):
+    with pytest.raises(OutputFolderError, match=r"file/below' cannot be written .*; choose another one"):
         writable_folder(blocked / "below")
 
 
