@@ -234,13 +234,10 @@ def _entries(results: Results, score: str) -> list[Entry]:
 def _head(results: Results) -> str:
     """The headline rows of an experiment, the best in bold."""
     rows = headline(results)
-    cases = [row.case for row in rows if row.case]
     cells = [
-        [row.case, row.name, *(f"**{cell.text}**" if cell.best else cell.text for cell in row.cells)] for row in rows
+        [row.group, row.name, *(f"**{cell.text}**" if cell.best else cell.text for cell in row.cells)] for row in rows
     ]
-    first = "method" if cases else "case"
-    frame = pd.DataFrame(cells, columns=["case", first, *(cell.heading for cell in rows[0].cells)])
-    return _markdown(frame if cases else frame.iloc[:, 1:])
+    return _markdown(pd.DataFrame(cells, columns=["case", "method", *(cell.heading for cell in rows[0].cells)]))
 
 
 def _law_row(name: str, case: str, label: str) -> dict[str, str]:

@@ -74,12 +74,12 @@ class Row(NamedTuple):
     """A row of a headline.
 
     Args:
-        case: Label of the case; empty if the row is a case.
+        group: Label of the case, or heading of the score if the row is a case.
         name: Label of the method, or of the case.
         cells: Its numbers.
     """
 
-    case: str
+    group: str
     name: str
     cells: list[Cell]
 
@@ -155,7 +155,7 @@ def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[
     for case, (methods, _) in chosen.items():
         cells = dict(zip(methods, _column(frame.loc[[(case, method) for method in methods]], score), strict=True))
         shown = [cells.get(key, Cell("", "—"))._replace(heading=name) for key, name in names.items()]
-        rows.append(Row("", labels.cases[case], shown))
+        rows.append(Row(SCORES[score].title, labels.cases[case], shown))
     return rows
 
 

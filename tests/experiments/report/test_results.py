@@ -5,7 +5,7 @@ from tests.experiments.report.example import Entry, Example, results
 
 
 def test_marks_compare_with_the_first_method_and_leave_alone_what_is_within_the_errors() -> None:
-    rows = {(row.case, row.name): row.cells for row in headline(results())}
+    rows = {(row.group, row.name): row.cells for row in headline(results())}
     headings = [cell.heading for cell in rows["b=2", "Bare"]]
     assert headings == ["MSE ↓", "paper", "LL ↑"]
     assert {key: cells[0].mark for key, cells in rows.items()} == {
@@ -28,7 +28,7 @@ def test_many_cases_are_rows_with_one_score_and_a_dash_where_a_method_is_missing
     records = shown.records[~((shown.records["case"] == "c1") & (shown.records["method"] == "hard"))]
     rows = headline(replace(shown, records=records))
     assert [row.name for row in rows] == [case.label for case in cases]
-    assert not any(row.case for row in rows)
+    assert {row.group for row in rows} == {"MSE ↓"}
     assert [cell.heading for cell in rows[0].cells] == ["Bare", "Hard & fast", "Ours"]
     assert [cell.mark for cell in rows[0].cells] == ["", "", "worse"]
     assert rows[1].cells[1].text == "—"
