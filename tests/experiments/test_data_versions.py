@@ -1,0 +1,57 @@
+"""A few samples of every data version: data that move without a new version in the manifest fail here."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.boundary.cases import BoundaryDataConfig
+from experiments.boundary.data import boundary_samples
+from experiments.boundary.versions import VERSIONS
+from experiments.combined import EXPERIMENTS as COMBINED
+from experiments.combined.cases import cases_of
+from experiments.combined.data import field_samples
+from experiments.conservation import EXPERIMENTS as CONSERVATION
+from experiments.conservation.data import BankConfig, exact_stream, training_bank
+from experiments.records.release import manifest
+from solvers.problems.sampling import Protocol
+from tests.experiments.combined.tiny import SIZES
+
+SAMPLES = Path(__file__).with_name("data_versions.json")
+"""By problem and version."""
+FIELDS = {problem.name: problem for entry in COMBINED.values() for problem in entry.problems}
+
+
+def numbers(problem: str, folder: Path) -> list[float]:
+    """Mean, root mean square and a weighted sum of solutions, of draws of functions, of fields, of boundary samples."""
+    arrays = []
+    if problem in CONSERVATION:
+        entry = CONSERVATION[problem].problem
+        arrays.append(training_bank(entry, BankConfig(members=2, cells=20, keep_every=1, times=10), folder).values)
+        arrays.append(exact_stream(entry, Protocol())(torch.Generator().manual_seed(0), 2).context_values)
+    if problem in FIELDS:
+        arrays.append(field_samples(cases_of(FIELDS[problem], SIZES)[0].problem, 2, folder)[1])
+    if problem in VERSIONS:
+        case = VERSIONS[problem]("laptop")[0]
+        samples = boundary_samples(case.problem, BoundaryDataConfig(samples=2, nodes=9, times=2), folder, 0)
+        arrays += [samples.input, samples.output, *(side for pair in samples.boundary if pair for side in pair)]
+    flat = [array.double().flatten().numpy() for array in arrays]
+    weights = [np.cos(np.arange(len(values))) / len(values) for values in flat]
+    sums = zip(flat, weights, strict=True)
+    return [float(x) for u, w in sums for x in (u.mean(), np.sqrt(np.mean(u**2)), u @ w)]
+
+
+@pytest.mark.parametrize("problem", manifest()["data_versions"])
+def test_data_of_a_version_do_not_move(problem: str, tmp_path: Path) -> None:
+    version = str(manifest()["data_versions"][problem])
+    stored, now = json.loads(SAMPLES.read_text())[problem], numbers(problem, tmp_path)
+    advice = f"raise its version in experiments/manifest.json and enter in {SAMPLES.name}: {json.dumps(now)}"
+    assert version in stored, f"There are no samples of version {version} of {problem}; {advice}"
+    # Solutions are stored in float32.
+    assert now == pytest.approx(stored[version], rel=1e-6, abs=1e-8), f"The data of {problem} moved; {advice}"
+
+
+def test_every_problem_of_an_experiment_has_a_version() -> None:
+    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS}
