@@ -38,8 +38,10 @@ def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: T
         panel.plot(x, error, color=colour, lw=1.4, label="mean − truth")
         panel.axhline(0.0, color=TRUTH, lw=0.9, ls="--", label="truth")
         panel.set_title(method.label, fontsize=10)
-        panel.set(xlabel="x", ylabel="error of u")
-        panel.label_outer()
+    for panel in axes[-2:]:
+        panel.set_xlabel("x")
+    for panel in axes[::2]:
+        panel.set_ylabel("error of u")
     legend_below(figure, axes[0], grey=("95 % band", "mean − truth"))
     return figure
 
