@@ -155,7 +155,7 @@ def barenblatt_error(exponent: float, cells: int) -> float:
 
 
 def _cell_means(grid: CellGrid, field: Callable[[Tensor], Tensor], points: int = 5) -> Tensor:
-    """Cell averages by the midpoint rule on ``points`` × ``points`` places a cell."""
+    """Cell averages by the midpoint rule on ``points`` × ``points`` points a cell."""
     fine = CellGrid(grid.low, grid.high, [points * count for count in grid.count])
     nx, ny = grid.count
     return field(fine.points).reshape(nx, points, ny, points).mean((1, 3))
@@ -169,5 +169,5 @@ def _averages(antiderivative: Tensor, grid: CellGrid) -> Tensor:
     return antiderivative.diff(dim=-1) / grid.spacing[0]
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().mean())
+def _error(computed: Tensor, expected: Tensor) -> float:
+    return float((computed - expected).abs().mean())
