@@ -173,12 +173,14 @@ class Laws:
             parameters.
         points: Points of the grid ``(points,)``.
         displacement: Standard deviation by which fronts may be displaced outside the training range; 0 inside it.
+        factor: Factor of the variance outside the training range; 1 inside it.
     """
 
     exact: LinearConstraint
     loose: LinearConstraint
     points: Tensor
     displacement: float = 0.0
+    factor: float = 1.0
 
     @property
     def total(self) -> Tensor:

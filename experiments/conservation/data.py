@@ -58,31 +58,15 @@ class BankConfig:
 
 
 def exact_stream(problem: Problem, protocol: Protocol, end_weighted: bool = False) -> Stream:
-    """Functions with fresh parameters, from the closed form.
+    """Functions with fresh parameters, from the closed form: (generator, batch) → batch of functions.
 
     Args:
         problem: The problem.
         protocol: How many points a function has.
         end_weighted: Whether parameters are drawn with ``end_weighted_parameters`` instead of uniformly.
-
-    Returns:
-        (generator, batch) → batch of functions.
     """
     draw = end_weighted_parameters if end_weighted else random_parameters
     return lambda generator, batch: sample_exact(problem, draw(problem, batch, generator), protocol, generator)
-
-
-def bank_stream(bank: SolutionBank, protocol: Protocol) -> Stream:
-    """Functions from stored solutions.
-
-    Args:
-        bank: The solutions.
-        protocol: How many points a function has.
-
-    Returns:
-        (generator, batch) → batch of functions.
-    """
-    return lambda generator, batch: sample_bank(bank, batch, protocol, generator)
 
 
 def training_bank(problem: Problem, config: BankConfig, folder: Path, data_version: int = 0) -> SolutionBank:
@@ -153,6 +137,6 @@ def _stored(
 ) -> Tensor:
     """Solutions ``(members, t, n)`` from the file of this config, built if it is not there."""
     key = config_hash(as_json({"problem": problem_numbers(problem), "data_version": data_version, **config}))
-    attributes = {"location": "cell", "axes": "member, t, x", "units": "dimensionless"}
-    path = writable_folder(folder) / f"{problem.name}-{key}.h5"
-    return torch.from_numpy(cached_arrays(path, build, attributes)["values"])
+    notes = {"location": "cell", "axes": "member, t, x", "units": "dimensionless"}
+    path = writable_folder(folder) / f"{problem.name}-{key}.safetensors"
+    return torch.from_numpy(cached_arrays(path, build, notes)["values"])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +160,15 @@ class ConservationExperiment:
 
     def published(self, case: ConservationCase) -> list[Record]:
         """The numbers of Hansen et al. 2023, and those of their released weights."""
-        return [
-            _paper_record(self.name, case.key, method, score, value, *source)
-            for group, source in SOURCES.items()
-            for method, scores in published("probconserv")[group].get(self.name, {}).get(case.key, {}).items()
-            for score, value in scores.items()
-        ]
+        records = []
+        for group, (source, note) in SOURCES.items():
+            for method, scores in published("probconserv")[group].get(self.name, {}).get(case.key, {}).items():
+                key = {"experiment": self.name, "case": case.key, "method": method, "seed": None}
+                for score, value in scores.items():
+                    mean, error = value if isinstance(value, list) else (value, None)
+                    numbers = {"score": score, "mean": mean, "standard_error": error}
+                    records.append(Record(**key, **numbers, source=source, note=note))
+        return records
 
     def headline(self, case: ConservationCase, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
         """The paper's four methods; those of the Gaussian process where there are no networks."""
@@ -191,61 +193,45 @@ class ConservationExperiment:
         return {}
 
 
-def _paper_record(experiment: str, case: str, method: str, score: str, value: Any, source: Source, note: str) -> Record:
-    mean, error = value if isinstance(value, list) else (value, None)
-    return Record(
-        experiment=experiment,
-        case=case,
-        method=method,
-        seed=None,
-        score=score,
-        mean=mean,
-        standard_error=error,
-        source=source,
-        note=note,
-    )
+def _entry(
+    problem: Problem, summary: str, durations: tuple[str, str, str, str], **options: Any
+) -> ConservationExperiment:
+    """An experiment of the library; a rough Gaussian process suits fields with fronts and shocks."""
+    times: Durations = dict(zip(("smoke", "laptop", "paper", "reproduce"), durations, strict=True))
+    settings = {"gp": GPConfig(smoothness=0.5), **options}
+    return ConservationExperiment(problem=problem, summary=summary, durations=times, **settings)
 
 
-def _durations(laptop: str, paper: str, reproduce: str, smoke: str = "30 s") -> Durations:
-    return {"smoke": smoke, "laptop": laptop, "paper": paper, "reproduce": reproduce}
-
-
-ROUGH = partial(ConservationExperiment, gp=GPConfig(smoothness=0.5))
-"""An experiment whose fields have fronts or shocks."""
 EXPERIMENTS: dict[str, ConservationExperiment] = {
     entry.name: entry
     for entry in (
-        ConservationExperiment(
-            problem=DIFFUSION,
-            summary="linear diffusion of a sine wave, periodic",
+        _entry(
+            DIFFUSION,
+            "linear diffusion of a sine wave, periodic",
+            ("30 s", "35 min", "24 h", "3 min"),
             gp=GPConfig(smoothness=2.5),
-            durations=_durations("35 min", "24 h", "3 min"),
             networks=NetworkPlan(steps=6000, end_weighted=True),
         ),
-        ROUGH(
-            problem=POROUS_MEDIUM,
-            summary="porous medium equation: degenerate diffusion with a front",
-            durations=_durations("45 min", "50 h", "6 min", smoke="45 s"),
+        _entry(
+            POROUS_MEDIUM,
+            "porous medium equation: degenerate diffusion with a front",
+            ("45 s", "45 min", "50 h", "6 min"),
             networks=NetworkPlan(steps=8000, soft_penalty=1e-4),
             data="solver",
         ),
-        ROUGH(
-            problem=STEFAN,
-            summary="Stefan problem: a moving front in a medium that conducts only above a threshold",
-            durations=_durations("65 min", "50 h", "5 min"),
+        _entry(
+            STEFAN,
+            "Stefan problem: a moving front in a medium that conducts only above a threshold",
+            ("30 s", "65 min", "50 h", "5 min"),
             networks=NetworkPlan(steps=8000, soft_penalty=1e-4),
             data="solver",
             extra_figures=face_means,
         ),
-        ROUGH(
-            problem=ADVECTION,
-            summary="linear advection of a step",
-            durations=_durations("30 min", "24 h", "4 min"),
-        ),
-        ROUGH(
-            problem=BURGERS,
-            summary="inviscid Burgers: a ramp that breaks into a shock",
-            durations=_durations("30 min", "24 h", "4 min"),
+        _entry(ADVECTION, "linear advection of a step", ("30 s", "30 min", "24 h", "4 min")),
+        _entry(
+            BURGERS,
+            "inviscid Burgers: a ramp that breaks into a shock",
+            ("30 s", "30 min", "24 h", "4 min"),
             networks=NetworkPlan(soft_penalty=1e-4),
         ),
     )

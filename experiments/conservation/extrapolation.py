@@ -6,7 +6,7 @@ functions of that third are the validation set: on them the standard deviation s
 the truth most likely. No parameter outside the training range is used.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -20,19 +20,6 @@ from solvers.problems.sampling import Protocol, random_parameters, sample_exact
 
 FRACTIONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
 """Candidates for s, in lengths of the domain."""
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """What a network that lacks a third of the range teaches about functions of that third.
-
-    Args:
-        displacement: The most likely standard deviation of the displacement.
-        factor: The factor of the variance that makes the same functions most likely.
-    """
-
-    displacement: float
-    factor: float
 
 
 def validation_functions(case: ConservationCase) -> tuple[Context, Tensor]:
@@ -53,8 +40,10 @@ def validation_functions(case: ConservationCase) -> tuple[Context, Tensor]:
     return Context(batch.context_points, batch.context_values, problem.name), parameter
 
 
-def learn_extrapolation(target: Target, prediction: MultivariateNormal | Mixture, parameter: Tensor) -> Extrapolation:
-    """Displacement and factor under which the validation functions are most likely.
+def learn_extrapolation(
+    target: Target, prediction: MultivariateNormal | Mixture, parameter: Tensor
+) -> tuple[float, float]:
+    """Displacement and variance factor under which the validation functions are most likely.
 
     Args:
         target: Nodes at the test time.
@@ -62,10 +51,9 @@ def learn_extrapolation(target: Target, prediction: MultivariateNormal | Mixture
         parameter: Their parameters ``(functions,)``.
     """
     low, high = target.case.problem.domain
-    truth, points = target.field(parameter[:, None, None])[:, 0, 0], target.grid.points
-    candidates = ((high - low) * torch.tensor(FRACTIONS, dtype=torch.float64)).tolist()
-    likelihoods = []
-    for deviation in candidates:
-        moved = displaced(prediction, points, deviation)
-        likelihoods.append(float(scores.log_likelihood(truth, moved.mean[0], moved.variance[0]).mean()))
-    return Extrapolation(candidates[likelihoods.index(max(likelihoods))], variance_factor(prediction, truth))
+    truth = target.field(parameter[:, None, None])[:, 0, 0]
+    likelihoods = {}
+    for deviation in ((high - low) * torch.tensor(FRACTIONS, dtype=torch.float64)).tolist():
+        moved = displaced(prediction, target.grid.points, deviation)
+        likelihoods[deviation] = float(scores.log_likelihood(truth, moved.mean[0], moved.variance[0]).mean())
+    return max(likelihoods, key=likelihoods.__getitem__), variance_factor(prediction, truth)

@@ -49,7 +49,7 @@ def face_means(case: ConservationCase, folder: Path) -> dict[str, Figure]:
     """One panel per face mean, for the case of the threshold; traces are stored once in the folder of the run."""
     if case.parameter != THRESHOLD:
         return {}
-    arrays = cached_arrays(folder / "face-means.h5", face_mean_traces)
+    arrays = cached_arrays(folder / "face-means.safetensors", face_mean_traces)
     title = f"Stefan problem, u* = {THRESHOLD}, {CELLS} cells: u in one cell against time"
     figure, axes = plots.panels(len(MEANS), title, width=0.72)
     for panel, name, colour in zip(axes, MEANS, (plots.VERMILION, plots.ORANGE, plots.BLUE), strict=True):

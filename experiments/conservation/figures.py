@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.conservation.cases import ConservationCase
 from experiments.conservation.methods import ConservationMethod
-from experiments.conservation.scoring import LEVELS
+from experiments.conservation.scoring import LEVELS, typical
 from experiments.report import plots
 from experiments.storage import Arrays
 
@@ -22,8 +22,14 @@ PAPER = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
 INEQUALITIES = ("probconserv-anp-non-negative", "probconserv-anp-monotone")
 ENSEMBLES = ("ensemble", "probconserv-ensemble")
 DISPLACED = "probconserv-anp-displaced"
-VARIANTS = ("probconserv-anp", "probconserv-anp-diffusion", "probconserv-anp-quadrature-variance", *INEQUALITIES)
-REMEDIES = ("probconserv-anp-tempered", "probconserv-anp-context-calibrated")
+VARIANTS = (
+    *("probconserv-anp", "probconserv-anp-diffusion", "probconserv-anp-quadrature-variance"),
+    *(*INEQUALITIES, DISPLACED),
+)
+CALIBRATION = (
+    *("anp", "probconserv-anp", DISPLACED),
+    *("probconserv-anp-tempered", "probconserv-anp-context-calibrated", "ensemble"),
+)
 NARROW = 0.72
 """Width of one of three panels in a row."""
 
@@ -43,12 +49,8 @@ class Scored:
     @property
     def line(self) -> dict[str, Any]:
         """Colour, dashes and label of its curve."""
-        return {
-            "color": self.method.style.colour,
-            "ls": self.method.style.dashes,
-            "lw": 1.5,
-            "label": self.method.label,
-        }
+        style = self.method.style
+        return {"color": style.colour, "ls": style.dashes, "lw": 1.5, "label": self.method.label}
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,7 @@ class Drawing:
     @property
     def shown(self) -> int:
         """A typical function: the median error of the network, or of the first method without it."""
-        errors = self.scored.get("anp", next(iter(self.scored.values()))).arrays["MSE"]
-        return int(errors.argsort()[len(errors) // 2])
+        return typical(self.scored.get("anp", next(iter(self.scored.values()))).arrays["MSE"])
 
     @property
     def front(self) -> float | None:
@@ -91,6 +92,17 @@ class Drawing:
         return scored.arrays["mean"][self.shown], scored.arrays["standard_deviation"][self.shown]
 
 
+Profile = tuple[str, Scored, np.ndarray, np.ndarray]
+"""Title of a panel, method, mean and standard deviation ``(points,)``."""
+
+
+def drawing_of(case: ConservationCase, stored: Iterable[tuple[ConservationMethod, Arrays]]) -> Drawing | None:
+    """What the figures of a case are drawn from; None without the truth or any other method."""
+    scored = {method.key: Scored(method, part) for method, part in stored}
+    truth = scored.pop("truth", None)
+    return None if truth is None or not scored else Drawing(case, scored, truth.arrays)
+
+
 def draw_case(case: ConservationCase, stored: Iterable[tuple[ConservationMethod, Arrays]]) -> dict[str, Figure]:
     """All figures of a case for which enough methods were scored.
 
@@ -104,25 +116,17 @@ def draw_case(case: ConservationCase, stored: Iterable[tuple[ConservationMethod,
     drawing = drawing_of(case, stored)
     if drawing is None:
         return {}
-    pair = next((drawing.several(*pair) for pair in PAIRS if len(drawing.several(*pair)) == 2), None)
     figures = {"context": _context(drawing), "calibration": _calibration(drawing)}
-    if pair is not None:
-        figures |= {"profile": draw_profile(drawing, *pair), **_local(drawing, *pair)}
-    for name, keys, columns in (("variants", (*VARIANTS, DISPLACED), 3), ("gp", GP, 3)):
-        methods = drawing.several(*keys)
-        if len(methods) > 1:
-            profiles = [(_in_two_lines(entry.method.label), entry, *drawing.profile(entry)) for entry in methods]
-            figures[name] = _profiles(drawing, drawing.title, profiles, columns)
+    for pair in (drawing.several(*pair) for pair in PAIRS):
+        if len(pair) == 2 and "profile" not in figures:
+            figures |= {"profile": draw_profile(drawing, *pair), **_local(drawing, *pair)}
+    for name, keys in (("variants", VARIANTS), ("gp", GP)):
+        profiles = [(_in_two_lines(part), part, *drawing.profile(part)) for part in drawing.several(*keys)]
+        if len(profiles) > 1:
+            figures[name] = _profiles(drawing, drawing.title, profiles)
     if drawing.front is not None:
         figures["front"] = _fronts(drawing, drawing.front)
     return figures | _over_time(drawing)
-
-
-def drawing_of(case: ConservationCase, stored: Iterable[tuple[ConservationMethod, Arrays]]) -> Drawing | None:
-    """What the figures of a case are drawn from; None without the truth or any other method."""
-    scored = {method.key: Scored(method, part) for method, part in stored}
-    truth = scored.pop("truth", None)
-    return None if truth is None or not scored else Drawing(case, scored, truth.arrays)
 
 
 def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
@@ -133,45 +137,38 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
         bare: The prediction as it is.
         conserved: The same under the law.
     """
-    figure, axes = plots.panels(2, drawing.title)
-    points, law = drawing.truth["points"], _total_of_law(drawing)
-    (before, _), (after, _) = drawing.profile(bare), drawing.profile(conserved)
-    for panel, entry in zip(axes, (bare, conserved), strict=True):
-        mean, deviation = drawing.profile(entry)
-        total = law + float(entry.arrays["signed_CE"][drawing.shown])
-        _draw_profile(panel, drawing, entry, mean, deviation)
-        panel.set_title(f"{entry.method.label}: ∫ u dx = {total:.4f}", fontsize=10)
+    problem, points, field = drawing.case.problem, drawing.truth["points"], drawing.truth["field"]
+    law = float(problem.total(problem.test_time, drawing.case.parameter))
+    figure, axes = plots.panels(2, f"{drawing.title}: the law says ∫ u dx = {law:.4f}")
+    before, after = drawing.profile(bare)[0], drawing.profile(conserved)[0]
+    window = _window(drawing, [before - after, before - field])
+    for panel, scored in zip(axes, (bare, conserved), strict=True):
+        _draw_profile(panel, drawing, scored, *drawing.profile(scored))
+        total = law + float(scored.arrays["signed_CE"][drawing.shown])
+        panel.set_title(f"{scored.method.label}: ∫ u dx = {total:.4f}", fontsize=10)
+        _zoom(panel, points, window, [before, after, field])
     axes[1].fill_between(points, before, after, color=plots.YELLOW, lw=0, label="moved by the law", zorder=1.5)
     axes[1].plot(points, before, color=bare.method.style.colour, lw=0.9, label="mean before")
-    window = _window(drawing, [before - after, before - drawing.truth["field"]])
-    for panel in axes:
-        _zoom(panel, drawing, window, [before, after, drawing.truth["field"]])
-    axes[0].set_ylabel("u")
-    figure.suptitle(f"{drawing.title}: the law says ∫ u dx = {law:.4f}", fontsize=11)
     plots.legend_below(figure, *axes, grey=("95 % band", "mean"))
     return figure
 
 
-def _profiles(
-    drawing: Drawing, title: str, profiles: Sequence[tuple[str, Scored, np.ndarray, np.ndarray]], columns: int
-) -> Figure:
+def _profiles(drawing: Drawing, title: str, profiles: Sequence[Profile]) -> Figure:
     """One panel per prediction: mean, band and truth, where they differ from each other."""
-    figure, axes = plots.panels(len(profiles), title, width=NARROW, columns=columns)
-    means = [mean for _, _, mean, _ in profiles]
-    window = _window(drawing, [mean - drawing.truth["field"] for mean in means])
-    for panel, (label, entry, mean, deviation) in zip(axes, profiles, strict=True):
-        _draw_profile(panel, drawing, entry, mean, deviation)
+    figure, axes = plots.panels(len(profiles), title, width=NARROW, columns=3)
+    fields = [drawing.truth["field"], *(mean for _, _, mean, _ in profiles)]
+    window = _window(drawing, [field - fields[0] for field in fields])
+    for panel, (label, scored, mean, deviation) in zip(axes, profiles, strict=True):
+        _draw_profile(panel, drawing, scored, mean, deviation)
         panel.set_title(label, fontsize=9)
-        _zoom(panel, drawing, window, [*means, drawing.truth["field"]])
-    for panel in axes[::columns]:
-        panel.set_ylabel("u")
+        _zoom(panel, drawing.truth["points"], window, fields)
     plots.legend_below(figure, axes[0], grey=("95 % band", "mean"))
     return figure
 
 
-def _draw_profile(panel: Axes, drawing: Drawing, entry: Scored, mean: np.ndarray, deviation: np.ndarray) -> None:
+def _draw_profile(panel: Axes, drawing: Drawing, scored: Scored, mean: np.ndarray, deviation: np.ndarray) -> None:
     """Mean and band in the colour of the method, the truth, and the observations nearest in time."""
-    points, colour, band = drawing.truth["points"], entry.method.style.colour, plots.BAND * deviation
+    points, colour, band = drawing.truth["points"], scored.method.style.colour, plots.BAND * deviation
     panel.fill_between(points, mean - band, mean + band, color=colour, alpha=0.22, lw=0, label="95 % band")
     panel.plot(points, mean, color=colour, lw=1.7, label="mean")
     panel.plot(points, drawing.truth["field"], color=plots.TRUTH, lw=1.1, ls="--", label="truth")
@@ -179,7 +176,8 @@ def _draw_profile(panel: Axes, drawing: Drawing, entry: Scored, mean: np.ndarray
     distance = np.abs(context[:, 0] - drawing.case.problem.test_time)
     _, x, u = context[distance == distance.min()].T
     panel.plot(x, u, "k.", ms=5, alpha=0.6, label="context near this time")
-    panel.set_xlabel("x")
+    panel.set(xlabel="x", ylabel="u")
+    panel.label_outer()
 
 
 def _window(drawing: Drawing, differences: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -191,19 +189,11 @@ def _window(drawing: Drawing, differences: Sequence[np.ndarray]) -> tuple[float,
     return max(domain[0], min(inside) - margin), min(domain[1], max(inside) + margin)
 
 
-def _zoom(panel: Axes, drawing: Drawing, window: tuple[float, float], fields: Sequence[np.ndarray]) -> None:
+def _zoom(panel: Axes, points: np.ndarray, window: tuple[float, float], fields: Sequence[np.ndarray]) -> None:
     """Limits of a panel: the window along x, and along u what the fields have in it."""
-    points = drawing.truth["points"]
-    inside = (points >= window[0]) & (points <= window[1])
-    low, high = np.min([field[inside] for field in fields]), np.max([field[inside] for field in fields])
-    margin = 0.25 * (high - low)
-    panel.set(xlim=window, ylim=(low - margin, high + margin))
-
-
-def _total_of_law(drawing: Drawing) -> float:
-    """The law's total at the test time."""
-    problem = drawing.case.problem
-    return float(problem.total(problem.test_time, drawing.case.parameter))
+    inside = np.array(fields)[:, (points >= window[0]) & (points <= window[1])]
+    margin = 0.25 * (inside.max() - inside.min())
+    panel.set(xlim=window, ylim=(inside.min() - margin, inside.max() + margin))
 
 
 def _local(drawing: Drawing, bare: Scored, conserved: Scored) -> dict[str, Figure]:
@@ -212,57 +202,54 @@ def _local(drawing: Drawing, bare: Scored, conserved: Scored) -> dict[str, Figur
     if "local_mean" not in local:
         return {}
     shown = int(local["local_function"][0])
-    profiles = [
-        (label, entry, entry.arrays["mean"][shown], entry.arrays["standard_deviation"][shown])
-        for label, entry in ((bare.method.label, bare), (f"{conserved.method.label}, one law", conserved))
+    profiles: list[Profile] = [
+        (title, scored, scored.arrays["mean"][shown], scored.arrays["standard_deviation"][shown])
+        for title, scored in ((bare.method.label, bare), (f"{conserved.method.label}, one law", conserved))
     ]
-    profiles.append(
-        ("the law of every control volume", conserved, local["local_mean"], local["local_standard_deviation"])
-    )
-    return {"local": _profiles(drawing, f"{drawing.title}: global and local conservation", profiles, 3)}
+    title, volumes = "the law of every control volume", (local["local_mean"], local["local_standard_deviation"])
+    profiles.append((title, conserved, *volumes))
+    return {"local": _profiles(drawing, f"{drawing.title}: global and local conservation", profiles)}
 
 
 def _over_time(drawing: Drawing) -> dict[str, Figure]:
     """Totals, squared errors and likelihoods over time."""
     paper = drawing.several(*PAPER, having="curve_total")
-    first, others = (PAPER, (*INEQUALITIES, *ENSEMBLES)) if paper else (GP, ())
-    masses = drawing.several(*(("gp",) if paper else ()), *first, *(ENSEMBLES if paper else ()), having="curve_total")
-    methods = drawing.several(*first, *others, having="curve_total")
-    if not methods:
+    totals = ("gp", *PAPER, *ENSEMBLES) if paper else GP
+    scores = (*PAPER, *INEQUALITIES, *ENSEMBLES) if paper else GP
+    if not drawing.several(*scores, having="curve_total"):
         return {}
-    return {"mass": _masses(drawing, masses), "scores": _scores_over_time(drawing, methods)}
+    return {"mass": _masses(drawing, totals), "scores": _scores_over_time(drawing, scores)}
 
 
-def _masses(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
+def _masses(drawing: Drawing, keys: Sequence[str]) -> Figure:
     """Total mass over time, and how far it is from the law's."""
     figure, (left, right) = plots.panels(2, drawing.case.heading, share_y=False)
     times, law = drawing.truth["times"], drawing.truth["law"]
     left.plot(times, law, color=plots.TRUTH, lw=3.5, alpha=0.35, label="conservation law")
     right.plot(times, np.abs(drawing.truth["total"] - law), color=plots.TRUTH, lw=1.1, label="truth (trapezoid rule)")
-    for entry in methods:
-        total = entry.arrays["curve_total"]
-        left.plot(times, total.mean(axis=0), **entry.line)
-        right.plot(times, np.abs(total - law).mean(axis=0), **entry.line)
+    for scored in drawing.several(*keys, having="curve_total"):
+        total = scored.arrays["curve_total"]
+        left.plot(times, total.mean(axis=0), **scored.line)
+        right.plot(times, np.abs(total - law).mean(axis=0), **scored.line)
     left.set(xlabel="t", ylabel="total ∫ u dx")
     right.set(xlabel="t", ylabel="mean |total − law|", yscale="log")
     plots.legend_below(figure, left, right)
     return figure
 
 
-def _scores_over_time(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
+def _scores_over_time(drawing: Drawing, keys: Sequence[str]) -> Figure:
     """Mean squared error and log-likelihood over time, with one standard error as a band."""
     figure, (left, right) = plots.panels(2, drawing.case.heading, share_y=False)
+    methods, times = drawing.several(*keys, having="curve_LL"), drawing.truth["times"]
     for panel, name in ((left, "curve_MSE"), (right, "curve_LL")):
-        for entry in methods:
-            values = entry.arrays[name]
+        for scored in methods:
+            values = scored.arrays[name]
             mean, error = values.mean(axis=0), values.std(axis=0) / max(len(values) - 1, 1) ** 0.5
-            panel.plot(drawing.truth["times"], mean, **entry.line)
-            panel.fill_between(
-                drawing.truth["times"], mean - error, mean + error, color=entry.method.style.colour, alpha=0.15, lw=0
-            )
+            panel.plot(times, mean, **scored.line)
+            panel.fill_between(times, mean - error, mean + error, color=scored.method.style.colour, alpha=0.15, lw=0)
+    floor = min(float(np.median(scored.arrays["curve_LL"])) for scored in methods)
     left.set(xlabel="t", ylabel="mean squared error", yscale="log")
     right.set(xlabel="t", ylabel="log-likelihood per point")
-    floor = min(float(np.median(entry.arrays["curve_LL"])) for entry in methods)
     right.set_ylim(bottom=min(floor - 1.0, -1.0))
     plots.legend_below(figure, left)
     return figure
@@ -270,13 +257,12 @@ def _scores_over_time(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
 
 def _calibration(drawing: Drawing) -> Figure:
     """How much of the truth lies inside central intervals; a calibrated method lies on the diagonal."""
-    keys = ("anp", "probconserv-anp", DISPLACED, *REMEDIES, "ensemble")
-    methods = drawing.several(*(keys if "anp" in drawing.scored else GP), having="reliability")
     figure, (axes,) = plots.panels(1, drawing.title, width=1.6)
     axes.plot([0, 1], [0, 1], color=plots.TRUTH, lw=1.0, alpha=0.6, label="calibrated")
-    for entry, marker in zip(methods, itertools.cycle("osD^vP"), strict=False):
-        covered = entry.arrays["reliability"].mean(axis=-1)
-        axes.plot(LEVELS, covered, marker=marker, ms=4, markevery=2, **entry.line)
+    methods = drawing.several(*(CALIBRATION if "anp" in drawing.scored else GP), having="reliability")
+    for scored, marker in zip(methods, itertools.cycle("osD^vP"), strict=False):
+        covered = scored.arrays["reliability"].mean(axis=-1)
+        axes.plot(LEVELS, covered, marker=marker, ms=4, markevery=2, **scored.line)
     axes.set(xlabel="level of the interval", ylabel="fraction of the truth inside", xlim=(0, 1), ylim=(0, 1.02))
     plots.legend_below(figure, axes)
     return figure
@@ -300,31 +286,32 @@ def _context(drawing: Drawing) -> Figure:
 
 def _fronts(drawing: Drawing, true_front: float) -> Figure:
     """Histograms of sampled front positions, where they lie."""
-    keys = (*PAPER, INEQUALITIES[0], DISPLACED)
-    methods = drawing.several(*(keys if "anp" in drawing.scored else GP), having="fronts")
-    positions = [entry.arrays["fronts"][np.isfinite(entry.arrays["fronts"])] for entry in methods]
-    low, high, bins = _bins(positions, true_front, drawing.truth["points"])
+    keys = (*PAPER, INEQUALITIES[0], DISPLACED) if "anp" in drawing.scored else GP
+    methods = drawing.several(*keys, having="fronts")
+    positions = [scored.arrays["fronts"][np.isfinite(scored.arrays["fronts"])] for scored in methods]
+    window, bins = _bins(positions, true_front, drawing.truth["points"])
     figure, axes = plots.panels(len(methods), drawing.title, width=NARROW, columns=3)
-    for panel, entry, sampled in zip(axes, methods, positions, strict=True):
-        weights = np.full(sampled.shape, 1.0 / max(entry.arrays["fronts"].size, 1))
-        panel.hist(sampled, bins, weights=weights, color=entry.method.style.colour, alpha=0.8, label="samples")
+    for panel, scored, sampled in zip(axes, methods, positions, strict=True):
+        weights = np.full(sampled.shape, 1.0 / max(scored.arrays["fronts"].size, 1))
+        panel.hist(sampled, bins, weights=weights, color=scored.method.style.colour, alpha=0.8, label="samples")
         panel.axvline(true_front, color=plots.TRUTH, lw=1.4, ls="--", label="true front")
-        panel.set_title(_in_two_lines(entry.method.label), fontsize=9)
-        panel.set(xlabel="front position", xlim=(low, high))
-    for panel in axes[::3]:
-        panel.set_ylabel("fraction of samples")
+        panel.set_title(_in_two_lines(scored), fontsize=9)
+        panel.set(xlabel="front position", ylabel="fraction of samples", xlim=window)
+        panel.label_outer()
     plots.legend_below(figure, axes[0], grey=("samples",))
     return figure
 
 
-def _bins(positions: Sequence[np.ndarray], true_front: float, points: np.ndarray) -> tuple[float, float, list[float]]:
-    """An interval with the true front and all but 4 % of every method's samples, and bins around the same points."""
+def _bins(
+    positions: Sequence[np.ndarray], true_front: float, points: np.ndarray
+) -> tuple[tuple[float, float], list[float]]:
+    """An interval with the true front and all but 4 % of every method's samples, and bins centred at the points."""
     ends = [true_front, *(end for sampled in positions if len(sampled) for end in np.quantile(sampled, (0.02, 0.98)))]
     spacing = points[1] - points[0]
     width = spacing * max(1, round((max(ends) - min(ends)) / spacing / 30))
-    low, high = max(points[0], min(ends) - 4 * width), min(points[-1], max(ends) + 4 * width)
-    return low, high, np.arange(points[0] - spacing / 2, points[-1] + width, width).tolist()
+    window = max(points[0], min(ends) - 4 * width), min(points[-1], max(ends) + 4 * width)
+    return window, np.arange(points[0] - spacing / 2, points[-1] + width, width).tolist()
 
 
-def _in_two_lines(label: str) -> str:
-    return label.replace(" (", "\n(")
+def _in_two_lines(scored: Scored) -> str:
+    return scored.method.label.replace(" (", "\n(")

@@ -20,7 +20,7 @@ from experiments.experiment import Data, Style
 from experiments.report import plots
 from probconserv import ANP, Ensemble, GPSurrogate, Mixture, Monotone, NonNegative, Surrogate, condition, smoothness
 from probconserv.baselines import project_uniformly
-from probconserv.calibration import ContextCalibrated, NoisyContext, Tempered, displaced
+from probconserv.calibration import ContextCalibrated, NoisyContext, displaced, scaled
 from probconserv.constraints import second_difference_variance
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
@@ -43,35 +43,31 @@ class BlackBox:
 
     Args:
         networks: Names of the networks that it consists of.
-        build: (case, files of weights in the order of the networks, variance factor) → surrogate. The factor is learnt
-            by the network ``extrapolation`` and is 1 for black boxes without it.
-        rescaled: Whether the factor matters.
+        build: (case, files of weights in the order of the networks) → surrogate.
     """
 
     networks: tuple[str, ...]
-    build: Callable[[ConservationCase, Sequence[Path], float], Surrogate]
-    rescaled: bool = False
+    build: Callable[[ConservationCase, Sequence[Path]], Surrogate]
 
 
-def network(name: str, around: Callable[[ANP, float], Surrogate] = lambda anp, factor: anp) -> BlackBox:  # noqa: ARG005
+def network(name: str, around: Callable[[ANP], Surrogate] = lambda anp: anp) -> BlackBox:
     """A black box of one network, perhaps with something around it.
 
     Args:
         name: Name of the network.
-        around: (network, variance factor) → surrogate.
+        around: Network → surrogate.
     """
-    return BlackBox((name,), lambda case, files, factor: around(ANP.load(files[0], case.problem.name), factor))
+    return BlackBox((name,), lambda case, files: around(ANP.load(files[0], case.problem.name)))
 
 
-def _ensemble(case: ConservationCase, files: Sequence[Path], factor: float) -> Surrogate:  # noqa: ARG001
+def _ensemble(case: ConservationCase, files: Sequence[Path]) -> Surrogate:
     return Ensemble([ANP.load(file, case.problem.name) for file in files], own_variance=True)
 
 
-GP = BlackBox((), lambda case, files, factor: GPSurrogate(case.gp))  # noqa: ARG005
+GP = BlackBox((), lambda case, files: GPSurrogate(case.gp))  # noqa: ARG005
 NETWORK, SOFT, EXACT = network("anp"), network("softc"), network("anp-exact")
-TEMPERED = replace(network("anp", Tempered), rescaled=True)
-CALIBRATED = network("anp", lambda anp, factor: ContextCalibrated(anp))  # noqa: ARG005
-NOISY = network("anp", lambda anp, factor: NoisyContext(anp, CONTEXT_NOISE, draws=5))  # noqa: ARG005
+CALIBRATED = network("anp", ContextCalibrated)
+NOISY = network("anp", lambda anp: NoisyContext(anp, CONTEXT_NOISE, draws=5))
 
 
 def bare(prior: Distribution, laws: Laws) -> Distribution:  # noqa: ARG001 - one signature for all transforms
@@ -115,6 +111,11 @@ def moved_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
     return condition(moved(prior, laws), laws.exact)
 
 
+def tempered_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
+    """ProbConserv (tempered): conditioned on the law after its variance was scaled."""
+    return condition(scaled(prior, laws.factor), laws.exact)
+
+
 def bounded_by(inequality: Inequality) -> Transform:
     """ProbConserv under the law and inequalities together."""
 
@@ -140,7 +141,7 @@ class ConservationMethod:
         style: Colour and dashes in figures.
         black_box: What predicts; None for the truth.
         transform: What is done to its prediction.
-        displaced: Whether it needs the displacement that the network ``extrapolation`` teaches.
+        extrapolates: Whether it needs the displacement or the factor that the network ``extrapolation`` teaches.
         on_cells: Whether cell averages are predicted.
         followed: Whether it is followed over time.
         local: Whether its prediction under the laws of control volumes is stored as well, for a figure.
@@ -151,7 +152,7 @@ class ConservationMethod:
     style: Style = Style()  # noqa: RUF009 - a frozen value
     black_box: BlackBox | None = None
     transform: Transform = bare
-    displaced: bool = False
+    extrapolates: bool = False
     on_cells: bool = False
     followed: bool = False
     local: bool = False
@@ -163,8 +164,7 @@ class ConservationMethod:
         """Names of the networks whose weights it takes."""
         if self.black_box is None:
             return ()
-        learnt = (EXTRAPOLATION,) if self.displaced or self.black_box.rescaled else ()
-        return (*self.black_box.networks, *learnt)
+        return (*self.black_box.networks, *((EXTRAPOLATION,) if self.extrapolates else ()))
 
 
 TRUTH = ConservationMethod(key="truth", label="truth", style=Style(plots.TRUTH, "--"))
@@ -215,9 +215,9 @@ def _inequalities(problem: Problem) -> list[ConservationMethod]:
 def _outside_the_range() -> list[ConservationMethod]:
     """Rows for networks that are over-sure outside their training range: our remedy, and the usual ones."""
     return [
-        _row("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, displaced=True),
-        _variant("displaced", NETWORK, moved_and_conserved, (0, (2, 1)), displaced=True),
-        _variant("tempered", TEMPERED, conserved, (0, (6, 2, 1, 2))),
+        _row("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, extrapolates=True),
+        _variant("displaced", NETWORK, moved_and_conserved, (0, (2, 1)), extrapolates=True),
+        _variant("tempered", NETWORK, tempered_and_conserved, (0, (6, 2, 1, 2)), extrapolates=True),
         _variant("context-calibrated", CALIBRATED, conserved, (0, (1, 3))),
         _variant("noisy context", NOISY, conserved, (0, (3, 1, 1, 1, 1, 1))),
     ]

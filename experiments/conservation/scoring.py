@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Generator, Tensor
 
 from experiments.conservation.cases import VOLUMES, ConservationCase, Laws, Target, laws_of
 from experiments.conservation.data import context_of
-from experiments.conservation.extrapolation import Extrapolation, learn_extrapolation, validation_functions
+from experiments.conservation.extrapolation import learn_extrapolation, validation_functions
 from experiments.conservation.methods import EXTRAPOLATION, BlackBox, ConservationMethod, Distribution, network
 from experiments.storage import Arrays, checksum
 from probconserv import Mixture, Surrogate, condition, scores
@@ -69,78 +70,59 @@ def score_method(case: ConservationCase, method: ConservationMethod, files: File
     """
     assert method.black_box is not None
     target = Target(case, on_cells=method.on_cells)
-    displacement = _learnt(case, files).displacement if method.displaced else 0.0
-    arrays = _at_test_time(method, _prior(method.black_box, files, target), target, displacement)
+    arrays = _at_test_time(method, files, target)
     if method.followed:
-        followed = Target(case, over_time=True)
-        arrays |= _over_time(method, _prior(method.black_box, files, followed), followed, displacement)
+        arrays |= _over_time(method, files, Target(case, over_time=True))
     if method.local:
         arrays |= _local(_prior(method.black_box, files, target), target)
     return _numpy(arrays)
 
 
-def predict(surrogate: Surrogate, target: Target, context: Context) -> Distribution:
-    """A black box at a target's points and times, one distribution per function and time, in float64.
-
-    Args:
-        surrogate: The black box.
-        target: Points and times.
-        context: Context of the functions ``(functions, n, 2)``.
-
-    Returns:
-        Distribution ``(t, functions, points)``: time is a batch axis, so that each time has its own law.
-    """
-    times, device = target.times, target.case.device
-    points = target.grid.points.expand(len(times), context.points.shape[0], -1)
-    query = torch.stack((times[:, None, None].expand_as(points), points), dim=-1)
-    observed = [tensor.expand(len(times), *tensor.shape).to(device) for tensor in (context.points, context.values)]
-    with torch.no_grad():
-        prediction = surrogate.to(device).predict(
-            Context(observed[0], observed[1], context.problem), Query(query.to(device), context.problem)
-        )
-        return _functions(prediction, slice(None))
-
-
 def _prior(black_box: BlackBox, files: Files, target: Target) -> Distribution:
     """What a black box predicts for a target's functions; methods with the same one share it."""
-    factor = _learnt(target.case, files).factor if black_box.rescaled else 1.0
-    paths = tuple(files[name] for name in black_box.networks)
-    return _predicted(black_box, paths, tuple(map(checksum, paths)), factor, target)
+    weights = tuple((files[name], checksum(files[name])) for name in black_box.networks)
+    return _predicted(black_box, weights, target)
 
 
 @lru_cache(maxsize=6)
-def _predicted(
-    black_box: BlackBox,
-    paths: tuple[Path, ...],
-    checksums: tuple[str, ...],  # noqa: ARG001 - the same file may hold other weights later
-    factor: float,
-    target: Target,
-) -> Distribution:
-    return predict(black_box.build(target.case, paths, factor), target, context_of(target))
+def _predicted(black_box: BlackBox, weights: tuple[tuple[Path, str], ...], target: Target) -> Distribution:
+    surrogate = black_box.build(target.case, [path for path, _ in weights])
+    return _predict(surrogate, target, context_of(target))
 
 
-def _learnt(case: ConservationCase, files: Files) -> Extrapolation:
-    """What the network that lacks a third of the range teaches; the same for all cases of a problem."""
-    path = files[EXTRAPOLATION]
-    return _learnt_from(replace(case, parameter=case.problem.test_parameters[0]), path, checksum(path))
+def _laws(method: ConservationMethod, files: Files, target: Target) -> Laws:
+    """The laws of a target, with what is learnt about functions outside the training range."""
+    if not method.extrapolates:
+        return laws_of(target)
+    first = replace(target.case, parameter=target.case.problem.test_parameters[0])  # the same for all cases
+    displacement, factor = _learnt(first, (files[EXTRAPOLATION], checksum(files[EXTRAPOLATION])))
+    return replace(laws_of(target), displacement=displacement, factor=factor)
 
 
 @lru_cache(maxsize=2)
-def _learnt_from(case: ConservationCase, path: Path, checksum: str) -> Extrapolation:  # noqa: ARG001
-    target = Target(case)
+def _learnt(case: ConservationCase, weights: tuple[Path, str]) -> tuple[float, float]:
     context, parameter = validation_functions(case)
-    prediction = predict(network(EXTRAPOLATION).build(case, (path,), 1.0), target, context)
-    return learn_extrapolation(target, prediction, parameter)
+    prediction = _predict(network(EXTRAPOLATION).build(case, weights[:1]), Target(case), context)
+    return learn_extrapolation(Target(case), prediction, parameter)
 
 
-def _at_test_time(
-    method: ConservationMethod, prior: Distribution, target: Target, displacement: float
-) -> dict[str, Tensor]:
+def _predict(surrogate: Surrogate, target: Target, context: Context) -> Distribution:
+    """A prediction ``(t, functions, points)`` in float64; time is a batch axis, so that each time has its own law."""
+    times, device = target.times, target.case.device
+    points = target.grid.points.expand(len(times), context.points.shape[0], -1)
+    query = torch.stack((times[:, None, None].expand_as(points), points), dim=-1).to(device)
+    seen, values = (part.expand(len(times), *part.shape).to(device) for part in (context.points, context.values))
+    with torch.no_grad():
+        prediction = surrogate.to(device).predict(Context(seen, values, context.problem), Query(query, context.problem))
+        return _functions(prediction, slice(None))
+
+
+def _at_test_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
     """Scores per function at the test time, some functions at a time."""
+    assert method.black_box is not None
     generator = Generator().manual_seed(target.case.seed)
-    laws, truth = replace(laws_of(target), displacement=displacement), target.truth()[0]
-    parts = []
-    for part in _in_parts(prior, SLICES):
+    laws, truth, parts = _laws(method, files, target), target.truth()[0], []
+    for part in _in_parts(_prior(method.black_box, files, target), SLICES):
         prediction = method.transform(part, laws)
         samples = draw(prediction, (target.case.sizes.samples,), generator)[:, 0]
         parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, truth.expand_as(samples[0])))
@@ -181,12 +163,11 @@ def _front_scores(samples: Tensor, target: Target, truth: Tensor) -> dict[str, T
     return values | {"fronts": fronts, "shock": error.abs().nanmean(dim=0), "spread": spread, "shockless": shockless}
 
 
-def _over_time(
-    method: ConservationMethod, prior: Distribution, target: Target, displacement: float
-) -> dict[str, Tensor]:
+def _over_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
     """Total, squared error and likelihood of the first functions over time ``(functions, t)``."""
-    laws, truth, parts = replace(laws_of(target), displacement=displacement), target.truth(), []
-    for part in _in_parts(prior, max(1, SLICES // len(target.times))):
+    assert method.black_box is not None
+    laws, truth, parts = _laws(method, files, target), target.truth(), []
+    for part in _in_parts(_prior(method.black_box, files, target), max(1, SLICES // len(target.times))):
         prediction = method.transform(part, laws)
         mean, variance = prediction.mean, prediction.variance
         parts.append(
@@ -219,7 +200,7 @@ def _local(prior: Distribution, target: Target) -> dict[str, Tensor]:
     }
 
 
-def typical(errors: Tensor) -> int:
+def typical(errors: Tensor | np.ndarray) -> int:
     """The function with the median of all errors ``(functions,)``."""
     return int(errors.argsort()[len(errors) // 2])
 
@@ -233,16 +214,10 @@ def _in_parts(prediction: Distribution, size: int) -> Iterator[Distribution]:
 def _functions(prediction: Prediction, part: slice) -> Distribution:
     """A prediction ``(t, functions, points)`` of some of its functions, on the CPU in float64."""
     if isinstance(prediction, Mixture):
-        components = prediction.components
-        assert isinstance(components, MultivariateNormal)
-        return Mixture(_gaussian(components, part), prediction.weights.cpu().double())
+        return Mixture(_functions(prediction.components, part), prediction.weights.cpu().double())
     assert isinstance(prediction, MultivariateNormal)
-    return _gaussian(prediction, part)
-
-
-def _gaussian(gaussian: MultivariateNormal, part: slice) -> MultivariateNormal:
-    covariance = gaussian.lazy_covariance_matrix[..., part, :, :].cpu().double()
-    return MultivariateNormal(gaussian.mean[..., part, :].cpu().double(), covariance)
+    covariance = prediction.lazy_covariance_matrix[..., part, :, :].cpu().double()
+    return MultivariateNormal(prediction.mean[..., part, :].cpu().double(), covariance)
 
 
 def _numpy(arrays: Mapping[str, Tensor]) -> Arrays:

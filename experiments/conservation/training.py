@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiments.conservation.data import Stream, bank_stream, exact_stream, training_bank
+from experiments.conservation.data import Stream, exact_stream, training_bank
 from experiments.conservation.networks import NetworkConfig
 from experiments.experiment import RunContext, Training
 from experiments.records.store import environment
@@ -17,7 +17,7 @@ from probconserv.surrogates.anp import ANP
 from probconserv.surrogates.surrogate import Context, Query
 from probconserv.training import StepContext, Task, first_before_others, launched, train
 from solvers import Problem
-from solvers.problems.sampling import FunctionBatch, random_parameters, sample_exact
+from solvers.problems.sampling import FunctionBatch, random_parameters, sample_bank, sample_exact
 
 PENALTY_RISE = 0.2
 """Fraction of the steps in which the penalty of SoftC reaches its full weight."""
@@ -88,8 +88,8 @@ def evidence_loss(
 def _stream(problem: Problem, config: NetworkConfig, folder: Path, data_version: int) -> Stream:
     if config.data == "exact":
         return exact_stream(_within(problem, config), config.protocol, config.end_weighted)
-    bank = training_bank(problem, config.bank, folder, data_version)
-    return bank_stream(bank.within(*config.parameters), config.protocol)
+    bank = training_bank(problem, config.bank, folder, data_version).within(*config.parameters)
+    return lambda generator, batch: sample_bank(bank, batch, config.protocol, generator)
 
 
 def _within(problem: Problem, config: NetworkConfig) -> Problem:

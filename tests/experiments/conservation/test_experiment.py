@@ -127,7 +127,7 @@ def test_sizes_out_of_range_are_refused() -> None:
 def test_figures_say_totals_and_zoom_to_what_they_show(stefan: Report) -> None:
     chosen = case(STEFAN, 0.6, sizes=TINY)
     stored = [
-        (method, read_arrays(stefan.folder / "scores" / f"u=0.6-{method.key}-0.h5"))
+        (method, read_arrays(stefan.folder / "scores" / f"u=0.6-{method.key}-0.safetensors"))
         for method in methods(STEFAN, "solver", 2)
     ]
     arrays = {method.key: part for method, part in stored}

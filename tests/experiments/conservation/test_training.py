@@ -55,7 +55,7 @@ def test_solver_data_are_cached_and_close_to_the_closed_form(tmp_path: Path) -> 
     exact = problem.solution(bank.times[:, None], bank.places, bank.parameter[:, None, None])
     # First-order scheme on 100 cells: the L1 error is below one cell times the size of the field.
     assert float((bank.values - exact).abs().mean()) < 0.01
-    (path,) = tmp_path.glob("*.h5")
+    (path,) = tmp_path.glob("*.safetensors")
     stamp = path.stat().st_mtime_ns
     again = training_bank(problem, config, tmp_path)
     assert path.stat().st_mtime_ns == stamp
