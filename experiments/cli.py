@@ -22,7 +22,7 @@ from experiments.checks import unknown_name
 from experiments.demo import demo_command
 from experiments.driver import Report
 from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError, TrainingInterruptedError
-from experiments.experiment import Data, Experiment, Preset, RunContext, RunOptions
+from experiments.experiment import Experiment, Preset, RunContext, RunOptions
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
@@ -35,19 +35,21 @@ from solvers.errors import SolverError
 
 ALL = "all"
 _PROGRAM = "python -m experiments"
-Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="The experiment; list shows them.")]
+Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on standard output and nothing else there.")]
+Everything = Annotated[bool, tyro.conf.arg(help="Print every row and score.")]
+Seeds = Annotated[tuple[int, ...], tyro.conf.arg(help="Seeds, each a run.")]
+Role = Annotated[str | None, tyro.conf.arg(help="Which training, for instance anp or member-0; all by default.")]
+Page = Annotated[Path | None, tyro.conf.arg(help="Document to rewrite, for the benchmark scaling: docs/scaling.md.")]
+Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]
+File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 Jobs = Annotated[JobOptions, tyro.conf.arg(name="")]
 Action = Literal["run", "reproduce"]
 
 
-def list_command(all: bool = False, json: bool = False) -> None:
-    """Lists experiments and benchmarks; how long each takes on two cores.
-
-    Args:
-        all: Also say what each experiment shows.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def list_command(all: Everything = False, json: Json = False) -> None:
+    """Lists experiments and benchmarks; how long each takes on two cores."""
     entries = registry.EXPERIMENTS.values()
     if json:
         experiments = [{"name": e.name, "summary": e.summary, "durations": dict(e.durations)} for e in entries]
@@ -61,44 +63,19 @@ def list_command(all: bool = False, json: bool = False) -> None:
     terminal.print_list(registry.families(), registry.BENCHMARKS)
 
 
-def run_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
-    """Runs an experiment: data, training, scores, tables and figures.
-
-    Args:
-        name: The experiment; ``list`` shows them. ``all`` runs every one, as many at a time as there are threads.
-        options: Preset, data, seed, device, output folder, cases and methods.
-        all: Print every row and score.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def run_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
+    """Runs an experiment: data, training, scores, tables and figures."""
     if name == ALL:
         _do_all("run", options, json)
         return
     _finish(driver.run(registry.experiment(name), options), options.preset, all, json)
 
 
-def reproduce_command(
-    name: Name,
-    data: Data | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    out: Path = Path("results"),
-    all: bool = False,
-    json: bool = False,
-) -> None:
+def reproduce_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
     """Scores the released networks and compares with the released numbers.
 
-    Nothing is trained, and no network is needed.
-
-    Args:
-        name: The experiment; ``list`` shows them. ``all`` does every one, as many at a time as there are threads.
-        data: Where context points come from, as for ``run``.
-        seed: Seed of the test functions.
-        device: Torch device of the surrogates.
-        out: Folder of all stored runs.
-        all: Print every row and score.
-        json: Print one JSON object on standard output and nothing else there.
+    Nothing is trained, and no network is needed; the preset is that of the release.
     """
-    options = RunOptions(preset="laptop", data=data, seed=seed, device=device, out=out)
     if name == ALL:
         _do_all("reproduce", options, json)
         return
@@ -109,22 +86,12 @@ def sweep_command(
     names: Annotated[tuple[str, ...], tyro.conf.Positional],
     options: Options,
     jobs: Jobs,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    json: bool = False,
+    seeds: Seeds = (0, 1, 2),
+    json: Json = False,
 ) -> None:
     """Runs experiments with several seeds, here or on a SLURM cluster.
 
     Ends with tables over seeds. Each run is that of ``run --seed``; finished ones are read from their folders.
-
-    Args:
-        names: The experiments; ``list`` shows them.
-        options: As for ``run``; its seed is not used.
-        jobs: Where the runs happen, how many at a time, and what each may take.
-        seeds: Seeds, each a run.
-        json: Print one JSON object on standard output and nothing else there.
-
-    Raises:
-        JobsFailedError: If a run failed; the others are finished and in the tables.
     """
     if not names or not seeds:
         raise InvalidArgumentError("sweep needs an experiment (list shows them) and at least one of --seeds.")
@@ -164,16 +131,10 @@ def _own_means(report: Report) -> pd.DataFrame:
     return over_seeds(computed).assign(seed=first).astype({"seed": "Int64"})
 
 
-def train_command(name: Name, options: Options, role: str | None = None, json: bool = False) -> None:
+def train_command(name: Name, options: Options, role: Role = None, json: Json = False) -> None:
     """Trains what an experiment needs, without scoring it.
 
     Processes that torchrun starts share every batch.
-
-    Args:
-        name: The experiment, a study or a choice by its full name.
-        options: Preset, data, cases, methods, seed, device and output folder.
-        role: Which training, for instance anp or member-0; all by default.
-        json: Print one JSON object on standard output and nothing else there.
     """
     experiment = registry.experiment(name)
     context = RunContext(options=options, training_seed=options.seed)
@@ -188,38 +149,18 @@ def train_command(name: Name, options: Options, role: str | None = None, json: b
         print("\n".join(f"Weights: {file}" for file in files))
 
 
-def study_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
-    """Studies boundary corrections: few samples, values out of range, other grids.
-
-    Args:
-        name: The problem, for instance heat_independent.
-        options: Preset, seed, device, output folder, cases and methods.
-        all: Print every row and score.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def study_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
+    """Studies boundary corrections: few samples, values out of range, other grids."""
     _finish(driver.run(registry.study(name), options), options.preset, all, json)
 
 
-def choose_command(name: Name, options: Options, all: bool = False, json: bool = False) -> None:
-    """Ranks boundary corrections on the validation set: all candidates are trained.
-
-    Args:
-        name: The problem, for instance stokes.
-        options: Preset, seed, device, output folder, cases and methods (the candidates).
-        all: Print every row and score.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def choose_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
+    """Ranks boundary corrections on the validation set: all candidates are trained."""
     _finish(driver.run(registry.choice(name), options), options.preset, all, json)
 
 
-def bench_command(name: Name, page: Path | None = None, json: bool = False) -> None:
-    """Runs a benchmark.
-
-    Args:
-        name: The benchmark; ``list`` shows them.
-        page: Document whose table and figures of the benchmark scaling are written anew: ``docs/scaling.md``.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def bench_command(name: Name, page: Page = None, json: Json = False) -> None:
+    """Runs a benchmark."""
     benchmark = registry.benchmark(name)
     if page is not None and (name != "scaling" or not page.is_file()):
         raise InvalidArgumentError(f"--page needs the benchmark scaling and a file, got {name} and '{page}'.")
@@ -232,14 +173,8 @@ def bench_command(name: Name, page: Path | None = None, json: bool = False) -> N
         terminal.print_benchmark(result)
 
 
-def report_command(out: Path = Path("results"), file: Path = Path("report.html"), json: bool = False) -> None:
-    """Writes all released and stored results to one HTML page.
-
-    Args:
-        out: Folder of all stored runs, whose figures the page shows.
-        file: The page.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def report_command(out: Folder = Path("results"), file: File = Path("report.html"), json: Json = False) -> None:
+    """Writes all released and stored results to one HTML page."""
     names = page.write_report(out, file)
     if json:
         _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names})
@@ -247,15 +182,8 @@ def report_command(out: Path = Path("results"), file: Path = Path("report.html")
         print(f"Page with {len(names)} experiments: {file}")
 
 
-def release_command(name: Name, options: Options, seeds: tuple[int, ...] = (0,), json: bool = False) -> None:
-    """Puts a finished run into the release: results, weights, numbers in documents.
-
-    Args:
-        name: The experiment, a study or a choice by its full name.
-        options: Those that the run was made with; ``--methods`` restricts whose weights are released.
-        seeds: Seeds of the runs; weights are those of the first.
-        json: Print one JSON object on standard output and nothing else there.
-    """
+def release_command(name: Name, options: Options, seeds: Seeds = (0,), json: Json = False) -> None:
+    """Puts a finished run into the release: results, weights, numbers in documents."""
     files = driver.release(registry.experiment(name), options, seeds)
     files += documents.write_all(Path.cwd())
     if json:
