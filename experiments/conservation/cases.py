@@ -96,8 +96,10 @@ class ConservationCase:
 
     @property
     def key(self) -> str:
-        """Symbol in ASCII and parameter, for instance ``u=0.6``."""
-        return f"{_ascii(self.problem.symbol)}={self.parameter:g}"
+        """Symbol in ASCII and parameter: ``u=0.6`` for u*, ``beta=1`` for β."""
+        letters = (letter for letter in self.problem.symbol if letter.isalnum())
+        names = (letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in letters)
+        return f"{''.join(names) or 'parameter'}={self.parameter:g}"
 
     @property
     def label(self) -> str:
@@ -107,7 +109,7 @@ class ConservationCase:
     @property
     def heading(self) -> str:
         """Problem and parameter, for titles of figures."""
-        return f"{readable_name(self.problem)}, {self.label}"
+        return f"{self.problem.name.replace('_', ' ').capitalize()}, {self.label}"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -145,11 +147,6 @@ class Target:
         if not self.over_time:
             return torch.tensor([problem.test_time], dtype=torch.float64)
         return torch.linspace(0.0, problem.final_time, self.case.sizes.curve_times + 1, dtype=torch.float64)[1:]
-
-    @property
-    def functions(self) -> int:
-        """How many functions are predicted."""
-        return self.case.sizes.curve_functions if self.over_time else self.case.sizes.functions
 
     def truth(self) -> Tensor:
         """The true field ``(t, 1, points)``, the same for all functions."""
@@ -199,11 +196,6 @@ def laws_of(target: Target) -> Laws:
     return Laws(exact, loose, grid.points)
 
 
-def readable_name(problem: Problem) -> str:
-    """Name of a problem in titles."""
-    return problem.name.replace("_", " ").capitalize()
-
-
 def problem_numbers(problem: Problem) -> dict[str, Any]:
     """What of a problem can be part of a config hash: its name and numbers, not its functions."""
     names = ("name", "domain", "final_time", "test_time", "training_range", "test_parameters")
@@ -214,10 +206,3 @@ def tested_outside(problem: Problem) -> bool:
     """Whether a test parameter lies outside the training range."""
     low, high = problem.training_range
     return any(not low <= parameter <= high for parameter in problem.test_parameters)
-
-
-def _ascii(symbol: str) -> str:
-    """Letters and digits of a symbol; Greek letters by their names."""
-    letters = [letter for letter in symbol if letter.isalnum()]
-    names = [letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in letters]
-    return "".join(names) or "parameter"

@@ -128,7 +128,7 @@ def context_of(target: Target) -> Context:
         batch = sample_exact(case.problem, parameters, Protocol(), generator)
     else:
         batch = sample_bank(case_bank(case), case.sizes.functions, Protocol(), generator)
-    first = slice(target.functions)
+    first = slice(case.sizes.curve_functions if target.over_time else case.sizes.functions)
     return Context(batch.context_points[first], batch.context_values[first], case.problem.name)
 
 

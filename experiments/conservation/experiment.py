@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.conservation import figures
-from experiments.conservation.cases import SIZES, ConservationCase, Sizes, readable_name
+from experiments.conservation.cases import SIZES, ConservationCase, Sizes
 from experiments.conservation.face_means import face_means
 from experiments.conservation.methods import ConservationMethod, methods
 from experiments.conservation.networks import STARTS, NetworkPlan, network_config, with_starts
@@ -73,9 +73,9 @@ class ConservationExperiment:
 
     def title(self, cases: Sequence[ConservationCase]) -> str:
         """Problem, test time, number of functions, origin of the data."""
-        first, time = cases[0], f"{self.problem.test_time:g}"
+        name, first = self.name.replace("_", " ").capitalize(), cases[0]
         functions = f"{first.sizes.functions} functions, context from {first.data} data"
-        return f"{readable_name(self.problem)}, t = {time}, {functions}"
+        return f"{name}, t = {self.problem.test_time:g}, {functions}"
 
     def cases(self, context: RunContext) -> list[ConservationCase]:
         """One case for every test parameter."""
@@ -172,9 +172,9 @@ class ConservationExperiment:
 
     def headline(self, case: ConservationCase, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
         """The paper's four methods; those of the Gaussian process where there are no networks."""
-        keys = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
-        present = [key for key in keys if key in set(records["method"])]
-        return present or ["gp", "hardc-gp", "probconserv-gp"], ["CE", "LL", "MSE"]
+        scored = set(records["method"]) if self.networks else set()
+        present = [key for key in figures.PAPER if key in scored] or list(figures.GP)
+        return present, ["CE", "LL", "MSE"]
 
     def figures(
         self,

@@ -8,7 +8,7 @@ A mixture is treated component by component, as Hansen et al. 2023 do with their
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -96,24 +96,9 @@ def smoothed(prior: Distribution, laws: Laws) -> Distribution:
     return condition(condition(gaussian, smoothness(second_difference_variance(prior.variance))), laws.exact)
 
 
-def loosely_conserved(prior: Distribution, laws: Laws) -> Distribution:
-    """ProbConserv (quadrature variance): conditioned on the law up to the error of the trapezoid rule."""
-    return condition(prior, laws.loose)
-
-
 def moved(prior: Distribution, laws: Laws) -> Distribution:
     """The prediction with its position along x uncertain."""
     return displaced(prior, laws.points, laws.displacement)
-
-
-def moved_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
-    """ProbConserv (displaced): conditioned on the law after its position was made uncertain."""
-    return condition(moved(prior, laws), laws.exact)
-
-
-def tempered_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
-    """ProbConserv (tempered): conditioned on the law after its variance was scaled."""
-    return condition(scaled(prior, laws.factor), laws.exact)
 
 
 def bounded_by(inequality: Inequality) -> Transform:
@@ -126,9 +111,6 @@ def bounded_by(inequality: Inequality) -> Transform:
         return posterior
 
     return transform
-
-
-NON_NEGATIVE, DECREASING = bounded_by(NonNegative()), bounded_by(Monotone(decreasing=True) & NonNegative())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +150,7 @@ class ConservationMethod:
 
 
 TRUTH = ConservationMethod(key="truth", label="truth", style=Style(plots.TRUTH, "--"))
+DASHED = Style(plots.CONSERVED, "--")
 
 
 def methods(problem: Problem, data: Data, members: int) -> list[ConservationMethod]:
@@ -181,18 +164,29 @@ def methods(problem: Problem, data: Data, members: int) -> list[ConservationMeth
     gp = [
         _row("gp", "GP", Style(plots.GAUSSIAN_PROCESS), GP, bare, followed=True),
         _row("hardc-gp", "HardC-GP", Style(plots.HARD, "--"), GP, hard, followed=True),
-        _row("probconserv-gp", "ProbConserv-GP", Style(plots.CONSERVED, "--"), GP, conserved, followed=True),
+        _row("probconserv-gp", "ProbConserv-GP", DASHED, GP, conserved, followed=True, local=not members),
     ]
     if not members:
-        return [TRUTH, *gp[:2], replace(gp[2], local=True)]
+        return [TRUTH, *gp]
     outside = _outside_the_range() if tested_outside(problem) else []
-    closed = _closed_form_data() if data == "solver" else []
-    return [TRUTH, *gp, *_main(), *_inequalities(problem), *outside, *closed, *_ensembles(members), *_cell_averages()]
+    box = BlackBox(tuple(f"member-{index}" for index in range(members)), _ensemble)
+    closed, cells = "ANP, closed-form data", "ANP (cell averages)"
+    on_closed_forms = [
+        _row("anp-closed-form", closed, Style(plots.BARE, "--"), EXACT, bare),
+        _row("probconserv-anp-closed-form", f"ProbConserv-{closed}", DASHED, EXACT, conserved),
+    ]
+    last = [
+        _row("ensemble", "Ensemble", Style(plots.ENSEMBLE), box, bare, followed=True),
+        _row("probconserv-ensemble", "ProbConserv-Ensemble", DASHED, box, conserved, followed=True),
+        _row("anp-cells", cells, Style(plots.BARE, "--"), NETWORK, bare, on_cells=True),
+        _row("probconserv-anp-cells", f"ProbConserv-{cells}", DASHED, NETWORK, conserved, on_cells=True),
+    ]
+    return [TRUTH, *gp, *_main(problem), *outside, *(on_closed_forms if data == "solver" else []), *last]
 
 
-def _main() -> list[ConservationMethod]:
-    """The paper's four methods, and what can be assumed beside the total."""
-    return [
+def _main(problem: Problem) -> list[ConservationMethod]:
+    """The paper's four methods, what can be assumed beside the total, and the inequalities that the field meets."""
+    rows = [
         _row("anp", "ANP", Style(plots.BARE), NETWORK, bare, followed=True),
         _row("softc-anp", "SoftC-ANP", Style(plots.SOFT), SOFT, bare, followed=True),
         _row("hardc-anp", "HardC-ANP", Style(plots.HARD), NETWORK, hard, followed=True),
@@ -200,51 +194,32 @@ def _main() -> list[ConservationMethod]:
             "probconserv-anp", "ProbConserv-ANP", Style(plots.CONSERVED), NETWORK, conserved, followed=True, local=True
         ),
         _variant("diffusion", NETWORK, smoothed, "--"),
-        _variant("quadrature variance", NETWORK, loosely_conserved, (0, (5, 1, 1, 1))),
+        _variant("quadrature variance", NETWORK, lambda prior, laws: condition(prior, laws.loose), (0, (5, 1, 1, 1))),
     ]
-
-
-def _inequalities(problem: Problem) -> list[ConservationMethod]:
-    """Rows for the inequalities that the field meets."""
-    non_negative = _variant("non-negative", NETWORK, NON_NEGATIVE, ":", followed=True)
-    monotone = _variant("monotone", NETWORK, DECREASING, "-.", followed=True)
     low = None if problem.bounds is None else torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min()
-    return [*([non_negative] if low is not None and low >= 0 else []), *([monotone] if problem.monotone else [])]
+    if low is not None and low >= 0:
+        rows.append(_variant("non-negative", NETWORK, bounded_by(NonNegative()), ":", followed=True))
+    if problem.monotone:
+        decreasing = Monotone(decreasing=True) & NonNegative()
+        rows.append(_variant("monotone", NETWORK, bounded_by(decreasing), "-.", followed=True))
+    return rows
 
 
 def _outside_the_range() -> list[ConservationMethod]:
     """Rows for networks that are over-sure outside their training range: our remedy, and the usual ones."""
+
+    def moved_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
+        return condition(moved(prior, laws), laws.exact)
+
+    def tempered_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
+        return condition(scaled(prior, laws.factor), laws.exact)
+
     return [
         _row("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, extrapolates=True),
         _variant("displaced", NETWORK, moved_and_conserved, (0, (2, 1)), extrapolates=True),
         _variant("tempered", NETWORK, tempered_and_conserved, (0, (6, 2, 1, 2)), extrapolates=True),
         _variant("context-calibrated", CALIBRATED, conserved, (0, (1, 3))),
         _variant("noisy context", NOISY, conserved, (0, (3, 1, 1, 1, 1, 1))),
-    ]
-
-
-def _closed_form_data() -> list[ConservationMethod]:
-    """Rows for a network that was trained on closed forms instead of finite-volume solutions."""
-    label = "ANP, closed-form data"
-    return [
-        _row("anp-closed-form", label, Style(plots.BARE, "--"), EXACT, bare),
-        _row("probconserv-anp-closed-form", f"ProbConserv-{label}", Style(plots.CONSERVED, "--"), EXACT, conserved),
-    ]
-
-
-def _ensembles(members: int) -> list[ConservationMethod]:
-    box, style = BlackBox(tuple(f"member-{index}" for index in range(members)), _ensemble), Style(plots.CONSERVED, "--")
-    return [
-        _row("ensemble", "Ensemble", Style(plots.ENSEMBLE), box, bare, followed=True),
-        _row("probconserv-ensemble", "ProbConserv-Ensemble", style, box, conserved, followed=True),
-    ]
-
-
-def _cell_averages() -> list[ConservationMethod]:
-    label, style = "ANP (cell averages)", Style(plots.CONSERVED, "--")
-    return [
-        _row("anp-cells", label, Style(plots.BARE, "--"), NETWORK, bare, on_cells=True),
-        _row("probconserv-anp-cells", f"ProbConserv-{label}", style, NETWORK, conserved, on_cells=True),
     ]
 
 

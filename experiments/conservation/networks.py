@@ -86,7 +86,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPlan:
-    """What the presets below ``paper`` need to know of a problem to train its networks.
+    """How the presets below ``paper`` train the networks of a problem.
 
     Args:
         steps: Optimiser steps of the laptop network; no training of these presets has more.
@@ -109,13 +109,7 @@ class NetworkPlan:
 
 
 def network_names(problem: Problem, plan: NetworkPlan, data: Data) -> tuple[str, ...]:
-    """Names of a problem's networks, a network before those that start from it.
-
-    Args:
-        problem: The problem.
-        plan: Says how many members the ensemble has.
-        data: Where training functions come from.
-    """
+    """Names of a problem's networks, with a network on closed forms beside one on solver data."""
     members = tuple(f"member-{index}" for index in range(plan.members))
     closed_form = ("anp-exact",) if data == "solver" else ()
     return ("anp", *closed_form, "softc", *members, *((EXTRAPOLATION,) if tested_outside(problem) else ()))
@@ -123,7 +117,7 @@ def network_names(problem: Problem, plan: NetworkPlan, data: Data) -> tuple[str,
 
 def with_starts(names: Iterable[str]) -> tuple[str, ...]:
     """The networks and, before each, the one that it starts from; every network once."""
-    return tuple(dict.fromkeys(part for name in names for part in (*filter(None, (STARTS.get(name),)), name)))
+    return tuple(dict.fromkeys(part for name in names for part in (STARTS.get(name, name), name)))
 
 
 def network_config(
@@ -133,7 +127,7 @@ def network_config(
 
     Args:
         problem: The problem.
-        plan: What the presets need to know of it.
+        plan: Its steps, penalty and members.
         name: Name of the network, see ``network_names``.
         preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes, their
             loss and their uniform parameters).
@@ -149,7 +143,7 @@ def network_config(
             f"There is no network '{name}' of {problem.name}. Available: {', '.join(names)} (with --data {data})."
         )
     config = _anp(problem, plan, preset, "exact" if name == "anp-exact" else data, seed)
-    if name == "softc":
+    if name in STARTS:
         config = _softc(config, preset, plan.soft_penalty)
     elif name == EXTRAPOLATION:
         config = _upper_two_thirds(config, preset)
@@ -182,22 +176,16 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
     return ANP.load(released_weights(f"{problem}-{network}.safetensors"), problem)
 
 
-def value_scale(problem: Problem) -> float:
-    """Largest magnitude of the field over the training range, from its bounds; 1 where there are none."""
-    if problem.bounds is None:
-        return 1.0
-    parameters = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
-    return float(torch.stack(problem.bounds(parameters)).abs().max())
-
-
 def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: int) -> NetworkConfig:
+    parameters = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
+    scale = 1.0 if problem.bounds is None else float(torch.stack(problem.bounds(parameters)).abs().max())
     low, high = (0.0, problem.domain[0]), (problem.final_time, problem.domain[1])
     laptop = NetworkConfig(
         problem=problem.name,
         parameters=problem.training_range,
         test_time=problem.test_time,
         data=data,
-        network=ANPConfig(problem=problem.name, low=low, high=high, value_scale=value_scale(problem)),
+        network=ANPConfig(problem=problem.name, low=low, high=high, value_scale=scale),
         training=TrainingConfig(steps=plan.steps, peak_rate=7e-4, seed=seed),
         end_weighted=plan.end_weighted,
     )
