@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -28,6 +26,9 @@ from probconserv.training.files import writable_folder
 from probconserv.training.memory import keep_freed_memory
 from probconserv.training.processes import Ranks, interruption, means, process_group
 from probconserv.training.progress import ProgressHook, progress_bar
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 TRAINING, VALIDATION = 0, 1
 _FREE = ("validate_every", "checkpoint_every", "device", "processes")  # a checkpoint may go on with others
@@ -136,8 +137,9 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
 
 def _set_up(task: Task, config: TrainingConfig, path: Path, ranks: Ranks) -> "_Loop":
     """Model and optimiser on their device, with the state of the checkpoint if there is one."""
-    fabric = Fabric(**_placement(config, ranks), **_precision(config))
-    fabric.launch()
+    from probconserv.training._fabric import launched_fabric  # takes a second, which only trainings should wait
+
+    fabric = launched_fabric(config, ranks)
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
@@ -152,7 +154,7 @@ def _set_up(task: Task, config: TrainingConfig, path: Path, ranks: Ranks) -> "_L
 class _Loop:
     """The loop and what it works on."""
 
-    fabric: Fabric
+    fabric: "Fabric"
     task: Task
     config: TrainingConfig
     model: nn.Module
@@ -246,13 +248,6 @@ def clip_gradients(model: nn.Module, largest: float) -> float:
     return float(norm)
 
 
-class _Autocast(MixedPrecision):
-    """Products in bfloat16, inputs as they are: rounded coordinates would move every front by a few thousandths."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
 def _check_processes(config: TrainingConfig, ranks: Ranks) -> None:
     """Raises InvalidArgumentError unless the config fits the processes that were started."""
     if ranks.world_size != config.processes:
@@ -264,20 +259,6 @@ def _check_processes(config: TrainingConfig, ranks: Ranks) -> None:
         raise InvalidArgumentError(
             f"device must be cuda or cpu for {ranks.world_size} processes, got {config.device}: each takes its own GPU."
         )
-
-
-def _placement(config: TrainingConfig, ranks: Ranks) -> dict[str, Any]:
-    """Fabric's arguments for device and processes."""
-    kind, _, index = config.device.partition(":")
-    nodes = ranks.world_size // ranks.local_world_size
-    return {"accelerator": kind, "devices": [int(index)] if index else ranks.local_world_size, "num_nodes": nodes}
-
-
-def _precision(config: TrainingConfig) -> dict[str, Any]:
-    """Fabric's arguments for a number format."""
-    if config.precision != "bf16-mixed":
-        return {"precision": config.precision}
-    return {"plugins": [_Autocast("bf16-mixed", config.device.partition(":")[0])]}
 
 
 @contextmanager
