@@ -1,6 +1,6 @@
 """The conservation experiments: surrogates of five problems, without and with the law of their total.
 
-A law of one's own is an experiment too:
+A user's problem is an experiment too:
 
     experiment = ConservationExperiment(problem=problem, summary="…", gp=GPConfig(), durations={…}, networks=None)
 """

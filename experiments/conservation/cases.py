@@ -166,7 +166,7 @@ class Laws:
 
     Args:
         exact: The total on the grid is that of the closed form.
-        loose: The same up to an error with the mean square of the truth's own quadrature error over the training
+        loose: The same up to an error with the mean square of the truth's quadrature error over the training
             parameters.
         points: Points of the grid ``(points,)``.
         displacement: Standard deviation by which fronts may be displaced outside the training range; 0 inside it.
