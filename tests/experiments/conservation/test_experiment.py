@@ -132,7 +132,7 @@ def test_figures_say_totals_and_zoom_to_what_they_show(stefan: Report) -> None:
     ]
     arrays = {method.key: part for method, part in stored}
     figures = draw_case(chosen, stored)
-    law = float(STEFAN.total(STEFAN.test_time, 0.6))
+    law = float(STEFAN.total(STEFAN.test_time, 0.5))
     shown = int(arrays["anp"]["MSE"].argsort()[2])
     before, after = (panel.get_title() for panel in figures["profile"].axes)
     assert f"{law:.4f}" in figures["profile"].get_suptitle()
