@@ -10,14 +10,7 @@ from probconserv.training import TrainingState, first_before_others
 
 
 def store_finished(operator: FNO | BOON, training: Training, state: TrainingState, path: Path) -> None:
-    """Saves an operator with how it was trained, by rank 0 of the processes that trained it.
-
-    Args:
-        operator: The operator.
-        training: What decides it.
-        state: Seconds and history of the finished training.
-        path: The file, in the folder of the checkpoint.
-    """
+    """Saves an operator with how it was trained, by rank 0 of the processes that trained it."""
     notes = {
         "label": training.label,
         "training": as_json(training.config),

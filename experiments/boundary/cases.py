@@ -23,16 +23,11 @@ class NetworkSizes:
     """Sizes of the operators of a case, the same for every method.
 
     Args:
-        width: Channels of the hidden layers.
         modes: Frequencies kept along every axis of space.
         time_modes: Frequencies kept along time, which then is the last axis of the fields, the input being repeated
             along it, as Saad et al. do; 0 makes the output times channels, which costs a sixth to a twentieth.
-        depth: Fourier layers.
         order: Order of the one-sided differences of Neumann conditions.
         unit: Fields and boundary values are divided by it; a power of two, which rounds nothing.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     width: int = 64
@@ -57,15 +52,9 @@ class BoundarySizes:
     Args:
         samples: Training samples, the validation set included.
         validation: Samples of the validation set; every choice is made on them.
-        test: Test samples, for tables and figures only.
         nodes: Nodes along every axis of space.
-        network: Sizes of the operators.
         training: Steps, rate, decay; its seed and device are set for each training.
-        batch: Samples a step.
         seeds: Trainings of every method.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     samples: int = 500
@@ -79,11 +68,9 @@ class BoundarySizes:
 
     def __post_init__(self) -> None:
         require_at_least(self, validation=1, test=1, batch=1, seeds=1)
+        trained_on = f"{self.samples} − {self.validation} samples that are trained on"
         if self.batch > self.samples - self.validation:
-            raise InvalidArgumentError(
-                f"batch must not exceed the {self.samples} − {self.validation} samples that are trained on, got "
-                f"{self.batch}."
-            )
+            raise InvalidArgumentError(f"batch must not exceed the {trained_on}, got {self.batch}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +78,9 @@ class BoundaryDataConfig:
     """Which samples of a problem.
 
     Args:
-        samples: Number of samples.
         nodes: Nodes along every axis, ends included.
         times: Output times: 1 for the single-step version, more for equally spaced ones up to the final time.
         final_time: Last output time; None for the problem's usual one.
-        seed: Seed of the random parameters; training and test samples take different ones.
-
-    Raises:
-        InvalidArgumentError: If a number is too small.
     """
 
     samples: int = 500
@@ -124,16 +106,12 @@ class BoundaryCase:
     """One version of a problem in an experiment.
 
     Args:
-        key: Name in files.
-        label: Name in tables and figures.
-        problem: The problem.
         times: Output times; 1 for single-step versions.
         final_time: Last output time; None for the problem's usual one.
         independent: Whether boundary data are random apart from the initial field, so that an operator needs them as
             input.
         few_methods: Whether only the four main methods are trained.
         extension: Initial length of the smooth extension of ``boon-default``, see ``boon.MatchedTransform``.
-        sizes: Samples, network and training.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
     """
 
@@ -160,9 +138,14 @@ class BoundaryCase:
         return {"test": describe_samples(self.problem, self.test_data(0)), **sizes}
 
     @property
-    def is_periodic(self) -> bool:
-        """Whether all axes of the problem are periodic, so that there are no boundary data."""
-        return all(isinstance(pair[0], Periodic) for pair in self.problem.conditions)
+    def periodic(self) -> tuple[bool, ...]:
+        """Which axes of space are periodic."""
+        return tuple(isinstance(pair[0], Periodic) for pair in self.problem.conditions)
+
+    @property
+    def channels(self) -> int:
+        """Output channels of the operators: the output times, unless time is an axis."""
+        return 1 if self.sizes.network.time_modes else self.times
 
     def training_data(self, seed: int) -> BoundaryDataConfig:
         """The training samples, the validation set last."""
@@ -173,9 +156,8 @@ class BoundaryCase:
         return self._data(self.sizes.test, 2 * seed + 1)
 
     def _data(self, samples: int, seed: int) -> BoundaryDataConfig:
-        return BoundaryDataConfig(
-            samples=samples, nodes=self.sizes.nodes, times=self.times, final_time=self.final_time, seed=seed
-        )
+        version = {"nodes": self.sizes.nodes, "times": self.times, "final_time": self.final_time}
+        return BoundaryDataConfig(samples=samples, seed=seed, **version)
 
 
 def describe_samples(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, Any]:

@@ -18,15 +18,7 @@ from boon.lifting import LiftingStep
 
 
 def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
-    """The lifted field.
-
-    Args:
-        n: Output N of an operator.
-        boundary: Conditions with data.
-
-    Returns:
-        A field that meets the conditions up to rounding.
-    """
+    """The field made of an operator's output N that meets the conditions up to rounding."""
     u = n
     for side in boundary.functionals:
         if side.is_value:
@@ -36,7 +28,6 @@ def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float
 
 def _envelope(side: Functional, u: Tensor) -> Tensor:
     """2x, or 2(1 − x) at the last side, along the axis of the side."""
-    count = u.shape[2 + side.axis]
-    rising = torch.linspace(0.0, 2.0, count, dtype=torch.float64)
-    along = [count if axis == side.axis else 1 for axis in range(u.ndim - 2)]
+    rising = torch.linspace(0.0, 2.0, u.shape[2 + side.axis], dtype=torch.float64)
+    along = [-1 if axis == side.axis else 1 for axis in range(u.ndim - 2)]
     return (rising.flip(0) if side.last else rising).to(u).view(along)

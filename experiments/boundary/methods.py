@@ -16,14 +16,7 @@ from experiments.report.plots import BARE, CONSERVED, HARD, PURPLE, SKY, SOFT, T
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row of a table.
-
-    Args:
-        key: Name in files and options.
-        label: Name in tables and figures.
-        style: Colour and dashes in figures.
-        treatment: What an operator does with the boundary; None for the truth.
-    """
+    """One row of a table; the truth has no treatment."""
 
     key: str
     label: str
@@ -32,7 +25,6 @@ class Method:
 
     @property
     def information(self) -> str:
-        """What the method sees besides the initial field, and where."""
         return "" if self.treatment is None else self.treatment.information
 
 
@@ -41,26 +33,6 @@ PENALTY, CIRCLE, PAPER, DEFAULT = "soft-penalty", "circle", "boon-paper", "boon-
 BASELINES = (CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE)
 """The baselines that are given the boundary as BOON is."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
-_LABELS = {
-    FNO: "FNO",
-    CHANNELS: "FNO + boundary channels",
-    PRESCRIPTION: "FNO + output prescription",
-    LIFTING: "lifting",
-    PENALTY: "FNO + soft penalty",
-    CIRCLE: "FNO on the circle",
-    PAPER: "BOON (paper's form)",
-    DEFAULT: "BOON (default)",
-}
-_STYLES = {
-    FNO: Style(BARE),
-    CHANNELS: Style(SKY),
-    PRESCRIPTION: Style(HARD),
-    LIFTING: Style(PURPLE),
-    PENALTY: Style(SOFT),
-    CIRCLE: Style(SKY, "--"),
-    PAPER: Style(CONSERVED, ":"),
-    DEFAULT: Style(CONSERVED),
-}
 
 
 def methods(case: BoundaryCase) -> tuple[Method, ...]:
@@ -71,21 +43,27 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
     channels and lifting, an FNO on the circle.
     """
     channels = case.independent
-    treatments = {
-        FNO: Treatment(),
-        CHANNELS: Treatment(channels=True),
-        CIRCLE: Treatment(circle=True),
-        PRESCRIPTION: Treatment(correction=Prescription(), channels=channels),
-        LIFTING: Treatment(lifting=True, channels=channels),
-        PENALTY: Treatment(penalty=1.0, channels=channels),
-        PAPER: Treatment(correction=Elimination(block=False)),
-        DEFAULT: Treatment(correction=MatchedTransform(length=case.extension), channels=channels),
-    }
-    left_out = {CHANNELS, LIFTING} if case.is_periodic else {CIRCLE}
-    few = (FNO, CHANNELS, PAPER, DEFAULT)
-    keys = [key for key in treatments if key not in left_out and (key in few or not case.few_methods)]
-    rows = (Method(key=k, label=_LABELS[k], style=_STYLES[k], treatment=treatments[k]) for k in keys)
-    return TRUE_FIELD, *rows
+    default = Treatment(correction=MatchedTransform(length=case.extension), channels=channels)
+    rows = (
+        (FNO, "FNO", Style(BARE), Treatment()),
+        (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
+        (CIRCLE, "FNO on the circle", Style(SKY, "--"), Treatment(circle=True)),
+        (
+            PRESCRIPTION,
+            "FNO + output prescription",
+            Style(HARD),
+            Treatment(correction=Prescription(), channels=channels),
+        ),
+        (LIFTING, "lifting", Style(PURPLE), Treatment(lifting=True, channels=channels)),
+        (PENALTY, "FNO + soft penalty", Style(SOFT), Treatment(penalty=1.0, channels=channels)),
+        (PAPER, "BOON (paper's form)", Style(CONSERVED, ":"), Treatment(correction=Elimination(block=False))),
+        (DEFAULT, "BOON (default)", Style(CONSERVED), default),
+    )
+    left_out = {CHANNELS, LIFTING} if all(case.periodic) else {CIRCLE}
+    if case.few_methods:
+        left_out |= {row[0] for row in rows} - {FNO, CHANNELS, PAPER, DEFAULT}
+    kept = (row for row in rows if row[0] not in left_out)
+    return TRUE_FIELD, *(Method(key=key, label=label, style=style, treatment=what) for key, label, style, what in kept)
 
 
 def candidates(case: BoundaryCase) -> tuple[Method, ...]:
@@ -106,18 +84,20 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "matched transforms and lifting in all layers": MatchedTransform(),
         short: MatchedTransform(length=SHORT_EXTENSION),
     }
-    if case.is_periodic:
+    if all(case.periodic):
         for name in ("scalar elimination", "block elimination", "matched transforms", short):
             del family[name]
-        return tuple(_candidate(*entry) for entry in family.items()) + tuple(
-            _candidate(*entry, "circle", circle=True) for entry in family.items()
-        )
-    bare = () if case.independent else tuple(_candidate(*entry) for entry in family.items())
-    return bare + tuple(_candidate(*entry, "channels", channels=True) for entry in family.items())
+        told = {"": Treatment(), ", circle": Treatment(circle=True)}
+    else:
+        told = {"": Treatment(), ", channels": Treatment(channels=True)}
+    if case.independent:
+        del told[""]
+    return tuple(
+        _candidate(name + suffix, replace(base, correction=correction))
+        for suffix, base in told.items()
+        for name, correction in family.items()
+    )
 
 
-def _candidate(name: str, correction: Correction, suffix: str = "", **options: bool) -> Method:
-    """A candidate; ``name`` becomes the key, with hyphens."""
-    label = f"{name}, {suffix}" if suffix else name
-    key = label.replace(",", "").replace(" ", "-")
-    return Method(key=key, label=label, treatment=replace(Treatment(correction=correction), **options))
+def _candidate(label: str, treatment: Treatment) -> Method:
+    return Method(key=label.replace(",", "").replace(" ", "-"), label=label, treatment=treatment)

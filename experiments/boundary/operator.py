@@ -15,7 +15,6 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.boundary.lifting import lift
 from experiments.errors import InvalidArgumentError
-from solvers import Periodic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +27,6 @@ class Treatment:
         lifting: u = extension of the boundary data + envelope · FNO, see ``experiments.boundary.lifting``.
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
-
-    Raises:
-        InvalidArgumentError: If the penalty is negative.
     """
 
     correction: Correction | None = None
@@ -58,37 +54,23 @@ class Treatment:
 
 
 class ConditionedOperator(nn.Module):
-    """An operator of a case as one map: input field and boundary values → output field.
-
-    Args:
-        operator: What is trained and stored.
-        treatment: How it gets to know the boundary.
-        case: The case.
-    """
+    """An operator with its treatment as one map: input field and boundary values → output field."""
 
     def __init__(self, operator: FNO | BOON, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
         self.operator, self.treatment, self.case = operator, treatment, case
-        self.channels = 1 if case.sizes.network.time_modes else case.times
 
     def forward(self, a: Float[Tensor, "batch 1 *space"], values: Values) -> Float[Tensor, "batch channels *space"]:
-        """The output field.
-
-        Args:
-            a: Input field.
-            values: Boundary values, as in ``Fields``.
-        """
-        if self.treatment.channels or self.treatment.lifting:
-            boundary = self.discretise(a, values)
-            seen = [boundary_channels(boundary, a.shape[2:], a.dtype)] if self.treatment.channels else []
-            u = self._run(torch.cat([a, *seen], dim=1), values)
-            return lift(u, boundary) if self.treatment.lifting else u
-        return self._run(a, values)
+        boundary = self.discretise(a, values) if self.treatment.channels or self.treatment.lifting else None
+        if boundary is not None and self.treatment.channels:
+            a = torch.cat([a, boundary_channels(boundary, a.shape[2:], a.dtype)], dim=1)
+        u = self.operator(a, values) if isinstance(self.operator, BOON) else self.operator(a)
+        return lift(u, boundary) if boundary is not None and self.treatment.lifting else u
 
     def discretise(self, like: Tensor, values: Values) -> Boundary:
         """The conditions with their data on the grid of a field ``(batch, any, *space)``."""
-        conditions, lengths = operator_conditions(self.case), (1.0,) * (like.ndim - 2)
-        output = like[:, :1].expand(-1, self.channels, *like.shape[2:])
+        conditions, lengths = _conditions(self.case), (1.0,) * (like.ndim - 2)
+        output = like[:, :1].expand(-1, self.case.channels, *like.shape[2:])
         return discretise(conditions, lengths, values, output, self.case.sizes.network.order)
 
     def loss(self, fields: Fields) -> Tensor:
@@ -107,42 +89,30 @@ class ConditionedOperator(nn.Module):
         with torch.no_grad():
             return torch.cat([self(part.input, part.values) for part in parts])
 
-    def _run(self, a: Tensor, values: Values) -> Tensor:
-        return self.operator(a, values) if isinstance(self.operator, BOON) else self.operator(a)
 
-
-def operator_conditions(case: BoundaryCase) -> tuple:
-    """The conditions of a case, one pair per axis of its fields; None for time."""
+def _conditions(case: BoundaryCase) -> tuple:
+    """One pair per axis of the fields; None for time."""
     return (*case.problem.conditions, None) if case.sizes.network.time_modes else case.problem.conditions
 
 
 def build(treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
     """An untrained operator, its weights drawn from torch's global generator."""
-    network = case.sizes.network
-    over_time = network.time_modes > 0
-    periodic = tuple(isinstance(pair[0], Periodic) for pair in case.problem.conditions)
-    sides, out_channels = 2 * periodic.count(False), 1 if over_time else case.times
-    operator: FNO | BOON = FNO(
-        FNOConfig(
-            in_channels=1 + (sides * out_channels if treatment.channels else 0),
-            out_channels=out_channels,
-            width=network.width,
-            modes=(network.modes,) * len(periodic) + ((network.time_modes,) if over_time else ()),
-            depth=network.depth,
-            periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
-        )
+    network, periodic, over_time = case.sizes.network, case.periodic, case.sizes.network.time_modes > 0
+    sides = 2 * periodic.count(False) if treatment.channels else 0
+    config = FNOConfig(
+        in_channels=1 + sides * case.channels,
+        out_channels=case.channels,
+        width=network.width,
+        modes=(network.modes,) * len(periodic) + ((network.time_modes,) if over_time else ()),
+        depth=network.depth,
+        periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
     )
+    operator: FNO | BOON = FNO(config)
     if treatment.correction is not None:
-        operator = BOON(operator, operator_conditions(case), None, treatment.correction, network.order)
+        operator = BOON(operator, _conditions(case), None, treatment.correction, network.order)
     return ConditionedOperator(operator, treatment, case)
 
 
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
-    """A stored operator as a map of a case.
-
-    Args:
-        path: The file of weights.
-        treatment: How it gets to know the boundary.
-        case: The case.
-    """
+    """A stored operator as a map of a case."""
     return ConditionedOperator(boon.load(path), treatment, case).eval()

@@ -18,23 +18,16 @@ SHOWN = 1  # test samples whose fields are kept for figures
 
 
 def score_operator(path: Path, treatment: Treatment, case: BoundaryCase, test: Fields) -> Arrays:
-    """Scores of one trained operator.
+    """Scores of a trained operator, see ``boon.BoundaryError`` for those of the boundary.
 
-    Args:
-        path: The file of weights.
-        treatment: What it does with the boundary.
-        case: The case.
-        test: Test samples.
-
-    Returns:
-        ``relative_l2`` per sample; ``over_time`` ``(samples, t)``; ``boundary`` in units of the conditions,
-        ``boundary_relative``, ``boundary_relative_max``, see ``boon.BoundaryError``; ``validation``; ``shown``, the
-        fields of the first test samples ``(samples, t, *nodes)``.
+    ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, and ``shown`` the fields of the first samples
+    ``(samples, t, *nodes)``.
     """
     model = load(path, treatment, case)
     u = model.predict(test, case.sizes.batch)
+    pairs = zip(u.double().split(1), test.output.double().split(1), strict=True)
     return {
-        "relative_l2": _per_sample(u, test.output).numpy(),
+        "relative_l2": torch.stack([relative_l2(*pair) for pair in pairs]).numpy(),
         "over_time": over_time(by_time(u, case), by_time(test.output, case)).numpy(),
         "validation": validation_score(path),
         "shown": by_time(u[:SHOWN], case).numpy(),
@@ -65,10 +58,6 @@ def over_time(u: Float[Tensor, "batch t *space"], truth: Float[Tensor, "batch t 
     """
     error, size = ((field.double().flatten(2).norm(dim=2)) for field in (u - truth, truth))
     return error / size.square().mean(dim=1, keepdim=True).sqrt()
-
-
-def _per_sample(u: Tensor, target: Tensor) -> Float[Tensor, " batch"]:
-    return torch.stack([relative_l2(u[i : i + 1].double(), target[i : i + 1].double()) for i in range(len(u))])
 
 
 def _boundary(model: ConditionedOperator, u: Tensor, test: Fields) -> Arrays:
