@@ -1,7 +1,6 @@
 """Files that are whole or not there: atomic writes, and arrays whose damage is noticed by a checksum."""
 
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -9,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+import torch
 
 from experiments.errors import DataFileError
-from experiments.hdf5_columns import HDF5_ERRORS, own_datasets
 from probconserv.training.files import alone_with as alone_with
 from probconserv.training.files import writable_folder as writable_folder
 from probconserv.training.files import write_bytes as write_bytes
+from solvers.tensor_files import encode_tensors, parse_tensors
 
 Arrays = dict[str, np.ndarray]
 
@@ -50,64 +49,32 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any] | None = None) -> None:
-    """Writes arrays as HDF5, and beside it ``<name>.sha256`` with the checksum of the file.
-
-    Args:
-        path: The file, ending in ``.h5``.
-        arrays: Data sets by name.
-        attributes: Attributes of the file: numbers and strings that say what the arrays are (units, grid location).
-    """
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file.attrs.update(dict(attributes or {}))
-        for name, array in arrays.items():
-            file.create_dataset(name, data=np.asarray(array), track_times=False)
-    content = buffer.getvalue()
-    write_bytes(_checksum_path(path), hashlib.sha256(content).hexdigest().encode())
-    write_bytes(path, content)
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, str] | None = None) -> None:
+    """Writes arrays, and texts that say what they are (units, grid location), as safetensors with a checksum."""
+    tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+    write_bytes(path, encode_tensors(tensors, notes or {}))
 
 
 def read_arrays(path: Path) -> Arrays:
     """Reads what ``write_arrays`` wrote.
 
     Raises:
-        DataFileError: If the file or its checksum is missing, or the file is damaged or holds other things than arrays
-            of numbers.
+        DataFileError: If the file is missing or damaged, has no checksum, or holds other things than arrays.
     """
     try:
-        content = path.read_bytes()
-        expected = _checksum_path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFileError(f"'{path}' or its checksum cannot be read ({error}).") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise DataFileError(f"'{path}' is damaged: its checksum is {found[:12]}…, but {expected[:12]}… was written.")
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            datasets = own_datasets(file)
-            odd = [name for name, dataset in datasets.items() if dataset.dtype.kind not in "fiub" or dataset.chunks]
-            if odd or sum(dataset.nbytes for dataset in datasets.values()) > len(content):
-                raise DataFileError(f"'{path}' holds more than plain arrays of numbers; delete it and run again.")
-            return {name: np.asarray(dataset) for name, dataset in datasets.items()}
-    except DataFileError:
-        raise
-    except HDF5_ERRORS as error:
-        raise DataFileError(f"'{path}' is no HDF5 file of arrays ({error}); delete it and run again.") from error
+        file = parse_tensors(path.read_bytes())
+        arrays = {name: file.tensors[name].numpy() for name in sorted(file.tensors)}
+    except (OSError, TypeError, ValueError) as error:
+        raise DataFileError(f"'{path}' is damaged or no file of arrays ({error}).") from error
+    if file.mismatch or "checksum" not in file.metadata:
+        raise DataFileError(f"'{path}' is damaged: {file.mismatch or 'it has no checksum'}.")
+    return arrays
 
 
-def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[str, Any] | None = None) -> Arrays:
+def cached_arrays(path: Path, build: Callable[[], Arrays], notes: Mapping[str, str] | None = None) -> Arrays:
     """Reads arrays if they are there and whole; builds and stores them otherwise.
 
     A damaged file is named on standard error and rebuilt. Of several processes that want the file one builds it.
-
-    Args:
-        path: The file, ending in ``.h5``.
-        build: Makes the arrays.
-        attributes: As in ``write_arrays``.
-
-    Returns:
-        The arrays, read or built.
     """
     with suppress(DataFileError):
         return read_arrays(path)
@@ -118,14 +85,10 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], attributes: Mapping[s
             except DataFileError as error:
                 print(f"{error} It is built again.", file=sys.stderr)
         arrays = build()
-        write_arrays(path, arrays, attributes)
+        write_arrays(path, arrays, notes)
     return arrays
 
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _checksum_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")

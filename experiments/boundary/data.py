@@ -1,4 +1,4 @@
-"""Samples of the boundary-condition problems: HDF5 files made once, and the tensors that operators take and give."""
+"""Samples of the boundary-condition problems: files made once, and the tensors that operators take and give."""
 
 import json
 from dataclasses import dataclass
@@ -95,8 +95,8 @@ def boundary_samples(
 ) -> BoundarySamples:
     """Samples of a problem, made once and read afterwards; a damaged file is made again.
 
-    The file ``<problem>-<hash>.h5`` holds ``input``, ``output``, ``times``, ``boundary_<axis>_first``,
-    ``boundary_<axis>_last`` and ``parameter_<name>``; its attributes say where values are, in which order axes come,
+    The file ``<problem>-<hash>.safetensors`` holds ``input``, ``output``, ``times``, ``boundary_<axis>_first``,
+    ``boundary_<axis>_last`` and ``parameter_<name>``; its metadata say where values are, in which order axes come,
     units, conditions per side, and how the samples were made. The hash covers the config, the problem's constants and
     distributions, and the version of the data.
 
@@ -115,7 +115,7 @@ def boundary_samples(
         OutputFolderError: If the folder cannot be written.
     """
     content = {"samples": describe_samples(problem, config), "data_version": version}
-    attributes = {
+    notes = {
         "location": problem.grid(config.nodes).location,
         "axes": "sample, t, " + ", ".join("xyz"[: len(problem.conditions)]),
         "units": "dimensionless",
@@ -124,8 +124,8 @@ def boundary_samples(
         "reconstructed": problem.reconstructed,
         **_condition_names(problem),
     }
-    path = writable_folder(folder) / f"{problem.name}-{config_hash(content)}.h5"
-    arrays = cached_arrays(path, lambda: _build(problem, config), attributes)
+    path = writable_folder(folder) / f"{problem.name}-{config_hash(content)}.safetensors"
+    arrays = cached_arrays(path, lambda: _build(problem, config), notes)
     _check(problem, config, arrays, path)
     return _from_arrays(problem, config, arrays)
 

@@ -1,11 +1,9 @@
-"""Predictions from a user's own observations that keep a conservation law: the command ``predict``."""
+"""Predictions from a user's observations that keep a conservation law: the command ``predict``."""
 
 from experiments.predict.command import predict_command
-from experiments.predict.figure import before_and_after
-from experiments.predict.law import conserved_totals
+from experiments.predict.law import PredictOptions, conserved_totals
 from experiments.predict.observations import read_observations
-from experiments.predict.options import PredictOptions
-from experiments.predict.prediction import predict
+from experiments.predict.prediction import before_and_after, predict
 
 __all__ = [
     "PredictOptions",

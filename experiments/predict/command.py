@@ -1,21 +1,19 @@
 """The command ``predict``: what is printed, and the files."""
 
-import csv
-import io
 import json as json_module
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import tyro
 
-from experiments.predict.figure import before_and_after
-from experiments.predict.law import ConservedTotals, conserved_totals
-from experiments.predict.observations import Observations, read_observations
-from experiments.predict.options import PredictOptions
-from experiments.predict.prediction import ConstrainedPrediction, predict
+from experiments.predict.law import ConservedTotals, PredictOptions, conserved_totals
+from experiments.predict.observations import read_observations
+from experiments.predict.prediction import ConstrainedPrediction, Marginals, before_and_after, predict
 from experiments.report.plots import BAND, save
 from experiments.storage import writable_folder, write_bytes
 
@@ -44,57 +42,50 @@ def predict_command(
     for note in law.notes:
         print(textwrap.fill(f"note: {note}", _LINE, subsequent_indent="      "), file=sys.stderr)
     prediction = predict(observations, law, options)
+    methods = {"GP": prediction.before, "ProbConserv-GP": prediction.after}
     table = folder / "prediction.csv"
-    write_bytes(table, _as_csv(prediction, law).encode())
+    write_bytes(table, _table(prediction.x, law, methods).to_csv(index=False, lineterminator="\n").encode())
     figure = before_and_after(prediction, law, observations, file.name)
-    files = [table, *save(figure, folder / "prediction")]
+    files = [str(file) for file in (table, *save(figure, folder / "prediction"))]
     if json:
-        content = _as_json(prediction, law) | {"files": [str(file) for file in files]}
+        content = {"x": prediction.x.tolist(), "predictions": _predictions(law, methods), "files": files}
         print(json_module.dumps(content, ensure_ascii=False))
     else:
-        print(_summary(prediction, law, observations))
+        _print_summary(prediction, law, len(observations.points))
         print(f"\nTable and figure: {folder}")
 
 
-def _summary(prediction: ConstrainedPrediction, law: ConservedTotals, observations: Observations) -> str:
+def _print_summary(prediction: ConstrainedPrediction, law: ConservedTotals, rows: int) -> None:
+    """Totals by the law, before and after, and where the mean moved most."""
     heading = (
-        f"Total ∫ u dx over [{law.low:g}, {law.high:g}] by the law, and by the Gaussian process on "
-        f"{len(observations.points)} observations before and after it is conditioned on the law:"
+        f"Total ∫ u dx over [{law.low:g}, {law.high:g}] by the law, and by the Gaussian process on {rows} observations "
+        "before and after it is conditioned on the law:"
     )
-    lines = [textwrap.fill(heading, _LINE), "", f"{'t':>10} {'law':>12} {'before':>12} {'after':>12}  mean moved most"]
-    before, after = (prediction.totals(field) for field in (prediction.before, prediction.after))
-    for index, time in enumerate(law.times):
-        change = prediction.change[index]
+    print(f"{textwrap.fill(heading, _LINE)}\n\n{'t':>10} {'law':>12} {'before':>12} {'after':>12}  mean moved most")
+    totals = [law.totals, *(prediction.totals(field) for field in (prediction.before, prediction.after))]
+    for time, change, *row in zip(law.times, prediction.change, *totals, strict=True):
         most = np.abs(change).argmax()
-        lines.append(
-            f"{time:10.4g} {law.totals[index]:12.6g} {before[index]:12.6g} {after[index]:12.6g}  "
-            f"by {change[most]:+.3g} at x = {prediction.x[most]:.4g}"
-        )
-    return "\n".join(lines)
+        numbers = " ".join(f"{total:12.6g}" for total in row)
+        print(f"{time:10.4g} {numbers}  by {change[most]:+.3g} at x = {prediction.x[most]:.4g}")
 
 
-def _as_json(prediction: ConstrainedPrediction, law: ConservedTotals) -> dict[str, Any]:
-    methods = {"GP": prediction.before, "ProbConserv-GP": prediction.after}
-    predictions = [
+def _predictions(law: ConservedTotals, methods: Mapping[str, Marginals]) -> list[dict[str, Any]]:
+    """One entry per time, as JSON."""
+    return [
         {"time": time, "total": total}
         | {
-            name: {"mean": field.mean[index].tolist(), "standard_deviation": field.standard_deviation[index].tolist()}
+            name: {key: values[i].tolist() for key, values in field._asdict().items()}
             for name, field in methods.items()
         }
-        for index, (time, total) in enumerate(zip(law.times.tolist(), law.totals.tolist(), strict=True))
+        for i, (time, total) in enumerate(zip(law.times.tolist(), law.totals.tolist(), strict=True))
     ]
-    return {"x": prediction.x.tolist(), "predictions": predictions}
 
 
-def _as_csv(prediction: ConstrainedPrediction, law: ConservedTotals) -> str:
+def _table(x: np.ndarray, law: ConservedTotals, methods: Mapping[str, Marginals]) -> pd.DataFrame:
     """One row per time and point."""
-    names, columns = ["t", "x"], [*np.broadcast_arrays(law.times[:, None], prediction.x)]
-    for name, field in (("GP", prediction.before), ("ProbConserv-GP", prediction.after)):
-        names += [f"{name} mean", f"{name} low95", f"{name} high95"]
-        band = BAND * field.standard_deviation
-        columns += [field.mean, field.mean - band, field.mean + band]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(np.stack([column.ravel() for column in columns], axis=-1).tolist())
-    return text.getvalue()
+    times, points = np.broadcast_arrays(law.times[:, None], x)
+    columns = {"t": times, "x": points}
+    for name, (mean, deviation) in methods.items():
+        band = BAND * deviation
+        columns |= {f"{name} mean": mean, f"{name} low95": mean - band, f"{name} high95": mean + band}
+    return pd.DataFrame({name: column.ravel() for name, column in columns.items()})

@@ -1,27 +1,90 @@
-"""The law of the user's field: its total at every time of the prediction, over the domain."""
+"""The law of the user's field: options, and the total at every time of the prediction over the domain."""
 
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from experiments.errors import InvalidArgumentError
 from experiments.predict.observations import Observations
-from experiments.predict.options import PredictOptions
 from solvers import PROBLEMS, Problem
+
+LawName = Literal["fluxes", "diffusion", "porous_medium", "stefan", "advection", "burgers_shock"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConservedTotals:
-    """The totals ∫ u dx over [low, high] that the law requires.
+class PredictOptions:
+    """The conservation law of the observed field, and where to predict it.
 
     Args:
-        times: Times of the prediction ``(t,)``.
-        totals: Total at each ``(t,)``, in the units of u times those of x.
-        low: Left end of the domain.
-        high: Right end.
-        notes: Assumptions and extrapolations that the user should see.
+        law: fluxes, for the total from the fluxes through both ends, or a problem with a closed-form total.
+        parameter: Parameter of the problem (k, m, u* or a); not with fluxes.
+        initial_total: ∫ u dx over the domain at --start; required with fluxes.
+        flux_left: Flux through the left end, positive if it enters the domain: a number, or the name of a column of
+            your file with one value per time.
+        flux_right: Flux through the right end, positive if it leaves the domain: a number, or the name of a column.
+        start: Time at which the total is --initial-total.
+        times: Times of the prediction, one or several; the middle of the observed times by default.
+        low: Left end of the domain; the smallest x, or that of the problem, by default.
+        high: Right end of the domain; the largest x, or that of the problem, by default.
+        points: Number of equally spaced points of the prediction, both ends included.
+        non_negative: Also constrain the prediction to u ≥ 0.
+        smoothness: ν of the Matérn kernel: 0.5 for fields with shocks, 2.5 for smooth ones, 1.5 between.
+        out: Folder of the results.
+
+    Raises:
+        InvalidArgumentError: If a number is not finite, or options contradict each other.
+    """
+
+    law: LawName = "fluxes"
+    parameter: float | None = None
+    initial_total: float | None = None
+    flux_left: float | str = 0.0
+    flux_right: float | str = 0.0
+    start: float = 0.0
+    times: tuple[float, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    points: int = 201
+    non_negative: bool = False
+    smoothness: float = 0.5
+    out: Path = Path("results/predict")
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not isfinite(number):
+                    raise InvalidArgumentError(f"--{name.replace('_', '-')} must be finite, got {number}.")
+        if self.points < 2:
+            raise InvalidArgumentError(f"--points must be at least 2, got {self.points}.")
+        if self.law == "fluxes" and self.parameter is not None:
+            raise InvalidArgumentError("--parameter belongs to a problem; name it with --law, or drop --parameter.")
+        if self.law == "fluxes" and self.initial_total is None:
+            raise InvalidArgumentError(
+                "--law fluxes needs --initial-total, the integral of u over the domain at --start; give it, or name a "
+                "problem with --law."
+            )
+        of_fluxes = self.flux_left, self.flux_right, self.start
+        if self.law != "fluxes" and (self.initial_total is not None or any(of_fluxes)):
+            raise InvalidArgumentError(
+                f"--law {self.law} has a closed-form total; drop --initial-total, --flux-left, --flux-right and "
+                "--start, or give --law fluxes."
+            )
+
+    @property
+    def flux_columns(self) -> tuple[str, ...]:
+        """Columns of the file that hold fluxes."""
+        return tuple(dict.fromkeys(flux for flux in (self.flux_left, self.flux_right) if isinstance(flux, str)))
+
+
+class ConservedTotals(NamedTuple):
+    """Totals ∫ u dx over [low, high] that the law requires, in the units of u times those of x, one per time ``(t,)``.
+
+    The notes say assumptions and extrapolations that the user should see.
     """
 
     times: np.ndarray
@@ -50,17 +113,15 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
     low, high = _domain(observations.columns["x"], options)
     notes = [*_limits_of_the_data(observations, times, low, high)]
     if options.law == "fluxes":
-        totals, extensions = _totals_from_fluxes(observations, options, times)
-        notes += extensions
+        totals = _totals_from_fluxes(observations, options, times, notes)
     else:
         totals = _closed_form_totals(PROBLEMS[options.law], options.parameter, times)
     if options.non_negative and totals.min() < 0:
-        worst = totals.argmin()
         raise InvalidArgumentError(
-            f"The law gives the total {totals[worst]:g} at t = {times[worst]:g}, which no field with u ≥ 0 has; "
-            "drop --non-negative, or check --initial-total and the signs of the fluxes."
+            f"The law gives the total {totals.min():g} at t = {times[totals.argmin()]:g}, which no field with u ≥ 0 "
+            "has; drop --non-negative, or check --initial-total and the signs of the fluxes."
         )
-    return ConservedTotals(times=times, totals=totals, low=low, high=high, notes=tuple(notes))
+    return ConservedTotals(times, totals, low, high, tuple(dict.fromkeys(notes)))
 
 
 def _limits_of_the_data(observations: Observations, times: np.ndarray, low: float, high: float) -> Iterator[str]:
@@ -68,16 +129,12 @@ def _limits_of_the_data(observations: Observations, times: np.ndarray, low: floa
     t, x = observations.columns["t"], observations.columns["x"]
     if observations.unused:
         unused = textwrap.shorten(", ".join(observations.unused), 200, placeholder=" …")
-        yield (
-            f"Columns not used: {unused}. Used: {', '.join(observations.columns)}; name flux columns with --flux-left "
-            "and --flux-right."
-        )
-    outside = times[(times < t.min()) | (times > t.max())]
-    if outside.size:
-        yield (
-            f"t = {', '.join(f'{time:g}' for time in outside)} is outside the observed times, {t.min():g} to "
-            f"{t.max():g}: the prediction is an extrapolation."
-        )
+        used = ", ".join(observations.columns)
+        yield f"Columns not used: {unused}. Used: {used}; name flux columns with --flux-left and --flux-right."
+    outside = ", ".join(f"{time:g}" for time in times if not t.min() <= time <= t.max())
+    if outside:
+        span = f"{t.min():g} to {t.max():g}"
+        yield f"t = {outside} is outside the observed times, {span}: the prediction is an extrapolation."
     if low < x.min() or high > x.max():
         yield (
             f"The domain [{low:g}, {high:g}] is larger than the observed range of x, [{x.min():g}, {x.max():g}]: the "
@@ -88,28 +145,29 @@ def _limits_of_the_data(observations: Observations, times: np.ndarray, low: floa
 
 
 def _totals_from_fluxes(
-    observations: Observations, options: PredictOptions, times: np.ndarray
-) -> tuple[np.ndarray, list[str]]:
-    """initial_total + ∫ (flux_left − flux_right) dt at every time, and a note for each extended column."""
+    observations: Observations, options: PredictOptions, times: np.ndarray, notes: list[str]
+) -> np.ndarray:
+    """initial_total + ∫ (flux_left − flux_right) dt at every time; adds a note for each extended column."""
     assert options.initial_total is not None  # the options check it
     if times.min() < options.start:
         raise InvalidArgumentError(
             f"--times {times.min():g} is before --start {options.start:g}; give later times, or an earlier --start "
             "with its --initial-total."
         )
-    integrals, notes = [], {}
+    integrals = []
     for flux in (options.flux_left, options.flux_right):
         if isinstance(flux, str):
-            series = observations.series(flux)
-            notes[flux] = _extension(flux, *series, start=options.start, last=times.max())
+            given, values = observations.series(flux)
+            notes += _extension(flux, given, values, options.start, times.max())
+            spans = [np.array([options.start, *given[(given > options.start) & (given < t)], t]) for t in times]
+            integrals.append([np.trapezoid(np.interp(span, given, values), span) for span in spans])
         else:
-            series = np.array([options.start]), np.array([flux])
-        integrals.append(np.array([_integral(*series, options.start, time) for time in times.tolist()]))
-    entering, leaving = integrals
-    return options.initial_total + entering - leaving, [note for note in notes.values() if note]
+            integrals.append(flux * (times - options.start))
+    entering, leaving = np.array(integrals)
+    return options.initial_total + entering - leaving
 
 
-def _extension(name: str, times: np.ndarray, values: np.ndarray, *, start: float, last: float) -> str:
+def _extension(name: str, times: np.ndarray, values: np.ndarray, start: float, last: float) -> Iterator[str]:
     """A note if the first value of a column is used before its first time, by at most the time that it covers."""
     if times[-1] < last:
         raise InvalidArgumentError(
@@ -117,27 +175,20 @@ def _extension(name: str, times: np.ndarray, values: np.ndarray, *, start: float
             "predict earlier times with --times, or give the flux as a number."
         )
     gap = min(times[0], last) - start
-    if gap <= 0:
-        return ""
-    if times[0] - start > times[-1] - times[0]:
-        raise InvalidArgumentError(
-            f"Column '{name}' begins at t = {times[0]:g}, too long after --start {start:g} to extend it; give a later "
-            "--start with its --initial-total, or the flux as a number."
+    if gap > 0:
+        if times[0] - start > times[-1] - times[0]:
+            raise InvalidArgumentError(
+                f"Column '{name}' begins at t = {times[0]:g}, too long after --start {start:g} to extend it; give a "
+                "later --start with its --initial-total, or the flux as a number."
+            )
+        yield (
+            f"Column '{name}' begins at t = {times[0]:g}. Its first value, {values[0]:g}, is used from --start "
+            f"{start:g} on, which makes up {gap * values[0]:.3g} of its integral."
         )
-    return (
-        f"Column '{name}' begins at t = {times[0]:g}. Its first value, {values[0]:g}, is used from --start {start:g} "
-        f"on, which makes up {gap * values[0]:.3g} of its integral."
-    )
-
-
-def _integral(times: np.ndarray, values: np.ndarray, start: float, time: float) -> float:
-    """∫ flux dt from start to time by the trapezoid rule; before its first time the flux has its first value."""
-    inside = times[(times > start) & (times < time)]
-    nodes = np.concatenate(([start], inside, [time]))
-    return float(np.trapezoid(np.interp(nodes, times, values), nodes))
 
 
 def _closed_form_totals(problem: Problem, parameter: float | None, times: np.ndarray) -> np.ndarray:
+    """Totals of a problem, within the range of parameters around that of the trainings."""
     low, high = 0.5 * problem.training_range[0], 2.0 * problem.training_range[1]
     if parameter is None or not low <= parameter <= high:
         raise InvalidArgumentError(
@@ -152,8 +203,8 @@ def _closed_form_totals(problem: Problem, parameter: float | None, times: np.nda
 
 def _domain(x: np.ndarray, options: PredictOptions) -> tuple[float, float]:
     """Ends of the domain, which must contain all observed x."""
-    observed = float(x.min()), float(x.max())
-    default = observed if options.law == "fluxes" else PROBLEMS[options.law].domain
+    first, last = float(x.min()), float(x.max())
+    default = (first, last) if options.law == "fluxes" else PROBLEMS[options.law].domain
     low = default[0] if options.low is None else options.low
     high = default[1] if options.high is None else options.high
     if options.law != "fluxes" and (low, high) != default:
@@ -161,9 +212,9 @@ def _domain(x: np.ndarray, options: PredictOptions) -> tuple[float, float]:
             f"--law {options.law} has the domain [{default[0]:g}, {default[1]:g}]; drop --low and --high, or give "
             "--law fluxes."
         )
-    if not low < high or low > observed[0] or high < observed[1]:
+    if not low < high or low > first or high < last:
         raise InvalidArgumentError(
-            f"The domain [{low:g}, {high:g}] must contain all x, which span [{observed[0]:g}, {observed[1]:g}]; "
-            "give its ends with --low and --high."
+            f"The domain [{low:g}, {high:g}] must contain all x, which span [{first:g}, {last:g}]; give its ends with "
+            "--low and --high."
         )
     return low, high

@@ -2,18 +2,16 @@
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from experiments.errors import DataFileError
-from experiments.hdf5_columns import read_columns
+from solvers.hdf5_columns import read_columns
 
 Columns = dict[str, np.ndarray]
-FIELD = ("t", "x", "u")
-"""Columns that every file has."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +19,9 @@ class Observations:
     """Observed values of one field, and fluxes at the same times.
 
     Args:
-        columns: Equally long columns ``(n,)`` by name: ``t``, ``x``, ``u`` and the fluxes.
+        columns: Equally long, finite columns ``(n,)`` by name: ``t``, ``x``, ``u`` and the fluxes.
         source: The file, for error messages.
         unused: Names of the columns of the file that are not used.
-
-    Raises:
-        DataFileError: If a column has more than one axis, lengths differ, there are fewer than two rows, or an entry
-            is not finite.
     """
 
     columns: Columns
@@ -53,17 +47,7 @@ class Observations:
         return np.stack((self.columns["t"], self.columns["x"]), axis=-1)
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A flux as increasing times and values.
-
-        Args:
-            name: Its column.
-
-        Returns:
-            Times ``(t,)`` and values ``(t,)``.
-
-        Raises:
-            DataFileError: If the column has two values at one time.
-        """
+        """A flux as increasing times ``(t,)`` and values ``(t,)``; each time must have one value."""
         times, first, inverse = np.unique(self.columns["t"], return_index=True, return_inverse=True)
         values = self.columns[name][first]
         if not np.array_equal(values[inverse], self.columns[name]):
@@ -91,16 +75,16 @@ def read_observations(path: Path, fluxes: Sequence[str] = ()) -> Observations:
         DataFileError: If the file is missing, damaged, of another kind, lacks a column, or its content fails the
             checks.
     """
-    readers = {".csv": _read_csv, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
-    reader = readers.get(path.suffix.lower())
+    reader = {".csv": _read_csv, ".h5": _read_hdf5, ".hdf5": _read_hdf5}.get(path.suffix.lower())
     if reader is None:
         raise DataFileError(f"'{path}' must end in .csv, .h5 or .hdf5.")
     if not path.is_file():
         raise DataFileError(f"There is no file '{path}'.")
-    return reader(path, (*FIELD, *fluxes))
+    return reader(path, ("t", "x", "u", *fluxes))
 
 
 def _read_csv(path: Path, names: Sequence[str]) -> Observations:
+    """Rows of numbers; read line by line, so that an error can name the line of a fault."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if row]
@@ -108,11 +92,9 @@ def _read_csv(path: Path, names: Sequence[str]) -> Observations:
         raise DataFileError(f"'{path}' is no CSV file with a header line ({error}).") from error
     if not lines:
         raise DataFileError(f"'{path}' is empty; it needs a header line with t, x, u and rows of numbers.")
-    (_, header), *rows = lines
-    header = [name.strip() for name in header]
-    unused = _unused(path, header, names)
-    table = []
-    for line, row in rows:
+    header = [name.strip() for name in lines.pop(0)[1]]
+    unused, table = _unused(path, header, names), []
+    for line, row in lines:
         try:
             cells = dict(zip(header, row, strict=True))
             table.append([float(cells[name]) for name in names])
@@ -121,18 +103,25 @@ def _read_csv(path: Path, names: Sequence[str]) -> Observations:
                 f"'{path}', line {line}: needs {len(header)} cells with numbers in {', '.join(names)}, got "
                 f"{','.join(row)[:200]!r}."
             ) from error
-    columns = np.array(table).reshape(-1, len(names))
-    return Observations(dict(zip(names, columns.T, strict=True)), path, unused)
+    columns = np.array(table).reshape(-1, len(names)).T
+    return Observations(dict(zip(names, columns, strict=True)), path, unused)
 
 
 def _read_hdf5(path: Path, names: Sequence[str]) -> Observations:
+    """Columns of one length, or a product grid (t, x), whose rows are written out."""
     try:
         stored = read_columns(path)
     except ValueError as error:
         raise DataFileError(f"'{path}' is damaged or no HDF5 file of numbers ({error}).") from error
-    unused = _unused(path, list(stored), names)
-    columns = {name: stored[name] for name in names}
-    return Observations(_flattened(columns) if columns["u"].ndim == 2 else columns, path, unused)
+    unused, columns = _unused(path, list(stored), names), {name: stored[name] for name in names}
+    shape = columns["u"].shape
+    if len(shape) == 2:
+        expected = {"x": shape[1:], "u": shape}
+        for name, column in columns.items():
+            if column.shape != expected.get(name, shape[:1]):
+                raise DataFileError(f"Data set '{name}' {column.shape} does not fit u {shape} = (t, x).")
+            columns[name] = np.broadcast_to(column if name in expected else column[:, None], shape).flatten()
+    return Observations(columns, path, unused)
 
 
 def _unused(path: Path, present: Sequence[str], needed: Sequence[str]) -> tuple[str, ...]:
@@ -146,19 +135,3 @@ def _unused(path: Path, present: Sequence[str], needed: Sequence[str]) -> tuple[
                 "required, and a flux is a number or the name of a column."
             )
     return tuple(name or "(no name)" for name in counts if name not in needed)
-
-
-def _flattened(columns: Mapping[str, np.ndarray]) -> Columns:
-    """Rows of a product grid: every data set of t or x repeated along the other axis."""
-    times, points = columns["u"].shape
-    flat = {}
-    for name, column in columns.items():
-        if name == "u":
-            flat[name] = column.ravel()
-        elif name == "x" and column.shape == (points,):
-            flat[name] = np.tile(column, times)
-        elif name != "x" and column.shape == (times,):
-            flat[name] = np.repeat(column, points)
-        else:
-            raise DataFileError(f"Data set '{name}' {column.shape} does not fit u {columns['u'].shape} = (t, x).")
-    return flat

@@ -1,39 +1,36 @@
-"""A Gaussian process on (t, x, u), before and after it is conditioned on the law."""
+"""A Gaussian process on (t, x, u) before and after it is conditioned on the law, and the figure of both."""
 
-from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator import to_linear_operator
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments.errors import InvalidArgumentError
-from experiments.predict.law import ConservedTotals
+from experiments.predict.law import ConservedTotals, PredictOptions
 from experiments.predict.observations import Observations
-from experiments.predict.options import PredictOptions
+from experiments.report.plots import BAND, BLUE, VERMILION, open_box
 from probconserv import Context, GPConfig, GPSurrogate, NonNegative, Query, condition, integral
 from solvers import NodeGrid
 
 MOST_ROWS = 4000  # the covariance of so many points fills 128 MB, and its factorisation takes seconds
+_WIDTH = 6.4  # inches; readable at 640 pixels
+_COLUMNS = 3  # pairs of panels side by side, at most
 
 
-@dataclass(frozen=True)
-class Marginals:
+class Marginals(NamedTuple):
     """Mean and standard deviation ``(t, n)`` at n points of t times."""
 
     mean: np.ndarray
     standard_deviation: np.ndarray
 
 
-@dataclass(frozen=True)
-class ConstrainedPrediction:
-    """A prediction before and after the update.
-
-    Args:
-        x: Points ``(n,)``.
-        before: The Gaussian process.
-        after: The same, conditioned on the law at each time.
-    """
+class ConstrainedPrediction(NamedTuple):
+    """The Gaussian process at the points x ``(n,)``, before and after it is conditioned on the law at each time."""
 
     x: np.ndarray
     before: Marginals
@@ -87,3 +84,58 @@ def _fields(observations: Observations, times: torch.Tensor, grid: NodeGrid, smo
     shape = (len(times), len(grid.points))
     blocks = joint.covariance_matrix.reshape(*shape, *shape).diagonal(dim1=0, dim2=2).movedim(-1, 0)
     return MultivariateNormal(joint.mean.reshape(shape), to_linear_operator(blocks))
+
+
+def before_and_after(
+    prediction: ConstrainedPrediction, law: ConservedTotals, observations: Observations, title: str
+) -> Figure:
+    """Means and 95 % bands before and after, the nearest observations, and the change of the mean.
+
+    Args:
+        prediction: Before and after, at all times.
+        law: The times.
+        observations: Drawn where they were made nearest in time.
+        title: Names the data.
+
+    Returns:
+        One pair of panels per time, at most three pairs side by side.
+    """
+    count = len(law.times)
+    rows = ceil(count / _COLUMNS)
+    columns = ceil(count / rows)
+    figure = Figure(figsize=(_WIDTH, 0.7 + (3.6 if columns == 1 else 2.7) * rows), layout="constrained")
+    ratios = [3, 1] * rows
+    panels = figure.subplots(2 * rows, columns, sharex=True, sharey="row", height_ratios=ratios, squeeze=False)
+    pairs = list(zip(panels[::2].ravel(), panels[1::2].ravel(), strict=True))
+    for index, (upper, lower) in enumerate(pairs[:count]):
+        _draw_field(upper, prediction, observations, float(law.times[index]), index)
+        lower.fill_between(prediction.x, prediction.change[index], color=BLUE, alpha=0.45, lw=0)
+        lower.axhline(0.0, color="black", lw=0.8)
+        lower.set_xlabel("x")
+        lower.tick_params(labelbottom=True)
+        open_box(lower)
+    for axes in np.ravel(pairs[count:]):
+        axes.remove()
+    for upper, lower in pairs[::columns]:
+        upper.set_ylabel("u")
+        lower.set_ylabel("change")
+    handles, labels = pairs[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.suptitle(f"{title}: mean and 95 % band", fontsize=10)
+    return figure
+
+
+def _draw_field(
+    axes: Axes, prediction: ConstrainedPrediction, observations: Observations, time: float, index: int
+) -> None:
+    styles = (("before", VERMILION, "--", prediction.before), ("after the law", BLUE, "-", prediction.after))
+    for label, colour, dashes, field in styles:
+        mean, band = field.mean[index], BAND * field.standard_deviation[index]
+        axes.fill_between(prediction.x, mean - band, mean + band, color=colour, alpha=0.18, lw=0)
+        axes.plot(prediction.x, mean, color=colour, ls=dashes, lw=1.6, label=label)
+    t, x, u = (observations.columns[name] for name in ("t", "x", "u"))
+    nearest = t == t[np.abs(t - time).argmin()]
+    axes.plot(x[nearest], u[nearest], "k.", ms=6, label="observed nearest in time")
+    before, after = (prediction.totals(field)[index] for field in (prediction.before, prediction.after))
+    axes.set_title(f"t = {time:g}\ntotal {before:.4g} → {after:.4g}", fontsize=9)
+    open_box(axes)

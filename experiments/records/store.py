@@ -109,7 +109,7 @@ def scores_frame(stored: Iterable[tuple[str, str, int, Arrays]]) -> pd.DataFrame
 
 def scores_file(folder: Path, case: str, method: str, seed: int) -> Path:
     """Where a run keeps what was scored of one method on one case with one seed, by their keys."""
-    return folder / "scores" / f"{case}-{method}-{seed}.h5"
+    return folder / "scores" / f"{case}-{method}-{seed}.safetensors"
 
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from experiments.errors import DataFileError, OutputFolderError
 from experiments.storage import (
@@ -19,37 +20,42 @@ from experiments.storage import (
     write_bytes,
 )
 
-ARRAYS = {"u": np.linspace(0.0, 1.0, 7), "count": np.array(3)}
+ARRAYS = {
+    "u": np.linspace(0.0, 1.0, 7),
+    "backwards": np.arange(6.0)[::-2],
+    "gap": np.array(np.nan),
+    "count": np.array(3),
+}
 
 
 def test_arrays_come_back_bit_for_bit(tmp_path: Path) -> None:
-    write_arrays(tmp_path / "a.h5", ARRAYS, {"units": "dimensionless"})
-    for name, array in read_arrays(tmp_path / "a.h5").items():
+    write_arrays(tmp_path / "a.safetensors", ARRAYS, {"units": "dimensionless"})
+    for name, array in read_arrays(tmp_path / "a.safetensors").items():
         np.testing.assert_array_equal(array, ARRAYS[name])
 
 
 def test_a_flipped_bit_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
+    path = tmp_path / "a.safetensors"
     write_arrays(path, ARRAYS)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataFileError, match=r"a\.h5' is damaged"):
+    with pytest.raises(DataFileError, match=r"a\.safetensors' is damaged"):
         read_arrays(path)
 
 
 def test_a_damaged_cache_is_named_and_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "a.h5"
+    path = tmp_path / "a.safetensors"
     write_arrays(path, ARRAYS)
     path.write_bytes(path.read_bytes()[:-10])
     rebuilt = cached_arrays(path, lambda: {"u": np.zeros(2)})
     np.testing.assert_array_equal(rebuilt["u"], np.zeros(2))
-    assert "a.h5' is damaged" in capsys.readouterr().err
+    assert "a.safetensors' is damaged" in capsys.readouterr().err
     np.testing.assert_array_equal(read_arrays(path)["u"], np.zeros(2))
 
 
 def test_a_whole_cache_is_not_built_again(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
+    path = tmp_path / "a.safetensors"
     cached_arrays(path, lambda: dict(ARRAYS))
 
     def refuse() -> dict[str, np.ndarray]:
@@ -59,10 +65,9 @@ def test_a_whole_cache_is_not_built_again(tmp_path: Path) -> None:
 
 
 def test_a_missing_checksum_is_an_error(tmp_path: Path) -> None:
-    write_arrays(tmp_path / "a.h5", ARRAYS)
-    (tmp_path / "a.h5.sha256").unlink()
-    with pytest.raises(DataFileError, match="checksum cannot be read"):
-        read_arrays(tmp_path / "a.h5")
+    save_file(ARRAYS, tmp_path / "a.safetensors")
+    with pytest.raises(DataFileError, match=r"a\.safetensors' is damaged: it has no checksum"):
+        read_arrays(tmp_path / "a.safetensors")
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +105,7 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
 def test_of_two_that_want_a_file_one_builds_it_and_the_other_waits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, started, go = tmp_path / "new" / "a.h5", threading.Event(), threading.Event()
+    path, started, go = tmp_path / "new" / "a.safetensors", threading.Event(), threading.Event()
 
     def build() -> Arrays:
         assert not started.is_set(), "it is built once"
@@ -124,5 +129,5 @@ def test_a_lock_is_released_when_building_fails(tmp_path: Path) -> None:
 
     for _ in range(2):
         with pytest.raises(ValueError, match="no solution"):
-            cached_arrays(tmp_path / "a.h5", fail)
-    assert cached_arrays(tmp_path / "a.h5", lambda: ARRAYS)["count"] == 3
+            cached_arrays(tmp_path / "a.safetensors", fail)
+    assert cached_arrays(tmp_path / "a.safetensors", lambda: ARRAYS)["count"] == 3

@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import pytest
 import torch
+from safetensors import safe_open
 
 from experiments.boundary.cases import BoundaryDataConfig
 from experiments.boundary.data import as_fields, boundary_samples, by_time
@@ -37,20 +37,20 @@ def test_stored_samples_are_those_of_the_problem(problem: BoundaryProblem, tmp_p
 
 def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     boundary_samples(BOUNDARY_PROBLEMS["cavity"], CONFIG, tmp_path, version=1)
-    (path,) = tmp_path.glob("*.h5")
-    with h5py.File(path) as file:
-        attributes = dict(file.attrs)
-        assert set(file) == {
+    (path,) = tmp_path.glob("*.safetensors")
+    with safe_open(path, framework="np") as file:
+        notes = file.metadata()
+        assert set(file.keys()) == {
             *("input", "output", "times", "parameter_lid_speed"),
             *(f"boundary_{axis}_{side}" for axis in (0, 1) for side in ("first", "last")),
         }
-    assert attributes["location"] == "node"
-    assert attributes["axes"] == "sample, t, x, y"
-    assert attributes["units"] == "dimensionless"
-    assert attributes["boundary_1_last"] == "Dirichlet"
-    assert attributes["reconstructed"] == "range of the lid speed"
-    assert path.stem == f"cavity-{attributes['config_hash']}"
-    config = json.loads(attributes["config"])
+    assert notes["location"] == "node"
+    assert notes["axes"] == "sample, t, x, y"
+    assert notes["units"] == "dimensionless"
+    assert notes["boundary_1_last"] == "Dirichlet"
+    assert notes["reconstructed"] == "range of the lid speed"
+    assert path.stem == f"cavity-{notes['config_hash']}"
+    config = json.loads(notes["config"])
     assert config["data_version"] == 1
     assert config["samples"]["config"]["seed"] == 4
     assert config["samples"]["parameters"][0]["distribution"] == {"type": "Uniform", "low": 1.0, "high": 1.5}
@@ -68,7 +68,7 @@ def test_whatever_decides_the_samples_makes_another_file(tmp_path: Path) -> None
         (elsewhere, {}, 1),
     ):
         boundary_samples(problem, replace(CONFIG, **changes), tmp_path, version)
-    assert len(list(tmp_path.glob("*.h5"))) == 7
+    assert len(list(tmp_path.glob("*.safetensors"))) == 7
 
 
 @pytest.mark.parametrize("time_modes", [0, 2])

@@ -170,7 +170,7 @@ def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
         repetitions=2,
     )
     report = driver.run(choice, RunOptions(out=tmp_path))
-    assert len(list((tmp_path / "data").glob("*.h5"))) == 1, "the training samples"
+    assert len(list((tmp_path / "data").glob("*.safetensors"))) == 1, "the training samples"
     assert set(report.records["score"]) == {"validation"}
     assert set(report.records["seed"]) == {0, 1}
     assert "failing, single step to t = 1, seed 0 failed and scores inf" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Columns of an HDF5 file, read in a process of its own: damaged files can crash the HDF5 library itself.
+"""Columns of an HDF5 file, read in a separate process: damaged files can crash the HDF5 library itself.
 
 ``read_columns`` runs this file as a program, which prints the columns to standard output; it imports nothing of this
 package, so that it starts fast.
@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-HDF5_ERRORS = (OSError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)  # of h5py for damaged files
+_HDF5_ERRORS = (OSError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)  # of h5py for damaged files
 _NUMBERS_PER_BYTE = 129  # HDF5's usual compression packs at most 1,032 bytes into one
 
 
@@ -25,38 +25,29 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
         path: An HDF5 file.
 
     Returns:
-        Arrays by name, float64.
+        Arrays by name, float64; they may be written to.
 
     Raises:
         ValueError: If the file is damaged, declares more numbers than it can hold, or has values elsewhere.
     """
     if not h5py.is_hdf5(path):
         raise ValueError("it does not begin like one")
-    # -P: the folder of this file holds modules with names of their own.
+    # -P: modules beside this file must not be imported in place of others of the same name.
     finished = subprocess.run([sys.executable, "-P", __file__, str(path)], capture_output=True, check=False)
     if finished.returncode:
         raise ValueError(finished.stderr.decode(errors="replace").strip() or "the HDF5 library crashed on it")
     header, _, body = finished.stdout.partition(b"\n")
     columns, start = {}, 0
     for name, shape in json.loads(header):
-        columns[name] = np.frombuffer(body, dtype=float, count=prod(shape), offset=start).reshape(shape)
+        columns[name] = np.frombuffer(body, dtype=float, count=prod(shape), offset=start).reshape(shape).copy()
         start += columns[name].nbytes
     return columns
 
 
-def own_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     """The data sets at the top of an HDF5 file, which must have their values in the file itself.
 
     HDF5 can point to values in any other file; a file from elsewhere could so show what its reader alone may see.
-
-    Args:
-        file: The open file.
-
-    Returns:
-        Data sets by name; groups are left out.
-
-    Raises:
-        ValueError: If an entry is a link or has its values in another file.
     """
     datasets = {}
     for name in file:
@@ -82,7 +73,7 @@ def _print_columns(path: Path) -> None:
     with h5py.File(path, "r") as file:
         numbers = {
             name: dataset
-            for name, dataset in own_datasets(file).items()
+            for name, dataset in _datasets(file).items()
             if dataset.ndim > 0 and dataset.dtype.kind in "fiu"
         }
         _check_size(numbers, path.stat().st_size)
@@ -95,5 +86,5 @@ def _print_columns(path: Path) -> None:
 if __name__ == "__main__":
     try:
         _print_columns(Path(sys.argv[1]))
-    except HDF5_ERRORS as problem:
+    except _HDF5_ERRORS as problem:
         sys.exit(str(problem) or type(problem).__name__)
