@@ -18,24 +18,10 @@ from probconserv.training import TrainingConfig
 class Sizes:
     """Sizes of a run.
 
-    Args:
-        samples: Training parameters.
-        validation: Parameters of the validation set.
-        test: Random test parameters of every interval.
-        nodes: Nodes of the domain.
-        times: Output times.
-        refinement: Finite-volume cells per interval between nodes.
-        width: Channels of the operators.
-        modes: Frequencies that they keep.
-        depth: Their Fourier layers.
-        training: Steps, rate, decay; its seed is set for each training.
-        batch: Fields a step.
-        members: Trainings that an ensemble joins; an operator with heads has as many.
-        passes: Passes of an operator under dropout that are joined.
-        groups: Independent repetitions, each with other trainings; standard errors of the tables are over them.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
+    Of training, validation and random test parameters (the latter for every interval), the grid, finite-volume cells
+    per interval between nodes (``refinement``), the operators and their training (its seed is set for each) with
+    ``batch`` fields a step; trainings or heads that an ensemble joins, passes of an operator under dropout, and
+    independent groups of trainings, over which standard errors of the tables are.
     """
 
     samples: int = 256
@@ -61,13 +47,7 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A problem tested on one interval of its parameter.
-
-    Args:
-        problem: The problem on the grid of the sizes.
-        number: Number of the interval; 0 is the training range.
-        sizes: Sizes of the run.
-    """
+    """A problem tested on one interval of its parameter, by number; 0 is the training range."""
 
     problem: FieldProblem
     number: int
@@ -75,38 +55,25 @@ class Case:
 
     @property
     def key(self) -> str:
-        """Name in files and options."""
         return f"{self.problem.name}-{self.number}"
 
     @property
     def interval(self) -> Interval:
-        """The tested interval of the parameter."""
         return self.problem.intervals[self.number]
 
     @property
     def label(self) -> str:
-        """Name in tables and figures."""
         low, high = self.interval
         trained = "" if self.number else ", trained on"
         return f"{self.problem.label}, {self.problem.problem.symbol} in [{low:g}, {high:g}]{trained}"
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides test data and scores."""
-        return {
-            **self.problem.description,
-            "data_version": data_version(self.problem.name),
-            "interval": self.interval,
-            "test": self.sizes.test,
-            "passes": self.sizes.passes,
-        }
+        version, sizes = data_version(self.problem.name), {"test": self.sizes.test, "passes": self.sizes.passes}
+        return {**self.problem.description, "data_version": version, "interval": self.interval, **sizes}
 
     def parameters(self, seed: int) -> Float[Tensor, " test"]:
-        """Random test parameters, the same for all methods and groups.
-
-        Args:
-            seed: Seed of the run.
-        """
+        """Random test parameters by the seed of the run, the same for all methods and groups."""
         return self.problem.parameters(self.interval, self.sizes.test, seed=1000 * seed + self.number)
 
 
@@ -117,43 +84,16 @@ def cases_of(problem: FieldProblem, sizes: Sizes) -> list[Case]:
 
 
 def _training(steps: int, peak_rate: float) -> TrainingConfig:
-    return TrainingConfig(
-        steps=steps,
-        peak_rate=peak_rate,
-        weight_decay=1e-4,
-        validate_every=max(1, steps // 10),
-        checkpoint_every=max(1, steps // 4),
-        precision="32-true",
-    )
+    validate, store = max(1, steps // 10), max(1, steps // 4)
+    every = TrainingConfig(steps=steps, validate_every=validate, checkpoint_every=store, precision="32-true")
+    return replace(every, peak_rate=peak_rate, weight_decay=1e-4)
 
 
+_SMALL_GRID = {"nodes": 33, "times": 5, "refinement": 2, "width": 12, "modes": 6, "depth": 2}
+_SMALL_NUMBERS = {"samples": 32, "validation": 8, "test": 8, "batch": 8, "members": 2, "passes": 3, "groups": 1}
+_LARGE = {"samples": 512, "validation": 64, "test": 200, "nodes": 201, "width": 64, "modes": 64, "members": 10}
 SIZES: dict[Preset, Sizes] = {
-    "smoke": Sizes(
-        samples=32,
-        validation=8,
-        test=8,
-        nodes=33,
-        times=5,
-        refinement=2,
-        width=12,
-        modes=6,
-        depth=2,
-        training=_training(150, 4e-3),
-        batch=8,
-        members=2,
-        passes=3,
-        groups=1,
-    ),
+    "smoke": Sizes(training=_training(150, 4e-3), **_SMALL_GRID, **_SMALL_NUMBERS),
     "laptop": Sizes(training=_training(3000, 4e-3)),
-    "paper": Sizes(
-        samples=512,
-        validation=64,
-        test=200,
-        nodes=201,
-        width=64,
-        modes=64,
-        training=_training(20_000, 2e-3),
-        members=10,
-        groups=5,
-    ),
+    "paper": Sizes(training=_training(20_000, 2e-3), groups=5, **_LARGE),
 }

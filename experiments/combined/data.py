@@ -12,33 +12,20 @@ from experiments.storage import Arrays, cached_arrays, writable_folder
 from solvers import CellGrid
 from solvers.problems.sampling import solve_problem
 
-BATCH = 16
-"""Parameters solved at once."""
-
 
 def field_samples(problem: FieldProblem, count: int, folder: Path) -> tuple[Tensor, Tensor]:
-    """Finite-volume solutions for parameters spread evenly over the training range.
-
-    Args:
-        problem: The problem.
-        count: Number of parameters, the midpoints of as many equal intervals.
-        folder: Where the file lives; a damaged one is solved again.
-
-    Returns:
-        Parameters ``(count,)`` and values at the points of the problem ``(count, T, n)``, float64.
-    """
+    """Midpoints of equal parts of the training range ``(count,)``, and their solutions ``(count, T, n)``, float64."""
     low, high = problem.training_range
     parameter = low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
     def build() -> Arrays:
-        return {"fields": torch.cat([_solution(problem, part) for part in parameter.split(BATCH)]).numpy()}
+        cells = CellGrid(*problem.problem.domain, problem.refinement * (problem.nodes - 1))
+        parts = parameter.split(16)
+        solutions = [solve_problem(problem.problem, cells, part, problem.output_times) for part in parts]
+        fields = [problem.restricted(values, part) for values, part in zip(solutions, parts, strict=True)]
+        return {"fields": torch.cat(fields).numpy()}
 
     name = config_hash([problem.description, count, data_version(problem.name)])
-    path = writable_folder(folder) / f"{problem.name}-fields-{name}.h5"
-    attributes = {"location": problem.grid.location, "axes": "parameter, t, x", "units": "dimensionless"}
-    return parameter, torch.from_numpy(cached_arrays(path, build, attributes)["fields"])
-
-
-def _solution(problem: FieldProblem, parameter: Tensor) -> Tensor:
-    cells = CellGrid(*problem.problem.domain, problem.refinement * (problem.nodes - 1))
-    return problem.restricted(solve_problem(problem.problem, cells, parameter, problem.output_times), parameter)
+    path = writable_folder(folder) / f"{problem.name}-fields-{name}.safetensors"
+    notes = {"location": problem.grid.location, "axes": "parameter, t, x", "units": "dimensionless"}
+    return parameter, torch.from_numpy(cached_arrays(path, build, notes)["fields"])

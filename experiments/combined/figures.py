@@ -3,32 +3,25 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.combined.cases import Case
 from experiments.combined.methods import Method
 from experiments.experiment import Stored
-from experiments.records.record import mean_and_error
 from experiments.report.plots import BAND, TRUTH, legend_below, panels
 
 
 def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: Tensor) -> Figure:
-    """Error of the mean over x and the 95 % band around it, at the middle time; the truth is the line at 0.
+    """Error of the mean over x and the 95 % band around it, at the middle time, a panel per method.
 
-    Args:
-        case: The case.
-        methods: What is drawn, a panel each.
-        stored: What was scored of the case.
-        parameter: The first test parameter ``(1,)``.
+    ``parameter`` ``(1,)`` is the first test parameter; the truth is the line at 0.
     """
     problem = case.problem
-    middle, symbol = problem.times // 2, problem.problem.symbol
-    low, high = problem.training_range
-    title = (
-        f"{problem.label}, {symbol} = {float(parameter):.3g} (trained on {low:g} to {high:g}), "
-        f"t = {float(problem.output_times[middle]):g}"
-    )
+    middle, (low, high) = problem.times // 2, problem.training_range
+    trained = f"{problem.problem.symbol} = {float(parameter):.3g} (trained on {low:g} to {high:g})"
+    title = f"{problem.label}, {trained}, t = {float(problem.output_times[middle]):g}"
     figure, axes = panels(len(methods), title, columns=2)
     x, truth = problem.grid.points.numpy(), problem.truth(parameter)[0, middle].numpy()
     for panel, method in zip(axes, methods, strict=True):
@@ -47,51 +40,31 @@ def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: T
 
 
 def against_shift(cases: Sequence[Case], methods: Sequence[Method], stored: Mapping[str, Stored]) -> Figure:
-    """CRPS over that of the first method, and coverage of 90 % intervals, over the tested intervals.
+    """CRPS over that of the first method, and coverage of 90 % intervals, over the tested intervals of a problem.
 
-    Args:
-        cases: The cases of a problem.
-        methods: What is drawn: means and standard errors over groups.
-        stored: What was scored, by key of the case.
+    Means and standard errors are over groups; ``stored`` has what was scored by key of the case.
     """
     problem, first = cases[0].problem, methods[0]
     figure, (left, right) = panels(2, problem.label, share_y=False, width=1.15)
-    positions = np.arange(len(cases))
+    coverage = [_means(stored[case.key], "coverage90") for case in cases]
+    relative = [means / means.loc[first.key] for means in (_means(stored[case.key], "CRPS") for case in cases)]
     for number, method in enumerate(methods):
-        offset = 0.25 * (number / max(len(methods) - 1, 1) - 0.5)
-        for axes, score, reference in ((left, "CRPS", first), (right, "coverage90", None)):
-            pairs = [_over_groups(stored[case.key], score, method, reference) for case in cases]
-            means, errors = zip(*pairs, strict=True)
-            axes.errorbar(
-                positions + offset,
-                means,
-                errors,
-                label=method.label,
-                color=method.style.colour,
-                ls=method.style.dashes,
-                lw=1.5,
-                marker="o",
-                ms=4,
-                capsize=2,
-            )
+        x = np.arange(len(cases)) + 0.25 * (number / max(len(methods) - 1, 1) - 0.5)
+        style = {"label": method.label, "color": method.style.colour, "ls": method.style.dashes, "lw": 1.5}
+        for axes, tables in ((left, relative), (right, coverage)):
+            groups = pd.DataFrame([table.loc[method.key] for table in tables])
+            axes.errorbar(x, groups.mean(axis=1), groups.sem(axis=1).fillna(0.0), marker="o", ms=4, capsize=2, **style)
     right.axhline(0.9, color=TRUTH, lw=1.0, alpha=0.6)
-    left.set(ylabel=f"CRPS / CRPS of {first.label}")
-    left.set_ylim(bottom=0)
     right.set(ylabel="truth inside 90 % intervals", ylim=(0, 1.02))
+    left.set(ylabel=f"CRPS / CRPS of {first.label}", ylim=(0, None))
     low, high = problem.training_range
     for axes in (left, right):
-        axes.set_xticks(positions, ["{:g}…{:g}".format(*case.interval) for case in cases])
+        axes.set_xticks(range(len(cases)), ["{:g}…{:g}".format(*case.interval) for case in cases])
         axes.set(xlabel=f"tested {problem.problem.symbol} (trained on {low:g}…{high:g})")
     legend_below(figure, left)
     return figure
 
 
-def _over_groups(stored: Stored, score: str, method: Method, reference: Method | None) -> tuple[float, float]:
-    """Mean and standard error of the groups' mean scores, over those of a reference; no error of one group."""
-    values = []
-    for (key, group), arrays in stored.items():
-        if key == method.key and (reference is None or (reference.key, group) in stored):
-            value = arrays[score].mean()
-            values.append(value if reference is None else value / stored[reference.key, group][score].mean())
-    mean, error = mean_and_error(values)
-    return mean, error or 0.0
+def _means(stored: Stored, score: str) -> pd.DataFrame:
+    """Mean of a score, a row per method and a column per group."""
+    return pd.Series({key: arrays[score].mean() for key, arrays in stored.items() if score in arrays}).unstack()

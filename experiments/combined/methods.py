@@ -3,9 +3,7 @@
 Colours say which constraints act (neither, boundary conditions, the law), dashes which operator they act on.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from boon import Correction, Prescription
 from experiments.combined.networks import Network
@@ -18,7 +16,7 @@ THROUGH_UPDATE = Network(name="end-to-end", conserved=True)
 DROPOUT = Network(name="dropout", dropout=0.1)
 DIVERSITY = 1e-2
 AFTER, IN_TRAINING = "after-training", "in-training"
-SOLID, DASHED, DOTTED, MIXED = "-", "--", ":", "-."
+DASHED, DOTTED, MIXED = "--", ":", "-."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +24,11 @@ class Method:
     """One row.
 
     Args:
-        key: Name in files and options.
-        label: Name in tables and figures.
         network: What is trained; None for the truth.
         joined: Whether a group is an ensemble of trainings, else a single one.
         bounded: The correction of a BOON that is put around the operators after training; None for none.
         conserved: Whether the prediction is conditioned on the law.
         correlated: Whether what is joined has the covariance of its members, else their variances alone.
-        dashes: Matplotlib's line style.
     """
 
     key: str
@@ -43,25 +38,18 @@ class Method:
     bounded: Correction | None = None
     conserved: bool = False
     correlated: bool = False
-    dashes: Any = SOLID
+    dashes: str = "-"
+    information: str = ""
 
     @property
     def style(self) -> Style:
-        """Colour by the constraints, dashes by the operator."""
         if self.network is None:
             return Style(BLACK)
         if self.conserved or self.network.conserved:
             return Style(CONSERVED, self.dashes)
         return Style(SKY if self.bounded or self.network.correction else BARE, self.dashes)
 
-    @property
-    def information(self) -> str:
-        """Empty: all operators take the same input."""
-        return ""
 
-
-Methods = Callable[[int], tuple[Method, ...]]
-"""From the number of members to the rows."""
 TRUTH = Method(key="truth", label="truth", network=None)
 
 
@@ -69,29 +57,19 @@ def _conserved(method: Method) -> Method:
     return replace(method, key=f"probconserv-{method.key}", label=f"ProbConserv-{method.label}", conserved=True)
 
 
-def combined_methods(members: int) -> tuple[Method, ...]:  # noqa: ARG001 - one signature for all experiments
-    """An ensemble with neither constraint, with each alone, and with both.
-
-    With boundaries also trained under them, and with both also by the covariance of the members.
-    """
+def constraint_rows(members: int) -> tuple[Method, ...]:  # noqa: ARG001 - one signature for all experiments
+    """An ensemble with neither constraint, each alone and both; boundaries also in training, the law by covariances."""
     inside = (
         Method(key="fno", label="FNO", network=PLAIN, joined=True, dashes=DASHED),
         Method(key="boon", label="BOON", network=PLAIN, joined=True, bounded=Prescription()),
         Method(key="boon-in-training", label="BOON in training", network=BOUNDED, joined=True, dashes=DOTTED),
     )
     outside = tuple(map(_conserved, inside))
-    both = outside[1]
-    by_members = replace(
-        both,
-        key=f"{both.key}-members-covariance",
-        label=f"{both.label} (members' covariance)",
-        correlated=True,
-        dashes=MIXED,
-    )
-    return (TRUTH, *inside, *outside, by_members)
+    key, label = f"{outside[1].key}-members-covariance", f"{outside[1].label} (members' covariance)"
+    return (TRUTH, *inside, *outside, replace(outside[1], key=key, label=label, correlated=True, dashes=MIXED))
 
 
-def uncertainty_methods(members: int) -> tuple[Method, ...]:
+def uncertainty_rows(members: int) -> tuple[Method, ...]:
     """Single operator, ensemble, diverse heads, Monte-Carlo dropout; each before and after the update."""
     heads = Network(name="heads", heads=members, diversity=DIVERSITY)
     before = (
@@ -103,17 +81,11 @@ def uncertainty_methods(members: int) -> tuple[Method, ...]:
     return (TRUTH, *(row for method in before for row in (method, _conserved(method))))
 
 
-def training_methods(members: int) -> tuple[Method, ...]:  # noqa: ARG001
+def training_rows(members: int) -> tuple[Method, ...]:  # noqa: ARG001
     """One operator: without the update, with it after training, and trained through it."""
     return (
         TRUTH,
         Method(key="fno", label="FNO", network=PLAIN),
         Method(key=AFTER, label="ProbConserv after training", network=PLAIN, conserved=True),
-        Method(
-            key=IN_TRAINING,
-            label="ProbConserv in training",
-            network=THROUGH_UPDATE,
-            conserved=True,
-            dashes=DASHED,
-        ),
+        Method(key=IN_TRAINING, label="ProbConserv in training", network=THROUGH_UPDATE, conserved=True, dashes=DASHED),
     )

@@ -1,16 +1,13 @@
 """Operators from a parameter to a Gaussian field at many times, composed from the public wrappers.
 
-    BOON(FNO)                    meets the boundary values, with standard deviation 0 there
-    GaussianOperator(...)        reads its channels as means and standard deviations at every time
-    Ensemble([...])              joins several operators, heads of one, or passes of one under dropout
-    ProbConserv(..., law)        conditions the result on the law at every time
-
-``Network`` says what is trained, ``surrogate`` composes what is trained; training itself needs neither ensemble nor
-``ProbConserv``.
+BOON(FNO)                    meets the boundary values, with standard deviation 0 there
+GaussianOperator(...)        reads its channels as means and standard deviations at every time
+Ensemble([...])              joins several operators, heads of one, or passes of one under dropout
+ProbConserv(..., law)        conditions the result on the law at every time
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -23,7 +20,6 @@ from boon import BOON, FNO, Correction, FNOConfig
 from boon.fno import Layers, fourier_bases
 from boon.spectral import Basis, Convolution
 from experiments.combined.fields import FieldProblem
-from experiments.errors import InvalidArgumentError
 from probconserv import Ensemble, GaussianOperator
 from solvers import Dirichlet
 
@@ -37,20 +33,13 @@ class Network:
     """What is trained.
 
     Args:
-        name: Name in files.
-        correction: The correction of a BOON around the FNO; None for no BOON.
+        correction: Of a BOON around the FNO; None for no BOON.
         heads: Number of last layers over one common network, each a prediction.
         diversity: λ of the loss CRPS + λ · mean over pairs of heads of exp(−d²/d₀²): d² is the mean squared difference
             of their last layers' weights and d₀² its expected value before training. It keeps the heads apart as the
             regularisation of Mouli et al. 2024 does, but is bounded, so that it cannot outweigh the data.
         dropout: Fraction of the hidden features set to 0 between layers, in training and in predictions.
         conserved: Whether the loss is that of the prediction conditioned on the law (end-to-end training).
-        width: Channels of the hidden layers.
-        modes: Frequencies kept.
-        depth: Fourier layers.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     name: str
@@ -63,22 +52,9 @@ class Network:
     modes: int = 32
     depth: int = 4
 
-    def __post_init__(self) -> None:
-        if self.heads < 1 or not self.diversity >= 0 or not 0 <= self.dropout < 1:
-            raise InvalidArgumentError(
-                f"Network '{self.name}' needs heads ≥ 1, diversity ≥ 0 and dropout in [0, 1), got {self.heads}, "
-                f"{self.diversity} and {self.dropout}."
-            )
-        if self.dropout and self.correction:
-            raise InvalidArgumentError(f"Network '{self.name}' has dropout, which acts inside a plain FNO only.")
-
 
 class DropoutLayers(Layers):
-    """The layers of an FNO with hidden features dropped at random before every layer but the first.
-
-    Args:
-        rate: Fraction of the features.
-    """
+    """The layers of an FNO with a fraction of the hidden features dropped before every layer but the first."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -94,16 +70,10 @@ class DropoutLayers(Layers):
 
 
 class FieldMap(nn.Module):
-    """An operator as a map from its inputs to channels at the points of a problem.
+    """An operator as a map from its inputs to channels at the points of a problem, all or those of one head.
 
     On a circle the last node, which is the first one again, is left out. Under dropout every call takes fresh random
     numbers of the global generator.
-
-    Args:
-        operator: The operator.
-        network: What is or was trained.
-        problem: The problem.
-        head: Number of a head, whose part of the channels is returned; None for all channels.
     """
 
     def __init__(self, operator: FNO | BOON, network: Network, problem: FieldProblem, head: int | None = None) -> None:
@@ -113,23 +83,15 @@ class FieldMap(nn.Module):
         self.points = slice(None, -1) if problem.periodic else slice(None)
 
     def forward(self, *arguments: Any) -> Float[Tensor, "batch channels n"]:
-        """The channels at the points."""
         channels = self.operator(*arguments, *self.layers)[..., self.points]
         return channels if self.head is None else channels.chunk(self.heads, dim=1)[self.head]
 
 
 def build(network: Network, problem: FieldProblem) -> FNO | BOON:
     """The untrained operator of a network, its weights drawn from torch's global generator."""
-    operator = FNO(
-        FNOConfig(
-            in_channels=1 + problem.times * sum(problem.given),
-            out_channels=2 * problem.times * network.heads,
-            width=network.width,
-            modes=(network.modes,),
-            depth=network.depth,
-            periodic=(True,) if problem.periodic else (),
-        )
-    )
+    given, out, periodic = sum(problem.given), 2 * problem.times * network.heads, (True,) if problem.periodic else ()
+    sizes = FNOConfig(in_channels=1 + problem.times * given, out_channels=out, width=network.width, depth=network.depth)
+    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic))
     return operator if network.correction is None else bounded(operator, network.correction)
 
 
@@ -146,12 +108,6 @@ def inputs(
     The input field has the parameter, shifted and scaled to mean 0 and standard deviation 1 over the training range,
     and the given boundary values at all times, each constant in space. A BOON also takes the boundary values of its
     channels: those of the field, and standard deviation 0.
-
-    Args:
-        problem: The problem.
-        network: What was trained.
-        parameter: The parameters.
-        dtype: Number format of the operator.
     """
     low, high = problem.training_range
     scaled = (parameter - 0.5 * (low + high)) / ((high - low) / 12**0.5)
@@ -167,18 +123,10 @@ def inputs(
 def surrogate(
     operators: Sequence[FNO | BOON], network: Network, problem: FieldProblem, passes: int, correlated: bool = False
 ) -> nn.Module:
-    """What trained operators predict together.
+    """What trained operators predict together: a module from ``inputs`` to a Gaussian ``(batch, T, n)``.
 
-    Args:
-        operators: One or more trainings of the network, in any number format.
-        network: What was trained.
-        problem: The problem.
-        passes: How often an operator under dropout is evaluated.
-        correlated: Whether points are correlated as they are among the members.
-
-    Returns:
-        Module from ``inputs`` to a Gaussian ``(batch, T, n)``: of a single operator, or of an ``Ensemble`` of all
-        operators, all heads, or all passes.
+    An ``Ensemble`` joins all operators, all heads, or all passes under dropout; ``correlated`` keeps the covariance
+    among them.
     """
     heads = range(network.heads) if network.heads > 1 else (None,)
     maps = [FieldMap(operator, network, problem, head) for operator in operators for head in heads]
@@ -187,16 +135,10 @@ def surrogate(
 
 
 def diversity_penalty(operator: FNO | BOON, heads: int) -> Tensor:
-    """Mean over pairs of heads of exp(−d²/d₀²), see ``Network``; between 0 and 1.
-
-    Args:
-        operator: The operator.
-        heads: Number of its heads, at least 2.
-    """
+    """Mean over pairs of heads of exp(−d²/d₀²), see ``Network``; between 0 and 1."""
     fno = operator.operator if isinstance(operator, BOON) else operator
     assert isinstance(fno, FNO)
     weight = fno.read_out.weight
     before = 2 / (3 * weight.shape[1])  # of two independent draws from U(−b, b), b = 1/√(channels in)
-    parts = weight.chunk(heads)
-    distances = torch.stack([(a - b).square().mean() for a, b in combinations(parts, 2)])
+    distances = torch.stack([(a - b).square().mean() for a, b in combinations(weight.chunk(heads), 2)])
     return torch.exp(-distances / before).mean()

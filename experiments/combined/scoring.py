@@ -18,29 +18,16 @@ from probconserv import Prediction, ProbConserv, scores
 
 
 def score_truth(case: Case, seed: int) -> Arrays:
-    """By how much the true fields miss the law, per test parameter: the error of the trapezoid rule.
-
-    Args:
-        case: The case.
-        seed: Seed of the run.
-    """
+    """By how much the true fields miss the law, per test parameter: the error of the trapezoid rule."""
     parameter = case.parameters(seed)
     residual = case.problem.law(parameter).residual(case.problem.truth(parameter))
     return {"conservation": residual.abs().amax(dim=(-2, -1)).numpy()}
 
 
 def score_method(case: Case, method: Method, group: int, weights: Sequence[Path], seed: int) -> Arrays:
-    """Scores of one group, in double precision.
+    """Scores of one group in double precision, see ``scores_of``.
 
-    Args:
-        case: The case.
-        method: The method.
-        group: Number of the group, which seeds dropout.
-        weights: Weights of its trainings.
-        seed: Seed of the run.
-
-    Returns:
-        See ``scores_of`` and ``shown``.
+    For the figures also ``mean`` and ``standard_deviation`` ``(n,)`` of the first test parameter at the middle time.
     """
     network, problem = method.network, case.problem
     assert network is not None
@@ -54,22 +41,18 @@ def score_method(case: Case, method: Method, group: int, weights: Sequence[Path]
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed + group)
         prediction = predict(*inputs(problem, network, parameter))
-        return scores_of(prediction, problem, parameter) | shown(prediction)
+    mean, variance = (tensor[0, problem.times // 2] for tensor in (prediction.mean, prediction.variance))
+    shown = {"mean": mean.numpy(), "standard_deviation": variance.sqrt().numpy()}
+    return scores_of(prediction, problem, parameter) | shown
 
 
 def scores_of(prediction: Prediction, problem: FieldProblem, parameter: Float[Tensor, " batch"]) -> Arrays:
-    """Scores of a prediction, one per test parameter.
+    """Scores of a Gaussian ``(batch, T, n)``, one per test parameter.
 
-    Args:
-        prediction: Gaussian ``(batch, T, n)``, float64.
-        problem: The problem.
-        parameter: The test parameters.
-
-    Returns:
-        ``MSE`` and ``CRPS``: means over all times and points; ``LL``, ``coverage50``, ``coverage90``: the same over
-        the points whose value is not given, since a given value has no density and is covered by every interval;
-        ``conservation``: largest |total − the law's total| over times; ``boundary``: largest |u − g| over times and the
-        ends with given values, left out where there is none. All ``(batch,)``.
+    ``MSE`` and ``CRPS`` are means over all times and points; ``LL``, ``coverage50`` and ``coverage90`` leave out the
+    points whose value is given, since that has no density and is covered by every interval; ``conservation`` is the
+    largest |total − the law's total| over times; ``boundary`` the largest |u − g| over times and the ends with given
+    values, left out where there is none.
     """
     mean, variance, truth = prediction.mean, prediction.variance, problem.truth(parameter)
     free = truth[..., problem.free], mean[..., problem.free], variance[..., problem.free]
@@ -82,18 +65,6 @@ def scores_of(prediction: Prediction, problem: FieldProblem, parameter: Float[Te
     }
     arrays = {name: values.mean(dim=-1).numpy() for name, values in by_time.items()}
     arrays["conservation"] = scores.conservation_error(mean, problem.law(parameter)).abs().amax(dim=-1).numpy()
-    errors = [
-        (mean[..., index] - end).abs()
-        for index, given, end in zip((0, -1), problem.given, problem.ends(parameter), strict=True)
-        if given
-    ]
+    ends = zip((0, -1), problem.given, problem.ends(parameter), strict=True)
+    errors = [(mean[..., index] - end).abs() for index, given, end in ends if given]
     return arrays | ({"boundary": torch.stack(errors).amax(dim=(0, -1)).numpy()} if errors else {})
-
-
-def shown(prediction: Prediction) -> Arrays:
-    """``mean`` and ``standard_deviation`` ``(n,)`` of the first test parameter at the middle time."""
-    middle = prediction.mean.shape[1] // 2
-    return {
-        "mean": prediction.mean[0, middle].numpy(),
-        "standard_deviation": prediction.variance[0, middle].sqrt().numpy(),
-    }

@@ -19,7 +19,6 @@ from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
 from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train
 
-Rows = Tensor | slice
 Batch = tuple[Inputs, Tensor, Tensor]
 """Inputs of the operator, conserved totals and fields."""
 
@@ -28,14 +27,7 @@ Batch = tuple[Inputs, Tensor, Tensor]
 class FieldTraining:
     """Everything that decides a trained operator, apart from the version of the data.
 
-    Args:
-        data: What decides the training fields, ``FieldProblem.description``.
-        samples: Training parameters.
-        validation: Parameters of the validation set.
-        network: What is trained.
-        training: Steps, rate, decay and seed.
-        batch: Fields a step.
-        problem: The problem, which ``data`` describes.
+    ``data`` is the description of the ``problem``; ``batch`` fields make a step.
     """
 
     data: dict[str, Any]
@@ -48,16 +40,7 @@ class FieldTraining:
 
 
 def train_operator(training: Training, context: RunContext) -> None:
-    """One training, from its checkpoint if there is one; leaves its file of weights.
-
-    Args:
-        training: What is trained; its config is a ``FieldTraining``.
-        context: Device and folders.
-
-    Raises:
-        TrainingInterruptedError: If it was stopped before its end.
-        TrainingDivergedError: If the loss is not finite; the last good checkpoint stays.
-    """
+    """One training, from its checkpoint if there is one; leaves its file of weights."""
     config, path, ranks = training.config, training.weights(context.options.out), launched()
     with first_before_others():
         data = [field_samples(config.problem, n, context.data_folder) for n in (config.samples, config.validation)]
@@ -71,13 +54,10 @@ def train_operator(training: Training, context: RunContext) -> None:
         rows = torch.randperm(config.samples, generator=step.generator)[: step.rows(config.batch)]
         return model(*training_set(rows.to(device)))
 
-    task = Task(
-        model=model,
-        loss=loss,
-        validate=lambda *_: {"crps": float(model.score(*validation_set(slice(None))))},
-        config=training.hash,
-        title=training.label,
-    )
+    def validate(*_: object) -> dict[str, float]:
+        return {"crps": float(model.score(*validation_set(slice(None))))}
+
+    task = Task(model, loss, validate, config=training.hash, title=training.label)
     how = replace(config.training, device=context.options.device, processes=ranks.world_size)
     with one_thread():
         state = train(task, how, path.parent, context.progress)
@@ -85,30 +65,16 @@ def train_operator(training: Training, context: RunContext) -> None:
 
 
 class FieldLoss(nn.Module):
-    """The loss as a module's forward pass, so that several processes average gradients.
-
-    Args:
-        operator: The operator.
-        network: What is trained.
-        problem: The problem.
-    """
+    """The loss as a module's forward pass, so that several processes average gradients."""
 
     def __init__(self, operator: FNO | BOON, network: Network, problem: FieldProblem) -> None:
         super().__init__()
         self.map, self.network, self.problem = FieldMap(operator, network, problem), network, problem
 
     def forward(self, arguments: Inputs, total: Tensor, fields: Tensor) -> Tensor:
-        """The score, plus the penalty of the network.
-
-        Args:
-            arguments: What the operator takes.
-            total: Conserved totals ``(batch, T)``.
-            fields: Targets ``(batch, T, n)``.
-        """
-        loss = self.score(arguments, total, fields)
-        if not self.network.diversity:
-            return loss
-        return loss + self.network.diversity * diversity_penalty(self.map.operator, self.network.heads)
+        """The score against fields ``(batch, T, n)`` with totals ``(batch, T)``, plus the penalty of the network."""
+        loss, diversity = self.score(arguments, total, fields), self.network.diversity
+        return loss + diversity * diversity_penalty(self.map.operator, self.network.heads) if diversity else loss
 
     def score(self, arguments: Inputs, total: Tensor, fields: Tensor) -> Tensor:
         """Mean CRPS over fields, times, points and heads, of the conditioned prediction if the network says so."""
@@ -121,22 +87,14 @@ class FieldLoss(nn.Module):
             scores.append(crps(fields, prediction.mean, prediction.variance).mean())
         return torch.stack(scores).mean()
 
-    def batches(self, samples: tuple[Tensor, Tensor], device: torch.device) -> Callable[[Rows], Batch]:
-        """Puts samples with their inputs on a device.
-
-        Args:
-            samples: Parameters ``(samples,)`` and fields ``(samples, T, n)``.
-            device: Torch device.
-
-        Returns:
-            Rows → the arguments of ``forward`` for these samples.
-        """
+    def batches(self, samples: tuple[Tensor, Tensor], device: torch.device) -> Callable[[Tensor | slice], Batch]:
+        """The samples on a device: rows → the arguments of ``forward`` for these samples."""
         parameter, fields = samples
         a, *sides = inputs(self.problem, self.network, parameter, torch.float32)
         ends = [end.to(device) for pair in sides for end in pair[0]]
         a, total, fields = (tensor.to(device) for tensor in (a, self.problem.total(parameter), fields))
 
-        def take(rows: Rows) -> Batch:
+        def take(rows: Tensor | slice) -> Batch:
             boundary = [[tuple(end[rows] for end in ends)]] if ends else []
             return (a[rows], *boundary), total[rows], fields[rows]
 

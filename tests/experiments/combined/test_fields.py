@@ -24,7 +24,8 @@ def some(problem: FieldProblem) -> torch.Tensor:
 
 @EVERY
 def test_the_trapezoid_total_of_the_truth_misses_the_law_by_its_half_cells_only(problem: FieldProblem) -> None:
-    parameter, h, ends = some(problem), problem.spacing, problem.problem.domain
+    parameter, ends = some(problem), problem.problem.domain
+    h = (ends[1] - ends[0]) / (problem.nodes - 1)
     residual = problem.law(parameter).residual(problem.truth(parameter))[..., 0].abs()
     # |∫ (u − u_end)| over a half cell, of a monotone field; nothing where the end is not given.
     bound = torch.full_like(residual, 1e-13)
@@ -58,12 +59,12 @@ def test_training_fields_are_solutions_near_the_closed_form_and_made_once(name: 
     assert float((fields - problem.truth(parameter)).abs().mean()) < 1 / 32
     for index, given, end in zip((0, -1), problem.given, problem.ends(parameter), strict=True):
         assert not given or torch.equal(fields[..., index], end)
-    (file,) = tmp_path.glob("*.h5")
+    (file,) = tmp_path.glob("*.safetensors")
     before = file.stat().st_mtime_ns
     assert torch.equal(field_samples(problem, 4, tmp_path)[1], fields)
     assert file.stat().st_mtime_ns == before
     field_samples(replace(problem, times=2), 4, tmp_path)
-    assert len(list(tmp_path.glob("*.h5"))) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 @EVERY

@@ -10,22 +10,10 @@ from experiments.combined.networks import Network
 from probconserv.training import TrainingConfig
 
 PROBLEMS = {problem.name: problem for entry in EXPERIMENTS.values() for problem in entry.problems}
-SIZES = Sizes(
-    samples=6,
-    validation=2,
-    test=3,
-    nodes=17,
-    times=3,
-    refinement=2,
-    width=4,
-    modes=3,
-    depth=2,
-    training=TrainingConfig(steps=4, peak_rate=1e-2, validate_every=2, checkpoint_every=2, precision="32-true"),
-    batch=3,
-    members=2,
-    passes=2,
-    groups=2,
-)
+_TRAINING = TrainingConfig(steps=4, peak_rate=1e-2, validate_every=2, checkpoint_every=2, precision="32-true")
+_GRID = {"nodes": 17, "times": 3, "refinement": 2, "width": 4, "modes": 3, "depth": 2}
+_NUMBERS = {"samples": 6, "validation": 2, "test": 3, "batch": 3, "members": 2, "passes": 2, "groups": 2}
+SIZES = Sizes(training=_TRAINING, **_GRID, **_NUMBERS)
 
 
 def tiny_problem(name: str) -> FieldProblem:
@@ -40,11 +28,7 @@ def shrunk(network: Network) -> Network:
 
 def tiny(name: str, *problems: str, steps: int = 4) -> CombinedExperiment:
     """An experiment with some of its problems and one shift each."""
-    entry = EXPERIMENTS[name]
-    kept = [problem for problem in entry.problems if not problems or problem.name in problems]
-    sizes = replace(SIZES, training=replace(SIZES.training, steps=steps))
-    return replace(
-        entry,
-        problems=tuple(replace(problem, shifts=problem.shifts[:1]) for problem in kept),
-        sizes={"smoke": sizes},
-    )
+    entry, sizes = EXPERIMENTS[name], replace(SIZES, training=replace(SIZES.training, steps=steps))
+    chosen = [problem for problem in entry.problems if not problems or problem.name in problems]
+    shifted_once = tuple(replace(problem, intervals=problem.intervals[:2]) for problem in chosen)
+    return replace(entry, problems=shifted_once, sizes={"smoke": sizes})
