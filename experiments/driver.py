@@ -205,6 +205,8 @@ def train_all(experiment: Experiment, trainings: Iterable[Training], context: Ru
     for path, training in unique.items():
         if path in missing:
             number = missing.index(path) + 1
+            if path.exists():
+                say_once(f"'{path}' is damaged; it is made again.")
             say_once(f"Training {number} of {len(missing)}: {training.label}")
             made_once(
                 path, lambda training=training: experiment.train(training, context), lambda path=path: is_whole(path)
@@ -330,7 +332,8 @@ def _verdict(experiment: Experiment, records: pd.DataFrame, results: ReleasedRes
     rest = copied[["case", "method"]].drop_duplicates()
     rest = rest[~pd.MultiIndex.from_frame(rest).isin(scored)]
     count = "1 row is" if len(rest) == 1 else f"{len(rest)} rows are"
-    note = f" {count} copied from the release: their weights are not in this installation." if len(rest) else ""
+    note = f" {count} copied from the release: their weights are not in this installation."
+    note = note if len(rest) and not options.methods else ""
     return f"{compare(computed, results.records)} Data version {results.data_version}.{note}"
 
 

@@ -37,7 +37,7 @@ class Verdict:
         if not len(rows):
             return "Nothing to compare: no released weights belong to these rows."
         if self.reproduced:
-            count = "row equals" if len(rows) == 1 else f"all {len(rows)} rows equal"
+            count = "the row equals" if len(rows) == 1 else f"all {len(rows)} rows equal"
             return f"Reproduced: {count} the released ones to three digits."
         shown = [
             f"{row.method} at {row.case}: {row.score} {row.mean:.4g}, released {row.released:.4g}"

@@ -3,158 +3,151 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments import driver
-from experiments.cli import main
-from experiments.errors import DataFileError, InvalidArgumentError, NotReleasedError, UnknownNameError
+from experiments import boundary, combined, conservation, driver
+from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions
-from experiments.records.record import KEY
+from experiments.records.record import KEY, Source
 from experiments.records.release import released_results
-from experiments.records.store import read_records, read_scores
+from experiments.records.scores import SCORES, Reduction
+from experiments.records.store import as_json, read_records, read_scores
 from experiments.registry import CHOICES, EXPERIMENTS, STUDIES
+from tests.experiments.boundary.tiny import tiny as tiny_case
+from tests.experiments.boundary.tiny import tiny_experiment
+from tests.experiments.combined.tiny import tiny as tiny_combined
+from tests.experiments.conservation.tiny import tiny as tiny_conservation
 
-TRAINED = {"end_to_end", "stokes"}
-"""Experiments whose smoke trainings take a few seconds; the others run what needs no training here."""
 ALL = {**EXPERIMENTS, **{entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}}
+CHEAP = {"anp-cells", "fno", "single-operator"}
+"""Released methods that are scored in seconds, at most one of an experiment."""
+SLOW = set(conservation.EXPERIMENTS) - {"stefan"} | {"cavity"}
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
 
 
-def small(experiment: Experiment, out: Path, preset: str = "smoke") -> RunOptions:
-    """Options of a run of one case in seconds."""
-    options = RunOptions(preset=preset, out=out)  # type: ignore[arg-type]
+def tiny(name: str) -> Experiment:
+    """The experiment in sizes that train in milliseconds."""
+    if name in combined.EXPERIMENTS:
+        return tiny_combined(name, combined.EXPERIMENTS[name].problems[0].name)
+    if name in conservation.EXPERIMENTS:
+        return tiny_conservation(name)
+    entry = boundary.EXPERIMENTS[name]
+    return tiny_experiment(tiny_case(entry.versions("laptop")[0]), of=entry)
+
+
+def two_methods(experiment: Experiment, out: Path) -> RunOptions:
+    """One case with the truth and the first method that is trained."""
+    options = RunOptions(out=out)
     context = RunContext(options=options)
     case = experiment.cases(context)[0]
-    methods = experiment.methods(case)
-    quick = [method.key for method in methods if not experiment.trainings(case, method, 0, context)]
-    keys = quick or [methods[0].key]
-    if experiment.name in TRAINED:
-        keys = [method.key for method in methods[:2]]
-    return replace(options, cases=(case.key,), methods=tuple(keys))
+    trained = next(entry for entry in experiment.methods(case) if experiment.trainings(case, entry, 0, context))
+    return replace(options, cases=(case.key,), methods=("truth", trained.key))
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_keys_are_unique_plain_and_stable_in_files(name: str, tmp_path: Path) -> None:
-    experiment = EXPERIMENTS[name]
-    context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
-    cases = experiment.cases(context)
-    assert len({case.key for case in cases}) == len(cases)
+@pytest.mark.parametrize("name", ALL)
+def test_keys_and_labels_are_unique_and_configs_are_json(name: str) -> None:
+    context = RunContext(options=RunOptions(preset="laptop"))
+    cases = ALL[name].cases(context)
+    assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
     for case in cases:
-        methods = experiment.methods(case)
+        methods = ALL[name].methods(case)
         keys = [method.key for method in methods]
         assert len(set(keys)) == len(keys) == len({method.label for method in methods})
         assert all(key == key.lower() and key.isascii() and " " not in key for key in [*keys, case.key])
-        assert keys[0] == "truth"
-        json.dumps(driver.as_json(case.config))
+        assert (keys[0] == "truth") == (name in EXPERIMENTS)
+        json.dumps(as_json(case.config))
+        trainings = [entry for method in methods for entry in ALL[name].trainings(case, method, 0, context)]
+        assert len({entry.path(Path()) for entry in trainings}) == len({(entry.key, entry.hash) for entry in trainings})
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_a_smoke_run_stores_records_scores_tables_and_figures(name: str, tmp_path: Path) -> None:
-    experiment = EXPERIMENTS[name]
-    report = driver.run(experiment, small(experiment, tmp_path))
-    records, scores = read_records(report.folder / "records.csv"), read_scores(report.folder / "scores.csv.gz")
-    assert set(records["method"]) == {job for job in set(records["method"]) if job in set(scores["method"])}
-    assert {"config.json", "environment.json", "metrics.json", "table.md", "table.csv"} <= {
-        file.name for file in report.folder.iterdir()
-    }
-    means = scores.groupby(["case", "method", "seed"])["CE" if "CE" in scores else scores.columns[-1]].mean()
-    assert len(means) == len(scores[["case", "method", "seed"]].drop_duplicates())
-
-
-@pytest.mark.parametrize("name", sorted(TRAINED))
-def test_a_second_start_reads_and_a_damaged_file_is_made_again(
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_stores_what_it_shows_goes_on_and_makes_damaged_files_again(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = EXPERIMENTS[name]
-    options = small(experiment, tmp_path)
+    experiment = tiny(name)
+    options = two_methods(experiment, tmp_path)
     first = driver.run(experiment, options)
-    weights = sorted(tmp_path.rglob("weights.safetensors"))
-    before = {file: file.stat().st_mtime_ns for file in weights}
+    check_means(read_records(first.folder / "records.csv"), read_scores(first.folder / "scores.csv.gz"))
+    assert set(first.records[first.records["source"] == Source.COMPUTED]["method"]) == set(options.methods)
+    files = {file.name for file in first.folder.iterdir()}
+    assert {"config.json", "environment.json", "metrics.json", "table.md", "table.csv"} <= files
+    assert all(file.is_file() for file in first.files)
+    kept = {file: file.stat().st_mtime_ns for file in (*tmp_path.rglob("*.safetensors"), *tmp_path.rglob("*.h5"))}
     again = driver.run(experiment, options)
     assert again.folder == first.folder
-    assert {file: file.stat().st_mtime_ns for file in weights} == before
-    scores = next((first.folder / "scores").glob("*.h5"))
-    scores.write_bytes(scores.read_bytes()[:100])
-    weights[0].write_bytes(b"damaged")
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept, "nothing is made again"
+    weights = next(file for file in kept if file.name == "weights.safetensors")
+    scores = next(file for file in kept if file.parent.name == "scores")
+    for file in (weights, scores):
+        file.write_bytes(file.read_bytes()[:100])
+    capsys.readouterr()
     third = driver.run(experiment, options)
-    assert "damaged" in capsys.readouterr().err
-    assert weights[0].stat().st_size > 100
-    assert third.records.drop(columns="source").equals(first.records.drop(columns="source"))
+    printed = capsys.readouterr().err
+    assert f"'{weights}' is damaged" in printed
+    assert f"'{scores}' is damaged" in printed
+    assert third.records.equals(first.records)
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
+def check_means(records: Any, scores: Any) -> None:
+    """Every record is the mean, or the largest, of the scores of its functions."""
+    groups = scores.drop(columns="function").groupby(["case", "method", "seed"])
+    means, largest = groups.mean(), groups.max()
+    checked = 0
+    for record in records[records["seed"].notna()].itertuples():
+        if record.score == "ratio":
+            continue
+        reduced = largest if SCORES[record.score].reduction is Reduction.MAXIMUM else means
+        expected = reduced.loc[(record.case, record.method, record.seed), record.score]
+        assert record.mean == pytest.approx(expected, rel=1e-12, abs=1e-300), record
+        checked += 1
+    assert checked
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_released_means_are_those_of_the_released_scores_per_function(name: str) -> None:
+    results = released_results(name)
+    check_means(results.records, results.scores)
+    assert results.data_version <= EXPERIMENTS[name].data_version
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_released_weights_give_the_released_scores(name: str, tmp_path: Path) -> None:
     experiment = EXPERIMENTS[name]
-    results = released_results(name)
-    context = RunContext(options=RunOptions(preset="laptop", out=tmp_path), released=True)
-    case = experiment.cases(context)[-1]
-    seeded = results.records[(results.records["case"] == case.key) & results.records["seed"].notna()]
-    methods = list(dict.fromkeys(seeded["method"]))
-    cheap = [key for key in methods if key in ("truth", "gp", "fno", "boon-default", "in-training", "single-operator")]
-    options = RunOptions(out=tmp_path, cases=(case.key,), methods=tuple(cheap[:2] or methods[:2]))
-    report = driver.reproduce(experiment, options)
-    assert report.verdict.startswith("Reproduced: all 2 rows equal"), report.verdict
-
-
-def test_statements_about_scores_can_be_checked_from_scores_per_function() -> None:
-    for name in EXPERIMENTS:
-        results = released_results(name)
-        means = results.scores.drop(columns="function").groupby(["case", "method", "seed"]).mean()
-        seeded = results.records[results.records["seed"].notna()]
-        for record in seeded[seeded["score"].isin(["MSE", "relative_l2", "CRPS", "signed_CE"])].itertuples():
-            mean = means.loc[(record.case, record.method, record.seed), record.score]
-            assert mean == pytest.approx(record.mean, rel=1e-12, abs=1e-300), (name, record)
-
-
-def test_rows_without_released_weights_are_copied_and_no_row_stands_twice(tmp_path: Path) -> None:
-    options = RunOptions(out=tmp_path, cases=("single-0.02",))
-    report = driver.reproduce(EXPERIMENTS["stokes"], options)
-    table = report.records[report.records["seed"].isna() & (report.records["source"] == driver.Source.RELEASED)]
-    assert {"fno", "boon-default", "boon-paper"} <= set(table["method"])
+    case = experiment.cases(RunContext(options=RunOptions(preset="laptop"), released=True))[0]
+    (method,) = [entry.key for entry in experiment.methods(case) if entry.key in CHEAP]
+    report = driver.reproduce(experiment, RunOptions(out=tmp_path, cases=(case.key,), methods=(method,)))
+    assert report.verdict.startswith("Reproduced: the row equals"), report.verdict
     assert not report.records.duplicated([*KEY, "source", "note"]).any()
 
 
-def test_a_release_can_be_written_and_reproduced(tmp_path: Path) -> None:
-    experiment = EXPERIMENTS["end_to_end"]
-    options = small(experiment, tmp_path / "runs")
-    driver.run(experiment, replace(options, methods=()))
-    root = tmp_path / "library"
-    root.mkdir()
-    (root / "manifest.json").write_text(json.dumps({"data_versions": {}, "weights": {}, "experiments": {}}))
-    driver.release(experiment, replace(options, methods=()), seeds=(0,), root=root)
-    report = driver.reproduce(experiment, replace(options, methods=(), out=tmp_path / "again"), root=root)
-    assert report.verdict.startswith("Reproduced")
-    released = next((root / "weights").rglob("*.safetensors"))
+def test_rows_without_released_weights_are_copied_and_said(tmp_path: Path) -> None:
+    report = driver.reproduce(EXPERIMENTS["stokes"], RunOptions(out=tmp_path, cases=("single-0.02",)))
+    table = report.records[report.records["seed"].isna() & (report.records["source"] == Source.RELEASED)]
+    assert {"fno", "boon-default", "boon-paper"} <= set(table["method"])
+    assert "4 rows are copied from the release" in report.verdict
+
+
+def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) -> None:
+    experiment = tiny("end_to_end")
+    options = replace(two_methods(experiment, tmp_path / "runs"), methods=())
+    with pytest.raises(DataFileError, match="cannot be read"):
+        driver.release(experiment, options, seeds=(0,), root=library)
+    ran = driver.run(experiment, options)
+    driver.release(experiment, options, seeds=(0,), root=library)
+    again = replace(options, out=tmp_path / "again")
+    report = driver.reproduce(experiment, again, library)
+    assert report.verdict.startswith("Reproduced: all")
+    both = report.records[report.records["source"] == Source.COMPUTED].merge(ran.records, on=KEY)
+    assert len(both) > 10
+    assert (both["mean_x"] == both["mean_y"]).all()
+    released = next((library / "weights").rglob("*.safetensors"))
     released.write_bytes(b"damaged")
-    with pytest.raises(DataFileError, match="checksum"):
-        driver.reproduce(experiment, replace(options, methods=(), out=tmp_path / "third"), root=root)
+    with pytest.raises(DataFileError, match="its checksum is not that of the manifest"):
+        driver.reproduce(experiment, replace(options, out=tmp_path / "third"), library)
 
 
-def test_what_is_not_released_says_how_to_make_it(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"data_versions": {}, "weights": {}, "experiments": {}}))
+def test_what_is_not_released_says_how_to_make_it(library: Path, tmp_path: Path) -> None:
     with pytest.raises(NotReleasedError, match="run stefan --preset laptop"):
-        driver.reproduce(EXPERIMENTS["stefan"], RunOptions(out=tmp_path), root=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "text"),
-    [
-        ({"cases": ("nothing",)}, UnknownNameError, "no case 'nothing' here. Available: "),
-        ({"methods": ("magic",)}, UnknownNameError, "no method 'magic' here. Available: truth, "),
-        ({"seed": -1}, InvalidArgumentError, "--seed"),
-    ],
-)
-def test_unknown_keys_are_refused_with_what_is_available(
-    options: dict[str, object], error: type[Exception], text: str, tmp_path: Path
-) -> None:
-    with pytest.raises(error, match=text):
-        driver.run(EXPERIMENTS["stokes"], RunOptions(out=tmp_path, **options))  # type: ignore[arg-type]
-
-
-def test_run_prints_json_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["run", "diffusion", "--methods", "truth", "--out", str(tmp_path), "--json"]
-    assert main(words) == 0
-    content = json.loads(capsys.readouterr().out)
-    assert content["experiment"] == "diffusion"
-    assert {row["method"] for row in content["rows"] if row["source"] == "computed"} == {"truth"}
-    assert all(isinstance(value, list) for row in content["rows"] for name, value in row.items() if name == "CE")
+        driver.reproduce(EXPERIMENTS["stefan"], RunOptions(out=tmp_path), library)

@@ -218,7 +218,7 @@ def test_a_verdict_allows_three_digits_and_round_off() -> None:
     released = as_frame([record(1.0), record(1e-13, score="CE"), record(2.0, score="LL")])
     equal = compare(as_frame([record(1.0009), record(3e-13, score="CE"), record(2.0, score="LL", seed=1)]), released)
     assert equal.reproduced
-    assert str(equal) == "Reproduced: row equals the released ones to three digits."
+    assert str(equal) == "Reproduced: the row equals the released ones to three digits."
     assert len(equal.compared) == 2, "other seeds are not compared"
     different = compare(as_frame([record(1.002), record(1e-5, score="CE"), record(2.0, score="LL")]), released)
     assert not different.reproduced
