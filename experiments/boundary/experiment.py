@@ -26,7 +26,6 @@ from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version, manifest, released_weights
 
-_SCORES = ("relative_l2", "boundary_relative")
 _BEST = 4  # candidates that the terminal shows of a case
 _FILES = {
     rows.CHANNELS: "fno-boundary-channels",
@@ -68,7 +67,7 @@ class BoundaryExperiment:
 
     @property
     def over(self) -> Over:
-        """Means and standard errors are taken over trainings with different seeds."""
+        """Trainings with different seeds."""
         return Over.SEEDS
 
     @property
@@ -88,14 +87,11 @@ class BoundaryExperiment:
         return f"{problem}: {equations}; {sizes.samples} training samples on {sizes.nodes} nodes an axis, {seeds}{note}"
 
     def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
-        """The versions of the problem in the sizes of the preset.
-
-        Raises:
-            InvalidArgumentError: If the options ask for a kind of data.
-        """
-        if context.options.data is not None:
+        """The versions of the problem in the sizes of the preset; refuses a choice of where data come from."""
+        data = context.options.data
+        if data is not None:
             raise InvalidArgumentError(
-                f"--data {context.options.data} does not belong to {self.name}, whose fields have one source; drop it."
+                f"--data {data} does not belong to {self.name}, whose fields have one source; drop it."
             )
         return self.versions(context.options.preset)
 
@@ -111,21 +107,20 @@ class BoundaryExperiment:
         """The one training of an operator; none for the truth."""
         if method.treatment is None:
             return ()
-        trained = case.training_case
-        released = seed == context.training_seed and case.trained_on is None and not self.by_validation
-        return (
-            Training(
-                key=f"{trained.key}-{seed}",
-                label=f"{method.label}, {case.label}, seed {seed}",
-                folder=f"{self.problem}/operators",
-                config=operator_training(trained, method.treatment, context.training_seed, seed),
-                data_version=self.data_version,
-                release=_released_file(self.problem, case.key, method.key) if released else None,
-            ),
+        first, trained = context.training_seed, case.training_case
+        released = seed == first and case.trained_on is None and not self.by_validation
+        training = Training(
+            key=f"{trained.key}-{seed}",
+            label=f"{method.label}, {case.label}, seed {seed}",
+            folder=f"{self.problem}/operators",
+            config=operator_training(trained, method.treatment, first, seed),
+            data_version=self.data_version,
+            release=_released_file(self.problem, case.key, method.key) if released else None,
         )
+        return (training,)
 
     def train(self, training: Training, context: RunContext) -> None:
-        """Trains an operator, see ``train_operator``; a candidate that fails is said on standard error."""
+        """Trains an operator; a candidate that fails is named on standard error."""
         try:
             train_operator(training, context)
         except (TrainingDivergedError, SingularKernelError) as error:
@@ -136,7 +131,7 @@ class BoundaryExperiment:
     def score(
         self, case: BoundaryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
-        """Scores on the test samples, see ``score_operator``, or on the validation set alone."""
+        """Scores on the test samples, or on the validation set alone."""
         if self.by_validation:
             return {"validation": validation_score(weights[0]) if weights[0].exists() else np.array(np.inf)}
         test = load_fields(case, case.test_data(context.options.seed), context.data_folder, self.data_version)
@@ -150,29 +145,19 @@ class BoundaryExperiment:
 
     def published(self, case: BoundaryCase) -> Sequence[Record]:
         """Numbers of Saad et al. for their form of BOON."""
-        return [
-            Record(
-                experiment=self.name,
-                case=case.key,
-                method=rows.PAPER,
-                seed=None,
-                score="relative_l2",
-                mean=entry["relative_l2"],
-                standard_error=None,
-                source=Source.PUBLISHED,
-                note=f"{entry['source']}: {entry['setup']}",
-            )
-            for entry in published("boon").get(self.name, [])
-            if case.key in entry["cases"]
-        ]
+        entries = [entry for entry in published("boon").get(self.name, []) if case.key in entry["cases"]]
+        names = {"experiment": self.name, "case": case.key, "method": rows.PAPER, "seed": None, "score": "relative_l2"}
+        quoted = ((entry["relative_l2"], f"{entry['source']}: {entry['setup']}") for entry in entries)
+        source = {"standard_error": None, "source": Source.PUBLISHED}
+        return [Record(**names, mean=mean, note=note, **source) for mean, note in quoted]
 
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
         """FNO, the baseline that is best on the validation set, the paper's form and the default, or the best few."""
         if self.by_validation:
             return list(records.sort_values("mean")["method"].head(_BEST)), ("validation",)
-        baseline = best_baseline(records)
-        keys = [rows.FNO, *([baseline] if baseline else []), rows.PAPER, rows.DEFAULT]
-        return keys, _SCORES
+        baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
+        best = baselines.sort_values("mean")["method"].head(1)
+        return [rows.FNO, *best, rows.PAPER, rows.DEFAULT], ("relative_l2", "boundary_relative")
 
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
@@ -181,12 +166,6 @@ class BoundaryExperiment:
     def overview(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
         """Figures of all cases together; those of a study."""
         return {} if self.overview_of is None else self.overview_of(cases, records)
-
-
-def best_baseline(records: pd.DataFrame) -> str | None:
-    """The baseline that is given the boundary as BOON is and has the lowest validation score; None without any."""
-    scores = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
-    return None if scores.empty else str(scores.sort_values("mean")["method"].iloc[0])
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO | BOON:
@@ -204,13 +183,13 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO
         NotReleasedError: If it is not released; names the operators that are.
         DataFileError: If the file is damaged.
     """
-    name = _released_file(experiment, case, method)
-    if name not in manifest()["weights"]:
+    name, weights = _released_file(experiment, case, method), manifest()["weights"]
+    if name not in weights:
         available = [
             f"{version.key} {entry.key}"
             for version in (VERSIONS[experiment]("laptop") if experiment in VERSIONS else ())
             for entry in methods(version)
-            if _released_file(experiment, version.key, entry.key) in manifest()["weights"]
+            if _released_file(experiment, version.key, entry.key) in weights
         ]
         raise NotReleasedError(
             f"The operator {experiment}, {case}, {method} is not released. Released: "
@@ -244,8 +223,7 @@ _DURATIONS: dict[str, Durations] = {
 }
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
     name: BoundaryExperiment(
-        name=name, problem=name, summary=_SUMMARIES[name], durations=_DURATIONS[name], versions=versions
+        name=name, problem=name, summary=summary, durations=_DURATIONS[name], versions=VERSIONS[name]
     )
-    for name, versions in VERSIONS.items()
+    for name, summary in _SUMMARIES.items()
 }
-"""The experiments on boundary conditions by name."""

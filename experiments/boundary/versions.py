@@ -1,7 +1,12 @@
-"""Which versions of its problem each experiment has, and the sizes of the presets."""
+"""Which versions of its problem each experiment has, and the sizes of the presets.
 
-from collections.abc import Callable, Sequence
+``smoke`` takes seconds, ``laptop`` on one core a minute or two a training, five to ten on the square; ``paper`` has the
+samples, nodes, widths, modes, batches and numbers of steps of Saad et al. 2023.
+"""
+
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, BoundarySizes, NetworkSizes
 from experiments.experiment import Preset
@@ -11,174 +16,98 @@ from solvers.problems import boundary_problems as problems
 from solvers.problems.boundary_samples import BoundaryProblem
 
 Versions = Callable[[Preset], tuple[BoundaryCase, ...]]
+MANY = 25  # output times of versions with several
 VORTICITY_UNIT = 8.0  # the vorticity on the walls is some tens of lid speeds over side lengths
 
 
-def _training(steps: int, peak_rate: float) -> TrainingConfig:
-    return TrainingConfig(
-        steps=steps, peak_rate=peak_rate, weight_decay=1e-4, validate_every=max(1, steps // 20), precision="32-true"
-    )
+def _sizes(steps: int, peak_rate: float, network: NetworkSizes, **numbers: int) -> BoundarySizes:
+    training = TrainingConfig(steps=steps, peak_rate=peak_rate, weight_decay=1e-4, precision="32-true")
+    return BoundarySizes(network=network, training=replace(training, validate_every=max(1, steps // 20)), **numbers)
 
 
-_SMOKE = BoundarySizes(
-    samples=40,
-    validation=8,
-    test=8,
-    nodes=33,
-    network=NetworkSizes(width=12, modes=6, depth=2),
-    training=_training(40, 3e-3),
-    batch=8,
-    seeds=1,
-)
-_LAPTOP = BoundarySizes(network=NetworkSizes(width=32), training=_training(5000, 3e-3))
-_LAPTOP_SQUARE = BoundarySizes(
-    samples=220,
-    validation=20,
-    test=50,
-    nodes=50,
-    network=NetworkSizes(width=32, modes=8),
-    training=_training(2500, 3e-3),
-    batch=10,
-    seeds=1,
-)
-_PAPER_SINGLE = BoundarySizes(test=100, nodes=500, training=_training(12_500, 3e-3))
-_PAPER_MULTI = BoundarySizes(
-    samples=1000,
-    validation=100,
-    nodes=500,
-    network=NetworkSizes(width=32, modes=12, time_modes=12),
-    training=_training(25_000, 1e-3),
-)
-_PAPER_SQUARE = replace(
-    _PAPER_MULTI,
-    nodes=50,
-    network=NetworkSizes(width=20, modes=8, time_modes=8),
-    training=_training(50_000, 1e-3),
-    batch=10,
-    seeds=1,
-)
+_SMALL, _SQUARE = NetworkSizes(width=12, modes=6, depth=2), {"nodes": 50, "batch": 10, "seeds": 1}
+_SMOKE = _sizes(40, 3e-3, _SMALL, samples=40, validation=8, test=8, nodes=33, batch=8, seeds=1)
+_PAPER_NETWORK = NetworkSizes(width=32, modes=12, time_modes=12)
+_PAPER_SQUARE = NetworkSizes(width=20, modes=8, time_modes=8)
+_ON_INTERVAL = {
+    "smoke": _SMOKE,
+    "laptop": _sizes(5000, 3e-3, NetworkSizes(width=32)),
+    "paper": _sizes(25_000, 1e-3, _PAPER_NETWORK, samples=1000, validation=100, nodes=500),
+}
+_ON_SQUARE = {
+    "smoke": replace(_SMOKE, nodes=17, samples=20, batch=4),
+    "laptop": _sizes(2500, 3e-3, NetworkSizes(width=32, modes=8), samples=220, validation=20, test=50, **_SQUARE),
+    "paper": _sizes(50_000, 1e-3, _PAPER_SQUARE, samples=1000, validation=100, **_SQUARE),
+}
+_SINGLE = _ON_INTERVAL | {"paper": _sizes(12_500, 3e-3, NetworkSizes(), test=100, nodes=500)}
 
 
-def sized(case: BoundaryCase, preset: Preset) -> BoundaryCase:
-    """A case with the sizes of a preset; the unit and the stencil's order of the case stay.
-
-    Args:
-        case: The case.
-        preset: ``smoke`` (seconds), ``laptop`` (on one core a minute or two a training, five to ten on the square) or
-            ``paper`` (the samples, nodes, widths, modes, batches and numbers of steps of Saad et al. 2023).
-    """
-    square = len(case.problem.conditions) == 2
-    paper = _PAPER_SQUARE if square else _PAPER_SINGLE if case.times == 1 else _PAPER_MULTI
-    small = replace(_SMOKE, nodes=17, samples=20, batch=4) if square else _SMOKE
-    sizes = {"smoke": small, "laptop": _LAPTOP_SQUARE if square else _LAPTOP, "paper": paper}[preset]
-    kept = case.sizes.network
-    network = replace(sizes.network, unit=kept.unit, order=kept.order)
-    return replace(case, sizes=replace(sizes, network=network))
-
-
-def single_step(problem: BoundaryProblem, key: str = "", label: str = "", independent: bool = False) -> BoundaryCase:
-    """The version with one output time, in the laptop's sizes.
-
-    Args:
-        problem: The problem.
-        key: Distinguishes it from other versions of the same kind in file names.
-        label: Distinguishes it from them in tables.
-        independent: As in ``BoundaryCase``.
-    """
-    return BoundaryCase(
-        key=f"single-{key}".rstrip("-"),
-        label=f"{label}, single step to t = {problem.single_time:g}".removeprefix(", "),
-        problem=problem,
-        independent=independent,
-        sizes=_LAPTOP,
-    )
-
-
-def many_steps(
-    problem: BoundaryProblem, key: str = "", label: str = "", independent: bool = False, final: float | None = None
+def _case(
+    preset: Preset, problem: BoundaryProblem, times: int, key: str = "", label: str = "", **options: Any
 ) -> BoundaryCase:
-    """The version with 25 output times, in the laptop's sizes.
-
-    Args:
-        problem: The problem.
-        key: As for ``single_step``; so are ``label`` and ``independent``.
-        label: See there.
-        independent: See there.
-        final: Last output time; None for the problem's usual one.
-    """
-    square = len(problem.conditions) == 2
+    """A version with one or more output times; key and label tell it from others of as many."""
+    square, final = len(problem.conditions) == 2, options.get("final_time") or problem.final_times[0]
+    kind, when = "multi", f"{times} times to t = {final:g}"
+    if times == 1:
+        kind, when = "single", f"single step to t = {problem.single_time:g}"
     return BoundaryCase(
-        key=f"multi-{key}".rstrip("-"),
-        label=f"{label}, 25 times to t = {final or problem.final_times[0]:g}".removeprefix(", "),
+        key=f"{kind}-{key}".rstrip("-"),
+        label=f"{label}, {when}".removeprefix(", "),
         problem=problem,
-        times=25,
-        final_time=final,
-        independent=independent,
+        times=times,
         few_methods=square,
-        sizes=_LAPTOP_SQUARE if square else _LAPTOP,
+        sizes=(_ON_SQUARE if square else _SINGLE if times == 1 else _ON_INTERVAL)[preset],
+        **options,
     )
 
 
-def _by_viscosity(problem: Callable[[float], BoundaryProblem], viscosities: Sequence[float]) -> Versions:
+def _both(preset: Preset, problem: BoundaryProblem, *names: str) -> tuple[BoundaryCase, ...]:
+    """Single step and many times."""
+    return tuple(_case(preset, problem, times, *names) for times in (1, MANY))
+
+
+def _by_viscosity(problem: Callable[[float], BoundaryProblem], *viscosities: float) -> Versions:
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
-        return tuple(
-            version(problem(viscosity), f"{viscosity:g}", f"ν={viscosity:g}")
-            for viscosity in (viscosities if preset == "paper" else (0.02,))
-            for version in (single_step, many_steps)
-        )
+        chosen = viscosities if preset == "paper" else (0.02,)
+        return tuple(case for ν in chosen for case in _both(preset, problem(ν), f"{ν:g}", f"ν={ν:g}"))
 
     return versions
 
 
 def _heat_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
     problem = problems.heat_neumann()
-    short = (single_step(problem), many_steps(problem))
-    return short if preset == "smoke" else (*short, many_steps(problem, "long", final=problem.final_times[1]))
+    long = () if preset == "smoke" else (_case(preset, problem, MANY, "long", final_time=problem.final_times[1]),)
+    return (*_both(preset, problem), *long)
 
 
 def _wave_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
-    one = many_steps(problems.wave_neumann(), "one-mode", "mode (1, 1)")
-    return (one,) if preset == "smoke" else (one, many_steps(problems.wave_neumann(modes=4), "16-modes", "16 modes"))
+    one, many = problems.wave_neumann(), problems.wave_neumann(modes=4)
+    cases = _case(preset, one, MANY, "one-mode", "mode (1, 1)"), _case(preset, many, MANY, "16-modes", "16 modes")
+    return cases[:1] if preset == "smoke" else cases
 
 
-def _burgers_periodic(preset: Preset) -> tuple[BoundaryCase, ...]:  # noqa: ARG001 - the same versions in each
-    problem = problems.burgers_periodic()
-    return single_step(problem), many_steps(problem)
-
-
-def _cavity(preset: Preset) -> tuple[BoundaryCase, ...]:  # noqa: ARG001 - the same version in each
-    case = many_steps(problems.cavity())
+def _cavity(preset: Preset) -> tuple[BoundaryCase, ...]:
+    case = _case(preset, problems.cavity(), MANY, extension=SHORT_EXTENSION)
     network = replace(case.sizes.network, unit=VORTICITY_UNIT)
-    return (replace(case, extension=SHORT_EXTENSION, sizes=replace(case.sizes, network=network)),)
+    return (replace(case, sizes=replace(case.sizes, network=network)),)
 
 
 def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:
-    values, gradients = problems.heat_independent(), problems.heat_independent(Neumann())
-    constant = (
-        single_step(values, "values", "values", independent=True),
-        single_step(gradients, "gradients", "gradients", independent=True),
-    )
-    if preset == "smoke":
-        return constant
-    values, gradients = (problems.heat_independent(side, harmonics=4) for side in (None, Neumann()))
-    return (
-        *constant,
-        many_steps(values, "values", "varying values", independent=True),
-        many_steps(gradients, "gradients", "varying gradients", independent=True),
+    kinds = ((1, 0, ""), (MANY, 4, "varying "))
+    return tuple(
+        _case(preset, problems.heat_independent(side, harmonics), times, key, varying + key, independent=True)
+        for times, harmonics, varying in kinds[: 1 if preset == "smoke" else 2]
+        for key, side in (("values", None), ("gradients", Neumann()))
     )
 
 
-_CASES: dict[str, Versions] = {
-    "stokes": _by_viscosity(problems.stokes, (0.1, 0.02, 0.005, 0.002, 0.001)),
-    "burgers_dirichlet": _by_viscosity(problems.burgers_dirichlet, (0.1, 0.05, 0.02, 0.005, 0.001)),
+VERSIONS: dict[str, Versions] = {
+    "stokes": _by_viscosity(problems.stokes, 0.1, 0.02, 0.005, 0.002, 0.001),
+    "burgers_dirichlet": _by_viscosity(problems.burgers_dirichlet, 0.1, 0.05, 0.02, 0.005, 0.001),
     "heat_neumann": _heat_neumann,
     "wave_neumann": _wave_neumann,
-    "burgers_periodic": _burgers_periodic,
+    "burgers_periodic": lambda preset: _both(preset, problems.burgers_periodic()),
     "cavity": _cavity,
     "heat_independent": _heat_independent,
 }
-VERSIONS: dict[str, Versions] = {
-    name: lambda preset, cases=cases: tuple(sized(case, preset) for case in cases(preset))
-    for name, cases in _CASES.items()
-}
-"""From the preset to the versions of every problem, in the sizes of the preset."""
+"""From the preset to the versions of every problem."""
