@@ -25,25 +25,16 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        DataFileError: If it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataFileError(f"'{path}' cannot be read as JSON ({error}); delete it and run again.") from error
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Raises:
         DataFileError: If it is missing, no JSON, or holds something else.
     """
-    content = read_json(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataFileError(f"'{path}' cannot be read as JSON ({error}); delete it and run again.") from error
     if not isinstance(content, dict):
         raise DataFileError(f"'{path}' must hold a JSON object, got {type(content).__name__}; delete it and run again.")
     return content

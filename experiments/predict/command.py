@@ -3,9 +3,9 @@
 import json as json_module
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -42,13 +42,18 @@ def predict_command(
     for note in law.notes:
         print(textwrap.fill(f"note: {note}", _LINE, subsequent_indent="      "), file=sys.stderr)
     prediction = predict(observations, law, options)
-    methods = {"GP": prediction.before, "ProbConserv-GP": prediction.after}
+    methods = (("GP", prediction.before), ("ProbConserv-GP", prediction.after))
     table = folder / "prediction.csv"
     write_bytes(table, _table(prediction.x, law, methods).to_csv(index=False, lineterminator="\n").encode())
     figure = before_and_after(prediction, law, observations, file.name)
     files = [str(file) for file in (table, *save(figure, folder / "prediction"))]
     if json:
-        content = {"x": prediction.x.tolist(), "predictions": _predictions(law, methods), "files": files}
+        predictions = [
+            {"time": time, "total": total}
+            | {name: {key: values[i].tolist() for key, values in field._asdict().items()} for name, field in methods}
+            for i, (time, total) in enumerate(zip(law.times.tolist(), law.totals.tolist(), strict=True))
+        ]
+        content = {"x": prediction.x.tolist(), "predictions": predictions, "files": files}
         print(json_module.dumps(content, ensure_ascii=False))
     else:
         _print_summary(prediction, law, len(observations.points))
@@ -69,23 +74,10 @@ def _print_summary(prediction: ConstrainedPrediction, law: ConservedTotals, rows
         print(f"{time:10.4g} {numbers}  by {change[most]:+.3g} at x = {prediction.x[most]:.4g}")
 
 
-def _predictions(law: ConservedTotals, methods: Mapping[str, Marginals]) -> list[dict[str, Any]]:
-    """One entry per time, as JSON."""
-    return [
-        {"time": time, "total": total}
-        | {
-            name: {key: values[i].tolist() for key, values in field._asdict().items()}
-            for name, field in methods.items()
-        }
-        for i, (time, total) in enumerate(zip(law.times.tolist(), law.totals.tolist(), strict=True))
-    ]
-
-
-def _table(x: np.ndarray, law: ConservedTotals, methods: Mapping[str, Marginals]) -> pd.DataFrame:
+def _table(x: np.ndarray, law: ConservedTotals, methods: Sequence[tuple[str, Marginals]]) -> pd.DataFrame:
     """One row per time and point."""
-    times, points = np.broadcast_arrays(law.times[:, None], x)
-    columns = {"t": times, "x": points}
-    for name, (mean, deviation) in methods.items():
+    columns = dict(zip(("t", "x"), np.broadcast_arrays(law.times[:, None], x), strict=True))
+    for name, (mean, deviation) in methods:
         band = BAND * deviation
         columns |= {f"{name} mean": mean, f"{name} low95": mean - band, f"{name} high95": mean + band}
     return pd.DataFrame({name: column.ravel() for name, column in columns.items()})

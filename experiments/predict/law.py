@@ -1,7 +1,6 @@
 """The law of the user's field: options, and the total at every time of the prediction over the domain."""
 
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -111,9 +110,17 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
     observed = observations.columns["t"]
     times = np.array(options.times or (0.5 * float(observed.min() + observed.max()),))
     low, high = _domain(observations.columns["x"], options)
-    notes = [*_limits_of_the_data(observations, times, low, high)]
+    notes = _limits_of_the_data(observations, times, low, high)
     if options.law == "fluxes":
-        totals = _totals_from_fluxes(observations, options, times, notes)
+        assert options.initial_total is not None  # the options check it
+        if times.min() < options.start:
+            raise InvalidArgumentError(
+                f"--times {times.min():g} is before --start {options.start:g}; give later times, or an earlier --start "
+                "with its --initial-total."
+            )
+        fluxes = options.flux_left, options.flux_right
+        entering, leaving = (_flux_integral(flux, observations, options.start, times, notes) for flux in fluxes)
+        totals = options.initial_total + entering - leaving
     else:
         totals = _closed_form_totals(PROBLEMS[options.law], options.parameter, times)
     if options.non_negative and totals.min() < 0:
@@ -124,67 +131,54 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
     return ConservedTotals(times, totals, low, high, tuple(dict.fromkeys(notes)))
 
 
-def _limits_of_the_data(observations: Observations, times: np.ndarray, low: float, high: float) -> Iterator[str]:
+def _limits_of_the_data(observations: Observations, times: np.ndarray, low: float, high: float) -> list[str]:
     """Notes on unused columns, extrapolation and a long fit."""
     t, x = observations.columns["t"], observations.columns["x"]
-    if observations.unused:
-        unused = textwrap.shorten(", ".join(observations.unused), 200, placeholder=" …")
-        used = ", ".join(observations.columns)
-        yield f"Columns not used: {unused}. Used: {used}; name flux columns with --flux-left and --flux-right."
+    unused = textwrap.shorten(", ".join(observations.unused), 200, placeholder=" …")
+    used = ", ".join(observations.columns)
     outside = ", ".join(f"{time:g}" for time in times if not t.min() <= time <= t.max())
-    if outside:
-        span = f"{t.min():g} to {t.max():g}"
-        yield f"t = {outside} is outside the observed times, {span}: the prediction is an extrapolation."
-    if low < x.min() or high > x.max():
-        yield (
-            f"The domain [{low:g}, {high:g}] is larger than the observed range of x, [{x.min():g}, {x.max():g}]: the "
-            "prediction is an extrapolation outside that range."
-        )
-    if len(t) > 1000:
-        yield f"A Gaussian process on {len(t)} rows takes minutes: its cost grows as the cube of their number."
+    notes = {
+        f"Columns not used: {unused}. Used: {used}; name flux columns with --flux-left and --flux-right.": unused,
+        f"t = {outside} is outside the observed times, {t.min():g} to {t.max():g}: the prediction is an "
+        "extrapolation.": outside,
+        f"The domain [{low:g}, {high:g}] is larger than the observed range of x, [{x.min():g}, {x.max():g}]: the "
+        "prediction is an extrapolation outside that range.": low < x.min() or high > x.max(),
+        f"A Gaussian process on {len(t)} rows takes minutes: its cost grows as the cube of their number.": len(t)
+        > 1000,
+    }
+    return [note for note, applies in notes.items() if applies]
 
 
-def _totals_from_fluxes(
-    observations: Observations, options: PredictOptions, times: np.ndarray, notes: list[str]
+def _flux_integral(
+    flux: float | str, observations: Observations, start: float, times: np.ndarray, notes: list[str]
 ) -> np.ndarray:
-    """initial_total + ∫ (flux_left − flux_right) dt at every time; adds a note for each extended column."""
-    assert options.initial_total is not None  # the options check it
-    if times.min() < options.start:
-        raise InvalidArgumentError(
-            f"--times {times.min():g} is before --start {options.start:g}; give later times, or an earlier --start "
-            "with its --initial-total."
-        )
-    integrals = []
-    for flux in (options.flux_left, options.flux_right):
-        if isinstance(flux, str):
-            given, values = observations.series(flux)
-            notes += _extension(flux, given, values, options.start, times.max())
-            spans = [np.array([options.start, *given[(given > options.start) & (given < t)], t]) for t in times]
-            integrals.append([np.trapezoid(np.interp(span, given, values), span) for span in spans])
-        else:
-            integrals.append(flux * (times - options.start))
-    entering, leaving = np.array(integrals)
-    return options.initial_total + entering - leaving
+    """∫ flux dt from start to every time by the trapezoid rule.
 
-
-def _extension(name: str, times: np.ndarray, values: np.ndarray, start: float, last: float) -> Iterator[str]:
-    """A note if the first value of a column is used before its first time, by at most the time that it covers."""
-    if times[-1] < last:
+    The first value of a column also counts before its first time, for at most as long as the column lasts; a note says
+    so.
+    """
+    if not isinstance(flux, str):
+        return flux * (times - start)
+    given, values = observations.series(flux)
+    begin, end, last = given[0], given[-1], times.max()
+    if end < last:
         raise InvalidArgumentError(
-            f"Column '{name}' ends at t = {times[-1]:g}, but the total at t = {last:g} needs the flux up to there; "
-            "predict earlier times with --times, or give the flux as a number."
+            f"Column '{flux}' ends at t = {end:g}, but the total at t = {last:g} needs the flux up to there; predict "
+            "earlier times with --times, or give the flux as a number."
         )
-    gap = min(times[0], last) - start
+    gap = min(begin, last) - start
+    if gap > 0 and begin - start > end - begin:
+        raise InvalidArgumentError(
+            f"Column '{flux}' begins at t = {begin:g}, too long after --start {start:g} to extend it; give a later "
+            "--start with its --initial-total, or the flux as a number."
+        )
     if gap > 0:
-        if times[0] - start > times[-1] - times[0]:
-            raise InvalidArgumentError(
-                f"Column '{name}' begins at t = {times[0]:g}, too long after --start {start:g} to extend it; give a "
-                "later --start with its --initial-total, or the flux as a number."
-            )
-        yield (
-            f"Column '{name}' begins at t = {times[0]:g}. Its first value, {values[0]:g}, is used from --start "
-            f"{start:g} on, which makes up {gap * values[0]:.3g} of its integral."
+        notes.append(
+            f"Column '{flux}' begins at t = {begin:g}. Its first value, {values[0]:g}, is used from --start {start:g} "
+            f"on, which makes up {gap * values[0]:.3g} of its integral."
         )
+    spans = [np.array([start, *given[(given > start) & (given < time)], time]) for time in times]
+    return np.array([np.trapezoid(np.interp(span, given, values), span) for span in spans])
 
 
 def _closed_form_totals(problem: Problem, parameter: float | None, times: np.ndarray) -> np.ndarray:

@@ -11,8 +11,6 @@ import numpy as np
 from experiments.errors import DataFileError
 from solvers.hdf5_columns import read_columns
 
-Columns = dict[str, np.ndarray]
-
 
 @dataclass(frozen=True)
 class Observations:
@@ -24,7 +22,7 @@ class Observations:
         unused: Names of the columns of the file that are not used.
     """
 
-    columns: Columns
+    columns: dict[str, np.ndarray]
     source: Path
     unused: tuple[str, ...] = ()
 

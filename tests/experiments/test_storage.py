@@ -14,7 +14,7 @@ from experiments.storage import (
     Arrays,
     cached_arrays,
     read_arrays,
-    read_json,
+    read_object,
     writable_folder,
     write_arrays,
     write_bytes,
@@ -99,7 +99,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 def test_damaged_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"rows": [')
     with pytest.raises(DataFileError, match=r"metrics\.json' cannot be read as JSON"):
-        read_json(tmp_path / "metrics.json")
+        read_object(tmp_path / "metrics.json")
 
 
 def test_of_two_that_want_a_file_one_builds_it_and_the_other_waits(

@@ -20,7 +20,7 @@ from experiments.predict import read_observations
 from experiments.records.record import COLUMNS
 from experiments.records.release import manifest
 from experiments.records.store import read_records, read_scores, scores_frame, write_scores
-from experiments.storage import cached_arrays, read_arrays, read_json, read_object, write_arrays
+from experiments.storage import cached_arrays, read_arrays, read_object, write_arrays
 from solvers.problems.boundary_problems import stokes
 from solvers.tensor_files import encode_tensors
 from tests.fuzz.damage import damaged, peak_growth, pickles
@@ -145,17 +145,16 @@ def test_observations_that_are_not_finite_are_refused(tmp_path: Path, value: flo
 def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     readers = {
-        "a.h5": (read_observations,),
-        "a.safetensors": (read_arrays,),
-        "a.csv": (read_observations,),
-        "a.json": (read_json, read_object),
+        "a.h5": read_observations,
+        "a.safetensors": read_arrays,
+        "a.csv": read_observations,
+        "a.json": read_object,
     }
     for content in pickles(marker).values():
-        for name, functions in readers.items():
+        for name, read in readers.items():
             (tmp_path / name).write_bytes(content)
-            for read in functions:
-                with pytest.raises(DataFileError):
-                    read(tmp_path / name)
+            with pytest.raises(DataFileError):
+                read(tmp_path / name)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.update({"t": [0.0, 1.0], "x": [0.0, 1.0]})
         file.create_dataset("u", data=[np.void(content)] * 2)
@@ -245,7 +244,7 @@ HOSTILE_JSON = [b"", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000, b"9" * 5
 def test_files_that_are_no_json_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(DataFileError, match=r"a\.json' cannot be read as JSON"):
-        read_json(tmp_path / "a.json")
+        read_object(tmp_path / "a.json")
 
 
 HEADER, RECORD = ",".join(COLUMNS), "stokes,multi,fno,0,relative_l2,0.5,,computed,"
