@@ -35,13 +35,7 @@ Fields = Mapping[Method, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What figures call the quantities of a problem; all are dimensionless.
-
-    Args:
-        title: Beginning of every title.
-        field: The field, its symbol last.
-        coordinate: Coordinate of a problem on an interval.
-    """
+    """What figures call the quantities of a problem, all dimensionless; the symbol of the field stands last."""
 
     title: str
     field: str = "u"
@@ -72,15 +66,7 @@ def names_of(problem: str) -> Names:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One test sample: the true field, and those of methods.
-
-    Args:
-        times: Equally spaced output times ``(t,)``.
-        true: The true field ``(t, nodes)`` or, on the square with x first, ``(t, nodes, nodes)``.
-        fields: Those of methods, likewise.
-        names: What the quantities are called.
-        title: Says problem and version.
-    """
+    """One test sample at equally spaced times: the true field ``(t, *nodes)``, x first, and those of methods."""
 
     times: np.ndarray
     true: np.ndarray
@@ -88,9 +74,9 @@ class Shown:
     names: Names
     title: str
 
-    def errors(self) -> dict[str, np.ndarray]:
-        """Absolute errors by what figures call them."""
-        named = {}
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The truth and the absolute errors by what figures call them."""
+        named = {"truth": self.true}
         for method, u in self.fields.items():
             relative = format_number(float(np.linalg.norm(u - self.true) / np.linalg.norm(self.true)))
             named[f"error of {method.label}\nrelative L2 {relative}"] = np.abs(u - self.true)
@@ -99,26 +85,15 @@ class Shown:
     def colours(self) -> list[dict[str, Any]]:
         """Colours of the truth, around 0 and up to its size but for its largest percent (corners), and of errors."""
         size = float(np.quantile(np.abs(self.true), 0.99)) or 1.0
-        largest = max((float(np.quantile(error, LARGEST)) for error in self.errors().values()), default=0.0) or 1.0
-        errors = {"norm": PowerNorm(0.5, 0.0, largest), "cmap": "magma"}  # from 0, with small errors spread out
+        largest = max((float(np.quantile(np.abs(u - self.true), LARGEST)) for u in self.fields.values()), default=0.0)
+        errors = {"norm": PowerNorm(0.5, 0.0, largest or 1.0), "cmap": "magma"}  # from 0, small errors spread out
         return [{"norm": Normalize(-size, size), "cmap": "RdBu_r"}, *(errors for _ in self.fields)]
 
 
 def draw_case(
     problem: str, case: BoundaryCase, methods: Sequence[Method], stored: Stored, folder: Path
 ) -> dict[str, Figure]:
-    """All figures of a case, of the first test sample and the first seed where fields are shown.
-
-    Args:
-        problem: Name of the problem.
-        case: The case.
-        methods: Its methods.
-        stored: What was scored.
-        folder: Where the animation of a problem on the square goes.
-
-    Returns:
-        Figures by name; those of fields only if the truth was scored.
-    """
+    """All figures of a case by name, fields of the first test sample and seed; animations go to the folder."""
     by_method = {method: [stored[key] for key in sorted(stored) if key[0] == method.key] for method in methods}
     scored = {method: arrays for method, arrays in by_method.items() if arrays}
     names, times = names_of(problem), case.test_data(0).output_times(case.problem).numpy()
@@ -141,13 +116,7 @@ def draw_case(
 
 
 def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]], title: str) -> Figure:
-    """Error at each time relative to the size of the field over all times: mean of the test samples, and one sample.
-
-    Args:
-        times: Output times ``(t,)``.
-        scored: ``over_time`` ``(samples, t)`` of every method and seed; the mean is over seeds too.
-        title: Says problem and version.
-    """
+    """Error at each time relative to the size of the field over all times; both panels show means over seeds."""
     figure, (left, right) = panels(2, title)
     widths = np.linspace(3.0, 1.2, len(scored))  # so that curves which coincide are all seen
     for (method, seeds), width in zip(scored.items(), widths, strict=True):
@@ -164,28 +133,23 @@ def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]]
 
 
 def profiles(shown: Shown, stencil: np.ndarray | None) -> Figure:
-    """Fields at the last time beside the truth, and their absolute error or, at an insulator, their gradient.
-
-    Args:
-        shown: What is shown.
-        stencil: If the derivative is to be 0 at the first node, the weights c of its difference Σ c_j u_j/h there.
-    """
+    """Fields at the last time, and their absolute error or, at an insulator, their gradient by Σ c_j u_j/h there."""
     figure, (left, right) = panels(2, shown.title, share_y=False)
-    true, names = shown.true[-1], shown.names
+    true, names, last = shown.true[-1], shown.names, {method: u[-1] for method, u in shown.fields.items()}
     x = np.linspace(0.0, 1.0, len(true))
-    for method, u in shown.fields.items():
-        left.plot(x, u[-1], **_line(method))
+    for method, u in last.items():
+        left.plot(x, u, **_line(method))
     left.plot(x, true, **_line(TRUE_FIELD, lw=1.1, zorder=3))
     left.set(xlabel=names.coordinate, ylabel=names.field)
     left.set_title(f"t = {shown.times[-1]:g}", size=SMALL)
     right.set_xlabel(names.coordinate)
     if stencil is None:
-        _errors(right, x, {method: np.abs(u[-1] - true) for method, u in shown.fields.items()})
+        _errors(right, x, {method: np.abs(u - true) for method, u in last.items()})
         right.set_ylabel(names.error)
     else:
         near = x <= NEAR
-        for method, u in shown.fields.items():
-            right.plot(x[near], _gradient(u[-1], stencil)[near], **_line(method, marker="."))
+        for method, u in last.items():
+            right.plot(x[near], _gradient(u, stencil)[near], **_line(method, marker="."))
         right.plot(x[near], _gradient(true, stencil)[near], **_line(TRUE_FIELD, lw=1.1))
         right.axhline(0.0, color=GREY, lw=0.8)
         right.set_ylabel(f"∂u/∂{names.coordinate}")
@@ -210,51 +174,48 @@ def _errors(axes: Axes, x: np.ndarray, errors: Fields) -> None:
 
 def space_time(shown: Shown) -> Figure:
     """The true field in the plane of time and space, and beside it the absolute errors of methods."""
-    times, true, errors = shown.times, shown.true, shown.errors()
-    figure, axes = panels(1 + len(errors), shown.title, width=0.75)
-    t, x = 0.5 * (times[1] - times[0]), 0.5 / (true.shape[1] - 1)  # halves of a pixel, whose centre is the node
+    times, pictures = shown.times, shown.pictures()
+    figure, axes = panels(len(pictures), shown.title, width=0.75)
+    t, x = 0.5 * (times[1] - times[0]), 0.5 / (shown.true.shape[1] - 1)  # halves of a pixel, whose centre is the node
     style = {"origin": "lower", "aspect": "auto", "extent": (times[0] - t, times[-1] + t, -x, 1.0 + x)}
-    colours = [{"cmap": "viridis"}, *shown.colours()[1:]]
     images = []
-    for panel, label, u, colour in zip(axes, ["truth", *errors], [true, *errors.values()], colours, strict=True):
-        images.append(panel.imshow(u.T, **colour, **style))
+    for panel, label, colour in zip(axes, pictures, [{"cmap": "viridis"}, *shown.colours()[1:]], strict=True):
+        images.append(panel.imshow(pictures[label].T, **colour, **style))
         panel.set_title(label, size=SMALL)
         panel.set_xlabel("t")
         panel.grid(visible=False)
     axes[0].set_ylabel(shown.names.coordinate)
     figure.colorbar(images[0], ax=axes[0], label=shown.names.field)
-    if errors:
+    if shown.fields:
         figure.colorbar(images[-1], ax=axes[1:], label=shown.names.error, extend="max")
     return figure
 
 
 def snapshots(shown: Shown) -> Figure:
     """The true field on the square at several times, and below it the absolute errors of methods."""
-    times, errors = shown.times, shown.errors()
+    times, pictures = shown.times, shown.pictures()
     chosen = np.unique(np.linspace(0, len(times) - 1, SNAPSHOTS).round().astype(int))
-    figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * (1 + len(errors)) + 0.6), layout="constrained")
+    figure = Figure(figsize=(1.75 * len(chosen) + 1.2, 1.75 * len(pictures) + 0.6), layout="constrained")
     figure.suptitle(shown.title, fontsize=11)
-    grid = figure.subplots(1 + len(errors), len(chosen), squeeze=False)
-    images = []
-    labels, fields = ["truth", *errors], [shown.true, *errors.values()]
-    for axes, label, u, colour in zip(grid, labels, fields, shown.colours(), strict=True):
+    grid, images = figure.subplots(len(pictures), len(chosen), squeeze=False), []
+    for axes, (label, u), colour in zip(grid, pictures.items(), shown.colours(), strict=True):
         images.append([_square(panel, field, colour) for panel, field in zip(axes, u[chosen], strict=True)][-1])
         axes[0].set_ylabel(label)
-    for axes, index in zip(grid[0], chosen, strict=True):
-        axes.set_title(f"t = {times[index]:.2f}", size=SMALL)
+    for axes, time in zip(grid[0], times[chosen], strict=True):
+        axes.set_title(f"t = {time:.2f}", size=SMALL)
     figure.colorbar(images[0], ax=list(grid[0]), label=shown.names.field, extend="both")
-    if errors:
+    if shown.fields:
         figure.colorbar(images[-1], ax=list(grid[1:].flat), label=shown.names.error, extend="max")
     return figure
 
 
-def animate(shown: Shown, path: Path) -> Path:
+def animate(shown: Shown, path: Path) -> None:
     """The true field on the square over time and the absolute errors of methods beside it, as an animated GIF."""
-    errors = shown.errors()
-    figure, axes = panels(1 + len(errors), shown.title, width=0.7)
-    fields = [shown.true, *errors.values()]
-    images = [_square(panel, u[0], colour) for panel, u, colour in zip(axes, fields, shown.colours(), strict=True)]
-    for panel, label in zip(axes, ["truth", *errors], strict=True):
+    pictures = shown.pictures()
+    figure, axes = panels(len(pictures), shown.title, width=0.7)
+    images = []
+    for panel, (label, u), colour in zip(axes, pictures.items(), shown.colours(), strict=True):
+        images.append(_square(panel, u[0], colour))
         panel.set_title(label, size=SMALL)
     writer = PillowWriter(fps=FRAMES_PER_SECOND)
     with tempfile.TemporaryDirectory() as folder:
@@ -262,11 +223,10 @@ def animate(shown: Shown, path: Path) -> Path:
         with writer.saving(figure, str(temporary), dpi=100):
             for index, time in enumerate(shown.times):
                 axes[0].set_xlabel(f"t = {time:.2f}")
-                for image, u in zip(images, fields, strict=True):
+                for image, u in zip(images, pictures.values(), strict=True):
                     image.set_data(u[index].T)
                 writer.grab_frame()
         write_bytes(path, temporary.read_bytes())
-    return path
 
 
 def insulator_stencil(case: BoundaryCase) -> np.ndarray | None:
