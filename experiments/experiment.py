@@ -238,12 +238,7 @@ class Experiment(Protocol):
     def score(self, case: Any, method: Any, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         """Scores per function by the keys of ``SCORES``, and further arrays for the figures.
 
-        Args:
-            case: The case.
-            method: The method.
-            seed: The repetition.
-            weights: Files of ``trainings``, in their order.
-            context: Options and folders.
+        ``weights`` are the files of ``trainings``, in their order.
         """
         ...
 
@@ -256,23 +251,11 @@ class Experiment(Protocol):
         ...
 
     def headline(self, case: Any, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """Keys of the few methods, and of the few scores, that the terminal shows of a case.
-
-        Args:
-            case: The case.
-            records: Records of the case, means over seeds.
-        """
+        """Keys of the few methods, and of the few scores, that the terminal shows of a case from its mean records."""
         ...
 
     def figures(self, case: Any, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
-        """Figures of a case by name.
-
-        Args:
-            case: The case.
-            stored: Everything scored; may lack methods whose weights are not installed.
-            context: Options and folders.
-            folder: Folder of the run, where further arrays may be cached.
-        """
+        """Figures of a case by name, from all that was scored (methods may be missing); the folder is for caches."""
         ...
 
     def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:
