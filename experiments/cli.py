@@ -272,12 +272,9 @@ def _parse(words: Sequence[str]) -> Callable[[], None]:
 
 def _one_line(printed: str) -> str:
     """What tyro prints on wrong options, without its box; of similar options only the name of the first."""
-    lines = [line.strip("│| ") for line in printed.splitlines() if not re.search("[─-]{3}", line)]
-    text = " ".join(" ".join(lines).replace("``", "'").split())
-    text = re.split(" For full helptext| Argument helptext", text)[0]
-    problem, *similar = re.split(" Perhaps you meant: | Arguments? similar to [^:]*: ", text)
-    option = re.search(r"--[\w-]+", similar[0]) if similar else None
-    return f"{problem.rstrip('.')}." + (f" Did you mean {option[0]}?" if option else "")
+    _, problem, *rest = re.split("[─-]{3,}", re.sub("[│|╭╮╰╯]", "", printed))
+    similar = re.search(r"(?:Perhaps you meant|similar to [^:]*):\s*(--[\w-]+)", " ".join(rest))
+    return f"{' '.join(problem.split()).rstrip('.')}." + (f" Did you mean {similar[1]}?" if similar else "")
 
 
 def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
