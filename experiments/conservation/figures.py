@@ -30,6 +30,8 @@ CALIBRATION = (
     *("anp", "probconserv-anp", DISPLACED),
     *("probconserv-anp-tempered", "probconserv-anp-context-calibrated", "ensemble"),
 )
+SMALL = 0.05
+"""Differences from the truth below this fraction of its range are drawn by themselves."""
 NARROW = 0.72
 """Width of one of three panels in a row."""
 
@@ -92,8 +94,8 @@ class Drawing:
         return scored.arrays["mean"][self.shown], scored.arrays["standard_deviation"][self.shown]
 
 
-Profile = tuple[str, Scored, np.ndarray, np.ndarray]
-"""Title of a panel, method, mean and standard deviation ``(points,)``."""
+Profile = tuple[Scored, np.ndarray, np.ndarray]
+"""Method, mean and standard deviation ``(points,)``."""
 
 
 def drawing_of(case: ConservationCase, stored: Iterable[tuple[ConservationMethod, Arrays]]) -> Drawing | None:
@@ -121,9 +123,9 @@ def draw_case(case: ConservationCase, stored: Iterable[tuple[ConservationMethod,
         if len(pair) == 2 and "profile" not in figures:
             figures |= {"profile": draw_profile(drawing, *pair), **_local(drawing, *pair)}
     for name, keys in (("variants", VARIANTS), ("gp", GP)):
-        profiles = [(_in_two_lines(part), part, *drawing.profile(part)) for part in drawing.several(*keys)]
+        profiles = [(scored, *drawing.profile(scored)) for scored in drawing.several(*keys)]
         if len(profiles) > 1:
-            figures[name] = _profiles(drawing, drawing.title, profiles)
+            figures[name] = _profiles(drawing, drawing.title, profiles, [_in_two_lines(part[0]) for part in profiles])
     if drawing.front is not None:
         figures["front"] = _fronts(drawing, drawing.front)
     return figures | _over_time(drawing)
@@ -137,63 +139,73 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
         bare: The prediction as it is.
         conserved: The same under the law.
     """
-    problem, points, field = drawing.case.problem, drawing.truth["points"], drawing.truth["field"]
+    problem, points = drawing.case.problem, drawing.truth["points"]
     law = float(problem.total(problem.test_time, drawing.case.parameter))
     figure, axes = plots.panels(2, f"{drawing.title}: the law says ∫ u dx = {law:.4f}")
     before, after = drawing.profile(bare)[0], drawing.profile(conserved)[0]
-    window = _window(drawing, [before - after, before - field])
+    origin = _draw_profiles(drawing, axes, [(part, *drawing.profile(part)) for part in (bare, conserved)])
     for panel, scored in zip(axes, (bare, conserved), strict=True):
-        _draw_profile(panel, drawing, scored, *drawing.profile(scored))
-        total = law + float(scored.arrays["signed_CE"][drawing.shown])
+        total = round(law + float(scored.arrays["signed_CE"][drawing.shown]), 4) + 0.0  # no −0
         panel.set_title(f"{scored.method.label}: ∫ u dx = {total:.4f}", fontsize=10)
-        _zoom(panel, points, window, [before, after, field])
-    axes[1].fill_between(points, before, after, color=plots.YELLOW, lw=0, label="moved by the law", zorder=1.5)
-    axes[1].plot(points, before, color=bare.method.style.colour, lw=0.9, label="mean before")
+    shaded = {"color": plots.YELLOW, "lw": 0, "label": "moved by the law", "zorder": 1.5}
+    axes[1].fill_between(points, before - origin, after - origin, **shaded)
+    axes[1].plot(points, before - origin, color=bare.method.style.colour, lw=0.9, label="mean before")
     plots.legend_below(figure, *axes, grey=("95 % band", "mean"))
     return figure
 
 
-def _profiles(drawing: Drawing, title: str, profiles: Sequence[Profile]) -> Figure:
-    """One panel per prediction: mean, band and truth, where they differ from each other."""
+def _profiles(drawing: Drawing, title: str, profiles: Sequence[Profile], labels: Sequence[str]) -> Figure:
+    """One panel per prediction."""
     figure, axes = plots.panels(len(profiles), title, width=NARROW, columns=3)
-    fields = [drawing.truth["field"], *(mean for _, _, mean, _ in profiles)]
-    window = _window(drawing, [field - fields[0] for field in fields])
-    for panel, (label, scored, mean, deviation) in zip(axes, profiles, strict=True):
-        _draw_profile(panel, drawing, scored, mean, deviation)
+    _draw_profiles(drawing, axes, profiles)
+    for panel, label in zip(axes, labels, strict=True):
         panel.set_title(label, fontsize=9)
-        _zoom(panel, drawing.truth["points"], window, fields)
     plots.legend_below(figure, axes[0], grey=("95 % band", "mean"))
     return figure
 
 
-def _draw_profile(panel: Axes, drawing: Drawing, scored: Scored, mean: np.ndarray, deviation: np.ndarray) -> None:
-    """Mean and band in the colour of the method, the truth, and the observations nearest in time."""
-    points, colour, band = drawing.truth["points"], scored.method.style.colour, plots.BAND * deviation
-    panel.fill_between(points, mean - band, mean + band, color=colour, alpha=0.22, lw=0, label="95 % band")
-    panel.plot(points, mean, color=colour, lw=1.7, label="mean")
-    panel.plot(points, drawing.truth["field"], color=plots.TRUTH, lw=1.1, ls="--", label="truth")
+def _draw_profiles(drawing: Drawing, axes: Sequence[Axes], profiles: Sequence[Profile]) -> np.ndarray:
+    """Mean and band in the colour of the method, the truth, and the observations nearest in time.
+
+    Panels show the interval in which means and truth differ. Where nobody would see that they do, the truth is
+    subtracted. Returns what is subtracted, ``(points,)``.
+    """
+    points, field = drawing.truth["points"], drawing.truth["field"]
+    differences = np.array([mean - field for _, mean, _ in profiles])
+    small = bool(np.abs(differences).max() < SMALL * np.ptp(field))
+    origin = field if small else np.zeros_like(field)
+    window = _window(drawing, np.abs(differences).max(axis=0))
+    inside = (np.vstack((differences, 0 * field)) + field - origin)[:, (points >= window[0]) & (points <= window[1])]
+    margin = 0.25 * np.ptp(inside)
     context = drawing.truth["context"][drawing.shown]
     distance = np.abs(context[:, 0] - drawing.case.problem.test_time)
     _, x, u = context[distance == distance.min()].T
-    panel.plot(x, u, "k.", ms=5, alpha=0.6, label="context near this time")
-    panel.set(xlabel="x", ylabel="u")
-    panel.label_outer()
+    for panel, (scored, mean, deviation) in zip(axes, profiles, strict=True):
+        low, high, colour = mean - plots.BAND * deviation, mean + plots.BAND * deviation, scored.method.style.colour
+        panel.fill_between(points, low - origin, high - origin, color=colour, alpha=0.22, lw=0, label="95 % band")
+        panel.plot(points, mean - origin, color=colour, lw=1.7, label="mean")
+        panel.plot(points, field - origin, color=plots.TRUTH, lw=1.1, ls="--", label="truth")
+        if not small:
+            panel.plot(x, u, "k.", ms=5, alpha=0.6, label="context near this time")
+        panel.set(xlim=window, ylim=(inside.min() - margin, inside.max() + margin))
+        _label(panel, "x", "u − truth" if small else "u")
+    return origin
 
 
-def _window(drawing: Drawing, differences: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The interval in which one of the differences is a tenth of the largest, and the front, with some margin."""
+def _label(panel: Axes, x: str, y: str) -> None:
+    """Labels of the axes, that of the vertical one in the first column only."""
+    panel.set_xlabel(x)
+    spec = panel.get_subplotspec()
+    if spec is not None and spec.is_first_col():
+        panel.set_ylabel(y)
+
+
+def _window(drawing: Drawing, difference: np.ndarray) -> tuple[float, float]:
+    """The interval in which the difference is a tenth of its largest, and the front, with some margin."""
     points, domain = drawing.truth["points"], drawing.case.problem.domain
-    size = np.max(np.abs(differences), axis=0)
-    inside = points[size >= 0.1 * size.max()].tolist() + ([] if drawing.front is None else [drawing.front])
+    inside = points[difference >= 0.1 * difference.max()].tolist() + ([] if drawing.front is None else [drawing.front])
     margin = 0.04 * (domain[1] - domain[0])
     return max(domain[0], min(inside) - margin), min(domain[1], max(inside) + margin)
-
-
-def _zoom(panel: Axes, points: np.ndarray, window: tuple[float, float], fields: Sequence[np.ndarray]) -> None:
-    """Limits of a panel: the window along x, and along u what the fields have in it."""
-    inside = np.array(fields)[:, (points >= window[0]) & (points <= window[1])]
-    margin = 0.25 * (inside.max() - inside.min())
-    panel.set(xlim=window, ylim=(inside.min() - margin, inside.max() + margin))
 
 
 def _local(drawing: Drawing, bare: Scored, conserved: Scored) -> dict[str, Figure]:
@@ -203,12 +215,12 @@ def _local(drawing: Drawing, bare: Scored, conserved: Scored) -> dict[str, Figur
         return {}
     shown = int(local["local_function"][0])
     profiles: list[Profile] = [
-        (title, scored, scored.arrays["mean"][shown], scored.arrays["standard_deviation"][shown])
-        for title, scored in ((bare.method.label, bare), (f"{conserved.method.label}, one law", conserved))
+        (scored, scored.arrays["mean"][shown], scored.arrays["standard_deviation"][shown])
+        for scored in (bare, conserved)
     ]
-    title, volumes = "the law of every control volume", (local["local_mean"], local["local_standard_deviation"])
-    profiles.append((title, conserved, *volumes))
-    return {"local": _profiles(drawing, f"{drawing.title}: global and local conservation", profiles)}
+    profiles.append((conserved, local["local_mean"], local["local_standard_deviation"]))
+    labels = (bare.method.label, f"{conserved.method.label}, one law", "the law of every control volume")
+    return {"local": _profiles(drawing, f"{drawing.title}: global and local conservation", profiles, labels)}
 
 
 def _over_time(drawing: Drawing) -> dict[str, Figure]:
@@ -296,8 +308,8 @@ def _fronts(drawing: Drawing, true_front: float) -> Figure:
         panel.hist(sampled, bins, weights=weights, color=scored.method.style.colour, alpha=0.8, label="samples")
         panel.axvline(true_front, color=plots.TRUTH, lw=1.4, ls="--", label="true front")
         panel.set_title(_in_two_lines(scored), fontsize=9)
-        panel.set(xlabel="front position", ylabel="fraction of samples", xlim=window)
-        panel.label_outer()
+        panel.set_xlim(window)
+        _label(panel, "front position", "fraction of samples")
     plots.legend_below(figure, axes[0], grey=("samples",))
     return figure
 
