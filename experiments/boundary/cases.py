@@ -110,7 +110,6 @@ class BoundaryCase:
         final_time: Last output time; None for the problem's usual one.
         independent: Whether boundary data are random apart from the initial field, so that an operator needs them as
             input.
-        few_methods: Whether only the four main methods are trained.
         extension: Initial length of the smooth extension of ``boon-default``, see ``boon.MatchedTransform``.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
     """
@@ -121,7 +120,6 @@ class BoundaryCase:
     times: int = 1
     final_time: float | None = None
     independent: bool = False
-    few_methods: bool = False
     extension: float = MatchedTransform().length
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None

@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +64,7 @@ class BoundaryExperiment:
     overview_of: Callable[[Sequence[BoundaryCase], pd.DataFrame], Mapping[str, Figure]] | None = None
     by_validation: bool = False
     repetitions: int | None = None
-
-    @property
-    def over(self) -> Over:
-        """Trainings with different seeds."""
-        return Over.SEEDS
+    over: Over = field(default=Over.SEEDS, init=False)
 
     @property
     def data_version(self) -> int:
@@ -88,11 +84,9 @@ class BoundaryExperiment:
 
     def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
         """The versions of the problem in the sizes of the preset; refuses a choice of where data come from."""
-        data = context.options.data
-        if data is not None:
-            raise InvalidArgumentError(
-                f"--data {data} does not belong to {self.name}, whose fields have one source; drop it."
-            )
+        if (data := context.options.data) is not None:
+            where = f"{self.name}, whose fields have one source"
+            raise InvalidArgumentError(f"--data {data} does not belong to {where}; drop it.")
         return self.versions(context.options.preset)
 
     def methods(self, case: BoundaryCase) -> Sequence[Method]:

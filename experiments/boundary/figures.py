@@ -121,13 +121,12 @@ def error_over_time(times: np.ndarray, scored: Mapping[Method, Sequence[Arrays]]
     widths = np.linspace(3.0, 1.2, len(scored))  # so that curves which coincide are all seen
     for (method, seeds), width in zip(scored.items(), widths, strict=True):
         errors = np.stack([arrays["over_time"] for arrays in seeds])
-        style = _line(method, lw=width)
-        left.plot(times, errors.mean(axis=(0, 1)), **style)
-        right.plot(times, errors[:, 0].mean(axis=0), **style)
+        left.plot(times, errors.mean(axis=(0, 1)), **_line(method, lw=width))
+        right.plot(times, errors[:, 0].mean(axis=0), **_line(method, lw=width))
     left.set(xlabel="t", ylabel="relative L2", yscale="log")
-    left.set_title("mean over test samples", size=SMALL)
     right.set(xlabel="t")
-    right.set_title("one test sample", size=SMALL)
+    for panel, what in ((left, "mean over test samples"), (right, "one test sample")):
+        panel.set_title(what, size=SMALL)
     legend_below(figure, left)
     return figure
 
@@ -137,9 +136,9 @@ def profiles(shown: Shown, stencil: np.ndarray | None) -> Figure:
     figure, (left, right) = panels(2, shown.title, share_y=False)
     true, names, last = shown.true[-1], shown.names, {method: u[-1] for method, u in shown.fields.items()}
     x = np.linspace(0.0, 1.0, len(true))
-    for method, u in last.items():
+    curves = {**last, TRUE_FIELD: true}
+    for method, u in curves.items():
         left.plot(x, u, **_line(method))
-    left.plot(x, true, **_line(TRUE_FIELD, lw=1.1, zorder=3))
     left.set(xlabel=names.coordinate, ylabel=names.field)
     left.set_title(f"t = {shown.times[-1]:g}", size=SMALL)
     right.set_xlabel(names.coordinate)
@@ -148,9 +147,9 @@ def profiles(shown: Shown, stencil: np.ndarray | None) -> Figure:
         right.set_ylabel(names.error)
     else:
         near = x <= NEAR
-        for method, u in last.items():
-            right.plot(x[near], _gradient(u, stencil)[near], **_line(method, marker="."))
-        right.plot(x[near], _gradient(true, stencil)[near], **_line(TRUE_FIELD, lw=1.1))
+        for method, u in curves.items():
+            marker = "" if method is TRUE_FIELD else "."
+            right.plot(x[near], _gradient(u, stencil)[near], **_line(method, marker=marker))
         right.axhline(0.0, color=GREY, lw=0.8)
         right.set_ylabel(f"∂u/∂{names.coordinate}")
         right.set_title("gradient at the insulator", size=SMALL)
@@ -251,4 +250,5 @@ def _square(axes: Axes, u: np.ndarray, colour: Mapping[str, Any]) -> AxesImage:
 
 
 def _line(method: Method, **more: Any) -> dict[str, Any]:
-    return {"color": method.style.colour, "ls": method.style.dashes, "lw": 1.6, "label": method.label, **more}
+    width = 1.1 if method is TRUE_FIELD else 1.6
+    return {"color": method.style.colour, "ls": method.style.dashes, "lw": width, "label": method.label, **more}

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, Boundary, Correction, FNOConfig, boundary_channels, relative_l2
+from boon import BOON, FNO, Correction, FNOConfig, boundary_channels, relative_l2
 from boon.conditions import discretise
-from boon.functionals import residuals
+from boon.functionals import Boundary, Functional, residuals
+from boon.lifting import LiftingStep
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
-from experiments.boundary.lifting import lift
 from experiments.errors import InvalidArgumentError
 
 
@@ -24,7 +24,7 @@ class Treatment:
     Args:
         correction: The correction of a BOON around the FNO; None for none.
         channels: Gives the boundary values to the FNO as input channels.
-        lifting: u = extension of the boundary data + envelope · FNO, see ``experiments.boundary.lifting``.
+        lifting: u = extension of the boundary data + envelope · FNO, see ``lift``.
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
     """
@@ -116,3 +116,28 @@ def build(treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
     """A stored operator as a map of a case."""
     return ConditionedOperator(boon.load(path), treatment, case).eval()
+
+
+def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
+    """The field made of an operator's output N that meets the conditions up to rounding.
+
+        u = e N + E (g − B (e N)),   B E = I,
+
+    with the envelope e = Π 4x(1 − x) over axes with Dirichlet conditions (only its factors at Dirichlet ends where the
+    sides differ) and E the columns of polynomials of the lowest degree that carry one datum each. Where all sides are
+    Dirichlet's, B (e N) = 0 and this is extension + envelope · N: linear interpolation of the two ends in one
+    dimension, transfinite interpolation in two. No envelope can leave the value at a Neumann end free and its gradient
+    zero, so there e = 1 and the polynomials take the gradient of N away.
+    """
+    u = n
+    for side in boundary.functionals:
+        if side.is_value:
+            u = u * _envelope(side, u)
+    return LiftingStep()(u, boundary)
+
+
+def _envelope(side: Functional, u: Tensor) -> Tensor:
+    """2x, or 2(1 − x) at the last side, along the axis of the side."""
+    rising = torch.linspace(0.0, 2.0, u.shape[2 + side.axis], dtype=torch.float64)
+    along = [-1 if axis == side.axis else 1 for axis in range(u.ndim - 2)]
+    return (rising.flip(0) if side.last else rising).to(u).view(along)

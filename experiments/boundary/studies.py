@@ -1,7 +1,7 @@
 """When boundary corrections pay (few samples, values out of range, finer grids), and which shall be the default."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,94 +15,36 @@ from experiments.experiment import Preset
 from experiments.report.plots import legend_below, panels
 from solvers.problems.boundary_samples import Uniform
 
+Intervals = Sequence[tuple[float, float]]
 METHODS = (FNO, CHANNELS, PRESCRIPTION, PAPER, DEFAULT)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 REFINEMENTS = (2, 4)
 VALIDATION = 10  # one sample in ten
 
 
-@dataclass(frozen=True, kw_only=True)
-class BoundaryStudy:
-    """A case that is studied: a problem's operators on fewer samples, outside the training range, on finer grids.
+def study_cases(
+    base: BoundaryCase, counts: Sequence[int], parameters: Sequence[str], symbol: str, outside: Intervals
+) -> tuple[BoundaryCase, ...]:
+    """Operators of a case on fewer samples, outside the training range, on finer grids.
 
-    Args:
-        case: Key of the case that is trained on.
-        parameters: Names of the random parameters that decide its boundary values.
-        symbol: What tables call these values.
-        outside: Intervals from which they are drawn that no training sample comes from.
+    Counts include the validation set; ``parameters`` decide boundary values, which tables call ``symbol``, and which
+    are drawn ``outside`` from intervals that no training sample comes from.
     """
-
-    problem: str
-    case: str
-    parameters: tuple[str, ...]
-    symbol: str
-    outside: tuple[tuple[float, float], ...]
-
-    @property
-    def experiment(self) -> BoundaryExperiment:
-        """The study as an experiment, ``<problem>-study``."""
-        subject = "few samples, boundary values out of range, finer grids"
-        return BoundaryExperiment(
-            name=f"{self.problem}-study",
-            problem=self.problem,
-            summary=f"{self.problem}: {subject}",
-            durations={"smoke": "30 s", "laptop": "75 min", "paper": "9000 min", "reproduce": "5 s"},
-            versions=self.versions,
-            methods_of=study_methods,
-            subject=subject,
-            overview_of=self.draw,
-        )
-
-    def versions(self, preset: Preset) -> tuple[BoundaryCase, ...]:
-        """The cases of the study in the sizes of a preset."""
-        (base,) = (case for case in VERSIONS[self.problem](preset) if case.key == self.case)
-        return self.cases_of(base, COUNTS[preset])
-
-    def cases_of(self, base: BoundaryCase, counts: Sequence[int]) -> tuple[BoundaryCase, ...]:
-        """Cases by numbers of training samples (those of the validation set included), boundary values and nodes."""
-
-        def cases() -> Iterator[BoundaryCase]:
-            for count in counts:
-                validation = max(1, count // VALIDATION)
-                batch = min(base.sizes.batch, count - validation)
-                trained_on = replace(base, sizes=replace(base.sizes, samples=count, validation=validation, batch=batch))
-                yield replace(base, key=f"samples-{count}", label=f"{count} samples", trained_on=trained_on)
-            other = replace(base, trained_on=base)
-            for number, (low, high) in enumerate(self.outside):
-                problem = base.problem
-                for name in self.parameters:
-                    problem = problem.with_distribution(name, Uniform(low, high))
-                label = f"{self.symbol} in [{low:g}, {high:g}]"
-                yield replace(other, key=f"outside-{number}", label=label, problem=problem)
-            for nodes in (factor * base.sizes.nodes for factor in REFINEMENTS):
-                sizes = replace(base.sizes, nodes=nodes)
-                yield replace(other, key=f"nodes-{nodes}", label=f"{nodes} nodes", sizes=sizes)
-
-        return tuple(cases())
-
-    def draw(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
-        """Relative L2 of every method, logarithmic: over samples, boundary values and nodes.
-
-        Panels of other values and grids begin with what was trained on.
-        """
-        groups = {axis: [case for case in cases if _axis(case) == axis] for axis in _TICKS}
-        samples = groups["training samples"]
-        usual = [case for case in samples if case.sizes == case.training_case.sizes]
-        errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
-        figure, axes = panels(len(groups), f"{names_of(self.problem).title}: when corrections pay", width=0.75)
-        for panel, (axis, group) in zip(axes, groups.items(), strict=True):
-            shown = group if group is samples else [*usual, *group]
-            for method in study_methods(cases[0]):
-                values = errors.reindex([(method.key, case.key) for case in shown])
-                line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label}
-                line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
-                panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
-            panel.set(xlabel=axis, yscale="log")
-            panel.set_xticks(range(len(shown)), [_TICKS[axis](case) for case in shown], fontsize=8)
-            panel.margins(x=0.15)
-        axes[0].set_ylabel("relative L2")
-        legend_below(figure, axes[0])
-        return {"study": figure}
+    cases, other = [], replace(base, trained_on=base)
+    for count in counts:
+        validation = max(1, count // VALIDATION)
+        batch = min(base.sizes.batch, count - validation)
+        fewer = replace(base, sizes=replace(base.sizes, samples=count, validation=validation, batch=batch))
+        cases.append(replace(base, key=f"samples-{count}", label=f"{count} samples", trained_on=fewer))
+    for number, (low, high) in enumerate(outside):
+        problem, label = base.problem, f"{symbol} in [{low:g}, {high:g}]"
+        for name in parameters:
+            problem = problem.with_distribution(name, Uniform(low, high))
+        cases.append(replace(other, key=f"outside-{number}", label=label, problem=problem))
+    for nodes in (factor * base.sizes.nodes for factor in REFINEMENTS):
+        sizes = replace(base.sizes, nodes=nodes)
+        cases.append(replace(other, key=f"nodes-{nodes}", label=f"{nodes} nodes", sizes=sizes))
+    return tuple(cases)
 
 
 def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
@@ -131,24 +73,58 @@ _TICKS: dict[str, Callable[[BoundaryCase], str]] = {
     "boundary values": _values,
     "nodes of test samples": lambda case: str(case.sizes.nodes),
 }
-STUDIES: dict[str, BoundaryExperiment] = {
-    study.problem: study.experiment
-    for study in (
-        BoundaryStudy(
-            problem="heat_independent",
-            case="single-values",
-            parameters=("left", "right"),
-            symbol="values",
-            outside=((1.0, 2.0), (2.0, 3.0)),
-        ),
-        BoundaryStudy(
-            problem="burgers_dirichlet",
-            case="single-0.02",
-            parameters=("left",),
-            symbol="u_L",
-            outside=((1.5, 1.75), (1.75, 2.0)),
-        ),
+
+
+def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
+    """Relative L2 of every method, logarithmic: over samples, boundary values and nodes.
+
+    Panels of other values and grids begin with what was trained on.
+    """
+    groups = {axis: [case for case in cases if _axis(case) == axis] for axis in _TICKS}
+    samples = groups["training samples"]
+    usual = [case for case in samples if case.sizes == case.training_case.sizes]
+    errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
+    figure, axes = panels(len(groups), f"{names_of(cases[0].problem.name).title}: when corrections pay", width=0.75)
+    for panel, (axis, group) in zip(axes, groups.items(), strict=True):
+        shown = group if group is samples else [*usual, *group]
+        for method in study_methods(cases[0]):
+            values = errors.reindex([(method.key, case.key) for case in shown])
+            line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label}
+            line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
+            panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
+        panel.set(xlabel=axis, yscale="log")
+        panel.set_xticks(range(len(shown)), [_TICKS[axis](case) for case in shown], fontsize=8)
+        panel.margins(x=0.15)
+    axes[0].set_ylabel("relative L2")
+    legend_below(figure, axes[0])
+    return {"study": figure}
+
+
+def _study(problem: str, key: str, parameters: Sequence[str], symbol: str, outside: Intervals) -> BoundaryExperiment:
+    """The study of the case of this key, see ``study_cases``."""
+
+    def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
+        (base,) = (case for case in VERSIONS[problem](preset) if case.key == key)
+        return study_cases(base, COUNTS[preset], parameters, symbol, outside)
+
+    subject = "few samples, boundary values out of range, finer grids"
+    return BoundaryExperiment(
+        name=f"{problem}-study",
+        problem=problem,
+        summary=f"{problem}: {subject}",
+        durations={"smoke": "30 s", "laptop": "75 min", "paper": "9000 min", "reproduce": "5 s"},
+        versions=versions,
+        methods_of=study_methods,
+        subject=subject,
+        overview_of=_draw,
     )
+
+
+STUDIES: dict[str, BoundaryExperiment] = {
+    "heat_independent": _study(
+        "heat_independent", "single-values", ("left", "right"), "values", ((1.0, 2.0), (2.0, 3.0))
+    ),
+    "burgers_dirichlet": _study("burgers_dirichlet", "single-0.02", ("left",), "u_L", ((1.5, 1.75), (1.75, 2.0))),
 }
 """By problem: one with boundary data that are independent of the initial field, one with data that follow from it."""
 _SUBJECT = "candidates for the default correction, ranked on the validation set"

@@ -49,13 +49,14 @@ def operator_training(case: BoundaryCase, treatment: Treatment, data_seed: int, 
 def train_operator(training: Training, context: RunContext) -> None:
     """Trains an operator, or goes on from its checkpoint, and stores it."""
     config: OperatorTraining = training.config
-    ranks, device = launched(), context.options.device
+    ranks = launched()
+    device = ranks.device(context.options.device)
     with first_before_others():
         fields = load_fields(config.case, config.data, context.data_folder, training.data_version)
     torch.manual_seed(config.training.seed)
     model = build(config.treatment, config.case)
-    task = operator_task(model, config, fields.to(ranks.device(device)), training)
-    how = replace(config.training, device=device, processes=ranks.world_size)
+    task = operator_task(model, config, fields.each(lambda field: field.to(device)), training)
+    how = replace(config.training, device=context.options.device, processes=ranks.world_size)
     with one_thread():
         state = train(task, how, training.path(context.options.out), context.progress)
     store_finished(model.operator.cpu().eval(), training, state, training.weights(context.options.out))

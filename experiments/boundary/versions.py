@@ -55,7 +55,6 @@ def _case(
         label=f"{label}, {when}".removeprefix(", "),
         problem=problem,
         times=times,
-        few_methods=square,
         sizes=(_ON_SQUARE if square else _SINGLE if times == 1 else _ON_INTERVAL)[preset],
         **options,
     )

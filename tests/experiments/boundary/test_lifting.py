@@ -4,7 +4,7 @@ import torch
 
 from boon.conditions import discretise
 from boon.functionals import residuals
-from experiments.boundary.lifting import lift
+from experiments.boundary.operator import lift
 from solvers import Dirichlet, Neumann
 
 GENERATOR = torch.Generator().manual_seed(0)
