@@ -139,7 +139,7 @@ def problem_sections(names: Iterable[str]) -> str:
         heading, summary = title(results.experiment), results.experiment.summary
         parts += [f"## {heading}", f"{summary[0].upper()}{summary[1:]}.", _head(results)]
         if (FOLDER / f"{name}.png").is_file():
-            parts.append(f"![{heading}: {summary}](../experiments/report/figures/{name}.png)")
+            parts.append(f"![{summary}](../experiments/report/figures/{name}.png)")
         files = {"all rows and scores": "records.csv", "over three seeds": "over_seeds.csv"}
         folder = ROOT / "results" / name
         links = (

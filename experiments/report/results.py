@@ -15,6 +15,7 @@ from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import Labels, format_score, labels_of, numbers
+from experiments.records.verdict import ROUND_OFF
 from experiments.storage import read_object
 
 MANY_ROWS = 20
@@ -165,13 +166,15 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
     if column not in SCORES:
         return [Cell("paper", format_score(value), mark="paper") for value in values]
     errors = part.get(f"{column}_se", pd.Series(index=part.index, dtype=float)).fillna(0.0)
+    if SCORES[column].exact:  # round-off of one method is not better than that of another
+        values = values.where(values.abs() > ROUND_OFF, 0.0)
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
     best, heading = (sign * values).max(), SCORES[column].title
     cells = []
-    for value, error in zip(values, errors, strict=True):
+    for value, shown, error in zip(values, part[column], errors, strict=True):
         gain, slack = sign * (value - values.iloc[0]), error + errors.iloc[0]
         mark = "better" if gain > slack else "worse" if -gain > slack else ""
-        cells.append(Cell(heading, format_score(value, error or None), bool(sign) and sign * value == best, mark))
+        cells.append(Cell(heading, format_score(shown, error or None), bool(sign) and sign * value == best, mark))
     return cells
 
 
