@@ -3,22 +3,24 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from experiments import conservation
-from experiments.benchmarks.anp_accuracy import say, time_to_accuracy
+from experiments.benchmarks.anp_accuracy import time_to_accuracy
 from experiments.benchmarks.measure import compared, difference_within, report, take_turns
 from experiments.conservation.data import exact_stream
 from experiments.conservation.networks import NetworkConfig
 from experiments.conservation.training import evidence_loss
 from experiments.experiment import Preset, RunContext, RunOptions
 from probconserv import ANP
-from probconserv.training import StepContext, one_cycle
+from probconserv.training import StepContext, one_cycle, say_once
 from solvers.problems import STEFAN
 from solvers.problems.sampling import FunctionBatch
 
@@ -28,18 +30,9 @@ ROUNDS: dict[Preset, int] = {"laptop": 20, "paper": 2}
 # the width or over some 100 points, times about ten layers.
 AGREEMENT = 1.5e-5
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-
-@dataclass(frozen=True)
-class Form:
-    """How a network is computed.
-
-    Args:
-        name: What the table calls it.
-        bfloat16: Whether matrices are multiplied in bfloat16.
-        explicit: Whether attention is written out.
-    """
+class Form(NamedTuple):
+    """How a network is computed: matrices multiplied in bfloat16 or float32, attention written out or fused."""
 
     name: str
     bfloat16: bool
@@ -48,14 +41,14 @@ class Form:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Networks inside are computed so."""
-        attention = attention_by(explicit_attention) if self.explicit else nullcontext()
+        name, fused = "scaled_dot_product_attention", functional.scaled_dot_product_attention
+        attention = patch.object(functional, name, explicit_attention if self.explicit else fused)
         with attention, torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             yield
 
 
-FUSED_BFLOAT16 = Form("fused attention, bfloat16", bfloat16=True, explicit=False)
-FUSED_FLOAT32 = Form("fused attention, float32", bfloat16=False, explicit=False)
-OURS = (FUSED_BFLOAT16, FUSED_FLOAT32)
+FUSED = Form("fused attention, float32", bfloat16=False, explicit=False)
+OURS = (Form("fused attention, bfloat16", bfloat16=True, explicit=False), FUSED)
 BASELINE = Form("explicit softmax attention, float32", bfloat16=False, explicit=True)
 
 
@@ -68,77 +61,30 @@ def stefan_config(preset: Preset) -> NetworkConfig:
 def run(
     config: Callable[[Preset], NetworkConfig] = stefan_config, rounds: Mapping[Preset, int] = ROUNDS, **accuracy: int
 ) -> dict[str, Any]:
-    """Times training steps, then trains on Stefan from nothing until the conditioned error is that of the paper.
-
-    Args:
-        config: From the preset to the training.
-        rounds: Timed steps of every form, by preset.
-        **accuracy: Sizes of ``time_to_accuracy``.
-
-    Returns:
-        One case per preset and form of ours: seconds a step beside those of the same network with attention written
-        out in float32, ``ratio`` baseline over ours, ``difference`` the largest one of the predicted means relative to
-        the largest value, at the weights of the first step. The last case has no baseline time, but ``steps``,
-        ``minutes``, ``MSE`` and ``result``.
-    """
-    cases = [
-        case for preset, count in rounds.items() for case in compare_steps(config(preset), f"{preset} preset", count)
-    ]
+    """Times steps, by preset, of every form against explicit attention in float32, then ``time_to_accuracy``."""
+    cases = [case for name, n in rounds.items() for case in compare_steps(config(name), f"{name} preset", n)]
     return report("anp", [*cases, time_to_accuracy(config("laptop"), "laptop preset", **accuracy)])
 
 
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q Kᵀ/√d) V with every matrix formed.
-
-    Args:
-        query: Q ``(*batch, q, d)``.
-        key: K ``(*batch, n, d)``.
-        value: V ``(*batch, n, d)``.
-
-    Returns:
-        Attended values ``(*batch, q, d)``.
-    """
-    weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
-    return weights @ value
-
-
-@contextmanager
-def attention_by(function: Attention) -> Iterator[None]:
-    """Every network inside computes scaled dot-product attention by this function instead of torch's fused one."""
-    fused = nn.functional.scaled_dot_product_attention
-    nn.functional.scaled_dot_product_attention = function
-    try:
-        yield
-    finally:
-        nn.functional.scaled_dot_product_attention = fused
+    """softmax(Q Kᵀ/√d) V with every matrix formed: Q ``(*batch, q, d)``, K and V ``(*batch, n, d)``."""
+    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1) @ value
 
 
 def compare_steps(config: NetworkConfig, name: str, rounds: int) -> list[dict[str, Any]]:
     """Times forward, backward, clipping and AdamW update of every form; they take turns, so all see the same machine.
 
-    All start from the same weights and take the same batch. The weights are moved off their initial values, where
-    attention is multiplied by zero and forms could not differ.
-
-    Args:
-        config: Network, batch and rates.
-        name: What the table calls it.
-        rounds: Number of timed steps of each form.
-
-    Returns:
-        One case per form of ours.
-
-    Raises:
-        ExperimentError: If the forms differ by more than rounding in float32.
+    All start from the same weights, moved off their initial values, where attention is multiplied by zero, and take the
+    same batch; ``difference`` is that of the predicted means there, relative to the largest value.
     """
     batch, network = training_batch(config), moved_network(config)
     means = [predicted_mean(network, batch, form) for form in (*OURS, BASELINE)]
     size = float(means[-1].abs().max())
-    differences = [
-        difference_within(mean, means[-1], math.inf if form.bfloat16 else AGREEMENT * size) / size
-        for form, mean in zip(OURS, means[:-1], strict=True)
-    ]
+    tolerances = [math.inf if form.bfloat16 else AGREEMENT * size for form in OURS]
+    pairs = zip(means[:-1], tolerances, strict=True)
+    differences = [difference_within(mean, means[-1], most) / size for mean, most in pairs]
     steps = [training_step(copy.deepcopy(network), batch, config, form) for form in (*OURS, BASELINE)]
-    say(f"{name}: {rounds} timed steps of each of {len(steps)} forms")
+    say_once(f"{name}: {rounds} timed steps of each of {len(steps)} forms")
     *seconds, baseline = take_turns(steps, rounds)
     points = f"{batch.context_values.shape[-1]} context and {batch.target_values.shape[-1]} target points"
     title = f"{name}, batch {config.batch}, {points}"
@@ -174,17 +120,7 @@ def predicted_mean(network: ANP, batch: FunctionBatch, form: Form) -> Tensor:
 
 
 def training_step(network: ANP, batch: FunctionBatch, config: NetworkConfig, form: Form) -> Callable[[], float]:
-    """The step of ``probconserv.training`` on a fixed batch, in one form; returns its loss.
-
-    Args:
-        network: What is trained, in place.
-        batch: Its data.
-        config: Loss, weight decay and rate, that of the first step of the training.
-        form: How the network is computed.
-
-    Returns:
-        The action to be timed.
-    """
+    """The step of ``probconserv.training`` on a fixed batch with the rate of the first step, in one form; its loss."""
     rate, decay = one_cycle(0, config.training), config.training.weight_decay
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=decay)
     context = StepContext(0, 0.0, Generator())

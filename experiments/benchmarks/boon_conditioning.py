@@ -3,8 +3,7 @@
 ``python -m experiments.benchmarks.boon_conditioning`` prints the table in docs/boon_conditioning.md.
 """
 
-from collections.abc import Sequence
-
+import pandas as pd
 import torch
 
 from boon.elimination import boundary_kernel, hermitian
@@ -16,33 +15,19 @@ WIDTH, MODES, SEEDS = 32, 16, 5
 
 
 def condition_number(nodes: int, padding: float, both_ends: bool) -> float:
-    """Median over seeds of cond(K_BB) in the 2-norm, of a layer as it is initialised.
-
-    Args:
-        nodes: Number of nodes of the axis, both ends included.
-        padding: Extension of the axis as a fraction of its length.
-        both_ends: K_BB of both ends ``(2c, 2c)``, else of the first alone ``(c, c)``.
-    """
+    """Median over seeds of cond(K_BB) in the 2-norm, of both ends or the first, of a layer as it is initialised."""
     numbers = []
     bases = (fourier_basis(nodes, MODES, padding, like=torch.zeros((), dtype=torch.float64)),)
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         weight = SpectralConvolution(WIDTH, WIDTH, (MODES,)).double().weight.detach()
-        ends: Sequence[int] = (0, nodes - 1) if both_ends else (0,)
+        ends = (0, nodes - 1) if both_ends else (0,)
         numbers.append(torch.linalg.cond(boundary_kernel(hermitian(weight, bases), bases, 0, ends)))
     return float(torch.stack(numbers).median())
 
 
-def table() -> list[str]:
-    """The rows of a Markdown table: one per number of nodes."""
-    heads = [f"both ends, padding {100 * padding:g} %" for padding in PADDINGS] + ["one end"]
-    lines = ["| n | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for nodes in NODES:
-        values = [condition_number(nodes, padding, both_ends=True) for padding in PADDINGS]
-        values.append(condition_number(nodes, 0.0, both_ends=False))
-        lines.append(f"| {nodes} | " + " | ".join(f"{value:.1e}" for value in values) + " |")
-    return lines
-
-
 if __name__ == "__main__":
-    print("\n".join(table()))
+    columns = {f"both ends, padding {100 * padding:g} %": (padding, True) for padding in PADDINGS}
+    columns["one end"] = (0.0, False)
+    cells = {name: [f"{condition_number(n, *column):.1e}" for n in NODES] for name, column in columns.items()}
+    print(pd.DataFrame(cells, index=pd.Index(NODES, name="n")).to_markdown(disable_numparse=True))

@@ -1,50 +1,55 @@
-"""What benchmarks share: timing, memory, agreement of what is timed, and the report with its machine."""
+"""What benchmarks share: fields, timing, memory, agreement of what is timed, and the report with its machine."""
 
-import json
-import subprocess
 import sys
-import time
+import timeit
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Normal
 
 from experiments.errors import ExperimentError
 from experiments.records.store import environment
+from probconserv import LinearConstraint, condition, integral
+from solvers import NodeGrid
 
 Result = TypeVar("Result")
 
 
+def random_fields(count: int, points: int) -> tuple[Tensor, Tensor, Generator]:
+    """Means and standard deviations ``(count, points)``, float64, and the generator that they were drawn from."""
+    generator = Generator().manual_seed(0)
+    mean = torch.randn(count, points, dtype=torch.float64, generator=generator)
+    return mean, torch.rand(count, points, dtype=torch.float64, generator=generator) + 0.1, generator
+
+
+def fields_with_totals(count: int, points: int) -> tuple[Tensor, Tensor, LinearConstraint]:
+    """Means, standard deviations, and the law of random totals."""
+    mean, scale, generator = random_fields(count, points)
+    totals = torch.rand(count, dtype=torch.float64, generator=generator)
+    return mean, scale, integral(NodeGrid(0.0, 1.0, points), totals)
+
+
+def updated(mean: Tensor, scale: Tensor, law: LinearConstraint) -> tuple[Tensor, Tensor]:
+    """Mean and variance under the law, materialised."""
+    posterior = condition(Normal(mean, scale, validate_args=False), law)
+    return posterior.mean, posterior.variance
+
+
 def best_of(action: Callable[[], Result], repeats: int = 3) -> tuple[float, Result]:
-    """Shortest wall-clock time of an action that was run once before to warm up.
-
-    Args:
-        action: What to time.
-        repeats: Number of timed runs.
-
-    Returns:
-        Seconds, and what the last run returned.
-    """
+    """Shortest wall-clock seconds of an action that ran once before to warm up, and what it then returned."""
     result = action()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = action()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds), result
+    return min(timeit.repeat(action, number=1, repeat=repeats)), result
 
 
 def take_turns(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
     """Shortest wall-clock time of each of several actions that run in turn, after one round to warm up."""
-    seconds: list[list[float]] = [[] for _ in actions]
-    for number in range(rounds + 1):
-        for action, times in zip(actions, seconds, strict=True):
-            started = time.perf_counter()
-            action()
-            if number:
-                times.append(time.perf_counter() - started)
-    return [min(times) for times in seconds]
+    seconds = [[timeit.timeit(action, number=1) for action in actions] for _ in range(rounds + 1)]
+    return [min(times) for times in zip(*seconds[1:], strict=True)]
 
 
 def peak_memory() -> int:
@@ -59,29 +64,18 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def in_new_process(module: str, call: str) -> dict[str, float]:
-    """What a function of a module returns in a new process, whose peak memory is that of the function.
-
-    Args:
-        module: The module.
-        call: The call, for instance ``measure('points', 10)``.
-
-    Raises:
-        ExperimentError: If the process fails.
-    """
-    program = f"import json; from {module} import *; print(json.dumps({call}))"
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise ExperimentError(f"The measurement {call} failed: {finished.stderr.strip()[-500:]}")
-    return json.loads(finished.stdout.splitlines()[-1])
+def in_new_process(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
+    """What a function returns in a new process, whose peak memory is that of the function."""
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(function, *arguments).result()
+    except Exception as error:
+        call = f"{function.__name__}({', '.join(map(repr, arguments))})"
+        raise ExperimentError(f"The measurement {call} failed: {error!r}.") from error
 
 
 def difference_within(ours: Tensor, theirs: Tensor, tolerance: float) -> float:
-    """Largest difference of two results.
-
-    Raises:
-        ExperimentError: If it exceeds the tolerance.
-    """
+    """Largest difference of two results; raises ExperimentError if it exceeds the tolerance."""
     difference = float((ours - theirs).abs().max())
     if not difference <= tolerance:
         raise ExperimentError(f"The two results differ by {difference:.3g}, so their times do not count.")
@@ -89,32 +83,13 @@ def difference_within(ours: Tensor, theirs: Tensor, tolerance: float) -> float:
 
 
 def compared(name: str, seconds: float, baseline: str, baseline_seconds: float, **more: Any) -> dict[str, Any]:
-    """A case of a benchmark.
-
-    Args:
-        name: What is measured.
-        seconds: Our time.
-        baseline: What it is compared with.
-        baseline_seconds: Its time.
-        **more: Further entries.
-
-    Returns:
-        All of them, with ``ratio``, baseline over ours.
-    """
+    """A case of a benchmark with ``ratio``, baseline over ours, and further entries."""
     entry = {"case": name, "seconds": seconds, "baseline": baseline, "baseline_seconds": baseline_seconds}
     return {**entry, "ratio": baseline_seconds / seconds, **more}
 
 
 def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a benchmark hands to the command line.
-
-    Args:
-        benchmark: Its name.
-        cases: One dictionary per measured case.
-
-    Returns:
-        Name, one line on the machine, and the cases.
-    """
+    """What a benchmark hands to the command line: its name, one line on the machine, and the cases."""
     made = environment()
     machine, packages = made["machine"], made["packages"]
     line = f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, torch {packages['torch']}"

@@ -12,34 +12,17 @@ from experiments.storage import writable_folder, write_bytes
 
 BEGIN = "<!-- scaling: written by python -m experiments bench scaling --page docs/scaling.md -->"
 END = "<!-- end of scaling -->"
-BUSY = 0.5
-"""Load average from which the document says that the machine was busy."""
+BUSY = 0.5  # load average from which the document says that the machine was busy
 _FIGURES = {"scaling-update": ("points", "constraints", "fields"), "scaling-solver": ("cells", "functions")}
 
 
 def write(result: dict[str, Any], page: Path) -> list[Path]:
-    """Rewrites the part of a document between its marks, and the figures beside it.
-
-    Args:
-        result: What ``experiments.benchmarks.scaling.run`` returned.
-        page: The document; figures go into ``figures`` beside it.
-
-    Returns:
-        All files written.
-
-    Raises:
-        DataFileError: If the document lacks the marks.
-    """
+    """Rewrites the part of a document between its marks, and its figures in ``figures`` beside it; returns all."""
     text = fill(page.read_text(encoding="utf-8"), BEGIN, END, as_markdown(result))
     folder = writable_folder(page.parent / "figures")
-    drawn = [
-        file
-        for name, keys in _FIGURES.items()
-        if any(case["series"] in keys for case in result["cases"])
-        for file in save(draw(result["cases"], keys), folder / name)
-    ]
+    drawn = [save(draw(result["cases"], keys), folder / name) for name, keys in _FIGURES.items()]
     write_bytes(page, text.encode())
-    return [page, *drawn]
+    return [page, *(file for files in drawn for file in files)]
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -48,22 +31,18 @@ def as_markdown(result: dict[str, Any]) -> str:
     for case in result["cases"]:
         growth = "" if case["growth"] is None else f"{case['growth']:.2f}"
         lines.append(f"| {case['case']} | {case['seconds']:.3g} | {growth} | {case['memory']:,.0f} |")
-    idle = result["load"] < BUSY
-    state = (
-        "otherwise idle" if idle else f"busy with other work (load average {result['load']:.1f}): times are too long"
-    )
-    machine = f"Machine: {result['machine']}; {state}."
+    busy = f"busy with other work (load average {result['load']:.1f}): times are too long"
+    machine = f"Machine: {result['machine']}; {'otherwise idle' if result['load'] < BUSY else busy}."
     figures = [f"![Time and memory of the {name.split('-')[1]}](figures/{name}.png)" for name in _FIGURES]
     return "\n\n".join([machine, "\n".join(lines), *figures])
 
 
 def draw(cases: Sequence[dict[str, Any]], keys: Sequence[str]) -> Figure:
     """Time above memory against size, one column per series, with the slope of proportional growth."""
-    chosen = [key for key in keys if any(case["series"] == key for case in cases)]
-    figure = Figure(figsize=(3.4 * len(chosen), 5.0), layout="constrained")
-    panels = figure.subplots(2, len(chosen), sharex="col", squeeze=False)
-    for column, key in enumerate(chosen):
-        points = [case for case in cases if case["series"] == key]
+    series = [points for key in keys if (points := [case for case in cases if case["series"] == key])]
+    figure = Figure(figsize=(3.4 * len(series), 5.0), layout="constrained")
+    panels = figure.subplots(2, len(series), sharex="col", squeeze=False)
+    for column, points in enumerate(series):
         sizes = [case["size"] for case in points]
         for axes, name, colour in zip(panels[:, column], ("seconds", "memory"), (BLUE, VERMILION), strict=True):
             values = [max(case[name], 0.1) if name == "memory" else case[name] for case in points]

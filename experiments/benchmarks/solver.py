@@ -3,7 +3,7 @@
 Both run on one thread, FiPy because it uses no more.
 """
 
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -14,70 +14,41 @@ from torch import Tensor
 from experiments.benchmarks.measure import best_of, compared, report
 from experiments.errors import ExperimentError
 from experiments.stages import one_thread
-from solvers import TRBDF2, CellGrid, Dirichlet, PorousMedium, Solution, solve
-from solvers.problems import exact
+from solvers import TRBDF2, CellGrid, Solution, solve
+from solvers.problems import POROUS_MEDIUM, exact
 
-FUNCTIONS = 1000
-CELLS = 200
 END = 0.5
 COMPARED = (1.0, 3.0, 6.0)
-FIPY_STEPS = 250
-FIPY_SWEEPS = 3
-FIPY = f"FiPy, {FIPY_STEPS} steps × {FIPY_SWEEPS} sweeps"
+FIPY_STEPS, FIPY_SWEEPS = 250, 3
 TOLERANCES = (5e-3, 1e-3)
 Solver = Callable[[float, int], tuple[float, np.ndarray]]
 
 
-def run(functions: int = FUNCTIONS, cells: int = CELLS, baseline: Solver | None = None) -> dict[str, Any]:
-    """Times both, with the L1 errors against the exact cell averages beside the times.
-
-    Args:
-        functions: Functions of the batch.
-        cells: Cells of the grid.
-        baseline: From exponent and cells to seconds and cell averages of one function; FiPy by default.
-
-    Returns:
-        One case per tolerance and compared exponent: seconds a function of the batch and of the baseline, their ratio,
-        and both errors.
-
-    Raises:
-        ExperimentError: If FiPy is not installed.
-    """
+def run(functions: int = 1000, cells: int = 200, baseline: Solver | None = None) -> dict[str, Any]:
+    """Times both, with L1 errors against the exact cell averages; a baseline other than FiPy is as ``_fipy``."""
     exponents = torch.linspace(1.0, 6.0, functions, dtype=torch.float64)
     indices = [int((exponents - exponent).abs().argmin()) for exponent in COMPARED]
     exponents[indices] = torch.tensor(COMPARED, dtype=torch.float64)
     theirs = [(baseline or _fipy)(exponent, cells) for exponent in COMPARED]
     cases = []
     for tolerance in TOLERANCES:
-        with one_thread():
-            seconds, result = best_of(lambda tolerance=tolerance: _batch(exponents, cells, tolerance))
-        averages = exact_averages(result.grid, exponents)
+        seconds, result = best_of(lambda t=tolerance: porous_medium(exponents, cells, t))
+        averages = POROUS_MEDIUM.averages(END, result.grid, exponents)
         errors = (result.values[:, 0] - averages).abs().mean(-1)
         for index, exponent, (baseline_seconds, values) in zip(indices, COMPARED, theirs, strict=True):
-            both = {
-                "L1 error": float(errors[index]),
-                "baseline L1 error": float((torch.from_numpy(values) - averages[index]).abs().mean()),
-            }
+            error = float((torch.from_numpy(values) - averages[index]).abs().mean())
+            both = {"L1 error": float(errors[index]), "baseline L1 error": error}
             name = f"m = {exponent:g}; one of {functions:,}, TRBDF2({tolerance:g})"
-            cases.append(compared(name, seconds / functions, FIPY, baseline_seconds, **both))
+            other = f"FiPy, {FIPY_STEPS} steps × {FIPY_SWEEPS} sweeps"
+            cases.append(compared(name, seconds / functions, other, baseline_seconds, **both))
     return report("solver", cases)
 
 
-def exact_averages(grid: CellGrid, exponents: Tensor) -> Tensor:
-    """Exact cell averages at the end time ``(*batch, n)``."""
-    antiderivative = exact.porous_medium_antiderivative(END, grid.faces[0], exponents[..., None])
-    return antiderivative.diff() / grid.spacing[0]
-
-
-def _batch(exponents: Tensor, cells: int, tolerance: float) -> Solution:
-    return solve(
-        PorousMedium(exponents),
-        CellGrid(0.0, 1.0, cells),
-        boundary=(Dirichlet(lambda t: exact.porous_medium_inflow(t, exponents)), Dirichlet(0.0)),
-        initial=0.0,
-        times=[END],
-        stepper=TRBDF2(tolerance),
-    )
+def porous_medium(exponents: Tensor, cells: int, tolerance: float = TRBDF2.tolerance) -> Solution:
+    """Functions ``(batch, 1, cells)`` at t = 0.5, on one thread."""
+    law, boundary = POROUS_MEDIUM.law(exponents), POROUS_MEDIUM.boundary(exponents)
+    with one_thread():
+        return solve(law, CellGrid(0.0, 1.0, cells), boundary, 0.0, [END], stepper=TRBDF2(tolerance))
 
 
 def _fipy(exponent: float, cells: int) -> tuple[float, np.ndarray]:
@@ -85,10 +56,9 @@ def _fipy(exponent: float, cells: int) -> tuple[float, np.ndarray]:
     try:
         import fipy  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ExperimentError(
-            "The benchmark 'solver' compares with FiPy, which is not installed; pip install 'probconserv-boon[bench]'."
-        ) from error
-    started = time.perf_counter()
+        text = "compares with FiPy, which is not installed; pip install 'probconserv-boon[bench]'."
+        raise ExperimentError(f"The benchmark 'solver' {text}") from error
+    started = timeit.default_timer()
     mesh = fipy.Grid1D(nx=cells, dx=1.0 / cells)
     u = fipy.CellVariable(mesh=mesh, value=0.0, hasOld=True)
     inflow = fipy.Variable(0.0)
@@ -101,4 +71,4 @@ def _fipy(exponent: float, cells: int) -> tuple[float, np.ndarray]:
         inflow.value = float(exact.porous_medium_inflow(k * step, exponent))
         for _ in range(FIPY_SWEEPS):
             equation.sweep(var=u, dt=step)
-    return time.perf_counter() - started, np.array(u.value)
+    return timeit.default_timer() - started, np.array(u.value)

@@ -6,35 +6,19 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
-from torch.distributions import Normal
 
-from experiments.benchmarks.measure import (
-    best_of,
-    compared,
-    difference_within,
-    in_new_process,
-    peak_memory,
-    report,
-)
+from experiments.benchmarks import measure
+from experiments.benchmarks.measure import best_of, compared, updated
 from probconserv import LinearConstraint, condition, integral
 from solvers import NodeGrid
 
-SLICES = 2200
 POINTS = 201
 CHUNK = 100  # slices that the dense form holds at once
-LONG = 10**7
 
 
 def run() -> dict[str, Any]:
-    """Times the update with one constraint and a diagonal covariance, mean and variance materialised.
-
-    Returns:
-        Cases whose ``ratio`` is baseline over ours, see ``short_fields``. For the long field also ``times copying``,
-        ours over making copies of mean and variance; ``times copying in place``, the same with the memory of the copies
-        already there; and ``memory over input``, the peak of the process, inputs included, over the size of mean and
-        variance.
-    """
-    return report("update", [*short_fields(SLICES), long_field(LONG)])
+    """Times the update with one constraint and a diagonal covariance, mean and variance materialised."""
+    return measure.report("update", [*short_fields(2200), long_field(10**7)])
 
 
 def short_fields(slices: int) -> list[dict[str, Any]]:
@@ -42,44 +26,44 @@ def short_fields(slices: int) -> list[dict[str, Any]]:
 
     That makes Σ, the gain K = Σ Gᵀ S⁻¹ and Σ′ = Σ − K G Σ as n × n matrices, with the product taken from left to right
     as the formula is written, or from right to left, which saves the n³ product.
-
-    Args:
-        slices: Number of fields.
     """
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(slices, POINTS, dtype=torch.float64, generator=generator)
-    scale = torch.rand(slices, POINTS, dtype=torch.float64, generator=generator) + 0.1
-    law = integral(NodeGrid(0.0, 1.0, POINTS), torch.rand(slices, dtype=torch.float64, generator=generator))
+    mean, scale, law = measure.fields_with_totals(slices, POINTS)
     laws = [LinearConstraint(law.G, b) for b in law.b]
-    batched, ours = best_of(lambda: _update(mean, scale, law), repeats=5)
-    looped, _ = best_of(lambda: [_update(*parts) for parts in zip(mean, scale, laws, strict=True)])
-    cases = []
+    batched, ours = best_of(lambda: updated(mean, scale, law), repeats=5)
+    looped, _ = best_of(lambda: [updated(*parts) for parts in zip(mean, scale, laws, strict=True)])
+    cases, fields = [], f"{slices:,} slices of {POINTS} points"
     for name, left_to_right in (("left to right", True), ("right to left", False)):
         dense, theirs = best_of(lambda order=left_to_right: _dense_in_chunks(mean, scale, law, order), repeats=2)
         dense_looped, _ = best_of(lambda order=left_to_right: _dense_looped(mean, scale, law, order), repeats=1)
-        for first, second in zip(ours, theirs, strict=True):
-            difference_within(first, second, 1e-10)
-        baseline, fields = f"dense, {name}", f"{slices:,} slices of {POINTS} points"
+        measure.difference_within(torch.stack(ours), torch.stack(theirs), 1e-10)
         cases += [
-            compared(f"{fields}, batched", batched, f"{baseline}, batched", dense),
-            compared(f"{fields}, batched", batched, f"{baseline}, looped", dense_looped),
-            compared(f"{fields}, looped", looped, f"{baseline}, looped", dense_looped),
+            compared(f"{fields}, batched", batched, f"dense, {name}, batched", dense),
+            compared(f"{fields}, batched", batched, f"dense, {name}, looped", dense_looped),
+            compared(f"{fields}, looped", looped, f"dense, {name}, looped", dense_looped),
         ]
     return cases
 
 
+def long_field(length: int) -> dict[str, Any]:
+    """One field, against making copies of its mean and variance, also with the memory of the copies already there."""
+    measured = measure.in_new_process(measure_long_field, length)
+    seconds, name = measured["seconds"], f"one field of {length:,} points"
+    copying = {"times copying": seconds / measured["cloned"], "times copying in place": seconds / measured["copied"]}
+    more = {**copying, "memory over input": measured["memory"]}
+    return compared(name, seconds, "copying mean and variance", measured["cloned"], **more)
+
+
 def measure_long_field(length: int) -> dict[str, float]:
-    """Seconds and peak memory of one update of a long field, to be called in a new process.
+    """Seconds, and peak memory with inputs over that of mean and variance; to be called in a new process.
 
     A short update comes first, so that the memory counted is that of fields and not of compiled code.
     """
     short = torch.rand(40_000, dtype=torch.float64)
-    _update(short, 1.0 + short, integral(NodeGrid(0.0, 1.0, len(short)), torch.tensor(0.5)))
-    before = peak_memory()
+    updated(short, 1.0 + short, integral(NodeGrid(0.0, 1.0, len(short)), torch.tensor(0.5)))
+    before = measure.peak_memory()
     row = torch.full((1, length), 1.0 / length, dtype=torch.float64)
     law = LinearConstraint(row, torch.tensor([0.3], dtype=torch.float64))
-    mean = torch.rand(length, dtype=torch.float64)
-    variance = torch.rand(length, dtype=torch.float64)
+    mean, variance = torch.rand(length, dtype=torch.float64), torch.rand(length, dtype=torch.float64)
     prior = MultivariateNormal(mean, DiagLinearOperator(variance))
 
     def update() -> None:
@@ -87,35 +71,10 @@ def measure_long_field(length: int) -> dict[str, float]:
         _ = posterior.mean, posterior.variance
 
     seconds, _ = best_of(update, repeats=5)
-    memory = peak_memory() - before
+    memory = measure.peak_memory() - before
     cloned, copies = best_of(lambda: (mean.clone(), variance.clone()), repeats=5)
     copied, _ = best_of(lambda: (copies[0].copy_(mean), copies[1].copy_(variance)), repeats=5)
     return {"seconds": seconds, "cloned": cloned, "copied": copied, "memory": memory / (2 * 8 * length)}
-
-
-def long_field(length: int) -> dict[str, Any]:
-    """One field, against copying its arrays.
-
-    Args:
-        length: Number of points.
-    """
-    measured = in_new_process(__name__, f"measure_long_field({length})")
-    return compared(
-        f"one field of {length:,} points",
-        measured["seconds"],
-        "copying mean and variance",
-        measured["cloned"],
-        **{
-            "times copying": measured["seconds"] / measured["cloned"],
-            "times copying in place": measured["seconds"] / measured["copied"],
-            "memory over input": measured["memory"],
-        },
-    )
-
-
-def _update(mean: Tensor, scale: Tensor, law: LinearConstraint) -> tuple[Tensor, Tensor]:
-    posterior = condition(Normal(mean, scale, validate_args=False), law)
-    return posterior.mean, posterior.variance
 
 
 def _dense(mean: Tensor, scale: Tensor, G: Tensor, b: Tensor, left_to_right: bool) -> tuple[Tensor, Tensor]:

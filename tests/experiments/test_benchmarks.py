@@ -1,8 +1,8 @@
 """The benchmarks in small: they run, compare like with like, and report in the common shape."""
 
+import shutil
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,11 @@ from torch import nn
 from experiments.benchmarks import boon, inequality, measure, scaling, scaling_page, solver, update
 from experiments.errors import DataFileError, ExperimentError
 from experiments.report.terminal import print_benchmark
-from solvers import Solution
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 SHAPES = {"1-D": (40,), "1-D + time": (40, 9), "2-D + time": (12, 12, 9)}
 SIZES = tuple(
-    replace(size, batch=2, shape=SHAPES[size.name], modes=(3,) * len(size.modes), width=4, rounds=1)
+    size._replace(batch=2, shape=SHAPES[size.name], modes=(3,) * len(size.modes), width=4, rounds=1)
     for size in boon.SIZES
 )
 
@@ -41,10 +40,11 @@ def test_times_of_results_that_differ_do_not_count() -> None:
 
 def test_update_is_compared_with_both_dense_forms_and_with_copying() -> None:
     cases = update.short_fields(12)
-    assert len(cases) == 6
-    for case in cases:
-        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
-        assert case["case"].startswith("12 slices of 201 points")
+    assert [case["case"].removeprefix("12 slices of 201 points, ") for case in cases] == 2 * [
+        "batched",
+        "batched",
+        "looped",
+    ]
     measured = update.measure_long_field(1000)
     assert set(measured) == {"seconds", "cloned", "copied", "memory"}
     assert all(value >= 0 for value in measured.values())
@@ -53,17 +53,14 @@ def test_update_is_compared_with_both_dense_forms_and_with_copying() -> None:
 def test_non_negative_fields_are_those_of_least_squares() -> None:
     report = inequality.run(slices=6)
     assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
-    for case in report["cases"]:
-        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
-        assert case["difference"] <= 1e-8
-        assert case["law residual"] <= 1e-12
+    assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
 
 
 def test_solver_cases_carry_times_errors_and_their_ratio() -> None:
     report = solver.run(functions=12, cells=20, baseline=lambda exponent, cells: (exponent, np.zeros(cells)))
     assert len(report["cases"]) == len(solver.TOLERANCES) * len(solver.COMPARED)
     for case in report["cases"]:
-        assert case["ratio"] == pytest.approx(case["baseline_seconds"] / case["seconds"])
+        assert case["ratio"] == case["baseline_seconds"] / case["seconds"]
         assert 0.0 < case["L1 error"] < 0.02 < case["baseline L1 error"]
 
 
@@ -73,9 +70,7 @@ def test_the_solver_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPat
         solver.run()
 
 
-def test_every_correction_is_timed_against_the_plain_operator(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_correction_is_timed_against_the_plain_operator(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "neuralop", None)
     cases = boon.run(SIZES)["cases"]
     assert len({case["case"] for case in cases}) == 3 * len(boon.CORRECTIONS)
@@ -100,9 +95,7 @@ def test_the_plain_operator_is_timed_against_one_with_as_many_frequencies(monkey
     assert built == [((5,) * axes, {"hidden_channels": 4, "n_layers": 4}) for axes in (1, 2, 3)]
 
 
-def test_every_size_has_time_memory_and_growth_in_the_document(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_document_has_time_memory_and_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = scaling.run({"points": (2, 4), "constraints": (2, 4), "cells": (8, 16)}, scaling.measure)
     assert len(result["cases"]) == 6
     for first, second in zip(result["cases"][::2], result["cases"][1::2], strict=True):
@@ -111,12 +104,9 @@ def test_every_size_has_time_memory_and_growth_in_the_document(
         assert first["memory"] >= 0
     print_benchmark(result)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
-    page = tmp_path / "scaling.md"
-    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    files = scaling_page.write(result, page)
-    text = page.read_text(encoding="utf-8")
-    for case in result["cases"]:
-        assert f"{case['case']} " in text
+    page = Path(shutil.copy(PAGE, tmp_path / "scaling.md"))
+    files, text = scaling_page.write(result, page), page.read_text(encoding="utf-8")
+    assert all(f"{case['case']} " in text for case in result["cases"])
     for name in ("scaling-update", "scaling-solver"):
         assert f"figures/{name}.png" in text
         assert tmp_path / "figures" / f"{name}.png" in files
@@ -133,16 +123,11 @@ def test_the_document_says_whether_the_machine_was_busy_and_needs_its_marks(tmp_
         scaling_page.write(result, page)
 
 
-def test_updates_meet_all_constraints_and_solutions_have_the_size() -> None:
-    first, second = (scaling.update_of(3, 50, 4)() for _ in range(2))
-    assert isinstance(first, tuple)
-    assert isinstance(second, tuple)
-    for one, other in zip(first, second, strict=True):
+def test_updates_repeat_and_solutions_have_the_size() -> None:
+    for one, other in zip(scaling.update_of(3, 50, 4)(), scaling.update_of(3, 50, 4)(), strict=True):
         assert one.shape == (3, 50)
         assert torch.equal(one, other)
-    solution = scaling.solution_of(2, 8)()
-    assert isinstance(solution, Solution)
-    assert solution.values.shape == (2, 1, 8)
+    assert scaling.solution_of(2, 8)().values.shape == (2, 1, 8)
 
 
 @pytest.mark.slow
