@@ -41,9 +41,6 @@ class Stub:
     """Two cases, the truth and a trained method whose squared error is case + seed + weight.
 
     Args:
-        name: Its name.
-        data_version: Version of its data.
-        over: What its means are over.
         fails: Seeds that cannot be scored.
         interrupted: Step at which its trainings send themselves the signal of Ctrl-C.
         paper: The paper's score of the trained method.
@@ -74,13 +71,8 @@ class Stub:
         if method.key == "truth":
             return []
         config = TrainingConfig(steps=3, checkpoint_every=1, precision="32-true", seed=seed)
-        release = f"{self.name}.safetensors"
-        label = f"stub, seed {seed}"
-        return [
-            Training(
-                key="net", label=label, folder=self.name, config=config, data_version=self.data_version, release=release
-            )
-        ]
+        names = {"key": "net", "label": f"stub, seed {seed}", "release": f"{self.name}.safetensors"}
+        return [Training(config=config, data_version=self.data_version, folder=self.name, **names)]
 
     def train(self, training: Training, context: RunContext) -> None:
         """Fits one number, and notes what every file of weights notes."""
@@ -94,12 +86,8 @@ class Stub:
 
         task = Task(model=model, loss=loss, config=training.hash, title=training.label)
         state = train(task, training.config, training.path(context.options.out), progress=False)
-        notes = {
-            "training": as_json(training.config),
-            "seconds": state.seconds,
-            "history": state.history,
-            "environment": {"machine": {"processor": "abacus"}},
-        }
+        notes = {"training": as_json(training.config), "seconds": state.seconds, "history": state.history}
+        notes["environment"] = {"machine": {"processor": "abacus"}}
         content = encode_tensors(model.state_dict(), {"notes": json.dumps(notes)})
         write_bytes(training.weights(context.options.out), content)
 

@@ -17,25 +17,9 @@ import pytest
 from experiments import driver, registry
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import RunContext, RunOptions, Training
-from experiments.records.record import (
-    Over,
-    Record,
-    Source,
-    as_frame,
-    mean_and_error,
-    over_seeds,
-    records_of_functions,
-)
+from experiments.records import store
+from experiments.records.record import Over, Record, Source, as_frame, mean_and_error, over_seeds, records_of_functions
 from experiments.records.release import ReleasedResults, manifest, released_results, released_weights, write_release
-from experiments.records.store import (
-    as_json,
-    config_hash,
-    read_records,
-    read_scores,
-    scores_frame,
-    write_records,
-    write_scores,
-)
 from experiments.records.table import Labels, as_markdown, json_rows, numbers, wide
 from experiments.records.verdict import compare
 from tests.documents import ROOT
@@ -50,9 +34,6 @@ def record(mean: float, score: str = "MSE", **changes: object) -> Record:
     return Record(score=score, mean=mean, **settings)  # type: ignore[arg-type]
 
 
-# Reduction.
-
-
 def test_mean_and_standard_error_leave_out_what_is_nan() -> None:
     assert mean_and_error([1.0, 2.0, math.nan, 6.0]) == (3.0, pytest.approx(math.sqrt(7 / 3)))
     assert mean_and_error([2.0]) == (2.0, None)
@@ -62,17 +43,14 @@ def test_mean_and_standard_error_leave_out_what_is_nan() -> None:
 
 
 def test_scores_of_functions_become_records_in_the_order_of_tables() -> None:
-    arrays = {
-        "shown": np.ones((2, 3)),
-        "boundary": np.array([1.0, 3.0]),
-        "shock": np.array([math.nan, math.nan]),
-        "MSE": np.array([1.0, 2.0, math.nan]),
-        "validation": np.array(0.5),
-    }
-    first, second, third = records_of_functions(arrays, KEY)
-    assert (first.score, first.mean, first.standard_error) == ("MSE", 1.5, pytest.approx(0.5))
-    assert (second.score, second.mean, second.standard_error) == ("validation", 0.5, None)
-    assert (third.score, third.mean, third.standard_error) == ("boundary", 3.0, None), "the largest"
+    arrays = {"shown": np.ones((2, 3)), "boundary": np.array([1.0, 3.0]), "validation": np.array(0.5)}
+    arrays |= {"shock": np.array([math.nan, math.nan]), "MSE": np.array([1.0, 2.0, math.nan])}
+    records = records_of_functions(arrays, KEY)
+    assert [(entry.score, entry.mean, entry.standard_error) for entry in records] == [
+        ("MSE", 1.5, pytest.approx(0.5)),
+        ("validation", 0.5, None),
+        ("boundary", 3.0, None),  # the largest
+    ]
 
 
 def test_means_over_seeds_keep_single_records_and_the_papers() -> None:
@@ -89,30 +67,24 @@ def test_means_over_seeds_keep_single_records_and_the_papers() -> None:
     assert by_key["anp", "MSE", Source.PUBLISHED].mean == 9.0
     assert by_key["gp", "MSE", Source.RELEASED].standard_error == 0.1
     assert len(merged) == 4
-
-
-def test_a_released_mean_stands_in_the_place_of_its_seeds() -> None:
     frame = as_frame([record(1.0), record(3.0, seed=1), record(2.5, seed=None, source=Source.RELEASED)])
-    assert over_seeds(frame)["mean"].tolist() == [2.5]
-
-
-# Files.
+    assert over_seeds(frame)["mean"].tolist() == [2.5], "a released mean stands instead of its seeds"
 
 
 def test_scores_and_records_come_back_with_all_digits_and_equal_bytes(tmp_path: Path) -> None:
     values = np.array([1 / 3, math.nan, 5e-324, -1.7976931348623157e308])
     arrays = {"MSE": values, "validation": np.array(0.1), "shown": np.zeros((4, 4))}
-    scores = scores_frame([("m=1", "anp", 0, arrays), ("m=1", "truth", 0, {"CE": np.array([0.0])})])
+    scores = store.scores_frame([("m=1", "anp", 0, arrays), ("m=1", "truth", 0, {"CE": np.array([0.0])})])
     assert list(scores) == ["case", "method", "seed", "function", "MSE", "validation", "CE"]
     assert scores["validation"].notna().tolist() == [True, False, False, False, False], "one value stands first"
     paths = [tmp_path / name for name in ("a.csv.gz", "b.csv.gz")]
     for path in paths:
-        write_scores(path, scores)
+        store.write_scores(path, scores)
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    pd.testing.assert_frame_equal(read_scores(paths[0]), scores, check_exact=True)
+    pd.testing.assert_frame_equal(store.read_scores(paths[0]), scores, check_exact=True)
     records = as_frame([record(1 / 3, case="1", standard_error=1e-300), record(math.inf, seed=None, note="None, NA")])
-    write_records(tmp_path / "records.csv", records)
-    pd.testing.assert_frame_equal(read_records(tmp_path / "records.csv"), records, check_exact=True)
+    store.write_records(tmp_path / "records.csv", records)
+    pd.testing.assert_frame_equal(store.read_records(tmp_path / "records.csv"), records, check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +100,7 @@ def test_damaged_records_are_named(content: bytes, message: str, tmp_path: Path)
     path = tmp_path / "records.csv"
     path.write_bytes(content)
     with pytest.raises(DataFileError, match=rf"records\.csv'.*{message}.*delete it and run again"):
-        read_records(path)
+        store.read_records(path)
 
 
 def test_damaged_and_missing_scores_are_named(tmp_path: Path) -> None:
@@ -137,12 +109,9 @@ def test_damaged_and_missing_scores_are_named(tmp_path: Path) -> None:
     for content in (whole[:-12], b"plain", whole[:30] + b"\x00" * 30):
         path.write_bytes(content)
         with pytest.raises(DataFileError, match=r"scores\.csv\.gz' cannot be read as a table"):
-            read_scores(path)
+            store.read_scores(path)
     with pytest.raises(DataFileError, match="cannot be read"):
-        read_scores(tmp_path / "nothing.csv.gz")
-
-
-# The release.
+        store.read_scores(tmp_path / "nothing.csv.gz")
 
 
 def results(name: str, weights: list[str]) -> ReleasedResults:
@@ -152,7 +121,7 @@ def results(name: str, weights: list[str]) -> ReleasedResults:
         seed=3,
         data_version=2,
         records=as_frame([record(0.1, experiment=name)]),
-        scores=scores_frame([("u=0.6", "anp", 0, {"MSE": np.array([0.1])})]),
+        scores=store.scores_frame([("u=0.6", "anp", 0, {"MSE": np.array([0.1])})]),
         trainings=pd.DataFrame([{"case": "u=0.6", "method": "anp", "seed": 0, "training": "anp", "seconds": 1.5}]),
         weights=weights,
         environment={"python": "3.11"},
@@ -211,9 +180,6 @@ def test_every_released_file_is_that_of_the_manifest() -> None:
         assert released_weights(file).is_file()
 
 
-# Verdicts.
-
-
 def test_a_verdict_allows_three_digits_and_round_off() -> None:
     released = as_frame([record(1.0), record(1e-13, score="CE"), record(2.0, score="LL")])
     equal = compare(as_frame([record(1.0009), record(3e-13, score="CE"), record(2.0, score="LL", seed=1)]), released)
@@ -227,9 +193,6 @@ def test_a_verdict_allows_three_digits_and_round_off() -> None:
     nothing = compare(as_frame([record(1.0, seed=5)]), released)
     assert not nothing.reproduced
     assert str(nothing).startswith("Nothing to compare")
-
-
-# Tables.
 
 
 def table_records() -> pd.DataFrame:
@@ -266,9 +229,6 @@ def test_json_has_a_row_per_case_method_seed_and_source() -> None:
     assert {row["source"] for row in rows} == {"computed", "published", "recomputed"}
 
 
-# What decides a config hash.
-
-
 @dataclass(frozen=True)
 class Config:
     """A config with a field that decides nothing."""
@@ -283,8 +243,8 @@ def test_only_what_decides_a_result_changes_its_hash() -> None:
     assert relabelled.hash == training.hash
     assert replace(training, data_version=2).hash != training.hash
     assert replace(training, config=Config(steps=4)).hash != training.hash
-    assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
-    assert as_json({"source": Source.COMPUTED, 1: (Config(),)}) == {
+    assert store.config_hash({"a": 1, "b": 2}) == store.config_hash({"b": 2, "a": 1})
+    assert store.as_json({"source": Source.COMPUTED, 1: (Config(),)}) == {
         "source": "COMPUTED",
         "1": [{"type": "Config", "steps": 3}],
     }
@@ -295,7 +255,7 @@ def all_hashes() -> dict[str, str]:
     hashes, context = {}, RunContext(options=RunOptions(preset="laptop"))
     for name, entry in registry.EXPERIMENTS.items():
         for case in entry.cases(context):
-            hashes[f"{name}, {case.key}"] = config_hash(as_json(case.config))
+            hashes[f"{name}, {case.key}"] = store.config_hash(store.as_json(case.config))
             for method in entry.methods(case):
                 for training in entry.trainings(case, method, 0, context):
                     hashes[f"{name}, {case.key}, {method.key}, {training.key}"] = training.hash
