@@ -1,21 +1,76 @@
-"""Samples of the boundary-condition problems: complete, repeatable, rebuilt when damaged, laid out for operators."""
+"""Cases and samples: presets, what is refused, files that are complete, and fields laid out for operators."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from experiments.boundary.cases import BoundaryDataConfig
+from experiments import driver
+from experiments.boundary import CHOICES, EXPERIMENTS, STUDIES
+from experiments.boundary.cases import BoundaryDataConfig, NetworkSizes
 from experiments.boundary.data import as_fields, boundary_samples, by_time
+from experiments.boundary.versions import VERSIONS
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import RunOptions
 from solvers import Dirichlet
 from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS, stokes
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
-from tests.experiments.boundary.tiny import one
+from tests.experiments.boundary.tiny import SIZES, one
 
 CONFIG = BoundaryDataConfig(samples=3, nodes=9, times=2, seed=4)
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+def test_versions_of_every_preset_can_be_told_apart(name: str, preset: Any) -> None:
+    cases = VERSIONS[name](preset)
+    assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
+    assert all(case.key.startswith("multi" if case.times > 1 else "single") for case in cases)
+    seeds = {case.training_data(other).seed for case in cases for other in range(20)}
+    assert all(case.test_data(seed).seed not in seeds for case in cases for seed in range(3))
+
+
+def test_paper_preset_has_the_authors_sizes() -> None:
+    (single, multi, *others), (square,) = VERSIONS["stokes"]("paper"), VERSIONS["cavity"]("paper")
+    assert (single.sizes.samples, single.sizes.nodes, single.sizes.test, single.sizes.batch) == (500, 500, 100, 20)
+    assert (single.sizes.network.modes, single.sizes.network.width, len(others)) == (16, 64, 8)
+    assert (multi.sizes.samples, multi.sizes.network.modes, multi.sizes.network.time_modes) == (1000, 12, 12)
+    assert (square.sizes.nodes, square.sizes.network) == (50, NetworkSizes(width=20, modes=8, time_modes=8, unit=8.0))
+
+
+def test_versions_have_their_output_times() -> None:
+    problem = BOUNDARY_PROBLEMS["heat_neumann"]
+    assert BoundaryDataConfig(times=1).output_times(problem).tolist() == [0.5]
+    assert BoundaryDataConfig(times=25, final_time=2.0).output_times(problem)[-1].item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: replace(SIZES, batch=7), "batch must not exceed the 8 − 2 samples"),
+        (lambda: replace(SIZES, validation=0), "validation must be at least 1, got 0"),
+        (lambda: NetworkSizes(order=5), "order must be 1, 2, 3 or 4, got 5"),
+        (lambda: NetworkSizes(unit=3.0), "unit must be a power of two, got 3.0"),
+        (lambda: NetworkSizes(unit=-2.0), "unit must be a power of two, got -2.0"),
+        (lambda: BoundaryDataConfig(nodes=4), "nodes must be at least 5"),
+        (lambda: BoundaryDataConfig(final_time=0.0), "final_time must be positive"),
+        *(
+            (
+                lambda entry=entry: driver.run(entry, RunOptions(data="solver")),
+                f"solver does not belong to {entry.name}",
+            )
+            for entry in (EXPERIMENTS["stokes"], STUDIES["heat_independent"], CHOICES["cavity"])
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        make()
+    assert NetworkSizes(unit=0.25).unit == 0.25
 
 
 @pytest.mark.parametrize("problem", BOUNDARY_PROBLEMS.values(), ids=lambda problem: problem.name)
@@ -24,10 +79,8 @@ def test_stored_samples_are_those_of_the_problem(problem: BoundaryProblem, tmp_p
     fresh = problem.sample(3, 9, problem.multi_step(2), torch.Generator().manual_seed(4))
     assert torch.equal(built.output, fresh.output.float())
     assert torch.equal(built.input, fresh.input.float())
-    for axis, pair in enumerate(problem.conditions):
-        values = built.boundary[axis]
+    for axis, (pair, values) in enumerate(zip(problem.conditions, built.boundary, strict=True)):
         if isinstance(pair[0], Dirichlet):
-            assert values is not None
             assert torch.equal(values[1], built.output.select(2 + axis, -1))
     unreadable = replace(problem, fields=lambda *_: pytest.fail("the file was there"))
     read = boundary_samples(unreadable, CONFIG, tmp_path, version=1)
@@ -39,34 +92,21 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     boundary_samples(BOUNDARY_PROBLEMS["cavity"], CONFIG, tmp_path, version=1)
     (path,) = tmp_path.glob("*.safetensors")
     with safe_open(path, framework="np") as file:
-        notes = file.metadata()
-        assert set(file.keys()) == {
-            *("input", "output", "times", "parameter_lid_speed"),
-            *(f"boundary_{axis}_{side}" for axis in (0, 1) for side in ("first", "last")),
-        }
-    assert notes["location"] == "node"
-    assert notes["axes"] == "sample, t, x, y"
-    assert notes["units"] == "dimensionless"
-    assert notes["boundary_1_last"] == "Dirichlet"
-    assert notes["reconstructed"] == "range of the lid speed"
+        notes, sides = file.metadata(), {f"boundary_{axis}_{side}" for axis in (0, 1) for side in ("first", "last")}
+        assert set(file.keys()) == {"input", "output", "times", "parameter_lid_speed"} | sides
+    said = {"location": "node", "axes": "sample, t, x, y", "units": "dimensionless", "boundary_1_last": "Dirichlet"}
+    assert notes.items() >= {**said, "reconstructed": "range of the lid speed"}.items()
     assert path.stem == f"cavity-{notes['config_hash']}"
     config = json.loads(notes["config"])
-    assert config["data_version"] == 1
-    assert config["samples"]["config"]["seed"] == 4
+    assert (config["data_version"], config["samples"]["config"]["seed"]) == (1, 4)
     assert config["samples"]["parameters"][0]["distribution"] == {"type": "Uniform", "low": 1.0, "high": 1.5}
 
 
 def test_whatever_decides_the_samples_makes_another_file(tmp_path: Path) -> None:
     elsewhere = stokes().with_distribution("frequency", Uniform(4.0, 5.0))
-    for problem, changes, version in (
-        (stokes(), {}, 1),
-        (stokes(), {}, 2),
-        (stokes(), {"seed": 5}, 1),
-        (stokes(), {"times": 1}, 1),
-        (stokes(), {"final_time": 1.0}, 1),
-        (stokes(0.1), {}, 1),
-        (elsewhere, {}, 1),
-    ):
+    versions = [(stokes(), {}, 1), (stokes(), {}, 2), (stokes(0.1), {}, 1), (elsewhere, {}, 1)]
+    versions += [(stokes(), change, 1) for change in ({"seed": 5}, {"times": 1}, {"final_time": 1.0})]
+    for problem, changes, version in versions:
         boundary_samples(problem, replace(CONFIG, **changes), tmp_path, version)
     assert len(list(tmp_path.glob("*.safetensors"))) == 7
 
@@ -84,14 +124,10 @@ def test_times_are_channels_or_the_last_axis(name: str, time_modes: int) -> None
     assert len(fields.values) == fields.input.ndim - 2
     assert not time_modes or fields.values[-1] is None
     for pair, given in zip(drawn.boundary, fields.values, strict=False):
-        assert pair is not None
-        assert given is not None
         for side, values in zip(pair, given, strict=True):
             assert torch.equal(values[1, channel][later], side[1, 2] / unit)
     assert torch.equal(by_time(fields.output, case), drawn.output), "the unit is a power of two"
     part = fields.take(torch.tensor([2, 0]))
     assert len(part) == 2
     assert torch.equal(part.input, fields.input[[2, 0]])
-    assert part.values[0] is not None
-    assert fields.values[0] is not None
     assert torch.equal(part.values[0][1], fields.values[0][1][[2, 0]])

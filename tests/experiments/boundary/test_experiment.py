@@ -17,7 +17,7 @@ from experiments.boundary.data import load_fields
 from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import Treatment, build, load
 from experiments.boundary.scoring import over_time
-from experiments.boundary.studies import METHODS, BoundaryStudy
+from experiments.boundary.studies import METHODS, study_cases
 from experiments.boundary.training import operator_task, operator_training, validation_error
 from experiments.boundary.versions import VERSIONS
 from experiments.errors import NotReleasedError, TrainingDivergedError
@@ -27,13 +27,7 @@ from probconserv.training import StepContext
 from tests.experiments.boundary.tiny import context, one, tiny_cases, tiny_experiment
 
 CASE = one("heat_independent", "single-values")
-STUDY = BoundaryStudy(
-    problem="heat_independent",
-    case="single-values",
-    parameters=("left", "right"),
-    symbol="values",
-    outside=((1.0, 2.0), (2.0, 3.0)),
-)
+STUDIED = study_cases(CASE, (6, 8), ("left", "right"), "values", ((1.0, 2.0), (2.0, 3.0)))
 
 
 def scores(report: driver.Report, score: str) -> pd.Series:
@@ -50,26 +44,24 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
     errors = scores(report, "boundary_relative_max")[case.key]
     assert list(errors.index) == [method.key for method in methods(case)]
     bound = 1e-6 if "neumann" in name or "gradients" in case.key else 0.0
-    for method in methods(case)[1:]:
-        if method.key in (keys.PRESCRIPTION, keys.PAPER, keys.DEFAULT):
-            assert errors[method.key] <= bound, method.key
-        elif method.key not in (keys.LIFTING, keys.CIRCLE):
-            assert errors[method.key] > 1e-4, method.key
+    for key, error in errors.iloc[1:].items():
+        if key in (keys.PRESCRIPTION, keys.PAPER, keys.DEFAULT):
+            assert error <= bound, key
+        elif key not in (keys.LIFTING, keys.CIRCLE):
+            assert error > 1e-4, key
     assert ("set-up reconstructed" in report.title) == bool(case.problem.reconstructed)
     square = len(case.problem.conditions) == 2
     drawn = {file.stem.split("-")[0] for file in report.files if file.suffix == ".png"}
-    assert drawn == ({"fields", "over"} if square else {"fields", "over", "profile"})
-    if square:
-        assert (report.folder / f"animation-{case.key}.gif").read_bytes()[:6] == b"GIF89a"
+    assert drawn == {"fields", "over"} | (set() if square else {"profile"})
+    assert not square or (report.folder / f"animation-{case.key}.gif").read_bytes()[:6] == b"GIF89a"
 
 
 def test_scores_and_shown_fields_are_those_of_the_trained_operator(tmp_path: Path) -> None:
     case = one("cavity", "multi", time_modes=2)
     experiment, run = tiny_experiment(case, of=EXPERIMENTS["cavity"]), context(tmp_path)
-    method = methods(case)[-1]
+    truth, *_, method = methods(case)
     weights = driver.train_all(experiment, experiment.trainings(case, method, 0, run), run)
-    arrays = experiment.score(case, method, 0, weights, run)
-    true = experiment.score(case, methods(case)[0], 0, (), run)
+    arrays, true = experiment.score(case, method, 0, weights, run), experiment.score(case, truth, 0, (), run)
     whole = np.sqrt((arrays["over_time"] ** 2).mean(axis=1))
     assert np.allclose(whole, arrays["relative_l2"], rtol=1e-6)  # float32
     assert true["input"].shape == (1, 9, 9)
@@ -77,8 +69,7 @@ def test_scores_and_shown_fields_are_those_of_the_trained_operator(tmp_path: Pat
     assert np.array_equal(true["shown"][:, :, 0], arrays["shown"][:, :, 0])
     assert not np.array_equal(true["shown"], arrays["shown"])
     assert arrays["boundary"] == true["boundary"] == 0.0
-    vanishing = torch.ones(1, 2, 3)
-    vanishing[:, 1] = 0.0  # as standing waves do
+    vanishing = torch.tensor([1.0, 0.0])[:, None].expand(1, 2, 3)  # as standing waves do
     assert torch.allclose(over_time(vanishing + 0.5, vanishing), torch.full((1, 2), 0.5 * 2**0.5, dtype=torch.float64))
 
 
@@ -87,21 +78,19 @@ def test_the_validation_set_is_not_trained_on_and_weights_say_how_they_were_made
     (training,) = experiment.trainings(CASE, methods(CASE)[1], 0, run)
     (path,) = driver.train_all(experiment, [training], run)
     assert path.parent.parent == tmp_path / "heat_independent" / "operators"
-    fields = load_fields(CASE, CASE.training_data(0), run.data_folder, experiment.data_version)
-    model = load(path, Treatment(), CASE)
-    notes = boon.read_notes(path)
-    error = validation_error(model, fields.take(slice(6, None)), batch=1)
+    fields, notes = load_fields(CASE, CASE.training_data(0), run.data_folder, 1), boon.read_notes(path)
+    error = validation_error(load(path, Treatment(), CASE), fields.take(slice(6, None)), batch=1)
     assert notes["history"][-1]["relative_l2"] == pytest.approx(error, rel=1e-5)  # float32, batches of another size
     assert notes["training"]["samples"]["problem"] == "heat_independent"
     assert notes["training"]["training"]["seed"] == 0
     seen: list[torch.Tensor] = []
     spied = torch.nn.Module()
-    spied.forward = lambda first, *_: seen.append(first)  # type: ignore[method-assign]
+    spied.forward = lambda first, *_: seen.extend(first)
     task = operator_task(build(Treatment(), CASE), training.config, fields, training)
     for step in range(20):
         task.loss(spied, StepContext(step, 0.0, torch.Generator().manual_seed(step)))
-    trained_on = {tuple(sample.flatten().tolist()) for batch in seen for sample in batch}
-    assert trained_on == {tuple(sample.flatten().tolist()) for sample in fields.input[:6]}
+    trained_on, usable = ({tuple(sample.flatten().tolist()) for sample in some} for some in (seen, fields.input[:6]))
+    assert trained_on == usable
 
 
 def test_everything_that_decides_a_training_changes_its_hash() -> None:
@@ -111,12 +100,8 @@ def test_everything_that_decides_a_training_changes_its_hash() -> None:
         config = operator_training(case, treatment, data_seed, seed)
         return Training(key="k", label="l", folder="f", config=config, data_version=version).hash
 
-    changes = (
-        {"nodes": 19},
-        {"batch": 3},
-        {"network": replace(sizes.network, width=5)},
-        {"training": replace(sizes.training, steps=7)},
-    )
+    changes = ({"nodes": 19}, {"batch": 3}, {"network": replace(sizes.network, width=5)})
+    changes += ({"training": replace(sizes.training, steps=7)},)
     hashes = [training(replace(CASE, sizes=replace(sizes, **change)), plain, 0, 0) for change in changes]
     hashes.append(training(one("heat_independent", "single-gradients"), plain, 0, 0))
     hashes.append(training(CASE, Treatment(channels=True), 0, 0))
@@ -127,36 +112,33 @@ def test_everything_that_decides_a_training_changes_its_hash() -> None:
 
 
 def test_a_study_changes_what_its_cases_say(tmp_path: Path) -> None:
-    fewer, same, outside, further, finer, finest = STUDY.cases_of(CASE, (6, 8))
+    fewer, same, *outside, finer, finest = STUDIED
     sizes = fewer.training_case.sizes
     assert (sizes.samples, sizes.validation, sizes.batch) == (6, 1, 4)
     assert fewer.sizes == same.sizes == CASE.sizes
-    assert outside.training_case == finer.training_case == CASE
-    for case, low in ((outside, 1.0), (further, 2.0)):
-        (pair,) = load_fields(case, case.test_data(0), tmp_path, 1).values
-        assert pair is not None
-        values = torch.cat(pair)
+    assert finer.training_case == CASE
+    for case, low in zip(outside, (1.0, 2.0), strict=True):
+        assert case.training_case == CASE
+        values = torch.cat(load_fields(case, case.test_data(0), tmp_path, 1).values[0])
         assert low <= float(values.min()) <= float(values.max()) <= low + 1
     assert [case.sizes.nodes for case in (finer, finest)] == [34, 68]
 
 
 def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path: Path) -> None:
-    fewer, _, outside, _, finer, _ = STUDY.cases_of(CASE, (6, 8))
-    study = tiny_experiment(fewer, outside, finer, of=STUDIES["heat_independent"])
+    cases = STUDIED[::2]
+    study = tiny_experiment(*cases, of=STUDIES["heat_independent"])
     report = driver.run(study, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
     assert [case for case, _ in errors.index[:: len(METHODS)]] == ["samples-6", "outside-0", "nodes-34"]
-    for (_, method), error in errors.items():  # type: ignore[misc]
-        assert (error > 1e-4) if method in (keys.FNO, keys.CHANNELS) else error == 0.0
+    assert all(
+        (error > 1e-4) if method in (keys.FNO, keys.CHANNELS) else error == 0.0 for (_, method), error in errors.items()
+    )
     assert len(list(tmp_path.glob("**/weights.safetensors"))) == 2 * len(METHODS)
-    (panel, *others) = study.overview((fewer, outside, finer), report.records)["study"].axes
-    assert [axes.get_xlabel() for axes in (panel, *others)] == [
-        *("training samples", "boundary values", "nodes of test samples"),
-    ]
-    assert [label.get_text() for label in others[0].get_xticklabels()] == ["[1, 2]"]
-    error = scores(report, "relative_l2")["samples-6", keys.FNO]
-    assert panel.lines[0].get_ydata() == pytest.approx([error])
-    assert study.trainings(fewer, methods(fewer)[1], 0, context(tmp_path))[0].release is None
+    axes = study.overview(cases, report.records)["study"].axes
+    assert [panel.get_xlabel() for panel in axes] == ["training samples", "boundary values", "nodes of test samples"]
+    assert [label.get_text() for label in axes[1].get_xticklabels()] == ["[1, 2]"]
+    assert axes[0].lines[0].get_ydata() == pytest.approx([scores(report, "relative_l2")["samples-6", keys.FNO]])
+    assert study.trainings(cases[0], methods(cases[0])[1], 0, context(tmp_path))[0].release is None
 
 
 def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
@@ -164,15 +146,12 @@ def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
 ) -> None:
     case = one("burgers_periodic", "single")
     failing = Method(key="failing", label="failing", treatment=Treatment(penalty=float("inf")))
-    choice = replace(
-        tiny_experiment(case, of=CHOICES["burgers_periodic"]),
-        methods_of=lambda case: (failing, *CHOICES["burgers_periodic"].methods(case)[:2]),
-        repetitions=2,
-    )
+    rows = (failing, *CHOICES["burgers_periodic"].methods(case)[:2])
+    choice = tiny_experiment(case, of=CHOICES["burgers_periodic"])
+    choice = replace(choice, methods_of=lambda _: rows, repetitions=2)
     report = driver.run(choice, RunOptions(out=tmp_path))
     assert len(list((tmp_path / "data").glob("*.safetensors"))) == 1, "the training samples"
-    assert set(report.records["score"]) == {"validation"}
-    assert set(report.records["seed"]) == {0, 1}
+    assert (set(report.records["score"]), set(report.records["seed"])) == ({"validation"}, {0, 1})
     assert "failing, single step to t = 1, seed 0 failed and scores inf" in capsys.readouterr().err
     ranked, shown = choice.headline(case, report.records[report.records["seed"] == 0])
     assert (ranked[-1], shown) == ("failing", ("validation",))
@@ -181,25 +160,20 @@ def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
         driver.run(replace(choice, by_validation=False), RunOptions(out=tmp_path, methods=("failing",)))
 
 
-def test_the_headline_has_the_baseline_that_is_best_in_validation() -> None:
+def test_the_headline_has_the_best_baseline_and_the_papers_numbers_belong_to_their_cases() -> None:
     rows = {keys.FNO: 0.1, keys.CHANNELS: 0.3, keys.LIFTING: 0.2, keys.DEFAULT: 0.05}
     records = pd.DataFrame({"method": list(rows), "score": "validation", "mean": list(rows.values())})
-    shown, _ = EXPERIMENTS["stokes"].headline(CASE, records)
-    assert shown == [keys.FNO, keys.LIFTING, keys.PAPER, keys.DEFAULT]
-
-
-def test_the_papers_numbers_belong_to_their_cases() -> None:
-    cases = VERSIONS["stokes"]("laptop")
-    numbers = {case.key: EXPERIMENTS["stokes"].published(case) for case in cases}
-    (record,) = numbers["multi-0.02"]
+    stokes = EXPERIMENTS["stokes"]
+    assert stokes.headline(CASE, records)[0] == [keys.FNO, keys.LIFTING, keys.PAPER, keys.DEFAULT]
+    single, many = VERSIONS["stokes"]("laptop")
+    (record,) = stokes.published(many)
     assert (record.method, record.mean, record.source) == (keys.PAPER, 0.0123, Source.PUBLISHED)
     assert record.note == "Saad et al., notebook: ν=0.1, 500 nodes"
-    assert numbers["single-0.02"] == []
+    assert stokes.published(single) == []
 
 
 def test_released_operators_are_loaded_by_their_keys() -> None:
-    operator = load_operator("heat_independent", "single-values")
-    assert not operator.training
+    assert not load_operator("heat_independent", "single-values").training
     with pytest.raises(NotReleasedError, match=r"lifting is not released. Released: single-0.02 fno; .*; multi"):
         load_operator("stokes", "single-0.02", "lifting")
     with pytest.raises(NotReleasedError, match=r"Released: operators of stokes, "):
