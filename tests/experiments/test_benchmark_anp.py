@@ -34,15 +34,11 @@ def tiny(*_: str) -> NetworkConfig:
 
 
 @settings(deadline=None, max_examples=20)
-@given(
-    sizes=st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 9), st.integers(1, 9), st.integers(1, 8)),
-    seed=st.integers(0, 2**31),
-    dtype=st.sampled_from((torch.float32, torch.float64)),
-)
-def test_explicit_attention_is_what_torch_fuses(sizes: tuple[int, ...], seed: int, dtype: torch.dtype) -> None:
-    batch, heads, q, n, d = sizes
-    generator = torch.Generator().manual_seed(seed)
-    query, key, value = (torch.randn(batch, heads, length, d, dtype=dtype, generator=generator) for length in (q, n, n))
+@given(sizes=st.lists(st.integers(1, 8), min_size=4, max_size=4), dtype=st.sampled_from((torch.float32, torch.float64)))
+def test_explicit_attention_is_what_torch_fuses(sizes: list[int], dtype: torch.dtype) -> None:
+    heads, q, n, d = sizes
+    torch.manual_seed(sum(sizes))
+    query, key, value = (torch.randn(2, heads, length, d, dtype=dtype) for length in (q, n, n))
     fused = nn.functional.scaled_dot_product_attention(query, key, value)
     # Exponents below about 20 carry 20 eps of rounding into the weights, and the sums about ten more.
     tolerance = 32 * torch.finfo(dtype).eps * float(value.abs().max())
@@ -57,9 +53,6 @@ def test_forms_are_what_their_names_say() -> None:
         assert used is (anp.explicit_attention if "explicit" in form.name else fused)
         assert product.dtype == (torch.bfloat16 if "bfloat16" in form.name else torch.float32)
         assert nn.functional.scaled_dot_product_attention is fused
-    with pytest.raises(ZeroDivisionError), anp.BASELINE.applied():
-        raise ZeroDivisionError
-    assert nn.functional.scaled_dot_product_attention is fused
 
 
 def test_forms_of_the_network_differ_by_rounding_and_attention_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,36 +94,24 @@ def line_task() -> Task:
     return Task(nn.Linear(1, 1), loss)
 
 
-@pytest.mark.parametrize(
-    ("errors", "most_steps", "steps"),
-    [
-        ((0.5, 0.1, 0.0), 30, [5, 10]),
-        ((0.5, 0.2, 0.3, 0.0), 15, [5, 10, 15]),
-        ((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 40, [5, 10, 15, 20, 25, 30]),
-    ],
-)
-def test_training_stops_at_the_goal_at_the_cap_or_with_the_schedule(
-    errors: tuple[float, ...], most_steps: int, steps: list[int]
-) -> None:
+@pytest.mark.parametrize(("cap", "steps"), [(30, [5, 10]), (15, [5, 10, 15]), (40, [5, 10, 15, 20, 25, 30])])
+def test_training_stops_at_the_goal_at_the_cap_or_with_the_schedule(cap: int, steps: list[int]) -> None:
+    errors = [0.5, 0.1] if cap == 30 else [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     following = iter(errors)
-    _, seen = train_until(line_task(), SCHEDULE, Goal(lambda _: next(following), 0.1, 5, most_steps))
+    _, seen = train_until(line_task(), SCHEDULE, Goal(lambda _: next(following), 0.1, 5, cap))
     assert seen == list(zip(steps, errors, strict=False))
 
 
 def test_evaluations_are_not_counted_as_training_time() -> None:
     """A clock that only losses (1 s) and evaluations (100 s) move."""
-    now, task = [0.0], line_task()
+    clock, task = [], line_task()
 
     def loss(model: nn.Module, step: StepContext) -> Tensor:
-        now[0] += 1.0
+        clock.append(1.0)
         return task.loss(model, step)
 
-    def evaluate(_: nn.Module) -> float:
-        now[0] += 100.0
-        return 1.0
-
-    seconds, _ = train_until(replace(task, loss=loss), SCHEDULE, Goal(evaluate, 0.1, 5, 20), clock=lambda: now[0])
-    assert seconds == 20.0
+    goal = Goal(lambda _: clock.append(100.0) or 1.0, 0.1, 5, 20)
+    assert train_until(replace(task, loss=loss), SCHEDULE, goal, clock=lambda: sum(clock))[0] == 20.0
 
 
 def test_watched_training_is_the_training_itself(tmp_path: Path) -> None:
@@ -185,9 +166,7 @@ def test_run_reports_steps_and_accuracy(capsys: pytest.CaptureFixture[str]) -> N
         assert (case["difference"] > anp.AGREEMENT) is form.bfloat16
     assert anp_accuracy.paper_error() == 1.887e-3
     assert accuracy["baseline"] == "ProbConserv-ANP of the released weights, MSE 0.001887 (an accuracy, not a time)"
-    assert accuracy["steps"] == 4
-    assert accuracy["minutes"] == pytest.approx(accuracy["seconds"] / 60)
+    assert (accuracy["steps"], accuracy["minutes"]) == (4, accuracy["seconds"] / 60)
     assert accuracy["result"].startswith("not reached in 4 steps; the lowest was ")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "step 4: 0.0 minutes, error" in captured.err
+    out, err = capsys.readouterr()
+    assert (out, "step 4: 0.0 minutes, error" in err) == ("", True)
