@@ -1,4 +1,4 @@
-"""The papers' tables and figures, and released models: ``load_pretrained("stefan")``, ``load_operator("stokes", …)``."""
+"""The papers' tables and figures; released models: ``load_pretrained("stefan")``, ``load_operator("stokes", case)``."""
 
 from experiments.boundary import load_operator
 from experiments.conservation import load_pretrained

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
@@ -348,7 +349,7 @@ def _beside(
             copied = copied[copied["seed"].isna() | (copied["seed"] == results.seed)]
         rows = pd.MultiIndex.from_frame(computed[KEY])
         copied = copied[~pd.MultiIndex.from_frame(copied[KEY]).isin(rows)]
-        parts.append(copied.assign(source=Source.RELEASED))
+        parts.append(copied.assign(source=np.full(len(copied), Source.RELEASED)))
     parts.append(as_frame(record for case in cases for record in experiment.published(case)))
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 

@@ -126,5 +126,5 @@ def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
             merged.append(part.iloc[[0]] if means.empty else means)
             continue
         mean, error = mean_and_error(part["mean"].to_numpy())
-        merged.append(part.iloc[[0]].assign(seed=pd.NA, mean=mean, standard_error=error))
+        merged.append(part.iloc[[0]].assign(seed=pd.array([pd.NA], "Int64"), mean=mean, standard_error=error))
     return pd.concat(merged, ignore_index=True).astype({"seed": "Int64"}) if merged else records

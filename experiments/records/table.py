@@ -109,12 +109,12 @@ def write_tables(folder: Path, title: str, records: pd.DataFrame, labels: Labels
 def json_rows(records: pd.DataFrame, labels: Labels) -> list[dict[str, Any]]:
     """Records as the rows of ``--json``: one object per case, method, seed and source, ``[mean, error]`` per score."""
     rows = []
-    for (case, method, seed, source, note), part in records.groupby(
-        ["case", "method", "seed", "source", "note"], sort=False, dropna=False
-    ):
+    for _, part in records.groupby(["case", "method", "seed", "source", "note"], sort=False, dropna=False):
+        first: dict[str, Any] = {str(name): value for name, value in part.iloc[0].items()}
+        case, method, seed, note = (first[name] for name in ("case", "method", "seed", "note"))
         texts = {"parameter": labels.cases[case], "method": labels.methods.get(method, method)}
         keys = {"case": case, "method_key": method, "seed": None if pd.isna(seed) else int(seed)}
-        origin = {"source": source.value, **({"note": note} if note else {})}
+        origin = {"source": first["source"].value, **({"note": note} if note else {})}
         pairs = zip(part["score"], part["mean"], part["standard_error"], strict=True)
         scores = {name: [mean, None if pd.isna(error) else error] for name, mean, error in pairs}
         rows.append({**texts, **keys, **origin, **scores})
