@@ -38,9 +38,6 @@ class NetworkSizes:
     unit: float = 1.0
 
     def __post_init__(self) -> None:
-        require_at_least(self, width=1, modes=1, time_modes=0, depth=1)
-        if self.order not in (1, 2, 3, 4):
-            raise InvalidArgumentError(f"order must be 1, 2, 3 or 4, got {self.order}.")
         if not self.unit > 0 or frexp(self.unit)[0] != 0.5:
             raise InvalidArgumentError(f"unit must be a power of two, got {self.unit}.")
 
@@ -52,8 +49,6 @@ class BoundarySizes:
     Args:
         samples: Training samples, the validation set included.
         validation: Samples of the validation set; every choice is made on them.
-        nodes: Nodes along every axis of space.
-        training: Steps, rate, decay; its seed and device are set for each training.
         seeds: Trainings of every method.
     """
 
@@ -68,9 +63,9 @@ class BoundarySizes:
 
     def __post_init__(self) -> None:
         require_at_least(self, validation=1, test=1, batch=1, seeds=1)
-        trained_on = f"{self.samples} − {self.validation} samples that are trained on"
         if self.batch > self.samples - self.validation:
-            raise InvalidArgumentError(f"batch must not exceed the {trained_on}, got {self.batch}.")
+            rest = f"{self.samples} − {self.validation} samples that are trained on"
+            raise InvalidArgumentError(f"batch must not exceed the {rest}, got {self.batch}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +73,6 @@ class BoundaryDataConfig:
     """Which samples of a problem.
 
     Args:
-        nodes: Nodes along every axis, ends included.
         times: Output times: 1 for the single-step version, more for equally spaced ones up to the final time.
         final_time: Last output time; None for the problem's usual one.
     """
@@ -91,14 +85,11 @@ class BoundaryDataConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, samples=1, nodes=5, times=1, seed=0)
-        if self.final_time is not None and not self.final_time > 0:
-            raise InvalidArgumentError(f"final_time must be positive, got {self.final_time}.")
 
     def output_times(self, problem: BoundaryProblem) -> Tensor:
         """Output times of the version ``(t,)``."""
-        if self.times == 1 and self.final_time is None:
-            return problem.single_step()
-        return problem.multi_step(self.times, self.final_time)
+        single = self.times == 1 and self.final_time is None
+        return problem.single_step() if single else problem.multi_step(self.times, self.final_time)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +97,6 @@ class BoundaryCase:
     """One version of a problem in an experiment.
 
     Args:
-        times: Output times; 1 for single-step versions.
         final_time: Last output time; None for the problem's usual one.
         independent: Whether boundary data are random apart from the initial field, so that an operator needs them as
             input.
@@ -154,8 +144,8 @@ class BoundaryCase:
         return self._data(self.sizes.test, 2 * seed + 1)
 
     def _data(self, samples: int, seed: int) -> BoundaryDataConfig:
-        version = {"nodes": self.sizes.nodes, "times": self.times, "final_time": self.final_time}
-        return BoundaryDataConfig(samples=samples, seed=seed, **version)
+        times = {"times": self.times, "final_time": self.final_time}
+        return BoundaryDataConfig(samples=samples, nodes=self.sizes.nodes, seed=seed, **times)
 
 
 def describe_samples(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, Any]:

@@ -27,11 +27,8 @@ from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version, manifest, released_weights
 
 _BEST = 4  # candidates that the terminal shows of a case
-_FILES = {
-    rows.CHANNELS: "fno-boundary-channels",
-    rows.PRESCRIPTION: "fno-output-prescription",
-    rows.PENALTY: "fno-soft-penalty",
-    rows.CIRCLE: "fno-on-the-circle",
+_FILES = {rows.CIRCLE: "fno-on-the-circle"} | {
+    key: f"fno-{key}" for key in (rows.CHANNELS, rows.PRESCRIPTION, rows.PENALTY)
 }
 """Names of methods in the files of released weights, where they differ from the keys."""
 
@@ -68,7 +65,6 @@ class BoundaryExperiment:
 
     @property
     def data_version(self) -> int:
-        """Version of the data of the problem."""
         return data_version(self.problem)
 
     def title(self, cases: Sequence[BoundaryCase]) -> str:
@@ -90,11 +86,9 @@ class BoundaryExperiment:
         return self.versions(context.options.preset)
 
     def methods(self, case: BoundaryCase) -> Sequence[Method]:
-        """The methods of a case, the truth first."""
         return self.methods_of(case)
 
     def seeds(self, case: BoundaryCase, context: RunContext) -> Sequence[int]:
-        """Seeds of the trainings of a method."""
         return range(context.training_seed, context.training_seed + (self.repetitions or case.sizes.seeds))
 
     def trainings(self, case: BoundaryCase, method: Method, seed: int, context: RunContext) -> Sequence[Training]:
@@ -129,12 +123,10 @@ class BoundaryExperiment:
         if self.by_validation:
             return {"validation": validation_score(weights[0]) if weights[0].exists() else np.array(np.inf)}
         test = load_fields(case, case.test_data(context.options.seed), context.data_folder, self.data_version)
-        if method.treatment is None:
-            return score_truth(case, test)
-        return score_operator(weights[0], method.treatment, case, test)
+        what = method.treatment
+        return score_truth(case, test) if what is None else score_operator(weights[0], what, case, test)
 
     def compare(self, case: BoundaryCase, records: pd.DataFrame) -> Sequence[Record]:
-        """Nothing more."""
         return ()
 
     def published(self, case: BoundaryCase) -> Sequence[Record]:
@@ -158,7 +150,6 @@ class BoundaryExperiment:
         return draw_case(self.problem, case, self.methods(case), stored, folder)
 
     def overview(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
-        """Figures of all cases together; those of a study."""
         return {} if self.overview_of is None else self.overview_of(cases, records)
 
 

@@ -110,7 +110,9 @@ def draw_case(
             drawings["fields"] = snapshots(shown)
             animate(shown, folder / f"animation-{case.key}.gif")
         else:
-            drawings["profile"] = profiles(shown, insulator_stencil(case))
+            insulated = isinstance(case.problem.conditions[0][0], Neumann) and not case.independent
+            stencil = one_sided_gradient(case.sizes.network.order, "first").numpy() if insulated else None
+            drawings["profile"] = profiles(shown, stencil)
             drawings |= {"fields": space_time(shown)} if len(times) > 1 else {}
     return drawings
 
@@ -226,12 +228,6 @@ def animate(shown: Shown, path: Path) -> None:
                     image.set_data(u[index].T)
                 writer.grab_frame()
         write_bytes(path, temporary.read_bytes())
-
-
-def insulator_stencil(case: BoundaryCase) -> np.ndarray | None:
-    """The weights of the gradient at the first node if an insulator is there."""
-    insulated = isinstance(case.problem.conditions[0][0], Neumann) and not case.independent
-    return one_sided_gradient(case.sizes.network.order, "first").numpy() if insulated else None
 
 
 def _gradient(u: np.ndarray, stencil: np.ndarray) -> np.ndarray:

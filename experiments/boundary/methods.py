@@ -92,12 +92,8 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         told = {"": Treatment(), ", channels": Treatment(channels=True)}
     if case.independent:
         del told[""]
+    named = {name + suffix: replace(base, correction=family[name]) for suffix, base in told.items() for name in family}
     return tuple(
-        _candidate(name + suffix, replace(base, correction=correction))
-        for suffix, base in told.items()
-        for name, correction in family.items()
+        Method(key=label.replace(",", "").replace(" ", "-"), label=label, treatment=treatment)
+        for label, treatment in named.items()
     )
-
-
-def _candidate(label: str, treatment: Treatment) -> Method:
-    return Method(key=label.replace(",", "").replace(" ", "-"), label=label, treatment=treatment)

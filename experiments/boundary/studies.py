@@ -1,6 +1,6 @@
 """When boundary corrections pay (few samples, values out of range, finer grids), and which shall be the default."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -52,27 +52,22 @@ def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
     return tuple(method for method in methods(case) if method.key in METHODS)
 
 
-def _axis(case: BoundaryCase) -> str:
-    """What a case is compared in: where it differs from what was trained on."""
-    trained = case.training_case
-    if case.problem.parameters != trained.problem.parameters:
-        return "boundary values"
-    return "nodes of test samples" if case.sizes.nodes != trained.sizes.nodes else "training samples"
-
-
-def _values(case: BoundaryCase) -> str:
-    """The interval of boundary values if it is not that of training."""
+def _ticks(case: BoundaryCase) -> dict[str, str]:
+    """By everything that cases are compared in, what a case has."""
     usual = case.training_case.problem.parameters
     drawn_from = [entry.distribution for entry in case.problem.parameters if entry not in usual]
-    intervals = (f"[{entry.low:g}, {entry.high:g}]" for entry in drawn_from if isinstance(entry, Uniform))
-    return next(intervals, "as trained")
+    intervals = [f"[{entry.low:g}, {entry.high:g}]" for entry in drawn_from if isinstance(entry, Uniform)]
+    return {
+        "training samples": str(case.training_case.sizes.samples),
+        "boundary values": intervals[0] if intervals else "as trained",
+        "nodes of test samples": str(case.sizes.nodes),
+    }
 
 
-_TICKS: dict[str, Callable[[BoundaryCase], str]] = {
-    "training samples": lambda case: str(case.training_case.sizes.samples),
-    "boundary values": _values,
-    "nodes of test samples": lambda case: str(case.sizes.nodes),
-}
+def _axis(case: BoundaryCase) -> str:
+    """What a case is compared in: where it differs from what was trained on."""
+    usual = _ticks(case.training_case)
+    return next((axis for axis, tick in _ticks(case).items() if tick != usual[axis]), "training samples")
 
 
 def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
@@ -80,7 +75,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
 
     Panels of other values and grids begin with what was trained on.
     """
-    groups = {axis: [case for case in cases if _axis(case) == axis] for axis in _TICKS}
+    groups = {axis: [case for case in cases if _axis(case) == axis] for axis in _ticks(cases[0])}
     samples = groups["training samples"]
     usual = [case for case in samples if case.sizes == case.training_case.sizes]
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
@@ -93,7 +88,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
             line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
             panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
         panel.set(xlabel=axis, yscale="log")
-        panel.set_xticks(range(len(shown)), [_TICKS[axis](case) for case in shown], fontsize=8)
+        panel.set_xticks(range(len(shown)), [_ticks(case)[axis] for case in shown], fontsize=8)
         panel.margins(x=0.15)
     axes[0].set_ylabel("relative L2")
     legend_below(figure, axes[0])

@@ -24,20 +24,19 @@ from tests.experiments.boundary.tiny import SIZES, one
 CONFIG = BoundaryDataConfig(samples=3, nodes=9, times=2, seed=4)
 
 
-@pytest.mark.parametrize("name", VERSIONS)
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
-def test_versions_of_every_preset_can_be_told_apart(name: str, preset: Any) -> None:
-    cases = VERSIONS[name](preset)
-    assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
-    assert all(case.key.startswith("multi" if case.times > 1 else "single") for case in cases)
-    seeds = {case.training_data(other).seed for case in cases for other in range(20)}
-    assert all(case.test_data(seed).seed not in seeds for case in cases for seed in range(3))
+def test_versions_of_every_preset_can_be_told_apart(preset: Any) -> None:
+    for cases in (versions(preset) for versions in VERSIONS.values()):
+        assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
+        assert all(case.key.startswith("multi" if case.times > 1 else "single") for case in cases)
+        seeds = {case.training_data(other).seed for case in cases for other in range(20)}
+        assert all(case.test_data(seed).seed not in seeds for case in cases for seed in range(3))
 
 
 def test_paper_preset_has_the_authors_sizes() -> None:
     (single, multi, *others), (square,) = VERSIONS["stokes"]("paper"), VERSIONS["cavity"]("paper")
     assert (single.sizes.samples, single.sizes.nodes, single.sizes.test, single.sizes.batch) == (500, 500, 100, 20)
-    assert (single.sizes.network.modes, single.sizes.network.width, len(others)) == (16, 64, 8)
+    assert (single.sizes.network, len(others)) == (NetworkSizes(width=64, modes=16), 8)
     assert (multi.sizes.samples, multi.sizes.network.modes, multi.sizes.network.time_modes) == (1000, 12, 12)
     assert (square.sizes.nodes, square.sizes.network) == (50, NetworkSizes(width=20, modes=8, time_modes=8, unit=8.0))
 
@@ -53,11 +52,9 @@ def test_versions_have_their_output_times() -> None:
     [
         (lambda: replace(SIZES, batch=7), "batch must not exceed the 8 − 2 samples"),
         (lambda: replace(SIZES, validation=0), "validation must be at least 1, got 0"),
-        (lambda: NetworkSizes(order=5), "order must be 1, 2, 3 or 4, got 5"),
         (lambda: NetworkSizes(unit=3.0), "unit must be a power of two, got 3.0"),
         (lambda: NetworkSizes(unit=-2.0), "unit must be a power of two, got -2.0"),
         (lambda: BoundaryDataConfig(nodes=4), "nodes must be at least 5"),
-        (lambda: BoundaryDataConfig(final_time=0.0), "final_time must be positive"),
         *(
             (
                 lambda entry=entry: driver.run(entry, RunOptions(data="solver")),
