@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
@@ -26,13 +25,12 @@ from tests.documents import ROOT, run_python
 from tests.experiments.combined.tiny import SIZES, shrunk, tiny, tiny_problem
 
 HEADS = Network(name="heads", heads=2, diversity=0.5)
-NETWORKS = (PLAIN, BOUNDED, THROUGH_UPDATE, HEADS, DROPOUT)
 
 
-def score(report: driver.Report, case: str, method: str, name: str) -> pd.DataFrame:
-    """Records of one score."""
-    records = report.records
-    return records[(records["case"] == case) & (records["method"] == method) & (records["score"] == name)]
+def means(report: driver.Report) -> Any:
+    """What was computed, by case and seed, of every score and method."""
+    records = report.records[(report.records["method"] != "truth") & (report.records["source"] == Source.COMPUTED)]
+    return records.pivot_table(index=["case", "seed"], columns=["score", "method"], values="mean")
 
 
 def context(out: Path, seed: int = 0) -> RunContext:
@@ -40,47 +38,35 @@ def context(out: Path, seed: int = 0) -> RunContext:
 
 
 def test_both_constraints_hold_on_one_prediction_and_scores_are_over_groups(tmp_path: Path) -> None:
-    experiment = tiny("combined", "stefan")
-    report = driver.run(experiment, RunOptions(out=tmp_path))
-    records = report.records[report.records["method"] != "truth"]
-    assert set(records["case"]) == {"stefan-0", "stefan-1"}
-    assert set(records["seed"]) == {0, 1}
-    assert records["standard_error"].isna().all(), "errors are over groups"
-    for (method, name), part in records.groupby(["method", "score"]):
-        if name == "boundary":
-            assert (part["mean"] == 0).all() if "boon" in str(method) else (part["mean"] > 1e-4).all()
-        if name == "conservation":
-            assert (part["mean"] <= 1e-12).all() if "probconserv" in str(method) else (part["mean"] > 1e-4).all()
-    assert {"MSE", "CRPS", "LL", "coverage50", "coverage90", "boundary", "conservation"} == set(records["score"])
-    drawn = {"profile-stefan-0", "profile-stefan-1", "shift-stefan-0"}
-    assert {file.stem for file in report.files} == drawn | {"table"}
+    report = driver.run(tiny("combined", "stefan"), RunOptions(out=tmp_path))
+    table = means(report)
+    assert list(table.index) == [(f"stefan-{number}", group) for number in (0, 1) for group in (0, 1)]
+    assert report.records["standard_error"].isna().all(), "errors are over groups"
+    for score, constrained in (("boundary", "boon"), ("conservation", "probconserv")):
+        assert (table[score].filter(like=constrained) <= (0 if score == "boundary" else 1e-12)).all(axis=None)
+        assert (table[score].filter(regex=f"^(?!.*{constrained})") > 1e-4).all(axis=None)
+    assert {"MSE", "CRPS", "LL", "coverage50", "coverage90", "boundary", "conservation"} == set(table.columns.levels[0])
+    assert {f.stem for f in report.files} == {"table", "profile-stefan-0", "profile-stefan-1", "shift-stefan-0"}
     assert "2 independent groups, ensembles of 2" in report.title
 
 
 def test_every_kind_of_uncertainty_has_a_row_before_and_after_the_law(tmp_path: Path) -> None:
-    experiment = tiny("operator_uncertainty", "diffusion")
-    report = driver.run(experiment, RunOptions(out=tmp_path))
-    methods = [method.key for method in experiment.methods(report.cases[0])]
-    assert methods[1::2] == ["single-operator", "ensemble", "diverse-heads", "mc-dropout"]
-    for method in methods[1::2]:
-        before, after = (score(report, "diffusion-0", key, "conservation") for key in (method, f"probconserv-{method}"))
-        assert (after["mean"] <= 1e-12).all()
-        assert (before["mean"] > 1e-12).all()
-        before, after = (score(report, "diffusion-0", key, "CRPS") for key in (method, f"probconserv-{method}"))
-        assert (after["mean"].to_numpy() != before["mean"].to_numpy()).all()
-    assert "boundary" not in set(report.records["score"])
+    table = means(driver.run(tiny("operator_uncertainty", "diffusion"), RunOptions(out=tmp_path)))
+    before = ["single-operator", "ensemble", "diverse-heads", "mc-dropout"]
+    after = [f"probconserv-{method}" for method in before]
+    assert (table["conservation"][before] > 1e-12).all(axis=None)
+    assert (table["conservation"][after] <= 1e-12).all(axis=None)
+    assert (table["CRPS"][before].to_numpy() != table["CRPS"][after].to_numpy()).all()
+    assert "boundary" not in table
 
 
 def test_training_through_the_update_is_compared_seed_by_seed(tmp_path: Path) -> None:
     report = driver.run(tiny("end_to_end", "stefan", "porous_medium"), RunOptions(out=tmp_path))
-    ratios = score(report, "stefan-0", IN_TRAINING, "ratio")
-    ours = ratios[ratios["source"] == Source.COMPUTED]
-    trained, after = (score(report, "stefan-0", key, "CRPS")["mean"].to_numpy() for key in (IN_TRAINING, AFTER))
-    assert ours["mean"].to_numpy() == pytest.approx(trained / after, rel=1e-12)
-    assert ratios[ratios["source"] == Source.PUBLISHED]["mean"].to_list() == [pytest.approx(7.52 / 7.85)]
-    others = report.records[(report.records["case"] != "stefan-0") & (report.records["score"] == "ratio")]
-    assert set(others["source"]) == {Source.COMPUTED}
-    assert set(others["method"]) == {IN_TRAINING}
+    table = means(report)
+    expected = table["CRPS"][IN_TRAINING] / table["CRPS"][AFTER]
+    assert table["ratio"][IN_TRAINING].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-12)
+    (paper,) = report.records[report.records["source"] == Source.PUBLISHED].itertuples()
+    assert (paper.case, paper.method, paper.mean) == ("stefan-0", IN_TRAINING, pytest.approx(7.52 / 7.85))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -98,7 +84,7 @@ def test_groups_and_runs_share_no_training_but_experiments_do(name: str, tmp_pat
     assert hashes("end_to_end", "fno", 0, 1) < hashes("combined", "fno", 0, 1)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+@pytest.mark.parametrize("network", [PLAIN, BOUNDED, THROUGH_UPDATE, HEADS, DROPOUT], ids=lambda network: network.name)
 def test_training_lowers_the_score_and_resumes_to_the_last_bit(network: Network, tmp_path: Path) -> None:
     row, run = Method(key=network.name, label=network.name, network=network), context(tmp_path / "whole")
     experiment = replace(tiny("end_to_end", "stefan", steps=40), rows=lambda _: (row,))
@@ -116,9 +102,8 @@ def test_training_lowers_the_score_and_resumes_to_the_last_bit(network: Network,
         experiment.train(training, run)
     assert not training.weights(run.options.out).exists()
     experiment.train(training, replace(run, progress=False))
-    resumed = boon.load(training.weights(run.options.out)).state_dict()
-    for name, tensor in boon.load(whole).state_dict().items():
-        assert torch.equal(tensor, resumed[name]), name
+    states = [boon.load(path).state_dict() for path in (training.weights(run.options.out), whole)]
+    torch.testing.assert_close(*states, rtol=0.0, atol=0.0)
 
 
 def loss_of(network: Network, name: str, folder: Path) -> tuple[FieldProblem, Any, Any, FieldLoss, Any]:
@@ -137,19 +122,16 @@ def test_the_loss_through_the_update_is_that_of_the_conditioned_prediction(tmp_p
     expected = crps(samples[1], prediction.mean, prediction.variance).mean()
     # The update casts its result back to single precision here, the loss does not.
     assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-    value.backward()
-    gradients = [parameter.grad for parameter in operator.parameters()]
-    assert all(gradient is not None and bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    assert all(bool(gradient.isfinite().all()) for gradient in torch.autograd.grad(value, [*operator.parameters()]))
 
 
+@torch.no_grad()
 def test_the_loss_of_heads_is_their_mean_score_and_the_penalty(tmp_path: Path) -> None:
     _, samples, operator, loss, parts = loss_of(HEADS, "porous_medium", tmp_path)
-    with torch.no_grad():
-        heads = [as_gaussian(part, UNIT) for part in operator(*parts[0]).double().chunk(2, dim=1)]
-        expected = sum(float(crps(samples[1], head.mean, head.variance).mean()) for head in heads) / 2
-        assert float(loss.score(*parts)) == pytest.approx(expected, rel=1e-12)
-        penalty = 0.5 * float(diversity_penalty(operator, 2))
-        assert float(loss(*parts)) == pytest.approx(expected + penalty, rel=1e-6)
+    heads = [as_gaussian(part, UNIT) for part in operator(*parts[0]).double().chunk(2, dim=1)]
+    expected = sum(float(crps(samples[1], head.mean, head.variance).mean()) for head in heads) / 2
+    assert float(loss.score(*parts)) == pytest.approx(expected, rel=1e-12)
+    assert float(loss(*parts)) == pytest.approx(expected + 0.5 * float(diversity_penalty(operator, 2)), rel=1e-6)
 
 
 def test_wrong_options_and_sizes_are_refused(tmp_path: Path) -> None:
@@ -157,6 +139,9 @@ def test_wrong_options_and_sizes_are_refused(tmp_path: Path) -> None:
         driver.run(tiny("combined"), RunOptions(out=tmp_path / "out", data="exact"))
     with pytest.raises(InvalidArgumentError, match="batch must not exceed the 6 samples, got 7"):
         replace(SIZES, batch=7)
+    for wrong in ({"nodes": 2}, {"times": 0}, {"refinement": 3}):
+        with pytest.raises(InvalidArgumentError, match="at least 3 nodes, one time and an even refinement"):
+            replace(tiny_problem("stefan"), **wrong)
 
 
 def test_the_composition_of_the_page_meets_both_constraints_untrained() -> None:

@@ -30,20 +30,9 @@ def test_an_untrained_ensemble_meets_both_constraints(name: str, correction: Pre
     parameter = problem.parameters(problem.intervals[1], 4, seed=0)
     with torch.no_grad():
         prediction = ProbConserv(model, problem.law(parameter))(*inputs(problem, network, parameter))
-    for index, end in zip((0, -1), problem.ends(parameter), strict=True):
-        assert torch.equal(prediction.mean[..., index], end)
-        assert bool((prediction.variance[..., index] == 0).all())
+    assert torch.equal(prediction.mean[..., [0, -1]], torch.stack(problem.ends(parameter), dim=-1))
+    assert not bool(prediction.variance[..., [0, -1]].any())
     assert float(problem.law(parameter).residual(prediction.mean).abs().max()) < 1e-12
-
-
-@torch.no_grad()
-def test_on_a_circle_every_point_counts_once() -> None:
-    problem = tiny_problem("diffusion")
-    operator, arguments = untrained(PLAIN, problem)
-    whole, prediction = operator(*arguments), surrogate([operator], PLAIN, problem, passes=1)(*arguments)
-    torch.testing.assert_close(whole[..., 0], whole[..., -1], rtol=0, atol=1e-14)
-    assert prediction.mean.shape == (2, problem.times, problem.nodes - 1)
-    assert torch.equal(prediction.mean, whole[:, : problem.times, :-1])
 
 
 def test_operators_take_the_parameter_and_the_boundary_values() -> None:
@@ -64,11 +53,12 @@ def test_operators_take_the_parameter_and_the_boundary_values() -> None:
 
 
 @torch.no_grad()
-def test_heads_are_joined_as_an_ensemble() -> None:
+def test_heads_are_joined_as_an_ensemble_and_on_a_circle_every_point_counts_once() -> None:
     problem, network = tiny_problem("diffusion"), Network(name="heads", heads=3, diversity=0.1)
     operator, arguments = untrained(network, problem)
-    prediction = surrogate([operator], network, problem, passes=1)(*arguments)
-    heads = [as_gaussian(part, UNIT) for part in operator(*arguments)[..., :-1].chunk(3, dim=1)]
+    whole, prediction = operator(*arguments), surrogate([operator], network, problem, passes=1)(*arguments)
+    torch.testing.assert_close(whole[..., 0], whole[..., -1], rtol=0, atol=1e-14)
+    heads = [as_gaussian(part, UNIT) for part in whole[..., :-1].chunk(3, dim=1)]
     means = torch.stack([head.mean for head in heads])
     torch.testing.assert_close(prediction.mean, means.mean(dim=0), rtol=0, atol=1e-14)
     within = torch.stack([head.variance for head in heads]).mean(dim=0)
@@ -92,12 +82,10 @@ def test_the_diversity_penalty_drives_heads_apart_and_is_bounded() -> None:
 def test_dropout_makes_every_pass_another_one_and_none_at_rate_zero() -> None:
     problem, network = tiny_problem("stefan"), Network(name="dropout", dropout=0.3)
     operator, arguments = untrained(network, problem)
-    model, predictions = surrogate([operator], network, problem, passes=4), []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        predictions.append(model(*arguments))
-    assert torch.equal(predictions[0].mean, predictions[1].mean)
-    assert not torch.equal(predictions[0].mean, predictions[2].mean)
-    assert bool((predictions[0].variance > 0).all())
+    model = surrogate([operator], network, problem, passes=4)
+    first, again, other = ((torch.manual_seed(seed), model(*arguments))[1] for seed in (0, 0, 1))
+    assert torch.equal(first.mean, again.mean)
+    assert not torch.equal(first.mean, other.mean)
+    assert bool((first.variance > 0).all())
     assert torch.equal(operator(*arguments, DropoutLayers(0.0)), operator(*arguments))
-    assert not torch.equal(predictions[0].mean, as_gaussian(operator(*arguments), UNIT).mean)
+    assert not torch.equal(first.mean, as_gaussian(operator(*arguments), UNIT).mean)
