@@ -78,7 +78,7 @@ def _section(results: Results, out: Path) -> dict[str, Any]:
         "title": title(entry),
         "summary": entry.summary,
         "origin": f"{'Released results' if results.released else 'Results of a stored run'} ({results.origin})",
-        "headline": headline(results),
+        "headline": headline(entry, results.cases, results.records),
         "rows": wide(results.records, results.labels).to_html(index=False, border=0),
         "legend": legend(results.records, entry.over),
         "trainings": _trainings(results),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from experiments.errors import NotReleasedError
@@ -49,17 +50,14 @@ class Results:
         """The labels of cases and methods."""
         return labels_of(self.experiment, self.cases)
 
-    def of_case(self, case: str) -> pd.DataFrame:
-        """The records of a case."""
-        return self.records[self.records["case"] == case]
-
 
 class Cell(NamedTuple):
     """One number of a headline.
 
     Args:
         heading: Heading of its column.
-        text: Three digits, with the standard error in brackets.
+        text: Three digits.
+        error: Its standard error; empty if it has none.
         best: Whether none of its column is better.
         mark: ``better`` or ``worse`` than the first method of the case by more than both standard errors, ``paper`` for
             a paper's number, else empty.
@@ -67,6 +65,7 @@ class Cell(NamedTuple):
 
     heading: str
     text: str
+    error: str = ""
     best: bool = False
     mark: str = ""
 
@@ -126,16 +125,24 @@ def title(experiment: Experiment) -> str:
     return words[0].upper() + words[1:].replace("_", " ").replace("-", ": ")
 
 
-def headline(results: Results) -> list[Row]:
-    """The headline methods and scores of every case; of many cases one row each, with the first score."""
-    chosen = {}
-    for case in results.cases:
-        part = results.of_case(case.key)
-        methods, scores = results.experiment.headline(case, part)
+def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
+    """The headline methods and scores of every case; of many cases one row each, with the first score.
+
+    Args:
+        experiment: The experiment.
+        cases: Its cases.
+        records: Means over seeds.
+        most: Rows from which each case is one row.
+    """
+    chosen: Chosen = {}
+    for case in cases:
+        part = records[records["case"] == case.key]
+        methods, scores = experiment.headline(case, part)
         chosen[case.key] = ([method for method in methods if method in set(part["method"])], list(scores))
-    frame = numbers(results.records, results.labels)
-    many = sum(len(methods) for methods, _ in chosen.values()) > MANY_ROWS
-    return (_cases_as_rows if many else _methods_as_rows)(frame, results.labels, chosen)
+    labels = labels_of(experiment, cases)
+    frame = numbers(records, labels)
+    many = sum(len(methods) for methods, _ in chosen.values()) > most
+    return (_cases_as_rows if many else _methods_as_rows)(frame, labels, chosen)
 
 
 def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[Row]:
@@ -165,17 +172,17 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
     values = part[column]
     if column not in SCORES:
         return [Cell("paper", format_score(value), mark="paper") for value in values]
-    errors = part.get(f"{column}_se", pd.Series(index=part.index, dtype=float)).fillna(0.0)
+    errors = part.get(f"{column}_se", pd.Series(index=part.index, dtype=float))
+    slack, compared = errors.fillna(0.0).to_numpy(), values.to_numpy()
     if SCORES[column].exact:  # round-off of one method is not better than that of another
-        values = values.where(values.abs() > ROUND_OFF, 0.0)
+        compared = np.where(np.abs(compared) > ROUND_OFF, compared, 0.0)
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
-    best, heading = (sign * values).max(), SCORES[column].title
-    cells = []
-    for value, shown, error in zip(values, part[column], errors, strict=True):
-        gain, slack = sign * (value - values.iloc[0]), error + errors.iloc[0]
-        mark = "better" if gain > slack else "worse" if -gain > slack else ""
-        cells.append(Cell(heading, format_score(shown, error or None), bool(sign) and sign * value == best, mark))
-    return cells
+    gains = sign * (compared - compared[0])
+    marks = np.select([gains > slack + slack[0], -gains > slack + slack[0]], ["better", "worse"], "")
+    best = (gains == np.nanmax(gains)) & bool(sign)
+    spreads = [format_score(error) if error > 0 else "" for error in errors]
+    shown = zip(map(format_score, values), spreads, best.tolist(), marks.tolist(), strict=True)
+    return [Cell(SCORES[column].title, *entries) for entries in shown]
 
 
 def assemble(

@@ -1,7 +1,8 @@
 """What commands print: 80 columns, one screen, a sentence on what it means, one folder."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any, TextIO
 
 import pandas as pd
@@ -12,11 +13,12 @@ from rich.text import Text
 from experiments.driver import Report
 from experiments.experiment import Experiment
 from experiments.records.record import over_seeds
-from experiments.records.scores import SCORES, Better
-from experiments.records.table import Labels, format_number, format_score, labels_of, numbers, wide
+from experiments.records.table import labels_of, wide
+from experiments.report.results import headline
 
 WIDTH = 80
-_SCREEN = 24  # rows of headline tables above which cases become rows
+MANY_ROWS = 12
+"""Rows of a headline from which each case is one row, so that it fits a screen."""
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -32,78 +34,34 @@ def print_report(report: Report, everything: bool = False) -> None:
         everything: Whether to print the whole table, as wide as it is.
     """
     out, records = console(), over_seeds(report.records)
-    labels = labels_of(report.experiment, report.cases)
     out.print(f"[bold]{report.title}[/]")
     if everything:
+        labels = labels_of(report.experiment, report.cases)
         sys.stdout.write(wide(records, labels).to_string(index=False) + "\n")
     else:
-        _print_headlines(out, report, records, labels)
+        out.print(*headline_tables(report, records), sep="\n")
     if report.verdict:
         out.print(report.verdict)
     out.print(f"All rows, scores per function and figures: {report.folder}", soft_wrap=True)
 
 
-def _print_headlines(out: Console, report: Report, records: pd.DataFrame, labels: Labels) -> None:
-    chosen = {}
-    for case in report.cases:
-        part = records[records["case"] == case.key]
-        methods, scores = report.experiment.headline(case, part)
-        chosen[case.key] = ([method for method in methods if method in set(part["method"])], list(scores))
-    if sum(len(methods) + 4 for methods, _ in chosen.values()) > _SCREEN + 6:
-        out.print(_cases_as_rows(records, labels, chosen))
-    else:
-        for case, (methods, scores) in chosen.items():
-            out.print(headline_table(records[records["case"] == case], labels, case, methods, scores))
+def headline_tables(report: Report, records: pd.DataFrame) -> Iterator[Table]:
+    """Methods as rows and scores as columns, the papers' numbers beside ours, the best in bold; a table for each case.
 
-
-def headline_table(
-    records: pd.DataFrame, labels: Labels, case: str, methods: Sequence[str], scores: Sequence[str]
-) -> Table:
-    """One case: methods as rows, scores as columns with the paper's numbers beside, the best in bold."""
-    frame = numbers(records, labels)
-    table = Table(title=labels.cases[case], title_justify="left", title_style="", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    present = [score for score in scores if score in frame]
-    for score in present:
-        table.add_column(SCORES[score].title, justify="right")
-        if f"{score}_paper" in frame:
-            table.add_column("paper", justify="right", style="dim")
-    best = {score: _best(frame.loc[[(case, m) for m in methods], score], score) for score in present}
-    for method in methods:
-        row, cells = frame.loc[(case, method)], []
-        for score in present:
-            cells.append(Text(format_score(row[score]), style="bold" if row[score] == best[score] else ""))
-            if f"{score}_paper" in frame:
-                cells.append(Text(format_score(row[f"{score}_paper"])))
-        table.add_row(labels.methods[method], *cells)
-    return table
-
-
-def _cases_as_rows(records: pd.DataFrame, labels: Labels, chosen: Mapping[str, tuple[list[str], list[str]]]) -> Table:
-    """Many cases: one row each, methods as columns, the first score only."""
-    frame, score = numbers(records, labels), next(iter(chosen.values()))[1][0]
-    methods = list(dict.fromkeys(method for present, _ in chosen.values() for method in present))
-    table = Table(title=SCORES[score].title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    for method in methods:
-        table.add_column(labels.methods[method], justify="right")
-    for case, (present, _) in chosen.items():
-        values = {method: frame.loc[(case, method), score] for method in present}
-        best = _best(pd.Series(values), score)
-        cells = [
-            Text(format_number(values[method]), style="bold" if values[method] == best else "")
-            if method in values
-            else Text("—")
-            for method in methods
-        ]
-        table.add_row(labels.cases[case], *cells)
-    return table
-
-
-def _best(values: pd.Series, score: str) -> float:
-    if SCORES[score].better is Better.NEITHER:
-        return float("nan")
-    return float(values.max() if SCORES[score].better is Better.HIGHER else values.min())
+    Args:
+        report: Where a run ended.
+        records: Its records, means over seeds.
+    """
+    rows = headline(report.experiment, report.cases, records, MANY_ROWS)
+    for group, members in groupby(rows, key=lambda row: row.group):
+        shown = list(members)
+        table = Table(title=group, title_justify="left", title_style="", box=None, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for cell in shown[0].cells:
+            table.add_column(cell.heading, justify="right", style="dim" if cell.mark == "paper" else "")
+        for row in shown:
+            table.add_row(row.name, *(Text(cell.text, style="bold" if cell.best else "") for cell in row.cells))
+        yield table
 
 
 def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
@@ -120,13 +78,14 @@ def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
 
 def print_list(families: Mapping[str, Mapping[str, Experiment]], benchmarks: Mapping[str, str]) -> None:
     """Prints experiments with their times on two cores, and benchmarks."""
-    out, presets = console(), ("smoke", "laptop", "paper", "reproduce")
-    table = Table("run NAME", *presets, box=None, pad_edge=False)
+    out = console()
+    table = Table("run NAME", "smoke", "laptop", "paper", "reproduce", box=None, pad_edge=False)
     for family, entries in families.items():
         table.add_row(Text(family, style="bold"))
         for entry in entries.values():
-            times = (readable_duration(entry.durations.get(preset, "")) for preset in presets)
-            table.add_row(f"  {entry.name}", *times)
+            took = entry.durations
+            times = (took["smoke"], took["laptop"], took["paper"], took.get("reproduce", ""))
+            table.add_row(f"  {entry.name}", *map(readable_duration, times))
     out.print(table)
     out.print("  'all' instead of a name does all of them. What each shows: list --all\n")
     benches = Table("bench NAME", "what it measures", box=None, pad_edge=False)

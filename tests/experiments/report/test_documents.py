@@ -2,7 +2,7 @@ import pytest
 
 from experiments.errors import DataFileError
 from experiments.records.scores import Better
-from experiments.report.documents import MAKER, check, fill, filled, table
+from experiments.report.documents import MAKER, fill, filled, stale, table
 from tests.documents import ROOT
 
 
@@ -32,4 +32,4 @@ def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
 
 
 def test_documents_show_the_released_results() -> None:
-    assert [str(page) for page in check(ROOT)] == [], "run: python -m experiments documents"
+    assert list(stale(ROOT)) == [], "run: python -m experiments documents"
