@@ -1,4 +1,4 @@
-"""What benchmarks have in common: fields, timing, memory, agreement of what is timed, and the report with its machine."""
+"""What benchmarks have in common: fields, timing, memory, agreement of results, and the report with its machine."""
 
 import sys
 import timeit
