@@ -123,8 +123,8 @@ class BoundaryExperiment:
         if self.by_validation:
             return {"validation": validation_score(weights[0]) if weights[0].exists() else np.array(np.inf)}
         test = load_fields(case, case.test_data(context.options.seed), context.data_folder, self.data_version)
-        what = method.treatment
-        return score_truth(case, test) if what is None else score_operator(weights[0], what, case, test)
+        treatment = method.treatment
+        return score_truth(case, test) if treatment is None else score_operator(weights[0], treatment, case, test)
 
     def compare(self, case: BoundaryCase, records: pd.DataFrame) -> Sequence[Record]:
         return ()

@@ -87,12 +87,14 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
     if all(case.periodic):
         for name in ("scalar elimination", "block elimination", "matched transforms", short):
             del family[name]
-        told = {"": Treatment(), ", circle": Treatment(circle=True)}
+        inputs = {"": Treatment(), ", circle": Treatment(circle=True)}
     else:
-        told = {"": Treatment(), ", channels": Treatment(channels=True)}
+        inputs = {"": Treatment(), ", channels": Treatment(channels=True)}
     if case.independent:
-        del told[""]
-    named = {name + suffix: replace(base, correction=family[name]) for suffix, base in told.items() for name in family}
+        del inputs[""]
+    named = {
+        name + suffix: replace(base, correction=family[name]) for suffix, base in inputs.items() for name in family
+    }
     return tuple(
         Method(key=label.replace(",", "").replace(" ", "-"), label=label, treatment=treatment)
         for label, treatment in named.items()
