@@ -29,10 +29,13 @@ run_jobs({name: Endless(folder / name) for name in "abc"}, JobOptions(jobs=2), f
 """
 
 
-def square(number: int, seconds: float = 0.0) -> int:
-    """Work that says what it does, and may take its time."""
-    time.sleep(seconds)
+def square(number: int, after: Path | None = None, before: Path | None = None) -> int:
+    """Work that says what it does, after one file is there and before another."""
+    while after and not after.exists():
+        time.sleep(0.05)
     print(f"squaring {number}")
+    if before:
+        before.touch()
     if number < 0:
         raise ValueError(f"{number} is negative")
     return number**2
@@ -42,10 +45,10 @@ def test_results_come_in_order_and_a_failure_stops_no_other_job(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     works = {
-        "slow": partial(square, 2, 0.5),
+        "slow": partial(square, 2, after=tmp_path / "done"),
         "negative, seed 1": partial(square, -1),
         "killed": partial(os._exit, 3),
-        "last": partial(square, 3),
+        "last": partial(square, 3, before=tmp_path / "done"),
     }
     results, failures = run_jobs(works, JobOptions(jobs=2), tmp_path / "logs")
     assert results == {"slow": 4, "last": 9}

@@ -77,11 +77,10 @@ def test_scores_and_records_come_back_with_all_digits_and_equal_bytes(tmp_path: 
     scores = store.scores_frame([("m=1", "anp", 0, arrays), ("m=1", "truth", 0, {"CE": np.array([0.0])})])
     assert list(scores) == ["case", "method", "seed", "function", "MSE", "validation", "CE"]
     assert scores["validation"].notna().tolist() == [True, False, False, False, False], "one value stands first"
-    paths = [tmp_path / name for name in ("a.csv.gz", "b.csv.gz")]
-    for path in paths:
-        store.write_scores(path, scores)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    pd.testing.assert_frame_equal(store.read_scores(paths[0]), scores, check_exact=True)
+    path = tmp_path / "scores.csv.gz"
+    store.write_scores(path, scores)
+    assert path.read_bytes()[4:8] == bytes(4), "no time in the header of gzip"
+    pd.testing.assert_frame_equal(store.read_scores(path), scores, check_exact=True)
     records = as_frame([record(1 / 3, case="1", standard_error=1e-300), record(math.inf, seed=None, note="None, NA")])
     store.write_records(tmp_path / "records.csv", records)
     pd.testing.assert_frame_equal(store.read_records(tmp_path / "records.csv"), records, check_exact=True)
