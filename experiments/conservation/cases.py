@@ -29,17 +29,8 @@ VOLUMES = 20
 class Sizes:
     """How much is predicted and scored.
 
-    Args:
-        functions: Test functions per parameter.
-        points: Equally spaced points of the domain at which predictions are scored.
-        samples: Posterior samples per function for the energy score and the shock position.
-        curve_functions: Test functions that are followed over time.
-        curve_times: Times at which they are.
-        cells: Cells of the finite-volume grid of the test functions.
-        output_times: Output times of the finite-volume solution, from which context times are drawn.
-
-    Raises:
-        InvalidArgumentError: If a number is too small.
+    Per parameter so many ``functions`` at ``points`` with ``samples`` of each posterior, of them ``curve_functions`` at
+    ``curve_times``; context from finite-volume solutions on ``cells`` at ``output_times``.
     """
 
     functions: int = 50
@@ -51,14 +42,13 @@ class Sizes:
     output_times: int = 400
 
     def __post_init__(self) -> None:
-        require_at_least(self, functions=2, points=3, samples=2, curve_functions=1, curve_times=2)
-        require_at_least(self, cells=8, output_times=10)
+        least = {"functions": 2, "points": 3, "samples": 2, "curve_functions": 1, "curve_times": 2}
+        require_at_least(self, **least, cells=8, output_times=10)
         if (self.points - 1) % VOLUMES:
             raise InvalidArgumentError(f"points must be 1 more than a multiple of {VOLUMES}, got {self.points}.")
         if self.curve_functions > self.functions:
-            raise InvalidArgumentError(
-                f"curve_functions must not exceed functions = {self.functions}, got {self.curve_functions}."
-            )
+            text = f"curve_functions must not exceed functions = {self.functions}, got {self.curve_functions}."
+            raise InvalidArgumentError(text)
 
 
 SIZES: Mapping[Preset, Sizes] = {
@@ -70,19 +60,7 @@ SIZES: Mapping[Preset, Sizes] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ConservationCase:
-    """A problem at one parameter.
-
-    Args:
-        problem: The problem.
-        parameter: The test parameter.
-        data: Where context points come from.
-        sizes: How much is predicted and scored.
-        seed: Seed of the test functions and of samples.
-        gp: The Gaussian process that suits the problem.
-        data_version: Version of the data.
-        data_folder: Where finite-volume solutions are kept.
-        device: Torch device of the surrogates.
-    """
+    """A problem at one test parameter, with context from ``data``; the seed is that of test functions and samples."""
 
     problem: Problem
     parameter: float
@@ -103,31 +81,24 @@ class ConservationCase:
 
     @property
     def label(self) -> str:
-        """Symbol and parameter, for instance ``u*=0.6``."""
         return f"{self.problem.symbol}={self.parameter:g}"
 
     @property
     def heading(self) -> str:
-        """Problem and parameter, for titles of figures."""
+        """Title of figures."""
         return f"{self.problem.name.replace('_', ' ').capitalize()}, {self.label}"
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides data and scores."""
         parts = {name: getattr(self, name) for name in ("parameter", "data", "sizes", "seed", "gp")}
         return {"problem": problem_numbers(self.problem), **parts}
 
 
 @dataclass(frozen=True)
 class Target:
-    """The values of a case's field that are predicted.
+    """The values of a case's field that are predicted: of all functions at the test time, or of the first over time.
 
-    Args:
-        case: The case.
-        on_cells: Whether they are averages over cells, whose sum meets the law exactly, instead of values at nodes
-            under the trapezoid rule.
-        over_time: Whether the first functions are predicted at times over the whole duration, instead of all functions
-            at the test time.
+    They lie at nodes, under the trapezoid rule, or are averages over cells, whose sum meets the law exactly.
     """
 
     case: ConservationCase
@@ -136,24 +107,22 @@ class Target:
 
     @property
     def grid(self) -> NodeGrid | CellGrid:
-        """The points ``(points,)``."""
         domain, points = self.case.problem.domain, self.case.sizes.points
         return CellGrid(*domain, points - 1) if self.on_cells else NodeGrid(*domain, points)
 
     @property
     def times(self) -> Tensor:
-        """The times ``(t,)``."""
         problem = self.case.problem
         if not self.over_time:
             return torch.tensor([problem.test_time], dtype=torch.float64)
         return torch.linspace(0.0, problem.final_time, self.case.sizes.curve_times + 1, dtype=torch.float64)[1:]
 
     def truth(self) -> Tensor:
-        """The true field ``(t, 1, points)``, the same for all functions."""
+        """The field ``(t, 1, points)``, the same for all functions."""
         return self.field(torch.tensor(self.case.parameter, dtype=torch.float64))
 
     def field(self, parameter: Tensor) -> Tensor:
-        """The true field at parameters ``(*batch, 1, 1)`` or one: ``(*batch, t, 1, points)``."""
+        """The field ``(*batch, t, 1, points)`` at parameters ``(*batch, 1, 1)`` or one."""
         problem, grid, times = self.case.problem, self.grid, self.times[:, None]
         if isinstance(grid, CellGrid):
             return problem.averages(times, grid, parameter)
@@ -166,10 +135,9 @@ class Laws:
 
     Args:
         exact: The total on the grid is that of the closed form.
-        loose: The same up to an error with the mean square of the truth's quadrature error over the training
-            parameters.
+        loose: The same up to an error with the mean square of the truth's quadrature error over training parameters.
         points: Points of the grid ``(points,)``.
-        displacement: Standard deviation by which fronts may be displaced outside the training range; 0 inside it.
+        displacement: Standard deviation of the position of fronts outside the training range; 0 inside it.
         factor: Factor of the variance outside the training range; 1 inside it.
     """
 
@@ -181,13 +149,13 @@ class Laws:
 
     @property
     def total(self) -> Tensor:
-        """The law's total at every time ``(t,)``."""
+        """Its total ``(t,)``."""
         return self.exact.b[:, 0, 0]
 
 
 @lru_cache(maxsize=8)
 def laws_of(target: Target) -> Laws:
-    """The law of a target in its exact and its loose form; the latter from 101 training parameters."""
+    """Both forms of a target's law; the loose one from 101 training parameters."""
     problem, grid, times = target.case.problem, target.grid, target.times[:, None]
     exact = integral(grid, problem.total(times, target.case.parameter))
     training = torch.linspace(*problem.training_range, 101, dtype=torch.float64)[:, None, None]
@@ -197,12 +165,11 @@ def laws_of(target: Target) -> Laws:
 
 
 def problem_numbers(problem: Problem) -> dict[str, Any]:
-    """What of a problem can be part of a config hash: its name and numbers, not its functions."""
+    """What of a problem is part of config hashes: its name and numbers, not its functions."""
     names = ("name", "domain", "final_time", "test_time", "training_range", "test_parameters")
     return {name: getattr(problem, name) for name in names}
 
 
 def tested_outside(problem: Problem) -> bool:
-    """Whether a test parameter lies outside the training range."""
     low, high = problem.training_range
     return any(not low <= parameter <= high for parameter in problem.test_parameters)

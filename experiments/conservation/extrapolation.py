@@ -23,14 +23,7 @@ FRACTIONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
 
 
 def validation_functions(case: ConservationCase) -> tuple[Context, Tensor]:
-    """Functions of the third of the range that the network has not seen.
-
-    Args:
-        case: Any test case of the problem.
-
-    Returns:
-        Their context and their parameters ``(functions,)``.
-    """
+    """Context and parameters ``(functions,)`` from the third of the range that the network has not seen."""
     problem = case.problem
     low, high = problem.training_range
     unseen = replace(problem, training_range=(low, low + (high - low) / 3))
@@ -43,13 +36,7 @@ def validation_functions(case: ConservationCase) -> tuple[Context, Tensor]:
 def learn_extrapolation(
     target: Target, prediction: MultivariateNormal | Mixture, parameter: Tensor
 ) -> tuple[float, float]:
-    """Displacement and variance factor under which the validation functions are most likely.
-
-    Args:
-        target: Nodes at the test time.
-        prediction: What the network predicts for the functions ``(1, functions, points)``.
-        parameter: Their parameters ``(functions,)``.
-    """
+    """Displacement and variance factor under which a prediction ``(1, functions, points)`` is most likely."""
     low, high = target.case.problem.domain
     truth = target.field(parameter[:, None, None])[:, 0, 0]
     likelihoods = {}

@@ -16,37 +16,25 @@ from solvers import CellGrid, solve
 from solvers.finite_volume.fluxes import ArithmeticMean, HarmonicMean, IntegralMean
 from solvers.problems import STEFAN
 
-POINT = 0.1
-THRESHOLD = 0.5
-CELLS = 50
-END = 0.04
-TIMES = 400
+POINT, THRESHOLD, CELLS, END, TIMES = 0.1, 0.5, 50, 0.04, 400
 MEANS = {"arithmetic mean": ArithmeticMean(), "harmonic mean": HarmonicMean(), "integral mean": IntegralMean()}
 
 
 def face_mean_traces() -> Arrays:
-    """Solves the Stefan problem with every face mean.
-
-    Returns:
-        ``times`` (t,), ``exact`` (t,) and, by the name of the mean, u in the cell of the point (t,).
-    """
+    """``times``, ``exact`` and by the name of the mean u in the cell of the point, ``(t,)`` each."""
     grid = CellGrid(*STEFAN.domain, CELLS)
     cell = int(torch.searchsorted(grid.faces[0], POINT)) - 1
     times = torch.linspace(0.0, END, TIMES + 1, dtype=torch.float64)[1:]
-    arrays: Arrays = {
-        "times": times.numpy(),
-        "exact": STEFAN.solution(times, grid.points[cell], THRESHOLD).numpy(),
-    }
+    arrays = {"times": times, "exact": STEFAN.solution(times, grid.points[cell], THRESHOLD)}
+    law, boundary = STEFAN.law(THRESHOLD), STEFAN.boundary(THRESHOLD)
     for name, mean in MEANS.items():
-        result = solve(
-            STEFAN.law(THRESHOLD), grid, boundary=STEFAN.boundary(THRESHOLD), initial=0.0, times=times, face_mean=mean
-        )
-        arrays[name] = result.values[:, cell].numpy()
-    return arrays
+        result = solve(law, grid, boundary=boundary, initial=0.0, times=times, face_mean=mean)
+        arrays[name] = result.values[:, cell]
+    return {name: values.numpy() for name, values in arrays.items()}
 
 
 def face_means(case: ConservationCase, folder: Path) -> dict[str, Figure]:
-    """One panel per face mean, for the case of the threshold; traces are stored once in the folder of the run."""
+    """A panel per face mean, for the case of the threshold; traces are stored once in the folder of the run."""
     if case.parameter != THRESHOLD:
         return {}
     arrays = cached_arrays(folder / "face-means.safetensors", face_mean_traces)

@@ -10,6 +10,7 @@ A mixture is treated component by component, as Hansen et al. 2023 do with their
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -39,24 +40,14 @@ Transform = Callable[[Distribution, Laws], Distribution]
 
 @dataclass(frozen=True)
 class BlackBox:
-    """What predicts before a law is known.
-
-    Args:
-        networks: Names of the networks that it consists of.
-        build: (case, files of weights in the order of the networks) → surrogate.
-    """
+    """What predicts without the law: (case, weights of the networks in their order) → surrogate."""
 
     networks: tuple[str, ...]
     build: Callable[[ConservationCase, Sequence[Path]], Surrogate]
 
 
 def network(name: str, around: Callable[[ANP], Surrogate] = lambda anp: anp) -> BlackBox:
-    """A black box of one network, perhaps with something around it.
-
-    Args:
-        name: Name of the network.
-        around: Network → surrogate.
-    """
+    """A black box of one network, perhaps with something around it."""
     return BlackBox((name,), lambda case, files: around(ANP.load(files[0], case.problem.name)))
 
 
@@ -71,24 +62,22 @@ NOISY = network("anp", lambda anp: NoisyContext(anp, CONTEXT_NOISE, draws=5))
 
 
 def bare(prior: Distribution, laws: Laws) -> Distribution:  # noqa: ARG001 - one signature for all transforms
-    """The prediction itself."""
     return prior
 
 
 def hard(prior: Distribution, laws: Laws) -> Distribution:
-    """HardC: the mean projected with the identity for the covariance."""
+    """The mean projected with the unit matrix for the covariance."""
     if isinstance(prior, Mixture):
         return Mixture(project_uniformly(prior.components, laws.exact), prior.weights)
     return project_uniformly(prior, laws.exact)
 
 
 def conserved(prior: Distribution, laws: Laws) -> Distribution:
-    """ProbConserv: conditioned on the law."""
     return condition(prior, laws.exact)
 
 
 def smoothed(prior: Distribution, laws: Laws) -> Distribution:
-    """ProbConserv (diffusion): conditioned on small second differences, then on the law.
+    """Conditioned on small second differences, then on the law.
 
     Of a mixture the Gaussian with its moments is taken, since n − 2 rows for each of 100 components cost minutes.
     """
@@ -102,7 +91,7 @@ def moved(prior: Distribution, laws: Laws) -> Distribution:
 
 
 def bounded_by(inequality: Inequality) -> Transform:
-    """ProbConserv under the law and inequalities together."""
+    """Conditioned on the law and inequalities together."""
 
     def transform(prior: Distribution, laws: Laws) -> Distribution:
         posterior = condition(prior, laws.exact & inequality)
@@ -118,12 +107,9 @@ class ConservationMethod:
     """One row of a table.
 
     Args:
-        key: Name in files and options.
-        label: Name in tables and figures.
-        style: Colour and dashes in figures.
         black_box: What predicts; None for the truth.
         transform: What is done to its prediction.
-        extrapolates: Whether it needs the displacement or the factor that the network ``extrapolation`` teaches.
+        extrapolates: Whether it needs what the network ``extrapolation`` teaches.
         on_cells: Whether cell averages are predicted.
         followed: Whether it is followed over time.
         local: Whether its prediction under the laws of control volumes is stored as well, for a figure.
@@ -144,44 +130,32 @@ class ConservationMethod:
     @property
     def networks(self) -> tuple[str, ...]:
         """Names of the networks whose weights it takes."""
-        if self.black_box is None:
-            return ()
-        return (*self.black_box.networks, *((EXTRAPOLATION,) if self.extrapolates else ()))
+        boxes = () if self.black_box is None else self.black_box.networks
+        return (*boxes, EXTRAPOLATION) if self.extrapolates else boxes
 
 
 TRUTH = ConservationMethod(key="truth", label="truth", style=Style(plots.TRUTH, "--"))
-DASHED = Style(plots.CONSERVED, "--")
+SOLID, DASHED = Style(plots.CONSERVED), Style(plots.CONSERVED, "--")
 
 
 def methods(problem: Problem, data: Data, members: int) -> list[ConservationMethod]:
-    """The rows of a problem's table in their order.
-
-    Args:
-        problem: Its bounds, monotonicity and test parameters say which variants have a row.
-        data: Where training functions come from; with ``solver`` a network on closed-form data has rows too.
-        members: Number of the ensemble's networks; 0 where no networks are trained.
-    """
-    gp = [
+    """The rows of a problem's table in their order, for an ensemble of so many members; 0 without networks."""
+    rows = [
+        TRUTH,
         _row("gp", "GP", Style(plots.GAUSSIAN_PROCESS), GP, bare, followed=True),
         _row("hardc-gp", "HardC-GP", Style(plots.HARD, "--"), GP, hard, followed=True),
         _row("probconserv-gp", "ProbConserv-GP", DASHED, GP, conserved, followed=True, local=not members),
     ]
     if not members:
-        return [TRUTH, *gp]
-    outside = _outside_the_range() if tested_outside(problem) else []
+        return rows
+    rows += _main(problem)
+    if tested_outside(problem):
+        rows += _outside_the_range()
+    if data == "solver":
+        rows += _pair("anp-closed-form", "ANP, closed-form data", Style(plots.BARE, "--"), EXACT)
     box = BlackBox(tuple(f"member-{index}" for index in range(members)), _ensemble)
-    closed, cells = "ANP, closed-form data", "ANP (cell averages)"
-    on_closed_forms = [
-        _row("anp-closed-form", closed, Style(plots.BARE, "--"), EXACT, bare),
-        _row("probconserv-anp-closed-form", f"ProbConserv-{closed}", DASHED, EXACT, conserved),
-    ]
-    last = [
-        _row("ensemble", "Ensemble", Style(plots.ENSEMBLE), box, bare, followed=True),
-        _row("probconserv-ensemble", "ProbConserv-Ensemble", DASHED, box, conserved, followed=True),
-        _row("anp-cells", cells, Style(plots.BARE, "--"), NETWORK, bare, on_cells=True),
-        _row("probconserv-anp-cells", f"ProbConserv-{cells}", DASHED, NETWORK, conserved, on_cells=True),
-    ]
-    return [TRUTH, *gp, *_main(problem), *outside, *(on_closed_forms if data == "solver" else []), *last]
+    rows += _pair("ensemble", "Ensemble", Style(plots.ENSEMBLE), box, followed=True)
+    return rows + _pair("anp-cells", "ANP (cell averages)", Style(plots.BARE, "--"), NETWORK, on_cells=True)
 
 
 def _main(problem: Problem) -> list[ConservationMethod]:
@@ -190,41 +164,44 @@ def _main(problem: Problem) -> list[ConservationMethod]:
         _row("anp", "ANP", Style(plots.BARE), NETWORK, bare, followed=True),
         _row("softc-anp", "SoftC-ANP", Style(plots.SOFT), SOFT, bare, followed=True),
         _row("hardc-anp", "HardC-ANP", Style(plots.HARD), NETWORK, hard, followed=True),
-        _row(
-            "probconserv-anp", "ProbConserv-ANP", Style(plots.CONSERVED), NETWORK, conserved, followed=True, local=True
-        ),
-        _variant("diffusion", NETWORK, smoothed, "--"),
-        _variant("quadrature variance", NETWORK, lambda prior, laws: condition(prior, laws.loose), (0, (5, 1, 1, 1))),
+        _row("probconserv-anp", "ProbConserv-ANP", SOLID, NETWORK, conserved, followed=True, local=True),
+        _variant("diffusion", smoothed, "--"),
+        _variant("quadrature variance", lambda prior, laws: condition(prior, laws.loose), (0, (5, 1, 1, 1))),
     ]
     low = None if problem.bounds is None else torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min()
     if low is not None and low >= 0:
-        rows.append(_variant("non-negative", NETWORK, bounded_by(NonNegative()), ":", followed=True))
+        rows.append(_variant("non-negative", bounded_by(NonNegative()), ":", followed=True))
     if problem.monotone:
         decreasing = Monotone(decreasing=True) & NonNegative()
-        rows.append(_variant("monotone", NETWORK, bounded_by(decreasing), "-.", followed=True))
+        rows.append(_variant("monotone", bounded_by(decreasing), "-.", followed=True))
     return rows
 
 
 def _outside_the_range() -> list[ConservationMethod]:
     """Rows for networks that are over-sure outside their training range: our remedy, and the usual ones."""
 
-    def moved_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
-        return condition(moved(prior, laws), laws.exact)
-
-    def tempered_and_conserved(prior: Distribution, laws: Laws) -> Distribution:
-        return condition(scaled(prior, laws.factor), laws.exact)
+    def tempered(prior: Distribution, laws: Laws) -> Distribution:
+        return conserved(scaled(prior, laws.factor), laws)
 
     return [
         _row("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, extrapolates=True),
-        _variant("displaced", NETWORK, moved_and_conserved, (0, (2, 1)), extrapolates=True),
-        _variant("tempered", NETWORK, tempered_and_conserved, (0, (6, 2, 1, 2)), extrapolates=True),
-        _variant("context-calibrated", CALIBRATED, conserved, (0, (1, 3))),
-        _variant("noisy context", NOISY, conserved, (0, (3, 1, 1, 1, 1, 1))),
+        _variant("displaced", lambda prior, laws: conserved(moved(prior, laws), laws), (0, (2, 1)), extrapolates=True),
+        _variant("tempered", tempered, (0, (6, 2, 1, 2)), extrapolates=True),
+        _variant("context-calibrated", conserved, (0, (1, 3)), CALIBRATED),
+        _variant("noisy context", conserved, (0, (3, 1, 1, 1, 1, 1)), NOISY),
+    ]
+
+
+def _pair(key: str, label: str, style: Style, black_box: BlackBox, **options: bool) -> list[ConservationMethod]:
+    """A black box without and with the law."""
+    return [
+        _row(key, label, style, black_box, bare, **options),
+        _row(f"probconserv-{key}", f"ProbConserv-{label}", DASHED, black_box, conserved, **options),
     ]
 
 
 def _variant(
-    name: str, black_box: BlackBox, transform: Transform, dashes: str | tuple[int, tuple[int, ...]], **options: bool
+    name: str, transform: Transform, dashes: Any, black_box: BlackBox = NETWORK, **options: bool
 ) -> ConservationMethod:
     """A variant of ProbConserv-ANP."""
     key, label = f"probconserv-anp-{name.replace(' ', '-')}", f"ProbConserv-ANP ({name})"

@@ -7,6 +7,7 @@ where it is tested outside its training range, one that lacks a third of that ra
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -32,29 +33,19 @@ class NetworkConfig:
     """Everything that decides a trained neural process, beside the functions of its problem.
 
     Args:
-        problem: Name of the problem.
         parameters: Range of the training parameters.
         test_time: Time of the validation.
-        data: Where training functions come from.
-        network: Sizes of the network, and the problem's domain.
-        training: Length, rate, seed and device.
-        protocol: Points of a function.
         batch: Functions per step.
         tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
             over the first ``tempering_fraction`` of the steps.
-        tempering_fraction: Fraction of the steps with β > 0.
         soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), added to the loss
             summed over a function's targets as in Hansen et al. 2023, reached linearly over the first fifth of the
             steps, since an untrained mean is far from any equation; 0 for none.
-        penalty_functions: Functions of a batch that the penalty looks at.
-        penalty_points: Targets of a function that the penalty looks at.
+        penalty_functions: Functions of a batch that the penalty looks at, at ``penalty_points`` targets each.
         validation_functions: Functions of the validation set, at random training parameters.
         end_weighted: Whether closed-form functions have more parameters near the ends of the range.
         start: Config hash of the network that this training goes on from; empty for random weights.
         bank: Finite-volume solutions, for ``data = "solver"``.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     problem: str
@@ -78,10 +69,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         require_at_least(self, batch=1, penalty_functions=1, penalty_points=1, validation_functions=1)
         if not (0 <= self.tempering <= 1 and 0 < self.tempering_fraction <= 1 and self.soft_penalty >= 0):
-            raise InvalidArgumentError(
-                "tempering must lie in [0, 1], tempering_fraction in (0, 1], and soft_penalty must not be negative, "
-                f"got {self.tempering}, {self.tempering_fraction} and {self.soft_penalty}."
-            )
+            text = "tempering must lie in [0, 1], tempering_fraction in (0, 1], and soft_penalty must not be negative"
+            given = f"{self.tempering}, {self.tempering_fraction} and {self.soft_penalty}"
+            raise InvalidArgumentError(f"{text}, got {given}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +99,7 @@ class NetworkPlan:
 
 
 def network_names(problem: Problem, plan: NetworkPlan, data: Data) -> tuple[str, ...]:
-    """Names of a problem's networks, with a network on closed forms beside one on solver data."""
+    """Names of a problem's networks."""
     members = tuple(f"member-{index}" for index in range(plan.members))
     closed_form = ("anp-exact",) if data == "solver" else ()
     return ("anp", *closed_form, "softc", *members, *((EXTRAPOLATION,) if tested_outside(problem) else ()))
@@ -123,38 +113,20 @@ def with_starts(names: Iterable[str]) -> tuple[str, ...]:
 def network_config(
     problem: Problem, plan: NetworkPlan, name: str, preset: Preset, data: Data, seed: int = 0
 ) -> NetworkConfig:
-    """How one network is trained.
-
-    Args:
-        problem: The problem.
-        plan: Its steps, penalty and members.
-        name: Name of the network, see ``network_names``.
-        preset: ``smoke`` (seconds), ``laptop`` (two cores, under an hour) or ``paper`` (the authors' sizes, their
-            loss and their uniform parameters).
-        data: Where training functions come from.
-        seed: Seed of weights and data.
-
-    Raises:
-        UnknownNameError: If the problem has no such network with these data.
-    """
+    """How one network is trained; ``paper`` has the authors' sizes, their loss and their uniform parameters."""
     names = network_names(problem, plan, data)
     if name not in names:
-        raise UnknownNameError(
-            f"There is no network '{name}' of {problem.name}. Available: {', '.join(names)} (with --data {data})."
-        )
+        available = f"{', '.join(names)} (with --data {data})"
+        raise UnknownNameError(f"There is no network '{name}' of {problem.name}. Available: {available}.")
     config = _anp(problem, plan, preset, "exact" if name == "anp-exact" else data, seed)
     if name in STARTS:
-        config = _softc(config, preset, plan.soft_penalty)
+        start = network_config(problem, plan, STARTS[name], preset, data, seed)
+        config = replace(_softc(config, preset, plan.soft_penalty), start=config_hash(as_json(start)))
     elif name == EXTRAPOLATION:
         config = _upper_two_thirds(config, preset)
     elif name.startswith("member-"):
         config = _member(config, preset, names.index(name) - names.index("member-0"))
-    if preset != "paper":
-        config = replace(config, training=replace(config.training, steps=min(config.training.steps, plan.steps)))
-    if name not in STARTS:
-        return config
-    start = network_config(problem, plan, STARTS[name], preset, data, seed)
-    return replace(config, start=config_hash(as_json(start)))
+    return config if preset == "paper" else _with(config, steps=min(config.training.steps, plan.steps))
 
 
 def load_pretrained(problem: str, network: str = "anp") -> ANP:
@@ -177,6 +149,7 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
 
 
 def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: int) -> NetworkConfig:
+    """The network itself: trained in seconds, as the plan says, or with the authors' sizes, loss and parameters."""
     parameters = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
     scale = 1.0 if problem.bounds is None else float(torch.stack(problem.bounds(parameters)).abs().max())
     low, high = (0.0, problem.domain[0]), (problem.final_time, problem.domain[1])
@@ -189,33 +162,24 @@ def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: 
         training=TrainingConfig(steps=plan.steps, peak_rate=7e-4, seed=seed),
         end_weighted=plan.end_weighted,
     )
-    return {"smoke": _smoke, "laptop": lambda config: config, "paper": _paper}[preset](laptop)
+    if preset == "smoke":
+        small = {"width": 32, "self_layers": 1, "decoder_layers": 2, "latent_width": 16, "latent_samples": 20}
+        bank = BankConfig(members=32, cells=200, keep_every=1, times=100)
+        sizes = {"protocol": Protocol(target_times=10, target_places=10), "validation_functions": 20, "bank": bank}
+        config = replace(laptop, network=replace(laptop.network, **small), **sizes)
+        return _with(config, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100)
+    if preset == "paper":
+        large = {"heads": 4, "cross_layers": 2, "latent_width": 128, "dropout": 0.1}
+        features = {"frequencies": 0, "context_frequencies": 0, "value_frequencies": 0}
+        loss = {"protocol": Protocol(), "batch": 250, "tempering": 0.0, "end_weighted": False}
+        config = replace(laptop, network=replace(laptop.network, **large, **features), **loss)
+        return _with(config, steps=20_000, peak_rate=1e-3, precision="32-true")
+    return laptop
 
 
-def _smoke(laptop: NetworkConfig) -> NetworkConfig:
-    """A small network, trained in seconds."""
-    return replace(
-        laptop,
-        network=replace(laptop.network, width=32, self_layers=1, decoder_layers=2, latent_width=16, latent_samples=20),
-        training=replace(laptop.training, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100),
-        protocol=Protocol(target_times=10, target_places=10),
-        validation_functions=20,
-        bank=BankConfig(members=32, cells=200, keep_every=1, times=100),
-    )
-
-
-def _paper(laptop: NetworkConfig) -> NetworkConfig:
-    """The authors' sizes, their loss without tempering, and their uniform parameters."""
-    features = {"frequencies": 0, "context_frequencies": 0, "value_frequencies": 0}
-    return replace(
-        laptop,
-        network=replace(laptop.network, heads=4, cross_layers=2, latent_width=128, dropout=0.1, **features),
-        training=replace(laptop.training, steps=20_000, peak_rate=1e-3, precision="32-true"),
-        protocol=Protocol(),
-        batch=250,
-        tempering=0.0,
-        end_weighted=False,
-    )
+def _with(config: NetworkConfig, **changes: Any) -> NetworkConfig:
+    """The same with changes of its training."""
+    return replace(config, training=replace(config.training, **changes))
 
 
 def _softc(config: NetworkConfig, preset: Preset, soft_penalty: float) -> NetworkConfig:
@@ -224,22 +188,22 @@ def _softc(config: NetworkConfig, preset: Preset, soft_penalty: float) -> Networ
     In float32, since the penalty differentiates the predicted mean twice.
     """
     steps = {"smoke": 20, "laptop": 800, "paper": 2000}[preset]
-    training = replace(config.training, steps=steps, peak_rate=2e-4, precision="32-true")
     penalty = 1.0 if preset == "paper" else soft_penalty
-    return replace(config, training=training, tempering=0.0, soft_penalty=penalty)
+    config = replace(config, tempering=0.0, soft_penalty=penalty)
+    return _with(config, steps=steps, peak_rate=2e-4, precision="32-true")
 
 
 def _upper_two_thirds(config: NetworkConfig, preset: Preset) -> NetworkConfig:
     """A network that sees the upper two thirds of the parameters only, on a shorter schedule."""
     low, high = config.parameters
     steps = {"smoke": 300, "laptop": 3000, "paper": 8000}[preset]
-    return replace(config, training=replace(config.training, steps=steps), parameters=(low + (high - low) / 3, high))
+    return _with(replace(config, parameters=(low + (high - low) / 3, high)), steps=steps)
 
 
 def _member(config: NetworkConfig, preset: Preset, index: int) -> NetworkConfig:
     """A smaller network with another seed; members train on the laptop's schedule whatever the preset above smoke."""
     seed = 1000 * (config.training.seed + 1) + index
     if preset == "smoke":
-        return replace(config, training=replace(config.training, steps=100, seed=seed))
+        return _with(config, steps=100, seed=seed)
     network = replace(config.network, width=64, latent_width=32, decoder_layers=3, latent_samples=20)
-    return replace(config, network=network, training=replace(config.training, steps=2000, peak_rate=1e-3, seed=seed))
+    return _with(replace(config, network=network), steps=2000, peak_rate=1e-3, seed=seed)

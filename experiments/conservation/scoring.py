@@ -31,12 +31,10 @@ Files = Mapping[str, Path]
 
 
 def score_truth(case: ConservationCase) -> Arrays:
-    """The truth's quadrature error, and what figures show beside the methods.
+    """The truth's quadrature error ``(1,)``, and what figures show beside the methods.
 
-    Returns:
-        ``CE`` and ``signed_CE`` (1,); ``points`` and the true ``field`` (points,) at the test time; ``context``
-        (functions, n, 3) with columns t, x, u; over time ``times`` (t,), the law's total ``law`` and that of the true
-        field by the trapezoid rule ``total`` (t,).
+    ``field`` ``(points,)`` at the test time; ``context`` ``(functions, n, 3)`` with columns t, x, u; the law's total
+    ``law`` and that of the true field by the trapezoid rule ``total`` ``(t,)``.
     """
     target, followed = Target(case), Target(case, over_time=True)
     context, law = context_of(target), laws_of(followed)
@@ -51,22 +49,14 @@ def score_truth(case: ConservationCase) -> Arrays:
         "law": law.total,
         "total": law.exact.residual(followed.truth())[:, 0, 0] + law.total,
     }
-    return _numpy(arrays)
+    return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
 def score_method(case: ConservationCase, method: ConservationMethod, files: Files) -> Arrays:
-    """Scores of all functions at the test time, and what figures show of the method.
+    """Scores ``(functions,)`` at the test time, and what figures show of the method.
 
-    Args:
-        case: The case.
-        method: The method, not the truth.
-        files: Weights of its networks.
-
-    Returns:
-        Scores (functions,); ``mean`` and ``standard_deviation`` (functions, points); coverage at all ``LEVELS``
-        ``reliability`` (levels, functions); sampled front positions ``fronts`` (samples, functions) where the field
-        has a front; ``curve_total``, ``curve_MSE``, ``curve_LL`` (functions, t) if it is followed over time;
-        ``local_mean``, ``local_standard_deviation`` (points,) of the function ``local_function`` (1,) under local laws.
+    ``mean`` and ``standard_deviation`` ``(functions, points)``, ``reliability`` ``(levels, functions)``, ``fronts``
+    ``(samples, functions)``, curves ``(functions, t)``, and one function under local laws ``(points,)``.
     """
     assert method.black_box is not None
     target = Target(case, on_cells=method.on_cells)
@@ -75,7 +65,7 @@ def score_method(case: ConservationCase, method: ConservationMethod, files: File
         arrays |= _over_time(method, files, Target(case, over_time=True))
     if method.local:
         arrays |= _local(_prior(method.black_box, files, target), target)
-    return _numpy(arrays)
+    return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
 def _prior(black_box: BlackBox, files: Files, target: Target) -> Distribution:
@@ -86,8 +76,7 @@ def _prior(black_box: BlackBox, files: Files, target: Target) -> Distribution:
 
 @lru_cache(maxsize=6)
 def _predicted(black_box: BlackBox, weights: tuple[tuple[Path, str], ...], target: Target) -> Distribution:
-    surrogate = black_box.build(target.case, [path for path, _ in weights])
-    return _predict(surrogate, target, context_of(target))
+    return _predict(black_box.build(target.case, [path for path, _ in weights]), target, context_of(target))
 
 
 def _laws(method: ConservationMethod, files: Files, target: Target) -> Laws:
@@ -117,13 +106,20 @@ def _predict(surrogate: Surrogate, target: Target, context: Context) -> Distribu
         return _functions(prediction, slice(None))
 
 
-def _at_test_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
-    """Scores per function at the test time, some functions at a time."""
+def _treated(method: ConservationMethod, files: Files, target: Target) -> Iterator[tuple[Distribution, Laws]]:
+    """The method's prediction with its laws, for some functions at a time, in order."""
     assert method.black_box is not None
+    laws, prior = _laws(method, files, target), _prior(method.black_box, files, target)
+    size = max(1, SLICES // len(target.times))
+    for start in range(0, prior.mean.shape[-2], size):
+        yield method.transform(_functions(prior, slice(start, start + size)), laws), laws
+
+
+def _at_test_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
+    """Scores per function at the test time."""
     generator = Generator().manual_seed(target.case.seed)
-    laws, truth, parts = _laws(method, files, target), target.truth()[0], []
-    for part in _in_parts(_prior(method.black_box, files, target), SLICES):
-        prediction = method.transform(part, laws)
+    truth, parts = target.truth()[0], []
+    for prediction, laws in _treated(method, files, target):
         samples = draw(prediction, (target.case.sizes.samples,), generator)[:, 0]
         parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, truth.expand_as(samples[0])))
     axes = dict.fromkeys(("mean", "standard_deviation"), 0)
@@ -140,8 +136,7 @@ def _scores(prediction: Distribution, truth: Tensor, laws: Laws) -> dict[str, Te
         "LL": scores.log_likelihood(truth, mean, variance),
         "MSE": scores.mse(truth, mean),
         "CRPS": scores.crps(truth, mean, variance),
-        "coverage50": scores.coverage(truth, mean, variance, 0.5),
-        "coverage90": scores.coverage(truth, mean, variance, 0.9),
+        **{f"coverage{level}": scores.coverage(truth, mean, variance, level / 100) for level in (50, 90)},
         "reliability": torch.stack([scores.coverage(truth, mean, variance, level) for level in LEVELS]),
         "mean": mean,
         "standard_deviation": variance.sqrt(),
@@ -165,18 +160,11 @@ def _front_scores(samples: Tensor, target: Target, truth: Tensor) -> dict[str, T
 
 def _over_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
     """Total, squared error and likelihood of the first functions over time ``(functions, t)``."""
-    assert method.black_box is not None
-    laws, truth, parts = _laws(method, files, target), target.truth(), []
-    for part in _in_parts(_prior(method.black_box, files, target), max(1, SLICES // len(target.times))):
-        prediction = method.transform(part, laws)
-        mean, variance = prediction.mean, prediction.variance
-        parts.append(
-            {
-                "curve_total": laws.exact.residual(mean)[..., 0] + laws.total[:, None],
-                "curve_MSE": scores.mse(truth, mean),
-                "curve_LL": scores.log_likelihood(truth, mean, variance),
-            }
-        )
+    truth, parts = target.truth(), []
+    for prediction, laws in _treated(method, files, target):
+        mean, total = prediction.mean, laws.exact.residual(prediction.mean)[..., 0] + laws.total[:, None]
+        likelihood = scores.log_likelihood(truth, mean, prediction.variance)
+        parts.append({"curve_total": total, "curve_MSE": scores.mse(truth, mean), "curve_LL": likelihood})
     return {name: torch.cat([part[name] for part in parts], dim=-1).mT for name in parts[0]}
 
 
@@ -193,22 +181,13 @@ def _local(prior: Distribution, target: Target) -> dict[str, Tensor]:
     passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
     law = local_conservation(target.grid, faces, held[0].diff(), passed)
     prediction = condition(_functions(prior, slice(shown, shown + 1)), law)
-    return {
-        "local_mean": prediction.mean[0, 0],
-        "local_standard_deviation": prediction.variance[0, 0].sqrt(),
-        "local_function": torch.tensor([shown]),
-    }
+    local = {"local_mean": prediction.mean[0, 0], "local_standard_deviation": prediction.variance[0, 0].sqrt()}
+    return {**local, "local_function": torch.tensor([shown])}
 
 
 def typical(errors: Tensor | np.ndarray) -> int:
     """The function with the median of all errors ``(functions,)``."""
     return int(errors.argsort()[len(errors) // 2])
-
-
-def _in_parts(prediction: Distribution, size: int) -> Iterator[Distribution]:
-    """The prediction of some functions at a time, in order."""
-    for start in range(0, prediction.mean.shape[-2], size):
-        yield _functions(prediction, slice(start, start + size))
 
 
 def _functions(prediction: Prediction, part: slice) -> Distribution:
@@ -218,7 +197,3 @@ def _functions(prediction: Prediction, part: slice) -> Distribution:
     assert isinstance(prediction, MultivariateNormal)
     covariance = prediction.lazy_covariance_matrix[..., part, :, :].cpu().double()
     return MultivariateNormal(prediction.mean[..., part, :].cpu().double(), covariance)
-
-
-def _numpy(arrays: Mapping[str, Tensor]) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in arrays.items()}

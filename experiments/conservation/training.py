@@ -24,19 +24,9 @@ PENALTY_RISE = 0.2
 
 
 def train_network(problem: Problem, training: Training, start: Path | None, context: RunContext) -> None:
-    """Trains a network, or goes on from its checkpoint, and writes its weights.
+    """Trains a network from random weights or those of ``start``, or goes on from its checkpoint; writes its weights.
 
-    Args:
-        problem: The problem; its functions are part of no config hash.
-        training: The training; its config is a ``NetworkConfig``.
-        start: Weights of the network that it goes on from; None for random weights.
-        context: Folders and device; the device does not change what is trained.
-
-    Raises:
-        TrainingInterruptedError: If it was stopped before its end.
-        TrainingDivergedError: If the loss is not finite.
-        CheckpointError: If the checkpoint is damaged or of another training.
-        OutputFolderError: If the folder cannot be written.
+    The config hash does not depend on the functions of the problem, nor on the device.
     """
     config: NetworkConfig = training.config
     torch.manual_seed(config.training.seed)
@@ -63,18 +53,7 @@ def train_network(problem: Problem, training: Training, start: Path | None, cont
 def evidence_loss(
     model: nn.Module, step: StepContext, config: NetworkConfig, stream: Stream, problem: Problem
 ) -> Tensor:
-    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC.
-
-    Args:
-        model: The network, or what wraps it.
-        step: Position in the training, and its randomness.
-        config: Batch, tempering and penalty.
-        stream: Makes the batch.
-        problem: Its law is that of the penalty.
-
-    Returns:
-        A scalar.
-    """
+    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC."""
     batch = _moved(stream(step.generator, step.rows(config.batch)), next(model.parameters()).device)
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
     tempering = config.tempering * max(0.0, 1.0 - step.progress / config.tempering_fraction)
@@ -115,13 +94,8 @@ def _penalty(
 
 def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:
     """Values in float32 on the device; points stay float64 until the network has scaled them."""
-    return FunctionBatch(
-        batch.parameter.to(device),
-        batch.context_points.to(device),
-        batch.context_values.to(device, torch.float32),
-        batch.target_points.to(device),
-        batch.target_values.to(device, torch.float32),
-    )
+    parts = {entry.name: getattr(batch, entry.name).to(device) for entry in fields(batch)}
+    return FunctionBatch(**{name: part.float() if "values" in name else part for name, part in parts.items()})
 
 
 def _validate(model: nn.Module, generator: Generator, config: NetworkConfig, problem: Problem) -> dict[str, float]:
@@ -136,7 +110,4 @@ def _validate(model: nn.Module, generator: Generator, config: NetworkConfig, pro
     means, scales = model.components(Context(batch.context_points, batch.context_values), Query(points), few)
     mean = means.double().mean(dim=0)
     variance = scales.double().square().mean(dim=0) + means.double().var(dim=0, correction=0)
-    return {
-        "MSE": float(mse(truth, mean).mean()),
-        "LL": float(log_likelihood(truth, mean, variance).mean()),
-    }
+    return {"MSE": float(mse(truth, mean).mean()), "LL": float(log_likelihood(truth, mean, variance).mean())}
