@@ -158,7 +158,8 @@ def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> lis
 
 def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[Row]:
     score = next(iter(chosen.values()))[1][0]
-    names = {method: labels.methods[method] for methods, _ in chosen.values() for method in methods}
+    used = {method for methods, _ in chosen.values() for method in methods}
+    names = {key: label for key, label in labels.methods.items() if key in used}
     rows = []
     for case, (methods, _) in chosen.items():
         cells = dict(zip(methods, _column(frame.loc[[(case, method) for method in methods]], score), strict=True))

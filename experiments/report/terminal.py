@@ -56,9 +56,10 @@ def headline_tables(report: Report, records: pd.DataFrame) -> Iterator[Table]:
     for group, members in groupby(rows, key=lambda row: row.group):
         shown = list(members)
         table = Table(title=group, title_justify="left", title_style="", box=None, pad_edge=False)
-        table.add_column("", no_wrap=True)
-        for cell in shown[0].cells:
-            table.add_column(cell.heading, justify="right", style="dim" if cell.mark == "paper" else "")
+        table.add_column("")
+        for column in zip(*(row.cells for row in shown), strict=True):
+            style, width = "dim" if column[0].mark == "paper" else "", max(len(cell.text) for cell in column)
+            table.add_column(column[0].heading, justify="right", style=style, min_width=width)
         for row in shown:
             table.add_row(row.name, *(Text(cell.text, style="bold" if cell.best else "") for cell in row.cells))
         yield table
