@@ -84,7 +84,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Job:
-    """Work with a log of its own; called in another process.
+    """Work with a log; called in another process.
 
     Args:
         label: Which, for messages.
@@ -207,7 +207,7 @@ def _in_processes(jobs: Sequence[Job], width: int) -> Iterator[tuple[Job, Future
 
 
 def _pool() -> ProcessPoolExecutor:
-    """One process, in a group of its own: Ctrl-C reaches it once, from here, and not from the terminal as well."""
+    """One process in a new group: Ctrl-C reaches it once, from here, and not from the terminal as well."""
     return ProcessPoolExecutor(max_workers=1, initializer=os.setpgid, initargs=(0, 0))
 
 

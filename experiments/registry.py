@@ -65,7 +65,7 @@ def register(entry: Experiment) -> None:
     A script that registers one and then calls ``experiments.cli.main()`` is the command line with it.
 
     Args:
-        entry: The experiment, for instance a ``ConservationExperiment`` of a problem of your own.
+        entry: The experiment, for instance a ``ConservationExperiment`` of your problem.
 
     Raises:
         InvalidArgumentError: If another experiment has its name.
