@@ -18,6 +18,9 @@ from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.solve import Solution, solve
 from solvers.finite_volume.stepping import SSPRK3, TRBDF2, BackwardEuler
 from solvers.problems import PROBLEMS, Problem
+from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, LinearSolver, Multigrid, Preconditioner
+from solvers.steady.nodes import node_values
+from solvers.steady.solve import SteadySolution, solve_steady
 
 __all__ = [
     "MUSCL",
@@ -30,28 +33,37 @@ __all__ = [
     "BackwardEuler",
     "Burgers",
     "CellGrid",
+    "ConjugateGradients",
     "Constant",
     "ConvectiveLaw",
     "Diffusion",
     "DiffusiveLaw",
+    "Direct",
     "Dirichlet",
     "Godunov",
     "Grid",
     "HarmonicMean",
     "IntegralMean",
     "InvalidArgumentError",
+    "Jacobi",
+    "LinearSolver",
+    "Multigrid",
     "Neumann",
     "Newton",
     "NodeGrid",
     "Outflow",
     "Periodic",
     "PorousMedium",
+    "Preconditioner",
     "Problem",
     "Robin",
     "Rusanov",
     "Solution",
     "SolverDivergedError",
     "SolverError",
+    "SteadySolution",
     "Stefan",
+    "node_values",
     "solve",
+    "solve_steady",
 ]
