@@ -21,8 +21,14 @@ from solvers.problems import PROBLEMS, Problem
 from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, LinearSolver, Multigrid, Preconditioner
 from solvers.steady.nodes import node_values
 from solvers.steady.solve import SteadySolution, solve_steady
+from solvers.systems.boundary import Reflecting
+from solvers.systems.fluxes import HLL, HLLC
+from solvers.systems.laws import ShallowWater, SystemLaw
+from solvers.systems.solve import SystemSolution, solve_system
 
 __all__ = [
+    "HLL",
+    "HLLC",
     "MUSCL",
     "PROBLEMS",
     "SSPRK3",
@@ -56,14 +62,19 @@ __all__ = [
     "PorousMedium",
     "Preconditioner",
     "Problem",
+    "Reflecting",
     "Robin",
     "Rusanov",
+    "ShallowWater",
     "Solution",
     "SolverDivergedError",
     "SolverError",
     "SteadySolution",
     "Stefan",
+    "SystemLaw",
+    "SystemSolution",
     "node_values",
     "solve",
     "solve_steady",
+    "solve_system",
 ]
