@@ -18,6 +18,7 @@ from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.solve import Solution, solve
 from solvers.finite_volume.stepping import SSPRK3, TRBDF2, BackwardEuler
 from solvers.problems import PROBLEMS, Problem
+from solvers.random_fields import GaussianField, Matern, log_normal, two_phase
 from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, LinearSolver, Multigrid, Preconditioner
 from solvers.steady.nodes import node_values
 from solvers.steady.solve import SteadySolution, solve_steady
@@ -46,6 +47,7 @@ __all__ = [
     "DiffusiveLaw",
     "Direct",
     "Dirichlet",
+    "GaussianField",
     "Godunov",
     "Grid",
     "HarmonicMean",
@@ -53,6 +55,7 @@ __all__ = [
     "InvalidArgumentError",
     "Jacobi",
     "LinearSolver",
+    "Matern",
     "Multigrid",
     "Neumann",
     "Newton",
@@ -73,8 +76,10 @@ __all__ = [
     "Stefan",
     "SystemLaw",
     "SystemSolution",
+    "log_normal",
     "node_values",
     "solve",
     "solve_steady",
     "solve_system",
+    "two_phase",
 ]
