@@ -1,5 +1,8 @@
 """Numerical and exact reference solutions of partial differential equations."""
 
+from solvers.data_files.field_set import FieldSet, collect
+from solvers.data_files.files import export, load
+from solvers.data_files.layouts import Layout, PDEBench, TheWell
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.finite_volume.fluxes import (
@@ -47,6 +50,7 @@ __all__ = [
     "DiffusiveLaw",
     "Direct",
     "Dirichlet",
+    "FieldSet",
     "GaussianField",
     "Godunov",
     "Grid",
@@ -54,6 +58,7 @@ __all__ = [
     "IntegralMean",
     "InvalidArgumentError",
     "Jacobi",
+    "Layout",
     "LinearSolver",
     "Matern",
     "Multigrid",
@@ -61,6 +66,7 @@ __all__ = [
     "Newton",
     "NodeGrid",
     "Outflow",
+    "PDEBench",
     "Periodic",
     "PorousMedium",
     "Preconditioner",
@@ -76,6 +82,10 @@ __all__ = [
     "Stefan",
     "SystemLaw",
     "SystemSolution",
+    "TheWell",
+    "collect",
+    "export",
+    "load",
     "log_normal",
     "node_values",
     "solve",
