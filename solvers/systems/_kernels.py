@@ -1,4 +1,4 @@
-"""Compiled sweep of shallow water along one axis: MUSCL, hydrostatic reconstruction, HLL or HLLC.
+"""Compiled rates of change of shallow water: MUSCL, hydrostatic reconstruction, HLL or HLLC.
 
 It releases the interpreter lock, so that parts of a batch can run on several threads.
 
@@ -17,6 +17,11 @@ from numba import njit
 
 _Array = np.ndarray
 
+PERIODIC, REFLECTING, OUTFLOW, GIVEN = 0, 1, 2, 3
+"""Conditions of a side."""
+
+_THIN = 1e-8
+
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def velocity(depth: float, momentum: float, thin: float) -> float:
@@ -29,19 +34,19 @@ def velocity(depth: float, momentum: float, thin: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _speeds(h_left: float, u_left: float, h_right: float, u_right: float, gravity: float) -> tuple[float, float]:
-    """Slowest and fastest wave: Einfeldt (1988), or the front where one side is dry."""
+def _speeds(h_left: float, u_left: float, h_right: float, u_right: float, gravity: float) -> tuple[float, float, float]:
+    """Slowest and fastest wave, Einfeldt's (1988) or the front where one side is dry, and the largest |eigenvalue|."""
     c_left, c_right = np.sqrt(gravity * h_left), np.sqrt(gravity * h_right)
+    fastest = max(abs(u_left) + c_left, abs(u_right) + c_right)
     if h_left <= 0.0 and h_right <= 0.0:
-        return 0.0, 0.0
+        return 0.0, 0.0, fastest
     if h_left <= 0.0:
-        return u_right - 2.0 * c_right, u_right + c_right
+        return u_right - 2.0 * c_right, u_right + c_right, fastest
     if h_right <= 0.0:
-        return u_left - c_left, u_left + 2.0 * c_left
-    root_left, root_right = np.sqrt(h_left), np.sqrt(h_right)
-    mean = (root_left * u_left + root_right * u_right) / (root_left + root_right)
+        return u_left - c_left, u_left + 2.0 * c_left, fastest
+    mean = (c_left * u_left + c_right * u_right) / (c_left + c_right)
     wave = np.sqrt(0.5 * gravity * (h_left + h_right))
-    return min(u_left - c_left, mean - wave), max(u_right + c_right, mean + wave)
+    return min(u_left - c_left, mean - wave), max(u_right + c_right, mean + wave), fastest
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -54,34 +59,35 @@ def _face(
         Mass flux, momentum flux less the pressure on the left, the same less that on the right, the weights of the left
         and the right transverse momentum flux, and the largest speed.
     """
-    low, high = _speeds(h_left, u_left, h_right, u_right, gravity)
-    fastest = max(abs(low), abs(high))
+    low, high, fastest = _speeds(h_left, u_left, h_right, u_right, gravity)
+    fastest = max(fastest, abs(low), abs(high))
     low, high = min(low, 0.0), max(high, 0.0)
-    width = high - low
-    if width <= 0.0:
-        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    if high <= low:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, fastest
+    scale = 1.0 / (high - low)
     q_left, q_right = h_left * u_left, h_right * u_right
-    mass = (high * q_left - low * q_right + low * high * (h_right - h_left)) / width
-    moved = (high * q_left * u_left - low * q_right * u_right + low * high * (q_right - q_left)) / width
+    mass = (high * q_left - low * q_right + low * high * (h_right - h_left)) * scale
+    moved = (high * q_left * u_left - low * q_right * u_right + low * high * (q_right - q_left)) * scale
     jump = 0.5 * gravity * (h_right - h_left) * (h_right + h_left)
     return (
         mass,
-        moved - low * jump / width,
-        moved - high * jump / width,
-        high * (u_left - low) / width,
-        -low * (u_right - high) / width,
+        moved - low * jump * scale,
+        moved - high * jump * scale,
+        high * (u_left - low) * scale,
+        -low * (u_right - high) * scale,
         fastest,
     )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _reconstruct(u: _Array, z: _Array, thin: float, limit: Any, work: _Array) -> None:
+def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, work: _Array) -> None:
     """Cell values and half slopes of one row.
 
     Args:
         u: States ``(c, m)``.
         z: Bottom ``(m,)``.
         thin: See ``velocity``.
+        linear: Whether there are slopes.
         limit: Compiled limiter of two slopes.
         work: Depth, velocities and surface, then their half slopes, ``(2, c + 1, m)``, overwritten.
     """
@@ -91,6 +97,9 @@ def _reconstruct(u: _Array, z: _Array, thin: float, limit: Any, work: _Array) ->
         for k in range(1, components):
             work[0, k, i] = velocity(u[0, i], u[k, i], thin)
         work[0, components, i] = u[0, i] + z[i]
+    if not linear:
+        work[1] = 0.0
+        return
     for k in range(components + 1):
         for i in range(1, m - 1):
             value = work[0, k, i]
@@ -129,8 +138,9 @@ def _row(
         top = max(w_i - h_i, w_j - h_j)
         h_left, h_right = min(h_i, max(0.0, w_i - top)), min(h_j, max(0.0, w_j - top))
         mass, below, above, by_left, by_right, speed = _face(h_left, v_i, h_right, v_j, gravity)
-        speed = max(speed, max(abs(v_i) + np.sqrt(gravity * h_i), abs(v_j) + np.sqrt(gravity * h_j)))
         fastest = max(fastest, speed)
+        if h_left < h_i or h_right < h_j:
+            fastest = max(fastest, abs(v_i) + np.sqrt(gravity * h_i), abs(v_j) + np.sqrt(gravity * h_j))
         for k in range(components):
             left_flux, right_flux = mass, mass
             if k == normal:
@@ -161,37 +171,108 @@ def _row(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sweep(
-    u: _Array, z: _Array, normal: int, gravity: float, thin: _Array, contact: bool, limit: Any
-) -> tuple[_Array, _Array, _Array, _Array]:
-    """Shallow water along one axis, for every row of every batch entry.
+def _gather(u: _Array, axis: int, index: int, kinds: _Array, states: _Array, row: _Array) -> None:
+    """Copies one row with two ghost cells at each end.
 
     Args:
-        u: States with two ghost cells at each end ``(batch, c, rows, n + 4)``.
-        z: Bottom ``(batch, rows, n + 4)``.
-        normal: Component of the momentum along the axis.
-        gravity: g.
-        thin: Depth below which velocities go to zero ``(batch,)``.
-        contact: HLLC instead of HLL.
-        limit: Compiled limiter of two slopes.
-
-    Returns:
-        Minus the difference of the fluxes ``(batch, c, rows, n)``, fluxes through both sides ``(batch, 2, c, rows)``,
-        integral of the source of the momentum along the axis ``(batch, rows)``, largest speed ``(batch,)``.
+        u: States of an entry ``(c, cells, cells)``, the last axis of length 1 with one space axis.
+        axis: Space axis of the row.
+        index: Place of the row along the other axis.
+        kinds: Condition of every side, ``PERIODIC`` and so on, ``(d, 2)``.
+        states: Given states of the first and the last side ``(2, c, rows)``.
+        row: Receives the row ``(c, n + 4)``.
     """
-    batch, components, rows, m = u.shape
-    change, sides = np.zeros((batch, components, rows, m - 4)), np.zeros((batch, 2, components, rows))
-    source, fastest = np.zeros((batch, rows)), np.zeros(batch)
-    work = np.zeros((2, components + 1, m))
-    for b in range(batch):
-        for r in range(rows):
-            _reconstruct(u[b, :, r], z[b, r], thin[b], limit, work)
-            source[b, r], speed = _row(work, normal, gravity, contact, change[b, :, r], sides[b, :, :, r])
-            fastest[b] = max(fastest[b], speed)
-    return change, sides, source, fastest
+    n = row.shape[1] - 4
+    first, last = kinds[axis, 0], kinds[axis, 1]
+    for k in range(u.shape[0]):
+        for i in range(n):
+            row[k, i + 2] = u[k, i, index] if axis == 0 else u[k, index, i]
+        sign = -1.0 if k == 1 + axis else 1.0
+        for g in range(2):
+            if first == PERIODIC:
+                row[k, 1 - g], row[k, n + 2 + g] = row[k, n + 1 - g], row[k, 2 + g]
+            if first == REFLECTING:
+                row[k, 1 - g] = sign * row[k, 2 + g]
+            if last == REFLECTING:
+                row[k, n + 2 + g] = sign * row[k, n + 1 - g]
+            if first == OUTFLOW:
+                row[k, 1 - g] = row[k, 2]
+            if last == OUTFLOW:
+                row[k, n + 2 + g] = row[k, n + 1]
+            if first == GIVEN:
+                row[k, 1 - g] = states[0, k, index]
+            if last == GIVEN:
+                row[k, n + 2 + g] = states[1, k, index]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def no_slope(_a: float, _b: float) -> float:
-    """The limiter of a piecewise constant reconstruction."""
-    return 0.0
+def entry_rates(
+    u: _Array, plan: Any, states: Any, bottoms: Any, change: _Array, sides: _Array, source: _Array
+) -> float:
+    """Rates of change of one batch entry.
+
+    Args:
+        u: States ``(c, cells, cells)``, the last axis of length 1 with one space axis.
+        plan: Conditions of the sides ``(d, 2)``, cell lengths ``(d,)``, g, whether HLLC instead of HLL, whether
+            linear in cells or constant, and the compiled limiter of two slopes.
+        states: Given states of the sides, ``(2, c, rows)`` for each axis.
+        bottoms: Bottom with two ghost cells at each end, ``(rows, n + 4)`` for each axis.
+        change: Receives ∂u/∂t, as u.
+        sides: Receives the flux through every side ``(2d, c)``.
+        source: Receives the integral of the source ``(c,)``.
+
+    Returns:
+        Sum over the axes of the largest speed over the cell length.
+    """
+    kinds, spacing, gravity, contact, linear, limit = plan
+    components = u.shape[0]
+    change[:], sides[:], source[:] = 0.0, 0.0, 0.0
+    thin = _THIN * u[0].max()
+    total, volume = 0.0, 1.0
+    for h in spacing:
+        volume *= h
+    for axis in range(spacing.shape[0]):
+        n, h = u.shape[1 + axis], spacing[axis]
+        row, along, through = np.empty((components, n + 4)), np.empty((components, n)), np.empty((2, components))
+        work = np.zeros((2, components + 1, n + 4))
+        fastest = 0.0
+        for r in range(u.shape[2 - axis]):
+            _gather(u, axis, r, kinds, states[axis], row)
+            _reconstruct(row, bottoms[axis][r], thin, linear, limit, work)
+            along[:] = 0.0
+            force, speed = _row(work, 1 + axis, gravity, contact, along, through)
+            fastest = max(fastest, speed)
+            source[1 + axis] += volume / h * force
+            for k in range(components):
+                sides[2 * axis, k] += volume / h * through[0, k]
+                sides[2 * axis + 1, k] += volume / h * through[1, k]
+                for i in range(n):
+                    if axis == 0:
+                        change[k, i, r] += along[k, i] / h
+                    else:
+                        change[k, r, i] += along[k, i] / h
+        total += fastest / h
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def rates(u: _Array, plan: Any, states: Any, bottoms: Any) -> tuple[_Array, _Array, _Array, _Array]:
+    """Rates of change of every batch entry.
+
+    Args:
+        u: States ``(batch, c, cells, cells)``, the last axis of length 1 with one space axis.
+        plan: See ``entry_rates``.
+        states: Given states of the sides, ``(batch, 2, c, rows)`` for each axis.
+        bottoms: Bottom, ``(batch, rows, n + 4)`` for each axis.
+
+    Returns:
+        ∂u/∂t, fluxes through the sides ``(batch, 2d, c)``, integrals of the source ``(batch, c)`` and speeds
+        ``(batch,)``, as in ``entry_rates``.
+    """
+    batch, components, axes = u.shape[0], u.shape[1], plan[1].shape[0]
+    change, sides = np.empty(u.shape), np.empty((batch, 2 * axes, components))
+    source, speed = np.empty((batch, components)), np.empty(batch)
+    for b in range(batch):
+        given, level = (states[0][b], states[-1][b]), (bottoms[0][b], bottoms[-1][b])
+        speed[b] = entry_rates(u[b], plan, given, level, change[b], sides[b], source[b])
+    return change, sides, source, speed

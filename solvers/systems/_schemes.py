@@ -5,19 +5,18 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet
+from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic
 from solvers.finite_volume.fluxes import MUSCL, Constant, Reconstruction
 from solvers.finite_volume.grid import CellGrid
 from solvers.systems import _kernels as kernels
-from solvers.systems.boundary import Side, bottom_ghosts, ghost_cells, stated
+from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, ghost_cells, stated
 from solvers.systems.fluxes import HLLC, SystemFlux
 from solvers.systems.laws import ShallowWater, SystemLaw
-
-_THIN = 1e-8
 
 
 @dataclass
@@ -72,11 +71,11 @@ class Setting:
         """
         cells = u.movedim(2 + axis, -1)
         first, last = (
-            ghost_cells(side, cells, count, self.law, self._state(side, times, rows)) for side in self.sides[axis]
+            ghost_cells(side, cells, count, self.law, self.state(side, times, rows)) for side in self.sides[axis]
         )
         return torch.cat([first, cells, last], dim=-1).contiguous()
 
-    def _state(self, side: Side, times: Tensor, rows: Tensor) -> Tensor | None:
+    def state(self, side: Side, times: Tensor, rows: Tensor) -> Tensor | None:
         """States of a Dirichlet side ``(entries, c, *face)`` at the time of every entry, else None."""
         if not isinstance(side.condition, Dirichlet):
             return None
@@ -146,11 +145,12 @@ class GeneralScheme(Scheme):
 
 @dataclass(frozen=True)
 class ShallowScheme(Scheme):
-    """Shallow water by the compiled sweep.
+    """Shallow water by compiled rates.
 
     Attributes:
         bottoms: Bottom with two ghost cells at each end, one per axis, ``(entries, rows, n + 4)``.
         contact: HLLC instead of HLL.
+        linear: Whether the reconstruction has slopes.
         limiter: Compiled limiter of the slopes.
     """
 
@@ -158,27 +158,43 @@ class ShallowScheme(Scheme):
     law: ShallowWater
     bottoms: tuple[Tensor, ...]
     contact: bool
+    linear: bool
     limiter: Any
 
     def rates(self, u: Tensor, times: Tensor, rows: Tensor) -> Rates:
-        grid = self.setting.grid
-        change, speed, sides = torch.zeros_like(u), u.new_zeros(u.shape[0]), []
-        source = u.new_zeros(u.shape[:2])
-        thin = (_THIN * u[:, 0].flatten(1).amax(1)).numpy()
-        for axis, h in enumerate(grid.spacing):
-            cells = self.setting.padded(u, axis, 2, times, rows)
-            bottom = self.bottoms[axis]
-            bottom = bottom if rows.shape[0] == bottom.shape[0] else bottom[rows]
-            face = cells.shape[2:-1]
-            table = cells.reshape(*u.shape[:2], -1, cells.shape[-1]).numpy()
-            swept = kernels.sweep(table, bottom.numpy(), 1 + axis, self.law.gravity, thin, self.contact, self.limiter)
-            along, through, pull, fastest = (torch.from_numpy(part) for part in swept)
-            change += (along / h).reshape(*u.shape[:2], *face, -1).movedim(-1, 2 + axis)
-            area = prod(grid.spacing) / h
-            sides += [area * through[:, end].sum(-1) for end in (0, 1)]
-            source[:, 1 + axis] = area * pull.sum(-1)
-            speed += fastest / h
-        return Rates(change, torch.stack(sides, 1), source, speed)
+        swept = kernels.rates(as_plane(u).numpy(), self.plan, self.states(times, rows), self.levels(rows))
+        change, sides, source, speed = (torch.from_numpy(part) for part in swept)
+        return Rates(change.reshape(u.shape), sides, source, speed)
+
+    @property
+    def plan(self) -> tuple[Any, ...]:
+        """Arguments that the compiled functions share, see ``entry_rates``."""
+        codes = {Periodic: kernels.PERIODIC, Reflecting: kernels.REFLECTING, Outflow: kernels.OUTFLOW}
+        kinds = [[codes.get(type(side.condition), kernels.GIVEN) for side in pair] for pair in self.setting.sides]
+        spacing = np.array(self.setting.grid.spacing)
+        return np.array(kinds), spacing, float(self.law.gravity), self.contact, self.linear, self.limiter
+
+    def states(self, times: Tensor, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Given states of the sides along the first and the last axis ``(entries, 2, c, rows of cells)``."""
+        axes = []
+        for pair, bottom in zip(self.setting.sides, self.bottoms, strict=True):
+            both = torch.zeros(len(rows), 2, self.setting.components, bottom.shape[1], dtype=torch.float64)
+            for end, side in enumerate(pair):
+                state = self.setting.state(side, times, rows)
+                if state is not None:
+                    both[:, end] = state.reshape(both[:, end].shape)
+            axes.append(both.numpy())
+        return axes[0], axes[-1]
+
+    def levels(self, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Bottom of some entries along the first and the last axis ``(entries, rows of cells, n + 4)``."""
+        chosen = [bottom if len(rows) == len(bottom) else bottom[rows] for bottom in self.bottoms]
+        return chosen[0].numpy(), chosen[-1].numpy()
+
+
+def as_plane(u: Tensor) -> Tensor:
+    """Fields ``(entries, c, *cells)`` with two space axes, contiguous, the last of length 1 where there is one."""
+    return (u[..., None] if u.ndim == 3 else u).contiguous()
 
 
 def make_scheme(
@@ -199,18 +215,20 @@ def make_scheme(
     Raises:
         InvalidArgumentError: If the law and the reconstruction do not go together, or an axis has too few cells.
     """
-    if min(setting.grid.shape) < reconstruction.ghosts:
-        raise InvalidArgumentError(
-            f"{type(reconstruction).__name__} needs at least {reconstruction.ghosts} cells along every axis, got "
-            f"{setting.grid.shape}; use more cells or Constant()."
-        )
     law = setting.law
+    needed = 2 if isinstance(law, ShallowWater) else reconstruction.ghosts
+    if min(setting.grid.shape) < needed:
+        raise InvalidArgumentError(
+            f"{type(reconstruction).__name__} needs at least {needed} cells along every axis, got "
+            f"{setting.grid.shape}; use more cells."
+        )
     if not isinstance(law, ShallowWater):
         return GeneralScheme(setting, flux, reconstruction)
-    if isinstance(reconstruction, MUSCL):
+    linear = isinstance(reconstruction, MUSCL)
+    if linear:
         limiter = reconstruction.limiter
     elif isinstance(reconstruction, Constant):
-        limiter = kernels.no_slope
+        limiter = MUSCL().limiter
     else:
         raise InvalidArgumentError(
             f"ShallowWater takes MUSCL() or Constant() as reconstruction, which keep the depth positive, got "
@@ -222,4 +240,4 @@ def make_scheme(
         cells = level.movedim(1 + axis, -1)
         padded = torch.cat([bottom_ghosts(first, cells, 2), cells, bottom_ghosts(last, cells, 2)], dim=-1)
         bottoms.append(padded.reshape(entries, -1, padded.shape[-1]).contiguous())
-    return ShallowScheme(setting, law, tuple(bottoms), isinstance(flux, HLLC), limiter)
+    return ShallowScheme(setting, law, tuple(bottoms), isinstance(flux, HLLC), linear, limiter)

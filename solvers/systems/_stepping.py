@@ -1,19 +1,23 @@
 """Time steps of a batch whose entries keep their own time: SSPRK3 (Shu and Osher 1988), halved where one fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from solvers.errors import SolverDivergedError
-from solvers.systems._schemes import Rates, Scheme
+from solvers.systems import _compiled_steps as compiled
+from solvers.systems._schemes import Rates, Scheme, ShallowScheme, as_plane
 from solvers.systems.laws import ShallowWater
 
 _FLOOR = 1e-12
 _LIMIT = 0.5
 _ROUND_OFF = 1e-14
+_BUDGET = 200
 
 
 @dataclass
@@ -66,6 +70,9 @@ def advance(scheme: Scheme, state: Progress, target: float, control: Control) ->
     Raises:
         SolverDivergedError: If an entry fails at the smallest step.
     """
+    if isinstance(scheme, ShallowScheme) and not any(side.changes for pair in scheme.setting.sides for side in pair):
+        _advance_compiled(scheme, state, target, control)
+        return
     while bool((state.time < target).any()):
         rows = torch.nonzero(state.time < target)[:, 0]
         u, time = state.u[rows], state.time[rows]
@@ -84,6 +91,31 @@ def advance(scheme: Scheme, state: Progress, target: float, control: Control) ->
         state.largest[rows] = torch.where(accepted, 2.0 * state.largest[rows], 0.5 * step)
         if control.report is not None:
             control.report(float(taken.sum()) / state.time.shape[0])
+
+
+def _advance_compiled(scheme: ShallowScheme, state: Progress, target: float, control: Control) -> None:
+    """``advance`` for shallow water whose sides do not change with time, by compiled steps."""
+    u = as_plane(state.u)
+    rows = torch.arange(len(u))
+    clocks = torch.stack([state.time, state.largest, state.steps.to(torch.float64)], dim=1)
+    account = (state.boundary_flux.numpy(), state.source.numpy())
+    fixed = (scheme.plan, scheme.states(state.time, rows), scheme.levels(rows))
+    bounds = (target, float(control.courant), float(control.largest_step), control.floor)
+    before = clocks[:, 0].clone()
+    while True:
+        status, cells = compiled.run(u.numpy(), clocks.numpy(), account, *fixed, bounds, _BUDGET)
+        if control.report is not None:
+            control.report(float((clocks[:, 0] - before).mean()))
+            before = clocks[:, 0].clone()
+        failed = (status == compiled.FAILED).nonzero()[0]
+        if len(failed):
+            entry, cell = int(failed[0]), int(cells[failed[0]])
+            place = np.unravel_index(cell, scheme.setting.grid.shape) if cell >= 0 else None
+            raise _failure(scheme, entry, place, float(clocks[entry, 0]), float(clocks[entry, 1]), control)
+        if bool((status == compiled.DONE).all()):
+            break
+    state.u, state.time, state.largest = u.reshape(state.u.shape), clocks[:, 0], clocks[:, 1]
+    state.steps = clocks[:, 2].to(torch.int64)
 
 
 def _choose_step(first: Rates, remaining: Tensor, largest: Tensor, control: Control) -> tuple[Tensor, Tensor]:
@@ -142,17 +174,20 @@ def _check_floor(
         return
     entry = int(torch.nonzero(failed)[0, 0])
     bad = torch.nonzero(~good[entry])
-    cell = f" in cell {tuple(bad[0].tolist())}" if len(bad) else ""
+    place = bad[0].tolist() if len(bad) else None
+    row = int(rows[entry])
+    raise _failure(scheme, row, place, float(state.time[row]), float(step[entry]), control)
+
+
+def _failure(
+    scheme: Scheme, entry: int, cell: Sequence[Any] | None, time: float, step: float, control: Control
+) -> SolverDivergedError:
+    """The error of an entry of the flattened batch that failed at the smallest step."""
     batch = scheme.setting.batch
-    place = []
-    rest = int(rows[entry])
-    for size in reversed(batch):
-        place.append(rest % size)
-        rest //= size
-    where = f", batch entry {tuple(reversed(place))}" if batch else ""
-    raise SolverDivergedError(
-        f"{type(scheme.setting.law).__name__} has no admissible state{cell}{where} after time "
-        f"{float(state.time[rows[entry]]):.6g} with a step of {float(step[entry]):.3g} (smallest allowed "
-        f"{control.floor:.3g}). Check the law's flux, eigenvalues and admissible, and the boundary states; "
-        "reconstruction=Constant() is the most robust."
+    at = f" in cell {tuple(int(i) for i in cell)}" if cell is not None else ""
+    where = f", batch entry {tuple(int(i) for i in np.unravel_index(entry, batch))}" if batch else ""
+    return SolverDivergedError(
+        f"{type(scheme.setting.law).__name__} has no admissible state{at}{where} after time {time:.6g} with a step of "
+        f"{step:.3g} (smallest allowed {control.floor:.3g}). Check the law's flux, eigenvalues and admissible, and the "
+        "boundary states; reconstruction=Constant() is the most robust."
     )

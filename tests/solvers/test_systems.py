@@ -166,7 +166,7 @@ class UsersWater(SystemLaw):
 
 
 @pytest.mark.parametrize("flux", [HLL(), HLLC()])
-def test_the_compiled_sweep_agrees_with_the_general_scheme(flux):
+def test_the_compiled_scheme_agrees_with_the_general_one(flux):
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (24, 20))
     x = grid.points
     h = 1 + 0.2 * torch.exp(-((x - 0.4) ** 2).sum(-1) / 0.02)
@@ -269,3 +269,52 @@ def test_muscl_is_sharper_than_constant():
         result = solve_system(ShallowWater(G), grid, WALLS, dam(grid, 1.0, 0.2), [1.5], reconstruction=way)
         errors.append(float((result.values[0, 0] - exact).abs().mean()))
     assert 2 * errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+def test_compiled_steps_are_those_of_any_law(dimension):
+    # A state given as a function of time is stepped by _stepping, a constant one by _compiled_steps.
+    grid = CellGrid((0.0,) * dimension, (1.0,) * dimension, (20, 12)[:dimension])
+    x = grid.points[..., 0] if dimension == 2 else grid.points
+    bottom = 0.2 * torch.sin(6 * x) ** 2
+    h = (0.4 - bottom).clamp(min=0.0) + 0.3 * (x > 0.6)
+    initial = torch.stack([torch.stack([h, *[a * h] * dimension]) for a in (0.0, 0.3)])
+    state = [0.5, 0.2, 0.1][: dimension + 1]
+    results = []
+    for value in (state, lambda _: state):
+        boundary = ((Dirichlet(value), Outflow()), (Periodic(), Periodic()))[:dimension]
+        results.append(
+            solve_system(
+                ShallowWater(G), grid, boundary, initial, [0.05, 0.1], bottom=bottom, flux=HLLC(), largest_step=0.01
+            )
+        )
+    compiled, general = results
+    assert (compiled.values - general.values).abs().max() < 1e-12
+    assert (compiled.boundary_flux - general.boundary_flux).abs().max() < 1e-12
+    assert (compiled.source - general.source).abs().max() < 1e-12
+    assert torch.equal(compiled.steps, general.steps)
+    assert compiled.imbalance.abs().max() < 1e-13
+
+
+def test_water_that_overflows_ends_in_an_error_not_in_nan():
+    grid = CellGrid(0.0, 1.0, 20)
+    initial = torch.ones(3, 2, 20, dtype=torch.float64)
+    initial[2, 1, 7:] = 1e200
+    with pytest.raises(
+        SolverDivergedError, match=r"ShallowWater has no admissible state.*, batch entry \(2,\) after time 0"
+    ):
+        solve_system(ShallowWater(G), grid, WALLS, initial, [0.5])
+
+
+def test_a_wave_runs_up_a_dry_beach_without_losing_water():
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (30, 20))
+    x = grid.points
+    bottom = 0.5 * x[..., 0] + 0.1 * torch.sin(9 * x[..., 1])
+    h = (0.15 - bottom).clamp(min=0.0) + 0.2 * (x[..., 0] < 0.2)
+    initial = torch.stack([h, 0 * h, 0 * h])
+    result = solve_system(ShallowWater(G), grid, (WALLS, WALLS), initial, [0.1, 0.5, 2.0], bottom=bottom)
+    assert result.values[:, 0].min() >= 0
+    assert result.values[:, 0].max() < 1.0
+    assert ((result.values[:, 0] == 0).sum((-1, -2)) > 0).any()
+    assert result.imbalance.abs().max() < 1e-12
+    assert result.steps < 5000  # thin layers do not run away
