@@ -43,7 +43,8 @@ class PDEBench(Layout):
 
     One field is ``tensor`` (b, t, *space), several have their own names; coordinates are ``x-coordinate`` … and
     ``t-coordinate``; the coefficient ``conductivity`` is ``nu`` (b, *space), as in 2-D Darcy flow. PDEBench's loader
-    reads ``tensor`` in one axis, and in two axes for Darcy flow with ``nu``.
+    reads ``tensor`` in one axis, and in two axes for Darcy flow with ``nu``; for what changes in time in two axes take
+    ``TheWell``.
 
     Args:
         precision: ``torch.float32`` as in PDEBench, or ``torch.float64``.
@@ -83,7 +84,8 @@ class TheWell(Layout):
 
     Fields are in ``t0_fields``, vectors in ``t1_fields``, coefficients in ``t0_fields`` as constant in time, parameters
     in ``scalars``, other arrays in a group ``extras`` that The Well's loader passes over. Periodic sides are PERIODIC,
-    outflow is OPEN, all other conditions are WALL; sides of unknown kind are left out and read as open.
+    outflow is OPEN, all other conditions are WALL; sides of unknown kind are left out and read as open. The
+    Well's loader takes windows of at least two times, so steady problems are better in ``PDEBench``.
 
     Args:
         name: Name of the data set.

@@ -21,12 +21,14 @@ from solvers import (
     Outflow,
     PDEBench,
     Periodic,
+    ShallowWater,
     TheWell,
     collect,
     export,
     load,
     solve,
     solve_steady,
+    solve_system,
 )
 
 LAYOUTS = [PDEBench, TheWell]
@@ -98,6 +100,15 @@ def test_solutions_of_every_kind_are_collected(tmp_path):
         collect(still, names=("h", "hu"))
     with pytest.raises(InvalidArgumentError, match=r"must have the batch's shape \(2, 3\)"):
         collect(still, parameters={"k": torch.zeros(6)})
+
+
+def test_unknowns_of_a_system_become_fields():
+    grid = CellGrid(0.0, 1.0, 8)
+    initial = torch.stack([1 + grid.points, torch.zeros_like(grid.points)])
+    waves = solve_system(ShallowWater(1.0), grid, (Periodic(), Periodic()), initial, [0.01, 0.02])
+    data = collect(waves, names=("h", "hu"))
+    assert data.fields["h"].shape == (1, 2, 8)
+    assert torch.equal(data.fields["hu"][0], waves.values[:, 1])
 
 
 def test_the_layout_of_pdebench_is_as_its_loader_reads_it(tmp_path):
