@@ -50,12 +50,14 @@ class Control:
         largest_step: Upper bound of the step.
         floor: Smallest step to try.
         report: Called with the mean advance in time over the batch, or None.
+        record: Called with entries, times and lengths of accepted steps if sides change with time.
     """
 
     courant: float
     largest_step: float
     floor: float
     report: Callable[[float], None] | None
+    record: Callable[[Tensor, Tensor, Tensor], None]
 
 
 def advance(scheme: Scheme, state: Progress, target: float, control: Control) -> None:
@@ -83,6 +85,7 @@ def advance(scheme: Scheme, state: Progress, target: float, control: Control) ->
         _check_floor(scheme, state, rows, step, accepted, good, control)
         chosen = rows[accepted]
         taken = step[accepted]
+        control.record(chosen, time[accepted], taken)
         state.u[chosen] = new[accepted]
         state.boundary_flux[chosen] += taken[:, None, None] * mean.sides[accepted]
         state.source[chosen] += taken[:, None] * mean.source[accepted]

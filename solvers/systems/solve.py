@@ -19,6 +19,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.fluxes import MUSCL, Reconstruction
 from solvers.finite_volume.grid import CellGrid
 from solvers.systems._checks import check_law
+from solvers.systems._events import Watch
 from solvers.systems._schemes import Scheme, Setting, make_scheme
 from solvers.systems._stepping import Control, Progress, advance
 from solvers.systems.boundary import Side, make_sides
@@ -45,7 +46,7 @@ class SystemOptions(TypedDict, total=False):
         courant: Fraction of a cell that the fastest signal may cross in a step, the axes added up, 0.4 by default and
             at most 0.5, which keeps depths positive.
         largest_step: Upper bound of the step. By default none, or a thousandth of the time span if a boundary state is
-            a function of time: events that are shorter than the step are missed.
+            a function of time; an error says if events are shorter than the steps.
         progress: Whether to show a progress bar on standard error.
     """
 
@@ -163,13 +164,16 @@ def _integrate(scheme: Scheme, u: Tensor, times: list[float], options: SystemOpt
         source=u.new_zeros(entries, setting.components),
         steps=torch.zeros(entries, dtype=torch.int64),
     )
+    watch = Watch(setting, entries)
     kept: tuple[list[Tensor], ...] = ([], [], [])
     with _reporter(bool(options.get("progress", False)), span) as report:
-        control = Control(options.get("courant", 0.4), largest, _FLOOR * max(abs(times[-1]), span), report)
+        smallest = _FLOOR * max(abs(times[-1]), span)
+        control = Control(options.get("courant", 0.4), largest, smallest, report, watch.record)
         for time in times[1:]:
             advance(scheme, state, time, control)
             for place, now in zip(kept, (state.u, state.boundary_flux, state.source), strict=True):
                 place.append(now.clone())
+    watch.check(times[0], times[-1])
     values, account, source = (torch.stack(each, dim=1) for each in kept)
     return SystemSolution(
         grid=setting.grid,

@@ -15,6 +15,7 @@ from solvers import (
     CellGrid,
     Constant,
     Dirichlet,
+    InvalidArgumentError,
     Outflow,
     Periodic,
     Reflecting,
@@ -318,3 +319,15 @@ def test_a_wave_runs_up_a_dry_beach_without_losing_water():
     assert ((result.values[:, 0] == 0).sum((-1, -2)) > 0).any()
     assert result.imbalance.abs().max() < 1e-12
     assert result.steps < 5000  # thin layers do not run away
+
+
+def test_an_event_at_a_side_that_the_steps_miss_is_an_error():
+    def pulse(width):
+        return Dirichlet(lambda t: [1.0 + 0.5 * float(np.exp(-(((t - 0.5005) / width) ** 2))), 0.0])
+
+    grid, initial = CellGrid(0.0, 1.0, 20), torch.tensor([[1.0], [0.0]]).double()
+    message = r"axis 0, first side: the time steps between 0 and 1 miss a part .* set largest_step"
+    with pytest.raises(InvalidArgumentError, match=message):
+        solve_system(ShallowWater(1.0), grid, (pulse(0.005), Outflow()), initial, [1.0], largest_step=0.05)
+    result = solve_system(ShallowWater(1.0), grid, (pulse(0.02), Outflow()), initial, [1.0])
+    assert result.boundary_flux[0, 0, 0] > 1e-3
