@@ -1,5 +1,8 @@
 """Numerical and exact reference solutions of partial differential equations."""
 
+from solvers.data_files.field_set import FieldSet, collect
+from solvers.data_files.files import export, load
+from solvers.data_files.layouts import Layout, PDEBench, TheWell
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.finite_volume.fluxes import (
@@ -18,8 +21,18 @@ from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.solve import Solution, solve
 from solvers.finite_volume.stepping import SSPRK3, TRBDF2, BackwardEuler
 from solvers.problems import PROBLEMS, Problem
+from solvers.random_fields import GaussianField, Matern, log_normal, two_phase
+from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, LinearSolver, Multigrid, Preconditioner
+from solvers.steady.nodes import node_values
+from solvers.steady.solve import SteadySolution, solve_steady
+from solvers.systems.boundary import Reflecting
+from solvers.systems.fluxes import HLL, HLLC
+from solvers.systems.laws import ShallowWater, SystemLaw
+from solvers.systems.solve import SystemSolution, solve_system
 
 __all__ = [
+    "HLL",
+    "HLLC",
     "MUSCL",
     "PROBLEMS",
     "SSPRK3",
@@ -30,28 +43,53 @@ __all__ = [
     "BackwardEuler",
     "Burgers",
     "CellGrid",
+    "ConjugateGradients",
     "Constant",
     "ConvectiveLaw",
     "Diffusion",
     "DiffusiveLaw",
+    "Direct",
     "Dirichlet",
+    "FieldSet",
+    "GaussianField",
     "Godunov",
     "Grid",
     "HarmonicMean",
     "IntegralMean",
     "InvalidArgumentError",
+    "Jacobi",
+    "Layout",
+    "LinearSolver",
+    "Matern",
+    "Multigrid",
     "Neumann",
     "Newton",
     "NodeGrid",
     "Outflow",
+    "PDEBench",
     "Periodic",
     "PorousMedium",
+    "Preconditioner",
     "Problem",
+    "Reflecting",
     "Robin",
     "Rusanov",
+    "ShallowWater",
     "Solution",
     "SolverDivergedError",
     "SolverError",
+    "SteadySolution",
     "Stefan",
+    "SystemLaw",
+    "SystemSolution",
+    "TheWell",
+    "collect",
+    "export",
+    "load",
+    "log_normal",
+    "node_values",
     "solve",
+    "solve_steady",
+    "solve_system",
+    "two_phase",
 ]

@@ -1,0 +1,1 @@
+"""Sets of solutions and their files in the layouts of public benchmarks."""

@@ -1,0 +1,158 @@
+"""A set of solutions on one grid: what a data file holds."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.boundary import AxisConditions
+from solvers.finite_volume.grid import Grid
+from solvers.finite_volume.solve import Solution
+from solvers.steady.solve import SteadySolution
+from solvers.systems.solve import SystemSolution
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "h5py")
+CATEGORIES = ("fields", "vectors", "coefficients", "parameters", "extras")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSet:
+    """Samples of solutions on one grid at common times, with what made them. Arrays are named and start with b samples.
+
+    Args:
+        grid: The grid of all fields.
+        times: Increasing output times ``(t,)``; one time for a steady problem.
+        fields: Scalar fields that change in time, ``(b, t, *space)``.
+        vectors: Vector fields ``(b, t, *space, d)``.
+        coefficients: Fields that do not change, such as a conductivity or an initial field, ``(b, *space)``.
+        parameters: One number per sample ``(b,)``.
+        extras: Any other array per sample ``(b, …)``, such as boundary data.
+        boundary: Kinds of the conditions, such as ``(("Dirichlet", "Neumann"),)``, one pair per axis; empty if unknown.
+        equation: The equation as text.
+        seed: Seed that the samples were drawn with.
+        versions: Versions of the packages that made them, by default those installed.
+
+    Raises:
+        InvalidArgumentError: If there is no field, a name is no identifier or occurs twice, an array has another shape
+            or is not finite, or times do not increase.
+    """
+
+    grid: Grid
+    times: Tensor
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
+    coefficients: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    boundary: tuple[tuple[str, str], ...] = ()
+    equation: str = ""
+    seed: int | None = None
+    versions: Mapping[str, str] = field(default_factory=lambda: installed_versions())
+
+    def __post_init__(self) -> None:
+        if self.times.ndim != 1 or not len(self.times) or bool((self.times.diff() <= 0).any()):
+            raise InvalidArgumentError(f"times must be an increasing tensor (t,), got shape {tuple(self.times.shape)}.")
+        if not self.fields and not self.vectors:
+            raise InvalidArgumentError("A FieldSet needs at least one array in fields or vectors.")
+        if self.boundary and len(self.boundary) != self.grid.dimension:
+            raise InvalidArgumentError(
+                f"boundary needs one pair of kinds for each of {self.grid.dimension} axes, got {self.boundary!r}."
+            )
+        names = [name for category in CATEGORIES for name in getattr(self, category)]
+        for name in names:
+            if not _NAME.fullmatch(name) or names.count(name) > 1:
+                raise InvalidArgumentError(f"Names must be distinct identifiers in ASCII letters, got {name!r}.")
+        for category in CATEGORIES:
+            for name, array in getattr(self, category).items():
+                self._check_array(category, name, array)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples b."""
+        return len(next(iter((*self.fields.values(), *self.vectors.values()))))
+
+    def _check_array(self, category: str, name: str, array: Tensor) -> None:
+        samples, t, space = self.samples, len(self.times), self.grid.shape
+        expected = {
+            "fields": (samples, t, *space),
+            "vectors": (samples, t, *space, self.grid.dimension),
+            "coefficients": (samples, *space),
+            "parameters": (samples,),
+            "extras": (samples, *array.shape[1:]),
+        }[category]
+        if tuple(array.shape) != expected:
+            raise InvalidArgumentError(f"{category} {name!r} must have shape {expected}, got {tuple(array.shape)}.")
+        if not bool(torch.isfinite(array).all()):
+            raise InvalidArgumentError(f"{category} {name!r} is not finite; drop the samples that failed.")
+
+
+def collect(
+    solution: Solution | SteadySolution | SystemSolution,
+    *,
+    names: Sequence[str] = ("u",),
+    equation: str = "",
+    parameters: Mapping[str, Tensor] | None = None,
+    boundary: Sequence[AxisConditions] | None = None,
+    seed: int | None = None,
+) -> FieldSet:
+    """A solution as a ``FieldSet``; batch axes become one axis of samples.
+
+    A steady solution is at time 0, with its conductivity and source as coefficients.
+
+    Args:
+        solution: Of ``solve``, ``solve_steady`` or ``solve_system``.
+        names: Names of the unknowns, one each.
+        equation: The equation as text.
+        parameters: Numbers ``(*batch,)`` by name.
+        boundary: Conditions, one pair per axis; a steady solution knows them.
+        seed: Seed that the samples were drawn with.
+
+    Raises:
+        InvalidArgumentError: If there is not one name per unknown, or a parameter does not have the batch's shape.
+    """
+    grid, d = solution.grid, solution.grid.dimension
+    steady = isinstance(solution, SteadySolution)
+    values = solution.values
+    if steady:
+        values = values.unsqueeze(values.ndim - d)
+    if not isinstance(solution, SystemSolution):
+        values = values.unsqueeze(values.ndim - d)
+    if len(names) != values.shape[-d - 1]:
+        raise InvalidArgumentError(f"names needs one entry per unknown, {values.shape[-d - 1]}, got {tuple(names)}.")
+    batch = tuple(values.shape[: -d - 2])
+    values = values.reshape(-1, *values.shape[-d - 2 :])
+    of_samples = {"conductivity": solution.conductivity, "source": solution.source} if steady else {}
+    conditions = solution.boundary if steady and boundary is None else (boundary or ())
+    return FieldSet(
+        grid=grid,
+        times=torch.zeros(1, dtype=torch.float64) if steady else solution.times,
+        fields={name: values[:, :, i] for i, name in enumerate(names)},
+        coefficients={name: field.reshape(-1, *grid.shape) for name, field in of_samples.items()},
+        parameters={name: _flat(name, value, batch) for name, value in (parameters or {}).items()},
+        boundary=tuple((type(first).__name__, type(last).__name__) for first, last in conditions),
+        equation=equation,
+        seed=seed,
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of those that its numbers depend on."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    return versions
+
+
+def _flat(name: str, value: Tensor, batch: tuple[int, ...]) -> Tensor:
+    value = torch.as_tensor(value, dtype=torch.float64)
+    if tuple(value.shape) != batch:
+        raise InvalidArgumentError(f"parameter {name!r} must have the batch's shape {batch}, got {tuple(value.shape)}.")
+    return value.reshape(-1)

@@ -1,0 +1,1 @@
+"""Steady problems with variable coefficients."""

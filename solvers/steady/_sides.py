@@ -1,0 +1,208 @@
+"""Sides of a steady problem: the flux through each as a linear function of the edge cell's value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.boundary import (
+    AxisConditions,
+    BoundaryValue,
+    Condition,
+    Dirichlet,
+    Neumann,
+    Outflow,
+    Periodic,
+    Robin,
+    value_at,
+)
+from solvers.finite_volume.grid import CellGrid
+
+Coefficient = float | np.ndarray | Tensor | Callable[[Tensor], Tensor | float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFlux:
+    """Flux density F = offset + slope · u_edge through a side, positive along +axis.
+
+    Args:
+        axis: Axis of the side.
+        end: First or last side.
+        offset: ``(*batch, *space)`` with one entry along ``axis``.
+        slope: Same form; ≤ 0 on a first and ≥ 0 on a last side.
+        half: k/(h/2) of the half cell between edge cell and side, signed so that F = half · (u_edge − u_side).
+    """
+
+    axis: int
+    end: Literal["first", "last"]
+    offset: Tensor
+    slope: Tensor
+    half: Tensor
+
+    def flux(self, edge: Tensor) -> Tensor:
+        """Flux density for values of the edge cells, ``(*batch, *space)`` with one entry along the axis."""
+        return self.offset + self.slope * edge
+
+    def value(self, edge: Tensor) -> Tensor:
+        """Value on the side, from the flux through the half cell."""
+        return edge - self.flux(edge) / self.half
+
+
+def evaluate_coefficient(coefficient: Coefficient, points: Tensor, grid: CellGrid, name: str) -> Tensor:
+    """A coefficient at points, float64.
+
+    Args:
+        coefficient: Number, array that broadcasts to ``(*batch, *space)``, or function of the points.
+        points: ``(n,)`` with one axis, ``(*space, d)`` with more.
+        grid: The cells.
+        name: Name of the coefficient in error messages.
+
+    Returns:
+        Values ``(*batch, *space)``.
+
+    Raises:
+        InvalidArgumentError: If values are not finite, require a gradient, or do not have the shape of the points.
+    """
+    space = tuple(points.shape[: grid.dimension])
+    given = coefficient(points) if callable(coefficient) else coefficient
+    values = _as_values(given, name)
+    if values.ndim == 0:
+        return values.expand(space)
+    trailing = tuple(values.shape[-grid.dimension :])
+    if values.ndim < grid.dimension or any(a not in (1, b) for a, b in zip(trailing, space, strict=True)):
+        raise InvalidArgumentError(
+            f"{name} has shape {tuple(values.shape)}, which does not end in the cells {space}; give a number, an array "
+            f"(*batch, *cells), or a function of x with such values (per sample: (*batch{', 1' * grid.dimension}))."
+        )
+    return values.expand((*values.shape[: -grid.dimension], *space))
+
+
+def side_fluxes(
+    conductivity: Coefficient, cells: Tensor, grid: CellGrid, conditions: tuple[AxisConditions, ...]
+) -> list[SideFlux]:
+    """The flux through every side that is not periodic.
+
+    A function is evaluated on the side too, and the half cell has the harmonic mean of side and edge cell; given cell
+    values hold up to the side.
+
+    Args:
+        conductivity: k as the caller gave it.
+        cells: k at the cells ``(*batch, *cells)``.
+        grid: The cells.
+        conditions: Conditions of every axis.
+
+    Returns:
+        Sides in the order first, last of each axis.
+
+    Raises:
+        InvalidArgumentError: If a condition does not suit a steady problem.
+    """
+    sides = []
+    for axis, pair in enumerate(conditions):
+        for end, condition in zip(("first", "last"), pair, strict=True):
+            if isinstance(condition, Periodic):
+                continue
+            edge = cells.narrow(axis - grid.dimension, 0 if end == "first" else grid.count[axis] - 1, 1)
+            name = f"boundary of axis {axis}, {end} side"
+            at_side = edge
+            if callable(conductivity):
+                at_side = evaluate_coefficient(
+                    conductivity, _side_points(grid, axis, end), grid, f"conductivity ({name})"
+                )
+                check_positive(at_side, f"conductivity ({name})")
+            half = 2 * at_side * edge / (at_side + edge) * (2 / grid.spacing[axis]) * (-1 if end == "first" else 1)
+            offset, slope = _flux(condition, at_side, half, axis, name, grid)
+            sides.append(SideFlux(axis=axis, end=end, offset=offset, slope=slope, half=half))
+    return sides
+
+
+def check_positive(conductivity: Tensor, name: str) -> None:
+    """Raises an error unless the conductivity is positive."""
+    if not bool((conductivity > 0).all()):
+        raise InvalidArgumentError(
+            f"{name} must be positive everywhere, got a smallest value of {float(conductivity.min()):g}; "
+            "an impermeable part needs a small positive conductivity."
+        )
+
+
+def _flux(
+    condition: Condition, at_side: Tensor, half: Tensor, axis: int, name: str, grid: CellGrid
+) -> tuple[Tensor, Tensor]:
+    """Offset and slope of F = −k ∂u/∂x = half (u_edge − u_side) under a condition."""
+    if isinstance(condition, Outflow):
+        raise InvalidArgumentError(f"{name}: Outflow is for convective laws; use Neumann(flux=0.0) or Dirichlet.")
+    zero = torch.zeros_like(half)
+    if isinstance(condition, Dirichlet):
+        return -half * side_value(condition.value, axis, name, grid), half
+    if isinstance(condition, Robin):
+        return _robin_flux(condition, at_side, half, axis, name, grid)
+    assert isinstance(condition, Neumann)
+    if condition.flux is not None:
+        return side_value(condition.flux, axis, name, grid) + zero, zero
+    return -at_side * side_value(condition.gradient, axis, name, grid), zero
+
+
+def _robin_flux(
+    condition: Robin, at_side: Tensor, half: Tensor, axis: int, name: str, grid: CellGrid
+) -> tuple[Tensor, Tensor]:
+    """From a u_s + b ∂u/∂x = g with −k_s ∂u/∂x = half (u_e − u_s): F = half (a u_e − g)/(a + b half/k_s)."""
+    a, b = (side_value(value, axis, f"{name}, Robin coefficient", grid) for value in (condition.a, condition.b))
+    if bool((a * b * torch.sign(half) < 0).any()):
+        sign = "≤" if "first" in name else "≥"
+        raise InvalidArgumentError(
+            f"{name}: Robin needs a/b {sign} 0 there (∂u/∂x is along the axis, not outward), got "
+            f"a={condition.a}, b={condition.b}; with the other sign the problem may have no solution."
+        )
+    pull = half / (a + b * half / at_side)
+    return -pull * side_value(condition.value, axis, name, grid), pull * a
+
+
+def side_value(value: BoundaryValue, axis: int, name: str, grid: CellGrid, extra: int = 0) -> Tensor:
+    """A value of a condition ``(*batch, *face)`` as ``(*batch, *space)`` with one entry along the axis.
+
+    Args:
+        value: Number or array.
+        axis: Axis of the side.
+        name: Name in error messages.
+        grid: The cells.
+        extra: 1 for values at the nodes of the side, 0 for values at its faces.
+
+    Raises:
+        InvalidArgumentError: If the value is missing, a function of time, not finite, or has the wrong shape.
+    """
+    if callable(value):
+        raise InvalidArgumentError(f"{name}: a steady problem has no time; give a number or an array, not a function.")
+    if isinstance(value, Tensor):
+        _as_values(value, name)
+    values = value_at(value, 0.0, name)
+    face = [n + extra for other, n in enumerate(grid.count) if other != axis]
+    values = values.reshape((1,) * max(0, len(face) - values.ndim) + tuple(values.shape))
+    if any(a not in (1, b) for a, b in zip(values.shape[values.ndim - len(face) :], face, strict=True)):
+        raise InvalidArgumentError(
+            f"{name}: a value of shape {tuple(values.shape)} does not broadcast to (*batch, *face) with face "
+            f"{tuple(face)}; give one value per batch entry, with one axis of size 1 per face axis."
+        )
+    return values.unsqueeze(values.ndim - len(face) + axis)
+
+
+def _as_values(given: object, name: str) -> Tensor:
+    try:
+        values = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidArgumentError(f"{name} must be a number, an array or a function of x, got {given!r}.") from None
+    if values.requires_grad:
+        raise InvalidArgumentError(f"{name} requires a gradient, which the solver does not give; pass {name}.detach().")
+    if values.is_complex() or not bool(torch.isfinite(values).all()):
+        raise InvalidArgumentError(f"{name} must be real and finite.")
+    return values.to(torch.float64)
+
+
+def _side_points(grid: CellGrid, axis: int, end: str) -> Tensor:
+    """Centres of the faces of a side, ``(1,)`` with one axis, ``(*space, d)`` with one entry along the axis else."""
+    at = grid.low[axis] if end == "first" else grid.high[axis]
+    axes = [torch.tensor([at], dtype=torch.float64) if i == axis else points for i, points in enumerate(grid.axes)]
+    return axes[0] if grid.dimension == 1 else torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

@@ -1,0 +1,141 @@
+"""``solve_steady``: a batch of solutions of ∇·(k ∇u) = s with mixed sides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.boundary import AxisConditions, per_axis
+from solvers.finite_volume.grid import CellGrid
+from solvers.steady._sides import Coefficient, check_positive, evaluate_coefficient, side_fluxes
+from solvers.steady._system import System
+from solvers.steady.linear import ConjugateGradients, Direct, LinearSolver
+
+_DIRECT_CELLS = {1: 10**9, 2: 50_000}  # above, conjugate gradients are faster; elimination in 3-D fills in early
+_DIRECT_CELLS_3D = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteadySolution:
+    """Solution of ∇·(k ∇u) = s; float64.
+
+    Attributes:
+        grid: The cells.
+        boundary: Conditions, one pair per axis.
+        values: u at the cell centres ``(*batch, *cells)``.
+        fluxes: Flux density −k ∂u/∂x through the faces across each axis, positive along +axis: one tensor per axis,
+            ``(*batch, *cells)`` with one entry more along the axis.
+        side_values: u on the first and last side of each axis ``(*batch, *face)``; on a periodic side the value of
+            the face that both sides share.
+        conductivity: k at the cells ``(*batch, *cells)``.
+        source: s at the cells ``(*batch, *cells)``.
+        solver: How the linear systems were solved.
+        iterations: Largest number of iterations of a sample, 0 for a direct solver.
+    """
+
+    grid: CellGrid
+    boundary: tuple[AxisConditions, ...]
+    values: Tensor
+    fluxes: tuple[Tensor, ...]
+    side_values: tuple[tuple[Tensor, Tensor], ...]
+    conductivity: Tensor
+    source: Tensor
+    solver: LinearSolver
+    iterations: int
+
+    @property
+    def outflow(self) -> Tensor:
+        """Net flux out of the domain through all sides ``(*batch,)``."""
+        total = torch.zeros(self.values.shape[: -self.grid.dimension], dtype=torch.float64)
+        for axis, flux in enumerate(self.fluxes):
+            ends = flux.select(axis - self.grid.dimension, -1) - flux.select(axis - self.grid.dimension, 0)
+            total = total + _sum_space(ends, self.grid.dimension - 1) * _face_area(self.grid, axis)
+        return total
+
+    @property
+    def imbalance(self) -> Tensor:
+        """Net outflow + ∫ s dx ``(*batch,)``: round-off of the linear solver. It says nothing of the accuracy of u."""
+        return self.outflow + _sum_space(self.source, self.grid.dimension) * prod(self.grid.spacing)
+
+
+def solve_steady(
+    conductivity: Coefficient,
+    grid: CellGrid,
+    boundary: Sequence[Any],
+    source: Coefficient = 0.0,
+    *,
+    solver: LinearSolver | None = None,
+) -> SteadySolution:
+    """Solves ∇·(k ∇u) = s for a whole batch in one call.
+
+    Finite volumes with two-point fluxes F = −k ∂u/∂x and the harmonic mean of k at faces, which is exact in one axis
+    for k constant in each cell. A source is positive where it takes away: −∇·(k ∇u) = f is ``source=-f``. If only
+    fluxes, gradients and periodic sides are given, u has mean 0.
+
+    Second order for smooth k, about first for inclusions with corners. Where two phases meet at a point like the
+    squares of a checkerboard, u is singular and converges slowly: with k = 1 and 20 on random 8 × 8 blocks the flux
+    is 13 % low on 128 × 128 cells. Refine until the result no longer changes.
+
+    Args:
+        conductivity: k > 0: a number, an array that broadcasts to ``(*batch, *cells)`` and is constant within each
+            cell up to the sides, or a function of ``grid.points`` returning one. Give smooth k as a function: it is
+            evaluated on the sides too, which second order with a gradient or Robin condition needs.
+        grid: Cells of the domain, in one or more axes.
+        boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis. Values are numbers
+            or arrays ``(*batch, *face)``; without time.
+        source: s, in the same forms.
+        solver: ``Direct()`` or ``ConjugateGradients()``; by default chosen by the number of cells.
+
+    Returns:
+        The solution with its fluxes.
+
+    Raises:
+        InvalidArgumentError: If an argument has the wrong type, shape or value, or a problem without Dirichlet and
+            Robin conditions has no solution since fluxes and source do not add up.
+        SolverDivergedError: If a linear system could not be solved to round-off or the solver's tolerance.
+    """
+    _check_kinds(grid, solver)
+    conditions = per_axis(boundary, grid.dimension)
+    k = evaluate_coefficient(conductivity, grid.points, grid, "conductivity")
+    check_positive(k, "conductivity")
+    s = evaluate_coefficient(source, grid.points, grid, "source")
+    sides = side_fluxes(conductivity, k, grid, conditions)
+    system = System(grid=grid, conditions=conditions, conductivity=k, source=s, sides=sides)
+    solver = solver or _default_solver(grid)
+    u, iterations = system.solve(solver)
+    fluxes, side_values = system.fluxes(u)
+    return SteadySolution(
+        grid=grid,
+        boundary=conditions,
+        values=u,
+        fluxes=fluxes,
+        side_values=side_values,
+        conductivity=k.expand((*system.batch, *grid.shape)),
+        source=s.expand((*system.batch, *grid.shape)),
+        solver=solver,
+        iterations=iterations,
+    )
+
+
+def _check_kinds(grid: CellGrid, solver: LinearSolver | None) -> None:
+    if not isinstance(grid, CellGrid):
+        raise InvalidArgumentError(f"grid must be a CellGrid, got {type(grid).__name__}; see node_values for nodes.")
+    if solver is not None and not isinstance(solver, LinearSolver):
+        raise InvalidArgumentError(f"solver must be Direct() or ConjugateGradients(), got {solver!r}.")
+
+
+def _default_solver(grid: CellGrid) -> LinearSolver:
+    limit = _DIRECT_CELLS.get(grid.dimension, _DIRECT_CELLS_3D)
+    return Direct() if prod(grid.shape) <= limit else ConjugateGradients()
+
+
+def _sum_space(values: Tensor, dimension: int) -> Tensor:
+    return values if dimension == 0 else values.flatten(values.ndim - dimension).sum(-1)
+
+
+def _face_area(grid: CellGrid, axis: int) -> float:
+    return prod(h for other, h in enumerate(grid.spacing) if other != axis)

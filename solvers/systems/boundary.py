@@ -1,0 +1,164 @@
+"""Sides of a system: walls, states, open and periodic ends, as ghost cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic, value_at
+from solvers.systems.laws import SystemLaw
+
+
+@dataclass(frozen=True)
+class Reflecting:
+    """A wall without friction, for systems: the law's ``reflect`` gives the state that a wall mirrors."""
+
+
+Condition = Dirichlet | Outflow | Periodic | Reflecting
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of one axis.
+
+    Args:
+        condition: Condition of the side.
+        axis: Space axis, from 0.
+        end: "first" or "last" side of the axis.
+    """
+
+    condition: Condition
+    axis: int
+    end: Literal["first", "last"]
+
+    @property
+    def name(self) -> str:
+        """Name of the side in error messages."""
+        return f"boundary of axis {self.axis}, {self.end} side"
+
+    @property
+    def changes(self) -> bool:
+        """Whether the condition changes with time."""
+        return isinstance(self.condition, Dirichlet) and callable(self.condition.value)
+
+
+def make_sides(boundary: Sequence[Any], dimension: int) -> tuple[tuple[Side, Side], ...]:
+    """Checks conditions and returns one (first, last) pair of sides per axis.
+
+    Args:
+        boundary: With one axis ``(first, last)`` or ``[(first, last)]``; with d axes one pair per axis.
+        dimension: Number of axes d.
+
+    Returns:
+        One pair per axis.
+
+    Raises:
+        InvalidArgumentError: If a side is missing or unsuited, or only one side is periodic.
+    """
+    wanted = f"boundary must have one (first, last) pair of conditions for each of {dimension} axes"
+    if not isinstance(boundary, Sequence) or isinstance(boundary, str) or len(boundary) == 0:
+        raise InvalidArgumentError(f"{wanted}, got {boundary!r}.")
+    pairs = [boundary] if dimension == 1 and not isinstance(boundary[0], Sequence) else list(boundary)
+    if len(pairs) != dimension:
+        raise InvalidArgumentError(f"{wanted}, got {len(pairs)} entries.")
+    for axis, pair in enumerate(pairs):
+        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
+            raise InvalidArgumentError(
+                f"boundary of axis {axis} must be a (first, last) pair of Reflecting(), Periodic(), Outflow() or "
+                f"Dirichlet(state), got {pair!r}."
+            )
+        if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
+            raise InvalidArgumentError(
+                f"boundary of axis {axis} is periodic on one side only; give Periodic() on both."
+            )
+    return tuple((Side(first, axis, "first"), Side(last, axis, "last")) for axis, (first, last) in enumerate(pairs))
+
+
+def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...], law: SystemLaw) -> Tensor:
+    """States of a Dirichlet side at a time.
+
+    Args:
+        side: A side with a Dirichlet condition.
+        time: Time.
+        batch: Shape of the batch and number of components ``(*batch, c)``.
+        face: Shape of the side, empty with one axis.
+        law: The law.
+
+    Returns:
+        States ``(entries, c, *face)``.
+
+    Raises:
+        InvalidArgumentError: If the value is missing, not finite, not admissible, or has the wrong shape.
+    """
+    assert isinstance(side.condition, Dirichlet)
+    value = value_at(side.condition.value, time, side.name)
+    given = tuple(value.shape)
+    if value.ndim == 1:
+        value = value.reshape(-1, *[1] * len(face))
+    shape = (*batch, *face)
+    if value.ndim < 1 + len(face) or value.ndim > len(shape) or value.shape[-1 - len(face)] != batch[-1]:
+        raise _wrong_shape(side, given, batch, face)
+    try:
+        value = value.expand(shape).reshape(-1, batch[-1], *face)
+    except RuntimeError:
+        raise _wrong_shape(side, given, batch, face) from None
+    if not bool(law.admissible(value).all()):
+        raise InvalidArgumentError(
+            f"{side.name}: the state at time {time:g} is not admissible for {type(law).__name__}; give the conserved "
+            f"components, got {value[0].tolist()}."
+        )
+    return value
+
+
+def _wrong_shape(side: Side, got: tuple[int, ...], batch: tuple[int, ...], face: tuple[int, ...]) -> Exception:
+    return InvalidArgumentError(
+        f"{side.name}: Dirichlet needs a state of shape (c,) or one that broadcasts to (*batch, c, *face) = "
+        f"{(*batch, *face)}, got shape {got}."
+    )
+
+
+def ghost_cells(side: Side, cells: Tensor, count: int, law: SystemLaw, state: Tensor | None) -> Tensor:
+    """Ghost cells beyond a side, in the order of the axis.
+
+    Args:
+        side: The side.
+        cells: States with the axis of the side last, ``(entries, c, *face, n)``.
+        count: Number of ghost cells, at most n.
+        law: The law.
+        state: State of a Dirichlet side ``(entries, c, *face)``, else None.
+
+    Returns:
+        Ghost cells ``(entries, c, *face, count)``.
+    """
+    first = side.end == "first"
+    near = cells[..., :count] if first else cells[..., -count:]
+    if isinstance(side.condition, Periodic):
+        return cells[..., -count:] if first else cells[..., :count]
+    if isinstance(side.condition, Reflecting):
+        return law.reflect(near.flip(-1), side.axis)
+    if state is not None:
+        return state[..., None].expand(near.shape)
+    return (near[..., :1] if first else near[..., -1:]).expand(near.shape)
+
+
+def bottom_ghosts(side: Side, cells: Tensor, count: int) -> Tensor:
+    """Bottom beyond a side: mirrored by a wall, continued by periodicity, else level with the edge cell.
+
+    Args:
+        side: The side.
+        cells: Bottom with the axis of the side last ``(entries, *face, n)``.
+        count: Number of ghost cells, at most n.
+
+    Returns:
+        Ghost cells ``(entries, *face, count)``.
+    """
+    first = side.end == "first"
+    near = cells[..., :count] if first else cells[..., -count:]
+    if isinstance(side.condition, Periodic):
+        return cells[..., -count:] if first else cells[..., :count]
+    if isinstance(side.condition, Reflecting):
+        return near.flip(-1)
+    return (near[..., :1] if first else near[..., -1:]).expand(torch.broadcast_shapes(near.shape))

@@ -1,0 +1,322 @@
+"""``solve_system``: a batch of solutions of a system of conservation laws, with the balance of every component."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf, isfinite, prod
+from numbers import Real
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import Progress as Bar
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.fluxes import MUSCL, Reconstruction
+from solvers.finite_volume.grid import CellGrid
+from solvers.systems._checks import check_law
+from solvers.systems._events import Watch
+from solvers.systems._schemes import Scheme, Setting, make_scheme
+from solvers.systems._stepping import Control, Progress, advance
+from solvers.systems.boundary import Side, make_sides
+from solvers.systems.fluxes import HLL, SystemFlux
+from solvers.systems.laws import ShallowWater, SystemLaw
+
+Initial = np.ndarray | Tensor | Callable[[Tensor], Tensor]
+Bottom = np.ndarray | Tensor | Callable[[Tensor], Tensor]
+
+_FLOOR = 1e-12
+_SAMPLED = 1000
+
+
+class SystemOptions(TypedDict, total=False):
+    """Options of ``solve_system``, all with defaults.
+
+    Attributes:
+        start: Time of the initial field, 0 by default.
+        bottom: ``ShallowWater`` only: height of the bottom, cell averages that broadcast to ``(*batch, *cells)`` or a
+            function of ``grid.points`` that returns them; level by default.
+        flux: Numerical flux, ``HLL()`` by default, or ``HLLC()`` for shallow water with two axes.
+        reconstruction: States at faces, ``MUSCL()`` by default: of the components, for ``ShallowWater`` of depth,
+            surface and velocity.
+        courant: Fraction of a cell that the fastest signal may cross in a step, the axes added up, 0.4 by default and
+            at most 0.5, which keeps depths positive.
+        largest_step: Upper bound of the step. By default none, or a thousandth of the time span if a boundary state is
+            a function of time; an error says if events are shorter than the steps.
+        progress: Whether to show a progress bar on standard error.
+    """
+
+    start: float
+    bottom: Bottom | None
+    flux: SystemFlux
+    reconstruction: Reconstruction
+    courant: float
+    largest_step: float
+    progress: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemSolution:
+    """Cell averages at the output times and the balance of every component; float64.
+
+    Attributes:
+        grid: The cells.
+        times: Output times ``(t,)``.
+        values: Cell averages ``(*batch, t, c, *cells)``.
+        initial_total: ∫ u dx at the start ``(*batch, c)``.
+        boundary_flux: Time-integrated flux through every side since the start, positive along +axis: first and last
+            side of each axis in order, ``(*batch, t, 2d, c)``. A wall takes momentum by its pressure.
+        source: Time-integrated source since the start, the force of the bottom ``(*batch, t, c)``.
+        steps: Number of time steps of every batch entry ``(*batch)``.
+    """
+
+    grid: CellGrid
+    times: Float[Tensor, " t"]
+    values: Tensor
+    initial_total: Tensor
+    boundary_flux: Tensor
+    source: Tensor
+    steps: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """∫ u dx of every component at the output times ``(*batch, t, c)``."""
+        return _total(self.values, self.grid)
+
+    @property
+    def inflow(self) -> Tensor:
+        """Net inflow through all sides since the start ``(*batch, t, c)``."""
+        return self.boundary_flux[..., ::2, :].sum(-2) - self.boundary_flux[..., 1::2, :].sum(-2)
+
+    @property
+    def imbalance(self) -> Tensor:
+        """total − (initial total + net inflow + source) ``(*batch, t, c)``.
+
+        Round-off for every law: it shows that nothing is lost between cells, not that the solution is accurate.
+        """
+        return self.total - self.initial_total[..., None, :] - self.inflow - self.source
+
+
+def solve_system(
+    law: SystemLaw,
+    grid: CellGrid,
+    boundary: Sequence[Any],
+    initial: Initial,
+    times: Sequence[float] | np.ndarray | Tensor,
+    **options: Unpack[SystemOptions],
+) -> SystemSolution:
+    """Solves a system of conservation laws for a whole batch in one call.
+
+    Finite volumes of second order where the solution is smooth (at sides with given states first), SSPRK3 in time.
+    Every batch entry takes its own steps, so that its result is the same alone and in any batch.
+
+    Args:
+        law: The law: ``ShallowWater(gravity)`` or an instance of your subclass of ``SystemLaw``.
+        grid: Cells of the domain.
+        boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis: ``Reflecting()``,
+            ``Periodic()``, ``Outflow()`` or ``Dirichlet(state)`` with a state ``(c,)`` or one that broadcasts to
+            ``(*batch, c, *face)``.
+        initial: Cell averages at the start that broadcast to ``(*batch, c, *cells)``, with all c components, or a
+            function of ``grid.points`` that returns them.
+        times: Increasing output times, none before the start.
+        **options: See ``SystemOptions``.
+
+    Returns:
+        The solution at the output times.
+
+    Raises:
+        InvalidArgumentError: If an argument has the wrong type, shape or value.
+        SolverDivergedError: If an entry has no admissible state at the smallest step; NaN is never returned.
+    """
+    _check_kinds(law, grid, options)
+    start = float(options.get("start", 0.0))
+    output = _check_times(times, start)
+    components = len(law.components(grid.dimension))
+    sides = make_sides(boundary, grid.dimension)
+    field = _field(initial, grid, components)
+    level = _bottom(options.get("bottom"), law, grid)
+    batch = _batch(field, level, sides, grid, start)
+    u = field.expand(*batch, components, *grid.shape).reshape(-1, components, *grid.shape).contiguous()
+    _check_states(law, u, batch, grid.dimension)
+    if level is not None:
+        level = level.expand(*batch, *grid.shape).reshape(-1, *grid.shape)
+    setting = Setting(law, grid, sides, batch, components)
+    flux, reconstruction = options.get("flux", HLL()), options.get("reconstruction", MUSCL())
+    scheme = make_scheme(setting, flux, reconstruction, level, u.shape[0])
+    with torch.no_grad():
+        return _integrate(scheme, u, [start, *output.tolist()], options)
+
+
+def _integrate(scheme: Scheme, u: Tensor, times: list[float], options: SystemOptions) -> SystemSolution:
+    """Runs the steps and collects the output."""
+    setting, entries, span = scheme.setting, u.shape[0], times[-1] - times[0]
+    changes = any(side.changes for pair in setting.sides for side in pair)
+    largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if changes else inf)
+    state = Progress(
+        u=u.clone(),
+        time=u.new_full((entries,), times[0]),
+        largest=u.new_full((entries,), inf),
+        boundary_flux=u.new_zeros(entries, 2 * setting.grid.dimension, setting.components),
+        source=u.new_zeros(entries, setting.components),
+        steps=torch.zeros(entries, dtype=torch.int64),
+    )
+    watch = Watch(setting, entries)
+    kept: tuple[list[Tensor], ...] = ([], [], [])
+    with _reporter(bool(options.get("progress", False)), span) as report:
+        smallest = _FLOOR * max(abs(times[-1]), span)
+        control = Control(options.get("courant", 0.4), largest, smallest, report, watch.record)
+        for time in times[1:]:
+            advance(scheme, state, time, control)
+            for place, now in zip(kept, (state.u, state.boundary_flux, state.source), strict=True):
+                place.append(now.clone())
+    watch.check(times[0], times[-1])
+    values, account, source = (torch.stack(each, dim=1) for each in kept)
+    return SystemSolution(
+        grid=setting.grid,
+        times=torch.tensor(times[1:], dtype=torch.float64),
+        values=values.reshape(*setting.batch, *values.shape[1:]),
+        initial_total=_total(u, setting.grid).reshape(*setting.batch, -1),
+        boundary_flux=account.reshape(*setting.batch, *account.shape[1:]),
+        source=source.reshape(*setting.batch, *source.shape[1:]),
+        steps=state.steps.reshape(setting.batch),
+    )
+
+
+def _total(field: Tensor, grid: CellGrid) -> Tensor:
+    return field.flatten(-grid.dimension).sum(-1) * prod(grid.spacing)
+
+
+def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> Tensor:
+    try:
+        output = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidArgumentError(f"times must be a sequence of numbers, got {repr(times)[:80]}.") from None
+    increasing = bool((output.diff() > 0).all()) and bool(torch.isfinite(output).all())
+    if output.numel() == 0 or not increasing or float(output[0]) < start:
+        raise InvalidArgumentError(
+            f"times must be finite, strictly increasing and not before start = {start:g}, got {output.tolist()[:8]}."
+        )
+    return output
+
+
+@contextmanager
+def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A function that advances a progress bar on standard error, or None."""
+    if not show:
+        yield None
+        return
+    with Bar(console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task("solving", total=total)
+        yield lambda step: bar.advance(task, step)
+
+
+def _check_kinds(law: SystemLaw, grid: CellGrid, options: SystemOptions) -> None:
+    """Raises an error for an argument of the wrong type or an option that is unknown."""
+    if not isinstance(law, SystemLaw):
+        raise InvalidArgumentError(f"law must derive from SystemLaw, got {law!r}; for one unknown use solve.")
+    if not isinstance(grid, CellGrid):
+        raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
+    unknown = sorted(set(options) - set(SystemOptions.__annotations__))
+    if unknown:
+        raise InvalidArgumentError(
+            f"solve_system takes no option {', '.join(unknown)}; the options are "
+            f"{', '.join(sorted(SystemOptions.__annotations__))}."
+        )
+    for name, kind, examples in (("flux", SystemFlux, "HLL()"), ("reconstruction", Reconstruction, "MUSCL()")):
+        if name in options and not isinstance(options[name], kind):
+            raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {options[name]!r}.")
+    courant = options.get("courant", 0.4)
+    if not (isinstance(courant, Real) and 0 < courant <= 0.5):
+        raise InvalidArgumentError(f"courant must be a number in (0, 0.5], got {courant!r}.")
+    largest = options.get("largest_step", inf)
+    if not (isinstance(largest, Real) and largest > 0):
+        raise InvalidArgumentError(f"largest_step must be a positive number, got {largest!r}.")
+    start = options.get("start", 0.0)
+    if not (isinstance(start, Real) and isfinite(start)):
+        raise InvalidArgumentError(f"start must be a finite number, got {start!r}.")
+
+
+def _as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
+    """A field as a finite float64 tensor on the processor."""
+    given = value(grid.points) if callable(value) else value
+    try:
+        field = torch.as_tensor(given, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidArgumentError(f"{name} must be numbers, an array or a tensor, got {repr(given)[:80]}.") from None
+    if field.requires_grad:
+        raise InvalidArgumentError(
+            f"{name} requires gradients, which solve_system does not compute; pass {name}.detach()."
+        )
+    if not bool(torch.isfinite(field).all()):
+        raise InvalidArgumentError(f"{name} is not finite; remove NaN and infinite entries.")
+    return field
+
+
+def _field(initial: Initial, grid: CellGrid, components: int) -> Tensor:
+    """Initial cell averages ``(*batch, c, *space)`` with space axes that broadcast to the grid."""
+    field = _as_field("initial", initial, grid)
+    shape, d = tuple(field.shape), grid.dimension
+    if (
+        len(shape) < d + 1
+        or shape[-d - 1] != components
+        or any(size not in (1, n) for size, n in zip(shape[-d:], grid.shape, strict=True))
+    ):
+        raise InvalidArgumentError(
+            f"initial must have the shape (*batch, c, *cells) with c = {components} and cells = {grid.shape} (or 1 "
+            f"where it is constant), got {shape}; stack the components along axis {-d - 1}."
+        )
+    return field
+
+
+def _bottom(bottom: Bottom | None, law: SystemLaw, grid: CellGrid) -> Tensor | None:
+    """Cell averages of the bottom with at least the axes of the grid, or None."""
+    if bottom is None:
+        return None
+    if not isinstance(law, ShallowWater):
+        raise InvalidArgumentError(f"bottom is for ShallowWater only, got it with {type(law).__name__}; drop it.")
+    level = _as_field("bottom", bottom, grid)
+    shape, d = tuple(level.shape), grid.dimension
+    if len(shape) < d or any(size not in (1, n) for size, n in zip(shape[-d:], grid.shape, strict=True)):
+        raise InvalidArgumentError(
+            f"bottom must broadcast to (*batch, *cells) with cells = {grid.shape} and all its axes, got {shape}."
+        )
+    return level
+
+
+def _batch(
+    field: Tensor, level: Tensor | None, sides: tuple[tuple[Side, Side], ...], grid: CellGrid, start: float
+) -> tuple[int, ...]:
+    """Batch shape of the initial field, the bottom and the boundary states."""
+    d = grid.dimension
+    shapes = [tuple(field.shape[: field.ndim - d - 1])]
+    if level is not None:
+        shapes.append(tuple(level.shape[: level.ndim - d]))
+    for side in (side for pair in sides for side in pair):
+        value = getattr(side.condition, "value", None)
+        if value is not None:
+            state = _as_field(side.name, value(start) if callable(value) else value, grid)
+            shapes.append(tuple(state.shape[: max(0, state.ndim - d)]))
+    try:
+        return tuple(torch.broadcast_shapes(*shapes))
+    except RuntimeError:
+        raise InvalidArgumentError(
+            f"initial, bottom and boundary states have batch axes that do not broadcast: {shapes}; give them one batch "
+            "shape."
+        ) from None
+
+
+def _check_states(law: SystemLaw, u: Tensor, batch: tuple[int, ...], dimension: int) -> None:
+    """Raises an error for a law that is not a hyperbolic system, or initial states outside it."""
+    states = u.movedim(1, -1).reshape(-1, u.shape[1])
+    check_law(law, states, dimension)
+    bad = torch.nonzero(~law.admissible(u))
+    if len(bad):
+        entry, cell = int(bad[0, 0]), tuple(bad[0, 1:].tolist())
+        raise InvalidArgumentError(
+            f"initial is not admissible for {type(law).__name__} in cell {cell}, entry {entry} of the batch "
+            f"{batch}: {u[(entry, slice(None), *cell)].tolist()}; give the conserved components."
+        )

@@ -1,0 +1,120 @@
+"""The Euler equations as the tutorial writes them: Sod's tube, two axes, errors of laws that are wrong."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+
+from solvers import CellGrid, InvalidArgumentError, Outflow, Periodic, Reflecting, SystemLaw, solve_system
+from tests.documents import TUTORIALS, run_python
+
+WALLS = (Reflecting(), Reflecting())
+
+
+@pytest.fixture(scope="module")
+def page():
+    """What the tutorial defines."""
+    return run_python(TUTORIALS / "euler.md")
+
+
+def test_the_exact_solution_of_sods_tube_keeps_mass_and_has_the_known_values(page):
+    exact = page["sod_density"]
+    # Toro, table 4.2, test 1: ρ★ = 0.42632 and 0.26557, v★ = 0.92745.
+    density = exact(torch.tensor([0.6, 0.75], dtype=torch.float64), 0.2)
+    assert density.numpy() == pytest.approx([0.42632, 0.26557], abs=1e-5)
+    waves = [0.5 + 0.2 * s for s in (-(1.4**0.5), -0.0703, 0.92745, 1.7522)]
+    mass, _ = quad(lambda x: float(exact(torch.tensor([x], dtype=torch.float64), 0.2)[0]), 0, 1, points=waves)
+    assert mass == pytest.approx(0.5 + 0.0625, abs=1e-5)
+
+
+def test_sods_tube_converges_to_the_exact_solution(page):
+    errors = []
+    for cells in (50, 100, 200, 400):
+        result = page["tube"](cells)
+        x = result.grid.points[:, None] + ((torch.arange(20) + 0.5) / 20 - 0.5) / cells
+        errors.append(float((result.values[-1, 0] - page["sod_density"](x, 0.2).mean(-1)).abs().mean()))
+        assert result.imbalance.abs().max() < 1e-12
+    assert errors[-1] < 2e-3
+    assert -np.polyfit(np.arange(4), np.log2(errors), 1)[0] > 0.8  # 2/3 at the contact, 1 elsewhere
+
+
+def test_a_blast_between_walls_keeps_mass_energy_and_symmetry(page):
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (30, 30))
+    initial = page["gas"](((grid.points - 0.5) ** 2).sum(-1) < 0.04)
+    result = solve_system(page["law"], grid, (WALLS, WALLS), initial, [0.5])
+    change = result.total[-1] - result.initial_total
+    assert change[[0, 3]].abs().max() < 1e-13
+    assert result.imbalance.abs().max() < 1e-13
+    density = result.values[-1, 0]
+    assert (density - density.T).abs().max() < 1e-12
+    assert (density - density.flip(0)).abs().max() < 1e-12
+
+
+def test_an_axis_along_which_nothing_changes_gives_the_result_with_one_axis(page):
+    line, plane = CellGrid(0.0, 1.0, 40), CellGrid((0.0, 0.0), (1.0, 1.0), (3, 40))
+    alone = solve_system(page["law"], line, (Outflow(), Outflow()), page["gas"](line.points < 0.5), [0.1])
+    dense = plane.points[..., 1] < 0.5
+    sides = ((Periodic(), Periodic()), (Outflow(), Outflow()))
+    wide = solve_system(page["law"], plane, sides, page["gas"](dense), [0.1], largest_step=1e-3)
+    fine = solve_system(
+        page["law"], line, (Outflow(), Outflow()), page["gas"](line.points < 0.5), [0.1], largest_step=1e-3
+    )
+    assert (wide.values[0, [0, 2, 3], 1] - fine.values[0]).abs().max() < 1e-13
+    assert (fine.values - alone.values).abs().max() < 5e-3
+
+
+@dataclass(frozen=True)
+class Waves(SystemLaw):
+    """The wave equation as a system, with mistakes to choose from."""
+
+    speed: object = 1.0
+    factor: float = 1.0
+    sign: float = 1.0
+    numbers: bool = False
+
+    def components(self, dimension):
+        return ("p", "q")[: dimension + 1]
+
+    def flux(self, u, axis):  # noqa: ARG002 - one axis only
+        p, q = u.unbind(1)
+        flux = torch.stack([self.speed * q, self.sign * self.speed * p], dim=1)
+        return flux.detach() if self.numbers else flux
+
+    def eigenvalues(self, u, axis):  # noqa: ARG002 - one axis only
+        p = u[:, 0]
+        return self.factor * torch.stack([-self.speed + 0.0 * p, self.speed + 0.0 * p], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (Waves(factor=0.1), r"Waves.eigenvalues\(u, axis=0\) must include .* they are -1 and 1"),
+        (Waves(sign=-1.0), "not hyperbolic .* complex eigenvalues"),
+        (Waves(numbers=True), "does not depend on u by torch operations"),
+        (Waves(speed=torch.ones(20)), "parameters are numbers"),
+    ],
+)
+def test_a_wrong_law_is_refused(law, message):
+    grid = CellGrid(0.0, 1.0, 20)
+    initial = torch.stack([torch.sin(grid.points), torch.zeros(20)])
+    with pytest.raises((InvalidArgumentError), match=message):
+        solve_system(law, grid, (Periodic(), Periodic()), initial, [0.1])
+
+
+def test_a_wall_needs_reflect():
+    grid = CellGrid(0.0, 1.0, 20)
+    initial = torch.stack([torch.sin(grid.points), torch.zeros(20)])
+    with pytest.raises(InvalidArgumentError, match=r"needs Waves.reflect"):
+        solve_system(Waves(), grid, WALLS, initial, [0.1])
+
+
+def test_linear_waves_travel_exactly_once_around():
+    errors = []
+    for n in (40, 80, 160, 320):
+        grid = CellGrid(0.0, 1.0, n)
+        p = torch.cos(2 * torch.pi * grid.faces[0]).diff() / grid.spacing[0]
+        result = solve_system(Waves(), grid, (Periodic(), Periodic()), torch.stack([p, p]), [0.25, 1.0])
+        errors.append(float((result.values[-1, 0] - p).abs().mean()))
+    assert -np.polyfit(np.arange(4), np.log2(errors), 1)[0] == pytest.approx(2.0, abs=0.2)
