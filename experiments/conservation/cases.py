@@ -59,7 +59,7 @@ SIZES: Mapping[Preset, Sizes] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConservationCase:
+class Case:
     """A problem at one test parameter, with context from ``data``; the seed is that of test functions and samples."""
 
     problem: Problem
@@ -101,7 +101,7 @@ class Target:
     They lie at nodes, under the trapezoid rule, or are averages over cells, whose sum meets the law exactly.
     """
 
-    case: ConservationCase
+    case: Case
     on_cells: bool = False
     over_time: bool = False
 
@@ -131,14 +131,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Laws:
-    """The conservation law of a target, batch shape ``(t, 1)``.
+    """The conservation law of a target, batch shape ``(t, 1)``, for values at ``points`` ``(points,)``.
 
-    Args:
-        exact: The total on the grid is that of the closed form.
-        loose: The same up to an error with the mean square of the truth's quadrature error over training parameters.
-        points: Points of the grid ``(points,)``.
-        displacement: Standard deviation of the position of fronts outside the training range; 0 inside it.
-        factor: Factor of the variance outside the training range; 1 inside it.
+    ``loose`` has an error with the mean square of the truth's quadrature error over the training parameters. Outside
+    their range fronts have a standard deviation (``displacement``), and variances a factor; inside 0 and 1.
     """
 
     exact: LinearConstraint
@@ -160,8 +156,7 @@ def laws_of(target: Target) -> Laws:
     exact = integral(grid, problem.total(times, target.case.parameter))
     training = torch.linspace(*problem.training_range, 101, dtype=torch.float64)[:, None, None]
     error = integral(grid, problem.total(times, training)).residual(target.field(training))
-    loose = LinearConstraint(exact.G, exact.b, noise_variance=error.square().mean(dim=0))
-    return Laws(exact, loose, grid.points)
+    return Laws(exact, LinearConstraint(exact.G, exact.b, noise_variance=error.square().mean(dim=0)), grid.points)
 
 
 def problem_numbers(problem: Problem) -> dict[str, Any]:

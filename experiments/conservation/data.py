@@ -1,7 +1,7 @@
 """Functions to train and to test on: from closed forms, or from stored finite-volume solutions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from torch import Generator, Tensor
 
 from experiments.checks import require_at_least
-from experiments.conservation.cases import ConservationCase, Target, problem_numbers
+from experiments.conservation.cases import Case, Target, problem_numbers
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
 from experiments.storage import cached_arrays, writable_folder
@@ -81,7 +81,7 @@ def training_bank(problem: Problem, config: BankConfig, folder: Path, data_versi
     return SolutionBank(parameter, times, grid.points[kept], values)
 
 
-def case_bank(case: ConservationCase) -> SolutionBank:
+def case_bank(case: Case) -> SolutionBank:
     """The solution of a case; all test parameters of its problem are solved in one batch."""
     problem, cells, steps = case.problem, case.sizes.cells, case.sizes.output_times
     parameters = torch.tensor(problem.test_parameters, dtype=torch.float64)
@@ -104,6 +104,16 @@ def context_of(target: Target) -> Context:
         batch = sample_bank(case_bank(case), functions, Protocol(), generator)
     first = slice(case.sizes.curve_functions if target.over_time else functions)
     return Context(batch.context_points[first], batch.context_values[first], problem.name)
+
+
+def validation_functions(case: Case) -> tuple[Context, Tensor]:
+    """Context and parameters ``(functions,)`` of the lower third of the range, which ``extrapolation`` has not seen."""
+    low, high = case.problem.training_range
+    unseen = replace(case.problem, training_range=(low, low + (high - low) / 3))
+    generator = Generator().manual_seed(case.seed)
+    parameter = random_parameters(unseen, case.sizes.functions, generator)
+    batch = sample_exact(case.problem, parameter, Protocol(), generator)
+    return Context(batch.context_points, batch.context_values, case.problem.name), parameter
 
 
 def _stored(

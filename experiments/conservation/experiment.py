@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.conservation import figures
-from experiments.conservation.cases import SIZES, ConservationCase, Sizes
+from experiments.conservation.cases import SIZES, Case, Sizes
 from experiments.conservation.face_means import face_means
-from experiments.conservation.methods import ConservationMethod, methods
+from experiments.conservation.methods import Method, methods
 from experiments.conservation.networks import STARTS, NetworkPlan, network_config, with_starts
 from experiments.conservation.scoring import score_method, score_truth
 from experiments.conservation.training import train_network
@@ -24,7 +25,7 @@ from experiments.records.weights import is_whole
 from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
 
-FiguresOfCase = Callable[[ConservationCase, Path], Mapping[str, Figure]]
+FiguresOfCase = Callable[[Case, Path], Mapping[str, Figure]]
 SOURCES = {
     "published": (Source.PUBLISHED, "Hansen et al. 2023"),
     "recomputed_as_released": (Source.RECOMPUTED, "weights released by Hansen et al."),
@@ -64,25 +65,22 @@ class ConservationExperiment:
 
     @property
     def name(self) -> str:
-        """Name of the problem."""
         return self.problem.name
 
     @property
     def data_version(self) -> int:
-        """Version of the data."""
         return data_version(self.name) if self.version is None else self.version
 
-    def title(self, cases: Sequence[ConservationCase]) -> str:
-        """Problem, test time, number of functions, origin of the data."""
+    def title(self, cases: Sequence[Case]) -> str:
         name, first = self.name.replace("_", " ").capitalize(), cases[0]
         functions = f"{first.sizes.functions} functions, context from {first.data} data"
         return f"{name}, t = {self.problem.test_time:g}, {functions}"
 
-    def cases(self, context: RunContext) -> list[ConservationCase]:
-        """One case for every test parameter."""
+    def cases(self, context: RunContext) -> list[Case]:
+        """One for every test parameter."""
         options = context.options
         return [
-            ConservationCase(
+            Case(
                 problem=self.problem,
                 parameter=parameter,
                 data=options.data or self.data,
@@ -96,32 +94,18 @@ class ConservationExperiment:
             for parameter in self.problem.test_parameters
         ]
 
-    def methods(self, case: ConservationCase) -> list[ConservationMethod]:
-        """The rows of the table."""
+    def methods(self, case: Case) -> list[Method]:
         return methods(self.problem, case.data, self.networks.members if self.networks else 0)
 
-    def seeds(self, case: ConservationCase, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
+    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
         """One: other seeds are other runs."""
         return (context.training_seed,)
 
-    def trainings(
-        self, case: ConservationCase, method: ConservationMethod, seed: int, context: RunContext
-    ) -> list[Training]:
-        """The networks of a method, each after the one that it starts from."""
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         return [self.training(name, seed, case.data, context) for name in with_starts(method.networks)]
 
     def training(self, name: str, seed: int, data: Data, context: RunContext) -> Training:
-        """The training of one network.
-
-        Args:
-            name: Name of the network, for instance ``anp``.
-            seed: Seed of the training.
-            data: Where training functions come from.
-            context: Preset.
-
-        Raises:
-            UnknownNameError: If the problem has no such network with these data.
-        """
+        """The training of one network; refuses names that the problem does not have with these data."""
         config = network_config(self.problem, self.networks or NetworkPlan(), name, context.options.preset, data, seed)
         return Training(
             key=name,
@@ -129,7 +113,7 @@ class ConservationExperiment:
             folder=f"{self.name}/networks",
             config=config,
             data_version=self.data_version,
-            release=f"{self.name}-{name}.safetensors" if seed == 0 else None,
+            release=None if seed else f"{self.name}-{name}.safetensors",
         )
 
     def train(self, training: Training, context: RunContext) -> None:
@@ -142,65 +126,57 @@ class ConservationExperiment:
                 self.train(before, context)
         train_network(self.problem, training, weights, context)
 
-    def score(
-        self,
-        case: ConservationCase,
-        method: ConservationMethod,
-        seed: int,  # noqa: ARG002 - decides the weights
-        weights: Sequence[Path],
-        context: RunContext,  # noqa: ARG002 - part of the case
-    ) -> Arrays:
-        """See ``score_truth`` and ``score_method``."""
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
         if method.black_box is None:
             return score_truth(case)
         return score_method(case, method, dict(zip(with_starts(method.networks), weights, strict=True)))
 
-    def compare(self, case: ConservationCase, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        """No score compares methods with each other."""
+    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
         return []
 
-    def published(self, case: ConservationCase) -> list[Record]:
+    def published(self, case: Case) -> list[Record]:
         """The numbers of Hansen et al. 2023, and those of their released weights."""
         records = []
         for group, (source, note) in SOURCES.items():
+            record = partial(Record, experiment=self.name, case=case.key, seed=None, source=source, note=note)
             for method, scores in published("probconserv")[group].get(self.name, {}).get(case.key, {}).items():
-                key = {"experiment": self.name, "case": case.key, "method": method, "seed": None}
                 for score, value in scores.items():
                     mean, error = value if isinstance(value, list) else (value, None)
-                    numbers = {"score": score, "mean": mean, "standard_error": error}
-                    records.append(Record(**key, **numbers, source=source, note=note))
+                    records.append(record(method=method, score=score, mean=mean, standard_error=error))
         return records
 
-    def headline(self, case: ConservationCase, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
         """The paper's four methods; those of the Gaussian process where there are no networks."""
         ours = set(records.loc[~records["source"].isin(PAPER), "method"])
         networks, gp = ([key for key in keys if key in ours] for keys in (figures.PAPER, figures.GP))
         return networks or gp, ["CE", "LL", "MSE"]
 
-    def figures(
-        self,
-        case: ConservationCase,
-        stored: Stored,
-        context: RunContext,
-        folder: Path,
-    ) -> dict[str, Figure]:
-        """Profiles, totals, scores over time, calibration, context and fronts of a case."""
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
+        """Profiles, totals, scores over time, calibration, context and fronts."""
         labelled = [(method, stored.get((method.key, context.training_seed))) for method in self.methods(case)]
         drawn = figures.draw_case(case, [(method, arrays) for method, arrays in labelled if arrays is not None])
         return {**drawn, **self.extra_figures(case, folder)}
 
-    def overview(self, cases: Sequence[ConservationCase], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        """No figure shows several cases."""
+    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
         return {}
 
 
-def _entry(
-    problem: Problem, summary: str, durations: tuple[str, str, str, str], **options: Any
-) -> ConservationExperiment:
+DURATIONS = {
+    "diffusion": ("30 s", "35 min", "24 h", "3 min"),
+    "porous_medium": ("45 s", "45 min", "50 h", "6 min"),
+    "stefan": ("30 s", "65 min", "50 h", "5 min"),
+    "advection": ("30 s", "30 min", "24 h", "4 min"),
+    "burgers_shock": ("30 s", "30 min", "24 h", "4 min"),
+}
+"""Of smoke, laptop, paper and reproduce."""
+FRONTS: dict[str, Any] = {"networks": NetworkPlan(steps=8000, soft_penalty=1e-4), "data": "solver"}
+
+
+def _entry(problem: Problem, summary: str, **options: Any) -> ConservationExperiment:
     """An experiment of the library; a rough Gaussian process suits fields with fronts and shocks."""
-    times: Durations = dict(zip(("smoke", "laptop", "paper", "reproduce"), durations, strict=True))
-    settings = {"gp": GPConfig(smoothness=0.5), **options}
-    return ConservationExperiment(problem=problem, summary=summary, durations=times, **settings)
+    times: Durations = dict(zip(("smoke", "laptop", "paper", "reproduce"), DURATIONS[problem.name], strict=True))
+    options = {"gp": GPConfig(smoothness=0.5), **options}
+    return ConservationExperiment(problem=problem, summary=summary, durations=times, **options)
 
 
 EXPERIMENTS: dict[str, ConservationExperiment] = {
@@ -209,31 +185,17 @@ EXPERIMENTS: dict[str, ConservationExperiment] = {
         _entry(
             DIFFUSION,
             "linear diffusion of a sine wave, periodic",
-            ("30 s", "35 min", "24 h", "3 min"),
             gp=GPConfig(smoothness=2.5),
             networks=NetworkPlan(steps=6000, end_weighted=True),
         ),
-        _entry(
-            POROUS_MEDIUM,
-            "porous medium equation: degenerate diffusion with a front",
-            ("45 s", "45 min", "50 h", "6 min"),
-            networks=NetworkPlan(steps=8000, soft_penalty=1e-4),
-            data="solver",
-        ),
+        _entry(POROUS_MEDIUM, "porous medium equation: degenerate diffusion with a front", **FRONTS),
         _entry(
             STEFAN,
             "Stefan problem: a moving front in a medium that conducts only above a threshold",
-            ("30 s", "65 min", "50 h", "5 min"),
-            networks=NetworkPlan(steps=8000, soft_penalty=1e-4),
-            data="solver",
             extra_figures=face_means,
+            **FRONTS,
         ),
-        _entry(ADVECTION, "linear advection of a step", ("30 s", "30 min", "24 h", "4 min")),
-        _entry(
-            BURGERS,
-            "inviscid Burgers: a ramp that breaks into a shock",
-            ("30 s", "30 min", "24 h", "4 min"),
-            networks=NetworkPlan(soft_penalty=1e-4),
-        ),
+        _entry(ADVECTION, "linear advection of a step"),
+        _entry(BURGERS, "inviscid Burgers: a ramp that breaks into a shock", networks=NetworkPlan(soft_penalty=1e-4)),
     )
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from experiments.conservation.cases import ConservationCase
+from experiments.conservation.cases import Case
 from experiments.report import plots
 from experiments.storage import Arrays, cached_arrays
 from solvers import CellGrid, solve
@@ -33,7 +33,7 @@ def face_mean_traces() -> Arrays:
     return {name: values.numpy() for name, values in arrays.items()}
 
 
-def face_means(case: ConservationCase, folder: Path) -> dict[str, Figure]:
+def face_means(case: Case, folder: Path) -> dict[str, Figure]:
     """A panel per face mean, for the case of the threshold; traces are stored once in the folder of the run."""
     if case.parameter != THRESHOLD:
         return {}

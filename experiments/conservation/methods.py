@@ -1,14 +1,11 @@
 """The methods of a conservation table: which black box, and what is done to its prediction.
 
-    bare            the prediction as it is
-    HardC           projected onto the law, uniformly
-    ProbConserv     conditioned on the law, and its variants with smoothness, a quadrature variance or inequalities
-
-A mixture is treated component by component, as Hansen et al. 2023 do with their latent samples.
+HardC projects onto the law, uniformly; ProbConserv conditions on it, in variants with smoothness, a quadrature variance
+or inequalities. A mixture is treated component by component, as Hansen et al. 2023 do with their latent samples.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch.distributions import Normal
 
-from experiments.conservation.cases import ConservationCase, Laws, tested_outside
+from experiments.conservation.cases import Case, Laws, tested_outside
 from experiments.experiment import Data, Style
 from experiments.report import plots
 from probconserv import ANP, Ensemble, GPSurrogate, Mixture, Monotone, NonNegative, Surrogate, condition, smoothness
@@ -43,15 +40,14 @@ class BlackBox:
     """What predicts without the law: (case, weights of the networks in their order) → surrogate."""
 
     networks: tuple[str, ...]
-    build: Callable[[ConservationCase, Sequence[Path]], Surrogate]
+    build: Callable[[Case, Sequence[Path]], Surrogate]
 
 
 def network(name: str, around: Callable[[ANP], Surrogate] = lambda anp: anp) -> BlackBox:
-    """A black box of one network, perhaps with something around it."""
     return BlackBox((name,), lambda case, files: around(ANP.load(files[0], case.problem.name)))
 
 
-def _ensemble(case: ConservationCase, files: Sequence[Path]) -> Surrogate:
+def _ensemble(case: Case, files: Sequence[Path]) -> Surrogate:
     return Ensemble([ANP.load(file, case.problem.name) for file in files], own_variance=True)
 
 
@@ -86,7 +82,6 @@ def smoothed(prior: Distribution, laws: Laws) -> Distribution:
 
 
 def moved(prior: Distribution, laws: Laws) -> Distribution:
-    """The prediction with its position along x uncertain."""
     return displaced(prior, laws.points, laws.displacement)
 
 
@@ -102,8 +97,8 @@ def bounded_by(inequality: Inequality) -> Transform:
     return transform
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConservationMethod:
+@dataclass(frozen=True)
+class Method:
     """One row of a table.
 
     Args:
@@ -117,9 +112,10 @@ class ConservationMethod:
 
     key: str
     label: str
-    style: Style = Style()  # noqa: RUF009 - a frozen value
+    style: Style
     black_box: BlackBox | None = None
     transform: Transform = bare
+    _: KW_ONLY
     extrapolates: bool = False
     on_cells: bool = False
     followed: bool = False
@@ -134,17 +130,17 @@ class ConservationMethod:
         return (*boxes, EXTRAPOLATION) if self.extrapolates else boxes
 
 
-TRUTH = ConservationMethod(key="truth", label="truth", style=Style(plots.TRUTH, "--"))
+TRUTH = Method("truth", "truth", Style(plots.TRUTH, "--"))
 SOLID, DASHED = Style(plots.CONSERVED), Style(plots.CONSERVED, "--")
 
 
-def methods(problem: Problem, data: Data, members: int) -> list[ConservationMethod]:
-    """The rows of a problem's table in their order, for an ensemble of so many members; 0 without networks."""
+def methods(problem: Problem, data: Data, members: int) -> list[Method]:
+    """The rows of a problem's table, for an ensemble of so many members; 0 without networks."""
     rows = [
         TRUTH,
-        _row("gp", "GP", Style(plots.GAUSSIAN_PROCESS), GP, bare, followed=True),
-        _row("hardc-gp", "HardC-GP", Style(plots.HARD, "--"), GP, hard, followed=True),
-        _row("probconserv-gp", "ProbConserv-GP", DASHED, GP, conserved, followed=True, local=not members),
+        Method("gp", "GP", Style(plots.GAUSSIAN_PROCESS), GP, followed=True),
+        Method("hardc-gp", "HardC-GP", Style(plots.HARD, "--"), GP, hard, followed=True),
+        Method("probconserv-gp", "ProbConserv-GP", DASHED, GP, conserved, followed=True, local=not members),
     ]
     if not members:
         return rows
@@ -158,13 +154,13 @@ def methods(problem: Problem, data: Data, members: int) -> list[ConservationMeth
     return rows + _pair("anp-cells", "ANP (cell averages)", Style(plots.BARE, "--"), NETWORK, on_cells=True)
 
 
-def _main(problem: Problem) -> list[ConservationMethod]:
-    """The paper's four methods, what can be assumed beside the total, and the inequalities that the field meets."""
+def _main(problem: Problem) -> list[Method]:
+    """The paper's four methods, variants for any field, and the inequalities that this one meets."""
     rows = [
-        _row("anp", "ANP", Style(plots.BARE), NETWORK, bare, followed=True),
-        _row("softc-anp", "SoftC-ANP", Style(plots.SOFT), SOFT, bare, followed=True),
-        _row("hardc-anp", "HardC-ANP", Style(plots.HARD), NETWORK, hard, followed=True),
-        _row("probconserv-anp", "ProbConserv-ANP", SOLID, NETWORK, conserved, followed=True, local=True),
+        Method("anp", "ANP", Style(plots.BARE), NETWORK, followed=True),
+        Method("softc-anp", "SoftC-ANP", Style(plots.SOFT), SOFT, followed=True),
+        Method("hardc-anp", "HardC-ANP", Style(plots.HARD), NETWORK, hard, followed=True),
+        Method("probconserv-anp", "ProbConserv-ANP", SOLID, NETWORK, conserved, followed=True, local=True),
         _variant("diffusion", smoothed, "--"),
         _variant("quadrature variance", lambda prior, laws: condition(prior, laws.loose), (0, (5, 1, 1, 1))),
     ]
@@ -177,14 +173,14 @@ def _main(problem: Problem) -> list[ConservationMethod]:
     return rows
 
 
-def _outside_the_range() -> list[ConservationMethod]:
+def _outside_the_range() -> list[Method]:
     """Rows for networks that are over-sure outside their training range: our remedy, and the usual ones."""
 
     def tempered(prior: Distribution, laws: Laws) -> Distribution:
         return conserved(scaled(prior, laws.factor), laws)
 
     return [
-        _row("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, extrapolates=True),
+        Method("anp-displaced", "ANP (displaced)", Style(plots.BARE, ":"), NETWORK, moved, extrapolates=True),
         _variant("displaced", lambda prior, laws: conserved(moved(prior, laws), laws), (0, (2, 1)), extrapolates=True),
         _variant("tempered", tempered, (0, (6, 2, 1, 2)), extrapolates=True),
         _variant("context-calibrated", conserved, (0, (1, 3)), CALIBRATED),
@@ -192,23 +188,13 @@ def _outside_the_range() -> list[ConservationMethod]:
     ]
 
 
-def _pair(key: str, label: str, style: Style, black_box: BlackBox, **options: bool) -> list[ConservationMethod]:
-    """A black box without and with the law."""
+def _pair(key: str, label: str, style: Style, black_box: BlackBox, **options: Any) -> list[Method]:
     return [
-        _row(key, label, style, black_box, bare, **options),
-        _row(f"probconserv-{key}", f"ProbConserv-{label}", DASHED, black_box, conserved, **options),
+        Method(key, label, style, black_box, **options),
+        Method(f"probconserv-{key}", f"ProbConserv-{label}", DASHED, black_box, conserved, **options),
     ]
 
 
-def _variant(
-    name: str, transform: Transform, dashes: Any, black_box: BlackBox = NETWORK, **options: bool
-) -> ConservationMethod:
-    """A variant of ProbConserv-ANP."""
+def _variant(name: str, transform: Transform, dashes: Any, black_box: BlackBox = NETWORK, **options: Any) -> Method:
     key, label = f"probconserv-anp-{name.replace(' ', '-')}", f"ProbConserv-ANP ({name})"
-    return _row(key, label, Style(plots.CONSERVED, dashes), black_box, transform, **options)
-
-
-def _row(
-    key: str, label: str, style: Style, black_box: BlackBox, transform: Transform, **options: bool
-) -> ConservationMethod:
-    return ConservationMethod(key=key, label=label, style=style, black_box=black_box, transform=transform, **options)
+    return Method(key, label, Style(plots.CONSERVED, dashes), black_box, transform, **options)

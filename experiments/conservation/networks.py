@@ -5,7 +5,7 @@ ensemble (``member-0`` …); where training data come from the solver, one train
 where it is tested outside its training range, one that lacks a third of that range (``extrapolation``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from experiments.checks import require_at_least
 from experiments.conservation.cases import tested_outside
 from experiments.conservation.data import BankConfig
 from experiments.conservation.methods import EXTRAPOLATION
-from experiments.errors import InvalidArgumentError, UnknownNameError
+from experiments.errors import UnknownNameError
 from experiments.experiment import Data, Preset
 from experiments.records.release import released_weights
 from experiments.records.store import as_json, config_hash
@@ -26,6 +26,27 @@ from solvers.problems.sampling import Protocol
 
 STARTS = {"softc": "anp"}
 """Networks that go on from another one, and which."""
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    "smoke": {  # trained in seconds
+        "network": {"width": 32, "self_layers": 1, "decoder_layers": 2, "latent_width": 16, "latent_samples": 20},
+        "training": {"steps": 300, "peak_rate": 1e-3, "validate_every": 100, "checkpoint_every": 100},
+        "protocol": Protocol(target_times=10, target_places=10),
+        "validation_functions": 20,
+        "bank": BankConfig(members=32, cells=200, keep_every=1, times=100),
+    },
+    "laptop": {},
+    "paper": {  # the authors' sizes, their loss without tempering, and their uniform parameters
+        "network": {"heads": 4, "cross_layers": 2, "latent_width": 128, "dropout": 0.1}
+        | dict.fromkeys(("frequencies", "context_frequencies", "value_frequencies"), 0),
+        "training": {"steps": 20_000, "peak_rate": 1e-3, "precision": "32-true"},
+        **{"protocol": Protocol(), "batch": 250, "tempering": 0.0, "end_weighted": False},
+    },
+}
+"""What differs from the laptop's config."""
+STEPS: Mapping[str, Mapping[Preset, int]] = {
+    "softc": {"smoke": 20, "laptop": 800, "paper": 2000},
+    EXTRAPOLATION: {"smoke": 300, "laptop": 3000, "paper": 8000},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +55,7 @@ class NetworkConfig:
 
     Args:
         parameters: Range of the training parameters.
-        test_time: Time of the validation.
+        test_time: Time of the validation, over ``validation_functions`` at random training parameters.
         batch: Functions per step.
         tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
             over the first ``tempering_fraction`` of the steps.
@@ -42,7 +63,6 @@ class NetworkConfig:
             summed over a function's targets as in Hansen et al. 2023, reached linearly over the first fifth of the
             steps, since an untrained mean is far from any equation; 0 for none.
         penalty_functions: Functions of a batch that the penalty looks at, at ``penalty_points`` targets each.
-        validation_functions: Functions of the validation set, at random training parameters.
         end_weighted: Whether closed-form functions have more parameters near the ends of the range.
         start: Config hash of the network that this training goes on from; empty for random weights.
         bank: Finite-volume solutions, for ``data = "solver"``.
@@ -65,13 +85,6 @@ class NetworkConfig:
     end_weighted: bool = False
     start: str = ""
     bank: BankConfig = field(default_factory=BankConfig)
-
-    def __post_init__(self) -> None:
-        require_at_least(self, batch=1, penalty_functions=1, penalty_points=1, validation_functions=1)
-        if not (0 <= self.tempering <= 1 and 0 < self.tempering_fraction <= 1 and self.soft_penalty >= 0):
-            text = "tempering must lie in [0, 1], tempering_fraction in (0, 1], and soft_penalty must not be negative"
-            given = f"{self.tempering}, {self.tempering_fraction} and {self.soft_penalty}"
-            raise InvalidArgumentError(f"{text}, got {given}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +132,19 @@ def network_config(
         available = f"{', '.join(names)} (with --data {data})"
         raise UnknownNameError(f"There is no network '{name}' of {problem.name}. Available: {available}.")
     config = _anp(problem, plan, preset, "exact" if name == "anp-exact" else data, seed)
-    if name in STARTS:
-        start = network_config(problem, plan, STARTS[name], preset, data, seed)
-        config = replace(_softc(config, preset, plan.soft_penalty), start=config_hash(as_json(start)))
-    elif name == EXTRAPOLATION:
-        config = _upper_two_thirds(config, preset)
+    if name in STARTS:  # at a lower rate, and in float32, since the penalty differentiates the predicted mean twice
+        start = config_hash(as_json(network_config(problem, plan, STARTS[name], preset, data, seed)))
+        how = {"steps": STEPS[name][preset], "peak_rate": 2e-4, "precision": "32-true"}
+        penalty = 1.0 if preset == "paper" else plan.soft_penalty
+        config = _changed(config, training=how, tempering=0.0, soft_penalty=penalty, start=start)
+    elif name == EXTRAPOLATION:  # sees the upper two thirds of the parameters only
+        low, high = config.parameters
+        upper = (low + (high - low) / 3, high)
+        config = _changed(config, training={"steps": STEPS[name][preset]}, parameters=upper)
     elif name.startswith("member-"):
         config = _member(config, preset, names.index(name) - names.index("member-0"))
-    return config if preset == "paper" else _with(config, steps=min(config.training.steps, plan.steps))
+    most = config.training.steps if preset == "paper" else plan.steps
+    return _changed(config, training={"steps": min(config.training.steps, most)})
 
 
 def load_pretrained(problem: str, network: str = "anp") -> ANP:
@@ -149,7 +167,6 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
 
 
 def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: int) -> NetworkConfig:
-    """The network itself: trained in seconds, as the plan says, or with the authors' sizes, loss and parameters."""
     parameters = torch.linspace(*problem.training_range, 101, dtype=torch.float64)
     scale = 1.0 if problem.bounds is None else float(torch.stack(problem.bounds(parameters)).abs().max())
     low, high = (0.0, problem.domain[0]), (problem.final_time, problem.domain[1])
@@ -162,48 +179,21 @@ def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: 
         training=TrainingConfig(steps=plan.steps, peak_rate=7e-4, seed=seed),
         end_weighted=plan.end_weighted,
     )
-    if preset == "smoke":
-        small = {"width": 32, "self_layers": 1, "decoder_layers": 2, "latent_width": 16, "latent_samples": 20}
-        bank = BankConfig(members=32, cells=200, keep_every=1, times=100)
-        sizes = {"protocol": Protocol(target_times=10, target_places=10), "validation_functions": 20, "bank": bank}
-        config = replace(laptop, network=replace(laptop.network, **small), **sizes)
-        return _with(config, steps=300, peak_rate=1e-3, validate_every=100, checkpoint_every=100)
-    if preset == "paper":
-        large = {"heads": 4, "cross_layers": 2, "latent_width": 128, "dropout": 0.1}
-        features = {"frequencies": 0, "context_frequencies": 0, "value_frequencies": 0}
-        loss = {"protocol": Protocol(), "batch": 250, "tempering": 0.0, "end_weighted": False}
-        config = replace(laptop, network=replace(laptop.network, **large, **features), **loss)
-        return _with(config, steps=20_000, peak_rate=1e-3, precision="32-true")
-    return laptop
-
-
-def _with(config: NetworkConfig, **changes: Any) -> NetworkConfig:
-    """The same with changes of its training."""
-    return replace(config, training=replace(config.training, **changes))
-
-
-def _softc(config: NetworkConfig, preset: Preset, soft_penalty: float) -> NetworkConfig:
-    """The trained network, fine-tuned at a lower rate under the penalty, without tempering.
-
-    In float32, since the penalty differentiates the predicted mean twice.
-    """
-    steps = {"smoke": 20, "laptop": 800, "paper": 2000}[preset]
-    penalty = 1.0 if preset == "paper" else soft_penalty
-    config = replace(config, tempering=0.0, soft_penalty=penalty)
-    return _with(config, steps=steps, peak_rate=2e-4, precision="32-true")
-
-
-def _upper_two_thirds(config: NetworkConfig, preset: Preset) -> NetworkConfig:
-    """A network that sees the upper two thirds of the parameters only, on a shorter schedule."""
-    low, high = config.parameters
-    steps = {"smoke": 300, "laptop": 3000, "paper": 8000}[preset]
-    return _with(replace(config, parameters=(low + (high - low) / 3, high)), steps=steps)
+    return _changed(laptop, **PRESETS[preset])
 
 
 def _member(config: NetworkConfig, preset: Preset, index: int) -> NetworkConfig:
     """A smaller network with another seed; members train on the laptop's schedule whatever the preset above smoke."""
     seed = 1000 * (config.training.seed + 1) + index
     if preset == "smoke":
-        return _with(config, steps=100, seed=seed)
-    network = replace(config.network, width=64, latent_width=32, decoder_layers=3, latent_samples=20)
-    return _with(replace(config, network=network), steps=2000, peak_rate=1e-3, seed=seed)
+        return _changed(config, training={"steps": 100, "seed": seed})
+    network = {"width": 64, "latent_width": 32, "decoder_layers": 3, "latent_samples": 20}
+    return _changed(config, network=network, training={"steps": 2000, "peak_rate": 1e-3, "seed": seed})
+
+
+def _changed(
+    config: NetworkConfig, network: Mapping[str, Any] = {}, training: Mapping[str, Any] = {}, **changes: Any
+) -> NetworkConfig:
+    """The config with changes of its network, of its training and of itself."""
+    parts = {"network": replace(config.network, **network), "training": replace(config.training, **training)}
+    return replace(config, **parts, **changes)

@@ -11,13 +11,13 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Generator, Tensor
 
-from experiments.conservation.cases import VOLUMES, ConservationCase, Laws, Target, laws_of
-from experiments.conservation.data import context_of
-from experiments.conservation.extrapolation import learn_extrapolation, validation_functions
-from experiments.conservation.methods import EXTRAPOLATION, BlackBox, ConservationMethod, Distribution, network
+from experiments.conservation.cases import VOLUMES, Case, Laws, Target, laws_of
+from experiments.conservation.data import context_of, validation_functions
+from experiments.conservation.methods import EXTRAPOLATION, BlackBox, Distribution, Method, network
 from experiments.storage import Arrays, checksum
 from probconserv import Mixture, Surrogate, condition, scores
 from probconserv.balance import local_conservation
+from probconserv.calibration import displaced, variance_factor
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.surrogate import Context, Query
@@ -26,11 +26,14 @@ SLICES = 10
 """Pairs of time and function that are conditioned at once: bounds the memory of 100 components each."""
 LEVELS = tuple(0.05 * i for i in range(1, 20))
 """Levels of the central intervals whose coverage is drawn."""
-Files = Mapping[str, Path]
-"""Files of weights by name of the network."""
+FRACTIONS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)
+"""Displacements that are tried, in lengths of the domain."""
+Weights = tuple[Path, str]
+Files = Mapping[str, Weights]
+"""By name of the network its file and the checksum of that."""
 
 
-def score_truth(case: ConservationCase) -> Arrays:
+def score_truth(case: Case) -> Arrays:
     """The truth's quadrature error ``(1,)``, and what figures show beside the methods.
 
     ``field`` ``(points,)`` at the test time; ``context`` ``(functions, n, 3)`` with columns t, x, u; the law's total
@@ -52,47 +55,62 @@ def score_truth(case: ConservationCase) -> Arrays:
     return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
-def score_method(case: ConservationCase, method: ConservationMethod, files: Files) -> Arrays:
+def score_method(case: Case, method: Method, weights: Mapping[str, Path]) -> Arrays:
     """Scores ``(functions,)`` at the test time, and what figures show of the method.
 
     ``mean`` and ``standard_deviation`` ``(functions, points)``, ``reliability`` ``(levels, functions)``, ``fronts``
     ``(samples, functions)``, curves ``(functions, t)``, and one function under local laws ``(points,)``.
     """
-    assert method.black_box is not None
     target = Target(case, on_cells=method.on_cells)
+    files = {name: (path, checksum(path)) for name, path in weights.items()}
     arrays = _at_test_time(method, files, target)
     if method.followed:
         arrays |= _over_time(method, files, Target(case, over_time=True))
     if method.local:
-        arrays |= _local(_prior(method.black_box, files, target), target)
+        arrays |= _local(_prior(method, files, target), target)
     return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
-def _prior(black_box: BlackBox, files: Files, target: Target) -> Distribution:
-    """What a black box predicts for a target's functions; methods with the same one share it."""
-    weights = tuple((files[name], checksum(files[name])) for name in black_box.networks)
-    return _predicted(black_box, weights, target)
+def _prior(method: Method, files: Files, target: Target) -> Distribution:
+    assert method.black_box is not None
+    return _predicted(method.black_box, tuple(files[name] for name in method.black_box.networks), target)
 
 
 @lru_cache(maxsize=6)
-def _predicted(black_box: BlackBox, weights: tuple[tuple[Path, str], ...], target: Target) -> Distribution:
+def _predicted(black_box: BlackBox, weights: tuple[Weights, ...], target: Target) -> Distribution:
+    """What a black box predicts for a target's functions; methods with the same one share it."""
     return _predict(black_box.build(target.case, [path for path, _ in weights]), target, context_of(target))
 
 
-def _laws(method: ConservationMethod, files: Files, target: Target) -> Laws:
+def _laws(method: Method, files: Files, target: Target) -> Laws:
     """The laws of a target, with what is learnt about functions outside the training range."""
     if not method.extrapolates:
         return laws_of(target)
     first = replace(target.case, parameter=target.case.problem.test_parameters[0])  # the same for all cases
-    displacement, factor = _learnt(first, (files[EXTRAPOLATION], checksum(files[EXTRAPOLATION])))
+    displacement, factor = _learnt(first, files[EXTRAPOLATION])
     return replace(laws_of(target), displacement=displacement, factor=factor)
 
 
 @lru_cache(maxsize=2)
-def _learnt(case: ConservationCase, weights: tuple[Path, str]) -> tuple[float, float]:
+def _learnt(case: Case, weights: Weights) -> tuple[float, float]:
     context, parameter = validation_functions(case)
     prediction = _predict(network(EXTRAPOLATION).build(case, weights[:1]), Target(case), context)
     return learn_extrapolation(Target(case), prediction, parameter)
+
+
+def learn_extrapolation(target: Target, prediction: Distribution, parameter: Tensor) -> tuple[float, float]:
+    """Displacement and variance factor that make the validation functions most likely.
+
+    Their parameters lie up to a third of the range outside those of the network ``extrapolation``, as the Stefan
+    problem's test parameter outside the whole range, which no training sees. Predictions: ``(1, functions, points)``.
+    """
+    low, high = target.case.problem.domain
+    truth = target.field(parameter[:, None, None])[:, 0, 0]
+    likelihoods = {}
+    for deviation in ((high - low) * torch.tensor(FRACTIONS, dtype=torch.float64)).tolist():
+        moved = displaced(prediction, target.grid.points, deviation)
+        likelihoods[deviation] = float(scores.log_likelihood(truth, moved.mean[0], moved.variance[0]).mean())
+    return max(likelihoods, key=likelihoods.__getitem__), variance_factor(prediction, truth)
 
 
 def _predict(surrogate: Surrogate, target: Target, context: Context) -> Distribution:
@@ -106,16 +124,15 @@ def _predict(surrogate: Surrogate, target: Target, context: Context) -> Distribu
         return _functions(prediction, slice(None))
 
 
-def _treated(method: ConservationMethod, files: Files, target: Target) -> Iterator[tuple[Distribution, Laws]]:
+def _treated(method: Method, files: Files, target: Target) -> Iterator[tuple[Distribution, Laws]]:
     """The method's prediction with its laws, for some functions at a time, in order."""
-    assert method.black_box is not None
-    laws, prior = _laws(method, files, target), _prior(method.black_box, files, target)
+    laws, prior = _laws(method, files, target), _prior(method, files, target)
     size = max(1, SLICES // len(target.times))
     for start in range(0, prior.mean.shape[-2], size):
         yield method.transform(_functions(prior, slice(start, start + size)), laws), laws
 
 
-def _at_test_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
+def _at_test_time(method: Method, files: Files, target: Target) -> dict[str, Tensor]:
     """Scores per function at the test time."""
     generator = Generator().manual_seed(target.case.seed)
     truth, parts = target.truth()[0], []
@@ -158,7 +175,7 @@ def _front_scores(samples: Tensor, target: Target, truth: Tensor) -> dict[str, T
     return values | {"fronts": fronts, "shock": error.abs().nanmean(dim=0), "spread": spread, "shockless": shockless}
 
 
-def _over_time(method: ConservationMethod, files: Files, target: Target) -> dict[str, Tensor]:
+def _over_time(method: Method, files: Files, target: Target) -> dict[str, Tensor]:
     """Total, squared error and likelihood of the first functions over time ``(functions, t)``."""
     truth, parts = target.truth(), []
     for prediction, laws in _treated(method, files, target):

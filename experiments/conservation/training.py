@@ -33,12 +33,13 @@ def train_network(problem: Problem, training: Training, start: Path | None, cont
     network = ANP(config.network)
     if start is not None:
         network.load_state_dict(ANP.load(start, problem.name).state_dict())
+    seen = replace(problem, training_range=config.parameters)
     with first_before_others():
-        stream = _stream(problem, config, context.data_folder, training.data_version)
+        stream = _stream(problem, seen, config, context.data_folder, training.data_version)
     task = Task(
         model=network,
         loss=lambda model, step: evidence_loss(model, step, config, stream, problem),
-        validate=lambda model, generator: _validate(model, generator, config, _within(problem, config)),
+        validate=lambda model, generator: _validate(model, generator, config, seen),
         config=training.hash,
         title=f"{problem.name} {training.key}",
     )
@@ -64,16 +65,11 @@ def evidence_loss(
     return loss
 
 
-def _stream(problem: Problem, config: NetworkConfig, folder: Path, data_version: int) -> Stream:
+def _stream(problem: Problem, seen: Problem, config: NetworkConfig, folder: Path, data_version: int) -> Stream:
     if config.data == "exact":
-        return exact_stream(_within(problem, config), config.protocol, config.end_weighted)
+        return exact_stream(seen, config.protocol, config.end_weighted)
     bank = training_bank(problem, config.bank, folder, data_version).within(*config.parameters)
     return lambda generator, batch: sample_bank(bank, batch, config.protocol, generator)
-
-
-def _within(problem: Problem, config: NetworkConfig) -> Problem:
-    """The problem with the training's range of parameters."""
-    return replace(problem, training_range=config.parameters)
 
 
 def _penalty(

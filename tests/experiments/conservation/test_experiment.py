@@ -140,7 +140,7 @@ def test_figures_say_totals_and_zoom_to_what_they_show(stefan: Report) -> None:
     assert before == f"ANP: ∫ u dx = {law + arrays['anp']['signed_CE'][shown]:.4f}"
     histograms = figures["front"].axes
     assert [panel.get_title().split("\n")[0] for panel in histograms][:4] == [
-        *("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP"),
+        *("ANP", "SoftC-ANP", "HardC-ANP", "ProbConserv-ANP")
     ]
     for panel, key in zip(histograms, ("anp", "softc-anp", "hardc-anp", "probconserv-anp"), strict=False):
         heights = sum(bar.get_height() for bar in panel.patches)  # type: ignore[attr-defined]

@@ -11,11 +11,10 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from scipy.stats import norm
 
-from experiments.conservation.cases import ConservationCase, Target, laws_of
-from experiments.conservation.data import context_of
-from experiments.conservation.extrapolation import FRACTIONS, learn_extrapolation, validation_functions
-from experiments.conservation.methods import BlackBox, ConservationMethod, methods
-from experiments.conservation.scoring import LEVELS, score_method, score_truth
+from experiments.conservation.cases import Case, Target, laws_of
+from experiments.conservation.data import context_of, validation_functions
+from experiments.conservation.methods import BlackBox, Method, methods
+from experiments.conservation.scoring import FRACTIONS, LEVELS, learn_extrapolation, score_method, score_truth
 from experiments.storage import Arrays
 from probconserv import Context, Mixture, Query, Surrogate
 from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem
@@ -50,17 +49,17 @@ class Flat(Surrogate):
 RAMPS = BlackBox((), lambda *_: Ramps())
 
 
-def method(key: str, build: Callable[..., Surrogate] | None = None) -> ConservationMethod:
+def method(key: str, build: Callable[..., Surrogate] | None = None) -> Method:
     """A method of the Stefan problem with ramps for the network."""
     (chosen,) = (entry for entry in methods(STEFAN, "exact", 4) if entry.key == key)
     return replace(chosen, black_box=RAMPS if build is None else BlackBox((), build))
 
 
-def scored(key: str, where: ConservationCase) -> Arrays:
+def scored(key: str, where: Case) -> Arrays:
     return score_method(where, method(key), {})
 
 
-def components(where: ConservationCase, function: int, time: float, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def components(where: Case, function: int, time: float, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means and variances ``(components, points)`` of one function's prediction."""
     slope = 1.2 - 2 * context_of(Target(where)).values[function].numpy().mean()
     number = np.arange(COMPONENTS)[:, None]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.conservation import EXPERIMENTS, ConservationExperiment
-from experiments.conservation.cases import ConservationCase, Sizes
+from experiments.conservation.cases import Case, Sizes
 from probconserv.surrogates.gp import GPConfig
 from solvers.problems import STEFAN, Problem
 
@@ -13,10 +13,10 @@ SIZES = Sizes(functions=23, points=41, samples=400, curve_times=4)
 TINY = Sizes(functions=4, points=41, samples=20, curve_functions=2, curve_times=3, cells=40, output_times=20)
 
 
-def case(problem: Problem = STEFAN, parameter: float = 0.6, **changes: Any) -> ConservationCase:
+def case(problem: Problem = STEFAN, parameter: float = 0.6, **changes: Any) -> Case:
     """A case on closed-form data."""
     settings = {"sizes": SIZES, "data": "exact", "seed": 0, "gp": GPConfig(), "data_version": 0}
-    return ConservationCase(problem=problem, parameter=parameter, data_folder=Path("unused"), **{**settings, **changes})
+    return Case(problem=problem, parameter=parameter, data_folder=Path("unused"), **{**settings, **changes})
 
 
 def tiny(name: str, **changes: Any) -> ConservationExperiment:
