@@ -17,19 +17,9 @@ from experiments.stages import one_thread
 from experiments.storage import cached_arrays, writable_folder
 from probconserv.surrogates.surrogate import Context
 from solvers import CellGrid
-from solvers.problems import Problem
-from solvers.problems.sampling import (
-    FunctionBatch,
-    Protocol,
-    SolutionBank,
-    end_weighted_parameters,
-    random_parameters,
-    sample_bank,
-    sample_exact,
-    solve_problem,
-)
+from solvers.problems import Problem, sampling
 
-Stream = Callable[[Generator, int], FunctionBatch]
+Stream = Callable[[Generator, int], sampling.FunctionBatch]
 GROUP = 8
 """Parameters that are solved in one batch."""
 
@@ -50,13 +40,13 @@ class BankConfig:
         require_at_least(self, members=2, cells=8, keep_every=1, times=10)
 
 
-def exact_stream(problem: Problem, protocol: Protocol, end_weighted: bool = False) -> Stream:
+def exact_stream(problem: Problem, protocol: sampling.Protocol, end_weighted: bool = False) -> Stream:
     """Functions with fresh parameters from the closed form: (generator, batch) → batch of functions."""
-    draw = end_weighted_parameters if end_weighted else random_parameters
-    return lambda generator, batch: sample_exact(problem, draw(problem, batch, generator), protocol, generator)
+    draw = sampling.end_weighted_parameters if end_weighted else sampling.random_parameters
+    return lambda generator, batch: sampling.sample_exact(problem, draw(problem, batch, generator), protocol, generator)
 
 
-def training_bank(problem: Problem, config: BankConfig, folder: Path, data_version: int = 0) -> SolutionBank:
+def training_bank(problem: Problem, config: BankConfig, folder: Path, data_version: int = 0) -> sampling.SolutionBank:
     """Solutions in float32 at the midpoints of equal intervals of the training range, and the ends of those of time.
 
     Many groups are solved on as many processes as torch has threads, which changes no number.
@@ -69,7 +59,7 @@ def training_bank(problem: Problem, config: BankConfig, folder: Path, data_versi
 
     def solve_group(part: Tensor) -> Tensor:
         with one_thread():
-            return solve_problem(problem, grid, part, times)[..., kept].float()
+            return sampling.solve_problem(problem, grid, part, times)[..., kept].float()
 
     def build() -> Tensor:
         groups = parameter.split(GROUP)
@@ -78,19 +68,19 @@ def training_bank(problem: Problem, config: BankConfig, folder: Path, data_versi
         return torch.cat(cast(list[Tensor], solved))
 
     values = _stored(problem, {"bank": as_json(config)}, folder, data_version, build)
-    return SolutionBank(parameter, times, grid.points[kept], values)
+    return sampling.SolutionBank(parameter, times, grid.points[kept], values)
 
 
-def case_bank(case: Case) -> SolutionBank:
+def case_bank(case: Case) -> sampling.SolutionBank:
     """The solution of a case; all test parameters of its problem are solved in one batch."""
     problem, cells, steps = case.problem, case.sizes.cells, case.sizes.output_times
     parameters = torch.tensor(problem.test_parameters, dtype=torch.float64)
     times = torch.linspace(0.0, problem.final_time, steps + 1, dtype=torch.float64)[1:]
     grid, config = CellGrid(*problem.domain, cells), {"cells": cells, "output_times": steps}
-    solve = partial(solve_problem, problem, grid, parameters, times)
+    solve = partial(sampling.solve_problem, problem, grid, parameters, times)
     values = _stored(problem, config, case.data_folder, case.data_version, solve)
     chosen = parameters == case.parameter
-    return SolutionBank(parameters[chosen], times, grid.points, values[chosen])
+    return sampling.SolutionBank(parameters[chosen], times, grid.points, values[chosen])
 
 
 def context_of(target: Target) -> Context:
@@ -99,9 +89,9 @@ def context_of(target: Target) -> Context:
     generator = Generator().manual_seed(1000 * case.seed + round(100 * case.parameter))
     if case.data == "exact":
         parameters = torch.full((functions,), case.parameter, dtype=torch.float64)
-        batch = sample_exact(problem, parameters, Protocol(), generator)
+        batch = sampling.sample_exact(problem, parameters, sampling.Protocol(), generator)
     else:
-        batch = sample_bank(case_bank(case), functions, Protocol(), generator)
+        batch = sampling.sample_bank(case_bank(case), functions, sampling.Protocol(), generator)
     first = slice(case.sizes.curve_functions if target.over_time else functions)
     return Context(batch.context_points[first], batch.context_values[first], problem.name)
 
@@ -111,8 +101,8 @@ def validation_functions(case: Case) -> tuple[Context, Tensor]:
     low, high = case.problem.training_range
     unseen = replace(case.problem, training_range=(low, low + (high - low) / 3))
     generator = Generator().manual_seed(case.seed)
-    parameter = random_parameters(unseen, case.sizes.functions, generator)
-    batch = sample_exact(case.problem, parameter, Protocol(), generator)
+    parameter = sampling.random_parameters(unseen, case.sizes.functions, generator)
+    batch = sampling.sample_exact(case.problem, parameter, sampling.Protocol(), generator)
     return Context(batch.context_points, batch.context_values, case.problem.name), parameter
 
 

@@ -72,9 +72,8 @@ class ConservationExperiment:
         return data_version(self.name) if self.version is None else self.version
 
     def title(self, cases: Sequence[Case]) -> str:
-        name, first = self.name.replace("_", " ").capitalize(), cases[0]
-        functions = f"{first.sizes.functions} functions, context from {first.data} data"
-        return f"{name}, t = {self.problem.test_time:g}, {functions}"
+        name, functions = self.name.replace("_", " ").capitalize(), cases[0].sizes.functions
+        return f"{name}, t = {self.problem.test_time:g}, {functions} functions, context from {cases[0].data} data"
 
     def cases(self, context: RunContext) -> list[Case]:
         """One for every test parameter."""
@@ -153,9 +152,9 @@ class ConservationExperiment:
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
         """Profiles, totals, scores over time, calibration, context and fronts."""
-        labelled = [(method, stored.get((method.key, context.training_seed))) for method in self.methods(case)]
-        drawn = figures.draw_case(case, [(method, arrays) for method, arrays in labelled if arrays is not None])
-        return {**drawn, **self.extra_figures(case, folder)}
+        seed = context.training_seed
+        scored = [(row, stored[row.key, seed]) for row in self.methods(case) if (row.key, seed) in stored]
+        return {**figures.draw_case(case, scored), **self.extra_figures(case, folder)}
 
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
         return {}

@@ -1,6 +1,5 @@
 """The figures of a conservation experiment from what was stored; the same axes and colours for every problem."""
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,13 +21,7 @@ PAPER = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
 INEQUALITIES = ("probconserv-anp-non-negative", "probconserv-anp-monotone")
 ENSEMBLES = ("ensemble", "probconserv-ensemble")
 DISPLACED = "probconserv-anp-displaced"
-VARIANTS = (
-    "probconserv-anp",
-    "probconserv-anp-diffusion",
-    "probconserv-anp-quadrature-variance",
-    *INEQUALITIES,
-    DISPLACED,
-)
+ASSUMED = ("probconserv-anp-diffusion", "probconserv-anp-quadrature-variance", *INEQUALITIES, DISPLACED)
 CALIBRATION = ("anp", *(f"probconserv-anp{name}" for name in ("", "-displaced", "-tempered", "-context-calibrated")))
 SMALL = 0.05
 """Differences from the truth below this fraction of its range are drawn by themselves."""
@@ -104,10 +97,10 @@ def draw_case(case: Case, stored: Iterable[tuple[Method, Arrays]]) -> dict[str, 
     if drawing is None:
         return {}
     figures = {"context": _context(drawing), "calibration": _calibration(drawing)}
-    pair = next((pair for keys in PAIRS if len(pair := drawing.several(*keys)) == 2), None)
-    if pair is not None:
-        figures |= {"profile": draw_profile(drawing, *pair), **_local(drawing, *pair)}
-    for name, keys in (("variants", VARIANTS), ("gp", GP)):
+    pairs = [pair for keys in PAIRS if len(pair := drawing.several(*keys)) == 2]
+    if pairs:
+        figures |= {"profile": draw_profile(drawing, *pairs[0]), **_local(drawing, *pairs[0])}
+    for name, keys in (("variants", ("probconserv-anp", *ASSUMED)), ("gp", GP)):
         profiles = [drawing.profile(scored) for scored in drawing.several(*keys)]
         if len(profiles) > 1:
             figures[name] = _profiles(drawing, drawing.title, profiles)
@@ -122,8 +115,8 @@ def draw_profile(drawing: Drawing, bare: Scored, conserved: Scored) -> Figure:
     """A typical function without and with the law, where the law moves it."""
     problem, points, pair = drawing.case.problem, drawing.truth["points"], (bare, conserved)
     law = float(problem.total(problem.test_time, drawing.case.parameter))
-    totals = [round(law + float(part.arrays["signed_CE"][drawing.shown]), 4) + 0.0 for part in pair]  # no −0
-    labels = [f"{part.method.label}: ∫ u dx = {total:.4f}" for part, total in zip(pair, totals, strict=True)]
+    totals = [law + float(part.arrays["signed_CE"][drawing.shown]) for part in pair]
+    labels = [f"{part.method.label}: ∫ u dx = {total:z.4f}" for part, total in zip(pair, totals, strict=True)]
     profiles = [drawing.profile(part, label) for part, label in zip(pair, labels, strict=True)]
     figure, axes = plots.panels(2, f"{drawing.title}: the law says ∫ u dx = {law:.4f}")
     origin = _draw_profiles(drawing, axes, profiles, size=10)
@@ -217,10 +210,9 @@ def _scores_over_time(drawing: Drawing, methods: Sequence[Scored]) -> Figure:
             mean, error = values.mean(axis=0), values.std(axis=0) / max(len(values) - 1, 1) ** 0.5
             panel.plot(times, mean, **scored.line)
             panel.fill_between(times, mean - error, mean + error, color=scored.method.style.colour, alpha=0.15, lw=0)
-    floor = min(float(np.median(scored.arrays["curve_LL"])) for scored in methods)
+    floor = min(0.0, *(float(np.median(scored.arrays["curve_LL"])) for scored in methods)) - 1.0
     left.set(xlabel="t", ylabel="mean squared error", yscale="log")
-    right.set(xlabel="t", ylabel="log-likelihood per point")
-    right.set_ylim(bottom=min(floor - 1.0, -1.0))
+    right.set(xlabel="t", ylabel="log-likelihood per point", ylim=(floor, None))
     plots.legend_below(figure, left)
     return figure
 
@@ -230,7 +222,7 @@ def _calibration(drawing: Drawing) -> Figure:
     figure, (axes,) = plots.panels(1, drawing.title, width=1.6)
     axes.plot([0, 1], [0, 1], color=plots.TRUTH, lw=1.0, alpha=0.6, label="calibrated")
     methods = drawing.several(*CALIBRATION, "ensemble") or drawing.several(*GP)
-    for scored, marker in zip(methods, itertools.cycle("osD^vP"), strict=False):
+    for scored, marker in zip(methods, "osD^vP", strict=False):
         covered = scored.arrays["reliability"].mean(axis=-1)
         axes.plot(LEVELS, covered, marker=marker, ms=4, markevery=2, **scored.line)
     axes.set(xlabel="level of the interval", ylabel="fraction of the truth inside", xlim=(0, 1), ylim=(0, 1.02))
@@ -258,8 +250,7 @@ def _fronts(drawing: Drawing, methods: Sequence[Scored], true_front: float) -> F
     """Histograms of sampled fronts, in an interval with the true one and all but 4 % of every method's samples."""
     positions = [scored.arrays["fronts"][np.isfinite(scored.arrays["fronts"])] for scored in methods]
     ends = [true_front, *(end for sampled in positions if len(sampled) for end in np.quantile(sampled, (0.02, 0.98)))]
-    points = drawing.truth["points"]
-    spacing = points[1] - points[0]
+    points, spacing = drawing.truth["points"], drawing.truth["points"][1] - drawing.truth["points"][0]
     width = spacing * max(1, round((max(ends) - min(ends)) / spacing / 30))
     bins = np.arange(points[0] - spacing / 2, points[-1] + width, width).tolist()  # centred at points
     window = max(points[0], min(ends) - 4 * width), min(points[-1], max(ends) + 4 * width)

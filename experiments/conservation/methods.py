@@ -25,7 +25,7 @@ from probconserv.inequalities.projected import Projected
 from solvers.problems import Problem
 
 DRAWS_PER_COMPONENT = 10
-"""Draws of every component that mean and variance of a mixture under inequalities are taken from: 1,000 of 100."""
+"""Draws that mean and variance of a mixture under inequalities are taken from."""
 CONTEXT_NOISE = 0.01
 """Standard deviation of the noise on the context, in the units of the field."""
 EXTRAPOLATION = "extrapolation"
@@ -99,15 +99,10 @@ def bounded_by(inequality: Inequality) -> Transform:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a table.
+    """One row of a table; that of the truth has no black box.
 
-    Args:
-        black_box: What predicts; None for the truth.
-        transform: What is done to its prediction.
-        extrapolates: Whether it needs what the network ``extrapolation`` teaches.
-        on_cells: Whether cell averages are predicted.
-        followed: Whether it is followed over time.
-        local: Whether its prediction under the laws of control volumes is stored as well, for a figure.
+    It may need what the network ``extrapolation`` teaches, predict averages over cells, be followed over time, and be
+    stored under the laws of control volumes as well (``local``), for a figure.
     """
 
     key: str
@@ -131,7 +126,7 @@ class Method:
 
 
 TRUTH = Method("truth", "truth", Style(plots.TRUTH, "--"))
-SOLID, DASHED = Style(plots.CONSERVED), Style(plots.CONSERVED, "--")
+DASHED, DASHED_BARE = Style(plots.CONSERVED, "--"), Style(plots.BARE, "--")
 
 
 def methods(problem: Problem, data: Data, members: int) -> list[Method]:
@@ -148,10 +143,18 @@ def methods(problem: Problem, data: Data, members: int) -> list[Method]:
     if tested_outside(problem):
         rows += _outside_the_range()
     if data == "solver":
-        rows += _pair("anp-closed-form", "ANP, closed-form data", Style(plots.BARE, "--"), EXACT)
+        closed = "ANP, closed-form data"
+        rows.append(Method("anp-closed-form", closed, DASHED_BARE, EXACT))
+        rows.append(Method("probconserv-anp-closed-form", f"ProbConserv-{closed}", DASHED, EXACT, conserved))
     box = BlackBox(tuple(f"member-{index}" for index in range(members)), _ensemble)
-    rows += _pair("ensemble", "Ensemble", Style(plots.ENSEMBLE), box, followed=True)
-    return rows + _pair("anp-cells", "ANP (cell averages)", Style(plots.BARE, "--"), NETWORK, on_cells=True)
+    cells = "ANP (cell averages)"
+    return [
+        *rows,
+        Method("ensemble", "Ensemble", Style(plots.ENSEMBLE), box, followed=True),
+        Method("probconserv-ensemble", "ProbConserv-Ensemble", DASHED, box, conserved, followed=True),
+        Method("anp-cells", cells, DASHED_BARE, NETWORK, on_cells=True),
+        Method("probconserv-anp-cells", f"ProbConserv-{cells}", DASHED, NETWORK, conserved, on_cells=True),
+    ]
 
 
 def _main(problem: Problem) -> list[Method]:
@@ -160,16 +163,16 @@ def _main(problem: Problem) -> list[Method]:
         Method("anp", "ANP", Style(plots.BARE), NETWORK, followed=True),
         Method("softc-anp", "SoftC-ANP", Style(plots.SOFT), SOFT, followed=True),
         Method("hardc-anp", "HardC-ANP", Style(plots.HARD), NETWORK, hard, followed=True),
-        Method("probconserv-anp", "ProbConserv-ANP", SOLID, NETWORK, conserved, followed=True, local=True),
+        Method(
+            "probconserv-anp", "ProbConserv-ANP", Style(plots.CONSERVED), NETWORK, conserved, followed=True, local=True
+        ),
         _variant("diffusion", smoothed, "--"),
         _variant("quadrature variance", lambda prior, laws: condition(prior, laws.loose), (0, (5, 1, 1, 1))),
     ]
-    low = None if problem.bounds is None else torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min()
-    if low is not None and low >= 0:
+    if problem.bounds is not None and torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min() >= 0:
         rows.append(_variant("non-negative", bounded_by(NonNegative()), ":", followed=True))
     if problem.monotone:
-        decreasing = Monotone(decreasing=True) & NonNegative()
-        rows.append(_variant("monotone", bounded_by(decreasing), "-.", followed=True))
+        rows.append(_variant("monotone", bounded_by(Monotone(decreasing=True) & NonNegative()), "-.", followed=True))
     return rows
 
 
@@ -185,13 +188,6 @@ def _outside_the_range() -> list[Method]:
         _variant("tempered", tempered, (0, (6, 2, 1, 2)), extrapolates=True),
         _variant("context-calibrated", conserved, (0, (1, 3)), CALIBRATED),
         _variant("noisy context", conserved, (0, (3, 1, 1, 1, 1, 1)), NOISY),
-    ]
-
-
-def _pair(key: str, label: str, style: Style, black_box: BlackBox, **options: Any) -> list[Method]:
-    return [
-        Method(key, label, style, black_box, **options),
-        Method(f"probconserv-{key}", f"ProbConserv-{label}", DASHED, black_box, conserved, **options),
     ]
 
 

@@ -26,6 +26,7 @@ from solvers.problems.sampling import Protocol
 
 STARTS = {"softc": "anp"}
 """Networks that go on from another one, and which."""
+NO_FEATURES = {"frequencies": 0, "context_frequencies": 0, "value_frequencies": 0}
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "smoke": {  # trained in seconds
         "network": {"width": 32, "self_layers": 1, "decoder_layers": 2, "latent_width": 16, "latent_samples": 20},
@@ -36,36 +37,24 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     },
     "laptop": {},
     "paper": {  # the authors' sizes, their loss without tempering, and their uniform parameters
-        "network": {"heads": 4, "cross_layers": 2, "latent_width": 128, "dropout": 0.1}
-        | dict.fromkeys(("frequencies", "context_frequencies", "value_frequencies"), 0),
+        "network": {"heads": 4, "cross_layers": 2, "latent_width": 128, "dropout": 0.1, **NO_FEATURES},
         "training": {"steps": 20_000, "peak_rate": 1e-3, "precision": "32-true"},
         **{"protocol": Protocol(), "batch": 250, "tempering": 0.0, "end_weighted": False},
     },
 }
 """What differs from the laptop's config."""
-STEPS: Mapping[str, Mapping[Preset, int]] = {
-    "softc": {"smoke": 20, "laptop": 800, "paper": 2000},
-    EXTRAPOLATION: {"smoke": 300, "laptop": 3000, "paper": 8000},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """Everything that decides a trained neural process, beside the functions of its problem.
 
-    Args:
-        parameters: Range of the training parameters.
-        test_time: Time of the validation, over ``validation_functions`` at random training parameters.
-        batch: Functions per step.
-        tempering: β of the loss at the start of the training, see ``TrainingPrediction.loss``; it falls to 0 linearly
-            over the first ``tempering_fraction`` of the steps.
-        soft_penalty: λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), added to the loss
-            summed over a function's targets as in Hansen et al. 2023, reached linearly over the first fifth of the
-            steps, since an untrained mean is far from any equation; 0 for none.
-        penalty_functions: Functions of a batch that the penalty looks at, at ``penalty_points`` targets each.
-        end_weighted: Whether closed-form functions have more parameters near the ends of the range.
-        start: Config hash of the network that this training goes on from; empty for random weights.
-        bank: Finite-volume solutions, for ``data = "solver"``.
+    Parameters lie in a range (``parameters``), more near its ends if ``end_weighted``. β of the loss, see
+    ``TrainingPrediction.loss``, falls linearly from ``tempering`` to 0 over a ``tempering_fraction`` of the steps.
+    ``soft_penalty`` is λ of the penalty λ·mean((u_t + F(u)_x)²) on the predicted mean (SoftC), added to the loss summed
+    over a function's targets as in Hansen et al. 2023; it is reached linearly over the first fifth of the steps, since
+    an untrained mean is far from any equation. ``start`` is the config hash of the network that the training goes on
+    from; ``bank`` is for solver data.
     """
 
     problem: str
@@ -127,22 +116,23 @@ def network_config(
     problem: Problem, plan: NetworkPlan, name: str, preset: Preset, data: Data, seed: int = 0
 ) -> NetworkConfig:
     """How one network is trained; ``paper`` has the authors' sizes, their loss and their uniform parameters."""
-    names = network_names(problem, plan, data)
-    if name not in names:
+    if name not in (names := network_names(problem, plan, data)):
         available = f"{', '.join(names)} (with --data {data})"
         raise UnknownNameError(f"There is no network '{name}' of {problem.name}. Available: {available}.")
     config = _anp(problem, plan, preset, "exact" if name == "anp-exact" else data, seed)
     if name in STARTS:  # at a lower rate, and in float32, since the penalty differentiates the predicted mean twice
         start = config_hash(as_json(network_config(problem, plan, STARTS[name], preset, data, seed)))
-        how = {"steps": STEPS[name][preset], "peak_rate": 2e-4, "precision": "32-true"}
-        penalty = 1.0 if preset == "paper" else plan.soft_penalty
+        steps, penalty = {"smoke": 20, "laptop": 800, "paper": 2000}, 1.0 if preset == "paper" else plan.soft_penalty
+        how = {"steps": steps[preset], "peak_rate": 2e-4, "precision": "32-true"}
         config = _changed(config, training=how, tempering=0.0, soft_penalty=penalty, start=start)
     elif name == EXTRAPOLATION:  # sees the upper two thirds of the parameters only
-        low, high = config.parameters
-        upper = (low + (high - low) / 3, high)
-        config = _changed(config, training={"steps": STEPS[name][preset]}, parameters=upper)
-    elif name.startswith("member-"):
-        config = _member(config, preset, names.index(name) - names.index("member-0"))
+        (low, high), steps = config.parameters, {"smoke": 300, "laptop": 3000, "paper": 8000}
+        config = _changed(config, training={"steps": steps[preset]}, parameters=(low + (high - low) / 3, high))
+    elif name.startswith("member-"):  # smaller with another seed; above smoke all presets train as the laptop does
+        small = {"width": 64, "latent_width": 32, "decoder_layers": 3, "latent_samples": 20}
+        network, how = ({}, {"steps": 100}) if preset == "smoke" else (small, {"steps": 2000, "peak_rate": 1e-3})
+        other = 1000 * (seed + 1) + int(name.removeprefix("member-"))
+        config = _changed(config, network=network, training={**how, "seed": other})
     most = config.training.steps if preset == "paper" else plan.steps
     return _changed(config, training={"steps": min(config.training.steps, most)})
 
@@ -180,15 +170,6 @@ def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: 
         end_weighted=plan.end_weighted,
     )
     return _changed(laptop, **PRESETS[preset])
-
-
-def _member(config: NetworkConfig, preset: Preset, index: int) -> NetworkConfig:
-    """A smaller network with another seed; members train on the laptop's schedule whatever the preset above smoke."""
-    seed = 1000 * (config.training.seed + 1) + index
-    if preset == "smoke":
-        return _changed(config, training={"steps": 100, "seed": seed})
-    network = {"width": 64, "latent_width": 32, "decoder_layers": 3, "latent_samples": 20}
-    return _changed(config, network=network, training={"steps": 2000, "peak_rate": 1e-3, "seed": seed})
 
 
 def _changed(
