@@ -23,7 +23,7 @@ from experiments.records.weights import is_whole, read_notes
 from experiments.report.picture import keep_figure
 from experiments.report.plots import save
 from experiments.stages import made_once, one_thread, stage_progress
-from experiments.storage import cached_arrays, checksum, read_object, writable_folder
+from experiments.storage import cached_arrays, checksum, read_object, writable_folder, write_bytes
 from probconserv.training import say_once
 
 SCORING_VERSION = 1
@@ -235,7 +235,7 @@ def _finish(
     computed = _records(experiment, cases, jobs, arrays)
     records = _beside(experiment, cases, computed, results)
     cases = [case for case in cases if (records["case"] == case.key).any()]
-    verdict = "" if results is None else _verdict(experiment, records, results, context)
+    verdict = "" if results is None else _verdict(experiment, records, results, context, folder)
     means = over_seeds(records)
     files = write_tables(folder, title, means, labels_of(experiment, cases), experiment.over)
     drawn = [file for name, figure in experiment.overview(cases, means).items() for file in save(figure, folder / name)]
@@ -318,8 +318,10 @@ def _records(
     return as_frame([*computed, *compared])
 
 
-def _verdict(experiment: Experiment, records: pd.DataFrame, results: ReleasedResults, context: RunContext) -> str:
-    """Whether the released scores came out again, and which rows could not be scored."""
+def _verdict(
+    experiment: Experiment, records: pd.DataFrame, results: ReleasedResults, context: RunContext, folder: Path
+) -> str:
+    """Whether the released scores came out again, and which rows could not be scored; differences go to a file."""
     options = context.options
     if options.seed != results.seed or options.data is not None:
         return f"Not compared with the release, whose test functions are those of --seed {results.seed}."
@@ -333,9 +335,12 @@ def _verdict(experiment: Experiment, records: pd.DataFrame, results: ReleasedRes
     rest = copied[["case", "method"]].drop_duplicates()
     rest = rest[~pd.MultiIndex.from_frame(rest).isin(scored)]
     count = "1 row is" if len(rest) == 1 else f"{len(rest)} rows are"
-    note = f" {count} copied from the release: their weights are not in this installation."
+    note = f" {count} copied: their weights are not released, or not in this installation."
     note = note if len(rest) and not options.methods else ""
-    return f"{compare(computed, results.records)} Data version {results.data_version}.{note}"
+    verdict = compare(computed, results.records)
+    if len(verdict.different):
+        write_bytes(folder / "verdict.csv", verdict.different.to_csv(index=False).encode())
+    return f"{verdict} Data version {results.data_version}.{note}"
 
 
 def _beside(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from experiments import boundary, combined, conservation, driver
@@ -13,7 +14,7 @@ from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.records.record import KEY, Source
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Reduction
-from experiments.records.store import as_json, read_records, read_scores
+from experiments.records.store import as_json, read_records, read_scores, write_records
 from experiments.registry import CHOICES, EXPERIMENTS, STUDIES
 from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
@@ -126,7 +127,7 @@ def test_rows_without_released_weights_are_copied_and_said(tmp_path: Path) -> No
     report = driver.reproduce(EXPERIMENTS["stokes"], RunOptions(out=tmp_path, cases=("single-0.02",)))
     table = report.records[report.records["seed"].isna() & (report.records["source"] == Source.RELEASED)]
     assert {"fno", "boon-default", "boon-paper"} <= set(table["method"])
-    assert "4 rows are copied from the release" in report.verdict
+    assert "4 rows are copied: their weights are not released" in report.verdict
 
 
 def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) -> None:
@@ -142,6 +143,12 @@ def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) 
     both = report.records[report.records["source"] == Source.COMPUTED].merge(ran.records, on=KEY)
     assert len(both) > 10
     assert (both["mean_x"] == both["mean_y"]).all()
+    records = library / "results" / "end_to_end" / "records.csv"
+    frame = read_records(records)
+    write_records(records, frame.assign(mean=1.1 * frame["mean"] + 1.0))
+    other = driver.reproduce(experiment, again, library)
+    assert other.verdict.startswith("NOT reproduced")
+    assert len(pd.read_csv(other.folder / "verdict.csv")) > 3
     released = next((library / "weights").rglob("*.safetensors"))
     released.write_bytes(b"damaged")
     with pytest.raises(DataFileError, match="its checksum is not that of the manifest"):
