@@ -26,7 +26,7 @@ from experiments.experiment import Experiment, Preset, RunContext, RunOptions
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
-from experiments.records.table import as_markdown, json_rows, labels_of, write_tables
+from experiments.records.table import json_rows, labels_of, write_tables
 from experiments.report import documents, page, terminal
 from experiments.storage import writable_folder
 from probconserv.errors import ProbConservError
@@ -119,8 +119,9 @@ def _sweep_table(entry: Experiment, reports: Sequence[Report], folder: Path, jso
     title = f"{entry.name}, seeds {', '.join(str(seed) for seed in sorted(set(frame['seed'])))}"
     write_tables(folder, title, records, labels, Over.SEEDS)
     if not json:
-        print(as_markdown(title, records, labels, Over.SEEDS))
-        print(f"Tables: {folder}")
+        out = terminal.console()
+        out.print(f"{title}: means over seeds", *terminal.headline_tables(reports[0], records), sep="\n")
+        out.print(f"All rows with standard errors: {folder}", soft_wrap=True)
     return {"experiment": entry.name, "folder": str(folder), "rows": json_rows(records, labels)}
 
 
