@@ -92,14 +92,15 @@ def drawing_of(case: Case, stored: Iterable[tuple[Method, Arrays]]) -> Drawing |
 
 
 def draw_case(case: Case, stored: Iterable[tuple[Method, Arrays]]) -> dict[str, Figure]:
-    """All figures of a case, by name, for which enough methods were scored."""
+    """All figures of a case, by name, for which enough methods were scored; the first stands for the experiment."""
     drawing = drawing_of(case, stored)
     if drawing is None:
         return {}
-    figures = {"context": _context(drawing), "calibration": _calibration(drawing)}
+    figures = dict[str, Figure]()
     pairs = [pair for keys in PAIRS if len(pair := drawing.several(*keys)) == 2]
     if pairs:
         figures |= {"profile": draw_profile(drawing, *pairs[0]), **_local(drawing, *pairs[0])}
+    figures |= {"context": _context(drawing), "calibration": _calibration(drawing)}
     for name, keys in (("variants", ("probconserv-anp", *ASSUMED)), ("gp", GP)):
         profiles = [drawing.profile(scored) for scored in drawing.several(*keys)]
         if len(profiles) > 1:

@@ -124,6 +124,7 @@ def test_figures_say_totals_and_zoom_to_what_they_show(stefan: Report) -> None:
     arrays = {method.key: part for method, part in stored}
     figures, law = draw_case(chosen, stored), float(STEFAN.total(STEFAN.test_time, 0.5))
     shown = int(arrays["anp"]["MSE"].argsort()[2])
+    assert next(iter(figures)) == "profile", "the figure that stands for the experiment"
     assert f"{law:.4f}" in figures["profile"].get_suptitle()
     assert [panel.get_title() for panel in figures["profile"].axes] == [
         f"ANP: ∫ u dx = {law + arrays['anp']['signed_CE'][shown]:.4f}",
