@@ -6,6 +6,7 @@ Trainings and scores write their files when they are done, so an interrupted run
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -202,16 +203,12 @@ def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
 def train_all(experiment: Experiment, trainings: Iterable[Training], context: RunContext) -> list[Path]:
     """Trains what is not finished yet, each once; damaged weights are trained again. Returns the files of weights."""
     unique = {training.weights(context.options.out): training for training in trainings}
-    missing = [path for path in unique if not is_whole(path)]
-    for path, training in unique.items():
-        if path in missing:
-            number = missing.index(path) + 1
-            if path.exists():
-                say_once(f"'{path}' is damaged; it is made again.")
-            say_once(f"Training {number} of {len(missing)}: {training.label}")
-            made_once(
-                path, lambda training=training: experiment.train(training, context), lambda path=path: is_whole(path)
-            )
+    missing = {path: training for path, training in unique.items() if not is_whole(path)}
+    for number, (path, training) in enumerate(missing.items(), start=1):
+        if path.exists():
+            say_once(f"'{path}' is damaged; it is made again.")
+        say_once(f"Training {number} of {len(missing)}: {training.label}")
+        made_once(path, partial(experiment.train, training, context), partial(is_whole, path))
     return list(unique)
 
 
@@ -248,7 +245,7 @@ def _finish(
         "title": title,
         "verdict": verdict,
         "figures": [file.name for file in drawn if file.suffix == ".png"],
-        "trainings": [entry for job in jobs for entry in _training_entries(job, weights[job.key])],
+        "trainings": _training_entries(jobs, weights),
     }
     stored_run.finish(computed, scores, metrics)
     return Report(
@@ -372,22 +369,23 @@ def _draw(
     return files
 
 
-def _training_entries(job: Job, weights: Sequence[Path]) -> list[dict[str, Any]]:
-    """How the weights of a job were trained, as their files note it."""
-    entries = []
-    for training, path in zip(job.trainings, weights, strict=True):
-        if not path.exists():  # a training that failed, where the experiment allows that
-            continue
-        notes = read_notes(path)
-        entries.append(
-            {
-                "case": job.case.key,
-                "method": job.method.key,
-                "seed": job.seed,
-                "training": training.key,
-                "seconds": notes["seconds"],
-                "steps": notes["steps"],
-                "processor": notes["environment"]["machine"]["processor"],
-            }
-        )
+def _training_entries(jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]) -> list[dict[str, Any]]:
+    """How the weights of all jobs were trained, as their files note it; many jobs may have one file."""
+    notes_of, entries = cache(read_notes), []
+    for job in jobs:
+        for training, path in zip(job.trainings, weights[job.key], strict=True):
+            if not path.exists():  # a training that failed, where the experiment allows that
+                continue
+            notes = notes_of(path)
+            entries.append(
+                {
+                    "case": job.case.key,
+                    "method": job.method.key,
+                    "seed": job.seed,
+                    "training": training.key,
+                    "seconds": notes["seconds"],
+                    "steps": notes["steps"],
+                    "processor": notes["environment"]["machine"]["processor"],
+                }
+            )
     return entries

@@ -26,9 +26,5 @@ class NotReleasedError(ExperimentError, ValueError):
     """Results or weights are not part of the release, or of this installation."""
 
 
-class NotShippedError(ExperimentError, ValueError):
-    """The library holds no stored results or weights of an experiment yet."""
-
-
 class JobsFailedError(ExperimentError, RuntimeError):
     """Some of several jobs failed; names them and their logs."""

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor
 from solvers.data_files.field_set import CATEGORIES, FieldSet, collect
 from solvers.data_files.layouts import Layout, PDEBench
 from solvers.errors import InvalidArgumentError
+from solvers.files import replacing
 from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
 from solvers.finite_volume.solve import Solution
 from solvers.steady.solve import SteadySolution
@@ -22,7 +21,6 @@ from solvers.systems.solve import SystemSolution
 
 _METADATA = "probconserv_boon"
 _FORMAT = 1
-_READABLE = 0o644  # temporary files are readable for their owner only
 _HDF5_ERRORS = (OSError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)  # of h5py for damaged files
 
 
@@ -51,18 +49,8 @@ def export(
         raise InvalidArgumentError(f"data must be a FieldSet or a solution, got {type(data).__name__}; see collect.")
     if not isinstance(layout, Layout):
         raise InvalidArgumentError(f"layout must be PDEBench() or TheWell(), got {layout!r}.")
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
-        with h5py.File(temporary, "w") as file:
-            _describe(file, data, layout.write(file, data), layout)
-        _flush(temporary)
-        Path(temporary).chmod(_READABLE)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+        _describe(file, data, layout.write(file, data), layout)
 
 
 def load(path: str | Path) -> FieldSet:
@@ -159,8 +147,3 @@ def _numbers(file: h5py.File, path: str) -> np.ndarray:
 def _checksum(numbers: np.ndarray) -> str:
     described = f"{numbers.dtype.str} {numbers.shape}".encode()
     return hashlib.sha256(described + np.ascontiguousarray(numbers).tobytes()).hexdigest()
-
-
-def _flush(path: str) -> None:
-    with Path(path).open("rb") as file:
-        os.fsync(file.fileno())
