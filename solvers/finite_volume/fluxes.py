@@ -1,18 +1,34 @@
-"""Numerical fluxes through cell faces: means of the conductivity, upwind fluxes, and reconstructions.
+"""Fluxes through cell faces: means of the conductivity for diffusive laws.
 
-``FaceMean`` is for diffusive laws, ``NumericalFlux`` with a ``Reconstruction`` for convective laws.
+The numerical fluxes and reconstructions of convective laws can be imported from here as well.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from solvers.errors import InvalidArgumentError
-from solvers.finite_volume import _kernels as kernels
-from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
+from solvers.finite_volume.laws import DiffusiveLaw
+from solvers.finite_volume.numerical_fluxes import Godunov, NumericalFlux, Rusanov
+from solvers.finite_volume.reconstruction import MUSCL, WENO, Constant, Limiter, Reconstruction
+
+__all__ = [
+    "MUSCL",
+    "WENO",
+    "ArithmeticMean",
+    "Constant",
+    "FaceFlux",
+    "FaceMean",
+    "Godunov",
+    "HarmonicMean",
+    "IntegralMean",
+    "Limiter",
+    "NumericalFlux",
+    "Reconstruction",
+    "Rusanov",
+    "conductivity_with_slope",
+]
 
 
 @dataclass(frozen=True)
@@ -100,115 +116,3 @@ def conductivity_with_slope(law: DiffusiveLaw, u: Tensor) -> tuple[Tensor, Tenso
         k = law.conductivity(variable)
         slope = torch.autograd.grad(k.sum(), variable)[0] if k.requires_grad else torch.zeros_like(u)
     return k.detach(), torch.where(torch.isfinite(slope), slope, 0.0)
-
-
-class NumericalFlux(ABC):
-    """Flux through a face from the reconstructed states on its two sides."""
-
-    @abstractmethod
-    def flux(self, law: ConvectiveLaw, left: Tensor, right: Tensor) -> Tensor:
-        """Flux along +x.
-
-        Args:
-            law: The law.
-            left: States on the low side of the faces ``(*batch, *faces)``.
-            right: States on the high side, same shape.
-
-        Returns:
-            Fluxes, same shape.
-        """
-
-
-@dataclass(frozen=True)
-class Godunov(NumericalFlux):
-    """Flux of the exact Riemann solution: min f over [u_L, u_R] if u_L ≤ u_R, else max f over [u_R, u_L]."""
-
-    def flux(self, law: ConvectiveLaw, left: Tensor, right: Tensor) -> Tensor:
-        stationary = law.stationary_points()
-        if stationary is None:
-            raise InvalidArgumentError(
-                f"Godunov's flux needs {type(law).__name__}.stationary_points(), the states where f′ changes sign, but "
-                "the law does not specify them; define the method or pass flux=Rusanov()."
-            )
-        at_left, at_right = law.convective_flux(left), law.convective_flux(right)
-        smallest, largest = torch.minimum(at_left, at_right), torch.maximum(at_left, at_right)
-        for state in stationary:
-            between = torch.minimum(torch.maximum(left, right), torch.minimum(left, right).clamp_min(state))
-            inside = law.convective_flux(between)
-            smallest, largest = torch.minimum(smallest, inside), torch.maximum(largest, inside)
-        return torch.where(left <= right, smallest, largest)
-
-
-@dataclass(frozen=True)
-class Rusanov(NumericalFlux):
-    """Flux (f_L + f_R)/2 − max(|f′_L|, |f′_R|)/2 · (u_R − u_L); for any law, more diffusive than Godunov's.
-
-    The speed bound uses the two states only, which suffices for convex f.
-    """
-
-    def flux(self, law: ConvectiveLaw, left: Tensor, right: Tensor) -> Tensor:
-        speed = torch.maximum(law.characteristic_speed(left).abs(), law.characteristic_speed(right).abs())
-        return 0.5 * (law.convective_flux(left) + law.convective_flux(right) - speed * (right - left))
-
-
-class Reconstruction(ABC):
-    """States on both sides of every face from cell averages."""
-
-    ghosts: int
-
-    @abstractmethod
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstructs along the last axis.
-
-        Args:
-            cells: Averages with ``ghosts`` ghost cells at each end ``(*batch, n + 2 ghosts)``, float64.
-
-        Returns:
-            States left and right of the n + 1 faces, ``(*batch, n + 1)`` each.
-        """
-
-
-@dataclass(frozen=True)
-class Constant(Reconstruction):
-    """Piecewise constant: first order, stays within the range of its neighbours."""
-
-    ghosts = 1
-
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return cells[..., :-1], cells[..., 1:]
-
-
-Limiter = Callable[[float, float], float]
-
-
-@dataclass(frozen=True)
-class MUSCL(Reconstruction):
-    """Piecewise linear with limited slopes (van Leer 1979): second order where smooth.
-
-    Args:
-        limiter: Numba-compiled function of the two one-sided slopes: ``minmod``, ``van_leer``,
-            ``monotonized_central``, or another.
-    """
-
-    limiter: Limiter = kernels.van_leer
-
-    ghosts = 2
-
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return _by_kernel(lambda rows: kernels.reconstruct_muscl(rows, self.limiter), cells)
-
-
-@dataclass(frozen=True)
-class WENO(Reconstruction):
-    """Weighted essentially non-oscillatory of fifth order (Jiang and Shu, J. Comput. Phys. 126, 1996)."""
-
-    ghosts = 3
-
-    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return _by_kernel(kernels.reconstruct_weno, cells)
-
-
-def _by_kernel(kernel: Callable[..., tuple], cells: Tensor) -> tuple[Tensor, Tensor]:
-    rows = cells.contiguous().reshape(-1, cells.shape[-1]).numpy()
-    left, right = (torch.from_numpy(states) for states in kernel(rows))
-    return left.reshape(*cells.shape[:-1], -1), right.reshape(*cells.shape[:-1], -1)

@@ -1,0 +1,81 @@
+"""Reconstructions: states on both sides of every face from cell averages."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, from_numpy
+
+from solvers.finite_volume import _reconstruction_kernels as kernels
+
+
+class Reconstruction(ABC):
+    """States on both sides of every face from cell averages.
+
+    Attributes:
+        ghosts: Number of ghost cells that the reconstruction needs at each end.
+    """
+
+    ghosts: int
+
+    @abstractmethod
+    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstructs along the last axis.
+
+        Args:
+            cells: Averages with ``ghosts`` ghost cells at each end ``(*batch, n + 2 ghosts)``, float64.
+
+        Returns:
+            States left and right of the n + 1 faces, ``(*batch, n + 1)`` each.
+        """
+
+
+@dataclass(frozen=True)
+class Constant(Reconstruction):
+    """Piecewise constant: first order, stays within the range of its neighbours."""
+
+    ghosts = 1
+
+    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        return cells[..., :-1], cells[..., 1:]
+
+
+Limiter = Callable[[float, float], float]
+
+
+@dataclass(frozen=True)
+class MUSCL(Reconstruction):
+    """Piecewise linear with limited slopes (van Leer 1979): second order where smooth.
+
+    Args:
+        limiter: Numba-compiled function of the two one-sided slopes: ``minmod``, ``van_leer``,
+            ``monotonized_central``, or another.
+    """
+
+    limiter: Limiter = kernels.van_leer
+
+    ghosts = 2
+
+    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, self.limiter), cells)
+
+
+@dataclass(frozen=True)
+class WENO(Reconstruction):
+    """Weighted essentially non-oscillatory of fifth order (Jiang and Shu, J. Comput. Phys. 126, 1996).
+
+    Their ε is 1e-6 times the squared range of the line of cells with its ghost cells, so that a factor or a constant
+    added to the field changes its result by no more than round-off, and smooth extrema keep the fifth order once their
+    second differences fall below 1e-3 of that range.
+    """
+
+    ghosts = 3
+
+    def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        return _by_kernel(kernels.reconstruct_weno, cells)
+
+
+def _by_kernel(kernel: Callable[..., tuple], cells: Tensor) -> tuple[Tensor, Tensor]:
+    lines = cells.double().contiguous().reshape(-1, cells.shape[-1]).numpy()
+    left, right = (from_numpy(states) for states in kernel(lines))
+    return left.reshape(*cells.shape[:-1], -1), right.reshape(*cells.shape[:-1], -1)
