@@ -55,21 +55,27 @@ class Neumann:
 class Robin:
     """a·u + b·∂u/∂x = value on the side.
 
+    Args:
+        a: Number, or for ``solve`` an array or tensor ``(*batch,)``.
+        b: The same; not zero.
+        value: The value.
+
     Raises:
-        InvalidArgumentError: If a and b are not finite numbers or b is zero (that is ``Dirichlet``).
+        InvalidArgumentError: If a and b are not finite real numbers or b is zero (that is ``Dirichlet``).
     """
 
-    a: float
-    b: float
+    a: Value
+    b: Value
     value: BoundaryValue = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.a, Real) and isinstance(self.b, Real)):
+        if not all(isinstance(each, Real | np.ndarray | Tensor) for each in (self.a, self.b)):
             raise InvalidArgumentError(
-                f"Robin takes numbers for a and b, the same for the whole batch, got a={self.a!r}, b={self.b!r}; "
-                "only the value may be an array or a tensor."
+                f"Robin takes numbers for a and b, or one number per batch entry, got a={self.a!r}, b={self.b!r}; "
+                "only the value may be a function of time."
             )
-        if not (np.isfinite(self.a) and np.isfinite(self.b)) or self.b == 0:
+        a, b = (torch.as_tensor(each) for each in (self.a, self.b))
+        if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())) or bool((b == 0).any()):
             raise InvalidArgumentError(
                 f"Robin needs finite a and b with b ≠ 0, got a={self.a}, b={self.b}; use Dirichlet for b = 0."
             )
@@ -137,11 +143,19 @@ def value_at(value: BoundaryValue, time: float, name: str = "boundary value") ->
         The value as a float64 tensor.
 
     Raises:
-        InvalidArgumentError: If the value is missing or not finite.
+        InvalidArgumentError: If the value is missing, not a number or an array, requires gradients or is not finite.
     """
     if value is None:
         raise InvalidArgumentError(f"{name} is missing; give the condition a value, an array or a function of time.")
-    result = torch.as_tensor(value(time) if callable(value) else value, dtype=torch.float64)
+    given = value(time) if callable(value) else value
+    try:
+        result = torch.as_tensor(given, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidArgumentError(f"{name} must be a number, an array or a tensor, got {given!r}.") from None
+    if result.requires_grad:
+        raise InvalidArgumentError(
+            f"{name} requires gradients, which do not pass through a solver; give it without them, by detach()."
+        )
     if not bool(torch.isfinite(result).all()):
         raise InvalidArgumentError(f"{name} is not finite at time {time:g}.")
     return result

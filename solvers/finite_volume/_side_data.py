@@ -1,0 +1,266 @@
+"""Boundary data of all sides on rows: what the terms of a scheme need to close their faces, at any time.
+
+Sides are numbered 2·axis + (0 first, 1 last). The data of all sides form one vector of S entries per row, in that
+order, each side flattened. A side of mode STATE has the state u_side = datum + pull·u_edge with the state of the cell
+at the side; the datum of GIVEN_FLUX is the flux along +axis.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._datum import Array, Datum, as_array, checked_value
+from solvers.finite_volume.boundary import (
+    AxisConditions,
+    BoundaryValue,
+    Condition,
+    Dirichlet,
+    Neumann,
+    Outflow,
+    Periodic,
+    Robin,
+    value_at,
+)
+from solvers.finite_volume.grid import CellGrid
+
+PERIODIC, GIVEN_FLUX, STATE, OUTFLOW = range(4)
+
+_SMALL_DENOMINATOR = 1e-8
+_FEWEST_STEPS = 32
+
+
+class _Changing(NamedTuple):
+    """The datum of a side that changes with time, where it stands in the data, and its factor per row, or None."""
+
+    datum: Datum
+    part: slice
+    scale: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class SideData:
+    """Boundary data of some rows of a batch.
+
+    Attributes:
+        modes: PERIODIC, GIVEN_FLUX, STATE or OUTFLOW of every side ``(2d,)``.
+        pull: Derivative of the state on a side by that of the cell at the side ``(rows, 2d)``.
+        offsets: Where the data of every side begin, and their number S ``(2d + 1,)``.
+        start: Start of the span.
+        end: End of the span.
+        rows: Places of the rows in the flattened batch ``(rows,)``.
+        fixed: Data that do not change with time, zero for the others ``(rows, S)``.
+        changing: The data that change.
+        dirichlet: Where the Dirichlet values are among the data.
+    """
+
+    modes: Array
+    pull: Array
+    offsets: Array
+    start: float
+    end: float
+    rows: Array
+    fixed: Array
+    changing: tuple[_Changing, ...]
+    dirichlet: Array
+
+    @classmethod
+    def build(
+        cls,
+        conditions: Sequence[AxisConditions],
+        grid: CellGrid,
+        batch: Sequence[int],
+        start: float,
+        end: float,
+        breakpoints: Sequence[float] = (),
+    ) -> "SideData":
+        """Checks the conditions and examines the data that change with time.
+
+        Args:
+            conditions: One (first, last) pair per axis.
+            grid: The cells.
+            batch: Shape of the batch.
+            start: Start of the span.
+            end: End of the span.
+            breakpoints: Times at which data jump or have a kink; steps end there.
+
+        Returns:
+            The data of all rows.
+
+        Raises:
+            InvalidArgumentError: If a value is missing, not finite or does not broadcast, or a Robin condition does
+                not determine the state on the side.
+        """
+        batch = tuple(int(n) for n in batch)
+        sides = [
+            _Side(condition, axis, last, grid, batch, (start, end))
+            for axis, pair in enumerate(conditions)
+            for last, condition in enumerate(pair)
+        ]
+        offsets = np.cumsum([0] + [side.size for side in sides])
+        parts = [slice(a, b) for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+        rows = int(np.prod(batch))
+        fixed, pull, changing = np.zeros((rows, offsets[-1])), np.zeros((rows, len(sides))), []
+        dirichlet = np.zeros(offsets[-1], dtype=bool)
+        for number, (side, part) in enumerate(zip(sides, parts, strict=True)):
+            pull[:, number], scale = side.pull_and_scale()
+            dirichlet[part] = isinstance(side.condition, Dirichlet)
+            value = side.value()
+            if isinstance(value, Datum):
+                changing.append(_Changing(value, part, scale))
+            elif value is not None:
+                fixed[:, part] = value if scale is None else value * scale[:, None]
+        return cls(
+            modes=np.array([side.mode for side in sides]),
+            pull=pull,
+            offsets=offsets,
+            start=start,
+            end=end,
+            rows=np.arange(rows),
+            fixed=fixed,
+            changing=tuple(changing),
+            dirichlet=np.flatnonzero(dirichlet),
+        )
+
+    @property
+    def constant(self) -> bool:
+        """Whether no datum changes with time."""
+        return not self.changing
+
+    def take(self, index: Array) -> "SideData":
+        """The data of some of the rows."""
+        changing = tuple(
+            each._replace(scale=None if each.scale is None else each.scale[index]) for each in self.changing
+        )
+        return replace(self, pull=self.pull[index], rows=self.rows[index], fixed=self.fixed[index], changing=changing)
+
+    def at(self, times: Array, since: Array | None = None) -> Array:
+        """Data ``(k, rows, S)`` at times ``(k, rows)``; ``(1, rows, S)`` if nothing changes with time.
+
+        Args:
+            times: Times.
+            since: Start of the step to which the times belong ``(rows,)``: a datum that jumps at a time after it has
+                its value before the jump. Without, every time has the value after the jump.
+        """
+        if self.constant:
+            return self.fixed[None]
+        data = np.empty((len(times), *self.fixed.shape))
+        data[:] = self.fixed
+        for datum, part, scale in self.changing:
+            values = datum.at(times, self.rows)
+            data[:, :, part] = values if scale is None else values * scale[:, None]
+        return data
+
+    def range(self, times: Array) -> tuple[Array, Array]:
+        """Least and largest Dirichlet value of every row at the times ``(k, rows)``; (inf, −inf) without any."""
+        if not len(self.dirichlet):
+            return np.full(len(self.rows), np.inf), np.full(len(self.rows), -np.inf)
+        values = self.at(times)[..., self.dirichlet]
+        return values.min(axis=(0, 2)), values.max(axis=(0, 2))
+
+    def largest_step(self, times: Array) -> Array:
+        """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""
+        if self.constant:
+            return self.end - times
+        return np.minimum(self.end - times, (self.end - self.start) / _FEWEST_STEPS)
+
+    def at_break(self, times: Array) -> Array:
+        """Whether a datum of the row may jump at the time, so that rates of the last step do not hold ``(rows,)``."""
+        return np.zeros(len(times), dtype=bool)
+
+    def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
+        """Compares the time integrals of the data, as steps sampled them, with the integrals of the scan."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side while the data are built."""
+
+    condition: Condition
+    axis: int
+    last: int
+    grid: CellGrid
+    batch: tuple[int, ...]
+    span: tuple[float, float]
+
+    @property
+    def name(self) -> str:
+        return f"boundary of axis {self.axis}, {'last' if self.last else 'first'} side"
+
+    @property
+    def face(self) -> tuple[int, ...]:
+        return self.grid.shape[: self.axis] + self.grid.shape[self.axis + 1 :]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.face))
+
+    @property
+    def gives_flux(self) -> bool:
+        return isinstance(self.condition, Neumann) and self.condition.flux is not None
+
+    @property
+    def mode(self) -> int:
+        if self.gives_flux:
+            return GIVEN_FLUX
+        return {Periodic: PERIODIC, Outflow: OUTFLOW}.get(type(self.condition), STATE)
+
+    def value(self) -> Datum | Array | None:
+        """A datum that changes with time, a value ``(rows, size)`` or None where none is stated."""
+        if isinstance(self.condition, Periodic | Outflow):
+            return None
+        stated = stated_value(self.condition)
+        if callable(stated):
+            return Datum.build(stated, self.name, (self.batch, self.face), self.span)
+        value = checked_value(stated, self.span[0], self.name, (self.batch, self.face))
+        return np.broadcast_to(value, self.batch + self.face).reshape(-1, self.size)
+
+    def pull_and_scale(self) -> tuple[Array | float, Array | None]:
+        """Pull, and the factor from the stated value to the datum, per row: b c₀/(a + b c₀) and 1/(a + b c₀)."""
+        if self.mode != STATE or isinstance(self.condition, Dirichlet):
+            return float(self.mode == OUTFLOW), None
+        weight = (2.0 if self.last else -2.0) / self.grid.spacing[self.axis]
+        a, b = self._coefficients()
+        if (small := abs(a + b * weight) <= _SMALL_DENOMINATOR * (abs(a) + abs(b * weight))).any():
+            a, b = a[small][0], b[small][0]
+            raise InvalidArgumentError(
+                f"{self.name}: Robin(a={a:g}, b={b:g}) does not determine the value on the side, a + b·c₀ = "
+                f"{a + b * weight:.3g} with c₀ = {weight:g}; change a or b, or the number of cells."
+            )
+        return b * weight / (a + b * weight), 1.0 / (a + b * weight)
+
+    def _coefficients(self) -> tuple[Array, Array]:
+        """(a, b) of a·u + b·∂u/∂x = g per row."""
+        rows = int(np.prod(self.batch))
+        if not isinstance(self.condition, Robin):
+            return np.zeros(rows), np.ones(rows)
+        a, b = (
+            checked_value(value, self.span[0], f"{self.name}, Robin coefficient", (self.batch, ()))
+            for value in (self.condition.a, self.condition.b)
+        )
+        return np.broadcast_to(a, self.batch).ravel(), np.broadcast_to(b, self.batch).ravel()
+
+
+def stated_value(condition: Condition) -> BoundaryValue:
+    """The value of a condition; None where there is none."""
+    if isinstance(condition, Neumann):
+        return condition.gradient if condition.flux is None else condition.flux
+    return None if isinstance(condition, Periodic | Outflow) else condition.value
+
+
+def batch_shapes(conditions: Sequence[AxisConditions], start: float) -> list[tuple[int, ...]]:
+    """Shapes of the batch axes of all values and Robin coefficients, to be broadcast to that of the batch."""
+    shapes, faces = [], len(conditions) - 1
+    for axis, pair in enumerate(conditions):
+        for last, condition in enumerate(pair):
+            if isinstance(condition, Periodic | Outflow):
+                continue
+            name = f"boundary of axis {axis}, {'last' if last else 'first'} side"
+            value = stated_value(condition)
+            shape = as_array(value_at(value, start, name), name).shape
+            shapes.append(shape[: max(0, len(shape) - faces)])
+            if isinstance(condition, Robin):
+                shapes += [np.shape(as_array(each, name)) for each in (condition.a, condition.b)]
+    return shapes
