@@ -2,26 +2,99 @@
 
 A law defines its flux and the derivative of the flux by operations that work on NumPy arrays and torch tensors, so
 that the finite-volume solver and a training penalty by automatic differentiation use the same definition. Fields are
-``(*batch, *space)``; a parameter is a number or an array ``(*batch,)``. All quantities are dimensionless.
+``(*batch, *space)``. A parameter is a number, an array ``(*batch,)``, a ``Field`` on the cells, or a function of x, or
+of x and t, with values that broadcast to ``(*batch, *space)``. All quantities are dimensionless.
 
-To add a law, derive from ``DiffusiveLaw`` (flux F = −Φ(u)_x) or ``ConvectiveLaw`` (flux F = f(u)).
+To add a law, derive from ``DiffusiveLaw`` (flux F = −Φ(u)_x) or ``ConvectiveLaw`` (flux F = f(u)). To allow functions
+of x for its parameters, list them in ``varying``.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.coefficients import (
+    FaceValue,
+    FaceVelocity,
+    Field,
+    Function,
+    Parameter,
+    Values,
+    align,
+    face_values,
+    function_on_faces,
+    is_time_dependent,
+    on_faces,
+    values_on_cells,
+)
+from solvers.finite_volume.grid import CellGrid
 
 Array = TypeVar("Array", np.ndarray, Tensor)
-Parameter = float | np.ndarray | Tensor
 
 
-class DiffusiveLaw(ABC):
+class Parametrised:
+    """Laws and sources whose parameters may vary in space and time.
+
+    Attributes:
+        varying: Parameters that may be functions of x, or of x and t, and how they get their values on faces. Every
+            parameter may be a ``Field``, with the arithmetic mean on faces if it is not listed.
+    """
+
+    varying: ClassVar[Mapping[str, FaceValue]] = {}
+
+    @property
+    def varies_in_space(self) -> bool:
+        """Whether a parameter is a ``Field`` or a function, so that formulas need ``at``."""
+        return bool(self._varying_parameters())
+
+    @property
+    def varies_in_time(self) -> bool:
+        """Whether a parameter is a function of x and t."""
+        return any(is_time_dependent(value) for value in self._varying_parameters().values())
+
+    def at(self, grid: CellGrid, time: float | Tensor = 0.0, axis: int | None = None, periodic: bool = False) -> Any:
+        """The law with the values of its varying parameters at a time, for states on the cells or on faces.
+
+        Args:
+            grid: The cells.
+            time: Time, a number or a tensor ``(*batch, 1, …, 1)`` that broadcasts to ``(*batch, *space)``.
+            axis: None for states on the cells ``(*batch, *space)``; an axis for states on its faces.
+            periodic: Whether the first and the last cell of the axis are neighbours.
+
+        Returns:
+            A law for states at these points only.
+
+        Raises:
+            InvalidArgumentError: If a ``Field`` does not fit the grid or a function returns unsuitable values.
+        """
+        placed, given = self, self._varying_parameters()
+        for name, value in given.items():
+            mean = self.varying.get(name, FaceValue.ARITHMETIC)
+            label = f"{type(self).__name__}.{name}"
+            if axis is not None and mean is FaceValue.DIRECT and not isinstance(value, Field):
+                values = function_on_faces(value, grid, time, axis, periodic, label)
+            else:
+                values = values_on_cells(value, grid, time, label)
+                placed = replace(placed, **{name: Values(values)})
+                values = values if axis is None else on_faces(values, axis, grid.dimension, mean, periodic)
+            placed = replace(placed, **{name: Values(values)})
+        return placed
+
+    def _varying_parameters(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+        return {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, Field) or (name in self.varying and callable(value))
+        }
+
+
+class DiffusiveLaw(Parametrised, ABC):
     """u_t = ∇·(k(u) ∇u) = ∇²Φ(u) with the Kirchhoff potential Φ(u) = ∫₀ᵘ k; Φ must not decrease."""
 
     @abstractmethod
@@ -37,7 +110,7 @@ class DiffusiveLaw(ABC):
         return -self.conductivity(u) * gradient
 
 
-class ConvectiveLaw(ABC):
+class ConvectiveLaw(Parametrised, ABC):
     """u_t + ∇·f(u) = 0, the same flux function f along every axis."""
 
     @abstractmethod
@@ -50,6 +123,10 @@ class ConvectiveLaw(ABC):
 
     def stationary_points(self) -> tuple[float, ...] | None:
         """States where f′ changes sign, needed by the Godunov flux; None by default: not specified."""
+        return None
+
+    def inflection_points(self) -> tuple[float, ...] | None:
+        """States where f″ changes sign; None by default: not specified, so that the solver samples |f′|."""
         return None
 
     def flux(self, u: Array, gradient: Array) -> Array:  # noqa: ARG002 - one signature for all laws
@@ -65,16 +142,19 @@ class Diffusion(DiffusiveLaw):
     """Linear diffusion u_t = k ∇²u.
 
     Args:
-        diffusivity: k > 0, a number or one per batch entry ``(*batch,)``.
+        diffusivity: k > 0, a number, one per batch entry ``(*batch,)``, or k(x) as a ``Field`` or a function; on faces
+            the harmonic mean of the cells.
 
     Raises:
         InvalidArgumentError: If the diffusivity is not positive and finite.
     """
 
+    varying: ClassVar = {"diffusivity": FaceValue.HARMONIC}
+
     diffusivity: Parameter
 
     def __post_init__(self) -> None:
-        _require_above(self, "diffusivity", minimum=0.0)
+        require_above(self, "diffusivity", minimum=0.0)
 
     def potential(self, u: Array) -> Array:
         return align(self.diffusivity, u) * u
@@ -88,16 +168,18 @@ class PorousMedium(DiffusiveLaw):
     """Porous medium equation u_t = ∇·(uᵐ ∇u), degenerate at u = 0; the conductivity of negative states is 0.
 
     Args:
-        exponent: m > 0, a number or one per batch entry ``(*batch,)``.
+        exponent: m > 0, a number, one per batch entry ``(*batch,)``, a ``Field`` or a function of x.
 
     Raises:
         InvalidArgumentError: If the exponent is not positive and finite.
     """
 
+    varying: ClassVar = {"exponent": FaceValue.ARITHMETIC}
+
     exponent: Parameter
 
     def __post_init__(self) -> None:
-        _require_above(self, "exponent", minimum=0.0)
+        require_above(self, "exponent", minimum=0.0)
 
     def potential(self, u: Array) -> Array:
         exponent = align(self.exponent, u)
@@ -112,19 +194,21 @@ class Stefan(DiffusiveLaw):
     """One-phase Stefan problem in generalised porous medium form: k(u) = k₀ where u ≥ u*, else 0.
 
     Args:
-        threshold: u*, a number or one per batch entry ``(*batch,)``.
-        diffusivity: k₀ > 0, a number or one per batch entry ``(*batch,)``.
+        threshold: u*, a number, one per batch entry ``(*batch,)``, a ``Field`` or a function of x.
+        diffusivity: k₀ > 0, likewise; on faces the harmonic mean of the cells.
 
     Raises:
         InvalidArgumentError: If the threshold is not finite or the diffusivity is not positive and finite.
     """
 
+    varying: ClassVar = {"threshold": FaceValue.ARITHMETIC, "diffusivity": FaceValue.HARMONIC}
+
     threshold: Parameter
     diffusivity: Parameter = 1.0
 
     def __post_init__(self) -> None:
-        _require_above(self, "threshold", minimum=-np.inf)
-        _require_above(self, "diffusivity", minimum=0.0)
+        require_above(self, "threshold", minimum=-np.inf)
+        require_above(self, "diffusivity", minimum=0.0)
 
     def potential(self, u: Array) -> Array:
         return align(self.diffusivity, u) * (u - align(self.threshold, u)).clip(min=0.0)
@@ -139,16 +223,19 @@ class Advection(ConvectiveLaw):
     """Linear advection u_t + a u_x = 0 (along every axis with the same a).
 
     Args:
-        speed: a, a number or one per batch entry ``(*batch,)``.
+        speed: a, a number, one per batch entry ``(*batch,)``, or a(x) as a ``Field`` or a function, for
+            u_t + ∇·(a(x) u) = 0. A velocity per axis is a ``Transport``.
 
     Raises:
         InvalidArgumentError: If the speed is not finite.
     """
 
+    varying: ClassVar = {"speed": FaceValue.DIRECT}
+
     speed: Parameter
 
     def __post_init__(self) -> None:
-        _require_above(self, "speed", minimum=-np.inf)
+        require_above(self, "speed", minimum=-np.inf)
 
     def convective_flux(self, u: Array) -> Array:
         return align(self.speed, u) * u
@@ -157,6 +244,9 @@ class Advection(ConvectiveLaw):
         return align(self.speed, u) + 0.0 * u
 
     def stationary_points(self) -> tuple[float, ...]:
+        return ()
+
+    def inflection_points(self) -> tuple[float, ...]:
         return ()
 
 
@@ -173,26 +263,86 @@ class Burgers(ConvectiveLaw):
     def stationary_points(self) -> tuple[float, ...]:
         return (0.0,)
 
+    def inflection_points(self) -> tuple[float, ...]:
+        return ()
 
-def align(parameter: Parameter, field: Array) -> Any:
-    """Shapes a parameter for products with a field.
+
+@dataclass(frozen=True)
+class Transport(ConvectiveLaw):
+    """Linear transport u_t + ∇·(v u) = 0 by a velocity field v(x, t).
+
+    The law differs along the axes, so its formulas are those of ``at(grid, time, axis)``, an ``Advection`` with the
+    normal velocity on the faces of that axis.
 
     Args:
-        parameter: A number or an array ``(*batch,)``.
-        field: NumPy array or torch tensor ``(*batch, *space)``.
+        velocity: A tuple with one number or array ``(*batch,)`` per axis; a ``FaceVelocity``; or a function of x, or of
+            x and t, with values ``(*batch, *space, d)`` at points ``(*space, d)``, with one axis ``(*batch, n)`` at
+            points ``(n,)``.
 
-    Returns:
-        The parameter in the type, dtype and device of ``field``, as ``(*batch, 1, …, 1)``.
+    Raises:
+        InvalidArgumentError: If the velocity has another type or is not finite.
     """
-    if isinstance(field, Tensor):
-        values = torch.as_tensor(parameter, dtype=field.dtype, device=field.device)
-    else:
-        values = np.asarray(parameter, dtype=np.asarray(field).dtype)
-    return values.reshape(tuple(values.shape) + (1,) * (field.ndim - values.ndim if values.ndim else 0))
+
+    velocity: tuple[Any, ...] | FaceVelocity | Function
+
+    def __post_init__(self) -> None:
+        if isinstance(self.velocity, tuple):
+            for component in self.velocity:
+                Advection(component)
+        elif not (isinstance(self.velocity, FaceVelocity) or callable(self.velocity)):
+            raise InvalidArgumentError(
+                "Transport: velocity must be a tuple with one number per axis, a FaceVelocity, or a function of x "
+                f"or of x and t, got {type(self.velocity).__name__}."
+            )
+
+    @property
+    def varies_in_space(self) -> bool:
+        return True
+
+    @property
+    def varies_in_time(self) -> bool:
+        return is_time_dependent(self.velocity)
+
+    def at(self, grid: CellGrid, time: float | Tensor = 0.0, axis: int | None = None, periodic: bool = False) -> Any:
+        if axis is None:
+            raise InvalidArgumentError("Transport has velocities on faces only; give the axis of the faces.")
+        if isinstance(self.velocity, tuple):
+            if len(self.velocity) != grid.dimension:
+                raise InvalidArgumentError(
+                    f"Transport: velocity must have one entry per axis, {grid.dimension}, got {len(self.velocity)}."
+                )
+            return Advection(self.velocity[axis])
+        if isinstance(self.velocity, FaceVelocity):
+            return Advection(Values(face_values(self.velocity, grid, axis, periodic)))
+        label = "Transport.velocity"
+        return Advection(Values(function_on_faces(self.velocity, grid, time, axis, periodic, label, vector=True)))
+
+    def convective_flux(self, u: Array) -> Array:
+        raise _no_single_flux(u)
+
+    def characteristic_speed(self, u: Array) -> Array:
+        raise _no_single_flux(u)
+
+    def stationary_points(self) -> tuple[float, ...]:
+        return ()
+
+    def inflection_points(self) -> tuple[float, ...]:
+        return ()
 
 
-def _require_above(law: Law, name: str, minimum: float) -> None:
+def _no_single_flux(u: Any) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "Transport has another flux along every axis: evaluate law.at(grid, time, axis) for states on the faces of an "
+        f"axis, got states of shape {tuple(u.shape)}."
+    )
+
+
+def require_above(law: Any, name: str, minimum: float) -> None:
     parameter = getattr(law, name)
+    if isinstance(parameter, Field | Values):
+        parameter = parameter.values
+    elif callable(parameter):
+        return
     values = np.asarray(parameter.detach().cpu() if isinstance(parameter, Tensor) else parameter, dtype=float)
     if not (np.isfinite(values).all() and (values > minimum).all()):
         bound = "finite" if minimum == -np.inf else f"finite and above {minimum:g}"

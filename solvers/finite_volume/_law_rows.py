@@ -1,0 +1,192 @@
+"""A law on some rows of a flattened batch, and what the compiled kernels need of it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.finite_volume._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, Kernel
+from solvers.finite_volume._rows import BatchRows, is_divisible
+from solvers.finite_volume.coefficients import Values
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws import (
+    Advection,
+    Burgers,
+    Diffusion,
+    DiffusiveLaw,
+    Law,
+    PorousMedium,
+    Stefan,
+    Transport,
+)
+
+_KERNELS = {
+    Diffusion: (DIFFUSION, None, "diffusivity"),
+    PorousMedium: (POROUS, "exponent", None),
+    Stefan: (STEFAN, "threshold", "diffusivity"),
+    Advection: (ADVECTION, "speed", None),
+    Burgers: (BURGERS, None, None),
+}
+_SHIPPED = (*_KERNELS, Transport)
+
+
+@dataclass(frozen=True)
+class LawRows:
+    """A law on some rows of a flattened batch; states are ``(rows, *space)``, or on faces ``(rows, *faces)``.
+
+    A law that varies in space or time has its formulas after ``at_cells`` or ``at_faces`` only.
+
+    Attributes:
+        law: The law of the whole batch.
+        grid: The cells.
+        periodic: Whether the sides of each axis are periodic.
+        selection: The rows.
+        divisible: Whether the law is cut into rows, or evaluated on the whole batch.
+    """
+
+    law: Law
+    grid: CellGrid
+    periodic: tuple[bool, ...]
+    selection: BatchRows
+    divisible: bool
+
+    @classmethod
+    def build(
+        cls,
+        law: Law,
+        batch: tuple[int, ...],
+        grid: CellGrid,
+        periodic: tuple[bool, ...] | None = None,
+        start: float = 0.0,
+    ) -> "LawRows":
+        """The law on all rows.
+
+        Args:
+            law: The law.
+            batch: Shape of the batch.
+            grid: The cells.
+            periodic: Whether the sides of each axis are periodic; not periodic by default.
+            start: Time at which a user's law is tried.
+
+        Returns:
+            All rows of the law.
+        """
+        selection = BatchRows.whole(batch, grid.dimension)
+        whole = cls(law, grid, periodic or (False,) * grid.dimension, selection, divisible=True)
+        return whole if type(law) in _SHIPPED else replace(whole, divisible=_is_divisible(whole.at_cells(start)))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.selection.size
+
+    @property
+    def varies_in_space(self) -> bool:
+        """Whether the law differs from cell to cell or along the axes."""
+        return self.law.varies_in_space
+
+    @property
+    def varies_in_time(self) -> bool:
+        """Whether the law depends on time."""
+        return self.law.varies_in_time
+
+    def take(self, index: np.ndarray) -> "LawRows":
+        """Some of these rows."""
+        return replace(self, selection=self.selection.take(index))
+
+    def at_cells(self, time: np.ndarray | float) -> "LawRows":
+        """The law at the cells at times ``(rows,)``."""
+        return self._at(time, None)
+
+    def at_faces(self, time: np.ndarray | float, axis: int) -> "LawRows":
+        """The law on the faces of an axis at times ``(rows,)``; a side has the coefficient of its cell."""
+        return self._at(time, axis)
+
+    def potential(self, u: Tensor) -> Tensor:
+        """Kirchhoff potential Φ(u)."""
+        return self._values("potential", u)
+
+    def conductivity(self, u: Tensor) -> Tensor:
+        """Conductivity k(u)."""
+        return self._values("conductivity", u)
+
+    def convective_flux(self, u: Tensor) -> Tensor:
+        """Flux function f(u)."""
+        return self._values("convective_flux", u)
+
+    def characteristic_speed(self, u: Tensor) -> Tensor:
+        """Speed f′(u)."""
+        return self._values("characteristic_speed", u)
+
+    def stationary_points(self) -> tuple[float, ...] | None:
+        """States where f′ changes sign."""
+        return self.law.stationary_points()  # type: ignore[union-attr]
+
+    def inflection_points(self) -> tuple[float, ...] | None:
+        """States where f″ changes sign."""
+        return self.law.inflection_points()  # type: ignore[union-attr]
+
+    def _at(self, time: np.ndarray | float, axis: int | None) -> "LawRows":
+        if not self.varies_in_space:
+            return self
+        if not self.varies_in_time and axis in self._placed:
+            return self._placed[axis]
+        periodic = axis is not None and self.periodic[axis]
+        law = self.law.at(self.grid, self.selection.times(time), axis, periodic)
+        self._placed[axis] = replace(self, law=law)
+        return self._placed[axis]
+
+    @cached_property
+    def _placed(self) -> dict[int | None, "LawRows"]:
+        return {}
+
+    @cached_property
+    def parameters(self) -> Any:
+        """The law with the parameters of these rows."""
+        return self.selection.cut(self.law)
+
+    def _values(self, name: str, u: Tensor) -> Tensor:
+        if self.divisible:
+            return getattr(self.parameters, name)(u)
+        return self.selection.gather(getattr(self.law, name)(self.selection.scatter(u)))
+
+
+def _is_divisible(rows: LawRows) -> bool:
+    diffusive = isinstance(rows.law, DiffusiveLaw)
+    names = ("potential", "conductivity") if diffusive else ("convective_flux", "characteristic_speed")
+    states = torch.linspace(0.0, 1.0, rows.rows * prod(rows.grid.shape), dtype=torch.float64)
+    states = states.reshape(rows.rows, *rows.grid.shape)
+    return is_divisible(rows.law, rows.selection, states, lambda law, u: [getattr(law, name)(u) for name in names])
+
+
+def kernel_of(rows: LawRows) -> Kernel | None:
+    """What compiled kernels need of a law; None if they do not know it.
+
+    They know the shipped laws with parameters per row, but not their subclasses; diffusivities may vary in space.
+
+    Args:
+        rows: The law on its rows.
+
+    Returns:
+        Kind, parameters and coefficient.
+    """
+    if type(rows.law) not in _KERNELS or rows.varies_in_time:
+        return None
+    kind, parameter, coefficient = _KERNELS[type(rows.law)]
+    law = rows.at_cells(0.0).parameters
+    parameters = np.empty((rows.rows, 0)) if parameter is None else _on_rows(getattr(law, parameter), rows.rows)
+    values = np.ones(rows.rows) if coefficient is None else _on_rows(getattr(law, coefficient), rows.rows)
+    if parameter is not None and parameters.ndim > 1:
+        return None
+    return Kernel(kind, parameters.reshape(rows.rows, -1), values)
+
+
+def _on_rows(value: Any, rows: int) -> np.ndarray:
+    """A parameter as ``(rows,)``, or ``(rows, cells)`` if it varies in space."""
+    if isinstance(value, Values):
+        return np.array(value.values.flatten(1).expand(rows, -1))
+    return np.array(np.broadcast_to(np.asarray(value, dtype=float), (rows,)))

@@ -1,0 +1,133 @@
+"""Laws and sources on some rows of a flattened batch.
+
+A dataclass is cut: its parameters are flattened like the batch and indexed. Whatever cannot be cut (other classes,
+functions, dataclasses whose parts give other values than the whole) is evaluated on the whole batch, so that its
+author sees ``(*batch, *space)``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.finite_volume.coefficients import Field, Values
+
+_CELLS_PER_GROUP = 16_000
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """Some rows of a flattened batch.
+
+    Attributes:
+        batch: Shape of the whole batch.
+        dimension: Number of space axes.
+        index: The rows ``(rows,)``, integers.
+    """
+
+    batch: tuple[int, ...]
+    dimension: int
+    index: np.ndarray
+
+    @classmethod
+    def whole(cls, batch: tuple[int, ...], dimension: int) -> "BatchRows":
+        """All rows."""
+        return cls(batch, dimension, np.arange(prod(batch)))
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.index)
+
+    def take(self, index: np.ndarray) -> "BatchRows":
+        """Some of these rows."""
+        return replace(self, index=self.index[index])
+
+    def scatter(self, rows: Tensor) -> Tensor:
+        """Values per row ``(rows, *points)`` on the whole batch ``(*batch, *points)``; the first fills the gaps."""
+        if self.size == prod(self.batch):
+            return rows.reshape(*self.batch, *rows.shape[1:])
+        full = rows[:1].expand(prod(self.batch), *rows.shape[1:]).clone()
+        full[torch.from_numpy(self.index)] = rows
+        return full.reshape(*self.batch, *rows.shape[1:])
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Values ``(rows, *points)`` from ``(*batch, *points)``, as they are if the rows are the whole batch."""
+        flat = values.reshape(prod(self.batch), *values.shape[len(self.batch) :])
+        return flat if self.size == prod(self.batch) else flat[torch.from_numpy(self.index)]
+
+    def times(self, time: Any) -> Tensor:
+        """Times per row on the whole batch ``(*batch, 1, …, 1)``."""
+        time = np.broadcast_to(np.asarray(time, dtype=float), (self.size,)).copy()
+        return self.scatter(torch.from_numpy(time).reshape(-1, *[1] * self.dimension))
+
+    def cut(self, whole: Any) -> Any:
+        """A dataclass with the parameters of these rows, ``(rows,)`` or ``(rows or 1, *points)``; else the object."""
+        if not is_dataclass(whole) or isinstance(whole, type):
+            return whole
+        values = {field.name: getattr(whole, field.name) for field in fields(whole) if field.init}
+        rows = {name: self._cut_value(value) for name, value in values.items()}
+        changed = {name: value for name, value in rows.items() if value is not values[name]}
+        return replace(whole, **changed) if changed else whole
+
+    def _cut_value(self, value: Any) -> Any:
+        if isinstance(value, Field | Values):
+            lead = value.values.ndim - self.dimension
+            points = value.values.shape[lead:]
+            if prod(value.values.shape[:lead]) == 1:
+                return type(value)(value.values.reshape(1, *points))
+            return type(value)(self.gather(value.values.expand(*self.batch, *points)))
+        if not isinstance(value, Tensor | np.ndarray) or value.ndim == 0 or value.ndim > len(self.batch):
+            return value
+        try:
+            return self.gather(torch.as_tensor(value).expand(self.batch))
+        except RuntimeError:
+            return value
+
+
+def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable[[Any, Tensor], Sequence[Any]]) -> bool:
+    """Whether parts of a law or source give the same values as the whole.
+
+    A user's code may fail in any way on some of the rows, in its checks or its formulas.
+
+    Args:
+        whole: Law or source with the parameters of the whole batch.
+        rows: All rows.
+        states: States to try ``(rows, *points)``.
+        evaluate: Values of a law or source at states, in the shape of the states.
+
+    Returns:
+        Whether it may be cut.
+    """
+    if not is_dataclass(whole):
+        return False
+    parts = [np.array([0]), np.array([rows.size - 1]), np.arange(0, rows.size, 2), np.arange(1, rows.size, 2)]
+    try:
+        expected = [rows.gather(values) for values in evaluate(whole, rows.scatter(states))]
+        return all(
+            values.shape == right[index].shape
+            and torch.allclose(values, right[index], rtol=1e-12, atol=0.0, equal_nan=True)
+            for index in parts
+            for values, right in zip(evaluate(rows.take(index).cut(whole), states[index]), expected, strict=True)
+        )
+    except Exception:
+        return False
+
+
+def make_groups(rows: int, cells: int, divisible: bool) -> list[np.ndarray]:
+    """Rows divided into groups that fit the processor's cache, to run on several threads.
+
+    Args:
+        rows: Number of rows.
+        cells: Number of cells of a row.
+        divisible: Whether law and source can be cut; if not, there is one group.
+
+    Returns:
+        Indices of the rows of every group.
+    """
+    step = max(1, _CELLS_PER_GROUP // cells) if divisible else rows
+    return [np.arange(first, min(first + step, rows)) for first in range(0, rows, step)]

@@ -1,0 +1,299 @@
+"""Coefficients of laws: numbers, arrays per batch entry, fields on the cells, functions of position and time.
+
+A coefficient varies in space only where it is given as a ``Field`` or as a function; the shape of an array never
+decides it.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.grid import CellGrid
+
+Function = Callable[..., Any]
+
+
+class FaceValue(Enum):
+    """How a coefficient that varies in space gets its values on faces.
+
+    Attributes:
+        HARMONIC: Harmonic mean of the two cells, for positive conductivities.
+        ARITHMETIC: Arithmetic mean of the two cells.
+        DIRECT: Functions are evaluated on the faces; fields by the arithmetic mean.
+    """
+
+    HARMONIC = 0
+    ARITHMETIC = 1
+    DIRECT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A coefficient with one value per cell.
+
+    Args:
+        values: ``(*batch, *space)`` with the cells of the grid as trailing axes; kept in float64.
+
+    Raises:
+        InvalidArgumentError: If the values are not finite, have no axis or require a gradient.
+    """
+
+    values: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", checked_values(self.values, "Field"))
+        if self.values.ndim == 0:
+            raise InvalidArgumentError(
+                "Field: values must be (*batch, *space), got a single number; pass the number itself."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Values of a coefficient at the points where a law is evaluated, ``(*batch, *points)``, float64."""
+
+    values: Tensor
+
+
+Parameter = float | np.ndarray | Tensor | Field | Values | Function
+
+
+@dataclass(frozen=True, eq=False)
+class FaceVelocity:
+    """Normal velocities on the faces of the cells, kept in float64.
+
+    Args:
+        values: One array per axis, ``(*batch, *faces)``: the shape of the cells with one more entry along that axis.
+
+    Raises:
+        InvalidArgumentError: If the values are not finite, do not fit together, or require a gradient.
+    """
+
+    values: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        values = tuple(checked_values(part, "FaceVelocity") for part in self.values)
+        object.__setattr__(self, "values", values)
+        d = len(values)
+        cells = [
+            tuple(n - (axis == other) for other, n in enumerate(part.shape[part.ndim - d :]))
+            for axis, part in enumerate(values)
+        ]
+        if not cells or len(set(cells)) > 1 or len(cells[0]) < d:
+            raise InvalidArgumentError(
+                "FaceVelocity: values must be one array (*batch, *faces) per axis, with the shape of the cells and one "
+                f"more entry along that axis, got shapes {[tuple(part.shape) for part in values]}."
+            )
+
+    @classmethod
+    def from_stream_function(cls, stream_function: Any, grid: CellGrid) -> "FaceVelocity":
+        """The velocity (∂ψ/∂y, −∂ψ/∂x) by differences of ψ along the faces: its ``divergence`` is round-off.
+
+        Args:
+            stream_function: ψ at the corners of the cells ``(*batch, nx + 1, ny + 1)``.
+            grid: Cells with two axes.
+
+        Returns:
+            The velocity on the faces.
+
+        Raises:
+            InvalidArgumentError: If the grid has not two axes or ψ is not given at the corners.
+        """
+        psi = checked_values(stream_function, "from_stream_function")
+        corners = tuple(n + 1 for n in grid.shape)
+        if grid.dimension != 2 or tuple(psi.shape[-2:]) != corners:
+            raise InvalidArgumentError(
+                "from_stream_function needs a grid with two axes and the stream function at the corners of its cells, "
+                f"(*batch, nx + 1, ny + 1) with (nx + 1, ny + 1) = {corners}, got shape {tuple(psi.shape)}."
+            )
+        return cls((psi.diff(dim=-1) / grid.spacing[1], -psi.diff(dim=-2) / grid.spacing[0]))
+
+    def divergence(self, grid: CellGrid) -> Tensor:
+        """Σ_axes (v_{i+1} − v_i)/h of every cell ``(*batch, *space)``."""
+        d = grid.dimension
+        self.require_cells(grid)
+        parts = [part.diff(dim=axis - d) / grid.spacing[axis] for axis, part in enumerate(self.values)]
+        return torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+
+    def require_cells(self, grid: CellGrid) -> None:
+        """Raises an error if the velocity is not on the faces of a grid."""
+        cells = tuple(part.shape[axis - len(self.values)] - 1 for axis, part in enumerate(self.values))
+        if cells != grid.shape:
+            raise InvalidArgumentError(f"FaceVelocity has the faces of {cells} cells, but the grid has {grid.shape}.")
+
+
+def align(parameter: Parameter, field: Any) -> Any:
+    """Shapes a parameter for products with a field.
+
+    Args:
+        parameter: A number, an array ``(*batch,)``, or a ``Field`` on the cells of ``field``.
+        field: NumPy array or torch tensor ``(*batch, *space)``.
+
+    Returns:
+        The parameter in the type, dtype and device of ``field``: arrays as ``(*batch, 1, …, 1)``, fields as they are.
+
+    Raises:
+        InvalidArgumentError: If the parameter is a function.
+    """
+    in_space = isinstance(parameter, Field | Values)
+    if in_space:
+        parameter = parameter.values
+    elif callable(parameter):
+        raise InvalidArgumentError(
+            "A coefficient given as a function has values at points only: evaluate law.at(grid, time) instead of law."
+        )
+    if isinstance(field, Tensor):
+        values = torch.as_tensor(parameter, dtype=field.dtype, device=field.device)
+    else:
+        values = np.asarray(parameter, dtype=np.asarray(field).dtype)
+    if in_space or not values.ndim:
+        return values
+    return values.reshape(tuple(values.shape) + (1,) * (field.ndim - values.ndim))
+
+
+def is_time_dependent(parameter: Any) -> bool:
+    """Whether a parameter is a function of x and t, by its number of required positional parameters."""
+    return callable(parameter) and _arguments(parameter) == 2
+
+
+def values_on_cells(parameter: "Field | Function", grid: CellGrid, time: float | Tensor, name: str) -> Tensor:
+    """Values of a field or function at the cell centres, ``(*batch, *space)``."""
+    d = grid.dimension
+    if isinstance(parameter, Field):
+        if tuple(parameter.values.shape[-d:]) != grid.shape:
+            raise InvalidArgumentError(
+                f"{name}: a Field must have one value per cell, (*batch, *space) with space = {grid.shape}, got shape "
+                f"{tuple(parameter.values.shape)}."
+            )
+        return parameter.values
+    return _spread(_evaluate(parameter, grid.points, time, name), grid.shape, name)
+
+
+def function_on_faces(
+    function: Function, grid: CellGrid, time: float | Tensor, axis: int, periodic: bool, name: str, vector: bool = False
+) -> Tensor:
+    """Values of a function on the faces of an axis ``(*batch, *faces)``, of a vector its component along the axis."""
+    points = _face_points(grid, axis)
+    shape = tuple(n + (other == axis) for other, n in enumerate(grid.shape))
+    values = _evaluate(function, points, time, name)
+    if vector and grid.dimension > 1:
+        if values.ndim == 0 or values.shape[-1] != grid.dimension:
+            raise InvalidArgumentError(
+                f"{name}(x) must return (*batch, *space, d) with d = {grid.dimension}, got shape {tuple(values.shape)} "
+                f"for x of shape {tuple(points.shape)}."
+            )
+        values = values[..., axis]
+    return _closed(_spread(values, shape, name), axis - grid.dimension, periodic, name)
+
+
+def face_values(velocity: FaceVelocity, grid: CellGrid, axis: int, periodic: bool) -> Tensor:
+    """Normal velocities on the faces of an axis ``(*batch, *faces)``."""
+    velocity.require_cells(grid)
+    return _closed(velocity.values[axis], axis - grid.dimension, periodic, "FaceVelocity")
+
+
+def _evaluate(function: Function, points: Tensor, time: float | Tensor, name: str) -> Tensor:
+    """What a function of x, or of x and t, returns, float64."""
+    if _arguments(function) == 1:
+        return checked_values(function(points), name)
+    time = torch.as_tensor(time, dtype=torch.float64)
+    try:
+        return checked_values(function(points, time), name)
+    except InvalidArgumentError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{name}(x, t) must accept x of shape {tuple(points.shape)} and t as a tensor of shape "
+            f"{tuple(time.shape)}, one time per batch entry; use torch functions, and torch.where instead of if. It "
+            f"raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _spread(values: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    """Values expanded to all points ``(*batch, *points)``."""
+    d = len(shape)
+    try:
+        return values.expand(*values.shape[: max(0, values.ndim - d)], *shape)
+    except RuntimeError:
+        raise InvalidArgumentError(
+            f"{name}(x) must return values that broadcast to (*batch, *space) with space = {shape}, got shape "
+            f"{tuple(values.shape)}."
+        ) from None
+
+
+def _closed(faces: Tensor, dim: int, periodic: bool, name: str) -> Tensor:
+    """The values, with one value for the first and last face of a periodic axis, which are the same face."""
+    if not periodic:
+        return faces
+    first, last = faces.narrow(dim, 0, 1), faces.narrow(dim, faces.shape[dim] - 1, 1)
+    if not torch.allclose(first, last, rtol=1e-9, atol=1e-12 * float(faces.abs().max())):
+        raise InvalidArgumentError(
+            f"{name}: with Periodic sides the first and last face of an axis are the same face, but the values differ "
+            f"by up to {float((first - last).abs().max()):.3g}; give periodic values or other sides."
+        )
+    return torch.cat((faces.narrow(dim, 0, faces.shape[dim] - 1), first), dim)
+
+
+def on_faces(cells: Tensor, axis: int, dimension: int, mean: FaceValue, periodic: bool) -> Tensor:
+    """Values on the faces of one axis from values on the cells ``(*batch, *space)``.
+
+    Args:
+        cells: Values on the cells.
+        axis: Space axis, from 0.
+        dimension: Number of space axes d.
+        mean: The mean of neighbours.
+        periodic: Whether the first and last cell are neighbours; otherwise a side has the value of its cell.
+
+    Returns:
+        ``(*batch, *faces)``, with one more entry along the axis.
+    """
+    v = cells.movedim(axis - dimension, -1)
+    low, high = (v[..., -1:], v[..., :1]) if periodic else (v[..., :1], v[..., -1:])
+    left, right = torch.cat((low, v), -1), torch.cat((v, high), -1)
+    if mean is FaceValue.HARMONIC:
+        faces = 2.0 * left * (right / (left + right))
+    else:
+        faces = 0.5 * (left + right)
+    return faces.movedim(-1, axis - dimension)
+
+
+def _face_points(grid: CellGrid, axis: int) -> Tensor:
+    """Centres of the faces of one axis: ``(n + 1,)`` with one axis, ``(*faces, d)`` with more."""
+    axes = [grid.faces[other] if other == axis else points for other, points in enumerate(grid.axes)]
+    return axes[0] if grid.dimension == 1 else torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+def checked_values(values: Any, name: str) -> Tensor:
+    """Values as a float64 tensor without gradient; raises an error if they are not finite or carry a gradient."""
+    if isinstance(values, Tensor) and values.requires_grad:
+        raise InvalidArgumentError(
+            f"{name}: values must not require a gradient, since solve does not differentiate; pass values.detach()."
+        )
+    if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
+        raise InvalidArgumentError(f"{name}: values must be real, got complex ones.")
+    tensor = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidArgumentError(f"{name}: values must be finite; remove NaN and infinite entries.")
+    return tensor
+
+
+def _arguments(function: Function) -> int:
+    """1 for a function of x, 2 for one of x and t."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    if required > 2 or (not positional and not any(p.kind is p.VAR_POSITIONAL for p in parameters)):
+        raise InvalidArgumentError(
+            f"A coefficient given as a function takes x, or x and t, got {function!r} with {required} parameters."
+        )
+    return max(1, required)
