@@ -1,0 +1,345 @@
+"""Compiled convection of rows in any number of axes: advection and Burgers with Godunov's flux, and SSPRK3.
+
+A row is cut into blocks: an axis of n cells with ``inner`` cells in the later axes has blocks of ``n·inner`` cells,
+with neighbours ``inner`` apart, so that every loop runs along memory. A row never sees the others.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from solvers.finite_volume._kernel_codes import BURGERS
+from solvers.finite_volume._reconstruction_kernels import minmod, monotonized_central, parabola, van_leer, weno5
+from solvers.finite_volume._side_data import GIVEN_FLUX, PERIODIC, STATE
+
+_Array = np.ndarray
+
+LIMITERS = (minmod, van_leer, monotonized_central)
+_LANES = 8
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _largest(values: _Array) -> float:
+    """Largest entry of a non-negative array, in lanes that vectorise."""
+    lanes = np.zeros(_LANES)
+    whole = values.shape[0] // _LANES * _LANES
+    for start in range(0, whole, _LANES):
+        part = values[start : start + _LANES]
+        for lane in range(_LANES):
+            lanes[lane] = max(lanes[lane], part[lane])
+    for i in range(whole, values.shape[0]):
+        lanes[0] = max(lanes[0], values[i])
+    return lanes.max()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _extend(block: _Array, inner: int, ghosts: int, ends: Any, work: Any) -> None:
+    """Copies a block between ghost cells and writes the states outside its first and last faces."""
+    extended, outer = work
+    cells = block.shape[0]
+    extended[ghosts * inner : ghosts * inner + cells] = block
+    for end in range(2):
+        mode, pull, data = ends[end]
+        edge, step = (0, inner) if end == 0 else (cells - inner, -inner)
+        beyond = (ghosts - 1) * inner if end == 0 else ghosts * inner + cells
+        for j in range(inner):
+            if mode == PERIODIC:
+                outer[end, j] = block[cells - inner + j if end == 0 else j]
+                for i in range(ghosts):
+                    opposite = cells - (i + 1) * inner if end == 0 else i * inner
+                    extended[beyond - i * step + j] = block[opposite + j]
+            elif mode == STATE:
+                state, first = data[j] + pull * block[edge + j], block[edge + j]
+                slope, curvature = 2.0 * (first - state), 0.0
+                if ghosts > 2 and cells > inner:
+                    line = block[j::inner]
+                    size = max(state, line.max()) - min(state, line.min())
+                    slope, curvature = parabola(state, first, block[edge + step + j], size)
+                for i in range(ghosts):
+                    ghost = state - slope * (i + 0.5) + curvature * (i * (i + 1) + 1.0 / 3.0)
+                    extended[beyond - i * step + j] = ghost
+                outer[end, j] = state
+            else:
+                for i in range(ghosts):
+                    extended[beyond - i * step + j] = block[edge + j]
+                outer[end, j] = block[edge + j]
+
+
+def _half_slopes(before: _Array, cell: _Array, after: _Array, limit: Any, half: _Array) -> None:
+    """Half the limited slopes; the limiter is a place in ``LIMITERS`` or a compiled function."""
+
+
+@overload(_half_slopes)
+def _choose_limiter(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> Any:  # noqa: ARG001 - numba's names
+    """Numbers keep compiled code on disk, which a function as an argument does not."""
+
+    def numbered(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
+        if limit == 0:
+            for k in range(half.shape[0]):
+                half[k] = 0.5 * minmod(cell[k] - before[k], after[k] - cell[k])
+        elif limit == 1:
+            for k in range(half.shape[0]):
+                half[k] = 0.5 * van_leer(cell[k] - before[k], after[k] - cell[k])
+        else:
+            for k in range(half.shape[0]):
+                half[k] = 0.5 * monotonized_central(cell[k] - before[k], after[k] - cell[k])
+
+    def passed(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
+        for k in range(half.shape[0]):
+            half[k] = 0.5 * limit(cell[k] - before[k], after[k] - cell[k])
+
+    return numbered if isinstance(limit, types.Integer) else passed
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _muscl(extended: _Array, inner: int, limit: Any, half: _Array, states: tuple[_Array, _Array]) -> None:
+    """Limited linear states on both sides of every face."""
+    left, right = states
+    cell, after, later = extended[inner:], extended[2 * inner :], half[inner:]
+    _half_slopes(extended, cell, after, limit, half)
+    for k in range(left.shape[0]):
+        left[k] = cell[k] + half[k]
+        right[k] = after[k] - later[k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weno(extended: _Array, inner: int, scale: _Array, states: tuple[_Array, _Array]) -> None:
+    """Fifth-order states on both sides of every face; ``scale`` is scratch for 1/(max − min)² of every line."""
+    left, right = states
+    low, high = extended[:inner].copy(), extended[:inner].copy()
+    for start in range(0, extended.shape[0], inner):
+        part = extended[start : start + inner]
+        for j in range(inner):
+            low[j], high[j] = min(low[j], part[j]), max(high[j], part[j])
+    for j in range(inner):
+        spread = high[j] - low[j]
+        scale[j] = 0.0 if spread == 0.0 else 1.0 / (spread * spread)
+    for start in range(0, left.shape[0], inner):
+        a, b, c = extended[start:], extended[start + inner :], extended[start + 2 * inner :]
+        d, e, f = extended[start + 3 * inner :], extended[start + 4 * inner :], extended[start + 5 * inner :]
+        lower, upper = left[start : start + inner], right[start : start + inner]
+        for j in range(inner):
+            lower[j] = weno5((a[j], b[j], c[j], d[j], e[j]), scale[j])
+            upper[j] = weno5((f[j], e[j], d[j], c[j], b[j]), scale[j])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weno_line(extended: _Array, states: tuple[_Array, _Array]) -> None:
+    """As ``_weno`` for cells next to each other."""
+    left, right = states
+    low, high = extended.min(), extended.max()
+    scale = 0.0 if high == low else 1.0 / ((high - low) * (high - low))
+    a, b, c, d, e, f = extended, extended[1:], extended[2:], extended[3:], extended[4:], extended[5:]
+    for k in range(left.shape[0]):
+        left[k] = weno5((a[k], b[k], c[k], d[k], e[k]), scale)
+        right[k] = weno5((f[k], e[k], d[k], c[k], b[k]), scale)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _advection_flux(a: float, states: tuple[_Array, _Array], flux: _Array) -> float:
+    """Upwind flux; returns the speed."""
+    upwind = states[0] if a >= 0.0 else states[1]
+    for k in range(flux.shape[0]):
+        flux[k] = a * upwind[k]
+    return abs(a)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _burgers_flux(
+    states: tuple[_Array, _Array], neighbours: tuple[_Array, _Array], flux: _Array, fast: _Array
+) -> float:
+    """Godunov's flux; returns the largest |u| of the neighbours and the states of all faces."""
+    left, right = states
+    before, after = neighbours
+    for k in range(flux.shape[0]):
+        from_left, from_right = max(left[k], 0.0), min(right[k], 0.0)
+        flux[k] = 0.5 * max(from_left * from_left, from_right * from_right)
+        fast[k] = max(max(abs(left[k]), abs(right[k])), max(abs(before[k]), abs(after[k])))
+    return _largest(fast)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _block_flux(block: _Array, inner: int, ends: Any, law: tuple[int, float], scheme: Any, work: Any) -> float:
+    """Writes the fluxes through the faces of a block into ``work[3]``; returns the largest speed."""
+    ghosts, limit = scheme
+    extended, outer, half, flux, fast, left, right = work
+    _extend(block, inner, ghosts, ends, (extended, outer))
+    states = (left, right)
+    if ghosts == 1:
+        left[:], right[:] = extended[: left.shape[0]], extended[inner:]
+    elif ghosts == 2:
+        _muscl(extended, inner, limit, half, states)
+    elif inner == 1:
+        _weno_line(extended, states)
+    else:
+        _weno(extended, inner, fast[:inner], states)
+    last, cells = flux.shape[0] - inner, block.shape[0]
+    extended[(ghosts - 1) * inner : ghosts * inner] = outer[0]
+    extended[ghosts * inner + cells : (ghosts + 1) * inner + cells] = outer[1]
+    if ends[0][0] == STATE:
+        left[:inner] = outer[0]
+    if ends[1][0] == STATE:
+        right[last:] = outer[1]
+    if law[0] == BURGERS:
+        speed = _burgers_flux(states, (extended[(ghosts - 1) * inner :], extended[ghosts * inner :]), flux, fast)
+    else:
+        speed = _advection_flux(law[1], states, flux)
+    if ends[0][0] == GIVEN_FLUX:
+        flux[:inner] = ends[0][2]
+    if ends[1][0] == GIVEN_FLUX:
+        flux[last:] = ends[1][2]
+    if ends[0][0] == PERIODIC:
+        flux[last:] = flux[:inner]
+    return speed
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _subtract_divergence(flux: _Array, inner: int, inverse: float, change: _Array) -> None:
+    after = flux[inner:]
+    for k in range(change.shape[0]):
+        change[k] -= (after[k] - flux[k]) * inverse
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _row_rate(u: _Array, data: _Array, law: Any, setting: Any, scheme: Any, work: Any, out: Any) -> float:
+    """Writes du/dt and the side fluxes of one row; returns the speed.
+
+    Args:
+        u: Cell averages ``(cells,)``.
+        data: Side data ``(S,)``.
+        law: Kind and speed of the row.
+        setting: Blocks ``(d, 3)`` as (outer, n, inner), spacings and areas of a face ``(d,)``, modes ``(2d,)``, pulls
+            of the row ``(2d,)``, and offsets of the sides.
+        scheme: Ghost cells and limiter.
+        work: Scratch of the largest block.
+        out: du/dt ``(cells,)`` and side fluxes ``(2d,)``, overwritten.
+    """
+    blocks, spacing, area, modes, pull, offsets = setting
+    extended, outer, half, flux, fast, left, right = work
+    change, sides = out
+    change[:] = 0.0
+    sides[:] = 0.0
+    total = 0.0
+    for axis in range(blocks.shape[0]):
+        count, n, inner = blocks[axis, 0], blocks[axis, 1], blocks[axis, 2]
+        size, faces = n * inner, (n + 1) * inner
+        scratch = (
+            extended[: (n + 2 * scheme[0]) * inner],
+            outer[:, :inner],
+            half[: (n + 2) * inner],
+            flux[:faces],
+            fast[:faces],
+            left[:faces],
+            right[:faces],
+        )
+        first, last, speed = 2 * axis, 2 * axis + 1, 0.0
+        for o in range(count):
+            low, high = offsets[first] + o * inner, offsets[last] + o * inner
+            ends = (
+                (modes[first], pull[first], data[low : low + inner]),
+                (modes[last], pull[last], data[high : high + inner]),
+            )
+            block = u[o * size : (o + 1) * size]
+            speed = max(speed, _block_flux(block, inner, ends, law, scheme, scratch))
+            _subtract_divergence(scratch[3], inner, 1.0 / spacing[axis], change[o * size : (o + 1) * size])
+            for j in range(inner):
+                sides[first] += flux[j] * area[axis]
+                sides[last] += flux[faces - inner + j] * area[axis]
+        total += speed / spacing[axis]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scratch(blocks: _Array, ghosts: int) -> Any:
+    """Arrays for the largest block: extended cells, outer states, half slopes, fluxes, speeds, left, right."""
+    cells, inner = 0, 0
+    for axis in range(blocks.shape[0]):
+        cells = max(cells, (blocks[axis, 1] + 2 * ghosts) * blocks[axis, 2])
+        inner = max(inner, blocks[axis, 2])
+    return (
+        np.empty(cells),
+        np.empty((2, inner)),
+        np.empty(cells),
+        np.empty(cells),
+        np.empty(cells),
+        np.empty(cells),
+        np.empty(cells),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def rate(u: _Array, data: _Array, law: Any, setting: Any, ghosts: int, limit: Any) -> tuple[_Array, _Array, _Array]:
+    """du/dt, side fluxes and speeds of all rows.
+
+    Args:
+        u: Cell averages ``(rows, cells)``.
+        data: Side data ``(rows, S)``.
+        law: Kind, and speed of every row ``(rows,)``.
+        setting: As in ``_row_rate``, with the pulls of all rows ``(rows, 2d)``.
+        ghosts: 1 for constant, 2 for linear, 3 for WENO reconstruction.
+        limit: Place in ``LIMITERS`` or a compiled limiter.
+
+    Returns:
+        ``(rows, cells)``, ``(rows, 2d)`` and ``(rows,)``.
+    """
+    blocks, spacing, area, modes, pull, offsets = setting
+    rows = u.shape[0]
+    change, sides, speed = np.empty_like(u), np.empty((rows, modes.shape[0])), np.empty(rows)
+    work, scheme = _scratch(blocks, ghosts), (ghosts, limit)
+    for b in range(rows):
+        row = (blocks, spacing, area, modes, pull[b], offsets)
+        speed[b] = _row_rate(u[b], data[b], (law[0], law[1][b]), row, scheme, work, (change[b], sides[b]))
+    return change, sides, speed
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ssprk3(
+    u: _Array,
+    first: tuple[_Array, _Array],
+    h: _Array,
+    data: _Array,
+    law: Any,
+    setting: Any,
+    ghosts: int,
+    limit: Any,
+) -> tuple[_Array, _Array, _Array]:
+    """Second and third stage of a step of Shu and Osher's method, after the rate at its start.
+
+    Args:
+        u: Cell averages ``(rows, cells)``.
+        first: du/dt and side fluxes at the start.
+        h: Time steps ``(rows,)``.
+        data: Side data at t, t + h and t + h/2 ``(3, rows, S)``, or ``(1, rows, S)`` if they are constant.
+        law: As in ``rate``.
+        setting: As in ``rate``.
+        ghosts: As in ``rate``.
+        limit: As in ``rate``.
+
+    Returns:
+        Cell averages at the end, time-integrated side fluxes, and the largest speed of the two stages.
+    """
+    blocks, spacing, area, modes, pull, offsets = setting
+    rows, cells = u.shape
+    end, account, speed = np.empty_like(u), np.empty((rows, modes.shape[0])), np.empty(rows)
+    work, scheme = _scratch(blocks, ghosts), (ghosts, limit)
+    stage, change, sides = np.empty(cells), np.empty(cells), np.empty(modes.shape[0])
+    last = data.shape[0] - 1
+    for b in range(rows):
+        step, kind = h[b], (law[0], law[1][b])
+        row = (blocks, spacing, area, modes, pull[b], offsets)
+        start, initial = u[b], first[0][b]
+        for i in range(cells):
+            stage[i] = start[i] + step * initial[i]
+        fast = _row_rate(stage, data[min(1, last), b], kind, row, scheme, work, (change, sides))
+        account[b] = (first[1][b] + sides) * (step / 6.0)
+        for i in range(cells):
+            stage[i] = 0.75 * start[i] + 0.25 * (stage[i] + step * change[i])
+        fast = max(fast, _row_rate(stage, data[min(2, last), b], kind, row, scheme, work, (change, sides)))
+        account[b] += sides * (4.0 * step / 6.0)
+        final = end[b]
+        for i in range(cells):
+            final[i] = (start[i] + 2.0 * (stage[i] + step * change[i])) / 3.0
+        speed[b] = fast
+    return end, account, speed
