@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,11 @@ def _check_side(side: Any, axis: int) -> None:
     if not isinstance(side, Dirichlet | Neumann | Robin | Periodic):
         raise InvalidArgumentError(
             f"conditions of axis {axis} must be Dirichlet, Neumann, Robin or Periodic, got {side!r}."
+        )
+    if isinstance(side, Robin) and not (isinstance(side.a, Real) and isinstance(side.b, Real)):
+        raise InvalidArgumentError(
+            f"Robin on axis {axis} takes numbers for a and b, the same for the whole batch, got a={side.a!r}, "
+            f"b={side.b!r}; only the value may be an array or a tensor."
         )
 
 

@@ -130,14 +130,15 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
     gradient = [weight / spacing for weight in one_sided_gradient(order, "last" if last else "first").tolist()]
     if isinstance(condition, Neumann):
         return Functional(axis=axis, last=last, weights=tuple(gradient))
-    first, *others = (condition.b * weight for weight in gradient)
-    if abs(condition.a + first) < 1e-6 * (abs(condition.a) + abs(first)):
+    a, b = float(condition.a), float(condition.b)
+    first, *others = (b * weight for weight in gradient)
+    if abs(a + first) < 1e-6 * (abs(a) + abs(first)):
         raise InvalidArgumentError(
             f"Robin(a={condition.a}, b={condition.b}) on the {'last' if last else 'first'} side of axis {axis} cannot "
-            f"be solved for the boundary node: a + b·c₀/h = {condition.a + first:.3g} at spacing h={spacing:.3g}. "
+            f"be solved for the boundary node: a + b·c₀/h = {a + first:.3g} at spacing h={spacing:.3g}. "
             "Check the sign of b (∂u/∂x is not the outward derivative) or change the grid or the stencil order."
         )
-    return Functional(axis=axis, last=last, weights=(condition.a + first, *others))
+    return Functional(axis=axis, last=last, weights=(a + first, *others))
 
 
 def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:

@@ -11,3 +11,7 @@ class InvalidArgumentError(SolverError, ValueError):
 
 class SolverDivergedError(SolverError, RuntimeError):
     """A time step failed at the smallest allowed step; the text names time, step and residual."""
+
+
+class BoundarySamplingError(SolverError, RuntimeError):
+    """Time steps missed an event in the boundary data; the text names the side, the interval and both integrals."""

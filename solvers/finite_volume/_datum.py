@@ -113,21 +113,24 @@ class Datum:
         return values.reshape(*everyone.shape, self.width)[:, rows]
 
     def _one_by_one(self, times: Array, rows: Array) -> Array:
-        distinct, which = np.unique(times, return_inverse=True)
-        values = np.empty((times.size, self.width))
-        shapes = self.batch, self.face
+        distinct, which = np.unique(times, return_inverse=True) if times.size > 8 else (times, np.arange(times.size))
+        which = which.ravel()
+        values = (self._value(time) for time in distinct.ravel().tolist())
         if self.shared:
-            table = [
-                self._expanded(checked_value(self.function, time, self.name, shapes), self.value_shape).ravel()
-                for time in distinct.tolist()
-            ]
-            return np.stack(table)[which.ravel()].reshape(*times.shape, self.width)
-        order = np.argsort(which, axis=None, kind="stable")
-        ends = np.searchsorted(which.ravel()[order], np.arange(1, len(distinct) + 1))
-        for time, cells in zip(distinct.tolist(), np.split(order, ends[:-1]), strict=True):
-            value = self._expanded(checked_value(self.function, time, self.name, shapes), self.value_shape)
-            values[cells] = value.reshape(-1, self.width)[rows[cells % len(rows)]]
-        return values.reshape(*times.shape, self.width)
+            return np.stack(list(values))[which].reshape(*times.shape, self.width)
+        result = np.empty((times.size, self.width))
+        order = np.argsort(which, kind="stable")
+        ends = np.searchsorted(which[order], np.arange(1, distinct.size))
+        for value, cells in zip(values, np.split(order, ends), strict=True):
+            result[cells] = value.reshape(-1, self.width)[rows[cells % len(rows)]]
+        return result.reshape(*times.shape, self.width)
+
+    def _value(self, time: float) -> Array:
+        """The value of one call."""
+        value = self.function(time)
+        if isinstance(value, float) and self.shared and self.flat:
+            return np.array(value)
+        return self._expanded(checked_value(value, time, self.name, (self.batch, self.face)), self.value_shape)
 
     @staticmethod
     def _expanded(values: Array, shape: tuple[int, ...]) -> Array:

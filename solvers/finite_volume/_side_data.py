@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._datum import Array, Datum, as_array, checked_value
+from solvers.errors import BoundarySamplingError, InvalidArgumentError
+from solvers.finite_volume._datum import Array, Datum, ShapeChangedError, as_array, checked_value
+from solvers.finite_volume._side_scan import Scan
 from solvers.finite_volume.boundary import (
     AxisConditions,
     BoundaryValue,
@@ -29,7 +30,6 @@ from solvers.finite_volume.grid import CellGrid
 PERIODIC, GIVEN_FLUX, STATE, OUTFLOW = range(4)
 
 _SMALL_DENOMINATOR = 1e-8
-_FEWEST_STEPS = 32
 
 
 class _Changing(NamedTuple):
@@ -54,6 +54,7 @@ class SideData:
         fixed: Data that do not change with time, zero for the others ``(rows, S)``.
         changing: The data that change.
         dirichlet: Where the Dirichlet values are among the data.
+        scan: What is known of the changing data over the span, or None if there are neither such nor break points.
     """
 
     modes: Array
@@ -65,6 +66,7 @@ class SideData:
     fixed: Array
     changing: tuple[_Changing, ...]
     dirichlet: Array
+    scan: Scan | None = None
 
     @classmethod
     def build(
@@ -122,7 +124,7 @@ class SideData:
             fixed=fixed,
             changing=tuple(changing),
             dirichlet=np.flatnonzero(dirichlet),
-        )
+        )._with_scan(_checked_breakpoints(breakpoints))
 
     @property
     def constant(self) -> bool:
@@ -146,6 +148,8 @@ class SideData:
         """
         if self.constant:
             return self.fixed[None]
+        if self.scan is not None and self.scan.has_breaks:
+            times = self.scan.steered(times, since, self._scanned_rows)
         data = np.empty((len(times), *self.fixed.shape))
         data[:] = self.fixed
         for datum, part, scale in self.changing:
@@ -162,16 +166,104 @@ class SideData:
 
     def largest_step(self, times: Array) -> Array:
         """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""
-        if self.constant:
+        if self.scan is None:
             return self.end - times
-        return np.minimum(self.end - times, (self.end - self.start) / _FEWEST_STEPS)
+        return self.scan.largest_step(times, self._scanned_rows)
 
     def at_break(self, times: Array) -> Array:
-        """Whether a datum of the row may jump at the time, so that rates of the last step do not hold ``(rows,)``."""
-        return np.zeros(len(times), dtype=bool)
+        """Whether the data may jump at the times, so that rates at the end of the last step do not hold ``(rows,)``."""
+        if self.scan is None or not self.scan.has_breaks:
+            return np.zeros(len(times), dtype=bool)
+        return self.scan.at_break(times, self._scanned_rows)
+
+    def integral(self, start: Array | float, end: Array | float) -> Array:
+        """Time integrals of the data ``(rows, S)`` from the scan, independent of any steps."""
+        lengths = np.broadcast_to(np.subtract(end, start), len(self.rows))
+        integrals = lengths[:, None] * self.fixed
+        for each, value in zip(self.changing, self._scanned(start, end)[0], strict=True):
+            integrals[:, each.part] = value if each.scale is None else value * each.scale[:, None]
+        return integrals
 
     def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
-        """Compares the time integrals of the data, as steps sampled them, with the integrals of the scan."""
+        """Compares the time integrals of the data, as steps sampled them, with those of the scan.
+
+        Args:
+            sampled: Σ over steps of the step's quadrature of the data ``(rows, S)``.
+            start: When the steps began, a number or ``(rows,)``.
+            end: When they ended.
+
+        Raises:
+            BoundarySamplingError: If they differ by more than first-order steps that obeyed ``largest_step`` can cause.
+        """
+        if self.constant:
+            return
+        integrals, allowed = self._scanned(start, end)
+        for each, expected, bound in zip(self.changing, integrals, allowed, strict=True):
+            values = sampled[:, each.part] if each.scale is None else sampled[:, each.part] / each.scale[:, None]
+            wrong = ~(np.abs(values - expected) <= bound)
+            if wrong.any():
+                row, entry = np.argwhere(wrong)[0]
+                interval = [float(np.broadcast_to(time, len(self.rows))[row]) for time in (start, end)]
+                numbers = float(values[row, entry]), float(np.broadcast_to(expected, values.shape)[row, entry])
+                raise _sampling_error(each.datum, self.rows[row], interval, numbers)
+
+    @property
+    def _scanned_rows(self) -> Array:
+        assert self.scan is not None
+        return self.rows if self.scan.row_count > 1 else np.zeros_like(self.rows)
+
+    def _scanned(self, start: Array | float, end: Array | float) -> tuple[list[Array], list[Array]]:
+        """Integrals of the stated values of every changing side, and how much sampled ones may differ."""
+        if self.scan is None:
+            return [], []
+        rows = self._scanned_rows
+        ends = [
+            self.scan.integral_to(np.broadcast_to(time, rows.shape), rows, lambda times: self._stated(times, self.rows))
+            for time in (start, end)
+        ]
+        widths = np.cumsum([each.datum.width for each in self.changing])[:-1]
+        integrals = np.split(ends[1][0] - ends[0][0], widths, axis=-1)
+        return integrals, np.split(self.scan.allowed(ends[1][1] - ends[0][1], rows), widths, axis=-1)
+
+    def _stated(self, times: Array, rows: Array) -> Array:
+        """Stated values of all changing sides ``(k, rows, columns)``, before their factors."""
+        if not self.changing:
+            return np.zeros((*times.shape, 1))
+        return np.concatenate([each.datum.at(times, rows) for each in self.changing], axis=-1)
+
+    def _with_scan(self, breakpoints: Array) -> "SideData":
+        """The data with a scan of their functions, if there are any or steps must end somewhere."""
+        if self.constant and not len(breakpoints):
+            return self
+        shared = all(each.datum.shared for each in self.changing)
+        rows = np.zeros(1, dtype=int) if shared else self.rows
+        try:
+            scan = Scan.of(lambda times: self._stated(times, rows), len(rows), (self.start, self.end), breakpoints)
+        except ShapeChangedError:
+            full = tuple(each._replace(datum=each.datum.full()) for each in self.changing)
+            return replace(self, changing=full)._with_scan(breakpoints)
+        return replace(self, scan=scan)
+
+
+def _sampling_error(
+    datum: Datum, row: int, interval: Sequence[float], integrals: tuple[float, float]
+) -> BoundarySamplingError:
+    entry = tuple(int(i) for i in np.unravel_index(row, datum.batch)) if datum.batch else ()
+    return BoundarySamplingError(
+        f"{datum.name}{f', batch entry {entry}' if entry else ''}: from time {interval[0]:g} to {interval[1]:g} the "
+        f"steps saw a time integral of the value of {integrals[0]:.6g}, but it is {integrals[1]:.6g}; the value has "
+        "an event that is too short to be seen. Give the times at which it begins and ends as breakpoints=."
+    )
+
+
+def _checked_breakpoints(breakpoints: Sequence[float]) -> Array:
+    try:
+        times = np.asarray(breakpoints, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        times = np.array([np.nan])
+    if not np.isfinite(times).all():
+        raise InvalidArgumentError(f"breakpoints must be finite times, got {breakpoints!r}.")
+    return times
 
 
 @dataclass(frozen=True)

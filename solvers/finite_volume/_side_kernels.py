@@ -1,0 +1,59 @@
+"""Compiled searches among the panels of a scan, which are sorted by row and then by time."""
+
+import numpy as np
+from numba import njit
+
+Array = np.ndarray
+
+
+@njit(nogil=True, cache=True)
+def _panel_of(first: Array, low: Array, row: int, time: float) -> int:
+    a, b = first[row], first[row + 1]
+    while b - a > 1:
+        middle = (a + b) // 2
+        if low[middle] <= time:
+            a = middle
+        else:
+            b = middle
+    return a
+
+
+@njit(nogil=True, cache=True)
+def locate(first: Array, low: Array, rows: Array, times: Array) -> Array:
+    """The panel that contains the time of every row."""
+    panels = np.empty(len(rows), dtype=np.int64)
+    for i in range(len(rows)):
+        panels[i] = _panel_of(first, low, rows[i], times[i])
+    return panels
+
+
+@njit(nogil=True, cache=True)
+def step_limits(
+    first: Array, low: Array, high: Array, ends_at_break: Array, rows: Array, times: Array, margin: float
+) -> Array:
+    """Largest steps: no longer than a panel that they touch, and not beyond a break point."""
+    limits = np.empty(len(rows))
+    for i in range(len(rows)):
+        panel = _panel_of(first, low, rows[i], times[i] + margin)
+        limits[i] = high[panel] - times[i]
+        if not ends_at_break[panel]:
+            shorter = min(high[panel] - low[panel], high[panel + 1] - low[panel + 1])
+            limits[i] = max(limits[i], shorter)
+    return limits
+
+
+@njit(nogil=True, cache=True)
+def steer(
+    first: Array, low: Array, ends_at_break: Array, rows: Array, times: Array, since: Array, leftwards: bool,
+    margin: float,
+) -> Array:  # fmt: skip
+    """Times moved by the margin off the break points, backwards where the step started before the break point."""
+    moved = times.copy()
+    for k in range(times.shape[0]):
+        for i in range(len(rows)):
+            panel = _panel_of(first, low, rows[i], times[k, i] + margin)
+            start = low[panel]
+            if panel > first[rows[i]] and ends_at_break[panel - 1] and abs(times[k, i] - start) <= margin:
+                before = leftwards and since[i] < start - margin
+                moved[k, i] = start - margin if before else start + margin
+    return moved
