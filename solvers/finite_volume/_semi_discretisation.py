@@ -89,16 +89,16 @@ class DiffusiveScheme(Scheme):
         first, last = self.sides[axis]
         inverse_distance = torch.full((cells.shape[-1] + 1,), 1.0 / first.spacing, dtype=u.dtype)
         if isinstance(first.condition, Periodic):
-            face = self.face_mean.flux(
-                self.law, torch.cat((cells[..., -1:], cells, cells[..., :1]), -1), inverse_distance
-            )
+            states = torch.cat((cells[..., -1:], cells, cells[..., :1]), -1)
+            face = self.face_mean.flux(self.law, states[..., :-1], states[..., 1:], inverse_distance)
             for part in (face.value, face.by_left, face.by_right):
                 part[..., -1] = part[..., 0]
         else:
             inverse_distance[0] = inverse_distance[-1] = 2.0 / first.spacing
             low = _side_state(first, cells[..., :1], time)
             high = _side_state(last, cells[..., -1:], time)
-            face = self.face_mean.flux(self.law, torch.cat((low, cells, high), -1), inverse_distance)
+            states = torch.cat((low, cells, high), -1)
+            face = self.face_mean.flux(self.law, states[..., :-1], states[..., 1:], inverse_distance)
             _close_side(self.law, first, cells[..., :1], time, (face.value[..., :1], face.by_right[..., :1]))
             _close_side(self.law, last, cells[..., -1:], time, (face.value[..., -1:], face.by_left[..., -1:]))
         dim = axis - self.grid.dimension

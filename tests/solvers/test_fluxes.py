@@ -25,8 +25,9 @@ from solvers import (
     Rusanov,
     Stefan,
 )
-from solvers.finite_volume._kernels import minmod, monotonized_central, van_leer
+from solvers.finite_volume._reconstruction_kernels import inflow_ghosts, minmod, monotonized_central, van_leer
 from solvers.finite_volume.fluxes import conductivity_with_slope
+from solvers.finite_volume.numerical_fluxes import fastest
 
 MEANS = [IntegralMean(), ArithmeticMean(), HarmonicMean()]
 
@@ -44,7 +45,7 @@ class Buckley(ConvectiveLaw):
 def test_face_means_by_hand():
     """k = u at u = 3, 1 over distance 1/2: ∫k = 4, mean (3+1)/2·2 = 4, harmonic 2·3/4·2 = 3, times 2."""
     cells, inverse = torch.tensor([3.0, 1.0], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64)
-    fluxes = [float(mean.flux(PorousMedium(1.0), cells, inverse).value) for mean in MEANS]
+    fluxes = [float(mean.flux(PorousMedium(1.0), cells[:-1], cells[1:], inverse).value) for mean in MEANS]
     assert fluxes == pytest.approx([8.0, 8.0, 6.0], rel=1e-14)
 
 
@@ -54,7 +55,7 @@ def test_face_means_agree_where_the_conductivity_is_constant(seed, k):
     cells = torch.randn(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     inverse = torch.full((5,), 3.0, dtype=torch.float64)
     for mean in MEANS:
-        face = mean.flux(Diffusion(k), cells, inverse)
+        face = mean.flux(Diffusion(k), cells[:-1], cells[1:], inverse)
         assert torch.allclose(face.value, -3.0 * k * cells.diff(), atol=1e-12)
         assert torch.allclose(face.by_left, torch.full_like(inverse, 3.0 * k), atol=1e-12)
         assert torch.allclose(face.by_right, torch.full_like(inverse, -3.0 * k), atol=1e-12)
@@ -62,8 +63,8 @@ def test_face_means_agree_where_the_conductivity_is_constant(seed, k):
 
 def test_harmonic_mean_locks_next_to_a_cell_that_does_not_conduct():
     cells, inverse = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    assert float(HarmonicMean().flux(Stefan(0.5), cells, inverse).value) == 0.0
-    assert float(IntegralMean().flux(Stefan(0.5), cells, inverse).value) == 0.5
+    assert float(HarmonicMean().flux(Stefan(0.5), cells[:-1], cells[1:], inverse).value) == 0.0
+    assert float(IntegralMean().flux(Stefan(0.5), cells[:-1], cells[1:], inverse).value) == 0.5
 
 
 def test_slope_of_the_conductivity_is_finite_where_the_law_degenerates():
@@ -157,3 +158,62 @@ def test_godunov_names_the_way_out_for_a_law_without_stationary_points():
         Godunov().flux(Buckley(), states, states.flip(0))
     flux = Rusanov().flux(Buckley(), states, states.flip(0))
     assert math.isfinite(float(flux.sum()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1000))
+def test_largest_speed_between_two_states(seed):
+    """Oracle: 4001 states between. Samples miss a peak of f′ by less than the margin of 1.1 covers."""
+    low = torch.rand(20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    high = low + (1.0 - low) * torch.rand(20, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    between = low + (high - low) * torch.linspace(0.0, 1.0, 4001, dtype=torch.float64)[:, None]
+    largest = Buckley().characteristic_speed(between).abs().amax(0)
+    sampled = fastest(Buckley(), low, high)
+    assert (sampled >= largest).all()
+    assert (sampled <= 1.1 * largest * (1 + 1e-12)).all()
+    exact = fastest(WithInflection(), low, high)
+    assert ((exact - largest).abs() <= 1e-6).all()
+
+
+class WithInflection(Buckley):
+    """f′ is largest at ½."""
+
+    def inflection_points(self):
+        return (0.5,)
+
+
+def test_rusanov_is_monotone_where_the_fastest_state_lies_between():
+    """f′ of the law vanishes at both states 0 and 1 but is 2 at ½: the flux falls with the right state."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert float(Rusanov().flux(WithInflection(), one, zero)) == pytest.approx(0.5 + 0.5 * 2.0)
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(1e-3, 0.0), (1e6, 0.0), (1.0, 1.0), (1e-90, 0.0), (1e90, 0.0)])
+def test_weno_does_not_depend_on_the_units_of_the_field(factor, constant):
+    cells = torch.where(torch.arange(40) % 20 < 10, 1.0, 0.0).double() + 0.1 * torch.arange(40).double().sin()
+    left, right = WENO().states(cells)
+    scaled_left, scaled_right = WENO().states(factor * (cells + constant))
+    assert torch.allclose(scaled_left / factor - constant, left, rtol=1e-12, atol=1e-13)
+    assert torch.allclose(scaled_right / factor - constant, right, rtol=1e-12, atol=1e-13)
+
+
+def test_weno_keeps_its_order_at_smooth_extrema():
+    """Largest error of the face values of sin from its exact cell averages, over one period."""
+    errors = []
+    for n in (40, 80, 160, 320):
+        faces = 2.0 * math.pi * torch.arange(-3, n + 4, dtype=torch.float64) / n
+        averages = -faces.cos().diff() * n / (2.0 * math.pi)
+        left, _ = WENO().states(averages)
+        errors.append(float((left - faces[3:-3].sin()).abs().max()))
+    assert np.log2(errors[-2] / errors[-1]) > 4.8, errors
+
+
+def test_ghost_cells_continue_a_parabola_through_the_state_on_the_side():
+    """Averages of g + a x + b x² are exact where b is small beside a; a shock keeps the straight line."""
+    faces = np.arange(-3.0, 4.0)
+    averages = np.diff(2.0 * faces + 3.0 * faces**2 / 2.0 + 0.02 * faces**3 / 3.0)
+    ghosts = inflow_ghosts(np.array([2.0]), averages[None, 3:], 3)
+    assert np.abs(ghosts[0] - averages[2::-1]).max() < 1e-5
+    assert inflow_ghosts(np.array([1.0]), np.array([[0.5, 7.0]]), 2)[0].tolist() == [1.5, 2.5]
+    shock = inflow_ghosts(np.array([1.0]), np.array([[0.99, 0.0, 0.0]]), 3)
+    assert np.abs(shock - 1.0).max() < 0.06

@@ -1,0 +1,189 @@
+"""Diffusion ∇·(k(u, x, t) ∇u) on rows: rates, implicit stages and stabilised explicit steps."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from solvers.finite_volume import _diffusion_kernels as kernels
+from solvers.finite_volume._kernel_codes import Kernel
+from solvers.finite_volume._law_rows import kernel_of
+from solvers.finite_volume._newton_kernels import solve_rows
+from solvers.finite_volume.coefficients import FaceValue, on_faces
+from solvers.finite_volume.face_means import FaceMean, IntegralMean
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.newton import Newton
+
+Array = np.ndarray
+
+
+class Stage(NamedTuple):
+    """The implicit equations u = r + s·rate(u, data, t), one per row.
+
+    Attributes:
+        right: r ``(rows, cells)``.
+        s: s ≥ 0, in units of time ``(rows,)``.
+        data: Data of the sides at t ``(rows, S)``.
+        t: Times ``(rows,)``.
+        guess: First iterate ``(rows, cells)``.
+        allowed: Allowed mean |error| of u over the cells ``(rows,)``.
+    """
+
+    right: Array
+    s: Array
+    data: Array
+    t: Array
+    guess: Array
+    allowed: Array
+
+
+class StageSolution(NamedTuple):
+    """Solution of a stage, with u = r + s·du whether Newton's iteration has converged or not.
+
+    Attributes:
+        u: Cell averages ``(rows, cells)``.
+        du: Rate by the linearised fluxes of the last iteration ``(rows, cells)``.
+        sides: The same fluxes through the whole sides, along +axis ``(rows, 2d)``.
+        converged: Whether the iteration has converged ``(rows,)``.
+        iterations: Newton iterations ``(rows,)``.
+        residual: Mean |change| of u in the last iteration ``(rows,)``.
+    """
+
+    u: Array
+    du: Array
+    sides: Array
+    converged: Array
+    iterations: Array
+    residual: Array
+
+
+class Padding:
+    """Places of the cells in a flat array padded by one ghost cell at each end of every axis.
+
+    Attributes:
+        size: Length of the array.
+        strides: Distances of neighbours along every axis ``(d,)``.
+        lines: Places of the first cells of all lines along the last axis.
+        ghost: Places of the ghost cells at the S faces of the sides.
+        edge: Places of the cells at these faces.
+        opposite: Places of the cells at the opposite ends of the axes.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        places = np.arange(np.prod([n + 2 for n in shape])).reshape([n + 2 for n in shape])
+        inside = [slice(1, -1)] * len(shape)
+        ghost, edge, opposite = [], [], []
+        for axis in range(len(shape)):
+            for at in ((0, 1, -2), (-1, -2, 1)):
+                for target, index in zip((ghost, edge, opposite), at, strict=True):
+                    target.append(places[(*inside[:axis], index, *inside[axis + 1 :])].reshape(-1))
+        self.size = places.size
+        self.strides = np.array([n // places.itemsize for n in places.strides])
+        self.lines = np.ascontiguousarray(places[(*inside[:-1], 1)].reshape(-1))
+        self.ghost, self.edge, self.opposite = (np.concatenate(part) for part in (ghost, edge, opposite))
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusionTerm:
+    """∇·(k ∇u) of a diffusive law on the rows of a batch, in conservation form.
+
+    A side with a state is closed through Φ over the half cell: the flux is that between the state and the cell.
+
+    Args:
+        law: Law on the rows (``LawRows``).
+        grid: The cells.
+        sides: Modes, pulls and offsets of the sides (``SideData``).
+        face_mean: Mean of the conductivity at faces.
+        newton: Stopping criterion of Newton's iteration.
+    """
+
+    law: Any
+    grid: CellGrid
+    sides: Any
+    face_mean: FaceMean
+    newton: Newton
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the law has kernels, and with them ``superstep``."""
+        return self._kernel is not None
+
+    def take(self, index: Array) -> "DiffusionTerm":
+        """The term of some of the rows."""
+        part = replace(self, law=self.law.take(index), sides=self.sides.take(index))
+        part.__dict__["_padding"] = self._padding
+        part.__dict__["_kernel"] = None if self._kernel is None else _rows_of(self._kernel, index)
+        part.__dict__["_compiled_law"] = None if self._compiled_law is None else _law_rows(self._compiled_law, index)
+        return part
+
+    def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
+        """Rate −∇·F ``(rows, cells)`` and fluxes through the whole sides along +axis ``(rows, 2d)``.
+
+        Args:
+            u: Cell averages ``(rows, cells)``.
+            data: Data of the sides ``(rows, S)``.
+            t: Times ``(rows,)``.
+        """
+        return kernels.rates(u, data, *self._parts)
+
+    def radius(self, u: Array, data: Array) -> Array:
+        """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable."""
+        return kernels.radii(u, data, *self._parts)
+
+    def solve(self, stage: Stage) -> StageSolution:
+        """Solves an implicit stage by Newton's method, row by row."""
+        kind, parameters, coefficient, faces = self._compiled_law
+        spacing = self.grid.spacing[0]
+        weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
+        sides = self.sides.modes, self.sides.pull, spacing
+        problem = (kind, parameters, weights, *sides, stage.data, stage.s, stage.right, stage.guess)
+        results, report = solve_rows(problem, stage.allowed, self.newton.iterations)
+        return StageSolution(*results, *report)
+
+    @cached_property
+    def _padding(self) -> Padding:
+        return Padding(self.grid.shape)
+
+    @cached_property
+    def _kernel(self) -> Kernel | None:
+        return kernel_of(self.law) if isinstance(self.face_mean, IntegralMean) else None
+
+    @cached_property
+    def _compiled_law(self) -> Any:
+        """Kind, parameters ``(rows, 1)``, coefficients ``(rows, 1)`` and on padded faces ``(rows, d, padded)``."""
+        if self._kernel is None:
+            return None
+        kernel, rows = self._kernel, len(self._kernel.coefficient)
+        parameters = kernel.parameters if kernel.parameters.shape[1] else np.zeros((rows, 1))
+        if kernel.coefficient.ndim == 1:
+            return kernel.kind, parameters, kernel.coefficient[:, None].copy(), np.empty((rows, 0, 0))
+        return kernel.kind, parameters, np.ones((rows, 1)), self._padded_faces(kernel.coefficient)
+
+    def _padded_faces(self, cells: Array) -> Array:
+        """Harmonic means on the faces; that below a cell is at the place of the cell."""
+        shape, d = self.grid.shape, self.grid.dimension
+        values = torch.from_numpy(cells).reshape(-1, *shape)
+        padded = np.ones((len(cells), d, *[n + 2 for n in shape]))
+        for axis in range(d):
+            faces = on_faces(values, axis, d, FaceValue.HARMONIC, int(self.sides.modes[2 * axis]) == kernels.PERIODIC)
+            inside = tuple(slice(1, None if other == axis else -1) for other in range(d))
+            padded[(slice(None), axis, *inside)] = faces.numpy()
+        return padded.reshape(len(cells), d, -1)
+
+    @cached_property
+    def _parts(self) -> Any:
+        """Law, sides and grid for the kernels."""
+        padding, spacing = self._padding, np.array(self.grid.spacing)
+        edges = np.asarray(self.sides.offsets), padding.ghost, padding.edge, padding.opposite
+        sides = edges, np.asarray(self.sides.modes), np.ascontiguousarray(self.sides.pull)
+        return self._compiled_law, sides, (padding.lines, padding.size, padding.strides, spacing)
+
+
+def _rows_of(kernel: Kernel, index: Array) -> Kernel:
+    return Kernel(kernel.kind, kernel.parameters[index], kernel.coefficient[index])
+
+
+def _law_rows(law: Any, index: Array) -> Any:
+    return law[0], *(part[index] for part in law[1:])
