@@ -19,6 +19,7 @@ from boon import BoonError
 from experiments import driver, registry
 from experiments.benchmarks import scaling_page
 from experiments.checks import unknown_name
+from experiments.data_command import data_command
 from experiments.demo import demo_command
 from experiments.driver import Report
 from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError, TrainingInterruptedError
@@ -210,6 +211,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "choose": choose_command,
         "bench": bench_command,
     },
+    "Make training data": {"data": data_command},
     "Maintain the library": {"release": release_command, "documents": documents_command},
 }
 """All commands."""

@@ -1,0 +1,214 @@
+"""What problems for operators have in common: a recipe, samples drawn by seed, and solutions restricted to nodes.
+
+A sample is drawn as numbers that do not depend on the grid, such as coefficients of a random field, then solved on
+fine cells; every few nodes of the fine grid are kept. All quantities are dimensionless.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.data_files.field_set import FieldSet
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Neumann
+from solvers.finite_volume.grid import CellGrid, NodeGrid
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Draws = Mapping[str, Tensor]
+Sides = tuple[tuple[Tensor | None, Tensor | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Resolution and sizes of a set of samples.
+
+    Args:
+        intervals: Intervals between nodes along every axis; there is one node more.
+        refinement: Cells per interval that the reference solution is computed with.
+        times: Output times after the start at 0, increasing; empty for a steady problem.
+        error: Bound of ‖u − u′‖/‖u′ − mean u′‖ over all nodes and output times of a sample, where u′ is the solution
+            with twice the refinement.
+        train: Standard number of samples for training.
+        validation: The same for validation.
+        test: The same for tests.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range, or times are not positive and increasing.
+    """
+
+    intervals: int
+    refinement: int
+    times: tuple[float, ...] = ()
+    error: float
+    train: int = 1000
+    validation: int = 200
+    test: int = 200
+
+    def __post_init__(self) -> None:
+        for name, least in {"intervals": 2, "refinement": 1, "train": 1, "validation": 1, "test": 1}.items():
+            if getattr(self, name) < least:
+                raise InvalidArgumentError(f"Recipe: {name} must be at least {least}, got {getattr(self, name)}.")
+        if any(b <= a for a, b in zip((0.0, *self.times), self.times, strict=False)):
+            raise InvalidArgumentError(f"Recipe: times must be positive and increasing, got {self.times}.")
+
+
+class OperatorProblem(ABC):
+    """A problem whose solution operator is to be learned, on the unit interval or square.
+
+    A subclass is a frozen dataclass whose fields are the constants of the equation, with ``recipe`` the last.
+
+    Attributes:
+        recipe: Resolution and sizes.
+        name: Name on the command line and in files.
+        equation: Equation with its constants and domain, for file attributes.
+        inputs: Names of the input fields: coefficients, and unknowns at the start.
+        conditions: Kinds of the sides, one (first, last) pair per axis, without values.
+        data: What is random, in a line.
+    """
+
+    recipe: Recipe
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]]
+    conditions: ClassVar[tuple[tuple[str, str], ...]]
+    data: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def equation(self) -> str:
+        """Equation with its constants, as text."""
+
+    @abstractmethod
+    def draw(self, random: np.random.Generator) -> dict[str, Tensor]:
+        """The random numbers of one sample, which determine it on every grid.
+
+        Args:
+            random: Source of the random numbers.
+
+        Returns:
+            Arrays by name, float64.
+        """
+
+    @abstractmethod
+    def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:
+        """Solves samples and restricts them to the nodes.
+
+        Args:
+            draws: Random numbers of several samples, ``(b, …)`` by name.
+            refinement: Cells per interval, by default that of the recipe.
+
+        Returns:
+            Fields at the nodes, ``(b, t, *nodes)`` with the start first unless the problem is steady; input fields in
+            ``coefficients``; data of the sides ``(b, *face)`` in ``extras``, named ``side_0_first`` and so on: values
+            at the nodes for Dirichlet, ∂u/∂x along the axis for Neumann. Dirichlet nodes hold their datum exactly
+            after the start.
+        """
+
+    @property
+    def dimension(self) -> int:
+        """Number of space axes."""
+        return len(self.conditions)
+
+    @property
+    def nodes(self) -> NodeGrid:
+        """The nodes of the samples, both ends of every axis included."""
+        d = self.dimension
+        return NodeGrid((0.0,) * d, (1.0,) * d, (self.recipe.intervals + 1,) * d)
+
+    def cells(self, refinement: int | None = None) -> CellGrid:
+        """The cells that the reference solution is computed on."""
+        d, n = self.dimension, self.recipe.intervals * (refinement or self.recipe.refinement)
+        return CellGrid((0.0,) * d, (1.0,) * d, (n,) * d)
+
+    def sample(
+        self, count: int, *, first: int = 0, split: Split = "train", seed: int = 0, refinement: int | None = None
+    ) -> FieldSet:
+        """Samples number ``first`` to ``first + count − 1`` of a split.
+
+        Each depends on the seed, the split and its own number alone, so parts of a set are the same as in the whole.
+
+        Args:
+            count: Number of samples.
+            first: Number of the first sample, from 0.
+            split: Sets of different splits share no sample.
+            seed: Not negative.
+            refinement: Cells per interval, by default that of the recipe.
+
+        Returns:
+            See ``evaluate``.
+
+        Raises:
+            InvalidArgumentError: If a number is out of range or the split is unknown.
+        """
+        if count < 1 or first < 0 or seed < 0 or split not in SPLITS:
+            raise InvalidArgumentError(
+                f"sample needs count ≥ 1, first ≥ 0, seed ≥ 0 and a split of {', '.join(SPLITS)}, got {count}, "
+                f"{first}, {seed} and {split!r}."
+            )
+        stream = (seed, SPLITS.index(split))
+        drawn = [self.draw(np.random.default_rng((*stream, number))) for number in range(first, first + count)]
+        draws = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
+        return replace(self.evaluate(draws, refinement), seed=seed)
+
+    def field_set(self, fields: Draws, coefficients: Draws, sides: Sides = ()) -> FieldSet:
+        """A ``FieldSet`` with the equation, times and sides of this problem."""
+        data = {
+            f"side_{axis}_{end}": value
+            for axis, pair in enumerate(sides)
+            for end, value in zip(("first", "last"), pair, strict=True)
+            if value is not None
+        }
+        return FieldSet(
+            grid=self.nodes,
+            times=torch.tensor([0.0, *self.recipe.times], dtype=torch.float64),
+            fields=fields,
+            coefficients=coefficients,
+            extras=data,
+            boundary=self.conditions,
+            equation=self.equation,
+        )
+
+
+def restrict(cells: Tensor, conditions: tuple[AxisConditions, ...], intervals: int) -> Tensor:
+    """Point values at every few nodes from averages of fine cells.
+
+    Inside the mean of the cells around a node; on a side with a gradient g = ∂u/∂x the parabola through two cell
+    averages with that slope. Both are second order or better.
+
+    Args:
+        cells: ``(*batch, *cells)`` on the unit interval or square.
+        conditions: One (first, last) pair per axis; ``Neumann(gradient)``, or ``Dirichlet`` with values at the kept
+            nodes ``(*batch, *face)``, which these nodes then hold.
+        intervals: Intervals between the kept nodes, a divisor of the number of cells.
+
+    Returns:
+        Values ``(*batch, *nodes)``.
+    """
+    d = len(conditions)
+    values = cells
+    for axis, pair in enumerate(conditions):
+        values = _nodes_along(values, axis - d, pair, intervals)
+    for axis, pair in enumerate(conditions):
+        for end, condition in zip((0, intervals), pair, strict=True):
+            if isinstance(condition, Dirichlet):
+                side = values.select(axis - d, end)
+                side.copy_(torch.as_tensor(condition.value, dtype=side.dtype).expand(side.shape))
+    return values
+
+
+def _nodes_along(values: Tensor, axis: int, pair: AxisConditions, intervals: int) -> Tensor:
+    """Values at the kept nodes of one axis from those at its cells."""
+    n = values.shape[axis]
+    inner = 0.5 * (values.narrow(axis, 0, n - 1) + values.narrow(axis, 1, n - 1))
+    ends = []
+    for condition, edge, next_one, sign in ((pair[0], 0, 1, 1), (pair[1], n - 1, n - 2, -1)):
+        at_edge, beside = values.narrow(axis, edge, 1), values.narrow(axis, next_one, 1)
+        slope = sign * torch.as_tensor(condition.gradient if isinstance(condition, Neumann) else 0.0) / n
+        ends.append(at_edge - slope / 2 - (beside - at_edge - slope) / 6)
+    every = torch.arange(0, n + 1, n // intervals)
+    return torch.cat([ends[0], inner, ends[1]], dim=axis).index_select(axis, every)

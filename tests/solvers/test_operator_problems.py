@@ -1,0 +1,165 @@
+"""Problems for operators: errors below their bounds, exact data on the sides, samples that depend on nothing else."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, NodeGrid, PDEBench, TheWell, export
+from solvers.problems.operator_problems import (
+    OPERATOR_PROBLEMS,
+    Recipe,
+    join,
+    load_samples,
+    operator_samples,
+)
+from solvers.problems.operator_problems.problem import restrict
+
+PROBLEMS = list(OPERATOR_PROBLEMS.values())
+SLOW = {"basin": pytest.mark.slow}
+ARRAYS = ("fields", "coefficients", "extras")
+
+
+def ids(problem):
+    return problem.name
+
+
+def coarse(problem):
+    """The same problem with fewer cells and times: fast."""
+    return replace(problem, recipe=replace(problem.recipe, refinement=1, times=problem.recipe.times[:1]))
+
+
+def assert_same(first, second):
+    for category in ARRAYS:
+        left, right = getattr(first, category), getattr(second, category)
+        assert set(left) == set(right)
+        assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW[n]) if n in SLOW else n for n in OPERATOR_PROBLEMS])
+def test_the_error_is_below_the_bound_of_the_recipe(name):
+    """Against twice the cells; the last sample of the test set stands for others."""
+    problem = OPERATOR_PROBLEMS[name]
+    single = {"count": 1, "first": 199, "split": "test"}
+    u = operator_samples(problem.sample(**single)).outputs
+    finer = operator_samples(problem.sample(**single, refinement=2 * problem.recipe.refinement)).outputs
+    axes = (0, 1, *range(3, u.ndim))
+    deviation = (finer - finer.mean(axes, keepdim=True)).square().mean(axes).sqrt()
+    error = (u - finer).square().mean(axes).sqrt() / deviation
+    assert bool((error > 1e-6).all()), "the finer grid is not another one"
+    assert bool((error < problem.recipe.error).all()), error
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=ids)
+def test_a_sample_depends_on_seed_split_and_number_alone(problem):
+    problem = coarse(problem)
+    whole = problem.sample(5, seed=3)
+    assert_same(whole, join([problem.sample(2, seed=3), problem.sample(3, first=2, seed=3)]))
+    first = next(iter(whole.fields))
+    others = [problem.sample(1, seed=4), problem.sample(1, split="test", seed=3), problem.sample(1, first=1, seed=3)]
+    assert not any(torch.equal(other.fields[first][0], whole.fields[first][0]) for other in others)
+    assert whole.seed == 3
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=ids)
+def test_inputs_do_not_depend_on_the_cells_and_sides_hold_their_data(problem):
+    problem = coarse(problem)
+    sets = [problem.sample(2, refinement=refinement) for refinement in (1, 2)]
+    samples, finer = (operator_samples(data, problem.inputs) for data in sets)
+    torch.testing.assert_close(samples.inputs, finer.inputs, rtol=0, atol=1e-13)  # the drawn functions are smooth sums
+    assert samples.grid == problem.nodes
+    assert samples.inputs.shape == (2, len(problem.inputs), *problem.nodes.shape)
+    for axis, (pair, kinds) in enumerate(zip(samples.boundary, problem.conditions, strict=True)):
+        for place, (data, kind) in enumerate(zip(pair, kinds, strict=True)):
+            if kind == "Dirichlet":
+                assert torch.equal(samples.outputs.select(3 + axis, -place), data)
+            assert (data is None) == (kind == "Reflecting")
+
+
+@pytest.mark.parametrize("layout", [PDEBench(precision=torch.float64), TheWell(precision=torch.float64)])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=ids)
+def test_files_hold_samples(problem, layout, tmp_path):
+    data = coarse(problem).sample(2)
+    export(data, tmp_path / "a.h5", layout)
+    read, made = load_samples(tmp_path / "a.h5"), operator_samples(data)
+    for name in ("inputs", "outputs", "times"):
+        assert torch.equal(getattr(read, name), getattr(made, name))
+    for pair, other in zip(read.boundary, made.boundary, strict=True):
+        assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(pair, other, strict=True))
+    assert (read.kinds, read.input_names, read.output_names) == (made.kinds, made.input_names, made.output_names)
+
+
+def test_walls_of_the_basin_keep_water_and_stop_momentum():
+    problem = OPERATOR_PROBLEMS["basin"]
+    fields = problem.sample(2, refinement=2).fields
+    total = (fields["h"] * problem.nodes.weights).sum((2, 3))
+    torch.testing.assert_close(total, total[:, :1].expand_as(total), rtol=1e-4, atol=0)  # O(h²) from cells to nodes
+    for name, axis in (("hu", 2), ("hv", 3)):
+        assert fields[name].abs().max() > 1e-3
+        assert not fields[name].select(axis, 0).any()
+        assert not fields[name].select(axis, -1).any()
+
+
+def test_darcy_has_two_materials_and_data_that_agree_at_the_corners():
+    problem = OPERATOR_PROBLEMS["darcy"]
+    data = problem.sample(4)
+    k = data.coefficients["conductivity"]
+    assert set(k.unique().tolist()) == set(problem.conductivities)
+    bottom, top = (data.extras[f"side_1_{end}"] for end in ("first", "last"))
+    for gradient in (bottom, top):
+        assert gradient.abs().max() > 0.1
+        torch.testing.assert_close(gradient[:, [0, -1]], torch.zeros(4, 2, dtype=torch.float64), rtol=0, atol=1e-14)
+
+
+def test_a_side_with_a_gradient_has_it_in_the_output():
+    """One-sided differences of second order: u_y at the insulated or heated sides, to their truncation error."""
+    problem = OPERATOR_PROBLEMS["darcy"]
+    data = problem.sample(8)
+    u, h = data.fields["u"][:, 0], problem.nodes.spacing[1]
+    slope = (-1.5 * u[:, 1:-1, 0] + 2 * u[:, 1:-1, 1] - 0.5 * u[:, 1:-1, 2]) / h
+    given = data.extras["side_1_first"][:, 1:-1]
+    assert (slope - given).square().mean().sqrt() < 0.3 * given.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("sides", ["Dirichlet", "Neumann"])
+def test_nodes_from_cells_are_second_order_inside_and_exact_on_dirichlet_sides(sides):
+    def errors(n):
+        faces = CellGrid(0.0, 1.0, n).faces[0]
+        averages = (torch.sin(2 * faces).diff()) * n / 2  # cell averages of cos 2x
+        exact = torch.cos(2 * NodeGrid(0.0, 1.0, 9).points)
+        slopes = -2 * torch.sin(2 * torch.tensor([0.0, 1.0], dtype=torch.float64))
+        pair = tuple(Neumann(gradient=float(slope)) for slope in slopes)
+        if sides == "Dirichlet":
+            pair = (Dirichlet(exact[0]), Dirichlet(exact[-1]))
+        return (restrict(averages[None], (pair,), 8)[0] - exact).abs()
+
+    coarser, finer = errors(32), errors(64)
+    rate = torch.log2(coarser[1:-1].max() / finer[1:-1].max())
+    assert 1.8 < rate < 2.2
+    assert float(finer[[0, -1]].max()) < (1e-15 if sides == "Dirichlet" else 1e-5)
+
+
+def test_wrong_use_is_refused():
+    problem = OPERATOR_PROBLEMS["darcy"]
+    for wrong in ({"count": 0}, {"count": 1, "first": -1}, {"count": 1, "seed": -1}, {"count": 1, "split": "all"}):
+        with pytest.raises(InvalidArgumentError, match="sample needs count ≥ 1"):
+            problem.sample(**wrong)
+    with pytest.raises(InvalidArgumentError, match=r"inputs must be some of conductivity, got \('u',\)"):
+        operator_samples(problem.sample(1, refinement=1), ["u"])
+    with pytest.raises(InvalidArgumentError, match="times must be positive and increasing"):
+        Recipe(intervals=4, refinement=1, times=(0.0, 1.0), error=1.0)
+    with pytest.raises(InvalidArgumentError, match="refinement must be at least 1, got 0"):
+        Recipe(intervals=4, refinement=0, error=1.0)
+
+
+def test_the_random_numbers_of_a_sample_are_its_own():
+    """2,000 samples of all splits differ: streams of 128 bits, not of 32."""
+    problem = OPERATOR_PROBLEMS["basin"]
+    drawn = [
+        problem.draw(np.random.default_rng((0, split, number)))["height"].tolist()
+        for split in range(3)
+        for number in range(700)
+    ]
+    assert len({json.dumps(numbers) for numbers in drawn}) == len(drawn)
