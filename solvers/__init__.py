@@ -4,7 +4,9 @@ from solvers.data_files.field_set import FieldSet, collect
 from solvers.data_files.files import export, load
 from solvers.data_files.layouts import Layout, PDEBench, TheWell
 from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
+from solvers.finite_volume.balance import ConvectionDiffusion, Logistic, Source
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
+from solvers.finite_volume.coefficients import FaceVelocity, Field
 from solvers.finite_volume.fluxes import (
     MUSCL,
     WENO,
@@ -16,7 +18,16 @@ from solvers.finite_volume.fluxes import (
     Rusanov,
 )
 from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
-from solvers.finite_volume.laws import Advection, Burgers, ConvectiveLaw, Diffusion, DiffusiveLaw, PorousMedium, Stefan
+from solvers.finite_volume.laws import (
+    Advection,
+    Burgers,
+    ConvectiveLaw,
+    Diffusion,
+    DiffusiveLaw,
+    PorousMedium,
+    Stefan,
+    Transport,
+)
 from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.solve import Solution, solve
 from solvers.finite_volume.stepping import SSPRK3, TRBDF2, BackwardEuler
@@ -45,11 +56,14 @@ __all__ = [
     "CellGrid",
     "ConjugateGradients",
     "Constant",
+    "ConvectionDiffusion",
     "ConvectiveLaw",
     "Diffusion",
     "DiffusiveLaw",
     "Direct",
     "Dirichlet",
+    "FaceVelocity",
+    "Field",
     "FieldSet",
     "GaussianField",
     "Godunov",
@@ -60,6 +74,7 @@ __all__ = [
     "Jacobi",
     "Layout",
     "LinearSolver",
+    "Logistic",
     "Matern",
     "Multigrid",
     "Neumann",
@@ -78,11 +93,13 @@ __all__ = [
     "Solution",
     "SolverDivergedError",
     "SolverError",
+    "Source",
     "SteadySolution",
     "Stefan",
     "SystemLaw",
     "SystemSolution",
     "TheWell",
+    "Transport",
     "collect",
     "export",
     "load",

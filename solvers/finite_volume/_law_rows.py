@@ -31,7 +31,7 @@ _KERNELS = {
     Advection: (ADVECTION, "speed", None),
     Burgers: (BURGERS, None, None),
 }
-_SHIPPED = (*_KERNELS, Transport)
+SHIPPED_LAWS = (*_KERNELS, Transport)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class LawRows:
         """
         selection = BatchRows.whole(batch, grid.dimension)
         whole = cls(law, grid, periodic or (False,) * grid.dimension, selection, divisible=True)
-        return whole if type(law) in _SHIPPED else replace(whole, divisible=_is_divisible(whole.at_cells(start)))
+        return whole if type(law) in SHIPPED_LAWS else replace(whole, divisible=_is_divisible(whole.at_cells(start)))
 
     @property
     def rows(self) -> int:

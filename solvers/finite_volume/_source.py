@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._law_batch import MOST_AXES, broadcast_batch, refuse_space
 from solvers.finite_volume._rows import BatchRows, is_divisible
 from solvers.finite_volume.balance import Source, SourceFunction
 from solvers.finite_volume.grid import CellGrid
@@ -47,17 +48,16 @@ class SourceTerm:
             The term.
 
         Raises:
-            InvalidArgumentError: If the source is not callable or its values have not the shape of u.
+            InvalidArgumentError: If the source fails or its values have not the shape of u.
         """
-        if isinstance(source, type) or not callable(source):
-            raise InvalidArgumentError(
-                f"source must be a Source, such as Logistic(rate), or a function of u, x and t, got {source!r}."
-            )
         term = cls(source, grid, BatchRows.whole(batch, grid.dimension), divisible=False)
         states = torch.linspace(0.0, 1.0, term.selection.size * prod(grid.shape), dtype=torch.float64)
         states = states.reshape(-1, *grid.shape)
         time = term.selection.times(start)
-        term._check(term.selection.scatter(states), time)
+        u = term.selection.scatter(states)
+        values = _values(source, grid, u, time)
+        if values.shape != u.shape:
+            raise _not_of_shape(source, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
         if not isinstance(source, Source):
             return term
         placed = source.at(grid, time)
@@ -88,8 +88,8 @@ class SourceTerm:
                 times = torch.from_numpy(np.asarray(t, dtype=float)).reshape(-1, *[1] * self.grid.dimension)
                 values = self._parameters(t)(states, self.grid.points, times)
             else:
-                values = self._whole(self.selection.scatter(states), self.selection.times(t))
-                values = self.selection.gather(values)
+                whole = _values(self.source, self.grid, self.selection.scatter(states), self.selection.times(t))
+                values = self.selection.gather(whole)
         values = np.ascontiguousarray(values.reshape(u.shape).numpy())
         return values, values.sum(-1) * prod(self.grid.spacing)
 
@@ -103,16 +103,85 @@ class SourceTerm:
     def _fixed_parameters(self) -> Any:
         return self.selection.cut(self.source.at(self.grid))  # type: ignore[union-attr]
 
-    def _whole(self, u: Tensor, time: Tensor) -> Tensor:
-        source = self.source.at(self.grid, time) if isinstance(self.source, Source) else self.source
-        return source(u, self.grid.points, time)
 
-    def _check(self, u: Tensor, time: Tensor) -> None:
-        values = self._whole(u, time)
-        if not isinstance(values, Tensor) or values.shape != u.shape:
-            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            name = type(self.source).__name__ if isinstance(self.source, Source) else "source"
-            raise InvalidArgumentError(
-                f"{name}(u, x, t) must return a tensor of the shape of u, got {got} for u of shape {tuple(u.shape)}; "
-                "for a constant c return c + 0.0 * u."
-            )
+def batch_of_source(
+    source: Source | SourceFunction, batch: tuple[int, ...], grid: CellGrid, start: float = 0.0
+) -> tuple[int, ...]:
+    """Batch shape with the parameters of a source.
+
+    Args:
+        source: A ``Source``, or a function of u, x and t.
+        batch: Batch shape of initial and boundary values and of the law.
+        grid: The cells.
+        start: Time of the initial field.
+
+    Returns:
+        The batch shape.
+
+    Raises:
+        InvalidArgumentError: If it is no source, fails, or its values do not fit the batch.
+    """
+    if isinstance(source, type) or not callable(source):
+        raise InvalidArgumentError(
+            f"source must be a Source, such as Logistic(rate), or a function of u, x and t, got {source!r}."
+        )
+    for value in _arrays(source):
+        if value.ndim > len(batch):
+            refuse_space(source, batch, tuple(value.shape), grid)
+    failure = None
+    for axes in range(len(batch), len(batch) + MOST_AXES):
+        time = torch.full((1,) * (axes + grid.dimension), start, dtype=torch.float64)
+        try:
+            values = _values(source, grid, torch.zeros((1,) * axes + grid.shape, dtype=torch.float64), time)
+        except _FailedError as error:
+            failure = failure or error
+            continue
+        lead = values.ndim - grid.dimension
+        if lead >= 0 and tuple(values.shape[lead:]) == grid.shape:
+            return broadcast_batch(batch, tuple(values.shape[:lead]), _name(source))
+    raise failure or _not_of_shape(source, "values that broadcast over the cells")
+
+
+class _FailedError(InvalidArgumentError):
+    """A source raised an error."""
+
+
+def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Tensor) -> Tensor:
+    """What a source returns, a tensor that carries no gradient."""
+    placed = source.at(grid, time) if isinstance(source, Source) else source
+    try:
+        values = placed(u, grid.points, time)
+    except Exception as error:
+        raise _FailedError(
+            f"{_name(source)}(u, x, t) failed for u of shape {tuple(u.shape)}, x of shape {tuple(grid.points.shape)} "
+            f"and t a tensor of shape {tuple(time.shape)}, one time per batch entry; use torch functions, and "
+            f"torch.where instead of if. It raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(values, Tensor):
+        raise _not_of_shape(source, type(values).__name__)
+    if values.requires_grad:
+        raise InvalidArgumentError(
+            f"{_name(source)}: its values require a gradient, which does not flow through solve; use detached tensors."
+        )
+    if values.dtype != u.dtype:
+        raise InvalidArgumentError(
+            f"{_name(source)}(u, x, t) must keep the precision of u, {u.dtype}, got {values.dtype}."
+        )
+    return values
+
+
+def _not_of_shape(source: Source | SourceFunction, got: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{_name(source)}(u, x, t) must return a tensor of the shape of u, got {got}; for a constant c return "
+        "c + 0.0 * u."
+    )
+
+
+def _name(source: Source | SourceFunction) -> str:
+    return type(source).__name__ if isinstance(source, Source) else "source"
+
+
+def _arrays(source: Source | SourceFunction) -> list[np.ndarray | Tensor]:
+    """Parameters of a source that are arrays and not fields."""
+    values = vars(source).values() if isinstance(source, Source) else ()
+    return [value for value in values if isinstance(value, np.ndarray | Tensor) and value.ndim > 0]

@@ -257,10 +257,8 @@ def on_faces(cells: Tensor, axis: int, dimension: int, mean: FaceValue, periodic
     v = cells.movedim(axis - dimension, -1)
     low, high = (v[..., -1:], v[..., :1]) if periodic else (v[..., :1], v[..., -1:])
     left, right = torch.cat((low, v), -1), torch.cat((v, high), -1)
-    if mean is FaceValue.HARMONIC:
-        faces = 2.0 * left * (right / (left + right))
-    else:
-        faces = 0.5 * (left + right)
+    harmonic = mean is FaceValue.HARMONIC
+    faces = 2.0 * left * (right / (left + right)) if harmonic else 0.5 * (left + right)
     return faces.movedim(-1, axis - dimension)
 
 

@@ -72,8 +72,8 @@ class Parametrised:
         Raises:
             InvalidArgumentError: If a ``Field`` does not fit the grid or a function returns unsuitable values.
         """
-        placed, given = self, self._varying_parameters()
-        for name, value in given.items():
+        placed: Any = self
+        for name, value in self._varying_parameters().items():
             mean = self.varying.get(name, FaceValue.ARITHMETIC)
             label = f"{type(self).__name__}.{name}"
             if axis is not None and mean is FaceValue.DIRECT and not isinstance(value, Field):
@@ -338,11 +338,15 @@ def _no_single_flux(u: Any) -> InvalidArgumentError:
 
 
 def require_above(law: Any, name: str, minimum: float) -> None:
+    """Raises an error unless a parameter is finite and above a bound; a list becomes an array."""
     parameter = getattr(law, name)
     if isinstance(parameter, Field | Values):
         parameter = parameter.values
     elif callable(parameter):
         return
+    elif isinstance(parameter, list | tuple):
+        parameter = np.asarray(parameter, dtype=float)
+        object.__setattr__(law, name, parameter)
     values = np.asarray(parameter.detach().cpu() if isinstance(parameter, Tensor) else parameter, dtype=float)
     if not (np.isfinite(values).all() and (values > minimum).all()):
         bound = "finite" if minimum == -np.inf else f"finite and above {minimum:g}"
