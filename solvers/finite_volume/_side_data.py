@@ -118,8 +118,8 @@ class SideData:
             modes=np.array([side.mode for side in sides]),
             pull=pull,
             offsets=offsets,
-            start=start,
-            end=end,
+            start=float(start),
+            end=float(end),
             rows=np.arange(rows),
             fixed=fixed,
             changing=tuple(changing),
@@ -180,6 +180,8 @@ class SideData:
         """Time integrals of the data ``(rows, S)`` from the scan, independent of any steps."""
         lengths = np.broadcast_to(np.subtract(end, start), len(self.rows))
         integrals = lengths[:, None] * self.fixed
+        if self.scan is None:
+            return integrals
         for each, value in zip(self.changing, self._scanned(start, end)[0], strict=True):
             integrals[:, each.part] = value if each.scale is None else value * each.scale[:, None]
         return integrals
@@ -195,17 +197,17 @@ class SideData:
         Raises:
             BoundarySamplingError: If they differ by more than first-order steps that obeyed ``largest_step`` can cause.
         """
-        if self.constant:
+        if self.constant or self.scan is None:
             return
         integrals, allowed = self._scanned(start, end)
         for each, expected, bound in zip(self.changing, integrals, allowed, strict=True):
             values = sampled[:, each.part] if each.scale is None else sampled[:, each.part] / each.scale[:, None]
             wrong = ~(np.abs(values - expected) <= bound)
             if wrong.any():
-                row, entry = np.argwhere(wrong)[0]
+                row, entry = (int(i) for i in np.argwhere(wrong)[0])
                 interval = [float(np.broadcast_to(time, len(self.rows))[row]) for time in (start, end)]
                 numbers = float(values[row, entry]), float(np.broadcast_to(expected, values.shape)[row, entry])
-                raise _sampling_error(each.datum, self.rows[row], interval, numbers)
+                raise _sampling_error(each.datum, int(self.rows[row]), interval, numbers)
 
     @property
     def _scanned_rows(self) -> Array:
@@ -214,8 +216,7 @@ class SideData:
 
     def _scanned(self, start: Array | float, end: Array | float) -> tuple[list[Array], list[Array]]:
         """Integrals of the stated values of every changing side, and how much sampled ones may differ."""
-        if self.scan is None:
-            return [], []
+        assert self.scan is not None
         rows = self._scanned_rows
         ends = [
             self.scan.integral_to(np.broadcast_to(time, rows.shape), rows, lambda times: self._stated(times, self.rows))
@@ -233,7 +234,7 @@ class SideData:
 
     def _with_scan(self, breakpoints: Array) -> "SideData":
         """The data with a scan of their functions, if there are any or steps must end somewhere."""
-        if self.constant and not len(breakpoints):
+        if self.end <= self.start or (self.constant and not len(breakpoints)):
             return self
         shared = all(each.datum.shared for each in self.changing)
         rows = np.zeros(1, dtype=int) if shared else self.rows

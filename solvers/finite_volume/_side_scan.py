@@ -38,7 +38,7 @@ _SHORTEST = 1e-9
 _MARGIN = 1e-10
 _JUMP_IN_PANEL, _JUMP_AT_BORDER, _SMALL_JUMP = 0.8, 4.0, 1e-3
 _MOST_SEARCHES = 20
-_SAMPLING, _QUADRATURE, _ROUND_OFF = 1.5, 1e-3, 1e-11
+_ONE_SIGN, _ANY_SIGN, _QUADRATURE, _ROUND_OFF = 1.5, 3.0, 1e-3, 1e-11
 
 
 class _Panels(NamedTuple):
@@ -55,7 +55,7 @@ class _Sums(NamedTuple):
     integral: Array
     deviation: Array
     misfit: Array
-    variation: Array
+    sampling: Array
     gap: Array
 
 
@@ -77,7 +77,8 @@ class Scan:
         high: Their ends ``(panels,)``.
         ends_at_break: Whether steps must end at the end of a panel ``(panels,)``.
         integral: Integral of the data from the start of the span to that of the panel ``(panels, columns)``.
-        sampling: The same of the largest error that steps of first order with the length of the panel would make.
+        sampling: Sums over the panels before of the error that a first-order step of a panel's length makes, and of its
+            square ``(panels, 2, columns)``.
         spread: ∫|g − mean| over the span ``(rows, columns)``.
         size: ∫|g| over the span ``(rows, columns)``.
         margin: Times closer than this are the same.
@@ -112,13 +113,14 @@ class Scan:
         margin = _MARGIN * (span[1] - span[0]) + 16 * np.finfo(float).eps * max(abs(span[0]), abs(span[1]))
         search = _Search(evaluate, span, margin)
         breaks = [_spaced(breakpoints, span, margin)] * rows
-        for left in range(_MOST_SEARCHES, 0, -1):
-            panels, jumps = search.run(_first_panels(span, breaks), last=left == 1)
+        panels, jumps = search.run(_first_panels(span, breaks))
+        for left in reversed(range(_MOST_SEARCHES)):
             if not len(jumps[0]):
                 break
             breaks = [
                 _spaced(np.append(old, jumps[1][jumps[0] == row]), span, margin) for row, old in enumerate(breaks)
             ]
+            panels, jumps = search.run(_first_panels(span, breaks), last=left == 0)
         return cls._assembled(panels, rows, search, margin)
 
     @classmethod
@@ -126,18 +128,21 @@ class Scan:
         row, low, high, ends_at_break, integral, sampling = panels
         order = np.lexsort((low, row))
         first = np.searchsorted(row[order], np.arange(rows + 1))
-        before = []
-        for sums in (integral[order], sampling[order]):
-            total = np.zeros_like(sums)
-            for a, b in pairwise(first.tolist()):
-                np.cumsum(sums[a : b - 1], axis=0, out=total[a + 1 : b])
-            before.append(total)
         jumps_at_ends = search.jumps_at_ends(rows)
-        has_breaks = int(ends_at_break.sum()) > rows or bool(jumps_at_ends.any())
         return cls(
-            first, low[order], high[order], ends_at_break[order], *before, search.spread, search.size, margin,
-            jumps_at_ends, search.span, has_breaks,
-        )  # fmt: skip
+            first=first,
+            low=low[order],
+            high=high[order],
+            ends_at_break=ends_at_break[order],
+            integral=_sums_before(integral[order], first),
+            sampling=_sums_before(sampling[order], first),
+            spread=search.spread,
+            size=search.size,
+            margin=margin,
+            jumps_at_ends=jumps_at_ends,
+            span=search.span,
+            has_breaks=int(ends_at_break.sum()) > rows or bool(jumps_at_ends.any()),
+        )
 
     @property
     def row_count(self) -> int:
@@ -165,17 +170,20 @@ class Scan:
         return after_break & (np.abs(times - self.low[panel]) <= self.margin)
 
     def integral_to(self, times: Array, rows: Array, evaluate: Evaluate) -> tuple[Array, Array]:
-        """Integral of the data from the start of the span, and error of first-order sampling ``(rows, columns)``."""
+        """Integral of the data since the start of the span ``(rows, columns)``, and ``sampling`` up to the times."""
         panel = locate(self.first, self.low, rows, times)
         length = np.minimum(times, self.high[panel]) - self.low[panel]
         values = evaluate(self.low[panel] + _NODES[:, None] * length)
-        rest, variation = _weighted(values[None])[0], _total_variation(values)
-        part = length[:, None]
-        return self.integral[panel] + part * rest, self.sampling[panel] + 0.5 * part * variation
+        rest = length[:, None] * _weighted(values[None])[0]
+        return self.integral[panel] + rest, self.sampling[panel] + _first_order_error(values, length[:, None])
 
     def allowed(self, sampling: Array, rows: Array) -> Array:
-        """Largest difference of a time integral that honest steps can cause ``(rows, columns)``."""
-        return _SAMPLING * sampling + _QUADRATURE * self.spread[rows] + _ROUND_OFF * self.size[rows]
+        """Largest difference of a time integral that honest steps can cause ``(rows, columns)``.
+
+        First-order errors of one sign add up, as on a ramp; else they partly cancel, as on waves.
+        """
+        steps = _ONE_SIGN * np.abs(sampling[:, 0]) + _ANY_SIGN * np.sqrt(np.maximum(sampling[:, 1], 0.0))
+        return steps + _QUADRATURE * self.spread[rows] + _ROUND_OFF * self.size[rows]
 
 
 class _Search:
@@ -184,7 +192,7 @@ class _Search:
     def __init__(self, evaluate: Evaluate, span: tuple[float, float], margin: float) -> None:
         self.evaluate, self.span, self.margin = evaluate, span, margin
 
-    def run(self, panels: _Panels, last: bool) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
+    def run(self, panels: _Panels, last: bool = False) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
         """All panels (rows, ends, sums), and rows and times of the jumps located on the way, none in the last run."""
         finished: list[tuple[Array, ...]] = []
         jumps = [_Jumps(np.empty(0, int), np.empty(0), np.zeros(panels.low.shape, dtype=bool))]
@@ -196,11 +204,10 @@ class _Search:
                 jumps.append(self._jumps(panels, sums, coarse))
                 coarse &= ~jumps[-1].panels
             done = ~coarse & (panels.high > panels.low)
-            length = (panels.high - panels.low)[done]
             finished.append(
                 (
                     np.nonzero(done)[1], *(part[done] for part in panels), sums.integral[done],
-                    0.5 * length[:, None] * sums.variation[done],
+                    sums.sampling[done],
                 )
             )  # fmt: skip
             if not coarse.any():
@@ -238,7 +245,7 @@ class _Search:
             integral=length * _weighted(values),
             deviation=length * _weighted(np.abs(values - self.mean)),
             misfit=length * _weighted(np.abs(values - parabola)),
-            variation=_total_variation(values.swapaxes(0, 1)),
+            sampling=_first_order_error(values.swapaxes(0, 1), length),
             gap=(np.abs(np.diff(along, axis=0)) / self.unit).sum(axis=-1),
         )
 
@@ -354,9 +361,19 @@ def _weighted(values: Array) -> Array:
     return total
 
 
-def _total_variation(values: Array) -> Array:
-    """Sum of the changes along axis 0."""
-    return _last_sum(np.abs(np.diff(values, axis=0)))
+def _first_order_error(values: Array, length: Array) -> Array:
+    """Error of the rule that takes the value at one end, and a bound of its square, stacked before the last axis."""
+    error = 0.5 * length * (values[-1] - values[0])
+    largest = 0.5 * length * _last_sum(np.abs(np.diff(values, axis=0)))
+    return np.stack((error, largest**2), axis=-2)
+
+
+def _sums_before(values: Array, first: Array) -> Array:
+    """Sums over the panels of a row before each."""
+    total = np.zeros_like(values)
+    for a, b in pairwise(first.tolist()):
+        np.cumsum(values[a : b - 1], axis=0, out=total[a + 1 : b])
+    return total
 
 
 def _last_sum(values: Array) -> Array:

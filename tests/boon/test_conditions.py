@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -56,7 +57,15 @@ def test_periodic_on_one_side_only():
         check_conditions([(Periodic(), Dirichlet())])
 
 
-@pytest.mark.parametrize(("side", "message"), [(Outflow(), "must be Dirichlet"), (Neumann(flux=1.0), "physical law")])
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        (Outflow(), "must be Dirichlet"),
+        (Neumann(flux=1.0), "physical law"),
+        (Robin(torch.ones(3), 1.0), "Robin on axis 0 takes numbers for a and b, the same for the whole batch"),
+        (Robin(1.0, np.array(2.0)), "Robin on axis 0 takes numbers"),
+    ],
+)
 def test_conditions_an_operator_cannot_meet(side, message):
     with pytest.raises(InvalidArgumentError, match=message):
         check_conditions([(side, Dirichlet())])

@@ -21,6 +21,10 @@ def test_robin_takes_numbers_of_numpy_too():
     assert Robin(np.float32(1.0), np.int64(2)).b == 2
 
 
+def test_robin_takes_one_number_per_batch_entry():
+    assert np.shape(Robin(torch.ones(3), np.array([1.0, 2.0, -1.0])).a) == (3,)
+
+
 def test_values_may_be_numbers_arrays_or_functions_of_time():
     assert value_at(2.0, 0.0).item() == 2.0
     assert value_at(np.array([1.0, 2.0]), 0.0).tolist() == [1.0, 2.0]
@@ -84,10 +88,18 @@ def test_messages():
         per_axis(Dirichlet(0.0), 1)
     with pytest.raises(InvalidArgumentError, match=r"one such pair per axis, got \(\)"):
         per_axis((), 1)
-    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers for a and b.*a=tensor"):
-        Robin(torch.ones(3), 1.0)
-    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers for a and b.*b=tensor"):
-        Robin(1.0, torch.tensor(2.0))
+    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers .* per batch entry, got a=<function"):
+        Robin(lambda time: time, 1.0)
+    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers .* b=\[1.0, 2.0\]"):
+        Robin(1.0, [1.0, 2.0])
+    with pytest.raises(InvalidArgumentError, match="Robin needs finite a and b with b ≠ 0"):
+        Robin(1.0, torch.tensor([1.0, 0.0]))
+    with pytest.raises(InvalidArgumentError, match="Robin needs finite a and b"):
+        Robin(np.array([1.0, np.nan]), 1.0)
+    with pytest.raises(InvalidArgumentError, match="requires gradients"):
+        value_at(torch.ones(2, requires_grad=True), 0.0)
+    with pytest.raises(InvalidArgumentError, match="must be a number, an array or a tensor"):
+        value_at(lambda _: "warm", 0.0)
     with pytest.raises(InvalidArgumentError, match="not finite at time 2"):
         value_at(lambda t: t * float("nan"), 2.0)
     with pytest.raises(InvalidArgumentError, match="is missing"):
