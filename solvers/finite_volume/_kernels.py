@@ -1,9 +1,7 @@
-"""Compiled inner loops over a batch of one-dimensional problems: the Newton step and the reconstructions.
+"""Compiled Newton step over a batch of one-dimensional problems.
 
-They release the interpreter lock, so that groups of a batch can run on several threads.
+It releases the interpreter lock, so that groups of a batch can run on several threads.
 """
-
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -97,83 +95,3 @@ def newton_step(
         change[b] = largest if np.isfinite(total) else np.nan
         residual[b] = worst
     return change, residual
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
-    """Limited linear reconstruction: states left and right of every face.
-
-    Args:
-        cells: Cell averages with two ghost cells at each end ``(batch, n + 4)``.
-        limit: Compiled limiter of two slopes.
-
-    Returns:
-        States left and right of the n + 1 faces, ``(batch, n + 1)`` each.
-    """
-    batch, faces = cells.shape[0], cells.shape[1] - 3
-    left, right = np.empty((batch, faces)), np.empty((batch, faces))
-    for b in range(batch):
-        half = 0.5 * limit(cells[b, 1] - cells[b, 0], cells[b, 2] - cells[b, 1])
-        for i in range(faces):
-            left[b, i] = cells[b, i + 1] + half
-            half = 0.5 * limit(cells[b, i + 2] - cells[b, i + 1], cells[b, i + 3] - cells[b, i + 2])
-            right[b, i] = cells[b, i + 2] - half
-    return left, right
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def minmod(a: float, b: float) -> float:
-    """The smaller slope if both agree in sign, else 0."""
-    if a * b <= 0.0:
-        return 0.0
-    return a if abs(a) < abs(b) else b
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def van_leer(a: float, b: float) -> float:
-    """Harmonic mean of slopes that agree in sign, else 0."""
-    return 0.0 if a * b <= 0.0 else 2.0 * a * b / (a + b)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def monotonized_central(a: float, b: float) -> float:
-    """The central slope, at most twice the smaller one, if both agree in sign, else 0."""
-    if a * b <= 0.0:
-        return 0.0
-    size = min(0.5 * abs(a + b), 2.0 * abs(a), 2.0 * abs(b))
-    return size if a > 0.0 else -size
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _weno5(a: float, b: float, c: float, d: float, e: float) -> float:
-    """State at the right face of the middle cell c of five (Jiang and Shu 1996)."""
-    smooth0 = 13.0 / 12.0 * (a - 2.0 * b + c) ** 2 + 0.25 * (a - 4.0 * b + 3.0 * c) ** 2
-    smooth1 = 13.0 / 12.0 * (b - 2.0 * c + d) ** 2 + 0.25 * (b - d) ** 2
-    smooth2 = 13.0 / 12.0 * (c - 2.0 * d + e) ** 2 + 0.25 * (3.0 * c - 4.0 * d + e) ** 2
-    weight0 = 0.1 / (1e-6 + smooth0) ** 2
-    weight1 = 0.6 / (1e-6 + smooth1) ** 2
-    weight2 = 0.3 / (1e-6 + smooth2) ** 2
-    state0 = (2.0 * a - 7.0 * b + 11.0 * c) / 6.0
-    state1 = (-b + 5.0 * c + 2.0 * d) / 6.0
-    state2 = (2.0 * c + 5.0 * d - e) / 6.0
-    return (weight0 * state0 + weight1 * state1 + weight2 * state2) / (weight0 + weight1 + weight2)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
-    """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
-
-    Args:
-        cells: Cell averages with three ghost cells at each end ``(batch, n + 6)``.
-
-    Returns:
-        States left and right of the n + 1 faces, ``(batch, n + 1)`` each.
-    """
-    batch, faces = cells.shape[0], cells.shape[1] - 5
-    left, right = np.empty((batch, faces)), np.empty((batch, faces))
-    for b in range(batch):
-        for i in range(faces):
-            v = cells[b, i : i + 6]
-            left[b, i] = _weno5(v[0], v[1], v[2], v[3], v[4])
-            right[b, i] = _weno5(v[5], v[4], v[3], v[2], v[1])
-    return left, right
