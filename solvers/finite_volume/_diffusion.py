@@ -59,6 +59,22 @@ class StageSolution(NamedTuple):
     residual: Array
 
 
+class SuperStep(NamedTuple):
+    """Result of a stabilised explicit step.
+
+    Attributes:
+        u: Cell averages at the end ``(rows, cells)``.
+        account: Integrated fluxes through the sides ``(rows, 2d)``.
+        middle: Cell averages after the middle stage.
+        middle_account: Integrated fluxes until then.
+    """
+
+    u: Array
+    account: Array
+    middle: Array
+    middle_account: Array
+
+
 class Padding:
     """Places of the cells in a flat array padded by one ghost cell at each end of every axis.
 
@@ -141,6 +157,28 @@ class DiffusionTerm:
         problem = (kind, parameters, weights, *sides, stage.data, stage.s, stage.right, stage.guess)
         results, report = solve_rows(problem, stage.allowed, self.newton.iterations)
         return StageSolution(*results, *report)
+
+    def superstep(
+        self,
+        u: Array,
+        first: tuple[Array, Array],
+        plan: tuple[Array, Array, Array],
+        data: Array,
+    ) -> SuperStep:
+        """A step of the Runge–Kutta–Legendre method of second order (Meyer, Balsara and Aslam 2014), row by row.
+
+        Only for laws with kernels.
+
+        Args:
+            u: Cell averages ``(rows, cells)``.
+            first: Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)`` at the start.
+            plan: Step, number of stages (at least 2) and number of the middle stage, ``(rows,)`` each.
+            data: Data of the sides at stages 0, 1, … ``(k, rows, S)``; the last ones hold for further stages.
+
+        Returns:
+            Cells and account at the end and after the middle stage.
+        """
+        return SuperStep(*kernels.supersteps(u, first, plan, data, *self._parts))
 
     @cached_property
     def _padding(self) -> Padding:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._potentials import DIFFUSION, conductivity, evaluate_row
+from solvers.finite_volume._potentials import conductivity, evaluate_row
 
 _Array = np.ndarray
 
@@ -39,11 +39,15 @@ def _fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Arra
     """States on the sides, in the ghost cells."""
     offsets, ghost, edge, opposite = edges
     for side in range(modes.shape[0]):
-        for e in range(offsets[side], offsets[side + 1]):
-            if modes[side] == STATE:
-                u[ghost[e]] = data[e] + pull[side] * u[edge[e]]
-            else:
-                u[ghost[e]] = u[opposite[e] if modes[side] == PERIODIC else edge[e]]
+        part = slice(offsets[side], offsets[side + 1])
+        outer, inner, values, factor = ghost[part], edge[part], data[part], pull[side]
+        if modes[side] == STATE:
+            for e in range(outer.shape[0]):
+                u[outer[e]] = values[e] + factor * u[inner[e]]
+            continue
+        source = opposite[part] if modes[side] == PERIODIC else inner
+        for e in range(outer.shape[0]):
+            u[outer[e]] = u[source[e]]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -55,8 +59,10 @@ def potentials(row: Any, edges: Any, data: _Array, u: _Array, potential: _Array)
     offsets, ghost, edge, _ = edges
     for side in range(modes.shape[0]):
         if modes[side] == STATE:
-            for e in range(offsets[side], offsets[side + 1]):
-                potential[ghost[e]] = 2.0 * potential[ghost[e]] - potential[edge[e]]
+            part = slice(offsets[side], offsets[side + 1])
+            outer, inner = ghost[part], edge[part]
+            for e in range(outer.shape[0]):
+                potential[outer[e]] = 2.0 * potential[outer[e]] - potential[inner[e]]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -95,19 +101,23 @@ def side_fluxes(
 ) -> None:
     """Flux through every whole side along +axis."""
     offsets, ghost, edge, _ = edges
-    (strides, weights), spacing, volume = geometry
+    stencil, spacing, volume = geometry
+    weights = stencil[1]
     for side in range(modes.shape[0]):
         axis, area = side // 2, volume / spacing[side // 2]
-        total = 0.0
+        part = slice(offsets[side], offsets[side + 1])
+        outer, inner, values, total = ghost[part], edge[part], data[part], 0.0
         if modes[side] == GIVEN_FLUX:
-            for e in range(offsets[side], offsets[side + 1]):
-                total += data[e]
+            out[side] = area * values.sum()
+            continue
+        if faces.shape[0] == 0:
+            for e in range(outer.shape[0]):
+                total += potential[outer[e]] - potential[inner[e]]
         else:
-            sign = weights[axis] * spacing[axis] * (1.0 if side % 2 == 0 else -1.0)
-            for e in range(offsets[side], offsets[side + 1]):
-                c = 1.0 if faces.shape[0] == 0 else faces[axis, max(ghost[e], edge[e])]
-                total += sign * (c * (potential[ghost[e]] - potential[edge[e]]))
-        out[side] = area * total
+            for e in range(outer.shape[0]):
+                c = faces[axis, max(outer[e], inner[e])]
+                total += c * (potential[outer[e]] - potential[inner[e]])
+        out[side] = area * weights[axis] * spacing[axis] * (total if side % 2 == 0 else -total)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -175,3 +185,110 @@ def radii(u: _Array, data: _Array, law: Any, sides: Any, grid: Any) -> _Array:
         c = coefficient[b, 0] if faces.shape[1] == 0 else coefficient[b, 0] * np.max(faces[b])
         result[b] = k * c * 2.0 * (1.0 + stretch) * np.sum(1.0 / (spacing * spacing))
     return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weight(k: int) -> float:
+    """b of stage k of the Runge–Kutta–Legendre method of second order."""
+    return 1.0 / 3.0 if k < 2 else (k * k + k - 2.0) / (2.0 * k * (k + 1.0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def legendre(j: int) -> tuple[float, float, float]:
+    """μ, ν of stage j ≥ 2, and the weight of the first rate (Meyer, Balsara and Aslam 2014, eqs. 16 and 17)."""
+    b, before, earlier = _weight(j), _weight(j - 1), _weight(j - 2)
+    mu = (2.0 * j - 1.0) / j * b / before
+    return mu, (1.0 - j) / j * b / earlier, (before - 1.0) * mu
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stage(states: Any, potential: _Array, stencil: Any, faces: _Array, weights: Any, change: _Array) -> None:
+    """The next stage from the last one, over the one before it, in blocks of the flat array."""
+    before, last, base, slope = states
+    step = weights[3]
+    strides, scales = stencil
+    d = strides.shape[0]
+    fused = min(d, 2) if faces.shape[0] == 0 else 0
+    across, outer = (strides[d - 2], step * scales[d - 2]) if fused == 2 else (0, 0.0)
+    inner = step * scales[d - 1] if fused else 0.0
+    for start in range(strides[0], before.shape[0] - strides[0], _BLOCK):
+        end = min(start + _BLOCK, before.shape[0] - strides[0])
+        for axis in range(d - fused):
+            _difference(potential, stencil, faces, axis, start, change[: end - start], axis > 0)
+        out = before[start:end]
+        arrays = last[start:end], base[start:end], slope[start:end]
+        neighbours = (
+            potential[start:end],
+            potential[start - across : end - across],
+            potential[start + across : end + across],
+            potential[start - 1 : end - 1],
+            potential[start + 1 : end + 1],
+        )
+        _combine(out, arrays, neighbours, weights, (outer, inner))
+        if d > fused:
+            for i in range(end - start):
+                out[i] += step * change[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _combine(out: _Array, arrays: Any, neighbours: Any, weights: Any, scales: tuple[float, float]) -> None:
+    """μ Y_{j−1} + ν Y_{j−2} + (1 − μ − ν) Y₀ + γ h f₀, over Y_{j−2}, and the differences along two axes."""
+    now, base, slope = arrays
+    here, before, behind, low, high = neighbours
+    mu, nu, gamma, _ = weights
+    rest = 1.0 - mu - nu
+    outer, inner = scales
+    for i in range(out.shape[0]):
+        kept = (mu * now[i] + nu * out[i]) + (rest * base[i] + gamma * slope[i])
+        across = outer * ((before[i] - here[i]) + (behind[i] - here[i]))
+        out[i] = kept + (across + inner * ((low[i] - here[i]) + (high[i] - here[i])))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def supersteps(u: _Array, first: Any, plan: Any, data: _Array, law: Any, sides: Any, grid: Any) -> Any:
+    """A step of the Runge–Kutta–Legendre method of second order for every row.
+
+    Args:
+        u: Cell averages ``(rows, cells)``.
+        first: Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)`` at the start.
+        plan: Step, number of stages and number of the middle stage ``(rows,)``.
+        data: Data of the sides at stages 0, 1, … ``(k, rows, S)``, the last one for all further stages.
+        law: As in ``rates``.
+        sides: As in ``rates``.
+        grid: As in ``rates``.
+
+    Returns:
+        Cells and integrated fluxes through the sides at the end, and both after the middle stage.
+    """
+    kind, parameters, coefficient, all_faces = law
+    edges, modes, pull = sides
+    lines, size, strides, spacing = grid
+    end, account, between, early = np.empty_like(u), np.empty_like(first[1]), u.copy(), np.zeros_like(first[1])
+    base, slope, potential, change = np.zeros(size), np.zeros(size), np.zeros(size), np.empty(_BLOCK)
+    for b in range(u.shape[0]):
+        row, stencil = (kind, parameters[b, 0], modes, pull[b]), (strides, coefficient[b, 0] / (spacing * spacing))
+        geometry = stencil, spacing, np.prod(spacing)
+        s = plan[1][b]
+        step = plan[0][b] * 4.0 / (s * s + s - 2.0)
+        to_padded(u[b], lines, base)
+        to_padded(first[0][b], lines, slope)
+        slope *= step
+        before, last = base.copy(), base + slope / 3.0
+        start_flux = step * first[1][b]
+        flux_before, flux_last, flux = np.zeros(modes.shape[0]), start_flux / 3.0, np.empty(modes.shape[0])
+        for j in range(2, s + 1):
+            mu, nu, gamma = legendre(j)
+            now = data[min(j - 1, data.shape[0] - 1), b]
+            potentials(row, edges, now, last, potential)
+            side_fluxes(potential, edges, modes, now, geometry, all_faces[b], flux)
+            _stage((before, last, base, slope), potential, stencil, all_faces[b], (mu, nu, gamma, mu * step), change)
+            add_given(before, edges, modes, now, spacing, mu * step)
+            flux_before = mu * flux_last + nu * flux_before + gamma * start_flux + (mu * step) * flux
+            before, last = last, before
+            flux_before, flux_last = flux_last, flux_before
+            if j == plan[2][b]:
+                from_padded(last, lines, between[b])
+                early[b] = flux_last
+        from_padded(last, lines, end[b])
+        account[b] = flux_last
+    return end, account, between, early
