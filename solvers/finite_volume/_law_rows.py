@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from solvers.finite_volume._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, Kernel
-from solvers.finite_volume._rows import BatchRows, is_divisible
+from solvers.finite_volume._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.coefficients import Values
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws import (
@@ -74,7 +74,11 @@ class LawRows:
 
         Returns:
             All rows of the law.
+
+        Raises:
+            InvalidArgumentError: If an array parameter has fewer axes than the batch.
         """
+        require_batch_axes(law, batch)
         selection = BatchRows.whole(batch, grid.dimension)
         whole = cls(law, grid, periodic or (False,) * grid.dimension, selection, divisible=True)
         return whole if type(law) in SHIPPED_LAWS else replace(whole, divisible=_is_divisible(whole.at_cells(start)))
@@ -188,5 +192,5 @@ def kernel_of(rows: LawRows) -> Kernel | None:
 def _on_rows(value: Any, rows: int) -> np.ndarray:
     """A parameter as ``(rows,)``, or ``(rows, cells)`` if it varies in space."""
     if isinstance(value, Values):
-        return np.array(value.values.flatten(1).expand(rows, -1))
+        return value.values.flatten(1).expand(rows, -1).numpy().copy()
     return np.array(np.broadcast_to(np.asarray(value, dtype=float), (rows,)))

@@ -7,6 +7,7 @@ author sees ``(*batch, *space)``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.coefficients import Field, Values
 
 _CELLS_PER_GROUP = 16_000
@@ -43,22 +45,27 @@ class BatchRows:
         """Number of rows."""
         return len(self.index)
 
+    @cached_property
+    def complete(self) -> bool:
+        """Whether these are all rows in their order."""
+        return np.array_equal(self.index, np.arange(prod(self.batch)))
+
     def take(self, index: np.ndarray) -> "BatchRows":
         """Some of these rows."""
         return replace(self, index=self.index[index])
 
     def scatter(self, rows: Tensor) -> Tensor:
         """Values per row ``(rows, *points)`` on the whole batch ``(*batch, *points)``; the first fills the gaps."""
-        if self.size == prod(self.batch):
+        if self.complete:
             return rows.reshape(*self.batch, *rows.shape[1:])
         full = rows[:1].expand(prod(self.batch), *rows.shape[1:]).clone()
         full[torch.from_numpy(self.index)] = rows
         return full.reshape(*self.batch, *rows.shape[1:])
 
     def gather(self, values: Tensor) -> Tensor:
-        """Values ``(rows, *points)`` from ``(*batch, *points)``, as they are if the rows are the whole batch."""
+        """Values ``(rows, *points)`` from ``(*batch, *points)``, a view if the rows are complete."""
         flat = values.reshape(prod(self.batch), *values.shape[len(self.batch) :])
-        return flat if self.size == prod(self.batch) else flat[torch.from_numpy(self.index)]
+        return flat if self.complete else flat[torch.from_numpy(self.index)]
 
     def times(self, time: Any) -> Tensor:
         """Times per row on the whole batch ``(*batch, 1, …, 1)``."""
@@ -87,6 +94,19 @@ class BatchRows:
             return self.gather(torch.as_tensor(value).expand(self.batch))
         except RuntimeError:
             return value
+
+
+def require_batch_axes(owner: Any, batch: tuple[int, ...]) -> None:
+    """Raises an error for an array among the coefficients of a law or source that has fewer axes than the batch."""
+    arrays = {name: getattr(owner, name, None) for name in owner.varying}
+    velocity = getattr(owner, "velocity", None)
+    arrays |= {f"velocity[{axis}]": part for axis, part in enumerate(velocity if isinstance(velocity, tuple) else ())}
+    for name, value in arrays.items():
+        if isinstance(value, Tensor | np.ndarray) and 0 < value.ndim < len(batch):
+            raise InvalidArgumentError(
+                f"{type(owner).__name__}: {name} of shape {tuple(value.shape)} must have as many axes as the batch "
+                f"{batch}, with size 1 where it does not vary: for example values[:, None] or values[None, :]."
+            )
 
 
 def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable[[Any, Tensor], Sequence[Any]]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._law_batch import MOST_AXES, broadcast_batch, refuse_space
-from solvers.finite_volume._rows import BatchRows, is_divisible
+from solvers.finite_volume._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.balance import Source, SourceFunction
 from solvers.finite_volume.grid import CellGrid
 
@@ -60,6 +60,7 @@ class SourceTerm:
             raise _not_of_shape(source, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
         if not isinstance(source, Source):
             return term
+        require_batch_axes(source, batch)
         placed = source.at(grid, time)
         row_times = time.reshape(-1, *[1] * grid.dimension)
 

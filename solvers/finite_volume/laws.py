@@ -350,4 +350,5 @@ def require_above(law: Any, name: str, minimum: float) -> None:
     values = np.asarray(parameter.detach().cpu() if isinstance(parameter, Tensor) else parameter, dtype=float)
     if not (np.isfinite(values).all() and (values > minimum).all()):
         bound = "finite" if minimum == -np.inf else f"finite and above {minimum:g}"
-        raise InvalidArgumentError(f"{type(law).__name__}: {name} must be {bound}, got {parameter!r}.")
+        got = repr(parameter) if values.size <= 8 else f"values from {values.min():g} to {values.max():g}"
+        raise InvalidArgumentError(f"{type(law).__name__}: {name} must be {bound}, got {got}.")

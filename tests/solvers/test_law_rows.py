@@ -1,0 +1,318 @@
+"""Laws and sources on rows have the same values as on the whole batch, whatever rows are chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solvers import (
+    Advection,
+    Burgers,
+    CellGrid,
+    Diffusion,
+    DiffusiveLaw,
+    FaceVelocity,
+    Field,
+    InvalidArgumentError,
+    Logistic,
+    PorousMedium,
+    Source,
+    Stefan,
+    Transport,
+)
+from solvers.finite_volume import _kernel_codes as codes
+from solvers.finite_volume._law_batch import batch_of_law
+from solvers.finite_volume._law_rows import LawRows, kernel_of
+from solvers.finite_volume._rows import make_groups
+from solvers.finite_volume._source import SourceTerm, batch_of_source
+from solvers.finite_volume.laws import align
+
+LINE = CellGrid(0.0, 1.0, 5)
+PLANE = CellGrid((0.0, 0.0), (1.0, 2.0), (3, 4))
+
+
+def random(seed, *shape):
+    return 0.5 + torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Cubic(DiffusiveLaw):
+    """A user's law with a parameter per batch entry."""
+
+    factor: object
+
+    def potential(self, u):
+        return align(self.factor, u) * u**3 / 3.0
+
+    def conductivity(self, u):
+        return align(self.factor, u) * u**2
+
+
+@dataclass(frozen=True)
+class Averaged(Cubic):
+    """A law whose parameter happens to be as long as the batch, but is no parameter of the batch."""
+
+    def potential(self, u):
+        return self.factor.mean() * u
+
+    def conductivity(self, u):
+        return self.factor.mean() + 0.0 * u
+
+
+@dataclass(frozen=True)
+class Counted(Cubic):
+    """A law that insists on six entries."""
+
+    def __post_init__(self):
+        if self.factor.numel() != 6:
+            raise ValueError("six entries, please")
+
+
+@dataclass(frozen=True)
+class Last(Cubic):
+    """A law whose formula asks for its fourth entry."""
+
+    def potential(self, u):
+        return self.factor.flatten()[3] * u
+
+    def conductivity(self, u):
+        return self.factor.flatten()[3] + 0.0 * u
+
+
+class Plain(DiffusiveLaw):
+    """A law that is no dataclass and knows the shape of its batch."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def potential(self, u):
+        return self.factor[..., None] * u
+
+    def conductivity(self, u):
+        return self.factor[..., None] + 0.0 * u
+
+
+BATCH = (2, 3)
+VALUES = random(0, *BATCH)
+LINES = [
+    Diffusion(VALUES),
+    Diffusion(2.0),
+    Diffusion(np.array([[1.0, 2.0, 3.0]])),
+    Diffusion(Field(random(1, 2, 3, 5))),
+    Diffusion(Field(random(1, 2, 1, 5))),
+    Diffusion(lambda x: 1.0 + x),
+    Diffusion(lambda x: random(2, 3, 5) + x),
+    Diffusion(lambda x, t: 1.0 + x * t),
+    PorousMedium(VALUES),
+    Stefan(Field(random(3, 5)), VALUES[:1]),
+    Cubic(VALUES),
+    Cubic(Field(random(4, 2, 3, 5))),
+    Averaged(VALUES),
+    Counted(VALUES),
+    Last(VALUES),
+    Plain(VALUES),
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(LINES), st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True), st.booleans())
+def test_rows_have_the_values_of_the_whole_batch(law, chosen, on_faces):
+    """In two cuts: first all but one row, then the chosen ones among them."""
+    u, times = random(5, 2, 3, 6 if on_faces else 5), torch.arange(1.0, 7.0, dtype=torch.float64).reshape(2, 3, 1)
+    axis = 0 if on_faces else None
+    placed = law.at(LINE, times, axis) if law.varies_in_space else law
+    rows = LawRows.build(law, BATCH, LINE).take(np.array([5, 4, 3, 2, 1, 0])).take(5 - np.array(chosen))
+    time = times.reshape(6)[chosen].numpy()
+    rows = rows.at_faces(time, 0) if on_faces else rows.at_cells(time)
+    for name in ("potential", "conductivity"):
+        expected = getattr(placed, name)(u).reshape(6, -1)[chosen]
+        assert torch.equal(getattr(rows, name)(u.reshape(6, -1)[chosen]), expected)
+
+
+@pytest.mark.parametrize(
+    ("law", "divisible"),
+    [(Cubic(VALUES), True), *[(kind(VALUES), False) for kind in (Averaged, Counted, Last, Plain)]],
+)
+def test_laws_that_cannot_be_cut_stay_whole(law, divisible):
+    assert LawRows.build(law, BATCH, LINE).divisible == divisible
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True), st.integers(0, 1))
+def test_velocities_of_rows(chosen, axis):
+    velocity = FaceVelocity((random(6, 3, 4, 4), random(7, 1, 3, 5)))
+    u = torch.ones((3, *velocity.values[axis].shape[1:]), dtype=torch.float64)
+    rows = LawRows.build(Transport(velocity), (3,), PLANE).take(np.array(chosen)).at_faces(0.0, axis)
+    expected = velocity.values[axis].expand(u.shape)[chosen]
+    assert torch.equal(rows.characteristic_speed(u[chosen]), expected)
+
+
+def test_velocities_per_row():
+    u = random(8, 3, 3, 5)
+    rows = LawRows.build(Transport((1.0, VALUES[0])), (3,), PLANE).take(np.array([2, 0])).at_faces(0.0, 1)
+    assert torch.equal(rows.convective_flux(u[[2, 0]]), (VALUES[0][:, None, None] * u)[[2, 0]])
+
+
+def test_kernels_of_the_shipped_laws():
+    def kernel(law, grid=LINE):
+        return kernel_of(LawRows.build(law, BATCH, grid).take(np.array([4, 1])))
+
+    chosen = VALUES.flatten()[[4, 1]].numpy()
+    assert kernel(Diffusion(VALUES)).kind == codes.DIFFUSION
+    assert kernel(Diffusion(VALUES)).coefficient.tolist() == chosen.tolist()
+    assert kernel(Diffusion(VALUES)).parameters.shape == (2, 0)
+    assert (
+        kernel(Diffusion(Field(random(1, 3, 4))), PLANE).coefficient.tolist()
+        == [random(1, 3, 4).flatten().tolist()] * 2
+    )
+    porous = kernel(PorousMedium(VALUES))
+    assert (porous.kind, porous.parameters.tolist(), porous.coefficient.tolist()) == (
+        codes.POROUS,
+        chosen[:, None].tolist(),
+        [1.0, 1.0],
+    )
+    stefan = kernel(Stefan(0.5, lambda x: 1.0 + x))
+    assert (stefan.kind, stefan.parameters.tolist()) == (codes.STEFAN, [[0.5], [0.5]])
+    assert stefan.coefficient.tolist() == [(1.0 + LINE.points).tolist()] * 2
+    assert kernel(Advection(-2.0)).parameters.tolist() == [[-2.0], [-2.0]]
+    assert kernel(Advection([[1.0, 2.0, 3.0]])).parameters.tolist() == [[2.0], [2.0]]
+    assert kernel(Burgers()).kind == codes.BURGERS
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        Cubic(1.0),
+        PorousMedium(Field(random(1, 5))),
+        Advection(lambda x: x),
+        Diffusion(lambda x, t: 1.0 + x * t),
+        Transport((1.0,)),
+        type("Mine", (Diffusion,), {})(1.0),
+    ],
+)
+def test_other_laws_have_no_kernel(law):
+    assert kernel_of(LawRows.build(law, (), LINE)) is None
+
+
+@dataclass(frozen=True)
+class Decay(Source):
+    rate: object
+
+    def __call__(self, u, x, t):
+        return -align(self.rate, u) * u * x * t
+
+
+def whole_source(u, x, t):
+    assert u.shape == (2, 3, 5)
+    return VALUES[..., None] * u * x * t
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.sampled_from(
+        [
+            Logistic(VALUES),
+            Logistic(Field(random(1, 3, 5))),
+            Logistic(lambda x, t: x * t),
+            Decay(VALUES),
+            Decay(Field(random(1, 5))),
+            whole_source,
+        ]
+    ),
+    st.lists(st.integers(0, 5), min_size=1, max_size=6, unique=True),
+)
+def test_sources_of_rows(source, chosen):
+    u, times = random(9, 2, 3, 5), torch.arange(1.0, 7.0, dtype=torch.float64).reshape(2, 3, 1)
+    placed = source.at(LINE, times) if isinstance(source, Source) else source
+    expected = placed(u, LINE.points, times).reshape(6, 5)[chosen]
+    term = SourceTerm.build(source, BATCH, LINE).take(np.array(chosen))
+    values, total = term.rate(u.reshape(6, 5)[chosen].numpy(), times.reshape(6)[chosen].numpy())
+    assert values.tolist() == expected.tolist()
+    assert total == pytest.approx((expected * LINE.weights).sum(-1).numpy(), rel=1e-14)
+
+
+def test_a_source_in_the_plane_is_integrated_with_the_area_of_the_cells():
+    values, total = SourceTerm.build(lambda u, x, t: u * x[..., 1] + t, (), PLANE).rate(
+        np.ones((1, 12)), np.array([3.0])
+    )
+    assert values.reshape(3, 4)[0].tolist() == [3.25, 3.75, 4.25, 4.75]
+    assert total.tolist() == pytest.approx([2.0 * 4.0])
+
+
+@pytest.mark.parametrize(
+    ("law", "before", "after"),
+    [
+        (Diffusion(1.0), (), ()),
+        (Diffusion(torch.ones(2)), (), (2,)),
+        (Diffusion(torch.ones(2, 1)), (1, 3), (2, 3)),
+        (Diffusion(torch.ones(5)), (5,), (5,)),
+        (Diffusion(Field(torch.ones(5))), (), ()),
+        (Diffusion(Field(torch.ones(5, 5))), (), (5,)),
+        (Stefan(torch.ones(5), Field(torch.ones(5, 5))), (), (5,)),
+        (Diffusion(lambda x: torch.ones(2, 1) + x), (3, 1), (3, 2)),
+        (Transport((1.0,)), (4,), (4,)),
+        (Transport((torch.ones(4),)), (), (4,)),
+        (Plain(torch.ones(3)), (), (3,)),
+        (Plain(torch.ones(2, 3)), (3,), (2, 3)),
+    ],
+)
+def test_batches_of_laws(law, before, after):
+    assert batch_of_law(law, before, LINE) == after
+
+
+@pytest.mark.parametrize(
+    ("source", "before", "after"),
+    [
+        (Logistic(1.0), (), ()),
+        (Logistic(torch.ones(3)), (), (3,)),
+        (Logistic(torch.ones(5)), (5,), (5,)),
+        (Logistic(Field(torch.ones(2, 5))), (), (2,)),
+        (lambda u, x, t: torch.ones(3, 1) * u, (), (3,)),  # noqa: ARG005 - one signature
+        (lambda u, x, t: torch.ones(5) * u, (), ()),  # noqa: ARG005
+        (lambda u, x, t: u * x * float(t), (), ()),
+    ],
+)
+def test_batches_of_sources(source, before, after):
+    assert batch_of_source(source, before, LINE) == after
+
+
+def test_groups_hold_the_cells_that_fit_the_cache():
+    assert [len(group) for group in make_groups(100, 400, divisible=True)] == [40, 40, 20]
+    assert np.concatenate(make_groups(100, 400, divisible=True)).tolist() == list(range(100))
+    assert [len(group) for group in make_groups(3, 10**6, divisible=True)] == [1, 1, 1]
+    assert [len(group) for group in make_groups(100, 400, divisible=False)] == [100]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: batch_of_law(Diffusion(1.0 + LINE.points), (), LINE), r"as an axis has cells; .* Diffusion\(Field\("),
+        (lambda: batch_of_law(Diffusion(1.0 + LINE.points), (1,), LINE), r"say so by initial of shape \(5, 5\)"),
+        (lambda: batch_of_law(Diffusion(torch.ones(2, 5)), (), LINE), "as many entries as an axis has cells"),
+        (lambda: batch_of_law(Advection([1.0, 0.5]), (), PLANE), r"one entry per axis .* a velocity is Transport"),
+        (lambda: LawRows.build(Diffusion(torch.ones(3)), (3, 3), LINE), r"as many axes as the batch \(3, 3\)"),
+        (lambda: SourceTerm.build(Logistic(torch.ones(3)), (3, 3), LINE), r"as many axes as the batch \(3, 3\)"),
+        (lambda: LawRows.build(Transport((torch.ones(3),)), (3, 3), LINE), r"Transport: velocity\[0\] of shape \(3,\)"),
+        (lambda: batch_of_law(Diffusion(torch.ones(3)), (2,), LINE), "parameters of Diffusion do not broadcast"),
+        (lambda: batch_of_law(Diffusion(Field(torch.ones(3, 5))), (2,), LINE), "Diffusion do not broadcast"),
+        (lambda: batch_of_source(Logistic(1.0 + LINE.points), (), LINE), r"Logistic\(Field\(values\)\)"),
+        (lambda: batch_of_source(Logistic(torch.ones(3)), (2,), LINE), "Logistic"),
+        (lambda: batch_of_source(Logistic, (), LINE), "source must be a Source, such as"),
+        (lambda: batch_of_source(2.0, (), LINE), "source must be a Source, such as"),
+        (lambda: batch_of_source(lambda u: u, (), LINE), "source.u, x, t. failed .* It raised TypeError"),
+        (lambda: SourceTerm.build(lambda u, x, t: u * float(t), (2,), LINE), "torch.where instead of if. It raised"),  # noqa: ARG005
+        (lambda: SourceTerm.build(lambda u, x, t: 1.0, (2,), LINE), "of the shape of u, got float"),  # noqa: ARG005
+        (lambda: SourceTerm.build(lambda u, x, t: u[0], (2,), LINE), r"got shape \(5,\) for u of shape \(2, 5\)"),  # noqa: ARG005
+        (lambda: SourceTerm.build(lambda u, x, t: u.float(), (), LINE), "keep the precision"),  # noqa: ARG005
+        (
+            lambda: SourceTerm.build(lambda u, x, t: u * torch.ones(1, requires_grad=True), (), LINE),  # noqa: ARG005
+            "require a gradient",
+        ),
+    ],
+)
+def test_messages(build, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        build()
