@@ -168,6 +168,26 @@ def test_short_pulses_are_found_wherever_they_are(centre, kind, base):
     assert sampled[0, 0] - base == pytest.approx(area, rel=1e-2)
 
 
+@pytest.mark.parametrize("name", ["pulse", "layer and wave", "infinite slope", "kink"])
+def test_continuous_data_have_no_break_points(name):
+    sides = build(Neumann(flux=EVENTS[name][0]))
+    assert sides.scan is not None
+    assert not sides.scan.has_breaks
+
+
+def test_a_step_is_no_longer_than_the_panels_it_touches():
+    """Towards the layer at the end, panels get shorter; a step may end with its panel."""
+    sides = build(Dirichlet(lambda t: np.exp((t - 1.0) / 1e-3)))
+    scan = sides.scan
+    assert scan is not None
+    assert (scan.high - scan.low).min() < 0.1 * (scan.high - scan.low).max()
+    for time in np.random.default_rng(0).uniform(0.8, 1.0, 300):
+        end = time + sides.largest_step(np.array([time]))[0]
+        touched = (scan.low < end - 1e-12) & (scan.high > time + 1e-9)
+        within = touched.sum() == 1
+        assert within or end - time <= (scan.high - scan.low)[touched].min() + 1e-9
+
+
 def test_infinite_slopes_of_a_batch():
     m = torch.arange(1.0, 7.0, dtype=torch.float64)
     sides = build(Dirichlet(lambda t: (m * t) ** (1 / m)), batch=(6,))
