@@ -3,7 +3,7 @@
 from solvers.data_files.field_set import FieldSet, collect
 from solvers.data_files.files import export, load
 from solvers.data_files.layouts import Layout, PDEBench, TheWell
-from solvers.errors import InvalidArgumentError, SolverDivergedError, SolverError
+from solvers.errors import BoundarySamplingError, InvalidArgumentError, SolverDivergedError, SolverError
 from solvers.finite_volume.balance import ConvectionDiffusion, Logistic, Source
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.finite_volume.coefficients import FaceVelocity, Field
@@ -52,6 +52,7 @@ __all__ = [
     "Advection",
     "ArithmeticMean",
     "BackwardEuler",
+    "BoundarySamplingError",
     "Burgers",
     "CellGrid",
     "ConjugateGradients",

@@ -102,7 +102,7 @@ class Datum:
     def many(self, times: Array) -> Array:
         """Values ``(k, *value_shape)`` from one call with times ``(k, *batch or ones)``."""
         assert self.convert is not None
-        times = np.ascontiguousarray(times)  # a copy of a view, since the function may keep or change it
+        times = times.copy()  # the function may change its argument
         result = self.function(self.convert(times.reshape(*times.shape, *[1] * len(self.face))))
         return self._expanded(as_array(result, self.name), (len(times), *self.value_shape))
 

@@ -4,10 +4,12 @@ Conditions are given per axis as a pair (first side, last side) and may differ. 
 axis, never the outward normal derivative, and fluxes are positive along +x, at both ends.
 
 A value is a number, an array that broadcasts to ``(*batch, *face)`` where ``face`` is the shape of that side (empty
-with one axis), or a function of time returning one of these. ``solve`` calls a function with a float, or, where that
-gives the same at some probe times, with an array or a tensor of many times ``(k, *batch or ones, one per face axis)``;
-it looks at the function over the whole span to find events that time steps must not miss. ``None`` means that the value is given later: ``BOON``
+with one axis), or a function of time returning one of these. ``None`` means that the value is given later: ``BOON``
 takes it at the call, ``solve`` raises an error.
+
+``solve`` looks at a function of time over the whole span, to find events that its steps must not miss. It calls the
+function with a float or, where that gives the same at some probe times, with an array or a tensor of many times
+``(k, *batch or ones, one per face axis)``.
 """
 
 from collections.abc import Callable, Sequence

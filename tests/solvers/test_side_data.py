@@ -104,6 +104,16 @@ def test_one_call_for_many_times_where_the_function_allows_it(name, one_call):
     assert (datum.convert is not None) == one_call
 
 
+def test_a_function_that_changes_its_argument():
+    def doubled(time):
+        time *= 2
+        return time
+
+    times = np.array([[0.1], [0.2]])
+    assert build(Dirichlet(doubled)).at(times)[:, 0, 0].tolist() == [0.2, 0.4]
+    assert times.tolist() == [[0.1], [0.2]]
+
+
 def test_range_is_that_of_dirichlet_values():
     times = np.array([[0.1, 0.2], [0.5, 0.3]])
     low, high = build(Dirichlet(lambda t: t), Neumann(gradient=lambda t: 100 * t), batch=(2,)).range(times)
