@@ -54,8 +54,9 @@ class ConvectionTerm:
     ghost cells continue the solution through that state, by a straight line for MUSCL and a limited parabola for WENO.
     Measured with an inflow that changes with time: order 2 of the mean error for MUSCL, above 3 for WENO. SSPRK3 takes
     the data at the times of its stages; with steps in proportion to the cells that leaves WENO at order 3 in the mean
-    and 2 in the maximum. Outflow and a given flux repeat the edge cell: first order in that cell, second order in the
-    mean. With more than one axis the mean flux of a face is that at its centre: second order.
+    and 2 in the maximum. Where a gradient or Robin condition sets the inflow, the order is 1. Outflow and a given flux
+    repeat the edge cell: first order in that cell, second order in the mean. With more
+    than one axis the mean flux of a face is that at its centre: second order.
 
     Args:
         law: Law on the rows (``LawRows``).

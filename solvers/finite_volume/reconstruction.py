@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from numba.core.dispatcher import Dispatcher
 from torch import Tensor, from_numpy
 
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume import _reconstruction_kernels as kernels
 
 
@@ -50,11 +52,21 @@ class MUSCL(Reconstruction):
     Args:
         limiter: Numba-compiled function of the two one-sided slopes: ``minmod``, ``van_leer``,
             ``monotonized_central``, or another.
+
+    Raises:
+        InvalidArgumentError: If the limiter is not compiled.
     """
 
     limiter: Limiter = kernels.van_leer
 
     ghosts = 2
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limiter, Dispatcher):
+            raise InvalidArgumentError(
+                "MUSCL: limiter must be a function of two slopes compiled by numba.njit, got "
+                f"{self.limiter!r}; decorate it with @numba.njit."
+            )
 
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, self.limiter), cells)

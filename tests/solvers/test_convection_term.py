@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
@@ -144,6 +145,24 @@ def test_kernels_agree_with_operations_on_whole_fields(shape, reconstruction):
             np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
+@njit
+def superbee(a, b):
+    """A limiter that is not shipped."""
+    if a * b <= 0.0:
+        return 0.0
+    size = max(min(2.0 * abs(a), abs(b)), min(abs(a), 2.0 * abs(b)))
+    return size if a > 0.0 else -size
+
+
+def test_kernels_take_any_compiled_limiter():
+    grid, u = CellGrid(0.0, 1.0, 30), random_cells(7, 2, 30)
+    fast = make_term(Burgers(), grid, [PAIRS[2]], 2, MUSCL(superbee))
+    plain = make_term(Burgers(), grid, [PAIRS[2]], 2, MUSCL(superbee), PlainGodunov())
+    assert fast.compiled
+    for actual, expected in zip(rate(fast, u), rate(plain, u), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("flux", [Godunov(), PlainGodunov(), Rusanov()], ids=repr)
 @pytest.mark.parametrize("shape", [(19,), (7, 6)])
 def test_a_row_does_not_see_the_others(flux, shape):
@@ -242,6 +261,23 @@ def test_order_with_an_inflow_that_changes_with_time(reconstruction, order):
     slope = np.log2(errors[0] / errors[-1]) / 3.0
     assert slope > order - 0.2, errors
     assert order == 3 or slope < order + 0.2, errors
+
+
+@pytest.mark.parametrize("reconstruction", [MUSCL(), WENO()], ids=repr)
+def test_robin_inflow_is_of_first_order(reconstruction):
+    """u − ½ u_x = g on the inflow side for u = sin 2π(x − t)."""
+
+    def datum(time):
+        phase = -2.0 * math.pi * time
+        return math.sin(phase) - math.pi * math.cos(phase)
+
+    errors = []
+    for n in (40, 80, 160):
+        outflow = Dirichlet(lambda t: math.sin(2.0 * math.pi * (1.0 - t)))
+        term = make_term(Advection(1.0), CellGrid(0.0, 1.0, n), [(Robin(1.0, -0.5, datum), outflow)], 1, reconstruction)
+        u = integrate(term, averages_of_wave(n, 0.0)[None], 0.8)
+        errors.append(np.abs(u[0] - averages_of_wave(n, 0.8)).mean())
+    assert np.log2(errors[-2] / errors[-1]) > 0.8, errors
 
 
 @pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), MUSCL(monotonized_central), WENO()], ids=repr)

@@ -217,3 +217,8 @@ def test_ghost_cells_continue_a_parabola_through_the_state_on_the_side():
     assert inflow_ghosts(np.array([1.0]), np.array([[0.5, 7.0]]), 2)[0].tolist() == [1.5, 2.5]
     shock = inflow_ghosts(np.array([1.0]), np.array([[0.99, 0.0, 0.0]]), 3)
     assert np.abs(shock - 1.0).max() < 0.06
+
+
+def test_a_limiter_must_be_compiled():
+    with pytest.raises(InvalidArgumentError, match=r"limiter must be a function of two slopes compiled by numba\.njit"):
+        MUSCL(max)
