@@ -164,7 +164,7 @@ def _check_derivative(samples: _Samples) -> None:
 def _check_monotone(samples: _Samples) -> None:
     here, above = (samples.values("potential", samples.neighbour(steps)) for steps in (0, 1))
     conductivity = samples.values("conductivity", samples.states)
-    falls = (above - here < -1e-12 * _largest(here)) | (conductivity < 0.0)
+    falls = above - here < -1e-12 * _largest(here)
     if bool(falls.any()):
         at = _first(falls)
         first, second, k = (float(values[at]) for values in (here, above, conductivity))

@@ -137,6 +137,25 @@ def test_laws_on_the_cells_of_the_grid_are_checked_there():
         check(Table(2.0), 0.0, 1.0, (2,), PLANE)
 
 
+class Turning(ConvectiveLaw):
+    """A law f = c u² on 12 cells that knows its grid and does not state where f′ changes sign."""
+
+    def convective_flux(self, u):
+        return Table().cells * u * u
+
+    def characteristic_speed(self, u):
+        return 2.0 * Table().cells * u
+
+    def stationary_points(self):
+        return ()
+
+
+@pytest.mark.parametrize("low", [-1.0, -0.1, -3.0])
+def test_missing_points_are_found_on_the_cells_of_the_grid(low):
+    with pytest.raises(InvalidArgumentError, match=r"changes sign between u = -0.0\d+ and 0.0\d+"):
+        check(Turning(), low, 1.0, (2,), PLANE)
+
+
 def half(u):
     return 0.5 * u * u
 
