@@ -29,8 +29,10 @@ from solvers.finite_volume.laws import (
     Transport,
 )
 from solvers.finite_volume.newton import Newton
-from solvers.finite_volume.solve import Solution, solve
-from solvers.finite_volume.stepping import SSPRK3, TRBDF2, BackwardEuler
+from solvers.finite_volume.solution import Solution, Work
+from solvers.finite_volume.solve import solve
+from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
+from solvers.finite_volume.steppers.implicit import TRBDF2, BackwardEuler
 from solvers.problems import PROBLEMS, Problem
 from solvers.random_fields import GaussianField, Matern, log_normal, two_phase
 from solvers.steady.linear import ConjugateGradients, Direct, Jacobi, LinearSolver, Multigrid, Preconditioner
@@ -46,6 +48,7 @@ __all__ = [
     "HLLC",
     "MUSCL",
     "PROBLEMS",
+    "RKL2",
     "SSPRK3",
     "TRBDF2",
     "WENO",
@@ -101,6 +104,7 @@ __all__ = [
     "SystemSolution",
     "TheWell",
     "Transport",
+    "Work",
     "collect",
     "export",
     "load",

@@ -1,93 +1,58 @@
-"""``solve``: a batch of reference solutions of a conservation law, with the balance of the conserved total."""
+"""``solve``: a batch of reference solutions of a balance law, with the balance of the conserved total."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._batching import Group, make_groups, run_groups
-from solvers.finite_volume._semi_discretisation import ConvectiveScheme, DiffusiveScheme, Scheme
-from solvers.finite_volume._sides import Side, make_sides
-from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Outflow, Periodic, per_axis, value_at
-from solvers.finite_volume.fluxes import MUSCL, FaceMean, Godunov, IntegralMean, NumericalFlux, Reconstruction
+from solvers.finite_volume._groups import Plan, integrate, plan_groups
+from solvers.finite_volume._set_up import Initial, Law, build_operator, check_laws, initial_field, parts_of
+from solvers.finite_volume.balance import Source
+from solvers.finite_volume.boundary import per_axis
+from solvers.finite_volume.face_means import FaceMean
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw, Law
-from solvers.finite_volume.stepping import SSPRK3, TRBDF2, State, Stepper, advance
+from solvers.finite_volume.numerical_fluxes import NumericalFlux
+from solvers.finite_volume.reconstruction import Reconstruction
+from solvers.finite_volume.solution import Solution, Work, total_of
+from solvers.finite_volume.steppers.stepper import Stepper
 
 _KINDS = {
-    "stepper": (Stepper, "TRBDF2() or SSPRK3()"),
+    "stepper": (Stepper, "TRBDF2(), RKL2() or SSPRK3()"),
     "face_mean": (FaceMean, "IntegralMean() or ArithmeticMean()"),
     "flux": (NumericalFlux, "Godunov() or Rusanov()"),
     "reconstruction": (Reconstruction, "MUSCL() or WENO()"),
 }
-
-Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]
 
 
 class SolveOptions(TypedDict, total=False):
     """Options of ``solve``, all with defaults.
 
     Attributes:
+        source: s(u, x, t), a ``Source`` or a function of u ``(*batch, *space)``, the grid's points and times that
+            broadcast to u, returning the shape of u.
         start: Time of the initial field, 0 by default.
-        stepper: Time stepper. Diffusive laws: ``TRBDF2()`` by default with the integral mean; with another mean
-            ``SSPRK3()``, since an implicit step may have no solution if the conductivity is discontinuous (pass
-            ``TRBDF2()`` if it is continuous). Convective laws: ``SSPRK3()``.
-        face_mean: Diffusive laws: mean of the conductivity at faces, ``IntegralMean()`` by default.
-        flux: Convective laws: numerical flux, ``Godunov()`` by default.
-        reconstruction: Convective laws: states at faces, ``MUSCL()`` by default.
+        stepper: Time stepper. By default the one with the lowest estimated cost for every batch entry, among those
+            that suit the law: ``TRBDF2()`` and ``RKL2()`` for diffusion, ``SSPRK3()`` for convection, ``TRBDF2()`` and
+            ``SSPRK3()`` for both together. ``Solution.work`` tells which.
+        face_mean: Laws with diffusion: mean of the conductivity at faces, ``IntegralMean()`` by default.
+        flux: Laws with convection: numerical flux, ``Godunov()`` by default.
+        reconstruction: Laws with convection: states at faces, ``MUSCL()`` by default.
+        breakpoints: Times at which boundary data, coefficients or sources jump or have a kink; steps end there.
         progress: Whether to show a progress bar on standard error.
     """
 
+    source: Source | Callable[..., Tensor] | None
     start: float
     stepper: Stepper
     face_mean: FaceMean
     flux: NumericalFlux
     reconstruction: Reconstruction
+    breakpoints: Sequence[float]
     progress: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solution:
-    """Cell averages at the output times and the balance of the conserved total; float64.
-
-    Attributes:
-        grid: The cells.
-        times: Output times ``(t,)``.
-        values: Cell averages ``(*batch, t, *space)``.
-        initial_total: ∫ u dx at the start ``(*batch,)``.
-        boundary_flux: Time-integrated flux through every side since the start, positive along +axis: first and last
-            side of each axis in order, ``(*batch, t, 2d)``.
-    """
-
-    grid: CellGrid
-    times: Float[Tensor, " t"]
-    values: Tensor
-    initial_total: Tensor
-    boundary_flux: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """Conserved total ∫ u dx at the output times ``(*batch, t)``."""
-        return _total(self.values, self.grid)
-
-    @property
-    def inflow(self) -> Tensor:
-        """Net inflow through all sides since the start ``(*batch, t)``."""
-        return self.boundary_flux[..., ::2].sum(-1) - self.boundary_flux[..., 1::2].sum(-1)
-
-    @property
-    def imbalance(self) -> Tensor:
-        """total − (initial total + net inflow) ``(*batch, t)``: round-off for every law and boundary condition."""
-        return self.total - self.initial_total[..., None] - self.inflow
 
 
 def solve(
@@ -98,70 +63,66 @@ def solve(
     times: Sequence[float] | np.ndarray | Tensor,
     **options: Unpack[SolveOptions],
 ) -> Solution:
-    """Solves a conservation law for a whole batch in one call.
+    """Solves u_t + ∇·f(u, x, t) = ∇·(k(u, x, t) ∇u) + s(u, x, t) for a whole batch in one call.
 
     The law's parameters ``(*batch,)``, the leading axes of ``initial`` and the boundary values ``(*batch, *face)``
-    broadcast to the batch. Large batches are divided along the first axis into groups with common time
-    steps, which run on as many threads as torch may use.
+    broadcast to the batch. Every batch entry has separate time steps, chosen by its error relative to the present
+    spread of its solution, so its result does not depend on the others. Large batches run on as many threads as torch
+    may use.
 
     Args:
-        law: The law, an instance of a subclass of ``DiffusiveLaw`` or ``ConvectiveLaw``.
+        law: The law, an instance of a subclass of ``DiffusiveLaw`` or ``ConvectiveLaw``, or a ``ConvectionDiffusion``.
         grid: Cells of the domain.
         boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis.
         initial: Cell averages at the start: a number, an array that broadcasts to ``(*batch, *space)``, or a function
             of ``grid.points`` returning one.
-        times: Increasing output times, none before the start.
+        times: Increasing output times, none before the start. Output within a step costs no further steps.
         **options: See ``SolveOptions``.
 
     Returns:
         The solution at the output times.
 
     Raises:
-        InvalidArgumentError: If an argument has the wrong type, shape or value.
+        InvalidArgumentError: If an argument has the wrong type, shape or value, or a law contradicts itself.
+        BoundarySamplingError: If the steps missed an event in the boundary data.
         SolverDivergedError: If a time step fails at the smallest step; NaN or infinite states are never returned.
     """
     start = float(options.get("start", 0.0))
     output = _check_times(times, start)
+    _check_options(law, grid, options)
     conditions = per_axis(boundary, grid.dimension)
-    scheme, stepper = _choose(law, grid, conditions, options)
-    u = _initial_field(initial, scheme, law, start)
-    _check_law(law, u)
-    groups = make_groups(law, conditions, u, grid.dimension)
-    span = float(output[-1]) - start
-    with _reporter(bool(options.get("progress", False)), span * len(groups)) as report:
-
-        def work(group: Group) -> tuple[Tensor, Tensor]:
-            part = scheme if len(groups) == 1 else _choose(group.law, grid, group.conditions, options)[0]
-            return _integrate(part, stepper, group.initial, [start, *output.tolist()], report)
-
-        parts = run_groups(work, groups)
-    values, account = parts[0] if len(parts) == 1 else (torch.cat(each) for each in zip(*parts, strict=True))
-    return Solution(grid=grid, times=output, values=values, initial_total=_total(u, grid), boundary_flux=account)
-
-
-def _integrate(
-    scheme: Scheme, stepper: Stepper, initial: Tensor, times: list[float], report: Callable[[float], None] | None
-) -> tuple[Tensor, Tensor]:
-    """Cell averages ``(*batch, t, *space)`` and boundary flux ``(*batch, t, 2d)`` at all times but the first."""
-    dimension = scheme.grid.dimension
-    state = State(
-        u=initial,
-        time=times[0],
-        boundary_flux=initial.new_zeros((*initial.shape[: initial.ndim - dimension], 2 * dimension)),
-        scale=_scale(initial, scheme, times),
-        step=(times[-1] - times[0]) * stepper.first_fraction,
+    given = {**options, "span": (start, float(output[-1]))}
+    u = initial_field(initial, law, grid, conditions, given)
+    operator = build_operator(law, grid, u, conditions, given)
+    batch, rows = tuple(u.shape[: u.ndim - grid.dimension]), u.reshape(-1, prod(grid.shape)).numpy()
+    check_laws(operator, rows)
+    plan = plan_groups(operator, rows, options.get("stepper"))
+    course = integrate(operator, plan, rows, (start, *output.tolist()), bool(options.get("progress", False)))
+    sides = 2 * grid.dimension
+    account = torch.from_numpy(course.account).reshape(*batch, len(output), sides + 1)
+    return Solution(
+        grid=grid,
+        times=output,
+        values=torch.from_numpy(course.values).reshape(*batch, len(output), *grid.shape),
+        initial_total=total_of(u, grid),
+        boundary_flux=account[..., :sides],
+        source_total=account[..., sides],
+        work=_work(plan, course, batch),
     )
-    values, account = [], []
-    with torch.no_grad():
-        for time in times[1:]:
-            advance(scheme, stepper, state, time, report)
-            values.append(state.u)
-            account.append(state.boundary_flux)
-    return torch.stack(values, dim=-dimension - 1), torch.stack(account, dim=-2)
 
 
-def _total(field: Tensor, grid: CellGrid) -> Tensor:
-    return (field * grid.weights).flatten(-grid.dimension).sum(-1)
+def _work(plan: Plan, course: Any, batch: tuple[int, ...]) -> Work:
+    def shaped(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).reshape(batch)
+
+    return Work(
+        steppers=plan.steppers,
+        choice=shaped(plan.choice),
+        estimates={type(stepper).__name__: shaped(cost) for stepper, cost in plan.estimates.items()},
+        steps=shaped(course.steps),
+        rejected=shaped(course.rejected),
+        evaluations=shaped(course.evaluations),
+    )
 
 
 def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> Tensor:
@@ -174,13 +135,12 @@ def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> 
     return output
 
 
-def _choose(
-    law: Law, grid: CellGrid, conditions: tuple[AxisConditions, ...], options: SolveOptions
-) -> tuple[Scheme, Stepper]:
-    """Scheme and stepper from the type of the law and the options."""
+def _check_options(law: Law, grid: CellGrid, options: SolveOptions) -> None:
+    """Raises an error for options that do not suit the law or have the wrong type, such as a name or a class."""
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
-    other = ("flux", "reconstruction") if isinstance(law, DiffusiveLaw) else ("face_mean",)
+    convects, diffuses = (part is not None for part in parts_of(law))
+    other = (() if convects else ("flux", "reconstruction")) + (() if diffuses else ("face_mean",))
     unsuited = [name for name in options if name in other or name not in SolveOptions.__annotations__]
     if unsuited:
         suited = sorted(set(SolveOptions.__annotations__) - set(other))
@@ -188,120 +148,14 @@ def _choose(
             f"solve takes no option {', '.join(unsuited)} with {type(law).__name__}; "
             f"the options are {', '.join(suited)}."
         )
-    _check_kinds(options)
-    sides = make_sides(conditions, grid.spacing)
-    if isinstance(law, DiffusiveLaw):
-        mean = options.get("face_mean", IntegralMean())
-        usual = TRBDF2() if isinstance(mean, IntegralMean) else SSPRK3()
-        return DiffusiveScheme(law, grid, sides, mean), options.get("stepper", usual)
-    if not isinstance(law, ConvectiveLaw):
-        raise InvalidArgumentError(f"law must derive from DiffusiveLaw or ConvectiveLaw, got {type(law).__name__}.")
-    stepper = options.get("stepper", SSPRK3())
-    if not isinstance(stepper, SSPRK3):
-        raise InvalidArgumentError(f"A convective law needs the explicit stepper SSPRK3, got {stepper!r}.")
-    flux, reconstruction = options.get("flux", Godunov()), options.get("reconstruction", MUSCL())
-    return ConvectiveScheme(law, grid, sides, flux, reconstruction), stepper
-
-
-def _check_kinds(options: SolveOptions) -> None:
-    """Raises an error for an option of the wrong type, such as a name or a class."""
     for name, (kind, examples) in _KINDS.items():
-        if name in options and not isinstance(options[name], kind):
-            raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {options[name]!r}.")
-
-
-def _initial_field(initial: Initial, scheme: Scheme, law: Law, start: float) -> Tensor:
-    """Initial cell averages on the whole batch ``(*batch, *space)``, float64, a copy."""
-    grid = scheme.grid
-    field = torch.as_tensor(initial(grid.points) if callable(initial) else initial, dtype=torch.float64, device="cpu")
-    space = field.shape[max(0, field.ndim - grid.dimension) :]
-    if any(size not in (1, n) for size, n in zip(reversed(space), reversed(grid.shape), strict=False)):
+        given = options.get(name)
+        if given is not None and not isinstance(given, kind):
+            raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {given!r}.")
+    stepper = options.get("stepper")
+    if stepper is not None and not stepper.suits(convects, diffuses):
         raise InvalidArgumentError(
-            f"initial must broadcast to (*batch, *space) with space = {grid.shape}, got shape {tuple(field.shape)}."
+            f"{type(stepper).__name__} does not suit {type(law).__name__}: "
+            f"{'a convective law needs SSPRK3' if not diffuses else 'with convection take TRBDF2 or SSPRK3'}, got "
+            f"{stepper!r}."
         )
-    if not bool(torch.isfinite(field).all()):
-        raise InvalidArgumentError("initial is not finite; remove NaN and infinite entries.")
-    shapes = [tuple(field.shape[: max(0, field.ndim - grid.dimension)])]
-    for side in _stating(scheme):
-        value = value_at(side.stated_value, start, side.name)
-        shapes.append(tuple(value.shape[: max(0, value.ndim - grid.dimension + 1)]))
-    try:
-        batch = _law_batch(law, torch.broadcast_shapes(*shapes), grid.dimension)
-    except RuntimeError:
-        raise InvalidArgumentError(
-            f"initial and boundary values have batch axes that do not broadcast: {shapes}; give them one batch shape."
-        ) from None
-    return field.expand(*batch, *grid.shape).clone(memory_format=torch.contiguous_format)
-
-
-def _law_batch(law: Law, batch: tuple[int, ...], dimension: int) -> tuple[int, ...]:
-    """Batch shape with the law's parameters: the fewest batch axes with which the law does not broadcast over space."""
-    name = "conductivity" if isinstance(law, DiffusiveLaw) else "characteristic_speed"
-    for axes in range(len(batch), len(batch) + 5):
-        shape = _values_of(law, name, torch.zeros((1,) * (axes + dimension), dtype=torch.float64)).shape
-        if len(shape) == axes + dimension and all(size == 1 for size in shape[axes:]):
-            try:
-                return tuple(torch.broadcast_shapes(shape[:axes], batch))
-            except RuntimeError:
-                break
-    raise InvalidArgumentError(
-        f"The parameters of {type(law).__name__} do not broadcast with the batch shape {tuple(batch)} of initial and "
-        "boundary values; give parameters of shape (*batch,)."
-    )
-
-
-def _check_law(law: Law, u: Tensor) -> None:
-    """Raises an error for a law whose methods do not return a value for every state."""
-    diffusive = isinstance(law, DiffusiveLaw)
-    for name in ("potential", "conductivity") if diffusive else ("convective_flux", "characteristic_speed"):
-        values = _values_of(law, name, u)
-        if values.shape != u.shape:
-            raise _not_of_shape(law, name, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
-
-
-def _values_of(law: Law, name: str, u: Tensor) -> Tensor:
-    """The result of a law's method for some states, a tensor with at least one axis."""
-    values = getattr(law, name)(u)
-    if not isinstance(values, Tensor):
-        raise _not_of_shape(law, name, type(values).__name__)
-    if values.ndim == 0:
-        raise _not_of_shape(law, name, "a tensor without axes")
-    return values
-
-
-def _not_of_shape(law: Law, name: str, got: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"{type(law).__name__}.{name}(u) must return a tensor of the shape of u, got {got}; for a constant c return "
-        "c + 0.0 * u."
-    )
-
-
-def _stating(scheme: Scheme) -> Iterator[Side]:
-    """Sides that state a value."""
-    for pair in scheme.sides:
-        for side in pair:
-            if not isinstance(side.condition, Periodic | Outflow):
-                yield side
-
-
-def _scale(u: Tensor, scheme: Scheme, times: list[float]) -> Tensor:
-    """Largest |u| per batch entry over the initial field and the Dirichlet values at the given times, never zero."""
-    dimension = scheme.grid.dimension
-    scale = u.abs().flatten(u.ndim - dimension).amax(-1)
-    for side in _stating(scheme):
-        if isinstance(side.condition, Dirichlet):
-            edge = u.movedim(side.axis - dimension, -1)[..., :1]
-            for time in times if callable(side.stated_value) else times[:1]:
-                scale = torch.maximum(scale, side.value(time, edge).abs().flatten(u.ndim - dimension).amax(-1))
-    return torch.where(scale > 0, scale, 1.0)
-
-
-@contextmanager
-def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
-    """A function that advances a progress bar on standard error, or None."""
-    if not show:
-        yield None
-        return
-    with Progress(console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("solving", total=total)
-        yield lambda step: bar.advance(task, step)

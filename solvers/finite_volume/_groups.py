@@ -1,0 +1,100 @@
+"""Divides rows into groups with one stepper each, which run on several threads."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from solvers.finite_volume._cost import candidates
+from solvers.finite_volume._operator import Array, Operator
+from solvers.finite_volume._rows import make_groups
+from solvers.finite_volume.steppers._drive import Course, drive
+from solvers.finite_volume.steppers.stepper import Stepper
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which stepper integrates which rows.
+
+    Attributes:
+        steppers: The steppers used.
+        choice: Index into ``steppers`` of every row ``(rows,)``.
+        estimates: Estimated cost of every stepper that could be chosen, in cell updates ``(rows,)``; empty if the
+            stepper was given.
+        groups: Stepper and rows of every group.
+    """
+
+    steppers: tuple[Stepper, ...]
+    choice: Array
+    estimates: Mapping[Stepper, Array]
+    groups: tuple[tuple[Stepper, Array], ...]
+
+
+def plan_groups(operator: Operator, u: Array, stepper: Stepper | None) -> Plan:
+    """The given stepper for all rows, or the one with the lowest estimated cost for each.
+
+    Args:
+        operator: The operator of all rows.
+        u: Initial cell averages ``(rows, cells)``.
+        stepper: A stepper or None.
+
+    Returns:
+        The plan.
+    """
+    estimates = {stepper: np.zeros(len(u))} if stepper is not None else candidates(operator, u)
+    best = np.argmin(np.stack(list(estimates.values())), 0)
+    used = np.unique(best)
+    steppers = tuple(list(estimates)[k] for k in used)
+    groups = [
+        (each, rows[part])
+        for each, rows in ((each, np.flatnonzero(best == k)) for each, k in zip(steppers, used, strict=True))
+        for part in make_groups(len(rows), u.shape[1], operator.divisible)
+    ]
+    return Plan(steppers, np.searchsorted(used, best), {} if stepper is not None else estimates, tuple(groups))
+
+
+def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...], progress: bool) -> Course:
+    """Integrates all groups, on as many threads as torch may use.
+
+    Args:
+        operator: The operator of all rows.
+        plan: Groups and their steppers.
+        u: Initial cell averages ``(rows, cells)``.
+        times: Start and output times.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        The course of all rows in their order.
+    """
+    output = np.array(times[1:])
+    with _reporter(progress, (times[-1] - times[0]) * len(u)) as report:
+
+        def work(group: tuple[Stepper, Array]) -> Course:
+            stepper, rows = group
+            part = operator if len(rows) == len(u) else operator.take(rows)
+            return drive(part, stepper, u[rows], output, times[0], report)
+
+        workers = min(len(plan.groups), torch.get_num_threads())
+        if workers == 1:
+            courses = [work(group) for group in plan.groups]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                courses = list(pool.map(work, plan.groups))
+    return Course.joined(courses, np.concatenate([rows for _, rows in plan.groups]))
+
+
+@contextmanager
+def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A function that advances a progress bar on standard error, or None."""
+    if not show:
+        yield None
+        return
+    with Progress(console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task("solving", total=total)
+        yield lambda step: bar.advance(task, step)

@@ -1,0 +1,127 @@
+"""The semi-discrete equation du/dt = −∇·F + s on rows: its terms, and what crosses the sides or comes from sources.
+
+Arrays are NumPy float64. A row is one problem of the flattened batch; u is ``(rows, cells)``. A flow ``(rows, 2d + 1)``
+holds the flux through every side, positive along +axis, and the integral of the source.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from solvers.finite_volume._convection import ConvectionTerm
+from solvers.finite_volume._diffusion import DiffusionTerm
+from solvers.finite_volume._side_data import SideData
+from solvers.finite_volume._source import SourceTerm
+from solvers.finite_volume.grid import CellGrid
+
+Array = np.ndarray
+
+_FEWEST_STEPS = 50
+
+
+class Rate(NamedTuple):
+    """Time derivatives of cells and account, and how fast signals cross cells.
+
+    Attributes:
+        u: ``(rows, cells)``.
+        flow: ``(rows, 2d + 1)``.
+        source: The part of ``u`` that comes from the source, or None.
+        speed: Cells crossed per time by the fastest signal ``(rows,)``.
+    """
+
+    u: Array
+    flow: Array
+    source: Array | None
+    speed: Array
+
+    def take(self, rows: Array) -> "Rate":
+        """The rates of some of the rows."""
+        source = None if self.source is None else self.source[rows]
+        return Rate(self.u[rows], self.flow[rows], source, self.speed[rows])
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Terms of a balance law on a grid with boundary conditions; at least one is present."""
+
+    grid: CellGrid
+    sides: SideData
+    diffusion: DiffusionTerm | None
+    convection: ConvectionTerm | None
+    source: SourceTerm | None
+
+    @property
+    def has_explicit_part(self) -> bool:
+        """Whether there is anything but diffusion."""
+        return self.convection is not None or self.source is not None
+
+    @property
+    def divisible(self) -> bool:
+        """Whether laws and source can be cut into rows."""
+        laws = [term.law for term in (self.diffusion, self.convection) if term is not None]
+        return all(law.divisible for law in laws) and (self.source is None or self.source.divisible)
+
+    @property
+    def only_compiled_convection(self) -> bool:
+        """Whether there is convection alone, under a law that has kernels."""
+        return self.diffusion is None and self.source is None and self.convection.compiled
+
+    @property
+    def only_compiled_diffusion(self) -> bool:
+        """Whether there is diffusion alone, under a law that has kernels."""
+        return not self.has_explicit_part and self.diffusion.compiled
+
+    @property
+    def largest_step(self) -> float:
+        """Largest step that sees what changes in time by itself: a fiftieth of the span, or infinite if nothing does."""
+        span = self.sides.end - self.sides.start
+        terms = (self.diffusion, self.convection)
+        changes = self.source is not None or any(term is not None and term.law.varies_in_time for term in terms)
+        return span / _FEWEST_STEPS if changes or not self.sides.constant else inf
+
+    def take(self, rows: Array) -> "Operator":
+        """The operator of some of the rows."""
+        parts: dict[str, Any] = {}
+        for name in ("sides", "diffusion", "convection", "source"):
+            term = getattr(self, name)
+            parts[name] = None if term is None else term.take(rows)
+        return replace(self, **parts)
+
+    def explicit_rate(self, u: Array, data: Array, time: Array) -> Rate:
+        """Rate of convection and source."""
+        sides = 2 * self.grid.dimension
+        flow = np.zeros((u.shape[0], sides + 1))
+        speed, rate, source = np.zeros(u.shape[0]), None, None
+        if self.convection is not None:
+            rate, flow[:, :sides], speed = self.convection.rate(u, data, time)
+        if self.source is not None:
+            source, flow[:, sides] = self.source.rate(u, time)
+            rate = source if rate is None else rate + source
+        return Rate(np.zeros_like(u) if rate is None else rate, flow, source, speed)
+
+    def diffusive_rate(self, u: Array, data: Array, time: Array) -> Rate:
+        """Rate of diffusion, without a speed."""
+        assert self.diffusion is not None
+        rate, sides = self.diffusion.rate(u, data, time)
+        return Rate(rate, self.with_source(sides), None, np.zeros(u.shape[0]))
+
+    def rate(self, u: Array, data: Array, time: Array) -> Rate:
+        """Rate of all terms; the speed is that of convection."""
+        if self.diffusion is None:
+            return self.explicit_rate(u, data, time)
+        slow = self.diffusive_rate(u, data, time)
+        if not self.has_explicit_part:
+            return slow
+        rest = self.explicit_rate(u, data, time)
+        return Rate(slow.u + rest.u, slow.flow + rest.flow, rest.source, rest.speed)
+
+    def euler_rate(self, u: Array, data: Array) -> Array:
+        """Inverse of the largest stable Euler step of diffusion ``(rows,)``."""
+        return np.zeros(len(u)) if self.diffusion is None else 0.5 * self.diffusion.radius(u, data)
+
+    @staticmethod
+    def with_source(sides: Array) -> Array:
+        """A flow from the fluxes through the sides alone."""
+        return np.concatenate((sides, np.zeros((sides.shape[0], 1))), axis=1)

@@ -1,0 +1,148 @@
+"""From the arguments of ``solve`` to initial rows and the operator that acts on them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._convection import ConvectionTerm
+from solvers.finite_volume._diffusion import DiffusionTerm
+from solvers.finite_volume._law_checks import check_law
+from solvers.finite_volume._law_rows import LawRows
+from solvers.finite_volume._operator import Operator
+from solvers.finite_volume._side_data import SideData, batch_shapes
+from solvers.finite_volume._source import SourceTerm
+from solvers.finite_volume.balance import ConvectionDiffusion, Source
+from solvers.finite_volume.boundary import AxisConditions, Outflow, Periodic
+from solvers.finite_volume.face_means import IntegralMean
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw, Parametrised
+from solvers.finite_volume.newton import Newton
+from solvers.finite_volume.numerical_fluxes import Godunov
+from solvers.finite_volume.reconstruction import MUSCL
+
+Law = DiffusiveLaw | ConvectiveLaw | ConvectionDiffusion
+Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]
+
+
+def parts_of(law: Law) -> tuple[ConvectiveLaw | None, DiffusiveLaw | None]:
+    """The convective and the diffusive part of a law."""
+    if isinstance(law, ConvectionDiffusion):
+        return law.convection, law.diffusion
+    if not isinstance(law, ConvectiveLaw | DiffusiveLaw):
+        raise InvalidArgumentError(
+            "law must derive from DiffusiveLaw or ConvectiveLaw, or be a ConvectionDiffusion, got "
+            f"{law.__name__ if isinstance(law, type) else type(law).__name__}."
+        )
+    return (law, None) if isinstance(law, ConvectiveLaw) else (None, law)
+
+
+def initial_field(
+    initial: Initial, law: Law, grid: CellGrid, conditions: tuple[AxisConditions, ...], options: Mapping[str, Any]
+) -> Tensor:
+    """Initial cell averages on the whole batch ``(*batch, *space)``, float64, a copy."""
+    start, source = options["span"][0], options.get("source")
+    field = torch.as_tensor(initial(grid.points) if callable(initial) else initial, dtype=torch.float64, device="cpu")
+    space = field.shape[max(0, field.ndim - grid.dimension) :]
+    if any(size not in (1, n) for size, n in zip(reversed(space), reversed(grid.shape), strict=False)):
+        raise InvalidArgumentError(
+            f"initial must broadcast to (*batch, *space) with space = {grid.shape}, got shape {tuple(field.shape)}."
+        )
+    if not bool(torch.isfinite(field).all()):
+        raise InvalidArgumentError("initial is not finite; remove NaN and infinite entries.")
+    shapes = [tuple(field.shape[: max(0, field.ndim - grid.dimension)]), *batch_shapes(conditions, start)]
+    try:
+        batch = torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise InvalidArgumentError(
+            f"initial and boundary values have batch axes that do not broadcast: {shapes}; give them one batch shape."
+        ) from None
+    for part in (*parts_of(law), source):
+        if isinstance(part, Parametrised):
+            batch = _with_parameters(part, tuple(batch), grid, start)
+    return field.expand(*batch, *grid.shape).clone(memory_format=torch.contiguous_format)
+
+
+def build_operator(
+    law: Law, grid: CellGrid, u: Tensor, conditions: tuple[AxisConditions, ...], options: Mapping[str, Any]
+) -> Operator:
+    """The operator of all rows; ``options`` holds those of ``solve`` and the ``span`` of the integration."""
+    batch, start = tuple(u.shape[: u.ndim - grid.dimension]), options["span"][0]
+    sides = SideData.build(conditions, grid, batch, *options["span"], options.get("breakpoints", ()))
+    periodic = tuple(isinstance(pair[0], Periodic) for pair in conditions)
+    convective, diffusive = (
+        None if part is None else LawRows.build(part, batch, grid, periodic, start) for part in parts_of(law)
+    )
+    convection = diffusion = source = None
+    if convective is not None:
+        numerical = options.get("flux", Godunov()), options.get("reconstruction", MUSCL())
+        convection = ConvectionTerm(convective, grid, sides, *numerical)
+    if diffusive is not None:
+        _refuse_outflow(conditions)
+        newton = getattr(options.get("stepper"), "newton", Newton())
+        diffusion = DiffusionTerm(diffusive, grid, sides, options.get("face_mean", IntegralMean()), newton)
+    if options.get("source") is not None:
+        source = SourceTerm.build(options["source"], batch, grid, start)
+    return Operator(grid, sides, diffusion, convection, source)
+
+
+def check_laws(operator: Operator, u: np.ndarray) -> None:
+    """Checks the laws against themselves on the range of initial and Dirichlet values.
+
+    Args:
+        operator: The operator of all rows.
+        u: Initial cell averages ``(rows, cells)``.
+    """
+    start = operator.sides.start
+    low, high = operator.sides.range(np.full((1, len(u)), start))
+    for term in (operator.convection, operator.diffusion):
+        if term is not None:
+            check_law(term.law, min(float(u.min()), *low), max(float(u.max()), *high), start)
+
+
+def _refuse_outflow(conditions: tuple[AxisConditions, ...]) -> None:
+    if any(isinstance(side, Outflow) for pair in conditions for side in pair):
+        raise InvalidArgumentError(
+            "Outflow is for laws without diffusion; with diffusion give Dirichlet, Neumann, Robin or Periodic sides, "
+            "for example Neumann(gradient=0.0)."
+        )
+
+
+def _with_parameters(part: Any, batch: tuple[int, ...], grid: CellGrid, start: float) -> tuple[int, ...]:
+    """Batch shape with the parameters of a law or source: the fewest axes with which they do not reach the space."""
+    placed = part.at(grid, start) if isinstance(part, Source) else part.at(grid, start, 0)
+    arrays = [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else []
+    fewest = max([len(batch), *(np.ndim(value) for value in arrays if isinstance(value, Tensor | np.ndarray))])
+    for axes in range(fewest, fewest + 5):
+        u = torch.zeros((1,) * (axes + grid.dimension), dtype=torch.float64)
+        shape = _evaluated(placed, u, grid, start).shape
+        in_space = shape[axes:]
+        if len(shape) == axes + grid.dimension and (part.varies_in_space or all(size == 1 for size in in_space)):
+            try:
+                return tuple(torch.broadcast_shapes(shape[:axes], batch))
+            except RuntimeError:
+                break
+    raise InvalidArgumentError(
+        f"The parameters of {type(part).__name__} do not broadcast with the batch shape {batch} of initial and "
+        "boundary values; give parameters of shape (*batch,), or a Field for values on the cells."
+    )
+
+
+def _evaluated(placed: Any, u: Tensor, grid: CellGrid, start: float) -> Tensor:
+    """Values of a law or source for some states, a tensor with at least one axis."""
+    if isinstance(placed, Source):
+        name, values = "__call__", placed(u, grid.points, torch.full_like(u, start))
+    else:
+        name = "conductivity" if isinstance(placed, DiffusiveLaw) else "characteristic_speed"
+        values = getattr(placed, name)(u)
+    if not isinstance(values, Tensor) or values.ndim == 0:
+        got = "a tensor without axes" if isinstance(values, Tensor) else type(values).__name__
+        raise InvalidArgumentError(
+            f"{type(placed).__name__}.{name}(u) must return a tensor of the shape of u, got {got}; for a constant c "
+            "return c + 0.0 * u."
+        )
+    return values

@@ -1,0 +1,1 @@
+"""Time steppers and the loop that drives them."""

@@ -1,0 +1,196 @@
+"""Integrates rows through time: every row with its own step, error control and output.
+
+``drive`` holds one group of rows. It proposes steps, accepts or rejects them row by row, writes the output times that an
+accepted step has passed, and drops finished rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from solvers.errors import SolverDivergedError
+from solvers.finite_volume._operator import Array, Operator
+from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
+
+_FLOOR = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What the integration of a group of rows results in.
+
+    Attributes:
+        values: Cell averages at the output times ``(rows, t, cells)``.
+        account: Time-integrated flow since the start ``(rows, t, 2d + 1)``.
+        steps: Accepted steps ``(rows,)``.
+        rejected: Rejected steps ``(rows,)``.
+        evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
+    """
+
+    values: Array
+    account: Array
+    steps: Array
+    rejected: Array
+    evaluations: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence["Course"], rows: Array) -> "Course":
+        """One course from those of groups; ``rows`` are the rows of the groups, one after the other."""
+        order = np.argsort(rows)
+        names = [field.name for field in fields(cls)]
+        if len(parts) == 1 and (np.diff(rows) > 0).all():
+            return parts[0]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
+
+
+@dataclass
+class _Progress:
+    """Rows still being integrated, with the quantities that ``drive`` keeps for each."""
+
+    rows: Rows
+    operator: Operator
+    index: Array
+    account: Array
+    proposal: Array
+    failed: Array
+    cursor: Array
+    sampled: Array
+
+    def take(self, rows: Array) -> "_Progress":
+        state = self.rows
+        rate = None if state.rate is None else state.rate.take(rows)
+        earlier = state.earlier[0][rows], state.earlier[1][rows]
+        return _Progress(
+            Rows(state.u[rows], state.time[rows], rate, earlier),
+            self.operator.take(rows),
+            *(part[rows] for part in (self.index, self.account, self.proposal, self.failed, self.cursor, self.sampled)),
+        )
+
+
+def drive(
+    operator: Operator,
+    stepper: Stepper,
+    initial: Array,
+    times: Array,
+    start: float,
+    report: Callable[[float], None] | None = None,
+) -> Course:
+    """Integrates a group of rows from ``start`` to the last of the output times.
+
+    Args:
+        operator: Law, grid and boundary conditions of the rows.
+        stepper: Time-stepping method.
+        initial: Initial cell averages ``(rows, cells)``.
+        times: Output times ``(t,)``, increasing.
+        start: Time of the initial field.
+        report: Called with the time advanced, summed over rows.
+
+    Returns:
+        Values and account at the output times, and counts of the work.
+
+    Raises:
+        SolverDivergedError: If a step fails at the smallest step, 10⁻¹² of the span.
+        BoundarySamplingError: If the steps of a row have missed an event in the boundary data.
+    """
+    count, flows, span = initial.shape[0], 2 * operator.grid.dimension + 1, times[-1] - start
+    course = Course(
+        values=np.empty((count, len(times), initial.shape[1])),
+        account=np.zeros((count, len(times), flows)),
+        **{name: np.zeros(count, dtype=np.int64) for name in ("steps", "rejected", "evaluations")},
+    )
+    state = _Progress(
+        rows=Rows(initial.copy(), np.full(count, start), None, (initial, np.ones(count))),
+        operator=operator,
+        index=np.arange(count),
+        account=np.zeros((count, flows)),
+        proposal=np.full(count, span * stepper.first_fraction),
+        failed=np.zeros(count, dtype=bool),
+        cursor=np.zeros(count, dtype=np.int64),
+        sampled=np.zeros((count, operator.sides.offsets[-1])),
+    )
+    if times[0] == start:
+        course.values[:, 0], state.cursor[:] = initial, 1
+    while True:
+        running = state.rows.time < times[-1]
+        if running.mean() < 0.75:
+            state.operator.sides.take(np.flatnonzero(~running)).check(state.sampled[~running], start, times[-1])
+            state = state.take(np.flatnonzero(running))
+        if not running.any():
+            return course
+        _advance(state, stepper, times, course, report)
+
+
+def _advance(
+    state: _Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
+) -> None:
+    """One trial step of every row; steps of finished rows have length 0 and change nothing."""
+    rows, remaining = state.rows, times[-1] - state.rows.time
+    running = remaining > 0
+    largest = min(stepper.largest_step, state.operator.largest_step)
+    proposal = np.minimum(np.minimum(state.proposal, largest), state.operator.sides.largest_step(rows.time))
+    step = stepper.step(state.operator, rows, _landing(proposal, remaining))
+    accepted, factor = kernels.control(step.ratio, stepper.order, state.failed)
+    failed = running & ~accepted
+    accepted &= running
+    _count(course, state.index, step, accepted, failed)
+    _raise_if_stuck(state, step, factor * step.length, failed, times)
+    end = np.where(step.length >= remaining * (1 - 1e-12), times[-1], rows.time + step.length)
+    _record(course, state, step, accepted, end, times)
+    state.account[accepted] += step.account[accepted]
+    if step.sampled is not None:
+        state.sampled[accepted] += step.sampled[accepted]
+    shortened = accepted & (step.length < state.proposal)
+    state.proposal = np.where(shortened, np.maximum(factor * step.length, state.proposal), factor * step.length)
+    state.cursor = np.where(accepted, kernels.passed(times, state.cursor, end), state.cursor)
+    state.failed = failed
+    state.rows = _next(rows, step, accepted, end)
+    if report is not None:
+        report(float((end - rows.time)[accepted].sum()))
+
+
+def _landing(proposal: Array, remaining: Array) -> Array:
+    """Steps without a tiny one before the end."""
+    halves = np.where(proposal > 0.5 * remaining, 0.5 * remaining, proposal)
+    return np.where(proposal >= remaining * (1 - 1e-9), remaining, halves)
+
+
+def _record(course: Course, state: _Progress, step: Step, accepted: Array, end: Array, times: Array) -> None:
+    """Writes cells and account at the output times that accepted steps have passed."""
+    interval = (state.rows.time, end - state.rows.time)
+    plan = (state.index, state.cursor, accepted, times)
+    kernels.record(course.values, state.rows.u, step.u, step.bow[0], interval, plan)
+    kernels.record(course.account, state.account, state.account + step.account, step.bow[1], interval, plan)
+
+
+def _count(course: Course, index: Array, step: Step, accepted: Array, failed: Array) -> None:
+    course.steps[index] += accepted
+    course.rejected[index] += failed
+    course.evaluations[index] += np.where(accepted | failed, step.evaluations, 0)
+
+
+def _next(rows: Rows, step: Step, accepted: Array, end: Array) -> Rows:
+    """States after the step: accepted rows move on, the others stay."""
+
+    def chosen(after: Array, before: Array) -> Array:
+        return after if accepted.all() else np.where(accepted.reshape(-1, *[1] * (after.ndim - 1)), after, before)
+
+    rate = None
+    if step.rates is not None:
+        before, after = step.rates
+        rate = after._replace(u=chosen(after.u, before.u), flow=chosen(after.flow, before.flow))
+    earlier = chosen(rows.u, rows.earlier[0]), chosen(step.length, rows.earlier[1])
+    return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate, earlier)
+
+
+def _raise_if_stuck(state: _Progress, step: Step, following: Array, failed: Array, times: Array) -> None:
+    floor = _FLOOR * np.maximum(np.abs(state.rows.time), times[-1] - state.rows.time)
+    stuck = np.flatnonzero(failed & (following < floor))
+    if len(stuck):
+        row = stuck[0]
+        raise SolverDivergedError(
+            f"The step of row {state.index[row]} failed at time {state.rows.time[row]:.6g} with length "
+            f"{step.length[row]:.3g} (smallest allowed {floor[row]:.3g}), residual {step.residual[row]:.3g}. Use more "
+            "cells or smoother data; for a discontinuous conductivity take IntegralMean() or RKL2()."
+        )

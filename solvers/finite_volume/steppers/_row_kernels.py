@@ -1,0 +1,126 @@
+"""Compiled loops over rows: linear combinations of stages, error ratios, step control and output between steps."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_Array = np.ndarray
+_EPSILON = float(np.finfo(np.float64).eps)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def combine(base: _Array, step: _Array, weights: tuple[float, ...], rates: Any) -> _Array:
+    """base + Δt Σ wₖ fₖ with one Δt per row; ``rates`` is a tuple of arrays of the shape of ``base``."""
+    out = base.copy()
+    for k in range(len(rates)):
+        rate = rates[k]
+        for b in range(base.shape[0]):
+            factor = step[b] * weights[k]
+            for i in range(base.shape[1]):
+                out[b, i] += factor * rate[b, i]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def range_of_rows(u: _Array) -> tuple[_Array, _Array]:
+    """Smallest and largest value of every row; NaN if one is not finite."""
+    low, high = np.empty(u.shape[0]), np.empty(u.shape[0])
+    for b in range(u.shape[0]):
+        smallest, largest, total = u[b, 0], u[b, 0], 0.0
+        for i in range(u.shape[1]):
+            smallest, largest = min(smallest, u[b, i]), max(largest, u[b, i])
+            total += u[b, i]
+        finite = np.isfinite(total)
+        low[b], high[b] = (smallest, largest) if finite else (np.nan, np.nan)
+    return low, high
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def allowed_error(ends: _Array, tolerance: float, atol: float) -> _Array:
+    """Allowed mean |error| of a step: tolerance · (max − min) + atol, at least 100 ε max |u|.
+
+    Args:
+        ends: Smallest and largest values, of cells and of Dirichlet values, ``(k, 2, rows)``; infinite where absent.
+        tolerance: Relative to the spread.
+        atol: Absolute.
+
+    Returns:
+        Allowed errors ``(rows,)``.
+    """
+    result = np.empty(ends.shape[2])
+    for b in range(result.shape[0]):
+        low, high = np.inf, -np.inf
+        for k in range(ends.shape[0]):
+            low, high = min(low, ends[k, 0, b]), max(high, ends[k, 1, b])
+        floor = 100.0 * _EPSILON * max(abs(low), abs(high))
+        result[b] = max(tolerance * (high - low) + atol, floor)
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def error_ratio(error: _Array, allowed: _Array) -> _Array:
+    """mean |error| over the allowed one; rows without any error pass also where nothing is allowed."""
+    ratio = np.empty(error.shape[0])
+    for b in range(error.shape[0]):
+        total = 0.0
+        for i in range(error.shape[1]):
+            total += abs(error[b, i])
+        ratio[b] = 0.0 if total == 0.0 else total / error.shape[1] / allowed[b]
+    return ratio
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def control(ratio: _Array, order: int, failed_before: _Array) -> tuple[_Array, _Array]:
+    """Which steps are accepted, and the factor for the next step; none grows right after a failure."""
+    accepted, factor = np.empty(ratio.shape[0], np.bool_), np.empty(ratio.shape[0])
+    for b in range(ratio.shape[0]):
+        accepted[b] = ratio[b] <= 1.0
+        if not np.isfinite(ratio[b]):
+            factor[b] = 0.25
+        elif ratio[b] == 0.0:
+            factor[b] = 5.0
+        else:
+            factor[b] = min(5.0, max(0.2, 0.9 * ratio[b] ** (-1.0 / order)))
+        if not accepted[b]:
+            factor[b] = min(factor[b], 0.9)
+        elif failed_before[b]:
+            factor[b] = min(factor[b], 1.0)
+    return accepted, factor
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def record(out: _Array, before: _Array, after: _Array, bow: _Array, interval: tuple[_Array, _Array], plan: Any) -> None:
+    """Writes the output times that accepted steps have passed: u + θ Δu + θ (1 − θ) bow.
+
+    Args:
+        out: ``(all rows, t, n)``, written.
+        before: Values at the start of the step ``(rows, n)``.
+        after: Values at its end.
+        bow: Deviation from the straight line.
+        interval: Start and length of the step ``(rows,)``.
+        plan: Row of ``out`` of every row, its next output, and whether its step is accepted ``(rows,)``, then the
+            output times ``(t,)``.
+    """
+    start, length = interval
+    target, cursor, accepted, times = plan
+    for b in range(before.shape[0]):
+        if not accepted[b]:
+            continue
+        k = cursor[b]
+        while k < times.shape[0] and times[k] <= start[b] + length[b]:
+            theta = min(1.0, (times[k] - start[b]) / length[b])
+            for i in range(before.shape[1]):
+                line = before[b, i] + theta * (after[b, i] - before[b, i])
+                out[target[b], k, i] = after[b, i] if theta == 1.0 else line + theta * (1.0 - theta) * bow[b, i]
+            k += 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def passed(times: _Array, cursor: _Array, end: _Array) -> _Array:
+    """Number of output times up to ``end`` of every row."""
+    result = cursor.copy()
+    for b in range(cursor.shape[0]):
+        while result[b] < times.shape[0] and times[result[b]] <= end[b]:
+            result[b] += 1
+    return result

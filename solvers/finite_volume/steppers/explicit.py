@@ -1,0 +1,257 @@
+"""Explicit steppers: strong-stability-preserving Runge–Kutta, and Runge–Kutta–Legendre with many stages for diffusion."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._operator import Array, Operator, Rate
+from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers.stepper import (
+    Rows,
+    Step,
+    Stepper,
+    accounted,
+    allowed_error,
+    bow,
+    check_control,
+    combined,
+    courant_limited,
+    rate_at_start,
+)
+
+_MOST_STAGES = 401
+_SAFETY = 1.05
+
+
+@dataclass(frozen=True)
+class SSPRK3(Stepper):
+    """Third-order strong-stability-preserving Runge–Kutta method (Shu and Osher 1988), explicit.
+
+    Its steps follow from the Courant number. The error of a source is controlled by the embedded second-order method.
+
+    Args:
+        courant: Fraction of a cell that the fastest signal may cross in a step, in (0, 1]; diffusion counts by its
+            largest stable Euler step.
+        tolerance: Allowed error of a source in a step: mean |error| over the present spread of the solution.
+        atol: Further allowed mean |error|.
+        largest_step: Upper bound of the step.
+
+    Raises:
+        InvalidArgumentError: If the Courant number is outside (0, 1], or another value is out of range.
+    """
+
+    courant: float = 0.5
+    tolerance: float = 1e-3
+    atol: float = 0.0
+    largest_step: float = inf
+
+    order = 3
+    first_fraction = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.courant <= 1:
+            raise InvalidArgumentError(f"courant must be in (0, 1], got {self.courant}.")
+        check_control(self)
+
+    def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
+        return True
+
+    def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
+        start = operator.sides.at(rows.time[None])[0]
+        first = operator.rate(rows.u, start, rows.time)
+        length = courant_limited(length, first.speed + operator.euler_rate(rows.u, start), self.courant)
+        times = rows.time + length * np.array([[0.0], [1.0], [0.5]])
+        data = operator.sides.at(times, rows.time)
+        stages = _compiled_stages if operator.only_compiled_convection else self._stages
+        u, account, speed, ratio = stages(operator, rows, first, length, (times, data))
+        crossed = length * speed
+        weights = (1 / 6, 1 / 6, 2 / 3)
+        return Step(
+            u=u,
+            account=account,
+            length=length,
+            ratio=np.where(crossed <= 1.0, ratio, np.inf),
+            residual=crossed,
+            bow=(combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account),
+            rates=None,
+            sampled=None if operator.sides.constant else length[:, None] * np.einsum("k,krs->rs", weights, data),
+            evaluations=np.full(len(length), 3),
+        )
+
+    def _stages(
+        self, operator: Operator, rows: Rows, first: Rate, length: Array, sampled: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
+        """State and account at the end, the largest speed of the later stages, and the error ratio of the source."""
+        times, data = sampled
+        second = operator.rate(combined(rows.u, length, (1.0,), (first,)), data[1 % len(data)], times[1])
+        middle = combined(rows.u, length, (0.25, 0.25), (first, second))
+        third = operator.rate(middle, data[2 % len(data)], times[2])
+        stages, weights = (first, second, third), (1 / 6, 1 / 6, 2 / 3)
+        u, account = combined(rows.u, length, weights, stages), accounted(length, weights, stages)
+        speed = np.maximum(second.speed, third.speed) + operator.euler_rate(middle, data[-1])
+        return u, account, speed, self._source_error(operator, rows, u, length, stages)
+
+    def _source_error(self, operator: Operator, rows: Rows, u: Array, length: Array, stages: tuple[Rate, ...]) -> Array:
+        if operator.source is None:
+            return _finite(u)
+        sources = tuple(stage.source for stage in stages)
+        error = kernels.combine(np.zeros_like(u), length, (-1 / 3, -1 / 3, 2 / 3), sources)
+        return kernels.error_ratio(error, allowed_error(self, operator, (rows.u, u), rows.time + length))
+
+
+def _compiled_stages(
+    operator: Operator, rows: Rows, first: Rate, length: Array, sampled: tuple[Array, Array]
+) -> tuple[Array, Array, Array, Array]:
+    """As ``SSPRK3._stages`` for convection alone under a law with kernels."""
+    rate = first.u, np.ascontiguousarray(first.flow[:, :-1])
+    u, sides, speed = operator.convection.ssprk3(rows.u, rate, length, sampled[1])
+    return u, operator.with_source(sides), speed, _finite(u)
+
+
+def _finite(u: Array) -> Array:
+    """0 for rows without NaN and infinite values, NaN for the others."""
+    return np.where(np.isfinite(kernels.range_of_rows(u)[0]), 0.0, np.nan)
+
+
+@dataclass(frozen=True)
+class RKL2(Stepper):
+    """Runge–Kutta–Legendre method of second order (Meyer, Balsara, Aslam, J. Comput. Phys. 257, 2014).
+
+    Explicit with as many stages as stability needs: s stages allow a step of (s² + s − 2)/4 stable Euler steps. For
+    diffusion, and for sources that are not stiff, in any number of axes. The error is estimated as in Sommeijer,
+    Shampine and Verwer, J. Comput. Appl. Math. 88, 1998.
+
+    Args:
+        tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells
+            and Dirichlet values; ``inf`` for no control.
+        atol: Further allowed mean |error|.
+        largest_step: Upper bound of the step.
+
+    Raises:
+        InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
+    """
+
+    tolerance: float = 1e-3
+    atol: float = 0.0
+    largest_step: float = inf
+
+    order = 3
+    first_fraction = 1e-4
+
+    def __post_init__(self) -> None:
+        check_control(self)
+
+    def suits(self, convects: bool, diffuses: bool) -> bool:
+        return diffuses and not convects
+
+    def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
+        start = operator.sides.at(rows.time[None])[0]
+        first = rate_at_start(operator, rows, start, operator.rate)
+        radius = _SAFETY * operator.diffusion.radius(rows.u, start)
+        with np.errstate(divide="ignore"):
+            length = np.minimum(length, 2.0 / radius * _euler_steps(_MOST_STAGES))
+        stages = _stages(0.5 * radius * length)
+        times = rows.time + length * _stage_times(stages)
+        data = operator.sides.at(times, rows.time)
+        superstep = _compiled_superstep if operator.only_compiled_diffusion else _superstep
+        end, middle = superstep(operator, rows, first, (length, stages), (times, data))
+        last = operator.rate(end.u, data[-1], times[-1])
+        error = combined(0.8 * (rows.u - end.u), length, (0.4, 0.4), (first, last))
+        return Step(
+            u=end.u,
+            account=end.account,
+            length=length,
+            ratio=kernels.error_ratio(error, allowed_error(self, operator, (rows.u, end.u), times[-1])),
+            residual=np.zeros(len(length)),
+            bow=(bow(rows.u, middle.u, end.u, middle.fraction), bow(0.0, middle.account, end.account, middle.fraction)),
+            rates=(first, last),
+            sampled=None if operator.sides.constant else np.trapezoid(data, times[..., None], axis=0),
+            evaluations=stages + 1,
+        )
+
+
+class _StageState(NamedTuple):
+    """State after a stage: cells, account since the start of the step, and the fraction of the step ``(rows,)``."""
+
+    u: Array
+    account: Array
+    fraction: Array
+
+
+def _superstep(
+    operator: Operator, rows: Rows, first: Rate, plan: tuple[Array, Array], sampled: tuple[Array, Array]
+) -> tuple[_StageState, _StageState]:
+    """Last and middle stage of a step, by evaluating the operator stage by stage; rows with fewer stages wait."""
+    (length, stages), (times, data) = plan, sampled
+    scale = 4.0 / (stages**2 + stages - 2.0)
+    base = np.concatenate((rows.u, np.zeros_like(first.flow)), 1)
+    slope = np.concatenate((first.u, first.flow), 1) * (scale * length)[:, None]
+    cells, half = rows.u.shape[1], _middle_stage(stages)
+    before, now = base, base + slope / 3.0
+    middle = now
+    for j in range(2, int(stages.max()) + 1):
+        mu, nu, gamma = _legendre(j)
+        rate = operator.rate(np.ascontiguousarray(now[:, :cells]), data[(j - 1) % len(data)], times[j - 1])
+        change = np.concatenate((rate.u, rate.flow), 1) * (scale * length)[:, None]
+        following = mu * (now + change) + nu * before + (1.0 - mu - nu) * base + gamma * slope
+        waiting = (j > stages)[:, None]
+        before, now = np.where(waiting, before, now), np.where(waiting, now, following)
+        middle = np.where((half == j)[:, None], now, middle)
+    fraction = _fraction(half, stages)
+    return tuple(
+        _StageState(np.ascontiguousarray(y[:, :cells]), y[:, cells:], part)
+        for y, part in ((now, np.ones(len(stages))), (middle, fraction))
+    )
+
+
+def _compiled_superstep(
+    operator: Operator, rows: Rows, first: Rate, plan: tuple[Array, Array], sampled: tuple[Array, Array]
+) -> tuple[_StageState, _StageState]:
+    """As ``_superstep`` for diffusion alone under a law with kernels."""
+    (length, stages), half = plan, _middle_stage(plan[1])
+    rate = first.u, np.ascontiguousarray(first.flow[:, :-1])
+    step = operator.diffusion.superstep(rows.u, rate, (length, stages, half), sampled[1])
+    end = _StageState(step.u, operator.with_source(step.account), np.ones(len(stages)))
+    middle = _StageState(step.middle, operator.with_source(step.middle_account), _fraction(half, stages))
+    return end, middle
+
+
+def _legendre(j: int) -> tuple[float, float, float]:
+    """μ, ν of stage j ≥ 2, and the weight of the first rate."""
+
+    def b(k: int) -> float:
+        return 1.0 / 3.0 if k < 2 else (k * k + k - 2) / (2.0 * k * (k + 1))
+
+    mu = (2 * j - 1) / j * b(j) / b(j - 1)
+    return mu, -(j - 1) / j * b(j) / b(j - 2), -(1.0 - b(j - 1)) * mu
+
+
+def _euler_steps(stages: float) -> float:
+    """Number of stable Euler steps in a stable step of s stages."""
+    return 0.25 * (stages**2 + stages - 2)
+
+
+def _stages(euler_steps: Array) -> Array:
+    """Fewest stages, odd and at least 3, with a stable step of so many stable Euler steps."""
+    stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * euler_steps) - 1.0)).astype(np.int64)
+    return np.maximum(stages + 1 - stages % 2, 3)
+
+
+def _middle_stage(stages: Array) -> Array:
+    """The stage nearest to half of the step."""
+    return np.maximum(np.rint(stages / 2**0.5).astype(np.int64), 2)
+
+
+def _fraction(stage: Array, stages: Array) -> Array:
+    """Fraction of the step that stages 2, 3, … have reached, at most 1."""
+    return np.minimum((stage**2 + stage - 2.0) / (stages**2 + stages - 2.0), 1.0)
+
+
+def _stage_times(stages: Array) -> Array:
+    """Fractions of the step at stages 0, 1, …, the largest number of stages ``(stages + 1, rows)``."""
+    every = np.arange(stages.max() + 1)[:, None]
+    first = 4.0 / 3.0 / (stages**2 + stages - 2.0)
+    return np.where(every == 1, first, np.where(every == 0, 0.0, _fraction(every, stages)))

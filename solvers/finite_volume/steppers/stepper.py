@@ -1,0 +1,165 @@
+"""What a time stepper is: it turns present states of rows into trial steps with their error estimates.
+
+A step changes cells and account by the same combination of rates, so the total balances to round-off with every
+stepper, whatever the tolerance of its Newton iteration. Every row has a separate time and step.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._operator import Array, Operator, Rate
+from solvers.finite_volume.steppers import _row_kernels as kernels
+
+Evaluate = Callable[[Array, Array, Array], Rate]
+
+
+@dataclass
+class Rows:
+    """Present states of the rows that are still being integrated.
+
+    Attributes:
+        u: Cell averages ``(rows, cells)``.
+        time: Times ``(rows,)``.
+        rate: Rates at the present state that the last step computed already, or None.
+        earlier: State before the last step ``(rows, cells)`` and the length of that step ``(rows,)``.
+    """
+
+    u: Array
+    time: Array
+    rate: Rate | None
+    earlier: tuple[Array, Array]
+
+
+class Control(Protocol):
+    """Error control of a stepper."""
+
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def atol(self) -> float: ...
+    @property
+    def largest_step(self) -> float: ...
+
+
+class Step(NamedTuple):
+    """Result of a trial step of every row.
+
+    Attributes:
+        u: Cell averages at the end ``(rows, cells)``.
+        account: Time-integrated flow ``(rows, 2d + 1)``.
+        length: Lengths of the steps, at most the proposed ones ``(rows,)``.
+        ratio: Estimated over allowed error ``(rows,)``; NaN or infinite where the step failed.
+        residual: Of Newton's iteration, for messages ``(rows,)``.
+        bow: Deviations of cells and account from the straight line for output within the step:
+            value(θ) = line + θ (1 − θ) bow.
+        rates: Rates at the start and at the end if both were computed, else None.
+        sampled: Time integrals of the side data as the step sampled them ``(rows, S)``, or None if they are constant.
+        evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
+    """
+
+    u: Array
+    account: Array
+    length: Array
+    ratio: Array
+    residual: Array
+    bow: tuple[Array, Array]
+    rates: tuple[Rate, Rate] | None
+    sampled: Array | None
+    evaluations: Array
+
+
+class Stepper(ABC):
+    """A time-stepping method.
+
+    Attributes:
+        order: Order of the error of one step, for the choice of the next.
+        first_fraction: First proposed step over the span.
+        largest_step: Upper bound of the step.
+    """
+
+    order: ClassVar[int]
+    first_fraction: ClassVar[float]
+    largest_step: float
+
+    @abstractmethod
+    def suits(self, convects: bool, diffuses: bool) -> bool:
+        """Whether it can integrate laws with these parts."""
+
+    @abstractmethod
+    def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
+        """Computes a trial step of every row without changing the state.
+
+        Args:
+            operator: Law, grid and boundary conditions.
+            rows: Present states.
+            length: Proposed time steps Δt ``(rows,)``.
+
+        Returns:
+            The trial steps.
+        """
+
+
+def rate_at_start(operator: Operator, rows: Rows, data: Array, evaluate: Evaluate) -> Rate:
+    """Rates at the present states: those of the last step, unless a datum jumps at the present time.
+
+    Args:
+        operator: The operator.
+        rows: Present states.
+        data: Side data at the present times ``(rows, S)``.
+        evaluate: Method of the operator that gives the rates.
+
+    Returns:
+        The rates.
+    """
+    if rows.rate is None:
+        return evaluate(rows.u, data, rows.time)
+    jumps = operator.sides.at_break(rows.time)[:, None]
+    if not jumps.any():
+        return rows.rate
+    fresh = evaluate(rows.u, data, rows.time)
+    u, flow = (np.where(jumps, new, old) for new, old in zip(fresh[:2], rows.rate[:2], strict=True))
+    return rows.rate._replace(u=u, flow=flow)
+
+
+def combined(base: Array, length: Array, weights: tuple[float, ...], rates: Sequence[Rate]) -> Array:
+    """base + Δt Σ wₖ fₖ of cells, ``(rows, cells)``; the base itself without rates."""
+    return kernels.combine(base, length, weights, tuple(rate.u for rate in rates)) if rates else base
+
+
+def accounted(length: Array, weights: tuple[float, ...], rates: Sequence[Rate]) -> Array:
+    """Δt Σ wₖ fₖ of the flow, ``(rows, 2d + 1)``."""
+    flow = sum(weight * rate.flow for weight, rate in zip(weights, rates, strict=True))
+    return length[:, None] * flow
+
+
+def allowed_error(control: Control, operator: Operator, states: Sequence[Array], time: Array) -> Array:
+    """Allowed mean |error| ``(rows,)``, relative to the spread of some states and of the Dirichlet values at a time."""
+    ends = [kernels.range_of_rows(u) for u in states]
+    ends.append(operator.sides.range(time[None]))
+    return kernels.allowed_error(np.array(ends), control.tolerance, control.atol)
+
+
+def courant_limited(length: Array, speed: Array, courant: float) -> Array:
+    """Steps in which a signal that crosses ``speed`` cells per time crosses at most a fraction of a cell."""
+    with np.errstate(divide="ignore"):
+        return np.minimum(length, courant / speed)
+
+
+def bow(before: Array | float, middle: Array, after: Array, fraction: Array) -> Array:
+    """Deviation from the straight line of the parabola through three states, the middle one at a fraction of the step."""
+    part = fraction[:, None]
+    return (middle - before - part * (after - before)) / (part * (1.0 - part))
+
+
+def check_control(control: Control) -> None:
+    """Raises an error if a tolerance or the largest step is out of range."""
+    if not (control.tolerance > 0 and control.largest_step > 0 and control.atol >= 0):
+        raise InvalidArgumentError(
+            f"{type(control).__name__} needs tolerance > 0, largest_step > 0 and atol ≥ 0, got {control.tolerance}, "
+            f"{control.largest_step} and {control.atol}."
+        )

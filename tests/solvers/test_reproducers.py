@@ -1,0 +1,255 @@
+"""Set-ups that release 0.1 answered wrongly and in silence: each is solved, or refused with a reason."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from solvers import (
+    WENO,
+    Advection,
+    Burgers,
+    CellGrid,
+    ConvectiveLaw,
+    Diffusion,
+    DiffusiveLaw,
+    Dirichlet,
+    InvalidArgumentError,
+    Neumann,
+    Outflow,
+    Periodic,
+    PorousMedium,
+    Robin,
+    Stefan,
+    solve,
+)
+
+GRID = CellGrid(0.0, 1.0, 100)
+INSULATED = Neumann(flux=0.0)
+
+
+def pulse(t):
+    return math.exp(-(((t - 0.5) / 0.05) ** 2)) / (0.05 * math.sqrt(math.pi))
+
+
+# S1: events in the boundary data
+
+
+def test_a_pulse_of_flux_is_not_stepped_over():
+    result = solve(Diffusion(1.0), GRID, (Neumann(flux=pulse), INSULATED), 0.0, [1.0])
+    assert float(result.total[0]) == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.mark.parametrize("outputs", [1, 50])
+def test_a_rectangular_inflow_enters_in_full(outputs):
+    boundary = (Dirichlet(lambda t: 1.0 if 0.05 <= t < 0.45 else 0.0), Outflow())
+    times = [1.0] if outputs == 1 else np.linspace(0.02, 1.0, outputs)
+    result = solve(Burgers(), GRID, boundary, 0.0, times)
+    assert float(result.total[-1]) == pytest.approx(0.2, abs=2e-3)
+
+
+# S2: the scale of the error control
+
+
+def test_a_short_transient_does_not_set_the_scale_of_what_follows():
+    def datum(t):
+        return 1000.0 * math.exp(-t / 1e-4) + math.sin(20.0 * t)
+
+    grid = CellGrid(0.0, 1.0, 200)
+    result = solve(Diffusion(1.0), grid, (Dirichlet(datum), Dirichlet(0.0)), 0.0, [1.0])
+    mode = np.exp(0) * np.sqrt(20j)
+    x = grid.points.numpy()
+    periodic = np.imag(np.sinh(mode * (1.0 - x)) / np.sinh(mode) * np.exp(20j))
+    error = np.abs(result.values[0].numpy() - periodic).max()
+    assert error < 5e-3 * np.abs(periodic).max()
+
+
+def test_a_constant_added_changes_nothing():
+    def insulated(constant):
+        boundary = (Dirichlet(lambda t: constant + math.sin(2.0 * math.pi * t)), INSULATED)
+        return solve(Diffusion(1.0), GRID, boundary, constant, [5.0]).values[0] - constant
+
+    assert float((insulated(293.0) - insulated(0.0)).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("inflow", [1e-6, 0.01, 1.0])
+def test_from_rest_the_scale_is_that_of_the_solution(inflow):
+    # u → c u, t → c⁻² t maps one flux onto another for m = 2
+    def run(tolerance=None):
+        options = {} if tolerance is None else {"stepper": tolerance}
+        return solve(PorousMedium(2.0), GRID, (Neumann(flux=inflow), INSULATED), 0.0, [0.05], **options).values[0]
+
+    from solvers import TRBDF2
+
+    usual, fine = run(), run(TRBDF2(tolerance=1e-6))
+    assert float((usual - fine).abs().sum()) < 3e-3 * float(fine.abs().sum())
+
+
+def test_a_datum_that_starts_at_zero():
+    boundary = (Dirichlet(lambda t: math.sin(math.pi * t) ** 2), Dirichlet(0.0))
+    result = solve(Diffusion(1.0), GRID, boundary, 0.0, [0.5])
+    reference = solve(Diffusion(1.0), GRID, boundary, 0.0, np.linspace(0.01, 0.5, 50))
+    assert float((result.values[-1] - reference.values[-1]).abs().max()) < 1e-3
+    assert 0.4 < float(result.total[-1]) < 0.5
+
+
+# S3: laws with inflection points
+
+
+@dataclass(frozen=True)
+class BuckleyLeverett(ConvectiveLaw):
+    def convective_flux(self, u):
+        return u**2 / (u**2 + 0.5 * (1.0 - u) ** 2)
+
+    def characteristic_speed(self, u):
+        return u * (1.0 - u) / (u**2 + 0.5 * (1.0 - u) ** 2) ** 2
+
+    def stationary_points(self):
+        return (0.0, 1.0)
+
+
+def buckley_leverett_error(cells):
+    grid = CellGrid(-1.0, 1.0, cells)
+    result = solve(BuckleyLeverett(), grid, (Dirichlet(1.0), Outflow()), (grid.points < 0).double(), [0.4])
+    values = result.values[0]
+    assert float(values.min()) >= -1e-12
+    assert float(values.max()) <= 1.0 + 1e-12
+    shock = 1.0 / math.sqrt(3.0)  # f(s)/s = f′(s) for the mobility ratio ½
+    states = torch.linspace(shock, 1.0, 100_001, dtype=torch.float64)
+    speeds = BuckleyLeverett().characteristic_speed(states)
+    front = 0.4 * float(speeds[0])
+    fan = np.interp(grid.points.numpy(), 0.4 * speeds.flip(0).numpy(), states.flip(0).numpy())
+    x = grid.points.numpy()
+    exact = np.where(x < 0, 1.0, np.where(x < front, fan, 0.0))
+    return float(np.abs(values.numpy() - exact).sum() * grid.spacing[0])
+
+
+def test_buckley_leverett_stays_a_saturation_and_converges():
+    errors = [buckley_leverett_error(cells) for cells in (100, 200, 400)]
+    assert errors[0] < 1e-2
+    assert errors[2] < errors[0] / 2
+
+
+# S4: Stefan's problem with a condition on the gradient
+
+
+def test_stefan_with_a_robin_side_ends_in_a_few_steps():
+    result = solve(Stefan(0.5), CellGrid(0.0, 1.0, 25), (INSULATED, Robin(1.0, 1.0, 0.0)), 1.0, [10.0])
+    assert int(result.work.steps) + int(result.work.rejected) < 5000
+    assert float(result.imbalance.abs().max()) < 1e-12
+
+
+# S5 and S6: reconstructions
+
+
+@pytest.mark.parametrize("amplitude", [1e-6, 1e-3, 1.0, 1e3])
+def test_the_overshoot_of_weno_does_not_depend_on_the_amplitude(amplitude):
+    grid = CellGrid(0.0, 1.0, 200)
+    square = amplitude * ((grid.points > 0.25) & (grid.points < 0.5)).double()
+    result = solve(Advection(1.0), grid, (Periodic(), Periodic()), square, [0.25], reconstruction=WENO())
+    assert float(result.values.max()) / amplitude - 1.0 < 2e-3
+
+
+# S7: laws that contradict themselves
+
+
+@dataclass(frozen=True)
+class SlowBurgers(ConvectiveLaw):
+    def convective_flux(self, u):
+        return 0.5 * u * u
+
+    def characteristic_speed(self, u):
+        return 0.1 * u
+
+    def stationary_points(self):
+        return (0.0,)
+
+
+@dataclass(frozen=True)
+class MissingTurn(ConvectiveLaw):
+    def convective_flux(self, u):
+        return 0.5 * u * u
+
+    def characteristic_speed(self, u):
+        return u
+
+    def stationary_points(self):
+        return ()
+
+
+@dataclass(frozen=True)
+class Unmixing(DiffusiveLaw):
+    def potential(self, u):
+        return -u
+
+    def conductivity(self, u):
+        return -1.0 + 0.0 * u
+
+
+@dataclass(frozen=True)
+class WithSource(DiffusiveLaw):
+    def potential(self, u):
+        return u
+
+    def conductivity(self, u):
+        return 1.0 + 0.0 * u
+
+    def source(self, u):
+        return u
+
+
+@pytest.mark.parametrize(
+    ("law", "word"),
+    [
+        (SlowBurgers(), "characteristic_speed"),
+        (MissingTurn(), "stationary_points"),
+        (Unmixing(), "potential"),
+        (WithSource(), "source"),
+    ],
+)
+def test_laws_that_contradict_themselves_are_refused(law, word):
+    boundary = (Dirichlet(1.0), Dirichlet(-1.0))
+    with pytest.raises(InvalidArgumentError, match=word):
+        solve(law, GRID, boundary, torch.linspace(1.0, -1.0, 100), [0.1])
+
+
+# S8: batches
+
+
+def test_parameters_on_the_cells_are_no_batch():
+    with pytest.raises(InvalidArgumentError, match="Field"):
+        solve(Diffusion(1.0 + GRID.points), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.1])
+
+
+def test_a_velocity_is_no_batch():
+    square = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 8))
+    with pytest.raises(InvalidArgumentError, match="Transport"):
+        solve(Advection([1.0, 0.5]), square, [(Periodic(), Periodic())] * 2, 1.0, [0.1])
+
+
+def test_parameters_that_need_gradients_are_refused():
+    parameter = torch.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(InvalidArgumentError, match="gradient"):
+        solve(Diffusion(parameter), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.1])
+
+
+def test_a_function_does_not_depend_on_its_batch():
+    exponents = torch.tensor([1.0, 6.0, 2.5, 3.0], dtype=torch.float64)
+
+    def run(m):
+        boundary = (Dirichlet(lambda t: (m * t) ** (1.0 / m)), Dirichlet(0.0))
+        return solve(PorousMedium(m), GRID, boundary, 0.0, [0.2, 0.5]).values
+
+    together = run(exponents)
+    for row in range(4):
+        assert float((together[row] - run(exponents[row : row + 1])[0]).abs().max()) < 1e-13
+
+
+def test_a_fast_mate_costs_the_others_nothing():
+    boundary = (Periodic(), Periodic())
+    wave = torch.sin(2.0 * math.pi * GRID.points)
+    alone = solve(Advection(torch.tensor([1.0])), GRID, boundary, wave, [0.1]).work
+    beside = solve(Advection(torch.tensor([1.0, 100.0])), GRID, boundary, wave, [0.1]).work
+    assert int(beside.steps[0]) == int(alone.steps[0])
