@@ -8,55 +8,18 @@ import numpy as np
 import torch
 
 from solvers.finite_volume import _diffusion_kernels as kernels
+from solvers.finite_volume._face_diffusion import FaceDiffusion
+from solvers.finite_volume._gradient_kernels import solve_rows_by_gradients
 from solvers.finite_volume._kernel_codes import Kernel
 from solvers.finite_volume._law_rows import kernel_of
 from solvers.finite_volume._newton_kernels import solve_rows
+from solvers.finite_volume._stages import Array, Stage, StageSolution
 from solvers.finite_volume.coefficients import FaceValue, on_faces
 from solvers.finite_volume.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.newton import Newton
 
-Array = np.ndarray
-
-
-class Stage(NamedTuple):
-    """The implicit equations u = r + s·rate(u, data, t), one per row.
-
-    Attributes:
-        right: r ``(rows, cells)``.
-        s: s ≥ 0, in units of time ``(rows,)``.
-        data: Data of the sides at t ``(rows, S)``.
-        t: Times ``(rows,)``.
-        guess: First iterate ``(rows, cells)``.
-        allowed: Allowed mean |error| of u over the cells ``(rows,)``.
-    """
-
-    right: Array
-    s: Array
-    data: Array
-    t: Array
-    guess: Array
-    allowed: Array
-
-
-class StageSolution(NamedTuple):
-    """Solution of a stage, with u = r + s·du whether Newton's iteration has converged or not.
-
-    Attributes:
-        u: Cell averages ``(rows, cells)``.
-        du: Rate by the linearised fluxes of the last iteration ``(rows, cells)``.
-        sides: The same fluxes through the whole sides, along +axis ``(rows, 2d)``.
-        converged: Whether the iteration has converged ``(rows,)``.
-        iterations: Newton iterations ``(rows,)``.
-        residual: Mean |change| of u in the last iteration ``(rows,)``.
-    """
-
-    u: Array
-    du: Array
-    sides: Array
-    converged: Array
-    iterations: Array
-    residual: Array
+__all__ = ["DiffusionTerm", "Stage", "StageSolution", "SuperStep"]
 
 
 class SuperStep(NamedTuple):
@@ -142,15 +105,30 @@ class DiffusionTerm:
             data: Data of the sides ``(rows, S)``.
             t: Times ``(rows,)``.
         """
-        return kernels.rates(u, data, *self._parts)
+        return kernels.rates(u, data, *self._parts) if self.compiled else self._faces.rate(u, data, t)
 
-    def radius(self, u: Array, data: Array) -> Array:
-        """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable."""
-        return kernels.radii(u, data, *self._parts)
+    def radius(self, u: Array, data: Array, t: Array | None = None) -> Array:
+        """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable.
+
+        Args:
+            u: Cell averages ``(rows, cells)``.
+            data: Data of the sides ``(rows, S)``.
+            t: Times ``(rows,)``, needed if the law depends on time.
+        """
+        if self.compiled:
+            return kernels.radii(u, data, *self._parts)
+        assert t is not None or not self.law.varies_in_time
+        return self._faces.radius(u, data, np.zeros(len(u)) if t is None else t)
 
     def solve(self, stage: Stage) -> StageSolution:
         """Solves an implicit stage by Newton's method, row by row."""
+        if not self.compiled:
+            return self._faces.solve(stage, self.newton.iterations)
         kind, parameters, coefficient, faces = self._compiled_law
+        if self.grid.dimension > 1:
+            each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
+            results, report = solve_rows_by_gradients(each, self.newton.iterations, *self._parts)
+            return StageSolution(*results, *report)
         spacing = self.grid.spacing[0]
         weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
         sides = self.sides.modes, self.sides.pull, spacing
@@ -179,6 +157,10 @@ class DiffusionTerm:
             Cells and account at the end and after the middle stage.
         """
         return SuperStep(*kernels.supersteps(u, first, plan, data, *self._parts))
+
+    @cached_property
+    def _faces(self) -> FaceDiffusion:
+        return FaceDiffusion(self.law, self.grid, self.sides, self.face_mean)
 
     @cached_property
     def _padding(self) -> Padding:

@@ -1,7 +1,7 @@
 """Compiled diffusion −A Φ(u) in any number of axes: rates, and steps of the Runge–Kutta–Legendre method.
 
-The cells of a row lie in an array padded by one ghost cell at each end of every axis, flattened. Loops run over the flat
-array, through ghost cells too, whose values are then overwritten or not used. A ghost value continues Φ linearly
+The cells of a row lie in an array padded by one ghost cell at each end of every axis, flattened. Loops run over the
+flat array, through ghost cells too, whose values are then overwritten or not used. A ghost value continues Φ linearly
 through the state on the side.
 """
 
@@ -35,7 +35,7 @@ def from_padded(padded: _Array, lines: _Array, cells: _Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array) -> None:
+def fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array) -> None:
     """States on the sides, in the ghost cells."""
     offsets, ghost, edge, opposite = edges
     for side in range(modes.shape[0]):
@@ -54,8 +54,14 @@ def _fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Arra
 def potentials(row: Any, edges: Any, data: _Array, u: _Array, potential: _Array) -> None:
     """Φ of the cells, and in the ghost cells its continuation through the state on the side."""
     kind, parameter, modes, pull = row
-    _fill_ghosts(u, edges, modes, pull, data)
+    fill_ghosts(u, edges, modes, pull, data)
     evaluate_row(kind, parameter, u, potential)
+    close_sides(potential, edges, modes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def close_sides(potential: _Array, edges: Any, modes: _Array) -> None:
+    """Continues Φ to the ghost cells, whose values are those on the sides."""
     offsets, ghost, edge, _ = edges
     for side in range(modes.shape[0]):
         if modes[side] == STATE:

@@ -36,7 +36,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 @intrinsic
-def broadcast(_: Any, value: Any) -> Any:
+def broadcast(_: Any, _value: Any) -> Any:
     """Eight copies of a number."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -77,6 +77,19 @@ def _pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 
 @intrinsic
+def sum_of_lanes(_: Any, _value: Any) -> Any:
+    """Sum of eight lanes, from the first to the last."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        total = builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
+        for lane in range(1, WIDTH):
+            total = builder.fadd(total, builder.extract_element(args[0], ir.Constant(ir.IntType(32), lane)))
+        return total
+
+    return types.float64(lanes), generate
+
+
+@intrinsic
 def magnitude(_: Any, value: Any) -> Any:
     """|value| of one number or eight."""
 
@@ -92,7 +105,7 @@ def magnitude(_: Any, value: Any) -> Any:
 
 def _operation(name: str) -> Any:
     @intrinsic
-    def apply(_: Any, left: Any, right: Any) -> Any:
+    def apply(_: Any, _left: Any, _right: Any) -> Any:
         def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             return getattr(builder, name)(*args)
 

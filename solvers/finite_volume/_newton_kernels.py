@@ -16,6 +16,8 @@ from solvers.finite_volume._potentials import DIFFUSION, evaluate_lanes, spread_
 _Array = np.ndarray
 
 PERIODIC, GIVEN_FLUX, STATE = 0, 1, 2
+_UNDAMPED = 8
+NEWTON_ROUND_OFF = 1e-13
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -67,18 +69,21 @@ def _substitute(k: _Array, weights: _Array, pivot: _Array, right: _Array, one: A
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add(u: _Array, delta: _Array, change: _Array, one: Any, width: int) -> None:
-    """u + δ in place, and the mean |δ| over cells."""
+def _add(u: _Array, delta: _Array, relaxation: _Array, means: _Array, one: Any, width: int) -> None:
+    """Adds δ, or a part of it, to u; the means of |δ| and |u| over cells."""
     n = delta.shape[0] // width
-    total = one - one
+    total, size, part = one - one, one - one, load(relaxation, 0, one)
     for i in range(n):
         at = i * width
         step = load(delta, at, one)
         total = total + magnitude(step)
-        store(u, at + width, load(u, at + width, one) + step)
-    store(change, 0, total)
-    for lane in range(width):
-        change[lane] /= n
+        following = load(u, at + width, one) + part * step
+        size = size + magnitude(following)
+        store(u, at + width, following)
+    store(means, 0, total)
+    store(means, width, size)
+    for i in range(2 * width):
+        means[i] /= n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -143,10 +148,10 @@ def _assemble(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _iterate(tile: Any, modes: _Array, kind: int, sides: _Array, inflow: _Array, change: _Array, one: Any) -> None:
-    """One Newton step of every lane; leaves Φ, k and δ in the tile and the mean |δ| in ``change``."""
+def _iterate(tile: Any, modes: _Array, kind: int, lanes: Any, means: _Array, one: Any) -> None:
+    """One Newton step of every lane; leaves Φ, k and δ in the tile and the means of |δ| and |u| in ``means``."""
     u, right, weights, potential, k, delta, diagonal, pivot, corner, parameters = tile
-    width = change.shape[0]
+    sides, inflow, relaxation, width = lanes
     end = delta.shape[0]
     _close_sides(u, modes, sides, width)
     evaluate_lanes(kind, u, parameters, potential, k)
@@ -165,7 +170,7 @@ def _iterate(tile: Any, modes: _Array, kind: int, sides: _Array, inflow: _Array,
     if modes[0] == PERIODIC:
         _substitute(k, weights, pivot, corner, one, width)
         _unwrap(k, weights, diagonal[:width], delta, corner)
-    _add(u, delta, change, one, width)
+    _add(u, delta, relaxation, means, one, width)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -173,9 +178,10 @@ def _enter(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: An
     """Puts a row into a lane."""
     u, right, weights, _, _, _, _, _, _, parameters = tile
     kind, values, coefficient, modes, pull, spacing, data, s, target, guess = problem
-    sides, inflow, width = lanes
+    sides, inflow, relaxation, width = lanes
     face = scratch[0]
     n = target.shape[1]
+    relaxation[lane] = 1.0
     face_weights(coefficient[row], modes, spacing, face)
     for i in range(n + 1):
         weights[i * width + lane] = s[row] * face[i]
@@ -195,7 +201,7 @@ def _leave(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: An
     """Writes u = r + s ∇²(Φ + k δ) of a lane's row, its rate and the fluxes through its sides."""
     _, _, _, potential, k, delta, _, _, _, _ = tile
     kind, _, coefficient, modes, _, spacing, data, s, target, _ = problem
-    sides, _, width = lanes
+    sides, _, _, width = lanes
     u_out, rate, flux = results
     weights, moved = scratch
     n = target.shape[1]
@@ -243,8 +249,8 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
         np.ones(small), np.zeros(small), np.zeros(small), np.ones((2, large)),
     )  # fmt: skip
     scratch = np.empty(n + 1), np.empty(n + 2)
-    lanes = np.zeros((4, width)), np.zeros((2, width)), width
-    change, before = np.zeros(width), np.zeros(width)
+    lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), width
+    means, before = np.zeros(2 * width), np.zeros(width)
     occupant = np.full(width, -1)
     following, active = 0, 0
     while True:
@@ -256,20 +262,28 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
                 active += 1
         if active == 0:
             return
-        _iterate(tile, modes, kind, lanes[0], lanes[1], change, one)
+        _iterate(tile, modes, kind, lanes, means, one)
         for lane in range(width):
             row = occupant[lane]
             if row < 0:
                 continue
             iterations[row] += 1
-            residual[row] = change[lane]
+            change = means[lane]
+            least = max(allowed[row], NEWTON_ROUND_OFF * means[width + lane])
             first = iterations[row] == 1
-            converged[row] = has_converged(change[lane], before[lane], allowed[row], first, kind == DIFFUSION)
-            before[lane] = change[lane]
-            if converged[row] or iterations[row] == limit or not np.isfinite(change[lane]):
+            converged[row] = has_converged(change, before[lane], least, first, kind == DIFFUSION)
+            lanes[2][lane] = relaxation(iterations[row], change, before[lane])
+            before[lane] = residual[row] = change
+            if converged[row] or iterations[row] == limit or not np.isfinite(change):
                 _leave(tile, problem, scratch, row, lane, lanes, results)
                 occupant[lane] = -1
                 active -= 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def relaxation(iterations: int, change: float, before: float) -> float:
+    """Part of the next change to take: half of it if many iterations go to and fro at a kink of Φ."""
+    return 0.5 if iterations >= _UNDAMPED and change > 0.9 * before else 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -277,7 +291,7 @@ def has_converged(change: float, before: float, allowed: float, first: bool, lin
     """Whether what is left after the last change is allowed, if the changes go on shrinking by the last ratio θ."""
     if linear or change <= 0.0:
         return np.isfinite(change)
-    if first:
+    if first or change <= 0.01 * allowed:
         return change <= allowed
     ratio = change / before
     return ratio < 1.0 and change * ratio <= allowed * (1.0 - ratio)
@@ -305,3 +319,44 @@ def solve_rows(problem: Any, allowed: _Array, limit: int) -> tuple[Any, Any]:
         return results, report
     _run(problem, allowed, limit, results, report, 1.0, 1)
     return results, report
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def solve_tridiagonal_rows(by_left: _Array, by_right: _Array, scale: _Array, periodic: bool, right: _Array) -> None:
+    """Overwrites r by the solution of δ + s/h (δF_{i+1} − δF_i) = r, with δF = L δ_left + R δ_right on faces.
+
+    Args:
+        by_left: L ``(rows, n + 1)``.
+        by_right: R ``(rows, n + 1)``.
+        scale: s/h ``(rows,)``.
+        periodic: Whether the first and last face join the first and last cell.
+        right: r ``(rows, n)``, overwritten.
+    """
+    rows, n = right.shape
+    diagonal, pivot, corner = np.empty(n), np.empty(n), np.zeros(n)
+    for b in range(rows):
+        s, low, high, r = scale[b], by_left[b], by_right[b], right[b]
+        for i in range(n):
+            diagonal[i] = 1.0 + s * (low[i + 1] - high[i])
+        top, bottom, shift = -s * low[0], s * high[n], -diagonal[0]
+        if periodic:
+            diagonal[0] -= shift
+            diagonal[n - 1] -= bottom * top / shift
+            corner[:] = 0.0
+            corner[0], corner[n - 1] = shift, bottom
+        pivot[0] = 1.0 / diagonal[0]
+        for i in range(1, n):
+            factor = s * low[i] * pivot[i - 1]
+            pivot[i] = 1.0 / (diagonal[i] + factor * (s * high[i]))
+            r[i] += factor * r[i - 1]
+            corner[i] += factor * corner[i - 1]
+        r[n - 1] *= pivot[n - 1]
+        corner[n - 1] *= pivot[n - 1]
+        for i in range(n - 2, -1, -1):
+            r[i] = (r[i] - s * high[i + 1] * r[i + 1]) * pivot[i]
+            corner[i] = (corner[i] - s * high[i + 1] * corner[i + 1]) * pivot[i]
+        if periodic:
+            ratio = top / shift
+            weight = (r[0] + ratio * r[n - 1]) / (1.0 + corner[0] + ratio * corner[n - 1])
+            for i in range(n):
+                r[i] -= weight * corner[i]

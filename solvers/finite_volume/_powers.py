@@ -42,13 +42,13 @@ _LARGEST_INTEGER = 7
 
 
 @intrinsic
-def _to_bits(_: Any, value: Any) -> Any:
+def _to_bits(_: Any, _value: Any) -> Any:
     """The bits of a float64 as int64."""
     return types.int64(types.float64), lambda _c, builder, _s, args: builder.bitcast(args[0], _BITS)
 
 
 @intrinsic
-def _from_bits(_: Any, value: Any) -> Any:
+def _from_bits(_: Any, _value: Any) -> Any:
     """The float64 with the bits of an int64."""
     return types.float64(types.int64), lambda _c, builder, _s, args: builder.bitcast(args[0], ir.DoubleType())
 

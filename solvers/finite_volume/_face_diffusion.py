@@ -1,0 +1,230 @@
+"""Diffusion by the fluxes through faces and their derivatives, for any law and any mean of the conductivity."""
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import csc_matrix
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from solvers.finite_volume._newton_kernels import (
+    NEWTON_ROUND_OFF,
+    has_converged,
+    relaxation,
+    solve_tridiagonal_rows,
+)
+from solvers.finite_volume._stages import Array, Stage, StageSolution
+from solvers.finite_volume.face_means import FaceFlux, FaceMean
+from solvers.finite_volume.grid import CellGrid
+
+PERIODIC, GIVEN_FLUX, STATE = range(3)
+
+
+class _Change(NamedTuple):
+    """Change of the cells in an iteration, and the linearised fluxes along every axis."""
+
+    delta: Tensor
+    fluxes: list[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceDiffusion:
+    """∇·(k ∇u) on rows; attributes as in ``DiffusionTerm``."""
+
+    law: Any
+    grid: CellGrid
+    sides: Any
+    face_mean: FaceMean
+
+    def take(self, index: Array) -> "FaceDiffusion":
+        """The term of some of the rows."""
+        return replace(self, law=self.law.take(index), sides=self.sides.take(index))
+
+    def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
+        """Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)``."""
+        return self._account([face.value for face in self._linearise(self._field(u), data, t)])
+
+    def radius(self, u: Array, data: Array, t: Array) -> Array:
+        """Bound ``(rows,)`` of the spectral radius, by Gershgorin's circles of the columns."""
+        total = np.zeros(len(u))
+        for axis, face in enumerate(self._linearise(self._field(u), data, t, outer=True)):
+            for part in (face.by_left, face.by_right):
+                sizes = part.abs().movedim(1 + axis, -1)
+                if self.sides.modes[2 * axis] != PERIODIC:
+                    sizes[..., [0, -1]] *= 0.5
+                total += 2.0 / self.grid.spacing[axis] * sizes.reshape(len(u), -1).amax(-1).numpy()
+        return total
+
+    def solve(self, stage: Stage, limit: int) -> StageSolution:
+        """Newton's method for all rows at once; rows that have converged are left as they are."""
+        rows = len(stage.right)
+        u, result = stage.guess.copy(), StageSolution(*_empty(stage, 2 * self.grid.dimension))
+        active, before, fraction = np.arange(rows), np.zeros(rows), np.ones(rows)
+        part, now = self, stage
+        for iteration in range(1, limit + 1):
+            step = part._iterate(part._field(u[active]), now)
+            delta = step.delta.reshape(len(active), -1).numpy()
+            mean, size = np.abs(delta).mean(1), np.abs(u[active]).mean(1)
+            least = np.maximum(now.allowed, NEWTON_ROUND_OFF * size)
+            good = np.array(
+                [has_converged(*each, iteration == 1, False) for each in zip(mean, before, least, strict=True)]
+            )
+            leaving = good | ~np.isfinite(mean) if iteration < limit else np.ones(len(active), bool)
+            u[active] += fraction[:, None] * delta
+            fraction = np.array([relaxation(iteration, *each) for each in zip(mean, before, strict=True)])
+            du, sides = part._account(step.fluxes)
+            values = (now.right + now.s[:, None] * du, du, sides, good, np.full(len(active), iteration), mean)
+            for array, value in zip(result, values, strict=True):
+                array[active[leaving]] = value[leaving]
+            if leaving.all():
+                break
+            if leaving.any():
+                keep = np.flatnonzero(~leaving)
+                active, part, now = active[keep], part.take(keep), Stage(*(each[keep] for each in now))
+                mean, fraction = mean[keep], fraction[keep]
+            before = mean
+        return result
+
+    def _field(self, u: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(u)).reshape(-1, *self.grid.shape)
+
+    def _linearise(self, field: Tensor, data: Array, t: Array, outer: bool = False) -> list[FaceFlux]:
+        """Fluxes and derivatives on the faces of every axis ``(rows, *faces)``.
+
+        At a side the derivative by the inner cell includes that of the state on the side; ``outer`` keeps both apart.
+        """
+        faces = []
+        for axis, h in enumerate(self.grid.spacing):
+            dim, modes = 1 + axis, self.sides.modes[2 * axis : 2 * axis + 2]
+            ends = self._ends(field, data, axis)
+            states = torch.cat((ends[0], field, ends[1]), dim)
+            inverse = torch.full((field.shape[dim] + 1,), 1.0 / h, dtype=torch.float64)
+            inverse[[0, -1]] *= 1.0 if modes[0] == PERIODIC else 2.0
+            inverse = inverse.reshape(-1, *[1] * (self.grid.dimension - axis - 1))
+            left, right = (states.narrow(dim, start, inverse.shape[0]) for start in (0, 1))
+            law = self.law.at_faces(t, axis)
+            face = self.face_mean.flux(law, left, right, inverse)
+            face = FaceFlux(*(part.clone() for part in (face.value, face.by_left, face.by_right)))
+            for end in (0, 1):
+                self._close(face, data, axis, end, outer)
+            faces.append(face)
+        return faces
+
+    def _close(self, face: FaceFlux, data: Array, axis: int, end: int, outer: bool) -> None:
+        """Applies the mode of a side to its faces."""
+        side, at = 2 * axis + end, -end
+        value, by_outer, by_inner = (
+            part.select(1 + axis, at)
+            for part in (
+                (face.value, face.by_left, face.by_right) if end == 0 else (face.value, face.by_right, face.by_left)
+            )
+        )
+        mode = self.sides.modes[side]
+        if mode == PERIODIC:
+            return
+        if mode == STATE:
+            if not outer:
+                by_inner += self._pull(side, by_inner.ndim) * by_outer
+                by_outer.zero_()
+            return
+        by_outer.zero_()
+        by_inner.zero_()
+        value.zero_()
+        if mode == GIVEN_FLUX:
+            value += self._datum(data, side, value.shape)
+
+    def _ends(self, field: Tensor, data: Array, axis: int) -> tuple[Tensor, Tensor]:
+        """States beyond the first and the last cells of an axis, with that axis of size 1."""
+        dim, ends = 1 + axis, []
+        for end in (0, 1):
+            side = 2 * axis + end
+            edge = field.select(dim, -end)
+            if self.sides.modes[side] == PERIODIC:
+                edge = field.select(dim, end - 1)
+            elif self.sides.modes[side] == STATE:
+                edge = self._datum(data, side, edge.shape) + self._pull(side, edge.ndim) * edge
+            ends.append(edge.unsqueeze(dim))
+        return ends[0], ends[1]
+
+    def _datum(self, data: Array, side: int, shape: torch.Size) -> Tensor:
+        part = data[:, self.sides.offsets[side] : self.sides.offsets[side + 1]]
+        return torch.from_numpy(np.ascontiguousarray(part)).reshape(shape)
+
+    def _pull(self, side: int, axes: int) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.sides.pull[:, side])).reshape(-1, *[1] * (axes - 1))
+
+    def _iterate(self, field: Tensor, stage: Stage) -> _Change:
+        """One Newton step."""
+        faces = self._linearise(field, stage.data, stage.t)
+        s = torch.from_numpy(stage.s)
+        for axis, face in enumerate(faces):
+            bound = (0.5 / self.grid.dimension * self.grid.spacing[axis]) / s.reshape(-1, *[1] * (field.ndim - 2))
+            if self.sides.modes[2 * axis] != PERIODIC:
+                first, last = face.by_right.select(1 + axis, 0), face.by_left.select(1 + axis, -1)
+                first.copy_(torch.minimum(first, bound))
+                last.copy_(torch.maximum(last, -bound))
+        du, _ = self._account([face.value for face in faces])
+        residual = stage.right - field.reshape(len(du), -1).numpy() + stage.s[:, None] * du
+        if self.grid.dimension == 1:
+            scale = stage.s / self.grid.spacing[0]
+            by_left, by_right = (part.contiguous().numpy() for part in (faces[0].by_left, faces[0].by_right))
+            solve_tridiagonal_rows(by_left, by_right, scale, self.sides.modes[0] == PERIODIC, residual)
+        else:
+            residual = self._solve_sparse(faces, stage.s, residual)
+        delta = torch.from_numpy(residual).reshape(field.shape)
+        return _Change(delta, [self._advanced(face, delta, axis) for axis, face in enumerate(faces)])
+
+    def _advanced(self, face: FaceFlux, delta: Tensor, axis: int) -> Tensor:
+        """Linearised flux F + L δ_left + R δ_right along one axis."""
+        dim = 1 + axis
+        first, last = delta.narrow(dim, 0, 1), delta.narrow(dim, delta.shape[dim] - 1, 1)
+        if self.sides.modes[2 * axis] != PERIODIC:
+            first, last = torch.zeros_like(first), torch.zeros_like(last)
+        left, right = torch.cat((last, delta), dim), torch.cat((delta, first), dim)
+        return face.value + face.by_left * left + face.by_right * right
+
+    def _account(self, fluxes: list[Tensor]) -> tuple[Array, Array]:
+        """Rate and fluxes through the sides from fluxes on faces."""
+        rows, d = fluxes[0].shape[0], self.grid.dimension
+        change = torch.zeros((rows, *self.grid.shape), dtype=torch.float64)
+        sides = np.empty((rows, 2 * d))
+        for axis, (flux, h) in enumerate(zip(fluxes, self.grid.spacing, strict=True)):
+            change -= flux.diff(dim=1 + axis) / h
+            for end in (0, 1):
+                through = np.ascontiguousarray(flux.select(1 + axis, -end).reshape(rows, -1).numpy())
+                sides[:, 2 * axis + end] = prod(self.grid.spacing) / h * through.sum(1)
+        return change.reshape(rows, -1).numpy(), sides
+
+    def _solve_sparse(self, faces: list[FaceFlux], s: Array, right: Array) -> Array:
+        """δ of the rows by sparse elimination."""
+        shape, count = self.grid.shape, prod(self.grid.shape)
+        cells = np.arange(count).reshape(shape)
+        diagonal, places, entries = np.ones((len(s), count)), [(cells, cells)], []
+        for axis, face in enumerate(faces):
+            scale = (s / self.grid.spacing[axis]).reshape(-1, *[1] * len(shape))
+            by_left, by_right = scale * face.by_left.numpy(), scale * face.by_right.numpy()
+            n, start = shape[axis], 0 if self.sides.modes[2 * axis] == PERIODIC else 1
+            upper = by_left.take(range(1, n + 1), 1 + axis) - by_right.take(range(n), 1 + axis)
+            diagonal += upper.reshape(len(s), -1)
+            behind, ahead = cells.take(range(start, n), axis), np.roll(cells, 1, axis).take(range(start, n), axis)
+            places += [(behind, ahead), (ahead, behind)]
+            inner = range(start, n)
+            entries += [-by_left.take(inner, 1 + axis), by_right.take(inner, 1 + axis)]
+        rows, columns = (np.concatenate([place[k].reshape(-1) for place in places]) for k in (0, 1))
+        values = np.concatenate([diagonal, *(entry.reshape(len(s), -1) for entry in entries)], 1)
+        delta = np.full_like(right, np.nan)
+        for b, value in enumerate(values):
+            if np.isfinite(value).all() and np.isfinite(right[b]).all():
+                matrix = csc_matrix((value, (rows, columns)), shape=(count, count))
+                matrix.eliminate_zeros()
+                delta[b] = splu(matrix, permc_spec="MMD_AT_PLUS_A").solve(right[b])
+        return delta
+
+
+def _empty(stage: Stage, sides: int) -> tuple[Array, ...]:
+    rows = len(stage.right)
+    shaped = np.empty_like(stage.right), np.empty_like(stage.right), np.empty((rows, sides))
+    return *shaped, np.zeros(rows, bool), np.zeros(rows, int), np.zeros(rows)

@@ -1,0 +1,247 @@
+"""Compiled Newton's method for implicit diffusion in several axes, by conjugate gradients, row by row.
+
+With D = diag k(u) and A the negative second differences between cells, a step solves (B + s A D) δ = r, where B is
+1 and what the sides add. The matrix of y = D^½ δ is symmetric: (B + s D^½ A D^½) y = D^½ r. Then
+δ = B⁻¹(r − s A D^½ y), so that δ balances with fluxes whatever the residual of the conjugate gradients.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from solvers.finite_volume._diffusion_kernels import (
+    PERIODIC,
+    STATE,
+    add_given,
+    close_sides,
+    divergence,
+    fill_ghosts,
+    from_padded,
+    side_fluxes,
+    to_padded,
+)
+from solvers.finite_volume._lanes import WIDTH, broadcast, load, sum_of_lanes
+from solvers.finite_volume._newton_kernels import NEWTON_ROUND_OFF, has_converged, relaxation, side_slope
+from solvers.finite_volume._potentials import DIFFUSION, evaluate_with_slope
+
+_Array = np.ndarray
+
+_BLOCK = 2048
+_MOST_ITERATIONS = 5000
+_REDUCTION = 1e-3
+_ROUND_OFF = 1e-15
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def dot(a: _Array, b: _Array) -> float:
+    """Scalar product, summed in eight lanes."""
+    total = broadcast(0.0)
+    whole = a.shape[0] - a.shape[0] % WIDTH
+    for i in range(0, whole, WIDTH):
+        total = total + load(a, i, total) * load(b, i, total)
+    result = sum_of_lanes(total)
+    for i in range(whole, a.shape[0]):
+        result += a[i] * b[i]
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out: _Array) -> None:
+    """−A z of all cells; nothing flows through the sides unless they are periodic."""
+    (offsets, ghost, edge, opposite), modes = sides
+    for side in range(modes.shape[0]):
+        part = slice(offsets[side], offsets[side + 1])
+        outer, source = ghost[part], opposite[part] if modes[side] == PERIODIC else edge[part]
+        for e in range(outer.shape[0]):
+            z[outer[e]] = z[source[e]]
+    first, last = stencil[0][0], z.shape[0] - stencil[0][0]
+    for start in range(first, last, _BLOCK):
+        divergence(z, stencil, faces, start, out[start : min(start + _BLOCK, last)])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, linear: bool, terms: Any) -> None:
+    """B on the diagonal, and k_edge − ∂Φ_side/∂u_edge of every face of a side."""
+    (offsets, ghost, edge, _), modes = sides
+    scale, faces = weights
+    diagonal, gap = terms
+    diagonal[:] = 1.0
+    axes = modes.shape[0] // 2
+    for side in range(modes.shape[0]):
+        if modes[side] != STATE:
+            continue
+        for e in range(offsets[side], offsets[side + 1]):
+            c = 1.0 if faces.shape[0] == 0 else faces[side // 2, max(ghost[e], edge[e])]
+            weight, inner = 2.0 * scale[side // 2] * c, k[edge[e]]
+            gap[e] = inner - side_slope(k[ghost[e]], inner, pull[side], axes * weight, linear)
+            diagonal[edge[e]] += weight * gap[e]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _degrees(stencil: Any, faces: _Array, out: _Array) -> None:
+    """Σ over the faces of a cell of w c."""
+    strides, weights = stencil
+    out[:] = 2.0 * np.sum(weights)
+    if faces.shape[0] == 0:
+        return
+    for i in range(strides[0], out.shape[0] - strides[0]):
+        total = 0.0
+        for axis in range(strides.shape[0]):
+            total += weights[axis] * (faces[axis, i] + faces[axis, i + strides[axis]])
+        out[i] = total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _conjugate_gradients(system: Any, sides: Any, stencil: Any, faces: _Array, work: Any, bound: float) -> bool:
+    """y with ‖D^½ r − (B + s D^½ A D^½) y‖ ≤ bound, from y = 0; whether it was reached."""
+    root, diagonal, inverse, s = system
+    y, rest, direction, image, z = work
+    y[:] = 0.0
+    direction[:] = inverse * rest
+    product, size = dot(rest, direction), dot(rest, rest)
+    lowest = _ROUND_OFF * _ROUND_OFF * size
+    for _ in range(_MOST_ITERATIONS):
+        if size <= max(bound * bound, lowest) or not np.isfinite(size):
+            return np.isfinite(size)
+        for i in range(z.shape[0]):
+            z[i] = root[i] * direction[i]
+        _second_differences(z, sides, stencil, faces, image)
+        for i in range(z.shape[0]):
+            image[i] = diagonal[i] * direction[i] - s * root[i] * image[i]
+        step = product / dot(direction, image)
+        for i in range(z.shape[0]):
+            y[i] += step * direction[i]
+            rest[i] -= step * image[i]
+            z[i] = inverse[i] * rest[i]
+        following, size = dot(rest, z), dot(rest, rest)
+        ratio, product = following / product, following
+        for i in range(z.shape[0]):
+            direction[i] = z[i] + ratio * direction[i]
+    return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lines: _Array, n: int, out: Any) -> float:
+    """r = right − u + s·rate and D^½ r on the cells, D^½ there, and the largest k; out is zero elsewhere."""
+    residual, root, rest = out
+    largest = 0.0
+    for line in range(lines.shape[0]):
+        for i in range(lines[line], lines[line] + n):
+            residual[i] = (right[i] - u[i]) + s * change[i]
+            root[i] = np.sqrt(k[i])
+            rest[i] = root[i] * residual[i]
+            largest = max(largest, k[i])
+    return largest
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _solve_row(row: Any, problem: Any, limit: int, law: Any, sides: Any, grid: Any, results: Any) -> Any:
+    """Newton's method for one row; returns converged, iterations and the mean |change| of the last one."""
+    right_row, guess, data, s, allowed = problem
+    kind, parameter, pull, stencil, faces = row
+    edges, modes = sides
+    lines, size, spacing = grid
+    cells = guess.shape[0]
+    n = cells // lines.shape[0]
+    u, right, potential, k, root, residual = np.zeros((6, size))
+    change, diagonal, degree, moved, y, rest, direction, image, z = np.zeros((9, size))
+    gap = np.zeros(edges[1].shape[0])
+    to_padded(guess, lines, u)
+    to_padded(right_row, lines, right)
+    _degrees(stencil, faces, degree)
+    before, part, converged, iterations, mean = 0.0, 1.0, False, 0, 0.0
+    first, last = stencil[0][0], size - stencil[0][0]
+    while not converged and iterations < limit and np.isfinite(mean):
+        iterations += 1
+        fill_ghosts(u, edges, modes, pull, data)
+        evaluate_with_slope(kind, parameter, u, potential, k)
+        close_sides(potential, edges, modes)
+        for start in range(first, last, _BLOCK):
+            divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
+        add_given(change, edges, modes, data, spacing, 1.0)
+        steepest = _residual(right, u, change, s, k, lines, n, (residual, root, rest))
+        _side_terms(k, (edges, modes), pull, (s * stencil[1], faces), kind == DIFFUSION, (diagonal, gap))
+        inverse = 1.0 / (diagonal + (s * k) * degree)
+        stiff = s * degree.max() * np.sqrt(steepest)
+        bound = 0.05 * allowed * np.sqrt(cells) / max(min(1.0 / np.sqrt(steepest), stiff), 1e-300)
+        if kind != DIFFUSION:
+            bound = max(bound, _REDUCTION * np.sqrt(dot(rest, rest)))
+        solved = _conjugate_gradients(
+            (root, diagonal, inverse, s), (edges, modes), stencil, faces, (y, rest, direction, image, z), bound
+        )
+        for i in range(size):
+            z[i] = root[i] * y[i]
+        _second_differences(z, (edges, modes), stencil, faces, image)
+        mean, mass = 0.0, 0.0
+        for line in range(lines.shape[0]):
+            for i in range(lines[line], lines[line] + n):
+                moved[i] = (residual[i] + s * image[i]) / diagonal[i]
+                u[i] += part * moved[i]
+                mean += abs(moved[i])
+                mass += abs(u[i])
+        mean /= cells
+        ratio = before if mean >= _REDUCTION * before else mean / _REDUCTION
+        least = max(allowed, NEWTON_ROUND_OFF * mass / cells)
+        converged = solved and has_converged(mean, ratio, least, iterations == 1, kind == DIFFUSION)
+        part = relaxation(iterations, mean, before)
+        before = mean
+    for i in range(size):
+        potential[i] += z[i]
+    for side in range(modes.shape[0]):
+        if modes[side] == STATE:
+            for e in range(edges[0][side], edges[0][side + 1]):
+                potential[edges[1][e]] -= 2.0 * gap[e] * moved[edges[2][e]]
+    _write(potential, right_row, data, s, (edges, modes), stencil, faces, grid, change, results)
+    return converged, iterations, mean
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _write(
+    potential: _Array, right: _Array, data: _Array, s: float, sides: Any, stencil: Any, faces: _Array, grid: Any,
+    change: _Array, results: Any,
+) -> None:  # fmt: skip
+    """u = r + s·rate, the rate and the fluxes through the sides from the linearised potentials."""
+    edges, modes = sides
+    lines, size, spacing = grid
+    u_out, rate, flux = results
+    first, last = stencil[0][0], size - stencil[0][0]
+    for start in range(first, last, _BLOCK):
+        divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
+    add_given(change, edges, modes, data, spacing, 1.0)
+    side_fluxes(potential, edges, modes, data, (stencil, spacing, np.prod(spacing)), faces, flux)
+    from_padded(change, lines, rate)
+    for i in range(rate.shape[0]):
+        u_out[i] = right[i] + s * rate[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def solve_rows_by_gradients(problem: Any, limit: int, law: Any, sides: Any, grid: Any) -> tuple[Any, Any]:
+    """Solves u = r + s·rate(u) of every row.
+
+    Args:
+        problem: r ``(rows, cells)``, first iterate ``(rows, cells)``, data of the sides ``(rows, S)``, s ``(rows,)``
+            and allowed mean |error| ``(rows,)``.
+        limit: Largest number of Newton iterations.
+        law: As in ``rates``.
+        sides: As in ``rates``.
+        grid: As in ``rates``.
+
+    Returns:
+        (u, rate, fluxes through the sides) and (converged, iterations, mean |change| of the last iteration).
+    """
+    right, guess, data, s, allowed = problem
+    kind, parameters, coefficient, faces = law
+    edges, modes, pull = sides
+    lines, size, strides, spacing = grid
+    rows = right.shape[0]
+    u, rate, flux = np.empty_like(right), np.empty_like(right), np.empty((rows, modes.shape[0]))
+    converged, iterations, residual = np.zeros(rows, np.bool_), np.zeros(rows, np.int64), np.zeros(rows)
+    for b in range(rows):
+        stencil = strides, coefficient[b, 0] / (spacing * spacing)
+        row = kind, parameters[b, 0], pull[b], stencil, faces[b]
+        each = right[b], guess[b], data[b], s[b], allowed[b]
+        converged[b], iterations[b], residual[b] = _solve_row(
+            row, each, limit, law, (edges, modes), (lines, size, spacing), (u[b], rate[b], flux[b])
+        )
+    return (u, rate, flux), (converged, iterations, residual)
