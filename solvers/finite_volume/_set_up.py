@@ -1,7 +1,6 @@
 """From the arguments of ``solve`` to initial rows and the operator that acts on them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,17 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._convection import ConvectionTerm
 from solvers.finite_volume._diffusion import DiffusionTerm
+from solvers.finite_volume._law_batch import batch_of_law
 from solvers.finite_volume._law_checks import check_law
 from solvers.finite_volume._law_rows import LawRows
 from solvers.finite_volume._operator import Operator
 from solvers.finite_volume._side_data import SideData, batch_shapes
-from solvers.finite_volume._source import SourceTerm
-from solvers.finite_volume.balance import ConvectionDiffusion, Source
+from solvers.finite_volume._source import SourceTerm, batch_of_source
+from solvers.finite_volume.balance import ConvectionDiffusion
 from solvers.finite_volume.boundary import AxisConditions, Outflow, Periodic
 from solvers.finite_volume.face_means import IntegralMean
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw, Parametrised
+from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
 from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.numerical_fluxes import Godunov
 from solvers.finite_volume.reconstruction import MUSCL
@@ -61,9 +61,11 @@ def initial_field(
         raise InvalidArgumentError(
             f"initial and boundary values have batch axes that do not broadcast: {shapes}; give them one batch shape."
         ) from None
-    for part in (*parts_of(law), source):
-        if isinstance(part, Parametrised):
-            batch = _with_parameters(part, tuple(batch), grid, start)
+    for part in parts_of(law):
+        if part is not None:
+            batch = batch_of_law(part, tuple(batch), grid, start)
+    if source is not None:
+        batch = batch_of_source(source, tuple(batch), grid, start)
     return field.expand(*batch, *grid.shape).clone(memory_format=torch.contiguous_format)
 
 
@@ -110,39 +112,3 @@ def _refuse_outflow(conditions: tuple[AxisConditions, ...]) -> None:
             "Outflow is for laws without diffusion; with diffusion give Dirichlet, Neumann, Robin or Periodic sides, "
             "for example Neumann(gradient=0.0)."
         )
-
-
-def _with_parameters(part: Any, batch: tuple[int, ...], grid: CellGrid, start: float) -> tuple[int, ...]:
-    """Batch shape with the parameters of a law or source: the fewest axes with which they do not reach the space."""
-    placed = part.at(grid, start) if isinstance(part, Source) else part.at(grid, start, 0)
-    arrays = [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else []
-    fewest = max([len(batch), *(np.ndim(value) for value in arrays if isinstance(value, Tensor | np.ndarray))])
-    for axes in range(fewest, fewest + 5):
-        u = torch.zeros((1,) * (axes + grid.dimension), dtype=torch.float64)
-        shape = _evaluated(placed, u, grid, start).shape
-        in_space = shape[axes:]
-        if len(shape) == axes + grid.dimension and (part.varies_in_space or all(size == 1 for size in in_space)):
-            try:
-                return tuple(torch.broadcast_shapes(shape[:axes], batch))
-            except RuntimeError:
-                break
-    raise InvalidArgumentError(
-        f"The parameters of {type(part).__name__} do not broadcast with the batch shape {batch} of initial and "
-        "boundary values; give parameters of shape (*batch,), or a Field for values on the cells."
-    )
-
-
-def _evaluated(placed: Any, u: Tensor, grid: CellGrid, start: float) -> Tensor:
-    """Values of a law or source for some states, a tensor with at least one axis."""
-    if isinstance(placed, Source):
-        name, values = "__call__", placed(u, grid.points, torch.full_like(u, start))
-    else:
-        name = "conductivity" if isinstance(placed, DiffusiveLaw) else "characteristic_speed"
-        values = getattr(placed, name)(u)
-    if not isinstance(values, Tensor) or values.ndim == 0:
-        got = "a tensor without axes" if isinstance(values, Tensor) else type(values).__name__
-        raise InvalidArgumentError(
-            f"{type(placed).__name__}.{name}(u) must return a tensor of the shape of u, got {got}; for a constant c "
-            "return c + 0.0 * u."
-        )
-    return values

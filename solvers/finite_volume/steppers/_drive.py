@@ -1,7 +1,7 @@
 """Integrates rows through time: every row with its own step, error control and output.
 
-``drive`` holds one group of rows. It proposes steps, accepts or rejects them row by row, writes the output times that an
-accepted step has passed, and drops finished rows.
+``drive`` holds one group of rows. It proposes steps, accepts or rejects them row by row, writes the output times that
+an accepted step has passed, and drops finished rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -143,7 +143,6 @@ def _advance(
         state.sampled[accepted] += step.sampled[accepted]
     shortened = accepted & (step.length < state.proposal)
     state.proposal = np.where(shortened, np.maximum(factor * step.length, state.proposal), factor * step.length)
-    state.cursor = np.where(accepted, kernels.passed(times, state.cursor, end), state.cursor)
     state.failed = failed
     state.rows = _next(rows, step, accepted, end)
     if report is not None:
@@ -158,10 +157,15 @@ def _landing(proposal: Array, remaining: Array) -> Array:
 
 def _record(course: Course, state: _Progress, step: Step, accepted: Array, end: Array, times: Array) -> None:
     """Writes cells and account at the output times that accepted steps have passed."""
+    passed = kernels.passed(times, state.cursor, end)
+    if not (accepted & (passed > state.cursor)).any():
+        return
+    bow = step.bow()
     interval = (state.rows.time, end - state.rows.time)
     plan = (state.index, state.cursor, accepted, times)
-    kernels.record(course.values, state.rows.u, step.u, step.bow[0], interval, plan)
-    kernels.record(course.account, state.account, state.account + step.account, step.bow[1], interval, plan)
+    kernels.record(course.values, state.rows.u, step.u, bow[0], interval, plan)
+    kernels.record(course.account, state.account, state.account + step.account, bow[1], interval, plan)
+    state.cursor = np.where(accepted, passed, state.cursor)
 
 
 def _count(course: Course, index: Array, step: Step, accepted: Array, failed: Array) -> None:

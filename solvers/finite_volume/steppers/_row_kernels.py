@@ -7,6 +7,7 @@ from numba import njit
 
 _Array = np.ndarray
 _EPSILON = float(np.finfo(np.float64).eps)
+_GROWTH = 2.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -79,9 +80,9 @@ def control(ratio: _Array, order: int, failed_before: _Array) -> tuple[_Array, _
         if not np.isfinite(ratio[b]):
             factor[b] = 0.25
         elif ratio[b] == 0.0:
-            factor[b] = 5.0
+            factor[b] = _GROWTH
         else:
-            factor[b] = min(5.0, max(0.2, 0.9 * ratio[b] ** (-1.0 / order)))
+            factor[b] = min(_GROWTH, max(0.2, 0.8 * ratio[b] ** (-1.0 / order)))
         if not accepted[b]:
             factor[b] = min(factor[b], 0.9)
         elif failed_before[b]:

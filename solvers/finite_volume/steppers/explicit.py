@@ -1,4 +1,4 @@
-"""Explicit steppers: strong-stability-preserving Runge–Kutta, and Runge–Kutta–Legendre with many stages for diffusion."""
+"""Explicit steppers: strong-stability-preserving Runge–Kutta, and Runge–Kutta–Legendre for diffusion."""
 
 from dataclasses import dataclass
 from math import inf
@@ -15,10 +15,10 @@ from solvers.finite_volume.steppers.stepper import (
     Stepper,
     accounted,
     allowed_error,
-    bow,
     check_control,
     combined,
     courant_limited,
+    parabola,
     rate_at_start,
 )
 
@@ -75,7 +75,7 @@ class SSPRK3(Stepper):
             length=length,
             ratio=np.where(crossed <= 1.0, ratio, np.inf),
             residual=crossed,
-            bow=(combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account),
+            bow=lambda: (combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account),
             rates=None,
             sampled=None if operator.sides.constant else length[:, None] * np.einsum("k,krs->rs", weights, data),
             evaluations=np.full(len(length), 3),
@@ -92,14 +92,18 @@ class SSPRK3(Stepper):
         stages, weights = (first, second, third), (1 / 6, 1 / 6, 2 / 3)
         u, account = combined(rows.u, length, weights, stages), accounted(length, weights, stages)
         speed = np.maximum(second.speed, third.speed) + operator.euler_rate(middle, data[-1])
-        return u, account, speed, self._source_error(operator, rows, u, length, stages)
+        return u, account, speed, self._source_error(operator, rows, (u, data), length, stages)
 
-    def _source_error(self, operator: Operator, rows: Rows, u: Array, length: Array, stages: tuple[Rate, ...]) -> Array:
+    def _source_error(
+        self, operator: Operator, rows: Rows, end: tuple[Array, Array], length: Array, stages: tuple[Rate, ...]
+    ) -> Array:
+        u, data = end
         if operator.source is None:
             return _finite(u)
         sources = tuple(stage.source for stage in stages)
         error = kernels.combine(np.zeros_like(u), length, (-1 / 3, -1 / 3, 2 / 3), sources)
-        return kernels.error_ratio(error, allowed_error(self, operator, (rows.u, u), rows.time + length))
+        ends = kernels.range_of_rows(rows.u), kernels.range_of_rows(u)
+        return kernels.error_ratio(error, allowed_error(self, operator, ends, data))
 
 
 def _compiled_stages(
@@ -148,9 +152,9 @@ class RKL2(Stepper):
         return diffuses and not convects
 
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        start = operator.sides.at(rows.time[None])[0]
-        first = rate_at_start(operator, rows, start, operator.rate)
-        radius = _SAFETY * operator.diffusion.radius(rows.u, start)
+        ends = operator.sides.at(np.stack((rows.time, rows.time + length)), rows.time)
+        first = rate_at_start(operator, rows, ends[0], operator.rate)
+        radius = _SAFETY * np.max([operator.diffusion.radius(rows.u, data) for data in ends], axis=0)
         with np.errstate(divide="ignore"):
             length = np.minimum(length, 2.0 / radius * _euler_steps(_MOST_STAGES))
         stages = _stages(0.5 * radius * length)
@@ -160,13 +164,14 @@ class RKL2(Stepper):
         end, middle = superstep(operator, rows, first, (length, stages), (times, data))
         last = operator.rate(end.u, data[-1], times[-1])
         error = combined(0.8 * (rows.u - end.u), length, (0.4, 0.4), (first, last))
+        range_of_u = kernels.range_of_rows(rows.u), kernels.range_of_rows(end.u)
         return Step(
             u=end.u,
             account=end.account,
             length=length,
-            ratio=kernels.error_ratio(error, allowed_error(self, operator, (rows.u, end.u), times[-1])),
+            ratio=kernels.error_ratio(error, allowed_error(self, operator, range_of_u, data)),
             residual=np.zeros(len(length)),
-            bow=(bow(rows.u, middle.u, end.u, middle.fraction), bow(0.0, middle.account, end.account, middle.fraction)),
+            bow=lambda: parabola((rows.u, np.zeros_like(end.account)), middle[:2], end[:2], middle.fraction),
             rates=(first, last),
             sampled=None if operator.sides.constant else np.trapezoid(data, times[..., None], axis=0),
             evaluations=stages + 1,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from solvers.finite_volume.steppers.stepper import (
     Stepper,
     accounted,
     allowed_error,
-    bow,
     check_control,
     combined,
     courant_limited,
+    parabola,
     rate_at_start,
 )
 
@@ -62,27 +63,27 @@ class BackwardEuler(Stepper):
         return diffuses
 
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        implicit, explicit = _first_rates(operator, rows)
-        length = courant_limited(length, explicit.speed, _COURANT) if explicit else length
-        end = rows.time + length
-        data = operator.sides.at(end[None], rows.time)[0]
-        beside = () if explicit is None else (explicit,)
+        start = _begin(operator, rows, length, (0.0, 1.0))
+        length, (_, end), data = start.length, start.times, start.data
+        beside = () if start.explicit is None else (start.explicit,)
         right = combined(rows.u, length, (1.0,) * len(beside), beside)
-        allowed = _allowed_by_newton(self, operator, rows, implicit, end)
-        solution = operator.diffusion.solve(Stage(right, length, data, end, _extrapolated(rows, length), allowed))
+        stage = Stage(
+            right, length, data[-1], end, _extrapolated(rows, length), _allowed_by_newton(self, operator, start)
+        )
+        solution = operator.diffusion.solve(stage)
         last = _rate_of(solution, operator)
         account = accounted(length, (1.0,) * (1 + len(beside)), (last, *beside))
-        error = combined(np.zeros_like(rows.u), length, (-0.5, 0.5), (implicit, last))
-        ratio = kernels.error_ratio(error, allowed_error(self, operator, (rows.u, solution.u), end))
+        error = combined(np.zeros_like(rows.u), length, (-0.5, 0.5), (start.implicit, last))
+        allowed = allowed_error(self, operator, (start.ends, kernels.range_of_rows(solution.u)), data)
         return Step(
             u=solution.u,
             account=account,
             length=length,
-            ratio=np.where(solution.converged, ratio, np.inf),
+            ratio=np.where(solution.converged, kernels.error_ratio(error, allowed), np.inf),
             residual=solution.residual,
-            bow=(np.zeros_like(rows.u), np.zeros_like(account)),
-            rates=(implicit, last) if explicit is None else None,
-            sampled=None if operator.sides.constant else length[:, None] * data,
+            bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account)),
+            rates=(start.implicit, last) if start.explicit is None else None,
+            sampled=None if operator.sides.constant else length[:, None] * data[-1],
             evaluations=solution.iterations,
         )
 
@@ -121,50 +122,65 @@ class TRBDF2(Stepper):
         return diffuses
 
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        first, first_beside = _first_rates(operator, rows)
-        length = courant_limited(length, first_beside.speed, _COURANT) if first_beside else length
-        times = np.stack((rows.time + _GAMMA * length, rows.time + length))
-        data = operator.sides.at(times, rows.time)
-        allowed = _allowed_by_newton(self, operator, rows, first, times[1])
+        start = _begin(operator, rows, length, (0.0, _GAMMA, 1.0))
+        length, data = start.length, start.data
+        allowed = _allowed_by_newton(self, operator, start)
 
         def solve(right: Array, stage: int, guess: Array) -> tuple[StageSolution, Rate, tuple[Rate, ...]]:
-            at = times[stage], data[stage % len(data)]
+            at = start.times[stage], data[stage % len(data)]
             solution = operator.diffusion.solve(Stage(right, _D * length, at[1], at[0], guess, allowed))
             beside = (operator.explicit_rate(solution.u, at[1], at[0]),) if operator.has_explicit_part else ()
             return solution, _rate_of(solution, operator), beside
 
-        start = () if first_beside is None else (first_beside,)
-        right = combined(rows.u, length, (_D, _GAMMA)[: 1 + len(start)], (first, *start))
-        middle, second, beside = solve(right, 0, _extrapolated(rows, _GAMMA * length))
-        middle_account = accounted(length, (_D, _D, _GAMMA)[: 2 + len(start)], (first, second, *start))
-        right = combined(rows.u, length, (_W, _W, _A31, _A32)[: 2 + 2 * len(start)], (first, second, *start, *beside))
-        end, third, last = solve(right, 1, rows.u + (middle.u - rows.u) / _GAMMA)
-        implicit, explicit = (first, second, third), (*start, *beside, *last)
-        weights = (_W, _W, _D)
-        u = end.u if not start else combined(end.u, length, (_W - _A31, _W - _A32, _D), explicit)
-        account = accounted(length, weights + weights[: len(explicit)], implicit + explicit)
-        error = combined(np.zeros_like(u), length, _ERROR + _ERROR[: len(explicit)], implicit + explicit)
-        ratio = kernels.error_ratio(error, allowed_error(self, operator, (rows.u, u), times[1]))
-        fraction = np.full(len(length), _GAMMA)
-        sampled = _W * (operator.sides.at(rows.time[None])[0] + data[0]) + _D * data[-1]
+        first, first_beside = start.implicit, () if start.explicit is None else (start.explicit,)
+        terms = 1 + len(first_beside)
+        right = combined(rows.u, length, (_D, _GAMMA)[:terms], (first, *first_beside))
+        middle, second, beside = solve(right, 1, _extrapolated(rows, _GAMMA * length))
+        known = (first, second, *first_beside, *beside)
+        right = combined(rows.u, length, (_W, _W, _A31, _A32)[: 2 * terms], known)
+        end, third, last = solve(right, 2, rows.u + (middle.u - rows.u) / _GAMMA)
+        explicit = (*first_beside, *beside, *last)
+        middle_account = accounted(length, (_D, _D, _GAMMA)[: 1 + terms], (first, second, *first_beside))
+        u = combined(end.u, length, (_W - _A31, _W - _A32, _D), explicit) if explicit else end.u
+        stages = (first, second, third, *explicit)
+        account = accounted(length, ((_W, _W, _D) * 2)[: len(stages)], stages)
+        error = combined(np.zeros_like(u), length, (_ERROR * 2)[: len(stages)], stages)
+        allowed = allowed_error(self, operator, (start.ends, kernels.range_of_rows(u)), data)
+        states = (rows.u, np.zeros_like(account)), (middle.u, middle_account), (u, account)
         return Step(
             u=u,
             account=account,
             length=length,
-            ratio=np.where(middle.converged & end.converged, ratio, np.inf),
+            ratio=np.where(middle.converged & end.converged, kernels.error_ratio(error, allowed), np.inf),
             residual=np.maximum(middle.residual, end.residual),
-            bow=(bow(rows.u, middle.u, u, fraction), bow(0.0, middle_account, account, fraction)),
-            rates=None if start else (first, third),
-            sampled=None if operator.sides.constant else length[:, None] * sampled,
+            bow=lambda: parabola(*states, np.full(len(length), _GAMMA)),
+            rates=None if explicit else (first, third),
+            sampled=None if operator.sides.constant else length[:, None] * (_W * (data[0] + data[1]) + _D * data[2]),
             evaluations=middle.iterations + end.iterations,
         )
 
 
-def _first_rates(operator: Operator, rows: Rows) -> tuple[Rate, Rate | None]:
-    """Rates at the start of the step: of diffusion, and of all else if there is anything else."""
-    data = operator.sides.at(rows.time[None])[0]
-    explicit = operator.explicit_rate(rows.u, data, rows.time) if operator.has_explicit_part else None
-    return rate_at_start(operator, rows, data, operator.diffusive_rate), explicit
+class _Start(NamedTuple):
+    """Rates of diffusion and of all else at the start, length, times of the stages, side data and range of u."""
+
+    implicit: Rate
+    explicit: Rate | None
+    length: Array
+    times: Array
+    data: Array
+    ends: tuple[Array, Array]
+
+
+def _begin(operator: Operator, rows: Rows, length: Array, fractions: tuple[float, ...]) -> _Start:
+    """Rates at the start, and side data at some fractions of the step."""
+    explicit = None
+    if operator.has_explicit_part:
+        explicit = operator.explicit_rate(rows.u, operator.sides.at(rows.time[None])[0], rows.time)
+        length = courant_limited(length, explicit.speed, _COURANT)
+    times = rows.time + np.array(fractions)[:, None] * length
+    data = operator.sides.at(times, rows.time)
+    implicit = rate_at_start(operator, rows, data[0], operator.diffusive_rate)
+    return _Start(implicit, explicit, length, times, data, kernels.range_of_rows(rows.u))
 
 
 def _rate_of(solution: StageSolution, operator: Operator) -> Rate:
@@ -179,15 +195,13 @@ def _extrapolated(rows: Rows, ahead: Array) -> Array:
     return rows.u + ratio[:, None] * (rows.u - before)
 
 
-def _allowed_by_newton(
-    control: BackwardEuler | TRBDF2, operator: Operator, rows: Rows, rate: Rate, end: Array
-) -> Array:
+def _allowed_by_newton(control: BackwardEuler | TRBDF2, operator: Operator, start: _Start) -> Array:
     """Allowed mean |change| of the last Newton iteration ``(rows,)``.
 
     A fraction of the allowed error; the change that the present rate makes counts as well, since from rest the spread
     is still 0.
     """
     tolerance = min(control.tolerance, _UNCONTROLLED)
-    change = (end - rows.time) * np.abs(rate.u).mean(1)
-    allowed = allowed_error(replace(control, tolerance=tolerance), operator, (rows.u,), end)
-    return control.newton.tolerance * np.maximum(allowed, tolerance * change)
+    allowed = allowed_error(replace(control, tolerance=tolerance), operator, (start.ends,), start.data)
+    change = tolerance * start.length * np.abs(start.implicit.u).mean(1)
+    return control.newton.tolerance * np.maximum(allowed, change)

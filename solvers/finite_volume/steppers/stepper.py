@@ -15,6 +15,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Array, Operator, Rate
 from solvers.finite_volume.steppers import _row_kernels as kernels
 
+Ends = tuple[Array, Array]
 Evaluate = Callable[[Array, Array, Array], Rate]
 
 
@@ -55,7 +56,7 @@ class Step(NamedTuple):
         length: Lengths of the steps, at most the proposed ones ``(rows,)``.
         ratio: Estimated over allowed error ``(rows,)``; NaN or infinite where the step failed.
         residual: Of Newton's iteration, for messages ``(rows,)``.
-        bow: Deviations of cells and account from the straight line for output within the step:
+        bow: Gives the deviations of cells and account from the straight line, for output within the step:
             value(θ) = line + θ (1 − θ) bow.
         rates: Rates at the start and at the end if both were computed, else None.
         sampled: Time integrals of the side data as the step sampled them ``(rows, S)``, or None if they are constant.
@@ -67,7 +68,7 @@ class Step(NamedTuple):
     length: Array
     ratio: Array
     residual: Array
-    bow: tuple[Array, Array]
+    bow: Callable[[], tuple[Array, Array]]
     rates: tuple[Rate, Rate] | None
     sampled: Array | None
     evaluations: Array
@@ -137,11 +138,20 @@ def accounted(length: Array, weights: tuple[float, ...], rates: Sequence[Rate]) 
     return length[:, None] * flow
 
 
-def allowed_error(control: Control, operator: Operator, states: Sequence[Array], time: Array) -> Array:
-    """Allowed mean |error| ``(rows,)``, relative to the spread of some states and of the Dirichlet values at a time."""
-    ends = [kernels.range_of_rows(u) for u in states]
-    ends.append(operator.sides.range(time[None]))
-    return kernels.allowed_error(np.array(ends), control.tolerance, control.atol)
+def allowed_error(control: Control, operator: Operator, ends: Sequence[Ends], data: Array) -> Array:
+    """Allowed mean |error| ``(rows,)``, relative to the spread of states and of Dirichlet values.
+
+    Args:
+        control: Tolerances.
+        operator: The operator.
+        ends: Smallest and largest values of states, ``(rows,)`` each.
+        data: Side data ``(k, rows, S)``.
+
+    Returns:
+        Allowed errors.
+    """
+    every = np.array([*ends, operator.sides.range_of(data)])
+    return kernels.allowed_error(every, control.tolerance, control.atol)
 
 
 def courant_limited(length: Array, speed: Array, courant: float) -> Array:
@@ -150,10 +160,25 @@ def courant_limited(length: Array, speed: Array, courant: float) -> Array:
         return np.minimum(length, courant / speed)
 
 
-def bow(before: Array | float, middle: Array, after: Array, fraction: Array) -> Array:
-    """Deviation from the straight line of the parabola through three states, the middle one at a fraction of the step."""
+def parabola(
+    before: tuple[Array, Array], middle: tuple[Array, Array], after: tuple[Array, Array], fraction: Array
+) -> tuple[Array, Array]:
+    """Deviations from the straight line of parabolas through three states, the middle one at a fraction of the step.
+
+    Args:
+        before: Cells and account at the start.
+        middle: At the fraction.
+        after: At the end.
+        fraction: ``(rows,)``.
+
+    Returns:
+        Deviations of cells and account.
+    """
     part = fraction[:, None]
-    return (middle - before - part * (after - before)) / (part * (1.0 - part))
+    u, account = (
+        (m - b - part * (a - b)) / (part * (1.0 - part)) for b, m, a in zip(before, middle, after, strict=True)
+    )
+    return u, account
 
 
 def check_control(control: Control) -> None:
