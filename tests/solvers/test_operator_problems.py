@@ -6,19 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 
 from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, NodeGrid, PDEBench, TheWell, export
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     Recipe,
+    burgers,
     join,
     load_samples,
     operator_samples,
+    reaction_diffusion,
 )
 from solvers.problems.operator_problems.problem import restrict
+from solvers.problems.operator_problems.random_data import field_values
 
 PROBLEMS = list(OPERATOR_PROBLEMS.values())
-SLOW = {"basin": pytest.mark.slow}
+SLOW = {"basin": pytest.mark.slow, "advection_diffusion": pytest.mark.slow}
 ARRAYS = ("fields", "coefficients", "extras")
 
 
@@ -163,3 +167,75 @@ def test_the_random_numbers_of_a_sample_are_its_own():
         for number in range(700)
     ]
     assert len({json.dumps(numbers) for numbers in drawn}) == len(drawn)
+
+
+def lsoda(rate, initial, times):
+    """An independent solution by LSODA; one node couples with its neighbours."""
+    options = {"method": "LSODA", "lband": 1, "uband": 1, "rtol": 1e-7, "atol": 1e-9}
+    return solve_ivp(lambda _, u: rate(u), (0.0, times[-1]), initial, t_eval=times, **options).y.T
+
+
+def assert_close_in_mean(samples, reference, tolerance):
+    """Relative L2 over all nodes and times, of one sample."""
+    u, reference = samples.outputs[0, :, 0].numpy(), np.asarray(reference)
+    assert u.shape == reference.shape
+    assert np.linalg.norm(u - reference) < tolerance * np.linalg.norm(reference - reference.mean())
+
+
+def test_burgers_agrees_with_central_differences_and_lsoda():
+    """ν = 0.02, so that 1,025 nodes resolve all layers; the initial jumps at the ends cost an order early on."""
+    problem = replace(OPERATOR_PROBLEMS["viscous_burgers"], viscosity=0.02)
+    draws = {name: values[None] for name, values in problem.draw(np.random.default_rng(5)).items()}
+    samples = operator_samples(problem.evaluate(draws, 4))
+    nodes = NodeGrid(0.0, 1.0, 1025)
+    h, initial = nodes.spacing[0], field_values(burgers._INITIAL, draws["initial"], nodes)[0].numpy()
+    initial[[0, -1]] = float(draws["left"]), float(draws["right"])
+
+    def rate(u):
+        flux = np.diff(0.25 * (u[1:] ** 2 + u[:-1] ** 2) - 0.02 * np.diff(u) / h) / h
+        return np.concatenate([[0.0], -flux, [0.0]])
+
+    assert_close_in_mean(samples, lsoda(rate, initial, problem.recipe.times)[:, ::4], 3e-3)
+
+
+def test_reaction_and_diffusion_agree_with_central_differences_and_lsoda():
+    problem = OPERATOR_PROBLEMS["reaction_diffusion"]
+    draws = {name: values[None] for name, values in problem.draw(np.random.default_rng(6)).items()}
+    samples = operator_samples(problem.evaluate(draws))
+    nodes, middles = NodeGrid(0.0, 1.0, 513), CellGrid(0.0, 1.0, 512)
+    h = nodes.spacing[0]
+    initial = reaction_diffusion._initial(draws, nodes)[0].numpy()
+    initial[0] = float(draws["left"])
+    k = problem._conductivity(draws, middles)[0].numpy()
+    inflow = float(problem._conductivity(draws, nodes)[0, -1]) * float(draws["right"])
+
+    def rate(u):
+        flux = -k * np.diff(u) / h
+        change = np.concatenate([[0.0], -np.diff(flux) / h, [(flux[-1] + inflow) / (h / 2)]])
+        change[1:] += problem.rate * u[1:] * (1 - u[1:])
+        return change
+
+    assert_close_in_mean(samples, lsoda(rate, initial, problem.recipe.times)[:, ::4], 3e-3)
+
+
+def test_advection_and_diffusion_agree_with_central_differences_of_the_velocities_in_the_file():
+    problem = OPERATOR_PROBLEMS["advection_diffusion"]
+    samples = operator_samples(problem.sample(1), problem.inputs)
+    fine = replace(problem, recipe=replace(problem.recipe, intervals=64, refinement=1, times=(1e-6,)))
+    velocity_x, velocity_y, initial = operator_samples(fine.sample(1), problem.inputs).inputs[0].numpy()
+    left, right = (side[0, 0, 0].numpy() for side in operator_samples(fine.sample(1)).boundary[0])
+    initial[0], initial[-1] = left, right
+    h = 1 / 64
+
+    def rate(_, flat):
+        u = np.pad(flat.reshape(65, 65), ((0, 0), (1, 1)), mode="reflect")
+        along_x = (u[2:, 1:-1] - u[:-2, 1:-1]) / (2 * h) * velocity_x[1:-1]
+        along_y = (u[1:-1, 2:] - u[1:-1, :-2]) / (2 * h) * velocity_y[1:-1]
+        laplacian = (u[2:, 1:-1] + u[:-2, 1:-1] + u[1:-1, 2:] + u[1:-1, :-2] - 4 * u[1:-1, 1:-1]) / h**2
+        change = np.zeros((65, 65))
+        change[1:-1] = problem.diffusivity * laplacian - along_x - along_y
+        return change.ravel()
+
+    times = problem.recipe.times
+    reference = solve_ivp(rate, (0.0, times[-1]), initial.ravel(), t_eval=times, rtol=1e-5, atol=1e-6).y
+    assert_close_in_mean(samples, reference.T.reshape(-1, 65, 65)[:, ::2, ::2], 0.03)

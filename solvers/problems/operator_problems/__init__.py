@@ -1,20 +1,29 @@
 """Problems whose solution operators are to be learned: random inputs and data of the sides, solved and restricted."""
 
+from solvers.problems.operator_problems.advection_diffusion import AdvectionDiffusion
 from solvers.problems.operator_problems.basin import Basin
+from solvers.problems.operator_problems.burgers import ViscousBurgers
 from solvers.problems.operator_problems.darcy import Darcy
 from solvers.problems.operator_problems.problem import OperatorProblem, Recipe
+from solvers.problems.operator_problems.reaction_diffusion import ReactionDiffusion
 from solvers.problems.operator_problems.samples import OperatorSamples, join, load_samples, operator_samples
 
-OPERATOR_PROBLEMS: dict[str, OperatorProblem] = {problem.name: problem for problem in (Darcy(), Basin())}
+OPERATOR_PROBLEMS: dict[str, OperatorProblem] = {
+    problem.name: problem
+    for problem in (ViscousBurgers(), ReactionDiffusion(), Darcy(), AdvectionDiffusion(), Basin())
+}
 """The standard problems by name."""
 
 __all__ = [
     "OPERATOR_PROBLEMS",
+    "AdvectionDiffusion",
     "Basin",
     "Darcy",
     "OperatorProblem",
     "OperatorSamples",
+    "ReactionDiffusion",
     "Recipe",
+    "ViscousBurgers",
     "join",
     "load_samples",
     "operator_samples",
