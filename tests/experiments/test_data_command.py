@@ -14,6 +14,7 @@ from experiments import data_command as command
 from experiments.cli import main
 from solvers import load
 from solvers.problems.operator_problems import OPERATOR_PROBLEMS, load_samples, operator_samples
+from tests.documents import DOCS, run_python
 
 N = 7
 
@@ -24,7 +25,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_PART", 3)
     for name, problem in list(OPERATOR_PROBLEMS.items()):
         recipe = replace(problem.recipe, refinement=1, times=problem.recipe.times[:1], test=4)
-        monkeypatch.setitem(OPERATOR_PROBLEMS, name, replace(problem, recipe=recipe))  # pyright: ignore[reportCallIssue]
+        monkeypatch.setitem(OPERATOR_PROBLEMS, name, replace(problem, recipe=recipe))  # pyright: ignore[reportArgumentType]
 
 
 def run(file: Path, *words: str, name: str = "darcy", n: int = N) -> int:
@@ -39,7 +40,10 @@ def assert_same(first: Path, second: Path) -> None:
                 assert (a[name][()] == b[name][()]).all()  # pyright: ignore
 
 
-@pytest.mark.parametrize("name", OPERATOR_PROBLEMS)
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "basin" else name for name in OPERATOR_PROBLEMS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_file_has_the_samples_of_the_problem(name: str, tmp_path: Path) -> None:
     file = tmp_path / "a.h5"
     assert run(file, name=name) == 0
@@ -128,16 +132,16 @@ def test_the_screen_and_the_object_say_what_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["data", "basin", "--split", "test"]) == 0
+    assert main(["data", "reaction_diffusion", "--split", "test"]) == 0
     printed = capsys.readouterr()
     assert "4/4" in printed.err
-    assert "4 samples (test, seed 0), solved on 32 × 32 cells" in printed.out
-    assert "4 × 1 × 3 × 33 × 33" in printed.out
+    assert "4 samples (test, seed 0), solved on 128 cells" in printed.out
+    assert "4 × 1 × 1 × 129 " in printed.out
     assert all(len(line) <= 80 for line in printed.out.splitlines())
     *_, reading, _ = printed.out.splitlines()
     namespace: dict[str, Any] = {"load_samples": load_samples}
     exec(reading.strip(), namespace)
-    assert namespace["samples"].input_names == ("h",)
+    assert namespace["samples"].inputs.shape == (4, 2, 129)
     assert main(["data", "darcy", "--n", "2", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["inputs"] == [2, 1, 33, 33]
@@ -165,3 +169,11 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.Capture
 def test_wrong_options_are_refused(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_page_runs_and_an_operator_takes_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page: dict[str, Any] = run_python(DOCS / "training_data.md")
+    for output, side in ((page["u"][:, :, 0], page["left"]), (page["u"][:, :, -1], page["right"])):
+        assert torch.equal(output, side.flatten(1, 2))
+    assert page["problem"].conductivities == (1.0, 100.0)
