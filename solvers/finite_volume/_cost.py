@@ -60,7 +60,7 @@ def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:
             for ends in (np.minimum(low, u.min(1)), np.maximum(high, u.max(1)))
         ),
     ]
-    euler = np.max([operator.euler_rate(state, data) for state in states], axis=0)
+    euler = np.max([operator.euler_rate(state, data, time) for state in states], axis=0)
     if operator.convection is None:
         return np.zeros(len(u)), euler
     return np.max([operator.convection.rate(state, data, time)[2] for state in states], axis=0), euler

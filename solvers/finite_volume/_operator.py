@@ -117,9 +117,9 @@ class Operator:
         rest = self.explicit_rate(u, data, time)
         return Rate(slow.u + rest.u, slow.flow + rest.flow, rest.source, rest.speed)
 
-    def euler_rate(self, u: Array, data: Array) -> Array:
+    def euler_rate(self, u: Array, data: Array, time: Array) -> Array:
         """Inverse of the largest stable Euler step of diffusion ``(rows,)``."""
-        return np.zeros(len(u)) if self.diffusion is None else 0.5 * self.diffusion.radius(u, data)
+        return np.zeros(len(u)) if self.diffusion is None else 0.5 * self.diffusion.radius(u, data, time)
 
     @staticmethod
     def with_source(sides: Array) -> Array:

@@ -159,14 +159,8 @@ class SideData:
 
     def range(self, times: Array) -> tuple[Array, Array]:
         """Least and largest Dirichlet value of every row at the times ``(k, rows)``; (inf, −inf) without any."""
-        return self.range_of(self.at(times))
-
-    def range_of(self, data: Array) -> tuple[Array, Array]:
-        """Least and largest Dirichlet value of every row in data ``(k, rows, S)``; (inf, −inf) without any."""
-        if not len(self.dirichlet):
-            return np.full(len(self.rows), np.inf), np.full(len(self.rows), -np.inf)
-        values = data[..., self.dirichlet]
-        return values.min(axis=(0, 2)), values.max(axis=(0, 2))
+        values = self.at(times)[..., self.dirichlet]
+        return values.min(axis=(0, 2), initial=np.inf), values.max(axis=(0, 2), initial=-np.inf)
 
     def largest_step(self, times: Array) -> Array:
         """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""

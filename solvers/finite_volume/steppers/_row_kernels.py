@@ -24,38 +24,64 @@ def combine(base: _Array, step: _Array, weights: tuple[float, ...], rates: Any) 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def range_of_rows(u: _Array) -> tuple[_Array, _Array]:
-    """Smallest and largest value of every row; NaN if one is not finite."""
-    low, high = np.empty(u.shape[0]), np.empty(u.shape[0])
+def range_of_rows(u: _Array) -> _Array:
+    """Smallest and largest value of every row ``(2, rows)``; NaN if one is not finite."""
+    ends = np.empty((2, u.shape[0]))
     for b in range(u.shape[0]):
         smallest, largest, total = u[b, 0], u[b, 0], 0.0
         for i in range(u.shape[1]):
             smallest, largest = min(smallest, u[b, i]), max(largest, u[b, i])
             total += u[b, i]
         finite = np.isfinite(total)
-        low[b], high[b] = (smallest, largest) if finite else (np.nan, np.nan)
-    return low, high
+        ends[0, b], ends[1, b] = (smallest, largest) if finite else (np.nan, np.nan)
+    return ends
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def allowed_error(ends: _Array, tolerance: float, atol: float) -> _Array:
+def range_of_data(data: _Array, columns: _Array) -> _Array:
+    """Smallest and largest value of some columns of data ``(k, rows, S)``: ``(2, rows)``, infinite without columns."""
+    ends = np.empty((2, data.shape[1]))
+    for b in range(data.shape[1]):
+        low, high = np.inf, -np.inf
+        for k in range(data.shape[0]):
+            for column in columns:
+                low, high = min(low, data[k, b, column]), max(high, data[k, b, column])
+        ends[0, b], ends[1, b] = low, high
+    return ends
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def allowed_error(before: _Array, after: _Array, data: _Array, tolerance: float, atol: float) -> _Array:
     """Allowed mean |error| of a step: tolerance · (max − min) + atol, at least 100 ε max |u|.
 
     Args:
-        ends: Smallest and largest values, of cells and of Dirichlet values, ``(k, 2, rows)``; infinite where absent.
+        before: Smallest and largest value of the cells at the start ``(2, rows)``.
+        after: At the end.
+        data: Smallest and largest Dirichlet value; infinite where there is none.
         tolerance: Relative to the spread.
         atol: Absolute.
 
     Returns:
         Allowed errors ``(rows,)``.
     """
-    result = np.empty(ends.shape[2])
+    result = np.empty(before.shape[1])
     for b in range(result.shape[0]):
-        low, high = np.inf, -np.inf
-        for k in range(ends.shape[0]):
-            low, high = min(low, ends[k, 0, b]), max(high, ends[k, 1, b])
+        low = min(min(before[0, b], after[0, b]), data[0, b])
+        high = max(max(before[1, b], after[1, b]), data[1, b])
         floor = 100.0 * _EPSILON * max(abs(low), abs(high))
         result[b] = max(tolerance * (high - low) + atol, floor)
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def allowed_change(rate: _Array, length: _Array, allowed: _Array, tolerance: float, fraction: float) -> _Array:
+    """Fraction of the allowed error, or of tolerance · the mean change that the rate makes if that is larger."""
+    result = np.empty(rate.shape[0])
+    for b in range(rate.shape[0]):
+        total = 0.0
+        for i in range(rate.shape[1]):
+            total += abs(rate[b, i])
+        result[b] = fraction * max(allowed[b], tolerance * length[b] * total / rate.shape[1])
     return result
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,10 @@ from solvers.finite_volume.steppers.stepper import (
     Step,
     Stepper,
     accounted,
-    allowed_error,
     check_control,
     combined,
     courant_limited,
+    error_ratio,
     parabola,
     rate_at_start,
 )
@@ -52,8 +53,8 @@ class SSPRK3(Stepper):
     first_fraction = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.courant <= 1:
-            raise InvalidArgumentError(f"courant must be in (0, 1], got {self.courant}.")
+        if not (isinstance(self.courant, Real) and 0 < self.courant <= 1):
+            raise InvalidArgumentError(f"courant must be in (0, 1], got {self.courant!r}.")
         check_control(self)
 
     def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
@@ -62,7 +63,7 @@ class SSPRK3(Stepper):
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
         start = operator.sides.at(rows.time[None])[0]
         first = operator.rate(rows.u, start, rows.time)
-        length = courant_limited(length, first.speed + operator.euler_rate(rows.u, start), self.courant)
+        length = courant_limited(length, first.speed + operator.euler_rate(rows.u, start, rows.time), self.courant)
         times = rows.time + length * np.array([[0.0], [1.0], [0.5]])
         data = operator.sides.at(times, rows.time)
         stages = _compiled_stages if operator.only_compiled_convection else self._stages
@@ -91,7 +92,7 @@ class SSPRK3(Stepper):
         third = operator.rate(middle, data[2 % len(data)], times[2])
         stages, weights = (first, second, third), (1 / 6, 1 / 6, 2 / 3)
         u, account = combined(rows.u, length, weights, stages), accounted(length, weights, stages)
-        speed = np.maximum(second.speed, third.speed) + operator.euler_rate(middle, data[-1])
+        speed = np.maximum(second.speed, third.speed) + operator.euler_rate(middle, data[-1], times[2])
         return u, account, speed, self._source_error(operator, rows, (u, data), length, stages)
 
     def _source_error(
@@ -102,8 +103,7 @@ class SSPRK3(Stepper):
             return _finite(u)
         sources = tuple(stage.source for stage in stages)
         error = kernels.combine(np.zeros_like(u), length, (-1 / 3, -1 / 3, 2 / 3), sources)
-        ends = kernels.range_of_rows(rows.u), kernels.range_of_rows(u)
-        return kernels.error_ratio(error, allowed_error(self, operator, ends, data))
+        return error_ratio(self, operator, error, (rows.u, u), data)
 
 
 def _compiled_stages(
@@ -154,7 +154,7 @@ class RKL2(Stepper):
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
         ends = operator.sides.at(np.stack((rows.time, rows.time + length)), rows.time)
         first = rate_at_start(operator, rows, ends[0], operator.rate)
-        radius = _SAFETY * np.max([operator.diffusion.radius(rows.u, data) for data in ends], axis=0)
+        radius = 2.0 * _SAFETY * np.max([operator.euler_rate(rows.u, data, rows.time) for data in ends], axis=0)
         with np.errstate(divide="ignore"):
             length = np.minimum(length, 2.0 / radius * _euler_steps(_MOST_STAGES))
         stages = _stages(0.5 * radius * length)
@@ -164,12 +164,11 @@ class RKL2(Stepper):
         end, middle = superstep(operator, rows, first, (length, stages), (times, data))
         last = operator.rate(end.u, data[-1], times[-1])
         error = combined(0.8 * (rows.u - end.u), length, (0.4, 0.4), (first, last))
-        range_of_u = kernels.range_of_rows(rows.u), kernels.range_of_rows(end.u)
         return Step(
             u=end.u,
             account=end.account,
             length=length,
-            ratio=kernels.error_ratio(error, allowed_error(self, operator, range_of_u, data)),
+            ratio=error_ratio(self, operator, error, (rows.u, end.u), data),
             residual=np.zeros(len(length)),
             bow=lambda: parabola((rows.u, np.zeros_like(end.account)), middle[:2], end[:2], middle.fraction),
             rates=(first, last),

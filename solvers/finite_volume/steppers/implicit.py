@@ -1,6 +1,6 @@
 """Implicit steppers for diffusion, which take convection and sources explicitly."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from solvers.finite_volume.steppers.stepper import (
     Step,
     Stepper,
     accounted,
-    allowed_error,
     check_control,
     combined,
     courant_limited,
+    error_ratio,
     parabola,
     rate_at_start,
 )
@@ -68,18 +68,18 @@ class BackwardEuler(Stepper):
         beside = () if start.explicit is None else (start.explicit,)
         right = combined(rows.u, length, (1.0,) * len(beside), beside)
         stage = Stage(
-            right, length, data[-1], end, _extrapolated(rows, length), _allowed_by_newton(self, operator, start)
+            right, length, data[-1], end, _extrapolated(rows, length), _allowed_by_newton(self, operator, rows, start)
         )
         solution = operator.diffusion.solve(stage)
         last = _rate_of(solution, operator)
         account = accounted(length, (1.0,) * (1 + len(beside)), (last, *beside))
         error = combined(np.zeros_like(rows.u), length, (-0.5, 0.5), (start.implicit, last))
-        allowed = allowed_error(self, operator, (start.ends, kernels.range_of_rows(solution.u)), data)
+        ratio = error_ratio(self, operator, error, (rows.u, solution.u), data)
         return Step(
             u=solution.u,
             account=account,
             length=length,
-            ratio=np.where(solution.converged, kernels.error_ratio(error, allowed), np.inf),
+            ratio=np.where(solution.converged, ratio, np.inf),
             residual=solution.residual,
             bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account)),
             rates=(start.implicit, last) if start.explicit is None else None,
@@ -124,7 +124,7 @@ class TRBDF2(Stepper):
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
         start = _begin(operator, rows, length, (0.0, _GAMMA, 1.0))
         length, data = start.length, start.data
-        allowed = _allowed_by_newton(self, operator, start)
+        allowed = _allowed_by_newton(self, operator, rows, start)
 
         def solve(right: Array, stage: int, guess: Array) -> tuple[StageSolution, Rate, tuple[Rate, ...]]:
             at = start.times[stage], data[stage % len(data)]
@@ -145,13 +145,13 @@ class TRBDF2(Stepper):
         stages = (first, second, third, *explicit)
         account = accounted(length, ((_W, _W, _D) * 2)[: len(stages)], stages)
         error = combined(np.zeros_like(u), length, (_ERROR * 2)[: len(stages)], stages)
-        allowed = allowed_error(self, operator, (start.ends, kernels.range_of_rows(u)), data)
+        ratio = error_ratio(self, operator, error, (rows.u, u), data)
         states = (rows.u, np.zeros_like(account)), (middle.u, middle_account), (u, account)
         return Step(
             u=u,
             account=account,
             length=length,
-            ratio=np.where(middle.converged & end.converged, kernels.error_ratio(error, allowed), np.inf),
+            ratio=np.where(middle.converged & end.converged, ratio, np.inf),
             residual=np.maximum(middle.residual, end.residual),
             bow=lambda: parabola(*states, np.full(len(length), _GAMMA)),
             rates=None if explicit else (first, third),
@@ -161,14 +161,13 @@ class TRBDF2(Stepper):
 
 
 class _Start(NamedTuple):
-    """Rates of diffusion and of all else at the start, length, times of the stages, side data and range of u."""
+    """Rates of diffusion and of all else at the start, length of the step, times of its stages and side data."""
 
     implicit: Rate
     explicit: Rate | None
     length: Array
     times: Array
     data: Array
-    ends: tuple[Array, Array]
 
 
 def _begin(operator: Operator, rows: Rows, length: Array, fractions: tuple[float, ...]) -> _Start:
@@ -180,7 +179,7 @@ def _begin(operator: Operator, rows: Rows, length: Array, fractions: tuple[float
     times = rows.time + np.array(fractions)[:, None] * length
     data = operator.sides.at(times, rows.time)
     implicit = rate_at_start(operator, rows, data[0], operator.diffusive_rate)
-    return _Start(implicit, explicit, length, times, data, kernels.range_of_rows(rows.u))
+    return _Start(implicit, explicit, length, times, data)
 
 
 def _rate_of(solution: StageSolution, operator: Operator) -> Rate:
@@ -195,13 +194,13 @@ def _extrapolated(rows: Rows, ahead: Array) -> Array:
     return rows.u + ratio[:, None] * (rows.u - before)
 
 
-def _allowed_by_newton(control: BackwardEuler | TRBDF2, operator: Operator, start: _Start) -> Array:
+def _allowed_by_newton(control: BackwardEuler | TRBDF2, operator: Operator, rows: Rows, start: _Start) -> Array:
     """Allowed mean |change| of the last Newton iteration ``(rows,)``.
 
     A fraction of the allowed error; the change that the present rate makes counts as well, since from rest the spread
     is still 0.
     """
-    tolerance = min(control.tolerance, _UNCONTROLLED)
-    allowed = allowed_error(replace(control, tolerance=tolerance), operator, (start.ends,), start.data)
-    change = tolerance * start.length * np.abs(start.implicit.u).mean(1)
-    return control.newton.tolerance * np.maximum(allowed, change)
+    tolerance, ends = min(control.tolerance, _UNCONTROLLED), kernels.range_of_rows(rows.u)
+    limits = kernels.range_of_data(start.data, operator.sides.dirichlet)
+    allowed = kernels.allowed_error(ends, ends, limits, tolerance, control.atol)
+    return kernels.allowed_change(start.implicit.u, start.length, allowed, tolerance, control.newton.tolerance)

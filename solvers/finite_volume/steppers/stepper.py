@@ -7,15 +7,16 @@ stepper, whatever the tolerance of its Newton iteration. Every row has a separat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Array, Operator, Rate
+from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.steppers import _row_kernels as kernels
 
-Ends = tuple[Array, Array]
 Evaluate = Callable[[Array, Array, Array], Rate]
 
 
@@ -138,20 +139,23 @@ def accounted(length: Array, weights: tuple[float, ...], rates: Sequence[Rate]) 
     return length[:, None] * flow
 
 
-def allowed_error(control: Control, operator: Operator, ends: Sequence[Ends], data: Array) -> Array:
-    """Allowed mean |error| ``(rows,)``, relative to the spread of states and of Dirichlet values.
+def error_ratio(control: Control, operator: Operator, error: Array, states: tuple[Array, Array], data: Array) -> Array:
+    """Estimated over allowed error ``(rows,)``; the latter relative to the spread of cells and Dirichlet values.
 
     Args:
         control: Tolerances.
         operator: The operator.
-        ends: Smallest and largest values of states, ``(rows,)`` each.
-        data: Side data ``(k, rows, S)``.
+        error: Estimated error of the cells ``(rows, cells)``.
+        states: Cells at the start and at the end of the step.
+        data: Side data during the step ``(k, rows, S)``.
 
     Returns:
-        Allowed errors.
+        Ratios; NaN where the state at the end is not finite.
     """
-    every = np.array([*ends, operator.sides.range_of(data)])
-    return kernels.allowed_error(every, control.tolerance, control.atol)
+    before, after = (kernels.range_of_rows(u) for u in states)
+    limits = kernels.range_of_data(data, operator.sides.dirichlet)
+    allowed = kernels.allowed_error(before, after, limits, control.tolerance, control.atol)
+    return kernels.error_ratio(error, allowed)
 
 
 def courant_limited(length: Array, speed: Array, courant: float) -> Array:
@@ -182,9 +186,13 @@ def parabola(
 
 
 def check_control(control: Control) -> None:
-    """Raises an error if a tolerance or the largest step is out of range."""
-    if not (control.tolerance > 0 and control.largest_step > 0 and control.atol >= 0):
+    """Raises an error if a tolerance or the largest step is out of range, or ``newton`` is something else."""
+    numbers = all(isinstance(each, Real) for each in (control.tolerance, control.largest_step, control.atol))
+    newton = getattr(control, "newton", None)
+    if not isinstance(newton, Newton | None):
+        raise InvalidArgumentError(f"{type(control).__name__}: newton must be a Newton, got {newton!r}.")
+    if not (numbers and control.tolerance > 0 and control.largest_step > 0 and control.atol >= 0):
         raise InvalidArgumentError(
-            f"{type(control).__name__} needs tolerance > 0, largest_step > 0 and atol ≥ 0, got {control.tolerance}, "
-            f"{control.largest_step} and {control.atol}."
+            f"{type(control).__name__} needs numbers tolerance > 0, largest_step > 0 and atol ≥ 0, got "
+            f"{control.tolerance!r}, {control.largest_step!r} and {control.atol!r}."
         )
