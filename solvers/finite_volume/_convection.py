@@ -127,6 +127,23 @@ class ConvectionTerm:
         assert self._kernel is not None
         return kernels.ssprk3(u, first, h, data, *self._kernel)
 
+    def march(
+        self, u: Array, room: Array, control: tuple[float, float], data: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """As many steps as end before a stop, with constant side data; for ``compiled`` terms.
+
+        Args:
+            u: Cell averages ``(rows, cells)``.
+            room: Time until the stop ``(rows,)``.
+            control: Courant number and largest step.
+            data: Side data ``(rows, S)``.
+
+        Returns:
+            Cell averages, elapsed time ``(rows,)``, time-integrated side fluxes ``(rows, 2d)`` and steps ``(rows,)``.
+        """
+        assert self._kernel is not None
+        return kernels.march(u, room, control, data, *self._kernel)
+
     def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array, Array]:
         """Time derivative, fluxes through the sides, and speed.
 

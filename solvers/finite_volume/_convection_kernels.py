@@ -295,6 +295,29 @@ def rate(u: _Array, data: _Array, law: Any, setting: Any, ghosts: int, limit: An
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _later_stages(
+    start: _Array, initial: Any, step: float, data: tuple[_Array, _Array], row: Any, out: tuple[_Array, _Array]
+) -> float:
+    """Second and third stage of a step of one row, into cells and account; returns the largest speed of the two."""
+    kind, setting, scheme, work, (stage, change, sides) = row
+    final, account = out
+    rate_at_start, flow = initial
+    for i in range(start.shape[0]):
+        stage[i] = start[i] + step * rate_at_start[i]
+    fast = _row_rate(stage, data[0], kind, setting, scheme, work, (change, sides))
+    for j in range(sides.shape[0]):
+        account[j] = (flow[j] + sides[j]) * (step / 6.0)
+    for i in range(start.shape[0]):
+        stage[i] = 0.75 * start[i] + 0.25 * (stage[i] + step * change[i])
+    fast = max(fast, _row_rate(stage, data[1], kind, setting, scheme, work, (change, sides)))
+    for j in range(sides.shape[0]):
+        account[j] += sides[j] * (4.0 * step / 6.0)
+    for i in range(start.shape[0]):
+        final[i] = (start[i] + 2.0 * (stage[i] + step * change[i])) / 3.0
+    return fast
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def ssprk3(
     u: _Array,
     first: tuple[_Array, _Array],
@@ -323,23 +346,52 @@ def ssprk3(
     blocks, spacing, area, modes, pull, offsets = setting
     rows, cells = u.shape
     end, account, speed = np.empty_like(u), np.empty((rows, modes.shape[0])), np.empty(rows)
-    work, scheme = _scratch(blocks, ghosts), (ghosts, limit)
-    stage, change, sides = np.empty(cells), np.empty(cells), np.empty(modes.shape[0])
-    last = data.shape[0] - 1
+    work, last = _scratch(blocks, ghosts), data.shape[0] - 1
+    stages = np.empty(cells), np.empty(cells), np.empty(modes.shape[0])
     for b in range(rows):
-        step, kind = h[b], (law[0], law[1][b])
-        row = (blocks, spacing, area, modes, pull[b], offsets)
-        start, initial = u[b], first[0][b]
-        for i in range(cells):
-            stage[i] = start[i] + step * initial[i]
-        fast = _row_rate(stage, data[min(1, last), b], kind, row, scheme, work, (change, sides))
-        account[b] = (first[1][b] + sides) * (step / 6.0)
-        for i in range(cells):
-            stage[i] = 0.75 * start[i] + 0.25 * (stage[i] + step * change[i])
-        fast = max(fast, _row_rate(stage, data[min(2, last), b], kind, row, scheme, work, (change, sides)))
-        account[b] += sides * (4.0 * step / 6.0)
-        final = end[b]
-        for i in range(cells):
-            final[i] = (start[i] + 2.0 * (stage[i] + step * change[i])) / 3.0
-        speed[b] = fast
+        row = ((law[0], law[1][b]), (blocks, spacing, area, modes, pull[b], offsets), (ghosts, limit), work, stages)
+        initial, at = (first[0][b], first[1][b]), (data[min(1, last), b], data[min(2, last), b])
+        speed[b] = _later_stages(u[b], initial, h[b], at, row, (end[b], account[b]))
     return end, account, speed
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def march(
+    u: _Array, room: _Array, control: tuple[float, float], data: _Array, law: Any, setting: Any, ghosts: int, limit: Any
+) -> tuple[_Array, _Array, _Array, _Array]:
+    """Steps of Shu and Osher's method with data that are constant in time, as many as end before a stop.
+
+    Args:
+        u: Cell averages ``(rows, cells)``.
+        room: Time until the stop ``(rows,)``.
+        control: Courant number and largest step.
+        data: Side data ``(rows, S)``.
+        law: As in ``rate``.
+        setting: As in ``rate``.
+        ghosts: As in ``rate``.
+        limit: As in ``rate``.
+
+    Returns:
+        Cell averages, elapsed time, time-integrated side fluxes and number of steps. A row also ends before a step in
+        which a signal crosses more than a cell, or with a state that is not finite.
+    """
+    blocks, spacing, area, modes, pull, offsets = setting
+    rows, cells = u.shape
+    end, account, elapsed = u.copy(), np.zeros((rows, modes.shape[0])), np.zeros(rows)
+    count, work = np.zeros(rows, np.int64), _scratch(blocks, ghosts)
+    stages = np.empty(cells), np.empty(cells), np.empty(modes.shape[0])
+    change, sides, final, flow = np.empty(cells), np.empty(modes.shape[0]), np.empty(cells), np.empty(modes.shape[0])
+    for b in range(rows):
+        kind, geometry = (law[0], law[1][b]), (blocks, spacing, area, modes, pull[b], offsets)
+        row, at = (kind, geometry, (ghosts, limit), work, stages), (data[b], data[b])
+        while True:
+            speed = _row_rate(end[b], data[b], kind, geometry, (ghosts, limit), work, (change, sides))
+            step = min(control[1], control[0] / speed) if speed > 0.0 else control[1]
+            if not elapsed[b] + step < room[b]:
+                break
+            fast = _later_stages(end[b], (change, sides), step, at, row, (final, flow))
+            if not step * fast <= 1.0 or not np.isfinite(final.sum()):
+                break
+            end[b], elapsed[b], count[b] = final, elapsed[b] + step, count[b] + 1
+            account[b] += flow
+    return end, elapsed, account, count

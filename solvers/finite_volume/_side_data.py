@@ -131,6 +131,11 @@ class SideData:
         """Whether no datum changes with time."""
         return not self.changing
 
+    @property
+    def steady(self) -> bool:
+        """Whether no datum changes with time and there is no break point."""
+        return self.constant and self.scan is None
+
     def take(self, index: Array) -> "SideData":
         """The data of some of the rows."""
         changing = tuple(

@@ -12,6 +12,7 @@ import numpy as np
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers.explicit import SSPRK3
 from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
 
 _FLOOR = 1e-12
@@ -119,7 +120,25 @@ def drive(
             state = state.take(np.flatnonzero(running))
         if not running.any():
             return course
+        _march(state, stepper, times, course, report)
         _advance(state, stepper, times, course, report)
+
+
+def _march(
+    state: _Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
+) -> None:
+    """Takes all steps before the next output at once, if the stepper can."""
+    if not isinstance(stepper, SSPRK3):
+        return
+    marched = stepper.march(state.operator, state.rows, times[np.minimum(state.cursor, len(times) - 1)])
+    if marched is None:
+        return
+    rows, account, steps = marched
+    if report is not None:
+        report(float((rows.time - state.rows.time).sum()))
+    state.rows, state.account = rows, state.account + account
+    course.steps[state.index] += steps
+    course.evaluations[state.index] += 3 * steps
 
 
 def _advance(

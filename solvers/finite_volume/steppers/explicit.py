@@ -82,6 +82,25 @@ class SSPRK3(Stepper):
             evaluations=np.full(len(length), 3),
         )
 
+    def march(self, operator: Operator, rows: Rows, stop: Array) -> tuple[Rows, Array, Array] | None:
+        """All steps that end before a stop, in one call, where that is possible: compiled convection, constant sides.
+
+        Args:
+            operator: The operator.
+            rows: Present states.
+            stop: Times ``(rows,)``.
+
+        Returns:
+            The states before the step that would reach the stop, the account of the steps and their number.
+        """
+        if not (operator.only_compiled_convection and operator.sides.steady):
+            return None
+        control = self.courant, self.largest_step
+        u, elapsed, sides, steps = operator.convection.march(
+            rows.u, stop - rows.time, control, operator.sides.at(rows.time[None])[0]
+        )
+        return Rows(u, rows.time + elapsed, None, rows.earlier), operator.with_source(sides), steps
+
     def _stages(
         self, operator: Operator, rows: Rows, first: Rate, length: Array, sampled: tuple[Array, Array]
     ) -> tuple[Array, Array, Array, Array]:
