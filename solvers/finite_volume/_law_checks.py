@@ -216,6 +216,8 @@ def _check_results(rows: LawRows) -> None:
     for method in _methods(rows.law):
         name = f"{type(rows.law).__name__}.{method}"
         values = returned_tensor(getattr(rows.law, method)(u), name)
+        if u._version:
+            raise InvalidArgumentError(f"{name}(u) changes u in place; it must return a new tensor and leave u.")
         if values.shape != u.shape:
             raise not_of_shape(name, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
         if values.dtype != u.dtype:

@@ -17,7 +17,8 @@ from solvers.finite_volume._operator import Operator
 from solvers.finite_volume._side_data import SideData, batch_shapes
 from solvers.finite_volume._source import SourceTerm, batch_of_source
 from solvers.finite_volume.balance import ConvectionDiffusion
-from solvers.finite_volume.boundary import AxisConditions, Outflow, Periodic
+from solvers.finite_volume.boundary import AxisConditions, Outflow, Periodic, Robin
+from solvers.finite_volume.coefficients import checked_values
 from solvers.finite_volume.face_means import IntegralMean
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
@@ -46,15 +47,15 @@ def initial_field(
 ) -> Tensor:
     """Initial cell averages on the whole batch ``(*batch, *space)``, float64, a copy."""
     start, source = options["span"][0], options.get("source")
-    field = torch.as_tensor(initial(grid.points) if callable(initial) else initial, dtype=torch.float64, device="cpu")
+    field = checked_values(initial(grid.points) if callable(initial) else initial, "initial")
     space = field.shape[max(0, field.ndim - grid.dimension) :]
     if any(size not in (1, n) for size, n in zip(reversed(space), reversed(grid.shape), strict=False)):
         raise InvalidArgumentError(
             f"initial must broadcast to (*batch, *space) with space = {grid.shape}, got shape {tuple(field.shape)}."
         )
-    if not bool(torch.isfinite(field).all()):
-        raise InvalidArgumentError("initial is not finite; remove NaN and infinite entries.")
-    shapes = [tuple(field.shape[: max(0, field.ndim - grid.dimension)]), *batch_shapes(conditions, start)]
+    given = tuple(field.shape[: max(0, field.ndim - grid.dimension)])
+    _refuse_coefficients_on_faces(conditions, given, grid)
+    shapes = [given, *batch_shapes(conditions, start)]
     try:
         batch = torch.broadcast_shapes(*shapes)
     except RuntimeError:
@@ -104,6 +105,22 @@ def check_laws(operator: Operator, u: np.ndarray) -> None:
     for term in (operator.convection, operator.diffusion):
         if term is not None:
             check_law(term.law, min(float(u.min()), *low), max(float(u.max()), *high), start)
+
+
+def _refuse_coefficients_on_faces(
+    conditions: tuple[AxisConditions, ...], batch: tuple[int, ...], grid: CellGrid
+) -> None:
+    """Raises an error if a Robin coefficient might be meant as values on the faces of its side."""
+    for axis, pair in enumerate(conditions):
+        face = grid.shape[:axis] + grid.shape[axis + 1 :]
+        for side in pair:
+            for shape in (np.shape(side.a), np.shape(side.b)) if isinstance(side, Robin) and face else ():
+                if shape[-1:] == face[-1:] and shape[-1] > 1 and batch[-1:] != shape[-1:]:
+                    raise InvalidArgumentError(
+                        f"Robin: a and b are one number per batch entry, but shape {tuple(shape)} might be meant for "
+                        f"the {face} faces of the side. If it is a batch, say so by initial of shape "
+                        f"{(*shape, *grid.shape)}."
+                    )
 
 
 def _refuse_outflow(conditions: tuple[AxisConditions, ...]) -> None:

@@ -150,6 +150,7 @@ class _FailedError(InvalidArgumentError):
 def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Tensor) -> Tensor:
     """What a source returns, a tensor that carries no gradient."""
     placed = source.at(grid, time) if isinstance(source, Source) else source
+    version = u._version
     try:
         values = placed(u, grid.points, time)
     except Exception as error:
@@ -160,6 +161,10 @@ def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Te
         ) from error
     if not isinstance(values, Tensor):
         raise _not_of_shape(source, type(values).__name__)
+    if u._version != version:
+        raise InvalidArgumentError(
+            f"{_name(source)}(u, x, t) changes u in place; it must return the source as a new tensor and leave u."
+        )
     if values.requires_grad:
         raise InvalidArgumentError(
             f"{_name(source)}: its values require a gradient, which does not flow through solve; use detached tensors."

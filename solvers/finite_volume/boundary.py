@@ -79,6 +79,8 @@ class Robin:
                 "only the value may be a function of time."
             )
         a, b = (torch.as_tensor(each) for each in (self.a, self.b))
+        if a.is_complex() or b.is_complex():
+            raise InvalidArgumentError(f"Robin needs real a and b, got a={self.a}, b={self.b}.")
         if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())) or bool((b == 0).any()):
             raise InvalidArgumentError(
                 f"Robin needs finite a and b with b ≠ 0, got a={self.a}, b={self.b}; use Dirichlet for b = 0."

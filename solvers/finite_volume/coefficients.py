@@ -79,6 +79,11 @@ class FaceVelocity:
     values: Sequence[Any]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, Sequence) or isinstance(self.values, str):
+            raise InvalidArgumentError(
+                "FaceVelocity: values must be a tuple with one array (*batch, *faces) per axis, got "
+                f"{type(self.values).__name__}; with one axis write FaceVelocity((values,))."
+            )
         values = tuple(checked_values(part, "FaceVelocity") for part in self.values)
         object.__setattr__(self, "values", values)
         d = len(values)
@@ -201,19 +206,16 @@ def face_values(velocity: FaceVelocity, grid: CellGrid, axis: int, periodic: boo
 
 def _evaluate(function: Function, points: Tensor, time: float | Tensor, name: str) -> Tensor:
     """What a function of x, or of x and t, returns, float64."""
-    if _arguments(function) == 1:
-        return checked_values(function(points), name)
-    time = torch.as_tensor(time, dtype=torch.float64)
+    depends, time = _arguments(function) == 2, torch.as_tensor(time, dtype=torch.float64)
     try:
-        return checked_values(function(points, time), name)
-    except InvalidArgumentError:
-        raise
-    except (RuntimeError, TypeError, ValueError) as error:
+        values = function(points, time) if depends else function(points)
+    except Exception as error:
+        times = f" and t as a tensor of shape {tuple(time.shape)}, one time per batch entry" if depends else ""
         raise InvalidArgumentError(
-            f"{name}(x, t) must accept x of shape {tuple(points.shape)} and t as a tensor of shape "
-            f"{tuple(time.shape)}, one time per batch entry; use torch functions, and torch.where instead of if. It "
-            f"raised {type(error).__name__}: {error}"
+            f"{name}({'x, t' if depends else 'x'}) must accept x of shape {tuple(points.shape)}{times}; use torch "
+            f"functions, and torch.where instead of if. It raised {type(error).__name__}: {error}"
         ) from error
+    return checked_values(values, name)
 
 
 def _spread(values: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
@@ -269,14 +271,20 @@ def _face_points(grid: CellGrid, axis: int) -> Tensor:
 
 
 def checked_values(values: Any, name: str) -> Tensor:
-    """Values as a float64 tensor without gradient; raises an error if they are not finite or carry a gradient."""
+    """Values as a float64 tensor without gradient; raises an error if they are no finite real numbers without one."""
     if isinstance(values, Tensor) and values.requires_grad:
         raise InvalidArgumentError(
             f"{name}: values must not require a gradient, since solve does not differentiate; pass values.detach()."
         )
-    if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
+    try:
+        given = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(
+            f"{name}: values must be numbers, an array or a tensor, got {values!r} ({type(values).__name__})."
+        ) from None
+    if given.is_complex():
         raise InvalidArgumentError(f"{name}: values must be real, got complex ones.")
-    tensor = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    tensor = given.to("cpu", torch.float64)
     if not bool(torch.isfinite(tensor).all()):
         raise InvalidArgumentError(f"{name}: values must be finite; remove NaN and infinite entries.")
     return tensor

@@ -287,7 +287,13 @@ class Transport(ConvectiveLaw):
 
     def __post_init__(self) -> None:
         if isinstance(self.velocity, tuple):
-            for component in self.velocity:
+            for axis, component in enumerate(self.velocity):
+                if isinstance(component, Field) or callable(component):
+                    raise InvalidArgumentError(
+                        f"Transport: velocity[{axis}] must be a number or an array (*batch,), got "
+                        f"{type(component).__name__}; give a velocity that varies in space as a whole, as a "
+                        "FaceVelocity or a function of x."
+                    )
                 Advection(component)
         elif not (isinstance(self.velocity, FaceVelocity) or callable(self.velocity)):
             raise InvalidArgumentError(
@@ -344,10 +350,16 @@ def require_above(law: Any, name: str, minimum: float) -> None:
         parameter = parameter.values
     elif callable(parameter):
         return
-    elif isinstance(parameter, list | tuple):
-        parameter = np.asarray(parameter, dtype=float)
-        object.__setattr__(law, name, parameter)
-    values = np.asarray(parameter.detach().cpu() if isinstance(parameter, Tensor) else parameter, dtype=float)
+    try:
+        if isinstance(parameter, list | tuple):
+            parameter = np.asarray(parameter, dtype=float)
+            object.__setattr__(law, name, parameter)
+        values = np.asarray(parameter.detach().cpu() if isinstance(parameter, Tensor) else parameter, dtype=float)
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(
+            f"{type(law).__name__}: {name} must be a number, an array (*batch,), a Field or a function of x, got "
+            f"{parameter!r}."
+        ) from None
     if not (np.isfinite(values).all() and (values > minimum).all()):
         bound = "finite" if minimum == -np.inf else f"finite and above {minimum:g}"
         got = repr(parameter) if values.size <= 8 else f"values from {values.min():g} to {values.max():g}"

@@ -1,7 +1,8 @@
 """``solve``: a batch of reference solutions of a balance law, with the balance of the conserved total."""
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import isfinite, prod
+from numbers import Real
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -13,6 +14,7 @@ from solvers.finite_volume._groups import Plan, integrate, plan_groups
 from solvers.finite_volume._set_up import Initial, Law, build_operator, check_laws, initial_field, parts_of
 from solvers.finite_volume.balance import Source
 from solvers.finite_volume.boundary import per_axis
+from solvers.finite_volume.coefficients import checked_values
 from solvers.finite_volume.face_means import FaceMean
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.numerical_fluxes import NumericalFlux
@@ -47,7 +49,7 @@ class SolveOptions(TypedDict, total=False):
 
     source: Source | Callable[..., Tensor] | None
     start: float
-    stepper: Stepper
+    stepper: Stepper | None
     face_mean: FaceMean
     flux: NumericalFlux
     reconstruction: Reconstruction
@@ -87,9 +89,9 @@ def solve(
         BoundarySamplingError: If the steps missed an event in the boundary data.
         SolverDivergedError: If a time step fails at the smallest step; NaN or infinite states are never returned.
     """
+    _check_options(law, grid, options)
     start = float(options.get("start", 0.0))
     output = _check_times(times, start)
-    _check_options(law, grid, options)
     conditions = per_axis(boundary, grid.dimension)
     given = {**options, "span": (start, float(output[-1]))}
     u = initial_field(initial, law, grid, conditions, given)
@@ -126,9 +128,8 @@ def _work(plan: Plan, course: Any, batch: tuple[int, ...]) -> Work:
 
 
 def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> Tensor:
-    output = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
-    increasing = bool((output.diff() > 0).all()) and bool(torch.isfinite(output).all())
-    if output.numel() == 0 or not increasing or float(output[0]) < start:
+    output = checked_values(times, "times").reshape(-1)
+    if output.numel() == 0 or not bool((output.diff() > 0).all()) or float(output[0]) < start:
         raise InvalidArgumentError(
             f"times must be finite, strictly increasing and not before start = {start:g}, got {output.tolist()[:8]}."
         )
@@ -150,8 +151,11 @@ def _check_options(law: Law, grid: CellGrid, options: SolveOptions) -> None:
         )
     for name, (kind, examples) in _KINDS.items():
         given = options.get(name)
-        if given is not None and not isinstance(given, kind):
+        if name in options and not isinstance(given, kind) and not (name == "stepper" and given is None):
             raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {given!r}.")
+    start = options.get("start", 0.0)
+    if not isinstance(start, Real) or not isfinite(start):
+        raise InvalidArgumentError(f"start must be a finite number, got {start!r}.")
     stepper = options.get("stepper")
     if stepper is not None and not stepper.suits(convects, diffuses):
         raise InvalidArgumentError(

@@ -1,13 +1,10 @@
-"""Boundary conditions: their forms, values and what finite volumes make of them."""
+"""Boundary conditions: their forms and values."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from solvers import Dirichlet, InvalidArgumentError, Neumann, Outflow, Periodic, Robin
-from solvers.finite_volume._sides import Side, ghost_cells
+from solvers import Dirichlet, InvalidArgumentError, Neumann, Periodic, Robin
 from solvers.finite_volume.boundary import per_axis, value_at
 
 
@@ -30,45 +27,6 @@ def test_values_may_be_numbers_arrays_or_functions_of_time():
     assert value_at(np.array([1.0, 2.0]), 0.0).tolist() == [1.0, 2.0]
     assert value_at(lambda t: torch.tensor([t, 2 * t]), 1.5).tolist() == [1.5, 3.0]
     assert value_at(torch.tensor(1.0), 0.0).dtype == torch.float64
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.sampled_from(["first", "last"]),
-    st.floats(-2, 2),
-    st.floats(0.2, 2),
-    st.floats(-2, 2),
-    st.integers(3, 50),
-)
-def test_side_state_meets_the_robin_condition(end, a, b, edge, n):
-    """a·u + b·c₀(u − u_edge) = g exactly; the gradient of the condition is the half-cell difference."""
-    side = Side(Robin(a, b, 0.7), 0, end, 1.0 / n)
-    if abs(a + b * side.edge_weight) < 0.1:
-        return
-    cell = torch.full((1,), edge, dtype=torch.float64)
-    value = side.value(0.0, cell)
-    state, slope = side.side_state(value, cell)
-    gradient, _ = side.gradient(value, state)
-    assert float(gradient) == pytest.approx(float(side.edge_weight * (state - cell)), rel=1e-9, abs=1e-9 * n)
-    shifted, _ = side.side_state(value, cell + 1.0)
-    assert float(shifted - state) == pytest.approx(slope, rel=1e-9, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("condition", "first", "last"),
-    [
-        (Dirichlet(9.0), [9.0, 9.0], [9.0, 9.0]),
-        (Outflow(), [1.0, 1.0], [3.0, 3.0]),
-        (Neumann(flux=5.0), [1.0, 1.0], [3.0, 3.0]),
-        (Periodic(), [2.0, 3.0], [1.0, 2.0]),
-        (Neumann(gradient=4.0), [-1.0, 0.0], [4.0, 5.0]),
-    ],
-)
-def test_ghost_cells_by_hand(condition, first, last):
-    """Cells 1, 2, 3 of length 1/4; the gradient 4 changes u by 1 from cell to cell."""
-    cells = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    assert ghost_cells(Side(condition, 0, "first", 0.25), 0.0, cells, 2).tolist() == first
-    assert ghost_cells(Side(condition, 0, "last", 0.25), 0.0, cells, 2).tolist() == last
 
 
 def test_messages():
@@ -104,7 +62,3 @@ def test_messages():
         value_at(lambda t: t * float("nan"), 2.0)
     with pytest.raises(InvalidArgumentError, match="is missing"):
         value_at(None, 0.0)
-    with pytest.raises(InvalidArgumentError, match=r"does not broadcast to \(\*batch, \*face\) = \(3,\)"):
-        Side(Dirichlet(torch.zeros(2)), 0, "first", 0.1).value(0.0, torch.zeros(3, 1))
-    with pytest.raises(InvalidArgumentError, match="does not determine the value"):
-        Side(Robin(-20.0, 1.0, 0.0), 1, "last", 0.1)

@@ -23,7 +23,6 @@ from solvers import (
     Dirichlet,
     Godunov,
     HarmonicMean,
-    IntegralMean,
     InvalidArgumentError,
     Neumann,
     Outflow,
@@ -34,8 +33,6 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.finite_volume._semi_discretisation import ConvectiveScheme, DiffusiveScheme, divergence, side_fluxes
-from solvers.finite_volume._sides import make_sides
 
 DIFFUSIVE_LAWS = [
     Diffusion(torch.tensor([0.7, 2.0])),
@@ -149,48 +146,6 @@ def test_periodic_fluxes_are_the_same_number_on_both_sides():
         assert (result.boundary_flux[..., 0] == result.boundary_flux[..., 1]).all()
 
 
-def test_divergence_and_side_fluxes_match_loops():
-    """Oracle: the sums written out cell by cell."""
-    grid = CellGrid((0.0, 0.0), (1.0, 3.0), (2, 3))
-    generator = torch.Generator().manual_seed(1)
-    along_x = torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
-    along_y = torch.randn(4, 2, 4, generator=generator, dtype=torch.float64)
-    actual = divergence((along_x, along_y), grid)
-    sides = side_fluxes((along_x, along_y), grid)
-    for b in range(4):
-        for i in range(2):
-            for j in range(3):
-                expected = (along_x[b, i + 1, j] - along_x[b, i, j]) / 0.5 + (along_y[b, i, j + 1] - along_y[b, i, j])
-                assert actual[b, i, j] == pytest.approx(float(expected), rel=1e-14)
-        expected = [
-            along_x[b, 0].sum() * 1.0,
-            along_x[b, 2].sum() * 1.0,
-            along_y[b, :, 0].sum() * 0.5,
-            along_y[b, :, 3].sum() * 0.5,
-        ]
-        assert sides[b].tolist() == pytest.approx([float(value) for value in expected], rel=1e-14)
-
-
-@pytest.mark.parametrize("face_mean", [IntegralMean(), ArithmeticMean(), HarmonicMean()])
-@pytest.mark.parametrize("last", [Dirichlet(0.3), Neumann(gradient=0.4), Robin(1.0, 0.5, 0.8), Neumann(flux=0.2)])
-def test_face_flux_derivatives_match_differences(face_mean, last):
-    """Oracle: central differences of the fluxes, error O(ε²) with ε = 1e-6, so 1e-8 is ample."""
-    grid = CellGrid(0.0, 1.0, 4)
-    scheme = DiffusiveScheme(
-        PorousMedium(1.7), grid, make_sides(((Neumann(gradient=-0.6), last),), grid.spacing), face_mean
-    )
-    u = torch.tensor([0.9, 0.7, 0.8, 0.4], dtype=torch.float64)
-    (faces,) = scheme.linearise(u, 0.0)
-    for i in range(4):
-        shift = torch.zeros(4, dtype=torch.float64)
-        shift[i] = 1e-6
-        (ahead,), _ = scheme.fluxes(u + shift, 0.0)
-        (behind,), _ = scheme.fluxes(u - shift, 0.0)
-        slope = (ahead - behind) / 2e-6
-        assert slope[i] == pytest.approx(float(faces.by_right[i]), abs=1e-8)
-        assert slope[i + 1] == pytest.approx(float(faces.by_left[i + 1]), abs=1e-8)
-
-
 def stated(name, u, slope, end):
     """The condition of the name that a field with these values and slopes on the side meets."""
     weight = 0.7 * end
@@ -236,89 +191,9 @@ def test_steady_robin_profile_is_exact():
 
 def test_messages():
     grid = CellGrid(0.0, 1.0, 10)
-    with pytest.raises(InvalidArgumentError, match=r"Outflow is for convective laws"):
+    with pytest.raises(InvalidArgumentError, match=r"Outflow is for laws without diffusion"):
         solve(Diffusion(1.0), grid, (Dirichlet(0.0), Outflow()), 0.0, [1.0])
     with pytest.raises(InvalidArgumentError, match=r"a \+ b·c₀"):
         solve(Diffusion(1.0), grid, (Robin(20.0, 1.0, 0.0), Dirichlet(0.0)), 0.0, [1.0])
-    with pytest.raises(InvalidArgumentError, match="at least 3 cells"):
-        solve(Diffusion(1.0), CellGrid(0.0, 1.0, 2), (Periodic(), Periodic()), 0.0, [1.0])
     with pytest.raises(InvalidArgumentError, match="last side is missing"):
         solve(Diffusion(1.0), grid, (Dirichlet(1.0), Neumann()), 0.0, [1.0])
-
-
-@pytest.mark.parametrize("lengths", [(1.0,), (1.0, 3.0)])
-def test_rate_of_a_diffusive_scheme_is_that_at_which_a_cell_empties(lengths):
-    # A cell empties through two faces per axis, each k/h² of it per time.
-    grid = CellGrid(*((0.0, 1.0, 8) if len(lengths) == 1 else ((0.0, 0.0), lengths, (8, 12))))
-    sides = make_sides(((Periodic(), Periodic()),) * len(lengths), grid.spacing)
-    scheme = DiffusiveScheme(Diffusion(0.7), grid, sides, ArithmeticMean())
-    _, rate = scheme.fluxes(torch.rand(grid.shape, dtype=torch.float64), 0.0)
-    assert rate == pytest.approx(sum(2 * 0.7 / h**2 for h in grid.spacing), rel=1e-12)
-
-
-@pytest.mark.parametrize("speed", [1.5, -1.5])
-def test_a_dirichlet_value_is_the_outer_state_of_its_own_face_only(speed):
-    grid = CellGrid(0.0, 1.0, 8)
-    inflow = (Dirichlet(5.0), Outflow()) if speed > 0 else (Outflow(), Dirichlet(5.0))
-    scheme = ConvectiveScheme(Advection(speed), grid, make_sides((inflow,), grid.spacing), Godunov(), Constant())
-    u = torch.arange(1.0, 9.0, dtype=torch.float64)
-    (flux,), rate = scheme.fluxes(u, 0.0)
-    upwind = torch.cat((torch.tensor([5.0]), u) if speed > 0 else (u, torch.tensor([5.0]))).double()
-    assert torch.equal(flux, speed * upwind)
-    assert rate == pytest.approx(1.5 * 8)
-
-
-def test_a_stated_flux_passes_its_own_face_at_its_own_time():
-    sides = make_sides(((Neumann(flux=lambda t: 3.0 * t), Neumann(flux=lambda t: -t)),), (0.125,))
-    scheme = ConvectiveScheme(Burgers(), CellGrid(0.0, 1.0, 8), sides, Godunov(), Constant())
-    u = torch.arange(1.0, 9.0, dtype=torch.float64)
-    (flux,), _ = scheme.fluxes(u, 2.0)
-    assert torch.equal(flux[1:-1], 0.5 * u[:-1] ** 2)
-    assert flux[[0, -1]].tolist() == [6.0, -2.0]
-
-
-def test_what_leaves_a_periodic_axis_at_one_end_enters_at_the_other():
-    sides = make_sides(((Periodic(), Periodic()),), (0.125,))
-    scheme = ConvectiveScheme(Advection(2.0), CellGrid(0.0, 1.0, 8), sides, Godunov(), Constant())
-    u = torch.arange(1.0, 9.0, dtype=torch.float64)
-    (flux,), _ = scheme.fluxes(u, 0.0)
-    assert torch.equal(flux, 2.0 * torch.cat((u[-1:], u)))
-
-
-@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
-def test_flux_through_a_side_is_the_sum_over_its_faces_for_any_batch(batch):
-    grid = CellGrid((0.0, 0.0), (1.0, 3.0), (4, 6))
-    generator = torch.Generator().manual_seed(0)
-    along_x = torch.rand(*batch, 5, 6, dtype=torch.float64, generator=generator)
-    along_y = torch.rand(*batch, 4, 7, dtype=torch.float64, generator=generator)
-    expected = [0.5 * along_x[..., 0, :].sum(-1), 0.5 * along_x[..., -1, :].sum(-1)]
-    expected += [0.25 * along_y[..., 0].sum(-1), 0.25 * along_y[..., -1].sum(-1)]
-    assert torch.allclose(side_fluxes((along_x, along_y), grid), torch.stack(expected, -1), rtol=1e-14)
-
-
-def test_three_cells_are_enough_for_a_periodic_axis_of_a_diffusive_law():
-    sides = make_sides(((Periodic(), Periodic()),), (1 / 3,))
-    DiffusiveScheme(Diffusion(1.0), CellGrid(0.0, 1.0, 3), sides, ArithmeticMean())
-    with pytest.raises(InvalidArgumentError, match="at least 3 cells here, got 2"):
-        DiffusiveScheme(Diffusion(1.0), CellGrid(0.0, 1.0, 2), sides, ArithmeticMean())
-
-
-def test_diffusive_fluxes_on_a_periodic_axis_are_central_differences_in_float64():
-    grid = CellGrid(0.0, 0.3, 7)  # 1/h is no float32
-    scheme = DiffusiveScheme(
-        Diffusion(0.7), grid, make_sides(((Periodic(), Periodic()),), grid.spacing), ArithmeticMean()
-    )
-    u = torch.rand(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    around = torch.cat((u[-1:], u, u[:1]))
-    (face,) = scheme.linearise(u, 0.0)
-    torch.testing.assert_close(face.value, -0.7 * around.diff() / (0.3 / 7), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(face.by_left, torch.full((8,), 0.7 * 7 / 0.3, dtype=torch.float64), rtol=1e-13, atol=0)
-
-
-def test_the_rate_does_not_depend_on_the_size_of_a_stated_flux():
-    grid, u = CellGrid(0.0, 1.0, 8), torch.full((8,), 0.5, dtype=torch.float64)
-    rates = []
-    for flux in (0.1, 100.0):
-        sides = make_sides(((Neumann(flux=flux), Neumann(flux=0.0)),), grid.spacing)
-        rates.append(DiffusiveScheme(PorousMedium(2.0), grid, sides, ArithmeticMean()).fluxes(u, 0.0)[1])
-    assert rates[0] == rates[1]

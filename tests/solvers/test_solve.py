@@ -1,4 +1,4 @@
-"""``solve``: batches, user-defined laws, totals, fronts, options and messages."""
+"""``solve``: batches, user-defined laws, totals and fronts."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,7 @@ from solvers import (
     DiffusiveLaw,
     Dirichlet,
     HarmonicMean,
-    IntegralMean,
-    InvalidArgumentError,
     Neumann,
-    NodeGrid,
     Outflow,
     Periodic,
     PorousMedium,
@@ -34,6 +31,7 @@ from solvers.problems import exact
 
 GRID = CellGrid(0.0, 1.0, 20)
 FIXED = TRBDF2(float("inf"), largest_step=0.01)
+COUNTS = ("steps", "rejected", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -62,50 +60,21 @@ class Traffic(ConvectiveLaw):
         return align(self.factor, u) * (1.0 - 2.0 * u)
 
 
-@dataclass(frozen=True)
-class Careless(DiffusiveLaw):
-    """A user's law k = 2 whose conductivity is whatever one says."""
-
-    constant: object
-
-    def potential(self, u):
-        return 2.0 * u
-
-    def conductivity(self, u):  # noqa: ARG002 - the mistake under test
-        return self.constant
-
-
-@dataclass(frozen=True)
-class Still(ConvectiveLaw):
-    """A user's law f = 0 whose speed is a number."""
-
-    def convective_flux(self, u):
-        return 0.0 * u
-
-    def characteristic_speed(self, u):  # noqa: ARG002 - the mistake under test
-        return 0.0
-
-
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 1000))
 def test_a_batch_is_its_members_one_by_one(seed):
-    """Shared time steps, so equal to what Newton's tolerance leaves (its square, some 1e-8)."""
+    """Every entry has separate steps, so the batch has the very bits of its members."""
     generator = torch.Generator().manual_seed(seed)
     exponents = 1.0 + 5.0 * torch.rand(3, generator=generator, dtype=torch.float64)
     initial = torch.rand((3, 20), generator=generator, dtype=torch.float64)
     values = torch.rand(3, generator=generator, dtype=torch.float64)
-    batch = solve(PorousMedium(exponents), GRID, (Dirichlet(values), Neumann(flux=0.1)), initial, [0.05], stepper=FIXED)
+    batch = solve(PorousMedium(exponents), GRID, (Dirichlet(values), Neumann(flux=0.1)), initial, [0.02, 0.05])
     for b in range(3):
-        single = solve(
-            PorousMedium(float(exponents[b])),
-            GRID,
-            (Dirichlet(float(values[b])), Neumann(flux=0.1)),
-            initial[b],
-            [0.05],
-            stepper=FIXED,
-        )
-        assert torch.allclose(batch.values[b], single.values, atol=1e-6)
-        assert torch.allclose(batch.boundary_flux[b], single.boundary_flux, atol=1e-6)
+        sides = Dirichlet(float(values[b])), Neumann(flux=0.1)
+        single = solve(PorousMedium(float(exponents[b])), GRID, sides, initial[b], [0.02, 0.05])
+        assert torch.equal(batch.values[b], single.values)
+        assert torch.equal(batch.boundary_flux[b], single.boundary_flux)
+        assert all(int(getattr(batch.work, name)[b]) == int(getattr(single.work, name)) for name in COUNTS)
 
 
 @pytest.mark.parametrize(
@@ -205,62 +174,6 @@ def test_progress_bar_goes_to_standard_error(capsys):
     captured = capsys.readouterr()
     assert "solving" in captured.err
     assert captured.out == ""
-
-
-def test_messages():
-    ends = (Dirichlet(1.0), Dirichlet(0.0))
-    law = Diffusion(1.0)
-    with pytest.raises(InvalidArgumentError, match="grid must be a CellGrid"):
-        solve(law, NodeGrid(0.0, 1.0, 5), ends, 0.0, [1.0])
-    with pytest.raises(InvalidArgumentError, match="strictly increasing"):
-        solve(law, GRID, ends, 0.0, [1.0, 0.5])
-    with pytest.raises(InvalidArgumentError, match="not before start = 2"):
-        solve(law, GRID, ends, 0.0, [1.0], start=2.0)
-    with pytest.raises(InvalidArgumentError, match=r"broadcast to \(\*batch, \*space\) with space = \(20,\)"):
-        solve(law, GRID, ends, torch.zeros(19), [1.0])
-    with pytest.raises(InvalidArgumentError, match="initial is not finite"):
-        solve(law, GRID, ends, float("nan"), [1.0])
-    with pytest.raises(InvalidArgumentError, match="batch axes that do not broadcast"):
-        solve(law, GRID, (Dirichlet(torch.ones(3)), Dirichlet(0.0)), torch.zeros(2, 20), [1.0])
-    with pytest.raises(InvalidArgumentError, match="parameters of Diffusion do not broadcast"):
-        solve(Diffusion(torch.ones(3)), GRID, ends, torch.zeros(2, 20), [1.0])
-    with pytest.raises(InvalidArgumentError, match="no option face_mean with Burgers"):
-        solve(Burgers(), GRID, (Dirichlet(1.0), Outflow()), 0.0, [1.0], face_mean=IntegralMean())
-    with pytest.raises(InvalidArgumentError, match="no option flux with Diffusion"):
-        solve(law, GRID, ends, 0.0, [1.0], flux=Rusanov())
-    with pytest.raises(InvalidArgumentError, match="explicit stepper SSPRK3"):
-        solve(Burgers(), GRID, (Dirichlet(1.0), Outflow()), 0.0, [1.0], stepper=TRBDF2())
-    with pytest.raises(InvalidArgumentError, match="must derive from DiffusiveLaw or ConvectiveLaw"):
-        solve(object(), GRID, ends, 0.0, [1.0])
-
-
-@pytest.mark.parametrize(
-    ("law", "option", "message"),
-    [
-        (Diffusion(1.0), {"stepper": "x"}, r"stepper must be a Stepper, such as TRBDF2\(\) .* got 'x'"),
-        (Diffusion(1.0), {"stepper": TRBDF2}, "stepper must be a Stepper, .* got <class"),
-        (Diffusion(1.0), {"face_mean": "harmonic"}, r"face_mean must be a FaceMean, such as IntegralMean\(\)"),
-        (Burgers(), {"flux": "godunov"}, r"flux must be a NumericalFlux, such as Godunov\(\) .* got 'godunov'"),
-        (Burgers(), {"reconstruction": None}, r"reconstruction must be a Reconstruction, such as MUSCL\(\)"),
-    ],
-)
-def test_options_are_objects_of_their_kind(law, option, message):
-    with pytest.raises(InvalidArgumentError, match=message):
-        solve(law, GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [1.0], **option)
-
-
-@pytest.mark.parametrize(
-    ("law", "message"),
-    [
-        (Careless(2.0), r"Careless.conductivity\(u\) must return a tensor of the shape of u, got float"),
-        (Careless(torch.tensor(2.0)), r"Careless.conductivity\(u\) .* got a tensor without axes"),
-        (Careless(torch.ones(1)), r"Careless.conductivity\(u\) .* got shape \(1,\) for u of shape \(20,\)"),
-        (Still(), r"Still.characteristic_speed\(u\) must return a tensor of the shape of u, got float"),
-    ],
-)
-def test_a_law_of_ones_own_returns_a_value_for_every_state(law, message):
-    with pytest.raises(InvalidArgumentError, match=message):
-        solve(law, GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [1.0])
 
 
 def test_harmonic_mean_locks_the_front_of_a_law_with_a_threshold():
