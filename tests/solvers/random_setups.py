@@ -1,29 +1,15 @@
 """Random set-ups of ``solve``: law, sides, amplitude, offset, span, cells, initial data, pulses in the boundary, source."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from solvers import (
-    Advection,
-    Burgers,
-    CellGrid,
-    ConvectionDiffusion,
-    Diffusion,
-    Dirichlet,
-    Field,
-    Logistic,
-    Neumann,
-    Outflow,
-    Periodic,
-    PorousMedium,
-    Stefan,
-    solve,
-)
+from solvers import RKL2, SSPRK3, TRBDF2, BackwardEuler, CellGrid, Dirichlet, Neumann, Outflow, Periodic, Robin, solve
+from tests.solvers.random_laws import FAMILIES, Balance, Draw
 
-LAWS = ("diffusion", "field", "porous medium", "stefan", "advection", "burgers", "viscous burgers", "logistic")
+_MOST_EXPLICIT_STEPS = 3000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,126 +19,193 @@ class Setup:
     Attributes:
         law: The law.
         grid: Cells.
-        boundary: Pair of conditions.
-        initial: Initial cell averages.
+        boundary: One pair of conditions per axis.
+        initial: Initial cell averages ``(*batch, *space)``.
         times: Output times.
         options: Further options.
-        bounds: Smallest and largest value that the maximum principle allows, or None where it does not hold.
+        bounds: Smallest and largest value that the maximum principle allows ``(*batch,)``, or None where it does not
+            hold.
         label: What was drawn.
     """
 
     law: Any
     grid: CellGrid
-    boundary: tuple[Any, Any]
+    boundary: tuple[tuple[Any, Any], ...]
     initial: torch.Tensor
     times: list[float]
     options: dict[str, Any] = field(default_factory=dict)
-    bounds: tuple[float, float] | None
+    bounds: tuple[np.ndarray, np.ndarray] | None
     label: str
 
     def run(self, **options: Any) -> Any:
         """The solution, with further options."""
-        return solve(self.law, self.grid, self.boundary, self.initial, self.times, **self.options, **options)
+        return solve(self.law, self.grid, self.boundary, self.initial, self.times, **{**self.options, **options})
 
 
-def draw(seed: int) -> Setup:
-    """A set-up from a seed: the law first, then scales, then data."""
-    rng = np.random.default_rng(seed)
-    name = LAWS[seed % len(LAWS)]
-    cells = int(np.exp(rng.uniform(0.0, np.log(500.0))))
-    amplitude = 10.0 ** rng.uniform(-8.0, 8.0)
-    if name in ("stefan", "logistic"):
-        amplitude = 1.0
-    periodic = cells >= 3 and rng.random() < 0.3
-    grid = CellGrid(0.0, 1.0, cells)
-    initial = amplitude * _initial(rng, grid)
-    law, scale = _law(rng, name, amplitude, grid)
-    span = 10.0 ** rng.uniform(-3.0, 0.5) / scale
-    boundary, values = _boundary(rng, name, amplitude, span, periodic)
-    pulses = [value for value in values if value is not None]
-    low = min(float(initial.min()), *pulses) if pulses else float(initial.min())
-    high = max(float(initial.max()), *pulses) if pulses else float(initial.max())
-    options = {"source": Logistic(rng.uniform(1.0, 30.0) * scale)} if name == "logistic" else {}
-    principle = all(value is not None for value in values) and name != "logistic"
+@dataclass(frozen=True)
+class _Side:
+    """A condition with the range of its data ``(*batch,)``, and break points; no range: no maximum principle."""
+
+    condition: Any
+    range: tuple[np.ndarray, np.ndarray] | None
+    breaks: tuple[float, ...] = ()
+
+
+def draw(seed: int, only: int | None = None) -> Setup:
+    """A set-up from a seed: the law first, then scales, then data.
+
+    Args:
+        seed: The seed.
+        only: One row of the batch instead of all.
+
+    Returns:
+        The set-up.
+    """
+    random = np.random.default_rng(seed)
+    name = tuple(FAMILIES)[seed % len(FAMILIES)]
+    family, states = FAMILIES[name]
+    grid = _grid(random)
+    amplitude, offset = _scales(random, states)
+    rows = [None, 1, 3][random.choice(3, p=[0.5, 0.2, 0.3])]
+    numbers = Draw(random=random, rows=rows, only=only, grid=grid, amplitude=amplitude, offset=offset)
+    balance = family(numbers)
+    span = numbers.power(-3.0, 0.5) / balance.rate
+    initial = offset + amplitude * _initial(numbers)
+    pairs = [_pair(numbers, balance, span, axis, states) for axis in range(grid.dimension)]
+    sides = [side for pair in pairs for side in pair]
+    breaks = tuple(time for side in sides for time in side.breaks)
+    options = {**balance.options, **({"breakpoints": sorted(breaks)} if breaks else {})}
+    stepper = _stepper(random, balance, span, grid)
     return Setup(
-        law=law,
+        law=balance.law,
         grid=grid,
-        boundary=boundary,
-        initial=initial,
-        times=[0.3 * span, span],
-        options=options,
-        bounds=(low, high) if principle else None,
-        label=f"seed {seed}: {name}, {cells} cells, amplitude {amplitude:.1e}, span {span:.1e}",
+        boundary=tuple((first.condition, last.condition) for first, last in pairs),
+        initial=torch.from_numpy(np.ascontiguousarray(initial)),
+        times=[0.3 * span, 0.55 * span, span],
+        options={**options, **({} if stepper is None else {"stepper": stepper})},
+        bounds=_bounds(initial, sides, balance, grid),
+        label=f"seed {seed}: {name}, {grid.shape} cells, batch of {rows}, amplitude {amplitude:.1e}, offset "
+        f"{offset:.1e}, span {span:.1e}, {[type(side.condition).__name__ for side in sides]}, {stepper or ''}",
     )
 
 
-def _initial(rng: np.random.Generator, grid: CellGrid) -> torch.Tensor:
-    """Values in [0, 1]: zero, a constant, a step, a hat, or several modes."""
-    x = grid.points.numpy()
-    kind = rng.integers(5)
+def closer(setup: Setup, stepper: Any) -> Setup:
+    """The same set-up at a hundredth of the tolerance, with steps of a 500th of the span and a tenth of a cell."""
+    finer = replace(stepper, tolerance=0.01 * stepper.tolerance, largest_step=setup.times[-1] / 500.0)
+    if isinstance(finer, SSPRK3):
+        finer = replace(finer, courant=0.1)
+    return replace(setup, options={**setup.options, "stepper": finer})
+
+
+def _grid(random: np.random.Generator) -> CellGrid:
+    if random.random() < 0.2:
+        shape = [int(np.exp(random.uniform(0.0, np.log(24.0)))) for _ in range(2)]
+        return CellGrid((0.0, -1.0), (1.0, 1.0), tuple(shape))
+    return CellGrid(0.0, 1.0, int(np.exp(random.uniform(0.0, np.log(500.0)))))
+
+
+def _scales(random: np.random.Generator, states: str) -> tuple[float, float]:
+    """Amplitude of the states and the constant added to them."""
+    amplitude = 1.0 if states == "unit" else 10.0 ** random.uniform(-8.0, 8.0)
+    if states == "offset":
+        return amplitude, amplitude * random.choice([0.0, 1.0, -3.0, 100.0])
+    return amplitude, -0.5 * amplitude if states == "negative" and random.random() < 0.5 else 0.0
+
+
+def _initial(draw: Draw) -> np.ndarray:
+    """Values in [0, 1] ``(*batch, *space)``: zero, a constant, a step, a hat, several modes, or noise."""
+    points = draw.grid.points.numpy()
+    x = points if draw.grid.dimension == 1 else points[..., 0] + 0.2 * points[..., 1]
+    ones = [1] * draw.grid.dimension
+    kind, place = draw.random.integers(6), draw.uniform(0.0, 1.0, *ones)
     if kind < 2:
-        values = np.full_like(x, float(kind) * rng.random())
-    elif kind == 2:
-        values = (x < rng.random()).astype(float)
-    elif kind == 3:
-        values = np.clip(1.0 - np.abs(x - rng.random()) / rng.uniform(0.05, 0.5), 0.0, None)
-    else:
-        values = 0.5 + sum(rng.uniform(-0.1, 0.1) * np.sin(2 * np.pi * k * x) for k in range(1, 6))
-    return torch.from_numpy(values)
+        return kind * place + 0.0 * x
+    if kind == 2:
+        return (x < place).astype(float)
+    if kind == 3:
+        return np.clip(1.0 - np.abs(x - place) / draw.uniform(0.05, 0.5, *ones), 0.0, None)
+    if kind == 4:
+        return 0.5 + sum(draw.uniform(-0.1, 0.1, *ones) * np.sin(2 * np.pi * k * x) for k in range(1, 6))
+    return draw.uniform(0.0, 1.0, *draw.grid.shape)
 
 
-def _law(rng: np.random.Generator, name: str, amplitude: float, grid: CellGrid) -> tuple[Any, float]:
-    """The law and its rate: 1/rate is the time in which it acts over the domain."""
-    if name == "porous medium":
-        exponent = rng.uniform(0.5, 6.0)
-        return PorousMedium(exponent), amplitude**exponent
-    if name == "stefan":
-        return Stefan(rng.uniform(0.2, 0.8)), 1.0
-    if name == "advection":
-        speed = 10.0 ** rng.uniform(-3.0, 3.0) * rng.choice([-1.0, 1.0])
-        return Advection(speed), abs(speed)
-    if name == "burgers":
-        return Burgers(), amplitude
-    if name == "viscous burgers":
-        return ConvectionDiffusion(Burgers(), Diffusion(10.0 ** rng.uniform(-3.0, 0.0) * amplitude)), amplitude
-    diffusivity = 10.0 ** rng.uniform(-3.0, 3.0)
-    if name == "diffusion":
-        return Diffusion(diffusivity), diffusivity
-    values = diffusivity * torch.from_numpy(np.exp(rng.uniform(-1.0, 1.0, grid.shape)))
-    return Diffusion(Field(values)), diffusivity
+def _pair(draw: Draw, balance: Balance, span: float, axis: int, states: str) -> tuple[_Side, _Side]:
+    """Both sides of an axis."""
+    if draw.grid.shape[axis] >= 3 and draw.chance(0.25):
+        return _Side(Periodic(), ()), _Side(Periodic(), ())
+    return _side(draw, balance, span, (axis, 0), states), _side(draw, balance, span, (axis, 1), states)
 
 
-def _boundary(
-    rng: np.random.Generator, name: str, amplitude: float, span: float, periodic: bool
-) -> tuple[tuple[Any, Any], list[float | None]]:
-    """Conditions of both sides, and the extreme values of their data (None: no maximum principle)."""
-    if periodic:
-        return (Periodic(), Periodic()), []
-    sides, values = [], []
-    for _ in range(2):
-        kind = rng.integers(4)
-        if kind == 0 and name in ("advection", "burgers"):
-            sides.append(Outflow())
-        elif kind == 0:
-            sides.append(Neumann(flux=0.0))
-        elif kind == 1:
-            value = amplitude * rng.random()
-            sides.append(Dirichlet(value))
-            values.append(value)
-        else:
-            datum, extremes = _datum(rng, amplitude, span)
-            sides.append(Dirichlet(datum))
-            values += extremes
-    return (sides[0], sides[1]), values
+def _side(draw: Draw, balance: Balance, span: float, at: tuple[int, int], states: str) -> _Side:
+    """A side that suits the law."""
+    axis, last = at
+    face = draw.grid.shape[:axis] + draw.grid.shape[axis + 1 :]
+    kind = draw.random.choice(6, p=[0.15, 0.1, 0.1, 0.15, 0.2, 0.3])
+    if kind == 0 and balance.convects and not balance.diffusivity:
+        return _Side(Outflow(), ())
+    if kind == 0:
+        return _Side(Neumann(flux=0.0), None if balance.convects else ())
+    if kind == 1:
+        sign = -1.0 if last else 1.0
+        return _Side(Neumann(flux=sign * 0.1 * balance.rate * draw.amplitude * draw.uniform(0.0, 1.0, *face)), None)
+    if kind == 2:
+        steep = states == "offset" and draw.chance(0.5)
+        gradient = draw.amplitude * draw.uniform(-1.0, 1.0, *face) if steep else 0.0
+        return _Side(Neumann(gradient=gradient), None if steep else ())
+    if kind == 3:
+        value = draw.offset + draw.amplitude * draw.uniform(0.0, 1.0, *face)
+        width = (1.0 if last else -1.0) * draw.power(-2.0, 1.0)
+        return _Side(Robin(1.0, width, value), _range(draw, value, value))
+    if kind == 4:
+        value = draw.offset + draw.amplitude * draw.uniform(0.0, 1.0, *face)
+        return _Side(Dirichlet(value), _range(draw, value, value))
+    return _changing_side(draw, span, face)
 
 
-def _datum(rng: np.random.Generator, amplitude: float, span: float) -> tuple[Any, list[float | None]]:
-    """A wave or a pulse in time, with its extremes."""
-    base, height = amplitude * rng.uniform(0.0, 0.5), amplitude * rng.uniform(0.0, 0.5)
-    if rng.random() < 0.5:
-        frequency = rng.uniform(0.5, 8.0) / span
-        return lambda t: base + height * np.sin(2 * np.pi * frequency * t) ** 2, [base, base + height]
-    centre, width = rng.uniform(0.1, 0.9) * span, rng.uniform(0.02, 0.2) * span
-    if rng.random() < 0.5:
-        return lambda t: base + height * np.exp(-(((t - centre) / width) ** 2)), [base, base + height]
-    return lambda t: base + (height if abs(t - centre) < width else 0.0), [base, base + height]
+def _changing_side(draw: Draw, span: float, face: tuple[int, ...]) -> _Side:
+    """A Dirichlet side with a wave, a pulse or a jump in time."""
+    base = draw.offset + draw.amplitude * draw.uniform(0.0, 0.5, *face)
+    height = draw.amplitude * draw.uniform(0.0, 0.5, *face)
+    kind, centre = draw.random.integers(3), draw.random.uniform(0.1, 0.9) * span
+    frequency, width = draw.random.uniform(0.5, 8.0) / span, draw.random.uniform(0.02, 0.2) * span
+
+    def wave(t: Any) -> Any:
+        return base + height * np.sin(2 * np.pi * frequency * t) ** 2
+
+    def pulse(t: Any) -> Any:
+        return base + height * np.exp(-(((t - centre) / width) ** 2))
+
+    def jump(t: Any) -> Any:
+        return base + (height if abs(t - centre) < width else 0.0)
+
+    stated = kind == 2 and draw.chance(0.5)
+    breaks = tuple(t for t in (centre - width, centre + width) if 0.0 < t < span) if stated else ()
+    return _Side(Dirichlet((wave, pulse, jump)[kind]), _range(draw, base, base + height), breaks)
+
+
+def _range(draw: Draw, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    faces = tuple(range(-(draw.grid.dimension - 1), 0))
+    return low.min(axis=faces), high.max(axis=faces)
+
+
+def _bounds(
+    initial: np.ndarray, sides: list[_Side], balance: Balance, grid: CellGrid
+) -> tuple[np.ndarray, np.ndarray] | None:
+    if not balance.principle or any(side.range is None for side in sides):
+        return None
+    cells = tuple(range(-grid.dimension, 0))
+    low, high = initial.min(axis=cells), initial.max(axis=cells)
+    for side in sides:
+        if side.range:
+            low, high = np.minimum(low, side.range[0]), np.maximum(high, side.range[1])
+    return low, high
+
+
+def _stepper(random: np.random.Generator, balance: Balance, span: float, grid: CellGrid) -> Any:
+    """The default, or one of the steppers that suit the law and are not too slow."""
+    steppers = [SSPRK3()]
+    if balance.diffusivity:
+        explicit = span * balance.diffusivity * sum(h**-2.0 for h in grid.spacing) * 8.0
+        steppers = [TRBDF2(), BackwardEuler()] + ([SSPRK3()] if explicit < _MOST_EXPLICIT_STEPS else [])
+        steppers += [] if balance.convects else [RKL2()]
+    return None if random.random() < 0.5 else steppers[random.integers(len(steppers))]
