@@ -12,6 +12,7 @@ from torch import Tensor
 
 from solvers.finite_volume._newton_kernels import (
     NEWTON_ROUND_OFF,
+    UNDAMPED,
     has_converged,
     relaxation,
     solve_tridiagonal_rows,
@@ -65,7 +66,7 @@ class FaceDiffusion:
         active, before, fraction = np.arange(rows), np.zeros(rows), np.ones(rows)
         part, now = self, stage
         for iteration in range(1, limit + 1):
-            step = part._iterate(part._field(u[active]), now)
+            step = part._iterate(part._field(u[active]), now, iteration > UNDAMPED)
             delta = step.delta.reshape(len(active), -1).numpy()
             mean, size = np.abs(delta).mean(1), np.abs(u[active]).mean(1)
             least = np.maximum(now.allowed, NEWTON_ROUND_OFF * size)
@@ -74,7 +75,8 @@ class FaceDiffusion:
             )
             leaving = good | ~np.isfinite(mean) if iteration < limit else np.ones(len(active), bool)
             u[active] += fraction[:, None] * delta
-            fraction = np.array([relaxation(iteration, *each) for each in zip(mean, before, strict=True)])
+            latest = zip(fraction, mean, before, strict=True)
+            fraction = np.array([relaxation(taken, iteration, *means) for taken, *means in latest])
             du, sides = part._account(step.fluxes)
             values = (now.right + now.s[:, None] * du, du, sides, good, np.full(len(active), iteration), mean)
             for array, value in zip(result, values, strict=True):
@@ -156,9 +158,9 @@ class FaceDiffusion:
     def _pull(self, side: int, axes: int) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.sides.pull[:, side])).reshape(-1, *[1] * (axes - 1))
 
-    def _iterate(self, field: Tensor, stage: Stage) -> _Change:
-        """One Newton step."""
-        faces = self._linearise(field, stage.data, stage.t)
+    def _iterate(self, field: Tensor, stage: Stage, outer: bool) -> _Change:
+        """One Newton step; ``outer`` drops the derivatives of the states on the sides."""
+        faces = self._linearise(field, stage.data, stage.t, outer)
         s = torch.from_numpy(stage.s)
         for axis, face in enumerate(faces):
             bound = (0.5 / self.grid.dimension * self.grid.spacing[axis]) / s.reshape(-1, *[1] * (field.ndim - 2))

@@ -61,7 +61,7 @@ def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, linear: bool, terms: Any) -> None:
+def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: int, terms: Any) -> None:
     """B on the diagonal, and k_edge − ∂Φ_side/∂u_edge of every face of a side."""
     (offsets, ghost, edge, _), modes = sides
     scale, faces = weights
@@ -74,7 +74,7 @@ def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, linear: bool,
         for e in range(offsets[side], offsets[side + 1]):
             c = 1.0 if faces.shape[0] == 0 else faces[side // 2, max(ghost[e], edge[e])]
             weight, inner = 2.0 * scale[side // 2] * c, k[edge[e]]
-            gap[e] = inner - side_slope(k[ghost[e]], inner, pull[side], axes * weight, linear)
+            gap[e] = inner - side_slope(k[ghost[e]], inner, pull[side], axes * weight, iterations)
             diagonal[edge[e]] += weight * gap[e]
 
 
@@ -136,7 +136,7 @@ def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lin
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _solve_row(row: Any, problem: Any, limit: int, law: Any, sides: Any, grid: Any, results: Any) -> Any:
+def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, results: Any) -> Any:
     """Newton's method for one row; returns converged, iterations and the mean |change| of the last one."""
     right_row, guess, data, s, allowed = problem
     kind, parameter, pull, stencil, faces = row
@@ -161,7 +161,14 @@ def _solve_row(row: Any, problem: Any, limit: int, law: Any, sides: Any, grid: A
             divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
         add_given(change, edges, modes, data, spacing, 1.0)
         steepest = _residual(right, u, change, s, k, lines, n, (residual, root, rest))
-        _side_terms(k, (edges, modes), pull, (s * stencil[1], faces), kind == DIFFUSION, (diagonal, gap))
+        _side_terms(
+            k,
+            (edges, modes),
+            pull,
+            (s * stencil[1], faces),
+            -1 if kind == DIFFUSION else iterations - 1,
+            (diagonal, gap),
+        )
         inverse = 1.0 / (diagonal + (s * k) * degree)
         stiff = s * degree.max() * np.sqrt(steepest)
         bound = 0.05 * allowed * np.sqrt(cells) / max(min(1.0 / np.sqrt(steepest), stiff), 1e-300)
@@ -184,7 +191,7 @@ def _solve_row(row: Any, problem: Any, limit: int, law: Any, sides: Any, grid: A
         ratio = before if mean >= _REDUCTION * before else mean / _REDUCTION
         least = max(allowed, NEWTON_ROUND_OFF * mass / cells)
         converged = solved and has_converged(mean, ratio, least, iterations == 1, kind == DIFFUSION)
-        part = relaxation(iterations, mean, before)
+        part = relaxation(part, iterations, mean, before)
         before = mean
     for i in range(size):
         potential[i] += z[i]
@@ -242,6 +249,6 @@ def solve_rows_by_gradients(problem: Any, limit: int, law: Any, sides: Any, grid
         row = kind, parameters[b, 0], pull[b], stencil, faces[b]
         each = right[b], guess[b], data[b], s[b], allowed[b]
         converged[b], iterations[b], residual[b] = _solve_row(
-            row, each, limit, law, (edges, modes), (lines, size, spacing), (u[b], rate[b], flux[b])
+            row, each, limit, (edges, modes), (lines, size, spacing), (u[b], rate[b], flux[b])
         )
     return (u, rate, flux), (converged, iterations, residual)

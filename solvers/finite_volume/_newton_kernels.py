@@ -16,7 +16,7 @@ from solvers.finite_volume._potentials import DIFFUSION, evaluate_lanes, spread_
 _Array = np.ndarray
 
 PERIODIC, GIVEN_FLUX, STATE = 0, 1, 2
-_UNDAMPED = 8
+UNDAMPED = 8
 NEWTON_ROUND_OFF = 1e-13
 
 
@@ -128,10 +128,16 @@ def _close_sides(u: _Array, modes: _Array, sides: _Array, width: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def side_slope(outer: float, inner: float, pull: float, weight: float, linear: bool) -> float:
-    """Derivative of Φ on a side by the edge cell, limited so that the matrix stays diagonally dominant by columns."""
+def side_slope(outer: float, inner: float, pull: float, weight: float, iterations: int) -> float:
+    """Derivative of Φ on a side by the edge cell, for the iteration after so many.
+
+    It is limited so that the matrix stays diagonally dominant by columns. After many iterations it is dropped, since
+    a kink of Φ on the side may keep them from converging. A linear law has one iteration, number −1.
+    """
     slope = pull * outer
-    return slope if linear or weight == 0.0 else min(slope, inner + 0.5 / weight)
+    if iterations < 0 or weight == 0.0:
+        return slope
+    return min(slope, inner + 0.5 / weight) if iterations < UNDAMPED else min(slope, 0.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -151,7 +157,7 @@ def _assemble(
 def _iterate(tile: Any, modes: _Array, kind: int, lanes: Any, means: _Array, one: Any) -> None:
     """One Newton step of every lane; leaves Φ, k and δ in the tile and the means of |δ| and |u| in ``means``."""
     u, right, weights, potential, k, delta, diagonal, pivot, corner, parameters = tile
-    sides, inflow, relaxation, width = lanes
+    sides, inflow, relaxation, counts, width = lanes
     end = delta.shape[0]
     _close_sides(u, modes, sides, width)
     evaluate_lanes(kind, u, parameters, potential, k)
@@ -162,7 +168,7 @@ def _iterate(tile: Any, modes: _Array, kind: int, lanes: Any, means: _Array, one
         for lane in range(width):
             for side, cell, ghost, at in ((0, width, 0, 0), (1, end, end + width, end - width)):
                 weight = weights[(0 if side == 0 else end) + lane]
-                slope = side_slope(k[ghost + lane], k[cell + lane], sides[2 + side, lane], weight, kind == DIFFUSION)
+                slope = side_slope(k[ghost + lane], k[cell + lane], sides[2 + side, lane], weight, counts[lane])
                 diagonal[at + lane] -= weight * slope
                 delta[at + lane] += inflow[side, lane]
     _factor(k, weights, diagonal, pivot, one, width)
@@ -178,10 +184,10 @@ def _enter(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: An
     """Puts a row into a lane."""
     u, right, weights, _, _, _, _, _, _, parameters = tile
     kind, values, coefficient, modes, pull, spacing, data, s, target, guess = problem
-    sides, inflow, relaxation, width = lanes
+    sides, inflow, relaxation, counts, width = lanes
     face = scratch[0]
     n = target.shape[1]
-    relaxation[lane] = 1.0
+    relaxation[lane], counts[lane] = 1.0, -1 if kind == DIFFUSION else 0
     face_weights(coefficient[row], modes, spacing, face)
     for i in range(n + 1):
         weights[i * width + lane] = s[row] * face[i]
@@ -200,8 +206,8 @@ def _enter(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: An
 def _leave(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: Any, results: Any) -> None:
     """Writes u = r + s ∇²(Φ + k δ) of a lane's row, its rate and the fluxes through its sides."""
     _, _, _, potential, k, delta, _, _, _, _ = tile
-    kind, _, coefficient, modes, _, spacing, data, s, target, _ = problem
-    sides, _, _, width = lanes
+    _, _, coefficient, modes, _, spacing, data, s, target, _ = problem
+    sides, _, _, counts, width = lanes
     u_out, rate, flux = results
     weights, moved = scratch
     n = target.shape[1]
@@ -214,9 +220,9 @@ def _leave(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: An
     else:
         end = (n + 1) * width + lane
         low, high = weights[0] * s[row], weights[n] * s[row]
-        slope = side_slope(k[lane], k[width + lane], sides[2, lane], low, kind == DIFFUSION)
+        slope = side_slope(k[lane], k[width + lane], sides[2, lane], low, counts[lane])
         moved[0] = potential[lane] + slope * delta[lane]
-        slope = side_slope(k[end], k[end - width], sides[3, lane], high, kind == DIFFUSION)
+        slope = side_slope(k[end], k[end - width], sides[3, lane], high, counts[lane])
         moved[n + 1] = potential[end] + slope * delta[end - 2 * width]
     second_difference(moved, weights, rate[row])
     for side in range(2):
@@ -249,7 +255,7 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
         np.ones(small), np.zeros(small), np.zeros(small), np.ones((2, large)),
     )  # fmt: skip
     scratch = np.empty(n + 1), np.empty(n + 2)
-    lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), width
+    lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), np.zeros(width, np.int64), width
     means, before = np.zeros(2 * width), np.zeros(width)
     occupant = np.full(width, -1)
     following, active = 0, 0
@@ -272,18 +278,21 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
             least = max(allowed[row], NEWTON_ROUND_OFF * means[width + lane])
             first = iterations[row] == 1
             converged[row] = has_converged(change, before[lane], least, first, kind == DIFFUSION)
-            lanes[2][lane] = relaxation(iterations[row], change, before[lane])
-            before[lane] = residual[row] = change
             if converged[row] or iterations[row] == limit or not np.isfinite(change):
                 _leave(tile, problem, scratch, row, lane, lanes, results)
                 occupant[lane] = -1
                 active -= 1
+            lanes[2][lane] = relaxation(lanes[2][lane], iterations[row], change, before[lane])
+            lanes[3][lane] = iterations[row]
+            before[lane] = residual[row] = change
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def relaxation(iterations: int, change: float, before: float) -> float:
-    """Part of the next change to take: half of it if many iterations go to and fro at a kink of Φ."""
-    return 0.5 if iterations >= _UNDAMPED and change > 0.9 * before else 1.0
+def relaxation(last: float, iterations: int, change: float, before: float) -> float:
+    """Part of the next change to take: less if many iterations go to and fro between the branches of a kinked Φ."""
+    if iterations < UNDAMPED:
+        return 1.0
+    return 0.5 * last if change > 0.9 * before else min(1.0, 1.25 * last)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

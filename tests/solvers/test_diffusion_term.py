@@ -1,0 +1,393 @@
+"""Diffusion on rows: compiled kernels and fluxes through faces, against naive formulas and dense algebra."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from scipy.linalg import expm
+
+from solvers import (
+    ArithmeticMean,
+    CellGrid,
+    Diffusion,
+    DiffusiveLaw,
+    Dirichlet,
+    Field,
+    HarmonicMean,
+    IntegralMean,
+    Neumann,
+    Newton,
+    Periodic,
+    PorousMedium,
+    Robin,
+    Stefan,
+)
+from solvers.finite_volume._diffusion import DiffusionTerm, Stage
+from solvers.finite_volume._law_rows import LawRows
+from solvers.finite_volume._powers import power
+from solvers.finite_volume._side_data import SideData
+from solvers.finite_volume.boundary import per_axis
+from solvers.problems.exact import barenblatt
+
+ROWS = 10
+SHAPES = [(1,), (2,), (13,), (4, 3), (3, 5), (3, 2, 4)]
+PERIODIC = (Periodic(), Periodic())
+PAIRS = [
+    (Dirichlet(0.8), Neumann(flux=0.3)),
+    (Neumann(flux=-0.1), Robin(1.0, 0.5, 0.3)),
+    (Neumann(gradient=-0.2), Dirichlet(0.3)),
+    (Dirichlet(0.0), Dirichlet(1.0)),
+]
+LAWS = {
+    "diffusion": Diffusion(torch.linspace(0.5, 2.0, ROWS)),
+    "porous": PorousMedium(torch.tensor([1.0, 2.0, 3.0, 2.5, 0.5, 6.0, 1.5, 4.0, 1.0, 7.5])),
+    "stefan": Stefan(torch.linspace(0.2, 0.8, ROWS), torch.linspace(1.0, 2.0, ROWS)),
+}
+
+
+class Quadratic(DiffusiveLaw):
+    """Φ = u + u²/2 for u ≥ 0: a law without kernel."""
+
+    def potential(self, u):
+        return u + 0.5 * u * u
+
+    def conductivity(self, u):
+        return 1.0 + u
+
+
+def make_term(law, shape, pairs, mean=None, iterations=30, rows=ROWS):
+    grid = CellGrid((0.0,) * len(shape), tuple(1.0 + 0.5 * axis for axis in range(len(shape))), shape)
+    conditions = per_axis(list(pairs), len(shape))
+    sides = SideData.build(conditions, grid, (rows,), 0.0, 1.0)
+    periodic = tuple(isinstance(pair[0], Periodic) for pair in conditions)
+    law_rows = LawRows.build(law, (rows,), grid, periodic, 0.0)
+    term = DiffusionTerm(law_rows, grid, sides, mean or IntegralMean(), Newton(iterations=iterations))
+    return term, sides.at(np.zeros((1, rows)))[0]
+
+
+def random_cells(shape, seed, rows=ROWS):
+    return 0.05 + np.random.default_rng(seed).random((rows, math.prod(shape)))
+
+
+def some_pairs(shape, choice):
+    pairs = [*PAIRS, PERIODIC] if min(shape) > 2 else PAIRS
+    return [pairs[(choice + axis) % len(pairs)] for axis in range(len(shape))]
+
+
+def make_stage(u, data, size=0.02, allowed=1e-10):
+    rows = len(u)
+    return Stage(u, np.linspace(0.5, 1.0, rows) * size, data, np.zeros(rows), u.copy(), np.full(rows, allowed))
+
+
+@njit
+def powers(x, p, out):
+    for i in range(x.shape[0]):
+        out[i] = power(x[i], p[i])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10**6))
+def test_powers_match_the_library_and_have_the_same_bits_in_every_place(seed):
+    generator = np.random.default_rng(seed)
+    x = np.concatenate((10.0 ** generator.uniform(-300, 300, 40), generator.uniform(0.5, 2.0, 21)))
+    p = generator.uniform(0.1, 10.0, x.size)
+    out, single = np.empty_like(x), np.empty(1)
+    powers(x, p, out)
+    for value, exponent, result in zip(x, p, out, strict=True):
+        powers(np.array([value]), np.array([exponent]), single)
+        assert single[0] == result
+        size = exponent * math.log2(value)
+        if abs(size) < 1021:
+            assert abs(result / math.pow(value, exponent) - 1.0) < 1e-14
+        elif abs(size) > 1025:
+            assert result == (math.inf if size > 0 else 0.0)
+
+
+def test_powers_at_the_ends_of_their_range():
+    x = np.array([0.0, -0.0, -3.0, 1.0, math.nan, math.inf, 1e-310])
+    out = np.empty_like(x)
+    powers(x, np.full(x.size, 1.5), out)
+    assert out[:4].tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert np.isnan(out[4:6]).all()
+    assert out[6] == 0.0
+
+
+def naive_rate(potential, grid, conditions, field):
+    """Oracle for one row: fluxes face by face."""
+    change, volume = np.zeros(grid.shape), math.prod(grid.spacing)
+    through = np.zeros(2 * grid.dimension)
+    for axis, h in enumerate(grid.spacing):
+        n = grid.shape[axis]
+        for cell in product(*(range(1 if other == axis else size) for other, size in enumerate(grid.shape))):
+            line = [(*cell[:axis], i, *cell[axis + 1 :]) for i in range(n)]
+            values = [potential(float(field[place])) for place in line]
+            fluxes = [math.nan] + [(values[i - 1] - values[i]) / h for i in range(1, n)] + [math.nan]
+            for end, condition in enumerate(conditions[axis]):
+                edge, sign = float(field[line[-end]]), 1 - 2 * end
+                outward = 2.0 / h
+                if isinstance(condition, Periodic):
+                    flux = (values[-1] - values[0]) / h
+                elif isinstance(condition, Neumann) and condition.flux is not None:
+                    flux = condition.flux
+                else:
+                    if isinstance(condition, Dirichlet):
+                        state = condition.value
+                    elif isinstance(condition, Neumann):
+                        state = edge - sign * condition.gradient * h / 2
+                    else:
+                        a, b = condition.a, -sign * condition.b * outward
+                        state = (condition.value + b * edge) / (a + b)
+                    flux = sign * (potential(state) - values[-end]) * outward
+                fluxes[-end] = flux
+                through[2 * axis + end] += flux * volume / h
+            for i, place in enumerate(line):
+                change[place] -= (fluxes[i + 1] - fluxes[i]) / h
+    return change.reshape(-1), through
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(sorted(LAWS)), st.sampled_from(SHAPES), st.integers(0, 4), st.integers(0, 1000))
+def test_rates_match_fluxes_face_by_face(name, shape, choice, seed):
+    pairs, law = some_pairs(shape, choice), LAWS[name]
+    term, data = make_term(law, shape, pairs)
+    u = random_cells(shape, seed)
+    du, sides = term.rate(u, data, np.zeros(ROWS))
+    assert term.compiled
+    for row in (0, 3, 9):
+        part = term.law.take(np.array([row]))
+        one = (1,) + (1,) * len(shape)
+
+        def potential(value, part=part, one=one):
+            return float(part.potential(torch.full(one, value, dtype=torch.float64)))
+
+        expected, through = naive_rate(potential, term.grid, pairs, u[row].reshape(shape))
+        np.testing.assert_allclose(du[row], expected, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(sides[row], through, rtol=1e-11, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from([*sorted(LAWS), "field"]), st.sampled_from(SHAPES), st.integers(0, 4), st.integers(0, 1000))
+def test_kernels_agree_with_fluxes_and_derivatives_on_faces(name, shape, choice, seed):
+    """They share Newton's test of convergence only. An inflow by a gradient at Stefan's threshold may not converge."""
+    generator = np.random.default_rng(seed)
+    law = Diffusion(Field(0.1 + generator.random((ROWS, *shape)))) if name == "field" else LAWS[name]
+    term, data = make_term(law, shape, some_pairs(shape, choice))
+    u = random_cells(shape, seed)
+    for actual, expected in zip(
+        term.rate(u, data, np.zeros(ROWS)), term._faces.rate(u, data, np.zeros(ROWS)), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-10)
+    stage = make_stage(u, data)
+    solution, other = term.solve(stage), term._faces.solve(stage, 30)
+    both = solution.converged & other.converged
+    assert both.mean() >= 0.8
+    np.testing.assert_allclose(solution.u[both], other.u[both], atol=1e-8)
+    bound, wide = term.radius(u, data), term._faces.radius(u, data, np.zeros(ROWS))
+    assert (wide <= bound * (1 + 1e-12)).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.sampled_from([*LAWS.values(), Quadratic()]),
+    st.sampled_from(SHAPES),
+    st.integers(0, 4),
+    st.sampled_from([1e-4, 0.02, 0.3]),
+    st.integers(0, 1000),
+)
+def test_stages_solve_their_equation_and_balance(law, shape, choice, size, seed):
+    term, data = make_term(law, shape, some_pairs(shape, choice))
+    stage = make_stage(random_cells(shape, seed), data, size)
+    solution = term.solve(stage)
+    assert np.array_equal(solution.u, stage.right + stage.s[:, None] * solution.du)
+    volume = math.prod(term.grid.spacing)
+    inflow = (solution.sides[:, ::2] - solution.sides[:, 1::2]).sum(1)
+    scale = np.abs(solution.sides).sum(1) + volume * np.abs(solution.du).sum(1)
+    assert (np.abs(volume * solution.du.sum(1) - inflow) <= 1e-13 * scale).all()
+    rate, _ = term.rate(solution.u, data, stage.t)
+    left = np.abs(solution.u - stage.right - stage.s[:, None] * rate).mean(1)
+    stiffness = 1.0 + stage.s * term.radius(solution.u, data)
+    assert (left <= 1e-9 * stiffness)[solution.converged].all()
+    assert solution.converged.mean() >= 0.8
+
+
+@pytest.mark.parametrize("shape", [(9,), (4, 3)])
+@pytest.mark.parametrize("mean", [IntegralMean(), ArithmeticMean(), HarmonicMean()])
+@pytest.mark.parametrize("pairs", [[PAIRS[0], PERIODIC], [PERIODIC, PAIRS[2]], [PAIRS[1], PAIRS[3]]])
+def test_one_iteration_is_newtons_step_by_differences_of_the_rate(shape, mean, pairs):
+    """Central differences of step 1e-6 are right to about 1e-9."""
+    term, data = make_term(PorousMedium(1.5), shape, pairs[: len(shape)], mean, iterations=1, rows=2)
+    u = 0.5 + random_cells(shape, 3, rows=2)
+    stage = make_stage(u, data, 0.003, 1e-14)
+    columns = []
+    for shift in 1e-6 * np.eye(u.shape[1]):
+        ahead, behind = (term.rate(u + sign * shift, data, stage.t)[0] for sign in (1, -1))
+        columns.append((ahead - behind) / 2e-6)
+    jacobian = np.eye(u.shape[1]) - stage.s[:, None, None] * np.stack(columns, -1)
+    residual = stage.right - u + stage.s[:, None] * term.rate(u, data, stage.t)[0]
+    expected = u + np.linalg.solve(jacobian, residual[..., None])[..., 0]
+    np.testing.assert_allclose(term.solve(stage).u, expected, atol=2e-7 if len(shape) == 1 else 2e-6)
+
+
+@pytest.mark.parametrize("shape", [(40,), (9, 8)])
+def test_linear_stages_take_one_iteration(shape):
+    term, data = make_term(LAWS["diffusion"], shape, [PAIRS[1], PAIRS[0]][: len(shape)])
+    solution = term.solve(make_stage(random_cells(shape, 1), data, 5.0))
+    assert solution.iterations.tolist() == [1] * ROWS
+    assert solution.converged.all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from(sorted(LAWS)), st.sampled_from([(13,), (40,), (4, 5)]), st.integers(0, 4), st.integers(0, 1000))
+def test_rows_have_the_same_bits_alone_and_in_a_batch(name, shape, choice, seed):
+    term, data = make_term(LAWS[name], shape, some_pairs(shape, choice))
+    u = random_cells(shape, seed)
+    stage = make_stage(u, data)
+    together, rate = term.solve(stage), term.rate(u, data, stage.t)
+    plan = np.full(ROWS, 1e-3), np.arange(3, 3 + ROWS), np.arange(2, 2 + ROWS)
+    step = term.superstep(u, rate, plan, data[None])
+    whole = (*together, *step, *rate)
+    for index in (np.array([4]), np.array([7, 2, 9, 0])):
+        part, first = term.take(index), tuple(each[index] for each in rate)
+        alone = part.solve(Stage(*(each[index] for each in stage)))
+        again = part.superstep(u[index], first, tuple(each[index] for each in plan), data[None, index])
+        pairs = zip((*alone, *again, *part.rate(u[index], data[index], stage.t[index])), whole, strict=True)
+        assert all(np.array_equal(one, many[index]) for one, many in pairs)
+
+
+def dense_matrix(term, data, cells):
+    """Matrix and constant part of a linear rate, from its values."""
+    constant = term.rate(np.zeros((1, cells)), data, np.zeros(1))[0][0]
+    columns = [term.rate(unit[None], data, np.zeros(1))[0][0] - constant for unit in np.eye(cells)]
+    return np.stack(columns, -1), constant
+
+
+@pytest.mark.parametrize("shape", [(12,), (4, 5)])
+@pytest.mark.parametrize("pairs", [[PAIRS[0], PAIRS[2]], [PERIODIC, PAIRS[3]], [PAIRS[1], PERIODIC]])
+def test_supersteps_are_of_second_order(shape, pairs):
+    """Against the matrix exponential, with the fewest stages that are stable."""
+    cells = math.prod(shape)
+    term, data = make_term(Diffusion(0.7), shape, pairs[: len(shape)], rows=1)
+    matrix, constant = dense_matrix(term, data, cells)
+    end = 0.05
+    block = np.zeros((cells + 1, cells + 1))
+    block[:cells, :cells], block[:cells, cells] = end * matrix, end * constant
+    start = random_cells(shape, 5, rows=1)
+    expected = expm(block)[:cells] @ np.append(start[0], 1.0)
+    errors = []
+    for steps in (4, 8, 16, 32):
+        u, h = start, end / steps
+        stages = math.ceil(0.5 * (math.sqrt(9.0 + 8.0 * h * term.radius(u, data)[0]) - 1.0))
+        plan = np.array([h]), np.array([max(3, stages)]), np.array([2])
+        for _ in range(steps):
+            u = term.superstep(u, term.rate(u, data, np.zeros(1)), plan, data[None]).u
+        errors.append(np.abs(u[0] - expected).mean())
+    slopes = np.log2(errors[:-1]) - np.log2(errors[1:])
+    assert abs(slopes[-1] - 2.0) < 0.3, errors
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from(sorted(LAWS)), st.sampled_from(SHAPES), st.integers(0, 4), st.integers(2, 30))
+def test_supersteps_follow_their_recursion_and_balance(name, shape, choice, stages):
+    """Oracle: the recursion of Meyer, Balsara and Aslam by calls of the rate, on cells and account together."""
+    term, data = make_term(LAWS[name], shape, some_pairs(shape, choice))
+    u = random_cells(shape, stages)
+    h = np.minimum(0.1 * (stages**2 + stages - 2) / np.maximum(term.radius(u, data), 1.0), 0.05)
+    changing = np.stack([data * (1.0 + 0.01 * k) for k in range(stages)])
+    rate = term.rate(u, changing[0], np.zeros(ROWS))
+    step = term.superstep(u, rate, (h, np.full(ROWS, stages), np.full(ROWS, max(2, stages // 2))), changing)
+
+    def b(k):
+        return 1 / 3 if k < 2 else (k * k + k - 2) / (2 * k * (k + 1))
+
+    w = 4 / (stages**2 + stages - 2) * h[:, None]
+    start, slope = np.hstack((u, 0 * rate[1])), np.hstack(rate)
+    before, now = start, start + w / 3 * slope
+    for j in range(2, stages + 1):
+        mu, nu = (2 * j - 1) / j * b(j) / b(j - 1), -(j - 1) / j * b(j) / b(j - 2)
+        new = np.hstack(term.rate(np.ascontiguousarray(now[:, : u.shape[1]]), changing[j - 1], np.zeros(ROWS)))
+        following = mu * now + nu * before + (1 - mu - nu) * start + mu * w * new - (1 - b(j - 1)) * mu * w * slope
+        before, now = now, following
+        if j == max(2, stages // 2):
+            np.testing.assert_allclose(np.hstack((step.middle, step.middle_account)), now, rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(np.hstack((step.u, step.account)), now, rtol=1e-10, atol=1e-11)
+    net = (step.account[:, ::2] - step.account[:, 1::2]).sum(1)
+    change = math.prod(term.grid.spacing) * (step.u - u).sum(1)
+    np.testing.assert_allclose(change, net, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(sorted(LAWS)), st.sampled_from([(13,), (4, 3)]), st.integers(0, 4), st.integers(0, 1000))
+def test_radius_bounds_the_spectrum(name, shape, choice, seed):
+    term, data = make_term(LAWS[name], shape, some_pairs(shape, choice))
+    u = 0.1 + random_cells(shape, seed)
+    columns = []
+    for shift in 1e-7 * np.eye(u.shape[1]):
+        columns.append((term.rate(u + shift, data, np.zeros(ROWS))[0] - term.rate(u, data, np.zeros(ROWS))[0]) / 1e-7)
+    spectrum = np.abs(np.linalg.eigvals(np.stack(columns, -1))).max(1)
+    if name != "stefan":
+        assert (term.radius(u, data) >= spectrum * (1 - 1e-5)).all()
+    assert (term.radius(u, data) <= 1e3 * np.maximum(spectrum, 1.0)).all()
+
+
+def test_barenblatt_in_two_axes():
+    """Order about 1.6, for the solution has a kink at its front."""
+    errors = []
+    for n in (16, 32, 64):
+        grid = CellGrid((-1.0, -1.0), (1.0, 1.0), (n, n))
+        sides = SideData.build(per_axis([PAIRS[3][:1] * 2] * 2, 2), grid, (1,), 0.0, 1.0)
+        law = LawRows.build(PorousMedium(2.0), (1,), grid, (False, False), 0.0)
+        term = DiffusionTerm(law, grid, sides, IntegralMean(), Newton())
+        data, time, h = sides.at(np.zeros((1, 1)))[0], 0.1, 0.01
+        u = barenblatt(time, grid.points, 2.0, 0.1).reshape(1, -1).numpy()
+        for _ in range(20):
+            s = max(3, math.ceil(math.sqrt(2.5 * h * term.radius(u, data)[0] + 4)))
+            plan = np.array([h]), np.array([s]), np.array([2])
+            u = term.superstep(u, term.rate(u, data, np.zeros(1)), plan, data[None]).u
+        exact = barenblatt(time + 20 * h, grid.points, 2.0, 0.1).reshape(1, -1).numpy()
+        errors.append(np.abs(u - exact).mean())
+    assert errors[2] < errors[1] / 2.5 < errors[0] / 6, errors
+    assert errors[2] < 6e-4
+
+
+@pytest.mark.parametrize(
+    ("law", "pair", "start"),
+    [
+        (Stefan(0.5), (Neumann(flux=0.0), Robin(1.0, 1.0, 0.0)), 1.0),
+        (Stefan(0.5), (Neumann(gradient=-0.5), Dirichlet(0.0)), 0.499),
+        (PorousMedium(6.0), (Neumann(flux=1.0), Dirichlet(0.0)), 0.0),
+        (PorousMedium(3.0), (Robin(1.0, -0.2, 1.0), Robin(1.0, 0.3, 0.2)), 0.0),
+    ],
+)
+def test_newton_copes_with_sides_that_degenerate(law, pair, start):
+    """From rest to t = 10 by steps that grow by 1.3 to 0.05; a few may fail, but the steps do not become small."""
+    term, data = make_term(law, (25,), [pair], iterations=25, rows=1)
+    u, time, step, failures, smallest = np.full((1, 25), start), 0.0, 1e-4, 0, 1.0
+    while time < 10.0 and failures < 20:
+        solution = term.solve(Stage(u, np.array([step]), data, np.zeros(1), u.copy(), np.array([1e-7])))
+        if solution.converged[0]:
+            u, time, step = solution.u, time + step, min(1.3 * step, 0.05)
+        else:
+            failures, step = failures + 1, 0.5 * step
+            smallest = min(smallest, step)
+    assert time >= 10.0
+    assert failures < 10
+
+
+def test_rows_that_fail_say_so_and_leave_the_others_alone():
+    for law in (PorousMedium(2.5), Quadratic()):
+        term, data = make_term(law, (12,), [PAIRS[0]])
+        stage = make_stage(random_cells((12,), 3), data)
+        good = term.solve(stage)
+        broken = stage.right.copy()
+        broken[4, 3] = math.nan
+        bad = term.solve(stage._replace(right=broken))
+        assert np.flatnonzero(~bad.converged).tolist() == [4]
+        others = np.arange(ROWS) != 4
+        assert np.array_equal(bad.u[others], good.u[others])
+        hurried, _ = make_term(law, (12,), [PAIRS[0]], iterations=1)
+        assert not hurried.solve(stage._replace(allowed=np.full(ROWS, 1e-12))).converged.any()
