@@ -387,7 +387,7 @@ def march(
         while True:
             speed = _row_rate(end[b], data[b], kind, geometry, (ghosts, limit), work, (change, sides))
             step = min(control[1], control[0] / speed) if speed > 0.0 else control[1]
-            if not elapsed[b] + step < room[b]:
+            if not elapsed[b] + step < (1.0 - 1e-9) * room[b]:
                 break
             fast = _later_stages(end[b], (change, sides), step, at, row, (final, flow))
             if not step * fast <= 1.0 or not np.isfinite(final.sum()):

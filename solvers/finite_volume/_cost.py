@@ -12,7 +12,7 @@ from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2
 from solvers.finite_volume.steppers.stepper import Stepper
 
-_STEPS = 80.0
+_STEPS = 150.0
 _NEWTON_ITERATION = 2.5
 _LINEAR_ITERATION = 6.0
 _TIMES = 9

@@ -97,7 +97,7 @@ def drive(
     """
     count, flows, span = initial.shape[0], 2 * operator.grid.dimension + 1, times[-1] - start
     course = Course(
-        values=np.empty((count, len(times), initial.shape[1])),
+        values=np.full((count, len(times), initial.shape[1]), np.nan),
         account=np.zeros((count, len(times), flows)),
         **{name: np.zeros(count, dtype=np.int64) for name in ("steps", "rejected", "evaluations")},
     )
@@ -119,6 +119,7 @@ def drive(
             state.operator.sides.take(np.flatnonzero(~running)).check(state.sampled[~running], start, times[-1])
             state = state.take(np.flatnonzero(running))
         if not running.any():
+            assert np.isfinite(course.values).all(), "an output time was passed without being written"
             return course
         _march(state, stepper, times, course, report)
         _advance(state, stepper, times, course, report)

@@ -45,7 +45,7 @@ class SSPRK3(Stepper):
     """
 
     courant: float = 0.5
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     atol: float = 0.0
     largest_step: float = inf
 
@@ -157,7 +157,7 @@ class RKL2(Stepper):
         InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
     """
 
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     atol: float = 0.0
     largest_step: float = inf
 
@@ -174,6 +174,7 @@ class RKL2(Stepper):
         ends = operator.sides.at(np.stack((rows.time, rows.time + length)), rows.time)
         first = rate_at_start(operator, rows, ends[0], operator.rate)
         radius = 2.0 * _SAFETY * np.max([operator.euler_rate(rows.u, data, rows.time) for data in ends], axis=0)
+        radius = np.where(np.isfinite(radius), radius, 0.0)  # such a step fails by its error
         with np.errstate(divide="ignore"):
             length = np.minimum(length, 2.0 / radius * _euler_steps(_MOST_STAGES))
         stages = _stages(0.5 * radius * length)

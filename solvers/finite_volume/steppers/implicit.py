@@ -24,7 +24,7 @@ from solvers.finite_volume.steppers.stepper import (
 )
 
 _COURANT = 0.5
-_UNCONTROLLED = 1e-3
+_UNCONTROLLED = 1e-4
 _GAMMA = 2.0 - 2.0**0.5
 _D, _W = 0.5 * _GAMMA, 2.0**0.5 / 4.0
 _A31, _A32 = 1.0 - (3.0 + 2.0 * 2.0**0.5) / 6.0, (3.0 + 2.0 * 2.0**0.5) / 6.0
@@ -48,7 +48,7 @@ class BackwardEuler(Stepper):
         InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
     """
 
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     atol: float = 0.0
     largest_step: float = inf
     newton: Newton = field(default_factory=Newton)
@@ -107,7 +107,7 @@ class TRBDF2(Stepper):
         InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
     """
 
-    tolerance: float = 1e-3
+    tolerance: float = 1e-4
     atol: float = 0.0
     largest_step: float = inf
     newton: Newton = field(default_factory=Newton)
