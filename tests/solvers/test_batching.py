@@ -1,4 +1,4 @@
-"""Groups of a batch: the same solutions as one by one, and laws that cannot be cut stay whole."""
+"""Groups of a batch: the very bits of the members, in their order; laws that cannot be cut stay whole."""
 
 from dataclasses import dataclass
 
@@ -6,53 +6,38 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import TRBDF2, CellGrid, Diffusion, DiffusiveLaw, Dirichlet, Neumann, Periodic, Robin, solve
-from solvers.finite_volume._batching import make_groups, run_groups
+from solvers import (
+    CellGrid,
+    Diffusion,
+    DiffusiveLaw,
+    Dirichlet,
+    Logistic,
+    Neumann,
+    Periodic,
+    PorousMedium,
+    Robin,
+    SolverDivergedError,
+    solve,
+)
+from solvers.finite_volume import _groups
 
-STEPPER = TRBDF2(float("inf"), largest_step=0.002)
-
-
-@dataclass(frozen=True)
-class Layered(DiffusiveLaw):
-    """Conductivity by a table that happens to be as long as the batch: no parameter of the batch."""
-
-    table: torch.Tensor
-
-    def potential(self, u):
-        return self.table.to(u.dtype).mean() * u
-
-    def conductivity(self, u):
-        return self.table.to(u.dtype).mean() + 0.0 * u
-
-
-@dataclass(frozen=True)
-class Checked(DiffusiveLaw):
-    """A law that insists on four entries."""
-
-    factor: torch.Tensor
-
-    def __post_init__(self):
-        if len(self.factor) != 4:
-            raise ValueError("four entries, please")
-
-    def potential(self, u):
-        return self.factor[:, None] * u
-
-    def conductivity(self, u):
-        return self.factor[:, None] + 0.0 * u
+GRID = CellGrid(0.0, 1.0, 10)
+SEED = torch.Generator().manual_seed(0)
+FACTOR, VALUE = (0.5 + torch.rand(5, generator=SEED, dtype=torch.float64) for _ in range(2))
+INITIAL = torch.rand((5, 10), generator=SEED, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class Indexed(DiffusiveLaw):
-    """A law whose formula asks for its fourth entry."""
+class Averaged(DiffusiveLaw):
+    """A law that looks at the whole batch, so its entries cannot be cut apart."""
 
     factor: torch.Tensor
 
     def potential(self, u):
-        return self.factor[3] * u
+        return self.factor.mean() * u
 
     def conductivity(self, u):
-        return self.factor[3] + 0.0 * u
+        return self.factor.mean() + 0.0 * u
 
 
 class Plain(DiffusiveLaw):
@@ -68,52 +53,89 @@ class Plain(DiffusiveLaw):
         return self.factor[:, None] + 0.0 * u
 
 
+@pytest.fixture
+def groups(monkeypatch):
+    """Groups of two rows of ten cells; lists the rows of every group that is integrated."""
+    sizes = []
+
+    def counted(operator, stepper, u, *rest):
+        sizes.append(len(u))
+        return drive(operator, stepper, u, *rest)
+
+    drive = _groups.drive
+    monkeypatch.setattr("solvers.finite_volume._rows._CELLS_PER_GROUP", 20)
+    monkeypatch.setattr("solvers.finite_volume._groups.drive", counted)
+    return sizes
+
+
+def assert_equal(some, other):
+    assert torch.equal(some.values, other.values)
+    assert torch.equal(some.boundary_flux, other.boundary_flux)
+    assert torch.equal(some.source_total, other.source_total)
+    assert torch.equal(some.work.steps, other.work.steps)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kind", ["array", "function", "numpy"])
-def test_groups_equal_members(monkeypatch, kind):
-    """With groups of two rows; fixed steps, so the same to round-off (the linear law needs one Newton iteration)."""
-    grid = CellGrid(0.0, 1.0, 10)
-    generator = torch.Generator().manual_seed(0)
-    factor = 0.5 + torch.rand(5, generator=generator, dtype=torch.float64)
-    initial = torch.rand((5, 10), generator=generator, dtype=torch.float64)
-    value = torch.rand(5, generator=generator, dtype=torch.float64)
-    given = {"array": value, "function": lambda t: value * (1.0 + t), "numpy": value.numpy()}[kind]
-    boundary = (Dirichlet(given), Robin(1.0, 0.5, 0.3))
-    whole = solve(Diffusion(factor), grid, boundary, initial, [0.01, 0.02], stepper=STEPPER)
-    monkeypatch.setattr("solvers.finite_volume._batching._CELLS_PER_GROUP", 20)
-    assert len(make_groups(Diffusion(factor), (boundary,), initial, 1)) == 3
-    grouped = solve(Diffusion(factor), grid, boundary, initial, [0.01, 0.02], stepper=STEPPER)
-    assert torch.allclose(grouped.values, whole.values, rtol=1e-10)
-    assert torch.allclose(grouped.boundary_flux, whole.boundary_flux, rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize("law", [Diffusion(FACTOR), PorousMedium(FACTOR)])
+def test_groups_equal_members(monkeypatch, groups, law, kind, threads):
+    """Arrays, functions and a source per batch entry, in groups of two on some threads, against one group."""
+    given = {"array": VALUE, "function": lambda t: VALUE * (1.0 + t), "numpy": VALUE.numpy()}[kind]
+    case = law, GRID, (Dirichlet(given), Robin(1.0, FACTOR, 0.3)), INITIAL, [0.01, 0.02]
+    options = {"source": Logistic(FACTOR)}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    grouped = solve(*case, **options)
+    assert sorted(groups) == [1, 2, 2]
+    monkeypatch.setattr("solvers.finite_volume._rows._CELLS_PER_GROUP", 1000)
+    assert_equal(grouped, solve(*case, **options))
+    assert groups[3:] == [5]
 
 
-def test_two_batch_axes_and_two_dimensions(monkeypatch):
+def test_two_batch_axes_and_two_dimensions(groups):
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (4, 3))
-    factor = np.array([[1.0], [2.0], [3.0]])
     initial = torch.rand((3, 2, 4, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    factor = np.array([[1.0], [2.0], [3.0]])
     boundary = [(Neumann(flux=torch.ones(3, 1, 1)), Dirichlet(0.0)), (Periodic(), Periodic())]
-    whole = solve(Diffusion(factor), grid, boundary, initial, [0.01], stepper=STEPPER)
-    monkeypatch.setattr("solvers.finite_volume._batching._CELLS_PER_GROUP", 24)
-    grouped = solve(Diffusion(factor), grid, boundary, initial, [0.01], stepper=STEPPER)
-    assert grouped.values.shape == (3, 2, 1, 4, 3)
-    assert torch.allclose(grouped.values, whole.values, rtol=1e-10)
+    result = solve(Diffusion(factor), grid, boundary, initial, [0.01])
+    assert groups == [1] * 6
+    assert result.values.shape == (3, 2, 1, 4, 3)
+    for row in range(3):
+        one = solve(Diffusion(float(factor[row, 0])), grid, boundary_of(boundary), initial[row, 1], [0.01])
+        assert torch.equal(result.values[row, 1], one.values)
 
 
-def test_a_law_that_cannot_be_cut_stays_whole(monkeypatch):
-    monkeypatch.setattr("solvers.finite_volume._batching._CELLS_PER_GROUP", 20)
-    initial = torch.rand((4, 10), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    ends = ((Dirichlet(0.0), Dirichlet(0.0)),)
-    table = torch.tensor([1.0, 2.0, 3.0, 6.0])
-    assert len(make_groups(Layered(table), ends, initial, 1)) == 1
-    assert len(make_groups(Plain(table.double()), ends, initial, 1)) == 1
-    assert len(make_groups(Checked(table.double()), ends, initial, 1)) == 1
-    assert len(make_groups(Indexed(table.double()), ends, initial, 1)) == 1
-    assert len(make_groups(Diffusion(2.0), ends, initial, 1)) == 2
-    result = solve(Plain(table.double()), CellGrid(0.0, 1.0, 10), ends[0], initial, [0.01])
-    assert result.values.shape == (4, 1, 10)
+def boundary_of(boundary):
+    """The same sides with the flux of one batch entry."""
+    return [(Neumann(flux=1.0), boundary[0][1]), boundary[1]]
 
 
-def test_results_come_in_order_and_errors_come_through(monkeypatch):
+@pytest.mark.parametrize("law", [Averaged(FACTOR), Plain(FACTOR)])
+def test_a_law_that_cannot_be_cut_stays_whole(groups, law):
+    result = solve(law, GRID, (Dirichlet(0.0), Dirichlet(VALUE)), INITIAL, [0.01])
+    assert groups == [5]
+    factor = FACTOR.mean().expand(5) if isinstance(law, Averaged) else FACTOR
+    shipped = solve(Diffusion(factor.clone()), GRID, (Dirichlet(0.0), Dirichlet(VALUE)), INITIAL, [0.01])
+    assert torch.allclose(result.values, shipped.values, rtol=0, atol=1e-3)
+
+
+def test_rows_with_other_steppers_come_back_in_their_order(groups):
+    """Weak and strong diffusion take turns, so the groups of the two steppers interleave."""
+    factor = torch.tensor([1e-4, 1e4, 1e-4, 1e4, 1e-4], dtype=torch.float64)
+    grid = CellGrid(0.0, 1.0, 200)
+    result = solve(Diffusion(factor), grid, (Dirichlet(VALUE), Dirichlet(0.0)), 0.0, [0.5])
+    names = [type(result.work.steppers[k]).__name__ for k in result.work.choice]
+    assert names == ["RKL2", "TRBDF2", "RKL2", "TRBDF2", "RKL2"]
+    for row in range(5):
+        one = solve(Diffusion(float(factor[row])), grid, (Dirichlet(float(VALUE[row])), Dirichlet(0.0)), 0.0, [0.5])
+        assert torch.equal(result.values[row], one.values)
+    assert len(groups) == 10
+
+
+def test_errors_of_threads_come_through(monkeypatch, groups):  # noqa: ARG001 - cuts the batch into groups
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert run_groups(lambda group: group * 2, [1, 2, 3, 4]) == [2, 4, 6, 8]
-    with pytest.raises(ZeroDivisionError):
-        run_groups(lambda group: 1 // group, [1, 0, 2])
+
+    def source(u, x, t):  # noqa: ARG001 - one signature
+        return torch.where(t > 0.005, torch.nan, 1.0) + 0.0 * u
+
+    with pytest.raises(SolverDivergedError, match="failed at time"):
+        solve(Diffusion(FACTOR), GRID, (Dirichlet(VALUE), Dirichlet(0.0)), INITIAL, [0.01], source=source)
