@@ -15,6 +15,8 @@ from numba.extending import intrinsic, models, overload, register_model
 
 WIDTH = 8
 
+_intrinsic: Any = intrinsic
+
 _DOUBLE = ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, WIDTH)
 
@@ -35,7 +37,7 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, _VECTOR)
 
 
-@intrinsic
+@_intrinsic
 def broadcast(_: Any, _value: Any) -> Any:
     """Eight copies of a number."""
 
@@ -47,7 +49,7 @@ def broadcast(_: Any, _value: Any) -> Any:
     return lanes(types.float64), generate
 
 
-@intrinsic
+@_intrinsic
 def load(_: Any, array: Any, index: Any, like: Any) -> Any:
     """One number or eight of a contiguous array from a position on."""
 
@@ -58,7 +60,7 @@ def load(_: Any, array: Any, index: Any, like: Any) -> Any:
     return like(array, index, like), generate
 
 
-@intrinsic
+@_intrinsic
 def store(_: Any, array: Any, index: Any, value: Any) -> Any:
     """Writes one number or eight to a contiguous array from a position on."""
 
@@ -76,7 +78,7 @@ def _pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(pointer, kind.as_pointer())
 
 
-@intrinsic
+@_intrinsic
 def sum_of_lanes(_: Any, _value: Any) -> Any:
     """Sum of eight lanes, from the first to the last."""
 
@@ -89,7 +91,7 @@ def sum_of_lanes(_: Any, _value: Any) -> Any:
     return types.float64(lanes), generate
 
 
-@intrinsic
+@_intrinsic
 def magnitude(_: Any, value: Any) -> Any:
     """|value| of one number or eight."""
 
@@ -104,7 +106,7 @@ def magnitude(_: Any, value: Any) -> Any:
 
 
 def _operation(name: str) -> Any:
-    @intrinsic
+    @_intrinsic
     def apply(_: Any, _left: Any, _right: Any) -> Any:
         def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             return getattr(builder, name)(*args)

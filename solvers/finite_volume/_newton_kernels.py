@@ -128,7 +128,7 @@ def _close_sides(u: _Array, modes: _Array, sides: _Array, width: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def side_slope(outer: float, inner: float, pull: float, weight: float, iterations: int) -> float:
+def side_slope(outer: Any, inner: Any, pull: float, weight: float, iterations: int) -> float:
     """Derivative of Φ on a side by the edge cell, for the iteration after so many.
 
     It is limited so that the matrix stays diagonally dominant by columns. After many iterations it is dropped, since
@@ -296,7 +296,7 @@ def relaxation(last: float, iterations: int, change: float, before: float) -> fl
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def has_converged(change: float, before: float, allowed: float, first: bool, linear: bool) -> bool:
+def has_converged(change: float, before: float, allowed: Any, first: bool, linear: bool) -> bool:
     """Whether what is left after the last change is allowed, if the changes go on shrinking by the last ratio θ."""
     if linear or change <= 0.0:
         return np.isfinite(change)

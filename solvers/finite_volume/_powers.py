@@ -8,6 +8,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 _BITS = ir.IntType(64)
+_intrinsic: Any = intrinsic
 _MASK_EXPONENT = -(1 << 52)
 _ROOT_HALF = 0x3FE6A09E667F3BCD
 _MASK_HIGH = -(1 << 27)
@@ -41,13 +42,13 @@ _EXP = (
 _LARGEST_INTEGER = 7
 
 
-@intrinsic
+@_intrinsic
 def _to_bits(_: Any, _value: Any) -> Any:
     """The bits of a float64 as int64."""
     return types.int64(types.float64), lambda _c, builder, _s, args: builder.bitcast(args[0], _BITS)
 
 
-@intrinsic
+@_intrinsic
 def _from_bits(_: Any, _value: Any) -> Any:
     """The float64 with the bits of an int64."""
     return types.float64(types.int64), lambda _c, builder, _s, args: builder.bitcast(args[0], ir.DoubleType())
