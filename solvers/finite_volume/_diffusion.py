@@ -185,7 +185,7 @@ class DiffusionTerm:
         """Harmonic means on the faces; that below a cell is at the place of the cell."""
         shape, d = self.grid.shape, self.grid.dimension
         values = torch.from_numpy(cells).reshape(-1, *shape)
-        padded = np.ones((len(cells), d, *[n + 2 for n in shape]))
+        padded = np.zeros((len(cells), d, *[n + 2 for n in shape]))
         for axis in range(d):
             faces = on_faces(values, axis, d, FaceValue.HARMONIC, int(self.sides.modes[2 * axis]) == kernels.PERIODIC)
             inside = tuple(slice(1, None if other == axis else -1) for other in range(d))
