@@ -11,10 +11,8 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume import _convection_kernels as kernels
-from solvers.finite_volume._convection_kernels import LIMITERS
-from solvers.finite_volume._kernel_codes import ADVECTION
 from solvers.finite_volume._law_rows import kernel_of
-from solvers.finite_volume._reconstruction_kernels import inflow_ghosts
+from solvers.finite_volume._reconstruction_kernels import LIMITERS, inflow_ghosts, limiter_code
 from solvers.finite_volume._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.numerical_fluxes import Godunov, NumericalFlux, fastest
@@ -87,13 +85,11 @@ class ConvectionTerm:
     def _kernel(self) -> tuple[Any, ...] | None:
         """Law, setting, ghost cells and limiter as the kernels take them; None if they do not know one of them."""
         known = type(self.flux) is Godunov and type(self.reconstruction) in (Constant, MUSCL, WENO)
-        kernel = kernel_of(self.law) if known and not self.law.varies_in_space else None
+        kernel = kernel_of(self.law) if known else None
         if kernel is None:
             return None
-        speeds = np.array(kernel.parameters[:, 0]) if kernel.kind == ADVECTION else np.zeros(len(self.sides.pull))
-        limiter = getattr(self.reconstruction, "limiter", LIMITERS[0])
-        limit = LIMITERS.index(limiter) if limiter in LIMITERS else limiter
-        return (kernel.kind, speeds), self._setting(), self.reconstruction.ghosts, limit
+        limit = limiter_code(getattr(self.reconstruction, "limiter", LIMITERS[0]))
+        return (kernel.kind, kernel.parameters), self._setting(), self.reconstruction.ghosts, limit
 
     def _setting(self) -> tuple[Array, ...]:
         """Blocks, spacings, face areas, modes, pulls and offsets."""
@@ -109,7 +105,13 @@ class ConvectionTerm:
 
     def take(self, index: Array) -> "ConvectionTerm":
         """The term of some of the rows."""
-        return replace(self, law=self.law.take(index), sides=self.sides.take(index))
+        part = replace(self, law=self.law.take(index), sides=self.sides.take(index))
+        if self._kernel is None:
+            part.__dict__["_kernel"] = None
+        else:
+            (kind, parameters), _, *rest = self._kernel
+            part.__dict__["_kernel"] = (kind, parameters[index]), part._setting(), *rest
+        return part
 
     def ssprk3(self, u: Array, first: tuple[Array, Array], h: Array, data: Array) -> tuple[Array, Array, Array]:
         """One step of Shu and Osher's third-order method from the rate at its start; for ``compiled`` terms.

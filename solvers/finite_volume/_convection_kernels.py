@@ -1,4 +1,4 @@
-"""Compiled convection of rows in any number of axes: advection and Burgers with Godunov's flux, and SSPRK3.
+"""Compiled convection of rows in any number of axes: transport and Burgers with Godunov's flux, and SSPRK3.
 
 A row is cut into blocks: an axis of n cells with ``inner`` cells in the later axes has blocks of ``n·inner`` cells,
 with neighbours ``inner`` apart, so that every loop runs along memory. A row never sees the others.
@@ -7,16 +7,14 @@ with neighbours ``inner`` apart, so that every loop runs along memory. A row nev
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
-from solvers.finite_volume._kernel_codes import BURGERS
-from solvers.finite_volume._reconstruction_kernels import minmod, monotonized_central, parabola, van_leer, weno5
+from solvers.finite_volume._kernel_codes import BURGERS, TRANSPORT
+from solvers.finite_volume._reconstruction_kernels import half_slopes, parabola, weno5
 from solvers.finite_volume._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray
 
-LIMITERS = (minmod, van_leer, monotonized_central)
 _LANES = 8
 
 
@@ -67,38 +65,12 @@ def _extend(block: _Array, inner: int, ghosts: int, ends: Any, work: Any) -> Non
                 outer[end, j] = block[edge + j]
 
 
-def _half_slopes(before: _Array, cell: _Array, after: _Array, limit: Any, half: _Array) -> None:
-    """Half the limited slopes; the limiter is a place in ``LIMITERS`` or a compiled function."""
-
-
-@overload(_half_slopes)
-def _choose_limiter(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> Any:  # noqa: ARG001 - numba's names
-    """Numbers keep compiled code on disk, which a function as an argument does not."""
-
-    def numbered(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
-        if limit == 0:
-            for k in range(half.shape[0]):
-                half[k] = 0.5 * minmod(cell[k] - before[k], after[k] - cell[k])
-        elif limit == 1:
-            for k in range(half.shape[0]):
-                half[k] = 0.5 * van_leer(cell[k] - before[k], after[k] - cell[k])
-        else:
-            for k in range(half.shape[0]):
-                half[k] = 0.5 * monotonized_central(cell[k] - before[k], after[k] - cell[k])
-
-    def passed(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
-        for k in range(half.shape[0]):
-            half[k] = 0.5 * limit(cell[k] - before[k], after[k] - cell[k])
-
-    return numbered if isinstance(limit, types.Integer) else passed
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _muscl(extended: _Array, inner: int, limit: Any, half: _Array, states: tuple[_Array, _Array]) -> None:
     """Limited linear states on both sides of every face."""
     left, right = states
     cell, after, later = extended[inner:], extended[2 * inner :], half[inner:]
-    _half_slopes(extended, cell, after, limit, half)
+    half_slopes(extended, cell, after, limit, half)
     for k in range(left.shape[0]):
         left[k] = cell[k] + half[k]
         right[k] = after[k] - later[k]
@@ -147,6 +119,16 @@ def _advection_flux(a: float, states: tuple[_Array, _Array], flux: _Array) -> fl
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _transport_flux(velocity: _Array, states: tuple[_Array, _Array], flux: _Array, fast: _Array) -> float:
+    """Upwind flux with one velocity per face; returns the largest speed."""
+    left, right = states
+    for k in range(flux.shape[0]):
+        flux[k] = velocity[k] * (left[k] if velocity[k] >= 0.0 else right[k])
+        fast[k] = abs(velocity[k])
+    return _largest(fast)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _burgers_flux(
     states: tuple[_Array, _Array], neighbours: tuple[_Array, _Array], flux: _Array, fast: _Array
 ) -> float:
@@ -161,7 +143,7 @@ def _burgers_flux(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _block_flux(block: _Array, inner: int, ends: Any, law: tuple[int, float], scheme: Any, work: Any) -> float:
+def _block_flux(block: _Array, inner: int, ends: Any, law: tuple[int, _Array], scheme: Any, work: Any) -> float:
     """Writes the fluxes through the faces of a block into ``work[3]``; returns the largest speed."""
     ghosts, limit = scheme
     extended, outer, half, flux, fast, left, right = work
@@ -184,8 +166,10 @@ def _block_flux(block: _Array, inner: int, ends: Any, law: tuple[int, float], sc
         right[last:] = outer[1]
     if law[0] == BURGERS:
         speed = _burgers_flux(states, (extended[(ghosts - 1) * inner :], extended[ghosts * inner :]), flux, fast)
+    elif law[0] == TRANSPORT:
+        speed = _transport_flux(law[1], states, flux, fast)
     else:
-        speed = _advection_flux(law[1], states, flux)
+        speed = _advection_flux(law[1][0], states, flux)
     if ends[0][0] == GIVEN_FLUX:
         flux[:inner] = ends[0][2]
     if ends[1][0] == GIVEN_FLUX:
@@ -209,7 +193,7 @@ def _row_rate(u: _Array, data: _Array, law: Any, setting: Any, scheme: Any, work
     Args:
         u: Cell averages ``(cells,)``.
         data: Side data ``(S,)``.
-        law: Kind and speed of the row.
+        law: Kind and parameters of the row.
         setting: Blocks ``(d, 3)`` as (outer, n, inner), spacings and areas of a face ``(d,)``, modes ``(2d,)``, pulls
             of the row ``(2d,)``, and offsets of the sides.
         scheme: Ghost cells and limiter.
@@ -221,7 +205,7 @@ def _row_rate(u: _Array, data: _Array, law: Any, setting: Any, scheme: Any, work
     change, sides = out
     change[:] = 0.0
     sides[:] = 0.0
-    total = 0.0
+    total, passed = 0.0, 0
     for axis in range(blocks.shape[0]):
         count, n, inner = blocks[axis, 0], blocks[axis, 1], blocks[axis, 2]
         size, faces = n * inner, (n + 1) * inner
@@ -241,8 +225,9 @@ def _row_rate(u: _Array, data: _Array, law: Any, setting: Any, scheme: Any, work
                 (modes[first], pull[first], data[low : low + inner]),
                 (modes[last], pull[last], data[high : high + inner]),
             )
-            block = u[o * size : (o + 1) * size]
-            speed = max(speed, _block_flux(block, inner, ends, law, scheme, scratch))
+            block, there = u[o * size : (o + 1) * size], (law[0], law[1][passed:])
+            speed = max(speed, _block_flux(block, inner, ends, there, scheme, scratch))
+            passed += faces if law[0] == TRANSPORT else 0
             _subtract_divergence(scratch[3], inner, 1.0 / spacing[axis], change[o * size : (o + 1) * size])
             for j in range(inner):
                 sides[first] += flux[j] * area[axis]
@@ -276,7 +261,7 @@ def rate(u: _Array, data: _Array, law: Any, setting: Any, ghosts: int, limit: An
     Args:
         u: Cell averages ``(rows, cells)``.
         data: Side data ``(rows, S)``.
-        law: Kind, and speed of every row ``(rows,)``.
+        law: Kind and parameters ``(rows, p)``, as in ``Kernel``.
         setting: As in ``_row_rate``, with the pulls of all rows ``(rows, 2d)``.
         ghosts: 1 for constant, 2 for linear, 3 for WENO reconstruction.
         limit: Place in ``LIMITERS`` or a compiled limiter.

@@ -10,6 +10,7 @@ POROUS: Final = 1
 STEFAN: Final = 2
 ADVECTION: Final = 10
 BURGERS: Final = 11
+TRANSPORT: Final = 12
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Kernel:
 
     Attributes:
         kind: DIFFUSION (Φ = u), POROUS (Φ = u₊^(m+1)/(m+1)) or STEFAN (Φ = (u − u*)₊), each times the coefficient;
-            ADVECTION (f = a u) or BURGERS (f = u²/2).
-        parameters: m, u* or a, ``(rows, p)`` with p = 1; p = 0 for DIFFUSION and BURGERS.
+            ADVECTION (f = a u), BURGERS (f = u²/2) or TRANSPORT (f = v u, v varies from face to face).
+        parameters: m, u* or a, ``(rows, p)`` with p = 1; p = 0 for DIFFUSION and BURGERS; for TRANSPORT the normal
+            velocities on the faces of all axes, one axis after the other.
         coefficient: Diffusivity per row ``(rows,)`` or on the cells ``(rows, cells)``; ones for convective laws.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.finite_volume._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, Kernel
+from solvers.finite_volume._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, TRANSPORT, Kernel
 from solvers.finite_volume._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.coefficients import Values
 from solvers.finite_volume.grid import CellGrid
@@ -170,7 +170,8 @@ def _is_divisible(rows: LawRows) -> bool:
 def kernel_of(rows: LawRows) -> Kernel | None:
     """What compiled kernels need of a law; None if they do not know it.
 
-    They know the shipped laws with parameters per row, but not their subclasses; diffusivities may vary in space.
+    They know the shipped laws with parameters per row, but not their subclasses; diffusivities and velocities may vary
+    in space.
 
     Args:
         rows: The law on its rows.
@@ -178,8 +179,10 @@ def kernel_of(rows: LawRows) -> Kernel | None:
     Returns:
         Kind, parameters and coefficient.
     """
-    if type(rows.law) not in _KERNELS or rows.varies_in_time:
+    if type(rows.law) not in SHIPPED_LAWS or rows.varies_in_time:
         return None
+    if isinstance(rows.law, Advection | Transport) and rows.varies_in_space:
+        return Kernel(TRANSPORT, _velocities(rows), np.ones(rows.rows))
     kind, parameter, coefficient = _KERNELS[type(rows.law)]
     law = rows.at_cells(0.0).parameters
     parameters = np.empty((rows.rows, 0)) if parameter is None else _on_rows(getattr(law, parameter), rows.rows)
@@ -187,6 +190,16 @@ def kernel_of(rows: LawRows) -> Kernel | None:
     if parameter is not None and parameters.ndim > 1:
         return None
     return Kernel(kind, parameters.reshape(rows.rows, -1), values)
+
+
+def _velocities(rows: LawRows) -> np.ndarray:
+    """Normal velocities on the faces of all axes, one axis after the other ``(rows, faces)``."""
+    shape, parts = rows.grid.shape, []
+    for axis in range(len(shape)):
+        values = _on_rows(rows.at_faces(0.0, axis).parameters.speed, rows.rows)
+        faces = prod(n + (other == axis) for other, n in enumerate(shape))
+        parts.append(np.broadcast_to(values.reshape(rows.rows, -1), (rows.rows, faces)))
+    return np.concatenate(parts, axis=1)
 
 
 def _on_rows(value: Any, rows: int) -> np.ndarray:

@@ -6,7 +6,8 @@ They release the interpreter lock, so that groups of a batch can run on several 
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 _Array = np.ndarray
 
@@ -34,25 +35,58 @@ def monotonized_central(a: float, b: float) -> float:
     return size if a > 0.0 else -size
 
 
+LIMITERS = (minmod, van_leer, monotonized_central)
+
+
+def limiter_code(limiter: Any) -> Any:
+    """Place of a limiter in ``LIMITERS``; one that is not shipped as it is."""
+    return LIMITERS.index(limiter) if limiter in LIMITERS else limiter
+
+
+def half_slopes(before: _Array, cell: _Array, after: _Array, limit: Any, half: _Array) -> None:
+    """Half the limited slopes; the limiter is a ``limiter_code``."""
+
+
+@overload(half_slopes)
+def _choose_limiter(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> Any:  # noqa: ARG001 - numba's names
+    """Numbers keep compiled code on disk, which a function as an argument does not."""
+
+    def numbered(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
+        if limit == 0:
+            for k in range(half.shape[0]):
+                half[k] = 0.5 * minmod(cell[k] - before[k], after[k] - cell[k])
+        elif limit == 1:
+            for k in range(half.shape[0]):
+                half[k] = 0.5 * van_leer(cell[k] - before[k], after[k] - cell[k])
+        else:
+            for k in range(half.shape[0]):
+                half[k] = 0.5 * monotonized_central(cell[k] - before[k], after[k] - cell[k])
+
+    def passed(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
+        for k in range(half.shape[0]):
+            half[k] = 0.5 * limit(cell[k] - before[k], after[k] - cell[k])
+
+    return numbered if isinstance(limit, types.Integer) else passed
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
     """Limited linear reconstruction: states left and right of every face.
 
     Args:
         cells: Cell averages with two ghost cells at each end ``(lines, n + 4)``.
-        limit: Compiled limiter of two slopes.
+        limit: A ``limiter_code``.
 
     Returns:
         States left and right of the n + 1 faces, ``(lines, n + 1)`` each.
     """
     lines, faces = cells.shape[0], cells.shape[1] - 3
-    left, right = np.empty((lines, faces)), np.empty((lines, faces))
+    left, right, half = np.empty((lines, faces)), np.empty((lines, faces)), np.empty(faces + 1)
     for b in range(lines):
-        half = 0.5 * limit(cells[b, 1] - cells[b, 0], cells[b, 2] - cells[b, 1])
+        half_slopes(cells[b], cells[b, 1:], cells[b, 2:], limit, half)
         for i in range(faces):
-            left[b, i] = cells[b, i + 1] + half
-            half = 0.5 * limit(cells[b, i + 2] - cells[b, i + 1], cells[b, i + 3] - cells[b, i + 2])
-            right[b, i] = cells[b, i + 2] - half
+            left[b, i] = cells[b, i + 1] + half[i]
+            right[b, i] = cells[b, i + 2] - half[i + 1]
     return left, right
 
 

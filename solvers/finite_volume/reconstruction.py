@@ -69,7 +69,8 @@ class MUSCL(Reconstruction):
             )
 
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, self.limiter), cells)
+        limit = kernels.limiter_code(self.limiter)
+        return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, limit), cells)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from solvers.finite_volume._reconstruction_kernels import half_slopes
+
 _Array = np.ndarray
 
 PERIODIC, REFLECTING, OUTFLOW, GIVEN = 0, 1, 2, 3
@@ -88,7 +90,7 @@ def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, wo
         z: Bottom ``(m,)``.
         thin: See ``velocity``.
         linear: Whether there are slopes.
-        limit: Compiled limiter of two slopes.
+        limit: ``limiter_code`` of the slopes.
         work: Depth, velocities and surface, then their half slopes, ``(2, c + 1, m)``, overwritten.
     """
     components, m = u.shape
@@ -101,10 +103,10 @@ def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, wo
         work[1] = 0.0
         return
     for k in range(components + 1):
+        cells, slopes = work[0, k], work[1, k]
+        half_slopes(cells, cells[1:], cells[2:], limit, slopes[1 : m - 1])
         for i in range(1, m - 1):
-            value = work[0, k, i]
-            half = 0.5 * limit(value - work[0, k, i - 1], work[0, k, i + 1] - value)
-            work[1, k, i] = half if u[0, i] > thin else 0.0
+            slopes[i] = slopes[i] if u[0, i] > thin else 0.0
     for i in range(1, m - 1):
         if abs(work[1, 0, i]) > u[0, i]:
             for k in range(components + 1):
@@ -112,56 +114,80 @@ def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, wo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _hydrostatic(work: _Array, face: int, components: int) -> tuple[float, float, float, float]:
+    """Depths at the two sides of a face, and above its higher bottom."""
+    i, j = face + 1, face + 2
+    h_i, h_j = work[0, 0, i] + work[1, 0, i], work[0, 0, j] - work[1, 0, j]
+    w_i, w_j = work[0, components, i] + work[1, components, i], work[0, components, j] - work[1, components, j]
+    top = max(w_i - h_i, w_j - h_j)
+    return h_i, h_j, min(h_i, max(0.0, w_i - top)), min(h_j, max(0.0, w_j - top))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _transverse(work: _Array, face: int, k: int, contact: bool, mass: float, weights: tuple[float, float]) -> float:
+    """Flux of a component of the momentum along the face; the weights are those of its values on the two sides."""
+    t_i, t_j = work[0, k, face + 1] + work[1, k, face + 1], work[0, k, face + 2] - work[1, k, face + 2]
+    if contact:
+        return mass * (t_i if mass >= 0.0 else t_j)
+    return weights[0] * t_i + weights[1] * t_j
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _distribute(work: _Array, face: int, normal: int, contact: bool, fluxes: Any, out: tuple[_Array, _Array]) -> None:
+    """Adds the fluxes through a face to the changes of its cells; keeps those through sides."""
+    mass, below, above, weights = fluxes
+    change, sides = out
+    components, n = change.shape
+    for k in range(components):
+        left_flux, right_flux = mass, mass
+        if k == normal:
+            left_flux, right_flux = below, above
+        elif k > 0:
+            left_flux = _transverse(work, face, k, contact, mass, weights)
+            right_flux = left_flux
+        if face > 0:
+            change[k, face - 1] -= left_flux
+        else:
+            sides[0, k] = right_flux
+        if face < n:
+            change[k, face] += right_flux
+        else:
+            sides[1, k] = left_flux
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row(
     work: _Array, normal: int, gravity: float, contact: bool, change: _Array, sides: _Array
 ) -> tuple[float, float]:
-    """Change of the cells and flux through the sides of one row, per unit of time and area.
+    """Adds what changes the cells of one row, per unit of time and area; integral of the source and largest speed.
 
     Args:
         work: Result of ``_reconstruct``.
         normal: Component of the momentum along the row.
         gravity: g.
         contact: HLLC instead of HLL.
-        change: Minus the difference of the fluxes ``(c, n)``, set to zero before; receives the result.
-        sides: Fluxes through the first and the last side ``(2, c)``; receives the result.
-
-    Returns:
-        Integral of the source and largest speed.
+        change: Minus the difference of the fluxes ``(c, n)``, set to zero before.
+        sides: Receives the fluxes through the first and the last side ``(2, c)``.
     """
     components, n = change.shape
     source, fastest = 0.0, 0.0
     for face in range(n + 1):
         i, j = face + 1, face + 2
-        h_i, h_j = work[0, 0, i] + work[1, 0, i], work[0, 0, j] - work[1, 0, j]
-        w_i, w_j = work[0, components, i] + work[1, components, i], work[0, components, j] - work[1, components, j]
+        h_i, h_j, h_left, h_right = _hydrostatic(work, face, components)
         v_i, v_j = work[0, normal, i] + work[1, normal, i], work[0, normal, j] - work[1, normal, j]
-        top = max(w_i - h_i, w_j - h_j)
-        h_left, h_right = min(h_i, max(0.0, w_i - top)), min(h_j, max(0.0, w_j - top))
         mass, below, above, by_left, by_right, speed = _face(h_left, v_i, h_right, v_j, gravity)
         fastest = max(fastest, speed)
         if h_left < h_i or h_right < h_j:
             fastest = max(fastest, abs(v_i) + np.sqrt(gravity * h_i), abs(v_j) + np.sqrt(gravity * h_j))
-        for k in range(components):
-            left_flux, right_flux = mass, mass
-            if k == normal:
-                left_flux, right_flux = below, above
-            elif k > 0:
-                t_i, t_j = work[0, k, i] + work[1, k, i], work[0, k, j] - work[1, k, j]
-                if contact:
-                    left_flux = mass * (t_i if mass >= 0.0 else t_j)
-                else:
-                    left_flux = by_left * h_left * t_i + by_right * h_right * t_j
-                right_flux = left_flux
-            if face > 0:
-                change[k, face - 1] -= left_flux
-            if face < n:
-                change[k, face] += right_flux
-            if face == 0:
-                sides[0, k] = right_flux + (0.5 * gravity * h_j * h_j if k == normal else 0.0)
-            if face == n:
-                sides[1, k] = left_flux + (0.5 * gravity * h_i * h_i if k == normal else 0.0)
-        if 0 < face < n:
-            source += (above + 0.5 * gravity * h_j * h_j) - (below + 0.5 * gravity * h_i * h_i)
+        weights = (by_left * h_left, by_right * h_right)
+        _distribute(work, face, normal, contact, (mass, below, above, weights), (change, sides))
+        low, high = 0.5 * gravity * h_i * h_i, 0.5 * gravity * h_j * h_j
+        if face == 0:
+            sides[0, normal] += high
+        elif face == n:
+            sides[1, normal] += low
+        else:
+            source += (above + high) - (below + low)
     for cell in range(n):
         i = cell + 2
         pull = 2.0 * gravity * work[0, 0, i]
@@ -214,7 +240,7 @@ def entry_rates(
     Args:
         u: States ``(c, cells, cells)``, the last axis of length 1 with one space axis.
         plan: Conditions of the sides ``(d, 2)``, cell lengths ``(d,)``, g, whether HLLC instead of HLL, whether
-            linear in cells or constant, and the compiled limiter of two slopes.
+            linear in cells or constant, and the ``limiter_code`` of the slopes.
         states: Given states of the sides, ``(2, c, rows)`` for each axis.
         bottoms: Bottom with two ghost cells at each end, ``(rows, n + 4)`` for each axis.
         change: Receives ∂u/∂t, as u.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._reconstruction_kernels import limiter_code
 from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.reconstruction import MUSCL, Constant, Reconstruction
@@ -151,7 +152,7 @@ class ShallowScheme(Scheme):
         bottoms: Bottom with two ghost cells at each end, one per axis, ``(entries, rows, n + 4)``.
         contact: HLLC instead of HLL.
         linear: Whether the reconstruction has slopes.
-        limiter: Compiled limiter of the slopes.
+        limit: ``limiter_code`` of the slopes.
     """
 
     setting: Setting
@@ -159,7 +160,7 @@ class ShallowScheme(Scheme):
     bottoms: tuple[Tensor, ...]
     contact: bool
     linear: bool
-    limiter: Any
+    limit: Any
 
     def rates(self, u: Tensor, times: Tensor, rows: Tensor) -> Rates:
         swept = kernels.rates(as_plane(u).numpy(), self.plan, self.states(times, rows), self.levels(rows))
@@ -172,7 +173,7 @@ class ShallowScheme(Scheme):
         codes = {Periodic: kernels.PERIODIC, Reflecting: kernels.REFLECTING, Outflow: kernels.OUTFLOW}
         kinds = [[codes.get(type(side.condition), kernels.GIVEN) for side in pair] for pair in self.setting.sides]
         spacing = np.array(self.setting.grid.spacing)
-        return np.array(kinds), spacing, float(self.law.gravity), self.contact, self.linear, self.limiter
+        return np.array(kinds), spacing, float(self.law.gravity), self.contact, self.linear, self.limit
 
     def states(self, times: Tensor, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Given states of the sides along the first and the last axis ``(entries, 2, c, rows of cells)``."""
@@ -226,9 +227,9 @@ def make_scheme(
         return GeneralScheme(setting, flux, reconstruction)
     linear = isinstance(reconstruction, MUSCL)
     if linear:
-        limiter = reconstruction.limiter
+        limit = limiter_code(reconstruction.limiter)
     elif isinstance(reconstruction, Constant):
-        limiter = MUSCL().limiter
+        limit = 0
     else:
         raise InvalidArgumentError(
             f"ShallowWater takes MUSCL() or Constant() as reconstruction, which keep the depth positive, got "
@@ -240,4 +241,4 @@ def make_scheme(
         cells = level.movedim(1 + axis, -1)
         padded = torch.cat([bottom_ghosts(first, cells, 2), cells, bottom_ghosts(last, cells, 2)], dim=-1)
         bottoms.append(padded.reshape(entries, -1, padded.shape[-1]).contiguous())
-    return ShallowScheme(setting, law, tuple(bottoms), isinstance(flux, HLLC), linear, limiter)
+    return ShallowScheme(setting, law, tuple(bottoms), isinstance(flux, HLLC), linear, limit)

@@ -180,6 +180,11 @@ def test_kernels_of_the_shipped_laws():
     assert kernel(Advection(-2.0)).parameters.tolist() == [[-2.0], [-2.0]]
     assert kernel(Advection([[1.0, 2.0, 3.0]])).parameters.tolist() == [[2.0], [2.0]]
     assert kernel(Burgers()).kind == codes.BURGERS
+    speeds = kernel(Advection(lambda x: 1.0 + x))
+    assert (speeds.kind, speeds.parameters.tolist()) == (codes.TRANSPORT, [(1.0 + LINE.faces[0]).tolist()] * 2)
+    velocity = kernel(Transport((VALUES, 3.0)), PLANE)
+    assert (velocity.kind, velocity.parameters.shape) == (codes.TRANSPORT, (2, 4 * 4 + 3 * 5))
+    assert (velocity.parameters == np.repeat([chosen, [3.0, 3.0]], [16, 15], axis=0).T).all()
 
 
 @pytest.mark.parametrize(
@@ -187,9 +192,9 @@ def test_kernels_of_the_shipped_laws():
     [
         Cubic(1.0),
         PorousMedium(Field(random(1, 5))),
-        Advection(lambda x: x),
+        Advection(lambda x, t: x * t),
         Diffusion(lambda x, t: 1.0 + x * t),
-        Transport((1.0,)),
+        Transport(lambda x, t: x * t),
         type("Mine", (Diffusion,), {})(1.0),
     ],
 )
