@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from solvers.finite_volume import _diffusion_kernels as kernels
 from solvers.finite_volume._face_diffusion import FaceDiffusion
@@ -14,7 +13,6 @@ from solvers.finite_volume._kernel_codes import Kernel
 from solvers.finite_volume._law_rows import kernel_of
 from solvers.finite_volume._newton_kernels import solve_rows
 from solvers.finite_volume._stages import Array, Stage, StageSolution
-from solvers.finite_volume.coefficients import FaceValue, on_faces
 from solvers.finite_volume.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.newton import Newton
@@ -179,18 +177,16 @@ class DiffusionTerm:
         parameters = kernel.parameters if kernel.parameters.shape[1] else np.zeros((rows, 1))
         if kernel.coefficient.ndim == 1:
             return kernel.kind, parameters, kernel.coefficient[:, None].copy(), np.empty((rows, 0, 0))
-        return kernel.kind, parameters, np.ones((rows, 1)), self._padded_faces(kernel.coefficient)
+        return kernel.kind, parameters, np.ones((rows, 1)), self._padded_faces()
 
-    def _padded_faces(self, cells: Array) -> Array:
-        """Harmonic means on the faces; that below a cell is at the place of the cell."""
-        shape, d = self.grid.shape, self.grid.dimension
-        values = torch.from_numpy(cells).reshape(-1, *shape)
-        padded = np.zeros((len(cells), d, *[n + 2 for n in shape]))
+    def _padded_faces(self) -> Array:
+        """Diffusivities on the faces; that below a cell is at the place of the cell."""
+        d = self.grid.dimension
+        padded = np.zeros((self.law.rows, d, *[n + 2 for n in self.grid.shape]))
         for axis in range(d):
-            faces = on_faces(values, axis, d, FaceValue.HARMONIC, int(self.sides.modes[2 * axis]) == kernels.PERIODIC)
             inside = tuple(slice(1, None if other == axis else -1) for other in range(d))
-            padded[(slice(None), axis, *inside)] = faces.numpy()
-        return padded.reshape(len(cells), d, -1)
+            padded[(slice(None), axis, *inside)] = self.law.at_faces(0.0, axis).parameters.diffusivity.values.numpy()
+        return padded.reshape(self.law.rows, d, -1)
 
     @cached_property
     def _parts(self) -> Any:

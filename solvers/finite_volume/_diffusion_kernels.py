@@ -39,15 +39,16 @@ def fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array
     """States on the sides, in the ghost cells."""
     offsets, ghost, edge, opposite = edges
     for side in range(modes.shape[0]):
-        part = slice(offsets[side], offsets[side + 1])
-        outer, inner, values, factor = ghost[part], edge[part], data[part], pull[side]
+        start, end, factor = offsets[side], offsets[side + 1], pull[side]
         if modes[side] == STATE:
-            for e in range(outer.shape[0]):
-                u[outer[e]] = values[e] + factor * u[inner[e]]
-            continue
-        source = opposite[part] if modes[side] == PERIODIC else inner
-        for e in range(outer.shape[0]):
-            u[outer[e]] = u[source[e]]
+            for e in range(start, end):
+                u[ghost[e]] = data[e] + factor * u[edge[e]]
+        elif modes[side] == PERIODIC:
+            for e in range(start, end):
+                u[ghost[e]] = u[opposite[e]]
+        else:
+            for e in range(start, end):
+                u[ghost[e]] = u[edge[e]]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -65,10 +66,8 @@ def close_sides(potential: _Array, edges: Any, modes: _Array) -> None:
     offsets, ghost, edge, _ = edges
     for side in range(modes.shape[0]):
         if modes[side] == STATE:
-            part = slice(offsets[side], offsets[side + 1])
-            outer, inner = ghost[part], edge[part]
-            for e in range(outer.shape[0]):
-                potential[outer[e]] = 2.0 * potential[outer[e]] - potential[inner[e]]
+            for e in range(offsets[side], offsets[side + 1]):
+                potential[ghost[e]] = 2.0 * potential[ghost[e]] - potential[edge[e]]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -111,18 +110,18 @@ def side_fluxes(
     weights = stencil[1]
     for side in range(modes.shape[0]):
         axis, area = side // 2, volume / spacing[side // 2]
-        part = slice(offsets[side], offsets[side + 1])
-        outer, inner, values, total = ghost[part], edge[part], data[part], 0.0
+        start, end, total = offsets[side], offsets[side + 1], 0.0
         if modes[side] == GIVEN_FLUX:
-            out[side] = area * values.sum()
+            for e in range(start, end):
+                total += data[e]
+            out[side] = area * total
             continue
         if faces.shape[0] == 0:
-            for e in range(outer.shape[0]):
-                total += potential[outer[e]] - potential[inner[e]]
+            for e in range(start, end):
+                total += potential[ghost[e]] - potential[edge[e]]
         else:
-            for e in range(outer.shape[0]):
-                c = faces[axis, max(outer[e], inner[e])]
-                total += c * (potential[outer[e]] - potential[inner[e]])
+            for e in range(start, end):
+                total += faces[axis, max(ghost[e], edge[e])] * (potential[ghost[e]] - potential[edge[e]])
         out[side] = area * weights[axis] * spacing[axis] * (total if side % 2 == 0 else -total)
 
 
@@ -251,6 +250,32 @@ def _combine(out: _Array, arrays: Any, neighbours: Any, weights: Any, scales: tu
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _all_stages(row: Any, plan: Any, place: Any, data: _Array, work: Any, fluxes: Any, early: Any) -> _Array:
+    """Stages of one row from Y₀ and h f₀; returns the last one, and leaves its fluxes in the second of ``fluxes``."""
+    base, slope, potential, change = work
+    flux_before, flux_last, flux_first, flux = fluxes
+    edges, stencil, geometry, faces, lines = place
+    modes, (step, stages, middle) = row[2], plan
+    before, last = base.copy(), base + slope / 3.0
+    for j in range(2, stages + 1):
+        mu, nu, gamma = legendre(j)
+        now = data[min(j - 1, data.shape[0] - 1)]
+        potentials(row, edges, now, last, potential)
+        side_fluxes(potential, edges, modes, now, geometry, faces, flux)
+        _stage((before, last, base, slope), potential, stencil, faces, (mu, nu, gamma, mu * step), change)
+        add_given(before, edges, modes, now, geometry[1], mu * step)
+        for side in range(flux.shape[0]):
+            kept = mu * flux_last[side] + nu * flux_before[side] + gamma * flux_first[side]
+            flux_before[side] = flux_last[side]
+            flux_last[side] = kept + (mu * step) * flux[side]
+        before, last = last, before
+        if j == middle:
+            from_padded(last, lines, early[0])
+            early[1][:] = flux_last
+    return last
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def supersteps(u: _Array, first: Any, plan: Any, data: _Array, law: Any, sides: Any, grid: Any) -> Any:
     """A step of the Runge–Kutta–Legendre method of second order for every row.
 
@@ -273,28 +298,15 @@ def supersteps(u: _Array, first: Any, plan: Any, data: _Array, law: Any, sides: 
     base, slope, potential, change = np.zeros(size), np.zeros(size), np.zeros(size), np.empty(_BLOCK)
     for b in range(u.shape[0]):
         row, stencil = (kind, parameters[b, 0], modes, pull[b]), (strides, coefficient[b, 0] / (spacing * spacing))
-        geometry = stencil, spacing, np.prod(spacing)
-        s = plan[1][b]
-        step = plan[0][b] * 4.0 / (s * s + s - 2.0)
+        place = edges, stencil, (stencil, spacing, np.prod(spacing)), all_faces[b], lines
+        step = plan[0][b] * 4.0 / (plan[1][b] * plan[1][b] + plan[1][b] - 2.0)
         to_padded(u[b], lines, base)
         to_padded(first[0][b], lines, slope)
         slope *= step
-        before, last = base.copy(), base + slope / 3.0
-        start_flux = step * first[1][b]
-        flux_before, flux_last, flux = np.zeros(modes.shape[0]), start_flux / 3.0, np.empty(modes.shape[0])
-        for j in range(2, s + 1):
-            mu, nu, gamma = legendre(j)
-            now = data[min(j - 1, data.shape[0] - 1), b]
-            potentials(row, edges, now, last, potential)
-            side_fluxes(potential, edges, modes, now, geometry, all_faces[b], flux)
-            _stage((before, last, base, slope), potential, stencil, all_faces[b], (mu, nu, gamma, mu * step), change)
-            add_given(before, edges, modes, now, spacing, mu * step)
-            flux_before = mu * flux_last + nu * flux_before + gamma * start_flux + (mu * step) * flux
-            before, last = last, before
-            flux_before, flux_last = flux_last, flux_before
-            if j == plan[2][b]:
-                from_padded(last, lines, between[b])
-                early[b] = flux_last
+        flux = step * first[1][b]
+        fluxes = np.zeros_like(flux), flux / 3.0, flux, np.empty_like(flux)
+        numbers, work = (step, plan[1][b], plan[2][b]), (base, slope, potential, change)
+        last = _all_stages(row, numbers, place, data[:, b], work, fluxes, (between[b], early[b]))
         from_padded(last, lines, end[b])
-        account[b] = flux_last
+        account[b] = fluxes[1]
     return end, account, between, early

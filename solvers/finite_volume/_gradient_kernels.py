@@ -136,70 +136,75 @@ def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lin
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, results: Any) -> Any:
-    """Newton's method for one row; returns converged, iterations and the mean |change| of the last one."""
-    right_row, guess, data, s, allowed = problem
+def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations: int) -> bool:
+    """One Newton step from u: leaves Φ, k, D^½ y and δ; whether the conjugate gradients converged."""
+    _, _, data, s, allowed = problem
     kind, parameter, pull, stencil, faces = row
     edges, modes = sides
     lines, size, spacing = grid
-    cells = guess.shape[0]
-    n = cells // lines.shape[0]
-    u, right, potential, k, root, residual = np.zeros((6, size))
-    change, diagonal, degree, moved, y, rest, direction, image, z = np.zeros((9, size))
-    gap = np.zeros(edges[1].shape[0])
+    u, right, potential, k, root, residual, change, diagonal, degree, moved, y, rest, direction, image, z = arrays[0]
+    gap = arrays[1]
+    n = problem[0].shape[0] // lines.shape[0]
+    fill_ghosts(u, edges, modes, pull, data)
+    evaluate_with_slope(kind, parameter, u, potential, k)
+    close_sides(potential, edges, modes)
+    first, last = stencil[0][0], size - stencil[0][0]
+    for start in range(first, last, _BLOCK):
+        divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
+    add_given(change, edges, modes, data, spacing, 1.0)
+    steepest = _residual(right, u, change, s, k, lines, n, (residual, root, rest))
+    number = -1 if kind == DIFFUSION else iterations
+    _side_terms(k, sides, pull, (s * stencil[1], faces), number, (diagonal, gap))
+    inverse = 1.0 / (diagonal + (s * k) * degree)
+    stiff = s * degree.max() * np.sqrt(steepest)
+    scale = max(min(1.0 / np.sqrt(steepest), stiff), 1e-300)
+    bound = 0.05 * allowed * np.sqrt(problem[0].shape[0]) / scale
+    if kind != DIFFUSION:
+        bound = max(bound, _REDUCTION * np.sqrt(dot(rest, rest)))
+    work = y, rest, direction, image, z
+    solved = _conjugate_gradients((root, diagonal, inverse, s), sides, stencil, faces, work, bound)
+    for i in range(size):
+        z[i] = root[i] * y[i]
+    _second_differences(z, sides, stencil, faces, image)
+    for line in range(lines.shape[0]):
+        for i in range(lines[line], lines[line] + n):
+            moved[i] = (residual[i] + s * image[i]) / diagonal[i]
+    return solved
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, results: Any) -> Any:
+    """Newton's method for one row; returns converged, iterations and the mean |change| of the last one."""
+    right, guess, data, s, allowed = problem
+    kind, _, _, stencil, faces = row
+    edges, modes = sides
+    lines, size, _ = grid
+    arrays, gap = np.zeros((15, size)), np.zeros(edges[1].shape[0])
+    u, potential, degree, moved, z = arrays[0], arrays[2], arrays[8], arrays[9], arrays[14]
     to_padded(guess, lines, u)
-    to_padded(right_row, lines, right)
+    to_padded(right, lines, arrays[1])
     _degrees(stencil, faces, degree)
     before, part, converged, iterations, mean = 0.0, 1.0, False, 0, 0.0
-    first, last = stencil[0][0], size - stencil[0][0]
     while not converged and iterations < limit and np.isfinite(mean):
+        solved = _step(row, problem, sides, grid, (arrays, gap), iterations)
         iterations += 1
-        fill_ghosts(u, edges, modes, pull, data)
-        evaluate_with_slope(kind, parameter, u, potential, k)
-        close_sides(potential, edges, modes)
-        for start in range(first, last, _BLOCK):
-            divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
-        add_given(change, edges, modes, data, spacing, 1.0)
-        steepest = _residual(right, u, change, s, k, lines, n, (residual, root, rest))
-        _side_terms(
-            k,
-            (edges, modes),
-            pull,
-            (s * stencil[1], faces),
-            -1 if kind == DIFFUSION else iterations - 1,
-            (diagonal, gap),
-        )
-        inverse = 1.0 / (diagonal + (s * k) * degree)
-        stiff = s * degree.max() * np.sqrt(steepest)
-        bound = 0.05 * allowed * np.sqrt(cells) / max(min(1.0 / np.sqrt(steepest), stiff), 1e-300)
-        if kind != DIFFUSION:
-            bound = max(bound, _REDUCTION * np.sqrt(dot(rest, rest)))
-        solved = _conjugate_gradients(
-            (root, diagonal, inverse, s), (edges, modes), stencil, faces, (y, rest, direction, image, z), bound
-        )
+        mean, size_of_u = 0.0, 0.0
         for i in range(size):
-            z[i] = root[i] * y[i]
-        _second_differences(z, (edges, modes), stencil, faces, image)
-        mean, mass = 0.0, 0.0
-        for line in range(lines.shape[0]):
-            for i in range(lines[line], lines[line] + n):
-                moved[i] = (residual[i] + s * image[i]) / diagonal[i]
-                u[i] += part * moved[i]
-                mean += abs(moved[i])
-                mass += abs(u[i])
-        mean /= cells
+            u[i] += part * moved[i]
+            mean += abs(moved[i])
+            size_of_u += abs(u[i])
+        mean, size_of_u = mean / guess.shape[0], size_of_u / guess.shape[0]
         ratio = before if mean >= _REDUCTION * before else mean / _REDUCTION
-        least = max(allowed, NEWTON_ROUND_OFF * mass / cells)
+        least = max(allowed, NEWTON_ROUND_OFF * size_of_u)
         converged = solved and has_converged(mean, ratio, least, iterations == 1, kind == DIFFUSION)
         part = relaxation(part, iterations, mean, before)
         before = mean
-    for i in range(size):
-        potential[i] += z[i]
+    potential += z
     for side in range(modes.shape[0]):
         if modes[side] == STATE:
             for e in range(edges[0][side], edges[0][side + 1]):
                 potential[edges[1][e]] -= 2.0 * gap[e] * moved[edges[2][e]]
-    _write(potential, right_row, data, s, (edges, modes), stencil, faces, grid, change, results)
+    _write(potential, right, data, s, sides, stencil, faces, grid, arrays[6], results)
     return converged, iterations, mean
 
 

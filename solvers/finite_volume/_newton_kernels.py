@@ -244,16 +244,21 @@ def second_difference(potential: _Array, weights: _Array, out: _Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _empty_tile(n: int, width: int) -> Any:
+    """u, r, s w, Φ, k, δ, diagonal, pivots, right-hand side of the corners and parameters, interleaved by lanes."""
+    small, large = n * width, (n + 2) * width
+    u, right, weights = np.zeros(large), np.zeros(small), np.zeros(small + width)
+    potential, k, delta, diagonal = np.zeros(large), np.zeros(large), np.zeros(small), np.ones(small)
+    return u, right, weights, potential, k, delta, diagonal, np.zeros(small), np.zeros(small), np.ones((2, large))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, one: Any, width: int) -> None:
     """All rows through the lanes of one tile."""
     kind, modes, target = problem[0], problem[3], problem[8]
     converged, iterations, residual = report
     rows, n = target.shape
-    small, large = n * width, (n + 2) * width
-    tile = (
-        np.zeros(large), np.zeros(small), np.zeros(small + width), np.zeros(large), np.zeros(large), np.zeros(small),
-        np.ones(small), np.zeros(small), np.zeros(small), np.ones((2, large)),
-    )  # fmt: skip
+    tile = _empty_tile(n, width)
     scratch = np.empty(n + 1), np.empty(n + 2)
     lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), np.zeros(width, np.int64), width
     means, before = np.zeros(2 * width), np.zeros(width)
