@@ -1,4 +1,4 @@
-"""Random set-ups of ``solve``: law, sides, amplitude, offset, span, cells, initial data, pulses in the boundary, source."""
+"""Random set-ups of ``solve``: law, sides, amplitude, offset, span, cells, data, pulses in the boundary, source."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,6 +91,8 @@ def draw(seed: int, only: int | None = None) -> Setup:
 
 def closer(setup: Setup, stepper: Any) -> Setup:
     """The same set-up at a hundredth of the tolerance, with steps of a 500th of the span and a tenth of a cell."""
+    if isinstance(stepper, BackwardEuler):
+        stepper = TRBDF2(tolerance=stepper.tolerance)
     finer = replace(stepper, tolerance=0.01 * stepper.tolerance, largest_step=setup.times[-1] / 500.0)
     if isinstance(finer, SSPRK3):
         finer = replace(finer, courant=0.1)
