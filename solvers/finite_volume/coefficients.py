@@ -24,8 +24,9 @@ class FaceValue(Enum):
     """How a coefficient that varies in space gets its values on faces.
 
     Attributes:
-        HARMONIC: Harmonic mean of the two cells, for positive conductivities.
-        ARITHMETIC: Arithmetic mean of the two cells.
+        HARMONIC: Harmonic mean of the two cells, for positive conductivities; on sides the function, or the value of
+            the cell.
+        ARITHMETIC: Arithmetic mean of the two cells, likewise.
         DIRECT: Functions are evaluated on the faces; fields by the arithmetic mean.
     """
 
@@ -37,6 +38,9 @@ class FaceValue(Enum):
 @dataclass(frozen=True, eq=False)
 class Field:
     """A coefficient with one value per cell.
+
+    A side has the value of its cell. If the field stands for a smooth coefficient, conditions on the gradient (Neumann,
+    Robin) are therefore of first order; a function of x, or ``Neumann(flux=…)``, keeps them at second order.
 
     Args:
         values: ``(*batch, *space)`` with the cells of the grid as trailing axes; kept in float64.
@@ -268,6 +272,14 @@ def _face_points(grid: CellGrid, axis: int) -> Tensor:
     """Centres of the faces of one axis: ``(n + 1,)`` with one axis, ``(*faces, d)`` with more."""
     axes = [grid.faces[other] if other == axis else points for other, points in enumerate(grid.axes)]
     return axes[0] if grid.dimension == 1 else torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+def with_sides(faces: Tensor, sides: Tensor, dim: int) -> Tensor:
+    """Values on faces with the first and last ones from other values ``(*batch, *faces)``."""
+    first, last = sides.narrow(dim, 0, 1), sides.narrow(dim, sides.shape[dim] - 1, 1)
+    inside = faces.narrow(dim, 1, faces.shape[dim] - 2)
+    lead = torch.broadcast_shapes(inside.shape[: inside.ndim + dim], first.shape[: first.ndim + dim])
+    return torch.cat([part.expand(*lead, *part.shape[part.ndim + dim :]) for part in (first, inside, last)], dim)
 
 
 def checked_values(values: Any, name: str) -> Tensor:

@@ -31,6 +31,7 @@ from solvers.finite_volume.coefficients import (
     is_time_dependent,
     on_faces,
     values_on_cells,
+    with_sides,
 )
 from solvers.finite_volume.grid import CellGrid
 
@@ -82,6 +83,9 @@ class Parametrised:
                 values = values_on_cells(value, grid, time, label)
                 placed = replace(placed, **{name: Values(values)})
                 values = values if axis is None else on_faces(values, axis, grid.dimension, mean, periodic)
+                if axis is not None and not periodic and not isinstance(value, Field):
+                    on_sides = function_on_faces(value, grid, time, axis, periodic, label)
+                    values = with_sides(values, on_sides, axis - grid.dimension)
             placed = replace(placed, **{name: Values(values)})
         return placed
 
@@ -143,7 +147,7 @@ class Diffusion(DiffusiveLaw):
 
     Args:
         diffusivity: k > 0, a number, one per batch entry ``(*batch,)``, or k(x) as a ``Field`` or a function; on faces
-            the harmonic mean of the cells.
+            the harmonic mean of the cells, on sides the function or the value of the cell.
 
     Raises:
         InvalidArgumentError: If the diffusivity is not positive and finite.

@@ -104,7 +104,7 @@ LINES = [
     Diffusion(Field(random(1, 2, 3, 5))),
     Diffusion(Field(random(1, 2, 1, 5))),
     Diffusion(lambda x: 1.0 + x),
-    Diffusion(lambda x: random(2, 3, 5) + x),
+    Diffusion(lambda x: random(2, 3, 1) + x),
     Diffusion(lambda x, t: 1.0 + x * t),
     PorousMedium(VALUES),
     Stefan(Field(random(3, 5)), VALUES[:1]),

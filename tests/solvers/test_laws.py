@@ -121,6 +121,7 @@ def test_functions_are_evaluated_on_cells_for_conductivities_and_on_faces_for_sp
     law = Diffusion(lambda x: 1.0 + x).at(LINE, axis=0)
     left, right = 1.0 + x[:-1], 1.0 + x[1:]
     assert torch.allclose(law.diffusivity.values[1:-1], 2.0 * left * right / (left + right), rtol=1e-15)
+    assert torch.equal(law.diffusivity.values[[0, -1]], 1.0 + LINE.faces[0][[0, -1]])
     assert torch.equal(Advection(lambda x: x * x).at(LINE, axis=0).speed.values, LINE.faces[0] ** 2)
     times = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
     moving = Advection(lambda x, t: x * t)
