@@ -17,7 +17,7 @@ import tyro
 
 from boon import BoonError
 from experiments import driver, registry
-from experiments.benchmarks import scaling_page
+from experiments.benchmarks import scaling_page, solver_page
 from experiments.checks import unknown_name
 from experiments.data_command import data_command
 from experiments.demo import demo_command
@@ -41,12 +41,15 @@ Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on standard out
 Everything = Annotated[bool, tyro.conf.arg(help="Print every row and score.")]
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(help="Seeds, each a run.")]
 Role = Annotated[str | None, tyro.conf.arg(help="Which training, for instance anp or member-0; all by default.")]
-Page = Annotated[Path | None, tyro.conf.arg(help="Document to rewrite, for the benchmark scaling: docs/scaling.md.")]
+Page = Annotated[
+    Path | None, tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md or scaling.md.")
+]
 Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]
 File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 Jobs = Annotated[JobOptions, tyro.conf.arg(name="")]
 Action = Literal["run", "reproduce"]
+_PAGES = {"scaling": scaling_page.write, "solver": solver_page.write, "large": solver_page.write}
 
 
 def list_command(all: Everything = False, json: Json = False) -> None:
@@ -164,11 +167,12 @@ def choose_command(name: Name, options: Options, all: Everything = False, json: 
 def bench_command(name: Name, page: Page = None, json: Json = False) -> None:
     """Runs a benchmark."""
     benchmark = registry.benchmark(name)
-    if page is not None and (name != "scaling" or not page.is_file()):
-        raise InvalidArgumentError(f"--page needs the benchmark scaling and a file, got {name} and '{page}'.")
+    if page is not None and (name not in _PAGES or not page.is_file()):
+        names = f"{', '.join([*_PAGES][:-1])} or {[*_PAGES][-1]}"
+        raise InvalidArgumentError(f"--page needs the benchmark {names} and a file, got {name} and '{page}'.")
     result = benchmark()
     if page is not None:
-        scaling_page.write(result, page)
+        _PAGES[name](result, page)
     if json:
         _print_json(result)
     else:

@@ -21,7 +21,8 @@ CHOICES: dict[str, Experiment] = dict(boundary.CHOICES)
 """Choices of the default correction by the problem they are made on."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
-    "solver": "1,000 porous medium functions against FiPy solving one (extra 'bench')",
+    "solver": "equal error beside LSODA, FiPy, py-pde (half an hour; extra 'bench')",
+    "large": "one function on up to a million cells: seconds and memory",
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "anp": "a training step of the neural process against explicit attention",

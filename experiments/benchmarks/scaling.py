@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 
 from experiments.benchmarks.measure import best_of, in_new_process, peak_memory, random_fields, report, updated
-from experiments.benchmarks.solver import porous_medium
+from experiments.stages import one_thread
 from probconserv import LinearConstraint
-from solvers import Solution
+from solvers import CellGrid, Solution, solve
+from solvers.problems import POROUS_MEDIUM
 
 
 class Series(NamedTuple):
@@ -32,9 +33,15 @@ def update_of(batch: int, points: int, constraints: int) -> Callable[[], tuple[t
 
 
 def solution_of(batch: int, cells: int) -> Callable[[], Solution]:
-    """Porous medium functions in one call, exponents from 1 to 6, default tolerance."""
+    """Porous medium functions in one call to t = 0.5, exponents from 1 to 6, default stepper, on one thread."""
     exponents = torch.linspace(1.0, 6.0, batch, dtype=torch.float64)
-    return lambda: porous_medium(exponents, cells)
+    law, boundary = POROUS_MEDIUM.law(exponents), POROUS_MEDIUM.boundary(exponents)
+
+    def run() -> Solution:
+        with one_thread():
+            return solve(law, CellGrid(0.0, 1.0, cells), boundary, 0.0, [POROUS_MEDIUM.test_time])
+
+    return run
 
 
 _POWERS = tuple(10**k for k in range(8))

@@ -1,74 +1,50 @@
-"""Cost of 1,000 porous medium functions in one batch against FiPy solving one function on the same cells.
+"""Cost of reference solutions at equal error: ours beside scipy's LSODA, FiPy and py-pde, on one core.
 
-Both run on one thread, FiPy because it uses no more.
+Every method takes the fastest of its settings whose L1 error against the exact cell averages is within 10 % of a
+target, 15 % above the spatial error of 200 cells. All use one core; seconds are per function, without compilation.
 """
 
-import timeit
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from experiments.benchmarks import solver_planes
+from experiments.benchmarks.equal_error import LIMIT, Measured, case_of, fastest
+from experiments.benchmarks.measure import report
+from experiments.benchmarks.solver_cases import Case, cases, ours
+from experiments.benchmarks.solver_libraries import fipy, py_pde
+from experiments.benchmarks.solver_lsoda import lsoda, spatial_error
 
-from experiments.benchmarks.measure import best_of, compared, report
-from experiments.errors import ExperimentError
-from experiments.stages import one_thread
-from solvers import TRBDF2, CellGrid, Solution, solve
-from solvers.problems import POROUS_MEDIUM, exact
-
-END = 0.5
-COMPARED = (1.0, 3.0, 6.0)
-FIPY_STEPS, FIPY_SWEEPS = 250, 3
-TOLERANCES = (5e-3, 1e-3)
-Solver = Callable[[float, int], tuple[float, np.ndarray]]
+LIBRARIES = {"FiPy": fipy, "py-pde": py_pde}
 
 
-def run(functions: int = 1000, cells: int = 200, baseline: Solver | None = None) -> dict[str, Any]:
-    """Times both, with L1 errors against the exact cell averages; a baseline other than FiPy is as ``_fipy``."""
-    exponents = torch.linspace(1.0, 6.0, functions, dtype=torch.float64)
-    indices = [int((exponents - exponent).abs().argmin()) for exponent in COMPARED]
-    exponents[indices] = torch.tensor(COMPARED, dtype=torch.float64)
-    theirs = [(baseline or _fipy)(exponent, cells) for exponent in COMPARED]
-    cases = []
-    for tolerance in TOLERANCES:
-        seconds, result = best_of(lambda t=tolerance: porous_medium(exponents, cells, t))
-        averages = POROUS_MEDIUM.averages(END, result.grid, exponents)
-        errors = (result.values[:, 0] - averages).abs().mean(-1)
-        for index, exponent, (baseline_seconds, values) in zip(indices, COMPARED, theirs, strict=True):
-            error = float((torch.from_numpy(values) - averages[index]).abs().mean())
-            both = {"L1 error": float(errors[index]), "baseline L1 error": error}
-            name = f"m = {exponent:g}; one of {functions:,}, TRBDF2({tolerance:g})"
-            other = f"FiPy, {FIPY_STEPS} steps × {FIPY_SWEEPS} sweeps"
-            cases.append(compared(name, seconds / functions, other, baseline_seconds, **both))
-    return report("solver", cases)
+def run(
+    functions: int = 256, looped: int = 16, planes: tuple[int, ...] = solver_planes.SIZES, limit: float = LIMIT
+) -> dict[str, Any]:
+    """Compares single functions, a batch in one call beside others one after another, and Barenblatt's solution.
+
+    Args:
+        functions: Functions of a batch, whose parameters spread by 5 % each way.
+        looped: Of them, those that LSODA solves one after another, and whose errors count.
+        planes: Cells an axis in two dimensions.
+        limit: Seconds per function at which no more accurate settings of a method are tried.
+    """
+    entries = []
+    for case in cases():
+        entries += _intervals(case, functions, looped, limit)
+    return report("solver", [*entries, *(solver_planes.measure(cells, limit) for cells in planes)])
 
 
-def porous_medium(exponents: Tensor, cells: int, tolerance: float = TRBDF2.tolerance) -> Solution:
-    """Functions ``(batch, 1, cells)`` at t = 0.5, on one thread."""
-    law, boundary = POROUS_MEDIUM.law(exponents), POROUS_MEDIUM.boundary(exponents)
-    with one_thread():
-        return solve(law, CellGrid(0.0, 1.0, cells), boundary, 0.0, [END], stepper=TRBDF2(tolerance))
-
-
-def _fipy(exponent: float, cells: int) -> tuple[float, np.ndarray]:
-    """Seconds and cell averages of FiPy with implicit steps, each with three sweeps for the conductivity."""
-    try:
-        import fipy  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        text = "compares with FiPy, which is not installed; pip install 'probconserv-boon[bench]'."
-        raise ExperimentError(f"The benchmark 'solver' {text}") from error
-    started = timeit.default_timer()
-    mesh = fipy.Grid1D(nx=cells, dx=1.0 / cells)
-    u = fipy.CellVariable(mesh=mesh, value=0.0, hasOld=True)
-    inflow = fipy.Variable(0.0)
-    u.constrain(inflow, mesh.facesLeft)
-    u.constrain(0.0, mesh.facesRight)
-    equation = fipy.TransientTerm() == fipy.DiffusionTerm(coeff=u.faceValue**exponent)
-    step = END / FIPY_STEPS
-    for k in range(1, FIPY_STEPS + 1):
-        u.updateOld()
-        inflow.value = float(exact.porous_medium_inflow(k * step, exponent))
-        for _ in range(FIPY_SWEEPS):
-            equation.sweep(var=u, dt=step)
-    return timeit.default_timer() - started, np.array(u.value)
+def _intervals(case: Case, functions: int, looped: int, limit: float) -> list[dict[str, Any]]:
+    """A single function, then a batch; the time of a library's loop is that of one function."""
+    floor = spatial_error(case)
+    libraries = {name: fastest(ladders(case), case.error, floor, limit) for name, ladders in LIBRARIES.items()}
+    others = {"LSODA": fastest(lsoda(case), case.error, floor, limit), **libraries}
+    single = fastest(ours(case), case.error, floor, limit)
+    batch = case.spread(functions)
+    some = batch.every(functions // looped)
+    floor_of_batch = spatial_error(some)
+    batched = fastest(ours(batch), some.error, floor_of_batch, limit)
+    loop: dict[str, Measured] = {"LSODA": fastest(lsoda(some), some.error, floor_of_batch, limit), **libraries}
+    return [
+        case_of(f"{case.name}, one function", single, others, floor),
+        case_of(f"{case.name}, one of {functions} in a call", batched, loop, floor_of_batch),
+    ]

@@ -104,6 +104,9 @@ def readable_duration(duration: str) -> str:
     return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
+_HIDDEN = ("case", "series", "axis", "size", "methods")
+
+
 def print_benchmark(result: Mapping[str, Any]) -> None:
     """Prints the cases of a benchmark: times and their ratio as columns, all else below the name of the case."""
     out = console()
@@ -114,7 +117,7 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
     for heading in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for case in cases:
-        rest = {key: value for key, value in case.items() if key not in ("case", "series", "axis", "size", *columns)}
+        rest = {key: value for key, value in case.items() if key not in (*_HIDDEN, *columns)}
         below = [
             f"{'against' if key == 'baseline' else key} {_plain(value)}"
             for key, value in rest.items()

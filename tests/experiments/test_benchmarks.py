@@ -5,12 +5,11 @@ import sys
 import types
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from experiments.benchmarks import boon, inequality, measure, scaling, scaling_page, solver, update
+from experiments.benchmarks import boon, inequality, measure, scaling, scaling_page, update
 from experiments.errors import DataFileError, ExperimentError
 from experiments.report.terminal import print_benchmark
 
@@ -47,20 +46,6 @@ def test_non_negative_fields_are_those_of_least_squares() -> None:
     report = inequality.run(slices=6)
     assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
     assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
-
-
-def test_solver_cases_carry_times_errors_and_their_ratio() -> None:
-    report = solver.run(functions=12, cells=20, baseline=lambda exponent, cells: (exponent, np.zeros(cells)))
-    assert len(report["cases"]) == len(solver.TOLERANCES) * len(solver.COMPARED)
-    for case in report["cases"]:
-        assert case["ratio"] == case["baseline_seconds"] / case["seconds"]
-        assert 0.0 < case["L1 error"] < 0.02 < case["baseline L1 error"]
-
-
-def test_the_solver_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fipy", None)
-    with pytest.raises(ExperimentError, match=r"FiPy, which is not installed; pip install 'probconserv-boon\[bench\]'"):
-        solver.run()
 
 
 def test_every_correction_is_timed_against_the_plain_operator(monkeypatch, capsys) -> None:
