@@ -12,7 +12,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal
-from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
+from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
 
 
 def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) -> MultivariateNormal:

@@ -4,21 +4,15 @@ from solvers.data_files.field_set import FieldSet, collect
 from solvers.data_files.files import export, load
 from solvers.data_files.layouts import Layout, PDEBench, TheWell
 from solvers.errors import BoundarySamplingError, InvalidArgumentError, SolverDivergedError, SolverError
-from solvers.finite_volume.balance import ConvectionDiffusion, Logistic, Source
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
-from solvers.finite_volume.coefficients import FaceVelocity, Field
-from solvers.finite_volume.fluxes import (
-    MUSCL,
-    WENO,
-    ArithmeticMean,
-    Constant,
-    Godunov,
-    HarmonicMean,
-    IntegralMean,
-    Rusanov,
-)
+from solvers.finite_volume.convection.numerical_fluxes import Godunov, Rusanov
+from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant
+from solvers.finite_volume.diffusion.face_means import ArithmeticMean, HarmonicMean, IntegralMean
+from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
-from solvers.finite_volume.laws import (
+from solvers.finite_volume.laws.balance import ConvectionDiffusion, Logistic, Source
+from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
+from solvers.finite_volume.laws.laws import (
     Advection,
     Burgers,
     ConvectiveLaw,
@@ -28,7 +22,6 @@ from solvers.finite_volume.laws import (
     Stefan,
     Transport,
 )
-from solvers.finite_volume.newton import Newton
 from solvers.finite_volume.solution import Solution, Work
 from solvers.finite_volume.solve import solve
 from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3

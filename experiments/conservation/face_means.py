@@ -13,7 +13,7 @@ from experiments.conservation.cases import Case
 from experiments.report import plots
 from experiments.storage import Arrays, cached_arrays
 from solvers import CellGrid, solve
-from solvers.finite_volume.face_means import ArithmeticMean, HarmonicMean, IntegralMean
+from solvers.finite_volume.diffusion.face_means import ArithmeticMean, HarmonicMean, IntegralMean
 from solvers.problems import STEFAN
 
 POINT, THRESHOLD, CELLS, END, TIMES = 0.1, 0.5, 50, 0.04, 400

@@ -7,7 +7,7 @@ controls by itself.
 import numpy as np
 
 from solvers.finite_volume._operator import Array, Operator
-from solvers.finite_volume.laws import Diffusion
+from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2
 from solvers.finite_volume.steppers.stepper import Stepper

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from solvers.finite_volume._cost import candidates
 from solvers.finite_volume._operator import Array, Operator
-from solvers.finite_volume._rows import make_groups
+from solvers.finite_volume.laws._rows import make_groups
 from solvers.finite_volume.steppers._drive import Course, drive
 from solvers.finite_volume.steppers.stepper import Stepper
 

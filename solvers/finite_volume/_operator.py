@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._convection import ConvectionTerm
-from solvers.finite_volume._diffusion import DiffusionTerm
-from solvers.finite_volume._side_data import SideData
-from solvers.finite_volume._source import SourceTerm
+from solvers.finite_volume.convection._convection import ConvectionTerm
+from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws._source import SourceTerm
+from solvers.finite_volume.sides._side_data import SideData
 
 Array = np.ndarray
 
@@ -75,7 +75,7 @@ class Operator:
 
     @property
     def largest_step(self) -> float:
-        """Largest step that sees what changes in time by itself: a fiftieth of the span, or infinite if nothing does."""
+        """Largest step that sees what changes in time by itself: a fiftieth of the span; infinite if nothing does."""
         span = self.sides.end - self.sides.start
         terms = (self.diffusion, self.convection)
         changes = self.source is not None or any(term is not None and term.law.varies_in_time for term in terms)

@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._convection import ConvectionTerm
-from solvers.finite_volume._diffusion import DiffusionTerm
-from solvers.finite_volume._law_batch import batch_of_law
-from solvers.finite_volume._law_checks import check_law
-from solvers.finite_volume._law_rows import LawRows
 from solvers.finite_volume._operator import Operator
-from solvers.finite_volume._side_data import SideData, batch_shapes
-from solvers.finite_volume._source import SourceTerm, batch_of_source
-from solvers.finite_volume.balance import ConvectionDiffusion
 from solvers.finite_volume.boundary import AxisConditions, Outflow, Periodic, Robin
-from solvers.finite_volume.coefficients import checked_values
-from solvers.finite_volume.face_means import IntegralMean
+from solvers.finite_volume.convection._convection import ConvectionTerm
+from solvers.finite_volume.convection.numerical_fluxes import Godunov
+from solvers.finite_volume.convection.reconstruction import MUSCL
+from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
+from solvers.finite_volume.diffusion.face_means import IntegralMean
+from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw
-from solvers.finite_volume.newton import Newton
-from solvers.finite_volume.numerical_fluxes import Godunov
-from solvers.finite_volume.reconstruction import MUSCL
+from solvers.finite_volume.laws._law_batch import batch_of_law
+from solvers.finite_volume.laws._law_checks import check_law
+from solvers.finite_volume.laws._law_rows import LawRows
+from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
+from solvers.finite_volume.laws.balance import ConvectionDiffusion
+from solvers.finite_volume.laws.coefficients import checked_values
+from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
+from solvers.finite_volume.sides._side_data import SideData, batch_shapes
 
 Law = DiffusiveLaw | ConvectiveLaw | ConvectionDiffusion
 Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Outflow, Periodic
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
+from solvers.finite_volume.laws.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
 from solvers.problems import exact
 
 Value = float | Tensor

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._reconstruction_kernels import half_slopes
+from solvers.finite_volume.convection.reconstruction_kernels import half_slopes
 
 _Array = np.ndarray
 

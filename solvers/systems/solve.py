@@ -16,8 +16,8 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.reconstruction import MUSCL, Reconstruction
 from solvers.systems._checks import check_law
 from solvers.systems._events import Watch
 from solvers.systems._schemes import Scheme, Setting, make_scheme

@@ -30,12 +30,12 @@ from solvers import (
     Robin,
     Rusanov,
 )
-from solvers.finite_volume._convection import ConvectionTerm
-from solvers.finite_volume._law_rows import LawRows
-from solvers.finite_volume._reconstruction_kernels import minmod, monotonized_central
-from solvers.finite_volume._side_data import SideData
-from solvers.finite_volume.coefficients import FaceVelocity
-from solvers.finite_volume.laws import Transport
+from solvers.finite_volume.convection._convection import ConvectionTerm
+from solvers.finite_volume.convection.reconstruction_kernels import minmod, monotonized_central
+from solvers.finite_volume.laws._law_rows import LawRows
+from solvers.finite_volume.laws.coefficients import FaceVelocity
+from solvers.finite_volume.laws.laws import Transport
+from solvers.finite_volume.sides._side_data import SideData
 
 RECONSTRUCTIONS = [Constant(), MUSCL(), MUSCL(minmod), MUSCL(monotonized_central), WENO()]
 PAIRS = [

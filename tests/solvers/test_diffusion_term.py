@@ -27,11 +27,11 @@ from solvers import (
     Robin,
     Stefan,
 )
-from solvers.finite_volume._diffusion import DiffusionTerm, Stage
-from solvers.finite_volume._law_rows import LawRows
-from solvers.finite_volume._powers import power
-from solvers.finite_volume._side_data import SideData
 from solvers.finite_volume.boundary import per_axis
+from solvers.finite_volume.diffusion._diffusion import DiffusionTerm, Stage
+from solvers.finite_volume.diffusion._powers import power
+from solvers.finite_volume.laws._law_rows import LawRows
+from solvers.finite_volume.sides._side_data import SideData
 from solvers.problems.exact import barenblatt
 
 ROWS = 10

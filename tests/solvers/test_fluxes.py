@@ -25,9 +25,14 @@ from solvers import (
     Rusanov,
     Stefan,
 )
-from solvers.finite_volume._reconstruction_kernels import inflow_ghosts, minmod, monotonized_central, van_leer
-from solvers.finite_volume.fluxes import conductivity_with_slope
-from solvers.finite_volume.numerical_fluxes import fastest
+from solvers.finite_volume.convection.numerical_fluxes import fastest
+from solvers.finite_volume.convection.reconstruction_kernels import (
+    inflow_ghosts,
+    minmod,
+    monotonized_central,
+    van_leer,
+)
+from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
 
 MEANS = [IntegralMean(), ArithmeticMean(), HarmonicMean()]
 

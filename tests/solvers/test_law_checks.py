@@ -22,9 +22,9 @@ from solvers import (
     Stefan,
     Transport,
 )
-from solvers.finite_volume._law_checks import check_law
-from solvers.finite_volume._law_rows import LawRows
-from solvers.finite_volume.laws import align
+from solvers.finite_volume.laws._law_checks import check_law
+from solvers.finite_volume.laws._law_rows import LawRows
+from solvers.finite_volume.laws.laws import align
 
 LINE = CellGrid(0.0, 1.0, 100)
 PLANE = CellGrid((0.0, 0.0), (1.0, 1.0), (3, 4))

@@ -23,12 +23,12 @@ from solvers import (
     Stefan,
     Transport,
 )
-from solvers.finite_volume import _kernel_codes as codes
-from solvers.finite_volume._law_batch import batch_of_law
-from solvers.finite_volume._law_rows import LawRows, kernel_of
-from solvers.finite_volume._rows import make_groups
-from solvers.finite_volume._source import SourceTerm, batch_of_source
-from solvers.finite_volume.laws import align
+from solvers.finite_volume.laws import _kernel_codes as codes
+from solvers.finite_volume.laws._law_batch import batch_of_law
+from solvers.finite_volume.laws._law_rows import LawRows, kernel_of
+from solvers.finite_volume.laws._rows import make_groups
+from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
+from solvers.finite_volume.laws.laws import align
 
 LINE = CellGrid(0.0, 1.0, 5)
 PLANE = CellGrid((0.0, 0.0), (1.0, 2.0), (3, 4))

@@ -23,7 +23,7 @@ from solvers import (
     Stefan,
     Transport,
 )
-from solvers.finite_volume.laws import align
+from solvers.finite_volume.laws.laws import align
 
 BATCH = torch.tensor([0.7, 2.0, 4.0], dtype=torch.float64)
 DIFFUSIVE = [Diffusion(BATCH), PorousMedium(BATCH), Stefan(0.3, diffusivity=BATCH), Diffusion(2.0), PorousMedium(1.5)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from solvers import InvalidArgumentError, Newton
-from solvers.finite_volume._newton_kernels import has_converged, relaxation, side_slope
+from solvers.finite_volume.diffusion._newton_kernels import has_converged, relaxation, side_slope
 
 
 def test_convergence_follows_from_the_last_two_changes():

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, Outflow, Periodic, Robin
 from solvers.errors import BoundarySamplingError
-from solvers.finite_volume._datum import Datum
-from solvers.finite_volume._side_data import GIVEN_FLUX, OUTFLOW, PERIODIC, STATE, SideData, batch_shapes
+from solvers.finite_volume.sides._datum import Datum
+from solvers.finite_volume.sides._side_data import GIVEN_FLUX, OUTFLOW, PERIODIC, STATE, SideData, batch_shapes
 
 GRID = CellGrid(0.0, 1.0, 10)
 PLANE = CellGrid((0.0, 0.0), (1.0, 2.0), (3, 4))

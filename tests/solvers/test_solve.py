@@ -26,7 +26,7 @@ from solvers import (
     Stefan,
     solve,
 )
-from solvers.finite_volume.laws import align
+from solvers.finite_volume.laws.laws import align
 from solvers.problems import exact
 
 GRID = CellGrid(0.0, 1.0, 20)

@@ -25,10 +25,10 @@ from solvers import (
     Transport,
     solve,
 )
-from solvers.finite_volume import _reconstruction_kernels as limiters
-from solvers.finite_volume._convection import ConvectionTerm
-from solvers.finite_volume._law_rows import LawRows
-from solvers.finite_volume._side_data import SideData
+from solvers.finite_volume.convection import reconstruction_kernels as limiters
+from solvers.finite_volume.convection._convection import ConvectionTerm
+from solvers.finite_volume.laws._law_rows import LawRows
+from solvers.finite_volume.sides._side_data import SideData
 
 PAIRS = [
     (Periodic(), Periodic()),

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._diffusion import Stage, StageSolution
 from solvers.finite_volume._operator import Array, Operator, Rate
-from solvers.finite_volume.newton import Newton
+from solvers.finite_volume.diffusion._diffusion import Stage, StageSolution
+from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.steppers import _row_kernels as kernels
 from solvers.finite_volume.steppers.stepper import (
     Rows,

@@ -14,7 +14,7 @@ import numpy as np
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Array, Operator, Rate
-from solvers.finite_volume.newton import Newton
+from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.steppers import _row_kernels as kernels
 
 Evaluate = Callable[[Array, Array, Array], Rate]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.balance import ConvectionDiffusion
 from solvers.finite_volume.boundary import Dirichlet, Neumann
-from solvers.finite_volume.coefficients import FaceVelocity
 from solvers.finite_volume.grid import Grid, NodeGrid
-from solvers.finite_volume.laws import Diffusion, Transport
+from solvers.finite_volume.laws.balance import ConvectionDiffusion
+from solvers.finite_volume.laws.coefficients import FaceVelocity
+from solvers.finite_volume.laws.laws import Diffusion, Transport
 from solvers.finite_volume.solve import solve
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import LEVEL, ZERO, draw_field, field_values, random_field

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.balance import ConvectionDiffusion
 from solvers.finite_volume.boundary import Dirichlet
-from solvers.finite_volume.laws import Burgers, Diffusion
+from solvers.finite_volume.laws.balance import ConvectionDiffusion
+from solvers.finite_volume.laws.laws import Burgers, Diffusion
 from solvers.finite_volume.solve import solve
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import (

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.finite_volume._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, TRANSPORT, Kernel
-from solvers.finite_volume._rows import BatchRows, is_divisible, require_batch_axes
-from solvers.finite_volume.coefficients import Values
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.laws import (
+from solvers.finite_volume.laws._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, TRANSPORT, Kernel
+from solvers.finite_volume.laws._rows import BatchRows, is_divisible, require_batch_axes
+from solvers.finite_volume.laws.coefficients import Values
+from solvers.finite_volume.laws.laws import (
     Advection,
     Burgers,
     Diffusion,

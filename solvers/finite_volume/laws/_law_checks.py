@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume._law_batch import not_of_shape, returned_tensor
-from solvers.finite_volume._law_rows import SHIPPED_LAWS, LawRows
-from solvers.finite_volume.laws import ConvectiveLaw, DiffusiveLaw, Law
+from solvers.finite_volume.laws._law_batch import not_of_shape, returned_tensor
+from solvers.finite_volume.laws._law_rows import SHIPPED_LAWS, LawRows
+from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw, Law
 
 _STATES = 65
 _TOLERANCE = 1e-2

@@ -10,15 +10,15 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from solvers.finite_volume._newton_kernels import (
+from solvers.finite_volume.diffusion._newton_kernels import (
     NEWTON_ROUND_OFF,
     UNDAMPED,
     has_converged,
     relaxation,
     solve_tridiagonal_rows,
 )
-from solvers.finite_volume._stages import Array, Stage, StageSolution
-from solvers.finite_volume.face_means import FaceFlux, FaceMean
+from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
+from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
 from solvers.finite_volume.grid import CellGrid
 
 PERIODIC, GIVEN_FLUX, STATE = range(3)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.laws import ConvectiveLaw
+from solvers.finite_volume.laws.laws import ConvectiveLaw
 
 _SAMPLES = 8
 _MARGIN = 1.1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._kernel_codes import BURGERS, TRANSPORT
-from solvers.finite_volume._reconstruction_kernels import half_slopes, parabola, weno5
-from solvers.finite_volume._side_data import GIVEN_FLUX, PERIODIC, STATE
+from solvers.finite_volume.convection.reconstruction_kernels import half_slopes, parabola, weno5
+from solvers.finite_volume.laws._kernel_codes import BURGERS, TRANSPORT
+from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._potentials import conductivity, evaluate_row
+from solvers.finite_volume.diffusion._potentials import conductivity, evaluate_row
 
 _Array = np.ndarray
 

@@ -7,7 +7,7 @@ faces.
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._powers import has_integer_power, integer_power, power
+from solvers.finite_volume.diffusion._powers import has_integer_power, integer_power, power
 
 _Array = np.ndarray
 

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume import _diffusion_kernels as kernels
-from solvers.finite_volume._face_diffusion import FaceDiffusion
-from solvers.finite_volume._gradient_kernels import solve_rows_by_gradients
-from solvers.finite_volume._kernel_codes import Kernel
-from solvers.finite_volume._law_rows import kernel_of
-from solvers.finite_volume._newton_kernels import solve_rows
-from solvers.finite_volume._stages import Array, Stage, StageSolution
-from solvers.finite_volume.face_means import FaceMean, IntegralMean
+from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
+from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
+from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
+from solvers.finite_volume.diffusion._newton_kernels import solve_rows
+from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
+from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
+from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.newton import Newton
+from solvers.finite_volume.laws._kernel_codes import Kernel
+from solvers.finite_volume.laws._law_rows import kernel_of
 
 __all__ = ["DiffusionTerm", "Stage", "StageSolution", "SuperStep"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.coefficients import FaceValue, Parameter, align
-from solvers.finite_volume.laws import Array, ConvectiveLaw, DiffusiveLaw, Parametrised, require_above
+from solvers.finite_volume.laws.coefficients import FaceValue, Parameter, align
+from solvers.finite_volume.laws.laws import Array, ConvectiveLaw, DiffusiveLaw, Parametrised, require_above
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._diffusion_kernels import (
+from solvers.finite_volume.diffusion._diffusion_kernels import (
     PERIODIC,
     STATE,
     add_given,
@@ -21,9 +21,9 @@ from solvers.finite_volume._diffusion_kernels import (
     side_fluxes,
     to_padded,
 )
-from solvers.finite_volume._lanes import WIDTH, broadcast, load, sum_of_lanes
-from solvers.finite_volume._newton_kernels import NEWTON_ROUND_OFF, has_converged, relaxation, side_slope
-from solvers.finite_volume._potentials import DIFFUSION, evaluate_with_slope
+from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, sum_of_lanes
+from solvers.finite_volume.diffusion._newton_kernels import NEWTON_ROUND_OFF, has_converged, relaxation, side_slope
+from solvers.finite_volume.diffusion._potentials import DIFFUSION, evaluate_with_slope
 
 _Array = np.ndarray
 

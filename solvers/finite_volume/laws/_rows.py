@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.coefficients import Field, Values
+from solvers.finite_volume.laws.coefficients import Field, Values
 
 _CELLS_PER_GROUP = 16_000
 

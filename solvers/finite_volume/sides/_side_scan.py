@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._side_kernels import locate, steer, step_limits
+from solvers.finite_volume.sides._side_kernels import locate, steer, step_limits
 
 Array = np.ndarray
 Evaluate = Callable[[Array], Array]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.finite_volume._lanes import WIDTH, broadcast, load, magnitude, store
-from solvers.finite_volume._potentials import DIFFUSION, evaluate_lanes, spread_parameters
+from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, magnitude, store
+from solvers.finite_volume.diffusion._potentials import DIFFUSION, evaluate_lanes, spread_parameters
 
 _Array = np.ndarray
 

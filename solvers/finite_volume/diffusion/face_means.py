@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.finite_volume.laws import DiffusiveLaw
+from solvers.finite_volume.laws.laws import DiffusiveLaw
 
 
 @dataclass(frozen=True)

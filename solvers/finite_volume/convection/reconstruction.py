@@ -8,7 +8,7 @@ from numba.core.dispatcher import Dispatcher
 from torch import Tensor, from_numpy
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume import _reconstruction_kernels as kernels
+from solvers.finite_volume.convection import reconstruction_kernels as kernels
 
 
 class Reconstruction(ABC):

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
-from solvers.finite_volume._datum import Array, Datum, ShapeChangedError, as_array, checked_value
-from solvers.finite_volume._side_scan import Scan
 from solvers.finite_volume.boundary import (
     AxisConditions,
     BoundaryValue,
@@ -26,6 +24,8 @@ from solvers.finite_volume.boundary import (
     value_at,
 )
 from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, as_array, checked_value
+from solvers.finite_volume.sides._side_scan import Scan
 
 PERIODIC, GIVEN_FLUX, STATE, OUTFLOW = range(4)
 

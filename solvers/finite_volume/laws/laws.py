@@ -18,7 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.coefficients import (
+from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.laws.coefficients import (
     FaceValue,
     FaceVelocity,
     Field,
@@ -33,7 +34,6 @@ from solvers.finite_volume.coefficients import (
     values_on_cells,
     with_sides,
 )
-from solvers.finite_volume.grid import CellGrid
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 

@@ -1,0 +1,1 @@
+"""The convection term on rows: numerical fluxes and reconstructions."""
