@@ -68,6 +68,9 @@ class MUSCL(Reconstruction):
                 f"{self.limiter!r}; decorate it with @numba.njit."
             )
 
+    def __repr__(self) -> str:
+        return f"MUSCL(limiter={getattr(self.limiter, '__name__', self.limiter)})"
+
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         limit = kernels.limiter_code(self.limiter)
         return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, limit), cells)
