@@ -53,13 +53,8 @@ def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:
     low, high = sides.range(times)
     time = np.full(len(u), sides.start)
     data = sides.at(time[None])[0]
-    states = [
-        u,
-        *(
-            np.ascontiguousarray(np.broadcast_to(ends[:, None], u.shape))
-            for ends in (np.minimum(low, u.min(1)), np.maximum(high, u.max(1)))
-        ),
-    ]
+    ends = np.minimum(low, u.min(1)), np.maximum(high, u.max(1))
+    states = [u, *(np.repeat(end[:, None], u.shape[1], axis=1) for end in ends)]
     euler = np.max([operator.euler_rate(state, data, time) for state in states], axis=0)
     if operator.convection is None:
         return np.zeros(len(u)), euler
