@@ -1,6 +1,7 @@
 """Random set-ups of ``solve``: law, sides, amplitude, offset, span, cells, data, pulses in the boundary, source."""
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Setup:
         initial: Initial cell averages ``(*batch, *space)``.
         times: Output times.
         options: Further options.
+        data: Smallest and largest state that the sides prescribe ``(*batch,)``; infinite without any.
         bounds: Smallest and largest value that the maximum principle allows ``(*batch,)``, or None where it does not
             hold.
         label: What was drawn.
@@ -34,6 +36,7 @@ class Setup:
     initial: torch.Tensor
     times: list[float]
     options: dict[str, Any] = field(default_factory=dict)
+    data: tuple[np.ndarray, np.ndarray]
     bounds: tuple[np.ndarray, np.ndarray] | None
     label: str
 
@@ -44,10 +47,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class _Side:
-    """A condition with the range of its data ``(*batch,)``, and break points; no range: no maximum principle."""
+    """A condition with the range of its states ``(*batch,)``, whether it keeps to a maximum principle, break points."""
 
     condition: Any
-    range: tuple[np.ndarray, np.ndarray] | None
+    range: tuple[Any, Any] = (np.inf, -np.inf)
+    principle: bool = True
     breaks: tuple[float, ...] = ()
 
 
@@ -73,6 +77,7 @@ def draw(seed: int, only: int | None = None) -> Setup:
     initial = offset + amplitude * _initial(numbers)
     pairs = [_pair(numbers, balance, span, axis, states) for axis in range(grid.dimension)]
     sides = [side for pair in pairs for side in pair]
+    data = reduce(np.minimum, [side.range[0] for side in sides]), reduce(np.maximum, [side.range[1] for side in sides])
     breaks = tuple(time for side in sides for time in side.breaks)
     options = {**balance.options, **({"breakpoints": sorted(breaks)} if breaks else {})}
     stepper = _stepper(random, balance, span, grid)
@@ -83,7 +88,8 @@ def draw(seed: int, only: int | None = None) -> Setup:
         initial=torch.from_numpy(np.ascontiguousarray(initial)),
         times=[0.3 * span, 0.55 * span, span],
         options={**options, **({} if stepper is None else {"stepper": stepper})},
-        bounds=_bounds(initial, sides, balance, grid),
+        data=data,
+        bounds=_widened(initial, data, grid) if balance.principle and all(side.principle for side in sides) else None,
         label=f"seed {seed}: {name}, {grid.shape} cells, batch of {rows}, amplitude {amplitude:.1e}, offset "
         f"{offset:.1e}, span {span:.1e}, {[type(side.condition).__name__ for side in sides]}, {stepper or ''}",
     )
@@ -134,7 +140,7 @@ def _initial(draw: Draw) -> np.ndarray:
 def _pair(draw: Draw, balance: Balance, span: float, axis: int, states: str) -> tuple[_Side, _Side]:
     """Both sides of an axis."""
     if draw.grid.shape[axis] >= 3 and draw.chance(0.25):
-        return _Side(Periodic(), ()), _Side(Periodic(), ())
+        return _Side(Periodic()), _Side(Periodic())
     return _side(draw, balance, span, (axis, 0), states), _side(draw, balance, span, (axis, 1), states)
 
 
@@ -144,16 +150,17 @@ def _side(draw: Draw, balance: Balance, span: float, at: tuple[int, int], states
     face = draw.grid.shape[:axis] + draw.grid.shape[axis + 1 :]
     kind = draw.random.choice(6, p=[0.15, 0.1, 0.1, 0.15, 0.2, 0.3])
     if kind == 0 and balance.convects and not balance.diffusivity:
-        return _Side(Outflow(), ())
+        return _Side(Outflow())
     if kind == 0:
-        return _Side(Neumann(flux=0.0), None if balance.convects else ())
+        return _Side(Neumann(flux=0.0), principle=not balance.convects)
     if kind == 1:
         sign = -1.0 if last else 1.0
-        return _Side(Neumann(flux=sign * 0.1 * balance.rate * draw.amplitude * draw.uniform(0.0, 1.0, *face)), None)
+        flux = sign * 0.1 * balance.rate * draw.amplitude * draw.uniform(0.0, 1.0, *face)
+        return _Side(Neumann(flux=flux), principle=False)
     if kind == 2:
         steep = states == "offset" and draw.chance(0.5)
         gradient = draw.amplitude * draw.uniform(-1.0, 1.0, *face) if steep else 0.0
-        return _Side(Neumann(gradient=gradient), None if steep else ())
+        return _Side(Neumann(gradient=gradient), principle=not steep)
     if kind == 3:
         value = draw.offset + draw.amplitude * draw.uniform(0.0, 1.0, *face)
         width = (1.0 if last else -1.0) * draw.power(-2.0, 1.0)
@@ -182,7 +189,7 @@ def _changing_side(draw: Draw, span: float, face: tuple[int, ...]) -> _Side:
 
     stated = kind == 2 and draw.chance(0.5)
     breaks = tuple(t for t in (centre - width, centre + width) if 0.0 < t < span) if stated else ()
-    return _Side(Dirichlet((wave, pulse, jump)[kind]), _range(draw, base, base + height), breaks)
+    return _Side(Dirichlet((wave, pulse, jump)[kind]), _range(draw, base, base + height), breaks=breaks)
 
 
 def _range(draw: Draw, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,17 +197,10 @@ def _range(draw: Draw, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, n
     return low.min(axis=faces), high.max(axis=faces)
 
 
-def _bounds(
-    initial: np.ndarray, sides: list[_Side], balance: Balance, grid: CellGrid
-) -> tuple[np.ndarray, np.ndarray] | None:
-    if not balance.principle or any(side.range is None for side in sides):
-        return None
+def _widened(initial: np.ndarray, data: tuple[Any, Any], grid: CellGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Range of initial values and data ``(*batch,)``."""
     cells = tuple(range(-grid.dimension, 0))
-    low, high = initial.min(axis=cells), initial.max(axis=cells)
-    for side in sides:
-        if side.range:
-            low, high = np.minimum(low, side.range[0]), np.maximum(high, side.range[1])
-    return low, high
+    return np.minimum(initial.min(axis=cells), data[0]), np.maximum(initial.max(axis=cells), data[1])
 
 
 def _stepper(random: np.random.Generator, balance: Balance, span: float, grid: CellGrid) -> Any:

