@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -60,23 +61,48 @@ class FeasibleSet:
         upper = in_order(in_order(self.upper, -self.order).cummin(dim=-1).values, -self.order)
         return lower, upper
 
-    def forced(self) -> tuple[Tensor, Tensor]:
-        """Whether a total is an end of the feasible interval, so that one field remains ``(*batch,)``, and that field.
+    @cached_property
+    def attainable(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest G u in the set ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
+        ends = torch.stack(self.tightened())[..., None, :] * self.rows
+        ends = torch.where(self.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
+        smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
+        if self.order == 0:
+            return smallest, largest
+        one_sign = (self.rows >= 0).all(dim=-1) | (self.rows <= 0).all(dim=-1)
+        return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
 
-        Such a total (zero for a non-negative field) puts every point with non-zero weight on a bound. Points with zero
-        weight or an infinite bound stay free.
+    @cached_property
+    def at_end(self) -> Tensor:
+        """Which exact rows ask for the smallest or largest total in the set ``(*batch, k)``.
+
+        Such a total (zero for a non-negative field) puts every point with non-zero weight on a bound.
         """
-        smallest, largest = _attainable(self)
+        smallest, largest = self.attainable
+        return (self.noise == 0) & ((self.target == smallest) | (self.target == largest))
+
+    @cached_property
+    def reduced(self) -> "FeasibleSet":
+        """The same set with the values that rows at an end determine as equal bounds; such rows become zero.
+
+        Raises:
+            InfeasibleConstraintError: If two rows determine different values at one point.
+        """
+        if not bool(self.at_end.any()):
+            return self
         lower, upper = (bound[..., None, :] for bound in self.tightened())
-        positive = self.rows > 0
-        at_smallest, at_largest = (
-            (self.noise == 0) & (self.target == end) & (smallest < largest) for end in (smallest, largest)
-        )
-        everywhere = ((self.rows != 0) | (self.variance == 0)[..., None, :]).all(dim=-1)
-        forced = (at_smallest | at_largest) & everywhere
-        fields = torch.where(positive == at_smallest[..., None], lower, upper)
-        first = forced.to(torch.uint8).argmax(dim=-1)[..., None, None]
-        return forced.any(dim=-1), fields.gather(-2, first.expand(*first.shape[:-1], fields.shape[-1]))[..., 0, :]
+        at_smallest = (self.target == self.attainable[0])[..., None]
+        value = torch.where((self.rows > 0) == at_smallest, lower, upper)
+        weighed = self.at_end[..., None] & (self.rows != 0)
+        lower = torch.where(weighed, value, lower).amax(dim=-2)
+        upper = torch.where(weighed, value, upper).amin(dim=-2)
+        if bool((lower > upper).any()):
+            raise InfeasibleConstraintError(
+                "Rows of the law require the smallest or largest totals that the inequalities allow, and so two "
+                "different values at one point; correct the right-hand sides or the bounds."
+            )
+        rows = torch.where(self.at_end[..., None], 0.0, self.rows)
+        return replace(self, rows=rows, target=torch.where(self.at_end, 0.0, self.target), lower=lower, upper=upper)
 
 
 def in_order(values: Tensor, order: int) -> Tensor:
@@ -190,7 +216,7 @@ def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
             "Bounds, order and the values at zero-variance points contradict each other: no field meets them all. "
             "Widen the bounds or drop the order."
         )
-    smallest, largest = _attainable(feasible)
+    smallest, largest = feasible.attainable
     exact, target = feasible.noise == 0, feasible.target
     ends = torch.stack([lower, upper])[..., None, :]
     ends = torch.where(torch.isfinite(ends), ends, 0.0) * feasible.rows
@@ -205,17 +231,6 @@ def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
         )
     moved = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest) - target, 0.0)
     return replace(feasible, target=target + moved.detach())
-
-
-def _attainable(feasible: FeasibleSet) -> tuple[Tensor, Tensor]:
-    """Smallest and largest G u in the set ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
-    ends = torch.stack(feasible.tightened())[..., None, :] * feasible.rows
-    ends = torch.where(feasible.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
-    smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
-    if feasible.order == 0:
-        return smallest, largest
-    one_sign = (feasible.rows >= 0).all(dim=-1) | (feasible.rows <= 0).all(dim=-1)
-    return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
 
 
 def _all_finite(values: Tensor) -> bool:

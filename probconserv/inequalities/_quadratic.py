@@ -43,6 +43,8 @@ class _Programme:
         inequalities: C ``(m, n)``.
         limits: d ``(m,)``.
         epsilon: Machine epsilon of the prior's dtype.
+        kept: Which rows of the law are among the rows ``(k of the law,)``.
+        fixed_values: Right-hand sides of the other rows, each of which fixes one value.
     """
 
     covariance: LinearOperator
@@ -52,6 +54,8 @@ class _Programme:
     inequalities: Tensor
     limits: Tensor
     epsilon: float
+    kept: Tensor
+    fixed_values: Tensor
 
     @cached_property
     def directions(self) -> tuple[Tensor, Tensor]:
@@ -149,36 +153,15 @@ def project_general(
         DependentConstraintsError: If rows and active inequalities are not independent under the prior.
         ConvergenceError: If the active set does not settle.
     """
-    programmes = _programmes(feasible)
-    forced, unique = _forced(feasible)
+    programmes = _programmes(feasible.reduced)
     projected = []
     for row, (x, b) in enumerate(zip(fields.flatten(0, -2), target.flatten(0, -2), strict=True)):
         programme = programmes[row % len(programmes)]
-        if forced[row % len(programmes)]:
-            projected.append(unique[row % len(programmes)])
-            continue
+        b = torch.cat([b[programme.kept], programme.fixed_values])
         with torch.no_grad():
             active = programme.find_active(x, b)
         projected.append(programme.solve(x, b, active)[0])
-    return settle(torch.stack(projected).reshape(fields.shape), feasible)
-
-
-def _forced(feasible: FeasibleSet) -> tuple[list[bool], Tensor]:
-    """For every batch entry whether the law leaves one field only, and that field, checked against all exact rows."""
-    batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
-    count = batch.numel()
-    if not feasible.rows.shape[-2]:
-        return [False] * count, feasible.lower.new_zeros(count, 0)
-    forced, unique = feasible.forced()
-    functional = (feasible.rows @ unique[..., None])[..., 0]
-    size = feasible.target.abs() + (feasible.rows.abs() @ unique.abs()[..., None])[..., 0]
-    missed = (feasible.noise == 0) & ((functional - feasible.target).abs() > 1e-12 * size)
-    if bool((forced & missed.any(dim=-1)).any()):
-        raise InfeasibleConstraintError(
-            "One row of the law requires the smallest or largest total that the inequalities allow, which leaves one "
-            "field only, and that field violates another row; correct the right-hand sides or the bounds."
-        )
-    return forced.expand(batch).reshape(count).tolist(), unique.expand(*batch, n).reshape(count, n)
+    return settle(torch.stack(projected).reshape(fields.shape), feasible.reduced)
 
 
 def _programmes(feasible: FeasibleSet) -> list[_Programme]:
@@ -200,19 +183,36 @@ def _programmes(feasible: FeasibleSet) -> list[_Programme]:
     free = (feasible.variance > 0).expand(*batch, n).reshape(count, n)
     programmes = []
     for j in range(count):
-        inequalities, limits = _stack(lower[j], upper[j], free[j], feasible.order)
+        fixed = free[j] & (lower[j] == upper[j])
+        kept = (rows[j] * ~fixed).any(dim=-1)
+        _check_determined(rows[j][~kept], feasible.target.reshape(count, k)[j][~kept], lower[j])
+        inequalities, limits = _stack(lower[j], upper[j], free[j] & ~fixed, feasible.order)
+        unit = torch.eye(n, dtype=torch.float64, device=root.device)[fixed]
         programmes.append(
             _Programme(
                 covariance=parts[j],
                 root=root[j],
-                rows=rows[j],
-                noise=noise[j],
+                rows=torch.cat([rows[j][kept], unit]),
+                noise=torch.cat([noise[j][kept], noise.new_zeros(len(unit))]),
                 inequalities=inequalities,
                 limits=limits,
                 epsilon=feasible.epsilon,
+                kept=kept,
+                fixed_values=lower[j][fixed],
             )
         )
     return programmes
+
+
+def _check_determined(rows: Tensor, target: Tensor, values: Tensor) -> None:
+    """Rows that weigh fixed values only must hold for them."""
+    values = torch.where((rows != 0).any(dim=0), values, 0.0)
+    size = target.abs() + rows.abs() @ values.abs()
+    if bool(((rows @ values - target).abs() > 1e-12 * size).any()):
+        raise InfeasibleConstraintError(
+            "The bounds, or a row that requires the smallest or largest total they allow, determine a field that "
+            "violates another row; correct the right-hand sides or the bounds."
+        )
 
 
 def _stack(lower: Tensor, upper: Tensor, free: Tensor, order: int) -> tuple[Tensor, Tensor]:

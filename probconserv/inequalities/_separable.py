@@ -39,12 +39,13 @@ def project_separable(
     Raises:
         ConvergenceError: If the law is not met because float64 cannot resolve the scales.
     """
-    order = feasible.order
+    order, feasible = feasible.order, feasible.reduced
     lower, upper = (in_order(bound, order) for bound in feasible.tightened())
-    variance, x = in_order(feasible.variance, order), in_order(fields, order)
+    variance = in_order(torch.where(feasible.lower == feasible.upper, 0.0, feasible.variance), order)
+    x = in_order(fields, order)
     if feasible.rows.shape[-2]:
         weights, noise = in_order(feasible.rows[..., 0, :], order), feasible.noise[..., 0]
-        b = target[..., 0]
+        b = torch.where(feasible.rows.any(dim=-1)[..., 0], target[..., 0], 0.0)
     else:
         weights, noise, b = variance.new_zeros(variance.shape[-1:]), variance.new_zeros(()), variance.new_zeros(())
     parts = (x, variance, weights, torch.stack(torch.broadcast_tensors(lower, upper)), b, noise)
