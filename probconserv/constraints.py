@@ -7,7 +7,6 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.values import are_readable, cached
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.finite_volume.grid import CellGrid, NodeGrid, trapezoid_weights
 from solvers.stencils import one_sided_gradient
@@ -57,14 +57,8 @@ class LinearConstraint:
                 f"noise_variance must be a number or (*batch, k) with k = {self.b.shape[-1]}, got {tuple(noise.shape)}."
             )
         object.__setattr__(self, "noise_variance", noise)
-        _check_finite(self.rows, "G")
-        _check_finite(self.b, "b")
-        if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
-            raise InvalidArgumentError(
-                f"noise_variance must be finite and not negative, got a smallest entry of {float(noise.min()):g}."
-            )
-        if not bool(self.rows.any(dim=-1).all()):
-            raise InvalidArgumentError("A row of G is zero, so it says nothing about the field; drop it.")
+        if are_readable(self.b, noise):
+            self._check_values(noise)
         try:
             self.batch_shape  # noqa: B018 - evaluated to find shapes that do not broadcast
         except RuntimeError as error:
@@ -73,12 +67,22 @@ class LinearConstraint:
                 f"{tuple(noise.shape[:-1])} do not broadcast."
             ) from error
 
-    @cached_property
+    def _check_values(self, noise: Tensor) -> None:
+        _check_finite(self.rows, "G")
+        _check_finite(self.b, "b")
+        if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
+            raise InvalidArgumentError(
+                f"noise_variance must be finite and not negative, got a smallest entry of {float(noise.min()):g}."
+            )
+        if not bool(self.rows.any(dim=-1).all()):
+            raise InvalidArgumentError("A row of G is zero, so it says nothing about the field; drop it.")
+
+    @cached
     def rows(self) -> Tensor:
         """G as a dense float64 tensor ``(*batch, k, n)``."""
         return self.G if isinstance(self.G, Tensor) else self.G.to_dense()
 
-    @cached_property
+    @cached
     def noise(self) -> Tensor:
         """Variances σ² of the rows ``(*batch, k)``, float64."""
         noise = torch.as_tensor(self.noise_variance)
@@ -89,7 +93,7 @@ class LinearConstraint:
         """Number n of field values that a row acts on."""
         return self.G.shape[-1]
 
-    @cached_property
+    @cached
     def batch_shape(self) -> torch.Size:
         """Common batch shape of G, b and σ²."""
         return torch.broadcast_shapes(self.G.shape[:-2], self.b.shape[:-1], self.noise.shape[:-1])
@@ -320,6 +324,8 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     """
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.array(value, order="C"))
+    if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph
+        return value if dtype is None else value.to(dtype)
     return torch.as_tensor(value, dtype=dtype)
 
 

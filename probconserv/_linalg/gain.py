@@ -11,7 +11,6 @@ is read a few times, and no array of the field's size is allocated except the re
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from torch.autograd import forward_ad
 
 from probconserv._linalg import kernels
 from probconserv._linalg.covariance import is_factored, rows_times
+from probconserv._linalg.values import are_readable, cached
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points
@@ -41,6 +41,7 @@ class Gain:
         scale: d = 1/√S_ii ``(*batch, k)``.
         chol: Cholesky factor L of D S D ``(*batch, k, k)``.
         epsilon: Machine epsilon of the prior's dtype.
+        checked: Whether values are checked.
     """
 
     covariance: LinearOperator
@@ -50,13 +51,14 @@ class Gain:
     scale: Tensor
     chol: Tensor
     epsilon: float
+    checked: bool
 
-    @cached_property
+    @cached
     def cross(self) -> Tensor:
         """G Σ ``(*batch, k, n)``."""
         return rows_times(self.covariance, self.rows)
 
-    @cached_property
+    @cached
     def whitened_cross(self) -> Tensor:
         """W = L⁻¹ D G Σ ``(*batch, k, n)``, so that Σ Gᵀ S⁻¹ G Σ = Wᵀ W."""
         return _whiten(self.cross, (self.scale[..., None], self.chol))
@@ -78,8 +80,8 @@ class Gain:
     ) -> Float[Tensor, "*batch s n"]:
         """u − Σ Gᵀ S⁻¹ (G u − target), for a mean or for draws.
 
-        If the result misses an exact row by more than 1e-13 of the target (cancellation against a large u), a second
-        correction removes that round-off.
+        If the result misses an exact row by more than 1e-13 of the target (cancellation against a large u), or numbers
+        cannot be read, a second correction removes that round-off.
 
         Raises:
             InvalidArgumentError: If a field is not finite.
@@ -88,14 +90,14 @@ class Gain:
             u, self.rows, self.variance[..., None, :], target
         )
         multipliers = self.multipliers(_functional(u, self.rows, large) - target)
-        if not bool(torch.isfinite(multipliers).all()):
+        if self.checked and not bool(torch.isfinite(multipliers).all()):
             raise InvalidArgumentError(
                 "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
                 "conditioning it."
             )
         corrected, functional = self._subtract(u, multipliers, large)
         defect = functional - target - self.noise[..., None, :] * multipliers
-        if bool((defect.abs() > 1e-13 * target.abs()).any()):
+        if not are_readable(u) or bool((defect.abs() > 1e-13 * target.abs()).any()):
             corrected, _ = self._subtract(corrected, self.multipliers(defect), large)
         return corrected
 
@@ -112,6 +114,8 @@ class Gain:
         variance = self.variance
         batch = common_shape(variance.shape[:-1], self.rows.shape[:-2], self.chol.shape[:-2])
         variance = variance.expand(*batch, variance.shape[-1])[..., None, :]
+        if not self.checked:
+            return _less_squares(variance, self.whitened_cross).clamp_min(0.0)[..., 0, :]
         slack = 64 * self.rows.shape[-2] * _EPS / _smallest_pivot(self.chol)
         floor = 0.0
         if not is_factored(self.covariance):
@@ -165,7 +169,9 @@ class Gain:
         return _cut_batch(self.scale[..., None], tile), _cut_batch(self.chol, tile)
 
 
-def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float) -> Gain:
+def factorise(
+    covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, validate: bool = True
+) -> Gain:
     """Forms and factorises S = G Σ Gᵀ + σ² I.
 
     Args:
@@ -173,6 +179,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         rows: G ``(*batch, k, n)``, float64.
         noise: σ² ``(*batch, k)``, float64.
         epsilon: Machine epsilon of the dtype in which Σ was computed.
+        validate: Whether values are checked, where they can be read.
 
     Returns:
         The factorised update.
@@ -183,8 +190,36 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     """
     k = rows.shape[-2]
     variance = covariance.diagonal()
-    projected, negative = _project(covariance, variance, rows)
+    checked = validate and are_readable(variance, rows, noise)
+    projected, negative = _project(covariance, variance, rows, checked)
     innovation = projected + torch.diag_embed(noise)
+    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
+    if checked:
+        _check_innovation(covariance, variance, rows, innovation, negative, epsilon)
+    scale = diagonal.rsqrt()
+    if k == 1:
+        chol = torch.ones_like(innovation)
+    else:
+        chol, info = torch.linalg.cholesky_ex(scale[..., None] * innovation * scale[..., None, :])
+        if checked:
+            _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+    return Gain(
+        covariance=covariance,
+        variance=variance,
+        rows=rows,
+        noise=noise,
+        scale=scale,
+        chol=chol,
+        epsilon=epsilon,
+        checked=checked,
+    )
+
+
+def _check_innovation(
+    covariance: LinearOperator, variance: Tensor, rows: Tensor, innovation: Tensor, negative: bool, epsilon: float
+) -> None:
+    """Checks Σ, and that S stands above the rounding of Σ."""
+    k = rows.shape[-2]
     _check_covariance(innovation, variance, negative)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     if not isinstance(covariance, DiagLinearOperator):
@@ -193,15 +228,6 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         rounding = (100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon
         _require_independent((diagonal > rounding * spread.square()).all(), k)
     _require_independent((diagonal > 0).all(), k)
-    scale = diagonal.rsqrt()
-    if k == 1:
-        chol = torch.ones_like(innovation)
-    else:
-        chol, info = torch.linalg.cholesky_ex(scale[..., None] * innovation * scale[..., None, :])
-        _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
-    return Gain(
-        covariance=covariance, variance=variance, rows=rows, noise=noise, scale=scale, chol=chol, epsilon=epsilon
-    )
 
 
 def _smallest_pivot(chol: Tensor) -> float:
@@ -211,14 +237,14 @@ def _smallest_pivot(chol: Tensor) -> float:
     return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
 
 
-def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor) -> tuple[Tensor, bool]:
-    """G Σ Gᵀ ``(*batch, k, k)``, and whether an entry of diag Σ is negative."""
+def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor, checked: bool) -> tuple[Tensor, bool]:
+    """G Σ Gᵀ ``(*batch, k, k)``, and whether an entry of diag Σ is negative, if that is checked."""
     if not isinstance(covariance, DiagLinearOperator):
-        return rows_times(covariance, rows) @ rows.mT, _has_negative(variance)
+        return rows_times(covariance, rows) @ rows.mT, checked and _has_negative(variance)
     batch = common_shape(variance.shape[:-1], rows.shape[:-2])
     variance = variance.expand(*batch, rows.shape[-1])[..., None, :]
     if not _is_large(variance, rows):
-        return (rows * variance) @ rows.mT, _has_negative(variance)
+        return (rows * variance) @ rows.mT, checked and _has_negative(variance)
     projected = rows.new_zeros(*batch, rows.shape[-2], rows.shape[-2])
     if rows.shape[-2] == 1:
         sums, negative = kernels.project(_array(rows), _array(variance), projected.numel(), torch.get_num_threads())
@@ -293,7 +319,7 @@ def common_shape(*shapes: torch.Size) -> torch.Size:
 
 def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
     """Whether work on ``(*batch, s, n)`` exceeds a cache and can be done in parts: no derivatives, one batch axis."""
-    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
+    if not are_readable(u) or u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
         return False
     tensors = (u, rows, *others)
     if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):

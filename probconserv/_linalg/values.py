@@ -1,0 +1,43 @@
+"""Whether numbers may be read: checks and choices that depend on values are left out where a graph is recorded."""
+
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
+
+import torch
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+def are_readable(*tensors: Tensor) -> bool:
+    """False in ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, under ``vmap``, and for meta tensors."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    # Only private names tell vmap from grad and jvp, whose numbers can be read.
+    functorch = torch._C._functorch
+    stack = functorch.get_interpreter_stack() or ()
+    if any(level.key() == functorch.TransformType.Vmap for level in stack):
+        return False
+    return not any(tensor.is_meta for tensor in tensors)
+
+
+class cached(Generic[Value]):  # noqa: N801 - used as a decorator
+    """``functools.cached_property`` without its lock, which ``torch.compile`` cannot trace in Python 3.11."""
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Value: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | Value:
+        if instance is None:
+            return self
+        value = self._function(instance)
+        object.__setattr__(instance, self._name, value)
+        return value
