@@ -12,7 +12,7 @@ from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
-from probconserv.update import condition
+from probconserv.update import condition, from_samples
 
 Constraint = LinearConstraint | Inequality
 
@@ -31,6 +31,7 @@ class ProbConserv(Surrogate):
             ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module or for an
             ``Ensemble`` of operators.
         draws: Number of draws for mean and variance of a prediction with inequalities.
+        keep_weights: Whether the components of a mixture keep their weights; see ``condition``.
         validate: Whether values are checked; see ``condition``.
     """
 
@@ -42,11 +43,13 @@ class ProbConserv(Surrogate):
         constraint: Constraint | Callable[..., Constraint],
         *,
         draws: int = 500,
+        keep_weights: bool = False,
         validate: bool = True,
     ) -> None:
         super().__init__()
         self.surrogate = surrogate
         self.draws = draws
+        self.keep_weights = keep_weights
         self.validate = validate
         self._constraint = constraint
         self._names: tuple[str, ...] = ()
@@ -82,7 +85,8 @@ class ProbConserv(Surrogate):
         """
         constraint, prior = self.constraint, ask(self.surrogate, arguments)
         constraint = constraint if isinstance(constraint, Constraint) else constraint(*arguments)
-        prediction = condition(prior, constraint, validate=self.validate)
+        prior = from_samples(prior) if isinstance(prior, Tensor) else prior
+        prediction = condition(prior, constraint, keep_weights=self.keep_weights, validate=self.validate)
         return prediction.with_draws(self.draws) if isinstance(prediction, Projected) else prediction
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

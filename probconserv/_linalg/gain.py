@@ -115,7 +115,9 @@ class Gain:
         batch = common_shape(variance.shape[:-1], self.rows.shape[:-2], self.chol.shape[:-2])
         variance = variance.expand(*batch, variance.shape[-1])[..., None, :]
         if not self.checked:
-            return _less_squares(variance, self.whitened_cross).clamp_min(0.0)[..., 0, :]
+            reduced = _less_squares(variance, self.whitened_cross)[..., 0, :]
+            beyond_round_off = reduced < -1e-6 * variance.amax(dim=-1)
+            return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0))
         slack = 64 * self.rows.shape[-2] * _EPS / _smallest_pivot(self.chol)
         floor = 0.0
         if not is_factored(self.covariance):
@@ -169,9 +171,7 @@ class Gain:
         return _cut_batch(self.scale[..., None], tile), _cut_batch(self.chol, tile)
 
 
-def factorise(
-    covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, validate: bool = True
-) -> Gain:
+def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, validate: bool = True) -> Gain:
     """Forms and factorises S = G Σ Gᵀ + σ² I.
 
     Args:
@@ -188,46 +188,50 @@ def factorise(
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
         DependentConstraintsError: If S is singular, measured independently of the units of the rows.
     """
-    k = rows.shape[-2]
     variance = covariance.diagonal()
     checked = validate and are_readable(variance, rows, noise)
+    if not checked:
+        variance = torch.where(variance < 0, torch.nan, variance)
     projected, negative = _project(covariance, variance, rows, checked)
     innovation = projected + torch.diag_embed(noise)
-    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     if checked:
-        _check_innovation(covariance, variance, rows, innovation, negative, epsilon)
-    scale = diagonal.rsqrt()
-    if k == 1:
-        chol = torch.ones_like(innovation)
-    else:
-        chol, info = torch.linalg.cholesky_ex(scale[..., None] * innovation * scale[..., None, :])
-        if checked:
-            _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+        _check_covariance(innovation, variance, negative)
+    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
+    positive = diagonal > _rounding_of(covariance, variance, rows, epsilon)
+    if checked:
+        _require_independent(positive.all(), rows.shape[-2])
+    scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
     return Gain(
         covariance=covariance,
         variance=variance,
         rows=rows,
         noise=noise,
         scale=scale,
-        chol=chol,
+        chol=_cholesky(scale[..., None] * innovation * scale[..., None, :], checked),
         epsilon=epsilon,
         checked=checked,
     )
 
 
-def _check_innovation(
-    covariance: LinearOperator, variance: Tensor, rows: Tensor, innovation: Tensor, negative: bool, epsilon: float
-) -> None:
-    """Checks Σ, and that S stands above the rounding of Σ."""
-    k = rows.shape[-2]
-    _check_covariance(innovation, variance, negative)
-    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    if not isinstance(covariance, DiagLinearOperator):
-        # What is left of S after cancellation must stand above the rounding of the entries, or of the factors, of Σ.
-        spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
-        rounding = (100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon
-        _require_independent((diagonal > rounding * spread.square()).all(), k)
-    _require_independent((diagonal > 0).all(), k)
+def _rounding_of(covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float) -> Tensor | float:
+    """What S_ii must exceed after cancellation: the rounding of entries or factors of Σ ``(*batch, k)``."""
+    if isinstance(covariance, DiagLinearOperator):
+        return 0.0
+    spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
+    return ((100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon) * spread.square()
+
+
+def _cholesky(innovation: Tensor, checked: bool) -> Tensor:
+    """Cholesky factor of D S D; where it is singular, an error if values are checked, else NaN."""
+    k = innovation.shape[-1]
+    if k == 1:
+        return torch.ones_like(innovation)
+    chol, info = torch.linalg.cholesky_ex(innovation)
+    if checked:
+        _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+        return chol
+    pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
+    return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
 
 
 def _smallest_pivot(chol: Tensor) -> float:

@@ -11,17 +11,17 @@ Value = TypeVar("Value")
 
 def are_readable(*tensors: Tensor) -> bool:
     """False in ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, under ``vmap``, and for meta tensors."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return False
     # Only private names tell vmap from grad and jvp, whose numbers can be read.
-    functorch = torch._C._functorch
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     stack = functorch.get_interpreter_stack() or ()
     if any(level.key() == functorch.TransformType.Vmap for level in stack):
         return False
     return not any(tensor.is_meta for tensor in tensors)
 
 
-class cached(Generic[Value]):  # noqa: N801 - used as a decorator
+class cached(Generic[Value]):
     """``functools.cached_property`` without its lock, which ``torch.compile`` cannot trace in Python 3.11."""
 
     def __init__(self, function: Callable[[Any], Value]) -> None:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.values import are_readable
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
@@ -111,7 +112,8 @@ class JoinedConstraint(Inequality):
             raise InvalidArgumentError(
                 f"The bounds are on {shape[-1]} points but the law acts on {self.law.points}; build both on one grid."
             )
-        if not bool((self.lower <= self.upper).all() & (self.lower < math.inf).all() & (self.upper > -math.inf).all()):
+        nonempty = (self.lower <= self.upper).all() & (self.lower < math.inf).all() & (self.upper > -math.inf).all()
+        if are_readable(self.lower, self.upper) and not bool(nonempty):
             raise InvalidArgumentError(
                 "The bounds leave no field: lower ≤ upper is required at every point, without NaN, lower < ∞ and "
                 f"upper > −∞; got a largest lower − upper of {float((self.lower - self.upper).max()):g}."
