@@ -20,6 +20,7 @@ from probconserv.errors import (
     ProbConservError,
     WeightsError,
 )
+from probconserv.evidence import Evidence, evidence
 from probconserv.fields import FieldLayout
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
@@ -44,6 +45,7 @@ __all__ = [
     "ConvergenceError",
     "DependentConstraintsError",
     "Ensemble",
+    "Evidence",
     "FieldLayout",
     "GPConfig",
     "GPSurrogate",
@@ -72,6 +74,7 @@ __all__ = [
     "conservation",
     "displaced",
     "draw",
+    "evidence",
     "from_samples",
     "integral",
     "local_conservation",

@@ -321,9 +321,14 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
 
     Returns:
         The tensor, on the device of the value.
+
+    Raises:
+        InvalidArgumentError: If the value is complex.
     """
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.array(value, order="C"))
+    if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
+        raise InvalidArgumentError("Rows and right-hand sides are real, got complex numbers; take their real part.")
     if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph
         return value if dtype is None else value.to(dtype)
     return torch.as_tensor(value, dtype=dtype)

@@ -1,5 +1,6 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
+import warnings
 from typing import overload
 
 import torch
@@ -16,8 +17,9 @@ from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.values import are_readable
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.mixture import Mixture
@@ -27,19 +29,29 @@ Gaussian = TorchMultivariateNormal | Normal
 
 
 @overload
-def condition(prior: Mixture, constraint: LinearConstraint | Inequality) -> Mixture: ...
+def condition(
+    prior: Mixture, constraint: LinearConstraint | Inequality, *, keep_weights: bool = ..., validate: bool = ...
+) -> Mixture: ...
 @overload
-def condition(prior: Gaussian | Tensor, constraint: LinearConstraint) -> Posterior: ...
+def condition(prior: Gaussian | Tensor, constraint: LinearConstraint, *, validate: bool = ...) -> Posterior: ...
 @overload
-def condition(prior: Gaussian | Tensor, constraint: Inequality) -> Projected: ...
+def condition(prior: Gaussian | Tensor, constraint: Inequality, *, validate: bool = ...) -> Projected: ...
 @overload
-def condition(prior: Projected, constraint: LinearConstraint | Inequality) -> Projected: ...
+def condition(prior: Projected, constraint: LinearConstraint | Inequality, *, validate: bool = ...) -> Projected: ...
 @overload
 def condition(
-    prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
+    prior: Gaussian | Mixture | Projected | Tensor,
+    constraint: LinearConstraint | Inequality,
+    *,
+    keep_weights: bool = ...,
+    validate: bool = ...,
 ) -> Posterior | Mixture | Projected: ...
 def condition(
-    prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
+    prior: Gaussian | Mixture | Projected | Tensor,
+    constraint: LinearConstraint | Inequality,
+    *,
+    keep_weights: bool = False,
+    validate: bool = True,
 ) -> Posterior | Mixture | Projected:
     """Conditions a prediction on linear constraints, inequalities, or both combined with ``&``.
 
@@ -50,36 +62,80 @@ def condition(
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
             ``(*batch, n)``, read as independent values; a ``Mixture``, whose components are conditioned one by one and
-            keep their weights; or samples ``(members, *batch, n)``, read as their mean and covariance (rank
-            members − 1). A conditioned prediction may be conditioned again, which equals conditioning at once.
+            weighed by their evidence, π_c N(b; G μ_c, S_c) (Bayes' theorem); or samples ``(members, *batch, n)``, read
+            as their mean and covariance (rank members − 1), for which ``from_samples`` is the explicit name. A
+            conditioned prediction may be conditioned again, which equals conditioning at once.
         constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``, or several.
+        keep_weights: Whether the components of a mixture keep their weights whatever the law says of them, as Hansen et
+            al. (2023) do with the equal weights of their latent samples. Inequalities do not enter the evidence.
+        validate: Whether values are checked (finite, variances not negative, rows independent). Without it a bad input
+            gives NaN instead of an error. Values are not checked inside ``torch.compile``, ``torch.export`` and
+            ``torch.func.vmap``; inequalities are always checked and cannot be traced.
 
     Returns:
         The conditioned prediction, in the precision of the prior; a mixture for a mixture.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
+        IncompatibleQueryError: If prior and constraint have different numbers of points or batches, or the law would
+            enlarge the batch of the prior.
         InvalidArgumentError: If the prior is not finite or has a negative variance.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
-        InfeasibleConstraintError: If no field meets law and inequalities; the text names the feasible totals.
+        InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
+            contradict each other.
     """
     if isinstance(prior, Mixture):
-        return Mixture(_condition_one(prior.components, constraint), prior.weights)
-    return _condition_one(prior, constraint)
+        check_mixture_batch(prior, constraint)
+        components = _condition_one(prior.components, constraint, validate)
+        if keep_weights:
+            return Mixture(components, prior.weights)
+        gained = _log_evidence(components) - _log_evidence(prior.components)
+        return Mixture(components, _reweighed(prior.weights, gained))
+    return _condition_one(prior, constraint, validate)
 
 
 def _condition_one(
-    prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality
+    prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality, validate: bool
 ) -> Posterior | Projected:
     if isinstance(prior, Projected):
         return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(constraint, LinearConstraint):
         if isinstance(prior, Posterior):
-            return Posterior(prior.prior, prior.constraint & constraint)
-        return Posterior(as_multivariate_normal(prior), constraint)
+            return Posterior(prior.prior, prior.constraint & constraint, validate=validate)
+        return Posterior(as_multivariate_normal(prior), constraint, validate=validate)
     if isinstance(prior, Posterior):
         return Projected(prior.prior, prior.constraint & constraint)
     return Projected(as_multivariate_normal(prior), constraint.joined())
+
+
+def check_mixture_batch(prior: Mixture, constraint: LinearConstraint | Inequality) -> None:
+    """Raises IncompatibleQueryError if a constraint would be read as one for every component of a mixture."""
+    batch = constraint.joined().batch_shape if isinstance(constraint, Inequality) else constraint.batch_shape
+    try:
+        joint = torch.broadcast_shapes(prior.batch_shape, batch)
+    except RuntimeError:
+        joint = None
+    if joint != prior.batch_shape:
+        raise IncompatibleQueryError(
+            f"The mixture has the batch axes {tuple(prior.batch_shape)} but the constraint {tuple(batch)}; give the "
+            "constraint one total per function, the same for all components."
+        )
+
+
+def _log_evidence(prediction: Gaussian | Projected) -> Tensor:
+    """What the laws that a prediction meets say for it ``(*batch,)``: log N(b; G μ, S), 0 without a law."""
+    if isinstance(prediction, Projected):
+        law = prediction.constraint.law
+        return prediction.prior.mean.new_zeros(()) if law is None else Posterior(prediction.prior, law).log_evidence
+    return prediction.log_evidence if isinstance(prediction, Posterior) else prediction.mean.new_zeros(())
+
+
+def _reweighed(weights: Tensor, gained: Tensor) -> Tensor:
+    """Weights ``(components, *batch)`` after a law; unchanged if it says the same for all components."""
+    if not gained.ndim:
+        return weights
+    if weights.ndim == 1:
+        weights = weights.reshape(-1, *[1] * (gained.ndim - 1))
+    return torch.softmax(weights.to(gained.dtype).log() + gained, dim=0)
 
 
 def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
@@ -101,6 +157,13 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, TorchMultivariateNormal):
         return MultivariateNormal(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):
+        if not torch.compiler.is_compiling():
+            warnings.warn(
+                f"A tensor {tuple(prior.shape)} is read as samples (members, *batch, n), its first axis being the "
+                "members of an ensemble. If that is meant, say so by from_samples(tensor); if the first axis is a "
+                "batch, give a torch.distributions.Normal with your variances.",
+                stacklevel=4,
+            )
         return from_samples(prior)
     raise InvalidArgumentError(
         "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
@@ -131,11 +194,12 @@ def from_samples(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
         )
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
-    if not bool((noise >= 0).all()):
+    readable = are_readable(samples, noise)
+    if readable and not bool((noise >= 0).all()):
         raise InvalidArgumentError(f"noise_variance must not be negative, got {float(noise.min()):g}.")
     mean = samples[0] + (samples - samples[0]).mean(dim=0)
     root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
     covariance: LinearOperator = RootLinearOperator(root)
-    if bool(noise.any()):
+    if not readable or bool(noise.any()):
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
     return FieldGaussian(mean, covariance)

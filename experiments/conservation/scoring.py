@@ -197,7 +197,7 @@ def _local(prior: Distribution, target: Target) -> dict[str, Tensor]:
     held = problem.antiderivative(ends, faces, target.case.parameter)
     passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
     law = local_conservation(target.grid, faces, held[0].diff(), passed)
-    prediction = condition(_functions(prior, slice(shown, shown + 1)), law)
+    prediction = condition(_functions(prior, slice(shown, shown + 1)), law, keep_weights=True)
     local = {"local_mean": prediction.mean[0, 0], "local_standard_deviation": prediction.variance[0, 0].sqrt()}
     return {**local, "local_function": torch.tensor([shown])}
 

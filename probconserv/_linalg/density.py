@@ -25,10 +25,10 @@ _LOG_2PI = math.log(2 * math.pi)
 def surface_tolerance(dtype: torch.dtype) -> float:
     """Largest |G u − b|, relative to |b| + Σ_j |G_j u_j|, at which u counts as on the constraint.
 
-    1e-9 in float64 and 1e-5 in lower precision: well above the round-off of a field that was conditioned on it, well
+    1e-9 in float64, 1e-5 in single and two machine epsilons in half precision: well above the round-off of a field that was conditioned on it, well
     below the error of one that was not.
     """
-    return 1e-9 if dtype == torch.float64 else 1e-5
+    return 1e-9 if dtype == torch.float64 else max(1e-5, 2 * torch.finfo(dtype).eps)
 
 
 def log_density_given_constraint(
@@ -122,6 +122,8 @@ def _whiten(covariance: LinearOperator, difference: Tensor, fixed: Tensor) -> tu
             variance = noise.diagonal()
             if bool((variance > 0).all()):
                 return _whiten_low_rank(low_rank.root.to_dense(), variance, difference)
+    if isinstance(covariance, RootLinearOperator) and bool(((~fixed).sum(dim=-1) > covariance.root.shape[-1]).any()):
+        raise _singular()  # before the n × n matrix is formed
     matrix = covariance.to_dense()
     chol = _cholesky(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
     white = torch.linalg.solve_triangular(chol, difference.mT, upper=False)
@@ -158,8 +160,12 @@ def _log_determinant(chol: Tensor) -> Tensor:
 def _cholesky(matrix: Tensor) -> Tensor:
     chol, info = torch.linalg.cholesky_ex(matrix)
     if bool(info.any()):
-        raise InvalidArgumentError(
-            "The covariance is singular, so the distribution has no density over the field values. Use samples, or "
-            "add a noise variance to it."
-        )
+        raise _singular()
     return chol
+
+
+def _singular() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "The covariance is singular, so the distribution has no density over the field values. Use samples, or add a "
+        "noise variance to it."
+    )

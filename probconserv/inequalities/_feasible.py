@@ -12,6 +12,7 @@ from torch import Tensor
 from probconserv._linalg.covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.posterior import check_batch
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 
@@ -63,7 +64,7 @@ class FeasibleSet:
 
     @cached_property
     def attainable(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest G u in the set ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
+        """Smallest and largest G u ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
         ends = torch.stack(self.tightened())[..., None, :] * self.rows
         ends = torch.where(self.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
         smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
@@ -188,13 +189,7 @@ def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> tor
             f"The prediction has {tuple(prior.event_shape)} points but the constraint acts on {sorted(widths)}; build "
             "the constraint on the query points."
         )
-    try:
-        return torch.broadcast_shapes(prior.batch_shape, constraint.batch_shape)
-    except RuntimeError as error:
-        raise IncompatibleQueryError(
-            f"The batch axes of the prediction {tuple(prior.batch_shape)} do not broadcast with those of law and "
-            "bounds."
-        ) from error
+    return check_batch(prior.batch_shape, constraint.batch_shape)
 
 
 def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:

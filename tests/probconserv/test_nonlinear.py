@@ -12,7 +12,14 @@ from linear_operator.operators import DenseLinearOperator
 from scipy.optimize import brentq
 from torch.distributions import Normal
 
-from probconserv import ConvergenceError, InvalidArgumentError, LinearConstraint, condition, condition_nonlinear
+from probconserv import (
+    ConvergenceError,
+    InvalidArgumentError,
+    LinearConstraint,
+    condition,
+    condition_nonlinear,
+    from_samples,
+)
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -103,7 +110,7 @@ def test_a_conditioned_prediction_keeps_its_law():
 
 def test_samples_and_float32_are_priors_too():
     samples = torch.stack([field(seed, 10) for seed in range(6)]).float()
-    actual = condition_nonlinear(samples, energy(11.0))
+    actual = condition_nonlinear(from_samples(samples), energy(11.0))
     assert actual.mean.dtype == torch.float32
     assert not actual.mean.requires_grad
     assert float(actual.mean.square().sum()) == pytest.approx(11.0, rel=1e-6)  # ten entries, 6e-8 each
