@@ -15,12 +15,22 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Distribution
 
+from probconserv._linalg.conditioned import conditioned_covariance
 from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
-from probconserv._linalg.gain import factorise
+from probconserv._linalg.gain import Gain, factorise
+from probconserv._linalg.rows import Rows
+from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
 from probconserv._linalg.values import are_readable, cached
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import (
+    DependentConstraintsError,
+    IncompatibleQueryError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+)
+
+AnyGain = Gain | StructuredGain
 
 
 class Posterior(MultivariateNormal):
@@ -50,7 +60,11 @@ class Posterior(MultivariateNormal):
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
         covariance = as_double(prior.lazy_covariance_matrix)
-        self._gain = factorise(covariance, constraint.rows, constraint.noise, self._precision, validate)
+        try:
+            self._gain = _gain_of(covariance, constraint, self._precision, validate)
+        except DependentConstraintsError:
+            _check_consistent(constraint)
+            raise
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
         self._updated_mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
@@ -66,7 +80,9 @@ class Posterior(MultivariateNormal):
 
     @cached
     def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Σ′ = Σ − W Wᵀ ``(*batch, n, n)`` with W of k columns; never formed."""
+        """Σ′ = Σ − W Wᵀ ``(*batch, n, n)`` with W of k columns, D′ + W Wᵀ for structured rows; never formed."""
+        if isinstance(self._gain, StructuredGain):
+            return conditioned_covariance(self._gain, self.batch_shape, self._dtype)
         root = self._gain.whitened_cross.mT
         root = root.expand(*self.batch_shape, *root.shape[-2:]).to(self._dtype)
         prior = self._gain.covariance.to(self._dtype)
@@ -228,6 +244,30 @@ def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
             f"The fields {tuple(value.shape)} do not broadcast with the posterior's {tuple(mean.shape)}; give "
             "(*sample, *batch, n)."
         ) from error
+
+
+def _gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: float, validate: bool) -> AnyGain:
+    """The factorised update by the structure of rows and Σ."""
+    rows = constraint.G
+    if isinstance(rows, Rows) and keeps_structure(covariance, rows):
+        return factorise_rows(covariance, rows, constraint.noise, validate)
+    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
+
+
+def _check_consistent(constraint: LinearConstraint) -> None:
+    """Raises InfeasibleConstraintError if no field at all meets the exact rows."""
+    if isinstance(constraint.G, Rows):
+        return
+    exact = constraint.noise == 0
+    scale = torch.where(exact, 1 / torch.linalg.vector_norm(constraint.rows, dim=-1), 0.0)
+    rows, b = scale[..., None] * constraint.rows, scale * constraint.b
+    gram = rows @ rows.mT
+    missed = b - (gram @ torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ b[..., None])[..., 0]
+    if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
+        raise InfeasibleConstraintError(
+            "The rows of the law contradict each other: the same combination of values is given two totals, so no "
+            "field meets them all. Correct the right-hand sides, or set noise_variance > 0."
+        )
 
 
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:

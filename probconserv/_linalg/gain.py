@@ -17,16 +17,16 @@ import torch
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from probconserv._linalg import kernels
 from probconserv._linalg.covariance import is_factored, rows_times
-from probconserv._linalg.values import are_readable, cached
+from probconserv._linalg.values import are_plain, are_readable, cached
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points
 _TILE = 1 << 15  # numbers of a tile
 _EPS = torch.finfo(torch.float64).eps
+_REFINED = 1e-7  # squared pivot below which L is computed again from whitened rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +75,24 @@ class Gain:
         log_pivots = self.chol.diagonal(dim1=-2, dim2=-1).log() - self.scale.log()
         return -(log_pivots + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
+    def functional(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
+        """G u."""
+        return u @ self.rows.mT
+
+    def size(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
+        """Σ_j |G_j u_j|."""
+        return u.abs() @ self.rows.abs().mT
+
+    def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
+        """½ log det G_E G_Eᵀ over the nodes with positive variance, for the rows marked exact ``(*batch, k)``."""
+        active = (self.covariance.diagonal() != 0)[..., None, :]
+        rows = torch.where(active & exact[..., None], self.rows, 0.0)
+        norms = torch.where(exact, torch.linalg.vector_norm(rows, dim=-1), 1.0)
+        unit = rows / norms[..., None]
+        gram = unit @ unit.mT + torch.diag_embed((~exact).to(unit.dtype))
+        chol = torch.linalg.cholesky(gram)
+        return (chol.diagonal(dim1=-2, dim2=-1).log() + norms.log()).sum(dim=-1)
+
     def correct(
         self, u: Float[Tensor, "*batch s n"], target: Float[Tensor, "*batch s k"]
     ) -> Float[Tensor, "*batch s n"]:
@@ -120,7 +138,7 @@ class Gain:
             return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0))
         slack = 64 * self.rows.shape[-2] * _EPS / _smallest_pivot(self.chol)
         floor = 0.0
-        if not is_factored(self.covariance):
+        if not is_factored(self.covariance) and variance.numel():
             floor = variance.shape[-1] * self.epsilon * float(variance.detach().max())
         if not isinstance(self.covariance, DiagLinearOperator) or not _is_large(
             variance, self.rows, self.scale[..., None]
@@ -201,13 +219,16 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     if checked:
         _require_independent(positive.all(), rows.shape[-2])
     scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
+    chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked)
+    if checked and _smallest_pivot(chol) < _REFINED:
+        chol = _refine(chol, covariance, variance, scale[..., None] * rows, scale * noise.sqrt())
     return Gain(
         covariance=covariance,
         variance=variance,
         rows=rows,
         noise=noise,
         scale=scale,
-        chol=_cholesky(scale[..., None] * innovation * scale[..., None, :], checked),
+        chol=chol,
         epsilon=epsilon,
         checked=checked,
     )
@@ -234,9 +255,20 @@ def _cholesky(innovation: Tensor, checked: bool) -> Tensor:
     return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
 
 
+def _refine(chol: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, deviation: Tensor) -> Tensor:
+    """L of nearly dependent rows, from the covariance of L⁻¹ D G u, which is close to the unit matrix.
+
+    S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice).
+    """
+    white = torch.linalg.solve_triangular(chol, rows, upper=False)
+    noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
+    projected, _ = _project(covariance, variance, white, False)
+    return chol @ torch.linalg.cholesky(projected + noise @ noise.mT)
+
+
 def _smallest_pivot(chol: Tensor) -> float:
     """Smallest squared pivot of D S D: 1 for independent rows (or one), 0 for dependent ones."""
-    if chol.shape[-1] == 1:
+    if chol.shape[-1] == 1 or not chol.numel():
         return 1.0
     return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
 
@@ -262,7 +294,7 @@ def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor, checked
 
 
 def _has_negative(variance: Tensor) -> bool:
-    return float(variance.detach().min()) < 0
+    return bool(variance.numel()) and float(variance.detach().min()) < 0
 
 
 def _functional(u: Tensor, rows: Tensor, large: bool) -> Tensor:
@@ -300,7 +332,7 @@ def _less_squares(variance: Tensor, whitened: Tensor, out: Tensor | None = None)
 
 def _non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
     """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
-    smallest = float(reduced.detach().min())
+    smallest = float(reduced.detach().min()) if reduced.numel() else 0.0
     if smallest >= 0:
         return reduced
     if bool((reduced < -(slack * variance + floor)).any()):
@@ -328,9 +360,7 @@ def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
     tensors = (u, rows, *others)
     if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):
         return False
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return False
-    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+    return are_plain(*tensors)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Value = TypeVar("Value")
 
@@ -19,6 +20,17 @@ def are_readable(*tensors: Tensor) -> bool:
     if any(level.key() == functorch.TransformType.Vmap for level in stack):
         return False
     return not any(tensor.is_meta for tensor in tensors)
+
+
+def are_plain(*tensors: Tensor) -> bool:
+    """Whether compiled code may work on the tensors: readable, on the CPU, and without derivatives to record."""
+    if not are_readable(*tensors) or any(tensor.device.type != "cpu" for tensor in tensors):
+        return False
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return False
+    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
 
 
 class cached(Generic[Value]):
