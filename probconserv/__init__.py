@@ -24,6 +24,7 @@ from probconserv.evidence import Evidence, evidence
 from probconserv.fields import FieldLayout
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.nonlinear import condition_nonlinear
@@ -35,7 +36,7 @@ from probconserv.surrogates.ensemble import Ensemble
 from probconserv.surrogates.gp import GPConfig, GPSurrogate
 from probconserv.surrogates.operator import GaussianOperator
 from probconserv.surrogates.surrogate import Context, Query, Surrogate
-from probconserv.update import condition, from_samples
+from probconserv.update import condition, from_samples, truncate
 
 __all__ = [
     "ANP",
@@ -66,6 +67,7 @@ __all__ = [
     "Projected",
     "Query",
     "Surrogate",
+    "Truncated",
     "WeightsError",
     "boundary_gradient",
     "boundary_value",
@@ -82,4 +84,5 @@ __all__ = [
     "smoothness",
     "stacked_integrals",
     "total_over_time",
+    "truncate",
 ]

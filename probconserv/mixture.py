@@ -9,6 +9,7 @@ from torch.distributions import Normal
 from probconserv._linalg.values import are_readable
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.sampling import draw
 
 
@@ -21,7 +22,7 @@ class Mixture:
     Args:
         components: Gaussians with batch shape ``(components, *batch)`` over n points; a ``torch.distributions.Normal``
             of shape ``(components, *batch, n)`` is read as Gaussians with independent values. ``Projected``
-            predictions may be components too.
+            and ``Truncated`` predictions may be components too.
         weights: π ``(components,)``, or ``(components, *batch)`` for weights that differ between fields; not negative,
             with sum 1 up to rounding (then normalised). Equal by default.
 
@@ -31,7 +32,7 @@ class Mixture:
 
     def __init__(
         self,
-        components: MultivariateNormal | Normal | Projected,
+        components: MultivariateNormal | Normal | Projected | Truncated,
         weights: Float[Tensor, " components *batch"] | None = None,
     ) -> None:
         centre = components.mode  # unlike the mean of a projected prediction it needs no draws
@@ -65,7 +66,7 @@ class Mixture:
         so that part is left out of the first term.
         """
         within = self.components.variance
-        if isinstance(self.components, Projected):
+        if isinstance(self.components, Projected | Truncated) and not self.components.is_exact:
             within = within * (1 - 1 / self.components.draws)
         return self._average(within + (self.components.mean - self.mean).square())
 
@@ -137,10 +138,10 @@ class Mixture:
         Raises:
             InvalidArgumentError: If the components meet inequalities and so have no density, or the fields do not fit.
         """
-        if isinstance(self.components, Projected):
+        if isinstance(self.components, Projected | Truncated):
             raise InvalidArgumentError(
-                "Fields that meet inequalities have no density, since draws lie on the boundary of the "
-                "set with positive probability; score them by samples (crps_of_samples, energy_score)."
+                "Fields that meet inequalities have no density that is computed: projected draws lie on the boundary "
+                "with positive probability. Score them by samples (crps_of_samples, energy_score)."
             )
         value = self._broadcast(value)
         lead = value.ndim - self.components.mean.ndim + 1

@@ -87,7 +87,8 @@ def crps(
     """Continuous ranked probability score of a Gaussian, mean over the points.
 
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
-    Differentiable, so it serves as a training loss, as ``nll`` does; values with σ = 0 have no derivative with respect to σ².
+    Differentiable, so it serves as a training loss, as ``nll`` does; values with σ = 0 have no derivative with respect
+    to σ².
 
     Args:
         u: True field.

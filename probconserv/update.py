@@ -22,6 +22,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 
@@ -203,3 +204,45 @@ def from_samples(
     if not readable or bool(noise.any()):
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
     return FieldGaussian(mean, covariance)
+
+
+def truncate(
+    prior: Gaussian | Mixture | Projected, constraint: Inequality, *, keep_weights: bool = False, draws: int = 500
+) -> Truncated | Mixture:
+    """Conditions a prediction on inequalities, and a law, by Bayes' theorem: the Gaussian cut off where they fail.
+
+    ``condition`` with the same arguments gives the projection of the Gaussian's draws instead: the same most probable
+    field, differentiable and cheap, but with draws on the bounds.
+
+    Args:
+        prior: As for ``condition``. Of a conditioned prediction the law stays in force.
+        constraint: ``NonNegative``, ``Bounded``, ``Monotone``, or several, joined with a law or not.
+        keep_weights: Has to be set for a mixture, whose components then keep their weights: how likely each of them
+            makes the inequalities is not computed.
+        draws: Number of draws for mean and variance where these have no closed form.
+
+    Returns:
+        The truncated prediction; a mixture for a mixture.
+
+    Raises:
+        IncompatibleQueryError: If prior and constraint do not fit.
+        InfeasibleConstraintError: If no field meets law and inequalities, or only fields on a bound.
+        InvalidArgumentError: If the constraint has no inequality, or weights of a mixture would have to change.
+    """
+    if not isinstance(constraint, Inequality):
+        raise InvalidArgumentError(
+            "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
+        )
+    if isinstance(prior, Mixture):
+        if not keep_weights:
+            raise InvalidArgumentError(
+                "The weights of a mixture's components under inequalities are not computed; set keep_weights=True to "
+                "keep them, or truncate one Gaussian."
+            )
+        check_mixture_batch(prior, constraint)
+        components = truncate(prior.components, constraint, draws=draws)
+        assert isinstance(components, Truncated)
+        return Mixture(components, prior.weights)
+    if isinstance(prior, Posterior | Projected):
+        return Truncated(prior.prior, prior.constraint & constraint, draws=draws)
+    return Truncated(as_multivariate_normal(prior), constraint.joined(), draws=draws)

@@ -145,7 +145,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     """
     covariance = as_double(prior.lazy_covariance_matrix)
     mean, variance = prior.mean.to(torch.float64), covariance.diagonal()
-    smallest = float(variance.detach().min())
+    smallest = float(variance.detach().min()) if variance.numel() else 0.0
     if not (smallest >= 0 and _all_finite(mean) and _all_finite(variance)):
         raise InvalidArgumentError(
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."

@@ -10,7 +10,7 @@ active are then exact rows, and the field is the linear update by rows and activ
 primal-dual active set iteration confirms them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -58,20 +58,28 @@ class _Programme:
     fixed_values: Tensor
 
     @cached_property
-    def directions(self) -> tuple[Tensor, Tensor]:
-        """C R′ with rows of length one ``(m, r + k)``, and these lengths; zero where the rows determine C u."""
+    def conditioned_root(self) -> Tensor:
+        """R′ with R′ R′ᵀ = Σ′ ``(n, r + k)``."""
         rows, k = self.rows.detach(), self.rows.shape[0]
         root = torch.cat([self.root, self.root.new_zeros(len(self.root), k)], dim=1)
-        conditioned = root
-        if k:
-            measured = torch.cat([rows @ self.root, torch.diag(self.noise.detach().sqrt())], dim=1)
-            basis = torch.linalg.qr(measured.mT).Q
-            conditioned = root - (root @ basis) @ basis.mT
-        directions = self.inequalities @ conditioned
+        if not k:
+            return root
+        measured = torch.cat([rows @ self.root, torch.diag(self.noise.detach().sqrt())], dim=1)
+        basis = torch.linalg.qr(measured.mT).Q
+        return root - (root @ basis) @ basis.mT
+
+    @cached_property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """C R′ with rows of length one ``(m, r + k)``, and these lengths; zero where the rows determine C u."""
+        directions = self.inequalities @ self.conditioned_root
         length = torch.linalg.vector_norm(directions, dim=1)
-        free = length > _DEPENDENT * torch.linalg.vector_norm(self.inequalities @ root, dim=1)
+        free = length > _DEPENDENT * torch.linalg.vector_norm(self.inequalities @ self.root, dim=1)
         length = torch.where(free, length, 0.0)
         return directions / torch.where(free, length, 1.0)[:, None] * free[:, None], length
+
+    def tightened(self, margin: float) -> "_Programme":
+        """The programme with every inequality tightened by a multiple of its standard deviation given the rows."""
+        return replace(self, limits=self.limits + margin * self.directions[1])
 
     def solve(self, x: Tensor, target: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """The field on the rows and the active inequalities, and the multipliers ν of the latter."""
@@ -153,7 +161,7 @@ def project_general(
         DependentConstraintsError: If rows and active inequalities are not independent under the prior.
         ConvergenceError: If the active set does not settle.
     """
-    programmes = _programmes(feasible.reduced)
+    programmes = programmes_of(feasible.reduced)
     projected = []
     for row, (x, b) in enumerate(zip(fields.flatten(0, -2), target.flatten(0, -2), strict=True)):
         programme = programmes[row % len(programmes)]
@@ -164,7 +172,7 @@ def project_general(
     return settle(torch.stack(projected).reshape(fields.shape), feasible.reduced)
 
 
-def _programmes(feasible: FeasibleSet) -> list[_Programme]:
+def programmes_of(feasible: FeasibleSet) -> list[_Programme]:
     """One programme per batch entry."""
     batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
     count, k = batch.numel(), feasible.rows.shape[-2]

@@ -5,7 +5,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities._feasible import common_batch, feasible_set, settle
+from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
 from probconserv.inequalities._separable import project_separable
 from probconserv.inequalities.inequality import JoinedConstraint
@@ -65,6 +65,16 @@ class Projected:
     def event_shape(self) -> torch.Size:
         """Number of points ``(n,)``."""
         return self.prior.event_shape
+
+    @property
+    def feasible(self) -> FeasibleSet:
+        """The set of fields that meet law and inequalities under the prior."""
+        return self._feasible
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether mean and variance are exact: never, they are those of draws."""
+        return False
 
     @property
     def mode(self) -> Tensor:
@@ -137,6 +147,8 @@ class Projected:
         return self._project(fields, target)
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
+        if not fields.numel():
+            return fields
         project = project_separable if self._feasible.is_separable else project_general
         return project(fields, target, self._feasible)
 
@@ -148,7 +160,7 @@ class Projected:
     def _moments_of_draws(self) -> tuple[Tensor, Tensor]:
         """Mean and variance, chunk by chunk (Chan, Golub & LeVeque 1979)."""
         generator = torch.Generator(self.prior.mean.device).manual_seed(self.seed)
-        chunk = max(_CHUNK // self.prior.mean.numel(), 1)
+        chunk = _CHUNK // max(self.prior.mean.numel(), 1) or 1
         total, squares, count = torch.zeros(()), torch.zeros(()), 0
         while count < self.draws:
             fields = self._draw(min(chunk, self.draws - count), generator)
