@@ -8,6 +8,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
 from probconserv.inequalities._separable import project_separable
+from probconserv.inequalities._structured import StructuredSet, structured_set
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.sampling import draw
 
@@ -52,7 +53,7 @@ class Projected:
         self.constraint = constraint
         self.draws = draws
         self.seed = seed
-        self._feasible = feasible_set(self.prior, constraint)
+        self._feasible = structured_set(self.prior, constraint) or feasible_set(self.prior, constraint)
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -67,7 +68,7 @@ class Projected:
         return self.prior.event_shape
 
     @property
-    def feasible(self) -> FeasibleSet:
+    def feasible(self) -> FeasibleSet | StructuredSet:
         """The set of fields that meet law and inequalities under the prior."""
         return self._feasible
 
@@ -149,6 +150,8 @@ class Projected:
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
         if not fields.numel():
             return fields
+        if isinstance(self._feasible, StructuredSet):
+            return self._feasible.project(fields, target)
         project = project_separable if self._feasible.is_separable else project_general
         return project(fields, target, self._feasible)
 
