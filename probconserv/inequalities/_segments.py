@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from probconserv.inequalities._kernels import _project_row
+from probconserv.inequalities._kernels import _polish, _search
 
 _Array = np.ndarray
 
@@ -26,23 +26,23 @@ def project_segments(
         |b| + Σ|w u|.
     """
     starts, columns, weights = rows
-    u, worst = np.empty_like(x), 0.0
+    u, worst, longest = np.empty_like(x), 0.0, np.max(np.diff(starts))
+    scratch, limits, pools = np.empty((5, longest)), np.empty((2, longest)), np.empty((4, 0))
     for f in range(x.shape[0]):
         d, box, goal = v[f % v.shape[0]], bounds[f % bounds.shape[0]], law[f % law.shape[0]]
         w = weights[f % weights.shape[0]]
         for i in range(x.shape[1]):
             u[f, i] = min(max(x[f, i], box[0, i]), box[1, i])
         for r in range(starts.shape[0] - 1):
-            first, last = starts[r], starts[r + 1]
-            size = last - first
-            field, metric, weight = np.empty(size), np.empty(size), np.empty(size)
-            limits, result, total = np.empty((2, size)), np.empty(size), np.empty(2)
+            first, size = starts[r], starts[r + 1] - starts[r]
+            field, metric, weight = scratch[0, :size], scratch[1, :size], scratch[2, :size]
+            result, slope, between = scratch[3, :size], scratch[4, :size], limits[:, :size]
             for e in range(size):
                 i = columns[first + e]
                 field[e], metric[e], weight[e] = x[f, i], d[i], w[first + e]
-                limits[0, e], limits[1, e] = box[0, i], box[1, i]
-            total[0], total[1] = goal[0, r], goal[1, r]
-            worst = max(worst, _project_row(field, (metric, weight), limits, total, False, result))
+                between[0, e], between[1, e] = box[0, i], box[1, i]
+            state = _search(field, (metric, weight), between, goal[:, r], (result, slope), pools)
+            worst = max(worst, _polish(weight, between, goal[:, r], state, result, slope))
             for e in range(size):
                 u[f, columns[first + e]] = result[e]
     return u, worst

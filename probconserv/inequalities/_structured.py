@@ -23,7 +23,7 @@ from probconserv._linalg.rows import BlockRows, Rows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import cached
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities._feasible import _check_fixed
+from probconserv.inequalities._feasible import _all_finite, _check_fixed
 from probconserv.inequalities._segments import project_segments
 from probconserv.inequalities.inequality import JoinedConstraint
 
@@ -44,7 +44,7 @@ class StructuredSet:
         law: G; without a law a row of zeros, which nothing has to meet.
         target: b ``(*batch, k)``.
         noise: σ² ``(*batch, k)``.
-        lower: Lower bounds ``(*batch, n)``.
+        lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all.
         upper: Upper bounds, likewise.
     """
 
@@ -165,7 +165,8 @@ class StructuredSet:
         """argmin (u − x)ᵀ D⁻¹ (u − x) on rows and bounds, on the CPU wherever the fields are."""
         n, k = x.shape[-1], target.shape[-1]
         rows, batch = self._sparse, x.shape[1:-1]
-        bounds = torch.stack([self.lower, self.upper], dim=-2).expand(*batch, 2, n)
+        bounds = torch.stack([self.lower, self.upper], dim=-2)
+        bounds = bounds if bounds.ndim == 2 else bounds.expand(*batch, 2, n)
         law = torch.stack(torch.broadcast_tensors(target, self.noise), dim=-2)
         entries = rows.entries if rows.entries.ndim == 1 else rows.entries.expand(*batch, rows.entries.shape[-1])
         u, worst = project_segments(
@@ -245,12 +246,11 @@ def _refuse_what_only_dense_programmes_solve(
 
 
 def _check_prior(mean: Tensor, metric: Tensor, root: Tensor) -> None:
-    finite = all(bool(torch.isfinite(part.detach()).all()) for part in (mean, metric, root))
-    if not finite or bool((metric < 0).any()):
+    if not all(_all_finite(part) for part in (mean, metric, root)) or float(metric.detach().min()) < 0:
         raise InvalidArgumentError(
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
         )
-    if bool(((metric == 0) & (root != 0).any(dim=-2)).any()):
+    if root.shape[-2] and bool(((metric == 0) & (root != 0).any(dim=-2)).any()):
         raise InvalidArgumentError(
             "Samples under inequalities need a noise variance above 0 at every point where they differ."
         )
@@ -260,7 +260,8 @@ def _assemble(
     mean: Tensor, constraint: JoinedConstraint, rows: Rows, parts: tuple[Tensor, Tensor, Tensor]
 ) -> StructuredSet:
     variance, metric, root = parts
-    lower, upper = (bound.to(mean.device).expand(mean.shape) for bound in (constraint.lower, constraint.upper))
+    bounds = torch.broadcast_tensors(constraint.lower.to(mean.device), constraint.upper.to(mean.device))
+    lower, upper = (bound.expand(*bound.shape[:-1], mean.shape[-1]) for bound in bounds)
     fixed = variance == 0
     if bool(fixed.any()):
         _check_fixed(mean, fixed, lower, upper)
@@ -286,6 +287,7 @@ def _with_attainable_target(feasible: StructuredSet) -> StructuredSet:
     smallest = _extreme(feasible.law, feasible.lower, feasible.upper)
     largest = -_extreme(feasible.law, -feasible.upper, -feasible.lower)
     exact, target = feasible.noise == 0, feasible.target
+    smallest, largest = smallest.expand(target.shape), largest.expand(target.shape)
     scale = target.abs() + sum(torch.where(torch.isfinite(end), end.abs(), 0.0) for end in (smallest, largest))
     outside = exact & ((target < smallest - _ROUNDING * scale) | (target > largest + _ROUNDING * scale))
     if bool(outside.any()):
@@ -298,8 +300,10 @@ def _with_attainable_target(feasible: StructuredSet) -> StructuredSet:
     moved = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest), target)
     lower, upper = feasible.lower, feasible.upper
     for sign, end in ((1.0, smallest), (-1.0, largest)):
-        side = sign * _signs(feasible.law, exact & (moved == end))
-        lower, upper = torch.where(side < 0, upper, lower), torch.where(side > 0, lower, upper)
+        at_end = exact & (moved == end)
+        if bool(at_end.any()):
+            side = sign * _signs(feasible.law, at_end)
+            lower, upper = torch.where(side < 0, upper, lower), torch.where(side > 0, lower, upper)
     return replace(feasible, target=target + (moved - target).detach(), lower=lower, upper=upper)
 
 
