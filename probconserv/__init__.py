@@ -21,13 +21,16 @@ from probconserv.errors import (
     WeightsError,
 )
 from probconserv.evidence import Evidence, evidence
+from probconserv.field_laws import block_means, level_totals, region_totals, sphere_areas
+from probconserv.field_prediction import FieldPrediction, condition_fields
 from probconserv.fields import FieldLayout
+from probconserv.fluxes import FluxLayout, block_budgets, divergence, flux_budgets
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
-from probconserv.nonlinear import condition_nonlinear
+from probconserv.nonlinear import NonlinearMode, condition_nonlinear, nonlinear_mode
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
@@ -48,6 +51,8 @@ __all__ = [
     "Ensemble",
     "Evidence",
     "FieldLayout",
+    "FieldPrediction",
+    "FluxLayout",
     "GPConfig",
     "GPSurrogate",
     "GaussianOperator",
@@ -60,6 +65,7 @@ __all__ = [
     "Mixture",
     "Monotone",
     "NonNegative",
+    "NonlinearMode",
     "Posterior",
     "Prediction",
     "ProbConserv",
@@ -69,19 +75,28 @@ __all__ = [
     "Surrogate",
     "Truncated",
     "WeightsError",
+    "block_budgets",
+    "block_means",
     "boundary_gradient",
     "boundary_value",
     "condition",
+    "condition_fields",
     "condition_nonlinear",
     "conservation",
     "displaced",
+    "divergence",
     "draw",
     "evidence",
+    "flux_budgets",
     "from_samples",
     "integral",
+    "level_totals",
     "local_conservation",
+    "nonlinear_mode",
     "project_uniformly",
+    "region_totals",
     "smoothness",
+    "sphere_areas",
     "stacked_integrals",
     "total_over_time",
     "truncate",

@@ -8,6 +8,8 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
 
 from probconserv.constraints import LinearConstraint
+from probconserv.field_prediction import FieldPrediction, points_of
+from probconserv.fields import FieldLayout
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.prediction import Prediction
@@ -30,6 +32,8 @@ class ProbConserv(Surrogate):
         constraint: The constraint, or a function that builds it from the surrogate's arguments:
             ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module or for an
             ``Ensemble`` of operators.
+        layout: For surrogates that predict fields ``(*batch, channels, *space)``, a ``Normal`` or members: how they
+            become points. The prediction is then a ``FieldPrediction``, with fields as mean, variance and draws.
         draws: Number of draws for mean and variance of a prediction with inequalities.
         keep_weights: Whether the components of a mixture keep their weights; see ``condition``.
         validate: Whether values are checked; see ``condition``.
@@ -42,12 +46,14 @@ class ProbConserv(Surrogate):
         surrogate: nn.Module,
         constraint: Constraint | Callable[..., Constraint],
         *,
+        layout: FieldLayout | None = None,
         draws: int = 500,
         keep_weights: bool = False,
         validate: bool = True,
     ) -> None:
         super().__init__()
         self.surrogate = surrogate
+        self.layout = layout
         self.draws = draws
         self.keep_weights = keep_weights
         self.validate = validate
@@ -81,13 +87,16 @@ class ProbConserv(Surrogate):
             *arguments: Arguments of the surrogate; context and query for a ``Surrogate``.
 
         Returns:
-            The conditioned prediction over n points.
+            The conditioned prediction over n points, or of fields if the layer has a layout.
         """
         constraint, prior = self.constraint, ask(self.surrogate, arguments)
         constraint = constraint if isinstance(constraint, Constraint) else constraint(*arguments)
+        if self.layout is not None:
+            prior = points_of(prior, self.layout)
         prior = from_samples(prior) if isinstance(prior, Tensor) else prior
         prediction = condition(prior, constraint, keep_weights=self.keep_weights, validate=self.validate)
-        return prediction.with_draws(self.draws) if isinstance(prediction, Projected) else prediction
+        prediction = prediction.with_draws(self.draws) if isinstance(prediction, Projected) else prediction
+        return prediction if self.layout is None else FieldPrediction(prediction, self.layout)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the constraint with the module but leaves it in float64."""

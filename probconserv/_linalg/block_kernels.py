@@ -45,9 +45,7 @@ def functional_and_size(u: _Array, labels: _Array, weights: _Array, k: int) -> t
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def subtract(
-    u: _Array, metric: tuple[_Array, int], multipliers: _Array, labels: _Array, weights: _Array
-) -> _Array:
+def subtract(u: _Array, metric: tuple[_Array, int], multipliers: _Array, labels: _Array, weights: _Array) -> _Array:
     """u − d λ w with the multiplier λ of the block of every point ``(fields, n)``; ``metric`` is d and ``group``."""
     values, group = metric
     result = np.empty((multipliers.shape[0], labels.shape[0]))

@@ -117,12 +117,12 @@ class SparseInnovation(Innovation):
     def _forms(self, entry: int) -> np.ndarray:
         """g_jᵀ S⁻¹ g_j for every column g_j of G ``(n,)``."""
         factor = self.factors[entry]
-        lower = scipy.sparse.tril(factor.L, k=-1, format="csc")
+        lower = scipy.sparse.csc_array(scipy.sparse.tril(factor.L, k=-1))
         lower.sort_indices()
         pivots = factor.U.diagonal()
         entries, diagonal = sparse_kernels.selected_inverse(lower.indptr, lower.indices, lower.data, pivots)
         scale = self.scale.reshape(len(self.factors), -1)[entry].numpy(force=True)
-        columns = (scipy.sparse.diags_array(scale) @ self.rows.matrix(entry)).T.tocsr()
+        columns = scipy.sparse.csr_array((scipy.sparse.diags_array(scale) @ self.rows.matrix(entry)).T)
         return sparse_kernels.quadratic_forms(
             (columns.indptr, columns.indices, columns.data),
             np.asarray(factor.perm_r),
@@ -145,13 +145,13 @@ class _Solve(Function):
         return innovation._solve(residual)
 
     @staticmethod
-    def setup_context(context, inputs, output) -> None:
-        context.innovation = inputs[1]
+    def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004 - the signature of torch
+        ctx.innovation = inputs[1]
 
     @staticmethod
     @once_differentiable
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return context.innovation._solve(gradient), None
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ctx.innovation._solve(gradient), None
 
 
 def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> Innovation:

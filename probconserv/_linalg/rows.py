@@ -1,8 +1,8 @@
 """Rows of a law that are stored by their structure: regular blocks, and sparse rows.
 
-Neither forms the k × n matrix. Both act on fields ``(*batch, s, n)`` and multipliers ``(*batch, s, k)``; ``entries`` are
-the numbers that are not zero, with optional batch axes. Where numbers may be read, no derivatives are recorded and the
-fields are on the CPU, sparse rows use compiled loops; otherwise indexed sums of torch, on whatever device.
+Neither forms the k × n matrix. Both act on fields ``(*batch, s, n)`` and multipliers ``(*batch, s, k)``; ``entries``
+are the numbers that are not zero, with optional batch axes. Where numbers may be read, no derivatives are recorded and
+the fields are on the CPU, both use compiled loops; otherwise operations of torch, on whatever device.
 """
 
 from abc import ABC, abstractmethod
@@ -97,6 +97,7 @@ class Rows(ABC):
         """diag(G diag(metric) Gᵀ) ``(*batch, k)``."""
         return self.mapped(torch.square).functional(metric[..., None, :])[..., 0, :]
 
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BlockRows(Rows):
     """Weighted sums over the blocks of a regular partition of a field flattened in row-major order.
@@ -172,7 +173,9 @@ class BlockRows(Rows):
         return block_kernels.labels_of(self.counts, self.sizes), self.entries.detach().reshape(-1).numpy()
 
     def _blocks(self, values: Tensor) -> Tensor:
-        return values.reshape(*values.shape[:-1], *(n for pair in zip(self.counts, self.sizes, strict=True) for n in pair))
+        return values.reshape(
+            *values.shape[:-1], *(n for pair in zip(self.counts, self.sizes, strict=True) for n in pair)
+        )
 
     def _sums(self, u: Tensor) -> Tensor:
         axes = 2 * len(self.counts)
@@ -276,9 +279,7 @@ def stacked(first: Any, second: Any) -> SparseRows:
     batch = torch.broadcast_shapes(upper.entries.shape[:-1], lower.entries.shape[:-1])
     entries = torch.cat([rows.entries.expand(*batch, rows.entries.shape[-1]) for rows in (upper, lower)], dim=-1)
     row = torch.cat([upper.row, lower.row + upper.rows])
-    return _sparse_rows(
-        row, torch.cat([upper.column, lower.column]), entries, (upper.rows + lower.rows, upper.points)
-    )
+    return _sparse_rows(row, torch.cat([upper.column, lower.column]), entries, (upper.rows + lower.rows, upper.points))
 
 
 def is_sparse(G: Any) -> bool:
@@ -288,9 +289,7 @@ def is_sparse(G: Any) -> bool:
 
 def _sparse_rows(row: Tensor, column: Tensor, entries: Tensor, shape: tuple[int, int]) -> SparseRows:
     disjoint = len(column) <= shape[1] and int(torch.bincount(column, minlength=shape[1]).max()) <= 1
-    return SparseRows(
-        rows=shape[0], points=shape[1], row=row, column=column, entries=entries, is_disjoint=disjoint
-    )
+    return SparseRows(rows=shape[0], points=shape[1], row=row, column=column, entries=entries, is_disjoint=disjoint)
 
 
 def _sparse_blocks(blocks: BlockRows) -> SparseRows:

@@ -61,15 +61,13 @@ def quadratic_forms(
             for b in range(starts[j], a):
                 second = position[indices[b]]
                 column, row = min(first, second), max(first, second)
-                at = _find(lower_rows, lower_starts[column], lower_starts[column + 1], row)
+                at = _find(lower_rows, int(lower_starts[column]), int(lower_starts[column + 1]), int(row))
                 forms[j] += 2.0 * values[a] * values[b] * entries[at]
     return forms
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def selected_inverse(
-    starts: _Array, rows: _Array, factor: _Array, pivots: _Array
-) -> tuple[_Array, _Array]:
+def selected_inverse(starts: _Array, rows: _Array, factor: _Array, pivots: _Array) -> tuple[_Array, _Array]:
     """Entries of Z = (L P Lᵀ)⁻¹ on the pattern of L (Takahashi, Fagan & Chin 1973).
 
     Z_ij = −Σ_{m > j} Z_im L_mj for i > j, and Z_jj = 1/P_j − Σ_{m > j} Z_mj L_mj, from the last column to the first.
@@ -95,7 +93,7 @@ def selected_inverse(
                     total -= diagonal[i] * factor[b]
                 else:
                     column, row = min(i, m), max(i, m)
-                    total -= inverse[_find(rows, starts[column], starts[column + 1], row)] * factor[b]
+                    total -= inverse[_find(rows, int(starts[column]), int(starts[column + 1]), row)] * factor[b]
             inverse[a] = total
         total = 1.0 / pivots[j]
         for a in range(first, last):

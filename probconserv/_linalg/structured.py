@@ -84,12 +84,21 @@ class StructuredGain:
             corrected, _ = self._correct_once(corrected, defect)
         return corrected
 
+    def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
+        """λ = S⁻¹ r for s residuals r."""
+        return self.innovation.solve(self._explain(residual)[1] if self.root.shape[-2] else residual)
+
+    def _explain(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """z given that the law is missed by r, and the residual that R z leaves."""
+        functional, solved, chol = self._latent
+        latent = -torch.cholesky_solve((residual @ solved.mT).mT, chol).mT
+        return latent, residual + latent @ functional
+
     def _correct_once(self, u: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """u − Σ Gᵀ λ and λ = S⁻¹ r."""
         if self.root.shape[-2]:
-            functional, solved, chol = self._latent
-            latent = -torch.cholesky_solve((residual @ solved.mT).mT, chol).mT
-            u, residual = u + latent @ self.root, residual + latent @ functional
+            latent, residual = self._explain(residual)
+            u = u + latent @ self.root
         multipliers = self.innovation.solve(residual)
         return self.rows.subtract(u, self.metric, multipliers), multipliers
 
@@ -132,7 +141,7 @@ _DENSE = 1 << 20  # entries of G up to which overlapping rows are solved as a de
 
 
 def keeps_structure(covariance: LinearOperator, rows: Rows) -> bool:
-    """Whether the update uses the structure of the rows; few rows that overlap are faster, and traceable, as a matrix."""
+    """Whether the update uses the structure of the rows; few rows that overlap are faster as a matrix."""
     overlap = not rows.is_disjoint
     return splits(covariance) and not (overlap and rows.shape[-2:].numel() <= _DENSE)
 

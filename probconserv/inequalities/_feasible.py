@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from functools import cached_property
 
 import torch
@@ -13,6 +14,9 @@ from probconserv._linalg.covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.posterior import check_batch
+
+if TYPE_CHECKING:
+    from probconserv.inequalities._structured import StructuredSet
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 
@@ -111,7 +115,7 @@ def in_order(values: Tensor, order: int) -> Tensor:
     return values.flip(-1) if order < 0 else values
 
 
-def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
+def settle(u: Tensor, feasible: "FeasibleSet | StructuredSet") -> Tensor:
     """Restores bounds and order that rounding violates, by a few units in the last digit.
 
     Args:

@@ -27,7 +27,7 @@ from probconserv.inequalities._feasible import _all_finite, _check_fixed
 from probconserv.inequalities._segments import project_segments
 from probconserv.inequalities.inequality import JoinedConstraint
 
-_LARGE = 1024  # points up to which a dense programme is solved where there is a choice
+LARGE = 1024  # points up to which a dense programme is solved where there is a choice
 _ITERATIONS, _HALVINGS = 100, 40
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 _TOLERANCE = 1e-12  # of a row's residual relative to |b| + Σ|w u|, and of z
@@ -98,22 +98,29 @@ class StructuredSet:
             settled = step.abs().amax(dim=-1) <= _TOLERANCE * (1 + latent.abs().amax(dim=-1))
             if bool(settled.all()):
                 return latent
-            fraction = torch.where(settled, 0.0, 1.0)
-            slope = self._slope(latent, x, u, step)
-            for _ in range(_HALVINGS):
-                proposed = latent + fraction[..., None] * step
-                moved = self._separable(x + self._shift(proposed), target)
-                lower = self._objective(proposed, x, target, moved)
-                # The second term is the rounding of the objective, which hides the descent near the minimum.
-                missed = lower > value + 1e-4 * fraction * slope + 1e-13 * (1 + value)
-                if not bool(missed.any()):
-                    break
-                fraction = torch.where(missed, 0.5 * fraction, fraction)
-            latent, u, value = proposed, moved, lower
+            step = torch.where(settled[..., None], 0.0, step)
+            latent, u, value = self._descend((latent, u, value), step, x, target)
         raise ConvergenceError(
             f"The projection onto the bounds did not settle in {_ITERATIONS} steps; the added variance is too small "
             "beside that of the members for float64. Raise noise_variance."
         )
+
+    def _descend(
+        self, state: tuple[Tensor, Tensor, Tensor], step: Tensor, x: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """z, u and the objective after the step, halved where that does not lower the objective enough."""
+        latent, u, value = state
+        slope, fraction = self._slope(latent, x, u, step), torch.ones_like(value)
+        for _ in range(_HALVINGS):
+            proposed = latent + fraction[..., None] * step
+            u = self._separable(x + self._shift(proposed), target)
+            lower = self._objective(proposed, x, target, u)
+            # The last term is the rounding of the objective, which hides the descent near the minimum.
+            missed = lower > value + 1e-4 * fraction * slope + 1e-13 * (1 + value)
+            if not bool(missed.any()):
+                return proposed, u, lower
+            fraction = torch.where(missed, 0.5 * fraction, fraction)
+        return latent, self._separable(x + self._shift(latent), target), value
 
     def _shift(self, latent: Tensor) -> Tensor:
         return (latent[..., None, :] @ self.root)[..., 0, :]
@@ -178,8 +185,8 @@ class StructuredSet:
         )
         if not worst <= _TOLERANCE:
             raise ConvergenceError(
-                f"The law is missed by {worst:.3g} of |b| + Σ|w u| (required {_TOLERANCE:g}): the prior is further from "
-                "the inequalities than float64 resolves. Check means and variances of the prior."
+                f"The law is missed by {worst:.3g} of |b| + Σ|w u| (required {_TOLERANCE:g}): the prior is further "
+                "from the inequalities than float64 resolves. Check means and variances of the prior."
             )
         return torch.as_tensor(u, device=x.device).reshape(x.shape)
 
@@ -202,7 +209,7 @@ def structured_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> S
     covariance = as_double(prior.lazy_covariance_matrix)
     rows = _disjoint_rows(constraint, prior.event_shape[-1])
     structured_law = constraint.law is not None and isinstance(constraint.law.G, Rows)
-    large = prior.event_shape[-1] > _LARGE
+    large = prior.event_shape[-1] > LARGE
     _refuse_what_only_dense_programmes_solve(covariance, constraint, large)
     keeps = rows is not None and constraint.order == 0 and splits(covariance)
     plain = isinstance(covariance, DiagLinearOperator) and not structured_law

@@ -8,7 +8,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
 from probconserv.inequalities._separable import project_separable
-from probconserv.inequalities._structured import StructuredSet, structured_set
+from probconserv.inequalities._structured import LARGE, StructuredSet, structured_set
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.sampling import draw
 
@@ -68,9 +68,16 @@ class Projected:
         return self.prior.event_shape
 
     @property
-    def feasible(self) -> FeasibleSet | StructuredSet:
-        """The set of fields that meet law and inequalities under the prior."""
-        return self._feasible
+    def feasible(self) -> FeasibleSet:
+        """The set of fields that meet law and inequalities under the prior, with its rows as a matrix."""
+        if not isinstance(self._feasible, StructuredSet):
+            return self._feasible
+        if self.event_shape[0] > LARGE:
+            raise InvalidArgumentError(
+                f"This needs a dense programme, for {LARGE} points at most, and got {self.event_shape[0]}; use the "
+                "projection, condition(prior, constraint)."
+            )
+        return feasible_set(self.prior, self.constraint)
 
     @property
     def is_exact(self) -> bool:
