@@ -269,7 +269,8 @@ def as_sparse_rows(G: Any) -> SparseRows:
         entries = G[..., row, column]
     else:
         G = G.to_sparse_coo().coalesce()
-        (row, column), entries = G.indices(), G.values()
+        # Copies, since a view of a sparse tensor cannot be exported.
+        (row, column), entries = G.indices().clone(), G.values().clone()
     return _sparse_rows(row, column, entries.to(torch.float64), tuple(G.shape[-2:]))
 
 
