@@ -34,6 +34,7 @@ class LinearConstraint:
             ``block_means`` and the other laws of fields make; stored in float64. Sparse rows stay sparse.
         b: Right-hand sides ``(*batch, k)``; stored in float64. Batch axes of G and b broadcast.
         noise_variance: σ², one number, or one per row ``(*batch, k)``.
+        shape: Lengths of the axes of the field, where they are known and more than one; n is their product.
 
     Raises:
         InvalidArgumentError: If shapes do not match, an entry is not finite, a row is zero, or a variance is negative.
@@ -42,6 +43,7 @@ class LinearConstraint:
     G: Float[Tensor, "*batch k n"] | LinearOperator | Rows
     b: Float[Tensor, "*batch k"]
     noise_variance: float | Float[Tensor, "*batch k"] = 0.0
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "G", _as_rows(self.G))
@@ -136,16 +138,18 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
+        shape = self.shape or other.shape
         if isinstance(self.G, Rows) or isinstance(other.G, Rows):
             first, second = (c.G if isinstance(c.G, Rows) else c.rows for c in (self, other))
             return LinearConstraint(
-                stacked(first, second), _concatenate(self.b, other.b), _concatenate(self.noise, other.noise)
+                stacked(first, second), _concatenate(self.b, other.b), _concatenate(self.noise, other.noise), shape
             )
         batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
         return LinearConstraint(
             torch.cat([c.rows.expand(*batch, *c.rows.shape[-2:]) for c in (self, other)], dim=-2),
             _concatenate(self.b, other.b),
             _concatenate(self.noise, other.noise),
+            shape,
         )
 
 
@@ -167,7 +171,9 @@ def integral(
         One row per batch entry.
     """
     total = as_tensor(total)
-    return LinearConstraint(quadrature_weights(domain).to(total.device)[..., None, :], total[..., None], noise_variance)
+    rows = quadrature_weights(domain).to(total.device)[..., None, :]
+    shape = domain.shape if isinstance(domain, NodeGrid | CellGrid) and domain.dimension > 1 else None
+    return LinearConstraint(rows, total[..., None], noise_variance, shape)
 
 
 def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:

@@ -245,8 +245,10 @@ def _within(problem: _Problem, gaussian: MultivariateNormal, inequalities: Joine
         rows = torch.where(bound[..., None], root, 0.0)
         if not inequalities.order:
             return rows
-        tied = (u.diff(dim=-1).abs() <= slack) & ~(bound[..., 1:] & bound[..., :-1])
-        return torch.cat([rows, torch.where(tied[..., None], root.diff(dim=-2), 0.0)], dim=-2)
+        index = inequalities.split(torch.arange(u.shape[-1], device=u.device))
+        first, second = index[:, :-1].flatten(), index[:, 1:].flatten()
+        tied = ((u[..., second] - u[..., first]).abs() <= slack) & ~(bound[..., first] & bound[..., second])
+        return torch.cat([rows, torch.where(tied[..., None], root[..., second, :] - root[..., first, :], 0.0)], dim=-2)
 
     return replace(problem, aim=Aim(target, active), admit=admit)
 

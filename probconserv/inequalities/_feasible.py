@@ -2,8 +2,8 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.inequality import JoinedConstraint, Lines
 from probconserv.posterior import check_batch
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class FeasibleSet:
         lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all; the node's value at a zero-variance node.
         upper: Upper bounds, likewise.
         order: See ``JoinedConstraint``.
+        lines: See ``JoinedConstraint``.
         epsilon: Machine epsilon of the prior's dtype.
     """
 
@@ -46,6 +47,7 @@ class FeasibleSet:
     upper: Tensor
     order: int
     epsilon: float
+    lines: Lines | None = None
 
     @property
     def is_separable(self) -> bool:
@@ -62,9 +64,20 @@ class FeasibleSet:
         """Bounds that the order implies as well: the running maximum of lower, the running minimum of upper."""
         if self.order == 0:
             return self.lower, self.upper
-        lower = in_order(in_order(self.lower, self.order).cummax(dim=-1).values, self.order)
-        upper = in_order(in_order(self.upper, -self.order).cummin(dim=-1).values, -self.order)
+        lower = self.unarranged(self.arranged(self.lower).cummax(dim=-1).values)
+        upper = self.unarranged(self.arranged(self.upper).flip(-1).cummin(dim=-1).values.flip(-1))
         return lower, upper
+
+    def arranged(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, n)`` line by line, reversed if the order falls: an ordered field increases along the last
+        axis of ``(*batch, lines, length)``."""
+        lines = values[..., None, :] if self.lines is None else self.lines.split(values)
+        return lines.flip(-1) if self.order < 0 else lines
+
+    def unarranged(self, lines: Tensor) -> Tensor:
+        """The inverse of ``arranged``."""
+        lines = lines.flip(-1) if self.order < 0 else lines
+        return lines[..., 0, :] if self.lines is None else self.lines.join(lines)
 
     @cached_property
     def attainable(self) -> tuple[Tensor, Tensor]:
@@ -110,11 +123,6 @@ class FeasibleSet:
         return replace(self, rows=rows, target=torch.where(self.at_end, 0.0, self.target), lower=lower, upper=upper)
 
 
-def in_order(values: Tensor, order: int) -> Tensor:
-    """Values with the points reversed if the order is −1, so that an ordered field increases; an involution."""
-    return values.flip(-1) if order < 0 else values
-
-
 def settle(u: Tensor, feasible: "FeasibleSet | StructuredSet") -> Tensor:
     """Restores bounds and order that rounding violates, by a few units in the last digit.
 
@@ -128,7 +136,7 @@ def settle(u: Tensor, feasible: "FeasibleSet | StructuredSet") -> Tensor:
     lower, upper = feasible.tightened()
     settled = torch.minimum(torch.maximum(u.detach(), lower.detach()), upper.detach())
     if feasible.order:
-        settled = in_order(in_order(settled, feasible.order).cummax(dim=-1).values, feasible.order)
+        settled = feasible.unarranged(feasible.arranged(settled).cummax(dim=-1).values)
     return settled + (u - u.detach()) if u.requires_grad else settled
 
 
@@ -174,6 +182,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
         lower=lower,
         upper=upper,
         order=constraint.order,
+        lines=constraint.lines,
         epsilon=torch.finfo(prior.mean.dtype).eps,
     )
     return _with_attainable_target(feasible)

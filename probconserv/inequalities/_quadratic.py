@@ -194,7 +194,7 @@ def programmes_of(feasible: FeasibleSet) -> list[_Programme]:
         fixed = free[j] & (lower[j] == upper[j])
         kept = (rows[j] * ~fixed).any(dim=-1)
         _check_determined(rows[j][~kept], feasible.target.reshape(count, k)[j][~kept], lower[j])
-        inequalities, limits = _stack(lower[j], upper[j], free[j] & ~fixed, feasible.order)
+        inequalities, limits = _stack(lower[j], upper[j], free[j] & ~fixed, feasible)
         unit = torch.eye(n, dtype=torch.float64, device=root.device)[fixed]
         programmes.append(
             _Programme(
@@ -223,13 +223,15 @@ def _check_determined(rows: Tensor, target: Tensor, values: Tensor) -> None:
         )
 
 
-def _stack(lower: Tensor, upper: Tensor, free: Tensor, order: int) -> tuple[Tensor, Tensor]:
+def _stack(lower: Tensor, upper: Tensor, free: Tensor, feasible: FeasibleSet) -> tuple[Tensor, Tensor]:
     """C and d of finite bounds at points with positive variance, and of the order."""
     unit = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
     below, above = free & torch.isfinite(lower), free & torch.isfinite(upper)
     inequalities, limits = [unit[below], -unit[above]], [lower[below], -upper[above]]
-    if order:
-        pairs = free[1:] | free[:-1]
-        inequalities.append(order * (unit[1:] - unit[:-1])[pairs])
+    if feasible.order:
+        index = feasible.arranged(torch.arange(len(lower), device=lower.device))
+        first, second = index[..., :-1].flatten(), index[..., 1:].flatten()
+        pairs = free[first] | free[second]
+        inequalities.append((unit[second] - unit[first])[pairs])
         limits.append(lower.new_zeros(int(pairs.sum())))
     return torch.cat(inequalities), torch.cat(limits)

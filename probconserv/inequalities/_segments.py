@@ -27,7 +27,7 @@ def project_segments(
     """
     starts, columns, weights = rows
     u, worst, longest = np.empty_like(x), 0.0, np.max(np.diff(starts))
-    scratch, limits, pools = np.empty((5, longest)), np.empty((2, longest)), np.empty((4, 0))
+    scratch, limits, unordered = np.empty((5, longest)), np.empty((2, longest)), (np.empty((4, 0)), 0)
     for f in range(x.shape[0]):
         d, box, goal = v[f % v.shape[0]], bounds[f % bounds.shape[0]], law[f % law.shape[0]]
         w = weights[f % weights.shape[0]]
@@ -41,7 +41,7 @@ def project_segments(
                 i = columns[first + e]
                 field[e], metric[e], weight[e] = x[f, i], d[i], w[first + e]
                 between[0, e], between[1, e] = box[0, i], box[1, i]
-            state = _search(field, (metric, weight), between, goal[:, r], (result, slope), pools)
+            state = _search(field, (metric, weight), between, goal[:, r], (result, slope), unordered)
             worst = max(worst, _polish(weight, between, goal[:, r], state, result, slope))
             for e in range(size):
                 u[f, columns[first + e]] = result[e]
