@@ -16,7 +16,7 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
-from probconserv._linalg.values import are_readable, cached
+from probconserv._linalg.values import are_readable, as_tensor, cached
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.finite_volume.grid import CellGrid, NodeGrid, trapezoid_weights
 from solvers.stencils import one_sided_gradient
@@ -324,28 +324,6 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
     if isinstance(domain, NodeGrid | CellGrid):
         return domain.weights.flatten()
     return trapezoid_weights(as_tensor(domain))
-
-
-def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
-    """A number, array or tensor as a tensor.
-
-    Args:
-        value: An array is copied, since it may be read-only or reversed, which tensors cannot be.
-        dtype: Precision of the result; None keeps that of the value.
-
-    Returns:
-        The tensor, on the device of the value.
-
-    Raises:
-        InvalidArgumentError: If the value is complex.
-    """
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.array(value, order="C"))
-    if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
-        raise InvalidArgumentError("Rows and right-hand sides are real, got complex numbers; take their real part.")
-    if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph
-        return value if dtype is None else value.to(dtype)
-    return torch.as_tensor(value, dtype=dtype)
 
 
 def _check_side(side: Side, axis: int, dimension: int) -> tuple[Side, int]:

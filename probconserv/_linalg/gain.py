@@ -19,9 +19,10 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv._linalg import kernels
+from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
 from probconserv._linalg.covariance import is_factored, rows_times
 from probconserv._linalg.values import are_plain, are_readable, cached
-from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+from probconserv.errors import InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points
 _TILE = 1 << 15  # numbers of a tile
@@ -143,7 +144,7 @@ class Gain:
         if not isinstance(self.covariance, DiagLinearOperator) or not _is_large(
             variance, self.rows, self.scale[..., None]
         ):
-            return _non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
+            return non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
         if self.rows.shape[-2] == 1:
             return self._reduce_by_kernel(variance, slack)[..., 0, :]
         reduced = variance.new_empty(variance.shape)
@@ -151,7 +152,7 @@ class Gain:
             prior, out = _cut(variance, tile), _cut(reduced, tile)
             cross = _cut(self.rows, tile) * prior
             _less_squares(prior, _whiten(cross, self._cut_factors(tile)), out=out)
-            _non_negative(out, prior, slack, floor)
+            non_negative(out, prior, slack, floor)
         return reduced[..., 0, :]
 
     def _reduce_by_kernel(self, variance: Tensor, slack: float) -> Tensor:
@@ -161,7 +162,7 @@ class Gain:
         prior = _array(self.rows), _array(variance)
         smallest = kernels.reduce(prior, _vector(factors), slack, _array(reduced), torch.get_num_threads())
         if smallest < 0:
-            raise _indefinite(smallest)
+            raise indefinite(smallest)
         return reduced
 
     def _subtract(self, u: Tensor, multipliers: Tensor, large: bool) -> tuple[Tensor, Tensor]:
@@ -213,11 +214,11 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     projected, negative = _project(covariance, variance, rows, checked)
     innovation = projected + torch.diag_embed(noise)
     if checked:
-        _check_covariance(innovation, variance, negative)
+        check_covariance(innovation, variance, negative)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     positive = diagonal > _rounding_of(covariance, variance, rows, epsilon)
     if checked:
-        _require_independent(positive.all(), rows.shape[-2])
+        require_independent(positive.all(), rows.shape[-2])
     scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
     chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked)
     if checked and _smallest_pivot(chol) < _REFINED:
@@ -249,7 +250,7 @@ def _cholesky(innovation: Tensor, checked: bool) -> Tensor:
         return torch.ones_like(innovation)
     chol, info = torch.linalg.cholesky_ex(innovation)
     if checked:
-        _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+        require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
         return chol
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
     return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
@@ -330,23 +331,6 @@ def _less_squares(variance: Tensor, whitened: Tensor, out: Tensor | None = None)
     return torch.sub(variance, whitened.square().sum(dim=-2, keepdim=True), out=out)
 
 
-def _non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
-    """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
-    smallest = float(reduced.detach().min()) if reduced.numel() else 0.0
-    if smallest >= 0:
-        return reduced
-    if bool((reduced < -(slack * variance + floor)).any()):
-        raise _indefinite(smallest)
-    return reduced.clamp_(min=0.0)
-
-
-def _indefinite(smallest: float) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"The conditioned variance is negative ({smallest:.3g}) beyond round-off: the prior covariance is not positive "
-        "semi-definite. Check how it was computed."
-    )
-
-
 def common_shape(*shapes: torch.Size) -> torch.Size:
     """Broadcast batch shape; ``torch.broadcast_shapes`` costs as much as a small update."""
     first = max(shapes, key=len)
@@ -395,23 +379,3 @@ def _cut(values: Tensor, tile: _Tile) -> Tensor:
 def _cut_batch(values: Tensor, tile: _Tile) -> Tensor:
     """The batch entries of a tile; values shared by all entries stay whole."""
     return values[tile[0]] if values.ndim == 3 and values.shape[0] > 1 else values
-
-
-def _check_covariance(innovation: Tensor, variance: Tensor, negative: bool) -> None:
-    if not bool(torch.isfinite(innovation).all()):
-        raise InvalidArgumentError(
-            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
-            "before conditioning it."
-        )
-    if negative:
-        raise InvalidArgumentError(
-            f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
-        )
-
-
-def _require_independent(independent: Tensor, k: int) -> None:
-    if not bool(independent):
-        raise DependentConstraintsError(
-            f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
-            "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."
-        )

@@ -175,7 +175,7 @@ def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, valida
     checked = validate and are_readable(metric, noise)
     if not checked:
         metric = torch.where(metric < 0, math.nan, metric)
-    elif float(metric.detach().min()) < 0:
+    elif metric.numel() and float(metric.detach().min()) < 0:
         raise InvalidArgumentError(
             f"The prior variance must not be negative, got a smallest entry of {float(metric.detach().min()):g}."
         )

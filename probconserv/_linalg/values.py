@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from probconserv.errors import InvalidArgumentError
 
 Value = TypeVar("Value")
 
@@ -31,6 +34,28 @@ def are_plain(*tensors: Tensor) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return False
     return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+
+
+def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """A number, array or tensor as a tensor.
+
+    Args:
+        value: An array is copied, since it may be read-only or reversed, which tensors cannot be.
+        dtype: Precision of the result; None keeps that of the value.
+
+    Returns:
+        The tensor, on the device of the value.
+
+    Raises:
+        InvalidArgumentError: If the value is complex.
+    """
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.array(value, order="C"))
+    if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
+        raise InvalidArgumentError("Rows and right-hand sides are real, got complex numbers; take their real part.")
+    if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph
+        return value if dtype is None else value.to(dtype)
+    return torch.as_tensor(value, dtype=dtype)
 
 
 class cached(Generic[Value]):

@@ -56,7 +56,6 @@ class StructuredSet:
     noise: Tensor
     lower: Tensor
     upper: Tensor
-    order: int = 0
 
     @cached
     def _sparse(self) -> SparseRows:
@@ -67,9 +66,10 @@ class StructuredSet:
         """The entries of G."""
         return self.law.entries
 
-    def tightened(self) -> tuple[Tensor, Tensor]:
-        """The bounds; there is no order."""
-        return self.lower, self.upper
+    def settled(self, u: Tensor) -> Tensor:
+        """Restores bounds that rounding violates; see ``settle``."""
+        inside = torch.minimum(torch.maximum(u.detach(), self.lower), self.upper).detach()
+        return inside + (u - u.detach()) if u.requires_grad else inside
 
     def project(self, fields: Tensor, target: Tensor) -> Tensor:
         """The projections of fields ``(s, *batch, n)`` with totals ``(s, *batch, k)``.
@@ -253,7 +253,7 @@ def _refuse_what_only_dense_programmes_solve(
 
 
 def _check_prior(mean: Tensor, metric: Tensor, root: Tensor) -> None:
-    if not all(_all_finite(part) for part in (mean, metric, root)) or float(metric.detach().min()) < 0:
+    if not all(_all_finite(part) for part in (mean, metric, root)) or (metric.detach() < 0).any():
         raise InvalidArgumentError(
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
         )

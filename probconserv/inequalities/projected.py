@@ -179,7 +179,10 @@ class Projected:
             if count:
                 squares = squares + (part - total / count).square() * (count * size / (count + size))
             total, count = total + fields.sum(dim=0), count + size
-        return settle(total / count, self._feasible), squares / (count - 1)
+        mean, variance = total / count, squares / (count - 1)
+        if isinstance(self._feasible, StructuredSet):
+            return self._feasible.settled(mean), variance
+        return settle(mean, self._feasible), variance
 
     def _lacks_gradient(self, cached: Tensor) -> bool:
         """Whether a cached result was computed without the gradients needed now."""
