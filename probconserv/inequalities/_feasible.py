@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -14,9 +13,6 @@ from probconserv._linalg.covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint, Lines
 from probconserv.posterior import check_batch
-
-if TYPE_CHECKING:
-    from probconserv.inequalities._structured import StructuredSet
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 
@@ -123,7 +119,7 @@ class FeasibleSet:
         return replace(self, rows=rows, target=torch.where(self.at_end, 0.0, self.target), lower=lower, upper=upper)
 
 
-def settle(u: Tensor, feasible: "FeasibleSet | StructuredSet") -> Tensor:
+def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
     """Restores bounds and order that rounding violates, by a few units in the last digit.
 
     Args:
@@ -135,7 +131,7 @@ def settle(u: Tensor, feasible: "FeasibleSet | StructuredSet") -> Tensor:
     """
     lower, upper = feasible.tightened()
     settled = torch.minimum(torch.maximum(u.detach(), lower.detach()), upper.detach())
-    if feasible.order:
+    if isinstance(feasible, FeasibleSet) and feasible.order:
         settled = feasible.unarranged(feasible.arranged(settled).cummax(dim=-1).values)
     return settled + (u - u.detach()) if u.requires_grad else settled
 

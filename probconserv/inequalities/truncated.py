@@ -204,7 +204,8 @@ def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int
     directions, length = programme.directions
     free = length > 0
     normals, offset = directions[free], (programme.inequalities @ centre - programme.limits)[free] / length[free]
-    walls = tuple(part.numpy(force=True) for part in (normals, normals @ normals.mT, offset))
+    products = normals @ normals.mT
+    walls = normals.numpy(force=True), products.numpy(force=True), offset.numpy(force=True)
     start = _interior_point(programme, x, target, centre)
     positions, ended = run_chain(walls, start.numpy(force=True), (_LEFT_OUT, chain[0]), np.random.default_rng(chain[1]))
     if not ended:
