@@ -26,7 +26,7 @@ Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
 
 def as_double(covariance: LinearOperator) -> LinearOperator:
     """The covariance in float64; lazy kernels are evaluated."""
-    if isinstance(covariance, DiagLinearOperator) and covariance.diagonal().dtype == torch.float64:
+    if isinstance(covariance, DiagLinearOperator) and covariance.dtype == torch.float64:
         return covariance
     return covariance.evaluate_kernel().to(torch.float64)
 

@@ -57,6 +57,8 @@ class Gain:
     @cached
     def cross(self) -> Tensor:
         """G Σ ``(*batch, k, n)``."""
+        if isinstance(self.covariance, DiagLinearOperator):
+            return self.rows * self.variance[..., None, :]
         return rows_times(self.covariance, self.rows)
 
     @cached
@@ -339,7 +341,7 @@ def common_shape(*shapes: torch.Size) -> torch.Size:
 
 def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
     """Whether work on ``(*batch, s, n)`` exceeds a cache and can be done in parts: no derivatives, one batch axis."""
-    if not are_readable(u) or u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
+    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu" or not are_readable(u):
         return False
     tensors = (u, rows, *others)
     if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):

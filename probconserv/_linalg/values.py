@@ -12,15 +12,16 @@ from probconserv.errors import InvalidArgumentError
 
 Value = TypeVar("Value")
 
+# Only these private names tell vmap from grad and jvp, whose numbers can be read.
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+
 
 def are_readable(*tensors: Tensor) -> bool:
     """False in ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, under ``vmap``, and for meta tensors."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return False
-    # Only private names tell vmap from grad and jvp, whose numbers can be read.
-    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    stack = functorch.get_interpreter_stack() or ()
-    if any(level.key() == functorch.TransformType.Vmap for level in stack):
+    stack = _functorch.get_interpreter_stack()
+    if stack and any(level.key() == _functorch.TransformType.Vmap for level in stack):
         return False
     return not any(tensor.is_meta for tensor in tensors)
 
@@ -31,7 +32,7 @@ def are_plain(*tensors: Tensor) -> bool:
         return False
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return False
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
+    if _functorch.peek_interpreter_stack() is not None:
         return False
     return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
 
