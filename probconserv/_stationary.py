@@ -22,6 +22,7 @@ from probconserv.errors import (
 
 _HALVINGS = 30
 _NEAR = 0.3  # error in standard deviations from which Newton steps are tried
+_CUT = 0.3  # length of a step below which the next one takes the Hessian into account
 _CLOSE = 1e-3  # relative size of a step below which rounding decides whether the merit falls
 NEWTON_SIZE = 600  # largest number of coordinates for which the Hessian is formed
 
@@ -275,6 +276,8 @@ def search(law: Law, start: Tensor, aim: Aim, tolerance: float, max_iterations: 
         if newton is not None:
             at = newton
             continue
+        if aim.active is None and at.y.shape[-1] <= NEWTON_SIZE and bool((length < _CUT).any()):
+            step = _convexified_step(law, at)
         weight = torch.maximum(weight, _merit_weight(at, step))
         length = _step_length(law, at, step, weight, length)
         if bool(((length < 2.0**-_HALVINGS * 1.5) | (error <= tolerance)).all()):
@@ -312,6 +315,18 @@ def _newton(law: Law, at: Linearised, aim: Aim, step: Tensor) -> Linearised | No
     except (ConvergenceError, DependentConstraintsError, InfeasibleConstraintError):
         return None
     return candidate if bool(((new <= 0.5 * error) | (new <= 1e-13)).all()) else None
+
+
+def _convexified_step(law: Law, at: Linearised) -> Tensor:
+    """Newton's step with the absolute eigenvalues of the Hessian, where the unit matrix is a poor model of it."""
+    jacobian = at.jacobian.to_dense()
+    unit = torch.eye(at.y.shape[-1], dtype=at.y.dtype, device=at.y.device)
+    values, vectors = torch.linalg.eigh(unit - law.hessian(at.y, multipliers_of(at)))
+    size = values.abs().clamp_min(1e-8 * values.abs().amax(dim=-1, keepdim=True))
+    inverse = (vectors / size[..., None, :]) @ vectors.mT
+    cross = inverse @ jacobian.mT
+    force = torch.linalg.solve(jacobian @ cross, (jacobian @ inverse @ at.y[..., None])[..., 0] - at.residual)
+    return (cross @ force[..., None])[..., 0] - (inverse @ at.y[..., None])[..., 0]
 
 
 def _merit_weight(at: Linearised, step: Tensor) -> Tensor:

@@ -93,6 +93,17 @@ def test_the_mode_on_a_curve_is_the_best_of_all_its_points(seed):
     assert 1 <= int(mode.agreeing) <= int(mode.converged)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.4, 2.0])
+def test_energies_far_from_a_prior_with_unequal_variances(value):
+    """Standard deviations from 0.02 to 1, the secular equation again: Gauss–Newton alone diverges here."""
+    x = torch.linspace(0, 1, 31, dtype=double)
+    mean, scale = torch.ones_like(x), 0.02 + x**4
+    actual = condition_nonlinear(Normal(mean, scale), lambda u: u.square().mean(-1, keepdim=True) - value, starts=2)
+    m, v = mean.numpy(), scale.numpy() ** 2
+    nu = brentq(lambda nu: np.mean((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 1e4 / v.min(), xtol=1e-15)
+    assert np.allclose(actual.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-7)
+
+
 def test_one_start_on_a_symmetry_leaves_the_saddle():
     prior = Normal(torch.tensor([0.1, 0.0]).double(), torch.tensor([0.1, 1.0]).double())
     mode = nonlinear_mode(prior, energy(1.0), starts=1)
