@@ -190,8 +190,8 @@ def _by_cvxpylayers(mean: Tensor, scale: Tensor, law: LinearConstraint, ours: Te
     """Seconds of cvxpylayers, each block a problem of one batch; nothing where it is not installed."""
     if find_spec("cvxpylayers") is None:
         return {}
-    import cvxpy
-    from cvxpylayers.torch import CvxpyLayer
+    import cvxpy  # pyright: ignore[reportMissingImports]
+    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore[reportMissingImports]
 
     size = FACTOR**2
     u, pull, precision, total = cvxpy.Variable(size), *(cvxpy.Parameter(shape) for shape in (size, size, 1))

@@ -351,3 +351,30 @@ def test_members_without_added_variance_are_refused_before_any_work():
     members = torch.randn(5, 32, 4096, dtype=torch.float64)
     with pytest.raises(InfeasibleConstraintError, match=r"span of 5 samples.*noise_variance"):
         condition(from_samples(members), NonNegative())
+
+
+@pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
+def test_tensors_stay_on_their_device(kind):
+    # The meta device stands for any that is not the CPU: whatever leaves it raises.
+    G = as_sparse_rows(make_rows(kind, torch.Generator())) if kind == "regions" else make_rows(kind, torch.Generator())
+    law = LinearConstraint(G.to("meta"), torch.ones(G.shape[-2], device="meta"))
+    members = torch.ones(5, 2, 24, dtype=torch.float64, device="meta")
+    for prior in (Normal(members[0], members[0] + 1, validate_args=False), from_samples(members, 0.1)):
+        posterior = condition(prior, law)
+        assert posterior.mean.is_meta
+        assert posterior.variance.is_meta
+        assert posterior.rsample(torch.Size([3])).is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ROWS)
+def test_the_gpu_gives_what_the_cpu_gives(kind):
+    generator = torch.Generator().manual_seed(0)
+    G = as_sparse_rows(make_rows(kind, generator))
+    mean, scale = (torch.rand(3, 24, dtype=torch.float64, generator=generator) + 0.5 for _ in range(2))
+    b = torch.rand(3, G.shape[-2], dtype=torch.float64, generator=generator)
+    expected = condition(Normal(mean, scale), LinearConstraint(G, b))
+    actual = condition(Normal(mean.cuda(), scale.cuda()), LinearConstraint(G.to("cuda"), b.cuda()))
+    for first, second in zip((actual.mean, actual.variance), (expected.mean, expected.variance), strict=True):
+        assert first.is_cuda
+        torch.testing.assert_close(first.cpu(), second, rtol=1e-12, atol=1e-12)
