@@ -53,9 +53,11 @@ def _pool(
     n = x.shape[0]
     count = 0
     barrier = 0
+    line = 0
     for i in range(n):
-        if i % length == 0:
+        if i == line:
             barrier = count
+            line += length
         if v[i] == 0.0:
             mean, precision, weight, first = x[i], np.inf, 0.0, i
         else:
@@ -216,8 +218,8 @@ def _project_row(
     state = _search(x, metric, bounds, law, (u, slope), scratch)
     remainder = _polish(metric[1], bounds, law, state, u, slope)
     if length:
-        for i in range(1, n):
-            if i % length:
+        for start in range(0, n, length):
+            for i in range(start + 1, start + length):
                 u[i] = max(u[i], u[i - 1])
     return remainder
 

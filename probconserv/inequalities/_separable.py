@@ -39,7 +39,7 @@ def project_separable(
     Raises:
         ConvergenceError: If the law is not met because float64 cannot resolve the scales.
     """
-    feasible = feasible.reduced
+    fixed_by_law, feasible = bool(feasible.at_end.any()), feasible.reduced
     length = 0
 
     def arranged(values: Tensor) -> Tensor:
@@ -48,11 +48,15 @@ def project_separable(
     if feasible.order:
         length = feasible.arranged(feasible.variance).shape[-1]
     lower, upper = (arranged(bound) for bound in feasible.tightened())
-    variance = arranged(torch.where(feasible.lower == feasible.upper, 0.0, feasible.variance))
+    variance = feasible.variance
+    if fixed_by_law:
+        variance = torch.where(feasible.lower == feasible.upper, 0.0, variance)
+        target = torch.where(feasible.rows.any(dim=-1), target, 0.0)
+    variance = arranged(variance)
     x = arranged(fields)
     if feasible.rows.shape[-2]:
         weights, noise = arranged(feasible.rows[..., 0, :]), feasible.noise[..., 0]
-        b = torch.where(feasible.rows.any(dim=-1)[..., 0], target[..., 0], 0.0)
+        b = target[..., 0]
     else:
         weights, noise, b = variance.new_zeros(variance.shape[-1:]), variance.new_zeros(()), variance.new_zeros(())
     parts = (x, variance, weights, torch.stack(torch.broadcast_tensors(lower, upper)), b, noise)
