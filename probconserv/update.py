@@ -173,35 +173,50 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
 
 
 def from_samples(
-    samples: Float[Tensor, "members *batch n"], noise_variance: float | Float[Tensor, "*batch n"] = 0.0
+    samples: Float[Tensor, "members *batch n"],
+    noise_variance: float | Float[Tensor, "*batch n"] = 0.0,
+    *,
+    shrinkage: float = 0.0,
 ) -> MultivariateNormal:
     """The Gaussian with the mean and the covariance of samples, plus optional independent noise.
 
-    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed.
+    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed. With shrinkage λ the first
+    term is (1 − λ) R Rᵀ + λ diag(R Rᵀ), which keeps every variance and lets correlations that few members cannot
+    support fade (Ledoit & Wolf 2004).
 
     Args:
         samples: Fields ``(members, *batch, n)``, at least two members.
         noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
             singular and the distribution has no density.
+        shrinkage: λ in [0, 1], best chosen on validation data.
 
     Returns:
         Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
 
     Raises:
-        InvalidArgumentError: If there are fewer than two members or a noise variance is negative.
+        InvalidArgumentError: If there are fewer than two members, a noise variance is negative, or λ is not in [0, 1].
     """
     if samples.ndim < 2 or samples.shape[0] < 2:
         raise InvalidArgumentError(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
         )
+    if not 0.0 <= shrinkage <= 1.0:
+        raise InvalidArgumentError(f"shrinkage must lie in [0, 1], got {shrinkage:g}.")
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
-    readable = are_readable(samples, noise)
-    if readable and not bool((noise >= 0).all()):
-        raise InvalidArgumentError(f"noise_variance must not be negative, got {float(noise.min()):g}.")
+    smallest, noisy = 0.0, True  # where the numbers cannot be read
+    if isinstance(noise_variance, int | float):
+        smallest, noisy = noise_variance, noise_variance != 0
+    elif are_readable(samples, noise) and noise.numel():
+        smallest, noisy = float(noise.min()), bool(noise.any())
+    if not smallest >= 0:
+        raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
     mean = samples[0] + (samples - samples[0]).mean(dim=0)
     root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
+    if shrinkage:
+        noise = noise + shrinkage * root.square().sum(dim=-1)
+        root = (1.0 - shrinkage) ** 0.5 * root
     covariance: LinearOperator = RootLinearOperator(root)
-    if not readable or bool(noise.any()):
+    if shrinkage or noisy:
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
     return FieldGaussian(mean, covariance)
 

@@ -282,6 +282,15 @@ def test_samples_give_their_empirical_gaussian():
     assert torch.allclose(noisy.covariance_matrix, expected, rtol=1e-12, atol=1e-14)
 
 
+def test_shrinkage_keeps_variances_and_scales_correlations():
+    samples = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    plain, shrunk = from_samples(samples), from_samples(samples, shrinkage=0.25)
+    expected = 0.75 * plain.covariance_matrix + 0.25 * plain.covariance_matrix.diagonal().diag()
+    assert torch.allclose(shrunk.covariance_matrix, expected, rtol=1e-13, atol=1e-14)
+    with pytest.raises(InvalidArgumentError, match=r"shrinkage must lie in \[0, 1\], got 2"):
+        from_samples(samples, shrinkage=2)
+
+
 def test_torch_and_gpytorch_gaussians_give_the_same():
     generator = torch.Generator().manual_seed(5)
     mean, covariance = torch.randn(6, dtype=torch.float64, generator=generator), positive_definite(6, generator)
