@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.covariance import as_double, rows_times
+from probconserv._linalg.rows import Rows
+from probconserv._linalg.structured import variance_of_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
@@ -76,6 +78,9 @@ def _of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor
         prior = as_multivariate_normal(prior)
         gained = Posterior(prior, law).log_evidence
     residual = law.residual(prior.mean.to(torch.float64))
-    cross = rows_times(as_double(prior.lazy_covariance_matrix), law.rows)
-    variance = (cross * law.rows).sum(dim=-1) + law.noise
+    covariance = as_double(prior.lazy_covariance_matrix)
+    if isinstance(law.G, Rows):
+        variance = variance_of_rows(covariance, law.G) + law.noise
+    else:
+        variance = (rows_times(covariance, law.rows) * law.rows).sum(dim=-1) + law.noise
     return residual, variance.expand(residual.shape), gained

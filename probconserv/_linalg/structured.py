@@ -16,6 +16,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.covariance import rows_times
 from probconserv._linalg.innovation import Innovation, innovation_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.values import are_readable, cached
@@ -188,6 +189,15 @@ def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, valida
         innovation=innovation_of(rows, metric, noise, checked),
         checked=checked,
     )
+
+
+def variance_of_rows(covariance: LinearOperator, rows: Rows) -> Tensor:
+    """diag(G Σ Gᵀ) ``(*batch, k)``."""
+    if not splits(covariance):
+        dense = rows.to_dense()
+        return (rows_times(covariance, dense) * dense).sum(dim=-1)
+    metric, root = split(covariance)
+    return rows.gram(metric) + rows.functional(root).square().sum(dim=-2)
 
 
 def split(covariance: LinearOperator) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from probconserv import (
     Monotone,
     NonNegative,
     condition,
+    evidence,
     from_samples,
 )
 from probconserv._linalg import structured
@@ -149,6 +150,8 @@ def test_density_with_noise_and_evidence_are_those_of_dense_rows(problem):
     u = posterior.sample()
     assert torch.allclose(posterior.log_prob(u), dense.log_prob(u), rtol=1e-11, atol=1e-11)
     assert torch.allclose(posterior.log_evidence, dense.log_evidence, rtol=1e-11, atol=1e-11)
+    standardised = evidence(prior, LinearConstraint(law.rows, law.b, law.noise)).standardised_residual
+    assert torch.allclose(evidence(prior, law).standardised_residual, standardised, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("low_rank", [False, True])
