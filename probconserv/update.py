@@ -207,7 +207,7 @@ def from_samples(
     if isinstance(noise_variance, int | float):
         smallest, noisy = noise_variance, noise_variance != 0
     elif are_readable(samples, noise) and noise.numel():
-        smallest, noisy = float(noise.min()), bool(noise.any())
+        smallest, noisy = float(noise.detach().min()), bool(noise.any())
     if not smallest >= 0:
         raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
     mean = samples[0] + (samples - samples[0]).mean(dim=0)
