@@ -126,9 +126,15 @@ class ANP(Surrogate):
 
         Raises:
             IncompatibleQueryError: If context, query and the network's problem do not match.
+            InvalidArgumentError: If the context has noise variances.
         """
         check_compatible(context, query)
         self._check_problem(context, query)
+        if context.noise_variance is not None:
+            raise InvalidArgumentError(
+                "A neural process learns the noise of its training data and cannot use noise_variance; leave it out of "
+                "the context, or take a GPSurrogate."
+            )
         points, values = self._centre(context.points), self._normalise(context.values)
         prior = self.latent(points, values)
         generator = torch.Generator().manual_seed(self.config.sample_seed)
