@@ -36,6 +36,7 @@ from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.surrogates.ensemble import Ensemble
+from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw
 from probconserv.surrogates.gp import GPConfig, GPSurrogate
 from probconserv.surrogates.operator import GaussianOperator
 from probconserv.surrogates.surrogate import Context, Query, Surrogate
@@ -52,7 +53,9 @@ __all__ = [
     "Evidence",
     "FieldLayout",
     "FieldPrediction",
+    "FitOptions",
     "FluxLayout",
+    "FunctionSet",
     "GPConfig",
     "GPSurrogate",
     "GaussianOperator",
@@ -61,6 +64,7 @@ __all__ = [
     "InfeasibleConstraintError",
     "InvalidArgumentError",
     "JoinedConstraint",
+    "LearntLaw",
     "LinearConstraint",
     "Mixture",
     "Monotone",

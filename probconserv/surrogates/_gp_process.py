@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import gpytorch
 import torch
@@ -100,9 +100,9 @@ class Process(gpytorch.models.ExactGP):
     @property
     def raw(self) -> dict[str, Tensor]:
         """The unconstrained hyper-parameters that a fit changes, by name."""
-        noise = getattr(self.likelihood, "second_noise_covar", None) or self.likelihood.noise_covar
+        noise = getattr(self.likelihood, "second_noise_covar", None) or cast(Likelihood, self.likelihood).noise_covar
         tensors = {
-            "noise_variance": noise.raw_noise,
+            "noise_variance": cast(Any, noise).raw_noise,
             "mean": self.mean_module.raw_constant,
             "variance": self.scaled.raw_outputscale,
             "length_scales": self.matern.raw_lengthscale,
