@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, str] = {
     "large": "one function on up to a million cells: seconds and memory",
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
+    "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
     "anp": "a training step of the neural process against explicit attention",
     "scaling": "time and memory of update and solver as sizes grow",
     "orders": "observed orders of the finite volumes (half an hour)",

@@ -20,21 +20,27 @@ from probconserv.errors import (
     ProbConservError,
     WeightsError,
 )
+from probconserv.evidence import Evidence, evidence
+from probconserv.field_laws import block_means, level_totals, region_totals, sphere_areas
+from probconserv.field_prediction import FieldPrediction, condition_fields
 from probconserv.fields import FieldLayout
+from probconserv.fluxes import FluxLayout, block_budgets, divergence, flux_budgets
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
-from probconserv.nonlinear import condition_nonlinear
+from probconserv.nonlinear import NonlinearMode, condition_nonlinear, nonlinear_mode
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.surrogates.ensemble import Ensemble
+from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw
 from probconserv.surrogates.gp import GPConfig, GPSurrogate
 from probconserv.surrogates.operator import GaussianOperator
 from probconserv.surrogates.surrogate import Context, Query, Surrogate
-from probconserv.update import condition, from_samples
+from probconserv.update import condition, from_samples, truncate
 
 __all__ = [
     "ANP",
@@ -44,7 +50,12 @@ __all__ = [
     "ConvergenceError",
     "DependentConstraintsError",
     "Ensemble",
+    "Evidence",
     "FieldLayout",
+    "FieldPrediction",
+    "FitOptions",
+    "FluxLayout",
+    "FunctionSet",
     "GPConfig",
     "GPSurrogate",
     "GaussianOperator",
@@ -53,10 +64,12 @@ __all__ = [
     "InfeasibleConstraintError",
     "InvalidArgumentError",
     "JoinedConstraint",
+    "LearntLaw",
     "LinearConstraint",
     "Mixture",
     "Monotone",
     "NonNegative",
+    "NonlinearMode",
     "Posterior",
     "Prediction",
     "ProbConserv",
@@ -64,19 +77,31 @@ __all__ = [
     "Projected",
     "Query",
     "Surrogate",
+    "Truncated",
     "WeightsError",
+    "block_budgets",
+    "block_means",
     "boundary_gradient",
     "boundary_value",
     "condition",
+    "condition_fields",
     "condition_nonlinear",
     "conservation",
     "displaced",
+    "divergence",
     "draw",
+    "evidence",
+    "flux_budgets",
     "from_samples",
     "integral",
+    "level_totals",
     "local_conservation",
+    "nonlinear_mode",
     "project_uniformly",
+    "region_totals",
     "smoothness",
+    "sphere_areas",
     "stacked_integrals",
     "total_over_time",
+    "truncate",
 ]

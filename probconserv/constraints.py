@@ -7,8 +7,7 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +15,8 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
+from probconserv._linalg.values import are_readable, as_tensor, cached
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.finite_volume.grid import CellGrid, NodeGrid, trapezoid_weights
 from solvers.stencils import one_sided_gradient
@@ -29,22 +30,23 @@ class LinearConstraint:
     """The k linear statements G u = b + ε with independent ε_i ~ N(0, σ_i²); σ² = 0 makes a row exact.
 
     Args:
-        G: Rows ``(*batch, k, n)``, a tensor or a ``LinearOperator``; stored in float64.
+        G: Rows ``(*batch, k, n)``: a tensor, a ``LinearOperator``, a sparse tensor, a sparse matrix of SciPy, or what
+            ``block_means`` and the other laws of fields make; stored in float64. Sparse rows stay sparse.
         b: Right-hand sides ``(*batch, k)``; stored in float64. Batch axes of G and b broadcast.
         noise_variance: σ², one number, or one per row ``(*batch, k)``.
+        shape: Lengths of the axes of the field, where they are known and more than one; n is their product.
 
     Raises:
         InvalidArgumentError: If shapes do not match, an entry is not finite, a row is zero, or a variance is negative.
     """
 
-    G: Float[Tensor, "*batch k n"] | LinearOperator
+    G: Float[Tensor, "*batch k n"] | LinearOperator | Rows
     b: Float[Tensor, "*batch k"]
     noise_variance: float | Float[Tensor, "*batch k"] = 0.0
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "G", self.G.to(dtype=torch.float64) if isinstance(self.G, LinearOperator) else as_tensor(self.G)
-        )
+        object.__setattr__(self, "G", _as_rows(self.G))
         object.__setattr__(self, "b", as_tensor(self.b))
         if self.G.ndim < 2 or self.b.ndim < 1 or 0 in self.G.shape[-2:] or self.G.shape[-2] != self.b.shape[-1]:
             raise InvalidArgumentError(
@@ -57,14 +59,8 @@ class LinearConstraint:
                 f"noise_variance must be a number or (*batch, k) with k = {self.b.shape[-1]}, got {tuple(noise.shape)}."
             )
         object.__setattr__(self, "noise_variance", noise)
-        _check_finite(self.rows, "G")
-        _check_finite(self.b, "b")
-        if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
-            raise InvalidArgumentError(
-                f"noise_variance must be finite and not negative, got a smallest entry of {float(noise.min()):g}."
-            )
-        if not bool(self.rows.any(dim=-1).all()):
-            raise InvalidArgumentError("A row of G is zero, so it says nothing about the field; drop it.")
+        if are_readable(self.b, noise):
+            self._check_values(noise)
         try:
             self.batch_shape  # noqa: B018 - evaluated to find shapes that do not broadcast
         except RuntimeError as error:
@@ -73,12 +69,23 @@ class LinearConstraint:
                 f"{tuple(noise.shape[:-1])} do not broadcast."
             ) from error
 
-    @cached_property
+    def _check_values(self, noise: Tensor) -> None:
+        rows = self.G
+        _check_finite(rows.entries if isinstance(rows, Rows) else self.rows, "G")
+        _check_finite(self.b, "b")
+        if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
+            raise InvalidArgumentError(
+                f"noise_variance must be finite and not negative, got a smallest entry of {float(noise.min()):g}."
+            )
+        if not bool((rows.norms() > 0 if isinstance(rows, Rows) else self.rows.any(dim=-1)).all()):
+            raise InvalidArgumentError("A row of G is zero, so it says nothing about the field; drop it.")
+
+    @cached
     def rows(self) -> Tensor:
-        """G as a dense float64 tensor ``(*batch, k, n)``."""
+        """G as a dense float64 tensor ``(*batch, k, n)``; an error where structured rows would not fit in memory."""
         return self.G if isinstance(self.G, Tensor) else self.G.to_dense()
 
-    @cached_property
+    @cached
     def noise(self) -> Tensor:
         """Variances σ² of the rows ``(*batch, k)``, float64."""
         noise = torch.as_tensor(self.noise_variance)
@@ -89,7 +96,7 @@ class LinearConstraint:
         """Number n of field values that a row acts on."""
         return self.G.shape[-1]
 
-    @cached_property
+    @cached
     def batch_shape(self) -> torch.Size:
         """Common batch shape of G, b and σ²."""
         return torch.broadcast_shapes(self.G.shape[:-2], self.b.shape[:-1], self.noise.shape[:-1])
@@ -112,6 +119,8 @@ class LinearConstraint:
                 f"The constraint acts on {self.points} points but the field has {u.shape[-1] if u.ndim else 'none'}; "
                 "build it on the same grid."
             )
+        if isinstance(self.G, Rows):
+            return self.G.functional(u[..., None, :])[..., 0, :] - self.b
         return (self.rows @ u[..., None])[..., 0] - self.b
 
     def __and__(self, other: "LinearConstraint") -> "LinearConstraint":
@@ -129,11 +138,18 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
+        shape = self.shape or other.shape
+        if isinstance(self.G, Rows) or isinstance(other.G, Rows):
+            first, second = (c.G if isinstance(c.G, Rows) else c.rows for c in (self, other))
+            return LinearConstraint(
+                stacked(first, second), _concatenate(self.b, other.b), _concatenate(self.noise, other.noise), shape
+            )
         batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
         return LinearConstraint(
             torch.cat([c.rows.expand(*batch, *c.rows.shape[-2:]) for c in (self, other)], dim=-2),
             _concatenate(self.b, other.b),
             _concatenate(self.noise, other.noise),
+            shape,
         )
 
 
@@ -155,7 +171,9 @@ def integral(
         One row per batch entry.
     """
     total = as_tensor(total)
-    return LinearConstraint(quadrature_weights(domain).to(total.device)[..., None, :], total[..., None], noise_variance)
+    rows = quadrature_weights(domain).to(total.device)[..., None, :]
+    shape = domain.shape if isinstance(domain, NodeGrid | CellGrid) and domain.dimension > 1 else None
+    return LinearConstraint(rows, total[..., None], noise_variance, shape)
 
 
 def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
@@ -308,21 +326,6 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
     return trapezoid_weights(as_tensor(domain))
 
 
-def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
-    """A number, array or tensor as a tensor.
-
-    Args:
-        value: An array is copied, since it may be read-only or reversed, which tensors cannot be.
-        dtype: Precision of the result; None keeps that of the value.
-
-    Returns:
-        The tensor, on the device of the value.
-    """
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.array(value, order="C"))
-    return torch.as_tensor(value, dtype=dtype)
-
-
 def _check_side(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
     """The side, and the axis counted from the first."""
     if side not in ("first", "last"):
@@ -355,6 +358,14 @@ def _side_rows(
         ) from error
     b = value.flatten(-len(face)) if face else value[..., None]
     return LinearConstraint(rows.to(value.device), b, noise_variance)
+
+
+def _as_rows(G: Any) -> Tensor | LinearOperator | Rows:
+    if isinstance(G, Rows):
+        return G
+    if is_sparse(G):
+        return as_sparse_rows(G)
+    return G.to(dtype=torch.float64) if isinstance(G, LinearOperator) else as_tensor(G)
 
 
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:

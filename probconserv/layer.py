@@ -1,15 +1,20 @@
 """ProbConserv as a layer: a surrogate whose prediction is conditioned on a constraint."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Self
 
-from torch import nn
+from linear_operator.operators import LinearOperator
+from torch import Tensor, nn
 
 from probconserv.constraints import LinearConstraint
+from probconserv.field_prediction import FieldPrediction, points_of
+from probconserv.fields import FieldLayout
 from probconserv.inequalities.inequality import Inequality
+from probconserv.inequalities.projected import Projected
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
-from probconserv.update import condition
+from probconserv.update import condition, from_samples
 
 Constraint = LinearConstraint | Inequality
 
@@ -17,21 +22,59 @@ Constraint = LinearConstraint | Inequality
 class ProbConserv(Surrogate):
     """A surrogate whose predictions meet a linear law, inequalities or both; itself a surrogate, so wrappers nest.
 
+    A constraint given as a value moves with the module: ``.to(device)`` takes its tensors along, which stay in float64
+    whatever the precision of the module. With linear laws the layer can be exported, compiled as a whole graph, and
+    used in ``torch.func.vmap``, ``jvp`` and ``grad``.
+
     Args:
         surrogate: A ``Surrogate``, or any module whose ``forward`` returns a ``Normal``, a ``MultivariateNormal``, a
             ``Mixture`` or samples ``(members, *batch, n)``.
         constraint: The constraint, or a function that builds it from the surrogate's arguments:
             ``(context, query)`` for a ``Surrogate``, the arguments of ``forward`` for another module or for an
             ``Ensemble`` of operators.
+        layout: For surrogates that predict fields ``(*batch, channels, *space)``, a ``Normal`` or members: how they
+            become points. The prediction is then a ``FieldPrediction``, with fields as mean, variance and draws.
+        draws: Number of draws for mean and variance of a prediction with inequalities.
+        keep_weights: Whether the components of a mixture keep their weights; see ``condition``.
+        validate: Whether values are checked; see ``condition``.
     """
 
     surrogate: nn.Module
-    constraint: Constraint | Callable[..., Constraint]
 
-    def __init__(self, surrogate: nn.Module, constraint: Constraint | Callable[..., Constraint]) -> None:
+    def __init__(
+        self,
+        surrogate: nn.Module,
+        constraint: Constraint | Callable[..., Constraint],
+        *,
+        layout: FieldLayout | None = None,
+        draws: int = 500,
+        keep_weights: bool = False,
+        validate: bool = True,
+    ) -> None:
         super().__init__()
         self.surrogate = surrogate
-        self.constraint = constraint
+        self.layout = layout
+        self.draws = draws
+        self.keep_weights = keep_weights
+        self.validate = validate
+        self._constraint = constraint
+        self._names: tuple[str, ...] = ()
+        if isinstance(constraint, Constraint):
+            self._constraint = _of_tensors(constraint)
+            tensors = _tensors(self._constraint)
+            self._names = tuple(tensors)
+            for name, tensor in tensors.items():
+                self.register_buffer(f"constraint_{name}", tensor, persistent=False)
+
+    @property
+    def constraint(self) -> Constraint | Callable[..., Constraint]:
+        """The constraint, on the device of the module, or the function that builds it."""
+        if not isinstance(self._constraint, Constraint):
+            return self._constraint
+        tensors = {name: getattr(self, f"constraint_{name}") for name in self._names}
+        if all(tensors[name] is tensor for name, tensor in _tensors(self._constraint).items()):
+            return self._constraint
+        return _with_tensors(self._constraint, tensors)
 
     def predict(self, context: Context, query: Query) -> Prediction:
         """Predicts with the surrogate and conditions the result; see ``Surrogate.predict`` and ``condition``."""
@@ -44,7 +87,56 @@ class ProbConserv(Surrogate):
             *arguments: Arguments of the surrogate; context and query for a ``Surrogate``.
 
         Returns:
-            The conditioned prediction over n points.
+            The conditioned prediction over n points, or of fields if the layer has a layout.
         """
         constraint, prior = self.constraint, ask(self.surrogate, arguments)
-        return condition(prior, constraint if isinstance(constraint, Constraint) else constraint(*arguments))
+        constraint = constraint if isinstance(constraint, Constraint) else constraint(*arguments)
+        if self.layout is not None:
+            prior = points_of(prior, self.layout)
+        prior = from_samples(prior) if isinstance(prior, Tensor) else prior
+        prediction = condition(prior, constraint, keep_weights=self.keep_weights, validate=self.validate)
+        prediction = prediction.with_draws(self.draws) if isinstance(prediction, Projected) else prediction
+        return prediction if self.layout is None else FieldPrediction(prediction, self.layout)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the constraint with the module but leaves it in float64."""
+        before = {name: getattr(self, f"constraint_{name}") for name in self._names}
+        super()._apply(fn, recurse)
+        for name, tensor in before.items():
+            after = getattr(self, f"constraint_{name}")
+            if after.dtype != tensor.dtype:
+                setattr(self, f"constraint_{name}", tensor.to(after.device))
+        self._constraint = self.constraint
+        return self
+
+
+def _of_tensors(constraint: Constraint) -> Constraint:
+    """The same constraint as tensors and dataclasses of them."""
+    if isinstance(constraint, Inequality):
+        joined = constraint.joined()
+        return joined if joined.law is None else replace(joined, law=_of_tensors(joined.law))
+    return replace(constraint, G=constraint.rows) if isinstance(constraint.G, LinearOperator) else constraint
+
+
+def _tensors(constraint: Any, prefix: str = "") -> dict[str, Tensor]:
+    """All tensors of a constraint, by the names of the fields that hold them."""
+    tensors = {}
+    for field in fields(constraint):
+        value = getattr(constraint, field.name)
+        if isinstance(value, Tensor):
+            tensors[prefix + field.name] = value
+        elif is_dataclass(value):
+            tensors |= _tensors(value, f"{prefix}{field.name}_")
+    return tensors
+
+
+def _with_tensors(constraint: Any, tensors: Mapping[str, Tensor], prefix: str = "") -> Any:
+    """The constraint with other tensors."""
+    changes = {}
+    for field in fields(constraint):
+        value = getattr(constraint, field.name)
+        if isinstance(value, Tensor):
+            changes[field.name] = tensors[prefix + field.name]
+        elif is_dataclass(value):
+            changes[field.name] = _with_tensors(value, tensors, f"{prefix}{field.name}_")
+    return replace(constraint, **changes)

@@ -6,8 +6,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv._linalg.values import are_readable
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.sampling import draw
 
 
@@ -20,16 +22,19 @@ class Mixture:
     Args:
         components: Gaussians with batch shape ``(components, *batch)`` over n points; a ``torch.distributions.Normal``
             of shape ``(components, *batch, n)`` is read as Gaussians with independent values. ``Projected``
-            predictions may be components too.
-        weights: π ``(components,)``, not negative, with sum 1 up to rounding (then normalised); equal by default.
+            and ``Truncated`` predictions may be components too.
+        weights: π ``(components,)``, or ``(components, *batch)`` for weights that differ between fields; not negative,
+            with sum 1 up to rounding (then normalised). Equal by default.
 
     Raises:
         InvalidArgumentError: If there is no component axis or the weights are not a distribution over it.
     """
 
     def __init__(
-        self, components: MultivariateNormal | Normal | Projected, weights: Float[Tensor, " components"] | None = None
-    ):
+        self,
+        components: MultivariateNormal | Normal | Projected | Truncated,
+        weights: Float[Tensor, " components *batch"] | None = None,
+    ) -> None:
         centre = components.mode  # unlike the mean of a projected prediction it needs no draws
         if centre.ndim < 2:
             raise InvalidArgumentError(
@@ -37,13 +42,16 @@ class Mixture:
             )
         count = centre.shape[0]
         weights = torch.full((count,), 1.0 / count).to(centre) if weights is None else weights
-        if weights.shape != (count,) or bool((weights < 0).any()) or abs(float(weights.sum()) - 1.0) > 1e-5:
+        shapes = {torch.Size([count]), centre.shape[:-1]}
+        total = weights.detach().sum(dim=0)
+        valid = (weights >= 0).all() & ((total - 1).abs() <= 1e-5).all()
+        if weights.shape not in shapes or (are_readable(weights) and not bool(valid)):
             raise InvalidArgumentError(
-                f"weights must be ({count},), not negative, with sum 1, got shape {tuple(weights.shape)} and sum "
-                f"{float(weights.sum()):g}."
+                f"weights must be ({count},) or {tuple(centre.shape[:-1])}, not negative, with sum 1 over the "
+                f"components, got shape {tuple(weights.shape)} and sums {_range(total)}."
             )
         self.components = components
-        self.weights = weights / weights.sum()
+        self.weights = weights / weights.sum(dim=0)
 
     @property
     def mean(self) -> Tensor:
@@ -58,7 +66,7 @@ class Mixture:
         so that part is left out of the first term.
         """
         within = self.components.variance
-        if isinstance(self.components, Projected):
+        if isinstance(self.components, Projected | Truncated) and not self.components.is_exact:
             within = within * (1 - 1 / self.components.draws)
         return self._average(within + (self.components.mean - self.mean).square())
 
@@ -99,13 +107,13 @@ class Mixture:
         """
         sample_shape, n = torch.Size(sample_shape), self.event_shape[0]
         total, fields = sample_shape.numel(), self.batch_shape.numel()
-        choice = torch.multinomial(self.weights.detach(), total * fields, replacement=True, generator=generator)
-        chosen = torch.nn.functional.one_hot(choice.reshape(total, fields), len(self.weights))
+        choice = self._choose(total, generator)
+        chosen = torch.nn.functional.one_hot(choice, len(self.weights))
         # The j-th time a field picks a component, it takes the component's j-th draw.
         turn = (chosen.cumsum(dim=0) * chosen).sum(dim=-1) - 1
         draws = draw(self.components, (int(turn.max()) + 1,), generator).reshape(-1, len(self.weights), fields, n)
         field = torch.arange(fields, device=choice.device)
-        picked = draws[turn, choice.reshape(total, fields), field]
+        picked = draws[turn, choice, field]
         return picked.reshape(*sample_shape, *self.batch_shape, n)
 
     def sample(
@@ -122,25 +130,57 @@ class Mixture:
         """log Σ_c π_c p_c(u).
 
         Args:
-            value: Fields ``(*sample, *batch, n)``.
+            value: Fields ``(*sample, *batch, n)``; axes broadcast with those of the mixture.
 
         Returns:
             Log-density ``(*sample, *batch)``.
 
         Raises:
-            InvalidArgumentError: If the components meet inequalities and so have no density.
+            InvalidArgumentError: If the components meet inequalities and so have no density, or the fields do not fit.
         """
-        if isinstance(self.components, Projected):
+        if isinstance(self.components, Projected | Truncated):
             raise InvalidArgumentError(
-                "Fields that meet inequalities have no density, since draws lie on the boundary of the "
-                "set with positive probability; score them by samples (crps_of_samples, energy_score)."
+                "Fields that meet inequalities have no density that is computed: projected draws lie on the boundary "
+                "with positive probability. Score them by samples (crps_of_samples, energy_score)."
             )
+        value = self._broadcast(value)
         lead = value.ndim - self.components.mean.ndim + 1
         log_prob = self.components.log_prob(value.unsqueeze(lead))
         if isinstance(self.components, Normal):
             log_prob = log_prob.sum(dim=-1)
-        weights = self.weights.log().reshape(-1, *[1] * len(self.batch_shape))
+        weights = self.weights.log()
+        if weights.ndim == 1:
+            weights = weights.reshape(-1, *[1] * len(self.batch_shape))
         return torch.logsumexp(weights + log_prob, dim=lead)
 
     def _average(self, values: Tensor) -> Tensor:
-        return torch.tensordot(self.weights.to(values.dtype), values, dims=1)
+        weights = self.weights.to(values.dtype)
+        if weights.ndim == 1:
+            return torch.tensordot(weights, values, dims=1)
+        return (weights[..., None] * values).sum(dim=0)
+
+    def _choose(self, total: int, generator: torch.Generator | None) -> Tensor:
+        """The components of ``total`` draws of every field ``(total, fields)``."""
+        fields, weights = self.batch_shape.numel(), self.weights.detach()
+        if weights.ndim == 1:
+            return torch.multinomial(weights, total * fields, True, generator=generator).reshape(total, fields)
+        return torch.multinomial(weights.flatten(1).mT, total, True, generator=generator).mT
+
+    def _broadcast(self, value: Tensor) -> Tensor:
+        """The value with all batch axes of the mixture."""
+        shape = torch.Size([*self.batch_shape, *self.event_shape])
+        try:
+            expanded = torch.broadcast_shapes(value.shape, shape)
+        except RuntimeError:
+            expanded = torch.Size()
+        if value.shape[-1:] != self.event_shape or expanded[-len(shape) :] != shape:
+            raise InvalidArgumentError(
+                f"The mixture is over {shape[-1]} points with batch axes {tuple(shape[:-1])}, but the fields have "
+                f"shape {tuple(value.shape)}; give (*sample, *batch, n)."
+            )
+        return value.expand(expanded)
+
+
+def _range(values: Tensor) -> str:
+    smallest, largest = float(values.min()), float(values.max())
+    return f"{smallest:g}" if smallest == largest else f"between {smallest:g} and {largest:g}"

@@ -1,121 +1,390 @@
-"""Nonlinear constraints g(u) = 0 by Gauss–Newton iterations of the linear update."""
+"""Nonlinear constraints g(u) = 0: the most probable field, and the Gaussian linearised there."""
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float, Int
+from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
-from torch.distributions import MultivariateNormal as TorchMultivariateNormal
-from torch.distributions import Normal
 
-from probconserv._linalg.covariance import as_double, rows_times
+from probconserv._linalg.covariance import apply_roots, as_double, square_roots
+from probconserv._stationary import (
+    NEWTON_SIZE,
+    Aim,
+    Law,
+    Linearised,
+    Search,
+    kkt_matrix,
+    multipliers_of,
+    search,
+    stacked_gradients,
+)
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import ConvergenceError, InvalidArgumentError
+from probconserv.errors import (
+    ConvergenceError,
+    DependentConstraintsError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+)
+from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.projected import Projected
 from probconserv.posterior import Posterior
-from probconserv.update import as_multivariate_normal
+from probconserv.update import Gaussian, as_multivariate_normal
 
 ResidualFunction = Callable[[Tensor], Tensor]
+_SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
+_TOUCHING = 1e-10  # relative distance from a bound within which it counts as active
+_SPREADS = (1.0, 3.0, 10.0)  # of the starts, in standard deviations of the prior, in turn
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NonlinearMode:
+    """The best of the modes that the starts reached: local, unless g is known to have one.
+
+    Args:
+        field: u ``(*batch, n)``, float64.
+        objective: (u − μ)ᵀ Σ⁻¹ (u − μ) ``(*batch,)``.
+        converged: How many starts met the tolerance ``(*batch,)``.
+        agreeing: How many of them reached this objective ``(*batch,)``; few of many mean that a still better mode may
+            have been missed.
+    """
+
+    field: Float[Tensor, "*batch n"]
+    objective: Float[Tensor, " *batch"]
+    converged: Int[Tensor, " *batch"]
+    agreeing: Int[Tensor, " *batch"]
 
 
 def condition_nonlinear(
-    prior: MultivariateNormal | TorchMultivariateNormal | Normal | Tensor,
+    prior: Gaussian | Projected | Tensor,
     residual_function: ResidualFunction,
     tolerance: float = 1e-10,
     max_iterations: int = 200,
-) -> Posterior:
-    """Conditions a Gaussian prediction on g(u) = 0, linearised at a stationary point of the density on {g = 0}.
+    *,
+    starts: int = 5,
+    jacobian: ResidualFunction | None = None,
+) -> Posterior | Projected:
+    """Conditions a Gaussian prediction on g(u) = 0, linearised at the most probable field on {g = 0}.
 
-    Every iteration is the linear update by g(u_j) + J_j (u − u_j) = 0 with J_j = ∂g/∂u at u_j, from the prior:
+    The field minimises (u − μ)ᵀ Σ⁻¹ (u − μ) on {g = 0}: the best local minimum that several starts reach by sequential
+    quadratic programming. It is the global one if a start lies in its basin; ``nonlinear_mode`` tells how many
+    starts agree. Covariance and draws of the result are those of the linearisation there (Laplace's approximation with
+    the Gauss–Newton Hessian): its mean meets g = 0, its draws meet it to first order.
 
-        u_{j+1} = μ − Σ J_jᵀ (J_j Σ J_jᵀ)⁻¹ (g(u_j) + J_j (μ − u_j)),   u_0 = μ
-
-    Its limit is a stationary point of (u − μ)ᵀ Σ⁻¹ (u − μ) on {g = 0}; if g is linear it is reached in one step.
-    Covariance and draws of the result are those of the linearisation there (Laplace's approximation with the
-    Gauss–Newton Hessian): its mean meets g = 0, its draws meet it to first order.
-
-    Results can be differentiated: derivatives are those of the iteration, which converge together with it.
+    Results can be differentiated once, by the implicit function theorem at the mode.
 
     Args:
-        prior: As for ``condition``, but one Gaussian. The exact rows of a conditioned prediction stay in force.
+        prior: As for ``condition``, but one Gaussian. The exact rows of a conditioned prediction, and the inequalities
+            of a ``Projected`` one, stay in force; with inequalities every step solves a quadratic programme.
         residual_function: g, from fields ``(*batch, n)`` in float64 to residuals ``(*batch, k)``, by torch operations;
             batch entries must not mix.
-        tolerance: Largest |g_i(u)| in units of the prior's standard scale of g_i, √(J Σ Jᵀ)_ii, and largest change
-            of u in the last step in units of the largest standard scale of the batch entry.
-        max_iterations: Largest number of updates.
+        tolerance: Largest |g_i(u)| in units of the prior's standard scale of g_i, √(J Σ Jᵀ)_ii, and largest step, in
+            standard deviations or relative to the field's largest distance from the mean.
+        max_iterations: Largest number of steps from one start.
+        starts: Number of starts: the prior mean, then draws of the prior, by turns spread three and ten times as far,
+            with a fixed seed. More starts make it likelier that the global mode is among the modes found.
+        jacobian: ∂g/∂u from fields, ``(*batch, k, n)``, or a sparse tensor ``(k, n)`` for a single field, which stays
+            sparse under a diagonal Σ; by automatic differentiation, row by row, if not given. With it results have no
+            derivatives.
 
     Returns:
-        The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance).
+        The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance). For a ``Projected``
+        prior the same under the linearised law, whose mode is the field; without derivatives.
 
     Raises:
-        ConvergenceError: If the tolerance is not reached; the text names residual and step.
-        InvalidArgumentError: If g does not give ``(*batch, k)`` or does not depend on u.
+        ConvergenceError: If no start meets the tolerance; the text names batch entry, residual and step.
+        InvalidArgumentError: If g does not give ``(*batch, k)`` or does not depend on u, or derivatives are asked for
+            where there are none.
         DependentConstraintsError: If rows of J are dependent under the prior.
     """
-    if not tolerance > 0 or max_iterations < 1:
-        raise InvalidArgumentError(
-            f"tolerance must be positive and max_iterations at least 1, got {tolerance} and {max_iterations}."
-        )
-    base, exact = (
-        (prior.prior, prior.constraint) if isinstance(prior, Posterior) else (as_multivariate_normal(prior), None)
+    problem = _problem(prior, residual_function, jacobian)
+    best = _best(problem, _Options(tolerance, max_iterations, starts))[0]
+    return _conditioned(problem, best)
+
+
+def nonlinear_mode(
+    prior: Gaussian | Projected | Tensor,
+    residual_function: ResidualFunction,
+    tolerance: float = 1e-10,
+    max_iterations: int = 200,
+    *,
+    starts: int = 5,
+    jacobian: ResidualFunction | None = None,
+) -> NonlinearMode:
+    """The most probable field that ``condition_nonlinear`` linearises at, with what the starts say of it.
+
+    Args:
+        prior: See ``condition_nonlinear``.
+        residual_function: See ``condition_nonlinear``.
+        tolerance: See ``condition_nonlinear``.
+        max_iterations: See ``condition_nonlinear``.
+        starts: See ``condition_nonlinear``.
+        jacobian: See ``condition_nonlinear``.
+
+    Returns:
+        The field without derivatives, its objective, and how many starts agree.
+
+    Raises:
+        ConvergenceError: If no start meets the tolerance.
+    """
+    problem = _problem(prior, residual_function, jacobian)
+    best, runs = _best(problem, _Options(tolerance, max_iterations, starts))
+    field = best.at.u
+    if problem.inequalities is not None:
+        with torch.no_grad():
+            field = _conditioned(problem, best).mode.to(torch.float64)  # within the bounds to the last bit
+    errors, objectives = torch.stack([run.error for run in runs]), torch.stack([run.objective for run in runs])
+    converged = errors <= tolerance
+    same = (objectives - best.objective).abs() <= 1e-6 * (1 + best.objective)
+    return NonlinearMode(
+        field=field,
+        objective=best.objective,
+        converged=converged.sum(dim=0),
+        agreeing=(converged & same).sum(dim=0),
     )
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Tolerance, iterations and starts of ``condition_nonlinear``."""
+
+    tolerance: float
+    max_iterations: int
+    starts: int
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0 or self.max_iterations < 1 or self.starts < 1:
+            raise InvalidArgumentError(
+                f"tolerance must be positive, max_iterations and starts at least 1, got {self.tolerance}, "
+                f"{self.max_iterations} and {self.starts}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Problem:
+    """Prior, the exact rows that it meets, the law in coordinates, the steps, and what makes a start admissible."""
+
+    base: MultivariateNormal
+    exact: LinearConstraint | None
+    inequalities: JoinedConstraint | None
+    law: Law
+    start: Tensor
+    aim: Aim = Aim()  # noqa: RUF009 - frozen
+    admit: Callable[[Tensor], Tensor] = lambda start: start
+
+
+def _problem(
+    prior: Gaussian | Projected | Tensor, residual_function: ResidualFunction, jacobian: ResidualFunction | None
+) -> _Problem:
+    inequalities, exact = None, None
+    if isinstance(prior, Projected):
+        base, exact, inequalities = prior.prior, prior.constraint.law, replace(prior.constraint, law=None)
+    elif isinstance(prior, Posterior):
+        base, exact = prior.prior, prior.constraint
+    else:
+        base = as_multivariate_normal(prior)
     covariance = as_double(base.lazy_covariance_matrix)
-    start = MultivariateNormal(base.mean.to(torch.float64), covariance)
-    spread = covariance.diagonal().detach().amax(dim=-1, keepdim=True).sqrt()
-    u, error, step = start.mean, math.inf, math.inf
-    residual, jacobian = _linearise(residual_function, u)
-    for _ in range(max_iterations):
-        law = LinearConstraint(jacobian, (jacobian @ u[..., None])[..., 0] - residual)
-        law = law if exact is None else exact & law
-        updated = Posterior(start, law).mean
-        step = float(((updated - u).detach().abs() / spread).nan_to_num(nan=0.0).max())
-        u = updated
-        residual, jacobian = _linearise(residual_function, u)
-        scale = (rows_times(covariance, jacobian) * jacobian).sum(dim=-1).detach().sqrt()
-        error = float((residual.detach().abs() / scale).max())
-        if error <= tolerance and step <= tolerance:
-            return Posterior(base, law)
-    raise ConvergenceError(
-        f"Gauss–Newton did not converge in {max_iterations} iterations: the residual is {error:.3g} prior standard "
-        f"deviations (largest |g| {float(residual.detach().abs().max()):.3g}) and the last step {step:.3g}, required "
-        f"{tolerance:g}. Start from a prior nearer to g(u) = 0, allow more iterations, or loosen the tolerance."
+    gaussian = MultivariateNormal(base.mean.to(torch.float64), covariance)
+    gaussian = gaussian if exact is None else Posterior(gaussian, exact)
+    field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
+    start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
+    diagonal = exact is None and isinstance(covariance, DiagLinearOperator)
+    law = Law(
+        field_of=field_of,
+        residual_function=residual_function,
+        jacobian_function=jacobian,
+        scale=covariance.diagonal().detach().sqrt() if diagonal else None,
+    )
+    problem = _Problem(base=base, exact=exact, inequalities=inequalities, law=law, start=start)
+    return problem if inequalities is None else _within(problem, gaussian, inequalities)
+
+
+def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable[[Tensor], Tensor], int]:
+    """The map from y ~ N(0, I) to the fields of a Gaussian, and the number of coordinates."""
+    if isinstance(gaussian, Posterior):
+        return lambda y: gaussian.rsample(base_samples=y), gaussian.base_sample_shape[0]
+    roots = square_roots(gaussian.lazy_covariance_matrix, epsilon)
+    size = sum(root.shape[-1] for root in roots)
+    return lambda y: gaussian.mean + apply_roots(roots, y[..., None, :])[..., 0, :], size
+
+
+def _within(problem: _Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> _Problem:
+    """The problem with steps towards the most probable field on linearised law and inequalities."""
+    law, zero = problem.law, problem.start
+    with torch.no_grad():
+        centre = law.field_of(zero)
+        units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
+        root = torch.stack([law.field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
+        inverse = torch.linalg.pinv(root)
+    base, exact = (gaussian.prior, gaussian.constraint) if isinstance(gaussian, Posterior) else (gaussian, None)
+
+    def coordinates(prior: MultivariateNormal, constraint: JoinedConstraint) -> Tensor:
+        with torch.no_grad():
+            mode = Projected(prior, constraint).mode
+        return (inverse @ (mode - centre)[..., None])[..., 0]
+
+    def target(at: Linearised) -> Tensor:
+        jacobian = at.field_jacobian if at.field_jacobian is not None else at.jacobian @ inverse
+        linear = _linear_law(jacobian, at)
+        return coordinates(base, (linear if exact is None else exact & linear) & inequalities)
+
+    within = inequalities if exact is None else exact & inequalities
+    mode = centre + (root @ coordinates(base, within)[..., None])[..., 0]
+
+    def admit(start: Tensor) -> Tensor:
+        # Around the mode rather than the mean, which may be so far off that all draws project to one corner.
+        drawn = mode + (root @ start[..., None])[..., 0]
+        return coordinates(MultivariateNormal(drawn, base.lazy_covariance_matrix), within)
+
+    def active(y: Tensor) -> Tensor:
+        u = centre + (root @ y[..., None])[..., 0]
+        slack = _TOUCHING * (1 + u.abs().amax(dim=-1, keepdim=True))
+        bound = ((u - inequalities.lower).abs() <= slack) | ((u - inequalities.upper).abs() <= slack)
+        rows = torch.where(bound[..., None], root, 0.0)
+        if not inequalities.order:
+            return rows
+        index = inequalities.split(torch.arange(u.shape[-1], device=u.device))
+        first, second = index[:, :-1].flatten(), index[:, 1:].flatten()
+        tied = ((u[..., second] - u[..., first]).abs() <= slack) & ~(bound[..., first] & bound[..., second])
+        return torch.cat([rows, torch.where(tied[..., None], root[..., second, :] - root[..., first, :], 0.0)], dim=-2)
+
+    return replace(problem, aim=Aim(target, active), admit=admit)
+
+
+def _linear_law(jacobian: Tensor, at: Linearised) -> LinearConstraint:
+    """g + J (u − u_j) = 0 as linear rows."""
+    moved = jacobian @ at.u if jacobian.is_sparse else (jacobian @ at.u[..., None])[..., 0]
+    return LinearConstraint(jacobian, moved - at.residual)
+
+
+def _best(problem: _Problem, options: _Options) -> tuple[Search, list[Search]]:
+    """The search with the least objective of every batch entry, and all searches.
+
+    Raises:
+        ConvergenceError: If an entry met the tolerance from no start.
+    """
+    runs, errors = [], []
+    generator = torch.Generator(problem.start.device).manual_seed(0)
+    for number in range(options.starts):
+        start = problem.start
+        if number:
+            normals = torch.randn(start.shape, dtype=start.dtype, device=start.device, generator=generator)
+            start = _SPREADS[number % 3] * normals
+        _run(problem, start, options, runs, errors)
+    best = _least(runs, options.tolerance)
+    for _ in range(3):
+        direction = None if best is None else _descent(problem, best)
+        if best is None or direction is None:
+            break
+        _run(problem, best.at.y + direction, options, runs, errors)
+        best = _least(runs, options.tolerance)
+    if best is not None and bool((best.error <= options.tolerance).all()):
+        return best, runs
+    raise errors[0] if errors else _not_converged(best or runs[0], options)
+
+
+def _run(problem: _Problem, start: Tensor, options: _Options, runs: list[Search], errors: list[Exception]) -> None:
+    """Adds the search from a start to the runs, or what stopped it to the errors."""
+    try:
+        runs.append(search(problem.law, problem.admit(start), problem.aim, options.tolerance, options.max_iterations))
+    except (ConvergenceError, DependentConstraintsError, InfeasibleConstraintError) as error:
+        errors.append(error)
+
+
+def _least(runs: list[Search], tolerance: float) -> Search | None:
+    """For every batch entry the search that converged to the least objective, or came nearest to converging."""
+    if not runs:
+        return None
+    errors = torch.stack([run.error for run in runs])
+    objectives = torch.stack([run.objective for run in runs])
+    rank = torch.where(errors <= tolerance, objectives, 1e300 + 1e290 * errors.clamp_max(1e9))
+    index = rank.argmin(dim=0)
+    y = torch.stack([run.at.y for run in runs])
+    u = torch.stack([run.at.u for run in runs])
+    residual = torch.stack([run.at.residual for run in runs])
+
+    def chosen(values: Tensor) -> Tensor:
+        return values.gather(0, index[None, ..., None].expand(1, *values.shape[1:]))[0]
+
+    at = replace(runs[0].at, y=chosen(y), u=chosen(u), residual=chosen(residual))
+    return Search(at=at, error=errors.gather(0, index[None])[0])
+
+
+def _descent(problem: _Problem, best: Search) -> Tensor | None:
+    """A step off stationary points that are no minima, along the law, by the most negative curvature; or None."""
+    if problem.inequalities is not None or best.at.y.shape[-1] > NEWTON_SIZE:
+        return None
+    try:
+        at = problem.law.linearise(best.at.y)
+        multipliers = multipliers_of(at)
+    except (ConvergenceError, DependentConstraintsError):
+        return None
+    jacobian = at.jacobian.to_dense()
+    hessian = torch.eye(at.y.shape[-1], dtype=at.y.dtype, device=at.y.device) - problem.law.hessian(at.y, multipliers)
+    basis = torch.linalg.svd(jacobian, full_matrices=True).Vh[..., jacobian.shape[-2] :, :]
+    if not basis.shape[-2]:
+        return None
+    values, vectors = torch.linalg.eigh(basis @ hessian @ basis.mT)
+    if not bool((values[..., 0] < _SADDLE).any()):
+        return None
+    step = (vectors[..., None, :, 0] @ basis)[..., 0, :]
+    size = 0.1 * at.y.abs().amax(dim=-1).clamp_min(1.0)
+    return torch.where(values[..., :1] < _SADDLE, size[..., None] * step, 0.0)
+
+
+def _not_converged(best: Search, options: _Options) -> ConvergenceError:
+    worst = best.error.argmax() if best.error.ndim else torch.tensor(0)
+    entry = tuple(int(i) for i in torch.unravel_index(worst, best.error.shape)) if best.error.ndim else ()
+    size = float(best.at.residual[entry].abs().max())
+    return ConvergenceError(
+        f"No field with g(u) = 0 was found for batch entry {entry} from {options.starts} starts, with at most "
+        f"{options.max_iterations} iterations each: the residual is {float(best.at.error[entry]):.3g} prior standard "
+        f"deviations (largest |g| {size:.3g}), residual and step at best {float(best.error[entry]):.3g}, "
+        f"required {options.tolerance:g}. Check that such a field exists; if it does, start from a prior nearer to it, "
+        "allow more starts, or loosen the tolerance."
     )
 
 
-def _linearise(residual_function: ResidualFunction, u: Tensor) -> tuple[Tensor, Tensor]:
-    """g(u) ``(*batch, k)`` and ∂g/∂u ``(*batch, k, n)``, with gradients if u or g has them."""
-    tracked = torch.is_grad_enabled() and residual_function(u).requires_grad
-    point = u if tracked and u.requires_grad else u.detach().requires_grad_()
+def _conditioned(problem: _Problem, best: Search) -> Posterior | Projected:
+    """The prior under the law linearised at the mode."""
+    law = _law_at(problem, problem.law.linearise(best.at.y))
+    law = law if problem.exact is None else problem.exact & law
+    if problem.inequalities is not None:
+        return Projected(problem.base, law & problem.inequalities)
+    return Posterior(problem.base, law)
+
+
+def _law_at(problem: _Problem, at: Linearised) -> LinearConstraint:
+    """The law linearised at the mode, with the derivatives of the mode if prior or g have any."""
     with torch.enable_grad():
-        residual = residual_function(point)
-        _check_residual(residual, u)
-        rows = [
-            torch.autograd.grad(row.sum(), point, create_graph=tracked, retain_graph=True, allow_unused=True)[0]
-            for row in residual.unbind(dim=-1)
-        ]
-    used = [row for row in rows if row is not None]
-    if len(used) < len(rows):
-        raise InvalidArgumentError("A residual of residual_function does not depend on the field; drop it.")
-    jacobian = torch.stack(used, dim=-2)
-    if not bool(torch.isfinite(residual).all() & torch.isfinite(jacobian).all()):
-        raise ConvergenceError(
-            "Residual or Jacobian of residual_function is not finite at an iterate of Gauss–Newton; start from a prior "
-            "nearer to g(u) = 0."
-        )
-    if not bool(jacobian.any(dim=-1).all()):
-        raise ConvergenceError(
-            f"The gradient of a residual vanishes at an iterate of Gauss–Newton (largest |g| "
-            f"{float(residual.detach().abs().max()):.3g}), so the update has no direction; start from another prior "
-            "mean."
-        )
-    return (residual, jacobian) if tracked else (residual.detach(), jacobian)
-
-
-def _check_residual(residual: Tensor, u: Tensor) -> None:
-    if residual.ndim != u.ndim or residual.shape[:-1] != u.shape[:-1] or not residual.shape[-1]:
+        u = problem.law.field_of(at.y)
+        tracked = u.requires_grad or problem.law.residual_function(u.detach()).requires_grad
+    tracked = tracked and torch.is_grad_enabled()
+    if tracked and (at.field_jacobian is not None or problem.inequalities is not None):
         raise InvalidArgumentError(
-            f"residual_function must turn {tuple(u.shape)} into (*batch, k) with the same batch and k ≥ 1, got "
-            f"{tuple(residual.shape)}."
+            "Fields on a nonlinear law with a given Jacobian or inequalities have no derivatives; use torch.no_grad(), "
+            "or neither of them."
         )
-    if not residual.requires_grad:
-        raise InvalidArgumentError("The residuals of residual_function do not depend on the field by torch operations.")
+    if at.field_jacobian is not None:
+        return _linear_law(at.field_jacobian, at)
+    with torch.enable_grad():
+        u = problem.law.field_of(_implicit(problem.law, at) if tracked else at.y)
+        point = u if u.requires_grad else u.detach().requires_grad_()
+        residual = problem.law.residual_function(point)
+        jacobian = stacked_gradients(residual, point, create_graph=tracked)
+        target = (jacobian @ point[..., None])[..., 0] - residual
+    return LinearConstraint(jacobian, target) if tracked else LinearConstraint(jacobian.detach(), target.detach())
+
+
+def _implicit(law: Law, at: Linearised) -> Tensor:
+    """y with the derivatives that the optimality conditions imply: one Newton step with a constant matrix."""
+    multipliers = multipliers_of(at)
+    matrix = kkt_matrix(law, at, multipliers)
+    y = at.y.detach().requires_grad_()
+    with torch.enable_grad():
+        residual = law.residual_function(law.field_of(y))
+        (force,) = torch.autograd.grad((residual * multipliers).sum(), y, create_graph=True)
+        conditions = torch.cat([y.detach() - force, residual], dim=-1)
+        return at.y - torch.linalg.solve(matrix, conditions[..., None])[..., : at.y.shape[-1], 0]

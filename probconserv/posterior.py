@@ -1,6 +1,5 @@
 """The conditioned Gaussian: lazy covariance, Matheron sampling, density on the constraint."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,11 +15,22 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Distribution
 
+from probconserv._linalg.conditioned import conditioned_covariance
 from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
-from probconserv._linalg.gain import factorise
+from probconserv._linalg.gain import Gain, factorise
+from probconserv._linalg.rows import Rows
+from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
+from probconserv._linalg.values import are_readable, cached
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import (
+    DependentConstraintsError,
+    IncompatibleQueryError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+)
+
+AnyGain = Gain | StructuredGain
 
 
 class Posterior(MultivariateNormal):
@@ -34,6 +44,7 @@ class Posterior(MultivariateNormal):
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
         constraint: G, b and σ².
+        validate: Whether values are checked; see ``condition``.
 
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
@@ -42,14 +53,18 @@ class Posterior(MultivariateNormal):
         DependentConstraintsError: If S is singular.
     """
 
-    def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint) -> None:
+    def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint, *, validate: bool = True) -> None:
         batch = _common_batch(prior, constraint)
         self.prior = prior
         self.constraint = constraint
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
         covariance = as_double(prior.lazy_covariance_matrix)
-        self._gain = factorise(covariance, constraint.rows, constraint.noise, self._precision)
+        try:
+            self._gain = _gain_of(covariance, constraint, self._precision, validate)
+        except DependentConstraintsError:
+            _check_consistent(constraint)
+            raise
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
         self._updated_mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
@@ -63,9 +78,11 @@ class Posterior(MultivariateNormal):
         """diag Σ′ ``(*batch, n)``: at least zero, at most the prior's."""
         return self._variance
 
-    @cached_property
+    @cached
     def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Σ′ = Σ − W Wᵀ ``(*batch, n, n)`` with W of k columns; never formed."""
+        """Σ′ = Σ − W Wᵀ ``(*batch, n, n)`` with W of k columns, D′ + W Wᵀ for structured rows; never formed."""
+        if isinstance(self._gain, StructuredGain):
+            return conditioned_covariance(self._gain, self.batch_shape, self._dtype)
         root = self._gain.whitened_cross.mT
         root = root.expand(*self.batch_shape, *root.shape[-2:]).to(self._dtype)
         prior = self._gain.covariance.to(self._dtype)
@@ -74,10 +91,17 @@ class Posterior(MultivariateNormal):
         minus_one = torch.tensor(-1.0, dtype=self._dtype, device=root.device)
         return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
 
-    @cached_property
+    @cached
     def covariance_matrix(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Σ′ as a dense tensor ``(*batch, n, n)``."""
         return self.lazy_covariance_matrix.to_dense()
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """log N(b; G μ, S) ``(*batch,)``, float64: how well the prior predicted the right-hand sides."""
+        residual = self.constraint.residual(self._prior_mean)
+        weighed = self._gain.multipliers(residual[..., None, :])[..., 0, :]
+        return self._gain.log_evidence_peak() - 0.5 * (residual * weighed).sum(dim=-1)
 
     @property
     def base_sample_shape(self) -> torch.Size:
@@ -162,7 +186,7 @@ class Posterior(MultivariateNormal):
 
     def expand(self, batch_size: torch.Size) -> "Posterior":
         """The same distribution with larger batch axes ``batch_size``."""
-        return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint)
+        return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self._gain.checked)
 
     def unsqueeze(self, dim: int) -> MultivariateNormal:
         """See gpytorch; the result is a plain ``MultivariateNormal``."""
@@ -194,17 +218,17 @@ class Posterior(MultivariateNormal):
             "rsample, log_prob or lazy_covariance_matrix."
         )
 
-    @cached_property
+    @cached
     def _variance(self) -> Tensor:
         return self._gain.reduced_variance().expand(self.loc.shape).to(self._dtype)
 
-    @cached_property
+    @cached
     def _roots(self) -> list[Root]:
         return square_roots(self._gain.covariance, self._precision)
 
-    @cached_property
+    @cached
     def _is_noisy(self) -> bool:
-        return bool(self._gain.noise.any())
+        return not are_readable(self._gain.noise) or bool(self._gain.noise.any())
 
 
 def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
@@ -222,18 +246,58 @@ def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
         ) from error
 
 
+def _gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: float, validate: bool) -> AnyGain:
+    """The factorised update by the structure of rows and Σ."""
+    rows = constraint.G
+    if isinstance(rows, Rows) and keeps_structure(covariance, rows):
+        return factorise_rows(covariance, rows, constraint.noise, validate)
+    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
+
+
+def _check_consistent(constraint: LinearConstraint) -> None:
+    """Raises InfeasibleConstraintError if no field at all meets the exact rows."""
+    if isinstance(constraint.G, Rows):
+        return
+    exact = constraint.noise == 0
+    scale = torch.where(exact, 1 / torch.linalg.vector_norm(constraint.rows, dim=-1), 0.0)
+    rows, b = scale[..., None] * constraint.rows, scale * constraint.b
+    gram = rows @ rows.mT
+    missed = b - (gram @ torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ b[..., None])[..., 0]
+    if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
+        raise InfeasibleConstraintError(
+            "The rows of the law contradict each other: the same combination of values is given two totals, so no "
+            "field meets them all. Correct the right-hand sides, or set noise_variance > 0."
+        )
+
+
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:
     if prior.event_shape != (constraint.points,):
         raise IncompatibleQueryError(
             f"The prediction has {prior.event_shape[0] if len(prior.event_shape) == 1 else tuple(prior.event_shape)} "
             f"points but the constraint acts on {constraint.points}; build the constraint on the query points."
         )
-    if prior.batch_shape == constraint.batch_shape or not constraint.batch_shape:
-        return prior.batch_shape
+    return check_batch(prior.batch_shape, constraint.batch_shape)
+
+
+def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
+    """The batch axes of a conditioned prediction: those of the prior, or of the constraint for a single field.
+
+    Raises:
+        IncompatibleQueryError: If the axes do not broadcast, or the constraint would enlarge a batch of fields.
+    """
+    if prior == constraint or not constraint:
+        return prior
     try:
-        return torch.broadcast_shapes(prior.batch_shape, constraint.batch_shape)
+        batch = torch.broadcast_shapes(prior, constraint)
     except RuntimeError as error:
         raise IncompatibleQueryError(
-            f"The batch axes of the prediction {tuple(prior.batch_shape)} and of the constraint "
-            f"{tuple(constraint.batch_shape)} do not broadcast; give the constraint one total per function."
+            f"The batch axes of the prediction {tuple(prior)} and of the constraint {tuple(constraint)} do not "
+            "broadcast; give the constraint one total per function."
         ) from error
+    if batch != prior and prior.numel() != 1:
+        raise IncompatibleQueryError(
+            f"The constraint has the batch axes {tuple(constraint)} but the prediction {tuple(prior)}, so that every "
+            f"field would be combined with several totals, to {tuple(batch)}; give the constraint the axes of the "
+            "prediction, or expand the prediction if that is meant."
+        )
+    return batch

@@ -53,6 +53,29 @@ def log_likelihood(
     return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
 
 
+def nll(
+    u: Float[Tensor, "*batch n"],
+    mean: Float[Tensor, "*batch n"],
+    variance: Float[Tensor, "*batch n"],
+    variance_floor: float = 1e-6,
+) -> Float[Tensor, "*batch"]:
+    """The marginal negative log-likelihood −``log_likelihood``: a loss to train through the update with.
+
+    ``-posterior.log_prob(u)`` is no such loss: it is infinite, without a gradient, wherever u misses an exact law,
+    for instance by its quadrature error. ``crps`` is the other marginal loss, less sensitive to outliers.
+
+    Args:
+        u: True field.
+        mean: μ.
+        variance: v; no gradient reaches it where it is below the floor.
+        variance_floor: See ``log_likelihood``.
+
+    Returns:
+        Loss ``(*batch,)``, smaller is better.
+    """
+    return -log_likelihood(u, mean, variance, variance_floor)
+
+
 def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """Mean over the points of the squared error (u − μ)²."""
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
@@ -64,7 +87,8 @@ def crps(
     """Continuous ranked probability score of a Gaussian, mean over the points.
 
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
-    Differentiable, so it may serve as a loss; values with σ = 0 have no derivative with respect to σ².
+    Differentiable, so it serves as a training loss, as ``nll`` does; values with σ = 0 have no derivative with respect
+    to σ².
 
     Args:
         u: True field.
@@ -121,11 +145,56 @@ def coverage(
     Raises:
         InvalidArgumentError: If the level is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise InvalidArgumentError(f"level must lie strictly between 0 and 1, got {level}.")
+    _check_level(level)
     half_width = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     inside = (u - mean).abs() <= half_width * variance.sqrt()
     return inside.to(torch.float64).mean(dim=-1)
+
+
+def interval_of_samples(
+    samples: Float[Tensor, "s *batch n"], level: float
+) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+    """The central interval of samples, between their quantiles ½ (1 ∓ level).
+
+    For predictions that are not Gaussian, such as those with inequalities, whose draws lie on bounds.
+
+    Args:
+        samples: At least two draws, sample axis first.
+        level: Probability of the interval.
+
+    Returns:
+        Lower and upper end, interpolated linearly between ordered samples, float64.
+
+    Raises:
+        InvalidArgumentError: If the level is not between 0 and 1 or there are fewer than two samples.
+    """
+    _check_level(level)
+    count = _sample_count(samples)
+    ordered = samples.to(torch.float64).sort(dim=0).values
+    ends = []
+    for probability in ((1 - level) / 2, (1 + level) / 2):
+        position = probability * (count - 1)
+        left = min(int(position), count - 2)
+        ends.append(torch.lerp(ordered[left], ordered[left + 1], position - left))
+    return ends[0], ends[1]
+
+
+def coverage_of_samples(
+    u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"], level: float
+) -> Float[Tensor, "*batch"]:
+    """Fraction of points whose true value lies in ``interval_of_samples``, ends included.
+
+    Args:
+        u: True field.
+        samples: At least two draws, sample axis first; the interval of s draws covers (s − 1)/(s + 1) of its level.
+        level: Probability of the interval.
+
+    Returns:
+        Fraction ``(*batch,)``; about the level for a calibrated prediction without point masses, more where truth and
+        draws share a bound.
+    """
+    lower, upper = interval_of_samples(samples, level)
+    return ((u >= lower) & (u <= upper)).to(torch.float64).mean(dim=-1)
 
 
 def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
@@ -184,6 +253,11 @@ def mean_and_standard_error(values: Float[Tensor, "..."]) -> tuple[float, float]
     values = values.to(torch.float64).flatten()
     error = float(values.std()) / math.sqrt(values.numel()) if values.numel() > 1 else math.nan
     return float(values.mean()), error
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InvalidArgumentError(f"level must lie strictly between 0 and 1, got {level}.")
 
 
 def _sample_count(samples: Tensor) -> int:

@@ -1,5 +1,6 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
+import warnings
 from typing import overload
 
 import torch
@@ -16,10 +17,12 @@ from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.values import are_readable
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 
@@ -27,19 +30,29 @@ Gaussian = TorchMultivariateNormal | Normal
 
 
 @overload
-def condition(prior: Mixture, constraint: LinearConstraint | Inequality) -> Mixture: ...
+def condition(
+    prior: Mixture, constraint: LinearConstraint | Inequality, *, keep_weights: bool = ..., validate: bool = ...
+) -> Mixture: ...
 @overload
-def condition(prior: Gaussian | Tensor, constraint: LinearConstraint) -> Posterior: ...
+def condition(prior: Gaussian | Tensor, constraint: LinearConstraint, *, validate: bool = ...) -> Posterior: ...
 @overload
-def condition(prior: Gaussian | Tensor, constraint: Inequality) -> Projected: ...
+def condition(prior: Gaussian | Tensor, constraint: Inequality, *, validate: bool = ...) -> Projected: ...
 @overload
-def condition(prior: Projected, constraint: LinearConstraint | Inequality) -> Projected: ...
+def condition(prior: Projected, constraint: LinearConstraint | Inequality, *, validate: bool = ...) -> Projected: ...
 @overload
 def condition(
-    prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
+    prior: Gaussian | Mixture | Projected | Tensor,
+    constraint: LinearConstraint | Inequality,
+    *,
+    keep_weights: bool = ...,
+    validate: bool = ...,
 ) -> Posterior | Mixture | Projected: ...
 def condition(
-    prior: Gaussian | Mixture | Projected | Tensor, constraint: LinearConstraint | Inequality
+    prior: Gaussian | Mixture | Projected | Tensor,
+    constraint: LinearConstraint | Inequality,
+    *,
+    keep_weights: bool = False,
+    validate: bool = True,
 ) -> Posterior | Mixture | Projected:
     """Conditions a prediction on linear constraints, inequalities, or both combined with ``&``.
 
@@ -50,36 +63,80 @@ def condition(
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
             ``(*batch, n)``, read as independent values; a ``Mixture``, whose components are conditioned one by one and
-            keep their weights; or samples ``(members, *batch, n)``, read as their mean and covariance (rank
-            members − 1). A conditioned prediction may be conditioned again, which equals conditioning at once.
+            weighed by their evidence, π_c N(b; G μ_c, S_c) (Bayes' theorem); or samples ``(members, *batch, n)``, read
+            as their mean and covariance (rank members − 1), for which ``from_samples`` is the explicit name. A
+            conditioned prediction may be conditioned again, which equals conditioning at once.
         constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``, or several.
+        keep_weights: Whether the components of a mixture keep their weights whatever the law says of them, as Hansen et
+            al. (2023) do with the equal weights of their latent samples. Inequalities do not enter the evidence.
+        validate: Whether values are checked (finite, variances not negative, rows independent). Without it a bad input
+            gives NaN instead of an error. Values are not checked inside ``torch.compile``, ``torch.export`` and
+            ``torch.func.vmap``; inequalities are always checked and cannot be traced.
 
     Returns:
         The conditioned prediction, in the precision of the prior; a mixture for a mixture.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
+        IncompatibleQueryError: If prior and constraint have different numbers of points or batches, or the law would
+            enlarge the batch of the prior.
         InvalidArgumentError: If the prior is not finite or has a negative variance.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
-        InfeasibleConstraintError: If no field meets law and inequalities; the text names the feasible totals.
+        InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
+            contradict each other.
     """
     if isinstance(prior, Mixture):
-        return Mixture(_condition_one(prior.components, constraint), prior.weights)
-    return _condition_one(prior, constraint)
+        check_mixture_batch(prior, constraint)
+        components = _condition_one(prior.components, constraint, validate)
+        if keep_weights:
+            return Mixture(components, prior.weights)
+        gained = _log_evidence(components) - _log_evidence(prior.components)
+        return Mixture(components, _reweighed(prior.weights, gained))
+    return _condition_one(prior, constraint, validate)
 
 
 def _condition_one(
-    prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality
+    prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality, validate: bool
 ) -> Posterior | Projected:
     if isinstance(prior, Projected):
         return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(constraint, LinearConstraint):
         if isinstance(prior, Posterior):
-            return Posterior(prior.prior, prior.constraint & constraint)
-        return Posterior(as_multivariate_normal(prior), constraint)
+            return Posterior(prior.prior, prior.constraint & constraint, validate=validate)
+        return Posterior(as_multivariate_normal(prior), constraint, validate=validate)
     if isinstance(prior, Posterior):
         return Projected(prior.prior, prior.constraint & constraint)
     return Projected(as_multivariate_normal(prior), constraint.joined())
+
+
+def check_mixture_batch(prior: Mixture, constraint: LinearConstraint | Inequality) -> None:
+    """Raises IncompatibleQueryError if a constraint would be read as one for every component of a mixture."""
+    batch = constraint.joined().batch_shape if isinstance(constraint, Inequality) else constraint.batch_shape
+    try:
+        joint = torch.broadcast_shapes(prior.batch_shape, batch)
+    except RuntimeError:
+        joint = None
+    if joint != prior.batch_shape:
+        raise IncompatibleQueryError(
+            f"The mixture has the batch axes {tuple(prior.batch_shape)} but the constraint {tuple(batch)}; give the "
+            "constraint one total per function, the same for all components."
+        )
+
+
+def _log_evidence(prediction: Gaussian | Projected) -> Tensor:
+    """What the laws that a prediction meets say for it ``(*batch,)``: log N(b; G μ, S), 0 without a law."""
+    if isinstance(prediction, Projected):
+        law = prediction.constraint.law
+        return prediction.prior.mean.new_zeros(()) if law is None else Posterior(prediction.prior, law).log_evidence
+    return prediction.log_evidence if isinstance(prediction, Posterior) else prediction.mean.new_zeros(())
+
+
+def _reweighed(weights: Tensor, gained: Tensor) -> Tensor:
+    """Weights ``(components, *batch)`` after a law; unchanged if it says the same for all components."""
+    if not gained.ndim:
+        return weights
+    if weights.ndim == 1:
+        weights = weights.reshape(-1, *[1] * (gained.ndim - 1))
+    return torch.softmax(weights.to(gained.dtype).log() + gained, dim=0)
 
 
 def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
@@ -101,6 +158,13 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, TorchMultivariateNormal):
         return MultivariateNormal(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):
+        if not torch.compiler.is_compiling():
+            warnings.warn(
+                f"A tensor {tuple(prior.shape)} is read as samples (members, *batch, n), its first axis being the "
+                "members of an ensemble. If that is meant, say so by from_samples(tensor); if the first axis is a "
+                "batch, give a torch.distributions.Normal with your variances.",
+                stacklevel=4,
+            )
         return from_samples(prior)
     raise InvalidArgumentError(
         "The prior must be a MultivariateNormal, a torch.distributions.Normal, a Mixture or a tensor of samples "
@@ -109,33 +173,91 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
 
 
 def from_samples(
-    samples: Float[Tensor, "members *batch n"], noise_variance: float | Float[Tensor, "*batch n"] = 0.0
+    samples: Float[Tensor, "members *batch n"],
+    noise_variance: float | Float[Tensor, "*batch n"] = 0.0,
+    *,
+    shrinkage: float = 0.0,
 ) -> MultivariateNormal:
     """The Gaussian with the mean and the covariance of samples, plus optional independent noise.
 
-    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed.
+    Σ = R Rᵀ + diag(noise) with R = (u_m − ū)/√(M − 1), n × M, of rank M − 1; never formed. With shrinkage λ the first
+    term is (1 − λ) R Rᵀ + λ diag(R Rᵀ), which keeps every variance and lets correlations that few members cannot
+    support fade (Ledoit & Wolf 2004).
 
     Args:
         samples: Fields ``(members, *batch, n)``, at least two members.
         noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
             singular and the distribution has no density.
+        shrinkage: λ in [0, 1], best chosen on validation data.
 
     Returns:
         Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
 
     Raises:
-        InvalidArgumentError: If there are fewer than two members or a noise variance is negative.
+        InvalidArgumentError: If there are fewer than two members, a noise variance is negative, or λ is not in [0, 1].
     """
     if samples.ndim < 2 or samples.shape[0] < 2:
         raise InvalidArgumentError(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
         )
+    if not 0.0 <= shrinkage <= 1.0:
+        raise InvalidArgumentError(f"shrinkage must lie in [0, 1], got {shrinkage:g}.")
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
-    if not bool((noise >= 0).all()):
-        raise InvalidArgumentError(f"noise_variance must not be negative, got {float(noise.min()):g}.")
+    smallest, noisy = 0.0, True  # where the numbers cannot be read
+    if isinstance(noise_variance, int | float):
+        smallest, noisy = noise_variance, noise_variance != 0
+    elif are_readable(samples, noise) and noise.numel():
+        smallest, noisy = float(noise.detach().min()), bool(noise.any())
+    if not smallest >= 0:
+        raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
     mean = samples[0] + (samples - samples[0]).mean(dim=0)
     root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
+    if shrinkage:
+        noise = noise + shrinkage * root.square().sum(dim=-1)
+        root = (1.0 - shrinkage) ** 0.5 * root
     covariance: LinearOperator = RootLinearOperator(root)
-    if bool(noise.any()):
+    if shrinkage or noisy:
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
     return FieldGaussian(mean, covariance)
+
+
+def truncate(
+    prior: Gaussian | Mixture | Projected, constraint: Inequality, *, keep_weights: bool = False, draws: int = 500
+) -> Truncated | Mixture:
+    """Conditions a prediction on inequalities, and a law, by Bayes' theorem: the Gaussian cut off where they fail.
+
+    ``condition`` with the same arguments gives the projection of the Gaussian's draws instead: the same most probable
+    field, differentiable and cheap, but with draws on the bounds.
+
+    Args:
+        prior: As for ``condition``. Of a conditioned prediction the law stays in force.
+        constraint: ``NonNegative``, ``Bounded``, ``Monotone``, or several, joined with a law or not.
+        keep_weights: Has to be set for a mixture, whose components then keep their weights: how likely each of them
+            makes the inequalities is not computed.
+        draws: Number of draws for mean and variance where these have no closed form.
+
+    Returns:
+        The truncated prediction; a mixture for a mixture.
+
+    Raises:
+        IncompatibleQueryError: If prior and constraint do not fit.
+        InfeasibleConstraintError: If no field meets law and inequalities, or only fields on a bound.
+        InvalidArgumentError: If the constraint has no inequality, or weights of a mixture would have to change.
+    """
+    if not isinstance(constraint, Inequality):
+        raise InvalidArgumentError(
+            "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
+        )
+    if isinstance(prior, Mixture):
+        if not keep_weights:
+            raise InvalidArgumentError(
+                "The weights of a mixture's components under inequalities are not computed; set keep_weights=True to "
+                "keep them, or truncate one Gaussian."
+            )
+        check_mixture_batch(prior, constraint)
+        components = truncate(prior.components, constraint, draws=draws)
+        assert isinstance(components, Truncated)
+        return Mixture(components, prior.weights)
+    if isinstance(prior, Posterior | Projected):
+        return Truncated(prior.prior, prior.constraint & constraint, draws=draws)
+    return Truncated(as_multivariate_normal(prior), constraint.joined(), draws=draws)

@@ -121,3 +121,15 @@ def non_negative_by_least_squares(mean, covariance, weights, total):
         u = nnls(matrix, np.append(factor @ mean, heavy * goal))[0]
         goal += total - weights @ u
     return u
+
+
+def truncated_moments_by_quadrature(mean, covariance, rows, b, noise, bounds, points=120):
+    """Mean and variance of N(μ, Σ) given G u = b + ε between two bounds, by a tensor product of midpoint rules."""
+    axis = bounds[0] + (bounds[1] - bounds[0]) * (np.arange(points) + 0.5) / points
+    grid = np.stack(np.meshgrid(*[axis] * len(mean), indexing="ij"), axis=-1).reshape(-1, len(mean))
+    off = grid - mean
+    exponent = (off @ np.linalg.inv(covariance) * off).sum(-1) + ((grid @ rows.T - b) ** 2).sum(-1) / noise
+    weight = np.exp(-0.5 * (exponent - exponent.min()))
+    weight /= weight.sum()
+    centre = weight @ grid
+    return centre, weight @ (grid - centre) ** 2

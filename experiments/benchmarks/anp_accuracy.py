@@ -74,7 +74,7 @@ def conditioned_error(functions: int = 50) -> Callable[[nn.Module], float]:
 
     def error(network: nn.Module) -> float:
         assert isinstance(network, ANP)
-        return float(mse(truth, condition(network.predict(context, query), law).mean).mean())
+        return float(mse(truth, condition(network.predict(context, query), law, keep_weights=True).mean).mean())
 
     return error
 

@@ -1,7 +1,8 @@
 """The methods of a conservation table: which black box, and what is done to its prediction.
 
 HardC projects onto the law, uniformly; ProbConserv conditions on it, in variants with smoothness, a quadrature variance
-or inequalities. A mixture is treated component by component, as Hansen et al. 2023 do with their latent samples.
+or inequalities. A mixture is treated component by component with equal weights kept, as Hansen et al. 2023 do with
+their latent samples.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,7 +70,12 @@ def hard(prior: Distribution, laws: Laws) -> Distribution:
 
 
 def conserved(prior: Distribution, laws: Laws) -> Distribution:
-    return condition(prior, laws.exact)
+    return condition(prior, laws.exact, keep_weights=True)
+
+
+def loosely(prior: Distribution, laws: Laws) -> Distribution:
+    """Conditioned on the law up to its quadrature error."""
+    return condition(prior, laws.loose, keep_weights=True)
 
 
 def smoothed(prior: Distribution, laws: Laws) -> Distribution:
@@ -89,7 +95,7 @@ def bounded_by(inequality: Inequality) -> Transform:
     """Conditioned on the law and inequalities together."""
 
     def transform(prior: Distribution, laws: Laws) -> Distribution:
-        posterior = condition(prior, laws.exact & inequality)
+        posterior = condition(prior, laws.exact & inequality, keep_weights=True)
         if isinstance(posterior, Mixture) and isinstance(posterior.components, Projected):
             return Mixture(posterior.components.with_draws(DRAWS_PER_COMPONENT), posterior.weights)
         return posterior
@@ -167,7 +173,7 @@ def _main(problem: Problem) -> list[Method]:
             "probconserv-anp", "ProbConserv-ANP", Style(plots.CONSERVED), NETWORK, conserved, followed=True, local=True
         ),
         _variant("diffusion", smoothed, "--"),
-        _variant("quadrature variance", lambda prior, laws: condition(prior, laws.loose), (0, (5, 1, 1, 1))),
+        _variant("quadrature variance", loosely, (0, (5, 1, 1, 1))),
     ]
     if problem.bounds is not None and torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min() >= 0:
         rows.append(_variant("non-negative", bounded_by(NonNegative()), ":", followed=True))

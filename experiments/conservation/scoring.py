@@ -18,6 +18,8 @@ from experiments.storage import Arrays, checksum
 from probconserv import Mixture, Surrogate, condition, scores
 from probconserv.balance import local_conservation
 from probconserv.calibration import displaced, variance_factor
+from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.surrogate import Context, Query
@@ -138,7 +140,10 @@ def _at_test_time(method: Method, files: Files, target: Target) -> dict[str, Ten
     truth, parts = target.truth()[0], []
     for prediction, laws in _treated(method, files, target):
         samples = draw(prediction, (target.case.sizes.samples,), generator)[:, 0]
-        parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, truth.expand_as(samples[0])))
+        fields = truth.expand_as(samples[0])
+        parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, fields))
+        if isinstance(prediction.components if isinstance(prediction, Mixture) else prediction, Projected | Truncated):
+            parts[-1] |= _draw_scores(samples, fields)
     axes = dict.fromkeys(("mean", "standard_deviation"), 0)
     return {name: torch.cat([part[name] for part in parts], dim=axes.get(name, -1)) for name in parts[0]}
 
@@ -157,6 +162,15 @@ def _scores(prediction: Distribution, truth: Tensor, laws: Laws) -> dict[str, Te
         "reliability": torch.stack([scores.coverage(truth, mean, variance, level) for level in LEVELS]),
         "mean": mean,
         "standard_deviation": variance.sqrt(),
+    }
+
+
+def _draw_scores(samples: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """What the Gaussian formulas of ``_scores`` get wrong for draws that lie on bounds."""
+    covered = {level: scores.coverage_of_samples(truth, samples, level / 100) for level in (50, 90)}
+    return {
+        "draws_CRPS": scores.crps_of_samples(truth, samples),
+        **{f"draws_coverage{level}": values for level, values in covered.items()},
     }
 
 
@@ -197,7 +211,7 @@ def _local(prior: Distribution, target: Target) -> dict[str, Tensor]:
     held = problem.antiderivative(ends, faces, target.case.parameter)
     passed = held[0] - held[1]  # through every face, up to one constant that cancels between neighbours
     law = local_conservation(target.grid, faces, held[0].diff(), passed)
-    prediction = condition(_functions(prior, slice(shown, shown + 1)), law)
+    prediction = condition(_functions(prior, slice(shown, shown + 1)), law, keep_weights=True)
     local = {"local_mean": prediction.mean[0, 0], "local_standard_deviation": prediction.variance[0, 0].sqrt()}
     return {**local, "local_function": torch.tensor([shown])}
 

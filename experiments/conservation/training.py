@@ -13,9 +13,11 @@ from experiments.experiment import RunContext, Training
 from experiments.records.store import environment
 from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
+from probconserv.surrogates import fitting
 from probconserv.surrogates.anp import ANP
+from probconserv.surrogates.fitting import FitOptions, moved
 from probconserv.surrogates.surrogate import Context, Query
-from probconserv.training import StepContext, Task, first_before_others, launched, train
+from probconserv.training import StepContext, first_before_others, launched
 from solvers import Problem
 from solvers.problems.sampling import FunctionBatch, random_parameters, sample_bank, sample_exact
 
@@ -36,15 +38,14 @@ def train_network(problem: Problem, training: Training, start: Path | None, cont
     seen = replace(problem, training_range=config.parameters)
     with first_before_others():
         stream = _stream(problem, seen, config, context.data_folder, training.data_version)
-    task = Task(
-        model=network,
-        loss=lambda model, step: evidence_loss(model, step, config, stream, problem),
-        validate=lambda model, generator: _validate(model, generator, config, seen),
+    options = replace(
+        _options(config, problem),
+        validation=lambda model, generator: _validate(model, generator, config, seen),
         config=training.hash,
         title=f"{problem.name} {training.key}",
     )
     how = replace(config.training, device=context.options.device, processes=launched().world_size)
-    state = train(task, how, training.path(context.options.out), context.progress)
+    state = network.fit(stream, how, training.path(context.options.out), options, context.progress).state
     notes = {"training": asdict(config), "seconds": state.seconds, "last": state.history[-1]}
     with first_before_others() as ranks:
         if ranks.first:
@@ -55,14 +56,24 @@ def evidence_loss(
     model: nn.Module, step: StepContext, config: NetworkConfig, stream: Stream, problem: Problem
 ) -> Tensor:
     """Tempered evidence bound of a fresh batch, plus the penalty of SoftC."""
-    batch = _moved(stream(step.generator, step.rows(config.batch)), next(model.parameters()).device)
-    prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
-    tempering = config.tempering * max(0.0, 1.0 - step.progress / config.tempering_fraction)
-    loss = prediction.loss(batch.target_values, tempering)
-    weight = config.soft_penalty * min(1.0, step.progress / PENALTY_RISE)
-    if weight:
-        loss = loss + weight / batch.target_values.shape[-1] * _penalty(model, batch, config, step, problem)
-    return loss
+    return fitting.evidence_loss(model, step, stream, _options(config, problem))
+
+
+def _options(config: NetworkConfig, problem: Problem) -> FitOptions:
+    """The loss of a config."""
+
+    def penalty(model: nn.Module, batch: FunctionBatch, step: StepContext) -> Tensor:
+        weight = config.soft_penalty * min(1.0, step.progress / PENALTY_RISE)
+        if not weight:
+            return torch.zeros((), device=batch.target_values.device)
+        return weight / batch.target_values.shape[-1] * _penalty(model, batch, config, step, problem)
+
+    return FitOptions(
+        batch=config.batch,
+        tempering=config.tempering,
+        tempering_fraction=config.tempering_fraction,
+        penalty=penalty if config.soft_penalty else None,
+    )
 
 
 def _stream(problem: Problem, seen: Problem, config: NetworkConfig, folder: Path, data_version: int) -> Stream:
@@ -88,17 +99,11 @@ def _penalty(
         return soft_penalty(problem.law(some.parameter), mean, points)
 
 
-def _moved(batch: FunctionBatch, device: torch.device) -> FunctionBatch:
-    """Values in float32 on the device; points stay float64 until the network has scaled them."""
-    parts = {entry.name: getattr(batch, entry.name).to(device) for entry in fields(batch)}
-    return FunctionBatch(**{name: part.float() if "values" in name else part for name, part in parts.items()})
-
-
 def _validate(model: nn.Module, generator: Generator, config: NetworkConfig, problem: Problem) -> dict[str, float]:
     """Scores at the test time over random training parameters: mean squared error and log-likelihood."""
     assert isinstance(model, ANP)
     parameter = random_parameters(problem, config.validation_functions, generator)
-    batch = _moved(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
+    batch = moved(sample_exact(problem, parameter, config.protocol, generator), next(model.parameters()).device)
     x = torch.linspace(*problem.domain, 201, dtype=torch.float64, device=batch.parameter.device)
     points = torch.stack((torch.full_like(x, problem.test_time), x), dim=-1).expand(len(parameter), -1, -1)
     truth = problem.solution(problem.test_time, x.cpu(), parameter[:, None]).to(x)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from linear_operator import to_dense
 from linear_operator.operators import (
+    DenseLinearOperator,
     DiagLinearOperator,
     KroneckerProductLinearOperator,
     LinearOperator,
@@ -25,7 +26,7 @@ Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
 
 def as_double(covariance: LinearOperator) -> LinearOperator:
     """The covariance in float64; lazy kernels are evaluated."""
-    if isinstance(covariance, DiagLinearOperator) and covariance.diagonal().dtype == torch.float64:
+    if isinstance(covariance, DiagLinearOperator) and covariance.dtype == torch.float64:
         return covariance
     return covariance.evaluate_kernel().to(torch.float64)
 
@@ -34,7 +35,22 @@ def rows_times(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"]) ->
     """G Σ, the covariance between k linear functionals and the n values; never forms Σ."""
     if isinstance(covariance, DiagLinearOperator):
         return rows * covariance.diagonal()[..., None, :]
-    return to_dense(covariance @ rows.mT).mT
+    return _times(covariance, rows.mT).mT
+
+
+def _times(covariance: LinearOperator, columns: Tensor) -> Tensor:
+    """Σ times columns ``(*batch, n, k)``, by tensor products where possible: those can be traced and vectorised."""
+    if isinstance(covariance, DiagLinearOperator):
+        return covariance.diagonal()[..., None] * columns
+    if isinstance(covariance, RootLinearOperator):
+        root = covariance.root.to_dense()
+        return root @ (root.mT @ columns)
+    if isinstance(covariance, DenseLinearOperator):
+        return covariance.to_dense() @ columns
+    if isinstance(covariance, PsdSumLinearOperator):
+        first, *others = (_times(part, columns) for part in covariance.linear_ops)
+        return sum(others, start=first)
+    return to_dense(covariance @ columns)
 
 
 def is_factored(covariance: LinearOperator) -> bool:

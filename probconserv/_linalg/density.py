@@ -17,6 +17,7 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.gain import Gain
+from probconserv._linalg.structured import StructuredGain
 from probconserv.errors import InvalidArgumentError
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -25,14 +26,14 @@ _LOG_2PI = math.log(2 * math.pi)
 def surface_tolerance(dtype: torch.dtype) -> float:
     """Largest |G u − b|, relative to |b| + Σ_j |G_j u_j|, at which u counts as on the constraint.
 
-    1e-9 in float64 and 1e-5 in lower precision: well above the round-off of a field that was conditioned on it, well
-    below the error of one that was not.
+    1e-9 in float64, 1e-5 in single and two machine epsilons in half precision: well above the round-off of a field that
+    was conditioned on it, well below the error of one that was not.
     """
-    return 1e-9 if dtype == torch.float64 else 1e-5
+    return 1e-9 if dtype == torch.float64 else max(1e-5, 2 * torch.finfo(dtype).eps)
 
 
 def log_density_given_constraint(
-    gain: Gain,
+    gain: Gain | StructuredGain,
     updated: Float[Tensor, "*batch n"],
     target: Float[Tensor, "*batch k"],
     u: Float[Tensor, "*batch s n"],
@@ -65,11 +66,11 @@ def log_density_given_constraint(
     density = log_density(gain.covariance, difference, slack)
     exact = gain.noise == 0
     noise = torch.where(exact, 1.0, gain.noise)[..., None, :]
-    likelihood = -0.5 * ((difference @ gain.rows.mT).square() / noise + noise.log() + _LOG_2PI)
+    likelihood = -0.5 * (gain.functional(difference).square() / noise + noise.log() + _LOG_2PI)
     density = density + torch.where(exact[..., None, :], 0.0, likelihood).sum(dim=-1)
-    density = density - (_log_area(gain, exact) + gain.log_evidence_peak())[..., None]
-    size = target.abs()[..., None, :] + u.abs() @ gain.rows.abs().mT
-    residual = u @ gain.rows.mT - target[..., None, :]
+    density = density - (gain.log_area(exact) + gain.log_evidence_peak())[..., None]
+    size = target.abs()[..., None, :] + gain.size(u)
+    residual = gain.functional(u) - target[..., None, :]
     off = (exact[..., None, :] & (residual.abs() > tolerance * size)).any(dim=-1)
     return torch.where(off, -math.inf, density)
 
@@ -98,17 +99,6 @@ def log_density(
     return torch.where(off, -math.inf, density)
 
 
-def _log_area(gain: Gain, exact: Tensor) -> Tensor:
-    """½ log det G_E G_Eᵀ over the nodes with positive variance ``(*batch,)``."""
-    active = (gain.covariance.diagonal() != 0)[..., None, :]
-    rows = torch.where(active & exact[..., None], gain.rows, 0.0)
-    norms = torch.where(exact, torch.linalg.vector_norm(rows, dim=-1), 1.0)
-    unit = rows / norms[..., None]
-    gram = unit @ unit.mT + torch.diag_embed((~exact).to(unit.dtype))
-    chol = torch.linalg.cholesky(gram)
-    return (chol.diagonal(dim1=-2, dim2=-1).log() + norms.log()).sum(dim=-1)
-
-
 def _whiten(covariance: LinearOperator, difference: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
     """dᵀ Σ⁻¹ d ``(*batch, s)`` and log det Σ ``(*batch,)`` over the nodes with positive variance."""
     if isinstance(covariance, DiagLinearOperator):
@@ -122,6 +112,8 @@ def _whiten(covariance: LinearOperator, difference: Tensor, fixed: Tensor) -> tu
             variance = noise.diagonal()
             if bool((variance > 0).all()):
                 return _whiten_low_rank(low_rank.root.to_dense(), variance, difference)
+    if isinstance(covariance, RootLinearOperator) and bool(((~fixed).sum(dim=-1) > covariance.root.shape[-1]).any()):
+        raise _singular()  # before the n × n matrix is formed
     matrix = covariance.to_dense()
     chol = _cholesky(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
     white = torch.linalg.solve_triangular(chol, difference.mT, upper=False)
@@ -158,8 +150,12 @@ def _log_determinant(chol: Tensor) -> Tensor:
 def _cholesky(matrix: Tensor) -> Tensor:
     chol, info = torch.linalg.cholesky_ex(matrix)
     if bool(info.any()):
-        raise InvalidArgumentError(
-            "The covariance is singular, so the distribution has no density over the field values. Use samples, or "
-            "add a noise variance to it."
-        )
+        raise _singular()
     return chol
+
+
+def _singular() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "The covariance is singular, so the distribution has no density over the field values. Use samples, or add a "
+        "noise variance to it."
+    )

@@ -11,22 +11,23 @@ is read a few times, and no array of the field's size is allocated except the re
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from probconserv._linalg import kernels
+from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
 from probconserv._linalg.covariance import is_factored, rows_times
-from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+from probconserv._linalg.values import are_plain, are_readable, cached
+from probconserv.errors import InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points
 _TILE = 1 << 15  # numbers of a tile
 _EPS = torch.finfo(torch.float64).eps
+_REFINED = 1e-7  # squared pivot below which L is computed again from whitened rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +42,7 @@ class Gain:
         scale: d = 1/√S_ii ``(*batch, k)``.
         chol: Cholesky factor L of D S D ``(*batch, k, k)``.
         epsilon: Machine epsilon of the prior's dtype.
+        checked: Whether values are checked.
     """
 
     covariance: LinearOperator
@@ -50,13 +52,16 @@ class Gain:
     scale: Tensor
     chol: Tensor
     epsilon: float
+    checked: bool
 
-    @cached_property
+    @cached
     def cross(self) -> Tensor:
         """G Σ ``(*batch, k, n)``."""
+        if isinstance(self.covariance, DiagLinearOperator):
+            return self.rows * self.variance[..., None, :]
         return rows_times(self.covariance, self.rows)
 
-    @cached_property
+    @cached
     def whitened_cross(self) -> Tensor:
         """W = L⁻¹ D G Σ ``(*batch, k, n)``, so that Σ Gᵀ S⁻¹ G Σ = Wᵀ W."""
         return _whiten(self.cross, (self.scale[..., None], self.chol))
@@ -73,13 +78,31 @@ class Gain:
         log_pivots = self.chol.diagonal(dim1=-2, dim2=-1).log() - self.scale.log()
         return -(log_pivots + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
+    def functional(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
+        """G u."""
+        return u @ self.rows.mT
+
+    def size(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
+        """Σ_j |G_j u_j|."""
+        return u.abs() @ self.rows.abs().mT
+
+    def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
+        """½ log det G_E G_Eᵀ over the nodes with positive variance, for the rows marked exact ``(*batch, k)``."""
+        active = (self.covariance.diagonal() != 0)[..., None, :]
+        rows = torch.where(active & exact[..., None], self.rows, 0.0)
+        norms = torch.where(exact, torch.linalg.vector_norm(rows, dim=-1), 1.0)
+        unit = rows / norms[..., None]
+        gram = unit @ unit.mT + torch.diag_embed((~exact).to(unit.dtype))
+        chol = torch.linalg.cholesky(gram)
+        return (chol.diagonal(dim1=-2, dim2=-1).log() + norms.log()).sum(dim=-1)
+
     def correct(
         self, u: Float[Tensor, "*batch s n"], target: Float[Tensor, "*batch s k"]
     ) -> Float[Tensor, "*batch s n"]:
         """u − Σ Gᵀ S⁻¹ (G u − target), for a mean or for draws.
 
-        If the result misses an exact row by more than 1e-13 of the target (cancellation against a large u), a second
-        correction removes that round-off.
+        If the result misses an exact row by more than 1e-13 of the target (cancellation against a large u), or numbers
+        cannot be read, a second correction removes that round-off.
 
         Raises:
             InvalidArgumentError: If a field is not finite.
@@ -88,14 +111,14 @@ class Gain:
             u, self.rows, self.variance[..., None, :], target
         )
         multipliers = self.multipliers(_functional(u, self.rows, large) - target)
-        if not bool(torch.isfinite(multipliers).all()):
+        if self.checked and not bool(torch.isfinite(multipliers).all()):
             raise InvalidArgumentError(
                 "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
                 "conditioning it."
             )
         corrected, functional = self._subtract(u, multipliers, large)
         defect = functional - target - self.noise[..., None, :] * multipliers
-        if bool((defect.abs() > 1e-13 * target.abs()).any()):
+        if not are_readable(u) or bool((defect.abs() > 1e-13 * target.abs()).any()):
             corrected, _ = self._subtract(corrected, self.multipliers(defect), large)
         return corrected
 
@@ -112,14 +135,18 @@ class Gain:
         variance = self.variance
         batch = common_shape(variance.shape[:-1], self.rows.shape[:-2], self.chol.shape[:-2])
         variance = variance.expand(*batch, variance.shape[-1])[..., None, :]
+        if not self.checked:
+            reduced = _less_squares(variance, self.whitened_cross)[..., 0, :]
+            beyond_round_off = reduced < -1e-6 * variance.amax(dim=-1)
+            return torch.where(beyond_round_off, torch.nan, reduced.clamp_min(0.0))
         slack = 64 * self.rows.shape[-2] * _EPS / _smallest_pivot(self.chol)
         floor = 0.0
-        if not is_factored(self.covariance):
+        if not is_factored(self.covariance) and variance.numel():
             floor = variance.shape[-1] * self.epsilon * float(variance.detach().max())
         if not isinstance(self.covariance, DiagLinearOperator) or not _is_large(
             variance, self.rows, self.scale[..., None]
         ):
-            return _non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
+            return non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
         if self.rows.shape[-2] == 1:
             return self._reduce_by_kernel(variance, slack)[..., 0, :]
         reduced = variance.new_empty(variance.shape)
@@ -127,7 +154,7 @@ class Gain:
             prior, out = _cut(variance, tile), _cut(reduced, tile)
             cross = _cut(self.rows, tile) * prior
             _less_squares(prior, _whiten(cross, self._cut_factors(tile)), out=out)
-            _non_negative(out, prior, slack, floor)
+            non_negative(out, prior, slack, floor)
         return reduced[..., 0, :]
 
     def _reduce_by_kernel(self, variance: Tensor, slack: float) -> Tensor:
@@ -137,7 +164,7 @@ class Gain:
         prior = _array(self.rows), _array(variance)
         smallest = kernels.reduce(prior, _vector(factors), slack, _array(reduced), torch.get_num_threads())
         if smallest < 0:
-            raise _indefinite(smallest)
+            raise indefinite(smallest)
         return reduced
 
     def _subtract(self, u: Tensor, multipliers: Tensor, large: bool) -> tuple[Tensor, Tensor]:
@@ -165,7 +192,7 @@ class Gain:
         return _cut_batch(self.scale[..., None], tile), _cut_batch(self.chol, tile)
 
 
-def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float) -> Gain:
+def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, validate: bool = True) -> Gain:
     """Forms and factorises S = G Σ Gᵀ + σ² I.
 
     Args:
@@ -173,6 +200,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         rows: G ``(*batch, k, n)``, float64.
         noise: σ² ``(*batch, k)``, float64.
         epsilon: Machine epsilon of the dtype in which Σ was computed.
+        validate: Whether values are checked, where they can be read.
 
     Returns:
         The factorised update.
@@ -181,44 +209,81 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
         DependentConstraintsError: If S is singular, measured independently of the units of the rows.
     """
-    k = rows.shape[-2]
     variance = covariance.diagonal()
-    projected, negative = _project(covariance, variance, rows)
+    checked = validate and are_readable(variance, rows, noise)
+    if not checked:
+        variance = torch.where(variance < 0, torch.nan, variance)
+    projected, negative = _project(covariance, variance, rows, checked)
     innovation = projected + torch.diag_embed(noise)
-    _check_covariance(innovation, variance, negative)
+    if checked:
+        check_covariance(innovation, variance, negative)
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    if not isinstance(covariance, DiagLinearOperator):
-        # What is left of S after cancellation must stand above the rounding of the entries, or of the factors, of Σ.
-        spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
-        rounding = (100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon
-        _require_independent((diagonal > rounding * spread.square()).all(), k)
-    _require_independent((diagonal > 0).all(), k)
-    scale = diagonal.rsqrt()
-    if k == 1:
-        chol = torch.ones_like(innovation)
-    else:
-        chol, info = torch.linalg.cholesky_ex(scale[..., None] * innovation * scale[..., None, :])
-        _require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+    positive = diagonal > _rounding_of(covariance, variance, rows, epsilon)
+    if checked:
+        require_independent(positive.all(), rows.shape[-2])
+    scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
+    chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked)
+    if checked and _smallest_pivot(chol) < _REFINED:
+        chol = _refine(chol, covariance, variance, scale[..., None] * rows, scale * noise.sqrt())
     return Gain(
-        covariance=covariance, variance=variance, rows=rows, noise=noise, scale=scale, chol=chol, epsilon=epsilon
+        covariance=covariance,
+        variance=variance,
+        rows=rows,
+        noise=noise,
+        scale=scale,
+        chol=chol,
+        epsilon=epsilon,
+        checked=checked,
     )
+
+
+def _rounding_of(covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float) -> Tensor | float:
+    """What S_ii must exceed after cancellation: the rounding of entries or factors of Σ ``(*batch, k)``."""
+    if isinstance(covariance, DiagLinearOperator):
+        return 0.0
+    spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
+    return ((100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon) * spread.square()
+
+
+def _cholesky(innovation: Tensor, checked: bool) -> Tensor:
+    """Cholesky factor of D S D; where it is singular, an error if values are checked, else NaN."""
+    k = innovation.shape[-1]
+    if k == 1:
+        return torch.ones_like(innovation)
+    chol, info = torch.linalg.cholesky_ex(innovation)
+    if checked:
+        require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+        return chol
+    pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
+    return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
+
+
+def _refine(chol: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, deviation: Tensor) -> Tensor:
+    """L of nearly dependent rows, from the covariance of L⁻¹ D G u, which is close to the unit matrix.
+
+    S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice).
+    """
+    white = torch.linalg.solve_triangular(chol, rows, upper=False)
+    noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
+    projected, _ = _project(covariance, variance, white, False)
+    return chol @ torch.linalg.cholesky(projected + noise @ noise.mT)
 
 
 def _smallest_pivot(chol: Tensor) -> float:
     """Smallest squared pivot of D S D: 1 for independent rows (or one), 0 for dependent ones."""
-    if chol.shape[-1] == 1:
+    if chol.shape[-1] == 1 or not chol.numel():
         return 1.0
     return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
 
 
-def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor) -> tuple[Tensor, bool]:
-    """G Σ Gᵀ ``(*batch, k, k)``, and whether an entry of diag Σ is negative."""
+def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor, checked: bool) -> tuple[Tensor, bool]:
+    """G Σ Gᵀ ``(*batch, k, k)``, and whether an entry of diag Σ is negative, if that is checked."""
     if not isinstance(covariance, DiagLinearOperator):
-        return rows_times(covariance, rows) @ rows.mT, _has_negative(variance)
+        return rows_times(covariance, rows) @ rows.mT, checked and _has_negative(variance)
     batch = common_shape(variance.shape[:-1], rows.shape[:-2])
     variance = variance.expand(*batch, rows.shape[-1])[..., None, :]
     if not _is_large(variance, rows):
-        return (rows * variance) @ rows.mT, _has_negative(variance)
+        return (rows * variance) @ rows.mT, checked and _has_negative(variance)
     projected = rows.new_zeros(*batch, rows.shape[-2], rows.shape[-2])
     if rows.shape[-2] == 1:
         sums, negative = kernels.project(_array(rows), _array(variance), projected.numel(), torch.get_num_threads())
@@ -232,7 +297,7 @@ def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor) -> tupl
 
 
 def _has_negative(variance: Tensor) -> bool:
-    return float(variance.detach().min()) < 0
+    return bool(variance.numel()) and float(variance.detach().min()) < 0
 
 
 def _functional(u: Tensor, rows: Tensor, large: bool) -> Tensor:
@@ -268,23 +333,6 @@ def _less_squares(variance: Tensor, whitened: Tensor, out: Tensor | None = None)
     return torch.sub(variance, whitened.square().sum(dim=-2, keepdim=True), out=out)
 
 
-def _non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
-    """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
-    smallest = float(reduced.detach().min())
-    if smallest >= 0:
-        return reduced
-    if bool((reduced < -(slack * variance + floor)).any()):
-        raise _indefinite(smallest)
-    return reduced.clamp_(min=0.0)
-
-
-def _indefinite(smallest: float) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"The conditioned variance is negative ({smallest:.3g}) beyond round-off: the prior covariance is not positive "
-        "semi-definite. Check how it was computed."
-    )
-
-
 def common_shape(*shapes: torch.Size) -> torch.Size:
     """Broadcast batch shape; ``torch.broadcast_shapes`` costs as much as a small update."""
     first = max(shapes, key=len)
@@ -293,14 +341,12 @@ def common_shape(*shapes: torch.Size) -> torch.Size:
 
 def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
     """Whether work on ``(*batch, s, n)`` exceeds a cache and can be done in parts: no derivatives, one batch axis."""
-    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
+    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu" or not are_readable(u):
         return False
     tensors = (u, rows, *others)
     if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):
         return False
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return False
-    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+    return are_plain(*tensors)
 
 
 def _array(values: Tensor) -> np.ndarray:
@@ -335,23 +381,3 @@ def _cut(values: Tensor, tile: _Tile) -> Tensor:
 def _cut_batch(values: Tensor, tile: _Tile) -> Tensor:
     """The batch entries of a tile; values shared by all entries stay whole."""
     return values[tile[0]] if values.ndim == 3 and values.shape[0] > 1 else values
-
-
-def _check_covariance(innovation: Tensor, variance: Tensor, negative: bool) -> None:
-    if not bool(torch.isfinite(innovation).all()):
-        raise InvalidArgumentError(
-            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
-            "before conditioning it."
-        )
-    if negative:
-        raise InvalidArgumentError(
-            f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
-        )
-
-
-def _require_independent(independent: Tensor, k: int) -> None:
-    if not bool(independent):
-        raise DependentConstraintsError(
-            f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
-            "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."
-        )

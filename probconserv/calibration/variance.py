@@ -1,6 +1,7 @@
 """Corrected variances: by a fixed factor, by cross-validation on the context, or from noisy contexts."""
 
 import math
+from dataclasses import replace
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -107,8 +108,9 @@ class ContextCalibrated(Surrogate):
         squares = []
         for number in range(self.folds):
             seen, left_out = fold != number, fold == number
-            rest = Context(context.points[..., seen, :], context.values[..., seen], context.problem)
-            prediction = self.surrogate.predict(rest, Query(context.points[..., left_out, :], context.problem))
+            prediction = self.surrogate.predict(
+                context.part(seen), Query(context.points[..., left_out, :], context.problem)
+            )
             squares.append(standardised_squares(prediction, context.values[..., left_out]))
         return torch.cat(squares, dim=-1).mean(dim=-1).clamp_min(1.0)
 
@@ -140,7 +142,7 @@ class NoisyContext(Surrogate):
         predictions = []
         for _ in range(self.draws):
             noise = torch.randn(context.values.shape, generator=generator, device=context.values.device)
-            noisy = Context(context.points, context.values + self.standard_deviation * noise, context.problem)
+            noisy = replace(context, values=context.values + self.standard_deviation * noise)
             predictions.append(self.surrogate.predict(noisy, query))
         means = torch.stack([prediction.mean for prediction in predictions])
         variances = torch.stack([prediction.variance for prediction in predictions])

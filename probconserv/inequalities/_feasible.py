@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import as_double
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.inequality import JoinedConstraint, Lines
+from probconserv.posterior import check_batch
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 
@@ -28,6 +30,7 @@ class FeasibleSet:
         lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all; the node's value at a zero-variance node.
         upper: Upper bounds, likewise.
         order: See ``JoinedConstraint``.
+        lines: See ``JoinedConstraint``.
         epsilon: Machine epsilon of the prior's dtype.
     """
 
@@ -40,6 +43,7 @@ class FeasibleSet:
     upper: Tensor
     order: int
     epsilon: float
+    lines: Lines | None = None
 
     @property
     def is_separable(self) -> bool:
@@ -56,32 +60,63 @@ class FeasibleSet:
         """Bounds that the order implies as well: the running maximum of lower, the running minimum of upper."""
         if self.order == 0:
             return self.lower, self.upper
-        lower = in_order(in_order(self.lower, self.order).cummax(dim=-1).values, self.order)
-        upper = in_order(in_order(self.upper, -self.order).cummin(dim=-1).values, -self.order)
+        lower = self.unarranged(self.arranged(self.lower).cummax(dim=-1).values)
+        upper = self.unarranged(self.arranged(self.upper).flip(-1).cummin(dim=-1).values.flip(-1))
         return lower, upper
 
-    def forced(self) -> tuple[Tensor, Tensor]:
-        """Whether a total is an end of the feasible interval, so that one field remains ``(*batch,)``, and that field.
+    def arranged(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, n)`` line by line, reversed if the order falls: an ordered field increases along the last
+        axis of ``(*batch, lines, length)``."""
+        lines = values[..., None, :] if self.lines is None else self.lines.split(values)
+        return lines.flip(-1) if self.order < 0 else lines
 
-        Such a total (zero for a non-negative field) puts every point with non-zero weight on a bound. Points with zero
-        weight or an infinite bound stay free.
+    def unarranged(self, lines: Tensor) -> Tensor:
+        """The inverse of ``arranged``."""
+        lines = lines.flip(-1) if self.order < 0 else lines
+        return lines[..., 0, :] if self.lines is None else self.lines.join(lines)
+
+    @cached_property
+    def attainable(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest G u ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
+        ends = torch.stack(self.tightened())[..., None, :] * self.rows
+        ends = torch.where(self.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
+        smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
+        if self.order == 0:
+            return smallest, largest
+        one_sign = (self.rows >= 0).all(dim=-1) | (self.rows <= 0).all(dim=-1)
+        return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
+
+    @cached_property
+    def at_end(self) -> Tensor:
+        """Which exact rows ask for the smallest or largest total in the set ``(*batch, k)``.
+
+        Such a total (zero for a non-negative field) puts every point with non-zero weight on a bound.
         """
-        smallest, largest = _attainable(self)
+        smallest, largest = self.attainable
+        return (self.noise == 0) & ((self.target == smallest) | (self.target == largest))
+
+    @cached_property
+    def reduced(self) -> "FeasibleSet":
+        """The same set with the values that rows at an end determine as equal bounds; such rows become zero.
+
+        Raises:
+            InfeasibleConstraintError: If two rows determine different values at one point.
+        """
+        if not bool(self.at_end.any()):
+            return self
         lower, upper = (bound[..., None, :] for bound in self.tightened())
-        positive = self.rows > 0
-        at_smallest, at_largest = (
-            (self.noise == 0) & (self.target == end) & (smallest < largest) for end in (smallest, largest)
-        )
-        everywhere = ((self.rows != 0) | (self.variance == 0)[..., None, :]).all(dim=-1)
-        forced = (at_smallest | at_largest) & everywhere
-        fields = torch.where(positive == at_smallest[..., None], lower, upper)
-        first = forced.to(torch.uint8).argmax(dim=-1)[..., None, None]
-        return forced.any(dim=-1), fields.gather(-2, first.expand(*first.shape[:-1], fields.shape[-1]))[..., 0, :]
-
-
-def in_order(values: Tensor, order: int) -> Tensor:
-    """Values with the points reversed if the order is −1, so that an ordered field increases; an involution."""
-    return values.flip(-1) if order < 0 else values
+        at_smallest = (self.target == self.attainable[0])[..., None]
+        value = torch.where((self.rows > 0) == at_smallest, lower, upper)
+        weighed = self.at_end[..., None] & (self.rows != 0)
+        lower = torch.where(weighed, value, lower).amax(dim=-2)
+        upper = torch.where(weighed, value, upper).amin(dim=-2)
+        if bool((lower > upper).any()):
+            raise InfeasibleConstraintError(
+                "Rows of the law require the smallest or largest totals that the inequalities allow, and so two "
+                "different values at one point; correct the right-hand sides or the bounds."
+            )
+        rows = torch.where(self.at_end[..., None], 0.0, self.rows)
+        return replace(self, rows=rows, target=torch.where(self.at_end, 0.0, self.target), lower=lower, upper=upper)
 
 
 def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
@@ -96,8 +131,8 @@ def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
     """
     lower, upper = feasible.tightened()
     settled = torch.minimum(torch.maximum(u.detach(), lower.detach()), upper.detach())
-    if feasible.order:
-        settled = in_order(in_order(settled, feasible.order).cummax(dim=-1).values, feasible.order)
+    if isinstance(feasible, FeasibleSet) and feasible.order:
+        settled = feasible.unarranged(feasible.arranged(settled).cummax(dim=-1).values)
     return settled + (u - u.detach()) if u.requires_grad else settled
 
 
@@ -118,7 +153,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     """
     covariance = as_double(prior.lazy_covariance_matrix)
     mean, variance = prior.mean.to(torch.float64), covariance.diagonal()
-    smallest = float(variance.detach().min())
+    smallest = float(variance.detach().min()) if variance.numel() else 0.0
     if not (smallest >= 0 and _all_finite(mean) and _all_finite(variance)):
         raise InvalidArgumentError(
             "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
@@ -143,6 +178,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
         lower=lower,
         upper=upper,
         order=constraint.order,
+        lines=constraint.lines,
         epsilon=torch.finfo(prior.mean.dtype).eps,
     )
     return _with_attainable_target(feasible)
@@ -162,13 +198,7 @@ def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> tor
             f"The prediction has {tuple(prior.event_shape)} points but the constraint acts on {sorted(widths)}; build "
             "the constraint on the query points."
         )
-    try:
-        return torch.broadcast_shapes(prior.batch_shape, constraint.batch_shape)
-    except RuntimeError as error:
-        raise IncompatibleQueryError(
-            f"The batch axes of the prediction {tuple(prior.batch_shape)} do not broadcast with those of law and "
-            "bounds."
-        ) from error
+    return check_batch(prior.batch_shape, constraint.batch_shape)
 
 
 def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:
@@ -190,7 +220,7 @@ def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
             "Bounds, order and the values at zero-variance points contradict each other: no field meets them all. "
             "Widen the bounds or drop the order."
         )
-    smallest, largest = _attainable(feasible)
+    smallest, largest = feasible.attainable
     exact, target = feasible.noise == 0, feasible.target
     ends = torch.stack([lower, upper])[..., None, :]
     ends = torch.where(torch.isfinite(ends), ends, 0.0) * feasible.rows
@@ -205,17 +235,6 @@ def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
         )
     moved = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest) - target, 0.0)
     return replace(feasible, target=target + moved.detach())
-
-
-def _attainable(feasible: FeasibleSet) -> tuple[Tensor, Tensor]:
-    """Smallest and largest G u in the set ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
-    ends = torch.stack(feasible.tightened())[..., None, :] * feasible.rows
-    ends = torch.where(feasible.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
-    smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
-    if feasible.order == 0:
-        return smallest, largest
-    one_sign = (feasible.rows >= 0).all(dim=-1) | (feasible.rows <= 0).all(dim=-1)
-    return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
 
 
 def _all_finite(values: Tensor) -> bool:

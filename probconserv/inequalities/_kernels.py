@@ -40,18 +40,24 @@ def _pool(
     bounds: _Array,
     multiplier: float,
     result: tuple[_Array, _Array],
-    pools: _Array,
+    scratch: tuple[_Array, int],
 ) -> None:
-    """u(λ) and −du/dλ of increasing fields: neighbours out of order are pooled, never across a zero-variance node.
+    """u(λ) and −du/dλ of increasing fields: neighbours out of order are pooled, never across a zero-variance node or
+    from one line to the next.
 
-    ``pools`` is scratch (4, n): mean, precision 1/v, Σ w and first node of every pool.
+    ``scratch`` is an array (4, n) for mean, precision 1/v, Σ w and first node of every pool, and the length of a line.
     """
+    pools, length = scratch
     v, w = metric
     u, slope = result
     n = x.shape[0]
     count = 0
     barrier = 0
+    line = 0
     for i in range(n):
+        if i == line:
+            barrier = count
+            line += length
         if v[i] == 0.0:
             mean, precision, weight, first = x[i], np.inf, 0.0, i
         else:
@@ -143,12 +149,12 @@ def _evaluate(
     bounds: _Array,
     multiplier: float,
     result: tuple[_Array, _Array],
-    pools: _Array,
+    scratch: tuple[_Array, int],
 ) -> tuple[float, float, float]:
     """u(λ) and −du/dλ into ``result``, pooled if scratch is given; returns what ``_measure`` does."""
     u, slope = result
-    if pools.shape[1] > 0:
-        _pool(x, metric, bounds, multiplier, result, pools)
+    if scratch[1] > 0:
+        _pool(x, metric, bounds, multiplier, result, scratch)
     else:
         _clip(x, metric, bounds, multiplier, u, slope)
     return _measure(x, metric[1], u, slope)
@@ -156,7 +162,12 @@ def _evaluate(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _search(
-    x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, result: tuple[_Array, _Array], pools: _Array
+    x: _Array,
+    metric: tuple[_Array, _Array],
+    bounds: _Array,
+    law: _Array,
+    result: tuple[_Array, _Array],
+    scratch: tuple[_Array, int],
 ) -> tuple[float, float, float]:
     """Writes u(λ) and −du/dλ at the root of f to ``result``; returns λ, −df/dλ and 1.
 
@@ -170,7 +181,7 @@ def _search(
     growth = noise + np.sum(w * w * v)
     multiplier, low, high, rate = 0.0, -np.inf, np.inf, 0.0
     for evaluation in range(_EVALUATIONS):
-        total, rate, size = _evaluate(x, metric, bounds, multiplier, result, pools)
+        total, rate, size = _evaluate(x, metric, bounds, multiplier, result, scratch)
         value = total - noise * multiplier - target
         rate += noise
         if abs(value) <= 2.0 * _EPS * (size + abs(target) + noise * abs(multiplier)) or growth == 0.0:
@@ -185,9 +196,9 @@ def _search(
             break
         multiplier = proposed
     if high - low < np.inf:
-        _evaluate(x, metric, bounds, high, result, pools)
+        _evaluate(x, metric, bounds, high, result, scratch)
         other = u.copy()
-        _evaluate(x, metric, bounds, low, result, pools)
+        _evaluate(x, metric, bounds, low, result, scratch)
         rate = noise * (high - low)
         for i in range(x.shape[0]):
             slope[i] = u[i] - other[i]
@@ -198,24 +209,23 @@ def _search(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _project_row(
-    x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, increasing: bool, u: _Array
+    x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, length: int, u: _Array
 ) -> float:
     """Overwrites ``u`` by the projection of x; returns the residual of the law as ``_polish`` does."""
     n = x.shape[0]
     slope = np.empty(n)
-    pools = np.empty((4, n if increasing else 0))
-    state = _search(x, metric, bounds, law, (u, slope), pools)
+    scratch = (np.empty((4, n if length else 0)), length)
+    state = _search(x, metric, bounds, law, (u, slope), scratch)
     remainder = _polish(metric[1], bounds, law, state, u, slope)
-    if increasing:
-        for i in range(1, n):
-            u[i] = max(u[i], u[i - 1])
+    if length:
+        for start in range(0, n, length):
+            for i in range(start + 1, start + length):
+                u[i] = max(u[i], u[i - 1])
     return remainder
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def project_rows(
-    x: _Array, v: _Array, w: _Array, bounds: _Array, law: _Array, increasing: bool
-) -> tuple[_Array, _Array]:
+def project_rows(x: _Array, v: _Array, w: _Array, bounds: _Array, law: _Array, length: int) -> tuple[_Array, _Array]:
     """Projects every row of x; parameters with fewer rows are repeated.
 
     Args:
@@ -225,7 +235,7 @@ def project_rows(
         bounds: Lower and upper (p, 2, n). For increasing fields constant between zero-variance nodes; both equal to x
             at such a node.
         law: b and σ² (p, 2).
-        increasing: Whether the fields must increase.
+        length: Points of a line along which the fields must increase; 0 for no order.
 
     Returns:
         Projections (rows, n) and residuals of the law relative to |b| + Σ|w u| (rows,).
@@ -236,5 +246,5 @@ def project_rows(
     for r in range(rows):
         metric = (v[r % v.shape[0]], w[r % w.shape[0]])
         own_bounds, own_law = bounds[r % bounds.shape[0]], law[r % law.shape[0]]
-        remainder[r] = _project_row(x[r], metric, own_bounds, own_law, increasing, u[r])
+        remainder[r] = _project_row(x[r], metric, own_bounds, own_law, length, u[r])
     return u, remainder

@@ -10,7 +10,7 @@ active are then exact rows, and the field is the linear update by rows and activ
 primal-dual active set iteration confirms them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -43,6 +43,8 @@ class _Programme:
         inequalities: C ``(m, n)``.
         limits: d ``(m,)``.
         epsilon: Machine epsilon of the prior's dtype.
+        kept: Which rows of the law are among the rows ``(k of the law,)``.
+        fixed_values: Right-hand sides of the other rows, each of which fixes one value.
     """
 
     covariance: LinearOperator
@@ -52,22 +54,32 @@ class _Programme:
     inequalities: Tensor
     limits: Tensor
     epsilon: float
+    kept: Tensor
+    fixed_values: Tensor
+
+    @cached_property
+    def conditioned_root(self) -> Tensor:
+        """R′ with R′ R′ᵀ = Σ′ ``(n, r + k)``."""
+        rows, k = self.rows.detach(), self.rows.shape[0]
+        root = torch.cat([self.root, self.root.new_zeros(len(self.root), k)], dim=1)
+        if not k:
+            return root
+        measured = torch.cat([rows @ self.root, torch.diag(self.noise.detach().sqrt())], dim=1)
+        basis = torch.linalg.qr(measured.mT).Q
+        return root - (root @ basis) @ basis.mT
 
     @cached_property
     def directions(self) -> tuple[Tensor, Tensor]:
         """C R′ with rows of length one ``(m, r + k)``, and these lengths; zero where the rows determine C u."""
-        rows, k = self.rows.detach(), self.rows.shape[0]
-        root = torch.cat([self.root, self.root.new_zeros(len(self.root), k)], dim=1)
-        conditioned = root
-        if k:
-            measured = torch.cat([rows @ self.root, torch.diag(self.noise.detach().sqrt())], dim=1)
-            basis = torch.linalg.qr(measured.mT).Q
-            conditioned = root - (root @ basis) @ basis.mT
-        directions = self.inequalities @ conditioned
+        directions = self.inequalities @ self.conditioned_root
         length = torch.linalg.vector_norm(directions, dim=1)
-        free = length > _DEPENDENT * torch.linalg.vector_norm(self.inequalities @ root, dim=1)
+        free = length > _DEPENDENT * torch.linalg.vector_norm(self.inequalities @ self.root, dim=1)
         length = torch.where(free, length, 0.0)
         return directions / torch.where(free, length, 1.0)[:, None] * free[:, None], length
+
+    def tightened(self, margin: float) -> "_Programme":
+        """The programme with every inequality tightened by a multiple of its standard deviation given the rows."""
+        return replace(self, limits=self.limits + margin * self.directions[1])
 
     def solve(self, x: Tensor, target: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """The field on the rows and the active inequalities, and the multipliers ν of the latter."""
@@ -149,39 +161,18 @@ def project_general(
         DependentConstraintsError: If rows and active inequalities are not independent under the prior.
         ConvergenceError: If the active set does not settle.
     """
-    programmes = _programmes(feasible)
-    forced, unique = _forced(feasible)
+    programmes = programmes_of(feasible.reduced)
     projected = []
     for row, (x, b) in enumerate(zip(fields.flatten(0, -2), target.flatten(0, -2), strict=True)):
         programme = programmes[row % len(programmes)]
-        if forced[row % len(programmes)]:
-            projected.append(unique[row % len(programmes)])
-            continue
+        b = torch.cat([b[programme.kept], programme.fixed_values])
         with torch.no_grad():
             active = programme.find_active(x, b)
         projected.append(programme.solve(x, b, active)[0])
-    return settle(torch.stack(projected).reshape(fields.shape), feasible)
+    return settle(torch.stack(projected).reshape(fields.shape), feasible.reduced)
 
 
-def _forced(feasible: FeasibleSet) -> tuple[list[bool], Tensor]:
-    """For every batch entry whether the law leaves one field only, and that field, checked against all exact rows."""
-    batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
-    count = batch.numel()
-    if not feasible.rows.shape[-2]:
-        return [False] * count, feasible.lower.new_zeros(count, 0)
-    forced, unique = feasible.forced()
-    functional = (feasible.rows @ unique[..., None])[..., 0]
-    size = feasible.target.abs() + (feasible.rows.abs() @ unique.abs()[..., None])[..., 0]
-    missed = (feasible.noise == 0) & ((functional - feasible.target).abs() > 1e-12 * size)
-    if bool((forced & missed.any(dim=-1)).any()):
-        raise InfeasibleConstraintError(
-            "One row of the law requires the smallest or largest total that the inequalities allow, which leaves one "
-            "field only, and that field violates another row; correct the right-hand sides or the bounds."
-        )
-    return forced.expand(batch).reshape(count).tolist(), unique.expand(*batch, n).reshape(count, n)
-
-
-def _programmes(feasible: FeasibleSet) -> list[_Programme]:
+def programmes_of(feasible: FeasibleSet) -> list[_Programme]:
     """One programme per batch entry."""
     batch, n = feasible.target.shape[:-1], feasible.rows.shape[-1]
     count, k = batch.numel(), feasible.rows.shape[-2]
@@ -200,28 +191,47 @@ def _programmes(feasible: FeasibleSet) -> list[_Programme]:
     free = (feasible.variance > 0).expand(*batch, n).reshape(count, n)
     programmes = []
     for j in range(count):
-        inequalities, limits = _stack(lower[j], upper[j], free[j], feasible.order)
+        fixed = free[j] & (lower[j] == upper[j])
+        kept = (rows[j] * ~fixed).any(dim=-1)
+        _check_determined(rows[j][~kept], feasible.target.reshape(count, k)[j][~kept], lower[j])
+        inequalities, limits = _stack(lower[j], upper[j], free[j] & ~fixed, feasible)
+        unit = torch.eye(n, dtype=torch.float64, device=root.device)[fixed]
         programmes.append(
             _Programme(
                 covariance=parts[j],
                 root=root[j],
-                rows=rows[j],
-                noise=noise[j],
+                rows=torch.cat([rows[j][kept], unit]),
+                noise=torch.cat([noise[j][kept], noise.new_zeros(len(unit))]),
                 inequalities=inequalities,
                 limits=limits,
                 epsilon=feasible.epsilon,
+                kept=kept,
+                fixed_values=lower[j][fixed],
             )
         )
     return programmes
 
 
-def _stack(lower: Tensor, upper: Tensor, free: Tensor, order: int) -> tuple[Tensor, Tensor]:
+def _check_determined(rows: Tensor, target: Tensor, values: Tensor) -> None:
+    """Rows that weigh fixed values only must hold for them."""
+    values = torch.where((rows != 0).any(dim=0), values, 0.0)
+    size = target.abs() + rows.abs() @ values.abs()
+    if bool(((rows @ values - target).abs() > 1e-12 * size).any()):
+        raise InfeasibleConstraintError(
+            "The bounds, or a row that requires the smallest or largest total they allow, determine a field that "
+            "violates another row; correct the right-hand sides or the bounds."
+        )
+
+
+def _stack(lower: Tensor, upper: Tensor, free: Tensor, feasible: FeasibleSet) -> tuple[Tensor, Tensor]:
     """C and d of finite bounds at points with positive variance, and of the order."""
     unit = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
     below, above = free & torch.isfinite(lower), free & torch.isfinite(upper)
     inequalities, limits = [unit[below], -unit[above]], [lower[below], -upper[above]]
-    if order:
-        pairs = free[1:] | free[:-1]
-        inequalities.append(order * (unit[1:] - unit[:-1])[pairs])
+    if feasible.order:
+        index = feasible.arranged(torch.arange(len(lower), device=lower.device))
+        first, second = index[..., :-1].flatten(), index[..., 1:].flatten()
+        pairs = free[first] | free[second]
+        inequalities.append((unit[second] - unit[first])[pairs])
         limits.append(lower.new_zeros(int(pairs.sum())))
     return torch.cat(inequalities), torch.cat(limits)

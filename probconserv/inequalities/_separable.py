@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv.errors import ConvergenceError
-from probconserv.inequalities._feasible import FeasibleSet, in_order
+from probconserv.inequalities._feasible import FeasibleSet
 from probconserv.inequalities._kernels import project_rows
 
 _TOLERANCE = 1e-12  # of the law's residual, relative to |b| + Σ|w u|
@@ -39,24 +39,36 @@ def project_separable(
     Raises:
         ConvergenceError: If the law is not met because float64 cannot resolve the scales.
     """
-    order = feasible.order
-    lower, upper = (in_order(bound, order) for bound in feasible.tightened())
-    variance, x = in_order(feasible.variance, order), in_order(fields, order)
+    fixed_by_law, feasible = bool(feasible.at_end.any()), feasible.reduced
+    length = 0
+
+    def arranged(values: Tensor) -> Tensor:
+        return feasible.arranged(values).flatten(-2) if feasible.order else values
+
+    if feasible.order:
+        length = feasible.arranged(feasible.variance).shape[-1]
+    lower, upper = (arranged(bound) for bound in feasible.tightened())
+    variance = feasible.variance
+    if fixed_by_law:
+        variance = torch.where(feasible.lower == feasible.upper, 0.0, variance)
+        target = torch.where(feasible.rows.any(dim=-1), target, 0.0)
+    variance = arranged(variance)
+    x = arranged(fields)
     if feasible.rows.shape[-2]:
-        weights, noise = in_order(feasible.rows[..., 0, :], order), feasible.noise[..., 0]
+        weights, noise = arranged(feasible.rows[..., 0, :]), feasible.noise[..., 0]
         b = target[..., 0]
     else:
         weights, noise, b = variance.new_zeros(variance.shape[-1:]), variance.new_zeros(()), variance.new_zeros(())
     parts = (x, variance, weights, torch.stack(torch.broadcast_tensors(lower, upper)), b, noise)
-    u = _solve(parts, bool(order))
+    u = _solve(parts, length)
     if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
         # The value is from the compiled search, the derivative from the smooth piece.
-        on_piece = _on_piece(parts, u, bool(order))
+        on_piece = _on_piece(parts, u, length)
         u = u + (on_piece - on_piece.detach())
-    return in_order(u, order)
+    return feasible.unarranged(u.unflatten(-1, (-1, length))) if length else u
 
 
-def _solve(parts: tuple[Tensor, ...], increasing: bool) -> Tensor:
+def _solve(parts: tuple[Tensor, ...], length: int) -> Tensor:
     x, variance, weights, bounds, b, noise = (part.detach() for part in parts)
     batch, n = x.shape[1:-1], x.shape[-1]
     law = torch.stack(torch.broadcast_tensors(b, noise), dim=-1)
@@ -69,7 +81,7 @@ def _solve(parts: tuple[Tensor, ...], increasing: bool) -> Tensor:
         _as_array(_rows(weights, batch)),
         _as_array(bounds),
         _as_array(law),
-        increasing,
+        length,
     )
     if not bool((residual <= _TOLERANCE).all()):
         raise ConvergenceError(
@@ -79,17 +91,19 @@ def _solve(parts: tuple[Tensor, ...], increasing: bool) -> Tensor:
     return torch.as_tensor(u, device=x.device).reshape(x.shape)
 
 
-def _on_piece(parts: tuple[Tensor, ...], u: Tensor, increasing: bool) -> Tensor:
+def _on_piece(parts: tuple[Tensor, ...], u: Tensor, length: int) -> Tensor:
     """The minimiser as a smooth function of its data, with the points at a bound and the pools of ``u``."""
     x, variance, weights, (lower, upper), b, noise = parts
     at_lower = u <= lower
     free = ~(at_lower | (u >= upper))
     at_bound = torch.where(at_lower, lower, torch.where(free, 0.0, upper))
-    if not increasing:
+    if not length:
         mean, rate = x, variance * weights
     else:
         precision = torch.where(free, 1.0 / torch.where(free, variance, 1.0), 0.0)
-        pool = torch.cat([torch.zeros_like(u[..., :1], dtype=torch.long), (u.diff() != 0).cumsum(dim=-1)], dim=-1)
+        first = torch.arange(1, u.shape[-1], device=u.device) % length == 0
+        steps = ((u.diff() != 0) | first).cumsum(dim=-1)
+        pool = torch.cat([torch.zeros_like(steps[..., :1]), steps], dim=-1)
         total = _pool(precision, pool)
         total = torch.where(free, total, 1.0)
         mean = _pool(precision * x, pool) / total

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.values import are_readable
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
@@ -68,14 +69,59 @@ class Bounded(Inequality):
 
 
 @dataclass(frozen=True)
+class Lines:
+    """The lines along one axis of a field that is flattened row by row.
+
+    Args:
+        shape: Lengths of the axes.
+        axis: The axis, counted from the first.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+
+    def split(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, n)`` line by line, ``(*batch, lines, length)``."""
+        return values.unflatten(-1, self.shape).movedim(self.axis - len(self.shape), -1).flatten(-len(self.shape), -2)
+
+    def join(self, lines: Tensor) -> Tensor:
+        """Lines ``(*batch, lines, length)`` as values ``(*batch, n)``."""
+        rest = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return lines.unflatten(-2, rest).movedim(-1, self.axis - len(self.shape)).flatten(-len(self.shape))
+
+
+@dataclass(frozen=True)
 class Monotone(Inequality):
-    """u_1 ≤ u_2 ≤ … ≤ u_n, or ≥ if decreasing; points in the order of the prediction, along one axis."""
+    """u_1 ≤ u_2 ≤ … ≤ u_n, or ≥ if decreasing; of a field with several axes, along every line of one axis.
+
+    Args:
+        decreasing: Whether the field falls.
+        axis: The axis along which it is ordered; needed for a field with several axes, flattened row by row.
+        shape: Lengths of the axes of that field.
+
+    Raises:
+        InvalidArgumentError: If only one of axis and shape is given, or there is no such axis.
+    """
 
     decreasing: bool = False
+    axis: int | None = None
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.axis is None) != (self.shape is None):
+            raise InvalidArgumentError(
+                f"Monotone needs axis and shape together, got axis={self.axis} and shape={self.shape}; the axis is one "
+                "of those of the field before it was flattened."
+            )
+        if self.shape is not None and self.axis is not None and not -len(self.shape) <= self.axis < len(self.shape):
+            raise InvalidArgumentError(f"axis must be one of the {len(self.shape)} axes of shape, got {self.axis}.")
 
     def joined(self) -> "JoinedConstraint":
         """See ``Inequality``."""
-        return JoinedConstraint(order=-1 if self.decreasing else 1)
+        lines = None
+        if self.shape is not None and self.axis is not None:
+            lines = Lines(tuple(self.shape), self.axis % len(self.shape))
+        return JoinedConstraint(order=-1 if self.decreasing else 1, lines=lines)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,6 +133,7 @@ class JoinedConstraint(Inequality):
         lower: Lower bounds, one number or ``(*batch, n)``; stored in float64.
         upper: Upper bounds, likewise.
         order: 1 for increasing fields, −1 for decreasing ones, 0 for any.
+        lines: The lines along which fields are ordered, if these have several axes.
 
     Raises:
         InvalidArgumentError: If a bound is NaN, lower exceeds upper, or shapes do not match.
@@ -96,8 +143,10 @@ class JoinedConstraint(Inequality):
     lower: Float[Tensor, "*batch"] = torch.tensor(-math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
     upper: Float[Tensor, "*batch"] = torch.tensor(math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
     order: int = 0
+    lines: Lines | None = None
 
     def __post_init__(self) -> None:
+        self._check_order()
         for name in ("lower", "upper"):
             object.__setattr__(self, name, getattr(self, name).to(torch.float64))
         try:
@@ -111,15 +160,34 @@ class JoinedConstraint(Inequality):
             raise InvalidArgumentError(
                 f"The bounds are on {shape[-1]} points but the law acts on {self.law.points}; build both on one grid."
             )
-        if not bool((self.lower <= self.upper).all() & (self.lower < math.inf).all() & (self.upper > -math.inf).all()):
+        nonempty = (self.lower <= self.upper).all() & (self.lower < math.inf).all() & (self.upper > -math.inf).all()
+        if are_readable(self.lower, self.upper) and not bool(nonempty):
             raise InvalidArgumentError(
                 "The bounds leave no field: lower ≤ upper is required at every point, without NaN, lower < ∞ and "
                 f"upper > −∞; got a largest lower − upper of {float((self.lower - self.upper).max()):g}."
             )
 
+    def _check_order(self) -> None:
+        if not self.order or self.law is None:
+            return
+        if self.lines is None and self.law.shape is not None:
+            raise InvalidArgumentError(
+                f"Monotone would order the flattened field {self.law.shape} row by row; say along which axis it is "
+                f"ordered, Monotone(axis=0, shape={self.law.shape})."
+            )
+        if self.lines is not None and math.prod(self.lines.shape) != self.law.points:
+            raise InvalidArgumentError(
+                f"The order is on a field {self.lines.shape} but the law acts on {self.law.points} points; build both "
+                "on one grid."
+            )
+
     def joined(self) -> "JoinedConstraint":
         """See ``Inequality``."""
         return self
+
+    def split(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, n)`` by the lines of the order, ``(*batch, lines, length)``."""
+        return values[..., None, :] if self.lines is None else self.lines.split(values)
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -144,6 +212,8 @@ def _join(first: JoinedConstraint, second: JoinedConstraint) -> JoinedConstraint
         raise InvalidArgumentError(
             "A field that both increases and decreases is constant; state that with linear rows instead of two orders."
         )
+    if first.order and second.order and first.lines != second.lines:
+        raise InvalidArgumentError("A field can be ordered along one axis only; state the other order by linear rows.")
     law = first.law if second.law is None else second.law
     if first.law is not None and second.law is not None:
         law = first.law & second.law
@@ -152,4 +222,5 @@ def _join(first: JoinedConstraint, second: JoinedConstraint) -> JoinedConstraint
         lower=torch.maximum(first.lower, second.lower),
         upper=torch.minimum(first.upper, second.upper),
         order=first.order or second.order,
+        lines=first.lines or second.lines,
     )

@@ -5,9 +5,10 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities._feasible import common_batch, feasible_set, settle
+from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
 from probconserv.inequalities._separable import project_separable
+from probconserv.inequalities._structured import LARGE, StructuredSet, structured_set
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.sampling import draw
 
@@ -52,7 +53,7 @@ class Projected:
         self.constraint = constraint
         self.draws = draws
         self.seed = seed
-        self._feasible = feasible_set(self.prior, constraint)
+        self._feasible = structured_set(self.prior, constraint) or feasible_set(self.prior, constraint)
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -65,6 +66,23 @@ class Projected:
     def event_shape(self) -> torch.Size:
         """Number of points ``(n,)``."""
         return self.prior.event_shape
+
+    @property
+    def feasible(self) -> FeasibleSet:
+        """The set of fields that meet law and inequalities under the prior, with its rows as a matrix."""
+        if not isinstance(self._feasible, StructuredSet):
+            return self._feasible
+        if self.event_shape[0] > LARGE:
+            raise InvalidArgumentError(
+                f"This needs a dense programme, for {LARGE} points at most, and got {self.event_shape[0]}; use the "
+                "projection, condition(prior, constraint)."
+            )
+        return feasible_set(self.prior, self.constraint)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether mean and variance are exact: never, they are those of draws."""
+        return False
 
     @property
     def mode(self) -> Tensor:
@@ -137,6 +155,10 @@ class Projected:
         return self._project(fields, target)
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
+        if not fields.numel():
+            return fields
+        if isinstance(self._feasible, StructuredSet):
+            return self._feasible.project(fields, target)
         project = project_separable if self._feasible.is_separable else project_general
         return project(fields, target, self._feasible)
 
@@ -148,7 +170,7 @@ class Projected:
     def _moments_of_draws(self) -> tuple[Tensor, Tensor]:
         """Mean and variance, chunk by chunk (Chan, Golub & LeVeque 1979)."""
         generator = torch.Generator(self.prior.mean.device).manual_seed(self.seed)
-        chunk = max(_CHUNK // self.prior.mean.numel(), 1)
+        chunk = _CHUNK // max(self.prior.mean.numel(), 1) or 1
         total, squares, count = torch.zeros(()), torch.zeros(()), 0
         while count < self.draws:
             fields = self._draw(min(chunk, self.draws - count), generator)
@@ -157,7 +179,10 @@ class Projected:
             if count:
                 squares = squares + (part - total / count).square() * (count * size / (count + size))
             total, count = total + fields.sum(dim=0), count + size
-        return settle(total / count, self._feasible), squares / (count - 1)
+        mean, variance = total / count, squares / (count - 1)
+        if isinstance(self._feasible, StructuredSet):
+            return self._feasible.settled(mean), variance
+        return settle(mean, self._feasible), variance
 
     def _lacks_gradient(self, cached: Tensor) -> bool:
         """Whether a cached result was computed without the gradients needed now."""

@@ -27,8 +27,11 @@ from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, Wei
 from probconserv.mixture import Mixture
 from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
+from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, fit_network
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
+from probconserv.training import TrainingConfig
+from probconserv.training.progress import ProgressHook
 
 
 class TrainingPrediction(NamedTuple):
@@ -126,9 +129,15 @@ class ANP(Surrogate):
 
         Raises:
             IncompatibleQueryError: If context, query and the network's problem do not match.
+            InvalidArgumentError: If the context has noise variances.
         """
         check_compatible(context, query)
         self._check_problem(context, query)
+        if context.noise_variance is not None:
+            raise InvalidArgumentError(
+                "A neural process learns the noise of its training data and cannot use noise_variance; leave it out of "
+                "the context, or take a GPSurrogate."
+            )
         points, values = self._centre(context.points), self._normalise(context.values)
         prior = self.latent(points, values)
         generator = torch.Generator().manual_seed(self.config.sample_seed)
@@ -162,6 +171,43 @@ class ANP(Surrogate):
         dtype = context.values.dtype
         components = MultivariateNormal(mean.to(dtype), DiagLinearOperator(scale.to(dtype).square()))
         return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))
+
+    def fit(
+        self,
+        dataset: Sampler,
+        training: TrainingConfig,
+        folder: str | Path,
+        options: FitOptions | None = None,
+        progress: bool | ProgressHook = True,
+    ) -> Fit:
+        """Trains the network, from the checkpoint in the folder if there is one; it is in evaluation mode afterwards.
+
+        Ctrl-C ends the training with a checkpoint, and the same call goes on from it: the weights are then, bit for
+        bit, those of a training that was not interrupted.
+
+        Args:
+            dataset: Functions to learn from: a ``FunctionSet``, or (generator, count) → random functions.
+            training: Steps, rate, precision, seed and device. The seed is that of the data; initial weights are those
+                of the network.
+            folder: Folder of the checkpoint, and of the best weights if the training may stop early.
+            options: Loss, validation, early stopping and a law with a learnt precision; see ``FitOptions``.
+            progress: Whether a progress bar is shown on standard error, or a function that is called after every step.
+
+        Returns:
+            The history, the step of the weights that were kept, and the noise variance of the law.
+
+        Raises:
+            InvalidArgumentError: If the dataset is no function, or validation returns no score for early stopping.
+            CheckpointError: If the checkpoint belongs to another training.
+            TrainingDivergedError: If a loss is not finite.
+            TrainingInterruptedError: If the training was interrupted.
+        """
+        if not callable(dataset):
+            raise InvalidArgumentError(
+                "dataset must be a FunctionSet or a function (generator, count) → functions, got "
+                f"{type(dataset).__name__}; put tensors into FunctionSet(points=..., values=..., context=...)."
+            )
+        return fit_network(self, dataset, training, Path(folder), options or FitOptions(), progress)
 
     def save(self, path: str | Path, **notes: Any) -> None:
         """Writes the weights with the config as one safetensors file.

@@ -1,24 +1,27 @@
-"""Gaussian-process surrogate: an exact Gaussian process over time and space, fitted to the context.
+"""Gaussian-process surrogate: a Gaussian process over time and space, fitted to the context.
 
-Model, for every function of a batch: u(p) = f(p) + ε at p = (t, x), f ~ GP(c, s²·k(p, p′)), ε ~ N(0, τ²), with a
-Matérn kernel k and one length scale per coordinate. Hyper-parameters maximise the marginal likelihood of the context
-(Rasmussen & Williams 2006, sec. 5.4); the prediction is the posterior of the field f, without the noise ε.
+Model, for every function of a batch: u(p) = f(p) + ε at p = (t, x), f ~ GP(c, s²·k(p, p′)), ε ~ N(0, τ² + v), with a
+Matérn kernel k, one length scale per coordinate, and the variances v of the observations where they are given.
+Hyper-parameters maximise the marginal likelihood of the context (Rasmussen & Williams 2006, sec. 5.4); the prediction
+is the posterior of the field f, without the noise ε. Of a large context a random part gives the hyper-parameters, and
+all observations enter through inducing points: k between two of them is k_u K_uu⁻¹ k_uᵀ (Snelson & Ghahramani, NIPS
+2005).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
-import gpytorch
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator import to_linear_operator
-from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
-from probconserv.errors import InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
+from probconserv.surrogates._gp_process import Process, Standardisation, fit_process, linear_algebra, spread_points
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,10 @@ class GPConfig:
         steps: Steps of the Adam optimiser on the marginal likelihood.
         learning_rate: Step size of the optimiser, for standardised data.
         noise_floor: Smallest noise variance τ², relative to the variance of the context values.
+        exact_up_to: Largest number n of context points per function for which the process is exact: O(n³) a step of the
+            fit and the first prediction.
+        inducing_points: Number m of inducing points above it, spread over the context, and of the context points that
+            the fit then sees: O(m³) a step and O(n·m²) the first prediction.
 
     Raises:
         InvalidArgumentError: If a number is out of range.
@@ -42,35 +49,73 @@ class GPConfig:
     steps: int = 150
     learning_rate: float = 0.1
     noise_floor: float = 1e-6
+    exact_up_to: int = 1000
+    inducing_points: int = 400
 
     def __post_init__(self) -> None:
         if self.smoothness not in (0.5, 1.5, 2.5):
             raise InvalidArgumentError(f"smoothness must be 0.5, 1.5 or 2.5, got {self.smoothness}.")
-        if self.steps < 1 or self.learning_rate <= 0 or self.noise_floor <= 0:
+        for name in ("steps", "learning_rate", "noise_floor", "inducing_points"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise InvalidArgumentError(f"{name} must be positive and finite, got {getattr(self, name)}.")
+        if self.exact_up_to < self.inducing_points:
             raise InvalidArgumentError(
-                "steps, learning_rate and noise_floor must be positive, "
-                f"got {self.steps}, {self.learning_rate} and {self.noise_floor}."
+                f"inducing_points must not exceed exact_up_to = {self.exact_up_to}, got {self.inducing_points}: fewer "
+                "points than the context has make the process cheaper."
             )
 
 
 class GPSurrogate(Surrogate):
-    """Exact Gaussian process over the coordinates of the context (time and space), fitted at every prediction.
+    """Gaussian process over the coordinates of the context (time and space).
 
-    Cost O(steps · n³) time and O(n²) memory for n context points per function, batched over functions.
+    ``predict`` fits it to the context of every call. After ``fit`` it keeps its hyper-parameters: ``predict`` only
+    conditions on the context it is given, and needs no factorisation where that is the context of the fit. A fitted
+    process is saved and loaded, follows ``.to(device)``, and stays in float64.
 
     Args:
         config: How the process is built and fitted.
     """
 
+    process: Process | None
+
     def __init__(self, config: GPConfig | None = None) -> None:
         super().__init__()
         self.config = config or GPConfig()
+        self.process = None
+        self._context: Context | None = None
 
-    def predict(self, context: Context, query: Query) -> MultivariateNormal:
-        """Fits the process to the context and predicts the field.
+    @property
+    def context(self) -> Context:
+        """The context of the fit.
+
+        Raises:
+            InvalidArgumentError: If the process is not fitted.
+        """
+        if self._context is None:
+            raise InvalidArgumentError("This Gaussian process is not fitted; call fit(context) before.")
+        return self._context
+
+    def fit(self, context: Context) -> Self:
+        """Fits the process to the context, once; a second call starts again.
 
         Args:
             context: Observations at ``(*batch, n, d)``, n ≥ 2.
+
+        Returns:
+            The same surrogate.
+
+        Raises:
+            InvalidArgumentError: If there are fewer than two context points, or a factorisation fails.
+        """
+        self.process, self._context = _fitted(context, self.config), context
+        return self
+
+    def predict(self, context: Context, query: Query) -> MultivariateNormal:
+        """Predicts the field; fits the process to the context first, unless ``fit`` was called.
+
+        Args:
+            context: Observations at ``(*batch, n, d)``, n ≥ 2. After a fit, the batch must be that of the fit, unless
+                this had none: hyper-parameters and units are those of the functions of the fit.
             query: Points ``(*batch, q, d)``.
 
         Returns:
@@ -78,107 +123,137 @@ class GPSurrogate(Surrogate):
             of the context values.
 
         Raises:
-            IncompatibleQueryError: If context and query do not match.
+            IncompatibleQueryError: If context and query do not match each other or the fit.
             InvalidArgumentError: If there are fewer than two context points, or a factorisation fails.
         """
         check_compatible(context, query)
-        if context.points.shape[-2] < 2:
-            raise InvalidArgumentError("A Gaussian process needs at least two context points per function, got 1.")
-        scale = _Standardisation.of(context)
-        points, values = scale.points(context.points), scale.values(context.values)
-        with _exact_linear_algebra(), _named_failure():
-            model = _fit(points, values, self.config)
-            with torch.no_grad():
-                standard = cast(MultivariateNormal, model(scale.points(query.points)))
-                covariance = standard.covariance_matrix * scale.spread.square()[..., None]
-                mean = scale.offset + scale.spread * standard.mean
-        dtype = context.values.dtype
-        return MultivariateNormal(mean.to(dtype), to_linear_operator(covariance.to(dtype)))
+        if self.process is None:
+            return _predicted(_fitted(context, self.config), Standardisation.of(context), context, query)
+        self._check_fit(context)
+        same = _same(context, self.context)
+        process = self.process if same else _with_data(self.process, self.config, self.context, context)
+        return _predicted(process, Standardisation.of(self.context), context, query)
+
+    def save(self, path: str | Path, **notes: Any) -> None:
+        """Writes the fitted process with its context and config as one safetensors file.
+
+        Args:
+            path: The file; its folder must exist.
+            **notes: Further metadata, as JSON values.
+
+        Raises:
+            InvalidArgumentError: If the process is not fitted.
+            WeightsError: If the file cannot be written.
+        """
+        context, process = self.context, self.process
+        assert process is not None
+        tensors = process.raw | {"context_points": context.points, "context_values": context.values}
+        optional = {"context_noise_variance": context.noise_variance, "inducing_points": process.inducing}
+        tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+        write_weights(path, Weights("GPSurrogate", asdict(self.config), tensors, {"problem": context.problem, **notes}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "GPSurrogate":
+        """Reads a process that ``save`` wrote; its ``context`` is that of the fit.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The fitted surrogate.
+
+        Raises:
+            WeightsError: If the file is missing, damaged, or of another model or version.
+        """
+        weights = read_weights(path, kind="GPSurrogate")
+        tensors = dict(weights.tensors)
+        if set(weights.config) != {field.name for field in fields(GPConfig)}:
+            raise WeightsError(f"The config in '{path}' does not fit this version of GPSurrogate; fit again.")
+        try:
+            surrogate = cls(GPConfig(**weights.config))
+            parts = (tensors.pop(f"context_{name}") for name in ("points", "values"))
+            noise = tensors.pop("context_noise_variance", None)
+            context = Context(*parts, problem=weights.notes.get("problem", ""), noise_variance=noise)
+            process = _process(
+                context, Standardisation.of(context), surrogate.config, tensors.pop("inducing_points", None)
+            )
+        except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
+            raise WeightsError(f"'{path}' is not a fitted Gaussian process ({error}); fit again.") from error
+        check_tensors(path, tensors, process.raw)
+        surrogate.process, surrogate._context = process.set_raw(tensors), context
+        return surrogate
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves a fitted process and its context to another device, in float64 as they are."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(fn(tensor).device)
+
+        super()._apply(moved, recurse)
+        if self.process is not None:
+            context = self.context
+            noise = None if context.noise_variance is None else moved(context.noise_variance)
+            self._context = Context(moved(context.points), moved(context.values), context.problem, noise)
+            self.process = _with_data(self.process, self.config, self._context, self._context)
+        return self
+
+    def _check_fit(self, context: Context) -> None:
+        """Raises unless a context belongs to functions of the fit."""
+        mine, theirs = self.context.points.shape, context.points.shape
+        if mine[-1] != theirs[-1] or (mine[:-2] and mine[:-2] != theirs[:-2]):
+            raise IncompatibleQueryError(
+                f"This process is fitted to functions (*batch, d) = {(*mine[:-2], mine[-1])}, the context holds "
+                f"{(*theirs[:-2], theirs[-1])}; fit another process to them."
+            )
+        if self.context.problem and context.problem and self.context.problem != context.problem:
+            raise IncompatibleQueryError(
+                f"This process is fitted to problem '{self.context.problem}', the context comes from "
+                f"'{context.problem}'; fit another process to it."
+            )
+        _check_count(context)
 
 
-@dataclass(frozen=True)
-class _Standardisation:
-    """Affine maps of points to the unit box and of values to mean 0 and standard deviation 1, per function."""
-
-    low: Tensor  # (*batch, 1, d)
-    extent: Tensor  # (*batch, 1, d)
-    offset: Tensor  # (*batch, 1)
-    spread: Tensor  # (*batch, 1)
-
-    @staticmethod
-    def of(context: Context) -> "_Standardisation":
-        points, values = context.points.double(), context.values.double()
-        low = points.amin(dim=-2, keepdim=True)
-        extent = points.amax(dim=-2, keepdim=True) - low
-        spread = values.std(dim=-1, keepdim=True)
-        return _Standardisation(
-            low=low,
-            extent=torch.where(extent > 0, extent, 1.0),
-            offset=values.mean(dim=-1, keepdim=True),
-            spread=torch.where(spread > 0, spread, 1.0),
-        )
-
-    def points(self, points: Tensor) -> Tensor:
-        return (points.double() - self.low) / self.extent
-
-    def values(self, values: Tensor) -> Tensor:
-        return (values.double() - self.offset) / self.spread
+def _check_count(context: Context) -> None:
+    if context.points.shape[-2] < 2:
+        raise InvalidArgumentError("A Gaussian process needs at least two context points per function, got 1.")
 
 
-class _Process(gpytorch.models.ExactGP):
-    """Constant mean and scaled Matérn kernel with one length scale per coordinate."""
-
-    def __init__(self, points: Tensor, values: Tensor, config: GPConfig) -> None:
-        batch = torch.Size() if config.shared else values.shape[:-1]
-        likelihood = gpytorch.likelihoods.GaussianLikelihood(
-            noise_constraint=gpytorch.constraints.GreaterThan(config.noise_floor), batch_shape=batch
-        )
-        super().__init__(points, values, likelihood)
-        self.mean_module = gpytorch.means.ConstantMean(batch_shape=batch)
-        matern = gpytorch.kernels.MaternKernel(config.smoothness, ard_num_dims=points.shape[-1], batch_shape=batch)
-        self.covar_module = gpytorch.kernels.ScaleKernel(matern, batch_shape=batch)
-        likelihood.initialize(noise=100.0 * config.noise_floor)
-        matern.initialize(lengthscale=0.5)
-
-    def forward(self, points: Tensor) -> MultivariateNormal:
-        return MultivariateNormal(cast(Tensor, self.mean_module(points)), self.covar_module(points))
+def _same(first: Context, second: Context) -> bool:
+    """Whether two contexts hold the same observations."""
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("points", "values", "noise_variance")]
+    return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
-def _fit(points: Tensor, values: Tensor, config: GPConfig) -> _Process:
-    """Maximises the marginal likelihood of standardised data; functions of a batch are independent."""
-    model = _Process(points, values, config).double().train()
-    marginal_likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
-    with torch.enable_grad():
-        for _ in range(config.steps):
-            optimiser.zero_grad()
-            log_likelihood = cast(Tensor, marginal_likelihood(model(points), values))
-            loss = -log_likelihood.sum()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    return model.eval()
+def _process(context: Context, scale: Standardisation, config: GPConfig, inducing: Tensor | None) -> Process:
+    """A process on a context in the units of a standardisation."""
+    batch = torch.Size() if config.shared else scale.low.shape[:-2]
+    return Process(scale.data(context), config.smoothness, config.noise_floor, batch, inducing)
 
 
-@contextmanager
-def _named_failure() -> Iterator[None]:
-    """Turns a failed factorisation of the context's covariance into an error that names remedies."""
-    try:
-        yield
-    except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
-        raise InvalidArgumentError(
-            "The covariance of the context could not be factorised; look for outliers or repeated points in it, raise "
-            "noise_floor, or lower smoothness."
-        ) from error
+def _fitted(context: Context, config: GPConfig) -> Process:
+    """A process fitted to a context, or to a random part of a large one."""
+    _check_count(context)
+    scale, count = Standardisation.of(context), context.points.shape[-2]
+    exact = count <= config.exact_up_to
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).to(context.points.device)
+    seen = context if exact else context.part(order[: config.inducing_points])
+    with linear_algebra(True):
+        process = fit_process(_process(seen, scale, config, None), config.steps, config.learning_rate)
+    if exact:
+        return process
+    inducing = spread_points(scale.points(context.points), config.inducing_points)
+    return _process(context, scale, config, inducing).set_raw(process.raw)
 
 
-@contextmanager
-def _exact_linear_algebra() -> Iterator[None]:
-    """Makes gpytorch use Cholesky at every size, instead of iterative solvers above 800 points.
+def _with_data(process: Process, config: GPConfig, fit: Context, context: Context) -> Process:
+    """A fitted process on another context of the same functions."""
+    inducing = process.inducing
+    return _process(context, Standardisation.of(fit), config, inducing).set_raw(process.raw)
 
-    Its debug mode is off, since it warns when the query equals the context, which is allowed here.
-    """
-    off = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False)
-    with off, gpytorch.settings.max_cholesky_size(1_000_000), gpytorch.settings.debug(False):
-        yield
+
+def _predicted(process: Process, scale: Standardisation, context: Context, query: Query) -> MultivariateNormal:
+    """The posterior of the field at the query points, in the units and the dtype of the context."""
+    standard, covariance = process.posterior(scale.points(query.points))
+    mean, covariance = scale.offset + scale.spread * standard, covariance * scale.spread.square()[..., None]
+    dtype = context.values.dtype
+    return MultivariateNormal(mean.to(dtype), to_linear_operator(covariance.to(dtype)))

@@ -20,14 +20,18 @@ class Context:
         points: Points ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
         values: Observed field ``(*batch, n)``.
         problem: Name of the problem the data come from; empty matches any.
+        noise_variance: Variances of the observations' errors ``(*batch, n)``, where they are known; surrogates that
+            cannot use them refuse them.
 
     Raises:
-        InvalidArgumentError: If the shapes do not match, there is no point, or an entry is not finite.
+        InvalidArgumentError: If the shapes do not match, there is no point, an entry is not finite, or a variance is
+            negative.
     """
 
     points: Float[Tensor, "*batch n d"]
     values: Float[Tensor, "*batch n"]
     problem: str = ""
+    noise_variance: Float[Tensor, "*batch n"] | None = None
 
     def __post_init__(self) -> None:
         _check_points(self.points, "context points")
@@ -37,6 +41,25 @@ class Context:
                 f"got {tuple(self.values.shape)}."
             )
         _check_finite(self.values, "context values")
+        if self.noise_variance is not None:
+            self._check_noise(self.noise_variance)
+
+    def part(self, index: Tensor) -> "Context":
+        """Some of the observations, the same of every function: indices or a mask ``(m,)``."""
+        noise = None if self.noise_variance is None else self.noise_variance[..., index]
+        return Context(self.points[..., index, :], self.values[..., index], self.problem, noise)
+
+    def _check_noise(self, noise: Tensor) -> None:
+        if noise.shape != self.values.shape:
+            raise InvalidArgumentError(
+                f"noise_variance must be (*batch, n) = {tuple(self.values.shape)}, one for every observation, got "
+                f"{tuple(noise.shape)}."
+            )
+        _check_finite(noise, "noise variances")
+        if bool((noise < 0).any()):
+            raise InvalidArgumentError(
+                f"noise_variance must not be negative, got {float(noise.min()):g}; give variances, not deviations."
+            )
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,9 @@ class Task:
         config: What decides the result besides the training config, as JSON can hold it: a dictionary or a hash. A
             checkpoint of another config is refused.
         title: What is trained, for the progress bar and messages.
+        validated: Is called with the state after every validation, on every rank.
+        stop: (history) → whether the training ends here; follows from the history alone, so that a resumed training
+            ends where the other one did.
     """
 
     model: nn.Module
@@ -90,6 +93,8 @@ class Task:
     validate: Callable[[nn.Module, torch.Generator], dict[str, float]] | None = None
     config: Any = None
     title: str = "training"
+    validated: Callable[[TrainingState], None] | None = None
+    stop: Callable[[list[dict[str, float]]], bool] | None = None
 
 
 def random_seed(seed: int, stream: int, step: int = 0, rank: int = 0) -> int:
@@ -127,7 +132,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
         loop = _set_up(task, config, path, ranks)
         with interruption() as interrupted, _reporting(task, config, progress if ranks.first else False) as report:
             loop.run(interrupted, report)
-    if loop.state.step < config.steps:
+    if loop.state.step < config.steps and not loop.ended:
         raise TrainingInterruptedError(
             f"{task.title}: interrupted after step {loop.state.step} of {config.steps}; '{folder}' holds its "
             "checkpoint. Start the same command again to go on."
@@ -169,7 +174,7 @@ class _Loop:
         losses: list[float] = []
         before = self.state.seconds
         start = time.perf_counter()
-        while self.state.step < self.config.steps:
+        while self.state.step < self.config.steps and not self.ended:
             loss, stop = self.one_step(interrupted)
             losses.append(loss)
             self.state.step += 1
@@ -180,10 +185,15 @@ class _Loop:
             if validate or stop:
                 self.record(losses, validate)
                 losses = []
-            if stop or self.state.step % self.config.checkpoint_every == 0:
+            if stop or (validate and self.ended) or self.state.step % self.config.checkpoint_every == 0:
                 self.save()
             if stop:
                 break
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task stops early."""
+        return self.task.stop is not None and self.task.stop(self.state.history)
 
     def one_step(self, interrupted: Callable[[], bool]) -> tuple[float, bool]:
         """Loss, gradient, update; returns the loss of the whole batch, and whether any process was interrupted."""
@@ -224,6 +234,8 @@ class _Loop:
                 entry |= self.task.validate(self.task.model, torch.Generator().manual_seed(seed))
             self.model.train()
         self.state.history.append(entry)
+        if validate and self.task.validated is not None:
+            self.task.validated(self.state)
 
     def save(self) -> None:
         """Writes the checkpoint on rank 0."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.benchmarks import boon, inequality, measure, scaling, scaling_page, update
+from experiments.benchmarks import boon, fields, inequality, measure, scaling, scaling_page, update
 from experiments.errors import DataFileError, ExperimentError
 from experiments.report.terminal import print_benchmark
 
@@ -46,6 +46,17 @@ def test_non_negative_fields_are_those_of_least_squares() -> None:
     report = inequality.run(slices=6)
     assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
     assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
+
+
+def test_fields_with_many_rows_are_those_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "SIDE", 8)
+    monkeypatch.setattr(fields, "BATCH", 2)
+    assert fields.block_update()["times_baseline"] > 0
+    assert fields.block_mode()["difference"] <= 1e-6
+    assert fields.ensemble_mode(side=8, batch=2)["difference"] <= 1e-6
+    assert fields.ensemble_refusal(side=40, batch=2)["refused"]
+    measured = fields.measure_sparse_rows(side=50, stride=10, width=12)
+    assert measured.keys() == {"seconds", "variance seconds", "copied", "memory over input"}
 
 
 def test_every_correction_is_timed_against_the_plain_operator(monkeypatch, capsys) -> None:

@@ -313,7 +313,7 @@ def test_mixtures_are_projected_component_by_component():
     mean, scale, weights, total = projection_problem(10, 15, (4, 2))
     law = LinearConstraint(weights[None], total[0][:, None])
     shares = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=double)
-    mixed = condition(Mixture(Normal(mean, scale), shares), law & NonNegative())
+    mixed = condition(Mixture(Normal(mean, scale), shares), law & NonNegative(), keep_weights=True)
     assert mixed.batch_shape == (2,)
     single = condition(Normal(mean, scale), law & NonNegative())
     assert torch.allclose(mixed.mean, torch.tensordot(shares, single.mean, dims=1))

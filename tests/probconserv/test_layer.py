@@ -7,7 +7,17 @@ from linear_operator.operators import DiagLinearOperator
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import Context, Ensemble, Mixture, ProbConserv, Query, Surrogate, boundary_value, integral
+from probconserv import (
+    Context,
+    Ensemble,
+    Mixture,
+    ProbConserv,
+    Query,
+    Surrogate,
+    boundary_value,
+    from_samples,
+    integral,
+)
 
 POINTS = torch.stack([torch.full((11,), 0.5), torch.linspace(0, 1, 11)], dim=-1).double().expand(2, 11, 2)
 CONTEXT, QUERY = Context(POINTS[:, :3], torch.ones(2, 3).double()), Query(POINTS)
@@ -61,7 +71,7 @@ def test_any_module_that_predicts_can_be_wrapped():
     x = torch.rand(5, 4, dtype=torch.float64)
     kinds = {
         "normal": lambda out: Normal(out, torch.ones_like(out)),
-        "samples": lambda out: out + torch.arange(4.0)[:, None, None] * torch.linspace(1, 2, 11),
+        "samples": lambda out: from_samples(out + torch.arange(4.0)[:, None, None] * torch.linspace(1, 2, 11)),
         "mixture": lambda out: Mixture(Normal(out.expand(3, 5, 11), torch.ones(3, 5, 11))),
     }
     for wrap in kinds.values():

@@ -9,10 +9,19 @@ from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from torch.distributions import Normal
 
-from probconserv import ConvergenceError, InvalidArgumentError, LinearConstraint, condition, condition_nonlinear
+from probconserv import (
+    ConvergenceError,
+    InvalidArgumentError,
+    LinearConstraint,
+    NonNegative,
+    condition,
+    condition_nonlinear,
+    from_samples,
+    nonlinear_mode,
+)
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -63,6 +72,91 @@ def test_energy_agrees_with_the_root_of_the_secular_equation(seed, n, ratio):
     assert np.allclose(actual.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-8)
 
 
+@settings(deadline=None, max_examples=10)
+@given(seeds)
+def test_the_mode_on_a_curve_is_the_best_of_all_its_points(seed):
+    """The curve u₀⁴ + u₁⁴ + c u₀ u₁ = 1 by polar angles: the least objective of a fine grid is not below the mode's."""
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(2, dtype=double, generator=generator)
+    scale = 0.1 + torch.rand(2, dtype=double, generator=generator)
+    mixing = 2 * float(torch.rand((), generator=generator)) - 1
+    mode = nonlinear_mode(
+        Normal(mean, scale), lambda u: (u**4).sum(-1, keepdim=True) + mixing * u.prod(-1, keepdim=True) - 1, starts=8
+    )
+    angle = torch.linspace(0, 2 * math.pi, 20_001, dtype=double)
+    unit = torch.stack([angle.cos(), angle.sin()], dim=-1)
+    # r⁴ a + r² b = 1
+    a, b = (unit**4).sum(-1), mixing * unit.prod(-1)
+    curve = unit * ((-b + (b**2 + 4 * a).sqrt()) / (2 * a)).sqrt()[:, None]
+    least = float((((curve - mean) / scale) ** 2).sum(-1).min())
+    assert least * (1 - 1e-5) - 1e-5 <= float(mode.objective) <= least * (1 + 1e-9)
+    assert 1 <= int(mode.agreeing) <= int(mode.converged)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.4, 2.0])
+def test_energies_far_from_a_prior_with_unequal_variances(value):
+    """Standard deviations from 0.02 to 1, the secular equation again: Gauss–Newton alone diverges here."""
+    x = torch.linspace(0, 1, 31, dtype=double)
+    mean, scale = torch.ones_like(x), 0.02 + x**4
+    actual = condition_nonlinear(Normal(mean, scale), lambda u: u.square().mean(-1, keepdim=True) - value, starts=2)
+    m, v = mean.numpy(), scale.numpy() ** 2
+    nu = brentq(lambda nu: np.mean((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 1e4 / v.min(), xtol=1e-15)
+    assert np.allclose(actual.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-7)
+
+
+def test_one_start_on_a_symmetry_leaves_the_saddle():
+    prior = Normal(torch.tensor([0.1, 0.0]).double(), torch.tensor([0.1, 1.0]).double())
+    mode = nonlinear_mode(prior, energy(1.0), starts=1)
+    assert float(mode.objective) < 1.0
+
+
+@settings(deadline=None, max_examples=6)
+@given(seeds, st.booleans())
+def test_modes_under_inequalities_are_minima_that_scipy_cannot_improve(seed, dense):
+    generator = torch.Generator().manual_seed(seed)
+    n = 4
+    mean = torch.rand(n, dtype=double, generator=generator) - 0.3
+    covariance = positive_definite(n, generator)
+    base = MultivariateNormal(mean, DenseLinearOperator(covariance))
+    if not dense:
+        covariance = torch.diag(covariance.diag())
+        base = Normal(mean, covariance.diag().sqrt())
+    found = nonlinear_mode(condition(base, NonNegative()), energy(2.0), max_iterations=60, starts=3)
+    precision, centre = np.linalg.inv(covariance.numpy()), mean.numpy()
+    nearby = minimize(
+        lambda u: (u - centre) @ precision @ (u - centre),
+        found.field.numpy(),
+        jac=lambda u: 2 * precision @ (u - centre),
+        method="SLSQP",
+        bounds=[(0, None)] * n,
+        constraints=[{"type": "eq", "fun": lambda u: u @ u - 2.0, "jac": lambda u: 2 * u}],
+        options={"ftol": 1e-14, "maxiter": 300},
+    )
+    assert float(found.objective) <= nearby.fun * (1 + 1e-6) + 1e-8
+    assert bool((found.field >= 0).all())
+    assert float(found.field.square().sum()) == pytest.approx(2.0, abs=1e-8)
+
+
+def test_many_local_laws_with_a_sparse_jacobian():
+    """Products of neighbours, 999 laws of two values each; the dense Jacobian would take all 2,000 columns."""
+    k = 1000
+    prior = Normal(1 + 0.1 * field(0, 2 * k), field(1, 2 * k))
+
+    def residual(u):
+        return u[..., :k] * u[..., k:] - 1
+
+    def jacobian(u):
+        index = torch.arange(k)
+        places = torch.stack([index.repeat(2), torch.cat([index, index + k])])
+        return torch.sparse_coo_tensor(places, torch.cat([u[k:], u[:k]]), (k, 2 * k), check_invariants=False)
+
+    posterior = condition_nonlinear(prior, residual, jacobian=jacobian, starts=1)
+    assert float(residual(posterior.mean).abs().max()) <= 1e-9
+    few = Normal(prior.loc[::k], prior.scale[::k])
+    alone = condition_nonlinear(few, lambda u: u.prod(-1, keepdim=True) - 1)
+    assert torch.allclose(posterior.mean[::k], alone.mean, rtol=1e-8)
+
+
 # Invariants
 
 
@@ -103,7 +197,7 @@ def test_a_conditioned_prediction_keeps_its_law():
 
 def test_samples_and_float32_are_priors_too():
     samples = torch.stack([field(seed, 10) for seed in range(6)]).float()
-    actual = condition_nonlinear(samples, energy(11.0))
+    actual = condition_nonlinear(from_samples(samples), energy(11.0))
     assert actual.mean.dtype == torch.float32
     assert not actual.mean.requires_grad
     assert float(actual.mean.square().sum()) == pytest.approx(11.0, rel=1e-6)  # ten entries, 6e-8 each
@@ -162,3 +256,12 @@ def test_residuals_that_cannot_be_met_are_refused(residual, error, message):
 def test_bad_settings_are_refused(tolerance, iterations):
     with pytest.raises(InvalidArgumentError, match="tolerance must be positive"):
         condition_nonlinear(Normal(torch.ones(2), 1.0), energy(1.0), tolerance, iterations)
+
+
+def test_derivatives_that_do_not_exist_are_refused():
+    mean = torch.ones(3, dtype=double, requires_grad=True)
+    prior = Normal(mean, torch.ones(3, dtype=double))
+    with pytest.raises(InvalidArgumentError, match="have no derivatives"):
+        condition_nonlinear(prior, energy(1.0), jacobian=lambda u: 2 * u[None])
+    with pytest.raises(InvalidArgumentError, match=r"jacobian must give \(1, 3\), got \(3,\)"):
+        condition_nonlinear(Normal(torch.ones(3), 1.0), energy(1.0), jacobian=lambda u: 2 * u)

@@ -117,7 +117,8 @@ def test_nodes_without_variance_carry_no_density(kind):
 
 
 def test_a_prior_without_a_density_says_so():
-    posterior = condition(torch.randn(4, 9, dtype=torch.float64), integral(torch.linspace(0, 1, 9).double(), 0.5))
+    members = from_samples(torch.randn(4, 9, dtype=torch.float64))
+    posterior = condition(members, integral(torch.linspace(0, 1, 9).double(), 0.5))
     with pytest.raises(InvalidArgumentError, match="add a noise variance"):
         posterior.log_prob(posterior.mean)
 

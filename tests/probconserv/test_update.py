@@ -161,7 +161,7 @@ def test_cancellation_against_a_large_prior_mean_is_repaired():
 
 
 @few
-@given(seeds, st.sampled_from([((), ()), ((4,), ()), ((), (4,)), ((2, 1), (3,))]))
+@given(seeds, st.sampled_from([((), ()), ((4,), ()), ((), (4,)), ((2, 3), (3,)), ((1,), (3,))]))
 def test_batches_of_prior_and_constraint_broadcast(seed, batches):
     generator = torch.Generator().manual_seed(seed)
     n, (prior_batch, law_batch) = 8, batches
@@ -273,13 +273,22 @@ def test_samples_give_their_empirical_gaussian():
     law = LinearConstraint(torch.ones(1, 9).double(), torch.ones(2, 1).double())
     empirical = torch.stack([torch.cov(samples[:, i].T) for i in range(2)])
     prior = MultivariateNormal(samples.mean(0), DenseLinearOperator(empirical))
-    posterior = condition(samples, law)
+    posterior = condition(from_samples(samples), law)
     mean, covariance = batched_oracle(prior, law)
     assert torch.allclose(posterior.mean, mean, rtol=1e-11, atol=1e-12)
     assert torch.allclose(posterior.covariance_matrix, covariance, rtol=1e-10, atol=1e-12)
     noisy = from_samples(samples, noise_variance=0.25)
     expected = prior.covariance_matrix + 0.25 * torch.eye(9).double()
     assert torch.allclose(noisy.covariance_matrix, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_shrinkage_keeps_variances_and_scales_correlations():
+    samples = torch.randn(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    plain, shrunk = from_samples(samples), from_samples(samples, shrinkage=0.25)
+    expected = 0.75 * plain.covariance_matrix + 0.25 * plain.covariance_matrix.diagonal().diag()
+    assert torch.allclose(shrunk.covariance_matrix, expected, rtol=1e-13, atol=1e-14)
+    with pytest.raises(InvalidArgumentError, match=r"shrinkage must lie in \[0, 1\], got 2"):
+        from_samples(samples, shrinkage=2)
 
 
 def test_torch_and_gpytorch_gaussians_give_the_same():
@@ -338,7 +347,7 @@ def test_members_that_already_share_a_total_cannot_be_conditioned_on_it():
     samples = torch.rand(5, 6, dtype=torch.float64)
     samples = samples / samples.sum(-1, keepdim=True)
     with pytest.raises(DependentConstraintsError, match="singular"):
-        condition(samples, ONE)
+        condition(from_samples(samples), ONE)
 
 
 def test_messages_name_what_is_wrong():
@@ -357,7 +366,7 @@ def test_messages_name_what_is_wrong():
         with pytest.raises(InvalidArgumentError, match="covariance holds entries that are not finite"):
             condition(_prior(variance=1 + entries.abs()), ONE)
     with pytest.raises(InvalidArgumentError, match="members ≥ 2"):
-        condition(torch.zeros(1, 6).double(), ONE)
+        from_samples(torch.zeros(1, 6).double())
     with pytest.raises(InvalidArgumentError, match="got str"):
         condition("prior", ONE)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="noise_variance must not be negative"):

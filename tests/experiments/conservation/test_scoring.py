@@ -111,6 +111,15 @@ def test_scores_are_those_of_every_function_by_itself(key: str) -> None:
         assert arrays[name] == pytest.approx(values, rel=1e-9, abs=1e-12), name
 
 
+def test_draws_under_inequalities_are_scored_as_draws() -> None:
+    """The Gaussian formulas know nothing of the bounds that draws lie on; other rows have no such scores."""
+    arrays = scored("probconserv-anp-non-negative", case())
+    assert arrays["draws_CRPS"].shape == arrays["CRPS"].shape == (FUNCTIONS,)
+    assert (arrays["draws_coverage50"] <= arrays["draws_coverage90"]).all()
+    assert not np.allclose(arrays["draws_CRPS"], arrays["CRPS"], rtol=1e-3)
+    assert not {name for name in scored("probconserv-anp", case()) if name.startswith("draws_")}
+
+
 def test_energy_scores_are_those_of_draws_of_the_mixture() -> None:
     generator = np.random.default_rng(0)
     means, variances = components(case(), TIME, POINTS)

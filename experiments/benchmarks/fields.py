@@ -1,0 +1,210 @@
+"""Cost of laws with many rows on fields, against what one would write by hand, SciPy, and cvxpylayers."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize, nnls
+from torch import Generator, Tensor
+from torch.distributions import Normal
+from torch.nn.functional import avg_pool2d, interpolate
+
+from experiments.benchmarks import measure
+from experiments.benchmarks.measure import best_of, compared, difference_within, report, take_turns
+from probconserv import (
+    InfeasibleConstraintError,
+    LinearConstraint,
+    NonNegative,
+    block_means,
+    condition,
+    from_samples,
+)
+
+SIDE, FACTOR, BATCH = 128, 4, 16
+MEMBERS, NOISE = 5, 0.05
+
+
+def run() -> dict[str, Any]:
+    """Times block means, non-negative block means, an ensemble with bounds, and many sparse rows that overlap."""
+    return report("fields", [block_update(), block_mode(), ensemble_mode(), ensemble_refusal(), sparse_rows()])
+
+
+def block_update() -> dict[str, Any]:
+    """Mean and variance under 4 × 4 block means; the baseline is one pooling, one upsampling and two passes."""
+    mean, scale, law = _blocks()
+    image, coarse = mean.reshape(BATCH, 1, SIDE, SIDE), law.b.reshape(BATCH, 1, SIDE // FACTOR, SIDE // FACTOR)
+
+    def by_hand() -> tuple[Tensor, ...]:
+        pooled, upsampled = avg_pool2d(image, FACTOR), interpolate(coarse, scale_factor=FACTOR)
+        return pooled, upsampled, mean.add(1.0), scale.add(1.0)
+
+    seconds, baseline = take_turns([lambda: measure.updated(mean, scale, law), by_hand], rounds=50)
+    name = f"{FACTOR} × {FACTOR} block means on {SIDE}², batch {BATCH}"
+    return compared(name, seconds, "pooling, upsampling, two passes", baseline, times_baseline=seconds / baseline)
+
+
+def block_mode() -> dict[str, Any]:
+    """The most probable non-negative field with block means, against non-negative least squares block by block."""
+    mean, scale, law = _blocks()
+    law = LinearConstraint(law.G, law.b.abs())
+    seconds, ours = best_of(lambda: _mode(Normal(mean, scale), law & NonNegative()))
+    baseline, theirs = best_of(lambda: _blocks_by_least_squares(mean, scale, law), repeats=1)
+    more = {"difference": difference_within(ours, theirs, 1e-6), **_by_cvxpylayers(mean, scale, law, ours)}
+    name = f"non-negative {FACTOR} × {FACTOR} block means on {SIDE}², batch {BATCH}"
+    return compared(name, seconds, "scipy nnls, block by block", baseline, **more)
+
+
+def ensemble_mode(side: int = 64, batch: int = 32) -> dict[str, Any]:
+    """The most probable non-negative field of an ensemble with added variance, against L-BFGS-B field by field."""
+    members = _members(side, batch)
+    seconds, ours = best_of(lambda: _mode(from_samples(members, NOISE), NonNegative()), repeats=2)
+    memory = measure.in_new_process(measure_ensemble, side, batch)["memory"]
+    baseline, theirs = best_of(lambda: _by_quasi_newton(members), repeats=1)
+    difference = float((ours - theirs).abs().max())
+    name = f"non-negative ensemble of {MEMBERS} with added variance on {side}², batch {batch}"
+    return compared(name, seconds, "scipy L-BFGS-B", baseline, difference=difference, megabytes=memory / 1e6)
+
+
+def measure_ensemble(side: int, batch: int) -> dict[str, float]:
+    """Peak memory of the mode beyond that of the members, in bytes; to be called in a new process."""
+    _mode(from_samples(_members(40, 1), NOISE), NonNegative())  # so that compiled code does not count
+    members = _members(side, batch)
+    before = measure.peak_memory()
+    _mode(from_samples(members, NOISE), NonNegative())
+    return {"memory": float(measure.peak_memory() - before)}
+
+
+def ensemble_refusal(side: int = 64, batch: int = 32) -> dict[str, Any]:
+    """The same without added variance, which is refused."""
+    prior = from_samples(_members(side, batch))
+
+    def refused() -> bool:
+        try:
+            condition(prior, NonNegative())
+        except InfeasibleConstraintError:
+            return True
+        return False
+
+    seconds, told = best_of(refused)
+    copying, _ = best_of(lambda: prior.mean.clone())
+    name = f"non-negative ensemble of {MEMBERS} without added variance on {side}²"
+    return compared(name, seconds, "copying the mean", copying, refused=told)
+
+
+def sparse_rows(side: int = 1000, stride: int = 10, width: int = 12) -> dict[str, Any]:
+    """Mean, one draw and the variance under overlapping windows, with peak memory over that of the input."""
+    measured = measure.in_new_process(measure_sparse_rows, side, stride, width)
+    name = f"{side * side:,} points × {(side // stride) ** 2:,} overlapping sparse rows, mean and one draw"
+    baseline = measured.pop("copied")
+    return compared(name, measured.pop("seconds"), "copying mean and variance", baseline, **measured)
+
+
+def measure_sparse_rows(side: int, stride: int, width: int) -> dict[str, float]:
+    """Seconds of mean and draw, of the variance, and memory over input; to be called in a new process."""
+    _update_sparse(_windows(300, stride, width), 300**2)  # so that compiled code does not count
+    before = measure.peak_memory()
+    law, n = _windows(side, stride, width), side * side
+    size = 2 * 8 * n + sum(part.nbytes for part in (law.G.row, law.G.column, law.G.entries, law.b))  # pyright: ignore
+    seconds, variance, copied = _update_sparse(law, n)
+    memory = (measure.peak_memory() - before) / size
+    return {"seconds": seconds, "variance seconds": variance, "copied": copied, "memory over input": memory}
+
+
+def _update_sparse(law: LinearConstraint, n: int) -> tuple[float, float, float]:
+    mean, scale = torch.rand(n, dtype=torch.float64), torch.rand(n, dtype=torch.float64) + 0.1
+    prior = Normal(mean, scale, validate_args=False)
+    actions = (
+        lambda: condition(prior, law).sample(),
+        lambda: condition(prior, law).variance,
+        lambda: (mean.clone(), scale.clone()),
+    )
+    first, variance, copied = (take_turns([action], rounds=1)[0] for action in actions)
+    return first, variance, copied
+
+
+def _windows(side: int, stride: int, width: int) -> LinearConstraint:
+    """Totals over square windows of a grid that overlap their neighbours."""
+    starts = torch.arange(0, side, stride).clamp(max=side - width)
+    corners = (starts[:, None] * side + starts).flatten()
+    inside = (torch.arange(width)[:, None] * side + torch.arange(width)).flatten()
+    column = (corners[:, None] + inside).flatten()
+    row = torch.arange(len(corners)).repeat_interleave(len(inside))
+    generator = Generator().manual_seed(0)
+    entries = torch.rand(len(column), dtype=torch.float64, generator=generator) + 0.5
+    shape = (len(corners), side * side)
+    G = torch.sparse_coo_tensor(torch.stack([row, column]), entries, shape, check_invariants=False)
+    return LinearConstraint(G, torch.zeros(len(corners)))
+
+
+def _mode(prior: Any, constraint: Any) -> Tensor:
+    return condition(prior, constraint).mode
+
+
+def _blocks() -> tuple[Tensor, Tensor, LinearConstraint]:
+    mean, scale, generator = measure.random_fields(BATCH, SIDE**2)
+    coarse = SIDE // FACTOR
+    means = torch.randn(BATCH, coarse, coarse, dtype=torch.float64, generator=generator)
+    return mean, scale, block_means(means, FACTOR)
+
+
+def _members(side: int, batch: int) -> Tensor:
+    generator = Generator().manual_seed(0)
+    return torch.randn(MEMBERS, batch, side * side, dtype=torch.float64, generator=generator)
+
+
+def _as_blocks(values: Tensor) -> Tensor:
+    """Fields as blocks ``(blocks, points of a block)``."""
+    coarse = SIDE // FACTOR
+    blocks = values.reshape(-1, coarse, FACTOR, coarse, FACTOR).transpose(2, 3)
+    return blocks.reshape(-1, FACTOR**2)
+
+
+def _blocks_by_least_squares(mean: Tensor, scale: Tensor, law: LinearConstraint) -> Tensor:
+    """Minimises ‖(u − μ)/s‖² + ω² (total of u − b)² over u ≥ 0 with a large ω."""
+    size = FACTOR**2
+    blocks = torch.empty(mean.numel() // size, size, dtype=torch.float64)
+    parts = zip(_as_blocks(mean).numpy(), _as_blocks(scale).numpy(), law.b.reshape(-1).numpy(), strict=True)
+    for row, (m, s, b) in enumerate(parts):
+        weight = 1e5 / np.linalg.norm(s)  # in prior standard deviations of the total
+        matrix = np.vstack([np.diag(1 / s), np.full(size, weight)])
+        blocks[row] = torch.as_tensor(nnls(matrix, np.append(m / s, weight * size * b))[0])
+    coarse = SIDE // FACTOR
+    return blocks.reshape(-1, coarse, coarse, FACTOR, FACTOR).transpose(2, 3).reshape(mean.shape)
+
+
+def _by_quasi_newton(members: Tensor) -> Tensor:
+    """Minimises the same objective by its gradient, with Σ⁻¹ by the matrix inversion lemma."""
+    prior = from_samples(members)
+    root = (members - prior.mean) / (MEMBERS - 1) ** 0.5
+    fields = []
+    for mean, part in zip(prior.mean.numpy(), root.movedim(0, 1).numpy(), strict=True):
+        inner = np.linalg.inv(np.eye(MEMBERS) * NOISE + part @ part.T)
+
+        def objective(u: np.ndarray, mean: Any = mean, part: Any = part, inner: Any = inner) -> Any:
+            difference = u - mean
+            gradient = (difference - part.T @ (inner @ (part @ difference))) / NOISE
+            return 0.5 * difference @ gradient, gradient
+
+        options = {"maxiter": 10_000, "maxfun": 100_000, "ftol": 1e-15, "gtol": 1e-9}
+        start, bounds = np.maximum(mean, 0.0), [(0.0, None)] * len(mean)
+        fields.append(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x)
+    return torch.as_tensor(np.stack(fields))
+
+
+def _by_cvxpylayers(mean: Tensor, scale: Tensor, law: LinearConstraint, ours: Tensor) -> dict[str, float]:
+    """Seconds of cvxpylayers, each block a problem of one batch; nothing where it is not installed."""
+    if find_spec("cvxpylayers") is None:
+        return {}
+    import cvxpy  # pyright: ignore[reportMissingImports]
+    from cvxpylayers.torch import CvxpyLayer  # pyright: ignore[reportMissingImports]
+
+    size = FACTOR**2
+    u, pull, precision, total = cvxpy.Variable(size), *(cvxpy.Parameter(shape) for shape in (size, size, 1))
+    objective = cvxpy.Minimize(cvxpy.sum_squares(cvxpy.multiply(precision, u) - pull))
+    problem = cvxpy.Problem(objective, [cvxpy.sum(u) / size == total, u >= 0])
+    layer = CvxpyLayer(problem, parameters=[pull, precision, total], variables=[u])
+    inverse = 1 / _as_blocks(scale)
+    arguments = (_as_blocks(mean) * inverse, inverse, law.b.reshape(-1, 1))
+    seconds, solved = best_of(lambda: layer(*arguments)[0], repeats=1)
+    return {"cvxpylayers seconds": seconds, "cvxpylayers difference": float((_as_blocks(ours) - solved).abs().max())}

@@ -1,0 +1,46 @@
+"""Checks of the numbers in an update, with the errors that they raise."""
+
+import torch
+from torch import Tensor
+
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+
+
+def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
+    """Sets negative entries to zero in place if they are within ``slack * variance + floor``."""
+    smallest = float(reduced.detach().min()) if reduced.numel() else 0.0
+    if smallest >= 0:
+        return reduced
+    if bool((reduced < -(slack * variance + floor)).any()):
+        raise indefinite(smallest)
+    return reduced.clamp_(min=0.0)
+
+
+def indefinite(smallest: float) -> InvalidArgumentError:
+    """The error for a conditioned variance that is negative beyond round-off."""
+    return InvalidArgumentError(
+        f"The conditioned variance is negative ({smallest:.3g}) beyond round-off: the prior covariance is not positive "
+        "semi-definite. Check how it was computed."
+    )
+
+
+def check_covariance(innovation: Tensor, variance: Tensor, negative: bool) -> None:
+    """Raises InvalidArgumentError if S is not finite, or the prior variance negative."""
+    if not bool(torch.isfinite(innovation).all()):
+        raise InvalidArgumentError(
+            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
+            "before conditioning it."
+        )
+    if negative:
+        raise InvalidArgumentError(
+            f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
+        )
+
+
+def require_independent(independent: Tensor, k: int) -> None:
+    """Raises DependentConstraintsError unless the k rows are independent."""
+    if not bool(independent):
+        raise DependentConstraintsError(
+            f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
+            "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."
+        )

@@ -1,0 +1,218 @@
+"""S = G D Gᵀ + N for a diagonal D and structured rows: its inverse, its determinant, and what it takes from D.
+
+Disjoint rows make S diagonal. Rows that overlap make it sparse: SciPy factorises it, one batch entry after the other on
+the CPU, S = L P Lᵀ in an order that keeps L sparse, and the variances come from the entries of S⁻¹ on the pattern of L.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import torch
+from scipy.sparse.linalg import SuperLU, splu
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from probconserv._linalg import sparse_kernels
+from probconserv._linalg.rows import Rows, SparseRows
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+
+_EPS = torch.finfo(torch.float64).eps
+
+
+class Innovation(ABC):
+    """S ``(*batch, k, k)`` of rows, metric D ``(*batch, n)`` and noise N ``(*batch, k)``."""
+
+    @abstractmethod
+    def solve(self, residual: Tensor) -> Tensor:
+        """S⁻¹ r ``(*batch, s, k)``."""
+
+    @abstractmethod
+    def log_determinant(self) -> Tensor:
+        """log det S ``(*batch,)``."""
+
+    @abstractmethod
+    def kept(self) -> Tensor:
+        """diag(D − D Gᵀ S⁻¹ G D) ``(*batch, n)``; round-off below zero is removed."""
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalInnovation(Innovation):
+    """S of disjoint rows.
+
+    Args:
+        rows: G.
+        metric: D.
+        diagonal: S ``(*batch, k)``.
+    """
+
+    rows: Rows
+    metric: Tensor
+    diagonal: Tensor
+
+    def solve(self, residual: Tensor) -> Tensor:
+        """See ``Innovation``."""
+        return residual / self.diagonal[..., None, :]
+
+    def log_determinant(self) -> Tensor:
+        """See ``Innovation``."""
+        return self.diagonal.log().sum(dim=-1)
+
+    def kept(self) -> Tensor:
+        """See ``Innovation``."""
+        return self.rows.kept(self.metric, self.diagonal)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseInnovation(Innovation):
+    """S of rows that overlap.
+
+    Args:
+        rows: G.
+        metric: D ``(*batch, n)``.
+        noise: N ``(*batch, k)``.
+        scale: 1/√S_ii ``(*batch, k)``, without derivatives.
+        factors: Factors of every S with unit diagonal, one per batch entry.
+    """
+
+    rows: SparseRows
+    metric: Tensor
+    noise: Tensor
+    scale: Tensor
+    factors: list[SuperLU]
+
+    def solve(self, residual: Tensor) -> Tensor:
+        """See ``Innovation``; first derivatives only."""
+        batch = torch.broadcast_shapes(residual.shape[:-2], self.scale.shape[:-1])
+        residual = residual.expand(*batch, *residual.shape[-2:])
+        solution = self._solve(residual.detach())
+        product = -self.rows.subtract(None, self.metric, solution)
+        defect = residual - self.rows.functional(product) - self.noise[..., None, :] * solution
+        return solution + _Solve.apply(defect, self)
+
+    def log_determinant(self) -> Tensor:
+        """See ``Innovation``; without derivatives."""
+        self._require_no_derivatives("The log-density")
+        pivots = torch.as_tensor(np.stack([np.log(factor.U.diagonal()).sum() for factor in self.factors]))
+        return pivots.reshape(self.scale.shape[:-1]).to(self.scale.device) - 2 * self.scale.log().sum(dim=-1)
+
+    def kept(self) -> Tensor:
+        """See ``Innovation``; by selected inversion, without derivatives."""
+        self._require_no_derivatives("The variance")
+        forms = np.stack([self._forms(entry) for entry in range(len(self.factors))])
+        forms = torch.as_tensor(forms, device=self.metric.device).reshape(*self.scale.shape[:-1], -1)
+        return self.metric * (1.0 - forms * self.metric).clamp_min(0.0)
+
+    def _solve(self, residual: Tensor) -> Tensor:
+        """S⁻¹ r without derivatives."""
+        scaled = residual * self.scale[..., None, :]
+        numbers = scaled.reshape(-1, *scaled.shape[-2:]).numpy(force=True)
+        solved = [factor.solve(numbers[entry].T).T for entry, factor in enumerate(self.factors)]
+        solution = torch.as_tensor(np.stack(solved), device=residual.device).reshape(scaled.shape)
+        return solution * self.scale[..., None, :]
+
+    def _forms(self, entry: int) -> np.ndarray:
+        """g_jᵀ S⁻¹ g_j for every column g_j of G ``(n,)``."""
+        factor = self.factors[entry]
+        lower = scipy.sparse.csc_array(scipy.sparse.tril(factor.L, k=-1))
+        lower.sort_indices()
+        pivots = factor.U.diagonal()
+        entries, diagonal = sparse_kernels.selected_inverse(lower.indptr, lower.indices, lower.data, pivots)
+        scale = self.scale.reshape(len(self.factors), -1)[entry].numpy(force=True)
+        columns = scipy.sparse.csr_array((scipy.sparse.diags_array(scale) @ self.rows.matrix(entry)).T)
+        return sparse_kernels.quadratic_forms(
+            (columns.indptr, columns.indices, columns.data),
+            np.asarray(factor.perm_r),
+            (lower.indptr, lower.indices, entries, diagonal),
+        )
+
+    def _require_no_derivatives(self, name: str) -> None:
+        if torch.is_grad_enabled() and (self.metric.requires_grad or self.rows.entries.requires_grad):
+            raise InvalidArgumentError(
+                f"{name} under sparse rows that overlap has no derivatives in the prior variance; call it inside "
+                "torch.no_grad(), or train on the mean or on draws, which have them."
+            )
+
+
+class _Solve(Function):
+    """S⁻¹ r as a linear map of r; what depends on S is in the residual that it is applied to."""
+
+    @staticmethod
+    def forward(residual: Tensor, innovation: SparseInnovation) -> Tensor:
+        return innovation._solve(residual)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004 - the signature of torch
+        ctx.innovation = inputs[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ctx.innovation._solve(gradient), None
+
+
+def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> Innovation:
+    """Forms and factorises S.
+
+    Args:
+        rows: G.
+        metric: D ``(*batch, n)``, float64.
+        noise: N ``(*batch, k)``, float64.
+        checked: Whether a singular S is an error; without it disjoint rows give NaN.
+
+    Returns:
+        The factorised S.
+
+    Raises:
+        DependentConstraintsError: If S is singular, measured independently of the units of the rows.
+        InvalidArgumentError: If S holds an entry that is not finite.
+    """
+    diagonal = rows.gram(metric) + noise
+    if checked:
+        _check_diagonal(diagonal)
+    if rows.is_disjoint:
+        return DiagonalInnovation(rows, metric, diagonal if checked else torch.where(diagonal > 0, diagonal, math.nan))
+    assert isinstance(rows, SparseRows)
+    batch, scale = diagonal.shape[:-1], diagonal.detach().rsqrt()
+    metrics = metric.detach().expand(*batch, rows.points).reshape(-1, rows.points)
+    noises, scales = (part.detach().expand(*batch, rows.rows).reshape(-1, rows.rows) for part in (noise, scale))
+    factors = [
+        _factorise(rows, entry, *(part[entry].numpy(force=True) for part in (metrics, noises, scales)))
+        for entry in range(len(scales))
+    ]
+    return SparseInnovation(rows, metric, noise, scale, factors)
+
+
+def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> SuperLU:
+    """L P Lᵀ of S with rows and columns scaled to a unit diagonal."""
+    left = scipy.sparse.diags_array(scale) @ rows.matrix(entry)
+    matrix = (left * metric) @ left.T + scipy.sparse.diags_array(noise * scale**2)
+    options = {"SymmetricMode": True, "Equil": False}
+    try:
+        factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+    except RuntimeError as error:  # an exact zero on the diagonal
+        raise _dependent(rows.rows) from error
+    symmetric = np.array_equal(factor.perm_r, factor.perm_c)
+    if not symmetric or not (factor.U.diagonal() > 1e3 * rows.rows * _EPS).all():
+        raise _dependent(rows.rows)
+    return factor
+
+
+def _check_diagonal(diagonal: Tensor) -> None:
+    if not bool(torch.isfinite(diagonal).all()):
+        raise InvalidArgumentError(
+            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
+            "before conditioning it."
+        )
+    if not bool((diagonal > 0).all()):
+        raise _dependent(diagonal.shape[-1])
+
+
+def _dependent(k: int) -> DependentConstraintsError:
+    return DependentConstraintsError(
+        f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop redundant "
+        "rows, give every row a point with variance, or set noise_variance > 0."
+    )

@@ -1,0 +1,114 @@
+"""Compiled loops over sparse rows: products with G and Gᵀ, and the entries of an inverse on the pattern of its factor.
+
+A matrix is stored by rows: ``starts`` (k + 1,), ``columns`` and ``values`` (entries,).
+"""
+
+import numpy as np
+from numba import njit
+
+_Array = np.ndarray
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def functional(u: _Array, starts: _Array, columns: _Array, values: _Array) -> _Array:
+    """G u for every field ``(fields, k)``, with compensated sums (Neumaier 1974)."""
+    fields, k = u.shape[0], starts.shape[0] - 1
+    sums = np.empty((fields, k))
+    for f in range(fields):
+        for i in range(k):
+            total, lost = 0.0, 0.0
+            for e in range(starts[i], starts[i + 1]):
+                term = values[e] * u[f, columns[e]]
+                larger = total + term
+                lost += (total - larger) + term if abs(total) >= abs(term) else (term - larger) + total
+                total = larger
+            sums[f, i] = total + lost
+    return sums
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def spread(multipliers: _Array, points: int, starts: _Array, columns: _Array, values: _Array) -> _Array:
+    """Gᵀ λ for every set of multipliers ``(fields, points)``."""
+    result = np.zeros((multipliers.shape[0], points))
+    for f in range(multipliers.shape[0]):
+        for i in range(starts.shape[0] - 1):
+            for e in range(starts[i], starts[i + 1]):
+                result[f, columns[e]] += values[e] * multipliers[f, i]
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def quadratic_forms(
+    rows: tuple[_Array, _Array, _Array], position: _Array, inverse: tuple[_Array, _Array, _Array, _Array]
+) -> _Array:
+    """g_jᵀ Z g_j for every column g_j of G, from the entries of Z = S⁻¹ on the pattern of the factor of S.
+
+    Args:
+        rows: Gᵀ by rows: starts (n + 1,), rows of G, and values.
+        position: Place of every row of G in the order of elimination.
+        inverse: ``starts``, ``indices`` of the strictly lower factor by columns, entries of Z there, and its diagonal.
+
+    Returns:
+        The forms (n,).
+    """
+    starts, indices, values = rows
+    lower_starts, lower_rows, entries, diagonal = inverse
+    forms = np.zeros(starts.shape[0] - 1)
+    for j in range(forms.shape[0]):
+        for a in range(starts[j], starts[j + 1]):
+            first = position[indices[a]]
+            forms[j] += values[a] * values[a] * diagonal[first]
+            for b in range(starts[j], a):
+                second = position[indices[b]]
+                column, row = min(first, second), max(first, second)
+                at = _find(lower_rows, int(lower_starts[column]), int(lower_starts[column + 1]), int(row))
+                forms[j] += 2.0 * values[a] * values[b] * entries[at]
+    return forms
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def selected_inverse(starts: _Array, rows: _Array, factor: _Array, pivots: _Array) -> tuple[_Array, _Array]:
+    """Entries of Z = (L P Lᵀ)⁻¹ on the pattern of L (Takahashi, Fagan & Chin 1973).
+
+    Z_ij = −Σ_{m > j} Z_im L_mj for i > j, and Z_jj = 1/P_j − Σ_{m > j} Z_mj L_mj, from the last column to the first.
+
+    Args:
+        starts: Where every column of the strictly lower L starts (k + 1,).
+        rows: Row of every entry, increasing within a column.
+        factor: The entries.
+        pivots: P (k,).
+
+    Returns:
+        The entries of Z below the diagonal on the pattern, and its diagonal.
+    """
+    k = pivots.shape[0]
+    inverse, diagonal = np.zeros(factor.shape[0]), np.empty(k)
+    for j in range(k - 1, -1, -1):
+        first, last = starts[j], starts[j + 1]
+        for a in range(first, last):
+            i, total = rows[a], 0.0
+            for b in range(first, last):
+                m = rows[b]
+                if m == i:
+                    total -= diagonal[i] * factor[b]
+                else:
+                    column, row = min(i, m), max(i, m)
+                    total -= inverse[_find(rows, int(starts[column]), int(starts[column + 1]), row)] * factor[b]
+            inverse[a] = total
+        total = 1.0 / pivots[j]
+        for a in range(first, last):
+            total -= inverse[a] * factor[a]
+        diagonal[j] = total
+    return inverse, diagonal
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _find(rows: _Array, first: int, last: int, row: int) -> int:
+    """Where a sorted part of ``rows`` holds ``row``; it does, since the pattern of a factor is closed."""
+    while first < last:
+        middle = (first + last) // 2
+        if rows[middle] < row:
+            first = middle + 1
+        else:
+            last = middle
+    return first

@@ -1,0 +1,213 @@
+"""The factorised update for structured rows and Σ = D + R Rᵀ, with D diagonal and R of few columns.
+
+With u = μ + R z + e, z ~ N(0, I), e ~ N(0, D), S₀ = G D Gᵀ + N and U = G R,
+
+    z | law  ~  N(−M⁻¹ Uᵀ S₀⁻¹ (G μ − b), M⁻¹),   M = I + Uᵀ S₀⁻¹ U
+    Σ′ = D′ + R′ M⁻¹ R′ᵀ,   D′ = D − D Gᵀ S₀⁻¹ G D,   R′ = R − D Gᵀ S₀⁻¹ U
+
+so that nothing is larger than G and R, and every term of a variance is positive.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from torch import Tensor
+
+from probconserv._linalg.covariance import rows_times
+from probconserv._linalg.innovation import Innovation, innovation_of
+from probconserv._linalg.rows import Rows
+from probconserv._linalg.values import are_readable, cached
+from probconserv.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StructuredGain:
+    """What the update needs, with the members of ``Gain`` that ``Posterior`` uses; build it with ``factorise_rows``.
+
+    Args:
+        covariance: Σ ``(*batch, n, n)``.
+        metric: D ``(*batch, n)``.
+        root: Rᵀ ``(*batch, r, n)``; r = 0 for a diagonal Σ.
+        rows: G.
+        noise: σ² ``(*batch, k)``.
+        innovation: S₀.
+        checked: Whether values are checked.
+    """
+
+    covariance: LinearOperator
+    metric: Tensor
+    root: Tensor
+    rows: Rows
+    noise: Tensor
+    innovation: Innovation
+    checked: bool
+
+    @cached
+    def _latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Uᵀ and (S₀⁻¹ U)ᵀ ``(*batch, r, k)``, and the Cholesky factor of M ``(*batch, r, r)``."""
+        functional = self.rows.functional(self.root)
+        solved = self.innovation.solve(functional)
+        inner = torch.eye(self.root.shape[-2], dtype=torch.float64, device=self.root.device) + functional @ solved.mT
+        return functional, solved, torch.linalg.cholesky(inner)
+
+    @cached
+    def root_of_covariance(self) -> Tensor:
+        """(R′ M^(−½))ᵀ ``(*batch, r, n)``, so that Σ′ = D′ + its square."""
+        _, solved, chol = self._latent
+        reduced = self.rows.subtract(self.root, self.metric, solved)
+        return torch.linalg.solve_triangular(chol, reduced, upper=False)
+
+    def functional(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
+        """G u."""
+        return self.rows.functional(u)
+
+    def size(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
+        """Σ_j |G_j u_j|."""
+        return self.rows.functional_and_size(u)[1]
+
+    def correct(
+        self, u: Float[Tensor, "*batch s n"], target: Float[Tensor, "*batch s k"]
+    ) -> Float[Tensor, "*batch s n"]:
+        """u − Σ Gᵀ S⁻¹ (G u − target); corrected twice if a row is missed by more than round-off of its terms."""
+        corrected, multipliers = self._correct_once(u, self.rows.functional(u) - target)
+        if self.checked and not bool(torch.isfinite(multipliers).all()):
+            raise InvalidArgumentError(
+                "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
+                "conditioning it."
+            )
+        functional, size = self.rows.functional_and_size(corrected)
+        defect = functional - target - self.noise[..., None, :] * multipliers
+        missed = defect.abs() > torch.maximum(1e-13 * target.abs(), _ROUNDING * size)
+        if not are_readable(u) or bool(missed.any()):
+            corrected, _ = self._correct_once(corrected, defect)
+        return corrected
+
+    def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
+        """λ = S⁻¹ r for s residuals r."""
+        return self.innovation.solve(self._explain(residual)[1] if self.root.shape[-2] else residual)
+
+    def _explain(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """z given that the law is missed by r, and the residual that R z leaves."""
+        functional, solved, chol = self._latent
+        latent = -torch.cholesky_solve((residual @ solved.mT).mT, chol).mT
+        return latent, residual + latent @ functional
+
+    def _correct_once(self, u: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """u − Σ Gᵀ λ and λ = S⁻¹ r."""
+        if self.root.shape[-2]:
+            latent, residual = self._explain(residual)
+            u = u + latent @ self.root
+        multipliers = self.innovation.solve(residual)
+        return self.rows.subtract(u, self.metric, multipliers), multipliers
+
+    def reduced_variance(self) -> Float[Tensor, "*batch n"]:
+        """diag Σ′, never negative and never above diag Σ."""
+        reduced = self.diagonal_part()
+        if not self.root.shape[-2]:
+            return reduced
+        prior = self.metric + self.root.square().sum(dim=-2)
+        return torch.minimum(reduced + self.root_of_covariance.square().sum(dim=-2), prior)
+
+    def diagonal_part(self) -> Float[Tensor, "*batch n"]:
+        """diag D′."""
+        return self.innovation.kept()
+
+    def log_evidence_peak(self) -> Float[Tensor, "*batch"]:
+        """log N(b; b, S), the largest log-density that a target can have."""
+        determinant = self.innovation.log_determinant()
+        if self.root.shape[-2]:
+            determinant = determinant + _log_determinant(self._latent[-1])
+        return -0.5 * (determinant + self.noise.shape[-1] * math.log(2 * math.pi))
+
+    def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
+        """½ log det G_E G_Eᵀ over the nodes with positive variance, for the rows marked exact ``(*batch, k)``."""
+        active = (self.covariance.diagonal() != 0).to(torch.float64)
+        every = exact.all(dim=-1)
+        if not bool((every | ~exact.any(dim=-1)).all()):
+            raise InvalidArgumentError(
+                "The log-density under structured rows needs noise in all rows of a law or in none; give the noisy "
+                "ones a small noise_variance everywhere, or score draws."
+            )
+        if not bool(every.any()):
+            return active.new_zeros(())
+        area = innovation_of(self.rows, active, torch.zeros_like(self.noise), checked=False)
+        return torch.where(every, 0.5 * area.log_determinant(), 0.0)
+
+
+_ROUNDING = 1e-14  # of a sum, relative to the sum of its absolute terms
+_DENSE = 1 << 20  # entries of G up to which overlapping rows are solved as a dense matrix
+
+
+def keeps_structure(covariance: LinearOperator, rows: Rows) -> bool:
+    """Whether the update uses the structure of the rows; few rows that overlap are faster as a matrix."""
+    overlap = not rows.is_disjoint
+    return splits(covariance) and not (overlap and rows.shape[-2:].numel() <= _DENSE)
+
+
+def splits(covariance: LinearOperator) -> bool:
+    """Whether Σ is diagonal, or a diagonal plus a root, so that structured rows keep their structure."""
+    return isinstance(covariance, DiagLinearOperator) or (
+        isinstance(covariance, PsdSumLinearOperator)
+        and all(isinstance(part, DiagLinearOperator | RootLinearOperator) for part in covariance.linear_ops)
+        and any(isinstance(part, DiagLinearOperator) for part in covariance.linear_ops)
+    )
+
+
+def factorise_rows(covariance: LinearOperator, rows: Rows, noise: Tensor, validate: bool = True) -> StructuredGain:
+    """Factorises the update.
+
+    Args:
+        covariance: Σ ``(*batch, n, n)`` that ``splits``, float64.
+        rows: G.
+        noise: σ² ``(*batch, k)``, float64.
+        validate: Whether values are checked, where they can be read.
+
+    Returns:
+        The factorised update.
+
+    Raises:
+        InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
+        DependentConstraintsError: If G D Gᵀ + σ² I is singular.
+    """
+    metric, root = split(covariance)
+    checked = validate and are_readable(metric, noise)
+    if not checked:
+        metric = torch.where(metric < 0, math.nan, metric)
+    elif metric.numel() and float(metric.detach().min()) < 0:
+        raise InvalidArgumentError(
+            f"The prior variance must not be negative, got a smallest entry of {float(metric.detach().min()):g}."
+        )
+    return StructuredGain(
+        covariance=covariance,
+        metric=metric,
+        root=root,
+        rows=rows,
+        noise=noise,
+        innovation=innovation_of(rows, metric, noise, checked),
+        checked=checked,
+    )
+
+
+def variance_of_rows(covariance: LinearOperator, rows: Rows) -> Tensor:
+    """diag(G Σ Gᵀ) ``(*batch, k)``."""
+    if not splits(covariance):
+        dense = rows.to_dense()
+        return (rows_times(covariance, dense) * dense).sum(dim=-1)
+    metric, root = split(covariance)
+    return rows.gram(metric) + rows.functional(root).square().sum(dim=-2)
+
+
+def split(covariance: LinearOperator) -> tuple[Tensor, Tensor]:
+    """D ``(*batch, n)`` and Rᵀ ``(*batch, r, n)``."""
+    parts = covariance.linear_ops if isinstance(covariance, PsdSumLinearOperator) else [covariance]
+    diagonals = [part.diagonal() for part in parts if isinstance(part, DiagLinearOperator)]
+    roots = [part.root.to_dense().mT for part in parts if isinstance(part, RootLinearOperator)]
+    metric = torch.stack(diagonals).sum(dim=0) if len(diagonals) > 1 else diagonals[0]
+    return metric, torch.cat(roots, dim=-2) if roots else metric.new_zeros(0, metric.shape[-1])
+
+
+def _log_determinant(chol: Tensor) -> Tensor:
+    return 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)

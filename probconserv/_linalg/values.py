@@ -1,0 +1,81 @@
+"""Whether numbers may be read: checks and choices that depend on values are left out where a graph is recorded."""
+
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from probconserv.errors import InvalidArgumentError
+
+Value = TypeVar("Value")
+
+# Only these private names tell vmap from grad and jvp, whose numbers can be read.
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def are_readable(*tensors: Tensor) -> bool:
+    """False in ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, under ``vmap``, and for meta tensors."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return False
+    stack = _functorch.get_interpreter_stack()
+    if stack and any(level.key() == _functorch.TransformType.Vmap for level in stack):
+        return False
+    return not any(tensor.is_meta for tensor in tensors)
+
+
+def are_plain(*tensors: Tensor) -> bool:
+    """Whether compiled code may work on the tensors: readable, on the CPU, and without derivatives to record."""
+    if not are_readable(*tensors) or any(tensor.device.type != "cpu" for tensor in tensors):
+        return False
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return False
+    if _functorch.peek_interpreter_stack() is not None:
+        return False
+    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+
+
+def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:
+    """A number, array or tensor as a tensor.
+
+    Args:
+        value: An array is copied, since it may be read-only or reversed, which tensors cannot be.
+        dtype: Precision of the result; None keeps that of the value.
+
+    Returns:
+        The tensor, on the device of the value.
+
+    Raises:
+        InvalidArgumentError: If the value is complex.
+    """
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.array(value, order="C"))
+    if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
+        raise InvalidArgumentError("Rows and right-hand sides are real, got complex numbers; take their real part.")
+    if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph
+        return value if dtype is None else value.to(dtype)
+    return torch.as_tensor(value, dtype=dtype)
+
+
+class cached(Generic[Value]):
+    """``functools.cached_property`` without its lock, which ``torch.compile`` cannot trace in Python 3.11."""
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Value: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | Value:
+        if instance is None:
+            return self
+        value = self._function(instance)
+        object.__setattr__(instance, self._name, value)
+        return value

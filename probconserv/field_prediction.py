@@ -1,0 +1,118 @@
+"""Conditioning of fields: ``(*batch, channels, *space)`` in and out, members of an ensemble first."""
+
+from typing import Any
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Normal
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
+from probconserv.fields import FieldLayout
+from probconserv.inequalities.inequality import Inequality
+from probconserv.mixture import Mixture
+from probconserv.prediction import Prediction
+from probconserv.update import condition, from_samples
+
+
+class FieldPrediction:
+    """A prediction whose mean, variance and draws have the shape of fields.
+
+    Args:
+        points: The same prediction over points ``(*batch, n)``.
+        layout: How fields become points.
+    """
+
+    def __init__(self, points: Prediction, layout: FieldLayout) -> None:
+        self.points = points
+        self.layout = layout
+
+    @property
+    def mean(self) -> Float[Tensor, "..."]:
+        """Mean ``(*batch, channels, *space)``."""
+        return self.layout.unflatten(self.points.mean)
+
+    @property
+    def variance(self) -> Float[Tensor, "..."]:
+        """Pointwise variance ``(*batch, channels, *space)``."""
+        return self.layout.unflatten(self.points.variance)
+
+    @property
+    def stddev(self) -> Float[Tensor, "..."]:
+        """Square root of the variance."""
+        return self.variance.sqrt()
+
+    @property
+    def mode(self) -> Float[Tensor, "..."]:
+        """Most probable field ``(*batch, channels, *space)``, where the prediction has one."""
+        points: Any = self.points
+        return self.layout.unflatten(points.mode)
+
+    def rsample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "..."]:
+        """Draws ``(*sample_shape, *batch, channels, *space)``; differentiable."""
+        points: Any = self.points
+        return self.layout.unflatten(points.rsample(torch.Size(sample_shape), generator=generator))
+
+    def sample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "..."]:
+        """Draws as ``rsample`` does, without gradients."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def log_prob(self, value: Float[Tensor, "..."]) -> Tensor:
+        """Log-density of fields, where the prediction has one; see ``Posterior.log_prob``."""
+        points: Any = self.points
+        return points.log_prob(self.layout.flatten(value))
+
+
+def condition_fields(
+    prior: Normal | MultivariateNormal | Mixture | Tensor,
+    constraint: LinearConstraint | Inequality,
+    layout: FieldLayout,
+    *,
+    noise_variance: float | Float[Tensor, "..."] = 0.0,
+    validate: bool = True,
+) -> FieldPrediction:
+    """Conditions a prediction of fields; see ``condition``.
+
+    Args:
+        prior: A ``Normal`` of shape ``(*batch, channels, *space)``; the members of an ensemble
+            ``(members, *batch, channels, *space)``; or a prediction over points.
+        constraint: Laws and inequalities over the points of the layout.
+        layout: How fields become points.
+        noise_variance: Variance added to every value of an ensemble, a number or ``(*batch, channels, *space)``.
+        validate: See ``condition``.
+
+    Returns:
+        The conditioned prediction, as fields.
+
+    Raises:
+        InvalidArgumentError: If the shape of the prior does not fit the layout.
+    """
+    points = points_of(prior, layout, noise_variance)
+    return FieldPrediction(condition(points, constraint, validate=validate), layout)
+
+
+def points_of(
+    prior: Any, layout: FieldLayout, noise_variance: float | Float[Tensor, "..."] = 0.0
+) -> Normal | MultivariateNormal | Mixture:
+    """A prediction of fields as one over points; see ``condition_fields``."""
+    if isinstance(prior, Tensor):
+        noise = layout.flatten(noise_variance) if isinstance(noise_variance, Tensor) else noise_variance
+        return from_samples(layout.flatten(prior), noise)
+    if isinstance(noise_variance, Tensor) or noise_variance:
+        raise InvalidArgumentError("noise_variance is for the members of an ensemble; add it to the variance instead.")
+    if isinstance(prior, Normal):
+        return Normal(layout.flatten(prior.loc), layout.flatten(prior.scale), validate_args=False)
+    return prior

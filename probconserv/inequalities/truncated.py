@@ -1,0 +1,231 @@
+"""A Gaussian conditioned on a law and on inequalities: the truncated Gaussian."""
+
+import math
+from functools import cached_property
+
+import numpy as np
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator
+from scipy.stats import truncnorm
+from torch import Tensor
+
+from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
+from probconserv.inequalities._feasible import settle
+from probconserv.inequalities._hamiltonian import run_chain
+from probconserv.inequalities._quadratic import _Programme, programmes_of
+from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.projected import Projected
+
+_LEFT_OUT = 50  # trajectories before the first draw
+_MARGINS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6)  # of the start from the walls, in standard deviations
+
+
+class Truncated:
+    """N(μ, Σ) given G u = b + ε and given that the field meets bounds and order; build it with ``truncate``.
+
+    Its density is that of the Gaussian on the fields that meet all of them, and zero elsewhere (Bayes' theorem), so
+    bounds have probability zero, whereas the draws of ``Projected`` lie on them with positive probability. Both have
+    the same most probable field, ``mode``.
+
+    Independent values with bounds alone are drawn and averaged exactly. Otherwise draws are a Markov chain of exact
+    Hamiltonian trajectories of length π/2 (Pakman & Paninski, J. Comput. Graph. Stat. 2014), one chain a field, and
+    mean and variance are those of ``draws`` draws with seed ``seed``. The chain has no step size and rejects nothing;
+    consecutive draws are correlated the more, the more inequalities are active. A trajectory costs O(n) a bounce, after
+    O(n³) once a field. Draws have no derivatives; ``Projected`` has.
+
+    Args:
+        prior: N(μ, Σ); results have its dtype; the work is done in float64.
+        constraint: Law, bounds and order.
+        draws: Number of draws for mean and variance, at least 2.
+        seed: Seed of these draws.
+
+    Raises:
+        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
+        InfeasibleConstraintError: If no field meets them, or only a set without interior in the surface of the law.
+        InvalidArgumentError: If the prior is not finite, a variance is negative, or there are fewer than 2 draws.
+    """
+
+    def __init__(
+        self, prior: MultivariateNormal, constraint: JoinedConstraint, *, draws: int = 500, seed: int = 0
+    ) -> None:
+        self._projected = Projected(prior, constraint, draws=draws, seed=seed)
+        self._feasible = self._projected.feasible
+        self.prior = self._projected.prior
+        self.constraint = constraint
+        self.draws = draws
+        self.seed = seed
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Batch axes of prior and constraint."""
+        return self.prior.batch_shape
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Number of points ``(n,)``."""
+        return self.prior.event_shape
+
+    @property
+    def mode(self) -> Tensor:
+        """Most probable field ``(*batch, n)``, differentiable; that of ``Projected``."""
+        return self._projected.mode
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean ``(*batch, n)``; also meets exact rows, bounds and order."""
+        return self._moments[0].to(self.prior.mean.dtype)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance ``(*batch, n)``."""
+        return self._moments[1].to(self.prior.mean.dtype)
+
+    @property
+    def stddev(self) -> Tensor:
+        """Square root of the variance ``(*batch, n)``."""
+        return self.variance.sqrt()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether mean, variance and draws are exact: independent values with bounds alone."""
+        separable = isinstance(self._feasible.covariance, DiagLinearOperator) and self._feasible.order == 0
+        return separable and not self._feasible.rows.shape[-2]
+
+    def with_draws(self, draws: int, seed: int = 0) -> "Truncated":
+        """The same prediction with mean and variance from another set of draws."""
+        return Truncated(self.prior, self.constraint, draws=draws, seed=seed)
+
+    def rsample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws fields; they have no derivatives, so this refuses a prior that asks for them.
+
+        Args:
+            sample_shape: Shape of the set of draws; they are correlated along it.
+            generator: Source of random numbers.
+
+        Returns:
+            Draws ``(*sample_shape, *batch, n)``, each of which meets exact rows, bounds and order.
+
+        Raises:
+            InvalidArgumentError: If gradients are asked for.
+            ConvergenceError: If a trajectory does not end.
+        """
+        self._refuse_gradients()
+        return self.sample(sample_shape, generator=generator)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws as ``rsample`` does, whatever the prior's gradients."""
+        sample_shape = torch.Size(sample_shape)
+        draws = self._draw(sample_shape.numel(), generator)
+        return draws.reshape(*sample_shape, *self.batch_shape, *self.event_shape).to(self.prior.mean.dtype)
+
+    def confidence_region(self) -> tuple[Tensor, Tensor]:
+        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
+        width = 2 * self.stddev
+        return self.mean - width, self.mean + width
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        self._refuse_gradients()
+        if self.is_exact:
+            return self._exact_moments()
+        generator = torch.Generator(self.prior.mean.device).manual_seed(self.seed)
+        with torch.no_grad():
+            draws = self._draw(self.draws, generator)
+            return settle(draws.mean(dim=0), self._feasible), draws.var(dim=0)
+
+    def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+        """Draws ``(count, *batch, n)``, float64."""
+        if self.is_exact:
+            return self._exact_draws(count, generator)
+        mean, target = self.prior.mean.to(torch.float64), self._feasible.target
+        programmes = programmes_of(self._feasible.reduced)
+        seeds = torch.randint(2**31 - 1, (len(programmes),), generator=generator, device=mean.device).tolist()
+        fields = [
+            _run(programme, x, torch.cat([b[programme.kept], programme.fixed_values]), (count, seed))
+            for programme, x, b, seed in zip(
+                programmes, mean.reshape(-1, *self.event_shape), target.reshape(len(programmes), -1), seeds, strict=True
+            )
+        ]
+        draws = torch.stack(fields, dim=1) if fields else mean.new_zeros(count, 0)
+        return settle(draws.reshape(count, *mean.shape), self._feasible.reduced)
+
+    def _exact_draws(self, count: int, generator: torch.Generator | None) -> Tensor:
+        bounds, mean, scale = self._standardised()
+        uniform = torch.rand((count, *mean.shape), dtype=torch.float64, device=mean.device, generator=generator)
+        values = truncnorm.ppf(uniform.numpy(force=True), *bounds)
+        draws = mean + scale * torch.as_tensor(values, device=mean.device)
+        return settle(torch.where(scale > 0, draws, mean), self._feasible)
+
+    def _exact_moments(self) -> tuple[Tensor, Tensor]:
+        bounds, mean, scale = self._standardised()
+        moments = truncnorm.stats(*bounds, moments="mv")
+        centre, variance = (torch.as_tensor(part, device=mean.device) for part in moments)
+        fixed = scale == 0
+        return torch.where(fixed, mean, mean + scale * centre), torch.where(fixed, 0.0, scale.square() * variance)
+
+    def _standardised(self) -> tuple[tuple[np.ndarray, np.ndarray], Tensor, Tensor]:
+        """Bounds in standard deviations from the mean, mean and standard deviation; fixed values have deviation 0."""
+        mean = self.prior.mean.detach().to(torch.float64)
+        lower, upper = (bound.detach().expand(mean.shape) for bound in (self._feasible.lower, self._feasible.upper))
+        fixed = lower == upper
+        scale = torch.where(fixed, 0.0, self._feasible.variance.detach().sqrt())
+        mean = torch.where(fixed, lower, mean)
+        divisor = torch.where(fixed, 1.0, scale)
+        below = torch.where(fixed, -math.inf, (lower - mean) / divisor)
+        above = torch.where(fixed, math.inf, (upper - mean) / divisor)
+        return (below.numpy(force=True), above.numpy(force=True)), mean, scale
+
+    def _refuse_gradients(self) -> None:
+        feasible = self._feasible
+        tensors = (self.prior.mean, feasible.variance, feasible.rows, feasible.target, feasible.lower, feasible.upper)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            raise InvalidArgumentError(
+                "Draws of a truncated Gaussian and their moments have no derivatives. Use torch.no_grad(), or the "
+                "projection that condition(prior, constraint) gives, which is differentiable."
+            )
+
+
+def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int]) -> Tensor:
+    """Draws ``(count, n)`` of one field by one chain; ``chain`` is the count and a seed."""
+    none = torch.zeros(len(programme.limits), dtype=torch.bool, device=x.device)
+    centre = programme.solve(x, target, none)[0]
+    directions, length = programme.directions
+    free = length > 0
+    normals, offset = directions[free], (programme.inequalities @ centre - programme.limits)[free] / length[free]
+    products = normals @ normals.mT
+    walls = normals.numpy(force=True), products.numpy(force=True), offset.numpy(force=True)
+    start = _interior_point(programme, x, target, centre)
+    positions, ended = run_chain(walls, start.numpy(force=True), (_LEFT_OUT, chain[0]), np.random.default_rng(chain[1]))
+    if not ended:
+        raise ConvergenceError(
+            "A trajectory of the truncated Gaussian bounced a million times: the inequalities leave a corner that is "
+            "too narrow for it. Loosen them, or use the projection, condition(prior, constraint)."
+        )
+    return centre + torch.as_tensor(positions, device=x.device) @ programme.conditioned_root.mT
+
+
+def _interior_point(programme: _Programme, x: Tensor, target: Tensor, centre: Tensor) -> Tensor:
+    """Coordinates z of a field off all walls: the mode under inequalities tightened by a margin."""
+    for margin in _MARGINS:
+        try:
+            tight = programme.tightened(margin)
+            field = tight.solve(x, target, tight.find_active(x, target))[0]
+        except (InfeasibleConstraintError, ConvergenceError):
+            continue
+        return torch.linalg.lstsq(programme.conditioned_root, (field - centre)[:, None], driver="gelsd").solution[:, 0]
+    raise InfeasibleConstraintError(
+        "Law, bounds and order leave no field, or only fields on a bound, so that a truncated Gaussian does not exist; "
+        "widen the bounds, or use the most probable field, condition(prior, constraint).mode."
+    )

@@ -1,0 +1,185 @@
+"""The Gaussian process behind ``GPSurrogate``: standardised data, the model, its fit, and its linear algebra."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import gpytorch
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator import to_dense
+from linear_operator.utils.errors import NanError, NotPSDError
+from linear_operator.utils.warnings import NumericalWarning
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+from probconserv.surrogates.surrogate import Context
+
+_SMALL_NOISE = 100.0
+"""The noise variance at which a fit starts, in units of its floor."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Affine maps of points to the unit box and of values to mean 0 and standard deviation 1, per function."""
+
+    low: Tensor  # (*batch, 1, d)
+    extent: Tensor  # (*batch, 1, d)
+    offset: Tensor  # (*batch, 1)
+    spread: Tensor  # (*batch, 1)
+
+    @staticmethod
+    def of(context: Context) -> "Standardisation":
+        points, values = context.points.double(), context.values.double()
+        low = points.amin(dim=-2, keepdim=True)
+        extent = points.amax(dim=-2, keepdim=True) - low
+        spread = values.std(dim=-1, keepdim=True)
+        return Standardisation(
+            low=low,
+            extent=torch.where(extent > 0, extent, 1.0),
+            offset=values.mean(dim=-1, keepdim=True),
+            spread=torch.where(spread > 0, spread, 1.0),
+        )
+
+    def points(self, points: Tensor) -> Tensor:
+        return (points.double() - self.low) / self.extent
+
+    def data(self, context: Context) -> "Data":
+        noise = None if context.noise_variance is None else context.noise_variance.double() / self.spread.square()
+        return Data(self.points(context.points), (context.values.double() - self.offset) / self.spread, noise)
+
+
+class Data(NamedTuple):
+    """Standardised points ``(*batch, n, d)``, values ``(*batch, n)`` and noise variances, if they are given."""
+
+    points: Tensor
+    values: Tensor
+    noise_variance: Tensor | None
+
+
+Likelihood = gpytorch.likelihoods.GaussianLikelihood | gpytorch.likelihoods.FixedNoiseGaussianLikelihood
+
+
+class Process(gpytorch.models.ExactGP):
+    """Constant mean and scaled Matérn kernel with one length scale per coordinate, through inducing points or exact."""
+
+    def __init__(
+        self, data: Data, smoothness: float, noise_floor: float, batch: torch.Size, inducing: Tensor | None = None
+    ) -> None:
+        likelihood = _likelihood(data, noise_floor, batch)
+        super().__init__(data.points, data.values, likelihood)
+        self.mean_module = gpytorch.means.ConstantMean(batch_shape=batch)
+        self.matern = gpytorch.kernels.MaternKernel(smoothness, ard_num_dims=data.points.shape[-1], batch_shape=batch)
+        self.scaled = gpytorch.kernels.ScaleKernel(self.matern, batch_shape=batch)
+        self.inducing = inducing
+        self.covar_module = (
+            self.scaled if inducing is None else gpytorch.kernels.InducingPointKernel(self.scaled, inducing, likelihood)
+        )
+        self.matern.initialize(lengthscale=0.5)
+        self.double().train()
+
+    def forward(self, points: Tensor) -> MultivariateNormal:
+        return MultivariateNormal(cast(Tensor, self.mean_module(points)), self.covar_module(points))
+
+    def posterior(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of the field at standardised points, without gradients.
+
+        Behind inducing points gpytorch keeps the variances of the kernel, but of its covariances only what these see.
+        """
+        self.eval()
+        with linear_algebra(self.inducing is None), torch.no_grad():
+            result = cast(MultivariateNormal, self(points))
+            covariance = result.covariance_matrix
+            if self.inducing is not None:
+                prior, seen = (to_dense(kernel(points)) for kernel in (self.scaled, self.covar_module))
+                covariance = covariance + prior - seen
+            return result.mean, covariance
+
+    @property
+    def raw(self) -> dict[str, Tensor]:
+        """The unconstrained hyper-parameters that a fit changes, by name."""
+        noise = getattr(self.likelihood, "second_noise_covar", None) or cast(Likelihood, self.likelihood).noise_covar
+        tensors = {
+            "noise_variance": cast(Any, noise).raw_noise,
+            "mean": self.mean_module.raw_constant,
+            "variance": self.scaled.raw_outputscale,
+            "length_scales": self.matern.raw_lengthscale,
+        }
+        return cast(dict[str, Tensor], tensors)
+
+    def set_raw(self, raw: dict[str, Tensor]) -> "Process":
+        """The same process with these hyper-parameters, ready to predict."""
+        with torch.no_grad():
+            for name, parameter in self.raw.items():
+                parameter.copy_(raw[name])
+        return cast(Process, self.requires_grad_(False).eval())
+
+
+def _likelihood(data: Data, noise_floor: float, batch: torch.Size) -> Likelihood:
+    """Gaussian noise with a learnt variance, beside that of every point where it is given."""
+    constraint = gpytorch.constraints.GreaterThan(noise_floor)
+    start = _SMALL_NOISE * noise_floor
+    if data.noise_variance is None:
+        likelihood = gpytorch.likelihoods.GaussianLikelihood(noise_constraint=constraint, batch_shape=batch)
+        return likelihood.initialize(noise=start)
+    with gpytorch.settings.min_fixed_noise(double_value=0.0):  # the learnt variance keeps the sum positive
+        likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(
+            data.noise_variance, learn_additional_noise=True, noise_constraint=constraint, batch_shape=batch
+        )
+    likelihood.second_noise = torch.tensor(start)
+    return likelihood
+
+
+def fit_process(process: Process, steps: int, learning_rate: float) -> Process:
+    """Maximises the marginal likelihood of the data of an exact process; functions of a batch are independent."""
+    (points,), values = cast(tuple[Tensor], process.train_inputs), process.train_targets
+    marginal_likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(process.likelihood, process)
+    optimiser = torch.optim.Adam(process.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimiser.zero_grad()
+            log_likelihood = cast(Tensor, marginal_likelihood(process(points), values))
+            loss = -log_likelihood.sum()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return cast(Process, process.requires_grad_(False).eval())
+
+
+def spread_points(points: Tensor, count: int) -> Tensor:
+    """At most so many of the points ``(*batch, n, d)``, each the farthest from those before it; none twice."""
+    chosen = [torch.zeros(points.shape[:-2], dtype=torch.long, device=points.device)]
+    distance = torch.full(points.shape[:-1], torch.inf, dtype=points.dtype, device=points.device)
+    while len(chosen) < count:
+        last = points.gather(-2, chosen[-1][..., None, None].expand(*points.shape[:-2], 1, points.shape[-1]))
+        distance = torch.minimum(distance, (points - last).square().sum(dim=-1))
+        farthest = distance.max(dim=-1)
+        if not bool((farthest.values > 0).all()):
+            break
+        chosen.append(farthest.indices)
+    index = torch.stack(chosen, dim=-1)[..., None].expand(*points.shape[:-2], len(chosen), points.shape[-1])
+    return points.gather(-2, index)
+
+
+@contextmanager
+def linear_algebra(exact: bool) -> Iterator[None]:
+    """Makes gpytorch use Cholesky at every size, and names remedies if a factorisation of the covariance fails.
+
+    Its debug mode is off, since it warns when the query equals the context, which is allowed here. With inducing points
+    it adds 1e-8 or so to the variances of those where their covariance is singular to working precision.
+    """
+    fast = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=not exact, solves=False)
+    large, debug = gpytorch.settings.max_cholesky_size(1_000_000), gpytorch.settings.debug(False)
+    with fast, large, debug, warnings.catch_warnings():
+        if not exact:
+            warnings.simplefilter("ignore", NumericalWarning)
+        try:
+            yield
+        except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]
+            raise InvalidArgumentError(
+                "The covariance of the context could not be factorised; look for outliers or repeated points in it, "
+                "raise noise_floor, or lower smoothness."
+            ) from error

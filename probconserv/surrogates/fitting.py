@@ -1,0 +1,343 @@
+"""How a neural process is fitted: functions to learn from, the loss, early stopping, and a law with a learnt precision.
+
+The loss of a batch is the tempered evidence bound of ``TrainingPrediction.loss``. Under a law the prediction is
+conditioned before it is scored, as in Hansen et al. 2023, with noise variance σ²; σ² may be learnt with the network.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.distributions import Normal
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError
+from probconserv.surrogates.surrogate import Context, Query
+from probconserv.surrogates.weights import read_weights
+from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
+from probconserv.update import condition
+
+if TYPE_CHECKING:
+    from probconserv.surrogates.anp import ANP, TrainingPrediction
+
+MONITORED = "NLL"
+"""The score of a validation that early stopping follows; lower is better."""
+
+
+class FunctionSample(Protocol):
+    """Functions with context and target points: a dataclass with at least these tensors, such as ``FunctionBatch``."""
+
+    @property
+    def context_points(self) -> Tensor:
+        """Observed points ``(batch, n, d)``."""
+        ...
+
+    @property
+    def context_values(self) -> Tensor:
+        """Observed field ``(batch, n)``."""
+        ...
+
+    @property
+    def target_points(self) -> Tensor:
+        """Target points ``(batch, q, d)``."""
+        ...
+
+    @property
+    def target_values(self) -> Tensor:
+        """True field ``(batch, q)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Sample:
+    context_points: Tensor
+    context_values: Tensor
+    target_points: Tensor
+    target_values: Tensor
+
+
+Sampler = Callable[[Generator, int], Any]
+"""(generator, count) → so many random functions, a ``FunctionSample``; equal generators give equal functions."""
+Scores = Callable[[Any, Generator], dict[str, float]]
+"""(network, generator) → scores by name; ``NLL`` is the one that early stopping follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionSet:
+    """A finite set of functions, each known at n points; a call draws functions and splits their points at random.
+
+    Args:
+        points: Points ``(functions, n, d)``, time first, or ``(n, d)`` where all functions share them.
+        values: Field ``(functions, n)``.
+        context: Number of points of the context; the others are targets.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not match, an entry is not finite, or no point is left for the targets.
+    """
+
+    points: Float[Tensor, "*functions n d"]
+    values: Float[Tensor, "functions n"]
+    context: int
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.points.shape[:-1] not in (self.values.shape, self.values.shape[1:]):
+            raise InvalidArgumentError(
+                "points must be (functions, n, d) or (n, d) and values (functions, n), got "
+                f"{tuple(self.points.shape)} and {tuple(self.values.shape)}."
+            )
+        Context(self.points.expand(*self.values.shape, -1), self.values)  # refuses what is not finite
+        if not 1 <= self.context < self.values.shape[-1]:
+            raise InvalidArgumentError(
+                f"context must be from 1 to {self.values.shape[-1] - 1}, since a function has {self.values.shape[-1]} "
+                f"points and needs a target, got {self.context}."
+            )
+
+    def __call__(self, generator: Generator, count: int) -> FunctionSample:
+        """Random functions, with repetitions, each with its own split."""
+        functions, n = self.values.shape
+        chosen = torch.randint(functions, (count,), generator=generator)
+        order = torch.rand(count, n, generator=generator).argsort(dim=-1)
+        points = self.points.expand(functions, n, -1)[chosen[:, None], order]
+        values = self.values[chosen[:, None], order]
+        seen, rest = slice(self.context), slice(self.context, None)
+        return _Sample(points[:, seen], values[:, seen], points[:, rest], values[:, rest])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearntLaw:
+    """A law that predictions are conditioned on before they are scored, with a noise variance that is learnt.
+
+    Args:
+        build: (batch on the device of the network) → law of its targets, rows ``(*batch, k, q)``.
+        noise_variance: σ² at the start, in the units of the law's total squared.
+        learnt: Whether σ² is learnt with the network, or stays; the precision is 1/σ².
+
+    Raises:
+        InvalidArgumentError: If the variance is not positive: training starts from a law that is not exact.
+    """
+
+    build: Callable[[Any], LinearConstraint]
+    noise_variance: float = 1e-4
+    learnt: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_variance) and self.noise_variance > 0):
+            raise InvalidArgumentError(
+                f"noise_variance must be positive and finite, got {self.noise_variance}; training can lower it to "
+                "any size, and condition imposes the exact law afterwards."
+            )
+
+
+Penalty = Callable[[nn.Module, Any, StepContext], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What a fit does beside its ``TrainingConfig``.
+
+    Args:
+        batch: Functions in a step.
+        tempering: β of ``TrainingPrediction.loss`` at the start; it falls linearly to 0.
+        tempering_fraction: Fraction of the steps after which it is 0.
+        validation: Functions that the network is scored on at every validation, the same ones each time, or a function
+            (network, generator) → scores.
+        validation_functions: How many functions of a set.
+        patience: Number of validations without a better ``NLL`` after which the training stops; the weights are then
+            those of the best validation. None trains to the end and keeps the last weights.
+        law: The law that predictions are conditioned on in training.
+        penalty: (network, batch, step) → a term that is added to the loss.
+        config: What else decides the result, as JSON can hold it, for instance the name of the data; a checkpoint of
+            another is refused.
+        title: For the progress bar.
+
+    Raises:
+        InvalidArgumentError: If a number is out of range, or patience has no validation to go by.
+    """
+
+    batch: int = 8
+    tempering: float = 0.5
+    tempering_fraction: float = 0.7
+    validation: FunctionSet | Scores | None = None
+    validation_functions: int = 100
+    patience: int | None = None
+    law: LearntLaw | None = None
+    penalty: Penalty | None = None
+    config: Any = None
+    title: str = "neural process"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "validation_functions", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {value}.")
+        if not (0 <= self.tempering <= 1 and 0 < self.tempering_fraction <= 1):
+            raise InvalidArgumentError(
+                "tempering must lie in [0, 1] and tempering_fraction in (0, 1], got "
+                f"{self.tempering} and {self.tempering_fraction}."
+            )
+        if self.patience is not None and self.validation is None:
+            raise InvalidArgumentError("patience needs validation: functions that the network does not learn from.")
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the result, as JSON."""
+        numbers = {name: getattr(self, name) for name in ("batch", "tempering", "tempering_fraction", "patience")}
+        law = None if self.law is None else {"noise_variance": self.law.noise_variance, "learnt": self.law.learnt}
+        return numbers | {"law": law, "config": self.config}
+
+
+class Fit(NamedTuple):
+    """The outcome of a fit.
+
+    Args:
+        state: Steps, seconds and history.
+        best_step: Step of the weights that were kept.
+        noise_variance: σ² of the law after the training; None without a law.
+    """
+
+    state: TrainingState
+    best_step: int
+    noise_variance: float | None
+
+
+class UnderLaw(nn.Module):
+    """A network and the logarithm of a law's noise variance, which are trained together."""
+
+    def __init__(self, network: nn.Module, law: LearntLaw) -> None:
+        super().__init__()
+        self.network = network
+        start = torch.tensor(math.log(law.noise_variance), dtype=torch.float64)
+        self.log_noise_variance = nn.Parameter(start, requires_grad=law.learnt)
+
+    def forward(self, *arguments: Tensor) -> "tuple[TrainingPrediction, Tensor]":
+        return self.network(*arguments), self.log_noise_variance.exp()
+
+
+def evidence_loss(model: nn.Module, step: StepContext, dataset: Sampler, options: FitOptions) -> Tensor:
+    """Tempered evidence bound of a fresh batch of functions, under the law if there is one, plus the penalty.
+
+    Args:
+        model: The network, or with a law the network and its noise variance.
+        step: Position in the training.
+        dataset: Source of the batch.
+        options: The law, the penalty and the numbers.
+
+    Returns:
+        The loss.
+    """
+    device = next(model.parameters()).device
+    batch = moved(dataset(step.generator, step.rows(options.batch)), device)
+    prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)
+    if options.law is not None:
+        prediction, noise = prediction
+        prediction = _conditioned(prediction, replace(options.law.build(batch), noise_variance=noise))
+    tempering = options.tempering * max(0.0, 1.0 - step.progress / options.tempering_fraction)
+    loss = prediction.loss(batch.target_values, tempering)
+    return loss if options.penalty is None else loss + options.penalty(model, batch, step)
+
+
+def fit_network(
+    network: "ANP", dataset: Sampler, training: TrainingConfig, folder: Path, options: FitOptions, progress: Any = True
+) -> Fit:
+    """Trains a network; see ``ANP.fit``."""
+    model = network if options.law is None else UnderLaw(network, options.law)
+    best = _Best(network, model, folder / "best.safetensors")
+    stopping = options.patience
+    task = Task(
+        model=model,
+        loss=lambda module, step: evidence_loss(module, step, dataset, options),
+        validate=None if options.validation is None else partial(_validate, network, options),
+        config=options.decisive,
+        title=options.title,
+        validated=None if stopping is None else best.keep,
+        stop=None if stopping is None else lambda history: _exhausted(history, stopping),
+    )
+    state = train(task, training, folder, progress)
+    network.eval()
+    if stopping is not None:
+        return Fit(state, *best.restore())
+    return Fit(state, state.step, _noise(model))
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The weights of the best validation so far, in a file beside the checkpoint."""
+
+    network: "ANP"
+    model: nn.Module
+    path: Path
+
+    def keep(self, state: TrainingState) -> None:
+        """Writes the weights if the last validation is the best one."""
+        if launched().first and _best_step(state.history) == state.step:
+            self.network.save(self.path, step=state.step, noise_variance=_noise(self.model))
+
+    def restore(self) -> tuple[int, float | None]:
+        """Puts them back into the network; their step and the noise variance of the law."""
+        weights = read_weights(self.path, "ANP")
+        self.network.load_state_dict(weights.tensors)
+        return weights.notes["step"], weights.notes["noise_variance"]
+
+
+def _noise(model: nn.Module) -> float | None:
+    return float(model.log_noise_variance.detach().exp()) if isinstance(model, UnderLaw) else None
+
+
+def _best_step(history: list[dict[str, float]]) -> int:
+    """Step of the validation with the lowest score, the first of several; 0 before any."""
+    validated = [entry for entry in history if MONITORED in entry]
+    return int(min(validated, key=lambda entry: entry[MONITORED])["step"]) if validated else 0
+
+
+def _exhausted(history: list[dict[str, float]], patience: int) -> bool:
+    """Whether the last validations were all worse than an earlier one."""
+    steps = [entry["step"] for entry in history if MONITORED in entry]
+    return len(steps) > patience and _best_step(history) < steps[-patience]
+
+
+def _validate(network: "ANP", options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:
+    """Scores of the validation; those of a set of functions are of the mixture at its targets."""
+    if isinstance(options.validation, FunctionSet):
+        scores = _scores(network, options.validation(generator, options.validation_functions))
+    else:
+        assert options.validation is not None
+        scores = options.validation(network, generator)
+    if options.patience is not None and not math.isfinite(scores.get(MONITORED, math.nan)):
+        raise InvalidArgumentError(
+            f"patience follows '{MONITORED}', which validation must return as a finite number; got {scores}."
+        )
+    return scores
+
+
+def _scores(network: "ANP", sample: FunctionSample) -> dict[str, float]:
+    """Mean squared error, and negative log-likelihood of the mixture at a point."""
+    batch = moved(sample, next(network.parameters()).device)
+    few = min(10, network.config.latent_samples)
+    context, query = Context(batch.context_points, batch.context_values), Query(batch.target_points)
+    means, scales = (part.double() for part in network.components(context, query, few))
+    values = batch.target_values.double()
+    likelihood = Normal(means, scales).log_prob(values).logsumexp(dim=0) - math.log(few)
+    error = (means.mean(dim=0) - values).square()
+    return {MONITORED: -float(likelihood.mean()), "MSE": float(error.mean())}
+
+
+def _conditioned(prediction: "TrainingPrediction", law: LinearConstraint) -> "TrainingPrediction":
+    """Mean and scale of the targets under the law."""
+    posterior = condition(Normal(prediction.mean.double(), prediction.scale.double()), law)
+    return prediction._replace(mean=posterior.mean, scale=posterior.variance.sqrt())
+
+
+Batch = TypeVar("Batch")
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Values in float32 on the device; points stay float64 until the network has scaled them."""
+    assert is_dataclass(batch)
+    parts = {entry.name: getattr(batch, entry.name).to(device) for entry in fields(batch)}
+    return type(batch)(**{name: part.float() if "values" in name else part for name, part in parts.items()})

@@ -1,0 +1,227 @@
+"""Laws on fields: what their rows say, and what a field gains from them."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from probconserv import (
+    FieldLayout,
+    FieldPrediction,
+    FluxLayout,
+    InvalidArgumentError,
+    NonNegative,
+    ProbConserv,
+    block_budgets,
+    block_means,
+    condition,
+    condition_fields,
+    divergence,
+    flux_budgets,
+    integral,
+    level_totals,
+    local_conservation,
+    region_totals,
+    sphere_areas,
+)
+from solvers import CellGrid
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def normal(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=GENERATOR)
+
+
+def unit(*shape):
+    return Normal(torch.zeros(shape).double(), torch.ones(shape).double())
+
+
+def test_block_means_are_those_of_average_pooling():
+    field = normal(3, 2, 12, 8)
+    means = nn.functional.avg_pool2d(field, 4)
+    law = block_means(means, 4)
+    # Sums of 16 numbers of order one.
+    assert float(law.residual(field.flatten(-2)).abs().max()) <= 1e-15
+    assert law.rows.shape == (6, 96)
+    channels = block_means(means, (1, 4, 4))
+    assert float(channels.residual(field.flatten(1)).abs().max()) <= 1e-15
+    along_one_axis = block_means(field.unflatten(-1, (4, 2)).mean(-1), (1, 2))
+    assert float(along_one_axis.residual(field.flatten(-2)).abs().max()) <= 1e-15
+
+
+def test_equal_variances_spread_the_error_of_a_mean_evenly():
+    means = normal(2, 3, 2)
+    posterior = condition(unit(2, 96), block_means(means, 4))
+    expected = nn.functional.interpolate(means[:, None], scale_factor=4)[:, 0]
+    assert torch.allclose(posterior.mean, expected.flatten(1), atol=1e-15)
+    assert torch.allclose(posterior.variance, torch.tensor(15 / 16).double(), atol=1e-15)
+
+
+def test_weighted_block_means():
+    field, areas = normal(4, 6), sphere_areas(torch.linspace(-60, 75, 5), torch.linspace(0, 90, 7))
+    law = block_means(torch.zeros(2, 2), (2, 3), weights=areas)
+    for i in range(2):
+        for j in range(2):
+            part = (slice(2 * i, 2 * i + 2), slice(3 * j, 3 * j + 3))
+            expected = (field[part] * areas[part]).sum() / areas[part].sum()
+            assert float(law.residual(field.flatten())[2 * i + j]) == pytest.approx(float(expected), abs=1e-14)
+
+
+def test_noise_of_means():
+    noise = normal(3, 2).square() + 0.1
+    law = block_means(torch.zeros(5, 3, 2), 2, noise_variance=noise)
+    assert torch.equal(law.noise, noise.flatten())
+    assert block_means(torch.zeros(3, 2), 2, noise_variance=0.3).noise.tolist() == pytest.approx([0.3] * 6)
+
+
+def test_areas_add_up_to_the_sphere():
+    areas = sphere_areas(torch.linspace(90, -90, 37), torch.linspace(0, 360, 73), radius=2.0)
+    assert float(areas.sum()) == pytest.approx(4 * math.pi * 2.0**2, rel=1e-14)
+    # An octant, by hand.
+    assert float(sphere_areas(torch.tensor([0.0, 90]), torch.tensor([0.0, 90]))) == pytest.approx(math.pi / 2)
+
+
+def test_level_totals():
+    field, weights = normal(2, 3, 4, 5), normal(3, 4, 5).abs()
+    law = level_totals((field * weights).sum((-1, -2)), weights)
+    assert float(law.residual(field.flatten(1)).abs().max()) <= 1e-14
+    shared = level_totals((field * weights[:1]).sum((-1, -2)), weights[:1])
+    assert float(shared.residual(field.flatten(1)).abs().max()) <= 1e-14
+
+
+def test_region_totals():
+    labels = torch.tensor([[0, 0, -1], [2, 1, 1]])
+    weights = torch.tensor([[1.0, 2, 9], [4, 5, 6]])
+    law = region_totals(torch.zeros(3), labels, weights)
+    assert law.rows.tolist() == [[1, 2, 0, 0, 0, 0], [0, 0, 0, 0, 5, 6], [0, 0, 0, 4, 0, 0]]
+    posterior = condition(unit(6), region_totals(torch.tensor([2.0, 4, 7]), labels))
+    assert torch.allclose(posterior.mean, torch.tensor([1.0, 1, 0, 7, 2, 2]).double(), atol=1e-15)
+
+
+GRID = CellGrid((0.0, 0.0, 0.0), (1.0, 2.0, 0.5), (4, 3, 2))
+
+
+def exact_budget(grid):
+    """Initial contents, final field and passed fluxes that balance, by summing the fluxes cell by cell."""
+    layout = FluxLayout(grid)
+    initial = normal(2, *grid.shape)
+    fluxes = [normal(2, *shape) for shape in layout.shapes[1:]]
+    final = initial.clone()
+    for axis, flux in enumerate(fluxes):
+        count = grid.shape[axis]
+        final += flux.narrow(1 + axis, 0, count) - flux.narrow(1 + axis, 1, count)
+    return initial, final / grid.weights, fluxes
+
+
+def test_flux_budgets_hold_where_contents_balance():
+    initial, final, fluxes = exact_budget(GRID)
+    layout, law = FluxLayout(GRID), flux_budgets(GRID, initial)
+    vector = layout.flatten(final, *fluxes)
+    assert float(law.residual(vector).abs().max()) <= 1e-14
+    for part, expected in zip(layout.unflatten(vector), (final, *fluxes), strict=True):
+        assert torch.equal(part, expected)
+
+
+def test_uncertain_fluxes_move_with_the_contents():
+    # One cell of volume 1, three unit variances, u + P_right − P_left = 1: each moves by a third.
+    grid = CellGrid(0.0, 1.0, 1)
+    posterior = condition(unit(3), flux_budgets(grid, torch.ones(1)))
+    assert torch.allclose(posterior.mean, torch.tensor([1.0, -1, 1]).double() / 3, atol=1e-15)
+
+
+def test_divergence_of_a_field_of_fluxes():
+    _, _, fluxes = exact_budget(GRID)
+    layout = FluxLayout(GRID, cells=False)
+    expected = sum(flux.diff(dim=1 + axis) / GRID.spacing[axis] for axis, flux in enumerate(fluxes))
+    law = divergence(GRID, expected)
+    assert float(law.residual(layout.flatten(*fluxes)).abs().max()) <= 1e-12
+    mean = condition(unit(layout.points), divergence(GRID)).mean
+    assert torch.equal(mean, torch.zeros(layout.points).double())
+
+
+def test_budgets_of_blocks_add_up_and_agree_with_one_axis():
+    initial, final, fluxes = exact_budget(CellGrid((0.0, 0.0), (1.0, 2.0), (4, 6)))
+    grid, blocks = CellGrid((0.0, 0.0), (1.0, 2.0), (4, 6)), (2, 3)
+    contents = initial.unflatten(-1, (2, 3)).sum(-1).unflatten(-2, (2, 2)).sum(-2)
+    passed = [
+        fluxes[0][:, ::2].unflatten(-1, (2, 3)).sum(-1),
+        fluxes[1][..., ::3].unflatten(-2, (2, 2)).sum(-2),
+    ]
+    law = block_budgets(grid, blocks, contents, passed)
+    assert float(law.residual(final.flatten(1)).abs().max()) <= 1e-13
+    line = CellGrid(0.0, 1.0, 6)
+    start, through = normal(3), normal(4)
+    first = block_budgets(line, 2, start, [through])
+    second = local_conservation(line, torch.linspace(0, 1, 4, dtype=torch.float64), start, through)
+    assert torch.allclose(first.rows, second.rows, atol=1e-15)
+    assert torch.allclose(first.b, second.b, atol=1e-15)
+
+
+def test_fields_go_in_and_come_out_as_fields():
+    members = normal(5, 2, 3, 8, 12)  # members, functions, channels, space
+    means = nn.functional.avg_pool2d(members[0], 4)
+    layout = FieldLayout(channels=3, shape=(8, 12))
+    law = block_means(means, (1, 4, 4))
+    prediction = condition_fields(members, law, layout, noise_variance=0.1)
+    assert prediction.mean.shape == prediction.variance.shape == (2, 3, 8, 12)
+    draws = prediction.sample((4,), generator=torch.Generator().manual_seed(1))
+    assert draws.shape == (4, 2, 3, 8, 12)
+    for fields in (prediction.mean, *draws):
+        assert float((nn.functional.avg_pool2d(fields, 4) - means).abs().max()) <= 1e-13
+    assert prediction.log_prob(draws).shape == (4, 2)
+    assert torch.equal(prediction.stddev, prediction.variance.sqrt())
+    positive = block_means(means.abs(), (1, 4, 4)) & NonNegative()
+    mode = condition_fields(members, positive, layout, noise_variance=torch.full((3, 8, 12), 0.1)).mode
+    assert float((nn.functional.avg_pool2d(mode, 4) - means.abs()).abs().max()) <= 1e-13
+    assert float(mode.min()) == 0
+
+
+def test_a_layer_of_fields():
+    class Net(nn.Module):
+        def forward(self, x):
+            return Normal(x, torch.ones_like(x))
+
+    x, layout = normal(2, 1, 8, 8), FieldLayout(channels=1, shape=(8, 8))
+    layer = ProbConserv(Net(), lambda x: block_means(nn.functional.avg_pool2d(x[:, 0], 2), 2), layout=layout)
+    prediction = layer(x)
+    assert isinstance(prediction, FieldPrediction)
+    assert torch.allclose(prediction.mean, x, atol=1e-15)
+    fixed = ProbConserv(Net(), block_means(torch.ones(4, 4), 2), layout=layout)
+    assert torch.allclose(nn.functional.avg_pool2d(fixed(x).mean, 2), torch.ones(4, 4).double(), atol=1e-14)
+    names = {name.removeprefix("constraint_") for name, _ in fixed.named_buffers()}
+    assert names == {"G_entries", "b", "noise_variance"}
+
+
+def test_messages():
+    with pytest.raises(InvalidArgumentError, match="factor needs a number of points"):
+        block_means(torch.zeros(3), 2)
+    with pytest.raises(InvalidArgumentError, match=r"weights must be \(4, 4\), not negative"):
+        block_means(torch.zeros(2, 2), 2, weights=torch.ones(4, 3))
+    with pytest.raises(InvalidArgumentError, match="add up to zero"):
+        block_means(torch.zeros(2, 2), 2, weights=torch.zeros(4, 4))
+    with pytest.raises(InvalidArgumentError, match=r"weights must be .* with the 3 levels"):
+        level_totals(torch.zeros(3), torch.ones(2, 4))
+    with pytest.raises(InvalidArgumentError, match="labels must lie between −1 and 1"):
+        region_totals(torch.zeros(2), torch.tensor([0, 2]))
+    with pytest.raises(InvalidArgumentError, match="A row of G is zero"):
+        region_totals(torch.zeros(2), torch.tensor([0, 0]))
+    with pytest.raises(InvalidArgumentError, match=r"within \[−90, 90\]"):
+        sphere_areas(torch.tensor([0.0, 100]), torch.tensor([0.0, 1]))
+    with pytest.raises(InvalidArgumentError, match="longitudes must be at least two faces"):
+        sphere_areas(torch.tensor([0.0, 10]), torch.tensor([0.0, 1, 0.5]))
+    with pytest.raises(InvalidArgumentError, match="one number per cell"):
+        flux_budgets(GRID, torch.zeros(3))
+    with pytest.raises(InvalidArgumentError, match="do not divide the grid"):
+        block_budgets(GRID, 3, torch.zeros(1), [])
+    with pytest.raises(InvalidArgumentError, match="initial_contents must end in"):
+        block_budgets(GRID, (2, 3, 2), torch.zeros(2, 1, 1), [torch.zeros(2, 1, 1)] * 3)
+    with pytest.raises(InvalidArgumentError, match="The parts must end in the shapes"):
+        FluxLayout(GRID).flatten(torch.zeros(GRID.shape))
+    with pytest.raises(InvalidArgumentError, match="values must be"):
+        FluxLayout(GRID).unflatten(torch.zeros(3))
+    layout = FieldLayout(channels=1, shape=(4, 4))
+    with pytest.raises(InvalidArgumentError, match="for the members of an ensemble"):
+        condition_fields(unit(1, 4, 4), integral(torch.arange(16.0), 1.0), layout, noise_variance=0.1)

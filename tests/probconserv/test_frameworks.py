@@ -1,0 +1,205 @@
+"""Conditioning inside other people's models: compiled, exported, vectorised, differentiated, and moved."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
+from torch import nn
+from torch.distributions import Normal
+
+from probconserv import (
+    DependentConstraintsError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Mixture,
+    NonNegative,
+    ProbConserv,
+    boundary_value,
+    condition,
+    from_samples,
+    integral,
+)
+from solvers import NodeGrid
+from tests.oracles import condition_densely
+from tests.strategies import positive_definite
+
+GRID = NodeGrid(0.0, 1.0, 16)
+ONE_ROW = integral(GRID, 0.3)
+TWO_ROWS = ONE_ROW & boundary_value(GRID, 0.2, side="first")
+MEMBERS = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+DENSE = positive_definite(16, torch.Generator().manual_seed(1))
+
+
+def members_around(mean):
+    return mean + MEMBERS.reshape(5, *[1] * (mean.ndim - 1), 16)
+
+
+def independent(mean, scale):
+    return Normal(mean, scale, validate_args=False)  # torch.export refuses the check of the scale
+
+
+PRIORS = {
+    "normal": lambda mean, scale: independent(mean, scale),
+    "single precision": lambda mean, scale: independent(mean.float(), scale.float()),
+    "samples": lambda mean, _: members_around(mean),
+    "samples and noise": lambda mean, _: from_samples(members_around(mean), 0.1),
+    "dense": lambda mean, _: MultivariateNormal(mean, DenseLinearOperator(DENSE.expand(*mean.shape, 16))),
+    "mixture": lambda mean, scale: Mixture(independent(members_around(mean), scale)),
+}
+LAWS = {"one row": ONE_ROW, "two rows": TWO_ROWS, "from the input": lambda x: integral(GRID, x.sum(-1))}
+
+
+class Predictor(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.linear = kind, nn.Linear(4, 32).double()
+
+    def forward(self, x):
+        mean, scale = self.linear(x).chunk(2, dim=-1)
+        return PRIORS[self.kind](mean, scale.exp())
+
+
+class Moments(nn.Module):
+    """A model as a user would export it: tensors in, tensors out."""
+
+    def __init__(self, kind="normal", law=TWO_ROWS, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = ProbConserv(Predictor(kind), law, **options)
+
+    def forward(self, x):
+        prediction = self.layer(x)
+        return prediction.mean, prediction.variance
+
+
+X = torch.rand(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+CASES = [("normal", name) for name in LAWS] + [(kind, "two rows") for kind in list(PRIORS)[1:]]
+
+
+def assert_same(actual, expected):
+    for first, second in zip(actual, expected, strict=True):
+        assert first.dtype == second.dtype
+        rounding = 1e-12 if first.dtype == torch.float64 else 1e-6
+        torch.testing.assert_close(first, second, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize(("kind", "law"), CASES)
+def test_export_gives_what_eager_gives(kind, law):
+    model = Moments(kind, LAWS[law])
+    exported = torch.export.export(model, (X,)).module()
+    other = 3 * X - 1  # nothing of the recorded input may have become a constant
+    assert_same(exported(other), model(other))
+
+
+@pytest.mark.parametrize(("kind", "law"), CASES)
+def test_compile_takes_one_graph(kind, law):
+    torch._dynamo.reset()
+    model = Moments(kind, LAWS[law])
+    assert_same(torch.compile(model, fullgraph=True, backend="eager")(X), model(X))
+    assert torch._dynamo.explain(model)(X).graph_break_count == 0
+
+
+@pytest.mark.parametrize(("kind", "law"), CASES)
+def test_vmap_gives_the_batch(kind, law):
+    model = Moments(kind, LAWS[law])
+    assert_same(torch.func.vmap(model)(X), model(X))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_forward_and_reverse_derivatives_agree_with_difference_quotients(law):
+    model = Moments(law=LAWS[law])
+    tangent = torch.linspace(-1, 1, 12).double().reshape(3, 4)
+    value, forward = torch.func.jvp(model, (X,), (tangent,))
+    reverse = torch.func.jacrev(model)(X)
+    step = 1e-5
+    for i in range(2):
+        quotient = (model(X + step * tangent)[i] - model(X - step * tangent)[i]) / (2 * step)
+        # Truncation of order step² and cancellation of order eps/step.
+        torch.testing.assert_close(forward[i], quotient, rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close((reverse[i] * tangent).sum((-1, -2)), forward[i], rtol=1e-11, atol=1e-12)
+    assert_same(value, model(X))
+    gradient = torch.func.grad(lambda x: model(x)[0].square().sum())(X)
+    torch.testing.assert_close(gradient, torch.einsum("bn,bnij->ij", 2 * value[0], reverse[0]), rtol=1e-11, atol=0)
+
+
+def test_jit_trace_takes_totals_from_its_input():
+    model = Moments(law=LAWS["from the input"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is deprecated, and that shapes become constants
+        traced = torch.jit.trace(model, (X,))
+    assert_same(traced(2 * X), model(2 * X))
+
+
+def test_draws_and_densities_compile():
+    torch._dynamo.reset()
+    mean, scale = X, 0.3 + X
+    law = LinearConstraint(torch.ones(1, 4).double(), torch.ones(1).double(), noise_variance=0.1)
+    field = torch.linspace(-1, 1, 4).double().expand(3, 4)
+    normals = torch.randn(7, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def draws_and_density(mean, scale):
+        posterior = condition(Normal(mean, scale), law)
+        return posterior.rsample(base_samples=normals), posterior.log_prob(field)
+
+    compiled = torch.compile(draws_and_density, fullgraph=True, backend="eager")
+    assert_same(compiled(mean, scale), draws_and_density(mean, scale))
+
+
+def test_a_field_far_from_the_law_meets_it_in_a_graph_too():
+    torch._dynamo.reset()
+    mean = torch.full((50,), 1e9, dtype=torch.float64)
+    law = LinearConstraint(torch.ones(1, 50).double(), torch.tensor([1e-3]).double())
+    update = torch.compile(
+        lambda mean: condition(Normal(mean, torch.ones_like(mean)), law).mean, fullgraph=True, backend="eager"
+    )
+    assert float(law.residual(update(mean)).abs() / mean.sum()) <= 1e-16
+
+
+def test_a_fixed_law_moves_with_the_module_and_stays_in_double_precision():
+    model = Moments(law=TWO_ROWS & NonNegative())
+    buffers = dict(model.named_buffers())
+    assert {name.rsplit("_", 1)[-1] for name in buffers} >= {"G", "b", "lower", "upper"}
+    assert not any("constraint" in name for name in model.state_dict())
+    for moved in (model.float(), model.half(), copy.deepcopy(model).to("meta")):
+        assert all(buffer.dtype == torch.float64 for buffer in moved.buffers())
+    assert copy.deepcopy(model).to("meta").layer.constraint.law.G.is_meta
+    single = Moments().float()
+    mean = single(X.float())[0].detach()
+    assert float(TWO_ROWS.residual(mean).abs().max()) <= 1e-6
+
+
+def test_the_number_of_draws_can_be_set():
+    layer = ProbConserv(Predictor("normal"), TWO_ROWS & NonNegative(), draws=7)
+    assert layer(X).draws == 7
+
+
+def test_checks_can_be_switched_off():
+    prior = Normal(torch.full((16,), torch.nan).double(), torch.ones(16).double(), validate_args=False)
+    with pytest.raises(InvalidArgumentError, match="not finite"):
+        condition(prior, ONE_ROW)
+    assert bool(condition(prior, ONE_ROW, validate=False).mean.isnan().all())
+    with pytest.raises(DependentConstraintsError):
+        condition(Normal(torch.zeros(16).double(), torch.ones(16).double()), ONE_ROW & ONE_ROW)
+    twice = condition(Normal(torch.zeros(16).double(), torch.ones(16).double()), ONE_ROW & ONE_ROW, validate=False)
+    assert bool(twice.mean.isnan().all())
+    negative = MultivariateNormal(torch.zeros(16).double(), DiagLinearOperator(torch.linspace(-1, 1, 16).double()))
+    assert bool(condition(negative, ONE_ROW, validate=False).variance.isnan().any())
+    unchecked = Moments(validate=False)
+    assert_same(unchecked(X), Moments()(X))
+
+
+def test_the_exported_update_is_that_of_dense_matrices():
+    class Update(nn.Module):
+        def forward(self, mean, scale):
+            posterior = condition(Normal(mean, scale), TWO_ROWS)
+            return posterior.mean, posterior.variance
+
+    mean, scale = torch.linspace(-1, 2, 16).double(), torch.linspace(0.5, 1.5, 16).double()
+    actual = torch.export.export(Update(), (mean, scale)).module()(mean, scale)
+    dense, covariance = condition_densely(
+        mean.numpy(), scale.square().diag().numpy(), *(p.numpy() for p in (TWO_ROWS.rows, TWO_ROWS.b, TWO_ROWS.noise))
+    )
+    assert_same(actual, (torch.as_tensor(dense), torch.as_tensor(covariance.diagonal().copy())))

@@ -1,0 +1,214 @@
+"""Truncated Gaussians: closed forms, quadrature in one to three dimensions, Gibbs sampling in fifty, messages."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import ndtr, ndtri
+from scipy.stats import truncnorm
+from torch.distributions import Normal
+
+from probconserv import (
+    Bounded,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Mixture,
+    Monotone,
+    NonNegative,
+    Prediction,
+    condition,
+    from_samples,
+    truncate,
+)
+from tests.oracles import truncated_moments_by_quadrature
+from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
+
+double = torch.float64
+few = settings(deadline=None, max_examples=10)
+COUNT = 6000
+
+
+def require_moments(posterior, mean, variance, effective=COUNT / 10):
+    """Moments of a chain within five standard errors of that many independent draws."""
+    draws = posterior.sample((COUNT,), generator=torch.Generator().manual_seed(0))
+    deviation = np.sqrt(variance)
+    assert (np.abs(draws.mean(0).numpy() - mean) <= 5 * deviation / math.sqrt(effective) + 1e-12).all()
+    # Fourth moments of truncated Gaussians are below 10 σ⁴, those of an exponential 9 σ⁴.
+    assert (np.abs(draws.var(0).numpy() - variance) <= 15 * variance / math.sqrt(effective) + 1e-12).all()
+
+
+# Exact
+
+
+@pytest.mark.parametrize("mean", [0.0, -2.0, -10.0, -30.0, 3.0])
+def test_independent_values_have_closed_forms(mean):
+    posterior = truncate(
+        Normal(torch.full((4,), mean, dtype=double), torch.full((4,), 0.5, dtype=double)), NonNegative()
+    )
+    exact = truncnorm(-mean / 0.5, math.inf, mean, 0.5)
+    assert posterior.is_exact
+    assert posterior.mean.tolist() == pytest.approx([exact.mean()] * 4, rel=1e-9)
+    draws = posterior.sample((20_000,), generator=torch.Generator().manual_seed(0))
+    assert float(draws.min()) >= 0
+    assert float(draws.mean()) == pytest.approx(exact.mean(), rel=0.03)
+    assert float(posterior.variance[0]) == pytest.approx(float(draws.var()), rel=0.05)
+
+
+def test_a_far_tail_is_exponential():
+    """Mean 1/a − 2/a³ + 10/a⁵ and variance 1/a² − 6/a⁴ of N(−a, 1) above 0, to the next order in 1/a²."""
+    a = 60.0
+    posterior = truncate(Normal(torch.tensor([-a], dtype=double), torch.ones(1, dtype=double)), NonNegative())
+    assert float(posterior.mean) == pytest.approx(1 / a - 2 / a**3 + 10 / a**5, rel=1e-8)
+    assert float(posterior.variance) == pytest.approx(1 / a**2 - 6 / a**4 + 50 / a**6, rel=1e-5)
+
+
+def test_fixed_values_and_infinite_bounds_stay():
+    prior = Normal(torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([1.0, 0.0, 1.0]).double(), validate_args=False)
+    posterior = truncate(prior, Bounded(torch.tensor([-math.inf, 0.0, 5.0]).double(), torch.tensor([math.inf, 9, 5.0])))
+    assert posterior.mean.tolist() == [0.0, 1.0, 5.0]
+    assert posterior.variance.tolist() == [1.0, 0.0, 0.0]
+    assert posterior.sample((3,))[:, 1:].tolist() == [[1.0, 5.0]] * 3
+
+
+def test_a_bound_far_away_leaves_the_conditioned_gaussian():
+    mean, scale, weights, total = projection_problem(0, 8)
+    law = LinearConstraint(weights[None], total[None], 0.1)
+    gaussian = condition(Normal(mean, scale), law)
+    posterior = truncate(Normal(mean, scale), law & Bounded(-1e6, 1e6))
+    require_moments(posterior, gaussian.mean.numpy(), gaussian.variance.numpy(), effective=COUNT)
+
+
+# Oracles
+
+
+@few
+@given(seeds, st.integers(1, 3), st.sampled_from([0, 1]), st.booleans())
+def test_moments_agree_with_quadrature(seed, n, k, dense):
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(n, dtype=double, generator=generator)
+    covariance = positive_definite(n, generator) if dense else torch.diag(torch.rand(n, dtype=double) + 0.1)
+    rows = torch.rand(k, n, dtype=double, generator=generator) + 0.5
+    b = torch.full((k,), 0.7, dtype=double)
+    inequality = Bounded(0.0, 1.5)
+    law = inequality if not k else LinearConstraint(rows, b, 0.2) & inequality
+    posterior = truncate(MultivariateNormal(mean, covariance), law)
+    exact = truncated_moments_by_quadrature(mean.numpy(), covariance.numpy(), rows.numpy(), b.numpy(), 0.2, (0.0, 1.5))
+    require_moments(posterior, *exact)
+
+
+def test_a_triangle_agrees_with_quadrature():
+    """Three non-negative values with an exact total: a Gaussian on a triangle, by a grid in its plane."""
+    mean, scale = np.array([0.6, -0.5, 0.2]), np.array([0.5, 0.8, 0.3])
+    side = np.linspace(0, 1, 1501)[:-1] + 0.5 / 1500
+    first, second = np.meshgrid(side, side, indexing="ij")
+    fields = np.stack([first, second, 1 - first - second])
+    density = np.exp(-0.5 * (((fields - mean[:, None, None]) / scale[:, None, None]) ** 2).sum(0)) * (fields[2] > 0)
+    density /= density.sum()
+    expected = (fields * density).sum((1, 2))
+    variance = (fields**2 * density).sum((1, 2)) - expected**2
+    law = LinearConstraint(torch.ones(1, 3), torch.ones(1)) & NonNegative()
+    require_moments(truncate(Normal(torch.as_tensor(mean), torch.as_tensor(scale)), law), expected, variance)
+
+
+def test_fifty_ordered_values_agree_with_gibbs_sampling():
+    """An independent sampler: one value at a time from its truncated conditional, 60,000 sweeps of an AR(1) prior."""
+    n, sweeps, generator = 50, 20_000, np.random.default_rng(0)
+    mean = np.linspace(0.5, -0.3, n)
+    index = np.arange(n)
+    covariance = 0.04 * 0.7 ** np.abs(index[:, None] - index)
+    precision = np.linalg.inv(covariance)
+    deviation = 1 / np.sqrt(precision.diagonal())
+    chains = 20
+    u = np.abs(np.tile(mean, (chains, 1)))
+    total, squares, count = np.zeros(n), np.zeros(n), 0
+    for sweep in range(sweeps // chains):
+        uniform = generator.random((n, chains))
+        for i in range(n):
+            centre = u[:, i] - ((u - mean) @ precision[i]) / precision[i, i]
+            lowest = ndtr(centre / deviation[i])  # the probability above 0, by symmetry
+            u[:, i] = centre - deviation[i] * ndtri(uniform[i] * lowest)
+        if sweep >= 50:
+            total, squares, count = total + u.sum(0), squares + (u**2).sum(0), count + chains
+    expected = total / count
+    posterior = truncate(MultivariateNormal(torch.as_tensor(mean), torch.as_tensor(covariance)), NonNegative())
+    require_moments(posterior, expected, squares / count - expected**2, effective=COUNT / 20)
+
+
+# Invariants
+
+
+@few
+@given(seeds, st.sampled_from(INEQUALITIES), st.booleans(), st.booleans())
+def test_draws_and_mean_meet_law_and_inequalities(seed, inequality, dense, batched):
+    mean, scale, weights, total = projection_problem(seed, 9, (2,) if batched else ())
+    generator = torch.Generator().manual_seed(seed)
+    prior = MultivariateNormal(mean, positive_definite(9, generator)) if dense else Normal(mean, scale)
+    joined = LinearConstraint(weights[None], total[..., None]) & inequality
+    posterior = truncate(prior, joined, draws=50)
+    assert isinstance(posterior, Prediction)
+    draws = posterior.sample((20,), generator=generator)
+    assert torch.equal(posterior.mode, condition(prior, joined).mode)
+    for u in (draws, posterior.mean):
+        assert float(joined.law.residual(u).abs().max()) <= 1e-11
+        assert bool(((u >= joined.lower) & (u <= joined.upper)).all())
+        assert not joined.order or bool((joined.order * u.diff() >= 0).all())
+    assert draws.shape == (20, *mean.shape)
+    assert bool((posterior.variance > 0).all())
+
+
+def test_draws_repeat_with_the_generator_and_keep_the_precision():
+    law = LinearConstraint(torch.ones(1, 4), torch.ones(1)) & NonNegative()
+    posterior = truncate(Normal(torch.zeros(4), torch.ones(4)), law)
+    draws = [posterior.rsample((5,), generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert draws[0].dtype == posterior.mean.dtype == torch.float32
+    lower, upper = posterior.with_draws(100, seed=3).confidence_region()
+    assert torch.allclose((lower + upper) / 2, posterior.mean, atol=0.2)
+
+
+def test_a_law_that_leaves_one_value_on_its_bound_leaves_the_others_free():
+    law = LinearConstraint(torch.tensor([[1.0, 1.0, 0.0]]), torch.zeros(1)) & NonNegative()
+    posterior = truncate(Normal(torch.zeros(3).double(), torch.ones(3).double()), law)
+    draws = posterior.sample((4000,), generator=torch.Generator().manual_seed(0))
+    assert not bool(draws[:, :2].any())
+    assert float(draws[:, 2].mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.05)
+
+
+def test_mixtures_and_conditioned_predictions_are_truncated_too():
+    mean, scale, weights, total = projection_problem(3, 6, (3, 2))
+    law = LinearConstraint(weights[None], total[0][:, None])
+    mixture = truncate(Mixture(Normal(mean, scale)), law & NonNegative(), keep_weights=True, draws=40)
+    for u in (mixture.mean, mixture.sample((7,))):
+        assert bool((u >= 0).all())
+        assert float(law.residual(u).abs().max()) <= 1e-11
+    single = truncate(condition(Normal(mean[0], scale[0]), law), NonNegative())
+    assert float(law.residual(single.mean).abs().max()) <= 1e-11
+    members = torch.rand(4, 6, dtype=double) + 0.1
+    low_rank = truncate(from_samples(members), NonNegative(), draws=20)
+    basis = (members - members[0])[1:].T
+    off = low_rank.mean - members[0]
+    assert float((off - basis @ torch.linalg.lstsq(basis, off[:, None]).solution[:, 0]).abs().max()) <= 1e-12
+
+
+def test_messages():
+    prior = Normal(torch.zeros(3).double().requires_grad_(), torch.ones(3).double())
+    posterior = truncate(prior, NonNegative())
+    for moment in (lambda: posterior.mean, lambda: posterior.rsample((2,))):
+        with pytest.raises(InvalidArgumentError, match="no derivatives"):
+            moment()
+    assert posterior.sample((2,)).shape == (2, 3)
+    with pytest.raises(InvalidArgumentError, match="needs inequalities"):
+        truncate(prior, LinearConstraint(torch.ones(1, 3), torch.ones(1)))
+    with pytest.raises(InvalidArgumentError, match="keep_weights=True"):
+        truncate(Mixture(Normal(torch.zeros(2, 3), torch.ones(2, 3))), NonNegative())
+    with pytest.raises(InfeasibleConstraintError, match="between"):
+        truncate(prior, LinearConstraint(torch.ones(1, 3), -torch.ones(1)) & NonNegative())
+    rows = torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
+    with torch.no_grad(), pytest.raises(InfeasibleConstraintError, match="does not exist"):
+        truncate(prior, LinearConstraint(rows, torch.zeros(2)) & Monotone() & Bounded(0.0, 1e-9)).mean  # noqa: B018
