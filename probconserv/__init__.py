@@ -2,7 +2,7 @@
 
 from probconserv.balance import conservation, local_conservation, total_over_time
 from probconserv.baselines import project_uniformly
-from probconserv.calibration import displaced
+from probconserv.calibration import ConformalBand, displaced, displaced_by_law, fit_band
 from probconserv.constraints import (
     LinearConstraint,
     boundary_gradient,
@@ -46,6 +46,7 @@ __all__ = [
     "ANP",
     "ANPConfig",
     "Bounded",
+    "ConformalBand",
     "Context",
     "ConvergenceError",
     "DependentConstraintsError",
@@ -88,9 +89,11 @@ __all__ = [
     "condition_nonlinear",
     "conservation",
     "displaced",
+    "displaced_by_law",
     "divergence",
     "draw",
     "evidence",
+    "fit_band",
     "flux_budgets",
     "from_samples",
     "integral",

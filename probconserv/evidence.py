@@ -55,7 +55,7 @@ def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
             raise InvalidArgumentError(
                 f"evidence takes mixtures of Gaussians, not of {type(prior.components).__name__}."
             )
-        residual, variance, log_evidence = _of_gaussian(prior.components, law)
+        residual, variance, log_evidence = of_gaussian(prior.components, law)
         weights = prior.weights.to(torch.float64)
         weights = weights.reshape(-1, *[1] * (log_evidence.ndim - 1)) if weights.ndim == 1 else weights
         centre = (weights[..., None] * residual).sum(dim=0)
@@ -66,11 +66,11 @@ def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
         )
     if not isinstance(prior, Gaussian):
         raise InvalidArgumentError(f"evidence takes a Gaussian or a mixture of Gaussians, got {type(prior).__name__}.")
-    residual, variance, log_evidence = _of_gaussian(prior, law)
+    residual, variance, log_evidence = of_gaussian(prior, law)
     return Evidence(standardised_residual=residual / variance.sqrt(), log_evidence=log_evidence)
 
 
-def _of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor, Tensor]:
+def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor, Tensor]:
     """G μ − b and its variance ``(*batch, k)``, and the log evidence ``(*batch,)``."""
     if isinstance(prior, Posterior):
         gained = Posterior(prior.prior, prior.constraint & law).log_evidence - prior.log_evidence

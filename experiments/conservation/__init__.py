@@ -5,7 +5,8 @@ A user's problem is an experiment too:
     experiment = ConservationExperiment(problem=problem, summary="…", gp=GPConfig(), durations={…}, networks=None)
 """
 
+from experiments.conservation.calibration import STUDIES, CalibrationStudy
 from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
 from experiments.conservation.networks import NetworkPlan, load_pretrained
 
-__all__ = ["EXPERIMENTS", "ConservationExperiment", "NetworkPlan", "load_pretrained"]
+__all__ = ["EXPERIMENTS", "STUDIES", "CalibrationStudy", "ConservationExperiment", "NetworkPlan", "load_pretrained"]

@@ -31,6 +31,8 @@ CONTEXT_NOISE = 0.01
 """Standard deviation of the noise on the context, in the units of the field."""
 EXTRAPOLATION = "extrapolation"
 """Name of the network that lacks a third of the training range."""
+SMALL_EXTRAPOLATION = "extrapolation-small"
+"""The same of the size of a member of the ensemble, for the problems of the calibration study."""
 
 Distribution = MultivariateNormal | Mixture | Projected
 Transform = Callable[[Distribution, Laws], Distribution]

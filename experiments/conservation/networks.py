@@ -14,7 +14,7 @@ import torch
 from experiments.checks import require_at_least
 from experiments.conservation.cases import tested_outside
 from experiments.conservation.data import BankConfig
-from experiments.conservation.methods import EXTRAPOLATION
+from experiments.conservation.methods import EXTRAPOLATION, SMALL_EXTRAPOLATION
 from experiments.errors import UnknownNameError
 from experiments.experiment import Data, Preset
 from experiments.records.release import released_weights
@@ -104,7 +104,8 @@ def network_names(problem: Problem, plan: NetworkPlan, data: Data) -> tuple[str,
     """Names of a problem's networks."""
     members = tuple(f"member-{index}" for index in range(plan.members))
     closed_form = ("anp-exact",) if data == "solver" else ()
-    return ("anp", *closed_form, "softc", *members, *((EXTRAPOLATION,) if tested_outside(problem) else ()))
+    extrapolating = (EXTRAPOLATION, SMALL_EXTRAPOLATION) if tested_outside(problem) else ()
+    return ("anp", *closed_form, "softc", *members, *extrapolating)
 
 
 def with_starts(names: Iterable[str]) -> tuple[str, ...]:
@@ -125,12 +126,14 @@ def network_config(
         steps, penalty = {"smoke": 20, "laptop": 800, "paper": 2000}, 1.0 if preset == "paper" else plan.soft_penalty
         how = {"steps": steps[preset], "peak_rate": 2e-4, "precision": "32-true"}
         config = _changed(config, training=how, tempering=0.0, soft_penalty=penalty, start=start)
-    elif name == EXTRAPOLATION:  # sees the upper two thirds of the parameters only
-        (low, high), steps = config.parameters, {"smoke": 300, "laptop": 3000, "paper": 8000}
-        config = _changed(config, training={"steps": steps[preset]}, parameters=(low + (high - low) / 3, high))
-    elif name.startswith("member-"):  # smaller with another seed; above smoke all presets train as the laptop does
-        small = {"width": 64, "latent_width": 32, "decoder_layers": 3, "latent_samples": 20}
-        network, how = ({}, {"steps": 100}) if preset == "smoke" else (small, {"steps": 2000, "peak_rate": 1e-3})
+    elif name == EXTRAPOLATION:
+        steps = {"smoke": 300, "laptop": 3000, "paper": 8000}
+        config = _changed(config, training={"steps": steps[preset]}, parameters=_upper(config.parameters))
+    elif name == SMALL_EXTRAPOLATION:
+        network, how = _small(preset)
+        config = _changed(config, network=network, training=how, parameters=_upper(config.parameters))
+    elif name.startswith("member-"):  # with another seed
+        network, how = _small(preset)
         other = 1000 * (seed + 1) + int(name.removeprefix("member-"))
         config = _changed(config, network=network, training={**how, "seed": other})
     most = config.training.steps if preset == "paper" else plan.steps
@@ -170,6 +173,18 @@ def _anp(problem: Problem, plan: NetworkPlan, preset: Preset, data: Data, seed: 
         end_weighted=plan.end_weighted,
     )
     return _changed(laptop, **PRESETS[preset])
+
+
+def _upper(parameters: tuple[float, float]) -> tuple[float, float]:
+    """The upper two thirds, which a network for extrapolation is restricted to."""
+    low, high = parameters
+    return low + (high - low) / 3, high
+
+
+def _small(preset: Preset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A smaller network and how it is trained; above smoke all presets train as the laptop does."""
+    small = {"width": 64, "latent_width": 32, "decoder_layers": 3, "latent_samples": 20}
+    return ({}, {"steps": 100}) if preset == "smoke" else (small, {"steps": 2000, "peak_rate": 1e-3})
 
 
 def _changed(

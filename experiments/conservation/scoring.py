@@ -11,6 +11,7 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Generator, Tensor
 
+from experiments.conservation import soft_to_hard
 from experiments.conservation.cases import VOLUMES, Case, Laws, Target, laws_of
 from experiments.conservation.data import context_of, validation_functions
 from experiments.conservation.methods import EXTRAPOLATION, BlackBox, Distribution, Method, network
@@ -69,19 +70,20 @@ def score_method(case: Case, method: Method, weights: Mapping[str, Path]) -> Arr
     if method.followed:
         arrays |= _over_time(method, files, Target(case, over_time=True))
     if method.local:
-        arrays |= _local(_prior(method, files, target), target)
+        prior = _prior(method, files, target)
+        arrays |= _local(prior, target) | soft_to_hard.sweep(prior, laws_of(target), target.truth()[0])
     return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
 def _prior(method: Method, files: Files, target: Target) -> Distribution:
     assert method.black_box is not None
-    return _predicted(method.black_box, tuple(files[name] for name in method.black_box.networks), target)
+    return predicted(method.black_box, tuple(files[name] for name in method.black_box.networks), target)
 
 
 @lru_cache(maxsize=6)
-def _predicted(black_box: BlackBox, weights: tuple[Weights, ...], target: Target) -> Distribution:
+def predicted(black_box: BlackBox, weights: tuple[Weights, ...], target: Target) -> Distribution:
     """What a black box predicts for a target's functions; methods with the same one share it."""
-    return _predict(black_box.build(target.case, [path for path, _ in weights]), target, context_of(target))
+    return predict(black_box.build(target.case, [path for path, _ in weights]), target, context_of(target))
 
 
 def _laws(method: Method, files: Files, target: Target) -> Laws:
@@ -96,7 +98,7 @@ def _laws(method: Method, files: Files, target: Target) -> Laws:
 @lru_cache(maxsize=2)
 def _learnt(case: Case, weights: Weights) -> tuple[float, float]:
     context, parameter = validation_functions(case)
-    prediction = _predict(network(EXTRAPOLATION).build(case, weights[:1]), Target(case), context)
+    prediction = predict(network(EXTRAPOLATION).build(case, weights[:1]), Target(case), context)
     return learn_extrapolation(Target(case), prediction, parameter)
 
 
@@ -115,7 +117,7 @@ def learn_extrapolation(target: Target, prediction: Distribution, parameter: Ten
     return max(likelihoods, key=likelihoods.__getitem__), variance_factor(prediction, truth)
 
 
-def _predict(surrogate: Surrogate, target: Target, context: Context) -> Distribution:
+def predict(surrogate: Surrogate, target: Target, context: Context) -> Distribution:
     """A prediction ``(t, functions, points)`` in float64; time is a batch axis, so that each time has its own law."""
     times, device = target.times, target.case.device
     points = target.grid.points.expand(len(times), context.points.shape[0], -1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.errors import InvalidArgumentError
 from experiments.predict.observations import Observations
+from probconserv import GPConfig
 from solvers import PROBLEMS, Problem
 
 LawName = Literal["fluxes", "diffusion", "porous_medium", "stefan", "advection", "burgers_shock"]
@@ -132,10 +133,10 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
 
 
 def _limits_of_the_data(observations: Observations, times: np.ndarray, low: float, high: float) -> list[str]:
-    """Notes on unused columns, extrapolation and a long fit."""
+    """Notes on unused columns, extrapolation and an approximate fit."""
     t, x = observations.columns["t"], observations.columns["x"]
     unused = textwrap.shorten(", ".join(observations.unused), 200, placeholder=" …")
-    used = ", ".join(observations.columns)
+    used, gp = ", ".join(observations.columns), GPConfig()
     outside = ", ".join(f"{time:g}" for time in times if not t.min() <= time <= t.max())
     notes = {
         f"Columns not used: {unused}. Used: {used}; name flux columns with --flux-left and --flux-right.": unused,
@@ -143,8 +144,8 @@ def _limits_of_the_data(observations: Observations, times: np.ndarray, low: floa
         "extrapolation.": outside,
         f"The domain [{low:g}, {high:g}] is larger than the observed range of x, [{x.min():g}, {x.max():g}]: the "
         "prediction is an extrapolation outside that range.": low < x.min() or high > x.max(),
-        f"A Gaussian process on {len(t)} rows takes minutes: its cost grows as the cube of their number.": len(t)
-        > 1000,
+        f"The Gaussian process sees the {len(t)} rows through {gp.inducing_points} points among them, an approximation "
+        f"that rows above {gp.exact_up_to} need; thin the file to avoid it.": len(t) > gp.exact_up_to,
     }
     return [note for note, applies in notes.items() if applies]
 

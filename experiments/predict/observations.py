@@ -11,6 +11,8 @@ import numpy as np
 from experiments.errors import DataFileError
 from solvers.hdf5_columns import read_columns
 
+REQUIRED = ("t", "x", "u")
+
 
 @dataclass(frozen=True)
 class Observations:
@@ -78,7 +80,7 @@ def read_observations(path: Path, fluxes: Sequence[str] = ()) -> Observations:
         raise DataFileError(f"'{path}' must end in .csv, .h5 or .hdf5.")
     if not path.is_file():
         raise DataFileError(f"There is no file '{path}'.")
-    return reader(path, ("t", "x", "u", *fluxes))
+    return reader(path, (*REQUIRED, *fluxes))
 
 
 def _read_csv(path: Path, names: Sequence[str]) -> Observations:
@@ -128,8 +130,9 @@ def _unused(path: Path, present: Sequence[str], needed: Sequence[str]) -> tuple[
     for name in needed:
         if counts[name] != 1:
             problem = "has more than one column" if counts[name] else "lacks the column"
+            why = ", which is required" if name in REQUIRED else ", which --flux-left or --flux-right names"
             raise DataFileError(
-                f"'{path}' {problem} {name}; it has {', '.join(counts)[:200] or 'none'}. Columns t, x and u are "
-                "required, and a flux is a number or the name of a column."
+                f"'{path}' {problem} {name}{why}; it has {', '.join(counts)[:200] or 'none'}. A flux is "
+                "a number or the name of a column; no other word has a meaning."
             )
     return tuple(name or "(no name)" for name in counts if name not in needed)

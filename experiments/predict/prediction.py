@@ -17,7 +17,8 @@ from experiments.report.plots import BAND, BLUE, VERMILION, open_box
 from probconserv import Context, GPConfig, GPSurrogate, NonNegative, Query, condition, integral
 from solvers import NodeGrid
 
-MOST_ROWS = 4000  # the covariance of so many points fills 128 MB, and its factorisation takes seconds
+MOST_ROWS = 50_000  # their covariances with 400 inducing points fill 160 MB each
+MOST_POINTS = 4000  # the covariance of so many points fills 128 MB, and its factorisation takes seconds
 _WIDTH = 6.4  # inches; readable at 640 pixels
 _COLUMNS = 3  # pairs of panels side by side, at most
 
@@ -58,16 +59,14 @@ def predict(observations: Observations, law: ConservedTotals, options: PredictOp
         The prediction before and after.
 
     Raises:
-        InvalidArgumentError: If there are too many rows, times or points for an exact Gaussian process.
+        InvalidArgumentError: If there are too many rows, times or points.
     """
-    for count, what, remedy in (
-        (len(observations.points), "rows", "thin the file, for instance to times near the prediction's"),
-        (len(law.times) * options.points, "times × points of the prediction", "give fewer --times or --points"),
+    for count, most, what, remedy in (
+        (len(observations.points), MOST_ROWS, "rows", "thin the file, for instance to times near the prediction's"),
+        (len(law.times) * options.points, MOST_POINTS, "times × points", "give fewer --times or --points"),
     ):
-        if count > MOST_ROWS:
-            raise InvalidArgumentError(
-                f"An exact Gaussian process takes at most {MOST_ROWS} {what}, got {count}; {remedy}."
-            )
+        if count > most:
+            raise InvalidArgumentError(f"A prediction takes at most {most} {what}, got {count}; {remedy}.")
     grid = NodeGrid(law.low, law.high, options.points)
     before = _fields(observations, torch.from_numpy(law.times), grid, options.smoothness)
     constraint = integral(grid, torch.from_numpy(law.totals))

@@ -64,6 +64,19 @@ SCORES: dict[str, Score] = {
     "shock": Score(heading="front error", meaning="mean absolute error of the front in samples"),
     "spread": _neither("front std", "standard deviation of the front in samples"),
     "shockless": _neither("no front", "fraction of samples without a front, left out of both"),
+    "calibration_error": Score(heading="calibration error", meaning="√ mean over levels of (coverage − level)²"),
+    "front_MSE": Score(heading="MSE at front", meaning="the same within 0.02 of the front"),
+    "front_CRPS": Score(heading="CRPS at front"),
+    "front_LL": Score(heading="LL at front", better=Better.HIGHER),
+    "front_coverage50": _neither("cover 50 % at front"),
+    "front_coverage90": _neither("cover 90 % at front"),
+    "front_calibration_error": Score(heading="calibration error at front"),
+    "squared_residual": _neither(
+        "z²", "squared standardised residual of the law before it is imposed, 1 if calibrated"
+    ),
+    "moved": _neither("moved", "probability of a displacement given the law"),
+    "band_coverage": _neither("band holds", "fraction of functions wholly within their conformal 90 % band"),
+    "band_width": _neither("band width", "mean width of that band"),
     "relative_l2": Score(heading="relative L2", meaning="‖u − truth‖/‖truth‖, mean over test samples"),
     "validation": Score(heading="validation L2", meaning="the same on the validation set, by which choices are made"),
     "boundary": Score(

@@ -39,7 +39,7 @@ def displaced(
         InvalidArgumentError: If points are not equally spaced or do not match, or s is negative.
     """
     mean, variance = prediction.mean, prediction.variance
-    spacing = _spacing(points, mean.shape[-1])
+    spacing = spacing_of(points, mean.shape[-1])
     if not 0 <= deviation < math.inf or shifts < 3:
         raise InvalidArgumentError(
             f"deviation must be finite and not negative and shifts at least 3, got {deviation} and {shifts}."
@@ -47,22 +47,23 @@ def displaced(
     standardised = torch.linspace(-_FARTHEST, _FARTHEST, shifts, dtype=mean.dtype, device=mean.device)
     probability = torch.softmax(-standardised.square() / 2, dim=0)[:, None]
     shift = deviation * standardised
-    last = mean.shape[-1] - 1
-    position = torch.arange(last + 1, dtype=mean.dtype, device=mean.device) - (shift / spacing)[:, None]
-    position = position.clamp(0, last)
-    left = position.floor().long().clamp_max(last - 1)
-    weight = position - left
-
-    def shifted(values: Tensor) -> Tensor:
-        return values[..., left] * (1 - weight) + values[..., left + 1] * weight
-
-    means = shifted(mean)
+    means = shifted(mean, shift / spacing)
     centre = (probability * means).sum(dim=-2)
-    spread = (probability * (shifted(variance) + (means - centre[..., None, :]).square())).sum(dim=-2)
+    spread = (probability * (shifted(variance, shift / spacing) + (means - centre[..., None, :]).square())).sum(dim=-2)
     return MultivariateNormal(centre, DiagLinearOperator(spread))
 
 
-def _spacing(points: Tensor, count: int) -> float:
+def shifted(values: Tensor, cells: Tensor) -> Tensor:
+    """Values ``(*batch, n)`` moved by numbers of cells ``(shifts,)`` towards the end: ``(*batch, shifts, n)``."""
+    last = values.shape[-1] - 1
+    position = torch.arange(last + 1, dtype=values.dtype, device=values.device) - cells[:, None]
+    position = position.clamp(0, last)
+    left = position.floor().long().clamp_max(last - 1)
+    weight = position - left
+    return values[..., left] * (1 - weight) + values[..., left + 1] * weight
+
+
+def spacing_of(points: Tensor, count: int) -> float:
     """The spacing, if the points are equally spaced up to rounding in their dtype."""
     if points.shape == (count,) and count > 1:
         spacing = float(points[-1] - points[0]) / (count - 1)

@@ -1,6 +1,5 @@
 """The Gaussian process behind ``GPSurrogate``: standardised data, the model, its fit, and its linear algebra."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator import to_dense
 from linear_operator.utils.errors import NanError, NotPSDError
-from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
 
 from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.surrogate import Context
 
+NUGGET = 1e-6
+"""Variance of the inducing values' noise, relative to that of the field, so that their covariance is never singular."""
 _SMALL_NOISE = 100.0
 """The noise variance at which a fit starts, in units of its floor."""
 
@@ -62,6 +62,14 @@ class Data(NamedTuple):
 Likelihood = gpytorch.likelihoods.GaussianLikelihood | gpytorch.likelihoods.FixedNoiseGaussianLikelihood
 
 
+class _Summary(NamedTuple):
+    """What a process with inducing points keeps of its observations."""
+
+    weights: Tensor  # (*batch, m, 1)
+    root: Tensor  # (*batch, m, m)
+    chol: Tensor  # (*batch, m, m)
+
+
 class Process(gpytorch.models.ExactGP):
     """Constant mean and scaled Matérn kernel with one length scale per coordinate, through inducing points or exact."""
 
@@ -72,11 +80,9 @@ class Process(gpytorch.models.ExactGP):
         super().__init__(data.points, data.values, likelihood)
         self.mean_module = gpytorch.means.ConstantMean(batch_shape=batch)
         self.matern = gpytorch.kernels.MaternKernel(smoothness, ard_num_dims=data.points.shape[-1], batch_shape=batch)
-        self.scaled = gpytorch.kernels.ScaleKernel(self.matern, batch_shape=batch)
+        self.covar_module = gpytorch.kernels.ScaleKernel(self.matern, batch_shape=batch)
         self.inducing = inducing
-        self.covar_module = (
-            self.scaled if inducing is None else gpytorch.kernels.InducingPointKernel(self.scaled, inducing, likelihood)
-        )
+        self._summary: _Summary | None = None
         self.matern.initialize(lengthscale=0.5)
         self.double().train()
 
@@ -84,18 +90,36 @@ class Process(gpytorch.models.ExactGP):
         return MultivariateNormal(cast(Tensor, self.mean_module(points)), self.covar_module(points))
 
     def posterior(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of the field at standardised points, without gradients.
-
-        Behind inducing points gpytorch keeps the variances of the kernel, but of its covariances only what these see.
-        """
+        """Mean and covariance of the field at standardised points, without gradients."""
         self.eval()
-        with linear_algebra(self.inducing is None), torch.no_grad():
-            result = cast(MultivariateNormal, self(points))
-            covariance = result.covariance_matrix
-            if self.inducing is not None:
-                prior, seen = (to_dense(kernel(points)) for kernel in (self.scaled, self.covar_module))
-                covariance = covariance + prior - seen
-            return result.mean, covariance
+        with linear_algebra(), torch.no_grad():
+            if self.inducing is None:
+                result = cast(MultivariateNormal, self(points))
+                return result.mean, result.covariance_matrix
+            if self._summary is None:
+                self._summary = self._summarised(self.inducing)
+            weights, root, chol = self._summary
+            seen = self._seen(points, self.inducing, root)
+            left = torch.linalg.solve_triangular(chol, seen.mT, upper=False)
+            covariance = to_dense(self.covar_module(points)) - seen @ seen.mT + left.mT @ left
+            return cast(Tensor, self.mean_module(points)) + (seen @ weights)[..., 0], covariance
+
+    def _seen(self, points: Tensor, inducing: Tensor, root: Tensor) -> Tensor:
+        """R = K_pu L⁻ᵀ ``(*batch, n, m)``, L the root of K_uu: what the inducing points see of the kernel is R Rᵀ."""
+        return torch.linalg.solve_triangular(root, to_dense(self.covar_module(inducing, points)), upper=False).mT
+
+    def _summarised(self, inducing: Tensor) -> "_Summary":
+        """All observations as m numbers and their covariance: B = I + Rᵀ D⁻¹ R, D the variances not seen and noise."""
+        (points,), values = cast(tuple[Tensor], self.train_inputs), cast(Tensor, self.train_targets)
+        variance = self.covar_module.outputscale[..., None]
+        covariance = to_dense(self.covar_module(inducing))
+        root = torch.linalg.cholesky(covariance + torch.diag_embed(NUGGET * variance.expand(covariance.shape[:-1])))
+        seen = self._seen(points, inducing, root)
+        rest = (variance - seen.square().sum(dim=-1)).clamp_min(0.0) + cast(Likelihood, self.likelihood).noise
+        weighted = seen / rest[..., None]
+        chol = torch.linalg.cholesky(torch.eye(seen.shape[-1]).to(seen) + seen.mT @ weighted)
+        residual = (values - cast(Tensor, self.mean_module(points)))[..., None]
+        return _Summary(torch.cholesky_solve(weighted.mT @ residual, chol), root, chol)
 
     @property
     def raw(self) -> dict[str, Tensor]:
@@ -104,7 +128,7 @@ class Process(gpytorch.models.ExactGP):
         tensors = {
             "noise_variance": cast(Any, noise).raw_noise,
             "mean": self.mean_module.raw_constant,
-            "variance": self.scaled.raw_outputscale,
+            "variance": self.covar_module.raw_outputscale,
             "length_scales": self.matern.raw_lengthscale,
         }
         return cast(dict[str, Tensor], tensors)
@@ -114,6 +138,7 @@ class Process(gpytorch.models.ExactGP):
         with torch.no_grad():
             for name, parameter in self.raw.items():
                 parameter.copy_(raw[name])
+        self._summary = None
         return cast(Process, self.requires_grad_(False).eval())
 
 
@@ -165,17 +190,13 @@ def spread_points(points: Tensor, count: int) -> Tensor:
 
 
 @contextmanager
-def linear_algebra(exact: bool) -> Iterator[None]:
+def linear_algebra() -> Iterator[None]:
     """Makes gpytorch use Cholesky at every size, and names remedies if a factorisation of the covariance fails.
 
-    Its debug mode is off, since it warns when the query equals the context, which is allowed here. With inducing points
-    it adds 1e-8 or so to the variances of those where their covariance is singular to working precision.
+    Its debug mode is off, since it warns when the query equals the context, which is allowed here.
     """
-    fast = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=not exact, solves=False)
-    large, debug = gpytorch.settings.max_cholesky_size(1_000_000), gpytorch.settings.debug(False)
-    with fast, large, debug, warnings.catch_warnings():
-        if not exact:
-            warnings.simplefilter("ignore", NumericalWarning)
+    off = gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False)
+    with off, gpytorch.settings.max_cholesky_size(1_000_000), gpytorch.settings.debug(False):
         try:
             yield
         except (NotPSDError, NanError, torch.linalg.LinAlgError) as error:  # pyright: ignore[reportPrivateImportUsage]

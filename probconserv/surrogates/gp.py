@@ -4,8 +4,8 @@ Model, for every function of a batch: u(p) = f(p) + ε at p = (t, x), f ~ GP(c, 
 Matérn kernel k, one length scale per coordinate, and the variances v of the observations where they are given.
 Hyper-parameters maximise the marginal likelihood of the context (Rasmussen & Williams 2006, sec. 5.4); the prediction
 is the posterior of the field f, without the noise ε. Of a large context a random part gives the hyper-parameters, and
-all observations enter through inducing points: k between two of them is k_u K_uu⁻¹ k_uᵀ (Snelson & Ghahramani, NIPS
-2005).
+all observations enter through inducing points: k between two of them is k_u (K_uu + 1e-6 s²)⁻¹ k_uᵀ (Snelson &
+Ghahramani, NIPS 2005).
 """
 
 import math
@@ -69,7 +69,7 @@ class GPSurrogate(Surrogate):
     """Gaussian process over the coordinates of the context (time and space).
 
     ``predict`` fits it to the context of every call. After ``fit`` it keeps its hyper-parameters: ``predict`` only
-    conditions on the context it is given, and needs no factorisation where that is the context of the fit. A fitted
+    conditions on the context it is given, which is quicker where that is the context of the fit. A fitted
     process is saved and loaded, follows ``.to(device)``, and stays in float64.
 
     Args:
@@ -237,7 +237,7 @@ def _fitted(context: Context, config: GPConfig) -> Process:
     exact = count <= config.exact_up_to
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).to(context.points.device)
     seen = context if exact else context.part(order[: config.inducing_points])
-    with linear_algebra(True):
+    with linear_algebra():
         process = fit_process(_process(seen, scale, config, None), config.steps, config.learning_rate)
     if exact:
         return process

@@ -129,6 +129,23 @@ def test_what_goes_beyond_the_data_is_said(rod: Path, capsys: pytest.CaptureFixt
     assert "The domain [0.05, 1] is larger than the observed range of x, [0.05, 0.65]" in said
 
 
+def test_many_rows_are_seen_through_some_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    t, x = np.meshgrid(np.linspace(0.0, 1.0, 41), np.linspace(0.0, 1.0, 26), indexing="ij")
+    path = write_table(tmp_path / "many.csv", t=t, x=x, u=np.exp(-t) * np.sin(3 * x))
+    run(path, "--initial-total", "0.4", "--smoothness", "2.5", "--times", "0.5", "--json")
+    printed = capsys.readouterr()
+    (prediction,) = json.loads(printed.out)["predictions"]
+    truth = np.exp(-0.5) * np.sin(3 * np.linspace(0.0, 1.0, 41))
+    np.testing.assert_allclose(prediction["GP"]["mean"], truth, atol=1e-3)
+    assert "sees the 1066 rows through 400 points among them" in re.sub(r"\s+", " ", printed.err)
+
+
+def test_too_many_rows_are_refused_before_any_work(tmp_path: Path) -> None:
+    t, x = np.meshgrid(np.linspace(0.0, 1.0, 501), np.linspace(0.0, 1.0, 101), indexing="ij")
+    with pytest.raises(ExperimentError, match="at most 50000 rows, got 50601; thin the file"):
+        run(write_table(tmp_path / "many.csv", t=t, x=x, u=x), "--initial-total", "1")
+
+
 def test_nothing_is_said_where_there_is_nothing_to_say(rod: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with rod.open() as file:
         rows = [row[:3] for row in csv.reader(file)]
@@ -190,7 +207,11 @@ def test_the_figure_has_a_pair_of_panels_per_time(rod: Path, count: int) -> None
     [
         ("", "--law fluxes needs --initial-total"),
         ("--law stefan", r"--law stefan needs --parameter \(u\*\) from .* got None"),
-        ("--initial-total 0 --flux-left inflow", "lacks the column inflow; it has t, x, u, q_right"),
+        (
+            "--initial-total 0 --flux-left inflow",
+            "lacks the column inflow, which --flux-left or --flux-right names; it has t, x, u, q_right",
+        ),
+        ("--initial-total 0 --flux-right outflow", "name of a column; no other word has a meaning"),
         ("--initial-total 0 --low 0.5", "must contain all x"),
         ("--initial-total 0 --low 1 --high 0", "must contain all x"),
         ("--initial-total 0 --start 9", "--times 0.2 is before --start 9"),
@@ -199,7 +220,7 @@ def test_the_figure_has_a_pair_of_panels_per_time(rod: Path, count: int) -> None
         ("--initial-total 0 --times 0.1 nan", "--times must be finite, got nan"),
         ("--initial-total 0 --parameter 3", "--parameter belongs to a problem"),
         ("--initial-total 0 --points 1", "--points must be at least 2, got 1"),
-        ("--initial-total 0 --times 0.1 0.2 --points 3000", "at most 4000 times × points of the prediction, got 6000"),
+        ("--initial-total 0 --times 0.1 0.2 --points 3000", "at most 4000 times × points, got 6000"),
         (
             "--initial-total 0 --flux-right q_right --times 0.5",
             r"'q_right' ends at t = 0\.4, but the total at t = 0\.5",

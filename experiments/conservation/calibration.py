@@ -1,0 +1,335 @@
+"""How sure predictions may be, in the training range and on both sides of it: the study of calibration.
+
+Weights of the neural process are the released ones, where there are; only the network that lacks a third of the range,
+from which tempering and displacement are learnt, may have to be trained. Context is from closed forms.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Generator, Tensor
+
+from experiments.conservation.cases import Case, Laws, Target, laws_of
+from experiments.conservation.data import validation_functions
+from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
+from experiments.conservation.methods import (
+    EXTRAPOLATION,
+    NETWORK,
+    SMALL_EXTRAPOLATION,
+    TRUTH,
+    Distribution,
+    Method,
+    conserved,
+    network,
+)
+from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
+from experiments.errors import NotReleasedError
+from experiments.experiment import Data, Durations, Preset, RunContext, Stored, Style, Training
+from experiments.records.record import Arrays, Over, Record
+from experiments.records.release import released_weights
+from experiments.report import plots
+from experiments.storage import checksum, write_bytes
+from probconserv import Mixture, evidence, scores
+from probconserv.calibration import (
+    ConformalBand,
+    calibration_error,
+    cumulative_probability,
+    displaced,
+    displaced_by_law,
+    fit_band,
+    marginal_crps,
+    marginal_log_likelihood,
+    scaled,
+)
+from probconserv.surrogates.surrogate import Context
+from solvers.problems import sampling
+
+NEAR = 0.02
+"""Distance from the front within which scores near it are taken, in the units of the domain."""
+VALIDATION: Mapping[Preset, int] = {"smoke": 20, "laptop": 100, "paper": 100}
+"""Functions of the training range that bands are fitted on."""
+NINETY = 1.6448536269514722
+"""Standard deviations from the mean to the ends of a central 90 % interval."""
+DURATIONS: Durations = {"smoke": "60 s", "laptop": "20 min", "paper": "50 h", "reproduce": "10 min"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """What a problem's methods take from functions inside the training range.
+
+    Standard deviation of the displacement; variance factor of tempering; bands that hold whole functions, without and
+    with the law; and the band with the law that holds nine tenths of the points.
+    """
+
+    displacement: float
+    factor: float
+    bare_band: ConformalBand
+    band: ConformalBand
+    most: ConformalBand
+
+
+Treatment = Callable[[Mixture, Laws, Learnt], Distribution]
+
+
+def _conformal(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
+    """Conditioned, then scaled about its mean so that the conformal band would be its Gaussian 90 % interval."""
+    return scaled(conserved(prior, laws), (learnt.most.factor / NINETY) ** 2)
+
+
+def _moved(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
+    return conserved(displaced(prior, laws.points, learnt.displacement), laws)
+
+
+def _bare(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - one signature
+    return prior
+
+
+def _conserved(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - one signature
+    return conserved(prior, laws)
+
+
+def _tempered(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
+    return conserved(scaled(prior, learnt.factor), laws)
+
+
+def _averaged(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - one signature
+    return displaced_by_law(prior, laws.loose, laws.points)
+
+
+TREATMENTS: Mapping[str, tuple[Method, Treatment]] = {
+    key: (Method(key, label, Style(colour, dashes), NETWORK), treat)
+    for key, label, colour, dashes, treat in (
+        ("anp", "ANP", plots.BARE, "-", _bare),
+        ("probconserv", "ProbConserv", plots.CONSERVED, "-", _conserved),
+        ("tempered", "tempered", plots.CONSERVED, "--", _tempered),
+        ("displaced", "displaced", plots.CONSERVED, ":", _moved),
+        ("by-law", "averaged by evidence", plots.ENSEMBLE, "-", _averaged),
+        ("conformal", "conformal", plots.GAUSSIAN_PROCESS, "-", _conformal),
+    )
+}
+"""The rows by their keys. All but the first meet the law exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationStudy:
+    """Six treatments of one network's predictions, at parameters in its training range, below it and above it.
+
+    Args:
+        base: The experiment whose networks are used; its problem has the parameters and the time of the study.
+        extrapolation: Name of the network that lacks a third of the training range.
+    """
+
+    base: ConservationExperiment
+    extrapolation: str = SMALL_EXTRAPOLATION
+
+    over = Over.FUNCTIONS
+    durations = DURATIONS
+
+    @property
+    def name(self) -> str:
+        return f"{self.base.name}-calibration"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.base.name}: calibration in and out of the training range, overall and near the front"
+
+    @property
+    def data_version(self) -> int:
+        return self.base.data_version
+
+    def title(self, cases: Sequence[Case]) -> str:
+        problem, (low, high) = cases[0].problem, cases[0].problem.training_range
+        text = f"{problem.name.replace('_', ' ').capitalize()}, t = {problem.test_time:g}, trained on {problem.symbol}"
+        return f"{text} in [{low:g}, {high:g}], {cases[0].sizes.functions} functions, scores of mixtures"
+
+    def cases(self, context: RunContext) -> list[Case]:
+        return [replace(case, data="exact") for case in self.base.cases(context)]
+
+    def methods(self, case: Case) -> list[Method]:  # noqa: ARG002
+        return [TRUTH, *(method for method, _ in TREATMENTS.values())]
+
+    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
+        return (context.training_seed,)
+
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
+        if method.black_box is None:
+            return []
+        data: dict[str, Data] = {"anp": self.base.data, EXTRAPOLATION: self.base.data, SMALL_EXTRAPOLATION: "exact"}
+        return [self.base.training(name, seed, data[name], context) for name in ("anp", self.extrapolation)]
+
+    def train(self, training: Training, context: RunContext) -> None:
+        """Takes the released weights of the laptop's network, or trains one."""
+        if training.release and context.options.preset == "laptop":
+            try:
+                content = released_weights(training.release, context.release).read_bytes()
+            except NotReleasedError:
+                pass
+            else:
+                path = training.weights(context.options.out)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, content)
+                return
+        self.base.train(training, context)
+
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
+        if method.black_box is None:
+            return {"points": Target(case).grid.points.numpy(), "field": Target(case).truth()[0, 0].numpy()}
+        files = tuple((path, checksum(path)) for path in weights)
+        first = replace(case, parameter=case.problem.test_parameters[0])  # the same for all cases
+        learnt = _learnt(first, self.extrapolation, VALIDATION[context.options.preset], files)
+        return score_calibration(case, method.key, learnt, files[:1])
+
+    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def published(self, case: Case) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+        return list(TREATMENTS), ["MSE", "CRPS", "coverage90", "front_coverage90"]
+
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
+        return {}
+
+    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
+        """MSE, CRPS and coverage of all treatments over the parameter; the training range is shaded."""
+        return {"study": draw_study(cases, records)}
+
+
+def score_calibration(case: Case, key: str, learnt: Learnt, files: tuple[Weights, ...]) -> Arrays:
+    """Scores per function of one treatment by its own distributions, overall and near the front."""
+    target = Target(case)
+    prior, laws = predicted(NETWORK, files, target), laws_of(target)
+    assert isinstance(prior, Mixture)
+    prediction, truth = TREATMENTS[key][1](prior, laws, learnt), target.truth()
+    problem = case.problem
+    front = float(problem.front(problem.test_time, case.parameter)) if problem.front else float("inf")
+    near = (laws.points - front).abs() <= NEAR + 1e-9
+    probability = cumulative_probability(truth, prediction)[0]
+    arrays = {
+        "CE": scores.conservation_error(prediction.mean, laws.exact)[0].abs(),
+        "LL": marginal_log_likelihood(truth, prediction)[0],
+        "MSE": scores.mse(truth, prediction.mean)[0],
+        "CRPS": marginal_crps(truth, prediction)[0],
+        **_coverages(probability, ""),
+        "squared_residual": evidence(prior, laws.loose).standardised_residual.square()[0, :, 0],
+    }
+    if near.any():
+        part = _at(prediction, near)
+        arrays |= {
+            "front_LL": marginal_log_likelihood(truth[..., near], part)[0],
+            "front_MSE": scores.mse(truth[..., near], part.mean)[0],
+            "front_CRPS": marginal_crps(truth[..., near], part)[0],
+            **_coverages(probability[:, near], "front_"),
+        }
+    if key == "by-law":
+        assert isinstance(prediction, Mixture)
+        arrays["moved"] = prediction.weights[len(prior.weights) :].sum(dim=0)[0]
+    if band := {"anp": learnt.bare_band, "conformal": learnt.band}.get(key):
+        lower, upper = band.ends(prior if key == "anp" else conserved(prior, laws))
+        arrays["band_coverage"] = ((truth >= lower) & (truth <= upper)).all(dim=-1).double()[0]
+        arrays["band_width"] = (upper - lower).mean(dim=-1)[0]
+    figures = {"mean": prediction.mean[0], "standard_deviation": prediction.variance[0].sqrt()}
+    return {name: torch.as_tensor(values).numpy() for name, values in (arrays | figures).items()}
+
+
+def _coverages(probability: Tensor, prefix: str) -> dict[str, Tensor]:
+    """Coverage of central intervals per function, and the calibration error of all functions ``(1,)``."""
+    distance = (2 * probability - 1).abs()
+    covered = {f"{prefix}coverage{level}": (distance <= level / 100).double().mean(dim=-1) for level in (50, 90)}
+    error = torch.tensor([calibration_error(probability)], dtype=torch.float64)
+    return {**covered, f"{prefix}calibration_error": error}
+
+
+def _at(prediction: Distribution, chosen: Tensor) -> Mixture:
+    """The marginal distributions at some points."""
+    parts = prediction.components if isinstance(prediction, Mixture) else None
+    mean, variance = (
+        (prediction.mean[None], prediction.variance[None]) if parts is None else (parts.mean, parts.variance)
+    )
+    weights = prediction.weights if isinstance(prediction, Mixture) else None
+    return Mixture(
+        torch.distributions.Normal(mean[..., chosen], variance[..., chosen].clamp_min(1e-16).sqrt()), weights
+    )
+
+
+@lru_cache(maxsize=2)
+def _learnt(case: Case, extrapolation: str, count: int, files: tuple[Weights, ...]) -> Learnt:
+    """Everything that treatments learn, from a network's functions at random parameters of the training range."""
+    target = Target(case)
+    context, parameter = validation_functions(case)
+    part = predict(network(extrapolation).build(case, [files[1][0]]), target, context)
+    displacement, factor = learn_extrapolation(target, part, parameter)
+    generator = Generator().manual_seed(case.seed + 1)
+    parameter = sampling.random_parameters(case.problem, count, generator)
+    batch = sampling.sample_exact(case.problem, parameter, sampling.Protocol(), generator)
+    seen = Context(batch.context_points, batch.context_values, case.problem.name)
+    prior = predict(NETWORK.build(case, [files[0][0]]), target, seen)
+    laws, truth = laws_of(target), target.field(parameter[:, None, None])[:, 0, 0][None]
+    exact = replace_total(laws, case, parameter)
+    conditioned = conserved(prior, exact)
+    return Learnt(
+        displacement=displacement,
+        factor=factor,
+        bare_band=fit_band(prior, truth, level=0.9),
+        band=fit_band(conditioned, truth, level=0.9),
+        most=fit_band(conditioned, truth, level=0.9, inside=0.9),
+    )
+
+
+def replace_total(laws: Laws, case: Case, parameter: Tensor) -> Laws:
+    """The laws of functions with different parameters ``(functions,)``."""
+    total = case.problem.total(case.problem.test_time, parameter)[None, :, None]
+    return replace(laws, exact=replace(laws.exact, b=total), loose=replace(laws.loose, b=total))
+
+
+def draw_study(cases: Sequence[Case], records: pd.DataFrame) -> Figure:
+    """Panels of scores over the parameter, one line per treatment."""
+    headings = {
+        "MSE": "MSE",
+        "CRPS": "CRPS",
+        "coverage90": "covered by 90 %",
+        "front_coverage90": "the same within 0.02 of the front",
+    }
+    order = sorted(cases, key=lambda case: case.parameter)
+    figure, axes = plots.panels(
+        len(headings), f"{order[0].problem.name.replace('_', ' ').capitalize()}: calibration", share_y=False, width=0.75
+    )
+    means = records.set_index(["score", "method", "case"])["mean"]
+    for panel, (score, heading) in zip(axes, headings.items(), strict=True):
+        for key, (method, _) in TREATMENTS.items():
+            values = means.reindex([(score, key, case.key) for case in order])
+            line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label, "lw": 1.5}
+            panel.plot([case.parameter for case in order], values, marker="o", ms=3, **line)
+        panel.axvspan(*order[0].problem.training_range, color="0.93", zorder=0)
+        panel.set(xlabel=order[0].problem.symbol, title=heading)
+        if score in ("MSE", "CRPS"):
+            panel.set_yscale("log")
+        else:
+            panel.axhline(0.9, color="0.5", lw=0.8)
+    plots.legend_below(figure, axes[0])
+    return figure
+
+
+def _study(
+    name: str, inside: Sequence[float], below: Sequence[float], above: Sequence[float], time: float | None = None
+) -> CalibrationStudy:
+    entry = EXPERIMENTS[name]
+    parameters = (*inside, *below, *above)
+    problem = replace(entry.problem, test_parameters=parameters, test_time=time or entry.problem.test_time)
+    base = replace(entry, problem=problem)
+    return CalibrationStudy(base=base, extrapolation=EXTRAPOLATION if name == "stefan" else SMALL_EXTRAPOLATION)
+
+
+STUDIES: Mapping[str, CalibrationStudy] = {
+    "stefan": _study("stefan", (0.6, 0.65), (0.54, 0.52, 0.5), (0.71, 0.73, 0.75)),
+    "porous_medium": _study("porous_medium", (1.0, 3.0, 6.0), (0.9, 0.7, 0.5), (6.5, 7.0, 8.0)),
+    "advection": _study("advection", (1.0, 3.0), (0.9, 0.7, 0.5), (5.5, 6.0, 7.0), time=0.05),
+    "burgers_shock": _study("burgers_shock", (1.0, 3.0), (0.9, 0.7, 0.5), (4.5, 5.0, 5.5)),
+}
+"""By problem: parameters in range, and at three distances below and above it, with the front inside the domain."""

@@ -1,0 +1,87 @@
+"""Bands that cover new functions with a guaranteed probability, around any prediction (split conformal prediction)."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+from probconserv.prediction import Prediction
+
+_ROUNDING = 1e-9  # of a rank, so that 0.9·200 is 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConformalBand:
+    """The band μ ± factor · max(s, floor) around a prediction with mean μ and standard deviation s.
+
+    Around a conditioned prediction it respects the law: its centre meets it, and it is narrow where the law leaves
+    little open.
+
+    Args:
+        factor: Half width in standard deviations.
+        level: Probability with which the band holds (at least) ``inside`` of the points of a new function.
+        inside: Fraction of the points.
+        floor: Smallest standard deviation, in the units of the field.
+    """
+
+    factor: float
+    level: float
+    inside: float = 1.0
+    floor: float = 1e-3
+
+    def ends(self, prediction: Prediction) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+        """Lower and upper end of the band."""
+        width = self.factor * prediction.variance.sqrt().clamp_min(self.floor)
+        return prediction.mean - width, prediction.mean + width
+
+
+def fit_band(
+    prediction: Prediction,
+    values: Float[Tensor, "*functions n"],
+    *,
+    level: float,
+    inside: float = 1.0,
+    floor: float = 1e-3,
+) -> ConformalBand:
+    """The band fitted on validation functions that the surrogate has not been trained on.
+
+    A function's score is the smallest factor whose band holds the fraction ``inside`` of its points: with 1 the maximum
+    of |u − μ|/s over the points, so that the band holds whole functions; Ma et al. (2024) take a fraction. The factor
+    is the ⌈(n + 1)·level⌉-th smallest score of n functions (Vovk et al. 2005); if the new function is exchangeable with
+    them, so of the same parameters, the band holds with probability at least ``level``. Out of range nothing is
+    guaranteed.
+
+    Args:
+        prediction: Of the validation functions ``(*functions, n)``; conditioned for a band that respects the law.
+        values: Their fields.
+        level: Probability, in (0, 1).
+        inside: Fraction of the points, in (0, 1].
+        floor: Smallest standard deviation that is counted, in the units of the field.
+
+    Returns:
+        The band.
+
+    Raises:
+        InvalidArgumentError: If there are too few functions for the level, shapes differ, or a number is out of range.
+    """
+    if not (0 < level < 1 and 0 < inside <= 1 and floor > 0):
+        raise InvalidArgumentError(
+            f"level must lie in (0, 1), inside in (0, 1] and floor above 0, got {level}, {inside} and {floor}."
+        )
+    if prediction.mean.shape != values.shape:
+        raise InvalidArgumentError(
+            f"The prediction is of fields {tuple(prediction.mean.shape)}, the values are {tuple(values.shape)}; give "
+            "one field per function."
+        )
+    ratio = (values - prediction.mean).abs() / prediction.variance.sqrt().clamp_min(floor)
+    points = math.ceil(inside * ratio.shape[-1] - _ROUNDING)
+    scores = ratio.kthvalue(points, dim=-1).values.flatten()
+    rank = math.ceil((len(scores) + 1) * level - _ROUNDING)
+    if rank > len(scores):
+        least = math.ceil(level / (1 - level) - _ROUNDING)
+        raise InvalidArgumentError(
+            f"A band of level {level} needs at least {least} validation functions, got {len(scores)}."
+        )
+    return ConformalBand(factor=float(scores.kthvalue(rank).values), level=level, inside=inside, floor=floor)

@@ -1,0 +1,113 @@
+"""Scores of mixtures by their own distributions at every point, where Gaussians with their moments mislead.
+
+A mixture of a likely narrow and an unlikely wide part has moments that neither part has; its intervals and its CRPS are
+far smaller than theirs. A Gaussian is a mixture of one component.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv.errors import InvalidArgumentError
+from probconserv.mixture import Mixture
+from probconserv.prediction import Prediction
+
+_STRATA = 20
+_MOST = 2000  # points that stand for all components where these are many
+_SMALLEST = 1e-16  # variance that stands for none: a step of the distribution
+
+
+def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float[Tensor, "*batch n"]:
+    """Σ_c π_c Φ((u − μ_c)/s_c), the probability of values up to u: uniform over [0, 1] for a calibrated prediction.
+
+    The central interval of a level holds u where the result lies within ½ (1 ∓ level).
+
+    Args:
+        u: True field.
+        prediction: A Gaussian or a mixture of Gaussians.
+    """
+    weights, mean, deviation = _parts(prediction)
+    return (weights * torch.special.ndtr((u - mean) / deviation)).sum(dim=0)
+
+
+def marginal_log_likelihood(
+    u: Float[Tensor, "*batch n"], prediction: Prediction, variance_floor: float = 1e-6
+) -> Float[Tensor, "*batch"]:
+    """Mean over the points of log Σ_c π_c N(u; μ_c, max(v_c, floor)); ``scores.log_likelihood`` for a Gaussian."""
+    weights, mean, deviation = _parts(prediction)
+    variance = deviation.square().clamp_min(variance_floor)
+    density = -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log())
+    return torch.logsumexp(weights.log() + density, dim=0).mean(dim=-1)
+
+
+def marginal_crps(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float[Tensor, "*batch"]:
+    """Continuous ranked probability score E|X − u| − ½ E|X − X′|, mean over the points (Grimit et al. 2006).
+
+    The first expectation is exact. For the second, which has a term per pair of components, every component is
+    represented by up to 20 equally likely values, the means of its parts, and pairs of one component are exact: low by
+    less than 1 % where many components coincide, exact for one.
+
+    Args:
+        u: True field.
+        prediction: A Gaussian or a mixture of Gaussians.
+    """
+    weights, mean, deviation = _parts(prediction)
+    error = u - mean
+    first = (weights * _absolute(error, deviation)).sum(dim=0)
+    strata = max(2, min(_STRATA, _MOST // len(mean)))
+    values, own = _strata(strata)
+    values = values.to(mean).reshape(-1, *[1] * mean.ndim)
+    ordered, order = (mean + deviation * values).flatten(0, 1).sort(dim=0)
+    shares = (weights / strata).expand(strata, *mean.shape).flatten(0, 1).gather(0, order)
+    pairs = 2 * (shares * ordered * (2 * shares.cumsum(dim=0) - shares - 1)).sum(dim=0)
+    pairs = pairs + (weights.square() * deviation * (2 / math.sqrt(math.pi) - own)).sum(dim=0)
+    return (first - 0.5 * pairs).mean(dim=-1)
+
+
+def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> float:
+    """Root mean squared calibration error √(mean over levels of (coverage − level)²).
+
+    Args:
+        probability: ``cumulative_probability`` of all points that count.
+        levels: Number of levels, equally spaced within (0, 1).
+
+    Raises:
+        InvalidArgumentError: If there is no point or no level.
+    """
+    if not probability.numel() or levels < 1:
+        raise InvalidArgumentError(
+            f"calibration_error needs points and levels, got {probability.numel()} and {levels}."
+        )
+    level = torch.arange(1, levels + 1).to(probability) / (levels + 1)
+    distance = (2 * probability.flatten() - 1).abs()
+    covered = (distance[:, None] <= level).to(probability).mean(dim=0)
+    return float((covered - level).square().mean().sqrt())
+
+
+def _parts(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64."""
+    if isinstance(prediction, Mixture):
+        mean, variance = prediction.components.mean.double(), prediction.components.variance.double()
+        weights = prediction.weights.double()
+        weights = weights.reshape(-1, *[1] * (mean.ndim - 1)) if weights.ndim == 1 else weights[..., None]
+    else:
+        mean, variance = prediction.mean.double()[None], prediction.variance.double()[None]
+        weights = mean.new_ones(1, *[1] * (mean.ndim - 1))
+    return weights, mean, variance.clamp_min(_SMALLEST).sqrt()
+
+
+def _absolute(error: Tensor, deviation: Tensor) -> Tensor:
+    """E|X| for X ~ N(error, deviation²)."""
+    z = error / deviation
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+    return error * torch.erf(z / math.sqrt(2)) + 2 * deviation * density
+
+
+def _strata(count: int) -> tuple[Tensor, Tensor]:
+    """Means of equally likely parts of N(0, 1) ``(count,)``, and the mean distance of two of them."""
+    ends = torch.special.ndtri(torch.linspace(0.0, 1.0, count + 1, dtype=torch.float64))
+    density = torch.exp(-0.5 * ends.square()) / math.sqrt(2 * math.pi)
+    values = count * (density[:-1] - density[1:])
+    return values, (values[:, None] - values).abs().mean()

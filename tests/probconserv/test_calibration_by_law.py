@@ -1,0 +1,200 @@
+"""Averages over displacements by evidence, conformal bands, scores of mixtures by their own distributions."""
+
+import math
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from linear_operator.operators import DiagLinearOperator
+from torch.distributions import Normal
+
+from probconserv import (
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Mixture,
+    condition,
+    displaced_by_law,
+    evidence,
+    integral,
+    scores,
+)
+from probconserv.calibration import (
+    calibration_error,
+    cumulative_probability,
+    fit_band,
+    marginal_crps,
+    marginal_log_likelihood,
+)
+from solvers import NodeGrid
+from tests.strategies import seeds
+
+few = settings(deadline=None, max_examples=10)
+GRID = NodeGrid(0.0, 1.0, 101)
+X = GRID.points
+
+
+def step(front: float) -> torch.Tensor:
+    return torch.sigmoid((front - X) / 0.005)
+
+
+def predicted(mean: torch.Tensor, deviation: float = 0.002) -> Normal:
+    return Normal(mean, torch.full_like(mean, deviation))
+
+
+def law_of(front: torch.Tensor) -> LinearConstraint:
+    return integral(GRID, front, noise_variance=1e-6)
+
+
+def mixture(seed: int, components: int = 3, batch: int = 2) -> Mixture:
+    generator = torch.Generator().manual_seed(seed)
+    loc, scale = torch.rand(2, components, batch, 101, dtype=torch.float64, generator=generator)
+    weights = torch.rand(components, batch, dtype=torch.float64, generator=generator)
+    return Mixture(Normal(loc, 0.1 + scale), weights / weights.sum(dim=0))
+
+
+def test_a_displaced_front_is_found_and_one_in_order_is_left() -> None:
+    predictions = predicted(step(0.5).expand(2, -1))
+    averaged = displaced_by_law(predictions, law_of(torch.tensor([0.56, 0.5005])), X)
+    assert scores.mse(step(0.56), averaged.mean[0]) < 1e-3 < 0.04 < scores.mse(step(0.56), predictions.mean[0])
+    plain = condition(predictions, integral(GRID, torch.tensor([0.56, 0.5005]))).mean[1]
+    assert (averaged.mean[1] - plain).abs().max() < 0.02 * step(0.5).max()
+    assert averaged.weights[0].tolist() == pytest.approx([0.0, 0.98], abs=0.02)  # H₀ of both functions
+
+
+@few
+@given(seeds)
+def test_every_component_meets_the_exact_law_and_every_draw(seed: int) -> None:
+    law = law_of(torch.tensor([0.4, 0.9], dtype=torch.float64))
+    averaged = displaced_by_law(mixture(seed), law, X)
+    assert law.residual(averaged.components.mean).abs().max() < 1e-12
+    assert law.residual(averaged.sample(torch.Size([20]))).abs().max() < 1e-10
+    assert torch.allclose(averaged.weights.sum(dim=0), torch.ones(2).double())
+
+
+@few
+@given(seeds)
+def test_weights_are_those_of_the_stated_evidences(seed: int) -> None:
+    """H₀ against a naive restatement, and H₁ as a sum over shifts and τ of scalar normal densities."""
+    prior, law = mixture(seed, batch=1), law_of(torch.tensor([0.5], dtype=torch.float64))
+    averaged = displaced_by_law(prior, law, X, deviation=0.02, prior_weight=0.3, shape_error=0.5)
+    shifts = [0.005 * number for number in range(-12, 13)]
+    prior_of = [math.exp(-0.5 * (shift / 0.02) ** 2) for shift in shifts]
+    prior_of = [value / sum(prior_of) for value in prior_of]
+    weight = law.rows[0]
+    totals = []
+    for shift in shifts:
+        place = ((X - shift) * 100).clamp(0, 100)
+        left = place.floor().long().clamp_max(99)
+        mean = prior.mean[0]
+        moved = mean[left] * (1 - (place - left)) + mean[left + 1] * (place - left)
+        totals.append(float(weight @ moved))
+    centre = sum(p * g for p, g in zip(prior_of, totals, strict=True))
+    spread = math.sqrt(sum(p * (g - centre) ** 2 for p, g in zip(prior_of, totals, strict=True)))
+    own = (prior.components.mean[:, 0] @ weight, (prior.components.variance[:, 0] * weight.square()).sum(dim=-1))
+    mean_total = float((prior.weights[:, 0] * own[0]).sum())
+    variance = float((prior.weights[:, 0] * (own[1] + (own[0] - mean_total) ** 2)).sum()) + 1e-6
+    ends = math.log(1e-3), math.log(max(0.5 * spread, 1e-3))
+    taus = [math.exp(ends[0] + (ends[1] - ends[0]) * number / 8) for number in range(9)]
+    first = 0.0
+    for p, g in zip(prior_of, totals, strict=True):
+        density = [Normal(g, math.sqrt(variance + tau**2)).log_prob(torch.tensor(0.5).double()).exp() for tau in taus]
+        first += p * float(sum(density)) / 9
+    none = float(evidence(prior, law).log_evidence.exp())
+    expected = 0.3 * first / (0.3 * first + 0.7 * none)
+    assert float(averaged.weights[3:].sum()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_dense_covariance_gives_what_its_diagonal_form_gives() -> None:
+    law, variance = law_of(torch.tensor(0.45, dtype=torch.float64)), torch.full((101,), 1e-4, dtype=torch.float64)
+    first = displaced_by_law(MultivariateNormal(step(0.5), DiagLinearOperator(variance)), law, X)
+    second = displaced_by_law(MultivariateNormal(step(0.5), torch.diag(variance)), law, X)
+    assert torch.allclose(first.mean, second.mean, atol=1e-10)
+    assert torch.allclose(first.variance, second.variance, atol=1e-10)
+
+
+@few
+@given(seeds)
+def test_one_component_scores_as_its_gaussian(seed: int) -> None:
+    part = mixture(seed, components=1)
+    gaussian = Normal(part.components.mean[0], part.components.stddev[0])
+    u = torch.rand(2, 101, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    for prediction in (part, gaussian):
+        assert torch.allclose(marginal_crps(u, prediction), scores.crps(u, gaussian.mean, gaussian.variance))
+        likelihood = scores.log_likelihood(u, gaussian.mean, gaussian.variance)
+        assert torch.allclose(marginal_log_likelihood(u, prediction), likelihood)
+        assert torch.allclose(cumulative_probability(u, prediction), gaussian.cdf(u))
+
+
+@few
+@given(seeds)
+def test_scores_of_mixtures_against_all_pairs_of_components(seed: int) -> None:
+    prediction = mixture(seed, components=30)
+    mean, deviation, weights = prediction.components.mean, prediction.components.stddev, prediction.weights[..., None]
+    u = torch.zeros(2, 101, dtype=torch.float64)
+
+    def absolute(error: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        standard = Normal(torch.zeros_like(scale), scale)
+        return error * (2 * standard.cdf(error) - 1) + 2 * scale.square() * standard.log_prob(error).exp()
+
+    first = (weights * absolute(u - mean, deviation)).sum(dim=0)
+    scale = (deviation[:, None].square() + deviation.square()).sqrt()
+    pairs = (weights[:, None] * weights * absolute(mean[:, None] - mean, scale)).sum(dim=(0, 1))
+    assert torch.allclose(marginal_crps(u, prediction), (first - 0.5 * pairs).mean(dim=-1), rtol=5e-3)
+
+
+def test_calibration_error() -> None:
+    assert calibration_error(torch.linspace(0.0, 1.0, 100_001, dtype=torch.float64)) < 1e-4
+    assert calibration_error(torch.full((5,), 0.5)) == pytest.approx(
+        math.sqrt(sum((i / 20) ** 2 for i in range(1, 20)) / 19)
+    )
+    with pytest.raises(InvalidArgumentError, match="got 0 and 19"):
+        calibration_error(torch.empty(0))
+
+
+def test_the_factor_of_a_band_has_the_stated_rank() -> None:
+    prediction = Normal(torch.zeros(9, 4), torch.ones(9, 4))
+    values = torch.arange(1.0, 10.0)[:, None] * torch.tensor([0.1, -0.2, 0.3, 1.0])
+    assert fit_band(prediction, values, level=0.9).factor == 9.0
+    assert fit_band(prediction, values, level=0.5).factor == 5.0
+    assert fit_band(prediction, values, level=0.5, inside=0.75).factor == pytest.approx(1.5)
+    with pytest.raises(InvalidArgumentError, match="needs at least 11 validation functions, got 9"):
+        fit_band(prediction, values, level=0.91)
+    with pytest.raises(InvalidArgumentError, match=r"got 1\.0, 1\.0 and 0\.001"):
+        fit_band(prediction, values, level=1.0)
+    with pytest.raises(InvalidArgumentError, match="one field per function"):
+        fit_band(prediction, values[0], level=0.5)
+
+
+@pytest.mark.parametrize("lawful", [False, True])
+def test_bands_cover_new_functions_as_often_as_they_say(lawful: bool) -> None:
+    """200 splits of 19 validation functions and one new: at least 0.9, up to sampling; the law narrows the band."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(200, 20, 101, dtype=torch.float64, generator=generator)
+    prior = Normal(torch.zeros_like(truth), 0.5 * torch.ones_like(truth))
+    prediction = condition(prior, integral(GRID, truth @ integral(GRID, 0.0).rows[0])) if lawful else prior
+    held = 0
+    for split in range(200):
+        parts = [
+            Normal(prediction.mean[split, part], prediction.variance[split, part].sqrt()) for part in (slice(19), 19)
+        ]
+        lower, upper = fit_band(parts[0], truth[split, :19], level=0.9).ends(parts[1])
+        held += bool(((truth[split, 19] >= lower) & (truth[split, 19] <= upper)).all())
+    assert held / 200 == pytest.approx(0.9, abs=0.06)
+
+
+def test_messages() -> None:
+    prior, law = predicted(step(0.5)), law_of(torch.tensor(0.5, dtype=torch.float64))
+    with pytest.raises(InvalidArgumentError, match="1 rows and a smallest variance of 0"):
+        displaced_by_law(prior, integral(GRID, 0.5), X)
+    with pytest.raises(InvalidArgumentError, match="2 rows"):
+        displaced_by_law(prior, law & law, X)
+    with pytest.raises(InvalidArgumentError, match=r"prior_weight between 0 and 1, got 0\.1, 0\.05 and 1\.0"):
+        displaced_by_law(prior, law, X, deviation=0.1, prior_weight=1.0)
+    with pytest.raises(InvalidArgumentError, match="equally spaced"):
+        displaced_by_law(prior, law, X.square())
+    with pytest.raises(InvalidArgumentError, match="give it the black box's prediction"):
+        displaced_by_law(condition(prior, law), law, X)
+    with pytest.raises(IncompatibleQueryError, match="one total per function"):
+        displaced_by_law(prior, law_of(torch.tensor([0.5, 0.6], dtype=torch.float64)), X)
