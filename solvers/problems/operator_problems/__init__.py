@@ -9,8 +9,7 @@ from solvers.problems.operator_problems.reaction_diffusion import ReactionDiffus
 from solvers.problems.operator_problems.samples import OperatorSamples, join, load_samples, operator_samples
 
 OPERATOR_PROBLEMS: dict[str, OperatorProblem] = {
-    problem.name: problem
-    for problem in (ViscousBurgers(), ReactionDiffusion(), Darcy(), AdvectionDiffusion(), Basin())
+    problem.name: problem for problem in (ViscousBurgers(), ReactionDiffusion(), Darcy(), AdvectionDiffusion(), Basin())
 }
 """The standard problems by name."""
 
