@@ -76,7 +76,7 @@ class SSPRK3(Stepper):
             length=length,
             ratio=np.where(crossed <= 1.0, ratio, np.inf),
             residual=crossed,
-            bow=lambda: (combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account),
+            bow=lambda: (combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account, None),
             rates=None,
             sampled=None if operator.sides.constant else length[:, None] * np.einsum("k,krs->rs", weights, data),
             evaluations=np.full(len(length), 3),

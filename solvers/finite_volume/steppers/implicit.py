@@ -81,7 +81,7 @@ class BackwardEuler(Stepper):
             length=length,
             ratio=np.where(solution.converged, ratio, np.inf),
             residual=solution.residual,
-            bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account)),
+            bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account), None),
             rates=(start.implicit, last) if start.explicit is None else None,
             sampled=None if operator.sides.constant else length[:, None] * data[-1],
             evaluations=solution.iterations,
