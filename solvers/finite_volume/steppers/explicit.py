@@ -221,7 +221,7 @@ def _superstep(
         mu, nu, gamma = _legendre(j)
         rate = operator.rate(np.ascontiguousarray(now[:, :cells]), data[(j - 1) % len(data)], times[j - 1])
         change = np.concatenate((rate.u, rate.flow), 1) * (scale * length)[:, None]
-        following = mu * (now + change) + nu * before + (1.0 - mu - nu) * base + gamma * slope
+        following = base + (mu * (now - base + change) + nu * (before - base) + gamma * slope)
         waiting = (j > stages)[:, None]
         before, now = np.where(waiting, before, now), np.where(waiting, now, following)
         middle = np.where((half == j)[:, None], now, middle)
