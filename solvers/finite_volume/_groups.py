@@ -25,7 +25,7 @@ class Plan:
     Attributes:
         steppers: The steppers used.
         choice: Index into ``steppers`` of every row ``(rows,)``.
-        estimates: Estimated cost of every stepper that could be chosen, in cell updates ``(rows,)``; empty if the
+        estimates: Estimated nanoseconds per cell of every stepper that could be chosen ``(rows,)``; empty if the
             stepper was given.
         groups: Stepper and rows of every group.
     """

@@ -66,12 +66,13 @@ class Operator:
     @property
     def only_compiled_convection(self) -> bool:
         """Whether there is convection alone, under a law that has kernels."""
-        return self.diffusion is None and self.source is None and self.convection.compiled
+        alone = self.diffusion is None and self.source is None
+        return alone and self.convection is not None and self.convection.compiled
 
     @property
     def only_compiled_diffusion(self) -> bool:
         """Whether there is diffusion alone, under a law that has kernels."""
-        return not self.has_explicit_part and self.diffusion.compiled
+        return not self.has_explicit_part and self.diffusion is not None and self.diffusion.compiled
 
     @property
     def largest_step(self) -> float:

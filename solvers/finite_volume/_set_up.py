@@ -74,8 +74,8 @@ def build_operator(
     law: Law, grid: CellGrid, u: Tensor, conditions: tuple[AxisConditions, ...], options: Mapping[str, Any]
 ) -> Operator:
     """The operator of all rows; ``options`` holds those of ``solve`` and the ``span`` of the integration."""
-    batch, start = tuple(u.shape[: u.ndim - grid.dimension]), options["span"][0]
-    sides = SideData.build(conditions, grid, batch, *options["span"], options.get("breakpoints", ()))
+    batch, (start, end) = tuple(u.shape[: u.ndim - grid.dimension]), options["span"]
+    sides = SideData.build(conditions, grid, batch, start, end, options.get("breakpoints", ()))
     periodic = tuple(isinstance(pair[0], Periodic) for pair in conditions)
     convective, diffusive = (
         None if part is None else LawRows.build(part, batch, grid, periodic, start) for part in parts_of(law)

@@ -16,7 +16,7 @@ class Work:
     Attributes:
         steppers: The steppers used.
         choice: Index into ``steppers`` ``(*batch,)``.
-        estimates: Estimated cost of every stepper that could be chosen, in cell updates ``(*batch,)``; empty if the
+        estimates: Estimated nanoseconds per cell of every stepper that could be chosen ``(*batch,)``; empty if the
             stepper was given.
         steps: Accepted steps ``(*batch,)``.
         rejected: Rejected steps ``(*batch,)``.

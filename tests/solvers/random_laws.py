@@ -152,8 +152,8 @@ def changing_diffusion(draw: Draw) -> Balance:
 
 
 def porous_medium(draw: Draw) -> Balance:
-    exponent = draw.random.uniform(0.5, 6.0) * draw.uniform(0.8, 1.0)
-    rate = float(np.max(draw.amplitude**exponent)) if draw.only is None else draw.amplitude ** float(np.max(exponent))
+    largest = draw.random.uniform(0.5, 6.0)
+    exponent, rate = largest * draw.uniform(0.8, 1.0), draw.amplitude**largest
     options = {"face_mean": ArithmeticMean()} if draw.chance(0.15) else {}
     return Balance(law=PorousMedium(exponent), rate=rate, diffusivity=rate, options=options)
 

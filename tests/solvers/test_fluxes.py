@@ -168,14 +168,14 @@ def test_godunov_names_the_way_out_for_a_law_without_stationary_points():
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 1000))
 def test_largest_speed_between_two_states(seed):
-    """Oracle: 4001 states between. Samples miss a peak of f′ by less than the margin of 1.1 covers."""
+    """Oracle: 4001 states between, to their 1e-6. Samples miss a peak of f′ by less than the margin of 1.1 covers."""
     low = torch.rand(20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     high = low + (1.0 - low) * torch.rand(20, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
     between = low + (high - low) * torch.linspace(0.0, 1.0, 4001, dtype=torch.float64)[:, None]
     largest = Buckley().characteristic_speed(between).abs().amax(0)
     sampled = fastest(Buckley(), low, high)
     assert (sampled >= largest).all()
-    assert (sampled <= 1.1 * largest * (1 + 1e-12)).all()
+    assert (sampled <= 1.1 * largest * (1 + 1e-6)).all()
     exact = fastest(WithInflection(), low, high)
     assert ((exact - largest).abs() <= 1e-6).all()
 

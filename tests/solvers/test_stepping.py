@@ -32,6 +32,7 @@ from solvers import (
     Stefan,
     solve,
 )
+from solvers.finite_volume.steppers import _row_kernels as kernels
 from solvers.finite_volume.steppers._drive import _landing
 
 GRID = CellGrid(0.0, 1.0, 20)
@@ -225,3 +226,16 @@ def test_the_stepper_of_the_lowest_estimate_is_taken_row_by_row():
     assert set(work.estimates) == {"RKL2", "TRBDF2"}
     assert [min(work.estimates, key=lambda name: float(work.estimates[name][row])) for row in range(2)] == names
     assert solve(Diffusion(1.0), GRID, ENDS, 0.0, [0.1], stepper=RKL2()).work.estimates == {}
+
+
+def test_strong_diffusion_beside_convection_is_implicit():
+    law = ConvectionDiffusion(Burgers(), Diffusion(torch.tensor([1e-4, 0.1])))
+    work = solve(law, CellGrid(0.0, 1.0, 64), (Dirichlet(1.0), Dirichlet(0.0)), 0.5, [0.3]).work
+    assert [type(work.steppers[k]).__name__ for k in work.choice] == ["SSPRK3", "TRBDF2"]
+
+
+def test_combinations_of_rows_by_hand():
+    before, now = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 2.0], [3.0, 8.0]])
+    step = np.array([0.5, 2.0])
+    assert kernels.weighted(step, (2.0, 1.0), (before, now)).tolist() == [[2.0, 3.0], [18.0, 32.0]]
+    assert kernels.extrapolate(before, now, step).tolist() == [[2.5, 2.0], [3.0, 16.0]]

@@ -237,14 +237,16 @@ def _stage(states: Any, potential: _Array, stencil: Any, faces: _Array, weights:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _combine(out: _Array, arrays: Any, neighbours: Any, weights: Any, scales: tuple[float, float]) -> None:
-    """μ Y_{j−1} + ν Y_{j−2} + (1 − μ − ν) Y₀ + γ h f₀, over Y_{j−2}, and the differences along two axes."""
+    """Y₀ + μ (Y_{j−1} − Y₀) + ν (Y_{j−2} − Y₀) + γ h f₀, over Y_{j−2}, and the differences along two axes.
+
+    Weights of sum 1 instead of these deviations would let rounding move the total by ε |u| in every stage.
+    """
     now, base, slope = arrays
     here, before, behind, low, high = neighbours
     mu, nu, gamma, _ = weights
-    rest = 1.0 - mu - nu
     outer, inner = scales
     for i in range(out.shape[0]):
-        kept = (mu * now[i] + nu * out[i]) + (rest * base[i] + gamma * slope[i])
+        kept = base[i] + ((mu * (now[i] - base[i]) + nu * (out[i] - base[i])) + gamma * slope[i])
         across = outer * ((before[i] - here[i]) + (behind[i] - here[i]))
         out[i] = kept + (across + inner * ((low[i] - here[i]) + (high[i] - here[i])))
 

@@ -12,6 +12,7 @@ import numpy as np
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers._output_kernels import keep_to_range
 from solvers.finite_volume.steppers.explicit import SSPRK3
 from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
 
@@ -180,11 +181,13 @@ def _record(course: Course, state: _Progress, step: Step, accepted: Array, end: 
     passed = kernels.passed(times, state.cursor, end)
     if not (accepted & (passed > state.cursor)).any():
         return
-    bow = step.bow()
+    cells, account, ends = step.bow()
     interval = (state.rows.time, end - state.rows.time)
     plan = (state.index, state.cursor, accepted, times)
-    kernels.record(course.values, state.rows.u, step.u, bow[0], interval, plan)
-    kernels.record(course.account, state.account, state.account + step.account, bow[1], interval, plan)
+    kernels.record(course.values, state.rows.u, step.u, cells, interval, plan)
+    kernels.record(course.account, state.account, state.account + step.account, account, interval, plan)
+    if ends is not None:
+        keep_to_range(course.values, ends, end, plan)
     state.cursor = np.where(accepted, passed, state.cursor)
 
 

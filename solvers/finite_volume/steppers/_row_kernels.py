@@ -24,6 +24,33 @@ def combine(base: _Array, step: _Array, weights: tuple[float, ...], rates: Any) 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def weighted(step: _Array, weights: tuple[float, ...], rates: Any) -> _Array:
+    """Δt Σ wₖ fₖ with one Δt per row."""
+    out = np.empty_like(rates[0])
+    for b in range(out.shape[0]):
+        factor = step[b] * weights[0]
+        for i in range(out.shape[1]):
+            out[b, i] = factor * rates[0][b, i]
+    for k in range(1, len(rates)):
+        rate = rates[k]
+        for b in range(out.shape[0]):
+            factor = step[b] * weights[k]
+            for i in range(out.shape[1]):
+                out[b, i] += factor * rate[b, i]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def extrapolate(before: _Array, now: _Array, ratio: _Array) -> _Array:
+    """now + ratio · (now − before) with one ratio per row."""
+    out = np.empty_like(now)
+    for b in range(now.shape[0]):
+        for i in range(now.shape[1]):
+            out[b, i] = now[b, i] + ratio[b] * (now[b, i] - before[b, i])
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def range_of_rows(u: _Array) -> _Array:
     """Smallest and largest value of every row ``(2, rows)``; NaN if one is not finite."""
     ends = np.empty((2, u.shape[0]))

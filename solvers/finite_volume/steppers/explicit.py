@@ -76,7 +76,7 @@ class SSPRK3(Stepper):
             length=length,
             ratio=np.where(crossed <= 1.0, ratio, np.inf),
             residual=crossed,
-            bow=lambda: (combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account),
+            bow=lambda: (combined(rows.u - u, length, (1.0,), (first,)), length[:, None] * first.flow - account, None),
             rates=None,
             sampled=None if operator.sides.constant else length[:, None] * np.einsum("k,krs->rs", weights, data),
             evaluations=np.full(len(length), 3),
@@ -93,7 +93,7 @@ class SSPRK3(Stepper):
         Returns:
             The states before the step that would reach the stop, the account of the steps and their number.
         """
-        if not (operator.only_compiled_convection and operator.sides.steady):
+        if operator.convection is None or not (operator.only_compiled_convection and operator.sides.steady):
             return None
         control = self.courant, self.largest_step
         u, elapsed, sides, steps = operator.convection.march(
@@ -121,7 +121,7 @@ class SSPRK3(Stepper):
         if operator.source is None:
             return _finite(u)
         sources = tuple(stage.source for stage in stages)
-        error = kernels.combine(np.zeros_like(u), length, (-1 / 3, -1 / 3, 2 / 3), sources)
+        error = kernels.weighted(length, (-1 / 3, -1 / 3, 2 / 3), sources)
         return error_ratio(self, operator, error, (rows.u, u), data)
 
 
@@ -130,6 +130,7 @@ def _compiled_stages(
 ) -> tuple[Array, Array, Array, Array]:
     """As ``SSPRK3._stages`` for convection alone under a law with kernels."""
     rate = first.u, np.ascontiguousarray(first.flow[:, :-1])
+    assert operator.convection is not None
     u, sides, speed = operator.convection.ssprk3(rows.u, rate, length, sampled[1])
     return u, operator.with_source(sides), speed, _finite(u)
 
@@ -220,15 +221,13 @@ def _superstep(
         mu, nu, gamma = _legendre(j)
         rate = operator.rate(np.ascontiguousarray(now[:, :cells]), data[(j - 1) % len(data)], times[j - 1])
         change = np.concatenate((rate.u, rate.flow), 1) * (scale * length)[:, None]
-        following = mu * (now + change) + nu * before + (1.0 - mu - nu) * base + gamma * slope
+        following = base + (mu * (now - base + change) + nu * (before - base) + gamma * slope)
         waiting = (j > stages)[:, None]
         before, now = np.where(waiting, before, now), np.where(waiting, now, following)
         middle = np.where((half == j)[:, None], now, middle)
     fraction = _fraction(half, stages)
-    return tuple(
-        _StageState(np.ascontiguousarray(y[:, :cells]), y[:, cells:], part)
-        for y, part in ((now, np.ones(len(stages))), (middle, fraction))
-    )
+    end = _StageState(np.ascontiguousarray(now[:, :cells]), now[:, cells:], np.ones(len(stages)))
+    return end, _StageState(np.ascontiguousarray(middle[:, :cells]), middle[:, cells:], fraction)
 
 
 def _compiled_superstep(
@@ -237,6 +236,7 @@ def _compiled_superstep(
     """As ``_superstep`` for diffusion alone under a law with kernels."""
     (length, stages), half = plan, _middle_stage(plan[1])
     rate = first.u, np.ascontiguousarray(first.flow[:, :-1])
+    assert operator.diffusion is not None
     step = operator.diffusion.superstep(rows.u, rate, (length, stages, half), sampled[1])
     end = _StageState(step.u, operator.with_source(step.account), np.ones(len(stages)))
     middle = _StageState(step.middle, operator.with_source(step.middle_account), _fraction(half, stages))

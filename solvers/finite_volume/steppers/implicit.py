@@ -70,10 +70,11 @@ class BackwardEuler(Stepper):
         stage = Stage(
             right, length, data[-1], end, _extrapolated(rows, length), _allowed_by_newton(self, operator, rows, start)
         )
+        assert operator.diffusion is not None
         solution = operator.diffusion.solve(stage)
         last = _rate_of(solution, operator)
         account = accounted(length, (1.0,) * (1 + len(beside)), (last, *beside))
-        error = combined(np.zeros_like(rows.u), length, (-0.5, 0.5), (start.implicit, last))
+        error = kernels.weighted(length, (-0.5, 0.5), (start.implicit.u, last.u))
         ratio = error_ratio(self, operator, error, (rows.u, solution.u), data)
         return Step(
             u=solution.u,
@@ -81,7 +82,7 @@ class BackwardEuler(Stepper):
             length=length,
             ratio=np.where(solution.converged, ratio, np.inf),
             residual=solution.residual,
-            bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account)),
+            bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account), None),
             rates=(start.implicit, last) if start.explicit is None else None,
             sampled=None if operator.sides.constant else length[:, None] * data[-1],
             evaluations=solution.iterations,
@@ -128,6 +129,7 @@ class TRBDF2(Stepper):
 
         def solve(right: Array, stage: int, guess: Array) -> tuple[StageSolution, Rate, tuple[Rate, ...]]:
             at = start.times[stage], data[stage % len(data)]
+            assert operator.diffusion is not None
             solution = operator.diffusion.solve(Stage(right, _D * length, at[1], at[0], guess, allowed))
             beside = (operator.explicit_rate(solution.u, at[1], at[0]),) if operator.has_explicit_part else ()
             return solution, _rate_of(solution, operator), beside
@@ -138,13 +140,14 @@ class TRBDF2(Stepper):
         middle, second, beside = solve(right, 1, _extrapolated(rows, _GAMMA * length))
         known = (first, second, *first_beside, *beside)
         right = combined(rows.u, length, (_W, _W, _A31, _A32)[: 2 * terms], known)
-        end, third, last = solve(right, 2, rows.u + (middle.u - rows.u) / _GAMMA)
+        guess = kernels.extrapolate(rows.u, middle.u, np.full(len(length), 1.0 / _GAMMA - 1.0))
+        end, third, last = solve(right, 2, guess)
         explicit = (*first_beside, *beside, *last)
         middle_account = accounted(length, (_D, _D, _GAMMA)[: 1 + terms], (first, second, *first_beside))
         u = combined(end.u, length, (_W - _A31, _W - _A32, _D), explicit) if explicit else end.u
         stages = (first, second, third, *explicit)
         account = accounted(length, ((_W, _W, _D) * 2)[: len(stages)], stages)
-        error = combined(np.zeros_like(u), length, (_ERROR * 2)[: len(stages)], stages)
+        error = kernels.weighted(length, (_ERROR * 2)[: len(stages)], tuple(stage.u for stage in stages))
         ratio = error_ratio(self, operator, error, (rows.u, u), data)
         states = (rows.u, np.zeros_like(account)), (middle.u, middle_account), (u, account)
         return Step(
@@ -191,7 +194,7 @@ def _extrapolated(rows: Rows, ahead: Array) -> Array:
     before, length = rows.earlier
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(length > 0, ahead / length, 0.0)
-    return rows.u + ratio[:, None] * (rows.u - before)
+    return kernels.extrapolate(before, rows.u, ratio)
 
 
 def _allowed_by_newton(control: BackwardEuler | TRBDF2, operator: Operator, rows: Rows, start: _Start) -> Array:

@@ -58,7 +58,8 @@ class Step(NamedTuple):
         ratio: Estimated over allowed error ``(rows,)``; NaN or infinite where the step failed.
         residual: Of Newton's iteration, for messages ``(rows,)``.
         bow: Gives the deviations of cells and account from the straight line, for output within the step:
-            value(θ) = line + θ (1 − θ) bow.
+            value(θ) = line + θ (1 − θ) bow. Also the range of the states in the step, to which outputs keep, or None
+            where they do so by themselves.
         rates: Rates at the start and at the end if both were computed, else None.
         sampled: Time integrals of the side data as the step sampled them ``(rows, S)``, or None if they are constant.
         evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
@@ -69,7 +70,7 @@ class Step(NamedTuple):
     length: Array
     ratio: Array
     residual: Array
-    bow: Callable[[], tuple[Array, Array]]
+    bow: Callable[[], tuple[Array, Array, Array | None]]
     rates: tuple[Rate, Rate] | None
     sampled: Array | None
     evaluations: Array
@@ -166,7 +167,7 @@ def courant_limited(length: Array, speed: Array, courant: float) -> Array:
 
 def parabola(
     before: tuple[Array, Array], middle: tuple[Array, Array], after: tuple[Array, Array], fraction: Array
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Deviations from the straight line of parabolas through three states, the middle one at a fraction of the step.
 
     Args:
@@ -176,13 +177,14 @@ def parabola(
         fraction: ``(rows,)``.
 
     Returns:
-        Deviations of cells and account.
+        Deviations of cells and account, and the range of the three states ``(2, rows)``.
     """
     part = fraction[:, None]
     u, account = (
         (m - b - part * (a - b)) / (part * (1.0 - part)) for b, m, a in zip(before, middle, after, strict=True)
     )
-    return u, account
+    ranges = np.array([kernels.range_of_rows(state) for state, _ in (before, middle, after)])
+    return u, account, np.array([ranges[:, 0].min(0), ranges[:, 1].max(0)])
 
 
 def check_control(control: Control) -> None:
