@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
+from torch.distributions import Normal
 
 from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.data import validation_functions
@@ -21,7 +22,6 @@ from experiments.conservation.methods import (
     EXTRAPOLATION,
     NETWORK,
     SMALL_EXTRAPOLATION,
-    TRUTH,
     Distribution,
     Method,
     conserved,
@@ -151,14 +151,12 @@ class CalibrationStudy:
         return [replace(case, data="exact") for case in self.base.cases(context)]
 
     def methods(self, case: Case) -> list[Method]:  # noqa: ARG002
-        return [TRUTH, *(method for method, _ in TREATMENTS.values())]
+        return [method for method, _ in TREATMENTS.values()]
 
     def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
         return (context.training_seed,)
 
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
-        if method.black_box is None:
-            return []
         data: dict[str, Data] = {"anp": self.base.data, EXTRAPOLATION: self.base.data, SMALL_EXTRAPOLATION: "exact"}
         return [self.base.training(name, seed, data[name], context) for name in ("anp", self.extrapolation)]
 
@@ -177,8 +175,6 @@ class CalibrationStudy:
         self.base.train(training, context)
 
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
-        if method.black_box is None:
-            return {"points": Target(case).grid.points.numpy(), "field": Target(case).truth()[0, 0].numpy()}
         files = tuple((path, checksum(path)) for path in weights)
         first = replace(case, parameter=case.problem.test_parameters[0])  # the same for all cases
         learnt = _learnt(first, self.extrapolation, VALIDATION[context.options.preset], files)
@@ -246,16 +242,11 @@ def _coverages(probability: Tensor, prefix: str) -> dict[str, Tensor]:
     return {**covered, f"{prefix}calibration_error": error}
 
 
-def _at(prediction: Distribution, chosen: Tensor) -> Mixture:
+def _at(prediction: Distribution, chosen: Tensor) -> Mixture | Normal:
     """The marginal distributions at some points."""
-    parts = prediction.components if isinstance(prediction, Mixture) else None
-    mean, variance = (
-        (prediction.mean[None], prediction.variance[None]) if parts is None else (parts.mean, parts.variance)
-    )
-    weights = prediction.weights if isinstance(prediction, Mixture) else None
-    return Mixture(
-        torch.distributions.Normal(mean[..., chosen], variance[..., chosen].clamp_min(1e-16).sqrt()), weights
-    )
+    parts = prediction.components if isinstance(prediction, Mixture) else prediction
+    marginals = Normal(parts.mean[..., chosen], parts.variance[..., chosen].clamp_min(1e-16).sqrt())
+    return Mixture(marginals, prediction.weights) if isinstance(prediction, Mixture) else marginals
 
 
 @lru_cache(maxsize=2)
@@ -271,7 +262,7 @@ def _learnt(case: Case, extrapolation: str, count: int, files: tuple[Weights, ..
     seen = Context(batch.context_points, batch.context_values, case.problem.name)
     prior = predict(NETWORK.build(case, [files[0][0]]), target, seen)
     laws, truth = laws_of(target), target.field(parameter[:, None, None])[:, 0, 0][None]
-    exact = replace_total(laws, case, parameter)
+    exact = _with_totals(laws, case, parameter)
     conditioned = conserved(prior, exact)
     return Learnt(
         displacement=displacement,
@@ -282,7 +273,7 @@ def _learnt(case: Case, extrapolation: str, count: int, files: tuple[Weights, ..
     )
 
 
-def replace_total(laws: Laws, case: Case, parameter: Tensor) -> Laws:
+def _with_totals(laws: Laws, case: Case, parameter: Tensor) -> Laws:
     """The laws of functions with different parameters ``(functions,)``."""
     total = case.problem.total(case.problem.test_time, parameter)[None, :, None]
     return replace(laws, exact=replace(laws.exact, b=total), loose=replace(laws.loose, b=total))

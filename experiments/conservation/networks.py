@@ -2,7 +2,8 @@
 
 A problem has a network (``anp``), one fine-tuned under the penalty of SoftC (``softc``), the small members of an
 ensemble (``member-0`` …); where training data come from the solver, one trained on closed forms (``anp-exact``); and
-where it is tested outside its training range, one that lacks a third of that range (``extrapolation``).
+where it is tested outside its training range, one that lacks a third of that range (``extrapolation``; in the study of
+calibration a small one, ``extrapolation-small``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -101,11 +102,10 @@ class NetworkPlan:
 
 
 def network_names(problem: Problem, plan: NetworkPlan, data: Data) -> tuple[str, ...]:
-    """Names of a problem's networks."""
+    """Names of a problem's networks, without the small one of the study of calibration."""
     members = tuple(f"member-{index}" for index in range(plan.members))
     closed_form = ("anp-exact",) if data == "solver" else ()
-    extrapolating = (EXTRAPOLATION, SMALL_EXTRAPOLATION) if tested_outside(problem) else ()
-    return ("anp", *closed_form, "softc", *members, *extrapolating)
+    return ("anp", *closed_form, "softc", *members, *((EXTRAPOLATION,) if tested_outside(problem) else ()))
 
 
 def with_starts(names: Iterable[str]) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def network_config(
     problem: Problem, plan: NetworkPlan, name: str, preset: Preset, data: Data, seed: int = 0
 ) -> NetworkConfig:
     """How one network is trained; ``paper`` has the authors' sizes, their loss and their uniform parameters."""
-    if name not in (names := network_names(problem, plan, data)):
+    if name not in (names := network_names(problem, plan, data)) and name != SMALL_EXTRAPOLATION:
         available = f"{', '.join(names)} (with --data {data})"
         raise UnknownNameError(f"There is no network '{name}' of {problem.name}. Available: {available}.")
     config = _anp(problem, plan, preset, "exact" if name == "anp-exact" else data, seed)
@@ -146,7 +146,7 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
     Args:
         problem: Name of the problem.
         network: ``anp``, ``softc``, ``member-0`` to ``member-3``; for stefan and porous_medium also ``anp-exact``,
-            for stefan also ``extrapolation``.
+            for stefan also ``extrapolation``, for the other problems with fronts ``extrapolation-small``.
 
     Returns:
         The network; its ``config`` says what it is, ``experiments/weights/README.md`` how it was trained.

@@ -97,6 +97,7 @@ def test_training_stops_early_and_keeps_the_best_weights(tmp_path: Path, worseni
     again = network(seed=3)
     assert again.fit(waves(), TRAINING, tmp_path / "stopped", worsening, progress=False).state.step == 8
     assert_equal(weights_of(again), steps[4])
+    assert rising.calls == 4, "nothing is trained again"  # type: ignore[attr-defined]
 
 
 def total_of(batch: Any) -> LinearConstraint:

@@ -22,7 +22,7 @@ from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
 from tests.experiments.conservation.tiny import TINY, case, tiny
 
 MAIN = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
-FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front"}
+FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front", "soft-to-hard"}
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,8 @@ def test_trainings_differ_where_their_networks_do() -> None:
     assert configs["anp"].data == "solver"
     assert configs["anp-exact"] == replace(configs["anp"], data="exact")
     assert configs["extrapolation"].parameters == pytest.approx((0.6, 0.7))
+    small = config("stefan", "extrapolation-small")
+    assert (small.parameters, small.network) == (configs["extrapolation"].parameters, configs["member-0"].network)
     assert len({configs[f"member-{index}"].training.seed for index in range(4)}) == 4
     assert len(set(map(str, configs.values()))) == len(configs)
     assert {problem for problem in EXPERIMENTS if config(problem, "anp").end_weighted} == {"diffusion"}
