@@ -20,7 +20,7 @@ from experiments.report.picture import FOLDER, leading_figure
 from experiments.report.results import Results, headline, newest_run, of_run, released, title
 from experiments.storage import writable_folder, write_bytes
 
-_COMMANDS = {"-study": "study", "-choice": "choose"}
+_COMMANDS = {"-study": "study", "-calibration": "study", "-choice": "choose"}
 
 
 def write_report(out: Path, file: Path) -> list[str]:
