@@ -133,7 +133,8 @@ def _initial(draw: Draw) -> np.ndarray:
     if kind == 3:
         return np.clip(1.0 - np.abs(x - place) / draw.uniform(0.05, 0.5, *ones), 0.0, None)
     if kind == 4:
-        return 0.5 + sum(draw.uniform(-0.1, 0.1, *ones) * np.sin(2 * np.pi * k * x) for k in range(1, 6))
+        modes = [draw.uniform(-0.1, 0.1, *ones) * np.sin(2 * np.pi * k * x) for k in range(1, 6)]
+        return 0.5 + np.sum(modes, axis=0)
     return draw.uniform(0.0, 1.0, *draw.grid.shape)
 
 
