@@ -83,7 +83,7 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("sweep stokes --seeds 0 -1", "--seed must lie in [0, 2³¹), got -1."),
         ("sweep stokes --jobs 0", "--jobs must be at least 1, got 0."),
         ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),
-        ("study cavity", "There is no study of 'cavity'. Available: heat_independent, burgers_dirichlet."),
+        ("study cavity", "There is no study of 'cavity'. Available: heat_independent, burgers_dirichlet, stefan"),
         ("choose stefan", "There is no choice on 'stefan'. Available: stokes, "),
         ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver, "),
     ],

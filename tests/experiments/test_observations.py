@@ -61,7 +61,7 @@ def test_hdf5_product_grid_is_flattened(tmp_path: Path) -> None:
         (["t,x,u", "0,0,1", "0,one,2"], r"line 3: needs 3 cells with numbers in t, x, u, got '0,one,2'"),
         (["t,x,u", "0,0,1", "0,1"], r"line 3: needs 3 cells"),
         (["t,x,u", "0,0,1", "0,1,nan"], r"column u holds NaN or infinity in 1 rows, first in data row 2"),
-        (["t,x", "0,0", "0,1"], r"lacks the column u; it has t, x\."),
+        (["t,x", "0,0", "0,1"], r"lacks the column u, which is required; it has t, x\."),
         (["t,x,u", "0,0,1"], r"at least 2 rows"),
         (["t,x,u,u", "0,0,1,9", "0,1,2,9"], r"has more than one column u"),
         ([], r"is empty; it needs a header line"),
@@ -99,5 +99,5 @@ def test_fluxes_that_are_no_function_of_time_are_refused(tmp_path: Path) -> None
     path = write_csv(tmp_path / "a.csv", "t,x,u,inflow", "0,0,1,3", "0,1,2,4")
     with pytest.raises(DataFileError, match="'inflow' has different values at one time"):
         read_observations(path, ["inflow"]).series("inflow")
-    with pytest.raises(DataFileError, match=r"lacks the column outflow; it has t, x, u, inflow.*a flux is a number or"):
+    with pytest.raises(DataFileError, match=r"column outflow, which --flux-left or --flux-right names; it has t, x, u"):
         read_observations(path, ["outflow"])
