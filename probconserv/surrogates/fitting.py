@@ -195,7 +195,7 @@ class FitOptions:
 class Fit(NamedTuple):
     """The outcome of a fit.
 
-    Args:
+    Attributes:
         state: Steps, seconds and history.
         best_step: Step of the weights that were kept.
         noise_variance: σ² of the law after the training; None without a law.
