@@ -60,6 +60,7 @@ def test_variable_conductivity_is_of_second_order(case, stepper, sides):
     assert_order(errors_of(case, 1, stepper, sides), 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "stepper", "sides"),
     [(HEAT, TRBDF2, "robin"), (HEAT, RKL2, "gradient"), (WARMING, TRBDF2, "gradient"), (BENT, TRBDF2, "dirichlet")],
@@ -73,6 +74,7 @@ def test_a_conductivity_of_u_x_and_t_is_of_second_order(stepper):
     assert_order(errors_of(BENT, 1, stepper), 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [BENT, ALL], ids=["k(u, x, t)", "all at once"])
 def test_gradients_on_the_sides_of_a_conductivity_of_u_are_of_first_order(case):
     """Φ closes the half cell at a side, so the flux there takes k at the quarter of the cell: k′(u) u_x h/4 off."""
@@ -132,6 +134,7 @@ def test_convection_with_diffusion_is_of_second_order(case, stepper, sides):
     assert_order(errors_of(case, 1, stepper, sides, sizes=sizes), 2.0, slack=0.35)
 
 
+@pytest.mark.slow
 def test_convection_with_diffusion_in_two_axes_is_of_second_order():
     assert_order(errors_of(ALL, 2, TRBDF2), 2.0, slack=0.35)
 
