@@ -124,17 +124,30 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
         raise InvalidArgumentError(
             f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)} entries."
         )
+    check_pairs(pairs, Condition, "Dirichlet, Neumann, Robin, Periodic or Outflow")
+    return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def check_pairs(pairs: Sequence[Any], kinds: Any, listed: str) -> None:
+    """Raises an error unless every entry is a (first, last) pair of conditions, both periodic or neither.
+
+    Args:
+        pairs: One entry per axis.
+        kinds: Class or union of classes of the conditions that suit.
+        listed: These conditions in words.
+
+    Raises:
+        InvalidArgumentError: If an entry is no such pair.
+    """
     for axis, pair in enumerate(pairs):
-        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
+        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, kinds) for side in pair):
             raise InvalidArgumentError(
-                f"boundary of axis {axis} must be a (first, last) pair of Dirichlet, Neumann, Robin, Periodic or "
-                f"Outflow, got {pair!r}."
+                f"boundary of axis {axis} must be a (first, last) pair of {listed}, got {pair!r}."
             )
         if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
             raise InvalidArgumentError(
                 f"boundary of axis {axis} is periodic on one side only; give Periodic() on both."
             )
-    return tuple((pair[0], pair[1]) for pair in pairs)
 
 
 def value_at(value: BoundaryValue, time: float, name: str = "boundary value") -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic, value_at
+from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic, check_pairs, value_at
 from solvers.systems.laws import SystemLaw
 
 
@@ -64,16 +64,7 @@ def make_sides(boundary: Sequence[Any], dimension: int) -> tuple[tuple[Side, Sid
     pairs = [boundary] if dimension == 1 and not isinstance(boundary[0], Sequence) else list(boundary)
     if len(pairs) != dimension:
         raise InvalidArgumentError(f"{wanted}, got {len(pairs)} entries.")
-    for axis, pair in enumerate(pairs):
-        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, Condition) for side in pair):
-            raise InvalidArgumentError(
-                f"boundary of axis {axis} must be a (first, last) pair of Reflecting(), Periodic(), Outflow() or "
-                f"Dirichlet(state), got {pair!r}."
-            )
-        if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
-            raise InvalidArgumentError(
-                f"boundary of axis {axis} is periodic on one side only; give Periodic() on both."
-            )
+    check_pairs(pairs, Condition, "Reflecting(), Periodic(), Outflow() or Dirichlet(state)")
     return tuple((Side(first, axis, "first"), Side(last, axis, "last")) for axis, (first, last) in enumerate(pairs))
 
 

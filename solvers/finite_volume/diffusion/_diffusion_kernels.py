@@ -11,10 +11,10 @@ import numpy as np
 from numba import njit
 
 from solvers.finite_volume.diffusion._potentials import conductivity, evaluate_row
+from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray
 
-PERIODIC, GIVEN_FLUX, STATE = 0, 1, 2
 _BLOCK = 2048
 
 

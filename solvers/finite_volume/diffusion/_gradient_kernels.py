@@ -11,8 +11,6 @@ import numpy as np
 from numba import njit
 
 from solvers.finite_volume.diffusion._diffusion_kernels import (
-    PERIODIC,
-    STATE,
     add_given,
     close_sides,
     divergence,
@@ -23,7 +21,9 @@ from solvers.finite_volume.diffusion._diffusion_kernels import (
 )
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, sum_of_lanes
 from solvers.finite_volume.diffusion._newton_kernels import NEWTON_ROUND_OFF, has_converged, relaxation, side_slope
-from solvers.finite_volume.diffusion._potentials import DIFFUSION, evaluate_with_slope
+from solvers.finite_volume.diffusion._potentials import evaluate_with_slope
+from solvers.finite_volume.laws._kernel_codes import DIFFUSION
+from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 _Array = np.ndarray
 

@@ -11,11 +11,12 @@ import numpy as np
 from numba import njit
 
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, magnitude, store
-from solvers.finite_volume.diffusion._potentials import DIFFUSION, evaluate_lanes, spread_parameters
+from solvers.finite_volume.diffusion._potentials import evaluate_lanes, spread_parameters
+from solvers.finite_volume.laws._kernel_codes import DIFFUSION
+from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray
 
-PERIODIC, GIVEN_FLUX, STATE = 0, 1, 2
 UNDAMPED = 8
 NEWTON_ROUND_OFF = 1e-13
 

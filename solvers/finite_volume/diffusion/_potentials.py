@@ -8,10 +8,9 @@ import numpy as np
 from numba import njit
 
 from solvers.finite_volume.diffusion._powers import has_integer_power, integer_power, power
+from solvers.finite_volume.laws._kernel_codes import DIFFUSION, POROUS, STEFAN
 
 _Array = np.ndarray
-
-DIFFUSION, POROUS, STEFAN = 0, 1, 2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
