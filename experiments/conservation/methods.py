@@ -2,7 +2,7 @@
 
 HardC projects onto the law, uniformly; ProbConserv conditions on it, in variants with smoothness, a quadrature variance
 or inequalities. A mixture is treated component by component with equal weights kept, as Hansen et al. 2023 do with
-their latent samples.
+their latent samples, unless the row says "by evidence".
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,25 @@ from torch.distributions import Normal
 from experiments.conservation.cases import Case, Laws, tested_outside
 from experiments.experiment import Data, Style
 from experiments.report import plots
-from probconserv import ANP, Ensemble, GPSurrogate, Mixture, Monotone, NonNegative, Surrogate, condition, smoothness
+from probconserv import (
+    ANP,
+    Ensemble,
+    GPSurrogate,
+    Mixture,
+    Monotone,
+    NonNegative,
+    Surrogate,
+    condition,
+    from_samples,
+    smoothness,
+    truncate,
+)
 from probconserv.baselines import project_uniformly
 from probconserv.calibration import ContextCalibrated, NoisyContext, displaced, scaled
 from probconserv.constraints import second_difference_variance
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from solvers.problems import Problem
 
 DRAWS_PER_COMPONENT = 10
@@ -34,7 +47,7 @@ EXTRAPOLATION = "extrapolation"
 SMALL_EXTRAPOLATION = "extrapolation-small"
 """The same of the size of a member of the ensemble, for the problems of the calibration study."""
 
-Distribution = MultivariateNormal | Mixture | Projected
+Distribution = MultivariateNormal | Mixture | Projected | Truncated
 Transform = Callable[[Distribution, Laws], Distribution]
 
 
@@ -75,6 +88,11 @@ def conserved(prior: Distribution, laws: Laws) -> Distribution:
     return condition(prior, laws.exact, keep_weights=True)
 
 
+def by_evidence(prior: Distribution, laws: Laws) -> Distribution:
+    """Conditioned by Bayes' theorem: components that make the law likely gain weight."""
+    return condition(prior, laws.exact)
+
+
 def loosely(prior: Distribution, laws: Laws) -> Distribution:
     """Conditioned on the law up to its quadrature error."""
     return condition(prior, laws.loose, keep_weights=True)
@@ -103,6 +121,16 @@ def bounded_by(inequality: Inequality) -> Transform:
         return posterior
 
     return transform
+
+
+def truncated(prior: Distribution, laws: Laws) -> Distribution:
+    """The truncated Gaussian under the law and non-negativity.
+
+    Of a mixture the Gaussian with its moments is taken, whose chain of draws is one and not one a component.
+    """
+    if isinstance(prior, Mixture):
+        prior = from_samples(prior.components.mean, prior.components.variance.mean(dim=0))
+    return truncate(prior, laws.exact & NonNegative())
 
 
 @dataclass(frozen=True)
@@ -174,11 +202,13 @@ def _main(problem: Problem) -> list[Method]:
         Method(
             "probconserv-anp", "ProbConserv-ANP", Style(plots.CONSERVED), NETWORK, conserved, followed=True, local=True
         ),
+        _variant("by evidence", by_evidence, (0, (4, 2))),
         _variant("diffusion", smoothed, "--"),
         _variant("quadrature variance", loosely, (0, (5, 1, 1, 1))),
     ]
     if problem.bounds is not None and torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min() >= 0:
         rows.append(_variant("non-negative", bounded_by(NonNegative()), ":", followed=True))
+        rows.append(_variant("truncated", truncated, (0, (1, 1, 4, 1))))
     if problem.monotone:
         rows.append(_variant("monotone", bounded_by(Monotone(decreasing=True) & NonNegative()), "-.", followed=True))
     return rows
