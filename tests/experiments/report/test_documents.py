@@ -2,7 +2,8 @@ import pytest
 
 from experiments.errors import DataFileError
 from experiments.records.scores import Better
-from experiments.report.documents import MAKER, fill, filled, stale, table
+from experiments.report.documents import MAKER, fill, filled, stale
+from experiments.report.tables import table
 from tests.documents import ROOT
 
 

@@ -1,0 +1,67 @@
+"""Tables of documents from released results, as Markdown."""
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from experiments import registry
+from experiments.errors import DataFileError
+from experiments.records.scores import Better
+from experiments.records.table import format_score, numbers
+from experiments.report.results import Results, released
+
+Entry = tuple[str, str, float, float | None]
+"""Heading of the row and of the column, mean and standard error."""
+
+
+def table(
+    entries: Iterable[Entry],
+    corner: str,
+    better: Better,
+    texts: dict[str, list[str]] | None = None,
+    transposed: bool = False,
+) -> str:
+    """A table of scores, the best of a row in bold (of a column if the table is transposed), and further columns."""
+    rows: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        rows.setdefault(entry[0], {})[entry[1]] = entry
+    choose = {Better.LOWER: min, Better.HIGHER: max, Better.NEITHER: lambda _: None}[better]
+    cells = {}
+    for name, row in rows.items():
+        best = choose(entry[2] for entry in row.values()) if len(row) > 1 else None
+        shown = {column: format_score(*entry[2:]) for column, entry in row.items()}
+        cells[name] = {column: f"**{text}**" if row[column][2] == best else text for column, text in shown.items()}
+    frame = pd.DataFrame(cells) if transposed else pd.DataFrame(cells).T
+    frame = frame.assign(**(texts or {})).fillna("—").rename_axis(corner).reset_index()
+    return markdown(frame)
+
+
+def entries_of(results: Results, score: str) -> list[Entry]:
+    """One score of all cases and methods."""
+    frame, labels = numbers(results.records, results.labels), results.labels
+    errors = frame.get(f"{score}_se", pd.Series(index=frame.index, dtype=float))
+    return [
+        (labels.cases[case], labels.methods[method], value, errors[case, method])
+        for (case, method), value in frame[score].dropna().items()  # type: ignore[misc]
+    ]
+
+
+def results_of(name: str) -> Results:
+    """The released results that a document shows.
+
+    Raises:
+        DataFileError: If they are not released.
+    """
+    results = released(registry.experiment(name))
+    if results is None:
+        raise DataFileError(f"A document shows results of '{name}', which are not released; drop its block.")
+    return results
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table without spaces that line up its columns, so that a new number changes one line; numbers to the right."""
+    numeric = [all(text.strip("*")[:1] in "0123456789-—" for text in column) for column in frame.to_numpy().T]
+    frame = frame.set_axis([str(column).replace("|", "\\|") for column in frame], axis=1)
+    text = frame.to_markdown(index=False, disable_numparse=True, colalign=["right" if n else "left" for n in numeric])
+    return re.sub(" {2,}", " ", re.sub("-{4,}", "---", text))
