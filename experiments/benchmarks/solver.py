@@ -6,18 +6,18 @@ target, 15 % above the spatial error of 200 cells. All use one core; seconds are
 
 from typing import Any
 
-from experiments.benchmarks import solver_planes
-from experiments.benchmarks.equal_error import LIMIT, Measured, case_of, fastest
+from experiments.benchmarks.equal_error import planes as squares
+from experiments.benchmarks.equal_error.attempts import LIMIT, Measured, case_of, fastest
+from experiments.benchmarks.equal_error.cases import Case, cases, ours
+from experiments.benchmarks.equal_error.libraries import fipy, py_pde
+from experiments.benchmarks.equal_error.lsoda import lsoda, spatial_error
 from experiments.benchmarks.measure import report
-from experiments.benchmarks.solver_cases import Case, cases, ours
-from experiments.benchmarks.solver_libraries import fipy, py_pde
-from experiments.benchmarks.solver_lsoda import lsoda, spatial_error
 
 LIBRARIES = {"FiPy": fipy, "py-pde": py_pde}
 
 
 def run(
-    functions: int = 256, looped: int = 16, planes: tuple[int, ...] = solver_planes.SIZES, limit: float = LIMIT
+    functions: int = 256, looped: int = 16, planes: tuple[int, ...] = squares.SIZES, limit: float = LIMIT
 ) -> dict[str, Any]:
     """Compares single functions, a batch in one call beside others one after another, and Barenblatt's solution.
 
@@ -30,7 +30,7 @@ def run(
     entries = []
     for case in cases():
         entries += _intervals(case, functions, looped, limit)
-    return report("solver", [*entries, *(solver_planes.measure(cells, limit) for cells in planes)])
+    return report("solver", [*entries, *(squares.measure(cells, limit) for cells in planes)])
 
 
 def _intervals(case: Case, functions: int, looped: int, limit: float) -> list[dict[str, Any]]:

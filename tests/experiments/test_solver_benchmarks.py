@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import (
-    equal_error,
-    large,
-    solver,
-    solver_libraries,
-    solver_lsoda,
-    solver_page,
-    solver_planes,
-)
-from experiments.benchmarks.equal_error import Attempt, Measured
-from experiments.benchmarks.solver_cases import Case, cases, solution
+from experiments.benchmarks import large, solver, solver_page
+from experiments.benchmarks.equal_error import attempts as equal_error
+from experiments.benchmarks.equal_error import libraries, lsoda, planes
+from experiments.benchmarks.equal_error.attempts import Attempt, Measured
+from experiments.benchmarks.equal_error.cases import Case, cases, solution
 from experiments.errors import DataFileError, ExperimentError
 from experiments.report.terminal import print_benchmark
 from solvers import TRBDF2
@@ -79,20 +73,20 @@ def test_the_baseline_is_the_fastest_that_reaches_the_target_else_the_most_accur
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_right_hand_sides_reach_the_spatial_error_of_ours(case: Case) -> None:
-    floor = solver_lsoda.spatial_error(case)
+    floor = lsoda.spatial_error(case)
     if case.problem is BURGERS:  # the Courant number moves the error of a shock by some per cent
         assert case.error(solution(case)().values.numpy()) == pytest.approx(floor, rel=0.05)
         return
-    exact_in_time = solver_lsoda.integration(case, 1e-11, 1e-12)()
+    exact_in_time = lsoda.integration(case, 1e-11, 1e-12)()
     values = solution(case, stepper=TRBDF2(1e-7))().values.numpy()
     assert np.abs(values - exact_in_time).mean() < 0.15 * floor
 
 
 def test_the_circle_of_cells_has_a_band_of_two() -> None:
-    order, h = solver_lsoda.SYSTEMS["diffusion"].order, 0.1
+    order, h = lsoda.SYSTEMS["diffusion"].order, 0.1
     u = np.random.default_rng(0).standard_normal(len(order))
     rate = np.empty_like(u)
-    rate[order] = solver_lsoda.diffusion(0.0, u[order], 2.0, h)
+    rate[order] = lsoda.diffusion(0.0, u[order], 2.0, h)
     assert rate == pytest.approx(2.0 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) / h**2)
 
 
@@ -106,18 +100,18 @@ def test_a_batch_spreads_about_its_parameter_and_some_functions_count() -> None:
 
 
 def test_the_bare_loop_in_two_dimensions_is_of_second_order_in_time() -> None:
-    start, _ = solver_planes.barenblatt(24)
-    fine = solver_planes.rkl2_loop(start, 512)
-    coarse = [np.abs(solver_planes.rkl2_loop(start, steps) - fine).mean() for steps in (16, 32, 64)]
+    start, _ = planes.barenblatt(24)
+    fine = planes.rkl2_loop(start, 512)
+    coarse = [np.abs(planes.rkl2_loop(start, steps) - fine).mean() for steps in (16, 32, 64)]
     orders = np.log2(np.divide(coarse[:-1], coarse[1:]))
     assert orders == pytest.approx(2.0, abs=0.4)
-    assert solver_planes.rkl2_loop(start, 3).sum() == pytest.approx(start.sum(), rel=1e-12)  # nothing leaves
+    assert planes.rkl2_loop(start, 3).sum() == pytest.approx(start.sum(), rel=1e-12)  # nothing leaves
 
 
 def test_ours_and_the_bare_loop_agree_in_two_dimensions() -> None:
-    start, _ = solver_planes.barenblatt(16)
-    values = solver_planes._ours(start)[-1][-1].action()
-    assert values[0] == pytest.approx(solver_planes.rkl2_loop(start, 256), abs=3e-5)
+    start, _ = planes.barenblatt(16)
+    values = planes._ours(start)[-1][-1].action()
+    assert values[0] == pytest.approx(planes.rkl2_loop(start, 256), abs=3e-5)
 
 
 def test_the_solver_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +157,7 @@ def test_tables_show_every_method_and_mark_those_that_miss_the_target(
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_libraries_solve_the_problems(name: str, case: Case) -> None:
     pytest.importorskip(name)
-    ladders = solver_libraries.fipy(case) if name == "fipy" else solver_libraries.py_pde(case)
+    ladders = libraries.fipy(case) if name == "fipy" else libraries.py_pde(case)
     values = list(ladders[-1])[1].action()
     assert values.shape == (1, len(case.times), values.shape[-1])
     # Implicit Euler is far from the target, but solves the problem.

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numba import njit
 
-from experiments.benchmarks.equal_error import Attempt, Ladder, case_of, fastest
-from experiments.benchmarks.solver_cases import DIFFUSIVE, own_ladders
-from experiments.benchmarks.solver_libraries import Steps, library
+from experiments.benchmarks.equal_error.attempts import Attempt, Ladder, case_of, fastest
+from experiments.benchmarks.equal_error.cases import DIFFUSIVE, own_ladders
+from experiments.benchmarks.equal_error.libraries import Steps, library
 from experiments.stages import one_thread
 from solvers import CellGrid, Dirichlet, Neumann, PorousMedium, Solution, solve
 from solvers.problems import exact

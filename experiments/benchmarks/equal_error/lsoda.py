@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from scipy.integrate import odeint
 
-from experiments.benchmarks.equal_error import Attempt, Ladder
-from experiments.benchmarks.solver_cases import CELLS, Case
+from experiments.benchmarks.equal_error.attempts import Attempt, Ladder
+from experiments.benchmarks.equal_error.cases import CELLS, Case
 
 RELATIVE = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6)
 RATIOS = (1.0, 0.1, 0.01)

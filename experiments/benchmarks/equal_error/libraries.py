@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.benchmarks.equal_error import Attempt, Ladder
-from experiments.benchmarks.solver_cases import CELLS, Case
+from experiments.benchmarks.equal_error.attempts import Attempt, Ladder
+from experiments.benchmarks.equal_error.cases import CELLS, Case
 from experiments.errors import ExperimentError
 
 _FLAT = 1e-12

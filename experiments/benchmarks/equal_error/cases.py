@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.benchmarks.equal_error import Attempt, Ladder
+from experiments.benchmarks.equal_error.attempts import Attempt, Ladder
 from experiments.stages import one_thread
 from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Solution, solve
 from solvers.finite_volume.steppers.stepper import Stepper
