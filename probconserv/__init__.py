@@ -21,10 +21,10 @@ from probconserv.errors import (
     WeightsError,
 )
 from probconserv.evidence import Evidence, evidence
-from probconserv.field_laws import block_means, level_totals, region_totals, sphere_areas
-from probconserv.field_prediction import FieldPrediction, condition_fields
-from probconserv.fields import FieldLayout
-from probconserv.fluxes import FluxLayout, block_budgets, divergence, flux_budgets
+from probconserv.fields.fluxes import FluxLayout, block_budgets, divergence, flux_budgets
+from probconserv.fields.laws import block_means, level_totals, region_totals, sphere_areas
+from probconserv.fields.layout import FieldLayout
+from probconserv.fields.prediction import FieldPrediction, condition_fields
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated

@@ -8,8 +8,8 @@ from linear_operator.operators import LinearOperator
 from torch import Tensor, nn
 
 from probconserv.constraints import LinearConstraint
-from probconserv.field_prediction import FieldPrediction, points_of
-from probconserv.fields import FieldLayout
+from probconserv.fields.layout import FieldLayout
+from probconserv.fields.prediction import FieldPrediction, points_of
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.prediction import Prediction

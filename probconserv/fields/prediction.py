@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.fields import FieldLayout
+from probconserv.fields.layout import FieldLayout
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction

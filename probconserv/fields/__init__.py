@@ -1,0 +1,1 @@
+"""Fields of many points: conversion, laws with many rows on them, and their conditioning."""
