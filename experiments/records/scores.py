@@ -53,6 +53,7 @@ SCORES: dict[str, Score] = {
         heading="CE", meaning="trapezoid total minus the law's total, with its sign", better=Better.NEITHER, exact=True
     ),
     "LL": Score(heading="LL", meaning="log-likelihood per point", better=Better.HIGHER),
+    "RMSE": Score(heading="RMSE", meaning="root of the mean squared error of a function"),
     "MSE": Score(heading="MSE", meaning="mean squared error"),
     "CRPS": Score(heading="CRPS", meaning="continuous ranked probability score"),
     "coverage50": _neither("cover 50 %", "fraction of the truth inside the central 50 % interval"),
@@ -91,6 +92,9 @@ SCORES: dict[str, Score] = {
     "boundary_relative_max": Score(heading="boundary max", meaning="largest |B u − g| relative to s", exact=True),
     "conservation": Score(
         heading="largest |CE|", meaning="largest |total − law|", reduction=Reduction.MAXIMUM, exact=True
+    ),
+    "block_error": Score(
+        heading="block error", meaning="largest relative error of a block mean", reduction=Reduction.MAXIMUM, exact=True
     ),
     "ratio": Score(heading="CRPS ratio", meaning="CRPS over that of ProbConserv after training, of the same seed"),
 }
