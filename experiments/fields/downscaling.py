@@ -201,12 +201,12 @@ METHODS: tuple[Method, ...] = (
     _row(FIXER, "additive layer", SOFT, "-", "bilinear", layered(layers.additive)),
     _row("multiplicative", "multiplicative layer", SOFT, "--", "bilinear", layered(layers.multiplicative)),
     _row("softmax", "softmax layer on logits", SOFT, ":", "logits", layered(layers.softmax)),
-    _row("update-diagonal", "update, diagonal Σ", CONSERVED, ":", "bilinear", updated(diagonal)),
-    _row("update-low-rank", "update, low rank + diagonal Σ", CONSERVED, "--", "bilinear", updated(low_rank), "ranks"),
-    _row(BEST, "update, shrunk Σ", CONSERVED, "-", "bilinear", updated(shrunk), "shrinkages"),
+    _row("update-diagonal", "update, diagonal", CONSERVED, ":", "bilinear", updated(diagonal)),
+    _row("update-low-rank", "update, low rank", CONSERVED, "--", "bilinear", updated(low_rank), "ranks"),
+    _row(BEST, "update, shrunk", CONSERVED, "-", "bilinear", updated(shrunk), "shrinkages"),
     _row("ridge", "ridge regression", HARD, "-", "ridge", layered(None)),
     _row("ridge-additive", "ridge, additive layer", SKY, "-", "ridge", layered(layers.additive)),
-    _row("ridge-update", "ridge, update, shrunk Σ", ENSEMBLE, "-", "ridge", updated(shrunk), "shrinkages"),
+    _row("ridge-update", "ridge, update, shrunk", ENSEMBLE, "-", "ridge", updated(shrunk), "shrinkages"),
 )
 """All rows; those with one black box have the same information."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -48,14 +48,19 @@ class DownscalingExperiment(UntrainedExperiment):
     """Annual mean temperatures from their block means: constraint layers, the update, and a regression.
 
     Args:
+        name: Name on the command line.
+        summary: One line for ``list``.
+        durations: How long each preset takes.
         series: Gives the fine fields of all years, in kelvins.
         factors: Points of a block along each axis, a case each.
         sizes: Years and candidates by preset.
     """
 
-    name: ClassVar[str] = "downscaling"
-    summary: ClassVar[str] = "real temperatures from block means: constraint layers, the update, a regression"
-    durations: ClassVar[Durations] = {"smoke": "20 s", "laptop": "40 s", "paper": "40 s", "reproduce": "40 s"}
+    name: str = "downscaling"
+    summary: str = "real temperatures from block means: constraint layers, the update, a regression"
+    durations: Durations = field(
+        default_factory=lambda: {"smoke": "20 s", "laptop": "40 s", "paper": "40 s", "reproduce": "40 s"}
+    )
 
     series: Callable[[], Fields] = temperature
     factors: tuple[int, ...] = (4,)

@@ -19,11 +19,11 @@ def draw_maps(label: str, shown: Mapping[str, Arrays]) -> Figure:
             ``standard_deviation``.
     """
     truth, update = shown["truth"]["mean"], shown[BEST]
-    fields = {"truth": truth, "given: block means": shown["truth"]["means"], "update, shrunk Σ": update["mean"]}
+    fields = {"truth": truth, "given: block means": shown["truth"]["means"], "update, shrunk": update["mean"]}
     errors = {
         "error: bilinear + mean error": shown[BARE_KEY]["mean"] - truth,
         "error: additive layer": shown[FIXER]["mean"] - truth,
-        "error: update, shrunk Σ": update["mean"] - truth,
+        "error: update, shrunk": update["mean"] - truth,
     }
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     figure.suptitle(f"Mean temperature of 2099 from {label}", fontsize=11)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ from experiments.records.release import data_version
 class UntrainedExperiment(ABC):
     """An experiment that fits what it needs when it scores; ``reproduce`` fits again."""
 
-    name: ClassVar[str]
+    name: str
     over = Over.FUNCTIONS
 
     @abstractmethod

@@ -142,6 +142,18 @@ def methods_as_columns(name: str, score: str) -> str:
     return table(_entries(_results(name), score), SCORES[score].title, SCORES[score].better)
 
 
+def scores_as_columns(name: str, scores: Iterable[str]) -> str:
+    """Some scores of an experiment, cases and methods as rows; methods that lack a score are left out."""
+    results, names = _results(name), list(scores)
+    frame = numbers(results.records, results.labels).dropna(subset=names)
+    labels, rows = results.labels, []
+    for (case, method), row in frame.iterrows():  # type: ignore[misc]
+        cells = {SCORES[score].title: format_score(row[score], row.get(f"{score}_se")) for score in names}
+        several = {"case": labels.cases[case]} if len(results.cases) > 1 else {}
+        rows.append({**several, "method": labels.methods[method], **cells})
+    return _markdown(pd.DataFrame(rows))
+
+
 def candidate_table() -> str:
     """Validation scores of all candidates for the default correction, cases as columns."""
     entries = []
@@ -314,5 +326,16 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "study of heat": partial(methods_as_columns, "heat_independent-study", "relative_l2"),
     "study of Burgers": partial(methods_as_columns, "burgers_dirichlet-study", "relative_l2"),
     "out of range": out_of_range_table,
+    "downscaling": partial(
+        scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
+    ),
+    "rollout": partial(
+        scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
+    ),
+    "changes": partial(
+        scores_as_columns,
+        "shallow_water_rollout",
+        ("changed", "changed_momentum", "changed_share", "spectrum_error"),
+    ),
 }
 """What stands between marks, by the name in the marks."""
