@@ -92,8 +92,8 @@ METHODS: tuple[Method, ...] = (
 )
 """All rows; those with a fixer start from the same step."""
 STEPPERS = {
+    "penalised": ("stepper with a large penalty, λ = 1e-6", 1e-6),
     "fitted": ("stepper fitted closely, λ = 1e-9", 1e-9),
-    "penalised": ("stepper fitted with a large penalty, λ = 1e-6", 1e-6),
 }
 
 

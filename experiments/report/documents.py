@@ -142,13 +142,20 @@ def methods_as_columns(name: str, score: str) -> str:
     return table(_entries(_results(name), score), SCORES[score].title, SCORES[score].better)
 
 
-def scores_as_columns(name: str, scores: Iterable[str]) -> str:
-    """Some scores of an experiment, cases and methods as rows; methods that lack a score are left out."""
+def scores_as_columns(name: str, scores: Iterable[str], errors: bool = True) -> str:
+    """Some scores of an experiment, cases and methods as rows; methods that lack a score are left out.
+
+    Args:
+        name: The experiment.
+        scores: Keys of the scores.
+        errors: Whether standard errors stand beside them.
+    """
     results, names = _results(name), list(scores)
     frame = numbers(results.records, results.labels).dropna(subset=names)
     labels, rows = results.labels, []
     for (case, method), row in frame.iterrows():  # type: ignore[misc]
-        cells = {SCORES[score].title: format_score(row[score], row.get(f"{score}_se")) for score in names}
+        spread = {score: row.get(f"{score}_se") if errors else None for score in names}
+        cells = {SCORES[score].title: format_score(row[score], spread[score]) for score in names}
         several = {"case": labels.cases[case]} if len(results.cases) > 1 else {}
         rows.append({**several, "method": labels.methods[method], **cells})
     return _markdown(pd.DataFrame(rows))
@@ -336,6 +343,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         scores_as_columns,
         "shallow_water_rollout",
         ("changed", "changed_momentum", "changed_share", "spectrum_error"),
+        errors=False,
     ),
 }
 """What stands between marks, by the name in the marks."""
