@@ -22,7 +22,13 @@ from experiments.checks import unknown_name
 from experiments.data_command import data_command
 from experiments.demo import demo_command
 from experiments.driver import Report
-from experiments.errors import ExperimentError, InvalidArgumentError, NotReleasedError, TrainingInterruptedError
+from experiments.errors import (
+    ExperimentError,
+    InvalidArgumentError,
+    MissingPackageError,
+    NotReleasedError,
+    TrainingInterruptedError,
+)
 from experiments.experiment import Experiment, Preset, RunContext, RunOptions
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
@@ -307,10 +313,13 @@ class _Work:
         self.action, self.experiment, self.options = action, experiment, options
 
     def __call__(self) -> Report | None:
-        """The report; None if nothing is released."""
+        """The report; None if nothing is released, or a package is missing, which is said."""
         try:
             return getattr(driver, self.action)(self.experiment, self.options)
         except NotReleasedError:
+            return None
+        except MissingPackageError as error:
+            print(f"{self.experiment.name} is left out: {error}", file=sys.stderr)
             return None
 
 

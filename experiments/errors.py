@@ -26,5 +26,9 @@ class NotReleasedError(ExperimentError, ValueError):
     """Results or weights are not part of the release, or of this installation."""
 
 
+class MissingPackageError(ExperimentError, ImportError):
+    """A package of an extra is not installed."""
+
+
 class JobsFailedError(ExperimentError, RuntimeError):
     """Some of several jobs failed; names them and their logs."""

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments import boundary, combined, conservation
+from experiments import boundary, combined, conservation, fields
 from experiments.checks import unknown_name
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment
@@ -13,6 +13,7 @@ FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "conservation laws": conservation.EXPERIMENTS,
     "boundary conditions": boundary.EXPERIMENTS,
     "both at once": combined.EXPERIMENTS,
+    "laws of fields": fields.EXPERIMENTS,
 }
 EXPERIMENTS: dict[str, Experiment] = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
 STUDIES: dict[str, Experiment] = {**boundary.STUDIES, **conservation.STUDIES}

@@ -53,6 +53,7 @@ SCORES: dict[str, Score] = {
         heading="CE", meaning="trapezoid total minus the law's total, with its sign", better=Better.NEITHER, exact=True
     ),
     "LL": Score(heading="LL", meaning="log-likelihood per point", better=Better.HIGHER),
+    "RMSE": Score(heading="RMSE", meaning="root of the mean squared error of a function"),
     "MSE": Score(heading="MSE", meaning="mean squared error"),
     "CRPS": Score(heading="CRPS", meaning="continuous ranked probability score"),
     "coverage50": _neither("cover 50 %", "fraction of the truth inside the central 50 % interval"),
@@ -92,6 +93,24 @@ SCORES: dict[str, Score] = {
     "conservation": Score(
         heading="largest |CE|", meaning="largest |total − law|", reduction=Reduction.MAXIMUM, exact=True
     ),
+    "block_error": Score(
+        heading="block error", meaning="largest relative error of a block mean", reduction=Reduction.MAXIMUM, exact=True
+    ),
+    "rollout_error": Score(heading="error", meaning="‖h − truth‖ / ‖truth − its mean‖, mean over steps"),
+    "final_error": Score(heading="at the end", meaning="the same after the last step"),
+    "mass_drift": Score(
+        heading="mass drift",
+        meaning="largest relative change of mass since the start",
+        reduction=Reduction.MAXIMUM,
+        exact=True,
+    ),
+    "energy_error": Score(heading="energy error", meaning="|energy of the waves at the end / the truth's − 1|"),
+    "spectrum_error": Score(
+        heading="spectrum error", meaning="rms over wavenumbers of log₁₀ power / the truth's at the end"
+    ),
+    "changed": _neither("changed h", "what the fixer moved, mean |change of depth| over all steps / rms wave height"),
+    "changed_momentum": _neither("changed hv", "the same for the momenta"),
+    "changed_share": _neither("in a tenth", "part of the change of depth in the tenth of cells that changed most"),
     "ratio": Score(heading="CRPS ratio", meaning="CRPS over that of ProbConserv after training, of the same seed"),
 }
 """All scores by their keys, in the order of tables."""

@@ -88,7 +88,8 @@ def legend(records: pd.DataFrame, over: Over) -> str:
     """What the columns of a table mean."""
     used = [score for name, score in SCORES.items() if name in set(records["score"])]
     texts = "; ".join(f"{score.heading}: {score.meaning}" for score in used if score.meaning)
-    return f"Mean (standard error) over {over.value}. {texts}. Dimensionless; arrows say which way is better."
+    units = "Dimensionless unless the title names a unit; arrows say which way is better."
+    return f"Mean (standard error) over {over.value}. {texts}. {units}"
 
 
 def as_markdown(title: str, records: pd.DataFrame, labels: Labels, over: Over) -> str:

@@ -22,7 +22,7 @@ from experiments.records.record import PAPER
 from experiments.records.release import ROOT
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
-from experiments.records.table import numbers
+from experiments.records.table import format_score, numbers
 from experiments.report import calibration_tables
 from experiments.report.picture import FOLDER
 from experiments.report.results import Cell, Results, headline, released, title
@@ -140,6 +140,25 @@ def problem_sections(names: Iterable[str]) -> str:
 def methods_as_columns(name: str, score: str) -> str:
     """One score of an experiment, cases as rows and methods as columns."""
     return table(entries_of(results_of(name), score), SCORES[score].title, SCORES[score].better)
+
+
+def scores_as_columns(name: str, scores: Iterable[str], errors: bool = True) -> str:
+    """Some scores of an experiment, cases and methods as rows; methods that lack a score are left out.
+
+    Args:
+        name: The experiment.
+        scores: Keys of the scores.
+        errors: Whether standard errors stand beside them.
+    """
+    results, names = results_of(name), list(scores)
+    frame = numbers(results.records, results.labels).dropna(subset=names)
+    labels, rows = results.labels, []
+    for (case, method), row in frame.iterrows():  # type: ignore[misc]
+        spread = {score: row.get(f"{score}_se") if errors else None for score in names}
+        cells = {SCORES[score].title: format_score(row[score], spread[score]) for score in names}
+        several = {"case": labels.cases[case]} if len(results.cases) > 1 else {}
+        rows.append({**several, "method": labels.methods[method], **cells})
+    return markdown(pd.DataFrame(rows))
 
 
 def candidate_table() -> str:
@@ -276,5 +295,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "calibration: 90 % at the front": partial(calibration_tables.treatments, "front_coverage90"),
     "cost of averaging": calibration_tables.cost_of_averaging,
     "bands": calibration_tables.bands,
+    "downscaling": partial(
+        scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
+    ),
+    "rollout": partial(
+        scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
+    ),
+    "changes": partial(
+        scores_as_columns,
+        "shallow_water_rollout",
+        ("changed", "changed_momentum", "changed_share", "spectrum_error"),
+        errors=False,
+    ),
 }
 """What stands between marks, by the name in the marks."""

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments import boundary, combined, conservation, driver
+from experiments import boundary, combined, conservation, driver, fields
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.records.record import KEY, Source
@@ -25,7 +25,9 @@ ALL = {**EXPERIMENTS, **{entry.name: entry for entry in (*STUDIES.values(), *CHO
 CHEAP = {"anp-cells", "fno", "single-operator"}
 """Released methods that are scored in seconds, at most one of an experiment."""
 SLOW = set(conservation.EXPERIMENTS) - {"stefan"} | {"cavity"}
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
+TRAINED = [name for name in EXPERIMENTS if name not in fields.EXPERIMENTS]
+"""Those that have weights; what the others promise is tested with their family."""
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TRAINED]
 
 
 def tiny(name: str) -> Experiment:

@@ -15,6 +15,9 @@ from experiments.combined.cases import cases_of
 from experiments.combined.data import field_samples
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.conservation.data import BankConfig, exact_stream, training_bank
+from experiments.fields import EXPERIMENTS as UNTRAINED
+from experiments.fields.basins import Basins
+from experiments.fields.temperature import temperature
 from experiments.records.release import manifest
 from solvers.problems.sampling import Protocol
 from tests.experiments.combined.tiny import SIZES
@@ -25,7 +28,7 @@ FIELDS = {problem.name: problem for entry in COMBINED.values() for problem in en
 
 
 def numbers(problem: str, folder: Path) -> list[float]:
-    """Mean, root mean square and a weighted sum of solutions, of draws of functions, of fields, of boundary samples."""
+    """Mean, root mean square and a weighted sum of each array of a problem's data."""
     arrays = []
     if problem in CONSERVATION:
         entry = CONSERVATION[problem].problem
@@ -37,6 +40,11 @@ def numbers(problem: str, folder: Path) -> list[float]:
         case = VERSIONS[problem]("laptop")[0]
         samples = boundary_samples(case.problem, BoundaryDataConfig(samples=2, nodes=9, times=2), folder, 0)
         arrays += [samples.input, samples.output, *(side for pair in samples.boundary if pair for side in pair)]
+    if problem == "downscaling":
+        pytest.importorskip("iris_sample_data")
+        arrays.append(temperature())
+    if problem == "shallow_water_rollout":
+        arrays.append(Basins(count=2, stream=0, seed=0, cells=8, steps=3).states(folder))
     flat = [array.double().flatten().numpy() for array in arrays]
     weights = [np.cos(np.arange(len(values))) / len(values) for values in flat]
     sums = zip(flat, weights, strict=True)
@@ -54,4 +62,4 @@ def test_data_of_a_version_do_not_move(problem: str, tmp_path: Path) -> None:
 
 
 def test_every_problem_of_an_experiment_has_a_version() -> None:
-    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS}
+    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS, *UNTRAINED}

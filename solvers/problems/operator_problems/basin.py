@@ -55,7 +55,7 @@ class Basin(OperatorProblem):
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:
         cells, n = self.cells(refinement), self.recipe.intervals
-        depth = _depth(draws, cells)
+        depth = initial_depth(draws, cells)
         still = torch.zeros_like(depth)
         initial = torch.stack([depth, still, still], dim=1)
         solution = solve_system(ShallowWater(self.gravity), cells, _WALLS, initial, self.recipe.times)
@@ -63,7 +63,7 @@ class Basin(OperatorProblem):
         fields = {
             name: torch.cat([start[:, None], restrict(solution.values[:, :, i], sides, n)], dim=1)
             for (i, (name, sides)), start in zip(
-                enumerate(mirrored.items()), _at_start(_depth(draws, self.nodes)), strict=True
+                enumerate(mirrored.items()), _at_start(initial_depth(draws, self.nodes)), strict=True
             )
         }
         return self.field_set(fields, {})
@@ -73,7 +73,7 @@ def _at_start(depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return depth, torch.zeros_like(depth), torch.zeros_like(depth)
 
 
-def _depth(draws: Draws, grid: Grid) -> Tensor:
+def initial_depth(draws: Draws, grid: Grid) -> Tensor:
     """Depth at the start ``(b, *space)``."""
     centre, height, radius = (draws[name][:, None, None] for name in ("centre", "height", "radius"))
     squares = ((grid.points[..., None, :] - centre) ** 2).sum(-1)

@@ -1,0 +1,116 @@
+"""Downscaling of real temperatures with exact block means, as an experiment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from experiments.experiment import Durations, Preset, RunContext, Stored
+from experiments.fields.downscaling import BARE_KEY, BEST, FIXER, METHODS, Fields, Forecast, Method, Sizes, forecast
+from experiments.fields.downscaling_figures import draw_maps
+from experiments.fields.layers import means_of, spread
+from experiments.fields.regression import Ridge
+from experiments.fields.temperature import temperature
+from experiments.fields.untrained import UntrainedExperiment
+from experiments.records.record import Arrays
+from experiments.records.release import data_version
+from probconserv import scores
+
+FEW = Sizes(shrinkages=(0.5, 0.7, 0.9), ranks=(10, 20), ridges=(Ridge(1, 1.0), Ridge(2, 1.0)))
+SIZES: Mapping[Preset, Sizes] = {"smoke": FEW, "laptop": Sizes(), "paper": Sizes()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Fields whose means over blocks of ``factor`` × ``factor`` points are given."""
+
+    factor: int
+    sizes: Sizes
+
+    @property
+    def key(self) -> str:
+        return f"factor-{self.factor}"
+
+    @property
+    def label(self) -> str:
+        return f"means over {self.factor} × {self.factor} points"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"factor": self.factor, "sizes": self.sizes, "data_version": data_version("downscaling")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownscalingExperiment(UntrainedExperiment):
+    """Annual mean temperatures from their block means: constraint layers, the update, and a regression.
+
+    Args:
+        name: Name on the command line.
+        summary: One line for ``list``.
+        durations: How long each preset takes.
+        series: Gives the fine fields of all years, in kelvins.
+        factors: Points of a block along each axis, a case each.
+        sizes: Years and candidates by preset.
+    """
+
+    name: str = "downscaling"
+    summary: str = "real temperatures from block means: constraint layers, the update, a regression"
+    durations: Durations = field(
+        default_factory=lambda: {"smoke": "20 s", "laptop": "40 s", "paper": "40 s", "reproduce": "40 s"}
+    )
+
+    series: Callable[[], Fields] = temperature
+    factors: tuple[int, ...] = (4,)
+    sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
+
+    def title(self, cases: Sequence[Case]) -> str:  # noqa: ARG002
+        return "Downscaling of annual mean temperature over North America, test years 2040–2099, in kelvins"
+
+    def cases(self, context: RunContext) -> list[Case]:
+        self.refuse_data(context)
+        return [Case(factor=factor, sizes=self.sizes[context.options.preset]) for factor in self.factors]
+
+    def methods(self, case: Case) -> tuple[Method, ...]:  # noqa: ARG002
+        return METHODS
+
+    def score_case(self, case: Case, method: Method, context: RunContext) -> Arrays:  # noqa: ARG002
+        series, sizes = self.series(), case.sizes
+        truth = series[sizes.training + sizes.validation :]
+        if not method.black_box:
+            means = spread(means_of(truth[-1:], case.factor), case.factor)[0]
+            return {"block_error": np.zeros(len(truth)), "mean": truth[-1].numpy(), "means": means.numpy()}
+        prediction, _ = forecast(series, case.factor, sizes, method)
+        return score_forecast(truth, prediction, case.factor)
+
+    def headline(self, case: Case, records: Any) -> tuple[list[str], list[str]]:  # noqa: ARG002
+        return [entry.key for entry in METHODS[1:]], ["RMSE", "CRPS", "LL", "coverage90", "block_error"]
+
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Any) -> dict[str, Figure]:  # noqa: ARG002
+        """Truth, block means, black box and update in the last year, and what the fixer and the update miss."""
+        shown = {key: arrays for (key, _), arrays in stored.items()}
+        return {"maps": draw_maps(case.label, shown)} if {"truth", BARE_KEY, FIXER, BEST} <= shown.keys() else {}
+
+
+def score_forecast(truth: Fields, prediction: Forecast, factor: int) -> Arrays:
+    """Scores per year, in kelvins; ``block_error`` is the largest |mean of a block − given| over the given mean.
+
+    For the figures also the mean and the standard deviation of the last year.
+    """
+    u, mean, variance = (values.flatten(1) for values in (truth, prediction.mean, prediction.variance))
+    mse = scores.mse(u, mean)
+    given = means_of(truth, factor)
+    arrays: dict[str, Tensor] = {
+        "RMSE": mse.sqrt(),
+        "MSE": mse,
+        "CRPS": scores.crps(u, mean, variance),
+        "LL": scores.log_likelihood(u, mean, variance),
+        "coverage50": scores.coverage(u, mean, variance, 0.5),
+        "coverage90": scores.coverage(u, mean, variance, 0.9),
+        "block_error": (means_of(prediction.mean, factor) / given - 1).abs().amax(dim=(-2, -1)),
+        "mean": prediction.mean[-1],
+        "standard_deviation": prediction.variance[-1].sqrt(),
+    }
+    return {name: values.numpy() for name, values in arrays.items()}
