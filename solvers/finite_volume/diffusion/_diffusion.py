@@ -10,6 +10,7 @@ from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
 from solvers.finite_volume.diffusion._newton_kernels import solve_rows
+from solvers.finite_volume.diffusion._stage_kernels import Medium
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
@@ -122,15 +123,11 @@ class DiffusionTerm:
         """Solves an implicit stage by Newton's method, row by row."""
         if not self.compiled:
             return self._faces.solve(stage, self.newton.iterations)
-        kind, parameters, coefficient, faces = self._compiled_law
         if self.grid.dimension > 1:
             each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
             results, report = solve_rows_by_gradients(each, self.newton.iterations, *self._parts)
             return StageSolution(*results, *report)
-        spacing = self.grid.spacing[0]
-        weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
-        sides = self.sides.modes, self.sides.pull, spacing
-        problem = (kind, parameters, weights, *sides, stage.data, stage.s, stage.right, stage.guess)
+        problem = (*self.medium, stage.data, stage.s, stage.right, stage.guess)
         results, report = solve_rows(problem, stage.allowed, self.newton.iterations)
         return StageSolution(*results, *report)
 
@@ -155,6 +152,13 @@ class DiffusionTerm:
             Cells and account at the end and after the middle stage.
         """
         return SuperStep(*kernels.supersteps(u, first, plan, data, *self._parts))
+
+    @cached_property
+    def medium(self) -> Medium:
+        """Law and sides for the kernels of implicit stages along one axis; only for laws with kernels."""
+        kind, parameters, coefficient, faces = self._compiled_law
+        weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
+        return Medium(kind, parameters, weights, self.sides.modes, self.sides.pull, self.grid.spacing[0])
 
     @cached_property
     def _faces(self) -> FaceDiffusion:
