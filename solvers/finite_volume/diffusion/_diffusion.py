@@ -104,7 +104,7 @@ class DiffusionTerm:
             data: Data of the sides ``(rows, S)``.
             t: Times ``(rows,)``.
         """
-        return kernels.rates(u, data, *self._parts) if self.compiled else self._faces.rate(u, data, t)
+        return kernels.rates(u, data, *self.parts) if self.compiled else self._faces.rate(u, data, t)
 
     def radius(self, u: Array, data: Array, t: Array | None = None) -> Array:
         """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable.
@@ -115,7 +115,7 @@ class DiffusionTerm:
             t: Times ``(rows,)``, needed if the law depends on time.
         """
         if self.compiled:
-            return kernels.radii(u, data, *self._parts)
+            return kernels.radii(u, data, *self.parts)
         assert t is not None or not self.law.varies_in_time
         return self._faces.radius(u, data, np.zeros(len(u)) if t is None else t)
 
@@ -125,7 +125,7 @@ class DiffusionTerm:
             return self._faces.solve(stage, self.newton.iterations)
         if self.grid.dimension > 1:
             each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
-            results, report = solve_rows_by_gradients(each, self.newton.iterations, *self._parts)
+            results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
             return StageSolution(*results, *report)
         problem = (*self.medium, stage.data, stage.s, stage.right, stage.guess)
         results, report = solve_rows(problem, stage.allowed, self.newton.iterations)
@@ -151,7 +151,7 @@ class DiffusionTerm:
         Returns:
             Cells and account at the end and after the middle stage.
         """
-        return SuperStep(*kernels.supersteps(u, first, plan, data, *self._parts))
+        return SuperStep(*kernels.supersteps(u, first, plan, data, *self.parts))
 
     @cached_property
     def medium(self) -> Medium:
@@ -193,7 +193,7 @@ class DiffusionTerm:
         return padded.reshape(self.law.rows, d, -1)
 
     @cached_property
-    def _parts(self) -> Any:
+    def parts(self) -> Any:
         """Law, sides and grid for the kernels."""
         padding, spacing = self._padding, np.array(self.grid.spacing)
         edges = np.asarray(self.sides.offsets), padding.ghost, padding.edge, padding.opposite

@@ -44,15 +44,15 @@ class Series(NamedTuple):
 
 
 class Sampler(NamedTuple):
-    """The data of both sides of rows along one axis.
+    """The data of all sides of rows, S entries each.
 
     Attributes:
         span: Start and end.
         largest: Largest step that sees what changes with time by itself.
-        fixed: Data that do not change with time ``(rows, 2)``.
-        column: Which of the series belongs to a side ``(2,)``; −1 for fixed data.
-        scale: Factors from stated values to data ``(rows, 2)``.
-        dirichlet: Sides with Dirichlet values.
+        fixed: Data that do not change with time ``(rows, S)``.
+        column: Which of the series belongs to an entry ``(S,)``; −1 for fixed data.
+        scale: Factors from stated values to data ``(rows, S)``.
+        dirichlet: Entries with Dirichlet values.
         panels: The scan of the data; one panel without.
         series: Their values.
     """
@@ -68,16 +68,16 @@ class Sampler(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def value_at(sampler: Sampler, row: Any, side: int, time: Any) -> float:
-    """Datum of a side; NaN where the series does not hold."""
-    column = sampler.column[side]
+def value_at(sampler: Sampler, row: Any, entry: int, time: Any) -> float:
+    """Datum of a face of a side; NaN where the series does not hold."""
+    column = sampler.column[entry]
     if column < 0:
-        return sampler.fixed[row, side]
+        return sampler.fixed[row, entry]
     series = sampler.series
     piece = panel_of(series.first, series.low, sampler.panels.row[row], time)
     low, high = series.low[piece], series.high[piece]
     x = 2.0 * (time - low) / (high - low) - 1.0
-    return sampler.scale[row, side] * _sum_of_series(series.coefficients[piece, column], x)
+    return sampler.scale[row, entry] * _sum_of_series(series.coefficients[piece, column], x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

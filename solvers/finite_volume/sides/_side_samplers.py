@@ -1,4 +1,4 @@
-"""Side data of rows along one axis in the form that compiled loops over steps take."""
+"""Side data of rows in the form that compiled loops over steps take."""
 
 import numpy as np
 
@@ -7,20 +7,18 @@ from solvers.finite_volume.sides._side_data import SideData
 
 
 def sampler_of(sides: SideData, largest_step: float) -> Sampler:
-    """The data of both sides.
+    """The data of all sides.
 
     Args:
-        sides: The data of rows along one axis.
+        sides: The data of rows; where they change with time, of rows along one axis.
         largest_step: Largest step that sees what changes with time by itself.
     """
-    rows, scan = len(sides.rows), sides.scan
-    column, scale, start = np.full(2, -1), np.ones((rows, 2)), 0
-    for each in sides.changing:
-        side = each.part.start
-        column[side] = start
-        start += each.datum.width
+    scan, (rows, entries) = sides.scan, sides.fixed.shape
+    column, scale = np.full(entries, -1), np.ones((rows, entries))
+    for number, each in enumerate(sides.changing):
+        column[each.part] = number
         if each.scale is not None:
-            scale[:, side] = each.scale
+            scale[:, each.part] = each.scale[:, None]
     if scan is None:
         ends = np.array([sides.start]), np.array([sides.end])
         one = np.array([0, 1])

@@ -11,11 +11,10 @@ import numpy as np
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.steppers import _row_kernels as kernels
-from solvers.finite_volume.steppers._marches import march_implicit
+from solvers.finite_volume.steppers._marches import march_diffusion
 from solvers.finite_volume.steppers._output_kernels import keep_to_range
 from solvers.finite_volume.steppers._progress import Course, Progress
 from solvers.finite_volume.steppers.explicit import SSPRK3
-from solvers.finite_volume.steppers.implicit import TRBDF2
 from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
 
 
@@ -79,14 +78,12 @@ def drive(
 def _march(
     state: Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
 ) -> None:
-    """Takes many steps in one call, if the stepper can: of SSPRK3 all before the next output, of TRBDF2 all."""
+    """Takes many steps in one call, if the stepper can: of SSPRK3 those before the next output, else all."""
     before = float(state.rows.time.sum())
-    if isinstance(stepper, TRBDF2):
-        march_implicit(stepper, state, times, course)
+    if not isinstance(stepper, SSPRK3):
+        march_diffusion(stepper, state, times, course)
         if report is not None:
             report(float(state.rows.time.sum()) - before)
-        return
-    if not isinstance(stepper, SSPRK3):
         return
     marched = stepper.march(state.operator, state.rows, times[np.minimum(state.cursor, len(times) - 1)])
     if marched is None:

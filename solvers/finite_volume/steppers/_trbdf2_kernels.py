@@ -19,20 +19,19 @@ from solvers.finite_volume.diffusion._stage_kernels import (
     set_factor,
     solve_stage,
 )
-from solvers.finite_volume.sides._data_kernels import Sampler, largest_step, may_jump, value_at
+from solvers.finite_volume.sides._data_kernels import Sampler, value_at
 from solvers.finite_volume.steppers import _lane_kernels as lanewise
-from solvers.finite_volume.steppers._output_kernels import keep_to_range
-from solvers.finite_volume.steppers._row_kernels import (
-    allowed_error,
-    control,
-    end_of_step,
-    landing,
-    next_proposal,
-    passed,
-    range_of_data,
-    record,
-    smallest_step,
+from solvers.finite_volume.steppers._march_kernels import (
+    Limits,
+    March,
+    Output,
+    move_to_end,
+    passes_output,
+    planned_length,
+    settle,
+    write_outputs,
 )
+from solvers.finite_volume.steppers._row_kernels import allowed_error, control, range_of_data
 
 _Array = np.ndarray
 
@@ -43,57 +42,11 @@ ERROR: Final = (W - (1.0 - W) / 3.0, W - (3.0 * W + 1.0) / 3.0, D - D / 3.0)
 ORDER: Final = 3
 
 
-class March(NamedTuple):
-    """Rows under way, all changed in place.
+class NewtonLimits(NamedTuple):
+    """Allowed error of Newton's iteration relative to the spread of the solution and to that of a step; its length."""
 
-    Attributes:
-        u: Cell averages ``(rows, n)``.
-        earlier: State before the last step ``(rows, n)``.
-        earlier_length: Length of that step ``(rows,)``.
-        rate: Rates at the present state ``(rows, n)``.
-        flow: Fluxes through the sides at the present state ``(rows, 2)``.
-        data: Data of the sides at the present time ``(rows, 2)``.
-        time: Present times ``(rows,)``.
-        proposal: Proposed steps ``(rows,)``.
-        failed: Whether the last trial step failed ``(rows,)``.
-        cursor: Next output ``(rows,)``.
-        account: Time-integrated fluxes through the sides, and of sources ``(rows, 3)``.
-        sampled: Time integrals of the data as the steps sampled them ``(rows, 2)``.
-        work: Accepted and rejected steps and iterations ``(rows, 3)``.
-    """
-
-    u: _Array
-    earlier: _Array
-    earlier_length: _Array
-    rate: _Array
-    flow: _Array
-    data: _Array
-    time: _Array
-    proposal: _Array
-    failed: _Array
-    cursor: _Array
-    account: _Array
-    sampled: _Array
-    work: _Array
-
-
-class Output(NamedTuple):
-    """Output times ``(t,)``, values ``(all rows, t, n)`` and account ``(all rows, t, 3)``, and the rows' places."""
-
-    times: _Array
-    values: _Array
-    account: _Array
-    place: _Array
-
-
-class Limits(NamedTuple):
-    """Tolerances and largest step of the stepper, and of Newton's iteration the tolerance and the most iterations."""
-
+    spread: float
     tolerance: float
-    atol: float
-    largest_step: float
-    newton_spread: float
-    newton: float
     iterations: int
 
 
@@ -126,7 +79,7 @@ class _Lanes(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def march(rows: March, medium: Medium, limits: Limits, sampler: Sampler, output: Output) -> None:
+def march(rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], sampler: Sampler, output: Output) -> None:
     """Takes steps until every row has reached the last output or must take its next step with more care.
 
     That is a step that starts or ends where data jump, one beyond the stretches where data are known, and one below the
@@ -146,7 +99,7 @@ def _march(rows: March, medium: Medium, limits: Limits, sampler: Sampler, output
     while True:
         following = _fill(rows, medium, cells, stages, lanes, following, end, width)
         for lane in range(width):
-            if lanes.row[lane] >= 0 and not _plan(rows, limits, sampler, lanes, end, lane):
+            if lanes.row[lane] >= 0 and not _plan(rows, limits[0], sampler, lanes, end, lane):
                 _leave(rows, cells, lanes, lane, width)
         if lanes.row.max() < 0:
             if following == rows.u.shape[0]:
@@ -223,10 +176,8 @@ def _leave(rows: March, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> 
 def _plan(rows: March, limits: Limits, sampler: Sampler, lanes: _Lanes, end: float, lane: int) -> bool:
     """Chooses the step of a lane and samples the data; False if it must be taken with more care."""
     row = lanes.row[lane]
-    time = rows.time[row]
-    proposal = min(min(rows.proposal[row], limits.largest_step), largest_step(sampler, row, time))
-    length = landing(proposal, end - time)
-    if may_jump(sampler, row, time) or may_jump(sampler, row, time + length):
+    time, length = rows.time[row], planned_length(rows, limits, sampler, row, end)
+    if np.isnan(length):
         return False
     lanes.length[lane] = length
     for side in range(2):
@@ -238,13 +189,20 @@ def _plan(rows: March, limits: Limits, sampler: Sampler, lanes: _Lanes, end: flo
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _try_step(
-    medium: Medium, limits: Limits, sampler: Sampler, cells: _Cells, stages: Stages, lanes: _Lanes, one: Any, width: int
+    medium: Medium,
+    limits: tuple[Limits, NewtonLimits],
+    sampler: Sampler,
+    cells: _Cells,
+    stages: Stages,
+    lanes: _Lanes,
+    one: Any,
+    width: int,
 ) -> _Array:
     """Both stages of a step of every lane; the ratios of estimated and allowed error ``(width,)``."""
     n = cells.now.shape[0] // width
     u, right, factor, ratio = stages.tile[0], stages.tile[1], lanes.mean[0], lanes.mean[1]
     length, inside = lanes.length, u[width : (n + 1) * width]
-    dirichlet = range_of_data(lanes.data, sampler.dirichlet)
+    dirichlet, iterations = range_of_data(lanes.data, sampler.dirichlet), limits[1].iterations
     _allow(limits, cells, stages, lanes, dirichlet, one, width)
     for lane in range(width):
         stages.s[lane] = D * length[lane]
@@ -254,7 +212,7 @@ def _try_step(
     set_factor(stages, one, width)
     lanewise.combine(right, cells.now, cells.first, factor, one, width)
     lanewise.extrapolate(inside, cells.earlier, cells.now, ratio, one, width)
-    solve_stage(stages, medium, lanes.data[1], limits.iterations, one, width)
+    solve_stage(stages, medium, lanes.data[1], iterations, one, width)
     finish_stage(stages, medium, lanes.data[1], (cells.middle, cells.second, lanes.flux[1]), one, width)
     for lane in range(width):
         stages.open[lane] = stages.converged[lane]
@@ -262,23 +220,30 @@ def _try_step(
     lanewise.combine(right, cells.now, cells.first, factor, one, width)
     lanewise.combine(right, right, cells.second, factor, one, width)
     lanewise.extrapolate(inside, cells.now, cells.middle, ratio, one, width)
-    solve_stage(stages, medium, lanes.data[2], limits.iterations, one, width)
+    solve_stage(stages, medium, lanes.data[2], iterations, one, width)
     finish_stage(stages, medium, lanes.data[2], (cells.end, cells.third, lanes.flux[2]), one, width)
-    return _ratios(limits, cells, stages, lanes, dirichlet, one, width)
+    return _ratios(limits[0], cells, stages, lanes, dirichlet, one, width)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _allow(
-    limits: Limits, cells: _Cells, stages: Stages, lanes: _Lanes, dirichlet: _Array, one: Any, width: int
+    limits: tuple[Limits, NewtonLimits],
+    cells: _Cells,
+    stages: Stages,
+    lanes: _Lanes,
+    dirichlet: _Array,
+    one: Any,
+    width: int,
 ) -> None:
     """Sets the allowed error of Newton's iteration."""
+    tolerances, newton = limits
     for lane in range(width):
         lanes.factors[0, lane], lanes.factors[1, lane], lanes.factors[2, lane] = lanes.length[lane], 0.0, 0.0
     mean = lanes.mean[2]
     lanewise.mean_magnitude((cells.first, cells.first, cells.first), lanes.factors, mean, one, width)
-    allowed = allowed_error(lanes.range, lanes.range, dirichlet, limits.newton_spread, limits.atol)
+    allowed = allowed_error(lanes.range, lanes.range, dirichlet, newton.spread, tolerances.atol)
     for lane in range(width):
-        stages.allowed[lane] = limits.newton * max(allowed[lane], limits.newton_spread * mean[lane])
+        stages.allowed[lane] = newton.tolerance * max(allowed[lane], newton.spread * mean[lane])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -315,13 +280,8 @@ def _judge(
         lanes.accepted[lane] = 1.0 if row >= 0 and accepted[lane] else 0.0
         if row < 0:
             continue
-        rows.work[row, 0 if accepted[lane] else 1] += 1
-        rows.work[row, 2] += stages.iterations[lane]
-        rows.proposal[row] = next_proposal(accepted[lane], factor[lane], length, rows.proposal[row])
-        rows.failed[row] = not accepted[lane]
-        lanes.stuck[lane] = not accepted[lane] and factor[lane] * length < smallest_step(
-            rows.time[row], output.times[-1]
-        )
+        verdict = accepted[lane], factor[lane]
+        lanes.stuck[lane] = settle(rows, row, verdict, length, stages.iterations[lane], output.times[-1])
         if accepted[lane]:
             _accept(rows, output, cells, lanes, lane, width)
 
@@ -330,8 +290,6 @@ def _judge(
 def _accept(rows: March, output: Output, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> None:
     """Moves the row of a lane to the end of its step, but for its cells."""
     row, length = lanes.row[lane], lanes.length[lane]
-    start = rows.time[row]
-    finish = end_of_step(start, length, output.times[-1])
     step, middle = np.zeros(3), np.zeros(3)
     for side in range(2):
         first, second, third = lanes.flux[0, side, lane], lanes.flux[1, side, lane], lanes.flux[2, side, lane]
@@ -340,38 +298,13 @@ def _accept(rows: March, output: Output, cells: _Cells, lanes: _Lanes, lane: int
         data = lanes.data[:, lane, side]
         rows.sampled[row, side] += length * (W * (data[0] + data[1]) + D * data[2])
         rows.data[row, side] = data[2]
-    if passed(output.times, rows.cursor[row : row + 1], np.full(1, finish))[0] > rows.cursor[row]:
-        _write(rows, output, cells, (start, finish), (step, middle), row, lane, width)
-    rows.account[row] += step
-    rows.time[row], lanes.earlier_length[lane] = finish, length
+    if passes_output(rows, output, row, length):
+        states = np.empty((3, rows.u.shape[1]))
+        lanewise.get_row(cells.now, lane, width, states[0])
+        lanewise.get_row(cells.middle, lane, width, states[1])
+        lanewise.get_row(cells.end, lane, width, states[2])
+        write_outputs(rows, output, states, (middle, step), (length, GAMMA), row)
+    move_to_end(rows, step, length, row, output.times[-1])
+    lanes.earlier_length[lane] = length
     lanes.flux[0, :, lane] = lanes.flux[2, :, lane]
     lanes.range[:, lane] = lanes.range_after[:, lane]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _write(
-    rows: March,
-    output: Output,
-    cells: _Cells,
-    interval: tuple[Any, float],
-    account: tuple[_Array, _Array],
-    row: int,
-    lane: int,
-    width: int,
-) -> None:
-    """Writes the outputs that a step passes, along a parabola through its three states."""
-    start, finish = interval
-    states = np.empty((3, rows.u.shape[1]))
-    for k in range(3):
-        lanewise.get_row((cells.now, cells.middle, cells.end)[k], lane, width, states[k])
-    curve = GAMMA * (1.0 - GAMMA)
-    bow = ((states[1] - states[0]) - GAMMA * (states[2] - states[0])) / curve
-    span = np.full(1, start), np.full(1, finish - start)
-    plan = output.place[row : row + 1], rows.cursor[row : row + 1].copy(), np.ones(1, np.bool_), output.times
-    record(output.values, states[:1], states[2:], bow.reshape(1, -1), span, plan)
-    before = rows.account[row : row + 1]
-    curved = ((account[1] - GAMMA * account[0]) / curve).reshape(1, -1)
-    record(output.account, before, before + account[0], curved, span, plan)
-    ends = np.array([[states.min()], [states.max()]])
-    keep_to_range(output.values, ends, np.full(1, finish), plan)
-    rows.cursor[row] = passed(output.times, plan[1], np.full(1, finish))[0]
