@@ -1,7 +1,7 @@
 """Diffusion ∇·(k(u, x, t) ∇u) on rows: rates, implicit stages and stabilised explicit steps."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,7 +166,7 @@ class DiffusionTerm:
 
     @cached_property
     def _padding(self) -> Padding:
-        return Padding(self.grid.shape)
+        return _padding_of(self.grid.shape)
 
     @cached_property
     def _kernel(self) -> Kernel | None:
@@ -199,6 +199,11 @@ class DiffusionTerm:
         edges = np.asarray(self.sides.offsets), padding.ghost, padding.edge, padding.opposite
         sides = edges, np.asarray(self.sides.modes), np.ascontiguousarray(self.sides.pull)
         return self._compiled_law, sides, (padding.lines, padding.size, padding.strides, spacing)
+
+
+@lru_cache(maxsize=32)
+def _padding_of(shape: tuple[int, ...]) -> Padding:
+    return Padding(shape)
 
 
 def _rows_of(kernel: Kernel, index: Array) -> Kernel:
