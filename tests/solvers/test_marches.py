@@ -74,11 +74,11 @@ def test_the_steps_are_those_taken_one_by_one(monkeypatch, name, stepper):
     With a threshold, rounding decides in which step a cell passes it: initial data that differ by 1e-15 change the
     values by 2e-8.
     """
-    case = (*CASES[name], stepper)
+    law, sides = CASES[name]
     options = {"breakpoints": [0.01, 0.02]} if name == "pulse" else {}
-    expected = step_by_step(monkeypatch, *case, **options)
+    expected = step_by_step(monkeypatch, law, sides, stepper, **options)
     taken = count_steps(monkeypatch)
-    result = solved(*case, **options)
+    result = solved(law, sides, stepper, **options)
     assert len(taken) <= 12 < int(result.work.steps.min())
     assert torch.equal(result.work.steps, expected.work.steps)
     assert torch.equal(result.work.rejected, expected.work.rejected)
@@ -127,7 +127,8 @@ def test_progress_is_reported_to_the_end():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("solvers.finite_volume._groups.drive", counted)
-        solved(*CASES["root"], TRBDF2)
+        law, sides = CASES["root"]
+        solved(law, sides, TRBDF2)
     assert sum(reported) == pytest.approx(TIMES[-1])
 
 

@@ -92,7 +92,15 @@ def march(rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], samp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _march(rows: March, medium: Medium, limits: Limits, sampler: Sampler, output: Output, one: Any, width: int) -> None:
+def _march(
+    rows: March,
+    medium: Medium,
+    limits: tuple[Limits, NewtonLimits],
+    sampler: Sampler,
+    output: Output,
+    one: Any,
+    width: int,
+) -> None:
     n, end = rows.u.shape[1], output.times[-1]
     cells, stages, lanes = _empty_cells(n, width), empty_stages(n, width), _empty_lanes(width)
     following = 0
