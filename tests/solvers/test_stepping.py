@@ -33,7 +33,6 @@ from solvers import (
     solve,
 )
 from solvers.finite_volume.steppers import _row_kernels as kernels
-from solvers.finite_volume.steppers._drive import _landing
 
 GRID = CellGrid(0.0, 1.0, 20)
 PERIODIC = (Periodic(), Periodic())
@@ -172,7 +171,7 @@ def test_degenerate_fronts_stay_within_the_data(law, stepper):
 
 def test_no_tiny_step_is_left_before_the_end():
     proposal, remaining = np.array([0.3, 0.3, 0.1]), np.array([0.3 * (1 + 1e-12), 0.4, 0.4])
-    assert _landing(proposal, remaining).tolist() == [remaining[0], 0.2, 0.1]
+    assert kernels.landings(proposal, remaining).tolist() == [remaining[0], 0.2, 0.1]
 
 
 @pytest.mark.parametrize("stepper", EVERY)

@@ -1,7 +1,7 @@
 """Diffusion ∇·(k(u, x, t) ∇u) on rows: rates, implicit stages and stabilised explicit steps."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
 from solvers.finite_volume.diffusion._newton_kernels import solve_rows
+from solvers.finite_volume.diffusion._stage_kernels import Medium
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
@@ -103,7 +104,7 @@ class DiffusionTerm:
             data: Data of the sides ``(rows, S)``.
             t: Times ``(rows,)``.
         """
-        return kernels.rates(u, data, *self._parts) if self.compiled else self._faces.rate(u, data, t)
+        return kernels.rates(u, data, *self.parts) if self.compiled else self._faces.rate(u, data, t)
 
     def radius(self, u: Array, data: Array, t: Array | None = None) -> Array:
         """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable.
@@ -114,7 +115,7 @@ class DiffusionTerm:
             t: Times ``(rows,)``, needed if the law depends on time.
         """
         if self.compiled:
-            return kernels.radii(u, data, *self._parts)
+            return kernels.radii(u, data, *self.parts)
         assert t is not None or not self.law.varies_in_time
         return self._faces.radius(u, data, np.zeros(len(u)) if t is None else t)
 
@@ -122,15 +123,11 @@ class DiffusionTerm:
         """Solves an implicit stage by Newton's method, row by row."""
         if not self.compiled:
             return self._faces.solve(stage, self.newton.iterations)
-        kind, parameters, coefficient, faces = self._compiled_law
         if self.grid.dimension > 1:
             each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
-            results, report = solve_rows_by_gradients(each, self.newton.iterations, *self._parts)
+            results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
             return StageSolution(*results, *report)
-        spacing = self.grid.spacing[0]
-        weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
-        sides = self.sides.modes, self.sides.pull, spacing
-        problem = (kind, parameters, weights, *sides, stage.data, stage.s, stage.right, stage.guess)
+        problem = (*self.medium, stage.data, stage.s, stage.right, stage.guess)
         results, report = solve_rows(problem, stage.allowed, self.newton.iterations)
         return StageSolution(*results, *report)
 
@@ -154,7 +151,14 @@ class DiffusionTerm:
         Returns:
             Cells and account at the end and after the middle stage.
         """
-        return SuperStep(*kernels.supersteps(u, first, plan, data, *self._parts))
+        return SuperStep(*kernels.supersteps(u, first, plan, data, *self.parts))
+
+    @cached_property
+    def medium(self) -> Medium:
+        """Law and sides for the kernels of implicit stages along one axis; only for laws with kernels."""
+        kind, parameters, coefficient, faces = self._compiled_law
+        weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
+        return Medium(kind, parameters, weights, self.sides.modes, self.sides.pull, self.grid.spacing[0])
 
     @cached_property
     def _faces(self) -> FaceDiffusion:
@@ -162,7 +166,7 @@ class DiffusionTerm:
 
     @cached_property
     def _padding(self) -> Padding:
-        return Padding(self.grid.shape)
+        return _padding_of(self.grid.shape)
 
     @cached_property
     def _kernel(self) -> Kernel | None:
@@ -189,12 +193,17 @@ class DiffusionTerm:
         return padded.reshape(self.law.rows, d, -1)
 
     @cached_property
-    def _parts(self) -> Any:
+    def parts(self) -> Any:
         """Law, sides and grid for the kernels."""
         padding, spacing = self._padding, np.array(self.grid.spacing)
         edges = np.asarray(self.sides.offsets), padding.ghost, padding.edge, padding.opposite
         sides = edges, np.asarray(self.sides.modes), np.ascontiguousarray(self.sides.pull)
         return self._compiled_law, sides, (padding.lines, padding.size, padding.strides, spacing)
+
+
+@lru_cache(maxsize=32)
+def _padding_of(shape: tuple[int, ...]) -> Padding:
+    return Padding(shape)
 
 
 def _rows_of(kernel: Kernel, index: Array) -> Kernel:

@@ -155,10 +155,10 @@ def _assemble(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _iterate(tile: Any, modes: _Array, kind: int, lanes: Any, means: _Array, one: Any) -> None:
-    """One Newton step of every lane; leaves Φ, k and δ in the tile and the means of |δ| and |u| in ``means``."""
+def linear_step(tile: Any, modes: _Array, kind: int, lanes: Any, one: Any) -> None:
+    """Φ, k and the change δ of Newton's method of every lane, left in the tile."""
     u, right, weights, potential, k, delta, diagonal, pivot, corner, parameters = tile
-    sides, inflow, relaxation, counts, width = lanes
+    sides, inflow, _, counts, width = lanes
     end = delta.shape[0]
     _close_sides(u, modes, sides, width)
     evaluate_lanes(kind, u, parameters, potential, k)
@@ -177,7 +177,6 @@ def _iterate(tile: Any, modes: _Array, kind: int, lanes: Any, means: _Array, one
     if modes[0] == PERIODIC:
         _substitute(k, weights, pivot, corner, one, width)
         _unwrap(k, weights, diagonal[:width], delta, corner)
-    _add(u, delta, relaxation, means, one, width)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -245,7 +244,7 @@ def second_difference(potential: _Array, weights: _Array, out: _Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _empty_tile(n: int, width: int) -> Any:
+def empty_tile(n: int, width: int) -> Any:
     """u, r, s w, Φ, k, δ, diagonal, pivots, right-hand side of the corners and parameters, interleaved by lanes."""
     small, large = n * width, (n + 2) * width
     u, right, weights = np.zeros(large), np.zeros(small), np.zeros(small + width)
@@ -259,7 +258,7 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
     kind, modes, target = problem[0], problem[3], problem[8]
     converged, iterations, residual = report
     rows, n = target.shape
-    tile = _empty_tile(n, width)
+    tile = empty_tile(n, width)
     scratch = np.empty(n + 1), np.empty(n + 2)
     lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), np.zeros(width, np.int64), width
     means, before = np.zeros(2 * width), np.zeros(width)
@@ -274,7 +273,8 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
                 active += 1
         if active == 0:
             return
-        _iterate(tile, modes, kind, lanes, means, one)
+        linear_step(tile, modes, kind, lanes, one)
+        _add(tile[0], tile[5], lanes[2], means, one, width)
         for lane in range(width):
             row = occupant[lane]
             if row < 0:

@@ -24,6 +24,7 @@ from solvers.finite_volume.boundary import (
     value_at,
 )
 from solvers.finite_volume.grid import CellGrid
+from solvers.finite_volume.sides._data_kernels import Series
 from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, as_array, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
 
@@ -154,7 +155,7 @@ class SideData:
         if self.constant:
             return self.fixed[None]
         if self.scan is not None and self.scan.has_breaks:
-            times = self.scan.steered(times, since, self._scanned_rows)
+            times = self.scan.steered(times, since, self.scanned_rows)
         data = np.empty((len(times), *self.fixed.shape))
         data[:] = self.fixed
         for datum, part, scale in self.changing:
@@ -171,13 +172,13 @@ class SideData:
         """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""
         if self.scan is None:
             return self.end - times
-        return self.scan.largest_step(times, self._scanned_rows)
+        return self.scan.largest_step(times, self.scanned_rows)
 
     def at_break(self, times: Array) -> Array:
         """Whether the data may jump at the times, so that rates at the end of the last step do not hold ``(rows,)``."""
         if self.scan is None or not self.scan.has_breaks:
             return np.zeros(len(times), dtype=bool)
-        return self.scan.at_break(times, self._scanned_rows)
+        return self.scan.at_break(times, self.scanned_rows)
 
     def integral(self, start: Array | float, end: Array | float) -> Array:
         """Time integrals of the data ``(rows, S)`` from the scan, independent of any steps."""
@@ -188,6 +189,12 @@ class SideData:
         for each, value in zip(self.changing, self._scanned(start, end)[0], strict=True):
             integrals[:, each.part] = value if each.scale is None else value * each.scale[:, None]
         return integrals
+
+    def series(self) -> Series:
+        """The stated values over the span, for compiled steps."""
+        assert self.scan is not None
+        everyone = np.arange(self.scan.row_count)
+        return self.scan.series(lambda times: self._stated(times, everyone))
 
     def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
         """Compares the time integrals of the data, as steps sampled them, with those of the scan.
@@ -213,14 +220,15 @@ class SideData:
                 raise _sampling_error(each.datum, int(self.rows[row]), interval, numbers)
 
     @property
-    def _scanned_rows(self) -> Array:
+    def scanned_rows(self) -> Array:
+        """Places of the rows among those of the scan."""
         assert self.scan is not None
         return self.rows if self.scan.row_count > 1 else np.zeros_like(self.rows)
 
     def _scanned(self, start: Array | float, end: Array | float) -> tuple[list[Array], list[Array]]:
         """Integrals of the stated values of every changing side, and how much sampled ones may differ."""
         assert self.scan is not None
-        rows = self._scanned_rows
+        rows = self.scanned_rows
         ends = [
             self.scan.integral_to(np.broadcast_to(time, rows.shape), rows, lambda times: self._stated(times, self.rows))
             for time in (start, end)

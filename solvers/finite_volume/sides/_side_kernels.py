@@ -1,5 +1,7 @@
 """Compiled searches among the panels of a scan, which are sorted by row and then by time."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -7,8 +9,9 @@ Array = np.ndarray
 
 
 @njit(nogil=True, cache=True)
-def _panel_of(first: Array, low: Array, row: int, time: float) -> int:
-    a, b = first[row], first[row + 1]
+def panel_of(first: Array, low: Array, row: Any, time: Any) -> int:
+    """The panel of a row that contains a time."""
+    a, b = int(first[row]), int(first[row + 1])
     while b - a > 1:
         middle = (a + b) // 2
         if low[middle] <= time:
@@ -23,22 +26,30 @@ def locate(first: Array, low: Array, rows: Array, times: Array) -> Array:
     """The panel that contains the time of every row."""
     panels = np.empty(len(rows), dtype=np.int64)
     for i in range(len(rows)):
-        panels[i] = _panel_of(first, low, rows[i], times[i])
+        panels[i] = panel_of(first, low, rows[i], times[i])
     return panels
+
+
+@njit(nogil=True, cache=True)
+def step_limit(
+    first: Array, low: Array, high: Array, ends_at_break: Array, row: Any, time: Any, margin: float
+) -> float:
+    """Largest step: no longer than a panel that it touches, and not beyond a break point."""
+    panel = panel_of(first, low, row, time + margin)
+    limit = high[panel] - time
+    if not ends_at_break[panel]:
+        limit = max(limit, min(high[panel] - low[panel], high[panel + 1] - low[panel + 1]))
+    return limit
 
 
 @njit(nogil=True, cache=True)
 def step_limits(
     first: Array, low: Array, high: Array, ends_at_break: Array, rows: Array, times: Array, margin: float
 ) -> Array:
-    """Largest steps: no longer than a panel that they touch, and not beyond a break point."""
+    """``step_limit`` of every row."""
     limits = np.empty(len(rows))
     for i in range(len(rows)):
-        panel = _panel_of(first, low, rows[i], times[i] + margin)
-        limits[i] = high[panel] - times[i]
-        if not ends_at_break[panel]:
-            shorter = min(high[panel] - low[panel], high[panel + 1] - low[panel + 1])
-            limits[i] = max(limits[i], shorter)
+        limits[i] = step_limit(first, low, high, ends_at_break, rows[i], times[i], margin)
     return limits
 
 
@@ -51,7 +62,7 @@ def steer(
     moved = times.copy()
     for k in range(times.shape[0]):
         for i in range(len(rows)):
-            panel = _panel_of(first, low, rows[i], times[k, i] + margin)
+            panel = panel_of(first, low, rows[i], times[k, i] + margin)
             start = low[panel]
             if panel > first[rows[i]] and ends_at_break[panel - 1] and abs(times[k, i] - start) <= margin:
                 before = leftwards and since[i] < start - margin

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from solvers.finite_volume.sides._data_kernels import Series
 from solvers.finite_volume.sides._side_kernels import locate, steer, step_limits
+from solvers.finite_volume.sides._side_series import series_of
 
 Array = np.ndarray
 Evaluate = Callable[[Array], Array]
@@ -148,6 +150,13 @@ class Scan:
     def row_count(self) -> int:
         """Number of rows; one if all rows of the batch have the same data."""
         return len(self.first) - 1
+
+    def series(self, evaluate: Evaluate) -> Series:
+        """Chebyshev series of the data on the panels, made at the first call; ``evaluate`` takes all rows."""
+        if "_series" not in self.__dict__:
+            starts = np.append(True, self.ends_at_break[:-1])
+            self.__dict__["_series"] = series_of(evaluate, self.first, self.low, self.high, starts)
+        return self.__dict__["_series"]
 
     def largest_step(self, times: Array, rows: Array) -> Array:
         """Largest step from a time of every row."""

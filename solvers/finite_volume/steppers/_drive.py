@@ -4,71 +4,18 @@
 an accepted step has passed, and drops finished rows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 
 import numpy as np
 
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers._marches import march_diffusion
 from solvers.finite_volume.steppers._output_kernels import keep_to_range
+from solvers.finite_volume.steppers._progress import Course, Progress
 from solvers.finite_volume.steppers.explicit import SSPRK3
 from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
-
-_FLOOR = 1e-12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """What the integration of a group of rows results in.
-
-    Attributes:
-        values: Cell averages at the output times ``(rows, t, cells)``.
-        account: Time-integrated flow since the start ``(rows, t, 2d + 1)``.
-        steps: Accepted steps ``(rows,)``.
-        rejected: Rejected steps ``(rows,)``.
-        evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
-    """
-
-    values: Array
-    account: Array
-    steps: Array
-    rejected: Array
-    evaluations: Array
-
-    @classmethod
-    def joined(cls, parts: Sequence["Course"], rows: Array) -> "Course":
-        """One course from those of groups; ``rows`` are the rows of the groups, one after the other."""
-        order = np.argsort(rows)
-        names = [field.name for field in fields(cls)]
-        if len(parts) == 1 and (np.diff(rows) > 0).all():
-            return parts[0]
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
-
-
-@dataclass
-class _Progress:
-    """Rows still being integrated, with the quantities that ``drive`` keeps for each."""
-
-    rows: Rows
-    operator: Operator
-    index: Array
-    account: Array
-    proposal: Array
-    failed: Array
-    cursor: Array
-    sampled: Array
-
-    def take(self, rows: Array) -> "_Progress":
-        state = self.rows
-        rate = None if state.rate is None else state.rate.take(rows)
-        earlier = state.earlier[0][rows], state.earlier[1][rows]
-        return _Progress(
-            Rows(state.u[rows], state.time[rows], rate, earlier),
-            self.operator.take(rows),
-            *(part[rows] for part in (self.index, self.account, self.proposal, self.failed, self.cursor, self.sampled)),
-        )
 
 
 def drive(
@@ -102,7 +49,7 @@ def drive(
         account=np.zeros((count, len(times), flows)),
         **{name: np.zeros(count, dtype=np.int64) for name in ("steps", "rejected", "evaluations")},
     )
-    state = _Progress(
+    state = Progress(
         rows=Rows(initial.copy(), np.full(count, start), None, (initial, np.ones(count))),
         operator=operator,
         index=np.arange(count),
@@ -116,21 +63,28 @@ def drive(
         course.values[:, 0], state.cursor[:] = initial, 1
     while True:
         running = state.rows.time < times[-1]
-        if running.mean() < 0.75:
+        if running.mean() < 0.75 and not state.operator.sides.constant:
             state.operator.sides.take(np.flatnonzero(~running)).check(state.sampled[~running], start, times[-1])
-            state = state.take(np.flatnonzero(running))
         if not running.any():
             assert np.isfinite(course.values).all(), "an output time was passed without being written"
             return course
+        if running.mean() < 0.75:
+            state = state.take(np.flatnonzero(running))
         _march(state, stepper, times, course, report)
+        if not (state.rows.time < times[-1]).any():
+            continue
         _advance(state, stepper, times, course, report)
 
 
 def _march(
-    state: _Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
+    state: Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
 ) -> None:
-    """Takes all steps before the next output at once, if the stepper can."""
+    """Takes many steps in one call, if the stepper can: of SSPRK3 those before the next output, else all."""
+    before = float(state.rows.time.sum())
     if not isinstance(stepper, SSPRK3):
+        march_diffusion(stepper, state, times, course)
+        if report is not None:
+            report(float(state.rows.time.sum()) - before)
         return
     marched = stepper.march(state.operator, state.rows, times[np.minimum(state.cursor, len(times) - 1)])
     if marched is None:
@@ -144,39 +98,32 @@ def _march(
 
 
 def _advance(
-    state: _Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
+    state: Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
 ) -> None:
     """One trial step of every row; steps of finished rows have length 0 and change nothing."""
     rows, remaining = state.rows, times[-1] - state.rows.time
     running = remaining > 0
     largest = min(stepper.largest_step, state.operator.largest_step)
     proposal = np.minimum(np.minimum(state.proposal, largest), state.operator.sides.largest_step(rows.time))
-    step = stepper.step(state.operator, rows, _landing(proposal, remaining))
+    step = stepper.step(state.operator, rows, kernels.landings(proposal, remaining))
     accepted, factor = kernels.control(step.ratio, stepper.order, state.failed)
     failed = running & ~accepted
     accepted &= running
     _count(course, state.index, step, accepted, failed)
     _raise_if_stuck(state, step, factor * step.length, failed, times)
-    end = np.where(step.length >= remaining * (1 - 1e-12), times[-1], rows.time + step.length)
+    end = kernels.ends_of_steps(rows.time, step.length, times[-1])
     _record(course, state, step, accepted, end, times)
     state.account[accepted] += step.account[accepted]
     if step.sampled is not None:
         state.sampled[accepted] += step.sampled[accepted]
-    shortened = accepted & (step.length < state.proposal)
-    state.proposal = np.where(shortened, np.maximum(factor * step.length, state.proposal), factor * step.length)
+    state.proposal = kernels.next_proposals(accepted, factor, step.length, state.proposal)
     state.failed = failed
     state.rows = _next(rows, step, accepted, end)
     if report is not None:
         report(float((end - rows.time)[accepted].sum()))
 
 
-def _landing(proposal: Array, remaining: Array) -> Array:
-    """Steps without a tiny one before the end."""
-    halves = np.where(proposal > 0.5 * remaining, 0.5 * remaining, proposal)
-    return np.where(proposal >= remaining * (1 - 1e-9), remaining, halves)
-
-
-def _record(course: Course, state: _Progress, step: Step, accepted: Array, end: Array, times: Array) -> None:
+def _record(course: Course, state: Progress, step: Step, accepted: Array, end: Array, times: Array) -> None:
     """Writes cells and account at the output times that accepted steps have passed."""
     passed = kernels.passed(times, state.cursor, end)
     if not (accepted & (passed > state.cursor)).any():
@@ -211,8 +158,8 @@ def _next(rows: Rows, step: Step, accepted: Array, end: Array) -> Rows:
     return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate, earlier)
 
 
-def _raise_if_stuck(state: _Progress, step: Step, following: Array, failed: Array, times: Array) -> None:
-    floor = _FLOOR * np.maximum(np.abs(state.rows.time), times[-1] - state.rows.time)
+def _raise_if_stuck(state: Progress, step: Step, following: Array, failed: Array, times: Array) -> None:
+    floor = kernels.smallest_steps(state.rows.time, times[-1])
     stuck = np.flatnonzero(failed & (following < floor))
     if len(stuck):
         row = stuck[0]

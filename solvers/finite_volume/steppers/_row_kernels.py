@@ -8,6 +8,7 @@ from numba import njit
 _Array = np.ndarray
 _EPSILON = float(np.finfo(np.float64).eps)
 _GROWTH = 2.0
+_SMALLEST = 1e-12
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -141,6 +142,69 @@ def control(ratio: _Array, order: int, failed_before: _Array) -> tuple[_Array, _
         elif failed_before[b]:
             factor[b] = min(factor[b], 1.0)
     return accepted, factor
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def landing(proposal: Any, remaining: Any) -> float:
+    """A step without a tiny one before the end."""
+    if proposal >= remaining * (1.0 - 1e-9):
+        return remaining
+    return 0.5 * remaining if proposal > 0.5 * remaining else proposal
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def end_of_step(time: Any, length: Any, last: Any) -> float:
+    """Where a step ends: at the last output if it goes there but for rounding."""
+    return last if length >= (last - time) * (1.0 - 1e-12) else time + length
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def next_proposal(accepted: Any, factor: Any, length: Any, proposal: Any) -> float:
+    """Next step to propose; a step that was shortened does not make it smaller."""
+    following = factor * length
+    return max(following, proposal) if accepted and length < proposal else following
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def smallest_step(time: Any, last: Any) -> float:
+    """Length below which a step may not fail."""
+    return _SMALLEST * max(abs(time), last - time)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def landings(proposal: _Array, remaining: _Array) -> _Array:
+    """``landing`` of every row."""
+    result = np.empty_like(proposal)
+    for b in range(result.shape[0]):
+        result[b] = landing(proposal[b], remaining[b])
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ends_of_steps(time: _Array, length: _Array, last: float) -> _Array:
+    """``end_of_step`` of every row."""
+    result = np.empty_like(time)
+    for b in range(result.shape[0]):
+        result[b] = end_of_step(time[b], length[b], last)
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def next_proposals(accepted: _Array, factor: _Array, length: _Array, proposal: _Array) -> _Array:
+    """``next_proposal`` of every row."""
+    result = np.empty_like(proposal)
+    for b in range(result.shape[0]):
+        result[b] = next_proposal(accepted[b], factor[b], length[b], proposal[b])
+    return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def smallest_steps(time: _Array, last: float) -> _Array:
+    """``smallest_step`` of every row."""
+    result = np.empty_like(time)
+    for b in range(result.shape[0]):
+        result[b] = smallest_step(time[b], last)
+    return result
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

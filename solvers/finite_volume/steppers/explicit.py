@@ -10,6 +10,15 @@ import numpy as np
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Array, Operator, Rate
 from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers._rkl2_kernels import (
+    MOST_STAGES,
+    SAFETY,
+    euler_steps,
+    first_fraction,
+    fraction_at,
+    middle_stage,
+    stages_for,
+)
 from solvers.finite_volume.steppers.stepper import (
     Rows,
     Step,
@@ -22,9 +31,6 @@ from solvers.finite_volume.steppers.stepper import (
     parabola,
     rate_at_start,
 )
-
-_MOST_STAGES = 401
-_SAFETY = 1.05
 
 
 @dataclass(frozen=True)
@@ -174,11 +180,11 @@ class RKL2(Stepper):
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
         ends = operator.sides.at(np.stack((rows.time, rows.time + length)), rows.time)
         first = rate_at_start(operator, rows, ends[0], operator.rate)
-        radius = 2.0 * _SAFETY * np.max([operator.euler_rate(rows.u, data, rows.time) for data in ends], axis=0)
+        radius = 2.0 * SAFETY * np.max([operator.euler_rate(rows.u, data, rows.time) for data in ends], axis=0)
         radius = np.where(np.isfinite(radius), radius, 0.0)  # such a step fails by its error
         with np.errstate(divide="ignore"):
-            length = np.minimum(length, 2.0 / radius * _euler_steps(_MOST_STAGES))
-        stages = _stages(0.5 * radius * length)
+            length = np.minimum(length, 2.0 / radius * euler_steps(MOST_STAGES))
+        stages = stages_for(0.5 * radius * length).astype(np.int64)
         times = rows.time + length * _stage_times(stages)
         data = operator.sides.at(times, rows.time)
         superstep = _compiled_superstep if operator.only_compiled_diffusion else _superstep
@@ -214,7 +220,7 @@ def _superstep(
     scale = 4.0 / (stages**2 + stages - 2.0)
     base = np.concatenate((rows.u, np.zeros_like(first.flow)), 1)
     slope = np.concatenate((first.u, first.flow), 1) * (scale * length)[:, None]
-    cells, half = rows.u.shape[1], _middle_stage(stages)
+    cells, half = rows.u.shape[1], middle_stage(stages).astype(np.int64)
     before, now = base, base + slope / 3.0
     middle = now
     for j in range(2, int(stages.max()) + 1):
@@ -225,7 +231,7 @@ def _superstep(
         waiting = (j > stages)[:, None]
         before, now = np.where(waiting, before, now), np.where(waiting, now, following)
         middle = np.where((half == j)[:, None], now, middle)
-    fraction = _fraction(half, stages)
+    fraction = fraction_at(half, stages)
     end = _StageState(np.ascontiguousarray(now[:, :cells]), now[:, cells:], np.ones(len(stages)))
     return end, _StageState(np.ascontiguousarray(middle[:, :cells]), middle[:, cells:], fraction)
 
@@ -234,12 +240,12 @@ def _compiled_superstep(
     operator: Operator, rows: Rows, first: Rate, plan: tuple[Array, Array], sampled: tuple[Array, Array]
 ) -> tuple[_StageState, _StageState]:
     """As ``_superstep`` for diffusion alone under a law with kernels."""
-    (length, stages), half = plan, _middle_stage(plan[1])
+    (length, stages), half = plan, middle_stage(plan[1]).astype(np.int64)
     rate = first.u, np.ascontiguousarray(first.flow[:, :-1])
     assert operator.diffusion is not None
     step = operator.diffusion.superstep(rows.u, rate, (length, stages, half), sampled[1])
     end = _StageState(step.u, operator.with_source(step.account), np.ones(len(stages)))
-    middle = _StageState(step.middle, operator.with_source(step.middle_account), _fraction(half, stages))
+    middle = _StageState(step.middle, operator.with_source(step.middle_account), fraction_at(half, stages))
     return end, middle
 
 
@@ -253,29 +259,7 @@ def _legendre(j: int) -> tuple[float, float, float]:
     return mu, -(j - 1) / j * b(j) / b(j - 2), -(1.0 - b(j - 1)) * mu
 
 
-def _euler_steps(stages: float) -> float:
-    """Number of stable Euler steps in a stable step of s stages."""
-    return 0.25 * (stages**2 + stages - 2)
-
-
-def _stages(euler_steps: Array) -> Array:
-    """Fewest stages, odd and at least 3, with a stable step of so many stable Euler steps."""
-    stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * euler_steps) - 1.0)).astype(np.int64)
-    return np.maximum(stages + 1 - stages % 2, 3)
-
-
-def _middle_stage(stages: Array) -> Array:
-    """The stage nearest to half of the step."""
-    return np.maximum(np.rint(stages / 2**0.5).astype(np.int64), 2)
-
-
-def _fraction(stage: Array, stages: Array) -> Array:
-    """Fraction of the step that stages 2, 3, … have reached, at most 1."""
-    return np.minimum((stage**2 + stage - 2.0) / (stages**2 + stages - 2.0), 1.0)
-
-
 def _stage_times(stages: Array) -> Array:
     """Fractions of the step at stages 0, 1, …, the largest number of stages ``(stages + 1, rows)``."""
     every = np.arange(stages.max() + 1)[:, None]
-    first = 4.0 / 3.0 / (stages**2 + stages - 2.0)
-    return np.where(every == 1, first, np.where(every == 0, 0.0, _fraction(every, stages)))
+    return np.where(every == 1, first_fraction(stages), np.where(every == 0, 0.0, fraction_at(every, stages)))

@@ -10,6 +10,7 @@ from solvers.finite_volume._operator import Array, Operator, Rate
 from solvers.finite_volume.diffusion._diffusion import Stage, StageSolution
 from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.steppers import _row_kernels as kernels
+from solvers.finite_volume.steppers._trbdf2_kernels import ERROR, GAMMA, D, W
 from solvers.finite_volume.steppers.stepper import (
     Rows,
     Step,
@@ -24,11 +25,8 @@ from solvers.finite_volume.steppers.stepper import (
 )
 
 _COURANT = 0.5
-_UNCONTROLLED = 1e-4
-_GAMMA = 2.0 - 2.0**0.5
-_D, _W = 0.5 * _GAMMA, 2.0**0.5 / 4.0
+UNCONTROLLED = 1e-4
 _A31, _A32 = 1.0 - (3.0 + 2.0 * 2.0**0.5) / 6.0, (3.0 + 2.0 * 2.0**0.5) / 6.0
-_ERROR = (_W - (1.0 - _W) / 3.0, _W - (3.0 * _W + 1.0) / 3.0, _D - _D / 3.0)
 
 
 @dataclass(frozen=True)
@@ -123,31 +121,31 @@ class TRBDF2(Stepper):
         return diffuses
 
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        start = _begin(operator, rows, length, (0.0, _GAMMA, 1.0))
+        start = _begin(operator, rows, length, (0.0, GAMMA, 1.0))
         length, data = start.length, start.data
         allowed = _allowed_by_newton(self, operator, rows, start)
 
         def solve(right: Array, stage: int, guess: Array) -> tuple[StageSolution, Rate, tuple[Rate, ...]]:
             at = start.times[stage], data[stage % len(data)]
             assert operator.diffusion is not None
-            solution = operator.diffusion.solve(Stage(right, _D * length, at[1], at[0], guess, allowed))
+            solution = operator.diffusion.solve(Stage(right, D * length, at[1], at[0], guess, allowed))
             beside = (operator.explicit_rate(solution.u, at[1], at[0]),) if operator.has_explicit_part else ()
             return solution, _rate_of(solution, operator), beside
 
         first, first_beside = start.implicit, () if start.explicit is None else (start.explicit,)
         terms = 1 + len(first_beside)
-        right = combined(rows.u, length, (_D, _GAMMA)[:terms], (first, *first_beside))
-        middle, second, beside = solve(right, 1, _extrapolated(rows, _GAMMA * length))
+        right = combined(rows.u, length, (D, GAMMA)[:terms], (first, *first_beside))
+        middle, second, beside = solve(right, 1, _extrapolated(rows, GAMMA * length))
         known = (first, second, *first_beside, *beside)
-        right = combined(rows.u, length, (_W, _W, _A31, _A32)[: 2 * terms], known)
-        guess = kernels.extrapolate(rows.u, middle.u, np.full(len(length), 1.0 / _GAMMA - 1.0))
+        right = combined(rows.u, length, (W, W, _A31, _A32)[: 2 * terms], known)
+        guess = kernels.extrapolate(rows.u, middle.u, np.full(len(length), 1.0 / GAMMA - 1.0))
         end, third, last = solve(right, 2, guess)
         explicit = (*first_beside, *beside, *last)
-        middle_account = accounted(length, (_D, _D, _GAMMA)[: 1 + terms], (first, second, *first_beside))
-        u = combined(end.u, length, (_W - _A31, _W - _A32, _D), explicit) if explicit else end.u
+        middle_account = accounted(length, (D, D, GAMMA)[: 1 + terms], (first, second, *first_beside))
+        u = combined(end.u, length, (W - _A31, W - _A32, D), explicit) if explicit else end.u
         stages = (first, second, third, *explicit)
-        account = accounted(length, ((_W, _W, _D) * 2)[: len(stages)], stages)
-        error = kernels.weighted(length, (_ERROR * 2)[: len(stages)], tuple(stage.u for stage in stages))
+        account = accounted(length, ((W, W, D) * 2)[: len(stages)], stages)
+        error = kernels.weighted(length, (ERROR * 2)[: len(stages)], tuple(stage.u for stage in stages))
         ratio = error_ratio(self, operator, error, (rows.u, u), data)
         states = (rows.u, np.zeros_like(account)), (middle.u, middle_account), (u, account)
         return Step(
@@ -156,9 +154,9 @@ class TRBDF2(Stepper):
             length=length,
             ratio=np.where(middle.converged & end.converged, ratio, np.inf),
             residual=np.maximum(middle.residual, end.residual),
-            bow=lambda: parabola(*states, np.full(len(length), _GAMMA)),
+            bow=lambda: parabola(*states, np.full(len(length), GAMMA)),
             rates=None if explicit else (first, third),
-            sampled=None if operator.sides.constant else length[:, None] * (_W * (data[0] + data[1]) + _D * data[2]),
+            sampled=None if operator.sides.constant else length[:, None] * (W * (data[0] + data[1]) + D * data[2]),
             evaluations=middle.iterations + end.iterations,
         )
 
@@ -203,7 +201,7 @@ def _allowed_by_newton(control: BackwardEuler | TRBDF2, operator: Operator, rows
     A fraction of the allowed error; the change that the present rate makes counts as well, since from rest the spread
     is still 0.
     """
-    tolerance, ends = min(control.tolerance, _UNCONTROLLED), kernels.range_of_rows(rows.u)
+    tolerance, ends = min(control.tolerance, UNCONTROLLED), kernels.range_of_rows(rows.u)
     limits = kernels.range_of_data(start.data, operator.sides.dirichlet)
     allowed = kernels.allowed_error(ends, ends, limits, tolerance, control.atol)
     return kernels.allowed_change(start.implicit.u, start.length, allowed, tolerance, control.newton.tolerance)

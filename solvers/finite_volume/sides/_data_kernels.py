@@ -1,0 +1,142 @@
+"""Compiled side data of rows along one axis: values at any time by Chebyshev series, largest steps, break points."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from solvers.finite_volume.sides._side_kernels import panel_of, step_limit
+
+_Array = np.ndarray
+
+TERMS: Final = 16
+_AGREEMENT = 1e-12
+_ROUND_OFF = 1e-14
+
+
+class Panels(NamedTuple):
+    """Panels of a scan, as in ``Scan``, and the place of every row among its rows ``(rows,)``."""
+
+    row: _Array
+    first: _Array
+    low: _Array
+    high: _Array
+    ends_at_break: _Array
+    jumps_at_ends: _Array
+    margin: float
+    has_breaks: bool
+
+
+class Series(NamedTuple):
+    """Data on pieces of the span.
+
+    Attributes:
+        first: Where the pieces of every row of the scan begin, and their number ``(rows + 1,)``.
+        low: Starts of the pieces ``(pieces,)``.
+        high: Their ends ``(pieces,)``.
+        coefficients: Of Chebyshev's polynomials on them ``(pieces, columns, terms)``; NaN where they do not hold.
+    """
+
+    first: _Array
+    low: _Array
+    high: _Array
+    coefficients: _Array
+
+
+class Sampler(NamedTuple):
+    """The data of all sides of rows, S entries each.
+
+    Attributes:
+        span: Start and end.
+        largest: Largest step that sees what changes with time by itself.
+        fixed: Data that do not change with time ``(rows, S)``.
+        column: Which of the series belongs to an entry ``(S,)``; −1 for fixed data.
+        scale: Factors from stated values to data ``(rows, S)``.
+        dirichlet: Entries with Dirichlet values.
+        panels: The scan of the data; one panel without.
+        series: Their values.
+    """
+
+    span: tuple[float, float]
+    largest: float
+    fixed: _Array
+    column: _Array
+    scale: _Array
+    dirichlet: _Array
+    panels: Panels
+    series: Series
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def value_at(sampler: Sampler, row: Any, entry: int, time: Any) -> float:
+    """Datum of a face of a side; NaN where the series does not hold."""
+    column = sampler.column[entry]
+    if column < 0:
+        return sampler.fixed[row, entry]
+    series = sampler.series
+    piece = panel_of(series.first, series.low, sampler.panels.row[row], time)
+    low, high = series.low[piece], series.high[piece]
+    x = 2.0 * (time - low) / (high - low) - 1.0
+    return sampler.scale[row, entry] * _sum_of_series(series.coefficients[piece, column], x)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sum_of_series(coefficients: _Array, x: float) -> float:
+    """Σ cₖ Tₖ(x) by Clenshaw's recursion."""
+    after, here = 0.0, 0.0
+    for k in range(coefficients.shape[0] - 1, 0, -1):
+        after, here = here, coefficients[k] + 2.0 * x * here - after
+    return coefficients[0] + x * here - after
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def largest_step(sampler: Sampler, row: Any, time: Any) -> float:
+    """Largest step that sees the data and does not pass a break point or the end."""
+    panels = sampler.panels
+    limit = step_limit(
+        panels.first, panels.low, panels.high, panels.ends_at_break, panels.row[row], time, panels.margin
+    )
+    return min(limit, sampler.largest)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def may_jump(sampler: Sampler, row: Any, time: Any) -> bool:
+    """Whether the data may jump at a time."""
+    panels = sampler.panels
+    if not panels.has_breaks:
+        return False
+    place = panels.row[row]
+    for end in range(2):
+        if panels.jumps_at_ends[place, end] and abs(time - sampler.span[end]) <= panels.margin:
+            return True
+    panel = panel_of(panels.first, panels.low, place, time + panels.margin)
+    if panel == panels.first[place] or not panels.ends_at_break[panel - 1]:
+        return False
+    return abs(time - panels.low[panel]) <= panels.margin
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fit_series(values: _Array, checks: _Array, matrix: _Array, at: _Array, scale: _Array) -> _Array:
+    """Coefficients ``(pieces, columns, terms)`` of the polynomials through values; NaN where checks refute them.
+
+    Args:
+        values: Values at Chebyshev's points ``(pieces, terms, columns)``.
+        checks: Values at other points ``(pieces, k, columns)``.
+        matrix: From values to coefficients ``(terms, terms)``.
+        at: The other points ``(k,)``, within [−1, 1].
+        scale: Deviation and size of the data ``(pieces, 2, columns)``, which the allowed difference is relative to.
+    """
+    pieces, terms, columns = values.shape
+    coefficients = np.zeros((pieces, columns, terms))
+    for p in range(pieces):
+        for c in range(columns):
+            series = coefficients[p, c]
+            for j in range(terms):
+                for k in range(terms):
+                    series[j] += matrix[j, k] * values[p, k, c]
+            allowed = _AGREEMENT * scale[p, 0, c] + _ROUND_OFF * scale[p, 1, c]
+            for k in range(at.shape[0]):
+                if not abs(_sum_of_series(series, at[k]) - checks[p, k, c]) <= allowed:
+                    series[:] = np.nan
+                    break
+    return coefficients

@@ -1,0 +1,216 @@
+"""Many steps in one compiled call: what the steps one by one give, and data of sides as Chebyshev series."""
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+
+from solvers import (
+    RKL2,
+    TRBDF2,
+    CellGrid,
+    Diffusion,
+    Dirichlet,
+    Neumann,
+    Periodic,
+    PorousMedium,
+    Robin,
+    Stefan,
+    solve,
+)
+from solvers.finite_volume._groups import drive
+from solvers.finite_volume.boundary import per_axis
+from solvers.finite_volume.diffusion._lanes import broadcast
+from solvers.finite_volume.sides._data_kernels import may_jump, value_at
+from solvers.finite_volume.sides._side_data import SideData
+from solvers.finite_volume.sides._side_samplers import sampler_of
+from solvers.finite_volume.steppers import _drive
+from solvers.finite_volume.steppers import _lane_kernels as lanewise
+from solvers.finite_volume.steppers import _row_kernels as rowwise
+
+GRID = CellGrid(0.0, 1.0, 40)
+TIMES = (0.003, 0.004, 0.05)
+HALF = torch.tensor([0.8, 0.9, 1.0], dtype=torch.float64)
+
+
+def wave(points):
+    return 0.6 + 0.4 * torch.cos(2.0 * torch.pi * points) + 0.1 * torch.sin(6.0 * torch.pi * points)
+
+
+def solved(law, sides, stepper, **options):
+    initial = wave(GRID.points)
+    return solve(law, GRID, sides, initial, TIMES, stepper=stepper(1e-4), **options)
+
+
+def step_by_step(monkeypatch, *case, **options):
+    """The same without the compiled loops over steps."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_drive, "march_diffusion", lambda *_: None)
+        return solved(*case, **options)
+
+
+def count_steps(monkeypatch):
+    """A list that grows with every step taken by itself."""
+    taken, advance = [], _drive._advance
+    monkeypatch.setattr(_drive, "_advance", lambda *args: (taken.append(1), advance(*args)))
+    return taken
+
+
+CASES = {
+    "whole power": (PorousMedium(3.0 * HALF.round()), (Dirichlet(1.0), Dirichlet(HALF))),
+    "fluxes": (PorousMedium(2.5 * HALF), (Neumann(flux=0.3), Robin(1.0, 0.2, HALF))),
+    "threshold": (Stefan(0.5), (Dirichlet(lambda t: 1.0 + t), Neumann(gradient=0.0))),
+    "circle": (Diffusion(HALF), (Periodic(), Periodic())),
+    "root": (PorousMedium(2.0), (Dirichlet(lambda t: (t / 0.1) ** (1.0 / 3.0)), Dirichlet(0.0))),
+    "pulse": (Diffusion(1.0), (Dirichlet(lambda t: float(0.01 < t < 0.02)), Neumann(flux=0.0))),
+}
+
+
+@pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
+@pytest.mark.parametrize("name", CASES)
+def test_the_steps_are_those_taken_one_by_one(monkeypatch, name, stepper):
+    """The same steps, also where the data jump, and values to rounding.
+
+    With a threshold, rounding decides in which step a cell passes it: initial data that differ by 1e-15 change the
+    values by 2e-8.
+    """
+    law, sides = CASES[name]
+    options = {"breakpoints": [0.01, 0.02]} if name == "pulse" else {}
+    expected = step_by_step(monkeypatch, law, sides, stepper, **options)
+    taken = count_steps(monkeypatch)
+    result = solved(law, sides, stepper, **options)
+    assert len(taken) <= 12 < int(result.work.steps.min())
+    assert torch.equal(result.work.steps, expected.work.steps)
+    assert torch.equal(result.work.rejected, expected.work.rejected)
+    rounding = 1e-7 if name == "threshold" else 1e-10
+    assert torch.allclose(result.values, expected.values, rtol=0, atol=rounding)
+    assert torch.allclose(result.boundary_flux, expected.boundary_flux, rtol=0, atol=rounding)
+    assert result.imbalance.abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
+def test_a_row_has_the_same_bits_in_any_company(stepper):
+    """Eleven rows fill a tile of eight and refill its lanes; one row goes by itself."""
+    exponent = torch.linspace(1.0, 3.5, 11, dtype=torch.float64)
+
+    def inflow(factor):
+        return Dirichlet(lambda t: 1.0 + factor * t * (1.0 - t))
+
+    together = solved(PorousMedium(exponent), (inflow(exponent), Neumann(gradient=0.0)), stepper)
+    for row in (0, 4, 10):
+        one = exponent[row : row + 1]
+        alone = solved(PorousMedium(one), (inflow(one), Neumann(gradient=0.0)), stepper)
+        assert torch.equal(together.values[row], alone.values[0])
+        assert torch.equal(together.boundary_flux[row], alone.boundary_flux[0])
+
+
+def test_planes_march_too(monkeypatch):
+    grid, wall = CellGrid((0.0, 0.0), (1.0, 1.0), (9, 7)), (Neumann(flux=0.2), Dirichlet(0.5))
+    initial = wave(grid.points[..., 0]) * grid.points[..., 1]
+    case = PorousMedium(HALF), grid, [wall, wall], initial, TIMES
+    taken = count_steps(monkeypatch)
+    result = solve(*case, stepper=RKL2())
+    assert not taken
+    monkeypatch.setattr(_drive, "march_diffusion", lambda *_: None)
+    expected = solve(*case, stepper=RKL2())
+    assert len(taken) >= 10
+    assert torch.equal(result.work.evaluations, expected.work.evaluations)
+    assert torch.allclose(result.values, expected.values, rtol=0, atol=1e-12)
+
+
+def test_progress_is_reported_to_the_end():
+    """The time that all rows have advanced, whether in a march or in a step."""
+    reported = []
+
+    def counted(operator, stepper, initial, times, start, _):
+        return drive(operator, stepper, initial, times, start, reported.append)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("solvers.finite_volume._groups.drive", counted)
+        law, sides = CASES["root"]
+        solved(law, sides, TRBDF2)
+    assert sum(reported) == pytest.approx(TIMES[-1])
+
+
+def test_single_precision_parameters_march():
+    """The march is in float64; parameters rounded to float32 move the solution by their rounding."""
+    exponent = torch.tensor(2.3, dtype=torch.float64)
+    exact = solved(PorousMedium(exponent), (Dirichlet(1.0), Dirichlet(0.0)), TRBDF2)
+    rounded = solved(PorousMedium(exponent.float()), (Dirichlet(1.0), Dirichlet(0.0)), TRBDF2)
+    assert rounded.values.dtype == torch.float64
+    assert 0.0 < (rounded.values - exact.values).abs().max() < 1e-6
+
+
+def sampler(function, batch=(), breakpoints=()):
+    sides = SideData.build(per_axis((Dirichlet(function), Dirichlet(2.0)), 1), GRID, batch, 0.0, 1.0, breakpoints)
+    return sampler_of(sides, np.inf)
+
+
+def errors(function, times, row=0, **options):
+    """Differences of the first side's series from the function; NaN where there is none."""
+    data = sampler(function, **options)
+    return np.array([value_at(data, row, 0, time) - float(function(time)) for time in times])
+
+
+@pytest.mark.parametrize("function", [lambda t: np.sin(9.0 * t), lambda t: 5.0 + t**4, lambda t: 1.0 / (1.05 - t)])
+def test_series_agree_with_smooth_data(function):
+    times = np.linspace(0.0, 1.0, 997)
+    size = max(abs(function(time)) for time in times)
+    assert np.abs(errors(function, times)).max() <= 2e-12 * size
+
+
+def test_series_approach_a_root():
+    """t^{1/3} has series down to 2⁻¹⁶ of the first panel, a thirty-second of the span or less, and none before."""
+    found = errors(lambda t: t ** (1.0 / 3.0), np.geomspace(2.0**-20, 1.0, 500))
+    assert np.nanmax(np.abs(found)) <= 2e-12
+    assert not np.isnan(errors(lambda t: t ** (1.0 / 3.0), [2.0**-20])).all()
+    assert np.isnan(errors(lambda t: t ** (1.0 / 3.0), [1e-9])).all()
+
+
+def test_series_refuse_what_is_not_smooth():
+    """Near a kink at an unknown time there is no series; elsewhere there is."""
+    kink = 0.40312
+    times = np.linspace(0.0, 1.0, 1999)
+    found = errors(lambda t: abs(t - kink), times)
+    missing = np.isnan(found)
+    assert np.nanmax(np.abs(found)) <= 1e-12
+    assert np.isnan(errors(lambda t: abs(t - kink), [kink])).all()
+    assert 0 < missing.sum() < 0.05 * len(times)
+
+
+def test_rows_have_series_of_their_own():
+    slope = torch.tensor([1.0, 30.0], dtype=torch.float64)
+    data = sampler(lambda t: torch.sin(slope * t), batch=(2,))
+    for row in range(2):
+        for time in (0.1, 0.77):
+            assert value_at(data, row, 0, time) == pytest.approx(np.sin(float(slope[row]) * time), abs=3e-12)
+            assert value_at(data, row, 1, time) == 2.0
+
+
+def test_where_data_may_jump():
+    data = sampler(lambda t: np.where(t < 0.5, 0.0, 1.0) + np.where(t > 0.0, 1.0, 0.0), breakpoints=[0.5])
+    assert [may_jump(data, 0, time) for time in (0.0, 0.1, 0.5, 0.7, 1.0)] == [True, False, True, False, False]
+    assert value_at(data, 0, 0, 0.4) == pytest.approx(1.0, abs=1e-14)
+    assert value_at(data, 0, 0, 0.6) == pytest.approx(2.0, abs=1e-14)
+
+
+@njit(cache=True)
+def in_eight_lanes(parts, factor, out, ahead, ends, mean):
+    """What the loops over lanes give."""
+    one = broadcast(1.0)
+    lanewise.combine(out, parts[0], parts[1], factor[0], one, 8)
+    lanewise.extrapolate(ahead, parts[0], parts[1], factor[0], one, 8)
+    lanewise.range_of_lanes(parts[0], ends, one, 8)
+    lanewise.mean_magnitude(parts, factor, mean, one, 8)
+
+
+def test_lanes_and_rows_have_the_same_bits():
+    draw = np.random.default_rng(0)
+    rows, factor = draw.normal(size=(3, 8, 13)), draw.normal(size=(3, 8))
+    parts = tuple(np.ascontiguousarray(part.T).reshape(-1) for part in rows)
+    out, ahead, ends, mean = np.empty(104), np.empty(104), np.empty((2, 8)), np.empty(8)
+    in_eight_lanes(parts, factor, out, ahead, ends, mean)
+    assert (rowwise.combine(rows[0], factor[0], (1.0,), (rows[1],)) == out.reshape(13, 8).T).all()
+    assert (rowwise.extrapolate(rows[0], rows[1], factor[0]) == ahead.reshape(13, 8).T).all()
+    assert (ends == rowwise.range_of_rows(rows[0])).all()
+    assert mean == pytest.approx(np.abs((factor[:, :, None] * rows).sum(0)).mean(1), rel=1e-14)
