@@ -78,17 +78,28 @@ class _Lanes(NamedTuple):
     stuck: _Array
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
 def march(rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], sampler: Sampler, output: Output) -> None:
     """Takes steps until every row has reached the last output or must take its next step with more care.
 
     That is a step that starts or ends where data jump, one beyond the stretches where data are known, and one below the
-    smallest length.
+    smallest length. One or two rows go one after the other, so that a single function compiles half of the code.
     """
-    if rows.u.shape[0] > 2:
-        _march(rows, medium, limits, sampler, output, broadcast(1.0), WIDTH)
-    else:
-        _march(rows, medium, limits, sampler, output, 1.0, 1)
+    take = _march_lanes if rows.u.shape[0] > 2 else _march_singly
+    take(rows, medium, limits, sampler, output)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _march_lanes(
+    rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], sampler: Sampler, output: Output
+) -> None:
+    _march(rows, medium, limits, sampler, output, broadcast(1.0), WIDTH)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _march_singly(
+    rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], sampler: Sampler, output: Output
+) -> None:
+    _march(rows, medium, limits, sampler, output, 1.0, 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
