@@ -1,8 +1,10 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
 from boon.conditions import boundary_channels
-from boon.correction import Correction, Prescription
-from boon.elimination import Elimination
+from boon.corrections.correction import Correction, Prescription
+from boon.corrections.elimination import Elimination
+from boon.corrections.extension import SmoothExtension
+from boon.corrections.matched import MatchedTransform
 from boon.errors import (
     BoonError,
     IncompatibleCornersError,
@@ -12,10 +14,8 @@ from boon.errors import (
     StoredOperatorError,
     TooManyModesError,
 )
-from boon.extension import SmoothExtension
 from boon.fno import FNO, FNOConfig
 from boon.functionals import Boundary, prescribe
-from boon.matched import MatchedTransform
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2
 from boon.storage import load, read_notes, save

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boon.correction import CorrectedLayers
+from boon.corrections.correction import CorrectedLayers
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
 from boon.spectral import Basis, convolve

@@ -6,12 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon.conditions import SideValues, check_conditions, check_lengths, discretise, sides
-from boon.correction import CorrectedLayers, Correction, HiddenConditions
+from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions
+from boon.corrections.extension import SmoothExtension
+from boon.corrections.matched import MatchedTransform
 from boon.errors import InvalidArgumentError
-from boon.extension import SmoothExtension
 from boon.fno import FNO
 from boon.functionals import Boundary, prescribe
-from boon.matched import MatchedTransform
 from boon.neuraloperator import NeuralOperatorFNO, is_neuraloperator
 from solvers import Periodic
 

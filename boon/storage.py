@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boon.correction import Correction, Prescription
-from boon.elimination import Elimination
+from boon.corrections.correction import Correction, Prescription
+from boon.corrections.elimination import Elimination
+from boon.corrections.extension import SmoothExtension
+from boon.corrections.matched import MatchedTransform
 from boon.errors import InvalidArgumentError, StoredOperatorError
-from boon.extension import SmoothExtension
 from boon.fno import FNO, FNOConfig
-from boon.matched import MatchedTransform
 from boon.operator import BOON
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically

@@ -6,7 +6,7 @@
 import pandas as pd
 import torch
 
-from boon.elimination import boundary_kernel, hermitian
+from boon.corrections.elimination import boundary_kernel, hermitian
 from boon.spectral import SpectralConvolution, fourier_basis
 
 NODES = (64, 128, 256, 500, 1024, 2048, 4096)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import boon
 from boon import BOON, FNO, Correction, FNOConfig, boundary_channels, relative_l2
 from boon.conditions import discretise
+from boon.corrections.lifting import LiftingStep
 from boon.functionals import Boundary, Functional, residuals
-from boon.lifting import LiftingStep
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError

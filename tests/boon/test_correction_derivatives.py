@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from boon import BOON, FNO, Elimination, FNOConfig, MatchedTransform, Prescription, SmoothExtension
-from boon.correction import Correction
+from boon.corrections.correction import Correction
 from solvers import Dirichlet, Neumann, Robin
 
 CORRECTIONS: dict[str, Correction] = {

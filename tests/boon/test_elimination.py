@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boon.conditions import discretise
-from boon.elimination import Elimination, boundary_kernel, hermitian
-from boon.elimination import eliminate as eliminate_ends
+from boon.corrections.elimination import Elimination, boundary_kernel, hermitian
+from boon.corrections.elimination import eliminate as eliminate_ends
 from boon.errors import SingularKernelError
 from boon.fno import FNO, FNOConfig
 from boon.functionals import read

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator
 
 from boon.conditions import discretise
+from boon.corrections.extension import ExtensionStep, SmoothExtension, extend, extension_columns, functional_row
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.extension import ExtensionStep, SmoothExtension, extend, extension_columns, functional_row
 from boon.functionals import read
 from probconserv import LinearConstraint, condition
 from solvers import Dirichlet, Neumann, Periodic, Robin

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from boon.conditions import discretise
+from boon.corrections.lifting import LiftingStep, polynomial_columns
 from boon.errors import SingularKernelError
 from boon.functionals import read
-from boon.lifting import LiftingStep, polynomial_columns
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 POWERS = [

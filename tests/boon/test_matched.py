@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from boon import BOON, FNO, FNOConfig, MatchedTransform, TooManyModesError
-from boon.matched import matched_basis, matched_weight
+from boon.corrections.matched import matched_basis, matched_weight
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from solvers import Dirichlet, Neumann, Robin
 from tests.oracles import padded_spectral_convolution

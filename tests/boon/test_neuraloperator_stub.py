@@ -20,7 +20,7 @@ from boon import (
     prescribe,
 )
 from boon.conditions import discretise
-from boon.correction import Correction, PrescriptionStep
+from boon.corrections.correction import Correction, PrescriptionStep
 from boon.functionals import read
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis

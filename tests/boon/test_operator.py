@@ -19,7 +19,7 @@ from boon import (
     TooManyModesError,
     boundary_error,
 )
-from boon.correction import HiddenConditions
+from boon.corrections.correction import HiddenConditions
 from boon.functionals import read
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds

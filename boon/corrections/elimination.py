@@ -28,7 +28,7 @@ from torch import Tensor
 
 from boon._gradients import add_at, take_strips
 from boon.conditions import AxisCondition
-from boon.correction import Correction, PrescriptionStep, Step
+from boon.corrections.correction import Correction, PrescriptionStep, Step
 from boon.errors import SingularKernelError
 from boon.functionals import Boundary, data_values, read_strip, with_zero_data
 from boon.spectral import (

@@ -10,10 +10,10 @@ as many functions as a Fourier series with frequencies below m has, and about th
 axis keeps its Fourier series, without padding.
 
 Kernels therefore preserve homogeneous conditions, and the solution operator of a linear equation with constant
-coefficients is diagonal in these functions. Data enter by lifting: polynomials (``boon.lifting``) are added to the
-features before every layer so that they satisfy the hidden conditions (``boon.correction``). Kernels act on the lifted
+coefficients is diagonal in these functions. Data enter by lifting: polynomials (``lifting``) are added to the
+features before every layer so that they satisfy the hidden conditions (``correction``). Kernels act on the lifted
 features, so boundary data reach every coefficient; the pointwise part of a layer represents the polynomials, which
-sines cannot at a Dirichlet end. At the output smooth extension (``boon.extension``) enforces the data.
+sines cannot at a Dirichlet end. At the output smooth extension (``extension``) enforces the data.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from boon.conditions import AxisCondition
-from boon.correction import Correction, Step
+from boon.corrections.correction import Correction, Step
+from boon.corrections.extension import SmoothExtension, check_length
+from boon.corrections.lifting import LiftingStep
 from boon.errors import TooManyModesError
-from boon.extension import SmoothExtension, check_length
 from boon.fno import FNOConfig, fourier_bases
 from boon.functionals import Boundary
-from boon.lifting import LiftingStep
 from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic
 

@@ -4,7 +4,7 @@
 
 where the columns of E are polynomials along the axis, of the lowest degree that fits one datum for each side: straight
 lines if a value is given at an end, parabolas without constant between two gradients. It changes every node of the axis
-and costs one pass over the field. Several axes are treated in turn, as in ``boon.extension``; if all sides are
+and costs one pass over the field. Several axes are treated in turn, as in ``extension``; if all sides are
 Dirichlet, the extension of the data is transfinite interpolation (Gordon & Hall 1973).
 """
 
@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import add_profiles, take_strips
-from boon.correction import Step
+from boon.corrections.correction import Step
+from boon.corrections.extension import functional_row
 from boon.errors import SingularKernelError
-from boon.extension import functional_row
 from boon.functionals import Boundary, Functional, read_strip
 
 _GOOD_CONDITION = 10.0

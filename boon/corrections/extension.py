@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon.conditions import AxisCondition, periodic_axes, sides
-from boon.correction import Correction, Step
+from boon.corrections.correction import Correction, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.functionals import Boundary, Functional, read
 
