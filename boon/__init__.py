@@ -19,6 +19,7 @@ from boon.functionals import Boundary, prescribe
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2
 from boon.storage import load, read_notes, save
+from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 
 __all__ = [
     "BOON",
@@ -27,12 +28,15 @@ __all__ = [
     "Boundary",
     "BoundaryError",
     "Correction",
+    "DomainFourier",
     "Elimination",
     "FNOConfig",
+    "FourierTransform",
     "IncompatibleCornersError",
     "InvalidArgumentError",
     "MatchedTransform",
     "MissingBoundaryError",
+    "NodeFourier",
     "Prescription",
     "SingularKernelError",
     "SmoothExtension",

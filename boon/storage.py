@@ -1,4 +1,8 @@
-"""Operators as files: weights in safetensors, with all that is needed to rebuild the operator as JSON metadata."""
+"""Operators as files: weights in safetensors, with all that is needed to rebuild the operator as JSON metadata.
+
+Format boon-2 names the Fourier transform of an ``FNO``. Version 0.1 wrote boon-1, which does not: its operators have
+``NodeFourier()``, and are read as such.
+"""
 
 import dataclasses
 import json
@@ -17,15 +21,20 @@ from boon.corrections.matched import MatchedTransform
 from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.fno import FNO, FNOConfig
 from boon.operator import BOON
+from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically
 from solvers.tensor_files import encode_tensors, parse_tensors
 
-FORMAT = "boon-1"
+FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for cls in (Dirichlet, Neumann, Robin, Periodic, Prescription, Elimination, SmoothExtension, MatchedTransform)
+    for cls in (
+        *(Dirichlet, Neumann, Robin, Periodic),
+        *(Prescription, Elimination, SmoothExtension, MatchedTransform),
+        *(DomainFourier, NodeFourier),
+    )
 }
 
 
@@ -93,7 +102,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         file = parse_tensors(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    if file.metadata.get("format") != FORMAT:
+    if file.metadata.get("format") not in (FORMAT, OLDER):
         raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
     if file.infinite:
         raise StoredOperatorError(f"{path} holds NaN or infinity in '{file.infinite[0]}'; train again.")
@@ -104,7 +113,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _describe(operator: nn.Module) -> dict[str, Any]:
     if isinstance(operator, FNO):
-        return {"class": "FNO", "config": dataclasses.asdict(operator.config)}
+        return {"class": "FNO", "config": _describe_config(operator.config)}
     if isinstance(operator, BOON) and isinstance(operator.operator, FNO):
         return {
             "class": "BOON",
@@ -117,6 +126,11 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
     raise InvalidArgumentError(
         f"save takes an FNO or a BOON around an FNO, got {type(operator).__name__}; store its state_dict yourself."
     )
+
+
+def _describe_config(config: FNOConfig) -> dict[str, Any]:
+    entries = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return entries | {"transform": _encode(config.transform)}
 
 
 def _build(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> FNO | BOON:
@@ -136,8 +150,11 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> FNO | 
 
 
 def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: bool = False) -> FNO:
-    entries: dict[str, Any] = description["config"]
-    config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()})
+    entries = dict(description["config"])
+    transform = _decode(entries.pop("transform", {"class": NodeFourier.__name__}))
+    if not isinstance(transform, FourierTransform):
+        raise TypeError(f"{transform} is no transform")
+    config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}, transform=transform)
     projection = config.projection or 2 * config.width
     layer = config.width * (config.width * prod(config.modes) + hidden * config.out_channels)
     least = config.depth * layer + projection * (config.width + config.out_channels) + config.in_channels * config.width

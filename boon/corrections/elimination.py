@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
-from math import pi
+from math import pi, prod
 from typing import ClassVar
 
 import torch
@@ -111,14 +111,19 @@ def eliminate(
 
 
 def corner_modes(x: Tensor, ends: Mapping[int, Tensor], bases: Sequence[Basis]) -> dict[frozenset[int], Tensor]:
-    """For every set of eliminated axes: x at the ends of these axes, in modes along all others."""
+    """For every set of eliminated axes: x at the ends of these axes, in modes along all others.
+
+    Values at ends have the weight of the end node in the modes along that axis (``Basis.end_weight``).
+    """
     result = {}
     for corners in _subsets(sorted(ends)):
         first, *others = sorted(corners) or (None,)
         nodes = x if first is None else ends[first]
         for axis in others:
             nodes = nodes.index_select(2 + axis, torch.tensor(_ends(bases[axis]), device=x.device))
-        result[corners] = analyse(nodes, bases, [axis for axis in range(len(bases)) if axis not in corners])
+        weight = prod(bases[axis].end_weight for axis in corners)
+        free = [axis for axis in range(len(bases)) if axis not in corners]
+        result[corners] = analyse(nodes if weight == 1.0 else weight * nodes, bases, free)
     return result
 
 
@@ -243,7 +248,7 @@ def _phases(basis: Basis, nodes: Sequence[int], *, full: bool, like: Tensor) -> 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def _phase_table(
-    modes: int, period: int, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
+    modes: int, period: float, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     frequencies = list(range(modes)) + ([-k for k in range(1, modes)] if full else [])
     turns = torch.tensor([[k * node % period for node in nodes] for k in frequencies], dtype=torch.float64)

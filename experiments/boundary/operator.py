@@ -15,6 +15,7 @@ from boon.functionals import Boundary, Functional, residuals
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
+from experiments.operators import TRANSFORM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ def build(treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
         modes=(network.modes,) * len(periodic) + ((network.time_modes,) if over_time else ()),
         depth=network.depth,
         periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
+        transform=TRANSFORM,
     )
     operator: FNO | BOON = FNO(config)
     if treatment.correction is not None:

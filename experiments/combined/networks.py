@@ -20,6 +20,7 @@ from boon import BOON, FNO, Correction, FNOConfig
 from boon.fno import Layers, fourier_bases
 from boon.spectral import Basis, Convolution
 from experiments.combined.fields import FieldProblem
+from experiments.operators import TRANSFORM
 from probconserv import Ensemble, GaussianOperator
 from solvers import Dirichlet
 
@@ -91,7 +92,7 @@ def build(network: Network, problem: FieldProblem) -> FNO | BOON:
     """The untrained operator of a network, its weights drawn from torch's global generator."""
     given, out, periodic = sum(problem.given), 2 * problem.times * network.heads, (True,) if problem.periodic else ()
     sizes = FNOConfig(in_channels=1 + problem.times * given, out_channels=out, width=network.width, depth=network.depth)
-    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic))
+    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic, transform=TRANSFORM))
     return operator if network.correction is None else bounded(operator, network.correction)
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,10 +8,12 @@ from safetensors.torch import save_file
 from boon import (
     BOON,
     FNO,
+    DomainFourier,
     Elimination,
     FNOConfig,
     InvalidArgumentError,
     MatchedTransform,
+    NodeFourier,
     Prescription,
     SmoothExtension,
     StoredOperatorError,
@@ -18,7 +21,7 @@ from boon import (
     read_notes,
     save,
 )
-from boon.storage import FORMAT
+from boon.storage import FORMAT, OLDER
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 SMALL = FNOConfig(width=4, modes=(3, 3), depth=2, padding=(0.2, 0.0), periodic=(False, True), projection=5)
@@ -82,6 +85,35 @@ def test_weights_of_another_configuration(tmp_path):
         load(tmp_path / "x")
 
 
+@pytest.mark.parametrize("transform", [NodeFourier(), DomainFourier()])
+def test_the_transform_is_stored(tmp_path, transform):
+    save(FNO(replace(SMALL, transform=transform)), tmp_path / "x")
+    assert load(tmp_path / "x").config.transform == transform
+
+
+def test_a_file_of_version_0_1_has_the_transform_of_its_nodes(tmp_path):
+    config = FNOConfig(width=4, modes=(3,), depth=2)
+    operator = FNO(replace(config, transform=NodeFourier()))
+    entries = {"width": 4, "modes": [3], "depth": 2}
+    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in operator.state_dict().items()}
+    description = json.dumps({"class": "FNO", "config": entries})
+    save_file(
+        {k: v.contiguous() for k, v in state.items()}, tmp_path / "old", {"format": OLDER, "operator": description}
+    )
+    a = torch.randn(2, 1, 20)
+    old = load(tmp_path / "old")
+    assert torch.equal(old(a), operator(a))
+    save(old, tmp_path / "new")
+    assert torch.equal(load(tmp_path / "new")(a), operator(a))
+
+
+def test_a_transform_that_is_none(tmp_path):
+    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
+    save_file({}, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
+    with pytest.raises(StoredOperatorError, match="is no transform"):
+        load(tmp_path / "x")
+
+
 def test_notes_are_kept(tmp_path):
     save(FNO(SMALL), tmp_path / "with", {"seed": 3, "history": [{"loss": 0.5}]})
     save(FNO(SMALL), tmp_path / "without")
@@ -89,7 +121,7 @@ def test_notes_are_kept(tmp_path):
     assert read_notes(tmp_path / "without") == {}
     load(tmp_path / "with")
     save_file({}, tmp_path / "foreign")
-    with pytest.raises(StoredOperatorError, match="holds no operator of format boon-1"):
+    with pytest.raises(StoredOperatorError, match="holds no operator of format boon-2"):
         read_notes(tmp_path / "foreign")
     with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
         read_notes(tmp_path / "missing")
