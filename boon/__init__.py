@@ -16,9 +16,10 @@ from boon.errors import (
 )
 from boon.fno import FNO, FNOConfig
 from boon.functionals import Boundary, prescribe
+from boon.normalisation import Normalised
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2
-from boon.storage import load, read_notes, save
+from boon.storage import Operator, load, read_notes, save
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "MatchedTransform",
     "MissingBoundaryError",
     "NodeFourier",
+    "Normalised",
+    "Operator",
     "Prescription",
     "SingularKernelError",
     "SmoothExtension",

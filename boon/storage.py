@@ -20,6 +20,7 @@ from boon.corrections.extension import SmoothExtension
 from boon.corrections.matched import MatchedTransform
 from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.fno import FNO, FNOConfig
+from boon.normalisation import Normalised
 from boon.operator import BOON
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -28,6 +29,7 @@ from solvers.tensor_files import encode_tensors, parse_tensors
 
 FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
+_FOREIGN, _INSIDE = "Module", "operator."
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
@@ -38,45 +40,57 @@ _CLASSES: dict[str, type] = {
 }
 
 
-def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+Operator = FNO | Normalised | BOON
+"""What ``load`` returns."""
+
+
+def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
     """Writes an operator to one file, atomically.
 
     Args:
-        operator: An ``FNO``, or a ``BOON`` around one whose conditions have numbers as values, or none.
+        operator: An ``FNO``, a ``Normalised`` or a ``BOON`` whose conditions have numbers as values, or none. Where
+            these are around another Module, the file holds its ``state_dict``, and ``load`` is given such a Module.
         path: The file, by convention ``*.safetensors``.
         notes: Further metadata (how it was trained), as JSON values; see ``read_notes``.
 
     Raises:
-        InvalidArgumentError: If the operator contains what cannot be stored: another Module, tensors or functions as
-            boundary values, a user's correction.
+        InvalidArgumentError: If the operator contains what cannot be stored: tensors or functions as boundary values, a
+            user's correction or transform.
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
-    content = encode_tensors({name: _as_real(tensor) for name, tensor in operator.state_dict().items()}, metadata)
-    write_atomically(path, content)
+    write_atomically(
+        path, encode_tensors({name: _as_real(entry) for name, entry in _state(operator).items()}, metadata)
+    )
 
 
-def load(path: str | Path) -> FNO | BOON:
+def load(path: str | Path, module: nn.Module | None = None) -> Operator:
     """Reads an operator written by ``save``, in its stored dtype, on the CPU.
 
+    Args:
+        path: The file.
+        module: Where the operator is around a Module that is not of this package: one built like it. Its state is
+            replaced by the stored one.
+
     Raises:
+        InvalidArgumentError: If such a Module is needed and not given, or the reverse.
         StoredOperatorError: If the file is missing, damaged or not an operator of this package.
     """
     tensors, metadata = _read(path)
-    if not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
+    try:
+        description = json.loads(metadata["operator"])
+        foreign = _innermost(description)["class"] == _FOREIGN
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+    if foreign != (module is not None):
+        raise InvalidArgumentError(_which_module(path, _innermost(description), module))
+    if module is None and not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
         raise StoredOperatorError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
-        operator = _build(json.loads(metadata["operator"]), tensors)
+        operator = _build(description, tensors, module)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
-        operator = operator.double()
-    state = operator.state_dict()
-    if {name: _as_real(tensor).shape for name, tensor in state.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise StoredOperatorError(f"{path} holds weights that do not fit its configuration; save the operator again.")
-    for name, tensor in tensors.items():
-        state[name] = torch.view_as_complex(tensor) if state[name].is_complex() else tensor
-    operator.load_state_dict(state)
+    _fill(operator, tensors, path)
     return operator
 
 
@@ -114,7 +128,9 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _describe(operator: nn.Module) -> dict[str, Any]:
     if isinstance(operator, FNO):
         return {"class": "FNO", "config": _describe_config(operator.config)}
-    if isinstance(operator, BOON) and isinstance(operator.operator, FNO):
+    if isinstance(operator, Normalised):
+        return {"class": "Normalised", "operator": _describe(operator.operator)}
+    if isinstance(operator, BOON):
         return {
             "class": "BOON",
             "operator": _describe(operator.operator),
@@ -123,9 +139,7 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
             "correction": _encode(operator.correction),
             "order": operator.order,
         }
-    raise InvalidArgumentError(
-        f"save takes an FNO or a BOON around an FNO, got {type(operator).__name__}; store its state_dict yourself."
-    )
+    return {"class": _FOREIGN, "name": f"{type(operator).__module__}.{type(operator).__qualname__}"}
 
 
 def _describe_config(config: FNOConfig) -> dict[str, Any]:
@@ -133,15 +147,28 @@ def _describe_config(config: FNOConfig) -> dict[str, Any]:
     return entries | {"transform": _encode(config.transform)}
 
 
-def _build(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> FNO | BOON:
+def _innermost(description: dict[str, Any]) -> dict[str, Any]:
+    return _innermost(description["operator"]) if "operator" in description else description
+
+
+def _which_module(path: str | Path, description: dict[str, Any], module: nn.Module | None) -> str:
+    if module is None:
+        return (
+            f"{path} holds an operator around {description.get('name')}; build one like it and call load(path, module)."
+        )
+    return f"{path} holds an operator of this package, got a module {type(module).__name__} as well; call load(path)."
+
+
+def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None) -> Operator:
     """The operator of a description; ValueError if these tensors are too few or too small for it."""
-    if description["class"] == "FNO":
-        return _build_fno(description, tensors)
+    if description["class"] != "BOON":
+        return _build_inside(description, tensors, module)
     correction = _decode(description["correction"])
     if not isinstance(correction, Correction):
         raise TypeError(f"{correction} is no correction")
+    inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
     return BOON(
-        _build_fno(description["operator"], tensors, hidden=correction.hidden),
+        _build_inside(description["operator"], inside, module, hidden=correction.hidden),
         [pair and tuple(_decode(side) for side in pair) for pair in description["conditions"]],
         description["lengths"],
         correction,
@@ -149,7 +176,36 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> FNO | 
     )
 
 
-def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: bool = False) -> FNO:
+def _build_inside(
+    description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None, hidden: bool = False
+) -> Any:
+    """An operator without conditions; ``hidden`` if conditions of its hidden features are stored beside it."""
+    if description["class"] == "Normalised":
+        numbers = [tensors[name] for name in ("input_mean", "input_scale", "output_mean", "output_scale")]
+        inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+        return Normalised(_build_inside(description["operator"], inside, module, hidden), *numbers)
+    if description["class"] == _FOREIGN:
+        return module
+    return _build_fno(description, tensors, hidden)
+
+
+def _fill(operator: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Gives an operator the stored tensors, in their dtypes."""
+    state = _state(operator)
+    if {name: _as_real(entry).shape for name, entry in state.items()} != {n: t.shape for n, t in tensors.items()}:
+        raise StoredOperatorError(f"{path} holds weights that do not fit its configuration; save the operator again.")
+    filled = {name: torch.view_as_complex(t) if state[name].is_complex() else t for name, t in tensors.items()}
+    for name, entry in (*operator.named_parameters(), *operator.named_buffers()):
+        if name in filled:
+            entry.data = entry.data.to(filled[name].dtype)
+    operator.load_state_dict(filled, strict=False)  # some Modules add entries that are no tensors
+
+
+def _state(operator: nn.Module) -> dict[str, Tensor]:
+    return {name: entry for name, entry in operator.state_dict().items() if isinstance(entry, Tensor)}
+
+
+def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: bool) -> FNO:
     entries = dict(description["config"])
     transform = _decode(entries.pop("transform", {"class": NodeFourier.__name__}))
     if not isinstance(transform, FourierTransform):

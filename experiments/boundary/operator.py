@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, Correction, FNOConfig, boundary_channels, relative_l2
+from boon import BOON, FNO, Correction, FNOConfig, Operator, boundary_channels, relative_l2
 from boon.conditions import discretise
 from boon.corrections.lifting import LiftingStep
 from boon.functionals import Boundary, Functional, residuals
@@ -57,7 +57,7 @@ class Treatment:
 class ConditionedOperator(nn.Module):
     """An operator with its treatment as one map: input field and boundary values → output field."""
 
-    def __init__(self, operator: FNO | BOON, treatment: Treatment, case: BoundaryCase) -> None:
+    def __init__(self, operator: Operator, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
         self.operator, self.treatment, self.case = operator, treatment, case
 

@@ -1,9 +1,10 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from boon import (
     BOON,
@@ -14,6 +15,7 @@ from boon import (
     InvalidArgumentError,
     MatchedTransform,
     NodeFourier,
+    Normalised,
     Prescription,
     SmoothExtension,
     StoredOperatorError,
@@ -52,9 +54,56 @@ def test_values_that_are_no_numbers_cannot_be_stored(tmp_path, conditions):
         save(operator, tmp_path / "x")
 
 
-def test_other_modules_cannot_be_stored(tmp_path):
-    with pytest.raises(InvalidArgumentError, match="save takes an FNO or a BOON around an FNO, got BOON"):
-        save(BOON(torch.nn.Conv1d(1, 1, 3), [(Dirichlet(), Dirichlet())]), tmp_path / "x")
+class Foreign(nn.Module):
+    """A Module of another library, with a buffer of integers and an entry of its state that is no tensor."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(1, width, 3, padding=1), nn.BatchNorm1d(width), nn.Conv1d(width, 1, 1))
+
+    def forward(self, a):
+        return self.layers(a)
+
+    def state_dict(self, *arguments, **options):
+        state = super().state_dict(*arguments, **options)
+        state["_metadata"] = {"width": 3}
+        return state
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("double", [False, True])
+def test_an_operator_around_a_module_of_another_library(tmp_path, normalised, double):
+    torch.manual_seed(3)
+    a, u = torch.randn(2, 6, 1, 12).double() if double else torch.randn(2, 6, 1, 12)
+    module = Foreign().to(a.dtype)
+    inside = Normalised.fit(module, a, u) if normalised else module
+    operator = BOON(inside, [(Dirichlet(), Neumann(0.5))], (2.0,), order=3).to(a.dtype)
+    operator(a, [(0.1, None)])  # changes the statistics of the batch norm
+    save(operator, tmp_path / "x")
+    stored = load(tmp_path / "x", Foreign())
+    assert (stored.conditions, stored.lengths, stored.order) == (operator.conditions, (2.0,), 3)
+    assert torch.equal(stored.eval()(a, [(0.1, None)]), operator.eval()(a, [(0.1, None)]))
+
+
+def test_a_module_is_asked_for_where_it_is_needed_and_refused_where_it_is_not(tmp_path):
+    save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
+    with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
+        load(tmp_path / "theirs")
+    with pytest.raises(StoredOperatorError, match="do not fit its configuration"):
+        load(tmp_path / "theirs", Foreign(width=4))
+    save(FNO(SMALL), tmp_path / "ours")
+    with pytest.raises(InvalidArgumentError, match="operator of this package, got a module Foreign as well"):
+        load(tmp_path / "ours", Foreign())
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCorrection(Prescription):
+    pass
+
+
+def test_a_correction_of_the_user_cannot_be_stored(tmp_path):
+    with pytest.raises(InvalidArgumentError, match=r"OwnCorrection.* cannot be written to a file"):
+        save(BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], correction=OwnCorrection()), tmp_path / "x")
 
 
 def test_a_file_cut_in_half(tmp_path):
