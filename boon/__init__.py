@@ -1,10 +1,12 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
+from boon.amplification import noise_gain
 from boon.conditions import boundary_channels
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
-from boon.corrections.matched import MatchedTransform
+from boon.corrections.matched import LiftedTransform, MatchedTransform
+from boon.corrections.scalar import ScalarElimination
 from boon.errors import (
     BoonError,
     IncompatibleCornersError,
@@ -35,12 +37,14 @@ __all__ = [
     "FourierTransform",
     "IncompatibleCornersError",
     "InvalidArgumentError",
+    "LiftedTransform",
     "MatchedTransform",
     "MissingBoundaryError",
     "NodeFourier",
     "Normalised",
     "Operator",
     "Prescription",
+    "ScalarElimination",
     "SingularKernelError",
     "SmoothExtension",
     "StoredOperatorError",
@@ -48,6 +52,7 @@ __all__ = [
     "boundary_channels",
     "boundary_error",
     "load",
+    "noise_gain",
     "prescribe",
     "read_notes",
     "relative_l2",

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
-from boon.corrections.matched import MatchedTransform
+from boon.corrections.matched import LiftedTransform, MatchedTransform
+from boon.corrections.scalar import ScalarElimination
 from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
@@ -34,7 +35,7 @@ _CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         *(Dirichlet, Neumann, Robin, Periodic),
-        *(Prescription, Elimination, SmoothExtension, MatchedTransform),
+        *(Prescription, Elimination, ScalarElimination, SmoothExtension, MatchedTransform, LiftedTransform),
         *(DomainFourier, NodeFourier),
     )
 }
@@ -238,6 +239,8 @@ def _encode(value: Any) -> dict[str, Any]:
 def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
     cls = _CLASSES[options.pop("class")]
+    if cls is SmoothExtension:
+        options.setdefault("reach", 0.0)  # files of version 0.1
     if not all(map(_is_number, options.values())):
         raise TypeError(f"{cls.__name__} takes numbers, got {options}")
     return cls(**options)

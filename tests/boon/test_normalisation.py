@@ -14,6 +14,7 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
+    LiftedTransform,
     MatchedTransform,
     Normalised,
     Prescription,
@@ -28,7 +29,13 @@ from boon.normalisation import interpolate
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
 
-CORRECTIONS = [Prescription(hidden=True), SmoothExtension(hidden=True), Elimination(), MatchedTransform()]
+CORRECTIONS = [
+    Prescription(hidden=True),
+    SmoothExtension(hidden=True),
+    Elimination(),
+    MatchedTransform(),
+    LiftedTransform(),
+]
 SMALL = FNOConfig(width=4, modes=(3,), depth=2)
 
 

@@ -12,6 +12,7 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
+    LiftedTransform,
     MatchedTransform,
     MissingBoundaryError,
     Prescription,
@@ -34,6 +35,9 @@ CORRECTIONS = [
     Elimination(hidden=False),
     MatchedTransform(),
     MatchedTransform(hidden=False),
+    LiftedTransform(),
+    LiftedTransform(hidden=False),
+    SmoothExtension(hidden=True, reach=0.0),
 ]
 
 

@@ -13,6 +13,7 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
+    LiftedTransform,
     MatchedTransform,
     NodeFourier,
     Normalised,
@@ -33,7 +34,14 @@ CONDITIONS = [(Robin(1.0, 0.4871, 2.0), Neumann()), (Periodic(), Periodic())]
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize(
     "correction",
-    [None, Prescription(hidden=True), Elimination(block=False), SmoothExtension(length=0.3), MatchedTransform()],
+    [
+        None,
+        Prescription(hidden=True),
+        Elimination(block=False),
+        SmoothExtension(length=0.3),
+        MatchedTransform(),
+        LiftedTransform(),
+    ],
 )
 def test_a_loaded_operator_gives_the_same_fields(tmp_path, correction, double):
     operator = FNO(SMALL) if correction is None else BOON(FNO(SMALL), CONDITIONS, (2.0, 1.0), correction, order=3)
@@ -154,6 +162,27 @@ def test_a_file_of_version_0_1_has_the_transform_of_its_nodes(tmp_path):
     assert torch.equal(old(a), operator(a))
     save(old, tmp_path / "new")
     assert torch.equal(load(tmp_path / "new")(a), operator(a))
+
+
+def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
+    config = replace(FNOConfig(width=4, modes=(3,), depth=2), transform=NodeFourier())
+    conditions = [(Neumann(0.1), Neumann(0.2))]
+    now, before = (BOON(FNO(config), conditions, correction=SmoothExtension(reach=reach)) for reach in (0.25, 0.0))
+    before.load_state_dict(now.state_dict())
+    description = {
+        "class": "BOON",
+        "operator": {"class": "FNO", "config": {"width": 4, "modes": [3], "depth": 2}},
+        "conditions": [[{"class": "Neumann", "gradient": 0.1, "flux": None}, {"class": "Neumann", "gradient": 0.2}]],
+        "lengths": [1.0],
+        "correction": {"class": "SmoothExtension", "length": 0.1, "hidden": False},
+        "order": 2,
+    }
+    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in before.state_dict().items()}
+    metadata = {"format": OLDER, "operator": json.dumps(description)}
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "old", metadata)
+    a = torch.randn(2, 1, 30)
+    assert torch.equal(load(tmp_path / "old")(a), before(a))
+    assert not torch.equal(now(a), before(a))
 
 
 def test_a_transform_that_is_none(tmp_path):
