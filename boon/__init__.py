@@ -1,6 +1,7 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
 from boon.amplification import noise_gain
+from boon.channels import ChannelBOON
 from boon.conditions import boundary_channels
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
@@ -30,6 +31,7 @@ __all__ = [
     "BoonError",
     "Boundary",
     "BoundaryError",
+    "ChannelBOON",
     "Correction",
     "DomainFourier",
     "Elimination",

@@ -43,14 +43,14 @@ class BOON(nn.Module):
         operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, or ``Normalised`` around one:
             conditions and their values are those of the physical field.
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
-            leaves an axis free (time).
+            leaves an axis free (time), None in a pair leaves a side free (outflow, the end of a time axis).
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
         correction: The correction; None means ``LiftedTransform()`` for this package's ``FNO``,
             which must be wrapped before training, and ``SmoothExtension()`` for any other Module.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
 
     Raises:
-        MissingBoundaryError: If a side has no condition.
+        MissingBoundaryError: If neither side of a pair has a condition.
         InvalidArgumentError: If an argument is wrong, the correction needs an ``FNO``, or a neuralop FNO has an
             option that corrections inside its layers do not support.
     """

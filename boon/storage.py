@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boon.channels import ChannelBOON
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
@@ -41,7 +42,7 @@ _CLASSES: dict[str, type] = {
 }
 
 
-Operator = FNO | Normalised | BOON
+Operator = FNO | Normalised | BOON | ChannelBOON
 """What ``load`` returns."""
 
 
@@ -131,11 +132,14 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
         return {"class": "FNO", "config": _describe_config(operator.config)}
     if isinstance(operator, Normalised):
         return {"class": "Normalised", "operator": _describe(operator.operator)}
+    if isinstance(operator, ChannelBOON):
+        parts = [_describe(channel) for channel in operator.channels]
+        return {"class": "ChannelBOON", "operator": _describe(operator.operator), "channels": parts}
     if isinstance(operator, BOON):
         return {
             "class": "BOON",
             "operator": _describe(operator.operator),
-            "conditions": [pair and [_encode(side) for side in pair] for pair in operator.conditions],
+            "conditions": [pair and [side and _encode(side) for side in pair] for pair in operator.conditions],
             "lengths": operator.lengths,
             "correction": _encode(operator.correction),
             "order": operator.order,
@@ -162,25 +166,43 @@ def _which_module(path: str | Path, description: dict[str, Any], module: nn.Modu
 
 def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None) -> Operator:
     """The operator of a description; ValueError if these tensors are too few or too small for it."""
+    if description["class"] == "ChannelBOON":
+        return _build_channels(description, tensors, module)
     if description["class"] != "BOON":
         return _build_inside(description, tensors, module)
     correction = _decode(description["correction"])
     if not isinstance(correction, Correction):
         raise TypeError(f"{correction} is no correction")
     inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+    beside = sum(each.numel() for name, each in tensors.items() if not name.startswith(_INSIDE))
+    hidden = (
+        beside if correction.hidden and any(pair and _is_sided(pair) for pair in description["conditions"]) else None
+    )
     return BOON(
-        _build_inside(description["operator"], inside, module, hidden=correction.hidden),
-        [pair and tuple(_decode(side) for side in pair) for pair in description["conditions"]],
+        _build_inside(description["operator"], inside, module, hidden),
+        [pair and tuple(side and _decode(side) for side in pair) for pair in description["conditions"]],
         description["lengths"],
         correction,
         description["order"],
     )
 
 
+def _build_channels(
+    description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None
+) -> ChannelBOON:
+    inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+    if len(description["channels"]) > len(tensors):
+        raise ValueError("it has more channels than tensors")
+    channels = [_build(channel, {}, nn.Identity()) for channel in description["channels"]]
+    operator = ChannelBOON(_build_inside(description["operator"], inside, module), [[None]])
+    operator.channels = nn.ModuleList(channels)
+    return operator
+
+
 def _build_inside(
-    description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None, hidden: bool = False
+    description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None, hidden: int | None = None
 ) -> Any:
-    """An operator without conditions; ``hidden`` if conditions of its hidden features are stored beside it."""
+    """An operator without conditions; ``hidden`` numbers beside it, if it has conditions of hidden features."""
     if description["class"] == "Normalised":
         numbers = [tensors[name] for name in ("input_mean", "input_scale", "output_mean", "output_scale")]
         inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
@@ -206,22 +228,27 @@ def _state(operator: nn.Module) -> dict[str, Tensor]:
     return {name: entry for name, entry in operator.state_dict().items() if isinstance(entry, Tensor)}
 
 
-def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: bool) -> FNO:
+def _is_sided(pair: Any) -> bool:
+    return any(side and side["class"] != Periodic.__name__ for side in pair)
+
+
+def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: int | None) -> FNO:
     entries = dict(description["config"])
     transform = _decode(entries.pop("transform", {"class": NodeFourier.__name__}))
     if not isinstance(transform, FourierTransform):
         raise TypeError(f"{transform} is no transform")
     config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}, transform=transform)
-    projection = config.projection or 2 * config.width
-    layer = config.width * (config.width * prod(config.modes) + hidden * config.out_channels)
-    least = config.depth * layer + projection * (config.width + config.out_channels) + config.in_channels * config.width
+    projection, width = config.projection or 2 * config.width, config.width
+    least = config.depth * width * width * prod(config.modes)
+    least += projection * (width + config.out_channels) + config.in_channels * width
     if config.dimension > _AXES:
         raise ValueError(f"it has {config.dimension} axes, but operators have at most {_AXES}")
     stored = sum(tensor.numel() for tensor in tensors.values())
-    if not least <= stored or config.depth > len(tensors):  # before memory is taken for them
+    features = 0 if hidden is None else config.depth * width * config.out_channels
+    if stored < least or config.depth > len(tensors) or features > (hidden or 0):  # before memory is taken for them
         raise ValueError(
             f"it holds {stored} numbers in {len(tensors)} tensors, but an operator of its configuration has at least "
-            f"{least} in {config.depth} layers"
+            f"{least} in {config.depth} layers, and {features} beside them"
         )
     return FNO(config)
 

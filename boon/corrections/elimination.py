@@ -27,9 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import add_at, take_strips
-from boon.conditions import AxisCondition
+from boon.conditions import AxisCondition, has_free_side
 from boon.corrections.correction import Correction, PrescriptionStep, Step
-from boon.errors import SingularKernelError
+from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.functionals import Boundary, data_values, read_strip, with_zero_data
 from boon.spectral import (
     Basis,
@@ -59,10 +59,25 @@ class Elimination(Correction):
     acts_on_kernels: ClassVar[bool] = True
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return PrescriptionStep()
+        return prescription_at_both_ends(conditions)
 
     def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
         return eliminated(convolution, v, bases, boundary, partial(eliminate, block=self.block))
+
+
+def prescription_at_both_ends(conditions: Sequence[AxisCondition]) -> Step:
+    """The step at the output of every form of elimination.
+
+    Raises:
+        InvalidArgumentError: If an axis has a free side: a free end cannot be eliminated.
+    """
+    for axis, pair in enumerate(conditions):
+        if has_free_side(pair):
+            raise InvalidArgumentError(
+                f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only; use "
+                "LiftedTransform(), SmoothExtension() or Prescription()."
+            )
+    return PrescriptionStep()
 
 
 class Eliminate(Protocol):

@@ -29,7 +29,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions import AxisCondition
+from boon.conditions import AxisCondition, has_free_side
 from boon.corrections.correction import Correction, Step
 from boon.corrections.extension import check_length, extension_step
 from boon.corrections.lifting import LiftingStep
@@ -130,15 +130,15 @@ class LiftedTransform(Correction):
 def matched_bases(
     conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
 ) -> tuple[Basis, ...]:
-    """Sines or cosines on axes with sides, Fourier series of the length of the axis on periodic ones, those of the
-    operator on free ones.
+    """Sines or cosines on axes with two sides, Fourier series of the length of the axis on periodic ones, those of the
+    operator on axes that are free or have a free side.
 
     Raises:
         TooManyModesError: If an axis has too few nodes.
     """
     bases = list(fourier_bases(config, shape, like))
     for axis, pair in enumerate(conditions):
-        if pair is None:
+        if pair is None or has_free_side(pair):
             continue
         if isinstance(pair[0], Periodic):
             bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)

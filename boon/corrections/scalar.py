@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from boon.conditions import AxisCondition, periodic_axes
-from boon.corrections.correction import Correction, PrescriptionStep, Step
+from boon.corrections.correction import Correction, Step
 from boon.corrections.elimination import (
     at_corners,
     boundary_kernel,
@@ -25,6 +25,7 @@ from boon.corrections.elimination import (
     end_nodes,
     evaluate,
     hermitian,
+    prescription_at_both_ends,
     spread,
     subsets,
 )
@@ -50,7 +51,7 @@ class ScalarElimination(Correction):
     acts_on_kernels: ClassVar[bool] = True
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return PrescriptionStep()
+        return prescription_at_both_ends(conditions)
 
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor

@@ -9,6 +9,7 @@ from torch import nn
 from boon import (
     BOON,
     FNO,
+    ChannelBOON,
     DomainFourier,
     Elimination,
     FNOConfig,
@@ -203,3 +204,15 @@ def test_notes_are_kept(tmp_path):
         read_notes(tmp_path / "foreign")
     with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
         read_notes(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("module", [FNO(FNOConfig(width=4, modes=(3,), depth=1, out_channels=2)), None])
+def test_conditions_of_one_side_and_of_every_channel_are_stored(tmp_path, module):
+    theirs = nn.Conv1d(1, 2, 3, padding=1)
+    conditions = [[(Dirichlet(0.3), None)], [(None, Robin(1.0, 0.2, 0.5))]]
+    operator = ChannelBOON(module or theirs, conditions, (2.0,), order=3)
+    save(operator, tmp_path / "x")
+    loaded = load(tmp_path / "x", None if module else nn.Conv1d(1, 2, 3, padding=1))
+    a = torch.randn(2, 1, 12)
+    assert torch.equal(loaded(a), operator(a))
+    assert [channel.conditions for channel in loaded.channels] == [((Dirichlet(0.3), None),), (conditions[1][0],)]
