@@ -153,6 +153,8 @@ class FNO(nn.Module):
             TooManyModesError: If the grid is too coarse for the modes kept.
         """
         self._check(a)
+        if torch.is_autocast_enabled(a.device.type):
+            a = a.to(self.lift.weight.dtype)
         layers = layers or PlainLayers()
         bases = layers.bases(self.config, a.shape[2:], a)
         v = self.lift(torch.cat([a, *self._coordinates(a)], dim=1) if self.config.coordinates else a)

@@ -19,7 +19,6 @@ to the order of its stencil, so there the earlier side takes priority.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 
 import torch
@@ -27,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import Strip, edit_nodes
+from boon._tables import kept
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
@@ -316,8 +316,7 @@ def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
     return values
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)
+@kept
 def _face_nodes(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """Indices of all nodes on some faces (axis, node), without repetition, and their position in the last such face."""
     numbers = torch.arange(prod(shape)).view(shape)

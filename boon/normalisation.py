@@ -7,13 +7,13 @@ function of place: stored on the nodes of the training set and interpolated by c
 """
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from boon._tables import kept
 from boon.errors import InvalidArgumentError
 from boon.functionals import Boundary, read
 from boon.spectral import along_axis
@@ -158,8 +158,7 @@ def interpolate(field: Float[Tensor, " channels *nodes"], shape: tuple[int, ...]
     return field
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)
+@kept
 def _interpolation(stored: int, count: int) -> Float[Tensor, "count stored"]:
     """Weights of Lagrange polynomials through the four nodes around each point (three intervals), float64."""
     width = min(_STENCIL, stored)

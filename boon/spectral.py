@@ -12,7 +12,6 @@ the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil, pi, prod
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from boon._gradients import multiply_modes
+from boon._tables import kept
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.transforms import DomainFourier, FourierTransform
 
@@ -82,8 +82,7 @@ def fourier_basis(
     return _fourier_matrices(count, modes, float(period), ends, like.dtype, like.device)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+@kept
 def _fourier_matrices(
     count: int, modes: int, period: float, ends: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> Basis:
@@ -216,13 +215,22 @@ class SpectralConvolution(nn.Module):
         def on_real(tensor: Tensor) -> Tensor:
             if not tensor.is_complex():
                 return fn(tensor)
-            return torch.view_as_complex(fn(torch.view_as_real(tensor)))
+            pairs = fn(torch.view_as_real(tensor))
+            if pairs.dtype not in (torch.float32, torch.float64):
+                raise InvalidArgumentError(
+                    f"Spectral weights are complex and exist in float32 and float64 only, got {pairs.dtype}; leave the "
+                    "weights in float32 and call the operator under torch.autocast."
+                )
+            return torch.view_as_complex(pairs)
 
         return super()._apply(on_real, recurse)
 
 
 def convolve(x: Tensor, weight: Tensor, bases: Sequence[Basis]) -> Tensor:
-    """K x: modes of x, times the weights ``(*modes, c, o)``, back to nodes."""
+    """K x: modes of x times the weights ``(*modes, c, o)``, at nodes; autocast leaves it in the dtype of the bases."""
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return convolve(x.to(bases[0].analysis.dtype), weight, bases)
     return synthesise(multiply(analyse(x, bases), weight), bases)
 
 

@@ -17,7 +17,7 @@ so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂�
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import combinations
 from math import pi, prod
 from typing import ClassVar, Protocol
@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import add_at, take_strips
+from boon._tables import kept
 from boon.conditions import AxisCondition, has_free_side
 from boon.corrections.correction import Correction, PrescriptionStep, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
@@ -273,8 +274,7 @@ def _phases(basis: Basis, nodes: Sequence[int], *, full: bool, like: Tensor) -> 
     return _phase_table(basis.modes, basis.period, tuple(nodes), full, dtype, like.device)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+@kept
 def _phase_table(
     modes: int, period: float, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:

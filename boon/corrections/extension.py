@@ -19,7 +19,7 @@ smooth field's residual is of fourth order in that length, and is taken by the b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from math import isfinite, log, prod
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from boon._tables import kept
 from boon.conditions import AxisCondition, periodic_axes, sides
 from boon.corrections.correction import Correction, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
@@ -194,8 +195,7 @@ def read_smoothly(side: Functional, u: Float[Tensor, "batch channels *space"], r
     return read(value_part(side), u) + along_axis(row[None], strip, dim).squeeze(dim)
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)
+@kept
 def derivative_weights(count: int, reach: float) -> Float[Tensor, " k"]:
     """Weights of the first nodes of the interval [0, 1] for the derivative at 0, exact for cubic polynomials.
 

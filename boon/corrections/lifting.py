@@ -11,7 +11,6 @@ Without reading gradients, u' = u + E (g − a u) on a side with a u + b ∂u/�
 themselves need no more, and the noise of a difference does not enter.
 """
 
-from functools import lru_cache
 from itertools import combinations
 
 import torch
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import add_profiles, take_strips
+from boon._tables import kept
 from boon.corrections.correction import Step
 from boon.corrections.extension import functional_row
 from boon.errors import SingularKernelError
@@ -61,8 +61,7 @@ class LiftingStep(Step):
         return u
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)
+@kept
 def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tensor, "n sides"]:
     """E with B E = I in the span of 1, x, x²: the lowest powers for which the functionals are well-conditioned.
 
