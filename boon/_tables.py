@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-P, R = ParamSpec("P"), TypeVar("R")
+Table = TypeVar("Table", bound=Callable[..., Any])
 
 
-def kept(function: Callable[P, R]) -> Callable[P, R]:
+def kept(function: Table) -> Table:
     """A function of sizes whose results are kept, as tensors for training and inference alike.
 
     While a graph is traced (``torch.export``, ``torch.compile``) results are made anew: the tensors of a trace hold no
@@ -18,9 +18,7 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
     once = lru_cache(maxsize=256)(torch.inference_mode(False)(function))
 
     @wraps(function)
-    def found(*arguments: P.args, **options: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            return function(*arguments, **options)
-        return once(*arguments, **options)
+    def found(*arguments: Any) -> Any:
+        return function(*arguments) if torch.compiler.is_compiling() else once(*arguments)
 
-    return found
+    return found  # type: ignore[return-value]
