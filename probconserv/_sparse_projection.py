@@ -5,8 +5,9 @@ A step goes to the projection of the given field x onto the law linearised at th
     u ← x − Σ Jᵀ (J Σ Jᵀ)⁻¹ (g(u) + J (x − u)),
 
 as far as the merit ½ |u − x|²_{Σ⁻¹} + ν |g|₁ falls. Once steps are small, Newton's iteration in the same metric brings
-the residual down to round-off. With bounds, points at a bound are further exact rows; which points these are follows
-from the sign of their multipliers in every step (a primal-dual active set).
+the residual down to round-off. With bounds, a step goes to the projection onto the linearised law and the bounds:
+points at a bound are further exact rows, and which points these are follows from the sign of their multipliers (a
+primal-dual active set).
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.nonlinear_law import NonlinearLaw
 
 _HALVINGS = 12
+_ACTIVE_SETS = 30  # tried for one linearised law
 _SOFT = 1e-8  # variance of a point held at a bound, relative to its own, so that the law may determine it as well
 _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value, up to which a point counts as inside
 _CHUNK = 1 << 24  # numbers in memory at once
@@ -38,7 +40,7 @@ class SearchOptions:
     """
 
     residual: float = 1e-13
-    step: float = 1e-5
+    step: float = 1e-6
     iterations: int = 200
 
 
@@ -130,28 +132,46 @@ class _Search:
         bounds = self.law.inequalities
         lower, upper = (bound.to(self.x).expand(self.x.shape) for bound in (bounds.lower, bounds.upper))
         u = torch.minimum(torch.maximum(self.x if start is None else start, lower), upper)
+        weight = u.new_zeros(1)
         # Points at a bound: 1 at the lower, −1 at the upper one. A start lies on its bounds, other fields beyond them.
         held = _sides(self.x, lower, upper)
         if start is not None:
             held = (start <= lower).to(torch.int8) - (start >= upper).to(torch.int8)
         for _ in range(self.options.iterations):
-            limit = torch.where(held > 0, lower, upper)
-            target, pull = self._held_step(self.x, u, held, limit)
+            residual, rows = self.law.linearise(u)
+            target, held, multipliers = self._nearest_within((residual, rows, u), held, (lower, upper))
+            step = torch.minimum(torch.maximum(target, lower), upper) - u
+            if multipliers is not None and self._is_small(step, u):
+                return self._polished_within(u + step, held, lower, upper)
+            if multipliers is not None:
+                weight = torch.maximum(weight, 1.1 * multipliers.abs().amax(dim=-1))
+            u = u + self._length(u, step, residual, weight)[:, None] * step
+        raise self._failure(u, "the steps did not become small, or the points at a bound did not settle")
+
+    def _nearest_within(
+        self, at: tuple[Tensor, SparseRows, Tensor], held: Tensor, bounds: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x projected onto the law linearised at u and the bounds; the points at a bound; multipliers if it settled."""
+        target, multipliers = at[2], at[0]
+        for _ in range(_ACTIVE_SETS):
+            target, multipliers, pull = self._held_step(self.x, at, held, bounds)
             slack = _OUTSIDE * (1 + target.abs().amax())
             stays = (held.sign() * pull < 0).to(torch.int8) * held
-            new = torch.where(held == 0, _sides(target, lower - slack, upper + slack), stays)
-            settled = torch.equal(new, held) and self._is_small(target - u, u)
-            u, held = target, new
-            if settled:
-                return self._polished_within(u, held, lower, upper)
-        raise self._failure(u, "the points at a bound did not settle")
+            new = torch.where(held == 0, _sides(target, bounds[0] - slack, bounds[1] + slack), stays)
+            if torch.equal(new, held):
+                return target, held, multipliers
+            held = new
+        return target, held, None
 
-    def _held_step(self, base: Tensor, u: Tensor, held: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """Base projected onto the law linearised at u and the points at a bound; multipliers of these ``(1, n)``."""
-        residual, rows = self.law.linearise(u)
+    def _held_step(
+        self, base: Tensor, at: tuple[Tensor, SparseRows, Tensor], held: Tensor, bounds: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Base projected onto the linearised law and the points at a bound; multipliers of the law and the points."""
+        residual, rows, u = at
         missed, noise = residual + _times(rows, base - u), torch.zeros_like(residual)
         points = held[0].nonzero()[:, 0]
         if len(points):
+            limit = torch.where(held > 0, bounds[0], bounds[1])
             unit = torch.sparse_coo_tensor(
                 torch.stack([torch.arange(len(points)), points]),
                 torch.ones(len(points), dtype=torch.float64),
@@ -166,7 +186,7 @@ class _Search:
         target, multipliers = _corrected(gain, base, rows, missed)
         pull = torch.zeros_like(u)
         pull[:, points] = multipliers[:, residual.shape[-1] :]
-        return target, pull
+        return target, multipliers[:, : residual.shape[-1]], pull
 
     def _polished(self, u: Tensor) -> Tensor:
         """Newton's iteration from fields that nearly meet the law."""
@@ -185,7 +205,7 @@ class _Search:
             residual, rows = self.law.linearise(settled)
             if self._error(residual, rows, settled) <= self.options.residual:
                 return settled
-            u = self._held_step(u, u, held, limit)[0]
+            u = self._held_step(u, (*self.law.linearise(u), u), held, (lower, upper))[0]
         raise self._failure(u, "law and bounds may have no field in common")
 
     def _length(self, u: Tensor, step: Tensor, residual: Tensor, weight: Tensor) -> Tensor:

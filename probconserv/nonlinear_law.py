@@ -106,7 +106,8 @@ class NonlinearLaw:
             raise IncompatibleQueryError(
                 f"The law acts on {self.points} points but the fields are {tuple(u.shape)}; give (s, n) on its grid."
             )
-        values, rows = self._differentiate(u.detach().to(torch.float64))
+        with torch.enable_grad():
+            values, rows = self._differentiate(u.detach().to(torch.float64))
         if not bool(torch.isfinite(values).all() & torch.isfinite(rows.entries).all()):
             raise ConvergenceError(
                 "Residual or Jacobian of residual_function is not finite; start from fields nearer to g(u) = 0."
@@ -117,8 +118,7 @@ class NonlinearLaw:
 
     def _differentiate(self, u: Tensor) -> tuple[Tensor, SparseRows]:
         point = u.clone().requires_grad_()
-        with torch.enable_grad():
-            values = self.residual_function(point)
+        values = self.residual_function(point)
         check_residual(values, point)
         if not self._found:
             self._check_fields_apart(point, values)

@@ -55,7 +55,9 @@ def prior_of(flow: FlowMatching) -> FieldGaussian:
 
 
 def total(value: float | Tensor = 0.9, noise: float = 0.0) -> LinearConstraint:
-    return LinearConstraint(torch.full((1, N), 1 / N), torch.as_tensor(value).reshape(-1, 1), noise)
+    return LinearConstraint(
+        torch.full((1, N), 1 / N, dtype=torch.float64), torch.as_tensor(value).reshape(-1, 1), noise
+    )
 
 
 def values(noise: float = 0.0) -> LinearConstraint:

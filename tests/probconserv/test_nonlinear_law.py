@@ -98,8 +98,8 @@ def test_projections_are_the_modes_of_the_dense_search(rank: int) -> None:
     actual = project(fields, metric, NonlinearLaw(residual_function=residual, points=n))
     prior = MultivariateNormal(fields, DenseLinearOperator(metric.to_dense().expand(4, n, n)))
     modes = nonlinear_mode(prior, residual, starts=1).field
-    # A step of 1e-5 of the field's largest value, 1.6, ends the search; steps shrink by more than a half here.
-    assert torch.allclose(actual, modes, rtol=0, atol=2e-5)
+    # A step of 1e-6 of the field's largest value, 1.6, ends the search; steps shrink by a tenth at least.
+    assert torch.allclose(actual, modes, rtol=0, atol=1.6e-5)
 
 
 def test_a_linear_residual_gives_the_linear_projection() -> None:
@@ -139,8 +139,8 @@ def test_a_warm_start_saves_evaluations() -> None:
 def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> None:
     n = 6
     metric = covariance(rank, n)
-    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.0, points=n) & Bounded(0.0, 0.9)
-    fields = 0.6 + 0.5 * random(3, n, seed=7)
+    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.2, points=n) & Bounded(0.0, 0.9)
+    fields = 0.6 + 0.3 * random(3, n, seed=7)
     actual = project(fields, metric, law)
     assert float(actual.min()) >= 0.0
     assert float(actual.max()) <= 0.9
@@ -157,7 +157,7 @@ def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> 
             found,
             method="SLSQP",
             bounds=[(0.0, 0.9)] * n,
-            constraints=[{"type": "eq", "fun": lambda u: u @ u - 2.0}],
+            constraints=[{"type": "eq", "fun": lambda u: u @ u - 2.2}],
             options={"ftol": 1e-14},
         )
         assert distance(found) <= best.fun * (1 + 1e-5) + 1e-8
@@ -190,7 +190,7 @@ def energy(value: float) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize(
     ("law", "error", "message"),
     [
-        (lambda: NonlinearLaw(residual_function=energy(-1.0), points=6), ConvergenceError, "field 0 has a largest"),
+        (lambda: NonlinearLaw(residual_function=energy(-1.0), points=6), ConvergenceError, "has a largest"),
         (lambda: NonlinearLaw(residual_function=energy(1.0), points=7), IncompatibleQueryError, "6 and 7"),
         (
             lambda: NonlinearLaw(residual_function=lambda u: u.sum(-1), points=6),
