@@ -139,7 +139,8 @@ def test_a_warm_start_saves_evaluations() -> None:
 def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> None:
     n = 6
     metric = covariance(rank, n)
-    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.2, points=n) & Bounded(0.0, 0.9)
+    law = NonlinearLaw(residual_function=lambda u: (u + 0.1 * u**2).sum(-1, keepdim=True) - 4.2, points=n)
+    law = law & Bounded(0.0, 0.9)
     fields = 0.6 + 0.3 * random(3, n, seed=7)
     actual = project(fields, metric, law)
     assert float(actual.min()) >= 0.0
@@ -157,7 +158,7 @@ def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> 
             found,
             method="SLSQP",
             bounds=[(0.0, 0.9)] * n,
-            constraints=[{"type": "eq", "fun": lambda u: u @ u - 2.2}],
+            constraints=[{"type": "eq", "fun": lambda u: u.sum() + 0.1 * u @ u - 4.2}],
             options={"ftol": 1e-14},
         )
         assert distance(found) <= best.fun * (1 + 1e-5) + 1e-8
