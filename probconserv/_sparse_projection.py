@@ -23,7 +23,8 @@ from probconserv.errors import ConvergenceError, InvalidArgumentError
 from probconserv.nonlinear_law import NonlinearLaw
 
 _HALVINGS = 12
-_ACTIVE_SETS = 30  # tried for one linearised law
+_CLOSE = 1e-3  # relative size of a step below which rounding decides whether the merit falls
+_ACTIVE_SETS, _TOGETHER = 200, 20  # tried for one linearised law; of these with all points changed together
 _SOFT = 1e-8  # variance of a point held at a bound, relative to its own, so that the law may determine it as well
 _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value, up to which a point counts as inside
 _CHUNK = 1 << 24  # numbers in memory at once
@@ -153,14 +154,14 @@ class _Search:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """x projected onto the law linearised at u and the bounds; the points at a bound; multipliers if it settled."""
         target, multipliers = at[2], at[0]
-        for _ in range(_ACTIVE_SETS):
+        for attempt in range(_ACTIVE_SETS):
             target, multipliers, pull = self._held_step(self.x, at, held, bounds)
             slack = _OUTSIDE * (1 + target.abs().amax())
             stays = (held.sign() * pull < 0).to(torch.int8) * held
             new = torch.where(held == 0, _sides(target, bounds[0] - slack, bounds[1] + slack), stays)
             if torch.equal(new, held):
                 return target, held, multipliers
-            held = new
+            held = new if attempt < _TOGETHER else _first_change(held, new)
         return target, held, None
 
     def _held_step(
@@ -209,12 +210,13 @@ class _Search:
         raise self._failure(u, "law and bounds may have no field in common")
 
     def _length(self, u: Tensor, step: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
-        """Largest of 1, ½, ¼ … for which the merit falls ``(s,)``."""
+        """Largest of 1, ½, ¼ … for which the merit falls, 1 for steps that are small ``(s,)``."""
         violation = weight * residual.abs().sum(dim=-1)
         merit = self._distance(u - self.x) + violation
         # Along the step the violation falls by itself to first order.
         slope = self._product(u - self.x, step) - violation
-        length, accepted = torch.ones_like(merit), torch.zeros(len(u), dtype=torch.bool)
+        accepted = step.abs().amax(dim=-1) <= _CLOSE * u.abs().amax(dim=-1)
+        length = torch.ones_like(merit)
         for _ in range(_HALVINGS):
             trial = u + length[:, None] * step
             value = self._distance(trial - self.x) + weight * self.law.residual(trial).abs().sum(dim=-1)
@@ -261,6 +263,14 @@ class _Search:
 def _sides(u: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """1 at points below the lower bound, −1 at those above the upper one, 0 between them."""
     return (u < lower).to(torch.int8) - (u > upper).to(torch.int8)
+
+
+def _first_change(held: Tensor, new: Tensor) -> Tensor:
+    """Only the first point changes, which ends cycles (Murty 1974)."""
+    point = (new != held)[0].nonzero()[0, 0]
+    changed = held.clone()
+    changed[0, point] = new[0, point]
+    return changed
 
 
 def _times(rows: SparseRows, u: Tensor) -> Tensor:
