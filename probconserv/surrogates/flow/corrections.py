@@ -11,6 +11,7 @@ which costs r² per draw however many rows and points there are: H is diagonalis
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator
@@ -125,7 +126,7 @@ def _equalities(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
     return law.joined().law if isinstance(law, Inequality) else law
 
 
-def _shares_rows(law: LinearConstraint | NonlinearLaw) -> bool:
+def _shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstraint]:
     """Whether the law is linear with the same rows for all draws."""
     return isinstance(law, LinearConstraint) and len(law.G.shape) == 2 and law.noise.ndim == 1
 

@@ -147,6 +147,8 @@ class FieldLatent(Latent):
         InvalidArgumentError: If the root has another number of points.
     """
 
+    noise_root: Tensor | None
+
     def __init__(self, modes: KarhunenLoeve, noise_root: Float[Tensor, "n q"] | None = None) -> None:
         super().__init__(modes.shape, modes.shape)
         self.modes = modes
