@@ -1,8 +1,13 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
+from boon.amplification import noise_gain
+from boon.channels import ChannelBOON
 from boon.conditions import boundary_channels
-from boon.correction import Correction, Prescription
-from boon.elimination import Elimination
+from boon.corrections.correction import Correction, Prescription
+from boon.corrections.elimination import Elimination
+from boon.corrections.extension import SmoothExtension
+from boon.corrections.matched import LiftedTransform, MatchedTransform
+from boon.corrections.scalar import ScalarElimination
 from boon.errors import (
     BoonError,
     IncompatibleCornersError,
@@ -12,13 +17,13 @@ from boon.errors import (
     StoredOperatorError,
     TooManyModesError,
 )
-from boon.extension import SmoothExtension
 from boon.fno import FNO, FNOConfig
 from boon.functionals import Boundary, prescribe
-from boon.matched import MatchedTransform
+from boon.normalisation import Normalised
 from boon.operator import BOON
 from boon.scores import BoundaryError, boundary_error, relative_l2
-from boon.storage import load, read_notes, save
+from boon.storage import Operator, load, read_notes, save
+from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 
 __all__ = [
     "BOON",
@@ -26,14 +31,22 @@ __all__ = [
     "BoonError",
     "Boundary",
     "BoundaryError",
+    "ChannelBOON",
     "Correction",
+    "DomainFourier",
     "Elimination",
     "FNOConfig",
+    "FourierTransform",
     "IncompatibleCornersError",
     "InvalidArgumentError",
+    "LiftedTransform",
     "MatchedTransform",
     "MissingBoundaryError",
+    "NodeFourier",
+    "Normalised",
+    "Operator",
     "Prescription",
+    "ScalarElimination",
     "SingularKernelError",
     "SmoothExtension",
     "StoredOperatorError",
@@ -41,6 +54,7 @@ __all__ = [
     "boundary_channels",
     "boundary_error",
     "load",
+    "noise_gain",
     "prescribe",
     "read_notes",
     "relative_l2",

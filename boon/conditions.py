@@ -13,29 +13,30 @@ from boon.errors import InvalidArgumentError, MissingBoundaryError
 from boon.functionals import Boundary, Functional, SideCondition, functional, harmonise
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
-Pair = tuple[SideCondition | Periodic, SideCondition | Periodic]
+Pair = tuple[SideCondition | Periodic | None, SideCondition | Periodic | None]
 AxisCondition = Pair | None
 Value = float | np.ndarray | Tensor | Callable[..., Any] | None
 SideValues = Sequence[tuple[Value, Value] | None]
 
 
 def check_conditions(conditions: Sequence[Any]) -> tuple[AxisCondition, ...]:
-    """Checks the conditions: one (first, last) pair per axis, None for a free axis.
+    """Checks the conditions: one (first, last) pair per axis, None for a free axis or a free side.
 
     Raises:
-        MissingBoundaryError: If a side of a pair has no condition.
+        MissingBoundaryError: If neither side of a pair has a condition.
         InvalidArgumentError: If an entry is not a condition, Neumann is given as a flux, or only one side is periodic.
     """
     for axis, pair in enumerate(conditions):
         if pair is None:
             continue
-        if not isinstance(pair, Sequence) or len(pair) != 2 or any(side is None for side in pair):
+        if not isinstance(pair, Sequence) or len(pair) != 2 or all(side is None for side in pair):
             raise MissingBoundaryError(
-                f"conditions of axis {axis} must be a (first, last) pair with a condition on both sides, or None for "
-                f"an axis that is free (time), got {pair!r}."
+                f"conditions of axis {axis} must be a (first, last) pair with a condition on one side (the other None) "
+                f"or on both, or None for an axis that is free (time), got {pair!r}."
             )
         for side in pair:
-            _check_side(side, axis)
+            if side is not None:
+                _check_side(side, axis)
         if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
             raise InvalidArgumentError(f"Axis {axis} is periodic on one side only; give Periodic() on both sides.")
     return tuple(None if pair is None else (pair[0], pair[1]) for pair in conditions)
@@ -60,10 +61,15 @@ def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideCond
         for axis, pair in enumerate(conditions)
         if pair is not None
         for last, side in enumerate(pair)
-        if not isinstance(side, Periodic)
+        if not (side is None or isinstance(side, Periodic))
     ]
     result.sort(key=lambda item: not isinstance(item[2], Dirichlet))
     return [(axis, bool(last), side) for axis, last, side in result]
+
+
+def has_free_side(pair: AxisCondition) -> bool:
+    """Whether an axis has a condition on one side only."""
+    return pair is not None and (pair[0] is None or pair[1] is None)
 
 
 def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
@@ -193,8 +199,9 @@ def _values_at_call(values: SideValues | None, conditions: Sequence[AxisConditio
             raise InvalidArgumentError(f"boundary of axis {axis} must be a (first, last) pair or None, got {pair!r}.")
         wanted = conditions[axis]
         for last, value in enumerate(pair):
-            if value is not None and (wanted is None or isinstance(wanted[last], Periodic)):
-                raise InvalidArgumentError(f"Axis {axis} is free or periodic and takes no boundary value.")
+            if value is not None and (wanted is None or wanted[last] is None or isinstance(wanted[last], Periodic)):
+                name = f"The {'last' if last else 'first'} side of axis {axis}"
+                raise InvalidArgumentError(f"{name} is free or periodic and takes no boundary value.")
             result[axis, bool(last)] = value
     return result
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import pi
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from boon.errors import InvalidArgumentError
 from boon.spectral import Basis, Convolution, SpectralConvolution, fourier_basis
+from boon.transforms import DomainFourier, FourierTransform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class FNOConfig:
         periodic: Whether each axis is periodic, with the last node equal to the first; empty means that none is.
         coordinates: Whether to add coordinates x/length along every axis (sine and cosine if periodic) to the input.
         projection: Channels of the last hidden layer; None means 2·width.
+        transform: Period and weights of the Fourier series on axes that are not periodic. ``DomainFourier()`` gives the
+            same network on every grid; operators of version 0.1 have ``NodeFourier()``.
 
     Raises:
         InvalidArgumentError: If a count is below 1 or an entry per axis is missing.
@@ -43,6 +46,7 @@ class FNOConfig:
     periodic: tuple[bool, ...] = ()
     coordinates: bool = True
     projection: int | None = None
+    transform: FourierTransform = field(default_factory=DomainFourier)
 
     def __post_init__(self) -> None:
         counts = (self.in_channels, self.out_channels, self.width, self.depth, self.projection or 1, *self.modes)
@@ -110,7 +114,7 @@ class PlainLayers(Layers):
 def fourier_bases(config: FNOConfig, shape: Sequence[int], like: Tensor) -> tuple[Basis, ...]:
     """The Fourier basis of every axis of an operator on fields of this shape."""
     return tuple(
-        fourier_basis(count, modes, padding, periodic=config.is_periodic(axis), like=like)
+        fourier_basis(count, modes, padding, periodic=config.is_periodic(axis), like=like, transform=config.transform)
         for axis, (count, modes, padding) in enumerate(zip(shape, config.modes, config.paddings, strict=True))
     )
 
@@ -149,6 +153,8 @@ class FNO(nn.Module):
             TooManyModesError: If the grid is too coarse for the modes kept.
         """
         self._check(a)
+        if torch.is_autocast_enabled(a.device.type):
+            a = a.to(self.lift.weight.dtype)
         layers = layers or PlainLayers()
         bases = layers.bases(self.config, a.shape[2:], a)
         v = self.lift(torch.cat([a, *self._coordinates(a)], dim=1) if self.config.coordinates else a)

@@ -19,7 +19,6 @@ to the order of its stencil, so there the earlier side takes priority.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 
 import torch
@@ -27,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import Strip, edit_nodes
+from boon._tables import kept
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
@@ -144,6 +144,18 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
 def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
     """B u on a side, in float64."""
     return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])).to(torch.float64))
+
+
+def value_part(side: Functional) -> Functional:
+    """The part a u of a functional a u + b ∂u/∂x, which reads one node; its weight is 0 for a given gradient."""
+    total = side.of_one
+    negligible = abs(total) <= 1e-9 * sum(abs(weight) for weight in side.weights)
+    return replace(side, weights=(0.0 if negligible else total,))
+
+
+def read_value(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
+    """a u on a side with a u + b ∂u/∂x = g, in float64."""
+    return read(value_part(side), u)
 
 
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
@@ -304,8 +316,7 @@ def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
     return values
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)
+@kept
 def _face_nodes(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """Indices of all nodes on some faces (axis, node), without repetition, and their position in the last such face."""
     numbers = torch.arange(prod(shape)).view(shape)

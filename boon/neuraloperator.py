@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boon.correction import CorrectedLayers
+from boon.corrections.correction import CorrectedLayers
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
 from boon.spectral import Basis, convolve
+from boon.transforms import NodeFourier
 
 
 def is_neuraloperator(operator: nn.Module) -> bool:
@@ -70,6 +71,7 @@ class NeuralOperatorFNO:
             modes=(*(count // 2 + 1 for count in kept[:-1]), kept[-1]),
             depth=self.operator.n_layers,
             padding=0.0,
+            transform=NodeFourier(),
         )
 
     def __call__(self, a: Tensor, layers: CorrectedLayers) -> Tensor:

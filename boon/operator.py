@@ -6,19 +6,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon.conditions import SideValues, check_conditions, check_lengths, discretise, sides
-from boon.correction import CorrectedLayers, Correction, HiddenConditions
+from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions
+from boon.corrections.extension import SmoothExtension
+from boon.corrections.matched import LiftedTransform
 from boon.errors import InvalidArgumentError
-from boon.extension import SmoothExtension
 from boon.fno import FNO
 from boon.functionals import Boundary, prescribe
-from boon.matched import MatchedTransform
 from boon.neuraloperator import NeuralOperatorFNO, is_neuraloperator
+from boon.normalisation import Normalised
 from solvers import Periodic
 
 
 def default_correction(operator: nn.Module) -> Correction:
     """The default correction of an operator."""
-    return MatchedTransform() if isinstance(operator, FNO) else SmoothExtension()
+    return LiftedTransform() if isinstance(_core(operator), FNO) else SmoothExtension()
+
+
+def _core(operator: nn.Module) -> nn.Module:
+    """The operator without its normalisation."""
+    return operator.operator if isinstance(operator, Normalised) else operator
 
 
 class BOON(nn.Module):
@@ -34,16 +40,17 @@ class BOON(nn.Module):
     is the shape of the side, empty with one axis. The value of a side is given either in its condition or at the call.
 
     Args:
-        operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``.
+        operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, or ``Normalised`` around one:
+            conditions and their values are those of the physical field.
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
-            leaves an axis free (time).
+            leaves an axis free (time), None in a pair leaves a side free (outflow, the end of a time axis).
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
-        correction: The correction; None means ``MatchedTransform()`` for this package's ``FNO``,
+        correction: The correction; None means ``LiftedTransform()`` for this package's ``FNO``,
             which must be wrapped before training, and ``SmoothExtension()`` for any other Module.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
 
     Raises:
-        MissingBoundaryError: If a side has no condition.
+        MissingBoundaryError: If neither side of a pair has a condition.
         InvalidArgumentError: If an argument is wrong, the correction needs an ``FNO``, or a neuralop FNO has an
             option that corrections inside its layers do not support.
     """
@@ -94,7 +101,7 @@ class BOON(nn.Module):
         if layered:
             like = a.new_empty(()).expand(a.shape[0], layered.config.out_channels, *a.shape[2:])
             discrete = self.discretise(like, boundary)
-            u = layered(a, self._corrected(discrete))
+            u = self._evaluate(layered, a, discrete)
         else:
             u = self.operator(a)
             discrete = self.discretise(u, boundary)
@@ -109,15 +116,24 @@ class BOON(nn.Module):
         """
         return discretise(self.conditions, self.lengths, boundary, u, self.order)
 
+    def _evaluate(self, layered: FNO | NeuralOperatorFNO, a: Tensor, boundary: Boundary) -> Tensor:
+        """The operator with corrected layers; under a normalisation they carry data of the normalised field."""
+        normalised = self.operator
+        if not isinstance(normalised, Normalised):
+            return layered(a, self._corrected(boundary))
+        inside = normalised.inside(boundary, tuple(a.shape[2:]))
+        return normalised.restore(layered(normalised.normalise(a), self._corrected(inside)))
+
     @property
     def _inside(self) -> bool:
         return self.correction.hidden or self.correction.acts_on_kernels
 
     def _layered(self) -> FNO | NeuralOperatorFNO | None:
         """The operator if its layers can be corrected, else None."""
-        if isinstance(self.operator, FNO):
-            return self.operator
-        return NeuralOperatorFNO(self.operator) if self._inside and is_neuraloperator(self.operator) else None
+        core = _core(self.operator)
+        if isinstance(core, FNO):
+            return core
+        return NeuralOperatorFNO(core) if self._inside and is_neuraloperator(core) else None
 
     def _corrected(self, boundary: Boundary) -> CorrectedLayers:
         same = [boundary] * len(self.hidden_steps)
@@ -134,7 +150,7 @@ class BOON(nn.Module):
             if self._inside:
                 raise InvalidArgumentError(
                     f"{self.correction} acts inside the layers and needs boon.FNO, got "
-                    f"{type(self.operator).__name__} (neuralop.models.FNO will do as well: "
+                    f"{type(_core(self.operator)).__name__} (neuralop.models.FNO will do as well: "
                     "pip install 'probconserv-boon[neuraloperator]'); use Prescription() or SmoothExtension() at the "
                     "output."
                 )

@@ -1,9 +1,10 @@
 """Spectral convolutions in any number of axes as products with small matrices.
 
-A field x on n nodes of an axis is zero beyond them up to a period of N nodes (the padding). Only frequencies
-|k| < m are kept, and m is much smaller than n, so the truncated transform is a matrix product with cosines and
-sines: three to nine times faster than a full FFT of which most of the output is discarded, and without a padded copy of
-the field. It equals ``rfftn`` of the zero-padded field, truncated (tested).
+A field x on n nodes of an axis is zero beyond them up to a period N (the padding; ``boon.transforms``). Only
+frequencies |k| < m are kept, and m is much smaller than n, so the truncated transform is a matrix product with cosines
+and sines: three to nine times faster than a full FFT of which most of the output is discarded, and without a padded
+copy of the field. With a whole number of nodes as period it equals ``rfftn`` of the weighted, zero-padded field,
+truncated (tested). The matrices are kept for every number of nodes, dtype and device.
 
 With several axes the kept modes form an array ``(2m₁ − 1, …, m_d)``: all frequencies on every axis but the last, in
 the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last one, since the field is real.
@@ -11,7 +12,7 @@ the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import pi, prod
+from math import ceil, pi, prod
 from typing import Protocol
 
 import torch
@@ -19,7 +20,11 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from boon._gradients import multiply_modes
+from boon._tables import kept
 from boon.errors import InvalidArgumentError, TooManyModesError
+from boon.transforms import DomainFourier, FourierTransform
+
+_DOMAIN = DomainFourier()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +35,31 @@ class Basis:
         analysis: ``(r, n)``, coefficient_r = Σ_j analysis_rj x_j.
         synthesis: ``(n, r)``, y_i = Σ_r synthesis_ir coefficient_r.
         modes: Number m of frequencies; r = 2m − 1 for Fourier, m for sines or cosines.
-        period: Number N of nodes after which a Fourier series repeats.
+        period: Period N of a Fourier series in units of the distance between nodes.
         fourier: Whether the functions are 1, cos θ … cos (m−1)θ, sin θ … sin (m−1)θ.
         margin: Number of the n nodes beyond each end of the domain (for arrays that include padding).
+        end_weight: Weight of the two end nodes in ``analysis``.
     """
 
     analysis: Float[Tensor, "r n"]
     synthesis: Float[Tensor, "n r"]
     modes: int
-    period: int
+    period: float
     fourier: bool
     margin: int = 0
+    end_weight: float = 1.0
 
 
-def fourier_basis(count: int, modes: int, padding: float = 0.0, *, periodic: bool = False, like: Tensor) -> Basis:
-    """Cosines and sines with a period of ``count + round(padding · (count − 1))`` nodes.
+def fourier_basis(
+    count: int,
+    modes: int,
+    padding: float = 0.0,
+    *,
+    periodic: bool = False,
+    like: Tensor,
+    transform: FourierTransform = _DOMAIN,
+) -> Basis:
+    """Cosines and sines along one axis.
 
     Args:
         count: Number n of nodes, both ends included.
@@ -52,25 +67,38 @@ def fourier_basis(count: int, modes: int, padding: float = 0.0, *, periodic: boo
         padding: Length by which the axis is extended, as a fraction of its length.
         periodic: Whether the last node equals the first: the period is n − 1 nodes and each end has weight ½.
         like: Tensor of the dtype and device.
+        transform: Period and weights of an axis that is not periodic.
 
     Raises:
         TooManyModesError: If the highest frequency is aliased to its negative.
     """
-    period = count - 1 if periodic else count + round(padding * (count - 1))
+    period = count - 1 if periodic else transform.period(count, padding)
+    ends = (0.5,) if periodic else transform.end_weights(count)
     if 2 * (modes - 1) >= period:
         raise TooManyModesError(
-            f"modes={modes} needs an axis whose period has at least {2 * modes - 1} nodes, got {period} "
-            f"({count} nodes, padding included); keep at most {(period + 1) // 2} modes or use a finer grid."
+            f"modes={modes} needs an axis whose period has more than {2 * modes - 2} intervals between nodes, got "
+            f"{period:g} ({count} nodes, padding included); keep at most {ceil(period / 2)} modes or use a finer grid."
         )
-    frequencies, nodes = torch.arange(modes), torch.arange(count)
-    angle = (2 * pi / period) * ((frequencies[:, None] * nodes) % period).to(torch.float64)
+    return _fourier_matrices(count, modes, float(period), ends, like.dtype, like.device)
+
+
+@kept
+def _fourier_matrices(
+    count: int, modes: int, period: float, ends: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> Basis:
+    frequencies, nodes = torch.arange(modes, dtype=torch.float64), torch.arange(count, dtype=torch.float64)
+    angle = (2 * pi / period) * (frequencies[:, None] * nodes).remainder(period)
     rows = torch.cat([angle.cos(), angle[1:].sin()])
     weight = torch.full((2 * modes - 1, 1), 2.0 / period, dtype=torch.float64)
     weight[0] = 1.0 / period
     synthesis = (weight * rows).mT.contiguous()
-    if periodic:
-        rows[:, [0, -1]] *= 0.5
-    return Basis(analysis=rows.to(like), synthesis=synthesis.to(like), modes=modes, period=period, fourier=True)
+    for offset, factor in enumerate(ends):
+        rows[:, [offset, count - 1 - offset]] *= factor
+    analysis, synthesis = rows.to(device, dtype), synthesis.to(device, dtype)
+    end_weight = ends[0] if ends else 1.0
+    return Basis(
+        analysis=analysis, synthesis=synthesis, modes=modes, period=period, fourier=True, end_weight=end_weight
+    )
 
 
 def fourier_axes(bases: Sequence[Basis], axes: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -187,13 +215,22 @@ class SpectralConvolution(nn.Module):
         def on_real(tensor: Tensor) -> Tensor:
             if not tensor.is_complex():
                 return fn(tensor)
-            return torch.view_as_complex(fn(torch.view_as_real(tensor)))
+            pairs = fn(torch.view_as_real(tensor))
+            if pairs.dtype not in (torch.float32, torch.float64):
+                raise InvalidArgumentError(
+                    f"Spectral weights are complex and exist in float32 and float64 only, got {pairs.dtype}; leave the "
+                    "weights in float32 and call the operator under torch.autocast."
+                )
+            return torch.view_as_complex(pairs)
 
         return super()._apply(on_real, recurse)
 
 
 def convolve(x: Tensor, weight: Tensor, bases: Sequence[Basis]) -> Tensor:
-    """K x: modes of x, times the weights ``(*modes, c, o)``, back to nodes."""
+    """K x: modes of x times the weights ``(*modes, c, o)``, at nodes; autocast leaves it in the dtype of the bases."""
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return convolve(x.to(bases[0].analysis.dtype), weight, bases)
     return synthesise(multiply(analyse(x, bases), weight), bases)
 
 

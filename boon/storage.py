@@ -1,4 +1,8 @@
-"""Operators as files: weights in safetensors, with all that is needed to rebuild the operator as JSON metadata."""
+"""Operators as files: weights in safetensors, with all that is needed to rebuild the operator as JSON metadata.
+
+Format boon-2 names the Fourier transform of an ``FNO``. Version 0.1 wrote boon-1, which does not: its operators have
+``NodeFourier()``, and are read as such.
+"""
 
 import dataclasses
 import json
@@ -10,64 +14,85 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boon.correction import Correction, Prescription
-from boon.elimination import Elimination
+from boon.channels import ChannelBOON
+from boon.corrections.correction import Correction, Prescription
+from boon.corrections.elimination import Elimination
+from boon.corrections.extension import SmoothExtension
+from boon.corrections.matched import LiftedTransform, MatchedTransform
+from boon.corrections.scalar import ScalarElimination
 from boon.errors import InvalidArgumentError, StoredOperatorError
-from boon.extension import SmoothExtension
 from boon.fno import FNO, FNOConfig
-from boon.matched import MatchedTransform
+from boon.normalisation import Normalised
 from boon.operator import BOON
+from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically
 from solvers.tensor_files import encode_tensors, parse_tensors
 
-FORMAT = "boon-1"
+FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
+_FOREIGN, _INSIDE = "Module", "operator."
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for cls in (Dirichlet, Neumann, Robin, Periodic, Prescription, Elimination, SmoothExtension, MatchedTransform)
+    for cls in (
+        *(Dirichlet, Neumann, Robin, Periodic),
+        *(Prescription, Elimination, ScalarElimination, SmoothExtension, MatchedTransform, LiftedTransform),
+        *(DomainFourier, NodeFourier),
+    )
 }
 
 
-def save(operator: FNO | BOON, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+Operator = FNO | Normalised | BOON | ChannelBOON
+"""What ``load`` returns."""
+
+
+def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
     """Writes an operator to one file, atomically.
 
     Args:
-        operator: An ``FNO``, or a ``BOON`` around one whose conditions have numbers as values, or none.
+        operator: An ``FNO``, a ``Normalised`` or a ``BOON`` whose conditions have numbers as values, or none. Where
+            these are around another Module, the file holds its ``state_dict``, and ``load`` is given such a Module.
         path: The file, by convention ``*.safetensors``.
         notes: Further metadata (how it was trained), as JSON values; see ``read_notes``.
 
     Raises:
-        InvalidArgumentError: If the operator contains what cannot be stored: another Module, tensors or functions as
-            boundary values, a user's correction.
+        InvalidArgumentError: If the operator contains what cannot be stored: tensors or functions as boundary values, a
+            user's correction or transform.
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
-    content = encode_tensors({name: _as_real(tensor) for name, tensor in operator.state_dict().items()}, metadata)
-    write_atomically(path, content)
+    write_atomically(
+        path, encode_tensors({name: _as_real(entry) for name, entry in _state(operator).items()}, metadata)
+    )
 
 
-def load(path: str | Path) -> FNO | BOON:
+def load(path: str | Path, module: nn.Module | None = None) -> Operator:
     """Reads an operator written by ``save``, in its stored dtype, on the CPU.
 
+    Args:
+        path: The file.
+        module: Where the operator is around a Module that is not of this package: one built like it. Its state is
+            replaced by the stored one.
+
     Raises:
+        InvalidArgumentError: If such a Module is needed and not given, or the reverse.
         StoredOperatorError: If the file is missing, damaged or not an operator of this package.
     """
     tensors, metadata = _read(path)
-    if not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
+    try:
+        description = json.loads(metadata["operator"])
+        foreign = _innermost(description)["class"] == _FOREIGN
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+    if foreign != (module is not None):
+        raise InvalidArgumentError(_which_module(path, _innermost(description), module))
+    if module is None and not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
         raise StoredOperatorError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
-        operator = _build(json.loads(metadata["operator"]), tensors)
+        operator = _build(description, tensors, module)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
-        operator = operator.double()
-    state = operator.state_dict()
-    if {name: _as_real(tensor).shape for name, tensor in state.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise StoredOperatorError(f"{path} holds weights that do not fit its configuration; save the operator again.")
-    for name, tensor in tensors.items():
-        state[name] = torch.view_as_complex(tensor) if state[name].is_complex() else tensor
-    operator.load_state_dict(state)
+    _fill(operator, tensors, path)
     return operator
 
 
@@ -93,7 +118,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         file = parse_tensors(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    if file.metadata.get("format") != FORMAT:
+    if file.metadata.get("format") not in (FORMAT, OLDER):
         raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
     if file.infinite:
         raise StoredOperatorError(f"{path} holds NaN or infinity in '{file.infinite[0]}'; train again.")
@@ -104,50 +129,126 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _describe(operator: nn.Module) -> dict[str, Any]:
     if isinstance(operator, FNO):
-        return {"class": "FNO", "config": dataclasses.asdict(operator.config)}
-    if isinstance(operator, BOON) and isinstance(operator.operator, FNO):
+        return {"class": "FNO", "config": _describe_config(operator.config)}
+    if isinstance(operator, Normalised):
+        return {"class": "Normalised", "operator": _describe(operator.operator)}
+    if isinstance(operator, ChannelBOON):
+        parts = [_describe(channel) for channel in operator.channels]
+        return {"class": "ChannelBOON", "operator": _describe(operator.operator), "channels": parts}
+    if isinstance(operator, BOON):
         return {
             "class": "BOON",
             "operator": _describe(operator.operator),
-            "conditions": [pair and [_encode(side) for side in pair] for pair in operator.conditions],
+            "conditions": [pair and [side and _encode(side) for side in pair] for pair in operator.conditions],
             "lengths": operator.lengths,
             "correction": _encode(operator.correction),
             "order": operator.order,
         }
-    raise InvalidArgumentError(
-        f"save takes an FNO or a BOON around an FNO, got {type(operator).__name__}; store its state_dict yourself."
-    )
+    return {"class": _FOREIGN, "name": f"{type(operator).__module__}.{type(operator).__qualname__}"}
 
 
-def _build(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> FNO | BOON:
+def _describe_config(config: FNOConfig) -> dict[str, Any]:
+    entries = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return entries | {"transform": _encode(config.transform)}
+
+
+def _innermost(description: dict[str, Any]) -> dict[str, Any]:
+    return _innermost(description["operator"]) if "operator" in description else description
+
+
+def _which_module(path: str | Path, description: dict[str, Any], module: nn.Module | None) -> str:
+    if module is None:
+        return (
+            f"{path} holds an operator around {description.get('name')}; build one like it and call load(path, module)."
+        )
+    return f"{path} holds an operator of this package, got a module {type(module).__name__} as well; call load(path)."
+
+
+def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None) -> Operator:
     """The operator of a description; ValueError if these tensors are too few or too small for it."""
-    if description["class"] == "FNO":
-        return _build_fno(description, tensors)
+    if description["class"] == "ChannelBOON":
+        return _build_channels(description, tensors, module)
+    if description["class"] != "BOON":
+        return _build_inside(description, tensors, module)
     correction = _decode(description["correction"])
     if not isinstance(correction, Correction):
         raise TypeError(f"{correction} is no correction")
+    inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+    beside = sum(each.numel() for name, each in tensors.items() if not name.startswith(_INSIDE))
+    hidden = (
+        beside if correction.hidden and any(pair and _is_sided(pair) for pair in description["conditions"]) else None
+    )
     return BOON(
-        _build_fno(description["operator"], tensors, hidden=correction.hidden),
-        [pair and tuple(_decode(side) for side in pair) for pair in description["conditions"]],
+        _build_inside(description["operator"], inside, module, hidden),
+        [pair and tuple(side and _decode(side) for side in pair) for pair in description["conditions"]],
         description["lengths"],
         correction,
         description["order"],
     )
 
 
-def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: bool = False) -> FNO:
-    entries: dict[str, Any] = description["config"]
-    config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()})
-    projection = config.projection or 2 * config.width
-    layer = config.width * (config.width * prod(config.modes) + hidden * config.out_channels)
-    least = config.depth * layer + projection * (config.width + config.out_channels) + config.in_channels * config.width
+def _build_channels(
+    description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None
+) -> ChannelBOON:
+    inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+    if len(description["channels"]) > len(tensors):
+        raise ValueError("it has more channels than tensors")
+    channels = [_build(channel, {}, nn.Identity()) for channel in description["channels"]]
+    operator = ChannelBOON(_build_inside(description["operator"], inside, module), [[None]])
+    operator.channels = nn.ModuleList(channels)
+    return operator
+
+
+def _build_inside(
+    description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None, hidden: int | None = None
+) -> Any:
+    """An operator without conditions; ``hidden`` numbers beside it, if it has conditions of hidden features."""
+    if description["class"] == "Normalised":
+        numbers = [tensors[name] for name in ("input_mean", "input_scale", "output_mean", "output_scale")]
+        inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+        return Normalised(_build_inside(description["operator"], inside, module, hidden), *numbers)
+    if description["class"] == _FOREIGN:
+        return module
+    return _build_fno(description, tensors, hidden)
+
+
+def _fill(operator: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Gives an operator the stored tensors, in their dtypes."""
+    state = _state(operator)
+    if {name: _as_real(entry).shape for name, entry in state.items()} != {n: t.shape for n, t in tensors.items()}:
+        raise StoredOperatorError(f"{path} holds weights that do not fit its configuration; save the operator again.")
+    filled = {name: torch.view_as_complex(t) if state[name].is_complex() else t for name, t in tensors.items()}
+    for name, entry in (*operator.named_parameters(), *operator.named_buffers()):
+        if name in filled:
+            entry.data = entry.data.to(filled[name].dtype)
+    operator.load_state_dict(filled, strict=False)  # some Modules add entries that are no tensors
+
+
+def _state(operator: nn.Module) -> dict[str, Tensor]:
+    return {name: entry for name, entry in operator.state_dict().items() if isinstance(entry, Tensor)}
+
+
+def _is_sided(pair: Any) -> bool:
+    return any(side and side["class"] != Periodic.__name__ for side in pair)
+
+
+def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: int | None) -> FNO:
+    entries = dict(description["config"])
+    transform = _decode(entries.pop("transform", {"class": NodeFourier.__name__}))
+    if not isinstance(transform, FourierTransform):
+        raise TypeError(f"{transform} is no transform")
+    config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}, transform=transform)
+    projection, width = config.projection or 2 * config.width, config.width
+    least = config.depth * width * width * prod(config.modes)
+    least += projection * (width + config.out_channels) + config.in_channels * width
     if config.dimension > _AXES:
         raise ValueError(f"it has {config.dimension} axes, but operators have at most {_AXES}")
     stored = sum(tensor.numel() for tensor in tensors.values())
-    if not least <= stored or config.depth > len(tensors):  # before memory is taken for them
+    features = 0 if hidden is None else config.depth * width * config.out_channels
+    if stored < least or config.depth > len(tensors) or features > (hidden or 0):  # before memory is taken for them
         raise ValueError(
             f"it holds {stored} numbers in {len(tensors)} tensors, but an operator of its configuration has at least "
-            f"{least} in {config.depth} layers"
+            f"{least} in {config.depth} layers, and {features} beside them"
         )
     return FNO(config)
 
@@ -165,6 +266,8 @@ def _encode(value: Any) -> dict[str, Any]:
 def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
     cls = _CLASSES[options.pop("class")]
+    if cls is SmoothExtension:
+        options.setdefault("reach", 0.0)  # files of version 0.1
     if not all(map(_is_number, options.values())):
         raise TypeError(f"{cls.__name__} takes numbers, got {options}")
     return cls(**options)

@@ -18,6 +18,7 @@ from probconserv.errors import (
     InfeasibleConstraintError,
     InvalidArgumentError,
     ProbConservError,
+    SamplingInterruptedError,
     WeightsError,
 )
 from probconserv.evidence import Evidence, evidence
@@ -31,12 +32,26 @@ from probconserv.inequalities.truncated import Truncated
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.nonlinear import NonlinearMode, condition_nonlinear, nonlinear_mode
+from probconserv.nonlinear_law import NonlinearLaw
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
+from probconserv.projection import project
 from probconserv.sampling import draw
 from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.surrogates.ensemble import Ensemble
 from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw
+from probconserv.surrogates.flow.drawn import DrawnFields
+from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
+from probconserv.surrogates.flow.matching import FlowMatching
+from probconserv.surrogates.flow.network import ResidualVelocity
+from probconserv.surrogates.flow.samplers import (
+    SamplingOptions,
+    SamplingTask,
+    conditioned,
+    eci,
+    pcfm,
+    unconstrained,
+)
 from probconserv.surrogates.gp import GPConfig, GPSurrogate
 from probconserv.surrogates.operator import GaussianOperator
 from probconserv.surrogates.surrogate import Context, Query, Surrogate
@@ -50,11 +65,14 @@ __all__ = [
     "Context",
     "ConvergenceError",
     "DependentConstraintsError",
+    "DrawnFields",
     "Ensemble",
     "Evidence",
+    "FieldLatent",
     "FieldLayout",
     "FieldPrediction",
     "FitOptions",
+    "FlowMatching",
     "FluxLayout",
     "FunctionSet",
     "GPConfig",
@@ -65,11 +83,14 @@ __all__ = [
     "InfeasibleConstraintError",
     "InvalidArgumentError",
     "JoinedConstraint",
+    "KarhunenLoeve",
+    "Latent",
     "LearntLaw",
     "LinearConstraint",
     "Mixture",
     "Monotone",
     "NonNegative",
+    "NonlinearLaw",
     "NonlinearMode",
     "Posterior",
     "Prediction",
@@ -77,6 +98,10 @@ __all__ = [
     "ProbConservError",
     "Projected",
     "Query",
+    "ResidualVelocity",
+    "SamplingInterruptedError",
+    "SamplingOptions",
+    "SamplingTask",
     "Surrogate",
     "Truncated",
     "WeightsError",
@@ -87,11 +112,13 @@ __all__ = [
     "condition",
     "condition_fields",
     "condition_nonlinear",
+    "conditioned",
     "conservation",
     "displaced",
     "displaced_by_law",
     "divergence",
     "draw",
+    "eci",
     "evidence",
     "fit_band",
     "flux_budgets",
@@ -100,6 +127,8 @@ __all__ = [
     "level_totals",
     "local_conservation",
     "nonlinear_mode",
+    "pcfm",
+    "project",
     "project_uniformly",
     "region_totals",
     "smoothness",
@@ -107,4 +136,5 @@ __all__ = [
     "stacked_integrals",
     "total_over_time",
     "truncate",
+    "unconstrained",
 ]

@@ -1,5 +1,7 @@
 """Errors of probconserv, with one common base."""
 
+from typing import Any
+
 
 class ProbConservError(Exception):
     """Base of every error raised by ``probconserv``."""
@@ -39,6 +41,14 @@ class TrainingDivergedError(ProbConservError, RuntimeError):
 
 class TrainingInterruptedError(ProbConservError, RuntimeError):
     """A training was interrupted; its checkpoint is kept."""
+
+
+class SamplingInterruptedError(ProbConservError, RuntimeError):
+    """Sampling was interrupted; ``draws`` holds the fields that are done."""
+
+    def __init__(self, message: str, draws: Any) -> None:
+        super().__init__(message)
+        self.draws = draws
 
 
 class OutputFolderError(ProbConservError, RuntimeError):

@@ -6,7 +6,8 @@
 import pandas as pd
 import torch
 
-from boon.elimination import boundary_kernel, hermitian
+from boon import NodeFourier
+from boon.corrections.elimination import boundary_kernel, hermitian
 from boon.spectral import SpectralConvolution, fourier_basis
 
 NODES = (64, 128, 256, 500, 1024, 2048, 4096)
@@ -17,7 +18,8 @@ WIDTH, MODES, SEEDS = 32, 16, 5
 def condition_number(nodes: int, padding: float, both_ends: bool) -> float:
     """Median over seeds of cond(K_BB) in the 2-norm, of both ends or the first, of a layer as it is initialised."""
     numbers = []
-    bases = (fourier_basis(nodes, MODES, padding, like=torch.zeros((), dtype=torch.float64)),)
+    like = torch.zeros((), dtype=torch.float64)
+    bases = (fourier_basis(nodes, MODES, padding, like=like, transform=NodeFourier()),)
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         weight = SpectralConvolution(WIDTH, WIDTH, (MODES,)).double().weight.detach()

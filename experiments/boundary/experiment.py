@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import boon
-from boon import BOON, FNO, SingularKernelError
+from boon import Operator, SingularKernelError
 from experiments.boundary import methods as rows
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
@@ -153,7 +153,7 @@ class BoundaryExperiment:
         return {} if self.overview_of is None else self.overview_of(cases, records)
 
 
-def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> FNO | BOON:
+def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> Operator:
     """A trained operator that is released: ``load_operator("heat_independent", "single-values")``.
 
     Args:

@@ -11,6 +11,7 @@ from boon import Correction, Elimination, MatchedTransform, Prescription, Smooth
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
+from experiments.operators import DEFAULT as DEFAULT_CORRECTION
 from experiments.report.plots import BARE, CONSERVED, HARD, PURPLE, SKY, SOFT, TRUTH
 
 
@@ -43,7 +44,7 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
     channels and lifting, an FNO on the circle.
     """
     channels = case.independent
-    default = Treatment(correction=MatchedTransform(length=case.extension), channels=channels)
+    default = Treatment(correction=DEFAULT_CORRECTION(length=case.extension), channels=channels)
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
@@ -78,8 +79,8 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "prescription in all layers": Prescription(hidden=True),
         "scalar elimination": Elimination(block=False),
         "block elimination": Elimination(),
-        "smooth extension": SmoothExtension(),
-        "smooth extension in all layers": SmoothExtension(hidden=True),
+        "smooth extension": SmoothExtension(reach=0.0),
+        "smooth extension in all layers": SmoothExtension(hidden=True, reach=0.0),
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
         short: MatchedTransform(length=SHORT_EXTENSION),

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, Correction, FNOConfig, boundary_channels, relative_l2
+from boon import BOON, FNO, Correction, FNOConfig, Operator, boundary_channels, relative_l2
 from boon.conditions import discretise
+from boon.corrections.lifting import LiftingStep
 from boon.functionals import Boundary, Functional, residuals
-from boon.lifting import LiftingStep
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
+from experiments.operators import TRANSFORM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Treatment:
 class ConditionedOperator(nn.Module):
     """An operator with its treatment as one map: input field and boundary values → output field."""
 
-    def __init__(self, operator: FNO | BOON, treatment: Treatment, case: BoundaryCase) -> None:
+    def __init__(self, operator: Operator, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
         self.operator, self.treatment, self.case = operator, treatment, case
 
@@ -106,6 +107,7 @@ def build(treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
         modes=(network.modes,) * len(periodic) + ((network.time_modes,) if over_time else ()),
         depth=network.depth,
         periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
+        transform=TRANSFORM,
     )
     operator: FNO | BOON = FNO(config)
     if treatment.correction is not None:

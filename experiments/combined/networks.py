@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from boon import BOON, FNO, Correction, FNOConfig
+from boon import BOON, FNO, Correction, FNOConfig, Operator
 from boon.fno import Layers, fourier_bases
 from boon.spectral import Basis, Convolution
 from experiments.combined.fields import FieldProblem
+from experiments.operators import TRANSFORM
 from probconserv import Ensemble, GaussianOperator
 from solvers import Dirichlet
 
@@ -76,7 +77,7 @@ class FieldMap(nn.Module):
     numbers of the global generator.
     """
 
-    def __init__(self, operator: FNO | BOON, network: Network, problem: FieldProblem, head: int | None = None) -> None:
+    def __init__(self, operator: Operator, network: Network, problem: FieldProblem, head: int | None = None) -> None:
         super().__init__()
         self.operator, self.head, self.heads = operator, head, network.heads
         self.layers = (DropoutLayers(network.dropout),) if network.dropout else ()
@@ -91,7 +92,7 @@ def build(network: Network, problem: FieldProblem) -> FNO | BOON:
     """The untrained operator of a network, its weights drawn from torch's global generator."""
     given, out, periodic = sum(problem.given), 2 * problem.times * network.heads, (True,) if problem.periodic else ()
     sizes = FNOConfig(in_channels=1 + problem.times * given, out_channels=out, width=network.width, depth=network.depth)
-    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic))
+    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic, transform=TRANSFORM))
     return operator if network.correction is None else bounded(operator, network.correction)
 
 
@@ -121,7 +122,7 @@ def inputs(
 
 
 def surrogate(
-    operators: Sequence[FNO | BOON], network: Network, problem: FieldProblem, passes: int, correlated: bool = False
+    operators: Sequence[Operator], network: Network, problem: FieldProblem, passes: int, correlated: bool = False
 ) -> nn.Module:
     """What trained operators predict together: a module from ``inputs`` to a Gaussian ``(batch, T, n)``.
 
@@ -134,10 +135,11 @@ def surrogate(
     return members[0] if len(members) == 1 else Ensemble(members, own_variance=True, correlated=correlated)
 
 
-def diversity_penalty(operator: FNO | BOON, heads: int) -> Tensor:
+def diversity_penalty(operator: Operator, heads: int) -> Tensor:
     """Mean over pairs of heads of exp(−d²/d₀²), see ``Network``; between 0 and 1."""
-    fno = operator.operator if isinstance(operator, BOON) else operator
-    assert isinstance(fno, FNO)
+    fno = operator
+    while not isinstance(fno, FNO):
+        fno = fno.operator
     weight = fno.read_out.weight
     before = 2 / (3 * weight.shape[1])  # of two independent draws from U(−b, b), b = 1/√(channels in)
     distances = torch.stack([(a - b).square().mean() for a, b in combinations(weight.chunk(heads), 2)])

@@ -107,6 +107,20 @@ class Projected:
         """Square root of the variance ``(*batch, n)``."""
         return self.variance.sqrt()
 
+    def project(self, fields: Tensor) -> Tensor:
+        """The nearest fields that meet law and inequalities, in the metric Σ⁻¹; the mean of the prior plays no part.
+
+        Args:
+            fields: ``(s, n)``, for the only batch entry or one for every entry.
+
+        Returns:
+            Projections ``(s, n)``, float64.
+        """
+        batched = bool(self.batch_shape) and self.batch_shape.numel() > 1
+        stacked = fields.to(torch.float64).reshape(*([1] if batched else [len(fields)]), *self.prior.mean.shape)
+        target = self._feasible.target.expand(len(stacked), *self._feasible.target.shape)
+        return self._project(stacked, target).reshape(fields.shape)
+
     def with_draws(self, draws: int, seed: int = 0) -> "Projected":
         """The same prediction with mean and variance from another set of draws."""
         return Projected(self.prior, self.constraint, draws=draws, seed=seed)

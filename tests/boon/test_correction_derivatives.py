@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import BOON, FNO, Elimination, FNOConfig, MatchedTransform, Prescription, SmoothExtension
-from boon.correction import Correction
+from boon import BOON, FNO, Elimination, FNOConfig, LiftedTransform, MatchedTransform, Prescription, SmoothExtension
+from boon.corrections.correction import Correction
 from solvers import Dirichlet, Neumann, Robin
 
 CORRECTIONS: dict[str, Correction] = {
@@ -16,6 +16,7 @@ CORRECTIONS: dict[str, Correction] = {
     "elimination one end at a time": Elimination(block=False),
     "extension": SmoothExtension(length=0.3),
     "matched transform": MatchedTransform(),
+    "lifted transform": LiftedTransform(),
 }
 every_correction = pytest.mark.parametrize("correction", CORRECTIONS.values(), ids=CORRECTIONS)
 

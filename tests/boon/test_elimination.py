@@ -4,23 +4,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boon.conditions import discretise
-from boon.elimination import Elimination, boundary_kernel, hermitian
-from boon.elimination import eliminate as eliminate_ends
+from boon.corrections.elimination import Elimination, boundary_kernel, hermitian
+from boon.corrections.elimination import eliminate as eliminate_ends
 from boon.errors import SingularKernelError
 from boon.fno import FNO, FNOConfig
 from boon.functionals import read
 from boon.operator import BOON
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
+from boon.transforms import DomainFourier, NodeFourier
 from solvers import Dirichlet, Neumann, Robin
 from tests.oracles import eliminate_densely
 from tests.strategies import seeds
 
+NODES, DOMAIN = NodeFourier(), DomainFourier()
 
-def setting(shape, modes, padding, channels, seed):
+
+def setting(shape, modes, padding, channels, seed, transform=NODES):
     torch.manual_seed(seed)
     x = torch.randn(2, channels, *shape, dtype=torch.float64)
     weight = SpectralConvolution(channels, channels, modes).double().weight.detach()
-    bases = tuple(fourier_basis(n, m, p, like=x) for n, m, p in zip(shape, modes, padding, strict=True))
+    bases = tuple(
+        fourier_basis(n, m, p, like=x, transform=transform) for n, m, p in zip(shape, modes, padding, strict=True)
+    )
     return x, weight, bases
 
 
@@ -30,7 +35,10 @@ def eliminate(x, weight, bases, axes, block):
 
 
 def dense(x, weight, bases, axes):
-    periods = [basis.period for basis in bases]
+    """Oracle: the kernel on all nodes of a whole period acts on the field times its weights in the modes."""
+    periods = [round(basis.period) for basis in bases]
+    for axis, basis in enumerate(bases):
+        x = x * basis.analysis[0].view([-1 if other == axis else 1 for other in range(len(bases))])
     return torch.from_numpy(eliminate_densely(x.numpy(), weight.numpy(), periods, axes))
 
 
@@ -46,9 +54,20 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "modes", "padding", "axes"), CASES)
-def test_block_elimination_equals_the_dense_kernel(shape, modes, padding, axes):
-    x, weight, bases = setting(shape, modes, padding, 2, seed=3)
+WHOLE_PERIODS = [
+    ((9,), (3,), (0.5,), (0,)),
+    ((9, 7), (3, 2), (0.25, 0.5), (0, 1)),
+    ((7, 9), (2, 3), (0.5, 0.25), (1,)),
+    ((6, 5, 5), (2, 2, 2), (0.4, 0.25, 0.25), (0, 2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "modes", "padding", "axes", "transform"),
+    [(*case, NODES) for case in CASES] + [(*case, DOMAIN) for case in WHOLE_PERIODS],
+)
+def test_block_elimination_equals_the_dense_kernel(shape, modes, padding, axes, transform):
+    x, weight, bases = setting(shape, modes, padding, 2, 3, transform)
     result = eliminate(x, weight, bases, axes, block=True)
     expected = dense(x, weight, bases, axes)
     assert torch.allclose(result, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
@@ -70,8 +89,19 @@ def test_block_elimination_equals_the_dense_kernel_in_one_axis(n, modes, padding
 def test_scalar_elimination_of_one_channel_is_the_block_form_of_one_end_after_the_other():
     # With one channel the authors' scalar is K_00 itself; the dense form eliminates first and last end in turn.
     x, weight, bases = setting((9,), (3,), (0.5,), 1, seed=1)
-    first = eliminate_densely(x.numpy(), weight.numpy(), [bases[0].period], (0,), ends=((0,), (-1,)))
+    first = eliminate_densely(x.numpy(), weight.numpy(), [round(bases[0].period)], (0,), ends=((0,), (-1,)))
     assert torch.allclose(eliminate(x, weight, bases, (0,), block=False), torch.from_numpy(first), atol=1e-11)
+
+
+def test_boundary_rows_keep_their_values_where_the_period_is_no_whole_number():
+    # (K T₂ x)_B = K_BB x_B with K_BB of the rows and columns of K itself.
+    x, weight, bases = setting((12,), (4,), (0.17,), 2, 3, DOMAIN)
+    unit = torch.eye(24, dtype=torch.float64).view(24, 2, 12)
+    kernel = synthesise(multiply(analyse(unit, bases), weight), bases).flatten(1).mT
+    ends = [0, 11, 12, 23]
+    expected = kernel[ends][:, ends] @ x.flatten(1).mT[ends]
+    result = eliminate(x, weight, bases, (0,), block=True).flatten(1).mT[ends]
+    assert torch.allclose(result, expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("block", [True, False])
@@ -116,7 +146,7 @@ def test_hermitian_weights_act_alike_on_real_fields():
 
 def test_float32_agrees_with_float64():
     x, weight, bases = setting((30, 20), (4, 3), (0.25, 0.25), 3, seed=7)
-    narrow = tuple(fourier_basis(n, m, 0.25, like=x.float()) for n, m in ((30, 4), (20, 3)))
+    narrow = tuple(fourier_basis(n, m, 0.25, like=x.float(), transform=NODES) for n, m in ((30, 4), (20, 3)))
     result = eliminate(x.float(), weight.to(torch.complex64), narrow, (0, 1), block=True)
     expected = eliminate(x, weight, bases, (0, 1), block=True)
     # K_BB has a condition number of some hundreds here, which multiplies the float32 round-off of the right-hand side.

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,9 +9,17 @@ from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator
 
 from boon.conditions import discretise
+from boon.corrections.extension import (
+    ExtensionStep,
+    SmoothExtension,
+    derivative_weights,
+    extend,
+    extension_columns,
+    functional_row,
+    read_smoothly,
+)
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.extension import ExtensionStep, SmoothExtension, extend, extension_columns, functional_row
-from boon.functionals import read
+from boon.functionals import functional, read
 from probconserv import LinearConstraint, condition
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
@@ -132,7 +141,7 @@ def test_float32_meets_the_conditions_to_float32_round_off():
     torch.manual_seed(3)
     u = torch.randn(4, 1, 200)
     boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], (1.0,), None, u, 2)
-    result = SmoothExtension().step([(Dirichlet(), Neumann())], 1)(u, boundary).detach()
+    result = SmoothExtension(reach=0.0).step([(Dirichlet(), Neumann())], 1)(u, boundary).detach()
     assert result.dtype == torch.float32
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
         scale = sum(abs(w) for w in side.weights) * float(result.abs().max())
@@ -150,3 +159,39 @@ def test_lengths_that_make_the_ends_one():
     rows[0, 0] = rows[1, -1] = 1.0
     with pytest.raises(SingularKernelError, match="are dependent under extension lengths"):
         extension_columns(rows, torch.full((2, 1), 1e12, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("n", [5, 8, 50])
+def test_derivatives_of_cubic_polynomials_are_read_exactly(order, last, n):
+    length, (a, b) = 2.0, (0.7, -0.3)
+    x = torch.linspace(0, length, n, dtype=torch.float64)
+    u = (1 + x - 0.5 * x**2 + 0.25 * x**3).view(1, 1, -1)
+    end = length if last else 0.0
+    expected = a * float(u[0, 0, -1 if last else 0]) + b * (1 - end + 0.75 * end**2)
+    side = functional(Robin(a, b), 0, last, length / (n - 1), min(order, n - 2))
+    assert float(read_smoothly(side, u, 0.25)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_derivative_read_from_a_stretch_converges_to_one_functional():
+    values = []
+    for n in (65, 129, 257, 513, 4097):
+        x = torch.linspace(0, 1, n, dtype=torch.float64)
+        weights = derivative_weights(n, 0.25)
+        values.append(float(weights @ torch.sin(9 * x[: len(weights)])))
+    errors = [abs(value - values[-1]) for value in values[:-1]]
+    assert all(later < 0.3 * earlier for earlier, later in pairwise(errors)), errors
+    assert errors[0] < 0.02 * 9
+    assert abs(values[-1] - 9) < 0.05 * 9  # fourth order in 9 × 0.25, with a small constant
+
+
+def test_noise_in_a_derivative_falls_with_the_number_of_nodes():
+    norms = [float(derivative_weights(n, 0.25).norm()) for n in (129, 257, 513, 1025)]
+    assert all(later < 0.78 * earlier for earlier, later in pairwise(norms))  # 1/√2 in the limit
+    assert norms[0] < 40  # that of the difference of order 4 is 690 there, and grows
+
+
+def test_a_reach_that_is_no_part_of_the_axis():
+    with pytest.raises(InvalidArgumentError, match=r"reach of SmoothExtension must be between 0 and 1, got 1.5"):
+        SmoothExtension(reach=1.5)

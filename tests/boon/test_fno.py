@@ -1,9 +1,10 @@
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 
-from boon import FNO, FNOConfig, InvalidArgumentError, TooManyModesError
+from boon import FNO, FNOConfig, InvalidArgumentError, NodeFourier, TooManyModesError
 
 
 def small(**options):
@@ -25,7 +26,7 @@ def test_double_precision_reaches_every_weight():
 
 def test_without_modes_of_higher_order_and_coordinates_a_constant_stays_constant():
     # Without padding and coordinates the operator commutes with shifts, so a constant maps to a constant.
-    operator = small(padding=0.0, coordinates=False).double()
+    operator = small(padding=0.0, coordinates=False, transform=NodeFourier()).double()
     u = operator(torch.full((1, 1, 20), 0.7, dtype=torch.float64))
     assert torch.allclose(u, u[..., :1].expand_as(u), atol=1e-13)
 
@@ -40,15 +41,34 @@ def test_periodic_axis_commutes_with_shifts_of_the_distinct_nodes():
     assert torch.allclose(u[..., 0], u[..., -1], atol=1e-12)
 
 
-def test_same_field_on_finer_grids_gives_the_same_operator_at_first_order():
-    # The kernel integral is a sum over nodes that counts the ends fully: O(h).
+def smooth_field(n, dtype=torch.float64):
+    x = torch.linspace(0, 1, n, dtype=dtype)
+    return (x * (1 - x) * torch.exp(x) + 0.3).view(1, 1, -1)
+
+
+def test_an_operator_is_a_function_of_the_field_at_fourth_order():
     operator = small(width=4).double()
-    results = {}
-    for n in (32, 64, 128, 256, 4096):
-        x = torch.linspace(0, 1, n + 1, dtype=torch.float64)
-        results[n] = operator((x * (1 - x) * torch.exp(x)).view(1, 1, -1)).detach()[..., :: n // 32]
+    results = {n: operator(smooth_field(n + 1)).detach()[..., :: n // 32] for n in (32, 64, 128, 256, 4096)}
     errors = [float((results[n] - results[4096]).abs().max()) for n in (32, 64, 128, 256)]
-    assert all(later < 0.65 * earlier for earlier, later in pairwise(errors))
+    slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+    assert all(3.7 < slope < 4.3 for slope in slopes), slopes
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 2e-6)])
+def test_one_node_more_or_less_and_finer_grids_give_the_same_answer(dtype, tolerance):
+    # The error of the integrals with 16 modes on 128 nodes; in float32, round-off.
+    operator = small(modes=(16,), width=16, depth=4).to(dtype)
+    ends = {n: operator(smooth_field(n, dtype)).detach()[..., [0, -1]] for n in (128, 127, 129, 256, 512)}
+    for n, values in ends.items():
+        assert torch.allclose(values, ends[512], rtol=0, atol=tolerance), n
+
+
+def test_operators_of_version_0_1_belong_to_one_grid():
+    # The sum over nodes counts the ends fully, O(h), and its period rounds.
+    operator = small(width=4, transform=NodeFourier()).double()
+    results = {n: operator(smooth_field(n + 1)).detach()[..., :: n // 32] for n in (32, 64, 128, 256, 4096)}
+    errors = [float((results[n] - results[4096]).abs().max()) for n in (32, 64, 128, 256)]
+    assert all(0.35 * earlier < later < 0.65 * earlier for earlier, later in pairwise(errors))
 
 
 def test_every_parameter_gets_a_gradient():

@@ -18,6 +18,7 @@ from boon import (
 from boon.conditions import discretise
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
+from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests import neuralop_stub
 from tests.boon.test_neuraloperator_stub import CORRECTIONS, Unchanged
@@ -30,7 +31,7 @@ layers = pytest.importorskip("neuralop.layers.spectral_convolution")
 def bases_of(layer, shape, margin=0, dtype=torch.float32):
     like = torch.zeros((), dtype=dtype)
     counts = [*(m // 2 + 1 for m in layer.n_modes[:-1]), layer.n_modes[-1]]
-    plain = (fourier_basis(n, m, like=like) for n, m in zip(shape, counts, strict=True))
+    plain = (fourier_basis(n, m, like=like, transform=NodeFourier()) for n, m in zip(shape, counts, strict=True))
     return tuple(replace(basis, margin=margin) for basis in plain)
 
 

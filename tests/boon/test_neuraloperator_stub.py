@@ -20,10 +20,11 @@ from boon import (
     prescribe,
 )
 from boon.conditions import discretise
-from boon.correction import Correction, PrescriptionStep
+from boon.corrections.correction import Correction, PrescriptionStep
 from boon.functionals import read
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
+from boon.transforms import NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests import neuralop_stub
 from tests.neuralop_stub import FNO, SpectralConv
@@ -61,7 +62,7 @@ def layer_and_bases(shape, n_modes, margin=0, channels=2, seed=0):
     layer = SpectralConv(channels, n_modes, torch.float64).requires_grad_(False)
     like = torch.zeros((), dtype=torch.float64)
     counts = [*(m // 2 + 1 for m in layer.n_modes[:-1]), layer.n_modes[-1]]
-    bases = [fourier_basis(n, m, like=like) for n, m in zip(shape, counts, strict=True)]
+    bases = [fourier_basis(n, m, like=like, transform=NodeFourier()) for n, m in zip(shape, counts, strict=True)]
     return (
         layer,
         tuple(replace(basis, margin=margin) for basis in bases),
@@ -88,7 +89,8 @@ def test_fewer_modes_than_stored_take_the_middle_of_the_weights(n_modes):
     layer.n_modes = [n_modes[0], n_modes[1] // 2 + 1]
     spare = 8 - n_modes[0]
     kept = layer.weight[:, :, spare // 2 : spare // 2 + n_modes[0], : layer.n_modes[1]]
-    bases = [fourier_basis(12, n_modes[0] // 2 + 1, like=x), fourier_basis(13, layer.n_modes[1], like=x)]
+    sizes = ((12, n_modes[0] // 2 + 1), (13, layer.n_modes[1]))
+    bases = [fourier_basis(n, m, like=x, transform=NodeFourier()) for n, m in sizes]
     assert torch.allclose(kernel_of(layer, x.dtype)(x, bases), neuralop_stub.convolve(x, kept), atol=1e-12)
 
 

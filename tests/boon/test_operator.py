@@ -12,6 +12,7 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
+    LiftedTransform,
     MatchedTransform,
     MissingBoundaryError,
     Prescription,
@@ -19,7 +20,7 @@ from boon import (
     TooManyModesError,
     boundary_error,
 )
-from boon.correction import HiddenConditions
+from boon.corrections.correction import HiddenConditions
 from boon.functionals import read
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
@@ -34,6 +35,9 @@ CORRECTIONS = [
     Elimination(hidden=False),
     MatchedTransform(),
     MatchedTransform(hidden=False),
+    LiftedTransform(),
+    LiftedTransform(hidden=False),
+    SmoothExtension(hidden=True, reach=0.0),
 ]
 
 

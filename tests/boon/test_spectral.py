@@ -1,3 +1,7 @@
+import cmath
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,8 +9,11 @@ from hypothesis import strategies as st
 
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
+from boon.transforms import NodeFourier
 from tests.oracles import padded_spectral_convolution
 from tests.strategies import seeds
+
+LIKE = torch.zeros((), dtype=torch.float64)
 
 
 def draw(shape, seed, dtype=torch.float64):
@@ -18,7 +25,37 @@ def expected_output(x, weight, periods):
 
 
 def bases_of(shape, modes, padding, like):
-    return tuple(fourier_basis(n, m, padding, like=like) for n, m in zip(shape, modes, strict=True))
+    axes = zip(shape, modes, strict=True)
+    return tuple(fourier_basis(n, m, padding, like=like, transform=NodeFourier()) for n, m in axes)
+
+
+@pytest.mark.parametrize(("padding", "mode"), [(0.0, 3), (0.125, 5), (0.3, 0)])
+def test_coefficients_are_integrals_of_order_four(padding, mode):
+    # ∫₀¹ eˣ exp(−iωx) dx / P = (e^{1 − iω} − 1)/((1 − iω) P), ω = 2πk/P.
+    omega, intervals = 2 * torch.pi * mode / (1 + padding), (64, 128, 256, 512)
+    expected = (cmath.exp(1 - 1j * omega) - 1) / ((1 - 1j * omega) * (1 + padding))
+    errors = []
+    for count in intervals:
+        x = torch.linspace(0, 1, count + 1, dtype=torch.float64)
+        basis = fourier_basis(count + 1, 6, padding, like=x)
+        found = analyse(x.exp().view(1, 1, -1), (basis,))[0, 0, mode] / basis.period
+        errors.append(float((found - expected).abs()))
+    slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+    assert all(3.8 < slope < 4.2 for slope in slopes), slopes
+
+
+def test_few_nodes_have_the_weights_of_the_trapezoid_rule():
+    assert torch.equal(fourier_basis(5, 1, like=LIKE).analysis[0], torch.tensor([0.5, 1, 1, 1, 0.5]).double())
+    weights = torch.tensor([3 / 8, 7 / 6, 23 / 24, 23 / 24, 7 / 6, 3 / 8], dtype=torch.float64)
+    assert torch.equal(fourier_basis(6, 1, like=LIKE).analysis[0], weights)
+
+
+def test_bases_are_kept_by_shape_dtype_and_device():
+    basis = fourier_basis(11, 3, 0.1, like=LIKE)
+    assert fourier_basis(11, 3, 0.1, like=LIKE).analysis is basis.analysis
+    assert fourier_basis(11, 3, 0.1, like=LIKE.float()).analysis.dtype == torch.float32
+    others = [fourier_basis(11, 3, 0.2, like=LIKE), fourier_basis(11, 3, 0.1, like=LIKE, transform=NodeFourier())]
+    assert not any(torch.equal(other.synthesis, basis.synthesis) for other in others)
 
 
 @settings(deadline=None, max_examples=25)
@@ -34,7 +71,7 @@ def test_convolution_equals_fft_of_the_zero_padded_field(shape, padding, seed, d
     convolution = SpectralConvolution(2, 3, modes).double()
     x = draw((2, 2, *shape), seed)
     bases = bases_of(shape, modes, padding, x)
-    expected = expected_output(x, convolution.weight, [basis.period for basis in bases])
+    expected = expected_output(x, convolution.weight, [round(basis.period) for basis in bases])
     # Two orderings of sums of at most 12³ products: round-off grows like eps times the number of terms at worst.
     assert torch.allclose(convolution(x, bases), expected, rtol=0, atol=1e-12 * float(expected.abs().max() + 1))
 
@@ -97,9 +134,11 @@ def test_gradient_of_the_convolution():
 
 
 def test_too_many_modes_for_the_grid_name_the_largest_number_allowed():
-    fourier_basis(9, 5, like=torch.zeros(()))
-    with pytest.raises(TooManyModesError, match=r"modes=6 needs .* at least 11 nodes, got 9 .* keep at most 5 modes"):
-        fourier_basis(9, 6, like=torch.zeros(()))
+    fourier_basis(9, 5, like=torch.zeros(()), transform=NodeFourier())
+    with pytest.raises(
+        TooManyModesError, match=r"modes=6 needs .* more than 10 intervals .*, got 9 .* keep at most 5 modes"
+    ):
+        fourier_basis(9, 6, like=torch.zeros(()), transform=NodeFourier())
 
 
 def test_modes_must_be_given_for_every_axis():

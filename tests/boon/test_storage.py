@@ -1,16 +1,23 @@
 import json
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from boon import (
     BOON,
     FNO,
+    ChannelBOON,
+    DomainFourier,
     Elimination,
     FNOConfig,
     InvalidArgumentError,
+    LiftedTransform,
     MatchedTransform,
+    NodeFourier,
+    Normalised,
     Prescription,
     SmoothExtension,
     StoredOperatorError,
@@ -18,7 +25,7 @@ from boon import (
     read_notes,
     save,
 )
-from boon.storage import FORMAT
+from boon.storage import FORMAT, OLDER
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 SMALL = FNOConfig(width=4, modes=(3, 3), depth=2, padding=(0.2, 0.0), periodic=(False, True), projection=5)
@@ -28,7 +35,14 @@ CONDITIONS = [(Robin(1.0, 0.4871, 2.0), Neumann()), (Periodic(), Periodic())]
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize(
     "correction",
-    [None, Prescription(hidden=True), Elimination(block=False), SmoothExtension(length=0.3), MatchedTransform()],
+    [
+        None,
+        Prescription(hidden=True),
+        Elimination(block=False),
+        SmoothExtension(length=0.3),
+        MatchedTransform(),
+        LiftedTransform(),
+    ],
 )
 def test_a_loaded_operator_gives_the_same_fields(tmp_path, correction, double):
     operator = FNO(SMALL) if correction is None else BOON(FNO(SMALL), CONDITIONS, (2.0, 1.0), correction, order=3)
@@ -49,9 +63,56 @@ def test_values_that_are_no_numbers_cannot_be_stored(tmp_path, conditions):
         save(operator, tmp_path / "x")
 
 
-def test_other_modules_cannot_be_stored(tmp_path):
-    with pytest.raises(InvalidArgumentError, match="save takes an FNO or a BOON around an FNO, got BOON"):
-        save(BOON(torch.nn.Conv1d(1, 1, 3), [(Dirichlet(), Dirichlet())]), tmp_path / "x")
+class Foreign(nn.Module):
+    """A Module of another library, with a buffer of integers and an entry of its state that is no tensor."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(1, width, 3, padding=1), nn.BatchNorm1d(width), nn.Conv1d(width, 1, 1))
+
+    def forward(self, a):
+        return self.layers(a)
+
+    def state_dict(self, *arguments, **options):
+        state = super().state_dict(*arguments, **options)
+        state["_metadata"] = {"width": 3}
+        return state
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("double", [False, True])
+def test_an_operator_around_a_module_of_another_library(tmp_path, normalised, double):
+    torch.manual_seed(3)
+    a, u = torch.randn(2, 6, 1, 12).double() if double else torch.randn(2, 6, 1, 12)
+    module = Foreign().to(a.dtype)
+    inside = Normalised.fit(module, a, u) if normalised else module
+    operator = BOON(inside, [(Dirichlet(), Neumann(0.5))], (2.0,), order=3).to(a.dtype)
+    operator(a, [(0.1, None)])  # changes the statistics of the batch norm
+    save(operator, tmp_path / "x")
+    stored = load(tmp_path / "x", Foreign())
+    assert (stored.conditions, stored.lengths, stored.order) == (operator.conditions, (2.0,), 3)
+    assert torch.equal(stored.eval()(a, [(0.1, None)]), operator.eval()(a, [(0.1, None)]))
+
+
+def test_a_module_is_asked_for_where_it_is_needed_and_refused_where_it_is_not(tmp_path):
+    save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
+    with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
+        load(tmp_path / "theirs")
+    with pytest.raises(StoredOperatorError, match="do not fit its configuration"):
+        load(tmp_path / "theirs", Foreign(width=4))
+    save(FNO(SMALL), tmp_path / "ours")
+    with pytest.raises(InvalidArgumentError, match="operator of this package, got a module Foreign as well"):
+        load(tmp_path / "ours", Foreign())
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCorrection(Prescription):
+    pass
+
+
+def test_a_correction_of_the_user_cannot_be_stored(tmp_path):
+    with pytest.raises(InvalidArgumentError, match=r"OwnCorrection.* cannot be written to a file"):
+        save(BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], correction=OwnCorrection()), tmp_path / "x")
 
 
 def test_a_file_cut_in_half(tmp_path):
@@ -82,6 +143,56 @@ def test_weights_of_another_configuration(tmp_path):
         load(tmp_path / "x")
 
 
+@pytest.mark.parametrize("transform", [NodeFourier(), DomainFourier()])
+def test_the_transform_is_stored(tmp_path, transform):
+    save(FNO(replace(SMALL, transform=transform)), tmp_path / "x")
+    assert load(tmp_path / "x").config.transform == transform
+
+
+def test_a_file_of_version_0_1_has_the_transform_of_its_nodes(tmp_path):
+    config = FNOConfig(width=4, modes=(3,), depth=2)
+    operator = FNO(replace(config, transform=NodeFourier()))
+    entries = {"width": 4, "modes": [3], "depth": 2}
+    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in operator.state_dict().items()}
+    description = json.dumps({"class": "FNO", "config": entries})
+    save_file(
+        {k: v.contiguous() for k, v in state.items()}, tmp_path / "old", {"format": OLDER, "operator": description}
+    )
+    a = torch.randn(2, 1, 20)
+    old = load(tmp_path / "old")
+    assert torch.equal(old(a), operator(a))
+    save(old, tmp_path / "new")
+    assert torch.equal(load(tmp_path / "new")(a), operator(a))
+
+
+def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
+    config = replace(FNOConfig(width=4, modes=(3,), depth=2), transform=NodeFourier())
+    conditions = [(Neumann(0.1), Neumann(0.2))]
+    now, before = (BOON(FNO(config), conditions, correction=SmoothExtension(reach=reach)) for reach in (0.25, 0.0))
+    before.load_state_dict(now.state_dict())
+    description = {
+        "class": "BOON",
+        "operator": {"class": "FNO", "config": {"width": 4, "modes": [3], "depth": 2}},
+        "conditions": [[{"class": "Neumann", "gradient": 0.1, "flux": None}, {"class": "Neumann", "gradient": 0.2}]],
+        "lengths": [1.0],
+        "correction": {"class": "SmoothExtension", "length": 0.1, "hidden": False},
+        "order": 2,
+    }
+    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in before.state_dict().items()}
+    metadata = {"format": OLDER, "operator": json.dumps(description)}
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "old", metadata)
+    a = torch.randn(2, 1, 30)
+    assert torch.equal(load(tmp_path / "old")(a), before(a))
+    assert not torch.equal(now(a), before(a))
+
+
+def test_a_transform_that_is_none(tmp_path):
+    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
+    save_file({}, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
+    with pytest.raises(StoredOperatorError, match="is no transform"):
+        load(tmp_path / "x")
+
+
 def test_notes_are_kept(tmp_path):
     save(FNO(SMALL), tmp_path / "with", {"seed": 3, "history": [{"loss": 0.5}]})
     save(FNO(SMALL), tmp_path / "without")
@@ -89,7 +200,19 @@ def test_notes_are_kept(tmp_path):
     assert read_notes(tmp_path / "without") == {}
     load(tmp_path / "with")
     save_file({}, tmp_path / "foreign")
-    with pytest.raises(StoredOperatorError, match="holds no operator of format boon-1"):
+    with pytest.raises(StoredOperatorError, match="holds no operator of format boon-2"):
         read_notes(tmp_path / "foreign")
     with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
         read_notes(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("module", [FNO(FNOConfig(width=4, modes=(3,), depth=1, out_channels=2)), None])
+def test_conditions_of_one_side_and_of_every_channel_are_stored(tmp_path, module):
+    theirs = nn.Conv1d(1, 2, 3, padding=1)
+    conditions = [[(Dirichlet(0.3), None)], [(None, Robin(1.0, 0.2, 0.5))]]
+    operator = ChannelBOON(module or theirs, conditions, (2.0,), order=3)
+    save(operator, tmp_path / "x")
+    loaded = load(tmp_path / "x", None if module else nn.Conv1d(1, 2, 3, padding=1))
+    a = torch.randn(2, 1, 12)
+    assert torch.equal(loaded(a), operator(a))
+    assert [channel.conditions for channel in loaded.channels] == [((Dirichlet(0.3), None),), (conditions[1][0],)]

@@ -10,10 +10,15 @@ as many functions as a Fourier series with frequencies below m has, and about th
 axis keeps its Fourier series, without padding.
 
 Kernels therefore preserve homogeneous conditions, and the solution operator of a linear equation with constant
-coefficients is diagonal in these functions. Data enter by lifting: polynomials (``boon.lifting``) are added to the
-features before every layer so that they satisfy the hidden conditions (``boon.correction``). Kernels act on the lifted
+coefficients is diagonal in these functions. Data enter by lifting: polynomials (``lifting``) are added to the
+features before every layer so that they satisfy the hidden conditions (``correction``). Kernels act on the lifted
 features, so boundary data reach every coefficient; the pointwise part of a layer represents the polynomials, which
-sines cannot at a Dirichlet end. At the output smooth extension (``boon.extension``) enforces the data.
+sines cannot at a Dirichlet end. At the output smooth extension (``extension``) enforces the data.
+
+``LiftedTransform`` adds the data without reading gradients: on a side with a u + b ∂u/∂x = g it takes only a u from g.
+Cosines keep a zero gradient by themselves, so the added polynomials and extensions carry the whole gradient, and the
+boundary node the rest. ``MatchedTransform``, the default of version 0.1, reads the gradient of the features in every
+layer and subtracts it, which amplifies noise in the input by Σ|c|/h each time.
 """
 
 from collections.abc import Sequence
@@ -24,13 +29,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions import AxisCondition
-from boon.correction import Correction, Step
+from boon.conditions import AxisCondition, has_free_side
+from boon.corrections.correction import Correction, Step
+from boon.corrections.extension import check_length, extension_step
+from boon.corrections.lifting import LiftingStep
 from boon.errors import TooManyModesError
-from boon.extension import SmoothExtension, check_length
 from boon.fno import FNOConfig, fourier_bases
-from boon.functionals import Boundary
-from boon.lifting import LiftingStep
+from boon.functionals import Boundary, read, read_value
 from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic
 
@@ -38,6 +43,9 @@ from solvers import Dirichlet, Periodic
 @dataclass(frozen=True, kw_only=True)
 class MatchedTransform(Correction):
     """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
+
+    The default of version 0.1. Where gradients are given it needs smooth inputs (see the top of this module);
+    ``LiftedTransform`` does not.
 
     On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
 
@@ -57,7 +65,7 @@ class MatchedTransform(Correction):
         check_length("MatchedTransform", self.length)
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return SmoothExtension(length=self.length).step(conditions, channels)
+        return extension_step(conditions, channels, self.length, read)
 
     def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         return LiftingStep()
@@ -65,22 +73,7 @@ class MatchedTransform(Correction):
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
     ) -> tuple[Basis, ...]:
-        bases = list(fourier_bases(config, shape, like))
-        for axis, pair in enumerate(conditions):
-            if pair is None:
-                continue
-            if isinstance(pair[0], Periodic):
-                bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)
-            else:
-                odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
-                try:
-                    bases[axis] = matched_basis(shape[axis], 2 * config.modes[axis] - 1, odd, like)
-                except TooManyModesError as error:
-                    raise TooManyModesError(
-                        f"MatchedTransform keeps 2·{config.modes[axis]} − 1 functions along axis {axis} of an FNO with "
-                        f"modes={config.modes[axis]}. {error}"
-                    ) from error
-        return tuple(bases)
+        return matched_bases(conditions, config, shape, like)
 
     def kernel(
         self,
@@ -90,6 +83,75 @@ class MatchedTransform(Correction):
         boundary: Boundary,  # noqa: ARG002
     ) -> Tensor:
         return convolve(v, matched_weight(convolution.weight, bases), bases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftedTransform(Correction):
+    """Sines and cosines matched to the conditions in every layer; boundary data added without reading gradients.
+
+    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
+
+    Args:
+        hidden: Whether to add boundary data to the features before every layer.
+        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
+
+    Raises:
+        InvalidArgumentError: If the length is not a positive number.
+    """
+
+    hidden: bool = True
+    length: float = 0.1
+    acts_on_kernels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_length("LiftedTransform", self.length)
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        return extension_step(conditions, channels, self.length, read_value)
+
+    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return LiftingStep(gradients=False)
+
+    def bases(
+        self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+    ) -> tuple[Basis, ...]:
+        return matched_bases(conditions, config, shape, like)
+
+    def kernel(
+        self,
+        convolution: Convolution,
+        v: Tensor,
+        bases: Sequence[Basis],
+        boundary: Boundary,  # noqa: ARG002
+    ) -> Tensor:
+        return convolve(v, matched_weight(convolution.weight, bases), bases)
+
+
+def matched_bases(
+    conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+) -> tuple[Basis, ...]:
+    """Sines or cosines on axes with two sides, Fourier series of the length of the axis on periodic ones, those of the
+    operator on axes that are free or have a free side.
+
+    Raises:
+        TooManyModesError: If an axis has too few nodes.
+    """
+    bases = list(fourier_bases(config, shape, like))
+    for axis, pair in enumerate(conditions):
+        if pair is None or has_free_side(pair):
+            continue
+        if isinstance(pair[0], Periodic):
+            bases[axis] = fourier_basis(shape[axis], config.modes[axis], periodic=True, like=like)
+            continue
+        odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
+        try:
+            bases[axis] = matched_basis(shape[axis], 2 * config.modes[axis] - 1, odd, like)
+        except TooManyModesError as error:
+            raise TooManyModesError(
+                f"Matched transforms keep 2·{config.modes[axis]} − 1 functions along axis {axis} of an FNO with "
+                f"modes={config.modes[axis]}. {error}"
+            ) from error
+    return tuple(bases)
 
 
 def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) -> Basis:

@@ -17,19 +17,20 @@ so no FFT is repeated. Axes are treated in turn: T₂ is T₂⁽ᵈ⁾ … T₂�
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from itertools import combinations
-from math import pi
-from typing import ClassVar
+from math import pi, prod
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from boon._gradients import add_at, take_strips
-from boon.conditions import AxisCondition
-from boon.correction import Correction, PrescriptionStep, Step
-from boon.errors import SingularKernelError
+from boon._tables import kept
+from boon.conditions import AxisCondition, has_free_side
+from boon.corrections.correction import Correction, PrescriptionStep, Step
+from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.functionals import Boundary, data_values, read_strip, with_zero_data
 from boon.spectral import (
     Basis,
@@ -45,11 +46,12 @@ from boon.spectral import (
 
 @dataclass(frozen=True, kw_only=True)
 class Elimination(Correction):
-    """The paper's form: T₁ K T₂ in every layer, prescription at the output.
+    """T₁ K T₂ in every layer, prescription at the output.
 
     Args:
         block: Whether to treat both ends at once with the full 2c×2c matrix K_BB. Otherwise one end after the other
-            with one scalar for all channels (the authors' code): the response of channel 0 to ones at a boundary node.
+            with one scalar for all channels and both ends: the response of channel 0 to ones at a boundary node.
+            ``ScalarElimination`` is the form of the authors' code.
         hidden: Whether to prescribe hidden features as well, so that boundary values enter the layers as in the paper.
     """
 
@@ -58,25 +60,52 @@ class Elimination(Correction):
     acts_on_kernels: ClassVar[bool] = True
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return PrescriptionStep()
+        return prescription_at_both_ends(conditions)
 
     def kernel(self, convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary) -> Tensor:
-        axes = list(boundary.by_axis())
-        if not axes:
-            return convolution(v, bases)
-        strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
-        strips += [(2 + axis, node, 1) for axis in axes for node in _ends(bases[axis])]
-        v, taken = take_strips(v, strips)
-        count = len(boundary.functionals)
-        kept = tuple(read_strip(side, strip) for side, strip in zip(boundary.functionals, taken[:count], strict=True))
-        ends = {axis: torch.cat(taken[count + 2 * i : count + 2 * i + 2], 2 + axis) for i, axis in enumerate(axes)}
-        modes = eliminate(v, ends, convolution.weight, bases, self.block)
-        carried = [
-            replace(basis, synthesis=with_zero_data(basis.synthesis, boundary, axis))
-            for axis, basis in enumerate(bases)
-        ]
-        nodes, values = data_values(v, replace(boundary, data=kept))
-        return add_at(synthesise_lines(modes, carried), nodes, values).view_as(v)
+        return eliminated(convolution, v, bases, boundary, partial(eliminate, block=self.block))
+
+
+def prescription_at_both_ends(conditions: Sequence[AxisCondition]) -> Step:
+    """The step at the output of every form of elimination.
+
+    Raises:
+        InvalidArgumentError: If an axis has a free side: a free end cannot be eliminated.
+    """
+    for axis, pair in enumerate(conditions):
+        if has_free_side(pair):
+            raise InvalidArgumentError(
+                f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only; use "
+                "LiftedTransform(), SmoothExtension() or Prescription()."
+            )
+    return PrescriptionStep()
+
+
+class Eliminate(Protocol):
+    """T₂ and the kernel: x, its ends along some axes, weights and bases → modes of K T₂ x; see ``eliminate``."""
+
+    def __call__(self, x: Tensor, ends: Mapping[int, Tensor], weight: Tensor, bases: Sequence[Basis]) -> Tensor: ...
+
+
+def eliminated(
+    convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary, method: Eliminate
+) -> Tensor:
+    """T₁ K T₂ v: the kernel with eliminated ends, its boundary nodes set so that every channel keeps B v."""
+    axes = list(boundary.by_axis())
+    if not axes:
+        return convolution(v, bases)
+    strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
+    strips += [(2 + axis, node, 1) for axis in axes for node in end_nodes(bases[axis])]
+    v, taken = take_strips(v, strips)
+    count = len(boundary.functionals)
+    kept = tuple(read_strip(side, strip) for side, strip in zip(boundary.functionals, taken[:count], strict=True))
+    ends = {axis: torch.cat(taken[count + 2 * i : count + 2 * i + 2], 2 + axis) for i, axis in enumerate(axes)}
+    modes = method(v, ends, convolution.weight, bases)
+    carried = [
+        replace(basis, synthesis=with_zero_data(basis.synthesis, boundary, axis)) for axis, basis in enumerate(bases)
+    ]
+    nodes, values = data_values(v, replace(boundary, data=kept))
+    return add_at(synthesise_lines(modes, carried), nodes, values).view_as(v)
 
 
 def eliminate(
@@ -100,25 +129,30 @@ def eliminate(
     for axis in sorted(ends):
         pending.remove(axis)
         for chosen in ([0, 1],) if block else ([0], [1]):
-            nodes = [_ends(bases[axis])[end] for end in chosen]
+            nodes = [end_nodes(bases[axis])[end] for end in chosen]
             inner = _inverse_times(multiply(modes[frozenset()], weight), weight, bases, axis, nodes, block)
-            for corners in _subsets(pending):
+            for corners in subsets(pending):
                 axes = [other for other in range(len(bases)) if other not in corners]
                 faces = modes[corners | {axis}].index_select(2 + axis, torch.tensor(chosen, device=x.device))
-                change = faces - _at_corners(inner, bases, axis, corners)
+                change = faces - at_corners(inner, bases, axis, corners)
                 modes[corners] = modes[corners] + spread(change, bases, axis, axes, nodes)
     return multiply(modes[frozenset()], weight)
 
 
 def corner_modes(x: Tensor, ends: Mapping[int, Tensor], bases: Sequence[Basis]) -> dict[frozenset[int], Tensor]:
-    """For every set of eliminated axes: x at the ends of these axes, in modes along all others."""
+    """For every set of eliminated axes: x at the ends of these axes, in modes along all others.
+
+    Values at ends have the weight of the end node in the modes along that axis (``Basis.end_weight``).
+    """
     result = {}
-    for corners in _subsets(sorted(ends)):
+    for corners in subsets(sorted(ends)):
         first, *others = sorted(corners) or (None,)
         nodes = x if first is None else ends[first]
         for axis in others:
-            nodes = nodes.index_select(2 + axis, torch.tensor(_ends(bases[axis]), device=x.device))
-        result[corners] = analyse(nodes, bases, [axis for axis in range(len(bases)) if axis not in corners])
+            nodes = nodes.index_select(2 + axis, torch.tensor(end_nodes(bases[axis]), device=x.device))
+        weight = prod(bases[axis].end_weight for axis in corners)
+        free = [axis for axis in range(len(bases)) if axis not in corners]
+        result[corners] = analyse(nodes if weight == 1.0 else weight * nodes, bases, free)
     return result
 
 
@@ -218,11 +252,11 @@ def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     return pivot
 
 
-def _at_corners(inner: Tensor, bases: Sequence[Basis], axis: int, corners: frozenset[int]) -> Tensor:
+def at_corners(inner: Tensor, bases: Sequence[Basis], axis: int, corners: frozenset[int]) -> Tensor:
     """A field on the faces of an axis, in modes along all others, at the ends of the axes in ``corners``."""
     axes = [other for other in range(len(bases)) if other != axis]
     for corner in sorted(corners):
-        inner = evaluate(inner, bases, corner, axes, _ends(bases[corner]))
+        inner = evaluate(inner, bases, corner, axes, end_nodes(bases[corner]))
         axes.remove(corner)
     return inner
 
@@ -240,10 +274,9 @@ def _phases(basis: Basis, nodes: Sequence[int], *, full: bool, like: Tensor) -> 
     return _phase_table(basis.modes, basis.period, tuple(nodes), full, dtype, like.device)
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+@kept
 def _phase_table(
-    modes: int, period: int, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
+    modes: int, period: float, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     frequencies = list(range(modes)) + ([-k for k in range(1, modes)] if full else [])
     turns = torch.tensor([[k * node % period for node in nodes] for k in frequencies], dtype=torch.float64)
@@ -251,9 +284,9 @@ def _phase_table(
     return phases.to(device=device, dtype=dtype)
 
 
-def _ends(basis: Basis) -> tuple[int, int]:
+def end_nodes(basis: Basis) -> tuple[int, int]:
     return basis.margin, basis.analysis.shape[-1] - 1 - basis.margin
 
 
-def _subsets(axes: Sequence[int]) -> list[frozenset[int]]:
+def subsets(axes: Sequence[int]) -> list[frozenset[int]]:
     return [frozenset(chosen) for size in range(len(axes) + 1) for chosen in combinations(axes, size)]

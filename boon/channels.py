@@ -1,0 +1,93 @@
+"""Conditions that differ between channels: a velocity given at a wall where the gradient of the pressure is."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boon.conditions import SideValues
+from boon.corrections.correction import Correction
+from boon.corrections.extension import SmoothExtension
+from boon.errors import InvalidArgumentError
+from boon.functionals import Boundary
+from boon.operator import BOON
+
+
+class ChannelBOON(nn.Module):
+    """Wraps an operator so that every channel of its output meets conditions of its own, to round-off.
+
+    Values are as in ``BOON``, with one channel: they broadcast to ``(batch, 1, *face)``.
+
+    Args:
+        operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``.
+        conditions: The conditions of every output channel in order, each as in ``BOON``.
+        lengths: Length of every axis in the units of gradients and coordinates; None means 1.
+        correction: The correction; None means ``SmoothExtension()``. Features inside the layers belong to all channels,
+            so only corrections at the output are possible.
+        order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
+
+    Raises:
+        MissingBoundaryError: If neither side of a pair has a condition.
+        InvalidArgumentError: If an argument is wrong, or the correction acts inside the layers.
+    """
+
+    def __init__(
+        self,
+        operator: nn.Module,
+        conditions: Sequence[Sequence[object]],
+        lengths: Sequence[float] | None = None,
+        correction: Correction | None = None,
+        order: int = 2,
+    ) -> None:
+        super().__init__()
+        correction = correction or SmoothExtension()
+        if correction.hidden or correction.acts_on_kernels:
+            raise InvalidArgumentError(
+                f"{correction} acts inside the layers, whose features belong to all channels; conditions per channel "
+                "take SmoothExtension() or Prescription()."
+            )
+        if len(conditions) == 0:
+            raise InvalidArgumentError("ChannelBOON needs the conditions of at least one output channel, got none.")
+        self.operator = operator
+        self.channels = nn.ModuleList(BOON(nn.Identity(), each, lengths, correction, order) for each in conditions)
+
+    def forward(
+        self, a: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
+    ) -> Float[Tensor, "batch out_channels *space"]:
+        """Maps input fields to output fields whose channels meet their conditions.
+
+        Args:
+            a: Input fields, both ends of every axis included.
+            boundary: For every channel the values of the sides whose condition has none, as in ``BOON``, or None.
+
+        Raises:
+            MissingBoundaryError: If a side has no value, or two.
+            IncompatibleCornersError: If Dirichlet values of a channel disagree where two sides meet.
+            InvalidArgumentError: If the operator gives another number of channels, or a value is wrong.
+        """
+        u = self.operator(a)
+        values = self._values(u, boundary)
+        parts = zip(u.split(1, dim=1), self.channels, values, strict=True)
+        return torch.cat([channel(part, value) for part, channel, value in parts], dim=1)
+
+    def discretise(
+        self, u: Float[Tensor, "batch out_channels *space"], boundary: Sequence[SideValues | None] | None = None
+    ) -> list[Boundary]:
+        """The conditions of every channel with their data on the grid of a field, for ``boon.boundary_error``."""
+        parts = zip(u.split(1, dim=1), self.channels, self._values(u, boundary), strict=True)
+        return [channel.discretise(part, value) for part, channel, value in parts]  # type: ignore[operator]
+
+    def _values(self, u: Tensor, boundary: Sequence[SideValues | None] | None) -> Sequence[SideValues | None]:
+        count = len(self.channels)
+        if u.shape[1] != count:
+            raise InvalidArgumentError(
+                f"The operator gives {u.shape[1]} channels but conditions are given for {count}; give one list of "
+                "conditions per channel."
+            )
+        if boundary is not None and len(boundary) != count:
+            raise InvalidArgumentError(
+                f"boundary needs one entry for each of {count} channels, got {len(boundary)}; give None where a "
+                "channel takes no values."
+            )
+        return [None] * count if boundary is None else boundary

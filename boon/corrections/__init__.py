@@ -1,0 +1,1 @@
+"""The family of boundary corrections; see ``correction`` for the interface."""

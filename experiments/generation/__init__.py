@@ -1,0 +1,1 @@
+"""Generative surrogates under exact laws."""

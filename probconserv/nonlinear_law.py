@@ -1,0 +1,210 @@
+"""Nonlinear laws g(u) = 0 of many rows: sparse Jacobians of a batch of fields by colouring.
+
+Rows that share no point have one colour and are differentiated together, so that a Jacobian of any number of rows costs
+as many backward passes as there are colours (Curtis, Powell & Reid 1974). Which entries may differ from zero is found
+once, row by row. One more pass compares Jᵀ w with the entries for random w, so that an entry which was zero by chance
+when they were found, behind an upwind switch for instance, is noticed and added.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from probconserv._linalg.rows import SparseRows, stacked
+from probconserv._stationary import check_residual
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+
+_PROBES = 4  # fields that the pattern is looked for at
+_ROUNDING = 1e-9  # of Jᵀ w, relative to its largest entry; the entries of one pass have round-off of their own
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NonlinearLaw:
+    """The k statements g(u) = 0, with linear rows and bounds joined to them by ``&``.
+
+    Args:
+        residual_function: g, from fields ``(s, n)`` in float64 to residuals ``(s, k)``, by torch operations; fields
+            must not mix.
+        points: Number n of values of a field.
+        linear: Linear rows that hold as well, all exact.
+        inequalities: Bounds that hold as well.
+
+    Raises:
+        IncompatibleQueryError: If the linear rows or the bounds are on another number of points.
+        InvalidArgumentError: If linear rows have noise, or an order is asked for.
+    """
+
+    residual_function: Callable[[Tensor], Tensor]
+    points: int
+    linear: LinearConstraint | None = None
+    inequalities: JoinedConstraint | None = None
+    _found: list["_Pattern"] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.linear is not None and self.linear.points != self.points:
+            raise IncompatibleQueryError(
+                f"The nonlinear law acts on {self.points} points but the linear rows on {self.linear.points}; build "
+                "both on one grid."
+            )
+        if self.linear is not None and (bool(self.linear.noise.any()) or len(self.linear.G.shape) > 2):
+            raise InvalidArgumentError("Linear rows beside a nonlinear law must be exact and the same for all fields.")
+        if self.inequalities is not None:
+            self._check_bounds(self.inequalities)
+
+    def _check_bounds(self, bounds: JoinedConstraint) -> None:
+        widths = {bound.shape[-1] for bound in (bounds.lower, bounds.upper) if bound.ndim} - {1, self.points}
+        if bounds.order or widths or bounds.batch_shape:
+            raise InvalidArgumentError(
+                f"A nonlinear law joins with bounds that are numbers or ({self.points},), without an order; got order "
+                f"{bounds.order} and {tuple(bounds.lower.shape)}, {tuple(bounds.upper.shape)}. For an order, condition "
+                "a prediction on it and use condition_nonlinear."
+            )
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Batch axes of the linear rows' right-hand sides."""
+        return torch.Size() if self.linear is None else self.linear.batch_shape
+
+    def __and__(self, other: LinearConstraint | Inequality) -> "NonlinearLaw":
+        """The same law with further linear rows or bounds."""
+        joined = other.joined() if isinstance(other, Inequality) else JoinedConstraint(law=other)
+        linear, bounds = self.linear, self.inequalities
+        if joined.law is not None:
+            linear = joined.law if linear is None else linear & joined.law
+        rest = replace(joined, law=None)
+        bounds = rest if bounds is None else (bounds & rest)
+        limited = bool(torch.isfinite(bounds.lower).any() | torch.isfinite(bounds.upper).any()) or bounds.order != 0
+        return replace(self, linear=linear, inequalities=bounds if limited else None)
+
+    def __rand__(self, other: LinearConstraint) -> "NonlinearLaw":
+        """The same with linear rows on the left."""
+        return self & other
+
+    def residual(self, u: Float[Tensor, "s n"]) -> Float[Tensor, "s k"]:
+        """g(u), and the residuals of the linear rows below it, without derivatives, float64."""
+        with torch.no_grad():
+            u = u.to(torch.float64)
+            values = self.residual_function(u)
+            return values if self.linear is None else torch.cat([values, self.linear.residual(u)], dim=-1)
+
+    def linearise(self, u: Float[Tensor, "s n"]) -> tuple[Float[Tensor, "s k"], SparseRows]:
+        """g(u) and ∂g/∂u, linear rows below nonlinear ones.
+
+        Raises:
+            IncompatibleQueryError: If the fields have another number of points.
+            InvalidArgumentError: If g has the wrong shape or does not depend on the fields.
+            ConvergenceError: If a residual or a derivative is not finite.
+        """
+        if u.ndim != 2 or u.shape[-1] != self.points:
+            raise IncompatibleQueryError(
+                f"The law acts on {self.points} points but the fields are {tuple(u.shape)}; give (s, n) on its grid."
+            )
+        with torch.enable_grad():
+            values, rows = self._differentiate(u.detach().to(torch.float64))
+        if not bool(torch.isfinite(values).all() & torch.isfinite(rows.entries).all()):
+            raise ConvergenceError(
+                "Residual or Jacobian of residual_function is not finite; start from fields nearer to g(u) = 0."
+            )
+        if self.linear is None:
+            return values, rows
+        return torch.cat([values, self.linear.residual(u)], dim=-1), stacked(rows, self.linear.G)
+
+    def _differentiate(self, u: Tensor) -> tuple[Tensor, SparseRows]:
+        point = u.clone().requires_grad_()
+        values = self.residual_function(point)
+        check_residual(values, point)
+        if not self._found:
+            self._check_fields_apart(point, values)
+            self._found.append(_pattern_of(values, point))
+        for _ in range(3):
+            pattern = self._found[-1]
+            entries = _coloured_entries(values, point, pattern)
+            missed = _missed(values, point, pattern, entries)
+            if missed is None:
+                return values.detach(), pattern.rows(entries)
+            self._found[:] = [_pattern_of(values, point, missed, pattern)]
+        raise InvalidArgumentError(
+            "The Jacobian of residual_function is not reproducible: its entries and a product with it disagree. The "
+            "function must not be random."
+        )
+
+    def _check_fields_apart(self, point: Tensor, values: Tensor) -> None:
+        with torch.no_grad():
+            alone = self.residual_function(point[:1])
+        first = values[:1]
+        if alone.shape != first.shape or not torch.allclose(alone, first, rtol=1e-6, atol=1e-9, equal_nan=True):
+            raise InvalidArgumentError(
+                "residual_function gives a field of a batch another residual than the field alone. Fields of a batch "
+                "must not mix: reduce over the last axis only."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pattern:
+    """Where entries may differ from zero, in row-major order, and the colour of every row."""
+
+    shape: tuple[int, int]
+    row: Tensor
+    column: Tensor
+    colours: Tensor
+
+    def rows(self, entries: Tensor) -> SparseRows:
+        disjoint = int(torch.bincount(self.column, minlength=1).max()) <= 1
+        k, n = self.shape
+        return SparseRows(rows=k, points=n, row=self.row, column=self.column, entries=entries, is_disjoint=disjoint)
+
+
+def _pattern_of(values: Tensor, point: Tensor, chosen: Tensor | None = None, known: _Pattern | None = None) -> _Pattern:
+    """The pattern at some of the fields, joined with a known one: one backward pass a row."""
+    k, n = values.shape[-1], point.shape[-1]
+    chosen = torch.arange(min(_PROBES, len(point))) if chosen is None else chosen[:_PROBES]
+    places = set() if known is None else {(int(i), int(j)) for i, j in zip(known.row, known.column, strict=True)}
+    for i in range(k):
+        (gradient,) = torch.autograd.grad(values[chosen, i].sum(), point, retain_graph=True, allow_unused=True)
+        if gradient is None:
+            raise InvalidArgumentError("A residual of residual_function does not depend on the field; drop it.")
+        columns = (gradient[chosen] != 0).any(dim=0).nonzero()[:, 0].tolist()
+        places |= {(i, j) for j in columns}
+    index = torch.tensor(sorted(places), dtype=torch.int64).reshape(-1, 2)
+    return _Pattern((k, n), index[:, 0], index[:, 1], _colours(index.numpy(), (k, n)))
+
+
+def _colours(index: np.ndarray, shape: tuple[int, int]) -> Tensor:
+    """Colours of rows so that rows of one colour share no point: greedy, rows with most neighbours first."""
+    matrix = scipy.sparse.csr_array((np.ones(len(index)), (index[:, 0], index[:, 1])), shape=shape)
+    neighbours = scipy.sparse.csr_array(matrix @ matrix.T)
+    colours = np.full(shape[0], -1)
+    for row in np.argsort(-np.diff(neighbours.indptr), kind="stable"):
+        near = colours[neighbours.indices[neighbours.indptr[row] : neighbours.indptr[row + 1]]]
+        taken = set(near.tolist())
+        colours[row] = next(colour for colour in range(len(taken) + 1) if colour not in taken)
+    return torch.from_numpy(colours)
+
+
+def _coloured_entries(values: Tensor, point: Tensor, pattern: _Pattern) -> Tensor:
+    """Entries of the Jacobian of every field ``(s, entries)``: one backward pass a colour."""
+    entries = values.new_zeros(len(point), len(pattern.row))
+    of_entry = pattern.colours[pattern.row]
+    for colour in range(int(pattern.colours.max()) + 1):
+        chosen = (pattern.colours == colour).to(values)
+        (gradient,) = torch.autograd.grad(values, point, chosen.expand_as(values), retain_graph=True)
+        here = (of_entry == colour).nonzero()[:, 0]
+        entries[:, here] = gradient[:, pattern.column[here]]
+    return entries
+
+
+def _missed(values: Tensor, point: Tensor, pattern: _Pattern, entries: Tensor) -> Tensor | None:
+    """The fields for which the entries are not the whole Jacobian, from Jᵀ w; None if they are for all."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(pattern.shape[0], dtype=torch.float64, generator=generator)
+    (product,) = torch.autograd.grad(values, point, weights.expand_as(values), retain_graph=True)
+    mine = torch.zeros_like(product).index_add(-1, pattern.column, entries.detach() * weights[pattern.row])
+    wrong = ((product - mine).abs() > _ROUNDING * product.abs().amax(dim=-1, keepdim=True)).any(dim=-1)
+    return wrong.nonzero()[:, 0] if bool(wrong.any()) else None

@@ -1,0 +1,128 @@
+"""Projection of given fields onto a law, in the metric of a covariance: what conditioning does to a draw.
+
+    u ↦ argmin (u′ − u)ᵀ Σ⁻¹ (u′ − u)   over the fields u′ that meet the law,
+
+for linear rows u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − b) (Hansen et al. 2023, sec. 3). Draws of N(μ, Σ) become draws of the
+conditioned Gaussian (Matheron's rule); draws of another distribution, from a generative model for instance, keep what
+the law does not determine.
+"""
+
+import torch
+from jaxtyping import Float
+from linear_operator.operators import LinearOperator
+from torch import Tensor
+
+from probconserv._linalg.covariance import as_double
+from probconserv._linalg.gain import factorise
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.rows import Rows, as_sparse_rows
+from probconserv._linalg.structured import factorise_rows, splits
+from probconserv._sparse_projection import project_nonlinear
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear_law import NonlinearLaw
+
+AnyLaw = LinearConstraint | Inequality | NonlinearLaw
+"""What a projection or a sampler can impose."""
+
+_SPARSE = 0.2  # fraction of entries that are not zero below which dense rows are stored as sparse ones
+
+
+def project(
+    fields: Float[Tensor, "s n"],
+    covariance: LinearOperator,
+    law: AnyLaw,
+    *,
+    start: Float[Tensor, "s n"] | None = None,
+) -> Float[Tensor, "s n"]:
+    """The nearest fields that meet a law, in the metric Σ⁻¹.
+
+    Args:
+        fields: s fields over n points.
+        covariance: Σ ``(n, n)``, without batch axes: a diagonal, low rank plus diagonal, or any other.
+        law: Linear rows, inequalities, both, or a ``NonlinearLaw``; without batch axes, or with one right-hand side, or
+            one set of rows, for every field ``(s,)``.
+        start: Fields that nearly meet a nonlinear law, from which the search starts instead of the given ones.
+
+    Returns:
+        The projections, in the precision of the fields; the work is done in float64.
+
+    Raises:
+        IncompatibleQueryError: If fields, covariance and law have different numbers of points, or other batches.
+        InvalidArgumentError: If the fields are not finite.
+        DependentConstraintsError: If rows are redundant under Σ.
+        InfeasibleConstraintError: If no field meets law and inequalities.
+        ConvergenceError: If the search for a nonlinear law does not converge.
+    """
+    check_sizes(fields, covariance, law)
+    if not bool(torch.isfinite(fields).all()):
+        raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
+    double, covariance = fields.to(torch.float64), as_double(covariance)
+    if isinstance(law, NonlinearLaw):
+        begin = None if start is None else start.to(torch.float64)
+        return project_nonlinear(double, covariance, law, begin).to(fields.dtype)
+    if isinstance(law, LinearConstraint):
+        return _project_linear(double, covariance, law).to(fields.dtype)
+    return _project_joined(double, covariance, law.joined()).to(fields.dtype)
+
+
+def check_sizes(fields: Tensor, covariance: LinearOperator, law: AnyLaw) -> None:
+    """Raises IncompatibleQueryError unless fields, covariance and law fit."""
+    joined = law.joined() if isinstance(law, Inequality) else law
+    points, n = _points_of(joined), covariance.shape[-1]
+    if fields.ndim != 2 or fields.shape[-1] != n or points not in (None, n):
+        raise IncompatibleQueryError(
+            "fields must be (s, n) on the n points of covariance and law, got "
+            f"{tuple(fields.shape)}, {n} and {points}; build all three on one grid."
+        )
+    batch = joined.batch_shape
+    if len(batch) > 1 or (batch and batch[0] not in (1, len(fields))):
+        raise IncompatibleQueryError(
+            f"The law must have no batch axes or one entry for every one of the {len(fields)} fields, got "
+            f"{tuple(batch)}."
+        )
+
+
+def _points_of(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int | None:
+    if not isinstance(law, JoinedConstraint):
+        return law.points
+    if law.law is not None:
+        return law.law.points
+    return next((bound.shape[-1] for bound in (law.lower, law.upper) if bound.ndim), None)
+
+
+def with_sparse_rows(law: LinearConstraint) -> LinearConstraint:
+    """The same law, with rows stored as sparse ones if most of their entries are zero."""
+    if isinstance(law.G, Rows) or law.rows.shape[-2] == 1:
+        return law
+    rows = as_sparse_rows(law.rows)
+    if rows.entries.shape[-1] > _SPARSE * rows.rows * rows.points:
+        return law
+    return LinearConstraint(rows, law.b, law.noise_variance, law.shape)
+
+
+def _project_linear(fields: Tensor, covariance: LinearOperator, law: LinearConstraint) -> Tensor:
+    law = with_sparse_rows(law)
+    target = law.b.expand(len(fields), law.b.shape[-1])
+    if isinstance(law.G, Rows) and splits(covariance):
+        gain = factorise_rows(covariance, law.G, law.noise)
+    else:
+        gain = factorise(covariance, law.rows, law.noise, torch.finfo(torch.float64).eps)
+    if len(law.G.shape) > 2 or law.noise.ndim > 1:  # rows of their own for every field
+        return gain.correct(fields[:, None, :], target[:, None, :])[:, 0, :]
+    return gain.correct(fields, target)
+
+
+def _project_joined(fields: Tensor, covariance: LinearOperator, joined: JoinedConstraint) -> Tensor:
+    if joined.law is not None:
+        joined = JoinedConstraint(
+            law=with_sparse_rows(joined.law),
+            lower=joined.lower,
+            upper=joined.upper,
+            order=joined.order,
+            lines=joined.lines,
+        )
+    centre = FieldGaussian(fields.new_zeros(fields.shape[-1]), covariance)
+    return Projected(centre, joined).project(fields)

@@ -1,0 +1,1 @@
+"""Flow matching: a generative surrogate whose draws meet a law."""

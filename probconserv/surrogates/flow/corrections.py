@@ -1,0 +1,217 @@
+"""What a law does to the clean field within a flow, and at its end.
+
+A sampler under a law corrects the clean estimate ẑ₁ = z + (1 − t) v in every step. The metric is what samplers differ
+in: the identity of the field (Cheng et al., ICLR 2025; Utkarsh et al., NeurIPS 2025), or the covariance Σ_t that the
+clean field has given z_t. For Karhunen–Loève coefficients u = m + B z + e, e ~ N(0, D), and linear rows the latter is
+
+    ẑ₁ + v_t (I + v_t H)⁻¹ (c − H ẑ₁),   H = Aᵀ (G D Gᵀ + σ² I)⁻¹ A,   A = G B,
+
+which costs r² per draw however many rows and points there are: H is diagonalised once.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeGuard
+
+import torch
+from linear_operator.operators import DiagLinearOperator, LinearOperator
+from torch import Tensor
+
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.innovation import innovation_of
+from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
+from probconserv._sparse_projection import linear_step
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear_law import NonlinearLaw
+from probconserv.projection import AnyLaw, project, with_sparse_rows
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, clean_variance
+
+Correction = Callable[[Tensor, float], Tensor]
+"""(clean estimate ``(s, *state)``, t) → the same under the law."""
+
+
+def identity_covariance(latent: Latent) -> LinearOperator:
+    """Σ = I over the points of a field: the metric of published samplers."""
+    return DiagLinearOperator(torch.ones(latent.points, dtype=torch.float64))
+
+
+def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
+    """The projection of the decoded field in the identity metric, encoded again; None without equalities."""
+    equalities = _equalities(law)
+    if equalities is None:
+        return None
+    if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
+        return _identity_of_coefficients(latent, equalities)
+    covariance = identity_covariance(latent)
+    return _of_fields(latent, equalities, lambda _: covariance)
+
+
+def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
+    """The update with the covariance Σ_t of the clean field; None without equalities."""
+    equalities = _equalities(law)
+    if equalities is None:
+        return None
+    if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
+        return _clean_of_coefficients(latent, equalities)
+    return _of_fields(latent, equalities, latent.clean_covariance)
+
+
+def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None) -> Tensor:
+    """Fields with exact rows, bounds and order met to round-off; rows with noise have done their work in the steps."""
+    exact = None if law is None else _exact_part(law)
+    return fields if exact is None else project(fields, covariance, exact)
+
+
+def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
+    """Checks a law before any field is drawn.
+
+    Raises:
+        IncompatibleQueryError: If it acts on another number of points, or has a batch that is not that of the draws.
+        InfeasibleConstraintError: If no field meets it.
+        DependentConstraintsError: If its rows are redundant.
+        InvalidArgumentError: If it is no law.
+    """
+    if law is None:
+        return
+    if not isinstance(law, LinearConstraint | Inequality | NonlinearLaw):
+        raise InvalidArgumentError(
+            "law must be a LinearConstraint, an inequality, both joined by &, or a NonlinearLaw, got "
+            f"{type(law).__name__}."
+        )
+    joined = law.joined() if isinstance(law, Inequality) else law
+    batch, points = joined.batch_shape, _width(joined)
+    if points not in (None, 1, latent.points):
+        raise IncompatibleQueryError(
+            f"The law acts on {points} points but a field has {latent.points}, {latent.shape}; build it on that grid."
+        )
+    if len(batch) > 1 or (batch and batch[0] not in (1, count)):
+        raise IncompatibleQueryError(
+            f"The law has the batch axes {tuple(batch)}; give it none, or one entry for each of the {count} draws."
+        )
+    if isinstance(joined, JoinedConstraint):
+        mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
+        rows = None if joined.law is None else with_sparse_rows(joined.law)
+        Projected(FieldGaussian(mean, latent.clean_covariance(0.0)), replace(joined, law=rows))
+
+
+def part_of(law: AnyLaw | None, part: slice) -> AnyLaw | None:
+    """The law of some of the draws."""
+    if law is None or isinstance(law, Inequality):
+        if law is None or not law.joined().batch_shape:
+            return law
+        joined = law.joined()
+        linear = None if joined.law is None else part_of(joined.law, part)
+        assert linear is None or isinstance(linear, LinearConstraint)
+        lower, upper = (bound[part] if bound.ndim > 1 else bound for bound in (joined.lower, joined.upper))
+        return replace(joined, law=linear, lower=lower, upper=upper)
+    if not law.batch_shape or law.batch_shape[0] == 1:
+        return law
+    if isinstance(law, NonlinearLaw):
+        linear = part_of(law.linear, part)
+        assert isinstance(linear, LinearConstraint)
+        return replace(law, linear=linear)
+    b = law.b[part] if law.b.ndim > 1 else law.b
+    noise = law.noise[part] if law.noise.ndim > 1 else law.noise
+    G = law.G
+    if len(G.shape) > 2:
+        G = replace(G, entries=G.entries[part]) if isinstance(G, SparseRows) else law.rows[part]
+    return LinearConstraint(G, b, noise, law.shape)
+
+
+def _equalities(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
+    """What a law says beside its inequalities."""
+    return law.joined().law if isinstance(law, Inequality) else law
+
+
+def _shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstraint]:
+    """Whether the law is linear with the same rows for all draws."""
+    return isinstance(law, LinearConstraint) and len(law.G.shape) == 2 and law.noise.ndim == 1
+
+
+def _width(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int | None:
+    if not isinstance(law, JoinedConstraint):
+        return law.points
+    if law.law is not None:
+        return law.law.points
+    widths = [bound.shape[-1] for bound in (law.lower, law.upper) if bound.ndim]
+    return max(widths) if widths else None
+
+
+def _exact_part(law: AnyLaw) -> AnyLaw | None:
+    """The law without rows that have noise; None if nothing is left."""
+    if isinstance(law, NonlinearLaw):
+        return law
+    joined = law.joined() if isinstance(law, Inequality) else JoinedConstraint(law=law)
+    linear = None if joined.law is None else _exact_rows(joined.law)
+    if isinstance(law, LinearConstraint):
+        return linear
+    return replace(joined, law=linear)
+
+
+def _exact_rows(law: LinearConstraint) -> LinearConstraint | None:
+    exact = (law.noise == 0).reshape(-1, law.noise.shape[-1])
+    if not bool((exact == exact[0]).all()):
+        raise InvalidArgumentError("A row of a law must have noise for all draws or for none.")
+    kept = exact[0]
+    if not bool(kept.any()):
+        return None
+    if bool(kept.all()):
+        return law
+    rows = as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows)
+    chosen = kept[rows.row]
+    number = torch.cumsum(kept, dim=0) - 1
+    left = replace(
+        rows,
+        rows=int(kept.sum()),
+        row=number[rows.row[chosen]],
+        column=rows.column[chosen],
+        entries=rows.entries[..., chosen],
+    )
+    return LinearConstraint(left, law.b[..., kept])
+
+
+def _of_fields(
+    latent: Latent, law: LinearConstraint | NonlinearLaw, covariance_of: Callable[[float], LinearOperator]
+) -> Correction:
+    """Decodes, projects the field, and encodes it again; a nonlinear law by one Gauss–Newton step."""
+
+    def correct(clean: Tensor, t: float) -> Tensor:
+        fields, covariance = latent.decode(clean), covariance_of(t)
+        if isinstance(law, NonlinearLaw):
+            return latent.encode(linear_step(fields, covariance, law))
+        return latent.encode(project(fields, covariance, law))
+
+    return correct
+
+
+def _clean_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
+    rows = as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows)
+    functional = rows.functional(latent.basis)
+    solved = innovation_of(rows, latent.noise_variance, law.noise, checked=True).solve(functional)
+    goal = -law.residual(latent.mean) @ solved.mT
+    values, vectors = torch.linalg.eigh(functional @ solved.mT)
+    values = values.clamp_min(0.0)
+
+    def correct(clean: Tensor, t: float) -> Tensor:
+        variance = clean_variance(t)
+        pull = goal @ vectors - (clean @ vectors) * values
+        return clean + (pull * (variance / (1.0 + variance * values))) @ vectors.mT
+
+    return correct
+
+
+def _identity_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
+    rows = as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows)
+    dual = latent.basis / latent.basis.square().sum(dim=-1, keepdim=True)
+    metric = torch.ones(latent.points, dtype=torch.float64)
+    solved = innovation_of(rows, metric, law.noise, checked=True).solve(rows.functional(dual))
+    goal = -law.residual(latent.mean) @ solved.mT
+    response = rows.functional(latent.basis) @ solved.mT
+
+    def correct(clean: Tensor, t: float) -> Tensor:  # noqa: ARG001 - the metric is the same at all times
+        return clean + goal - clean @ response
+
+    return correct

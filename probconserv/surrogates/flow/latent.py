@@ -1,0 +1,235 @@
+"""Coordinates in which a flow works: Karhunen–Loève coefficients of the training set, or the fields themselves.
+
+A latent turns fields into coordinates z and back, draws the noise z₀ at which the flow starts, and says how uncertain
+the clean field still is at time t: Σ_t = B_t B_tᵀ + D_t, its covariance given z_t = (1 − t) z₀ + t z₁ for Gaussian
+data. A flow corrects its clean field in this metric.
+"""
+
+from abc import ABC, abstractmethod
+from math import prod
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from torch import Generator, Tensor, nn
+
+from probconserv.errors import InvalidArgumentError
+
+_EXACT = 1500  # fields or points up to which all singular vectors are computed
+_FLOOR = 1e-6  # smallest noise variance relative to the mean variance of the fields
+
+
+class Latent(nn.Module, ABC):
+    """Fields as coordinates z ``(count, *state_shape)``.
+
+    Args:
+        shape: Lengths of the axes of a field; fields are flattened in row-major order.
+        state_shape: Shape of the coordinates of one field.
+    """
+
+    def __init__(self, shape: tuple[int, ...], state_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.state_shape = tuple(shape), tuple(state_shape)
+
+    @property
+    def points(self) -> int:
+        """Number n of values of a field."""
+        return prod(self.shape)
+
+    @abstractmethod
+    def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s ..."]:
+        """Coordinates of fields."""
+
+    @abstractmethod
+    def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
+        """Fields with these coordinates, float64."""
+
+    @abstractmethod
+    def clean_covariance(self, t: float) -> LinearOperator:
+        """Σ_t ``(n, n)`` at a time t of the flow, low rank plus diagonal; at t = 0 the covariance of the fields."""
+
+    def noise(self, count: int, generator: Generator | None = None) -> Float[Tensor, "count ..."]:
+        """Starting points z₀ of the flow, standard normal, float64."""
+        return torch.randn(count, *self.state_shape, dtype=torch.float64, generator=generator)
+
+
+class KarhunenLoeve(Latent):
+    """Whitened coefficients of the leading modes of a training set: u = m + Σ_j z_j b_j, z_j with variance 1.
+
+    Linear, so that a linear law stays linear. What the modes leave out is noise of variance D at every point, at least
+    a millionth of the mean variance of the fields; a correction may use it, draws do not contain it.
+
+    Args:
+        mean: m ``(n,)``.
+        basis: Modes b times the standard deviation of their coefficient ``(r, n)``, orthogonal.
+        noise_variance: D ``(n,)``.
+        shape: Lengths of the axes of a field.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not match or a variance is not positive.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    noise_variance: Tensor
+
+    def __init__(self, mean: Tensor, basis: Tensor, noise_variance: Tensor, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, (len(basis),))
+        if mean.shape != (self.points,) or basis.shape[1:] != mean.shape or noise_variance.shape != mean.shape:
+            raise InvalidArgumentError(
+                f"mean and noise_variance must be (n,) and basis (r, n) with the n = {self.points} values of a field "
+                f"{self.shape}, got {tuple(mean.shape)}, {tuple(noise_variance.shape)} and {tuple(basis.shape)}."
+            )
+        if not bool((noise_variance > 0).all()):
+            raise InvalidArgumentError(
+                f"noise_variance must be positive, got {float(noise_variance.min()):g}; a small one will do."
+            )
+        for name, values in (("mean", mean), ("basis", basis), ("noise_variance", noise_variance)):
+            self.register_buffer(name, values.to(torch.float64))
+
+    @classmethod
+    def of(cls, fields: Float[Tensor, "count ..."], size: int, *, seed: int = 0) -> Self:
+        """The modes of a training set.
+
+        Args:
+            fields: Training fields, at least two more than modes.
+            size: Number r of modes.
+            seed: Of the random projections that find the modes of more than 1,500 fields at as many points.
+
+        Returns:
+            The latent.
+
+        Raises:
+            InvalidArgumentError: If there are too few fields, or fewer modes in them.
+        """
+        flat = _flat(fields)
+        if not 1 <= size <= min(len(flat) - 2, flat.shape[-1]):
+            raise InvalidArgumentError(
+                f"size must lie between 1 and {min(len(flat) - 2, flat.shape[-1])}, for {len(flat)} fields at "
+                f"{flat.shape[-1]} points, got {size}."
+            )
+        mean = flat.mean(dim=0)
+        basis = _modes((flat - mean) / (len(flat) - 1) ** 0.5, size, seed)
+        if float(basis[-1].square().sum()) <= 1e-28 * float(basis[0].square().sum()):
+            raise InvalidArgumentError(
+                f"The fields have fewer than {size} modes with variance; ask for a smaller size."
+            )
+        variance = flat.var(dim=0)
+        floor = _FLOOR * float(variance.mean())
+        left = (variance - basis.square().sum(dim=0)).clamp_min(floor)
+        return cls(mean, basis, left, tuple(fields.shape[1:]))
+
+    def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s r"]:
+        """See ``Latent``."""
+        size = self.basis.square().sum(dim=-1)
+        return (fields.to(torch.float64) - self.mean) @ (self.basis / size[:, None]).mT
+
+    def decode(self, z: Float[Tensor, "s r"]) -> Float[Tensor, "s n"]:
+        """See ``Latent``."""
+        return self.mean + z.to(torch.float64) @ self.basis
+
+    def clean_covariance(self, t: float) -> LinearOperator:
+        """See ``Latent``; B_t = √v_t B with v_t = (1 − t)²/((1 − t)² + t²), and D at all times."""
+        root = clean_variance(t) ** 0.5 * self.basis
+        return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(self.noise_variance))
+
+
+class FieldLatent(Latent):
+    """The fields themselves, centred and scaled to unit variance, with noise from a Gaussian: as published models work.
+
+    Args:
+        modes: Karhunen–Loève modes of the training set, which give the covariance of the data.
+        noise_root: R ``(n, q)``, so that noise is R ε with ε ~ N(0, I), in units of the scaled field; white noise of
+            variance 1 without it.
+
+    Raises:
+        InvalidArgumentError: If the root has another number of points.
+    """
+
+    noise_root: Tensor | None
+
+    def __init__(self, modes: KarhunenLoeve, noise_root: Float[Tensor, "n q"] | None = None) -> None:
+        super().__init__(modes.shape, modes.shape)
+        self.modes = modes
+        if noise_root is not None and (noise_root.ndim != 2 or len(noise_root) != self.points):
+            raise InvalidArgumentError(
+                f"noise_root must be (n, q) with n = {self.points}, got {tuple(noise_root.shape)}."
+            )
+        self.register_buffer("noise_root", None if noise_root is None else noise_root.to(torch.float64))
+        self.scale = float((modes.basis.square().sum(dim=0) + modes.noise_variance).mean().sqrt())
+
+    @classmethod
+    def of(
+        cls,
+        fields: Float[Tensor, "count ..."],
+        modes: int | None = None,
+        noise_root: Float[Tensor, "n q"] | None = None,
+    ) -> Self:
+        """The latent of a training set.
+
+        Args:
+            fields: Training fields, at least three.
+            modes: Modes of the covariance; 64 at most by default.
+            noise_root: See ``FieldLatent``.
+        """
+        most = min(len(fields) - 2, 64, _flat(fields).shape[-1])
+        return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root)
+
+    def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s ..."]:
+        """See ``Latent``."""
+        return ((fields.to(torch.float64) - self.modes.mean) / self.scale).reshape(len(fields), *self.shape)
+
+    def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
+        """See ``Latent``."""
+        return self.modes.mean + self.scale * z.to(torch.float64).flatten(1)
+
+    def noise(self, count: int, generator: Generator | None = None) -> Float[Tensor, "count ..."]:
+        """See ``Latent``."""
+        if self.noise_root is None:
+            return super().noise(count, generator)
+        size = self.noise_root.shape[-1]
+        normals = torch.randn(count, size, dtype=torch.float64, generator=generator)
+        return (normals @ self.noise_root.mT).reshape(count, *self.shape)
+
+    def clean_covariance(self, t: float) -> LinearOperator:
+        """See ``Latent``; the noise is taken to be independent between modes, with its variance in each of them."""
+        basis, left = self.modes.basis, self.modes.noise_variance
+        size = basis.square().sum(dim=-1)
+        if self.noise_root is None:
+            of_modes = of_rest = torch.full((), self.scale**2, dtype=torch.float64)
+        else:
+            of_modes = self.scale**2 * ((basis @ self.noise_root).square().sum(dim=-1) / size)
+            of_rest = self.scale**2 * self.noise_root.square().sum(dim=-1).mean()
+        kept = [
+            (1 - t) ** 2 * noise / (t**2 * data + (1 - t) ** 2 * noise).clamp_min(1e-300)
+            for noise, data in ((of_modes, size), (of_rest, left))
+        ]
+        root = kept[0].sqrt()[:, None] * basis
+        floor = 1e-12 * float(left.mean())
+        return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator((kept[1] * left).clamp_min(floor)))
+
+
+def clean_variance(t: float) -> float:
+    """v_t = (1 − t)²/((1 − t)² + t²), the variance of z₁ given z_t where both ends are standard normal."""
+    return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+
+
+def _flat(fields: Tensor) -> Tensor:
+    if fields.ndim < 2 or len(fields) < 3 or not bool(torch.isfinite(fields).all()):
+        raise InvalidArgumentError(
+            f"fields must be (count, *space) with at least three finite fields, got {tuple(fields.shape)}."
+        )
+    return fields.detach().to(torch.float64).flatten(1)
+
+
+def _modes(centred: Tensor, size: int, seed: int) -> Tensor:
+    """Leading right singular vectors times singular values ``(size, n)``."""
+    if min(centred.shape) <= _EXACT:
+        _, values, vectors = torch.linalg.svd(centred, full_matrices=False)
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            _, values, modes = torch.svd_lowrank(centred, q=min(2 * size + 10, *centred.shape), niter=4)
+            vectors = modes.mT
+    return values[:size, None] * vectors[:size]

@@ -1,0 +1,300 @@
+"""Flow matching: a generative surrogate that draws whole fields, also under a law and from observations.
+
+A velocity v(z, t) is fitted to z₁ − z₀ by least squares at z_t = (1 − t) z₀ + t z₁, with z₀ noise and z₁ a training
+field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al., ICLR 2023).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from linear_operator.operators import LinearOperator
+from torch import Generator, Tensor, nn
+
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
+from probconserv.projection import AnyLaw
+from probconserv.surrogates.flow.corrections import check_law, part_of
+from probconserv.surrogates.flow.drawn import DrawnFields
+from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
+from probconserv.surrogates.flow.latent import Latent
+from probconserv.surrogates.flow.samplers import Sampler, SamplingOptions, SamplingTask, conditioned
+from probconserv.surrogates.flow.storage import read_flow, write_flow
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, random_seed, train
+from probconserv.training.progress import ProgressHook
+
+_CHUNK = 512  # draws at a time
+_EXACT_OBSERVATION = 1e-6  # variance of observations without noise of their own, relative to that of the fields
+
+
+class FlowMatching(Surrogate):
+    """A generative model of fields: coordinates, noise and a velocity.
+
+    Args:
+        latent: Coordinates in which the flow works: ``KarhunenLoeve``, ``FieldLatent``, or your own ``Latent``.
+        velocity: v, from z ``(s, *state)``, times ``(s,)`` and, for a conditional flow, inputs ``(s, d)`` to
+            ``(s, *state)``: ``ResidualVelocity`` for coefficients, or any module.
+        axes: Coordinates of the grid along every axis of a field, time first; ``predict`` needs them.
+        draws: Number of draws of a prediction.
+        options: Steps of a prediction.
+        seed: Seed of a prediction, the same for all functions.
+
+    Raises:
+        InvalidArgumentError: If the axes do not fit the fields, or there are fewer than two draws.
+    """
+
+    def __init__(
+        self,
+        latent: Latent,
+        velocity: nn.Module,
+        *,
+        axes: Sequence[Float[Tensor, " length"]] | None = None,
+        draws: int = 100,
+        options: SamplingOptions | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if draws < 2:
+            raise InvalidArgumentError(f"draws must be at least 2, got {draws}.")
+        self.latent: Latent = latent
+        self.velocity = velocity
+        self.axes = None if axes is None else check_axes(axes, latent.shape)
+        self.draws, self.seed = draws, seed
+        self.options = options or SamplingOptions()
+
+    def fit(
+        self,
+        fields: Float[Tensor, "count ..."],
+        training: TrainingConfig,
+        folder: str | Path,
+        *,
+        inputs: Float[Tensor, "count d"] | None = None,
+        batch: int = 512,
+        progress: bool | ProgressHook = True,
+    ) -> TrainingState:
+        """Trains the velocity, from the checkpoint in the folder if there is one; in evaluation mode afterwards.
+
+        Ctrl-C ends the training with a checkpoint, and the same call goes on from it: the weights are then, bit for
+        bit, those of a training that was not interrupted.
+
+        Args:
+            fields: Training fields.
+            training: Steps, rate, precision, seed and device; initial weights are those of the velocity.
+            folder: Folder of the checkpoint.
+            inputs: Parameters of every field, for a conditional flow.
+            batch: Fields in a step, drawn at random.
+            progress: Whether a progress bar is shown on standard error, or a function that is called after every step.
+
+        Returns:
+            Steps, seconds and history.
+
+        Raises:
+            InvalidArgumentError: If fields or inputs do not match the model or are not finite.
+            CheckpointError: If the checkpoint belongs to another training.
+            TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
+            TrainingInterruptedError: If the training was interrupted.
+        """
+        z, parameters = self._training_set(fields, inputs)
+        digest = hashlib.sha256(z.numpy().tobytes())
+        digest.update(b"" if parameters is None else parameters.numpy().tobytes())
+        task = Task(
+            model=self.velocity,
+            loss=lambda module, step: self._loss(module, step, z, parameters, batch),
+            config={"batch": batch, "data": digest.hexdigest()},
+            title="flow matching",
+        )
+        state = train(task, training, Path(folder), progress)
+        self.eval()
+        return state
+
+    def sample(
+        self,
+        count: int,
+        *,
+        law: AnyLaw | None = None,
+        sampler: Sampler = conditioned,
+        options: SamplingOptions | None = None,
+        inputs: Float[Tensor, "*count d"] | None = None,
+        seed: int = 0,
+        first: int = 0,
+    ) -> Float[Tensor, "count ..."]:
+        """Draws fields, under a law if one is given.
+
+        Args:
+            count: Number of fields.
+            law: Linear rows, inequalities, both, or a ``NonlinearLaw``; of all draws, or with one batch entry for each.
+            sampler: ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``.
+            options: Steps and noise of the sampler.
+            inputs: Parameters of a conditional flow, ``(d,)`` for all draws or ``(count, d)``.
+            seed: Equal seeds give equal draws.
+            first: Number of draws that an interrupted call has finished; the others are drawn as they would have been.
+
+        Returns:
+            Fields ``(count − first, *space)``, float64.
+
+        Raises:
+            IncompatibleQueryError: If the law acts on another number of points or has another batch.
+            InfeasibleConstraintError: If no field meets it.
+            InvalidArgumentError: If the velocity returns NaN or another shape, or a number is out of range.
+            SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
+        """
+        if count < 1 or not 0 <= first < count or first % _CHUNK:
+            raise InvalidArgumentError(
+                f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
+            )
+        check_law(self.latent, law, count)
+        if inputs is not None:
+            inputs = inputs.expand(count, inputs.shape[-1])
+        done: list[Tensor] = []
+        try:
+            with torch.no_grad():
+                for start in range(first, count, _CHUNK):
+                    part = slice(start, min(start + _CHUNK, count))
+                    task = SamplingTask(
+                        count=part.stop - part.start,
+                        law=part_of(law, part),
+                        inputs=None if inputs is None else inputs[part],
+                        options=options or self.options,
+                        generator=Generator().manual_seed(random_seed(seed, 0, start)),
+                    )
+                    done.append(sampler(self, task))
+        except KeyboardInterrupt as error:
+            raise self._interrupted(done, first, count) from error
+        return torch.cat(done).reshape(-1, *self.latent.shape)
+
+    def predict(self, context: Context, query: Query) -> DrawnFields:
+        """Draws of the field given observations, at the query points; see ``Surrogate.predict``.
+
+        Observations are interpolated linearly on the model's grid. Those without ``noise_variance`` have a millionth of
+        the variance of the fields.
+
+        Args:
+            context: Observations within the grid.
+            query: Points within the grid.
+
+        Returns:
+            The draws, with their correlations.
+
+        Raises:
+            IncompatibleQueryError: If context and query do not match, or points lie outside the grid.
+            InvalidArgumentError: If the model has no axes.
+        """
+        check_compatible(context, query)
+        if self.axes is None:
+            raise InvalidArgumentError(
+                "predict needs to know where the values of a field are; give FlowMatching(axes=...), one tensor of "
+                "coordinates for every axis."
+            )
+        batch, size = query.points.shape[:-2], context.points.shape[-1]
+        noise = context.noise_variance
+        if noise is None:
+            variance = self.latent.clean_covariance(0.0).diagonal().mean()
+            noise = _EXACT_OBSERVATION * variance * torch.ones_like(context.values, dtype=torch.float64)
+        observed = zip(
+            context.points.reshape(-1, *context.points.shape[-2:]),
+            context.values.reshape(-1, context.values.shape[-1]),
+            noise.expand(context.values.shape).reshape(-1, context.values.shape[-1]),
+            query.points.reshape(-1, query.points.shape[-2], size),
+            strict=True,
+        )
+        drawn = [self._drawn(*entry) for entry in observed]
+        draws = torch.stack(drawn, dim=1).reshape(self.draws, *batch, query.points.shape[-2])
+        return DrawnFields(draws.to(context.values.dtype))
+
+    def save(self, path: str | Path, **notes: Any) -> None:
+        """Writes coordinates and weights as one safetensors file.
+
+        Args:
+            path: The file; its folder must exist.
+            **notes: Further metadata (seed, steps), as JSON values.
+
+        Raises:
+            WeightsError: If the file cannot be written.
+        """
+        write_flow(path, self.latent, self.velocity, self._settings(), notes)
+
+    @classmethod
+    def load(cls, path: str | Path, velocity: nn.Module | None = None, latent: Latent | None = None) -> "FlowMatching":
+        """Reads a model that ``save`` wrote, in evaluation mode.
+
+        Args:
+            path: The file.
+            velocity: A module of the same sizes, where the velocity was not a ``ResidualVelocity``.
+            latent: Coordinates of the same sizes, where they were not ``KarhunenLoeve``.
+
+        Returns:
+            The model.
+
+        Raises:
+            WeightsError: If the file is missing, damaged or of another model, or the module has other sizes.
+        """
+        latent, velocity, settings = read_flow(path, latent, velocity)
+        axes = settings.pop("axes")
+        options = SamplingOptions(**settings.pop("options"))
+        axes = None if axes is None else [torch.tensor(axis, dtype=torch.float64) for axis in axes]
+        return cls(latent, velocity, axes=axes, options=options, **settings).eval()
+
+    def evaluate(self, z: Tensor, t: float, inputs: Tensor | None = None) -> Tensor:
+        """The velocity at ``(s, *state)``, float64; the module works in its own precision."""
+        weight = next(self.velocity.parameters(), torch.empty(0))
+        moment = torch.full((len(z),), t, dtype=weight.dtype, device=weight.device)
+        arguments = (z.to(weight), moment) if inputs is None else (z.to(weight), moment, inputs.to(weight))
+        velocity = self.velocity(*arguments)
+        return velocity.to("cpu", torch.float64) if isinstance(velocity, Tensor) else velocity
+
+    def covariance(self) -> LinearOperator:
+        """Covariance of the fields ``(n, n)``, low rank plus diagonal: the metric of the final update."""
+        return self.latent.clean_covariance(0.0)
+
+    def _training_set(self, fields: Tensor, inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if tuple(fields.shape[1:]) != self.latent.shape or not bool(torch.isfinite(fields).all()):
+            raise InvalidArgumentError(
+                f"fields must be finite and (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
+            )
+        if inputs is not None and (inputs.ndim != 2 or len(inputs) != len(fields)):
+            raise InvalidArgumentError(
+                f"inputs must be (count, d) with one row for each of the {len(fields)} fields, got "
+                f"{tuple(inputs.shape)}."
+            )
+        with torch.no_grad():
+            z = torch.cat([self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)])
+        return z.contiguous(), None if inputs is None else inputs.float().contiguous()
+
+    def _loss(self, module: nn.Module, step: StepContext, z: Tensor, parameters: Tensor | None, batch: int) -> Tensor:
+        """Mean of |v(z_t, t) − (z₁ − z₀)|² over a random batch."""
+        rows, generator = step.rows(batch), step.generator
+        device = next(module.parameters()).device
+        chosen = torch.randint(len(z), (rows,), generator=generator)
+        noise = self.latent.noise(rows, generator).float().to(device)
+        t = torch.rand(rows, generator=generator).to(device)
+        data = z[chosen].to(device)
+        along = t.reshape(-1, *[1] * (data.ndim - 1))
+        arguments = ((1 - along) * noise + along * data, t)
+        if parameters is not None:
+            arguments = (*arguments, parameters[chosen].to(device))
+        return (module(*arguments) - (data - noise)).square().mean()
+
+    def _drawn(self, points: Tensor, values: Tensor, noise: Tensor, places: Tensor) -> Tensor:
+        """Draws ``(s, q)`` for one function."""
+        assert self.axes is not None
+        law = LinearConstraint(interpolation_rows(self.axes, points), values, noise)
+        fields = self.sample(self.draws, law=law, options=self.options, seed=self.seed).flatten(1)
+        return interpolation_rows(self.axes, places).functional(fields)
+
+    def _settings(self) -> dict[str, Any]:
+        options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "resample")}
+        axes = None if self.axes is None else [axis.tolist() for axis in self.axes]
+        return {"axes": axes, "draws": self.draws, "seed": self.seed, "options": options}
+
+    def _interrupted(self, done: list[Tensor], first: int, count: int) -> SamplingInterruptedError:
+        empty = torch.empty(0, self.latent.points, dtype=torch.float64)
+        draws = (torch.cat(done) if done else empty).reshape(-1, *self.latent.shape)
+        return SamplingInterruptedError(
+            f"The sampling was interrupted after {first + len(draws)} of {count} draws, the new ones of which are the "
+            f"attribute draws of this error; the same call with first={first + len(draws)} draws the others.",
+            draws,
+        )

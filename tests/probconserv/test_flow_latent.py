@@ -1,0 +1,113 @@
+"""Coordinates of flows and their velocity: exact transforms, dense covariances, messages."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from probconserv import FieldLatent, InvalidArgumentError, KarhunenLoeve, ResidualVelocity
+from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
+
+SHAPE = (4, 5)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def training_set(count: int = 60, rank: int = 6) -> Tensor:
+    scale = 2.0 ** -torch.arange(rank, dtype=torch.float64)
+    return 1 + ((random(count, rank) * scale) @ random(rank, 20, seed=1)).reshape(count, *SHAPE)
+
+
+def test_coefficients_are_white_and_give_the_fields_back() -> None:
+    fields = training_set()
+    latent = KarhunenLoeve.of(fields, 6)
+    z = latent.encode(fields.flatten(1))
+    assert torch.allclose(z.mT.cov(), torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-11)
+    assert torch.allclose(latent.decode(z), fields.flatten(1), rtol=0, atol=1e-12)
+    few = KarhunenLoeve.of(fields, 3)
+    assert torch.allclose(few.encode(few.decode(z[:, :3])), z[:, :3], rtol=0, atol=1e-12)
+    variance = few.clean_covariance(0.0).diagonal()
+    assert torch.allclose(variance, fields.flatten(1).var(dim=0), rtol=0, atol=1e-6 * float(variance.mean()))
+
+
+def test_many_fields_have_the_modes_of_the_exact_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probconserv.surrogates.flow.latent._EXACT", 50)
+    fields = random(120, 6) * (2.0 ** -torch.arange(6)) @ random(6, 80, seed=1)
+    latent, exact = KarhunenLoeve.of(fields, 4), torch.linalg.svdvals(fields - fields.mean(dim=0))
+    sizes = torch.linalg.vector_norm(latent.basis, dim=-1) * 119**0.5
+    assert torch.allclose(sizes, exact[:4], rtol=1e-9)
+    assert torch.equal(latent.basis, KarhunenLoeve.of(fields, 4).basis)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.9])
+def test_covariances_of_the_clean_field_are_those_of_the_joint_gaussian(t: float) -> None:
+    """Σ − t² Σ (t² Σ + (1 − t)² K)⁻¹ Σ with dense matrices."""
+    unit = torch.eye(20, dtype=torch.float64)
+    fields = FieldLatent.of(training_set(), 6)
+    data, noise = fields.clean_covariance(0.0).to_dense(), fields.scale**2 * unit
+    expected = data - t**2 * data @ torch.linalg.solve(t**2 * data + (1 - t) ** 2 * noise, data)
+    # The diagonal part is a millionth of the modes here and is added to them outside of the formula.
+    assert torch.allclose(fields.clean_covariance(t).to_dense(), expected, rtol=0, atol=3e-6 * float(data.trace()))
+    modes = KarhunenLoeve.of(training_set(), 3)
+    root, left = modes.basis, torch.diag(modes.noise_variance)
+    variance = 1 - t**2 / (t**2 + (1 - t) ** 2)
+    expected = variance * root.mT @ root + left
+    assert torch.allclose(modes.clean_covariance(t).to_dense(), expected, rtol=0, atol=1e-13)
+
+
+def test_fields_as_coordinates_have_unit_variance_and_their_own_noise() -> None:
+    fields = training_set(400)
+    latent = FieldLatent.of(fields, 6, noise_root=torch.ones(20, 1))
+    z = latent.encode(fields.flatten(1))
+    assert z.shape == (400, *SHAPE)
+    assert float(z.flatten(1).var(dim=0).mean()) == pytest.approx(1.0, rel=1e-5)
+    assert torch.allclose(latent.decode(z), fields.flatten(1), rtol=0, atol=1e-12)
+    noise = latent.noise(3, torch.Generator().manual_seed(0))
+    assert torch.equal(noise, noise[:, :1, :1].expand(3, *SHAPE))
+
+
+def test_the_velocity_starts_as_that_of_a_gaussian() -> None:
+    """v = (2t − 1)/(t² + (1 − t)²) z transports N(0, I) to itself: |z_t| depends on t through √(t² + (1 − t)²) only."""
+    network, z = ResidualVelocity(3, width=8, blocks=1), random(4, 3).float()
+    for t in (0.0, 0.5, 1.0):
+        expected = (2 * t - 1) / (t**2 + (1 - t) ** 2) * z
+        assert torch.allclose(network(z, torch.full((4,), t)), expected, rtol=1e-6)
+
+
+def test_interpolation_is_exact_for_bilinear_fields() -> None:
+    axes = (torch.tensor([0.0, 0.4, 1.0]), torch.linspace(-1, 1, 5))
+    points = torch.rand(30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    points[:, 0].abs_()
+    points[0] = torch.tensor([1.0, 1.0])
+
+    def bilinear(first: Tensor, second: Tensor) -> Tensor:
+        return 1 + 2 * first - second + 3 * first * second
+
+    field = bilinear(axes[0].double()[:, None], axes[1].double()[None, :]).flatten()
+    values = interpolation_rows(check_axes(axes, (3, 5)), points).functional(field[None])[0]
+    assert torch.allclose(values, bilinear(points[:, 0], points[:, 1]), rtol=0, atol=1e-6)  # float32 coordinates
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: KarhunenLoeve.of(training_set(), 59), "size must lie between 1 and 20"),
+        (lambda: KarhunenLoeve.of(training_set(), 9), "fewer than 9 modes"),
+        (lambda: KarhunenLoeve.of(torch.full((5, 4), math.nan), 1), "three finite fields"),
+        (
+            lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 3), torch.ones(4), (4,)),
+            r"basis \(r, n\) with the n = 4",
+        ),
+        (lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 4), torch.zeros(4), (4,)), "must be positive"),
+        (lambda: FieldLatent.of(training_set(), 6, noise_root=torch.ones(3, 2)), "with n = 20"),
+        (lambda: ResidualVelocity(0), "at least 1"),
+        (lambda: ResidualVelocity(2, inputs=1)(torch.ones(1, 2), torch.ones(1)), "inputs must have 1 columns, got 0"),
+        (lambda: check_axes([torch.tensor([0.0, 0.0])], (2,)), "increasing coordinates"),
+    ],
+)
+def test_bad_input_is_refused(build: object, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        build()  # type: ignore[operator]

@@ -1,0 +1,248 @@
+"""Nonlinear laws of many rows: sparse Jacobians, projections against an oracle and SciPy, bounds, messages."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
+from scipy.optimize import minimize
+from torch import Tensor
+
+from probconserv import (
+    Bounded,
+    ConvergenceError,
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Monotone,
+    NonlinearLaw,
+    nonlinear_mode,
+    project,
+)
+
+CELLS, TIMES = 21, 9
+POINTS = CELLS * TIMES
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def upwind(u: Tensor) -> Tensor:
+    """Burgers' equation by Godunov's flux: u_i′ − u_i + ½ (F_{i+½} − F_{i−½}), all steps and inner cells."""
+    u = u.reshape(len(u), TIMES, CELLS)
+    flux = 0.5 * u[:, :, :-1].clamp_min(0).square() + 0.5 * u[:, :, 1:].clamp_max(0).square()
+    return (u[:, 1:, 1:-1] - u[:, :-1, 1:-1] + 0.5 * flux[:, :-1].diff(dim=-1)).flatten(1)
+
+
+def initial(start: Tensor) -> LinearConstraint:
+    return LinearConstraint(torch.eye(CELLS, POINTS, dtype=torch.float64), start)
+
+
+def front() -> Tensor:
+    return 1 / (1 + torch.exp((torch.linspace(0, 1, CELLS, dtype=torch.float64) - 0.5) / 0.1))
+
+
+def covariance(rank: int, n: int) -> Any:
+    diagonal = DiagLinearOperator(0.5 + random(n, seed=1).square())
+    return PsdSumLinearOperator(RootLinearOperator(random(n, rank, seed=2)), diagonal) if rank else diagonal
+
+
+def jacobian(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    return torch.stack([torch.autograd.functional.jacobian(lambda v: function(v[None])[0], entry) for entry in u])
+
+
+# Jacobians
+
+
+def test_the_jacobian_is_that_of_automatic_differentiation() -> None:
+    law, fields = NonlinearLaw(residual_function=upwind, points=POINTS), random(3, POINTS)
+    values, rows = law.linearise(fields)
+    assert torch.equal(values, upwind(fields))
+    assert torch.allclose(rows.to_dense(), jacobian(upwind, fields), rtol=0, atol=1e-15)
+    assert len(rows.row) <= 4 * values.shape[-1]
+
+
+def test_entries_that_were_zero_by_chance_are_found_later() -> None:
+    law = NonlinearLaw(residual_function=upwind, points=POINTS)
+    positive = 1 + random(2, POINTS).abs()
+    few = len(law.linearise(positive)[1].row)
+    rows = law.linearise(-positive)[1]
+    assert len(rows.row) > few
+    assert torch.allclose(rows.to_dense(), jacobian(upwind, -positive), rtol=0, atol=1e-15)
+
+
+def test_local_laws_cost_few_backward_passes_however_many_there_are() -> None:
+    def colours(cells: int) -> int:
+        law = NonlinearLaw(residual_function=lambda u: u[:, 1:] * u[:, :-1] - 1, points=cells)
+        law.linearise(random(1, cells))
+        return int(law._found[0].colours.max()) + 1
+
+    assert colours(10) == colours(300) == 2
+
+
+# Projections
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_projections_are_the_modes_of_the_dense_search(rank: int) -> None:
+    n = 12
+
+    def residual(u: Tensor) -> Tensor:
+        return torch.stack([u.square().mean(-1) - 1.1, (u[..., 1:] * u[..., :-1]).mean(-1) - 0.9], dim=-1)
+
+    fields, metric = 1 + 0.2 * random(4, n, seed=3), covariance(rank, n)
+    actual = project(fields, metric, NonlinearLaw(residual_function=residual, points=n))
+    prior = MultivariateNormal(fields, DenseLinearOperator(metric.to_dense().expand(4, n, n)))
+    modes = nonlinear_mode(prior, residual, starts=1).field
+    # A step of 1e-6 of the field's largest value, 1.6, ends the search; steps shrink by a tenth at least.
+    assert torch.allclose(actual, modes, rtol=0, atol=1.6e-5)
+
+
+def test_a_linear_residual_gives_the_linear_projection() -> None:
+    rows, b, fields = random(3, 12), random(3), random(4, 12, seed=1)
+    law = NonlinearLaw(residual_function=lambda u: u @ rows[:2].mT - b[:2], points=12)
+    both = LinearConstraint(rows[2:], b[2:]) & law
+    actual = project(fields, covariance(2, 12), both)
+    assert torch.allclose(actual, project(fields, covariance(2, 12), LinearConstraint(rows, b)), rtol=0, atol=1e-12)
+
+
+def test_start_and_flux_rows_of_a_batch_are_met_to_round_off() -> None:
+    starts = torch.stack([front(), front().flip(-1), 0.5 * front()])
+    law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(starts)
+    fields = starts.repeat(1, TIMES) + 0.1 * random(3, POINTS)
+    for rank in (0, 4):
+        actual = project(fields, covariance(rank, POINTS), law)
+        assert float(law.residual(actual).abs().max()) <= 1e-13 * 4  # 1e-13 of |J| |u|, with |J| ≤ 3.5
+
+
+def test_a_warm_start_saves_evaluations() -> None:
+    calls = []
+
+    def counted(u: Tensor) -> Tensor:
+        calls.append(len(u))
+        return upwind(u)
+
+    law = NonlinearLaw(residual_function=counted, points=POINTS) & initial(front())
+    fields, metric = front().repeat(1, TIMES) + 0.1 * random(1, POINTS), covariance(0, POINTS)
+    cold = project(fields, metric, law)
+    first = len(calls)
+    warm = project(fields, metric, law, start=cold)
+    assert len(calls) - first < first
+    assert torch.allclose(cold, warm, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_bounded_projections_are_minima_that_scipy_cannot_improve(rank: int) -> None:
+    n = 6
+    metric = covariance(rank, n)
+    law = NonlinearLaw(residual_function=lambda u: (u + 0.1 * u**2).sum(-1, keepdim=True) - 4.2, points=n)
+    law = law & Bounded(0.0, 0.9)
+    fields = 0.6 + 0.3 * random(3, n, seed=7)
+    actual = project(fields, metric, law)
+    assert float(actual.min()) >= 0.0
+    assert float(actual.max()) <= 0.9
+    assert float(law.residual(actual).abs().max()) <= 1e-12
+    precision = np.linalg.inv(metric.to_dense().numpy())
+    for given, found in zip(fields.numpy(), actual.numpy(), strict=True):
+        assert ((found == 0.0) | (found == 0.9)).any()  # the bounds matter in every one of these problems
+
+        def distance(u: np.ndarray, given: np.ndarray = given) -> float:
+            return (u - given) @ precision @ (u - given)
+
+        best = minimize(
+            distance,
+            found,
+            method="SLSQP",
+            bounds=[(0.0, 0.9)] * n,
+            constraints=[{"type": "eq", "fun": lambda u: u.sum() + 0.1 * u @ u - 4.2}],
+            options={"ftol": 1e-14},
+        )
+        assert distance(found) <= best.fun * (1 + 1e-5) + 1e-8
+
+
+def test_start_fluxes_and_bounds_hold_together() -> None:
+    law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front()) & Bounded(0.0, 1.0)
+    fields = front().repeat(2, TIMES) + 0.1 * random(2, POINTS)
+    actual = project(fields, covariance(0, POINTS), law)
+    assert float(fields.min()) < -0.1
+    assert float(actual.min()) >= 0.0
+    assert float(actual.max()) <= 1.0
+    assert float(law.residual(actual).abs().max()) <= 1e-12
+
+
+def test_single_precision_comes_back_in_single_precision() -> None:
+    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.0, points=6)
+    actual = project(torch.ones(2, 6), DiagLinearOperator(torch.ones(6)), law)
+    assert actual.dtype == torch.float32
+    assert torch.allclose(actual, torch.full((2, 6), (1 / 3) ** 0.5), rtol=1e-6)
+
+
+# Messages
+
+
+def energy(value: float) -> Callable[[Tensor], Tensor]:
+    return lambda u: u.square().sum(-1, keepdim=True) - value
+
+
+@pytest.mark.parametrize(
+    ("law", "error", "message"),
+    [
+        (lambda: NonlinearLaw(residual_function=energy(-1.0), points=6), ConvergenceError, "has a largest"),
+        (lambda: NonlinearLaw(residual_function=energy(1.0), points=7), IncompatibleQueryError, "6 and 7"),
+        (
+            lambda: NonlinearLaw(residual_function=lambda u: u.sum(-1), points=6),
+            InvalidArgumentError,
+            r"turn \(2, 6\) into \(\*batch, k\)",
+        ),
+        (
+            lambda: NonlinearLaw(residual_function=lambda u: u.square().mean(dim=(0, 1)).expand(2, 1) - 1, points=6),
+            InvalidArgumentError,
+            "Fields of a batch must not mix",
+        ),
+        (
+            lambda: NonlinearLaw(residual_function=energy(9.0), points=6) & Bounded(0.0, 1.0),
+            ConvergenceError,
+            "did not converge",
+        ),
+        (
+            lambda: (
+                NonlinearLaw(residual_function=energy(1.0), points=6)
+                & LinearConstraint(torch.ones(1, 5), torch.ones(1))
+            ),
+            IncompatibleQueryError,
+            "6 points but the linear rows on 5",
+        ),
+        (
+            lambda: (
+                NonlinearLaw(residual_function=energy(1.0), points=6)
+                & LinearConstraint(torch.ones(1, 6), torch.ones(1), 0.1)
+            ),
+            InvalidArgumentError,
+            "must be exact",
+        ),
+        (
+            lambda: NonlinearLaw(residual_function=energy(1.0), points=6) & Monotone(),
+            InvalidArgumentError,
+            "without an order",
+        ),
+        (
+            lambda: NonlinearLaw(residual_function=lambda u: (u.sum(-1, keepdim=True) - 99).sqrt(), points=6),
+            ConvergenceError,
+            "not finite",
+        ),
+    ],
+)
+def test_what_cannot_be_met_is_refused(law: Callable[[], Any], error: type, message: str) -> None:
+    fields = 0.5 + 0.1 * random(2, 6)
+    with pytest.raises(error, match=message):
+        project(fields, DiagLinearOperator(torch.ones(6, dtype=torch.float64)), law())
+
+
+def test_a_covariance_without_structure_is_refused() -> None:
+    law = NonlinearLaw(residual_function=energy(1.0), points=3)
+    with pytest.raises(InvalidArgumentError, match="low rank plus diagonal"):
+        project(torch.ones(1, 3), DenseLinearOperator(torch.eye(3)), law)

@@ -1,0 +1,126 @@
+"""Projection of given fields: the dense formula, the modes of conditioned predictions, messages."""
+
+import math
+
+import pytest
+import torch
+from linear_operator.operators import (
+    DenseLinearOperator,
+    DiagLinearOperator,
+    LinearOperator,
+    PsdSumLinearOperator,
+    RootLinearOperator,
+)
+from torch import Tensor
+from torch.distributions import Normal
+
+from probconserv import (
+    Bounded,
+    IncompatibleQueryError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Monotone,
+    condition,
+    project,
+)
+
+N, FIELDS = 12, 5
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def covariances() -> dict[str, LinearOperator]:
+    diagonal, root = 0.1 + random(N, seed=1).square(), random(N, 3, seed=2)
+    low_rank = PsdSumLinearOperator(RootLinearOperator(root), DiagLinearOperator(diagonal))
+    return {
+        "diagonal": DiagLinearOperator(diagonal),
+        "low rank": low_rank,
+        "dense": DenseLinearOperator(low_rank.to_dense()),
+    }
+
+
+def sparse(rows: Tensor) -> Tensor:
+    return rows.to_sparse_coo()
+
+
+def overlapping() -> Tensor:
+    """Rows of two or three neighbours each, which share points."""
+    rows = torch.zeros(3, N, dtype=torch.float64)
+    rows[0, :3], rows[1, 2:4], rows[2, 8:10] = 1.0, torch.tensor([1.0, -2.0]), 0.5
+    return rows
+
+
+def expected(fields: Tensor, covariance: Tensor, rows: Tensor, b: Tensor, noise: Tensor) -> Tensor:
+    """The formula with dense matrices."""
+    innovation = rows @ covariance @ rows.mT + torch.diag_embed(noise)
+    missed = (rows @ fields[..., None])[..., 0] - b
+    return fields - (covariance @ rows.mT @ torch.linalg.solve(innovation, missed[..., None]))[..., 0]
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "low rank", "dense"])
+@pytest.mark.parametrize("store", [torch.clone, sparse])
+def test_rows_project_by_the_dense_formula(kind: str, store: type) -> None:
+    covariance, rows, fields = covariances()[kind], overlapping(), random(FIELDS, N)
+    for b in (random(3), random(FIELDS, 3)):
+        for noise in (torch.zeros(3).double(), torch.tensor([0.0, 0.3, 0.1]).double()):
+            actual = project(fields, covariance, LinearConstraint(store(rows), b, noise))
+            wanted = expected(fields, covariance.to_dense(), rows, b, noise)
+            assert torch.allclose(actual, wanted, rtol=0, atol=1e-12)  # condition numbers below 1e3 times eps
+
+
+def test_rows_of_their_own_for_every_field() -> None:
+    covariance, rows, b = covariances()["low rank"], random(FIELDS, 2, N), random(FIELDS, 2)
+    fields = random(FIELDS, N, seed=4)
+    actual = project(fields, covariance, LinearConstraint(rows, b))
+    wanted = expected(fields, covariance.to_dense().expand(FIELDS, N, N), rows, b, torch.zeros(2).double())
+    assert torch.allclose(actual, wanted, rtol=0, atol=1e-12)
+
+
+def test_inequalities_give_the_modes_of_priors_with_these_means() -> None:
+    scale, fields = 0.3 + random(N).abs(), random(FIELDS, N, seed=5)
+    law = LinearConstraint(torch.ones(1, N), random(FIELDS, 1)) & Bounded(-1.0, 1.0) & Monotone()
+    actual = project(fields, DiagLinearOperator(scale.square()), law)
+    modes = condition(Normal(fields, scale.expand(FIELDS, N)), law).mode
+    assert torch.allclose(actual, modes, rtol=0, atol=1e-12)
+    same = LinearConstraint(torch.ones(1, N), torch.ones(1)) & Bounded(-1.0, 1.0)
+    assert torch.allclose(
+        project(fields, DiagLinearOperator(scale.square()), same),
+        condition(Normal(fields, scale.expand(FIELDS, N)), same).mode,
+        rtol=0,
+        atol=1e-12,
+    )
+
+
+def test_single_precision_comes_back_in_single_precision() -> None:
+    fields, law = random(FIELDS, N).float(), LinearConstraint(torch.ones(1, N), torch.ones(1))
+    actual = project(fields, DiagLinearOperator(torch.ones(N)), law)
+    assert actual.dtype == torch.float32
+    assert float(law.residual(actual).abs().max()) <= 4 * N * 6e-8  # one rounding of every value
+
+
+@pytest.mark.parametrize(
+    ("fields", "law", "error", "message"),
+    [
+        (torch.ones(2, N), LinearConstraint(torch.ones(1, 7), torch.ones(1)), IncompatibleQueryError, "12 and 7"),
+        (torch.ones(2, 7), Bounded(0.0, 1.0), IncompatibleQueryError, r"\(s, n\) on the n points .* got \(2, 7\)"),
+        (
+            torch.ones(2, N),
+            LinearConstraint(torch.ones(1, N), torch.ones(3, 1)),
+            IncompatibleQueryError,
+            "the 2 fields",
+        ),
+        (torch.full((2, N), math.nan), Bounded(0.0, 1.0), InvalidArgumentError, "fields must be finite"),
+        (
+            torch.ones(2, N),
+            LinearConstraint(torch.ones(1, N), torch.full((1,), 20.0)) & Bounded(0.0, 1.0),
+            InfeasibleConstraintError,
+            "between 0 and 12",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(fields: Tensor, law: object, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        project(fields, DiagLinearOperator(torch.ones(N, dtype=torch.float64)), law)  # type: ignore[arg-type]
