@@ -57,7 +57,7 @@ def test_methods_follow_from_the_problem_and_its_data() -> None:
         for problem, data in ((STEFAN, "solver"), (POROUS_MEDIUM, "exact"), (DIFFUSION, "exact"))
     }
     outside = {"anp-displaced", *(f"probconserv-anp-{name}" for name in ("displaced", "tempered", "noisy-context"))}
-    inequalities = {"probconserv-anp-non-negative", "probconserv-anp-monotone"}
+    inequalities = {f"probconserv-anp-{name}" for name in ("non-negative", "truncated", "monotone")}
     closed = {"anp-closed-form", "probconserv-anp-closed-form"}
     assert keys["stefan"] - keys["porous_medium"] == outside | closed | {"probconserv-anp-context-calibrated"}
     assert keys["porous_medium"] - keys["diffusion"] == inequalities
