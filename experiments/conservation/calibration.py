@@ -285,7 +285,7 @@ def draw_study(cases: Sequence[Case], records: pd.DataFrame) -> Figure:
         "MSE": "MSE",
         "CRPS": "CRPS",
         "coverage90": "covered by 90 %",
-        "front_coverage90": "the same within 0.02 of the front",
+        "front_coverage90": "the same at the front",
     }
     order = sorted(cases, key=lambda case: case.parameter)
     figure, axes = plots.panels(
