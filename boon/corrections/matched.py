@@ -21,6 +21,7 @@ boundary node the rest. ``MatchedTransform``, the default of version 0.1, reads 
 layer and subtracts it, which amplifies noise in the input by Σ|c|/h each time.
 """
 
+from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
@@ -41,17 +42,8 @@ from solvers import Dirichlet, Periodic
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchedTransform(Correction):
-    """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
-
-    The default of version 0.1. Where gradients are given it needs smooth inputs (see the top of this module);
-    ``LiftedTransform`` does not.
-
-    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
-
-    Args:
-        hidden: Whether to lift the features before every layer, so that boundary data enter the layers.
-        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
+class _Matched(Correction, ABC):
+    """Matched bases with their weights; what is read of a field on a side is left to the two corrections.
 
     Raises:
         InvalidArgumentError: If the length is not a positive number.
@@ -62,13 +54,7 @@ class MatchedTransform(Correction):
     acts_on_kernels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_length("MatchedTransform", self.length)
-
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return extension_step(conditions, channels, self.length, read)
-
-    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return LiftingStep()
+        check_length(type(self).__name__, self.length)
 
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
@@ -86,7 +72,31 @@ class MatchedTransform(Correction):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiftedTransform(Correction):
+class MatchedTransform(_Matched):
+    """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
+
+    The default of version 0.1. Where gradients are given it needs smooth inputs (see the top of this module);
+    ``LiftedTransform`` does not.
+
+    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
+
+    Args:
+        hidden: Whether to lift the features before every layer, so that boundary data enter the layers.
+        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
+
+    Raises:
+        InvalidArgumentError: If the length is not a positive number.
+    """
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        return extension_step(conditions, channels, self.length, read)
+
+    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return LiftingStep()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftedTransform(_Matched):
     """Sines and cosines matched to the conditions in every layer; boundary data added without reading gradients.
 
     On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
@@ -99,32 +109,11 @@ class LiftedTransform(Correction):
         InvalidArgumentError: If the length is not a positive number.
     """
 
-    hidden: bool = True
-    length: float = 0.1
-    acts_on_kernels: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_length("LiftedTransform", self.length)
-
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         return extension_step(conditions, channels, self.length, read_value)
 
     def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
         return LiftingStep(gradients=False)
-
-    def bases(
-        self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
-    ) -> tuple[Basis, ...]:
-        return matched_bases(conditions, config, shape, like)
-
-    def kernel(
-        self,
-        convolution: Convolution,
-        v: Tensor,
-        bases: Sequence[Basis],
-        boundary: Boundary,  # noqa: ARG002
-    ) -> Tensor:
-        return convolve(v, matched_weight(convolution.weight, bases), bases)
 
 
 def matched_bases(
