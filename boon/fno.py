@@ -3,14 +3,26 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import pi
+from math import isfinite, pi
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from boon.errors import InvalidArgumentError
+from boon.layers.factorised import FactorisedConvolution
+from boon.layers.norms import NORMS, FieldNorm, Norm
+from boon.layers.pointwise import (
+    ACTIVATIONS,
+    SKIPS,
+    Activation,
+    ChannelMLP,
+    Pointwise,
+    Skip,
+    SoftGating,
+    activate,
+    skip_connection,
+)
 from boon.spectral import Basis, Convolution, SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, FourierTransform
 
@@ -32,9 +44,17 @@ class FNOConfig:
         projection: Channels of the last hidden layer; None means 2·width.
         transform: Period and weights of the Fourier series on axes that are not periodic. ``DomainFourier()`` gives the
             same network on every grid; operators of version 0.1 have ``NodeFourier()``.
+        skip: What a layer adds to its kernel: "linear" W v + b, "identity" v, "soft-gating" w v with one number w for
+            every channel.
+        norm: Norm of the kernel's result: "instance" for every channel, "group" over all channels together, None for
+            none. Its means are integrals, so the network stays the same on every grid.
+        channel_mlp: Hidden channels of a two-layer network at every node at the end of a layer, as a multiple of the
+            width; the layer's input, gated as in "soft-gating", is added to its result. None for none.
+        factorisation: Rank of the weights of the kernels as a sum of products; None for full weights.
+        activation: "gelu", "relu", "silu" or "tanh".
 
     Raises:
-        InvalidArgumentError: If a count is below 1 or an entry per axis is missing.
+        InvalidArgumentError: If a count is below 1, an entry per axis is missing or an option has no such value.
     """
 
     in_channels: int = 1
@@ -47,9 +67,16 @@ class FNOConfig:
     coordinates: bool = True
     projection: int | None = None
     transform: FourierTransform = field(default_factory=DomainFourier)
+    skip: Skip = "linear"
+    norm: Norm | None = None
+    channel_mlp: float | None = None
+    factorisation: int | None = None
+    activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
-        counts = (self.in_channels, self.out_channels, self.width, self.depth, self.projection or 1, *self.modes)
+        self._check_options()
+        sizes = (self.in_channels, self.out_channels, self.width, self.depth)
+        counts = (*sizes, self.projection or 1, self.factorisation or 1, *self.modes)
         if not self.modes or min(counts) < 1:
             raise InvalidArgumentError(
                 f"FNOConfig needs one number of modes per axis and every count at least 1, got {self}."
@@ -62,6 +89,22 @@ class FNOConfig:
             raise InvalidArgumentError(
                 f"periodic must be empty or have one entry per axis ({self.dimension}), got {self.periodic}."
             )
+
+    def _check_options(self) -> None:
+        for name, options in (("skip", SKIPS), ("norm", (None, *NORMS)), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in options:
+                raise InvalidArgumentError(f"{name} must be one of {options}, got {getattr(self, name)!r}.")
+        if self.factorisation == 0 or (self.channel_mlp is not None and not self.mlp_channels >= 1):
+            raise InvalidArgumentError(
+                "factorisation needs a rank and channel_mlp a multiple of the width that are at least one channel, got "
+                f"{self.factorisation} and {self.channel_mlp}; None leaves them out."
+            )
+
+    @property
+    def mlp_channels(self) -> int:
+        """Hidden channels of the channel MLPs, 0 without them."""
+        ratio = self.channel_mlp or 0.0
+        return round(ratio * self.width) if isfinite(ratio) else 0
 
     @property
     def dimension(self) -> int:
@@ -120,9 +163,11 @@ def fourier_bases(config: FNOConfig, shape: Sequence[int], like: Tensor) -> tupl
 
 
 class FNO(nn.Module):
-    """Field to field: u = Q ∘ L_depth ∘ … ∘ L₁ ∘ P a with L v = GELU(W v + b + K v).
+    """Field to field: u = Q ∘ L_depth ∘ … ∘ L₁ ∘ P a with L v = σ(W v + b + K v).
 
-    P and Q act pointwise; K is a ``SpectralConvolution``; the last layer has no activation. No batch norm.
+    P and Q act pointwise; K is a ``SpectralConvolution``; the last layer has no activation. With the options of
+    ``FNOConfig`` a layer is L v = σ(M σ(S v + N K v) + w v), with a skip connection S, a norm N, a channel MLP M and a
+    gate w, as in the FNO of neuraloperator (Kossaifi et al. 2023).
 
     Args:
         config: Sizes and options.
@@ -134,10 +179,18 @@ class FNO(nn.Module):
         width, projection = config.width, config.projection or 2 * config.width
         features = sum(2 if config.is_periodic(axis) else 1 for axis in range(config.dimension))
         self.lift = Pointwise(config.in_channels + (features if config.coordinates else 0), width)
-        self.convolutions = nn.ModuleList(SpectralConvolution(width, width, config.modes) for _ in range(config.depth))
-        self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(config.depth))
+        self.convolutions = nn.ModuleList(_convolution(config) for _ in range(config.depth))
+        self.pointwise = nn.ModuleList(skip_connection(config.skip, width) for _ in range(config.depth))
         self.project = Pointwise(width, projection)
         self.read_out = Pointwise(projection, config.out_channels)
+        self.norms, self.mlps, self.gates = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for _ in range(config.depth):
+            if config.norm:
+                periodic = [config.is_periodic(axis) for axis in range(config.dimension)]
+                self.norms.append(FieldNorm(width, config.norm, periodic))
+            if config.channel_mlp is not None:
+                self.mlps.append(ChannelMLP(width, config.mlp_channels, config.activation))
+                self.gates.append(SoftGating(width))
 
     def forward(
         self, a: Float[Tensor, "batch in_channels *space"], layers: Layers | None = None
@@ -159,16 +212,27 @@ class FNO(nn.Module):
         bases = layers.bases(self.config, a.shape[2:], a)
         v = self.lift(torch.cat([a, *self._coordinates(a)], dim=1) if self.config.coordinates else a)
         for index in range(self.config.depth):
-            v = layers.prepare(index, v)
-            v = self.pointwise[index](v) + layers.kernel(self.convolution(index), v, bases)
-            if index + 1 < self.config.depth:
-                v = functional.gelu(v)
-        return self.read_out(functional.gelu(self.project(v)))
+            v = self._layer(index, layers.prepare(index, v), layers, bases)
+        return self.read_out(activate(self.project(v), self.config.activation))
 
-    def convolution(self, layer: int) -> SpectralConvolution:
+    def _layer(self, index: int, v: Tensor, layers: Layers, bases: Sequence[Basis]) -> Tensor:
+        """One Fourier layer on prepared features."""
+        last = index + 1 == self.config.depth
+        kernel = layers.kernel(self.convolution(index), v, bases)
+        if self.norms:
+            kernel = self.norms[index](kernel)
+        u = self.pointwise[index](v) + kernel
+        if not last:
+            u = activate(u, self.config.activation)
+        if not self.mlps:
+            return u
+        u = self.mlps[index](u) + self.gates[index](v)
+        return u if last else activate(u, self.config.activation)
+
+    def convolution(self, layer: int) -> SpectralConvolution | FactorisedConvolution:
         """The spectral convolution of a layer."""
         convolution = self.convolutions[layer]
-        assert isinstance(convolution, SpectralConvolution)
+        assert isinstance(convolution, SpectralConvolution | FactorisedConvolution)
         return convolution
 
     def _coordinates(self, a: Tensor) -> list[Tensor]:
@@ -192,16 +256,7 @@ class FNO(nn.Module):
             )
 
 
-class Pointwise(nn.Module):
-    """y = W x + b at every node: ``(batch, in, *space)`` → ``(batch, out, *space)``."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        bound = in_channels**-0.5
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
-
-    def forward(self, x: Float[Tensor, "batch in *space"]) -> Float[Tensor, "batch out *space"]:
-        """Applies the map."""
-        weight = self.weight.expand(x.shape[0], -1, -1)
-        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(-1, x.shape[2:])
+def _convolution(config: FNOConfig) -> SpectralConvolution | FactorisedConvolution:
+    if config.factorisation is None:
+        return SpectralConvolution(config.width, config.width, config.modes)
+    return FactorisedConvolution(config.width, config.width, config.modes, config.factorisation)

@@ -211,19 +211,24 @@ class SpectralConvolution(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Lets ``.double()`` and ``.float()``, which skip complex tensors, act on the weights as real pairs."""
+        return super()._apply(in_real_pairs(fn), recurse)
 
-        def on_real(tensor: Tensor) -> Tensor:
-            if not tensor.is_complex():
-                return fn(tensor)
-            pairs = fn(torch.view_as_real(tensor))
-            if pairs.dtype not in (torch.float32, torch.float64):
-                raise InvalidArgumentError(
-                    f"Spectral weights are complex and exist in float32 and float64 only, got {pairs.dtype}; leave the "
-                    "weights in float32 and call the operator under torch.autocast."
-                )
-            return torch.view_as_complex(pairs)
 
-        return super()._apply(on_real, recurse)
+def in_real_pairs(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function of tensors, as ``nn.Module._apply`` takes them, that acts on complex ones as pairs of real numbers."""
+
+    def on_real(tensor: Tensor) -> Tensor:
+        if not tensor.is_complex():
+            return fn(tensor)
+        pairs = fn(torch.view_as_real(tensor))
+        if pairs.dtype not in (torch.float32, torch.float64):
+            raise InvalidArgumentError(
+                f"Spectral weights are complex and exist in float32 and float64 only, got {pairs.dtype}; leave the "
+                "weights in float32 and call the operator under torch.autocast."
+            )
+        return torch.view_as_complex(pairs)
+
+    return on_real
 
 
 def convolve(x: Tensor, weight: Tensor, bases: Sequence[Basis]) -> Tensor:

@@ -239,7 +239,9 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
         raise TypeError(f"{transform} is no transform")
     config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}, transform=transform)
     projection, width = config.projection or 2 * config.width, config.width
-    least = config.depth * width * width * prod(config.modes)
+    rank = config.factorisation
+    kernel = width * width * prod(config.modes) if rank is None else rank * (sum(config.modes) + 2 * width)
+    least = config.depth * (kernel + 2 * width * config.mlp_channels)
     least += projection * (width + config.out_channels) + config.in_channels * width
     if config.dimension > _AXES:
         raise ValueError(f"it has {config.dimension} axes, but operators have at most {_AXES}")

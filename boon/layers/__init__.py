@@ -1,0 +1,1 @@
+"""Parts of the layers of an operator: pointwise maps, skip connections, norms, factorised kernels."""
