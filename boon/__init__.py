@@ -6,7 +6,8 @@ from boon.conditions import boundary_channels
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
-from boon.corrections.matched import LiftedTransform, MatchedTransform
+from boon.corrections.matched import MatchedTransform
+from boon.corrections.mixed import MixedTransform
 from boon.corrections.scalar import ScalarElimination
 from boon.errors import (
     BoonError,
@@ -39,9 +40,9 @@ __all__ = [
     "FourierTransform",
     "IncompatibleCornersError",
     "InvalidArgumentError",
-    "LiftedTransform",
     "MatchedTransform",
     "MissingBoundaryError",
+    "MixedTransform",
     "NodeFourier",
     "Normalised",
     "Operator",

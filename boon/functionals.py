@@ -153,11 +153,6 @@ def value_part(side: Functional) -> Functional:
     return replace(side, weights=(0.0 if negligible else total,))
 
 
-def read_value(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
-    """a u on a side with a u + b ∂u/∂x = g, in float64."""
-    return read(value_part(side), u)
-
-
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
     """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their dtype."""
     weights = side.weights[1:] if inner else side.weights

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from boon.conditions import SideValues, check_conditions, check_lengths, discretise, sides
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions
 from boon.corrections.extension import SmoothExtension
-from boon.corrections.matched import LiftedTransform
+from boon.corrections.mixed import MixedTransform
 from boon.errors import InvalidArgumentError
 from boon.fno import FNO
 from boon.functionals import Boundary, prescribe
@@ -19,7 +19,7 @@ from solvers import Periodic
 
 def default_correction(operator: nn.Module) -> Correction:
     """The default correction of an operator."""
-    return LiftedTransform() if isinstance(_core(operator), FNO) else SmoothExtension()
+    return MixedTransform() if isinstance(_core(operator), FNO) else SmoothExtension()
 
 
 def _core(operator: nn.Module) -> nn.Module:
@@ -45,7 +45,7 @@ class BOON(nn.Module):
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
             leaves an axis free (time), None in a pair leaves a side free (outflow, the end of a time axis).
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
-        correction: The correction; None means ``LiftedTransform()`` for this package's ``FNO``,
+        correction: The correction; None means ``MixedTransform()`` for this package's ``FNO``,
             which must be wrapped before training, and ``SmoothExtension()`` for any other Module.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
 

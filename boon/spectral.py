@@ -154,7 +154,7 @@ def synthesise_lines(modes: Tensor, bases: Sequence[Basis]) -> Float[Tensor, "ba
 def along_axis(matrix: Float[Tensor, "r n"], x: Tensor, dim: int) -> Tensor:
     """Applies a matrix along one dimension of a tensor: y_r = Σ_j matrix_rj x_j."""
     if dim == x.ndim - 1:
-        return x @ matrix.mT
+        return x.contiguous() @ matrix.mT
     trailing = x.shape[dim + 1 :]
     return (matrix @ x.flatten(dim + 1)).unflatten(-1, trailing)
 

@@ -18,7 +18,8 @@ from boon.channels import ChannelBOON
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
-from boon.corrections.matched import LiftedTransform, MatchedTransform
+from boon.corrections.matched import MatchedTransform
+from boon.corrections.mixed import MixedTransform
 from boon.corrections.scalar import ScalarElimination
 from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.fno import FNO, FNOConfig
@@ -36,7 +37,8 @@ _CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         *(Dirichlet, Neumann, Robin, Periodic),
-        *(Prescription, Elimination, ScalarElimination, SmoothExtension, MatchedTransform, LiftedTransform),
+        *(Prescription, Elimination, ScalarElimination, SmoothExtension),
+        *(MatchedTransform, MixedTransform),
         *(DomainFourier, NodeFourier),
     )
 }

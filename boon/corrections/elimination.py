@@ -76,7 +76,7 @@ def prescription_at_both_ends(conditions: Sequence[AxisCondition]) -> Step:
         if has_free_side(pair):
             raise InvalidArgumentError(
                 f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only; use "
-                "LiftedTransform(), SmoothExtension() or Prescription()."
+                "MixedTransform(), SmoothExtension() or Prescription()."
             )
     return PrescriptionStep()
 

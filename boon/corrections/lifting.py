@@ -6,9 +6,6 @@ where the columns of E are polynomials along the axis, of the lowest degree that
 lines if a value is given at an end, parabolas without constant between two gradients. It changes every node of the axis
 and costs one pass over the field. Several axes are treated in turn, as in ``extension``; if all sides are Dirichlet,
 the extension of the data is transfinite interpolation (Gordon & Hall 1973).
-
-Without reading gradients, u' = u + E (g − a u) on a side with a u + b ∂u/∂x = g: features that keep a zero gradient by
-themselves need no more, and the noise of a difference does not enter.
 """
 
 from itertools import combinations
@@ -22,22 +19,14 @@ from boon._tables import kept
 from boon.corrections.correction import Step
 from boon.corrections.extension import functional_row
 from boon.errors import SingularKernelError
-from boon.functionals import Boundary, Functional, read_strip, value_part
+from boon.functionals import Boundary, Functional, read_strip
 
 _GOOD_CONDITION = 10.0
 _LARGEST_CONDITION = 1e8
 
 
 class LiftingStep(Step):
-    """The lifting along all axes with conditions; periodic axes are not changed.
-
-    Args:
-        gradients: Whether residuals read the derivatives of the field.
-    """
-
-    def __init__(self, gradients: bool = True) -> None:
-        super().__init__()
-        self.gradients = gradients
+    """The lifting along all axes with conditions; periodic axes are not changed."""
 
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Adds the polynomials of the residual, one axis after the other."""
@@ -49,11 +38,10 @@ class LiftingStep(Step):
     def _lift(self, u: Tensor, boundary: Boundary, overwrite: bool) -> Tensor:
         for axis, numbers in boundary.by_axis().items():
             sides, count = tuple(boundary.functionals[index] for index in numbers), u.shape[2 + axis]
-            seen = sides if self.gradients else tuple(value_part(side) for side in sides)
-            u, strips = take_strips(u, [side.strip(count) for side in seen], overwrite)
+            u, strips = take_strips(u, [side.strip(count) for side in sides], overwrite)
             missing = [
                 boundary.data[index].to(u.dtype) - read_strip(side, strip)
-                for index, side, strip in zip(numbers, seen, strips, strict=True)
+                for index, side, strip in zip(numbers, sides, strips, strict=True)
             ]
             amounts = torch.stack(missing, dim=2 + axis)
             u = add_profiles(u, polynomial_columns(sides, count).to(u), amounts, 2 + axis, overwrite)

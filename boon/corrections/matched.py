@@ -15,13 +15,10 @@ features before every layer so that they satisfy the hidden conditions (``correc
 features, so boundary data reach every coefficient; the pointwise part of a layer represents the polynomials, which
 sines cannot at a Dirichlet end. At the output smooth extension (``extension``) enforces the data.
 
-``LiftedTransform`` adds the data without reading gradients: on a side with a u + b ∂u/∂x = g it takes only a u from g.
-Cosines keep a zero gradient by themselves, so the added polynomials and extensions carry the whole gradient, and the
-boundary node the rest. ``MatchedTransform``, the default of version 0.1, reads the gradient of the features in every
-layer and subtracts it, which amplifies noise in the input by Σ|c|/h each time.
+The gradient of the features is read in every layer and subtracted, which amplifies noise in the input by Σ|c|/h each
+time. ``mixed`` does without lifting and is the default now.
 """
 
-from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
@@ -36,14 +33,23 @@ from boon.corrections.extension import check_length, extension_step
 from boon.corrections.lifting import LiftingStep
 from boon.errors import TooManyModesError
 from boon.fno import FNOConfig, fourier_bases
-from boon.functionals import Boundary, read, read_value
+from boon.functionals import Boundary, read
 from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Matched(Correction, ABC):
-    """Matched bases with their weights; what is read of a field on a side is left to the two corrections.
+class MatchedTransform(Correction):
+    """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
+
+    The default of version 0.1, for linear equations with constant coefficients and smooth inputs: it forces features
+    such as a coefficient to conditions that they do not have, and where gradients are given it amplifies noise.
+
+    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
+
+    Args:
+        hidden: Whether to lift the features before every layer, so that boundary data enter the layers.
+        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
 
     Raises:
         InvalidArgumentError: If the length is not a positive number.
@@ -54,7 +60,13 @@ class _Matched(Correction, ABC):
     acts_on_kernels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_length(type(self).__name__, self.length)
+        check_length("MatchedTransform", self.length)
+
+    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
+        return extension_step(conditions, channels, self.length, read)
+
+    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
+        return LiftingStep()
 
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
@@ -69,51 +81,6 @@ class _Matched(Correction, ABC):
         boundary: Boundary,  # noqa: ARG002
     ) -> Tensor:
         return convolve(v, matched_weight(convolution.weight, bases), bases)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatchedTransform(_Matched):
-    """Sines and cosines matched to the conditions in every layer; lifted features, smooth extension of the output.
-
-    The default of version 0.1. Where gradients are given it needs smooth inputs (see the top of this module);
-    ``LiftedTransform`` does not.
-
-    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
-
-    Args:
-        hidden: Whether to lift the features before every layer, so that boundary data enter the layers.
-        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
-
-    Raises:
-        InvalidArgumentError: If the length is not a positive number.
-    """
-
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return extension_step(conditions, channels, self.length, read)
-
-    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return LiftingStep()
-
-
-@dataclass(frozen=True, kw_only=True)
-class LiftedTransform(_Matched):
-    """Sines and cosines matched to the conditions in every layer; boundary data added without reading gradients.
-
-    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
-
-    Args:
-        hidden: Whether to add boundary data to the features before every layer.
-        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
-
-    Raises:
-        InvalidArgumentError: If the length is not a positive number.
-    """
-
-    def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return extension_step(conditions, channels, self.length, read_value)
-
-    def hidden_step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:  # noqa: ARG002
-        return LiftingStep(gradients=False)
 
 
 def matched_bases(

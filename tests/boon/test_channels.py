@@ -10,9 +10,9 @@ from boon import (
     FNOConfig,
     IncompatibleCornersError,
     InvalidArgumentError,
-    LiftedTransform,
     MatchedTransform,
     MissingBoundaryError,
+    MixedTransform,
     Prescription,
     ScalarElimination,
     SmoothExtension,
@@ -20,7 +20,7 @@ from boon import (
 )
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
-ONE_SIDED = [Prescription(hidden=True), SmoothExtension(hidden=True), MatchedTransform(), LiftedTransform()]
+ONE_SIDED = [Prescription(hidden=True), SmoothExtension(hidden=True), MatchedTransform(), MixedTransform()]
 ROUND_OFF = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
@@ -113,8 +113,8 @@ def test_channels_and_values_that_do_not_fit():
         operator(a, [None])
     with pytest.raises(InvalidArgumentError, match="gives 1 channels but conditions are given for 2"):
         ChannelBOON(nn.Identity(), [[None, None], [None, None]])(a)
-    with pytest.raises(InvalidArgumentError, match=r"LiftedTransform.* acts inside the layers, whose features"):
-        ChannelBOON(nn.Identity(), [[None]], correction=LiftedTransform())
+    with pytest.raises(InvalidArgumentError, match=r"MixedTransform.* acts inside the layers, whose features"):
+        ChannelBOON(nn.Identity(), [[None]], correction=MixedTransform())
     with pytest.raises(InvalidArgumentError, match="at least one output channel"):
         ChannelBOON(nn.Identity(), [])
     with pytest.raises(IncompatibleCornersError, match="disagree"):

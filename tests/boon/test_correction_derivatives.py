@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import BOON, FNO, Elimination, FNOConfig, LiftedTransform, MatchedTransform, Prescription, SmoothExtension
+from boon import BOON, FNO, Elimination, FNOConfig, MatchedTransform, MixedTransform, Prescription, SmoothExtension
 from boon.corrections.correction import Correction
 from solvers import Dirichlet, Neumann, Robin
 
@@ -16,7 +16,7 @@ CORRECTIONS: dict[str, Correction] = {
     "elimination one end at a time": Elimination(block=False),
     "extension": SmoothExtension(length=0.3),
     "matched transform": MatchedTransform(),
-    "lifted transform": LiftedTransform(),
+    "mixed transform": MixedTransform(),
 }
 every_correction = pytest.mark.parametrize("correction", CORRECTIONS.values(), ids=CORRECTIONS)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from boon import BOON, FNO, FNOConfig, InvalidArgumentError, LiftedTransform, MatchedTransform, SmoothExtension
+from boon import BOON, FNO, FNOConfig, InvalidArgumentError, MatchedTransform, MixedTransform, SmoothExtension
 from solvers import Dirichlet, Neumann
 
 CONFIG = FNOConfig(width=4, modes=(3,), depth=2)
-CORRECTIONS = [None, LiftedTransform(), MatchedTransform(), SmoothExtension(hidden=True)]
+CORRECTIONS = [None, MixedTransform(), MatchedTransform(), SmoothExtension(hidden=True)]
 
 
 def build(correction=None):

@@ -13,7 +13,7 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
-    LiftedTransform,
+    MixedTransform,
     Prescription,
     StoredOperatorError,
     boundary_error,
@@ -65,7 +65,7 @@ def test_every_option_leaves_the_operator_a_function_of_the_field(options, perio
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("correction", [Prescription(hidden=True), LiftedTransform(), Elimination()])
+@pytest.mark.parametrize("correction", [Prescription(hidden=True), MixedTransform(), Elimination()])
 def test_every_option_works_under_every_kind_of_correction(options, correction):
     operator = BOON(build(modes=(3, 3), **options), [(Dirichlet(0.3), Neumann(0.1)), None], correction=correction)
     u = operator.double()(torch.randn(2, 1, 12, 11, dtype=torch.float64))

@@ -14,8 +14,8 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
-    LiftedTransform,
     MatchedTransform,
+    MixedTransform,
     Normalised,
     Prescription,
     SmoothExtension,
@@ -34,7 +34,7 @@ CORRECTIONS = [
     SmoothExtension(hidden=True),
     Elimination(),
     MatchedTransform(),
-    LiftedTransform(),
+    MixedTransform(),
 ]
 SMALL = FNOConfig(width=4, modes=(3,), depth=2)
 

@@ -12,9 +12,9 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
-    LiftedTransform,
     MatchedTransform,
     MissingBoundaryError,
+    MixedTransform,
     Prescription,
     SmoothExtension,
     TooManyModesError,
@@ -35,8 +35,8 @@ CORRECTIONS = [
     Elimination(hidden=False),
     MatchedTransform(),
     MatchedTransform(hidden=False),
-    LiftedTransform(),
-    LiftedTransform(hidden=False),
+    MixedTransform(),
+    MixedTransform(share=0.0),
     SmoothExtension(hidden=True, reach=0.0),
 ]
 

@@ -14,8 +14,8 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
-    LiftedTransform,
     MatchedTransform,
+    MixedTransform,
     NodeFourier,
     Normalised,
     Prescription,
@@ -41,7 +41,7 @@ CONDITIONS = [(Robin(1.0, 0.4871, 2.0), Neumann()), (Periodic(), Periodic())]
         Elimination(block=False),
         SmoothExtension(length=0.3),
         MatchedTransform(),
-        LiftedTransform(),
+        MixedTransform(),
     ],
 )
 def test_a_loaded_operator_gives_the_same_fields(tmp_path, correction, double):
