@@ -161,7 +161,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(options) or "defaults")
 def test_the_whole_operator_is_evaluated_as_it_is_but_for_its_kernels(options):
     torch.manual_seed(0)
     model = build((4, 6), **options).requires_grad_(False)
