@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boon._tensors.values import are_readable
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from boon.functionals import Boundary, Functional, SideCondition, functional, harmonise
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -233,6 +234,6 @@ def _on_side(value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: s
             f"{name} needs a value that broadcasts to (batch, out_channels, *face) = {shape}, "
             f"got shape {tuple(tensor.shape)}."
         ) from error
-    if not bool(torch.isfinite(tensor).all()):
+    if are_readable(tensor) and not bool(torch.isfinite(tensor).all()):
         raise InvalidArgumentError(f"{name} has values that are NaN or infinite; repair the boundary data.")
     return tensor

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tables import kept
+from boon._tensors.tables import kept
 from boon.errors import InvalidArgumentError
 from boon.functionals import Boundary, read
 from boon.spectral import along_axis

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from boon._gradients import multiply_modes
-from boon._tables import kept
+from boon._tensors.gradients import multiply_modes
+from boon._tensors.tables import kept
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.transforms import DomainFourier, FourierTransform
 

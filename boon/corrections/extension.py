@@ -27,14 +27,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tables import kept
+from boon._tensors.tables import kept
+from boon._tensors.values import are_readable
 from boon.conditions import AxisCondition, periodic_axes, sides
 from boon.corrections.correction import Correction, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.functionals import Boundary, Functional, read, value_part
+from boon.functionals import DIFFERENCES, Boundary, Functional, read, value_part
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
-from solvers.stencils import one_sided_gradient
 
 Read = Callable[[Functional, Tensor], Tensor]
 _DEGREE = 3
@@ -133,13 +133,13 @@ def extension_columns(
     points = torch.linspace(0.0, 1.0, rows.shape[1], dtype=torch.float64, device=rows.device)
     columns = []
     for row, length in zip(rows, lengths, strict=True):
-        used = row.nonzero().squeeze(1)
+        used = row.nonzero().squeeze(1) if are_readable(row) else slice(None)
         distance = points[:, None] - points[used]
         kernel = torch.exp(-0.5 * (distance / length[:, None, None]).square())
         columns.append(kernel @ row[used])
     spread = torch.stack(columns, dim=-1)
     result, info = torch.linalg.solve_ex(rows @ spread, spread, left=False)
-    if bool(info.any()) or not bool(torch.isfinite(result).all()):
+    if are_readable(result) and (bool(info.any()) or not bool(torch.isfinite(result).all())):
         raise SingularKernelError(
             f"The sides of an axis are dependent under extension lengths {lengths.detach().tolist()} (as a "
             "fraction of the axis); start from a smaller length or a smaller learning rate."
@@ -188,7 +188,7 @@ def read_smoothly(side: Functional, u: Float[Tensor, "batch channels *space"], r
         return read(side, u)
     dim, count = 2 + side.axis, u.shape[2 + side.axis]
     weights = derivative_weights(count, reach)
-    difference = one_sided_gradient(len(side.weights) - 1, "last" if side.last else "first").tolist()
+    difference = DIFFERENCES[len(side.weights) - 1, side.last]
     factor = side.weights[1] / (difference[1] * (count - 1))  # b/L
     strip = u.narrow(dim, count - len(weights) if side.last else 0, len(weights)).to(torch.float64)
     row = (factor * (-weights.flip(0) if side.last else weights)).to(u.device)
@@ -207,10 +207,11 @@ def derivative_weights(count: int, reach: float) -> Float[Tensor, " k"]:
         reach: r.
     """
     x = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-    window = (1.0 - x / max(reach, 2 * _DEGREE / (count - 1))).clamp(min=0.0).square()
+    stretch = max(reach, 2 * _DEGREE / (count - 1))
+    window = (1.0 - x / stretch).clamp(min=0.0).square()
     for node, factor in enumerate(DomainFourier().end_weights(count)):
         window[node] *= factor
-    used = max(int((window > 0).sum()), min(_DEGREE + 1, count))
+    used = max(sum(node / (count - 1) < stretch for node in range(count)), min(_DEGREE + 1, count))
     window, monomials = window[:used], torch.stack([x[:used] ** power for power in range(min(_DEGREE + 1, used))], 1)
     moments = monomials.mT @ (window[:, None] * monomials)
     first = torch.zeros(len(moments), dtype=torch.float64)

@@ -9,13 +9,14 @@ the extension of the data is transfinite interpolation (Gordon & Hall 1973).
 """
 
 from itertools import combinations
+from math import hypot, inf, sqrt
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon._gradients import add_profiles, take_strips
-from boon._tables import kept
+from boon._tensors.gradients import add_profiles, take_strips
+from boon._tensors.tables import kept
 from boon.corrections.correction import Step
 from boon.corrections.extension import functional_row
 from boon.errors import SingularKernelError
@@ -64,9 +65,16 @@ def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tenso
     monomials = torch.stack([points**power for power in range(3)], dim=1)
     rows = torch.stack([functional_row(side, count) for side in sides])
     seen = rows @ monomials
-    seen_evenly = seen / seen.norm(dim=1, keepdim=True)
+    powers = list(_lowest_powers(sides, count))
+    return torch.linalg.solve(seen[:, powers], monomials[:, powers], left=False)
+
+
+def _lowest_powers(sides: tuple[Functional, ...], count: int) -> tuple[int, ...]:
+    """The powers, from Python's numbers alone: a graph that is being recorded has no others."""
+    seen = [_of_powers(side, count) for side in sides]
     conditions = {
-        powers: float(torch.linalg.cond(seen_evenly[:, powers])) for powers in combinations(range(3), len(sides))
+        powers: _condition([[row[power] / hypot(*row) for power in powers] for row in seen])
+        for powers in combinations(range(3), len(sides))
     }
     lowest = [powers for powers, condition in conditions.items() if condition < _GOOD_CONDITION]
     powers = lowest[0] if lowest else min(conditions, key=conditions.__getitem__)
@@ -75,4 +83,20 @@ def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tenso
             f"The conditions of axis {sides[0].axis} are dependent on parabolas with {count} nodes; check their "
             "coefficients or use a finer grid."
         )
-    return torch.linalg.solve(seen[:, powers], monomials[:, powers], left=False)
+    return powers
+
+
+def _of_powers(side: Functional, count: int) -> list[float]:
+    """B 1, B x and B x²."""
+    nodes = [side.node(offset, count) / (count - 1) for offset in range(len(side.weights))]
+    return [sum(w * x**power for w, x in zip(side.weights, nodes, strict=True)) for power in range(3)]
+
+
+def _condition(matrix: list[list[float]]) -> float:
+    """Condition number of a matrix of size 1 or 2: σ₁ σ₂ = |det|, σ₁² + σ₂² = the sum of squares."""
+    if len(matrix) == 1:
+        return 1.0 if matrix[0][0] else inf
+    (a, b), (c, d) = matrix
+    determinant, squares = abs(a * d - b * c), a * a + b * b + c * c + d * d
+    largest = 0.5 * (squares + sqrt(max(squares**2 - 4 * determinant**2, 0.0)))
+    return largest / determinant if determinant else inf

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from boon._tensors.values import are_readable
 from boon.conditions import AxisCondition, periodic_axes
 from boon.corrections.correction import Correction, Step
 from boon.corrections.elimination import (
@@ -103,7 +104,7 @@ def end_scalars(weight: Tensor, bases: Sequence[Basis], axis: int) -> Tensor:
 
 
 def _check(divisors: Tensor, axis: int) -> None:
-    if bool((divisors.abs() < _SMALLEST).any()):
+    if are_readable(divisors) and bool((divisors.abs() < _SMALLEST).any()):
         raise SingularKernelError(
             f"The scalars k_NN and s = {divisors.detach().tolist()} of the ends of axis {axis} are too small to divide "
             "by; keep at least two modes, pad the axis, or use Elimination()."

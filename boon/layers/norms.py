@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tables import kept
+from boon._tensors.tables import kept
 from boon.transforms import DomainFourier
 
 Norm = Literal["instance", "group"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from boon._gradients import add_at, edit_nodes, multiply_modes, take_strips
+from boon._tensors.gradients import add_at, edit_nodes, multiply_modes, take_strips
 
 
 def test_strips_and_field_share_one_gradient():

@@ -1,4 +1,8 @@
-"""Differentiable operations with gradients in one pass over the field."""
+"""Differentiable operations with gradients in one pass over the field.
+
+Where a graph is recorded or a function transformed (``values.is_transformed``) they are plain operations of torch,
+which compilers, ``vmap`` and ``jvp`` know, and nothing is overwritten.
+"""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -6,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from boon._tensors.values import is_transformed
 
 Strip = tuple[int, int, int]
 
@@ -23,6 +29,8 @@ def take_strips(u: Tensor, strips: Sequence[Strip], overwrite: bool = False) -> 
     """
     if not strips:
         return u, []
+    if is_transformed():
+        return u, [u.narrow(*strip) for strip in strips]
     result: Any = _TakeStrips.apply(u, tuple(strips), None, overwrite)
     return result[0], list(result[1:])
 
@@ -43,6 +51,8 @@ def edit_nodes(
         find: Maps the strips to the new values ``(batch, channels, nodes)``.
         overwrite: Overwrites u, which must be contiguous, not a view, and not used elsewhere.
     """
+    if is_transformed():
+        return _with_nodes(u, nodes, find([u.narrow(*strip) for strip in strips]))
     result: Any = _TakeStrips.apply(u, tuple(strips), nodes, overwrite)
     values = find(list(result[1:]))
     edited: Any = _PutNodes.apply(result[0], nodes, values, overwrite)
@@ -51,6 +61,8 @@ def edit_nodes(
 
 def add_at(u: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     """Adds values ``(batch, channels, nodes)`` at some nodes, in place; conditions on u as in ``edit_nodes``."""
+    if is_transformed():
+        return u.flatten(2).index_add(2, nodes, values).view(u.shape)
     result: Any = _AddAt.apply(u, nodes, values)
     return result
 
@@ -65,6 +77,8 @@ def add_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int, overwri
         dim: The dimension of u with n nodes.
         overwrite: Overwrites u; conditions as in ``edit_nodes``.
     """
+    if is_transformed():
+        return u + (amounts.movedim(dim, -1) @ profiles.mT).movedim(-1, dim)
     result: Any = _AddProfiles.apply(u, profiles, amounts, dim, overwrite)
     return result
 
@@ -74,8 +88,15 @@ def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
 
     Autograd of this product uses transposed and conjugated views, which the complex matrix product copies mode by mode.
     """
+    if is_transformed():
+        return torch.bmm(_by_mode(x), weight).permute(1, 2, 0)
     result: Any = _MultiplyModes.apply(x, weight)
     return result
+
+
+def _with_nodes(u: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
+    """The field with other values at some nodes."""
+    return u.flatten(2).index_copy(2, nodes, values).view(u.shape)
 
 
 class _TakeStrips(torch.autograd.Function):
@@ -108,7 +129,7 @@ class _PutNodes(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, nodes: Tensor, values: Tensor, overwrite: bool) -> Tensor:
         ctx.nodes = nodes
         if not overwrite:
-            return u.flatten(2).index_copy(2, nodes, values).view(u.shape)
+            return _with_nodes(u, nodes, values)
         ctx.mark_dirty(u)
         u.view(*u.shape[:2], -1).index_copy_(2, nodes, values)
         return u
