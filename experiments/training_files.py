@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from torch import nn
+
 import boon
-from boon import Operator
 from experiments.experiment import Training
 from experiments.records.store import as_json, environment
 from probconserv.training import TrainingState, first_before_others
 
 
-def store_finished(operator: Operator, training: Training, state: TrainingState, path: Path) -> None:
+def store_finished(operator: nn.Module, training: Training, state: TrainingState, path: Path) -> None:
     """Saves an operator with how it was trained, by rank 0 of the processes that trained it."""
     notes = {
         "label": training.label,

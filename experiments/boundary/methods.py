@@ -7,11 +7,10 @@ says of each method what it sees.
 
 from dataclasses import dataclass, field, replace
 
-from boon import Correction, Elimination, MatchedTransform, Prescription, SmoothExtension
+from boon import Correction, Elimination, LiftedTransform, MatchedTransform, Prescription, SmoothExtension
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
-from experiments.operators import DEFAULT as DEFAULT_CORRECTION
 from experiments.report.plots import BARE, CONSERVED, HARD, PURPLE, SKY, SOFT, TRUTH
 
 
@@ -30,7 +29,8 @@ class Method:
 
 
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
-PENALTY, CIRCLE, PAPER, DEFAULT = "soft-penalty", "circle", "boon-paper", "boon-default"
+PENALTY, CIRCLE = "soft-penalty", "circle"
+PAPER, PAPER_CHANNELS, DEFAULT = "boon-paper", "boon-paper-channels", "boon-default"
 BASELINES = (CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE)
 """The baselines that are given the boundary as BOON is."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
@@ -39,12 +39,11 @@ TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
 def methods(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case, the truth first.
 
-    Where boundary data follow from the initial field, methods see them in their usual way; where they do not, every
-    method but the plain FNO and the paper's form has them as channels. On periodic axes there are no data: instead of
-    channels and lifting, an FNO on the circle.
+    Where boundary data follow from the input fields, methods see them in their usual way; where they do not, every
+    method but the plain FNO and one of the two rows of the paper's form has them as channels. On periodic axes there
+    are no data: instead of channels and lifting, an FNO on the circle.
     """
-    channels = case.independent
-    default = Treatment(correction=DEFAULT_CORRECTION(length=case.extension), channels=channels)
+    channels, paper = case.independent, Elimination(block=False)
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
@@ -57,14 +56,37 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
         ),
         (LIFTING, "lifting", Style(PURPLE), Treatment(lifting=True, channels=channels)),
         (PENALTY, "FNO + soft penalty", Style(SOFT), Treatment(penalty=1.0, channels=channels)),
-        (PAPER, "BOON (paper's form)", Style(CONSERVED, ":"), Treatment(correction=Elimination(block=False))),
-        (DEFAULT, "BOON (default)", Style(CONSERVED), default),
+        (PAPER, "BOON (paper's form)", Style(CONSERVED, ":"), Treatment(correction=paper)),
+        (
+            PAPER_CHANNELS,
+            "BOON (paper's form) + channels",
+            Style(CONSERVED, "--"),
+            Treatment(correction=paper, channels=True),
+        ),
+        (DEFAULT, "BOON (default)", Style(CONSERVED), Treatment(correction=default_of(case), channels=channels)),
     )
-    left_out = {CHANNELS, LIFTING} if all(case.periodic) else {CIRCLE}
-    if len(case.periodic) == 2:  # the square, where a training takes long
-        left_out |= {row[0] for row in rows} - {FNO, CHANNELS, PAPER, DEFAULT}
+    left_out = _left_out(case)
     kept = (row for row in rows if row[0] not in left_out)
     return TRUE_FIELD, *(Method(key=key, label=label, style=style, treatment=what) for key, label, style, what in kept)
+
+
+def default_of(case: BoundaryCase) -> Correction:
+    """The default correction: of the library, at the output only where unknowns have conditions of their own."""
+    return LiftedTransform(length=case.extension) if case.shared else SmoothExtension(length=case.extension)
+
+
+def _left_out(case: BoundaryCase) -> set[str]:
+    """Keys of the methods that a case cannot have, or that take too long on the square."""
+    left_out = {CHANNELS, LIFTING} if all(case.periodic) else {CIRCLE}
+    if not case.independent:
+        left_out.add(PAPER_CHANNELS)
+    if not case.given:
+        left_out.add(CHANNELS)
+    if not case.shared:  # features inside the layers belong to all unknowns
+        left_out.add(PAPER)
+    if case.axes == 2:
+        left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
+    return left_out
 
 
 def candidates(case: BoundaryCase) -> tuple[Method, ...]:
@@ -84,15 +106,22 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
         short: MatchedTransform(length=SHORT_EXTENSION),
+        "lifted transforms": LiftedTransform(),
+        "lifted transforms, short extension": LiftedTransform(length=SHORT_EXTENSION),
+        "smooth extension, wide reads": SmoothExtension(),
     }
     if all(case.periodic):
-        for name in ("scalar elimination", "block elimination", "matched transforms", short):
+        for name in ("scalar elimination", "block elimination", "matched transforms", short, *list(family)[-2:]):
             del family[name]
         inputs = {"": Treatment(), ", circle": Treatment(circle=True)}
     else:
         inputs = {"": Treatment(), ", channels": Treatment(channels=True)}
     if case.independent:
         del inputs[""]
+    if not case.given:
+        del inputs[", channels"]
+    if not case.shared:
+        family = {name: each for name, each in family.items() if not (each.hidden or each.acts_on_kernels)}
     named = {
         name + suffix: replace(base, correction=family[name]) for suffix, base in inputs.items() for name in family
     }

@@ -1,5 +1,6 @@
-"""Operators as a case needs them: an FNO, and what is done with the boundary."""
+"""Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, Correction, FNOConfig, Operator, boundary_channels, relative_l2
+from boon import BOON, FNO, ChannelBOON, Correction, FNOConfig, Normalised, boundary_channels, relative_l2
 from boon.conditions import discretise
 from boon.corrections.lifting import LiftingStep
-from boon.functionals import Boundary, Functional, residuals
+from boon.functionals import Boundary, Functional
+from boon.scores import boundary_residuals
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
-from experiments.operators import TRANSFORM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,8 @@ class Treatment:
     """How an operator gets to know the boundary.
 
     Args:
-        correction: The correction of a BOON around the FNO; None for none.
-        channels: Gives the boundary values to the FNO as input channels.
+        correction: The correction of a BOON around the operator; None for none.
+        channels: Gives the boundary values to the operator as input channels.
         lifting: u = extension of the boundary data + envelope · FNO, see ``lift``.
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
@@ -42,7 +43,7 @@ class Treatment:
 
     @property
     def information(self) -> str:
-        """What the operator sees besides the initial field, and where."""
+        """What the operator sees besides the input fields, and where."""
         inputs = {
             "channels": self.channels,
             "layers": self.correction is not None and self.correction.hidden,
@@ -55,24 +56,24 @@ class Treatment:
 
 
 class ConditionedOperator(nn.Module):
-    """An operator with its treatment as one map: input field and boundary values → output field."""
+    """An operator with its treatment as one map: input fields and boundary values → output field."""
 
-    def __init__(self, operator: Operator, treatment: Treatment, case: BoundaryCase) -> None:
+    def __init__(self, operator: nn.Module, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
         self.operator, self.treatment, self.case = operator, treatment, case
 
-    def forward(self, a: Float[Tensor, "batch 1 *space"], values: Values) -> Float[Tensor, "batch channels *space"]:
-        boundary = self.discretise(a, values) if self.treatment.channels or self.treatment.lifting else None
-        if boundary is not None and self.treatment.channels:
-            a = torch.cat([a, boundary_channels(boundary, a.shape[2:], a.dtype)], dim=1)
-        u = self.operator(a, values) if isinstance(self.operator, BOON) else self.operator(a)
-        return lift(u, boundary) if boundary is not None and self.treatment.lifting else u
+    def forward(
+        self, a: Float[Tensor, "batch inputs *space"], values: Values
+    ) -> Float[Tensor, "batch channels *space"]:
+        inputs = with_channels(a, values, self.treatment, self.case)
+        if isinstance(self.operator, BOON):
+            return self.operator(inputs, values)
+        u = self.operator(inputs)
+        return lift(u, self.discretise(u, values)) if self.treatment.lifting else u
 
-    def discretise(self, like: Tensor, values: Values) -> Boundary:
-        """The conditions with their data on the grid of a field ``(batch, any, *space)``."""
-        conditions, lengths = _conditions(self.case), (1.0,) * (like.ndim - 2)
-        output = like[:, :1].expand(-1, self.case.channels, *like.shape[2:])
-        return discretise(conditions, lengths, values, output, self.case.sizes.network.order)
+    def discretise(self, like: Tensor, values: Values) -> Boundary | list[Boundary]:
+        """The conditions with their data on the grid of a field, see ``discretise_case``."""
+        return discretise_case(self.case, like, values)
 
     def loss(self, fields: Fields) -> Tensor:
         """Mean relative L2 of a batch, plus the penalty."""
@@ -80,7 +81,7 @@ class ConditionedOperator(nn.Module):
         loss = relative_l2(u, fields.output)
         if not self.treatment.penalty:
             return loss
-        pairs = residuals(u, self.discretise(u, fields.values))
+        pairs = boundary_residuals(u, self.discretise(u, fields.values))
         miss, scale = (torch.cat([part.flatten() for part in parts]).norm() for parts in zip(*pairs, strict=True))
         return loss + self.treatment.penalty * (miss / scale).to(loss.dtype)
 
@@ -91,28 +92,72 @@ class ConditionedOperator(nn.Module):
             return torch.cat([self(part.input, part.values) for part in parts])
 
 
-def _conditions(case: BoundaryCase) -> tuple:
+def discretise_case(case: BoundaryCase, like: Tensor, values: Values) -> Boundary | list[Boundary]:
+    """The conditions of a case with their data on the grid of a field.
+
+    Args:
+        case: The case.
+        like: A field ``(batch, any, *space)``.
+        values: Boundary values.
+
+    Returns:
+        One for all channels, or one for each where unknowns differ.
+    """
+    lengths, order = (1.0,) * (like.ndim - 2), case.sizes.network.order
+    output = like[:, :1].expand(-1, case.channels, *like.shape[2:])
+    if case.shared:
+        return discretise(_over_time(case.conditions, case), lengths, values, output, order)
+    return [discretise(each, lengths, None, output[:, :1], order) for each in _of_channels(case)]
+
+
+def with_channels(a: Tensor, values: Values, treatment: Treatment, case: BoundaryCase) -> Tensor:
+    """Input fields with the boundary values as further channels, if a treatment says so."""
+    if not treatment.channels:
+        return a
+    boundary = discretise_case(case, a, values)
+    if not isinstance(boundary, Boundary):
+        raise InvalidArgumentError(f"{case.label}: conditions per channel have no data for input channels.")
+    return torch.cat([a, boundary_channels(boundary, a.shape[2:], a.dtype)], dim=1)
+
+
+def _over_time(conditions: Sequence, case: BoundaryCase) -> tuple:
     """One pair per axis of the fields; None for time."""
-    return (*case.problem.conditions, None) if case.sizes.network.time_modes else case.problem.conditions
+    return (*conditions, None) if case.sizes.network.time_modes else tuple(conditions)
 
 
-def build(treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
-    """An untrained operator, its weights drawn from torch's global generator."""
-    network, periodic, over_time = case.sizes.network, case.periodic, case.sizes.network.time_modes > 0
-    sides = 2 * periodic.count(False) if treatment.channels else 0
-    config = FNOConfig(
-        in_channels=1 + sides * case.channels,
-        out_channels=case.channels,
-        width=network.width,
-        modes=(network.modes,) * len(periodic) + ((network.time_modes,) if over_time else ()),
-        depth=network.depth,
-        periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
-        transform=TRANSFORM,
-    )
-    operator: FNO | BOON = FNO(config)
+def _of_channels(case: BoundaryCase) -> list[tuple]:
+    """The conditions of every output channel."""
+    unknowns = [_over_time(each, case) for each in case.source.conditions]
+    return unknowns * (case.channels // len(unknowns))
+
+
+def build(treatment: Treatment, case: BoundaryCase, training_set: Fields) -> ConditionedOperator:
+    """An untrained operator, normalised by a training set, its weights drawn from torch's global generator."""
+    inputs, outputs = with_channels(training_set.input, training_set.values, treatment, case), training_set.output
+    if treatment.lifting:  # the network adds to the extension of the data
+        outputs = outputs - lift(torch.zeros_like(outputs), discretise_case(case, outputs, training_set.values))
+    operator: nn.Module = Normalised.fit(network(treatment, case, inputs.shape[1]), inputs, outputs)
     if treatment.correction is not None:
-        operator = BOON(operator, _conditions(case), None, treatment.correction, network.order)
+        order = case.sizes.network.order
+        if case.shared:
+            operator = BOON(operator, _over_time(case.conditions, case), None, treatment.correction, order)
+        else:
+            operator = ChannelBOON(operator, _of_channels(case), None, treatment.correction, order)
     return ConditionedOperator(operator, treatment, case)
+
+
+def network(treatment: Treatment, case: BoundaryCase, inputs: int) -> nn.Module:
+    """The network itself, from ``inputs`` channels to those of the case."""
+    sizes, periodic, over_time = case.sizes.network, case.periodic, case.sizes.network.time_modes > 0
+    config = FNOConfig(
+        in_channels=inputs,
+        out_channels=case.channels,
+        width=sizes.width,
+        modes=(sizes.modes,) * len(periodic) + ((sizes.time_modes,) if over_time else ()),
+        depth=sizes.depth,
+        periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
+    )
+    return FNO(config)
 
 
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
@@ -120,7 +165,9 @@ def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOpe
     return ConditionedOperator(boon.load(path), treatment, case).eval()
 
 
-def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
+def lift(
+    n: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
+) -> Float[Tensor, "batch channels *space"]:
     """The field made of an operator's output N that meets the conditions up to rounding.
 
         u = e N + E (g − B (e N)),   B E = I,
@@ -131,6 +178,8 @@ def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float
     dimension, transfinite interpolation in two. No envelope can leave the value at a Neumann end free and its gradient
     zero, so there e = 1 and the polynomials take the gradient of N away.
     """
+    if not isinstance(boundary, Boundary):
+        return torch.cat([lift(u, each) for u, each in zip(n.split(1, dim=1), boundary, strict=True)], dim=1)
     u = n
     for side in boundary.functionals:
         if side.is_value:

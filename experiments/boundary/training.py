@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from boon import relative_l2
-from experiments.boundary.cases import BoundaryCase, BoundaryDataConfig, NetworkSizes, describe_samples
+from experiments.boundary.cases import BoundaryCase, NetworkSizes
 from experiments.boundary.data import Fields, Values, load_fields
 from experiments.boundary.operator import ConditionedOperator, Treatment, build
+from experiments.boundary.sources import DataStore, SampleConfig
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread
 from experiments.training_files import store_finished
@@ -28,14 +29,14 @@ class OperatorTraining:
     training: TrainingConfig
     batch: int
     case: BoundaryCase = field(compare=False, repr=False)
-    data: BoundaryDataConfig = field(compare=False)
+    data: SampleConfig = field(compare=False)
 
 
 def operator_training(case: BoundaryCase, treatment: Treatment, data_seed: int, seed: int) -> OperatorTraining:
     """The training of a method: samples are the same for all methods and seeds, weights and batches by ``seed``."""
     data, sizes = case.training_data(data_seed), case.sizes
     return OperatorTraining(
-        samples=describe_samples(case.problem, data),
+        samples=case.source.describe(data),
         validation=sizes.validation,
         network=sizes.network,
         treatment=treatment,
@@ -46,15 +47,21 @@ def operator_training(case: BoundaryCase, treatment: Treatment, data_seed: int, 
     )
 
 
+def store_of(context: RunContext, version: int) -> DataStore:
+    """Where the samples of a run are."""
+    options = context.options
+    return DataStore(folder=context.data_folder, version=version, jobs=options.makers, given=options.files)
+
+
 def train_operator(training: Training, context: RunContext) -> None:
     """Trains an operator, or goes on from its checkpoint, and stores it."""
     config: OperatorTraining = training.config
     ranks = launched()
     device = ranks.device(context.options.device)
     with first_before_others():
-        fields = load_fields(config.case, config.data, context.data_folder, training.data_version)
+        fields = load_fields(config.case, config.data, store_of(context, training.data_version))
     torch.manual_seed(config.training.seed)
-    model = build(config.treatment, config.case)
+    model = build(config.treatment, config.case, fields.take(slice(len(fields) - config.validation)))
     task = operator_task(model, config, fields.each(lambda field: field.to(device)), training)
     how = replace(config.training, device=context.options.device, processes=ranks.world_size)
     with one_thread():
