@@ -154,6 +154,7 @@ class Training:
         config: A frozen dataclass with everything that decides the weights, or its JSON.
         data_version: Version of the data that it is trained on.
         release: Path of its weights below ``experiments/weights``; None if they are not released.
+        missing: Name of a package that it needs and that is not installed; empty for none.
     """
 
     key: str
@@ -162,6 +163,7 @@ class Training:
     config: Any
     data_version: int
     release: str | None = None
+    missing: str = ""
 
     @property
     def hash(self) -> str:

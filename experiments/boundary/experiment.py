@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 import boon
 from boon import Operator, SingularKernelError
 from experiments.boundary import methods as rows
+from experiments.boundary.baselines.architectures import EXTRA
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
@@ -101,14 +102,16 @@ class BoundaryExperiment:
         if method.treatment is None:
             return ()
         first, trained = context.training_seed, case.training_case
+        seed = seed if method.random else first
         released = seed == first and case.trained_on is None and not self.by_validation
         training = Training(
             key=f"{trained.key}-{seed}",
             label=f"{method.label}, {case.label}, seed {seed}",
             folder=f"{self.problem}/operators",
-            config=operator_training(trained, method.treatment, first, seed),
+            config=operator_training(trained, method.treatment, first, seed, method.rate),
             data_version=self.data_version,
             release=_released_file(self.problem, case.key, method.key) if released else None,
+            missing="" if method.available else EXTRA,
         )
         return (training,)
 
@@ -145,7 +148,7 @@ class BoundaryExperiment:
         return [Record(**names, mean=mean, note=note, **source) for mean, note in quoted]
 
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """FNO, the baseline that is best on the validation set, the paper's form and the default, or the best few."""
+        """FNO, what but BOON is best on the validation set, the paper's form and the default, or the best few."""
         if self.by_validation:
             made = [score for score in RANKS if (records["score"] == score).any()]
             by = records[records["score"] == made[0]].sort_values("mean")
@@ -153,7 +156,7 @@ class BoundaryExperiment:
         baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
         best = baselines.sort_values("mean")["method"].head(1)
         rest = {method.key for method in self.methods(case)} & {rows.PAPER, rows.PAPER_CHANNELS}
-        return [rows.FNO, *best, *sorted(rest), rows.DEFAULT], ("relative_l2", "boundary_relative")
+        return list(dict.fromkeys([rows.FNO, *best, *sorted(rest), rows.DEFAULT])), ("relative_l2", "boundary_relative")
 
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""

@@ -8,20 +8,49 @@ says of each method what it sees.
 from dataclasses import dataclass, field, replace
 
 from boon import Correction, Elimination, LiftedTransform, MatchedTransform, Prescription, SmoothExtension
+from experiments.boundary.baselines.architectures import (
+    Architecture,
+    Convolutional,
+    DeepOperator,
+    NeuralOperator,
+    has_neuraloperator,
+)
+from experiments.boundary.baselines.settings import settings, structures
+from experiments.boundary.baselines.stored_pca import PrincipalComponents
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
-from experiments.report.plots import BARE, CONSERVED, HARD, PURPLE, SKY, SOFT, TRUTH
+from experiments.report.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row of a table; the truth has no treatment."""
+    """One row of a table.
+
+    Args:
+        key: Name in files and options.
+        label: Name in tables and figures.
+        style: Colour and dashes in figures.
+        treatment: The operator; None for the truth.
+        rate: Peak learning rate in units of that of the case.
+    """
 
     key: str
     label: str
     style: Style = field(default_factory=Style)
     treatment: Treatment | None = None
+    rate: float = 1.0
+
+    @property
+    def available(self) -> bool:
+        """Whether the package that it needs is installed."""
+        needs = self.treatment is not None and isinstance(self.treatment.architecture, NeuralOperator)
+        return has_neuraloperator() or not needs
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed gives another operator."""
+        return self.treatment is not None and not isinstance(self.treatment.architecture, PrincipalComponents)
 
     @property
     def information(self) -> str:
@@ -31,13 +60,22 @@ class Method:
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
 PENALTY, CIRCLE = "soft-penalty", "circle"
 PAPER, PAPER_CHANNELS, DEFAULT = "boon-paper", "boon-paper-channels", "boon-default"
-BASELINES = (CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE)
-"""The baselines that are given the boundary as BOON is."""
+PCA, DEEPONET, UNET = "pca", "deeponet", "unet"
+PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS = "neuralop", "neuralop-plain", "neuralop-defaults"
+OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
+"""Other architectures than the FNO of this library."""
+BASELINES = (FNO, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
+"""All methods but BOON."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
 
 
 def methods(case: BoundaryCase) -> tuple[Method, ...]:
-    """The methods of a case, the truth first.
+    """The methods of a case, the truth first, with the settings that were chosen for them."""
+    return tuple(tuned(method, case) for method in untuned(case))
+
+
+def untuned(case: BoundaryCase) -> tuple[Method, ...]:
+    """The methods of a case in their usual settings, the truth first.
 
     Where boundary data follow from the input fields, methods see them in their usual way; where they do not, every
     method but the plain FNO and one of the two rows of the paper's form has them as channels. On periodic axes there
@@ -66,8 +104,45 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
         (DEFAULT, "BOON (default)", Style(CONSERVED), Treatment(correction=default_of(case), channels=channels)),
     )
     left_out = _left_out(case)
-    kept = (row for row in rows if row[0] not in left_out)
-    return TRUE_FIELD, *(Method(key=key, label=label, style=style, treatment=what) for key, label, style, what in kept)
+    kept = [Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows if row[0] not in left_out]
+    return TRUE_FIELD, *kept[:1], *_others(case), *kept[1:]
+
+
+def tuned(method: Method, case: BoundaryCase) -> Method:
+    """A method with the settings that were chosen for it on a problem; as it is where none were."""
+    chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(method.key)
+    if chosen is None or method.treatment is None:
+        return method
+    return replace(method, treatment=structures(method.treatment)[chosen.structure], rate=chosen.rate)
+
+
+def _others(case: BoundaryCase) -> tuple[Method, ...]:
+    """Other architectures, which have boundary data as channels where there are data."""
+    channels = case.given and not all(case.periodic)
+    with_data, package = " + channels" if channels else "", "FNO of neuraloperator"
+    named: tuple[tuple[str, str, Style, Architecture], ...] = (
+        (PCA, "PCA regression", Style(GREY), PrincipalComponents()),
+        (DEEPONET, "DeepONet", Style(YELLOW), DeepOperator()),
+        (UNET, "U-Net" + with_data, Style(GREY, "--"), Convolutional()),
+        (PACKAGE, package + with_data, Style(BARE, "--"), NeuralOperator()),
+        (PACKAGE_PLAIN, package, Style(BARE, ":"), NeuralOperator()),
+        (
+            PACKAGE_DEFAULTS,
+            package + ", its defaults" + with_data,
+            Style(BARE, "-."),
+            NeuralOperator(own_defaults=True),
+        ),
+    )
+    return tuple(
+        Method(
+            key=key,
+            label=label,
+            style=style,
+            treatment=Treatment(architecture=architecture, channels=channels and key != PACKAGE_PLAIN),
+        )
+        for key, label, style, architecture in named
+        if channels or key != PACKAGE_PLAIN
+    )
 
 
 def default_of(case: BoundaryCase) -> Correction:

@@ -1,7 +1,7 @@
 """Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,11 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, ChannelBOON, Correction, FNOConfig, Normalised, boundary_channels, relative_l2
+from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2
 from boon.conditions import discretise
 from boon.corrections.lifting import LiftingStep
 from boon.functionals import Boundary, Functional
 from boon.scores import boundary_residuals
+from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout
+from experiments.boundary.baselines.sensors import Sensors
+from experiments.boundary.baselines.stored_pca import PrincipalComponents, blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
@@ -21,9 +24,10 @@ from experiments.errors import InvalidArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class Treatment:
-    """How an operator gets to know the boundary.
+    """A network, and how it gets to know the boundary.
 
     Args:
+        architecture: The network.
         correction: The correction of a BOON around the operator; None for none.
         channels: Gives the boundary values to the operator as input channels.
         lifting: u = extension of the boundary data + envelope · FNO, see ``lift``.
@@ -31,6 +35,7 @@ class Treatment:
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
     """
 
+    architecture: Architecture = field(default_factory=FourierOperator)
     correction: Correction | None = None
     channels: bool = False
     lifting: bool = False
@@ -131,38 +136,66 @@ def _of_channels(case: BoundaryCase) -> list[tuple]:
     return unknowns * (case.channels // len(unknowns))
 
 
+def prescribed(u: Tensor, boundary: Boundary | Sequence[Boundary]) -> Tensor:
+    """A field with boundary nodes that meet the conditions, of all channels or of one after the other."""
+    if isinstance(boundary, Boundary):
+        return prescribe(u, boundary)
+    return torch.cat([prescribe(part, each) for part, each in zip(u.split(1, dim=1), boundary, strict=True)], dim=1)
+
+
 def build(treatment: Treatment, case: BoundaryCase, training_set: Fields) -> ConditionedOperator:
     """An untrained operator, normalised by a training set, its weights drawn from torch's global generator."""
-    inputs, outputs = with_channels(training_set.input, training_set.values, treatment, case), training_set.output
-    if treatment.lifting:  # the network adds to the extension of the data
-        outputs = outputs - lift(torch.zeros_like(outputs), discretise_case(case, outputs, training_set.values))
-    operator: nn.Module = Normalised.fit(network(treatment, case, inputs.shape[1]), inputs, outputs)
-    if treatment.correction is not None:
-        order = case.sizes.network.order
-        if case.shared:
-            operator = BOON(operator, _over_time(case.conditions, case), None, treatment.correction, order)
-        else:
-            operator = ChannelBOON(operator, _of_channels(case), None, treatment.correction, order)
-    return ConditionedOperator(operator, treatment, case)
+    inputs = with_channels(training_set.input, training_set.values, treatment, case)
+    operator = Normalised.fit(nn.Identity(), inputs, training_set.output)
+    scale = operator.output_scale.view(-1, *[1] * (inputs.ndim - 2))
+    targets = (training_set.output - operator.output_mean) / scale
+    operator.operator = treatment.architecture.build(layout_of(treatment, case, training_set), targets)
+    return ConditionedOperator(corrected(operator, treatment.correction, case), treatment, case)
 
 
-def network(treatment: Treatment, case: BoundaryCase, inputs: int) -> nn.Module:
-    """The network itself, from ``inputs`` channels to those of the case."""
-    sizes, periodic, over_time = case.sizes.network, case.periodic, case.sizes.network.time_modes > 0
-    config = FNOConfig(
-        in_channels=inputs,
+def corrected(operator: nn.Module, correction: Correction | None, case: BoundaryCase) -> nn.Module:
+    """An operator whose output meets the conditions of a case, unless the correction is None."""
+    order = case.sizes.network.order
+    if correction is None:
+        return operator
+    if case.shared:
+        return BOON(operator, _over_time(case.conditions, case), None, correction, order)
+    return ChannelBOON(operator, _of_channels(case), None, correction, order)
+
+
+def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layout:
+    """What the network of a case maps between, on the grid of these fields."""
+    sizes, over_time = case.sizes.network, case.sizes.network.time_modes > 0
+    space = tuple(fields.input.shape[2:])
+    constant: list[int | None] = [len(space) - 1 if over_time else None] * fields.input.shape[1]
+    boundary = discretise_case(case, fields.input, fields.values) if treatment.channels else ()
+    if isinstance(boundary, Boundary):
+        constant += [side.axis for side in boundary.functionals for _ in range(case.channels)]
+    periodic = (*case.periodic, False) if over_time else case.periodic
+    return Layout(
+        sensors=Sensors(space=space, constant=tuple(constant)),
         out_channels=case.channels,
         width=sizes.width,
-        modes=(sizes.modes,) * len(periodic) + ((sizes.time_modes,) if over_time else ()),
+        modes=(sizes.modes,) * case.axes + ((sizes.time_modes,) if over_time else ()),
         depth=sizes.depth,
-        periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
+        periodic=periodic if treatment.circle else (),
     )
-    return FNO(config)
 
 
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
     """A stored operator as a map of a case."""
-    return ConditionedOperator(boon.load(path), treatment, case).eval()
+    return ConditionedOperator(boon.load(path, _unfilled(path, treatment)), treatment, case).eval()
+
+
+def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:
+    """A module like the one in a file, if that is none of the library's."""
+    if isinstance(treatment.architecture, FourierOperator):
+        return None
+    notes = boon.read_notes(path)
+    layout = Layout.from_json(notes["layout"])
+    if isinstance(treatment.architecture, PrincipalComponents):
+        return blank(layout, notes["regression"])
+    return treatment.architecture.build(layout)
 
 
 def lift(

@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.figures import LARGEST, SMALL, Names, draw_case, names_of
-from experiments.boundary.methods import BASELINES, DEFAULT, FNO, TRUE_FIELD, Method
+from experiments.boundary.methods import BASELINES, DEFAULT, TRUE_FIELD, Method
 from experiments.experiment import Stored
 from experiments.report.plots import legend_below, panels
 
@@ -28,7 +28,7 @@ def draw_sample(
         return draw_case(problem, case, methods, stored, folder)
     first = {key: stored[key, seed] for key, seed in sorted(stored, reverse=True)}
     shown = {method: first[method.key] for method in methods if method.key in first}
-    baselines = [method for method in shown if method.key in (FNO, *BASELINES)]
+    baselines = [method for method in shown if method.key in BASELINES]
     chosen = sorted(baselines, key=lambda method: float(shown[method]["validation"]))[:1]
     chosen += [method for method in shown if method.key == DEFAULT]
     if TRUE_FIELD not in shown or not chosen:

@@ -26,7 +26,7 @@ LARGEST = 256  # components of the output that are fitted
 _AS_GOOD = 1.01  # fewer components of the output are taken if the error grows by less
 
 Finish = Callable[[Tensor], Tensor]
-"""What is done with the predicted fields of the validation set, such as prescribing their boundary."""
+"""Prescribes the boundary of predicted fields of the validation set."""
 
 
 class Samples(NamedTuple):
@@ -38,10 +38,18 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A fitted regression: its settings and its relative L2 on the validation set."""
+    """A fitted regression.
+
+    Args:
+        regression: Its settings.
+        ridge: Penalty per training sample.
+        finished: Whether the boundary of the predicted fields is prescribed.
+        error: Relative L2 on the validation set.
+    """
 
     regression: Regression
     ridge: float
+    finished: bool
     error: float
 
 
@@ -104,17 +112,19 @@ class PCARegression(nn.Module):
         return on_grid(u, tuple(a.shape[2:])).to(a.dtype)
 
 
-def fit(sensors: Sensors, training: Samples, validation: Samples, finish: Finish) -> tuple[PCARegression, list[Trial]]:
-    """The regression with the least relative L2 on the validation set.
+def fit(
+    sensors: Sensors, training: Samples, validation: Samples, finish: Finish | None = None
+) -> tuple[PCARegression, list[Trial]]:
+    """The regression with the least relative L2 on the validation set, its boundary prescribed or not.
 
     Args:
         sensors: Where inputs are read.
         training: What regressions are fitted to, at least two samples.
         validation: What they are compared on.
-        finish: What is done with predicted fields of the validation set before they are compared.
+        finish: Prescribes the boundary of fields of the validation set; every regression is tried with and without.
 
     Returns:
-        The regression, and the best trial of every kind of regression, the best first.
+        The regression without ``finish``, and the best trial of every kind of regression, the best first.
 
     Raises:
         InvalidArgumentError: If there are fewer than two training samples, or fields are not on the sensors' grid.
@@ -142,7 +152,7 @@ class _Problem:
     sensors: Sensors
     training: Samples
     validation: Samples
-    finish: Finish
+    finish: Finish | None
     inputs: Components
     outputs: Components
     unit: float
@@ -150,7 +160,7 @@ class _Problem:
     targets: Features
 
     @classmethod
-    def of(cls, sensors: Sensors, training: Samples, validation: Samples, finish: Finish) -> Self:
+    def of(cls, sensors: Sensors, training: Samples, validation: Samples, finish: Finish | None) -> Self:
         rows = sensors.read(training.inputs.double()).cpu().numpy()
         inputs, channel = Components.fit(rows, sensors.blocks), training.outputs[0, 0].numel()
         fields = training.outputs.double().flatten(1).cpu().numpy()
@@ -176,8 +186,10 @@ class _Problem:
             known, solutions = self.fitted(regression)
             projected = regression.features(unseen[:, : regression.inputs], *known) @ solutions.vectors
             for ridge in RIDGES:
-                error = self.error(projected @ solutions.weighted(ridge * len(self.z)))
-                yield Trial(regression=regression, ridge=ridge, error=error)
+                u = self.outputs.expand(projected @ solutions.weighted(ridge * len(self.z)))
+                for finished in (False, True)[: 1 if self.finish is None else 2]:
+                    error = self.error(torch.from_numpy(u), finished)
+                    yield Trial(regression=regression, ridge=ridge, finished=finished, error=error)
 
     def fitted(self, regression: Regression) -> tuple[tuple[np.ndarray, Features], Solutions]:
         """What features of a regression need, and its solutions."""
@@ -185,10 +197,11 @@ class _Problem:
         known = self.inputs.deviation[: regression.inputs] / self.unit, regression.centres(z)
         return known, regression.solve(regression.features(z, *known), self.targets)
 
-    def error(self, components: Features) -> float:
-        """Relative L2 of fields with these components of the output, on the validation set."""
+    def error(self, u: Tensor, finished: bool) -> float:
+        """Relative L2 of predicted fields on the validation set."""
         truth = self.validation.outputs.double()
-        return float(relative_l2(self.finish(torch.from_numpy(self.outputs.expand(components)).view_as(truth)), truth))
+        u = u.view_as(truth)
+        return float(relative_l2(self.finish(u) if finished and self.finish else u, truth))
 
     def shortest(self, trial: Trial) -> PCARegression:
         """The regression with as few components of the output as do not make it worse."""
@@ -196,7 +209,7 @@ class _Problem:
         coefficients = solutions.vectors @ solutions.weighted(trial.ridge * len(self.z))
         for outputs in (count for count in COUNTS if count < coefficients.shape[1]):
             shorter = PCARegression.of(self, trial.regression, coefficients[:, :outputs])
-            predicted = self.finish(shorter(self.validation.inputs.double()))
-            if float(relative_l2(predicted, self.validation.outputs.double())) <= _AS_GOOD * trial.error:
+            error = self.error(shorter(self.validation.inputs.double()), trial.finished)
+            if error <= _AS_GOOD * trial.error:
                 return shorter
         return PCARegression.of(self, trial.regression, coefficients)

@@ -43,13 +43,13 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
     case = tiny_cases(name)[-1]
     report = driver.run(tiny_experiment(case, of=EXPERIMENTS[name]), RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")[case.key]
-    assert list(errors.index) == [method.key for method in methods(case)]
+    assert list(errors.index) == [method.key for method in methods(case) if method.available]
     sides = {type(side) for each in case.source.conditions for pair in each for side in pair}
     bound = 1e-6 if Neumann in sides else 0.0
     for key, error in errors.iloc[1:].items():
         if key in (keys.PRESCRIPTION, keys.PAPER, keys.PAPER_CHANNELS, keys.DEFAULT):
             assert error <= bound, key
-        elif key not in (keys.LIFTING, keys.CIRCLE):
+        elif key not in (keys.LIFTING, keys.CIRCLE, keys.PCA, keys.DEEPONET):
             assert error > 1e-4, key
     assert ("set-up reconstructed" in report.title) == bool(case.source.reconstructed)
     square = case.axes == 2

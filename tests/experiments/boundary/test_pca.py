@@ -8,7 +8,6 @@ import torch
 from sklearn.gaussian_process.kernels import Matern
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
-from torch import Tensor
 
 from boon import relative_l2
 from experiments.boundary.baselines.components import Components
@@ -36,10 +35,6 @@ def first_channel(chosen: Samples) -> Samples:
     return Samples(chosen.inputs, chosen.outputs[:, :1])
 
 
-def as_it_is(u: Tensor) -> Tensor:
-    return u
-
-
 def error(model: PCARegression, test: Samples) -> float:
     return float(relative_l2(model(test.inputs).double(), test.outputs.double()))
 
@@ -48,7 +43,7 @@ def error(model: PCARegression, test: Samples) -> float:
 def test_a_linear_map_is_exact(dtype: torch.dtype, bound: float) -> None:
     """Bounds: a ridge of 1e-15 or rounding of a few digits; float32 rounding, times ten as shapes are alike."""
     sets = [first_channel(samples(count, 0.0, dtype, seed)) for seed, count in enumerate((20, 8, 8))]
-    model, ranked = fit(SENSORS, sets[0], sets[1], as_it_is)
+    model, ranked = fit(SENSORS, sets[0], sets[1])
     assert error(model, sets[2]) < bound
     assert model(sets[2].inputs).dtype == dtype
     assert sorted(type(trial.regression).__name__ for trial in ranked) == ["Kernel", "Linear", "Polynomial"]
@@ -58,12 +53,12 @@ def test_a_linear_map_is_exact(dtype: torch.dtype, bound: float) -> None:
 
 def test_a_quadratic_map_takes_a_polynomial_and_any_smooth_one_a_kernel() -> None:
     sets = [samples(count, 1.0, seed=seed) for seed, count in enumerate((60, 8, 8))]
-    model, ranked = fit(SENSORS, first_channel(sets[0]), first_channel(sets[1]), as_it_is)
+    model, ranked = fit(SENSORS, first_channel(sets[0]), first_channel(sets[1]))
     assert isinstance(ranked[0].regression, Polynomial)
     assert error(model, first_channel(sets[2])) < 1e-8  # coefficients of the quadratic form, penalised by 1e-15
     errors = {type(trial.regression): trial.error for trial in ranked}
     assert errors[Kernel] < errors[Linear] / 10
-    model, ranked = fit(SENSORS, *sets[:2], as_it_is)
+    model, ranked = fit(SENSORS, *sets[:2])
     assert error(model, sets[2]) == pytest.approx(ranked[0].error, rel=2.0), "of the size seen on the validation set"
     assert ranked[0].error < 0.02
 
@@ -72,12 +67,14 @@ def test_settings_are_compared_after_the_boundary_is_finished() -> None:
     """Where all that is predicted is overwritten by the truth, every regression is equally good."""
     training, validation = (first_channel(samples(8, 1.0, seed=seed)) for seed in (0, 1))
     _, ranked = fit(SENSORS, training, validation, lambda _: validation.outputs)
-    assert {trial.error for trial in ranked} == {0.0}
+    assert {(trial.error, trial.finished) for trial in ranked} == {(0.0, True)}
+    _, ranked = fit(SENSORS, training, validation, torch.zeros_like)
+    assert not any(trial.finished for trial in ranked), "only where it helps"
 
 
 def test_another_grid_is_interpolated_linearly_there_and_back() -> None:
     training, validation = (first_channel(samples(20, 0.0, seed=seed)) for seed in (0, 1))
-    model, _ = fit(SENSORS, training, validation, as_it_is)
+    model, _ = fit(SENSORS, training, validation)
     fine = torch.nn.functional.interpolate(validation.inputs, 2 * NODES - 1, mode="linear", align_corners=True)
     u, expected = model(fine), model(validation.inputs)
     assert torch.allclose(u[..., ::2], expected, rtol=0, atol=1e-12)
@@ -146,10 +143,10 @@ def test_candidates_take_no_more_components_than_there_are() -> None:
 def test_what_cannot_be_fitted_is_refused() -> None:
     training = samples(4, 0.0)
     with pytest.raises(InvalidArgumentError, match=r"two or more training samples.*got training fields \(1, 2, 9\)"):
-        fit(SENSORS, Samples(*(each[:1] for each in training)), training, as_it_is)
+        fit(SENSORS, Samples(*(each[:1] for each in training)), training)
     other = Samples(*(each[..., 1:] for each in training))
     with pytest.raises(InvalidArgumentError, match=r"on \(9,\) nodes, got validation fields \(4, 2, 8\)"):
-        fit(SENSORS, training, other, as_it_is)
-    model, _ = fit(SENSORS, training, training, as_it_is)
+        fit(SENSORS, training, other)
+    model, _ = fit(SENSORS, training, training)
     with pytest.raises(InvalidArgumentError, match=r"must be \(batch, 2, \*space\) with 1 axes, got \(4, 1, 9\)"):
         model(training.inputs[:, :1])
