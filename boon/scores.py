@@ -1,5 +1,6 @@
 """Scores of predicted fields: relative L2 error and boundary error."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,14 +51,18 @@ def relative_l2(
     return ((u - truth).flatten(1).norm(dim=1) / norm).mean()
 
 
-def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> BoundaryError:
+def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]) -> BoundaryError:
     """Errors of a field in the conditions: value, gradient, Robin residual, or mismatch of periodic ends.
 
     Args:
         u: Predicted fields.
-        boundary: ``BOON.discretise(u, values)``; at corners with compatible data.
+        boundary: ``BOON.discretise(u, values)``, or ``ChannelBOON.discretise(u, values)``, one for every channel; at
+            corners with compatible data.
+
+    Raises:
+        InvalidArgumentError: If there are conditions of another number of channels than the field has.
     """
-    pairs = residuals(u.detach(), boundary)
+    pairs = boundary_residuals(u.detach(), boundary)
     if not pairs:
         return BoundaryError(0.0, 0.0, 0.0)
     residual = torch.cat([part.flatten() for part, _ in pairs]).abs()
@@ -69,3 +74,25 @@ def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary
         relative_l2=float(residual.norm() / total) if total > 0 else float(residual.norm()),
         relative_maximum=float(relative.max()),
     )
+
+
+def boundary_residuals(
+    u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
+) -> list[tuple[Tensor, Tensor]]:
+    """B u − g and |g| + Σ_j |w_j u_j| of every side, of all channels or of one after the other.
+
+    Args:
+        u: A field.
+        boundary: As in ``boundary_error``.
+
+    Raises:
+        InvalidArgumentError: See ``boundary_error``.
+    """
+    if isinstance(boundary, Boundary):
+        return residuals(u, boundary)
+    if len(boundary) != u.shape[1]:
+        raise InvalidArgumentError(
+            f"The field has {u.shape[1]} channels but conditions are given for {len(boundary)}; give one for each."
+        )
+    parts = zip(u.split(1, dim=1), boundary, strict=True)
+    return [pair for channel, conditions in parts for pair in residuals(channel, conditions)]

@@ -18,6 +18,7 @@ import tyro
 from boon import BoonError
 from experiments import driver, registry
 from experiments.benchmarks import scaling_page, solver_page
+from experiments.boundary.baselines.tuning import keep_settings
 from experiments.checks import unknown_name
 from experiments.data_command import data_command
 from experiments.demo import demo_command
@@ -37,7 +38,7 @@ from experiments.records.table import json_rows, labels_of, write_tables
 from experiments.report import documents, page, terminal
 from experiments.storage import writable_folder
 from probconserv.errors import ProbConservError
-from probconserv.training import launched
+from probconserv.training import launched, say_once
 from solvers.errors import SolverError
 
 ALL = "all"
@@ -50,6 +51,7 @@ Role = Annotated[str | None, tyro.conf.arg(help="Which training, for instance an
 Page = Annotated[
     Path | None, tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md or scaling.md.")
 ]
+Keep = Annotated[bool, tyro.conf.arg(help="Use the best settings from now on.")]
 Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]
 File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
@@ -170,6 +172,14 @@ def choose_command(name: Name, options: Options, all: Everything = False, json: 
     _finish(driver.run(registry.choice(name), options), options.preset, all, json)
 
 
+def tune_command(name: Name, options: Options, keep: Keep = False, all: Everything = False, json: Json = False) -> None:
+    """Tunes every method on the validation set: four trials of each, with a fifth of the steps."""
+    report = driver.run(registry.tuning(name), options)
+    _finish(report, options.preset, all, json)
+    if keep:
+        say_once(f"Settings: {keep_settings(report.cases, report.records)}")
+
+
 def bench_command(name: Name, page: Page = None, json: Json = False) -> None:
     """Runs a benchmark."""
     benchmark = registry.benchmark(name)
@@ -219,6 +229,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "train": train_command,
         "study": study_command,
         "choose": choose_command,
+        "tune": tune_command,
         "bench": bench_command,
     },
     "Make training data": {"data": data_command},

@@ -167,7 +167,7 @@ def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], r
 
 
 def plan(experiment: Experiment, context: RunContext) -> list[Job]:
-    """All jobs of a run, case by case and method by method.
+    """All jobs of a run, case by case and method by method; names packages that some need and that are missing.
 
     Raises:
         UnknownNameError: If the options name a case or method that the experiment lacks.
@@ -176,14 +176,20 @@ def plan(experiment: Experiment, context: RunContext) -> list[Job]:
     cases = chosen("case", experiment.cases(context), context.options.cases)
     every = {method.key: method for case in cases for method in experiment.methods(case)}
     methods = {method.key for method in chosen("method", list(every.values()), context.options.methods)}
-    jobs = []
+    jobs, lacking = [], set[str]()
     for case in cases:
         for method in experiment.methods(case):
             for seed in experiment.seeds(case, context) if method.key in methods else ():
                 trainings = tuple(experiment.trainings(case, method, seed, context))
+                missing = {training.missing for training in trainings if training.missing}
+                if missing:
+                    lacking |= missing
+                    break
                 jobs.append(Job(case, method, seed, trainings))
                 if not trainings:  # and so the same for every seed
                     break
+    for package in sorted(lacking):
+        say_once(f"Methods that need the package {package} are left out: it is not installed.")
     return jobs
 
 

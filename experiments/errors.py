@@ -30,5 +30,9 @@ class MissingPackageError(ExperimentError, ImportError):
     """A package of an extra is not installed."""
 
 
+class MissingFilesError(ExperimentError, ValueError):
+    """Files that other people made, and that do not come with the package, were not given."""
+
+
 class JobsFailedError(ExperimentError, RuntimeError):
     """Some of several jobs failed; names them and their logs."""

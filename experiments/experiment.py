@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.records.record import Arrays, Over, Record
 from experiments.records.release import ROOT
@@ -33,6 +34,8 @@ class RunOptions:
         out: Folder of all stored runs.
         cases: Keys of cases, for instance single-0.02 or u=0.6; all by default.
         methods: Keys of methods, for instance anp or boon-default; all by default.
+        files: Folder of files that other people made, for darcy_small.
+        makers: Processes that make the samples of operators.
 
     Raises:
         InvalidArgumentError: If the seed is out of range or the device is not there.
@@ -45,8 +48,11 @@ class RunOptions:
     out: Path = Path("results")
     cases: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    files: Path | None = None
+    makers: int = 1
 
     def __post_init__(self) -> None:
+        require_at_least(self, makers=1)
         if not 0 <= self.seed < 2**31:
             raise InvalidArgumentError(f"--seed must lie in [0, 2³¹), got {self.seed}.")
         try:
@@ -148,6 +154,7 @@ class Training:
         config: A frozen dataclass with everything that decides the weights, or its JSON.
         data_version: Version of the data that it is trained on.
         release: Path of its weights below ``experiments/weights``; None if they are not released.
+        missing: Name of a package that it needs and that is not installed; empty for none.
     """
 
     key: str
@@ -156,6 +163,7 @@ class Training:
     config: Any
     data_version: int
     release: str | None = None
+    missing: str = ""
 
     @property
     def hash(self) -> str:

@@ -20,6 +20,8 @@ STUDIES: dict[str, Experiment] = {**boundary.STUDIES, **conservation.STUDIES}
 """Studies by the problem they are of."""
 CHOICES: dict[str, Experiment] = dict(boundary.CHOICES)
 """Choices of the default correction by the problem they are made on."""
+TUNINGS: dict[str, Experiment] = dict(boundary.TUNINGS)
+"""Tunings of all methods by the problem they are made on."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
     "solver": "equal error beside LSODA, FiPy, py-pde (half an hour; extra 'bench')",
@@ -34,14 +36,13 @@ BENCHMARKS: dict[str, str] = {
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of this name, one of ``EXPERIMENTS`` or a study or choice by its full name.
+    """The experiment of this name, one of ``EXPERIMENTS`` or a study, choice or tuning by its full name.
 
     Raises:
         UnknownNameError: If there is none; names the closest one.
     """
-    return _entry(
-        "experiment", name, EXPERIMENTS, {entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}
-    )
+    others = (*STUDIES.values(), *CHOICES.values(), *TUNINGS.values())
+    return _entry("experiment", name, EXPERIMENTS, {entry.name: entry for entry in others})
 
 
 def study(name: str) -> Experiment:
@@ -52,6 +53,11 @@ def study(name: str) -> Experiment:
 def choice(name: str) -> Experiment:
     """The choice of the default on a problem; raises UnknownNameError if there is none."""
     return _entry("choice on", name, CHOICES)
+
+
+def tuning(name: str) -> Experiment:
+    """The tuning of all methods on a problem; raises UnknownNameError if there is none."""
+    return _entry("tuning on", name, TUNINGS)
 
 
 def families() -> dict[str, dict[str, Experiment]]:

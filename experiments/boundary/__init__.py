@@ -1,6 +1,8 @@
 """The boundary-condition experiments: operators whose output meets its boundary conditions."""
 
+from experiments.boundary.baselines.tuning import TUNINGS
+from experiments.boundary.choices import CHOICES
 from experiments.boundary.experiment import EXPERIMENTS, load_operator
-from experiments.boundary.studies import CHOICES, STUDIES
+from experiments.boundary.studies import STUDIES
 
-__all__ = ["CHOICES", "EXPERIMENTS", "STUDIES", "load_operator"]
+__all__ = ["CHOICES", "EXPERIMENTS", "STUDIES", "TUNINGS", "load_operator"]

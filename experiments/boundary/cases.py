@@ -1,18 +1,19 @@
 """Cases of the boundary-condition experiments: a version of a problem, with the sizes of its operators and samples."""
 
-from dataclasses import dataclass, field
-from math import frexp
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor
-
-from boon import MatchedTransform
+from boon import LiftedTransform
+from experiments.boundary.disturbance import Disturbance
+from experiments.boundary.sources import SampleConfig, Source
+from experiments.boundary.sources.source import Conditions
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
+from experiments.experiment import Preset
 from experiments.records.store import as_json
 from probconserv.training import TrainingConfig
 from solvers import Periodic
-from solvers.problems.boundary_samples import BoundaryProblem
 
 SHORT_EXTENSION = 0.01
 """Length of the smooth extension for fields that are largest on the walls and hardly reach beyond, as vorticity is."""
@@ -27,7 +28,6 @@ class NetworkSizes:
         time_modes: Frequencies kept along time, which then is the last axis of the fields, the input being repeated
             along it, as Saad et al. do; 0 makes the output times channels, which costs a sixth to a twentieth.
         order: Order of the one-sided differences of Neumann conditions.
-        unit: Fields and boundary values are divided by it; a power of two, which rounds nothing.
     """
 
     width: int = 64
@@ -35,11 +35,6 @@ class NetworkSizes:
     time_modes: int = 0
     depth: int = 4
     order: int = 4
-    unit: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.unit > 0 or frexp(self.unit)[0] != 0.5:
-            raise InvalidArgumentError(f"unit must be a power of two, got {self.unit}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,50 +64,35 @@ class BoundarySizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryDataConfig:
-    """Which samples of a problem.
-
-    Args:
-        times: Output times: 1 for the single-step version, more for equally spaced ones up to the final time.
-        final_time: Last output time; None for the problem's usual one.
-    """
-
-    samples: int = 500
-    nodes: int = 128
-    times: int = 25
-    final_time: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_at_least(self, samples=1, nodes=5, times=1, seed=0)
-
-    def output_times(self, problem: BoundaryProblem) -> Tensor:
-        """Output times of the version ``(t,)``."""
-        single = self.times == 1 and self.final_time is None
-        return problem.single_step() if single else problem.multi_step(self.times, self.final_time)
-
-
-@dataclass(frozen=True, kw_only=True)
 class BoundaryCase:
     """One version of a problem in an experiment.
 
     Args:
-        final_time: Last output time; None for the problem's usual one.
-        independent: Whether boundary data are random apart from the initial field, so that an operator needs them as
+        times: Output times.
+        final_time: Last output time; None for the usual one of the source.
+        independent: Whether boundary data are random apart from the input fields, so that an operator needs them as
             input.
+        given: Whether there are boundary data that differ between samples; else they are no input.
         extension: Initial length of the smooth extension of ``boon-default``, see ``boon.MatchedTransform``.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
+        rollout: Whether operators of single steps are applied as many times as there are output times.
+        disturbance: What is done to the inputs of test samples; None for nothing.
+        compared: What a study compares the case in, and what it has of that, for figures.
     """
 
     key: str
     label: str
-    problem: BoundaryProblem
+    source: Source
     times: int = 1
     final_time: float | None = None
     independent: bool = False
-    extension: float = MatchedTransform().length
+    given: bool = True
+    extension: float = LiftedTransform().length
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None
+    rollout: bool = False
+    disturbance: Disturbance | None = None
+    compared: tuple[str, str] = ("", "")
 
     @property
     def training_case(self) -> "BoundaryCase":
@@ -123,39 +103,72 @@ class BoundaryCase:
     def config(self) -> dict[str, Any]:
         """What decides data and scores, apart from seeds and weights."""
         sizes = {"batch": self.sizes.batch, "network": as_json(self.sizes.network)}
-        return {"test": describe_samples(self.problem, self.test_data(0)), **sizes}
+        use = {"rollout": self.rollout, "disturbance": as_json(self.disturbance)}
+        return {"test": self.source.describe(self.test_data(0)), **sizes, **use}
+
+    @property
+    def conditions(self) -> Conditions:
+        """One pair per axis of space: of all unknowns, or of the first where they differ."""
+        return self.source.conditions[0]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all unknowns have the same conditions."""
+        return all(each == self.conditions for each in self.source.conditions)
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of space."""
+        return len(self.conditions)
 
     @property
     def periodic(self) -> tuple[bool, ...]:
         """Which axes of space are periodic."""
-        return tuple(isinstance(pair[0], Periodic) for pair in self.problem.conditions)
+        return tuple(isinstance(pair[0], Periodic) for pair in self.conditions)
 
     @property
     def channels(self) -> int:
-        """Output channels of the operators: the output times, unless time is an axis."""
-        return 1 if self.sizes.network.time_modes else self.times
+        """Output channels of the operators: the unknowns, at every output time unless time is an axis."""
+        return len(self.source.conditions) * (1 if self.sizes.network.time_modes else self.times)
 
-    def training_data(self, seed: int) -> BoundaryDataConfig:
+    def training_data(self, seed: int) -> SampleConfig:
         """The training samples, the validation set last."""
-        return self._data(self.sizes.samples, 2 * seed)
+        return replace(
+            self.test_data(seed), samples=self.sizes.samples, validation=self.sizes.validation, split="train"
+        )
 
-    def test_data(self, seed: int) -> BoundaryDataConfig:
-        """The test samples, from other random numbers than the training samples of any seed."""
-        return self._data(self.sizes.test, 2 * seed + 1)
+    def validation_data(self, seed: int) -> SampleConfig:
+        """The validation set alone."""
+        whole = self.training_data(seed)
+        return replace(whole, samples=whole.validation, skipped=whole.samples - whole.validation)
 
-    def _data(self, samples: int, seed: int) -> BoundaryDataConfig:
-        times = {"times": self.times, "final_time": self.final_time}
-        return BoundaryDataConfig(samples=samples, nodes=self.sizes.nodes, seed=seed, **times)
+    def test_data(self, seed: int) -> SampleConfig:
+        """The test samples."""
+        return SampleConfig(
+            samples=self.sizes.test,
+            nodes=self.sizes.nodes,
+            times=self.times,
+            final_time=self.final_time,
+            seed=seed,
+            split="test",
+        )
 
 
-def describe_samples(problem: BoundaryProblem, config: BoundaryDataConfig) -> dict[str, Any]:
-    """Everything that decides samples but the version of the data, as JSON can hold it."""
-    return {
-        "problem": problem.name,
-        "equation": problem.equation,
-        "start": problem.start,
-        "times": config.output_times(problem).tolist(),
-        "constants": dict(problem.constants),
-        "parameters": as_json(problem.parameters),
-        "config": as_json(config),
-    }
+def coarser(nodes: int) -> int:
+    """Nodes at about twice the distance; every other one if their number is odd."""
+    return (nodes + 1) // 2
+
+
+def finer(nodes: int) -> int:
+    """Nodes at about half the distance; those of the coarser grid among them if their number is odd."""
+    return 2 * nodes - nodes % 2
+
+
+Versions = Callable[[Preset], tuple[BoundaryCase, ...]]
+"""From the preset to the cases of a problem."""
+
+
+def trained(steps: int, peak_rate: float, network: NetworkSizes, **numbers: int) -> BoundarySizes:
+    """Sizes with the usual training of this many steps."""
+    training = TrainingConfig(steps=steps, peak_rate=peak_rate, weight_decay=1e-4, precision="32-true")
+    return BoundarySizes(network=network, training=replace(training, validate_every=max(1, steps // 20)), **numbers)

@@ -55,6 +55,12 @@ NAMES = {
     "burgers_periodic": Names(title="Burgers on a circle", field="velocity u"),
     "cavity": Names(title="Lid-driven cavity", field="vorticity ω"),
     "heat_independent": Names(title="Heat, independent boundary data", field="temperature u"),
+    "viscous_burgers": Names(title="Burgers, thin layers", field="velocity u"),
+    "reaction_diffusion": Names(title="Growth in a random medium", field="density u"),
+    "darcy": Names(title="Darcy flow, two materials", field="pressure u"),
+    "advection_diffusion": Names(title="Heat in a random flow", field="temperature u"),
+    "basin": Names(title="Shallow water in a basin", field="elevation h − 1"),
+    "darcy_small": Names(title="Darcy flow, neuraloperator's small set", field="pressure u"),
 }
 """By the name of the experiment."""
 
@@ -96,7 +102,7 @@ def draw_case(
     """All figures of a case by name, fields of the first test sample and seed; animations go to the folder."""
     by_method = {method: [stored[key] for key in sorted(stored) if key[0] == method.key] for method in methods}
     scored = {method: arrays for method, arrays in by_method.items() if arrays}
-    names, times = names_of(problem), case.test_data(0).output_times(case.problem).numpy()
+    names, times = names_of(problem), case.source.times(case.test_data(0)).numpy()
     title = f"{names.title}, {case.label}"
     drawings: dict[str, Figure] = {}
     over_time = {method: arrays for method, arrays in scored.items() if "over_time" in arrays[0]}
@@ -110,7 +116,7 @@ def draw_case(
             drawings["fields"] = snapshots(shown)
             animate(shown, folder / f"animation-{case.key}.gif")
         else:
-            insulated = isinstance(case.problem.conditions[0][0], Neumann) and not case.independent
+            insulated = isinstance(case.conditions[0][0], Neumann) and not case.independent
             stencil = one_sided_gradient(case.sizes.network.order, "first").numpy() if insulated else None
             drawings["profile"] = profiles(shown, stencil)
             drawings |= {"fields": space_time(shown)} if len(times) > 1 else {}

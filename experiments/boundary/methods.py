@@ -7,22 +7,50 @@ says of each method what it sees.
 
 from dataclasses import dataclass, field, replace
 
-from boon import Correction, Elimination, MatchedTransform, Prescription, SmoothExtension
+from boon import Correction, Elimination, LiftedTransform, MatchedTransform, Prescription, SmoothExtension
+from experiments.boundary.baselines.architectures import (
+    Architecture,
+    Convolutional,
+    DeepOperator,
+    NeuralOperator,
+    has_neuraloperator,
+)
+from experiments.boundary.baselines.settings import settings, structures
+from experiments.boundary.baselines.stored_pca import PrincipalComponents
 from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
-from experiments.operators import DEFAULT as DEFAULT_CORRECTION
-from experiments.report.plots import BARE, CONSERVED, HARD, PURPLE, SKY, SOFT, TRUTH
+from experiments.report.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row of a table; the truth has no treatment."""
+    """One row of a table.
+
+    Args:
+        key: Name in files and options.
+        label: Name in tables and figures.
+        style: Colour and dashes in figures.
+        treatment: The operator; None for the truth.
+        rate: Peak learning rate in units of that of the case.
+    """
 
     key: str
     label: str
     style: Style = field(default_factory=Style)
     treatment: Treatment | None = None
+    rate: float = 1.0
+
+    @property
+    def available(self) -> bool:
+        """Whether the package that it needs is installed."""
+        needs = self.treatment is not None and isinstance(self.treatment.architecture, NeuralOperator)
+        return has_neuraloperator() or not needs
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed gives another operator."""
+        return self.treatment is not None and not isinstance(self.treatment.architecture, PrincipalComponents)
 
     @property
     def information(self) -> str:
@@ -30,21 +58,30 @@ class Method:
 
 
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
-PENALTY, CIRCLE, PAPER, DEFAULT = "soft-penalty", "circle", "boon-paper", "boon-default"
-BASELINES = (CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE)
-"""The baselines that are given the boundary as BOON is."""
+PENALTY, CIRCLE = "soft-penalty", "circle"
+PAPER, PAPER_CHANNELS, DEFAULT = "boon-paper", "boon-paper-channels", "boon-default"
+PCA, DEEPONET, UNET = "pca", "deeponet", "unet"
+PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS = "neuralop", "neuralop-plain", "neuralop-defaults"
+OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
+"""Other architectures than the FNO of this library."""
+BASELINES = (FNO, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
+"""All methods but BOON."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
 
 
 def methods(case: BoundaryCase) -> tuple[Method, ...]:
-    """The methods of a case, the truth first.
+    """The methods of a case, the truth first, with the settings that were chosen for them."""
+    return tuple(tuned(method, case) for method in untuned(case))
 
-    Where boundary data follow from the initial field, methods see them in their usual way; where they do not, every
-    method but the plain FNO and the paper's form has them as channels. On periodic axes there are no data: instead of
-    channels and lifting, an FNO on the circle.
+
+def untuned(case: BoundaryCase) -> tuple[Method, ...]:
+    """The methods of a case in their usual settings, the truth first.
+
+    Where boundary data follow from the input fields, methods see them in their usual way; where they do not, every
+    method but the plain FNO and one of the two rows of the paper's form has them as channels. On periodic axes there
+    are no data: instead of channels and lifting, an FNO on the circle.
     """
-    channels = case.independent
-    default = Treatment(correction=DEFAULT_CORRECTION(length=case.extension), channels=channels)
+    channels, paper = case.independent, Elimination(block=False)
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
@@ -57,14 +94,74 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
         ),
         (LIFTING, "lifting", Style(PURPLE), Treatment(lifting=True, channels=channels)),
         (PENALTY, "FNO + soft penalty", Style(SOFT), Treatment(penalty=1.0, channels=channels)),
-        (PAPER, "BOON (paper's form)", Style(CONSERVED, ":"), Treatment(correction=Elimination(block=False))),
-        (DEFAULT, "BOON (default)", Style(CONSERVED), default),
+        (PAPER, "BOON (paper's form)", Style(CONSERVED, ":"), Treatment(correction=paper)),
+        (
+            PAPER_CHANNELS,
+            "BOON (paper's form) + channels",
+            Style(CONSERVED, "--"),
+            Treatment(correction=paper, channels=True),
+        ),
+        (DEFAULT, "BOON (default)", Style(CONSERVED), Treatment(correction=default_of(case), channels=channels)),
     )
+    left_out = _left_out(case)
+    kept = [Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows if row[0] not in left_out]
+    return TRUE_FIELD, *kept[:1], *_others(case), *kept[1:]
+
+
+def tuned(method: Method, case: BoundaryCase) -> Method:
+    """A method with the settings that were chosen for it on a problem; as it is where none were."""
+    chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(method.key)
+    if chosen is None or method.treatment is None:
+        return method
+    return replace(method, treatment=structures(method.treatment)[chosen.structure], rate=chosen.rate)
+
+
+def _others(case: BoundaryCase) -> tuple[Method, ...]:
+    """Other architectures, which have boundary data as channels where there are data."""
+    channels = case.given and not all(case.periodic)
+    with_data, package = " + channels" if channels else "", "FNO of neuraloperator"
+    named: tuple[tuple[str, str, Style, Architecture], ...] = (
+        (PCA, "PCA regression", Style(GREY), PrincipalComponents()),
+        (DEEPONET, "DeepONet", Style(YELLOW), DeepOperator()),
+        (UNET, "U-Net" + with_data, Style(GREY, "--"), Convolutional()),
+        (PACKAGE, package + with_data, Style(BARE, "--"), NeuralOperator()),
+        (PACKAGE_PLAIN, package, Style(BARE, ":"), NeuralOperator()),
+        (
+            PACKAGE_DEFAULTS,
+            package + ", its defaults" + with_data,
+            Style(BARE, "-."),
+            NeuralOperator(own_defaults=True),
+        ),
+    )
+    return tuple(
+        Method(
+            key=key,
+            label=label,
+            style=style,
+            treatment=Treatment(architecture=architecture, channels=channels and key != PACKAGE_PLAIN),
+        )
+        for key, label, style, architecture in named
+        if channels or key != PACKAGE_PLAIN
+    )
+
+
+def default_of(case: BoundaryCase) -> Correction:
+    """The default correction: of the library, at the output only where unknowns have conditions of their own."""
+    return LiftedTransform(length=case.extension) if case.shared else SmoothExtension(length=case.extension)
+
+
+def _left_out(case: BoundaryCase) -> set[str]:
+    """Keys of the methods that a case cannot have, or that take too long on the square."""
     left_out = {CHANNELS, LIFTING} if all(case.periodic) else {CIRCLE}
-    if len(case.periodic) == 2:  # the square, where a training takes long
-        left_out |= {row[0] for row in rows} - {FNO, CHANNELS, PAPER, DEFAULT}
-    kept = (row for row in rows if row[0] not in left_out)
-    return TRUE_FIELD, *(Method(key=key, label=label, style=style, treatment=what) for key, label, style, what in kept)
+    if not case.independent:
+        left_out.add(PAPER_CHANNELS)
+    if not case.given:
+        left_out.add(CHANNELS)
+    if not case.shared:  # features inside the layers belong to all unknowns
+        left_out.add(PAPER)
+    if case.axes == 2:
+        left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
+    return left_out
 
 
 def candidates(case: BoundaryCase) -> tuple[Method, ...]:
@@ -84,15 +181,22 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
         short: MatchedTransform(length=SHORT_EXTENSION),
+        "lifted transforms": LiftedTransform(),
+        "lifted transforms, short extension": LiftedTransform(length=SHORT_EXTENSION),
+        "smooth extension, wide reads": SmoothExtension(),
     }
     if all(case.periodic):
-        for name in ("scalar elimination", "block elimination", "matched transforms", short):
+        for name in ("scalar elimination", "block elimination", "matched transforms", short, *list(family)[-2:]):
             del family[name]
         inputs = {"": Treatment(), ", circle": Treatment(circle=True)}
     else:
         inputs = {"": Treatment(), ", channels": Treatment(channels=True)}
     if case.independent:
         del inputs[""]
+    if not case.given:
+        del inputs[", channels"]
+    if not case.shared:
+        family = {name: each for name, each in family.items() if not (each.hidden or each.acts_on_kernels)}
     named = {
         name + suffix: replace(base, correction=family[name]) for suffix, base in inputs.items() for name in family
     }

@@ -1,6 +1,7 @@
-"""Operators as a case needs them: an FNO, and what is done with the boundary."""
+"""Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -8,28 +9,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, FNO, Correction, FNOConfig, Operator, boundary_channels, relative_l2
+from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2
 from boon.conditions import discretise
 from boon.corrections.lifting import LiftingStep
-from boon.functionals import Boundary, Functional, residuals
+from boon.functionals import Boundary, Functional
+from boon.scores import boundary_residuals
+from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout
+from experiments.boundary.baselines.sensors import Sensors
+from experiments.boundary.baselines.stored_pca import PrincipalComponents, blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
-from experiments.operators import TRANSFORM
 
 
 @dataclass(frozen=True, kw_only=True)
 class Treatment:
-    """How an operator gets to know the boundary.
+    """A network, and how it gets to know the boundary.
 
     Args:
-        correction: The correction of a BOON around the FNO; None for none.
-        channels: Gives the boundary values to the FNO as input channels.
+        architecture: The network.
+        correction: The correction of a BOON around the operator; None for none.
+        channels: Gives the boundary values to the operator as input channels.
         lifting: u = extension of the boundary data + envelope · FNO, see ``lift``.
         penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
     """
 
+    architecture: Architecture = field(default_factory=FourierOperator)
     correction: Correction | None = None
     channels: bool = False
     lifting: bool = False
@@ -42,7 +48,7 @@ class Treatment:
 
     @property
     def information(self) -> str:
-        """What the operator sees besides the initial field, and where."""
+        """What the operator sees besides the input fields, and where."""
         inputs = {
             "channels": self.channels,
             "layers": self.correction is not None and self.correction.hidden,
@@ -55,24 +61,24 @@ class Treatment:
 
 
 class ConditionedOperator(nn.Module):
-    """An operator with its treatment as one map: input field and boundary values → output field."""
+    """An operator with its treatment as one map: input fields and boundary values → output field."""
 
-    def __init__(self, operator: Operator, treatment: Treatment, case: BoundaryCase) -> None:
+    def __init__(self, operator: nn.Module, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
         self.operator, self.treatment, self.case = operator, treatment, case
 
-    def forward(self, a: Float[Tensor, "batch 1 *space"], values: Values) -> Float[Tensor, "batch channels *space"]:
-        boundary = self.discretise(a, values) if self.treatment.channels or self.treatment.lifting else None
-        if boundary is not None and self.treatment.channels:
-            a = torch.cat([a, boundary_channels(boundary, a.shape[2:], a.dtype)], dim=1)
-        u = self.operator(a, values) if isinstance(self.operator, BOON) else self.operator(a)
-        return lift(u, boundary) if boundary is not None and self.treatment.lifting else u
+    def forward(
+        self, a: Float[Tensor, "batch inputs *space"], values: Values
+    ) -> Float[Tensor, "batch channels *space"]:
+        inputs = with_channels(a, values, self.treatment, self.case)
+        if isinstance(self.operator, BOON):
+            return self.operator(inputs, values)
+        u = self.operator(inputs)
+        return lift(u, self.discretise(u, values)) if self.treatment.lifting else u
 
-    def discretise(self, like: Tensor, values: Values) -> Boundary:
-        """The conditions with their data on the grid of a field ``(batch, any, *space)``."""
-        conditions, lengths = _conditions(self.case), (1.0,) * (like.ndim - 2)
-        output = like[:, :1].expand(-1, self.case.channels, *like.shape[2:])
-        return discretise(conditions, lengths, values, output, self.case.sizes.network.order)
+    def discretise(self, like: Tensor, values: Values) -> Boundary | list[Boundary]:
+        """The conditions with their data on the grid of a field, see ``discretise_case``."""
+        return discretise_case(self.case, like, values)
 
     def loss(self, fields: Fields) -> Tensor:
         """Mean relative L2 of a batch, plus the penalty."""
@@ -80,7 +86,7 @@ class ConditionedOperator(nn.Module):
         loss = relative_l2(u, fields.output)
         if not self.treatment.penalty:
             return loss
-        pairs = residuals(u, self.discretise(u, fields.values))
+        pairs = boundary_residuals(u, self.discretise(u, fields.values))
         miss, scale = (torch.cat([part.flatten() for part in parts]).norm() for parts in zip(*pairs, strict=True))
         return loss + self.treatment.penalty * (miss / scale).to(loss.dtype)
 
@@ -91,36 +97,110 @@ class ConditionedOperator(nn.Module):
             return torch.cat([self(part.input, part.values) for part in parts])
 
 
-def _conditions(case: BoundaryCase) -> tuple:
+def discretise_case(case: BoundaryCase, like: Tensor, values: Values) -> Boundary | list[Boundary]:
+    """The conditions of a case with their data on the grid of a field.
+
+    Args:
+        case: The case.
+        like: A field ``(batch, any, *space)``.
+        values: Boundary values.
+
+    Returns:
+        One for all channels, or one for each where unknowns differ.
+    """
+    lengths, order = (1.0,) * (like.ndim - 2), case.sizes.network.order
+    output = like[:, :1].expand(-1, case.channels, *like.shape[2:])
+    if case.shared:
+        return discretise(_over_time(case.conditions, case), lengths, values, output, order)
+    return [discretise(each, lengths, None, output[:, :1], order) for each in _of_channels(case)]
+
+
+def with_channels(a: Tensor, values: Values, treatment: Treatment, case: BoundaryCase) -> Tensor:
+    """Input fields with the boundary values as further channels, if a treatment says so."""
+    if not treatment.channels:
+        return a
+    boundary = discretise_case(case, a, values)
+    if not isinstance(boundary, Boundary):
+        raise InvalidArgumentError(f"{case.label}: conditions per channel have no data for input channels.")
+    return torch.cat([a, boundary_channels(boundary, a.shape[2:], a.dtype)], dim=1)
+
+
+def _over_time(conditions: Sequence, case: BoundaryCase) -> tuple:
     """One pair per axis of the fields; None for time."""
-    return (*case.problem.conditions, None) if case.sizes.network.time_modes else case.problem.conditions
+    return (*conditions, None) if case.sizes.network.time_modes else tuple(conditions)
 
 
-def build(treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
-    """An untrained operator, its weights drawn from torch's global generator."""
-    network, periodic, over_time = case.sizes.network, case.periodic, case.sizes.network.time_modes > 0
-    sides = 2 * periodic.count(False) if treatment.channels else 0
-    config = FNOConfig(
-        in_channels=1 + sides * case.channels,
+def _of_channels(case: BoundaryCase) -> list[tuple]:
+    """The conditions of every output channel."""
+    unknowns = [_over_time(each, case) for each in case.source.conditions]
+    return unknowns * (case.channels // len(unknowns))
+
+
+def prescribed(u: Tensor, boundary: Boundary | Sequence[Boundary]) -> Tensor:
+    """A field with boundary nodes that meet the conditions, of all channels or of one after the other."""
+    if isinstance(boundary, Boundary):
+        return prescribe(u, boundary)
+    return torch.cat([prescribe(part, each) for part, each in zip(u.split(1, dim=1), boundary, strict=True)], dim=1)
+
+
+def build(treatment: Treatment, case: BoundaryCase, training_set: Fields) -> ConditionedOperator:
+    """An untrained operator, normalised by a training set, its weights drawn from torch's global generator."""
+    inputs = with_channels(training_set.input, training_set.values, treatment, case)
+    operator = Normalised.fit(nn.Identity(), inputs, training_set.output)
+    scale = operator.output_scale.view(-1, *[1] * (inputs.ndim - 2))
+    targets = (training_set.output - operator.output_mean) / scale
+    operator.operator = treatment.architecture.build(layout_of(treatment, case, training_set), targets)
+    return ConditionedOperator(corrected(operator, treatment.correction, case), treatment, case)
+
+
+def corrected(operator: nn.Module, correction: Correction | None, case: BoundaryCase) -> nn.Module:
+    """An operator whose output meets the conditions of a case, unless the correction is None."""
+    order = case.sizes.network.order
+    if correction is None:
+        return operator
+    if case.shared:
+        return BOON(operator, _over_time(case.conditions, case), None, correction, order)
+    return ChannelBOON(operator, _of_channels(case), None, correction, order)
+
+
+def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layout:
+    """What the network of a case maps between, on the grid of these fields."""
+    sizes, over_time = case.sizes.network, case.sizes.network.time_modes > 0
+    space = tuple(fields.input.shape[2:])
+    constant: list[int | None] = [len(space) - 1 if over_time else None] * fields.input.shape[1]
+    boundary = discretise_case(case, fields.input, fields.values) if treatment.channels else ()
+    if isinstance(boundary, Boundary):
+        constant += [side.axis for side in boundary.functionals for _ in range(case.channels)]
+    periodic = (*case.periodic, False) if over_time else case.periodic
+    return Layout(
+        sensors=Sensors(space=space, constant=tuple(constant)),
         out_channels=case.channels,
-        width=network.width,
-        modes=(network.modes,) * len(periodic) + ((network.time_modes,) if over_time else ()),
-        depth=network.depth,
-        periodic=periodic + ((False,) if over_time else ()) if treatment.circle else (),
-        transform=TRANSFORM,
+        width=sizes.width,
+        modes=(sizes.modes,) * case.axes + ((sizes.time_modes,) if over_time else ()),
+        depth=sizes.depth,
+        periodic=periodic if treatment.circle else (),
     )
-    operator: FNO | BOON = FNO(config)
-    if treatment.correction is not None:
-        operator = BOON(operator, _conditions(case), None, treatment.correction, network.order)
-    return ConditionedOperator(operator, treatment, case)
 
 
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
     """A stored operator as a map of a case."""
-    return ConditionedOperator(boon.load(path), treatment, case).eval()
+    return ConditionedOperator(boon.load(path, _unfilled(path, treatment)), treatment, case).eval()
 
 
-def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float[Tensor, "batch channels *space"]:
+def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:
+    """A module like the one in a file, if that is none of the library's."""
+    if isinstance(treatment.architecture, FourierOperator):
+        return None
+    notes = boon.read_notes(path)
+    layout = Layout.from_json(notes["layout"])
+    if isinstance(treatment.architecture, PrincipalComponents):
+        return blank(layout, notes["regression"])
+    return treatment.architecture.build(layout)
+
+
+def lift(
+    n: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
+) -> Float[Tensor, "batch channels *space"]:
     """The field made of an operator's output N that meets the conditions up to rounding.
 
         u = e N + E (g − B (e N)),   B E = I,
@@ -131,6 +211,8 @@ def lift(n: Float[Tensor, "batch channels *space"], boundary: Boundary) -> Float
     dimension, transfinite interpolation in two. No envelope can leave the value at a Neumann end free and its gradient
     zero, so there e = 1 and the polynomials take the gradient of N away.
     """
+    if not isinstance(boundary, Boundary):
+        return torch.cat([lift(u, each) for u, each in zip(n.split(1, dim=1), boundary, strict=True)], dim=1)
     u = n
     for side in boundary.functionals:
         if side.is_value:

@@ -1,5 +1,6 @@
 """Scores of operators on test samples: relative L2, boundary error, error over time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +10,58 @@ from torch import Tensor
 
 import boon
 from boon import boundary_error, relative_l2
-from experiments.boundary.cases import BoundaryCase
-from experiments.boundary.data import Fields, by_time
-from experiments.boundary.operator import ConditionedOperator, Treatment, build, load
+from experiments.boundary.cases import BoundaryCase, coarser, finer
+from experiments.boundary.data import Fields, by_time, load_fields
+from experiments.boundary.disturbance import Disturbance
+from experiments.boundary.operator import ConditionedOperator, Treatment, discretise_case, load
+from experiments.boundary.sources import DarcyFiles, DataStore
 from experiments.records.record import Arrays
 
+RANKED_NOISES = {"validation_noise_0.001": 0.001, "validation_noise_0.01": 0.01}
+"""Noise by the score of the validation set that has it."""
 SHOWN = 1  # test samples whose fields are kept for figures
 
 
 def score_operator(path: Path, treatment: Treatment, case: BoundaryCase, test: Fields) -> Arrays:
     """Scores of a trained operator, see ``boon.BoundaryError`` for those of the boundary.
 
-    ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, and ``shown`` the fields of the first samples
+    ``relative_l2`` is per sample, ``over_time`` ``(samples, t)``, and ``shown`` the first unknown of the first samples
     ``(samples, t, *nodes)``.
     """
-    model = load(path, treatment, case)
-    u = model.predict(test, case.sizes.batch)
+    model = load(path, treatment, case.training_case)
+    u = roll_out(model, test, case) if case.rollout else model.predict(test, case.sizes.batch)
     pairs = zip(u.double().split(1), test.output.double().split(1), strict=True)
     return {
         "relative_l2": torch.stack([relative_l2(*pair) for pair in pairs]).numpy(),
         "over_time": over_time(by_time(u, case), by_time(test.output, case)).numpy(),
         "validation": validation_score(path),
-        "shown": by_time(u[:SHOWN], case).numpy(),
-        **_boundary(model, u, test),
+        "shown": by_time(u[:SHOWN], case)[:, :, 0].numpy(),
+        **_boundary(case, u, test),
     }
 
 
+def roll_out(model: ConditionedOperator, test: Fields, case: BoundaryCase) -> Float[Tensor, "batch channels *space"]:
+    """The fields after every step of an operator that is applied to what it gave; other inputs stay as they are."""
+    unknowns = model.case.channels
+    state, steps = test.each(lambda side: side[:, :unknowns]), []
+    medium, first = test.input.split([test.input.shape[1] - unknowns, unknowns], dim=1)
+    for _ in range(case.times):
+        state = replace(state, input=torch.cat([medium, first], dim=1))
+        first = model.predict(state, case.sizes.batch)
+        steps.append(first)
+    return torch.cat(steps, dim=1)
+
+
 def score_truth(case: BoundaryCase, test: Fields) -> Arrays:
-    """Boundary error of the true fields under the one-sided differences, and the fields that figures show."""
-    first = test.input[:SHOWN, 0] * case.sizes.network.unit
+    """Boundary error of the true fields under the one-sided differences, and the fields that figures show.
+
+    ``input`` has all input fields ``(samples, inputs, *nodes)``.
+    """
+    first = test.input[:SHOWN]
     return {
         "input": (first[..., 0] if case.sizes.network.time_modes else first).numpy(),
-        "shown": by_time(test.output[:SHOWN], case).numpy(),
-        **_boundary(build(Treatment(), case), test.output, test),
+        "shown": by_time(test.output[:SHOWN], case)[:, :, 0].numpy(),
+        **_boundary(case, test.output, test),
     }
 
 
@@ -50,7 +70,33 @@ def validation_score(path: Path) -> np.ndarray:
     return np.array(boon.read_notes(path)["history"][-1]["relative_l2"])
 
 
-def over_time(u: Float[Tensor, "batch t *space"], truth: Float[Tensor, "batch t *space"]) -> Float[Tensor, "batch t"]:
+def rank(path: Path, treatment: Treatment, case: BoundaryCase, store: DataStore, seed: int) -> Arrays:
+    """Scores on the validation set alone: as it is, with noise in the inputs, on a coarser and on a finer grid.
+
+    ``validation_mean`` is their geometric mean. Grids that the modes of the case do not fit on, or that its source has
+    no samples on, are left out; a training that failed, without a file, scores inf.
+    """
+    if not path.exists():
+        return {"validation": np.array(np.inf), "validation_mean": np.array(np.inf)}
+    model, config = load(path, treatment, case), case.validation_data(seed)
+    fields = load_fields(case, config, store)
+    scores = {"validation": float(validation_score(path))}
+    for name, level in RANKED_NOISES.items():
+        scores[name] = _error(model, replace(fields, input=Disturbance(noise=level)(fields.input)))
+    nodes, modes = case.sizes.nodes, case.sizes.network.modes
+    grids = {"validation_coarser": coarser(nodes), "validation_finer": finer(nodes)}
+    for name, count in grids.items() if not isinstance(case.source, DarcyFiles) else ():
+        if 2 * modes < count:
+            scores[name] = _error(model, load_fields(case, replace(config, nodes=count), store))
+    scores["validation_mean"] = float(np.exp(np.mean(np.log(list(scores.values())))))
+    return {name: np.array(value) for name, value in scores.items()}
+
+
+def _error(model: ConditionedOperator, fields: Fields) -> float:
+    return float(relative_l2(model.predict(fields, model.case.sizes.batch).double(), fields.output.double()))
+
+
+def over_time(u: Float[Tensor, "batch t *fields"], truth: Float[Tensor, "batch t *fields"]) -> Float[Tensor, "batch t"]:
     """‖u − truth‖₂ at each time relative to the root mean square over times of ‖truth‖₂ of the sample.
 
     Its root mean square over times is the relative L2 of the whole field, and it is defined when the truth vanishes
@@ -60,10 +106,10 @@ def over_time(u: Float[Tensor, "batch t *space"], truth: Float[Tensor, "batch t 
     return error / size.square().mean(dim=1, keepdim=True).sqrt()
 
 
-def _boundary(model: ConditionedOperator, u: Tensor, test: Fields) -> Arrays:
-    error = boundary_error(u, model.discretise(u, test.values))
+def _boundary(case: BoundaryCase, u: Tensor, test: Fields) -> Arrays:
+    error = boundary_error(u, discretise_case(case, u, test.values))
     return {
-        "boundary": np.array(error.maximum * model.case.sizes.network.unit),
+        "boundary": np.array(error.maximum),
         "boundary_relative": np.array(error.relative_l2),
         "boundary_relative_max": np.array(error.relative_maximum),
     }

@@ -1,50 +1,127 @@
-"""When boundary corrections pay (few samples, values out of range, finer grids), and which shall be the default."""
+"""When boundary corrections pay: few samples, boundary values out of range, other grids, disturbed inputs, rollouts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.cases import BoundaryCase, BoundarySizes, Versions, coarser, finer
+from experiments.boundary.disturbance import DISTURBANCES
 from experiments.boundary.experiment import BoundaryExperiment
-from experiments.boundary.figures import names_of
-from experiments.boundary.methods import CHANNELS, DEFAULT, FNO, PAPER, PRESCRIPTION, Method, candidates, methods
+from experiments.boundary.figures import draw_case, names_of
+from experiments.boundary.hard import HARD
+from experiments.boundary.methods import (
+    CHANNELS,
+    DEFAULT,
+    FNO,
+    PAPER,
+    PAPER_CHANNELS,
+    PRESCRIPTION,
+    Method,
+    methods,
+)
+from experiments.boundary.sample_figures import draw_sample
+from experiments.boundary.sources import ClosedFormSource, RecipeSource, Source, StepSource
 from experiments.boundary.versions import VERSIONS
 from experiments.experiment import Preset
 from experiments.report.plots import legend_below, panels
-from solvers.problems.boundary_samples import Uniform
+from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 
-Intervals = Sequence[tuple[float, float]]
+Outside = Mapping[str, Source]
+"""Sources of test samples with boundary values that no training sample has, by what tables call them."""
+SAMPLES, VALUES, NODES, INPUTS, STEPS = (
+    "training samples",
+    "boundary values",
+    "nodes of test samples",
+    "inputs of test samples",
+    "steps",
+)
+"""What the cases of a study are compared in."""
+USUAL = {VALUES: "as trained", INPUTS: "as they are"}
 METHODS = (FNO, CHANNELS, PRESCRIPTION, PAPER, DEFAULT)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
-REFINEMENTS = (2, 4)
 VALIDATION = 10  # one sample in ten
+BEYOND = ((1.0, 1.5), (1.5, 2.0))
+"""Sizes of the data of sides in units of the largest in training."""
+ROLLOUT = 20  # steps to t = 1
+TRAJECTORIES = {"smoke": (2, 1), "laptop": (200, 20), "paper": (400, 40)}
+"""For training and validation, by preset; twice as many in one dimension."""
 
 
-def study_cases(
-    base: BoundaryCase, counts: Sequence[int], parameters: Sequence[str], symbol: str, outside: Intervals
-) -> tuple[BoundaryCase, ...]:
-    """Operators of a case on fewer samples, outside the training range, on finer grids.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study changes.
 
-    Counts include the validation set; ``parameters`` decide boundary values, which tables call ``symbol``, and which
-    are drawn ``outside`` from intervals that no training sample comes from.
+    Args:
+        counts: Numbers of training samples.
+        within: Whether the validation set counts among them, one in ten; else it is as large beside them.
+        outside: Boundary values out of range.
+        grids: Nodes of test samples.
+        rollout: Source of single steps; None for no rollouts.
+    """
+
+    counts: Sequence[int]
+    within: bool = True
+    outside: Outside
+    grids: Sequence[int]
+    rollout: StepSource | None = None
+
+
+def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = (200, 20)) -> tuple[BoundaryCase, ...]:
+    """Operators of a case on fewer samples, outside the training range, on other grids, with disturbed inputs.
+
+    Args:
+        base: What is studied; all its training samples are the last of the counts.
+        plan: What changes.
+        trajectories: For training and validation of single steps.
     """
     cases, other = [], replace(base, trained_on=base)
-    for count in counts:
-        validation = max(1, count // VALIDATION)
-        batch = min(base.sizes.batch, count - validation)
-        fewer = replace(base, sizes=replace(base.sizes, samples=count, validation=validation, batch=batch))
-        cases.append(replace(base, key=f"samples-{count}", label=f"{count} samples", trained_on=fewer))
-    for number, (low, high) in enumerate(outside):
-        problem, label = base.problem, f"{symbol} in [{low:g}, {high:g}]"
-        for name in parameters:
-            problem = problem.with_distribution(name, Uniform(low, high))
-        cases.append(replace(other, key=f"outside-{number}", label=label, problem=problem))
-    for nodes in (factor * base.sizes.nodes for factor in REFINEMENTS):
+    for count in plan.counts:
+        label = f"{count} samples"
+        trained_on = replace(base, sizes=_fewer(base, count, plan.within))
+        cases.append(
+            replace(base, key=f"samples-{count}", label=label, trained_on=trained_on, compared=(SAMPLES, str(count)))
+        )
+    for number, (label, source) in enumerate(plan.outside.items()):
+        tick = label.partition(" in ")[2]
+        cases.append(replace(other, key=f"outside-{number}", label=label, source=source, compared=(VALUES, tick)))
+    for nodes in plan.grids:
         sizes = replace(base.sizes, nodes=nodes)
-        cases.append(replace(other, key=f"nodes-{nodes}", label=f"{nodes} nodes", sizes=sizes))
-    return tuple(cases)
+        names = {"key": f"nodes-{nodes}", "label": f"{nodes} nodes"}
+        cases.append(replace(other, **names, sizes=sizes, compared=(NODES, str(nodes))))
+    for each in DISTURBANCES:
+        key = each.rounding or f"noise-{each.noise:g}"
+        cases.append(replace(other, key=key, label=each.label, disturbance=each, compared=(INPUTS, each.label)))
+    return (*cases, *([] if plan.rollout is None else [_rollout(base, plan.rollout, trajectories)]))
+
+
+def _fewer(base: BoundaryCase, count: int, within: bool) -> BoundarySizes:
+    """Sizes with another number of training samples; all of them are the sizes of the case."""
+    sizes, validation = base.sizes, max(1, count // VALIDATION)
+    if not within and count == sizes.samples - sizes.validation:
+        return sizes
+    samples = count if within else count + validation
+    return replace(sizes, samples=samples, validation=validation, batch=min(sizes.batch, samples - validation))
+
+
+def _rollout(base: BoundaryCase, steps: StepSource, trajectories: tuple[int, int]) -> BoundaryCase:
+    """An operator of single steps, applied one after the other to the end of the trajectories."""
+    training, validation = (count * steps.steps for count in trajectories)
+    sizes = replace(base.sizes, samples=training + validation, validation=validation)
+    final = {"final_time": steps.final_time}
+    single = replace(base, key="step", label="single steps", source=steps, sizes=sizes, **final)
+    return replace(
+        base,
+        key="rollout",
+        label=f"{steps.steps} steps to t = {steps.final_time:g}",
+        source=steps.trajectories,
+        times=steps.steps,
+        trained_on=single,
+        rollout=True,
+        compared=(STEPS, str(steps.steps)),
+        **final,
+    )
 
 
 def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
@@ -52,89 +129,143 @@ def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
     return tuple(method for method in methods(case) if method.key in METHODS)
 
 
-def _ticks(case: BoundaryCase) -> dict[str, str]:
-    """By everything that cases are compared in, what a case has."""
-    usual = case.training_case.problem.parameters
-    drawn_from = [entry.distribution for entry in case.problem.parameters if entry not in usual]
-    intervals = [f"[{entry.low:g}, {entry.high:g}]" for entry in drawn_from if isinstance(entry, Uniform)]
-    return {
-        "training samples": str(case.training_case.sizes.samples),
-        "boundary values": intervals[0] if intervals else "as trained",
-        "nodes of test samples": str(case.sizes.nodes),
-    }
+def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
+    """Three methods of a hard problem: the best FNO of equal information, the paper's form, the default.
 
-
-def _axis(case: BoundaryCase) -> str:
-    """What a case is compared in: where it differs from what was trained on."""
-    usual = _ticks(case.training_case)
-    return next((axis for axis, tick in _ticks(case).items() if tick != usual[axis]), "training samples")
+    Without boundary data the first is output prescription, and where the paper's form is not defined the plain FNO
+    stands in.
+    """
+    rows = {method.key: method for method in methods(case)}
+    equal = CHANNELS if CHANNELS in rows else PRESCRIPTION
+    paper = next(key for key in (PAPER_CHANNELS, PAPER, FNO) if key in rows)
+    return tuple(method for key, method in rows.items() if key in (equal, paper, DEFAULT))
 
 
 def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
-    """Relative L2 of every method, logarithmic: over samples, boundary values and nodes.
+    """Relative L2 of every method, logarithmic, a panel for everything that cases are compared in but rollouts.
 
-    Panels of other values and grids begin with what was trained on.
+    Panels begin with what was trained on, but for those of numbers of samples.
     """
-    groups = {axis: [case for case in cases if _axis(case) == axis] for axis in _ticks(cases[0])}
-    samples = groups["training samples"]
-    usual = [case for case in samples if case.sizes == case.training_case.sizes]
+    groups: dict[str, list[BoundaryCase]] = {}
+    for case in cases:
+        if not case.rollout:
+            groups.setdefault(case.compared[0], []).append(case)
+    usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
-    figure, axes = panels(len(groups), f"{names_of(cases[0].problem.name).title}: when corrections pay", width=0.75)
+    title = f"{names_of(cases[0].source.name).title}: when corrections pay"
+    figure, axes = panels(len(groups), title, width=0.75, columns=2 if len(groups) == 4 else None)
     for panel, (axis, group) in zip(axes, groups.items(), strict=True):
-        shown = group if group is samples else [*usual, *group]
-        for method in study_methods(cases[0]):
-            values = errors.reindex([(method.key, case.key) for case in shown])
-            line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label}
+        shown = group if axis == SAMPLES else [*usual, *group]
+        for method in records["method"].unique():
+            values = errors.reindex([(method, case.key) for case in shown])
+            row = next(each for each in methods(cases[0]) if each.key == method)
+            line = {"color": row.style.colour, "ls": row.style.dashes, "label": row.label}
             line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
             panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
         panel.set(xlabel=axis, yscale="log")
-        panel.set_xticks(range(len(shown)), [_ticks(case)[axis] for case in shown], fontsize=8)
+        ticks = [case.compared[1] if case in group else USUAL.get(axis, str(case.sizes.nodes)) for case in shown]
+        panel.set_xticks(range(len(shown)), ticks, fontsize=7)
         panel.margins(x=0.15)
     axes[0].set_ylabel("relative L2")
     legend_below(figure, axes[0])
     return {"study": figure}
 
 
-def _study(problem: str, key: str, parameters: Sequence[str], symbol: str, outside: Intervals) -> BoundaryExperiment:
-    """The study of the case of this key, see ``study_cases``."""
+def _outside(
+    source: ClosedFormSource, parameters: Sequence[str], symbol: str, *intervals: tuple[float, float]
+) -> Outside:
+    """The same problem with parameters from intervals that no training sample comes from."""
+
+    def changed(low: float, high: float) -> BoundaryProblem:
+        problem = source.problem
+        for name in parameters:
+            problem = problem.with_distribution(name, Uniform(low, high))
+        return problem
+
+    return {f"{symbol} in [{low:g}, {high:g}]": replace(source, problem=changed(low, high)) for low, high in intervals}
+
+
+def _of_version(problem: str, key: str, outside: Callable[[ClosedFormSource], Outside]) -> Versions:
+    """From the preset to the cases of the study of one version of a problem."""
 
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
         (base,) = (case for case in VERSIONS[problem](preset) if case.key == key)
-        return study_cases(base, COUNTS[preset], parameters, symbol, outside)
+        grids = (coarser(base.sizes.nodes), finer(base.sizes.nodes), finer(finer(base.sizes.nodes)))
+        assert isinstance(base.source, ClosedFormSource)
+        return study_cases(base, Plan(counts=COUNTS[preset], outside=outside(base.source), grids=grids))
 
-    subject = "few samples, boundary values out of range, finer grids"
+    return versions
+
+
+def _of_hard(name: str) -> Versions:
+    """From the preset to the cases of the study of a hard problem."""
+
+    def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
+        base = HARD[name](preset)[0]
+        source, sizes = base.source, base.sizes
+        nodes = sizes.nodes
+        fewer = () if preset == "smoke" else (50, 100, 200)
+        outside, rollout = {}, None
+        if isinstance(source, RecipeSource):
+            if base.given:
+                outside = {f"sides in [{low:g}, {high:g}] × range": beyond(source, (low, high)) for low, high in BEYOND}
+            if source.problem.recipe.times:
+                rollout = StepSource(trajectories=replace(source, whole=True), steps=ROLLOUT)
+        around = (coarser(nodes), nodes - 1, nodes + 1, finer(nodes), finer(finer(nodes)))
+        plan = Plan(
+            counts=(*fewer, sizes.samples - sizes.validation),
+            within=False,
+            outside=outside,
+            grids=around if base.axes == 1 else (finer(nodes),),
+            rollout=rollout,
+        )
+        training, validation = TRAJECTORIES[preset]
+        return study_cases(base, plan, (training * (3 - base.axes), validation * (3 - base.axes)))
+
+    return versions
+
+
+def beyond(source: RecipeSource, sizes: tuple[float, float]) -> RecipeSource:
+    """The same problem with data of the sides that are so many times as large as any in training."""
+    return replace(source, problem=replace(source.problem, beyond=sizes))  # pyright: ignore[reportArgumentType]
+
+
+def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[Method]]) -> BoundaryExperiment:
+    subject = "few samples, values out of range, other grids, disturbed inputs"
+    hard = problem in HARD
     return BoundaryExperiment(
         name=f"{problem}-study",
         problem=problem,
         summary=f"{problem}: {subject}",
-        durations={"smoke": "30 s", "laptop": "75 min", "paper": "9000 min", "reproduce": "5 s"},
+        durations={"smoke": "2 min", "laptop": "200 min", "paper": "9000 min", "reproduce": "10 s"},
         versions=versions,
-        methods_of=study_methods,
-        subject=subject,
+        methods_of=methods_of,
+        subject=f"{subject}, rollouts" if hard else subject,
+        figures_of=draw_sample if hard else draw_case,
         overview_of=_draw,
     )
 
 
 STUDIES: dict[str, BoundaryExperiment] = {
     "heat_independent": _study(
-        "heat_independent", "single-values", ("left", "right"), "values", ((1.0, 2.0), (2.0, 3.0))
+        "heat_independent",
+        _of_version(
+            "heat_independent",
+            "single-values",
+            lambda source: _outside(source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0)),
+        ),
+        study_methods,
     ),
-    "burgers_dirichlet": _study("burgers_dirichlet", "single-0.02", ("left",), "u_L", ((1.5, 1.75), (1.75, 2.0))),
+    "burgers_dirichlet": _study(
+        "burgers_dirichlet",
+        _of_version(
+            "burgers_dirichlet",
+            "single-0.02",
+            lambda source: _outside(source, ("left",), "u_L", (1.5, 1.75), (1.75, 2.0)),
+        ),
+        study_methods,
+    ),
+    **{name: _study(name, _of_hard(name), hard_methods) for name in HARD},
 }
-"""By problem: one with boundary data that are independent of the initial field, one with data that follow from it."""
-_SUBJECT = "candidates for the default correction, ranked on the validation set"
-CHOICES: dict[str, BoundaryExperiment] = {
-    name: BoundaryExperiment(
-        name=f"{name}-choice",
-        problem=name,
-        summary=f"{name}: {_SUBJECT}",
-        durations={"smoke": "30 s", "laptop": "60 min", "paper": "9000 min", "reproduce": "1 s"},
-        versions=versions,
-        methods_of=candidates,
-        subject=_SUBJECT,
-        by_validation=True,
-        repetitions=1,
-    )
-    for name, versions in VERSIONS.items()
-}
-"""Choices of the default correction by problem: candidates of one family, trained alike."""
+"""By problem: one with boundary data that are independent of the initial field, one with data that follow from it, and
+the hard ones."""

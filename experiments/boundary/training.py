@@ -1,5 +1,6 @@
 """Training of one operator of a boundary-condition experiment."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,14 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boon import relative_l2
-from experiments.boundary.cases import BoundaryCase, BoundaryDataConfig, NetworkSizes, describe_samples
+from boon import Prescription, relative_l2
+from experiments.boundary.baselines.pca import Samples, fit
+from experiments.boundary.baselines.stored_pca import PrincipalComponents, describe
+from experiments.boundary.cases import BoundaryCase, NetworkSizes
 from experiments.boundary.data import Fields, Values, load_fields
-from experiments.boundary.operator import ConditionedOperator, Treatment, build
+from experiments.boundary.operator import (
+    ConditionedOperator,
+    Treatment,
+    build,
+    corrected,
+    discretise_case,
+    layout_of,
+    prescribed,
+    with_channels,
+)
+from experiments.boundary.sources import DataStore, SampleConfig
 from experiments.experiment import RunContext, Training
 from experiments.stages import one_thread
 from experiments.training_files import store_finished
-from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train
+from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, first_before_others, launched, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +41,33 @@ class OperatorTraining:
     training: TrainingConfig
     batch: int
     case: BoundaryCase = field(compare=False, repr=False)
-    data: BoundaryDataConfig = field(compare=False)
+    data: SampleConfig = field(compare=False)
 
 
-def operator_training(case: BoundaryCase, treatment: Treatment, data_seed: int, seed: int) -> OperatorTraining:
-    """The training of a method: samples are the same for all methods and seeds, weights and batches by ``seed``."""
+def operator_training(
+    case: BoundaryCase, treatment: Treatment, data_seed: int, seed: int, rate: float = 1.0
+) -> OperatorTraining:
+    """The training of a method: samples are the same for all methods and seeds, weights and batches by ``seed``.
+
+    ``rate`` is the peak learning rate in units of that of the case.
+    """
     data, sizes = case.training_data(data_seed), case.sizes
     return OperatorTraining(
-        samples=describe_samples(case.problem, data),
+        samples=case.source.describe(data),
         validation=sizes.validation,
         network=sizes.network,
         treatment=treatment,
-        training=replace(sizes.training, seed=seed),
+        training=replace(sizes.training, seed=seed, peak_rate=rate * sizes.training.peak_rate),
         batch=sizes.batch,
         case=case,
         data=data,
     )
+
+
+def store_of(context: RunContext, version: int) -> DataStore:
+    """Where the samples of a run are."""
+    options = context.options
+    return DataStore(folder=context.data_folder, version=version, jobs=options.makers, given=options.files)
 
 
 def train_operator(training: Training, context: RunContext) -> None:
@@ -52,14 +76,41 @@ def train_operator(training: Training, context: RunContext) -> None:
     ranks = launched()
     device = ranks.device(context.options.device)
     with first_before_others():
-        fields = load_fields(config.case, config.data, context.data_folder, training.data_version)
+        fields = load_fields(config.case, config.data, store_of(context, training.data_version))
+    training_set = fields.take(slice(len(fields) - config.validation))
+    more = {"layout": layout_of(config.treatment, config.case, training_set).as_json()}
+    path = training.weights(context.options.out)
+    if isinstance(config.treatment.architecture, PrincipalComponents):
+        operator, state, regression = fit_components(config, fields)
+        store_finished(operator, training, state, path, {**more, "regression": regression})
+        return
     torch.manual_seed(config.training.seed)
-    model = build(config.treatment, config.case)
+    model = build(config.treatment, config.case, training_set)
     task = operator_task(model, config, fields.each(lambda field: field.to(device)), training)
     how = replace(config.training, device=context.options.device, processes=ranks.world_size)
     with one_thread():
         state = train(task, how, training.path(context.options.out), context.progress)
-    store_finished(model.operator.cpu().eval(), training, state, training.weights(context.options.out))
+    store_finished(model.operator.cpu().eval(), training, state, path, more)
+
+
+def fit_components(config: OperatorTraining, fields: Fields) -> tuple[nn.Module, TrainingState, dict[str, Any]]:
+    """A regression on principal components: the operator, how long it took, and what was tried.
+
+    The boundary of its output is prescribed if that is better on the validation set, which ``fields`` have last.
+    """
+    case, treatment, count = config.case, config.treatment, len(fields) - config.validation
+    inputs = with_channels(fields.input, fields.values, treatment, case)
+    samples = [Samples(inputs[part], fields.output[part]) for part in (slice(count), slice(count, None))]
+    unseen, start = fields.take(slice(count, None)), time.perf_counter()
+    boundary = discretise_case(case, unseen.output.double(), unseen.each(torch.Tensor.double).values)
+    with one_thread():
+        model, trials = fit(
+            layout_of(treatment, case, fields).sensors, *samples, finish=lambda u: prescribed(u, boundary)
+        )
+    history = [{"step": 0, "relative_l2": trials[0].error}]
+    state = TrainingState(step=0, seconds=time.perf_counter() - start, history=history)
+    correction = Prescription() if trials[0].finished else None
+    return corrected(model, correction, case), state, describe(model, trials)
 
 
 def operator_task(model: ConditionedOperator, config: OperatorTraining, fields: Fields, training: Training) -> Task:

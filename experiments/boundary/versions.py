@@ -8,38 +8,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, BoundarySizes, NetworkSizes
+from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, NetworkSizes, Versions, trained
+from experiments.boundary.hard import HARD
+from experiments.boundary.sources import ClosedFormSource
 from experiments.experiment import Preset
-from probconserv.training import TrainingConfig
 from solvers import Neumann
 from solvers.problems import boundary_problems as problems
 from solvers.problems.boundary_samples import BoundaryProblem
 
-Versions = Callable[[Preset], tuple[BoundaryCase, ...]]
 MANY = 25  # output times of versions with several
-VORTICITY_UNIT = 8.0  # the vorticity on the walls is some tens of lid speeds over side lengths
-
-
-def _sizes(steps: int, peak_rate: float, network: NetworkSizes, **numbers: int) -> BoundarySizes:
-    training = TrainingConfig(steps=steps, peak_rate=peak_rate, weight_decay=1e-4, precision="32-true")
-    return BoundarySizes(network=network, training=replace(training, validate_every=max(1, steps // 20)), **numbers)
 
 
 _SMALL, _SQUARE = NetworkSizes(width=12, modes=6, depth=2), {"nodes": 50, "batch": 10, "seeds": 1}
-_SMOKE = _sizes(40, 3e-3, _SMALL, samples=40, validation=8, test=8, nodes=33, batch=8, seeds=1)
+_SMOKE = trained(40, 3e-3, _SMALL, samples=40, validation=8, test=8, nodes=33, batch=8, seeds=1)
 _PAPER_NETWORK = NetworkSizes(width=32, modes=12, time_modes=12)
 _PAPER_SQUARE = NetworkSizes(width=20, modes=8, time_modes=8)
 _ON_INTERVAL = {
     "smoke": _SMOKE,
-    "laptop": _sizes(5000, 3e-3, NetworkSizes(width=32)),
-    "paper": _sizes(25_000, 1e-3, _PAPER_NETWORK, samples=1000, validation=100, nodes=500),
+    "laptop": trained(5000, 3e-3, NetworkSizes(width=32)),
+    "paper": trained(25_000, 1e-3, _PAPER_NETWORK, samples=1000, validation=100, nodes=500),
 }
 _ON_SQUARE = {
     "smoke": replace(_SMOKE, nodes=17, samples=20, batch=4),
-    "laptop": _sizes(2500, 3e-3, NetworkSizes(width=32, modes=8), samples=220, validation=20, test=50, **_SQUARE),
-    "paper": _sizes(50_000, 1e-3, _PAPER_SQUARE, samples=1000, validation=100, **_SQUARE),
+    "laptop": trained(2500, 3e-3, NetworkSizes(width=32, modes=8), samples=220, validation=20, test=50, **_SQUARE),
+    "paper": trained(50_000, 1e-3, _PAPER_SQUARE, samples=1000, validation=100, **_SQUARE),
 }
-_SINGLE = _ON_INTERVAL | {"paper": _sizes(12_500, 3e-3, NetworkSizes(), test=100, nodes=500)}
+_SINGLE = _ON_INTERVAL | {"paper": trained(12_500, 3e-3, NetworkSizes(), test=100, nodes=500)}
 
 
 def _case(
@@ -53,7 +47,7 @@ def _case(
     return BoundaryCase(
         key=f"{kind}-{key}".rstrip("-"),
         label=f"{label}, {when}".removeprefix(", "),
-        problem=problem,
+        source=ClosedFormSource(problem),
         times=times,
         sizes=(_ON_SQUARE if square else _SINGLE if times == 1 else _ON_INTERVAL)[preset],
         **options,
@@ -86,9 +80,7 @@ def _wave_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
 
 
 def _cavity(preset: Preset) -> tuple[BoundaryCase, ...]:
-    case = _case(preset, problems.cavity(), MANY, extension=SHORT_EXTENSION)
-    network = replace(case.sizes.network, unit=VORTICITY_UNIT)
-    return (replace(case, sizes=replace(case.sizes, network=network)),)
+    return (_case(preset, problems.cavity(), MANY, extension=SHORT_EXTENSION),)
 
 
 def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -108,5 +100,6 @@ VERSIONS: dict[str, Versions] = {
     "burgers_periodic": lambda preset: _both(preset, problems.burgers_periodic()),
     "cavity": _cavity,
     "heat_independent": _heat_independent,
+    **HARD,
 }
 """From the preset to the versions of every problem."""

@@ -20,7 +20,7 @@ from experiments.report.picture import FOLDER, leading_figure
 from experiments.report.results import Results, headline, newest_run, of_run, released, title
 from experiments.storage import writable_folder, write_bytes
 
-_COMMANDS = {"-study": "study", "-calibration": "study", "-choice": "choose"}
+_COMMANDS = {"-study": "study", "-calibration": "study", "-choice": "choose", "-tuning": "tune"}
 
 
 def write_report(out: Path, file: Path) -> list[str]:
@@ -38,7 +38,8 @@ def write_report(out: Path, file: Path) -> list[str]:
         DataFileError: If results or a figure are damaged.
     """
     writable_folder(file.parent)
-    groups = registry.families() | {"studies": registry.STUDIES, "choices of the default": registry.CHOICES}
+    further = {"studies": registry.STUDIES, "choices of the default": registry.CHOICES, "tunings": registry.TUNINGS}
+    groups = registry.families() | further
     results = {
         family: [shown for entry in entries.values() if (shown := _results(entry, out)) is not None]
         for family, entries in groups.items()

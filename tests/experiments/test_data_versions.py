@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.boundary.cases import BoundaryDataConfig
-from experiments.boundary.data import boundary_samples
+from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, Source
+from experiments.boundary.sources.darcy_files import CHECKSUMS
 from experiments.boundary.versions import VERSIONS
 from experiments.combined import EXPERIMENTS as COMBINED
 from experiments.combined.cases import cases_of
@@ -38,8 +38,7 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(field_samples(cases_of(FIELDS[problem], SIZES)[0].problem, 2, folder)[1])
     if problem in VERSIONS:
         case = VERSIONS[problem]("laptop")[0]
-        samples = boundary_samples(case.problem, BoundaryDataConfig(samples=2, nodes=9, times=2), folder, 0)
-        arrays += [samples.input, samples.output, *(side for pair in samples.boundary if pair for side in pair)]
+        arrays += boundary_arrays(case.source, folder)
     if problem == "downscaling":
         pytest.importorskip("iris_sample_data")
         arrays.append(temperature())
@@ -49,6 +48,17 @@ def numbers(problem: str, folder: Path) -> list[float]:
     weights = [np.cos(np.arange(len(values))) / len(values) for values in flat]
     sums = zip(flat, weights, strict=True)
     return [float(x) for u, w in sums for x in (u.mean(), np.sqrt(np.mean(u**2)), u @ w)]
+
+
+def boundary_arrays(source: Source, folder: Path) -> list[torch.Tensor]:
+    """Two samples of a source; of the set of files its checksums."""
+    if isinstance(source, DarcyFiles):
+        return [torch.tensor([float(int(checksum[:8], 16)) for checksum in CHECKSUMS.values()])]
+    steady = isinstance(source, RecipeSource) and not source.problem.recipe.times
+    config = SampleConfig(samples=2, nodes=9, times=1 if steady else 2)
+    samples = source.samples(config, DataStore(folder=folder, version=0))
+    sides = (side for pair in samples.values if pair for side in pair if side is not None)
+    return [samples.input, samples.output, *sides]
 
 
 @pytest.mark.parametrize("problem", manifest()["data_versions"])

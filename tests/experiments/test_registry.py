@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from experiments.experiment import Preset
-from experiments.registry import BENCHMARKS, CHOICES, EXPERIMENTS, STUDIES, benchmark, experiment
+from experiments.registry import BENCHMARKS, CHOICES, EXPERIMENTS, STUDIES, TUNINGS, benchmark, experiment
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -28,8 +28,8 @@ def in_seconds(duration: str) -> float:
     return float(number) * {"s": 1, "min": 60, "h": 3600, "day": 86400, "days": 86400}[unit]
 
 
-def test_studies_and_choices_are_found_by_their_full_names() -> None:
-    for entries in (STUDIES, CHOICES):
+def test_studies_choices_and_tunings_are_found_by_their_full_names() -> None:
+    for entries in (STUDIES, CHOICES, TUNINGS):
         for entry in entries.values():
             assert experiment(entry.name) is entry
             assert entry.name not in EXPERIMENTS

@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.boundary.cases import BoundaryDataConfig
-from experiments.boundary.data import boundary_samples
+from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
 from experiments.errors import DataFileError
 from experiments.predict import read_observations
 from experiments.records.record import COLUMNS
@@ -227,14 +226,14 @@ def test_arrays_that_numpy_does_not_have_are_refused(tmp_path: Path, dtype: torc
 def test_boundary_samples_that_are_none_of_the_problem_are_refused(
     tmp_path: Path, change: dict[str, np.ndarray | None]
 ) -> None:
-    config = BoundaryDataConfig(samples=3, nodes=9, times=2)
-    boundary_samples(stokes(), config, tmp_path, version=1)
+    config, store = SampleConfig(samples=3, nodes=9, times=2), DataStore(folder=tmp_path, version=1)
+    ClosedFormSource(stokes()).stored(config, store)
     (path,) = tmp_path.glob("*.safetensors")
     arrays = read_arrays(path) | change
     write_arrays(path, {name: array for name, array in arrays.items() if array is not None})
     unmade = replace(stokes(), fields=lambda *_: pytest.fail("the file was whole"))
     with pytest.raises(DataFileError, match="does not hold samples of stokes"):
-        boundary_samples(unmade, config, tmp_path, version=1)
+        ClosedFormSource(unmade).stored(config, store)
 
 
 HOSTILE_JSON = [b"", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000, b"9" * 5000, b'"\\ud800', b"nul"]

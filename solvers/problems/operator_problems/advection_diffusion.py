@@ -16,7 +16,16 @@ from solvers.finite_volume.laws.coefficients import FaceVelocity
 from solvers.finite_volume.laws.laws import Diffusion, Transport
 from solvers.finite_volume.solve import solve
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
-from solvers.problems.operator_problems.random_data import LEVEL, ZERO, draw_field, field_values, random_field
+from solvers.problems.operator_problems.random_data import (
+    LEVEL,
+    ZERO,
+    Beyond,
+    check_beyond,
+    draw_field,
+    field_beyond,
+    field_values,
+    random_field,
+)
 
 _MODES = 4
 _STREAM = random_field(0.1, 5.0, _MODES, ZERO, ZERO)
@@ -37,11 +46,17 @@ class AdvectionDiffusion(OperatorProblem):
 
     Args:
         diffusivity: κ.
+        beyond: Sizes of the data of the sides in units of the largest in training, for tests out of range; None for
+            those of training.
         recipe: Resolution and sizes.
     """
 
     diffusivity: float = 0.01
+    beyond: Beyond = None
     recipe: Recipe = _RECIPE
+
+    def __post_init__(self) -> None:
+        check_beyond(self.beyond)
 
     name: ClassVar[str] = "advection_diffusion"
     inputs: ClassVar[tuple[str, ...]] = ("velocity_x", "velocity_y", "u")
@@ -53,11 +68,13 @@ class AdvectionDiffusion(OperatorProblem):
         return f"u_t + div(v u) = {self.diffusivity:g} laplace(u), div v = 0"
 
     def draw(self, random: np.random.Generator) -> dict[str, Tensor]:
-        return {
+        draws = {
             "stream": draw_field(_STREAM, random),
             "initial": draw_field(_INITIAL, random),
             **{name: draw_field(_WALL, random) for name in ("left", "right")},
         }
+        walls = ("left", "right")
+        return draws | {name: field_beyond(_WALL, draws[name], self.beyond, random) for name in walls}
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:
         cells, n = self.cells(refinement), self.recipe.intervals

@@ -15,10 +15,13 @@ from solvers.finite_volume.solve import solve
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import (
     LEVEL,
+    Beyond,
+    check_beyond,
     draw_field,
     draw_uniform,
     field_values,
     random_field,
+    uniform_beyond,
 )
 
 _INITIAL = random_field(0.5, 15.0, 40, LEVEL, smoothness=1.5)
@@ -34,11 +37,17 @@ class ViscousBurgers(OperatorProblem):
 
     Args:
         viscosity: ν.
+        beyond: Sizes of the data of the sides in units of the largest in training, for tests out of range; None for
+            those of training.
         recipe: Resolution and sizes.
     """
 
     viscosity: float = 1e-3
+    beyond: Beyond = None
     recipe: Recipe = _RECIPE
+
+    def __post_init__(self) -> None:
+        check_beyond(self.beyond)
 
     name: ClassVar[str] = "viscous_burgers"
     inputs: ClassVar[tuple[str, ...]] = ("u",)
@@ -52,8 +61,7 @@ class ViscousBurgers(OperatorProblem):
     def draw(self, random: np.random.Generator) -> dict[str, Tensor]:
         return {
             "initial": draw_field(_INITIAL, random),
-            "left": draw_uniform(-1.0, 1.0, random),
-            "right": draw_uniform(-1.0, 1.0, random),
+            **{name: uniform_beyond(draw_uniform(-1.0, 1.0, random), 1.0, self.beyond) for name in ("left", "right")},
         }
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:

@@ -10,7 +10,16 @@ from solvers.data_files.field_set import FieldSet
 from solvers.finite_volume.boundary import Dirichlet, Neumann
 from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe
-from solvers.problems.operator_problems.random_data import LEVEL, ZERO, draw_field, field_values, random_field
+from solvers.problems.operator_problems.random_data import (
+    LEVEL,
+    ZERO,
+    Beyond,
+    check_beyond,
+    draw_field,
+    field_beyond,
+    field_values,
+    random_field,
+)
 from solvers.random_fields import two_phase
 from solvers.steady.linear import Direct
 from solvers.steady.nodes import node_values
@@ -20,6 +29,7 @@ _SUBDIVISIONS = 4
 _MATERIAL = random_field(1.0, 6.0, 12, LEVEL, LEVEL)
 _PRESSURE = random_field(0.3, 3.0, 8, LEVEL)
 _GRADIENT = random_field(0.5, 3.0, 8, ZERO)
+_SIDES = {"left": _PRESSURE, "right": _PRESSURE, "bottom": _GRADIENT, "top": _GRADIENT}
 _RECIPE = Recipe(intervals=32, refinement=4, error=0.01)
 
 
@@ -35,12 +45,18 @@ class Darcy(OperatorProblem):
     Args:
         conductivities: k below and above.
         source: f.
+        beyond: Sizes of the data of the sides in units of the largest in training, for tests out of range; None for
+            those of training.
         recipe: Resolution and sizes.
     """
 
     conductivities: tuple[float, float] = (3.0, 12.0)
     source: float = 10.0
+    beyond: Beyond = None
     recipe: Recipe = _RECIPE
+
+    def __post_init__(self) -> None:
+        check_beyond(self.beyond)
 
     name: ClassVar[str] = "darcy"
     inputs: ClassVar[tuple[str, ...]] = ("conductivity",)
@@ -53,11 +69,11 @@ class Darcy(OperatorProblem):
         return f"-div(k grad u) = {self.source:g}, k = {low:g} or {high:g}"
 
     def draw(self, random: np.random.Generator) -> dict[str, Tensor]:
-        return {
+        draws = {
             "material": draw_field(_MATERIAL, random),
-            **{name: draw_field(_PRESSURE, random) for name in ("left", "right")},
-            **{name: draw_field(_GRADIENT, random) for name in ("bottom", "top")},
+            **{name: draw_field(field, random) for name, field in _SIDES.items()},
         }
+        return draws | {name: field_beyond(field, draws[name], self.beyond, random) for name, field in _SIDES.items()}
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:
         cells, n = self.cells(refinement), self.recipe.intervals
@@ -90,8 +106,7 @@ class Darcy(OperatorProblem):
 def _sides(draws: Draws, grid: Grid) -> tuple[Tensor, ...]:
     """Data of the four sides at the points of a grid along them ``(b, n)``."""
     line = type(grid)(grid.low[0], grid.high[0], grid.count[0])  # pyright: ignore[reportCallIssue]
-    fields = {"left": _PRESSURE, "right": _PRESSURE, "bottom": _GRADIENT, "top": _GRADIENT}
-    return tuple(field_values(field, draws[name], line) for name, field in fields.items())
+    return tuple(field_values(field, draws[name], line) for name, field in _SIDES.items())
 
 
 def _conditions(left: Tensor, right: Tensor, bottom: Tensor, top: Tensor) -> tuple:

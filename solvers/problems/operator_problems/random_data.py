@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.boundary import Dirichlet, Neumann
-from solvers.finite_volume.grid import Grid
+from solvers.finite_volume.grid import Grid, NodeGrid
 from solvers.random_fields import GaussianField, Matern
 
 LEVEL = (Neumann(gradient=0.0), Neumann(gradient=0.0))
@@ -41,6 +42,52 @@ def draw_field(field: GaussianField, random: np.random.Generator) -> Tensor:
 def draw_uniform(low: float, high: float, random: np.random.Generator, *shape: int) -> Tensor:
     """Independent uniform numbers ``(*shape)``."""
     return torch.from_numpy(np.asarray(random.uniform(low, high, shape)))
+
+
+Beyond = tuple[float, float] | None
+"""Interval of the sizes of side data in units of the largest in training, from 1 on; None for data as in training."""
+_DEVIATIONS = 3.0  # what counts as the largest value of a Gaussian field in training
+_POINTS = 257
+
+
+def check_beyond(beyond: Beyond) -> None:
+    """Raises an error for an interval that is empty or begins below 1.
+
+    Raises:
+        InvalidArgumentError: If it does.
+    """
+    if beyond is not None and not 1 <= beyond[0] < beyond[1]:
+        raise InvalidArgumentError(f"beyond must be an interval (low, high) with 1 ≤ low < high, got {beyond}.")
+
+
+def uniform_beyond(value: Tensor, largest: float, beyond: Beyond) -> Tensor:
+    """Numbers in [−largest, largest], moved outwards into ``beyond`` times this with their signs; in order as before.
+
+    Args:
+        value: The numbers.
+        largest: Largest size in training.
+        beyond: See ``Beyond``.
+    """
+    if beyond is None:
+        return value
+    low, high = beyond
+    return torch.where(value < 0, -1.0, 1.0) * (low * largest + (high - low) * value.abs())
+
+
+def field_beyond(field: GaussianField, coefficients: Tensor, beyond: Beyond, random: np.random.Generator) -> Tensor:
+    """Coefficients of a field on the unit interval, scaled: its largest value is in ``beyond`` times three deviations.
+
+    Args:
+        field: The field.
+        coefficients: Those of one draw.
+        beyond: See ``Beyond``.
+        random: Source of the random size in the interval.
+    """
+    if beyond is None:
+        return coefficients
+    largest = field.values(coefficients, NodeGrid(0.0, 1.0, _POINTS)).abs().max()
+    deviation = field.variances.sum().sqrt()
+    return coefficients * (random.uniform(*beyond) * _DEVIATIONS * deviation / largest)
 
 
 def field_values(field: GaussianField, coefficients: Tensor, grid: Grid) -> Tensor:

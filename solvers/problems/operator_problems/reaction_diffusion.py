@@ -17,10 +17,13 @@ from solvers.finite_volume.solve import solve
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import (
     LEVEL,
+    Beyond,
+    check_beyond,
     draw_field,
     draw_uniform,
     field_values,
     random_field,
+    uniform_beyond,
 )
 from solvers.random_fields import log_normal
 
@@ -40,12 +43,18 @@ class ReactionDiffusion(OperatorProblem):
     Args:
         median: Median of k.
         rate: r.
+        beyond: Sizes of the data of the sides in units of the largest in training, for tests out of range; None for
+            those of training.
         recipe: Resolution and sizes.
     """
 
     median: float = 0.01
     rate: float = 5.0
+    beyond: Beyond = None
     recipe: Recipe = _RECIPE
+
+    def __post_init__(self) -> None:
+        check_beyond(self.beyond)
 
     name: ClassVar[str] = "reaction_diffusion"
     inputs: ClassVar[tuple[str, ...]] = ("conductivity", "u")
@@ -60,8 +69,8 @@ class ReactionDiffusion(OperatorProblem):
         return {
             "medium": draw_field(_MEDIUM, random),
             "initial": draw_field(_INITIAL, random),
-            "left": draw_uniform(0.0, 1.0, random),
-            "right": draw_uniform(0.0, 2.0, random),
+            "left": uniform_beyond(draw_uniform(0.0, 1.0, random), 1.0, self.beyond),
+            "right": uniform_beyond(draw_uniform(0.0, 2.0, random), 2.0, self.beyond),
         }
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:

@@ -11,8 +11,10 @@ from safetensors import safe_open
 
 from experiments import driver
 from experiments.boundary import CHOICES, EXPERIMENTS, STUDIES
-from experiments.boundary.cases import BoundaryDataConfig, NetworkSizes
-from experiments.boundary.data import as_fields, boundary_samples, by_time
+from experiments.boundary.cases import NetworkSizes
+from experiments.boundary.data import as_fields, by_time
+from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
+from experiments.boundary.sources.closed_form import as_samples
 from experiments.boundary.versions import VERSIONS
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunOptions
@@ -21,7 +23,7 @@ from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS, stokes
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 from tests.experiments.boundary.tiny import SIZES, one
 
-CONFIG = BoundaryDataConfig(samples=3, nodes=9, times=2, seed=4)
+CONFIG = SampleConfig(samples=3, nodes=9, times=2, seed=4)
 
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
@@ -29,8 +31,7 @@ def test_versions_of_every_preset_can_be_told_apart(preset: Any) -> None:
     for cases in (versions(preset) for versions in VERSIONS.values()):
         assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
         assert all(case.key.startswith("multi" if case.times > 1 else "single") for case in cases)
-        seeds = {case.training_data(other).seed for case in cases for other in range(20)}
-        assert all(case.test_data(seed).seed not in seeds for case in cases for seed in range(3))
+        assert all(case.training_data(0).split != case.test_data(0).split for case in cases)
 
 
 def test_paper_preset_has_the_authors_sizes() -> None:
@@ -38,13 +39,13 @@ def test_paper_preset_has_the_authors_sizes() -> None:
     assert (single.sizes.samples, single.sizes.nodes, single.sizes.test, single.sizes.batch) == (500, 500, 100, 20)
     assert (single.sizes.network, len(others)) == (NetworkSizes(width=64, modes=16), 8)
     assert (multi.sizes.samples, multi.sizes.network.modes, multi.sizes.network.time_modes) == (1000, 12, 12)
-    assert (square.sizes.nodes, square.sizes.network) == (50, NetworkSizes(width=20, modes=8, time_modes=8, unit=8.0))
+    assert (square.sizes.nodes, square.sizes.network) == (50, NetworkSizes(width=20, modes=8, time_modes=8))
 
 
 def test_versions_have_their_output_times() -> None:
-    problem = BOUNDARY_PROBLEMS["heat_neumann"]
-    assert BoundaryDataConfig(times=1).output_times(problem).tolist() == [0.5]
-    assert BoundaryDataConfig(times=25, final_time=2.0).output_times(problem)[-1].item() == 2.0
+    source = ClosedFormSource(BOUNDARY_PROBLEMS["heat_neumann"])
+    assert source.times(SampleConfig(times=1)).tolist() == [0.5]
+    assert source.times(SampleConfig(times=25, final_time=2.0))[-1].item() == 2.0
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,8 @@ def test_versions_have_their_output_times() -> None:
     [
         (lambda: replace(SIZES, batch=7), "batch must not exceed the 8 − 2 samples"),
         (lambda: replace(SIZES, validation=0), "validation must be at least 1, got 0"),
-        (lambda: NetworkSizes(unit=3.0), "unit must be a power of two, got 3.0"),
-        (lambda: NetworkSizes(unit=-2.0), "unit must be a power of two, got -2.0"),
-        (lambda: BoundaryDataConfig(nodes=4), "nodes must be at least 5"),
+        (lambda: SampleConfig(nodes=4), "nodes must be at least 5"),
+        (lambda: SampleConfig(samples=3, validation=4), "validation must not exceed the number of samples, 3, got 4"),
         *(
             (
                 lambda entry=entry: driver.run(entry, RunOptions(data="solver")),
@@ -67,26 +67,28 @@ def test_versions_have_their_output_times() -> None:
 def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         make()
-    assert NetworkSizes(unit=0.25).unit == 0.25
 
 
 @pytest.mark.parametrize("problem", BOUNDARY_PROBLEMS.values(), ids=lambda problem: problem.name)
 def test_stored_samples_are_those_of_the_problem(problem: BoundaryProblem, tmp_path: Path) -> None:
-    built = boundary_samples(problem, CONFIG, tmp_path, version=1)
-    fresh = problem.sample(3, 9, problem.multi_step(2), torch.Generator().manual_seed(4))
+    store = DataStore(folder=tmp_path, version=1)
+    built = ClosedFormSource(problem).stored(CONFIG, store)
+    fresh = problem.sample(3, 9, problem.multi_step(2), torch.Generator().manual_seed(8))
     assert torch.equal(built.output, fresh.output.float())
     assert torch.equal(built.input, fresh.input.float())
     for axis, (pair, values) in enumerate(zip(problem.conditions, built.boundary, strict=True)):
         if isinstance(pair[0], Dirichlet):
             assert torch.equal(values[1], built.output.select(2 + axis, -1))
     unreadable = replace(problem, fields=lambda *_: pytest.fail("the file was there"))
-    read = boundary_samples(unreadable, CONFIG, tmp_path, version=1)
+    read = ClosedFormSource(unreadable).stored(CONFIG, store)
     assert torch.equal(read.output, built.output)
     assert read.parameters.keys() == built.parameters.keys()
+    test = ClosedFormSource(problem).stored(replace(CONFIG, split="test"), store)
+    assert not torch.equal(test.output, built.output)
 
 
 def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
-    boundary_samples(BOUNDARY_PROBLEMS["cavity"], CONFIG, tmp_path, version=1)
+    ClosedFormSource(BOUNDARY_PROBLEMS["cavity"]).stored(CONFIG, DataStore(folder=tmp_path, version=1))
     (path,) = tmp_path.glob("*.safetensors")
     with safe_open(path, framework="np") as file:
         notes, sides = file.metadata(), {f"boundary_{axis}_{side}" for axis in (0, 1) for side in ("first", "last")}
@@ -102,28 +104,29 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
 def test_whatever_decides_the_samples_makes_another_file(tmp_path: Path) -> None:
     elsewhere = stokes().with_distribution("frequency", Uniform(4.0, 5.0))
     versions = [(stokes(), {}, 1), (stokes(), {}, 2), (stokes(0.1), {}, 1), (elsewhere, {}, 1)]
-    versions += [(stokes(), change, 1) for change in ({"seed": 5}, {"times": 1}, {"final_time": 1.0})]
-    for problem, changes, version in versions:
-        boundary_samples(problem, replace(CONFIG, **changes), tmp_path, version)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 7
+    changes = ({"seed": 5}, {"times": 1}, {"final_time": 1.0}, {"split": "test"})
+    versions += [(stokes(), change, 1) for change in changes]
+    for problem, changed, version in versions:
+        ClosedFormSource(problem).stored(replace(CONFIG, **changed), DataStore(folder=tmp_path, version=version))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 8
 
 
 @pytest.mark.parametrize("time_modes", [0, 2])
 @pytest.mark.parametrize("name", ["cavity", "heat_neumann"])
 def test_times_are_channels_or_the_last_axis(name: str, time_modes: int) -> None:
     case = one(name, "multi", time_modes)
-    config = case.test_data(0)
-    drawn = case.problem.sample(config.samples, config.nodes, config.output_times(case.problem), torch.Generator())
-    fields, unit = as_fields(drawn, case), case.sizes.network.unit
+    config, problem = case.test_data(0), BOUNDARY_PROBLEMS[name]
+    drawn = problem.sample(config.samples, config.nodes, case.source.times(config), torch.Generator())
+    fields = as_fields(as_samples(drawn), case)
     channel, later = (0, (..., 2)) if time_modes else (2, ())
-    assert torch.equal(fields.output[1, channel][later], drawn.output[1, 2] / unit)
-    assert torch.equal(fields.input[1, 0][later], drawn.input[1] / unit)
+    assert torch.equal(fields.output[1, channel][later], drawn.output[1, 2])
+    assert torch.equal(fields.input[1, 0][later], drawn.input[1])
     assert len(fields.values) == fields.input.ndim - 2
     assert not time_modes or fields.values[-1] is None
     for pair, given in zip(drawn.boundary, fields.values, strict=False):
         for side, values in zip(pair, given, strict=True):
-            assert torch.equal(values[1, channel][later], side[1, 2] / unit)
-    assert torch.equal(by_time(fields.output, case), drawn.output), "the unit is a power of two"
+            assert torch.equal(values[1, channel][later], side[1, 2])
+    assert torch.equal(by_time(fields.output, case)[:, :, 0], drawn.output)
     part = fields.take(torch.tensor([2, 0]))
     assert len(part) == 2
     assert torch.equal(part.input, fields.input[[2, 0]])

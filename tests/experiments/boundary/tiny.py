@@ -6,6 +6,7 @@ from pathlib import Path
 from experiments.boundary import EXPERIMENTS
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, NetworkSizes
 from experiments.boundary.experiment import BoundaryExperiment
+from experiments.boundary.sources import RecipeSource
 from experiments.boundary.versions import VERSIONS
 from experiments.experiment import RunContext, RunOptions
 from probconserv.training import TrainingConfig
@@ -23,13 +24,20 @@ SIZES = BoundarySizes(
 )
 
 
+PROBLEMS = [name for name in VERSIONS if name != "darcy_small"]
+"""Those whose samples are made here."""
+
+
 def tiny(case: BoundaryCase, time_modes: int = 0) -> BoundaryCase:
-    """A case in tiny sizes, with 3 output times where there are 25."""
-    usual, times = case.sizes.network, min(case.times, 3)
+    """A case in tiny sizes, with 3 output times where there are 25, and coarse reference solutions."""
+    times, source = min(case.times, 3), case.source
     modes = time_modes if times > 1 else 0
-    network = replace(SIZES.network, unit=usual.unit, order=usual.order, time_modes=modes)
-    nodes = 9 if len(case.problem.conditions) == 2 else SIZES.nodes
-    return replace(case, times=times, sizes=replace(SIZES, nodes=nodes, network=network))
+    network = replace(SIZES.network, order=case.sizes.network.order, time_modes=modes)
+    nodes = 9 if case.axes == 2 else SIZES.nodes
+    if isinstance(source, RecipeSource):
+        recipe = replace(source.problem.recipe, intervals=nodes - 1, refinement=2)
+        source = replace(source, problem=replace(source.problem, recipe=recipe))
+    return replace(case, source=source, times=times, sizes=replace(SIZES, nodes=nodes, network=network))
 
 
 def tiny_cases(name: str, time_modes: int = 0) -> tuple[BoundaryCase, ...]:

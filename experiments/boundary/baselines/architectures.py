@@ -1,0 +1,181 @@
+"""The networks that methods may have, each built for the layout of a case, and what of each is tuned."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from boon import FNO, FNOConfig
+from experiments.boundary.baselines.deeponet import DeepONet, DeepONetConfig
+from experiments.boundary.baselines.sensors import Sensors
+from experiments.boundary.baselines.unet import UNet, UNetConfig
+from experiments.errors import MissingPackageError
+
+EXTRA = "neuraloperator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a network maps between, and the sizes that networks of a case have in common.
+
+    Args:
+        sensors: Grid of the training samples, and the input channels.
+        out_channels: Channels of the output.
+        width: Channels of hidden layers.
+        modes: Frequencies 0 … m − 1 along every axis.
+        depth: Layers.
+        periodic: Whether an FNO has the period of the domain along each axis; empty for none.
+    """
+
+    sensors: Sensors
+    out_channels: int
+    width: int
+    modes: tuple[int, ...]
+    depth: int
+    periodic: tuple[bool, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The layout as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The layout of ``as_json``, which JSON may have made lists of."""
+        sensors = Sensors(**{name: tuple(entry) for name, entry in content["sensors"].items()})
+        rest: dict[str, Any] = {name: tuple(e) if isinstance(e, list | tuple) else e for name, e in content.items()}
+        return cls(**rest | {"sensors": sensors})
+
+
+class Architecture(ABC):
+    """A kind of network, as a frozen dataclass of its options."""
+
+    @abstractmethod
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
+        """A network between normalised fields, its weights drawn from torch's global generator.
+
+        Args:
+            layout: What it maps between.
+            targets: Normalised outputs of the training samples; None where weights are read from a file.
+        """
+
+    @abstractmethod
+    def variants(self) -> dict[str, "Architecture"]:
+        """What is tried when the method is tuned, by what tables call it; the usual one first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FourierOperator(Architecture):
+    """The FNO of this library.
+
+    Args:
+        padding: Extension of the axes, as a fraction of their length.
+    """
+
+    padding: float = 0.125
+
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+        return FNO(
+            FNOConfig(
+                in_channels=len(layout.sensors.constant),
+                out_channels=layout.out_channels,
+                width=layout.width,
+                modes=layout.modes,
+                depth=layout.depth,
+                padding=self.padding,
+                periodic=layout.periodic,
+            )
+        )
+
+    def variants(self) -> dict[str, Architecture]:
+        return {f"padding {padding:g}": replace(self, padding=padding) for padding in (0.125, 0.5)}
+
+
+@cache
+def has_neuraloperator() -> bool:
+    """Whether the package neuraloperator is installed."""
+    return find_spec("neuralop") is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralOperator(Architecture):
+    """The FNO of the package neuraloperator, with the modes, width and depth of ours.
+
+    Args:
+        own_defaults: Whether the rest is as the package has it (a channel MLP after every layer, a lifting of two
+            layers, depth 4); else it has the layers of ours.
+        padding: Its ``domain_padding``; 0 for none, its default.
+    """
+
+    own_defaults: bool = False
+    padding: float = 0.0
+
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+        if not has_neuraloperator():
+            raise MissingPackageError(
+                f"This method needs the package {EXTRA}: pip install 'probconserv-boon[{EXTRA}]'."
+            )
+        models = import_module("neuralop.models")  # takes seconds
+        ours = {"n_layers": layout.depth, "use_channel_mlp": False, "lifting_channel_ratio": 0}
+        return models.FNO(
+            n_modes=tuple(2 * modes - 1 for modes in layout.modes),  # −(m − 1) … m − 1, as ours
+            in_channels=len(layout.sensors.constant),
+            out_channels=layout.out_channels,
+            hidden_channels=layout.width,
+            domain_padding=self.padding,
+            **({} if self.own_defaults else ours),
+        )
+
+    def variants(self) -> dict[str, Architecture]:
+        named = {"no padding": 0.0, "padding 0.125": 0.125}
+        return {name: replace(self, padding=padding) for name, padding in named.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepOperator(Architecture):
+    """DeepONet with four times the width of the FNO and three hidden layers; see ``DeepONetConfig``."""
+
+    frequencies: int = 0
+    pod: bool = True
+
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
+        config = DeepONetConfig(
+            sensors=layout.sensors,
+            out_channels=layout.out_channels,
+            width=4 * layout.width,
+            terms=2 * layout.width,
+            frequencies=self.frequencies,
+            pod=self.pod,
+        )
+        model = DeepONet(config)
+        if self.pod and targets is not None:
+            model.set_basis(targets)
+        return model
+
+    def variants(self) -> dict[str, Architecture]:
+        named = {"POD": (0, True), "Fourier features": (8, False), "coordinates": (0, False)}
+        return {name: replace(self, frequencies=count, pod=pod) for name, (count, pod) in named.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolutional(Architecture):
+    """A U-Net whose finest level has half the width of the FNO; see ``UNetConfig``."""
+
+    levels: int = 3
+
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+        return UNet(
+            UNetConfig(
+                dimension=len(layout.sensors.space),
+                in_channels=len(layout.sensors.constant),
+                out_channels=layout.out_channels,
+                width=max(1, layout.width // 2),
+                levels=self.levels,
+            )
+        )
+
+    def variants(self) -> dict[str, Architecture]:
+        return {f"{levels} levels": replace(self, levels=levels) for levels in (3, 4)}

@@ -1,0 +1,215 @@
+"""Regression between the principal components of input and output: no network, no gradient steps.
+
+Inputs and boundary data, each block divided by the size of its deviations, and outputs are reduced to principal
+components; a ridge regression maps one to the other. Settings are chosen on the validation set. The predictor knows
+the training grid only; fields on other grids are interpolated linearly to it and back.
+
+Source: Bhattacharya et al. 2021, who put a network between the components.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boon import relative_l2
+from experiments.boundary.baselines.components import Components
+from experiments.boundary.baselines.regressions import COUNTS, RIDGES, Features, Regression, Solutions, candidates
+from experiments.boundary.baselines.sensors import Sensors, on_grid
+from experiments.errors import InvalidArgumentError
+
+LARGEST = 256  # components of the output that are fitted
+_AS_GOOD = 1.01  # fewer components of the output are taken if the error grows by less
+
+Finish = Callable[[Tensor], Tensor]
+"""Prescribes the boundary of predicted fields of the validation set."""
+
+
+class Samples(NamedTuple):
+    """Input fields, channels with boundary data among them, and output fields on one grid."""
+
+    inputs: Float[Tensor, "samples in_channels *space"]
+    outputs: Float[Tensor, "samples out_channels *space"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A fitted regression.
+
+    Args:
+        regression: Its settings.
+        ridge: Penalty per training sample.
+        finished: Whether the boundary of the predicted fields is prescribed.
+        error: Relative L2 on the validation set.
+    """
+
+    regression: Regression
+    ridge: float
+    finished: bool
+    error: float
+
+
+class PCARegression(nn.Module):
+    """Field to field, ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, in float64 inside.
+
+    Args:
+        sensors: Where the input is read.
+        regression: The regression.
+        arrays: Its buffers, see ``ARRAYS``.
+    """
+
+    ARRAYS = ("input_mean", "input_scale", "input_directions", "deviation", "centres", "coefficients")
+    ARRAYS += ("output_mean", "output_directions")
+    input_mean: Tensor
+    input_scale: Tensor
+    input_directions: Tensor
+    deviation: Tensor
+    centres: Tensor
+    coefficients: Tensor
+    output_mean: Tensor
+    output_directions: Tensor
+
+    def __init__(self, sensors: Sensors, regression: Regression, arrays: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.sensors, self.regression = sensors, regression
+        for name in self.ARRAYS:
+            self.register_buffer(name, arrays[name])
+
+    @classmethod
+    def of(cls, problem: "_Problem", regression: Regression, coefficients: Features) -> Self:
+        """A fitted regression; ``coefficients`` ``(features, outputs)`` are those of the leading outputs."""
+        outputs, kept = coefficients.shape[1], problem.inputs.leading(regression.inputs)
+        expanded = problem.outputs.directions[:outputs] * problem.outputs.scale
+        shape = problem.training.outputs.shape[1:]
+        arrays = {
+            "input_mean": kept.mean,
+            "input_scale": kept.scale * problem.unit,
+            "input_directions": kept.directions,
+            "deviation": kept.deviation / problem.unit,
+            "centres": regression.centres(problem.z[:, : regression.inputs]),
+            "coefficients": coefficients,
+            "output_mean": problem.outputs.mean.reshape(shape),
+            "output_directions": expanded.reshape(outputs, *shape),
+        }
+        tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+        return cls(problem.sensors, regression, tensors)
+
+    @torch.no_grad()
+    def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
+        """Maps input fields to output fields on the same nodes.
+
+        Raises:
+            InvalidArgumentError: If the input has another number of channels or axes.
+        """
+        x = (self.sensors.read(a.double()) - self.input_mean) / self.input_scale
+        z, *known = (each.cpu().numpy() for each in (x @ self.input_directions.T, self.deviation, self.centres))
+        features = torch.from_numpy(self.regression.features(z, *known)).to(x)
+        u = self.output_mean + torch.tensordot(features @ self.coefficients, self.output_directions, dims=1)
+        return on_grid(u, tuple(a.shape[2:])).to(a.dtype)
+
+
+def fit(
+    sensors: Sensors, training: Samples, validation: Samples, finish: Finish | None = None
+) -> tuple[PCARegression, list[Trial]]:
+    """The regression with the least relative L2 on the validation set, its boundary prescribed or not.
+
+    Args:
+        sensors: Where inputs are read.
+        training: What regressions are fitted to, at least two samples.
+        validation: What they are compared on.
+        finish: Prescribes the boundary of fields of the validation set; every regression is tried with and without.
+
+    Returns:
+        The regression without ``finish``, and the best trial of every kind of regression, the best first.
+
+    Raises:
+        InvalidArgumentError: If there are fewer than two training samples, or fields are not on the sensors' grid.
+    """
+    for name, samples in (("training", training), ("validation", validation)):
+        for fields in samples:
+            if len(fields) < 2 - (name == "validation") or tuple(fields.shape[2:]) != sensors.space:
+                raise InvalidArgumentError(
+                    f"PCA regression needs two or more training samples and a validation set on {sensors.space} nodes, "
+                    f"got {name} fields {tuple(fields.shape)}."
+                )
+    problem, best = _Problem.of(sensors, training, validation, finish), dict[type, Trial]()
+    for trial in problem.trials():
+        kind = type(trial.regression)
+        if kind not in best or trial.error < best[kind].error:
+            best[kind] = trial
+    ranked = sorted(best.values(), key=lambda trial: trial.error)
+    return problem.shortest(ranked[0]), ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """Training and validation samples in components; the squares of ``z`` sum to 1 in the mean."""
+
+    sensors: Sensors
+    training: Samples
+    validation: Samples
+    finish: Finish | None
+    inputs: Components
+    outputs: Components
+    unit: float
+    z: Features
+    targets: Features
+
+    @classmethod
+    def of(cls, sensors: Sensors, training: Samples, validation: Samples, finish: Finish | None) -> Self:
+        rows = sensors.read(training.inputs.double()).cpu().numpy()
+        inputs, channel = Components.fit(rows, sensors.blocks), training.outputs[0, 0].numel()
+        fields = training.outputs.double().flatten(1).cpu().numpy()
+        outputs = Components.fit(fields, (channel,) * training.outputs.shape[1]).leading(LARGEST)
+        unit = float(np.sqrt(np.square(inputs.deviation).sum())) or 1.0
+        return cls(
+            sensors=sensors,
+            training=training,
+            validation=validation,
+            finish=finish,
+            inputs=inputs,
+            outputs=outputs,
+            unit=unit,
+            z=inputs.compress(rows) / unit,
+            targets=outputs.compress(fields),
+        )
+
+    def trials(self) -> Iterator[Trial]:
+        """Every regression with every ridge."""
+        rows = self.sensors.read(self.validation.inputs.double()).cpu().numpy()
+        unseen = self.inputs.compress(rows) / self.unit
+        for regression in candidates(len(self.inputs)):
+            known, solutions = self.fitted(regression)
+            projected = regression.features(unseen[:, : regression.inputs], *known) @ solutions.vectors
+            for ridge in RIDGES:
+                u = self.outputs.expand(projected @ solutions.weighted(ridge * len(self.z)))
+                for finished in (False, True)[: 1 if self.finish is None else 2]:
+                    error = self.error(torch.from_numpy(u), finished)
+                    yield Trial(regression=regression, ridge=ridge, finished=finished, error=error)
+
+    def fitted(self, regression: Regression) -> tuple[tuple[np.ndarray, Features], Solutions]:
+        """What features of a regression need, and its solutions."""
+        z = self.z[:, : regression.inputs]
+        known = self.inputs.deviation[: regression.inputs] / self.unit, regression.centres(z)
+        return known, regression.solve(regression.features(z, *known), self.targets)
+
+    def error(self, u: Tensor, finished: bool) -> float:
+        """Relative L2 of predicted fields on the validation set."""
+        truth = self.validation.outputs.double()
+        u = u.view_as(truth)
+        return float(relative_l2(self.finish(u) if finished and self.finish else u, truth))
+
+    def shortest(self, trial: Trial) -> PCARegression:
+        """The regression with as few components of the output as do not make it worse."""
+        solutions = self.fitted(trial.regression)[1]
+        coefficients = solutions.vectors @ solutions.weighted(trial.ridge * len(self.z))
+        for outputs in (count for count in COUNTS if count < coefficients.shape[1]):
+            shorter = PCARegression.of(self, trial.regression, coefficients[:, :outputs])
+            error = self.error(shorter(self.validation.inputs.double()), trial.finished)
+            if error <= _AS_GOOD * trial.error:
+                return shorter
+        return PCARegression.of(self, trial.regression, coefficients)

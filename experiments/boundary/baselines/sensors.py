@@ -1,0 +1,70 @@
+"""Input fields as vectors: what operators read that know one grid only."""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from experiments.errors import InvalidArgumentError
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensors:
+    """Where input channels are read: on every node, or along one side where they are constant along an axis.
+
+    Args:
+        space: Nodes of the training grid along every axis.
+        constant: Per input channel the axis along which it is constant, as channels with the data of a side are; None
+            for a field.
+    """
+
+    space: tuple[int, ...]
+    constant: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        axes = range(len(self.space))
+        if len(self.space) not in _MODES or any(axis is not None and axis not in axes for axis in self.constant):
+            raise InvalidArgumentError(
+                f"Sensors need one to three axes, and axes of these for constant channels, got {self}."
+            )
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Numbers read of every channel."""
+        return tuple(prod(self.space) // (1 if axis is None else self.space[axis]) for axis in self.constant)
+
+    def read(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch numbers"]:
+        """The values of input fields at the sensors; fields on other grids are interpolated linearly.
+
+        Raises:
+            InvalidArgumentError: If the fields have another number of channels or axes.
+        """
+        if a.ndim != len(self.space) + 2 or a.shape[1] != len(self.constant):
+            raise InvalidArgumentError(
+                f"The input must be (batch, {len(self.constant)}, *space) with {len(self.space)} axes, "
+                f"got {tuple(a.shape)}."
+            )
+        a = on_grid(a, self.space)
+        parts = (
+            a[:, channel] if axis is None else a[:, channel].select(1 + axis, 0)
+            for channel, axis in enumerate(self.constant)
+        )
+        return torch.cat([part.reshape(len(a), -1) for part in parts], dim=1)
+
+
+def on_grid(field: Float[Tensor, "batch channels *nodes"], space: tuple[int, ...]) -> Tensor:
+    """A field on equally spaced nodes, both ends included, interpolated linearly to another such grid."""
+    if field.shape[2:] == space:
+        return field
+    return functional.interpolate(field, space, mode=_MODES[len(space)], align_corners=True)
+
+
+def coordinates(space: tuple[int, ...], like: Tensor) -> Tensor:
+    """x/length of every node along every axis, between 0 and 1, ``(axes, *space)``."""
+    lines = (torch.linspace(0.0, 1.0, count, dtype=like.dtype, device=like.device) for count in space)
+    return torch.stack(torch.meshgrid(*lines, indexing="ij"))

@@ -1,0 +1,101 @@
+"""Tuning: every method has four trials with a fifth of the steps on the first seed, ranked on the validation set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.boundary.baselines.settings import FILE, Setting, store, structures, trials
+from experiments.boundary.cases import BoundaryCase, Versions
+from experiments.boundary.experiment import BoundaryExperiment
+from experiments.boundary.methods import Method, untuned
+from experiments.boundary.versions import VERSIONS
+from experiments.experiment import Preset
+
+STEPS = 5
+"""A trial has one in so many of the steps of a training."""
+_SUBJECT = "settings of every method, ranked on the validation set"
+
+
+def shorter(case: BoundaryCase) -> BoundaryCase:
+    """A case with the steps of a trial."""
+    training = case.sizes.training
+    steps = max(1, training.steps // STEPS)
+    training = replace(training, steps=steps, validate_every=min(training.validate_every, steps))
+    return replace(case, sizes=replace(case.sizes, training=training))
+
+
+def tuned_settings(case: BoundaryCase) -> dict[str, tuple[Method, Setting]]:
+    """By key of a trial, the method that is tuned, and the setting."""
+    return {
+        f"{method.key}-{number}": (method, setting)
+        for method in untuned(case)
+        if method.treatment is not None
+        for number, setting in enumerate(trials(method.treatment))
+    }
+
+
+def trial_methods(case: BoundaryCase) -> tuple[Method, ...]:
+    """The trials of all methods of a case."""
+    return tuple(
+        replace(
+            method,
+            key=key,
+            label=f"{method.label}, {setting.label}",
+            treatment=method.treatment and structures(method.treatment)[setting.structure],
+            rate=setting.rate,
+        )
+        for key, (method, setting) in tuned_settings(case).items()
+    )
+
+
+def best_settings(case: BoundaryCase, records: pd.DataFrame) -> Mapping[str, Setting]:
+    """The best setting of every method by its error on the validation set; none of a method whose trials all failed.
+
+    Args:
+        case: The case.
+        records: Records of the tuning.
+    """
+    scores = records[(records["case"] == case.key) & (records["score"] == "validation")].set_index("method")["mean"]
+    best: dict[str, tuple[float, Setting]] = {}
+    for key, (method, setting) in tuned_settings(case).items():
+        error = float(scores.get(key, float("inf")))
+        if error < best.get(method.key, (float("inf"), setting))[0]:
+            best[method.key] = error, setting
+    return {method: setting for method, (_, setting) in best.items()}
+
+
+def keep_settings(cases: Sequence[BoundaryCase], records: pd.DataFrame, file: Path = FILE) -> Path:
+    """Lets methods have their best settings on these cases from now on; returns the file.
+
+    Args:
+        cases: Cases that were tuned.
+        records: Records of the tuning.
+        file: Where settings are kept.
+    """
+    for case in cases:
+        store(case.source.name, case.key, best_settings(case, records), file)
+    return file
+
+
+def _shortened(versions: Versions, preset: Preset) -> tuple[BoundaryCase, ...]:
+    return tuple(shorter(case) for case in versions(preset) if case.trained_on is None)
+
+
+TUNINGS: dict[str, BoundaryExperiment] = {
+    name: BoundaryExperiment(
+        name=f"{name}-tuning",
+        problem=name,
+        summary=f"{name}: {_SUBJECT}",
+        durations={"smoke": "60 s", "laptop": "60 min", "paper": "9000 min", "reproduce": "1 s"},
+        versions=partial(_shortened, versions),
+        methods_of=trial_methods,
+        subject=_SUBJECT,
+        by_validation=True,
+        repetitions=1,
+    )
+    for name, versions in VERSIONS.items()
+}
+"""Tunings by problem."""

@@ -1,0 +1,90 @@
+"""One test sample of a case with a single output time: inputs, truth, prediction, errors of two methods."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.figures import LARGEST, SMALL, Names, draw_case, names_of
+from experiments.boundary.methods import BASELINES, DEFAULT, TRUE_FIELD, Method
+from experiments.experiment import Stored
+from experiments.report.plots import legend_below, panels
+
+
+def draw_sample(
+    problem: str, case: BoundaryCase, methods: Sequence[Method], stored: Stored, folder: Path
+) -> Mapping[str, Figure]:
+    """The first test sample: inputs, truth, what the default gives, and the errors of the best baseline and of it.
+
+    Cases with several output times are drawn as usual. The best baseline is that of the validation set.
+    """
+    if case.times > 1:
+        return draw_case(problem, case, methods, stored, folder)
+    first = {key: stored[key, seed] for key, seed in sorted(stored, reverse=True)}
+    shown = {method: first[method.key] for method in methods if method.key in first}
+    baselines = [method for method in shown if method.key in BASELINES]
+    chosen = sorted(baselines, key=lambda method: float(shown[method]["validation"]))[:1]
+    chosen += [method for method in shown if method.key == DEFAULT]
+    if TRUE_FIELD not in shown or not chosen:
+        return {}
+    true, inputs = shown[TRUE_FIELD]["shown"][0, 0], shown[TRUE_FIELD]["input"][0]
+    fields = {method: shown[method]["shown"][0, 0] for method in chosen}
+    names = names_of(problem)
+    figure = (_on_square if case.axes == 2 else _on_interval)(
+        f"{names.title}, {case.label}", names, inputs, true, fields
+    )
+    return {"sample": figure}
+
+
+def _on_interval(
+    title: str, names: Names, inputs: np.ndarray, true: np.ndarray, fields: Mapping[Method, np.ndarray]
+) -> Figure:
+    figure, (given, solution, error) = panels(3, title, share_y=False, width=0.75)
+    x, drawn = np.linspace(0.0, 1.0, len(true)), {TRUE_FIELD: true, **fields}
+    for field in inputs:
+        given.plot(x, field, lw=1.2)
+    given.set_title("inputs" if len(inputs) > 1 else "input", size=SMALL)
+    for method, field in drawn.items():
+        line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label, "lw": 1.4}
+        solution.plot(x, field, **line)
+        if method is not TRUE_FIELD:
+            error.plot(x, np.abs(field - true), **line)
+    solution.set_title(names.field, size=SMALL)
+    error.set_title(names.error, size=SMALL)
+    error.set_yscale("log")
+    for panel in (given, solution, error):
+        panel.set_xlabel(names.coordinate)
+    legend_below(figure, solution)
+    return figure
+
+
+def _on_square(
+    title: str, names: Names, inputs: np.ndarray, true: np.ndarray, fields: Mapping[Method, np.ndarray]
+) -> Figure:
+    errors = {f"error of\n{method.label}": np.abs(field - true) for method, field in fields.items()}
+    last = list(fields)[-1]
+    named = {"truth": true, last.label: fields[last]}
+    figure, axes = panels(1 + len(named) + len(errors), title, width=0.6)
+    _picture(axes[0], "input", inputs[-1], {"cmap": "viridis"})
+    low, high = float(true.min()), float(true.max())
+    colour = {"cmap": "viridis", "vmin": low, "vmax": high}
+    images = [_picture(panel, *each, colour) for panel, each in zip(axes[1:3], named.items(), strict=True)]
+    figure.colorbar(images[0], ax=list(axes[1:3]), label=names.field)
+    largest = max(float(np.quantile(field, LARGEST)) for field in errors.values()) or 1.0
+    scale = {"cmap": "magma", "norm": PowerNorm(0.5, 0.0, largest)}
+    images = [_picture(panel, *each, scale) for panel, each in zip(axes[3:], errors.items(), strict=True)]
+    figure.colorbar(images[0], ax=list(axes[3:]), label=names.error, extend="max")
+    return figure
+
+
+def _picture(axes: Axes, label: str, field: np.ndarray, colour: Mapping[str, Any]) -> AxesImage:
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(label, size=SMALL)
+    axes.grid(visible=False)
+    return axes.imshow(field.T, origin="lower", extent=(0, 1, 0, 1), **colour)

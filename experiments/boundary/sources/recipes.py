@@ -1,0 +1,240 @@
+"""Samples of the random problems of ``solvers.problems.operator_problems``, and single steps of their trajectories."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+
+from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples
+from experiments.errors import DataFileError, InvalidArgumentError
+from experiments.records.store import as_json, config_hash
+from experiments.stages import one_thread
+from experiments.storage import Arrays, cached_arrays, writable_folder
+from solvers import Dirichlet, Neumann
+from solvers.problems.operator_problems import OperatorProblem, operator_samples
+from solvers.problems.operator_problems.problem import Split
+
+_PART = 20  # samples of a file
+_KINDS = {"Dirichlet": Dirichlet(), "Neumann": Neumann()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Samples that are solved and stored together.
+
+    Args:
+        split: Which samples.
+        first: Number of the first.
+        count: How many.
+    """
+
+    split: Split
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.first:05d}-{self.count}.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSource:
+    """Samples of a problem of ``OPERATOR_PROBLEMS``, in files of 20 each that sets of any size have in common.
+
+    On other grids the cells of the reference solution stay about as many, so that samples are the same up to its error.
+
+    Args:
+        problem: The problem.
+        walls: Conditions of every unknown where a side has no data (reflecting walls), with values.
+        rest: State of rest that is subtracted from the unknowns, which then are deviations from it; one number each.
+        whole: Whether all unknowns at the start are inputs, also those that are the same in all samples, as rollouts
+            need them.
+    """
+
+    problem: OperatorProblem
+    walls: tuple[Conditions, ...] = ()
+    rest: tuple[float, ...] = ()
+    whole: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.problem.name
+
+    @property
+    def equation(self) -> str:
+        return self.problem.equation
+
+    @property
+    def reconstructed(self) -> str:
+        return ""
+
+    @property
+    def conditions(self) -> tuple[Conditions, ...]:
+        given = tuple((_KINDS.get(first), _KINDS.get(last)) for first, last in self.problem.conditions)
+        return self.walls or (given,)  # pyright: ignore[reportReturnType]
+
+    def times(self, config: SampleConfig) -> Tensor:
+        usual = self.problem.recipe.times
+        if not usual:
+            return torch.zeros(1, dtype=torch.float64)
+        final = usual[-1] if config.final_time is None else config.final_time
+        return final * torch.arange(1, config.times + 1, dtype=torch.float64) / config.times
+
+    def describe(self, config: SampleConfig) -> dict[str, Any]:
+        numbers = {name: getattr(config, name) for name in ("samples", "validation", "seed", "split")}
+        return {**self._content(config), "config": numbers}
+
+    def samples(self, config: SampleConfig, store: DataStore) -> Samples:
+        content = {**self._content(config), "seed": config.seed, "data_version": store.version}
+        folder = writable_folder(store.folder / f"{self.name}-{config_hash(content)}")
+        make = delayed(self._part)
+        parts: list[Arrays] = Parallel(n_jobs=store.jobs)(  # pyright: ignore[reportAssignmentType]
+            make(config, part, folder) for part in _parts(config)
+        )
+        whole = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+        output = whole["output"]
+        return Samples(
+            times=self.times(config),
+            input=whole["input"],
+            output=output,
+            values=tuple(
+                (_expand(whole.get(f"side_{axis}_first"), output), _expand(whole.get(f"side_{axis}_last"), output))
+                for axis in range(self.problem.dimension)
+            ),
+        )
+
+    def on_grid(self, config: SampleConfig) -> OperatorProblem:
+        """The problem with the nodes and times of a config.
+
+        Raises:
+            InvalidArgumentError: If there are times but the problem is steady.
+        """
+        recipe, intervals = self.problem.recipe, config.nodes - 1
+        if not recipe.times and config.times > 1:
+            raise InvalidArgumentError(f"{self.name} is steady and has no {config.times} times; take 1.")
+        refinement = max(1, round(recipe.intervals * recipe.refinement / intervals))
+        times = tuple(self.times(config).tolist()) if recipe.times else ()
+        changed = replace(recipe, intervals=intervals, refinement=refinement, times=times)
+        return replace(self.problem, recipe=changed)  # pyright: ignore[reportArgumentType]
+
+    def _content(self, config: SampleConfig) -> dict[str, Any]:
+        return {
+            "problem": as_json(self.on_grid(config)),
+            "equation": self.equation,
+            "rest": self.rest,
+            "whole": self.whole,
+        }
+
+    def _part(self, config: SampleConfig, part: _Part, folder: Path) -> Arrays:
+        arrays = cached_arrays(folder / part.name, lambda: self._build(config, part))
+        space = (config.nodes,) * self.problem.dimension
+        fields = [arrays.get(name, np.empty(0)) for name in ("input", "output")]
+        if any(len(field) != part.count or field.shape[-len(space) :] != space for field in fields):
+            raise DataFileError(
+                f"'{folder / part.name}' does not hold {part.count} samples of {self.name} on {config.nodes} nodes an "
+                "axis; delete it and run again."
+            )
+        return arrays
+
+    def _build(self, config: SampleConfig, part: _Part) -> Arrays:
+        with one_thread():
+            solved = self.on_grid(config).sample(part.count, first=part.first, split=part.split, seed=config.seed)
+        names = None if self.whole else tuple(self.problem.inputs)
+        drawn = operator_samples(solved, names)
+        tensors = {"input": drawn.inputs, "output": drawn.outputs}
+        for unknown, level in zip(drawn.output_names, self.rest, strict=False):
+            drawn.outputs[:, :, drawn.output_names.index(unknown)] -= level
+            if unknown in drawn.input_names:
+                drawn.inputs[:, drawn.input_names.index(unknown)] -= level
+        for axis, pair in enumerate(drawn.boundary):
+            for end, values in zip(("first", "last"), pair, strict=True):
+                if values is not None:  # the same at all times and for all unknowns
+                    tensors[f"side_{axis}_{end}"] = values[:, 0, 0]
+        return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSource:
+    """Single steps: pairs of fields Δt apart from the trajectories of a problem, those of one after the other.
+
+    ``SampleConfig.samples`` counts pairs, and has to be a multiple of the number of steps.
+
+    Args:
+        trajectories: The problem, with all unknowns as inputs.
+        steps: Steps of a trajectory.
+        final_time: End of the trajectories; Δt is this over ``steps``.
+    """
+
+    trajectories: RecipeSource
+    steps: int = 20
+    final_time: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.trajectories.whole or not self.trajectories.problem.recipe.times:
+            raise InvalidArgumentError("StepSource needs a problem in time with all unknowns as inputs (whole=True).")
+
+    @property
+    def name(self) -> str:
+        return self.trajectories.name
+
+    @property
+    def equation(self) -> str:
+        return self.trajectories.equation
+
+    @property
+    def reconstructed(self) -> str:
+        return ""
+
+    @property
+    def conditions(self) -> tuple[Conditions, ...]:
+        return self.trajectories.conditions
+
+    def times(self, config: SampleConfig) -> Tensor:  # noqa: ARG002
+        return torch.tensor([self.final_time / self.steps], dtype=torch.float64)
+
+    def describe(self, config: SampleConfig) -> dict[str, Any]:
+        return {"step": self.final_time / self.steps, "trajectories": self.trajectories.describe(self._whole(config))}
+
+    def samples(self, config: SampleConfig, store: DataStore) -> Samples:
+        drawn = self.trajectories.samples(self._whole(config), store)
+        unknowns, inputs = drawn.output.shape[2], drawn.input.shape[1]
+        coefficients, start = drawn.input.split([inputs - unknowns, unknowns], dim=1)
+        before = torch.cat([start[:, None], drawn.output[:, :-1]], dim=1)
+        medium = coefficients[:, None].expand(-1, self.steps, *coefficients.shape[1:])
+        return Samples(
+            times=self.times(config),
+            input=torch.cat([medium, before], dim=2).flatten(0, 1),
+            output=drawn.output.flatten(0, 1)[:, None],
+            values=tuple(pair and (_steps_of(pair[0]), _steps_of(pair[1])) for pair in drawn.values),
+        )
+
+    def _whole(self, config: SampleConfig) -> SampleConfig:
+        if config.samples % self.steps or config.validation % self.steps:
+            raise InvalidArgumentError(
+                f"Numbers of single steps must be multiples of {self.steps}, got {config.samples} samples, "
+                f"{config.validation} of them for validation."
+            )
+        numbers = {"samples": config.samples // self.steps, "validation": config.validation // self.steps}
+        return replace(config, **numbers, times=self.steps, final_time=self.final_time)
+
+
+def _parts(config: SampleConfig) -> Iterator[_Part]:
+    """What the samples of a config are stored in: those of its split, then those of the validation set."""
+    counts: dict[Split, int] = {config.split: config.samples - config.validation, "validation": config.validation}
+    for split, count in counts.items():
+        for first in range(0, count, _PART):
+            yield _Part(split=split, first=first, count=min(_PART, count - first))
+
+
+def _expand(values: Tensor | None, output: Tensor) -> Tensor | None:
+    """Data of a side at all times and for all unknowns."""
+    return None if values is None else values[:, None, None].expand(*output.shape[:3], *values.shape[1:])
+
+
+def _steps_of(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.flatten(0, 1)[:, None]

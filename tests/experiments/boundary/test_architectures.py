@@ -1,0 +1,176 @@
+"""Other architectures as methods of an experiment: what they read, that files give them back, and their settings."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import boon
+from boon import BOON
+from experiments import driver
+from experiments.boundary import EXPERIMENTS, TUNINGS
+from experiments.boundary import methods as keys
+from experiments.boundary.baselines import architectures
+from experiments.boundary.baselines.architectures import FourierOperator, Layout, NeuralOperator
+from experiments.boundary.baselines.settings import SLOWER, Setting, settings, store, structures, trials
+from experiments.boundary.baselines.stored_pca import PrincipalComponents
+from experiments.boundary.baselines.tuning import best_settings, keep_settings, shorter, trial_methods
+from experiments.boundary.cases import BoundaryCase
+from experiments.boundary.data import load_fields
+from experiments.boundary.methods import Method, methods, tuned, untuned
+from experiments.boundary.operator import Treatment, layout_of, load, with_channels
+from experiments.boundary.sources import DataStore
+from experiments.boundary.training import validation_error
+from experiments.errors import DataFileError, InvalidArgumentError, MissingPackageError
+from tests.experiments.boundary.tiny import context, one, tiny_experiment
+
+CASE = one("heat_independent", "single-values")
+
+
+def method(key: str, case: BoundaryCase = CASE) -> Method:
+    (found,) = (entry for entry in methods(case) if entry.key == key)
+    return found
+
+
+def larger(case: BoundaryCase) -> BoundaryCase:
+    """With as many samples as a linear map of this case has numbers."""
+    return replace(case, sizes=replace(case.sizes, samples=60, validation=10))
+
+
+@pytest.mark.parametrize(("name", "key"), [("heat_independent", "single-values"), ("cavity", "multi")])
+@pytest.mark.parametrize("time_modes", [0, 2])
+def test_what_networks_read_is_the_input_and_every_datum_once(
+    name: str, key: str, time_modes: int, tmp_path: Path
+) -> None:
+    case, treatment = one(name, key, time_modes), Treatment(channels=True)
+    fields = load_fields(case, case.test_data(0), DataStore(folder=tmp_path, version=1))
+    layout = layout_of(treatment, case, fields)
+    inputs = with_channels(fields.input, fields.values, treatment, case)
+    read = layout.sensors.read(inputs)
+    first = fields.input[..., 0] if case.sizes.network.time_modes else fields.input
+    assert read.shape[1] == sum(layout.sensors.blocks)
+    assert torch.equal(read[:, : first[0].numel()], first.flatten(1))
+    sides = [side for pair in fields.values if pair for side in pair]
+    assert read.shape[1] - first[0].numel() == sum(side[0].numel() for side in sides)
+    assert torch.allclose(read[:, first[0].numel() :].sum(1), sum(side.flatten(1).sum(1) for side in sides), atol=1e-4)
+    assert Layout.from_json(layout.as_json()) == layout
+
+
+@pytest.mark.parametrize("key", [keys.PCA, keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS, keys.PACKAGE])
+@pytest.mark.parametrize(("name", "case_key"), [("heat_independent", "single-gradients"), ("basin", "single")])
+def test_a_stored_operator_has_the_validation_error_that_its_file_notes(
+    name: str, case_key: str, key: str, tmp_path: Path
+) -> None:
+    case = one(name, case_key)
+    chosen, run = method(key, case), context(tmp_path)
+    if not chosen.available:
+        pytest.skip("needs neuraloperator")
+    experiment = tiny_experiment(case, of=EXPERIMENTS[name])
+    weights = driver.train_all(experiment, experiment.trainings(case, chosen, 0, run), run)
+    data = case.validation_data(0)
+    unseen = load_fields(case, data, DataStore(folder=run.data_folder, version=experiment.data_version))
+    model = load(weights[0], chosen.treatment, case)
+    noted = boon.read_notes(weights[0])["history"][-1]["relative_l2"]
+    assert validation_error(model, unseen, batch=1) == pytest.approx(noted, rel=1e-4, abs=1e-6)  # float32
+    scores = experiment.score(case, chosen, 0, weights, run)
+    assert np.isfinite(scores["relative_l2"]).all()
+
+
+def test_a_regression_solves_a_linear_problem_and_is_the_same_for_every_seed(tmp_path: Path) -> None:
+    """Heat with given values is linear in what is given; float32 rounds data to 6e-8."""
+    case = larger(CASE)
+    experiment, run, chosen = (
+        tiny_experiment(case, of=EXPERIMENTS["heat_independent"]),
+        context(tmp_path),
+        method("pca"),
+    )
+    first, second = (experiment.trainings(case, chosen, seed, run)[0] for seed in (0, 1))
+    assert first.weights(tmp_path) == second.weights(tmp_path)
+    weights = driver.train_all(experiment, [first], run)
+    scores = experiment.score(case, chosen, 0, weights, run)
+    assert scores["relative_l2"].max() < 3e-6
+    trial = boon.read_notes(weights[0])["regression"]["trials"][0]
+    assert isinstance(load(weights[0], chosen.treatment, case).operator, BOON) == trial["prescribed"]
+    if trial["prescribed"]:
+        assert scores["boundary"] == 0.0
+    with pytest.raises(InvalidArgumentError, match="has no untrained form; fit it"):
+        PrincipalComponents().build(Layout.from_json(boon.read_notes(weights[0])["layout"]))
+
+
+def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (architectures, keys):
+        monkeypatch.setattr(module, "has_neuraloperator", lambda: False)
+    jobs = driver.plan(tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), context(tmp_path))
+    assert {job.method.key for job in jobs}.isdisjoint({keys.PACKAGE, keys.PACKAGE_PLAIN, keys.PACKAGE_DEFAULTS})
+    assert keys.PCA in {job.method.key for job in jobs}
+    expected = "Methods that need the package neuraloperator are left out: it is not installed.\n"
+    assert capsys.readouterr().err == expected
+    layout = Layout.from_json({"sensors": {"space": [9], "constant": [None]}, "out_channels": 1, "width": 4} | SIZES)
+    with pytest.raises(MissingPackageError, match=r"pip install 'probconserv-boon\[neuraloperator\]'"):
+        NeuralOperator().build(layout)
+
+
+SIZES = {"modes": [3], "depth": 2, "periodic": []}
+
+
+def test_every_method_has_four_trials_the_usual_one_first() -> None:
+    for entry in untuned(CASE):
+        if entry.treatment is None:
+            continue
+        tried = trials(entry.treatment)
+        assert len(set(tried)) == (0 if entry.key == keys.PCA else 4), entry.key
+        if tried:
+            assert structures(entry.treatment)[tried[0].structure] == entry.treatment
+            assert tried[0].rate == 1.0
+            assert {trial.rate for trial in tried} == {1.0, SLOWER}
+    extended = [entry.treatment.correction.length for entry in trial_methods(CASE) if keys.DEFAULT in entry.key]
+    assert extended == pytest.approx([0.1, 0.03, 0.1, 0.03])
+    padded = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
+    assert padded == [FourierOperator(padding=padding) for padding in (0.125, 0.5, 0.125, 0.5)]
+
+
+def test_chosen_settings_are_those_of_the_methods_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.json"
+    errors = {"fno-0": 0.5, "fno-1": 0.4, "fno-2": np.inf, "fno-3": 0.3, "unet-0": np.inf, "deeponet-0": 0.1}
+    records = pd.DataFrame(
+        [{"case": CASE.key, "method": key, "score": "validation", "mean": error} for key, error in errors.items()]
+    )
+    assert best_settings(CASE, records) == {
+        keys.FNO: Setting(structure="padding 0.5", rate=SLOWER),
+        keys.DEEPONET: Setting(structure="POD"),
+    }
+    assert keep_settings([CASE], records, file) == file
+    store("another", "case", {}, file)
+    kept = settings(file)
+    monkeypatch.setattr(keys, "settings", lambda: kept)
+    chosen = method(keys.FNO)
+    assert (chosen.treatment, chosen.rate) == (Treatment(architecture=FourierOperator(padding=0.5)), SLOWER)
+    assert tuned(method(keys.UNET), CASE) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
+    steps = TUNINGS["heat_independent"].cases(context(tmp_path))[0].sizes.training
+    usual = EXPERIMENTS["heat_independent"].cases(context(tmp_path))[0].sizes.training
+    assert (steps.steps, steps.peak_rate) == (usual.steps // 5, usual.peak_rate)
+    training = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]).trainings(CASE, chosen, 0, context(tmp_path))
+    assert training[0].config.training.peak_rate == SLOWER * CASE.sizes.training.peak_rate
+
+
+def test_a_tuning_trains_trials_and_ranks_them_on_the_validation_set(tmp_path: Path) -> None:
+    case = shorter(CASE)
+    experiment = tiny_experiment(case, of=TUNINGS["heat_independent"])
+    tried = tuple(f"{keys.DEEPONET}-{number}" for number in range(4))
+    report = driver.run(experiment, replace(context(tmp_path).options, methods=tried))
+    best = best_settings(case, report.records)
+    assert list(best) == [keys.DEEPONET]
+    assert len(list(tmp_path.glob("**/weights.safetensors"))) == 4
+    assert case.sizes.training.steps == 1
+
+
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"stokes": {"single": {"fno": {"speed": 1}}}}')
+    with pytest.raises(DataFileError, match="does not hold settings by problem, case and method"):
+        settings(file)
