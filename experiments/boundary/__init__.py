@@ -2,6 +2,7 @@
 
 from experiments.boundary.choices import CHOICES
 from experiments.boundary.experiment import EXPERIMENTS, load_operator
+from experiments.boundary.hard import HARD
 from experiments.boundary.studies import STUDIES
 
-__all__ = ["CHOICES", "EXPERIMENTS", "STUDIES", "load_operator"]
+__all__ = ["CHOICES", "EXPERIMENTS", "HARD", "STUDIES", "load_operator"]
