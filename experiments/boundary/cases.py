@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from boon import LiftedTransform
+from boon import MixedTransform
 from experiments.boundary.disturbance import Disturbance
 from experiments.boundary.sources import SampleConfig, Source
 from experiments.boundary.sources.source import Conditions
@@ -87,7 +87,7 @@ class BoundaryCase:
     final_time: float | None = None
     independent: bool = False
     given: bool = True
-    extension: float = LiftedTransform().length
+    extension: float = MixedTransform().length
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None
     rollout: bool = False

@@ -155,8 +155,8 @@ class BoundaryExperiment:
             return list(by["method"].head(_BEST)), tuple(made)
         baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
         best = baselines.sort_values("mean")["method"].head(1)
-        rest = {method.key for method in self.methods(case)} & {rows.PAPER, rows.PAPER_CHANNELS}
-        return list(dict.fromkeys([rows.FNO, *best, *sorted(rest), rows.DEFAULT])), ("relative_l2", "boundary_relative")
+        paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER
+        return list(dict.fromkeys([rows.FNO, *best, paper, rows.DEFAULT])), ("relative_l2", "boundary_relative")
 
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""

@@ -7,7 +7,7 @@ says of each method what it sees.
 
 from dataclasses import dataclass, field, replace
 
-from boon import Correction, Elimination, LiftedTransform, MatchedTransform, Prescription, SmoothExtension
+from boon import Correction, Elimination, MatchedTransform, MixedTransform, Prescription, SmoothExtension
 from experiments.boundary.baselines.architectures import (
     Architecture,
     Convolutional,
@@ -147,7 +147,7 @@ def _others(case: BoundaryCase) -> tuple[Method, ...]:
 
 def default_of(case: BoundaryCase) -> Correction:
     """The default correction: of the library, at the output only where unknowns have conditions of their own."""
-    return LiftedTransform(length=case.extension) if case.shared else SmoothExtension(length=case.extension)
+    return MixedTransform(length=case.extension) if case.shared else SmoothExtension(length=case.extension)
 
 
 def _left_out(case: BoundaryCase) -> set[str]:
@@ -181,8 +181,8 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
         short: MatchedTransform(length=SHORT_EXTENSION),
-        "lifted transforms": LiftedTransform(),
-        "lifted transforms, short extension": LiftedTransform(length=SHORT_EXTENSION),
+        "mixed kernels": MixedTransform(),
+        "mixed kernels, short extension": MixedTransform(length=SHORT_EXTENSION),
         "smooth extension, wide reads": SmoothExtension(),
     }
     if all(case.periodic):

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boon import LiftedTransform, MatchedTransform, SmoothExtension
+from boon import MatchedTransform, MixedTransform, SmoothExtension
 from experiments.errors import DataFileError
 from experiments.storage import read_object, write_json
 
@@ -46,7 +46,7 @@ def structures(treatment: "Treatment") -> dict[str, "Treatment"]:
     of the network. The first one is the usual one; empty for what tries everything when it is fitted.
     """
     correction = treatment.correction
-    if isinstance(correction, LiftedTransform | MatchedTransform | SmoothExtension):
+    if isinstance(correction, MixedTransform | MatchedTransform | SmoothExtension):
         return {
             f"extension × {factor:g}": replace(
                 treatment, correction=replace(correction, length=factor * correction.length)

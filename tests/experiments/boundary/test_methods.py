@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from boon import ChannelBOON, LiftedTransform, Normalised, SmoothExtension, boundary_error
+from boon import ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
 from boon.conditions import discretise
 from boon.functionals import residuals
 from boon.spectral import SpectralConvolution
@@ -114,7 +114,7 @@ def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, k
     assert chosen_from.isdisjoint(rows)
     assert any("short-extension" in key for key in chosen_from) == (case.shared and name != "burgers_periodic")
     length = 0.01 if name == "cavity" else 0.1
-    default = LiftedTransform if case.shared else SmoothExtension
+    default = MixedTransform if case.shared else SmoothExtension
     assert rows[keys.DEFAULT].correction == default(length=length)
     fields = fields_of(case)
     others = {keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS}
