@@ -40,7 +40,7 @@ def write_checkpoint(
 
     Args:
         path: The file.
-        model: Its parameters and buffers are stored.
+        model: Its parameters and buffers are stored, and nothing else that it may add to its state.
         optimizer: Its state per parameter is stored.
         state: Steps, seconds and history.
         config: What decides the result, as JSON can hold it.
@@ -48,9 +48,10 @@ def write_checkpoint(
     Raises:
         OutputFolderError: If the folder cannot be written.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
+    entries = model.state_dict()  # to which some Modules add what is no tensor
+    tensors = {f"model.{name}": entry for name, entry in entries.items() if isinstance(entry, Tensor)}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     content = json.dumps({"config": config, **asdict(state)})
     metadata = {"format": str(FORMAT), "torch": torch.__version__, "content": content}
     write_bytes(path, encode_tensors(tensors, metadata))

@@ -8,7 +8,7 @@ Source: Bhattacharya et al. 2021, who put a network between the components.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -142,7 +142,8 @@ def fit(
         if kind not in best or trial.error < best[kind].error:
             best[kind] = trial
     ranked = sorted(best.values(), key=lambda trial: trial.error)
-    return problem.shortest(ranked[0]), ranked
+    model, error = problem.shortest(ranked[0])
+    return model, [replace(ranked[0], error=error), *ranked[1:]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,13 +204,13 @@ class _Problem:
         u = u.view_as(truth)
         return float(relative_l2(self.finish(u) if finished and self.finish else u, truth))
 
-    def shortest(self, trial: Trial) -> PCARegression:
-        """The regression with as few components of the output as do not make it worse."""
+    def shortest(self, trial: Trial) -> tuple[PCARegression, float]:
+        """The regression with as few components of the output as do not make it worse, and its error."""
         solutions = self.fitted(trial.regression)[1]
         coefficients = solutions.vectors @ solutions.weighted(trial.ridge * len(self.z))
         for outputs in (count for count in COUNTS if count < coefficients.shape[1]):
             shorter = PCARegression.of(self, trial.regression, coefficients[:, :outputs])
             error = self.error(shorter(self.validation.inputs.double()), trial.finished)
             if error <= _AS_GOOD * trial.error:
-                return shorter
-        return PCARegression.of(self, trial.regression, coefficients)
+                return shorter, error
+        return PCARegression.of(self, trial.regression, coefficients), trial.error

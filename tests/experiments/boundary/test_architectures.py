@@ -15,6 +15,7 @@ from experiments.boundary import EXPERIMENTS, TUNINGS
 from experiments.boundary import methods as keys
 from experiments.boundary.baselines import architectures
 from experiments.boundary.baselines.architectures import FourierOperator, Layout, NeuralOperator
+from experiments.boundary.baselines.sensors import Sensors
 from experiments.boundary.baselines.settings import SLOWER, Setting, settings, store, structures, trials
 from experiments.boundary.baselines.stored_pca import PrincipalComponents
 from experiments.boundary.baselines.tuning import best_settings, keep_settings, shorter, trial_methods
@@ -110,12 +111,9 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
     assert keys.PCA in {job.method.key for job in jobs}
     expected = "Methods that need the package neuraloperator are left out: it is not installed.\n"
     assert capsys.readouterr().err == expected
-    layout = Layout.from_json({"sensors": {"space": [9], "constant": [None]}, "out_channels": 1, "width": 4} | SIZES)
+    layout = Layout(sensors=Sensors(space=(9,), constant=(None,)), out_channels=1, width=4, modes=(3,), depth=2)
     with pytest.raises(MissingPackageError, match=r"pip install 'probconserv-boon\[neuraloperator\]'"):
         NeuralOperator().build(layout)
-
-
-SIZES = {"modes": [3], "depth": 2, "periodic": []}
 
 
 def test_every_method_has_four_trials_the_usual_one_first() -> None:
