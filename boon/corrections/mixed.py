@@ -45,7 +45,7 @@ class MixedTransform(Correction):
     """
 
     share: float = 0.5
-    length: float = 0.1
+    length: float = 0.03
     hidden: ClassVar[bool] = False
     acts_on_kernels: ClassVar[bool] = True
 

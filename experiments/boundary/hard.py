@@ -1,7 +1,7 @@
 """Problems that are hard to learn: many modes, thin layers, two phases, random flows, several unknowns.
 
 Boundary data are random apart from the other inputs; the walls of the basin and of neuraloperator's set have none.
-``laptop`` takes about four minutes a training on one core; ``paper`` has twice the width and four times the steps.
+``laptop`` takes one to three minutes a training on one core; ``paper`` has twice the width and four times the steps.
 """
 
 from dataclasses import replace
@@ -21,13 +21,13 @@ _ON_INTERVAL = {"samples": 1200, "validation": 200, "test": 200, "batch": 20, "s
 _ON_SQUARE = {"samples": 600, "validation": 100, "test": 100, "batch": 20, "seeds": 2, "nodes": 33}
 _SQUARE = NetworkSizes(width=32, modes=8)
 _LAPTOP: dict[str, BoundarySizes] = {
-    "viscous_burgers": trained(5000, _RATE, NetworkSizes(width=32, modes=24), **_ON_INTERVAL, nodes=257),
-    "reaction_diffusion": trained(5000, _RATE, NetworkSizes(width=32, modes=24), **_ON_INTERVAL, nodes=129),
-    "darcy": trained(2000, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1200, "validation": 200, "test": 200}),
-    "advection_diffusion": trained(2000, _RATE, _SQUARE, **_ON_SQUARE),
-    "basin": trained(2000, _RATE, _SQUARE, **_ON_SQUARE),
+    "viscous_burgers": trained(2500, _RATE, NetworkSizes(width=32, modes=24), **_ON_INTERVAL, nodes=257),
+    "reaction_diffusion": trained(2500, _RATE, NetworkSizes(width=32), **_ON_INTERVAL, nodes=129),
+    "darcy": trained(1500, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1200, "validation": 200, "test": 200}),
+    "advection_diffusion": trained(1500, _RATE, _SQUARE, **_ON_SQUARE),
+    "basin": trained(1500, _RATE, _SQUARE, **_ON_SQUARE),
     "darcy_small": trained(
-        3000, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1000, "validation": 100, "test": 50, "nodes": 17}
+        2000, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1000, "validation": 100, "test": 50, "nodes": 17}
     ),
 }
 _LEVEL, _STILL = (Neumann(0.0), Neumann(0.0)), (Dirichlet(0.0), Dirichlet(0.0))
