@@ -25,12 +25,12 @@ _PAPER_NETWORK = NetworkSizes(width=32, modes=12, time_modes=12)
 _PAPER_SQUARE = NetworkSizes(width=20, modes=8, time_modes=8)
 _ON_INTERVAL = {
     "smoke": _SMOKE,
-    "laptop": trained(5000, 3e-3, NetworkSizes(width=32)),
+    "laptop": trained(2500, 3e-3, NetworkSizes(width=32)),
     "paper": trained(25_000, 1e-3, _PAPER_NETWORK, samples=1000, validation=100, nodes=500),
 }
 _ON_SQUARE = {
     "smoke": replace(_SMOKE, nodes=17, samples=20, batch=4),
-    "laptop": trained(2500, 3e-3, NetworkSizes(width=32, modes=8), samples=220, validation=20, test=50, **_SQUARE),
+    "laptop": trained(1500, 3e-3, NetworkSizes(width=32, modes=8), samples=220, validation=20, test=50, **_SQUARE),
     "paper": trained(50_000, 1e-3, _PAPER_SQUARE, samples=1000, validation=100, **_SQUARE),
 }
 _SINGLE = _ON_INTERVAL | {"paper": trained(12_500, 3e-3, NetworkSizes(), test=100, nodes=500)}
