@@ -43,7 +43,7 @@ CORRECTIONS: dict[str, Correction | None] = {
     "prescription, hidden layers": Prescription(hidden=True),
     "smooth extension, hidden layers": SmoothExtension(hidden=True),
     "smooth extension": SmoothExtension(),
-    "matched transforms, hidden layers not lifted": MatchedTransform(hidden=False),
+    "matched transforms, the default of 0.1": MatchedTransform(),
 }
 
 
