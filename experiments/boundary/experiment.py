@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -132,8 +132,6 @@ class BoundaryExperiment:
         if self.by_validation and treatment is not None:
             return rank(weights[0], treatment, case, store, context.training_seed)
         test = load_fields(case, case.test_data(context.options.seed), store)
-        if case.disturbance is not None:
-            test = replace(test, input=case.disturbance(test.input))
         return score_truth(case, test) if treatment is None else score_operator(weights[0], treatment, case, test)
 
     def compare(self, case: BoundaryCase, records: pd.DataFrame) -> Sequence[Record]:
