@@ -26,6 +26,7 @@ from experiments.driver import Report
 from experiments.errors import (
     ExperimentError,
     InvalidArgumentError,
+    MissingFilesError,
     MissingPackageError,
     NotReleasedError,
     TrainingInterruptedError,
@@ -324,12 +325,12 @@ class _Work:
         self.action, self.experiment, self.options = action, experiment, options
 
     def __call__(self) -> Report | None:
-        """The report; None if nothing is released, or a package is missing, which is said."""
+        """The report; None if nothing is released, or a package or files are missing, which is said."""
         try:
             return getattr(driver, self.action)(self.experiment, self.options)
         except NotReleasedError:
             return None
-        except MissingPackageError as error:
+        except (MissingFilesError, MissingPackageError) as error:
             print(f"{self.experiment.name} is left out: {error}", file=sys.stderr)
             return None
 

@@ -11,7 +11,8 @@ from experiments.experiment import Experiment
 
 FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "conservation laws": conservation.EXPERIMENTS,
-    "boundary conditions": boundary.EXPERIMENTS,
+    "boundary conditions": {name: entry for name, entry in boundary.EXPERIMENTS.items() if name not in boundary.HARD},
+    "hard problems of operators": {name: boundary.EXPERIMENTS[name] for name in boundary.HARD},
     "both at once": combined.EXPERIMENTS,
     "laws of fields": fields.EXPERIMENTS,
 }

@@ -23,11 +23,11 @@ _SQUARE = NetworkSizes(width=32, modes=8)
 _LAPTOP: dict[str, BoundarySizes] = {
     "viscous_burgers": trained(5000, _RATE, NetworkSizes(width=32, modes=24), **_ON_INTERVAL, nodes=257),
     "reaction_diffusion": trained(5000, _RATE, NetworkSizes(width=32, modes=24), **_ON_INTERVAL, nodes=129),
-    "darcy": trained(2500, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1200, "validation": 200, "test": 200}),
-    "advection_diffusion": trained(2500, _RATE, _SQUARE, **_ON_SQUARE),
-    "basin": trained(2500, _RATE, _SQUARE, **_ON_SQUARE),
+    "darcy": trained(2000, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1200, "validation": 200, "test": 200}),
+    "advection_diffusion": trained(2000, _RATE, _SQUARE, **_ON_SQUARE),
+    "basin": trained(2000, _RATE, _SQUARE, **_ON_SQUARE),
     "darcy_small": trained(
-        5000, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1000, "validation": 100, "test": 50, "nodes": 17}
+        3000, _RATE, _SQUARE, **_ON_SQUARE | {"samples": 1000, "validation": 100, "test": 50, "nodes": 17}
     ),
 }
 _LEVEL, _STILL = (Neumann(0.0), Neumann(0.0)), (Dirichlet(0.0), Dirichlet(0.0))

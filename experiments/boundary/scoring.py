@@ -79,10 +79,9 @@ def rank(path: Path, treatment: Treatment, case: BoundaryCase, store: DataStore,
     if not path.exists():
         return {"validation": np.array(np.inf), "validation_mean": np.array(np.inf)}
     model, config = load(path, treatment, case), case.validation_data(seed)
-    fields = load_fields(case, config, store)
     scores = {"validation": float(validation_score(path))}
     for name, level in RANKED_NOISES.items():
-        scores[name] = _error(model, replace(fields, input=Disturbance(noise=level)(fields.input)))
+        scores[name] = _error(model, load_fields(replace(case, disturbance=Disturbance(noise=level)), config, store))
     nodes, modes = case.sizes.nodes, case.sizes.network.modes
     grids = {"validation_coarser": coarser(nodes), "validation_finer": finer(nodes)}
     for name, count in grids.items() if not isinstance(case.source, DarcyFiles) else ():

@@ -150,6 +150,8 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
     for case in cases:
         if not case.rollout:
             groups.setdefault(case.compared[0], []).append(case)
+    if not groups:
+        return {}
     usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
     title = f"{names_of(cases[0].source.name).title}: when corrections pay"
@@ -171,7 +173,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
     return {"study": figure}
 
 
-def _outside(
+def outside_of(
     source: ClosedFormSource, parameters: Sequence[str], symbol: str, *intervals: tuple[float, float]
 ) -> Outside:
     """The same problem with parameters from intervals that no training sample comes from."""
@@ -252,7 +254,7 @@ STUDIES: dict[str, BoundaryExperiment] = {
         _of_version(
             "heat_independent",
             "single-values",
-            lambda source: _outside(source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0)),
+            lambda source: outside_of(source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0)),
         ),
         study_methods,
     ),
@@ -261,7 +263,7 @@ STUDIES: dict[str, BoundaryExperiment] = {
         _of_version(
             "burgers_dirichlet",
             "single-0.02",
-            lambda source: _outside(source, ("left",), "u_L", (1.5, 1.75), (1.75, 2.0)),
+            lambda source: outside_of(source, ("left",), "u_L", (1.5, 1.75), (1.75, 2.0)),
         ),
         study_methods,
     ),

@@ -19,7 +19,7 @@ import pandas as pd
 from experiments import registry
 from experiments.errors import DataFileError
 from experiments.records.record import PAPER
-from experiments.records.release import ROOT
+from experiments.records.release import ROOT, manifest
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score, numbers
@@ -118,9 +118,11 @@ def over_three_seeds(score: str) -> str:
 
 
 def problem_sections(names: Iterable[str]) -> str:
-    """A section for each experiment: what it is, the methods that matter, its figure, and all rows as CSV."""
+    """A section for each released experiment: what it is, the methods that matter, its figure, all rows as CSV."""
     parts = []
     for name in names:
+        if name not in manifest()["experiments"]:
+            continue
         results = results_of(name)
         heading, summary = title(results.experiment), results.experiment.summary
         parts += [f"## {heading}", f"{summary[0].upper()}{summary[1:]}.", _head(results)]

@@ -119,3 +119,17 @@ def test_channels_and_values_that_do_not_fit():
         ChannelBOON(nn.Identity(), [])
     with pytest.raises(IncompatibleCornersError, match="disagree"):
         operator(a, [[(None, 1.0), None], None, None])
+
+
+def test_errors_of_conditions_per_channel_are_the_largest_of_all_channels():
+    walls = [[(Dirichlet(0.0), Dirichlet(0.0))], [(Neumann(0.0), Neumann(0.0))]]
+    operator = ChannelBOON(nn.Identity(), walls).double()
+    u = torch.randn(3, 2, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    boundary = operator.discretise(u)
+    whole, parts = boundary_error(u, boundary), [boundary_error(u[:, [n]], boundary[n]) for n in range(2)]
+    assert whole.maximum == max(part.maximum for part in parts)
+    assert whole.relative_maximum == max(part.relative_maximum for part in parts)
+    assert min(part.relative_l2 for part in parts) < whole.relative_l2 < max(part.relative_l2 for part in parts)
+    assert boundary_error(operator(u), boundary).relative_maximum <= 1e-12
+    with pytest.raises(InvalidArgumentError, match="has 2 channels but conditions are given for 1; give one for each"):
+        boundary_error(u, boundary[:1])

@@ -12,7 +12,9 @@ from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, NodeGrid
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     Recipe,
+    advection_diffusion,
     burgers,
+    darcy,
     join,
     load_samples,
     operator_samples,
@@ -239,3 +241,35 @@ def test_advection_and_diffusion_agree_with_central_differences_of_the_velocitie
     times = problem.recipe.times
     reference = solve_ivp(rate, (0.0, times[-1]), initial.ravel(), t_eval=times, rtol=1e-5, atol=1e-6).y
     assert_close_in_mean(samples, reference.T.reshape(-1, 65, 65)[:, ::2, ::2], 0.03)
+
+
+def largest(field, coefficients):
+    """The largest size of a field on a line."""
+    return float(field_values(field, coefficients[None], NodeGrid(0.0, 1.0, 257)).abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("viscous_burgers", {"left": 1.0, "right": 1.0}),
+        ("reaction_diffusion", {"left": 1.0, "right": 2.0}),
+        ("darcy", darcy.SIDES),
+        ("advection_diffusion", {"left": advection_diffusion.WALL, "right": advection_diffusion.WALL}),
+    ],
+)
+def test_data_beyond_the_range_of_training_are_larger_and_the_other_inputs_stay(name, sides):
+    """Numbers in units of the largest, fields of three deviations."""
+    usual, far = OPERATOR_PROBLEMS[name], replace(OPERATOR_PROBLEMS[name], beyond=(1.5, 2.0))
+    for number in range(10):
+        before, after = (problem.draw(np.random.default_rng(number)) for problem in (usual, far))
+        for side, scale in sides.items():
+            if isinstance(scale, float):
+                size, within = float(after[side].abs()) / scale, float(before[side].abs()) / scale
+                assert within <= 1
+            else:
+                size = largest(scale, after[side]) / (3 * float(scale.variances.sum().sqrt()))
+            assert 1.5 <= size <= 2.0 + 1e-12
+            assert bool((before[side] * after[side] >= 0).all()), "the signs stay"
+        assert all(torch.equal(before[key], after[key]) for key in before if key not in sides)
+    with pytest.raises(InvalidArgumentError, match=r"beyond must be an interval .* got \(0.5, 1.0\)"):
+        replace(usual, beyond=(0.5, 1.0))

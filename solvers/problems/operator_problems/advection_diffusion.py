@@ -33,7 +33,7 @@ _ALONG = tuple(
     random_field(1.0, 5.0, _MODES, *(LEVEL if other == axis else ZERO for other in range(2))) for axis in range(2)
 )  # only their eigenfunctions count: cosines along the axis of a derivative of the stream function
 _INITIAL = random_field(0.5, 6.0, 8, LEVEL, LEVEL)
-_WALL = random_field(0.5, 3.0, 6, LEVEL)
+WALL = random_field(0.5, 3.0, 6, LEVEL)
 _RECIPE = Recipe(intervals=32, refinement=2, times=tuple(n / 10 for n in range(1, 11)), error=0.02)
 
 
@@ -71,10 +71,10 @@ class AdvectionDiffusion(OperatorProblem):
         draws = {
             "stream": draw_field(_STREAM, random),
             "initial": draw_field(_INITIAL, random),
-            **{name: draw_field(_WALL, random) for name in ("left", "right")},
+            **{name: draw_field(WALL, random) for name in ("left", "right")},
         }
         walls = ("left", "right")
-        return draws | {name: field_beyond(_WALL, draws[name], self.beyond, random) for name in walls}
+        return draws | {name: field_beyond(WALL, draws[name], self.beyond, random) for name in walls}
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:
         cells, n = self.cells(refinement), self.recipe.intervals
@@ -112,4 +112,4 @@ def _derivative(stream: Tensor, axis: int, grid: Grid) -> Tensor:
 def _wall(coefficients: Tensor, grid: Grid) -> Tensor:
     """Values along a wall ``(b, n)``."""
     line = type(grid)(grid.low[1], grid.high[1], grid.count[1])  # pyright: ignore[reportCallIssue]
-    return field_values(_WALL, coefficients, line)
+    return field_values(WALL, coefficients, line)

@@ -29,7 +29,7 @@ _SUBDIVISIONS = 4
 _MATERIAL = random_field(1.0, 6.0, 12, LEVEL, LEVEL)
 _PRESSURE = random_field(0.3, 3.0, 8, LEVEL)
 _GRADIENT = random_field(0.5, 3.0, 8, ZERO)
-_SIDES = {"left": _PRESSURE, "right": _PRESSURE, "bottom": _GRADIENT, "top": _GRADIENT}
+SIDES = {"left": _PRESSURE, "right": _PRESSURE, "bottom": _GRADIENT, "top": _GRADIENT}
 _RECIPE = Recipe(intervals=32, refinement=4, error=0.01)
 
 
@@ -71,9 +71,9 @@ class Darcy(OperatorProblem):
     def draw(self, random: np.random.Generator) -> dict[str, Tensor]:
         draws = {
             "material": draw_field(_MATERIAL, random),
-            **{name: draw_field(field, random) for name, field in _SIDES.items()},
+            **{name: draw_field(field, random) for name, field in SIDES.items()},
         }
-        return draws | {name: field_beyond(field, draws[name], self.beyond, random) for name, field in _SIDES.items()}
+        return draws | {name: field_beyond(field, draws[name], self.beyond, random) for name, field in SIDES.items()}
 
     def evaluate(self, draws: Draws, refinement: int | None = None) -> FieldSet:
         cells, n = self.cells(refinement), self.recipe.intervals
@@ -106,7 +106,7 @@ class Darcy(OperatorProblem):
 def _sides(draws: Draws, grid: Grid) -> tuple[Tensor, ...]:
     """Data of the four sides at the points of a grid along them ``(b, n)``."""
     line = type(grid)(grid.low[0], grid.high[0], grid.count[0])  # pyright: ignore[reportCallIssue]
-    return tuple(field_values(field, draws[name], line) for name, field in _SIDES.items())
+    return tuple(field_values(field, draws[name], line) for name, field in SIDES.items())
 
 
 def _conditions(left: Tensor, right: Tensor, bottom: Tensor, top: Tensor) -> tuple:

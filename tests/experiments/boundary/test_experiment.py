@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 import boon
 from experiments import driver, load_operator
@@ -14,13 +15,15 @@ from experiments.boundary import CHOICES, EXPERIMENTS, STUDIES
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
+from experiments.boundary.disturbance import Disturbance
 from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import Treatment, build, load
-from experiments.boundary.scoring import over_time
-from experiments.boundary.studies import METHODS, study_cases
+from experiments.boundary.scoring import over_time, roll_out
+from experiments.boundary.sources import RecipeSource, StepSource
+from experiments.boundary.studies import METHODS, Plan, hard_methods, outside_of, study_cases
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
 from experiments.boundary.versions import VERSIONS
-from experiments.errors import NotReleasedError, TrainingDivergedError
+from experiments.errors import InvalidArgumentError, NotReleasedError, TrainingDivergedError
 from experiments.experiment import RunOptions, Training
 from experiments.records.record import Source
 from probconserv.training import StepContext
@@ -28,7 +31,14 @@ from solvers import Neumann
 from tests.experiments.boundary.tiny import PROBLEMS, context, one, tiny_cases, tiny_experiment
 
 CASE = one("heat_independent", "single-values")
-STUDIED = study_cases(CASE, (6, 8), ("left", "right"), "values", ((1.0, 2.0), (2.0, 3.0)))
+OUTSIDE = outside_of(CASE.source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0))
+STUDIED = study_cases(CASE, Plan(counts=(6, 8), outside=OUTSIDE, grids=(9, 33)))
+
+
+def config_of(file: Path) -> str:
+    """What the metadata of a file of samples say of their config."""
+    with safe_open(file, framework="np") as opened:
+        return opened.metadata()["config"]
 
 
 def scores(report: driver.Report, score: str) -> pd.Series:
@@ -114,30 +124,39 @@ def test_everything_that_decides_a_training_changes_its_hash() -> None:
 
 
 def test_a_study_changes_what_its_cases_say(tmp_path: Path) -> None:
-    fewer, same, *outside, finer, finest = STUDIED
+    fewer, same, *outside, coarse, fine = STUDIED[:6]
     sizes = fewer.training_case.sizes
     assert (sizes.samples, sizes.validation, sizes.batch) == (6, 1, 4)
     assert fewer.sizes == same.sizes == CASE.sizes
-    assert finer.training_case == CASE
+    assert coarse.training_case == CASE
     for case, low in zip(outside, (1.0, 2.0), strict=True):
         assert case.training_case == CASE
         values = torch.cat(load_fields(case, case.test_data(0), store_of(context(tmp_path), 1)).values[0])
         assert low <= float(values.min()) <= float(values.max()) <= low + 1
-    assert [case.sizes.nodes for case in (finer, finest)] == [34, 68]
+    assert [case.sizes.nodes for case in (coarse, fine)] == [9, 33]
+    noisy, *_, rounded = STUDIED[6:]
+    assert (noisy.key, noisy.label, noisy.trained_on) == ("noise-0.001", "0.1 % noise", CASE)
+    assert (rounded.key, rounded.compared[1]) == ("bfloat16", "bfloat16")
+    assert len({case.compared for case in STUDIED}) == len(STUDIED)
 
 
 def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path: Path) -> None:
-    cases = STUDIED[::2]
+    cases = STUDIED[::2][:4]
     study = tiny_experiment(*cases, of=STUDIES["heat_independent"])
     report = driver.run(study, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
-    assert [case for case, _ in errors.index[:: len(METHODS)]] == ["samples-6", "outside-0", "nodes-34"]
+    assert [case for case, _ in errors.index[:: len(METHODS)]] == ["samples-6", "outside-0", "nodes-9", "noise-0.001"]
     assert all(
         (error > 1e-4) if method in (keys.FNO, keys.CHANNELS) else error == 0.0 for (_, method), error in errors.items()
     )
     assert len(list(tmp_path.glob("**/weights.safetensors"))) == 2 * len(METHODS)
     axes = study.overview(cases, report.records)["study"].axes
-    assert [panel.get_xlabel() for panel in axes] == ["training samples", "boundary values", "nodes of test samples"]
+    assert [panel.get_xlabel() for panel in axes] == [
+        "training samples",
+        "boundary values",
+        "nodes of test samples",
+        "inputs of test samples",
+    ]
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["[1, 2]"]
     assert axes[0].lines[0].get_ydata() == pytest.approx([scores(report, "relative_l2")["samples-6", keys.FNO]])
     assert study.trainings(cases[0], methods(cases[0])[1], 0, context(tmp_path))[0].release is None
@@ -152,11 +171,15 @@ def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
     choice = tiny_experiment(case, of=CHOICES["burgers_periodic"])
     choice = replace(choice, methods_of=lambda _: rows, repetitions=2)
     report = driver.run(choice, RunOptions(out=tmp_path))
-    assert len(list((tmp_path / "data").glob("*.safetensors"))) == 1, "the training samples"
-    assert (set(report.records["score"]), set(report.records["seed"])) == ({"validation"}, {0, 1})
+    held = [file for file in (tmp_path / "data").glob("*.safetensors") if '"test"' in config_of(file)]
+    assert not held
+    assert set(report.records["seed"]) == {0, 1}
+    ranked = [score for score in set(report.records["score"]) if score.startswith("validation")]
+    assert len(ranked) == len(set(report.records["score"])) == 6
     assert "failing, single step to t = 1, seed 0 failed and scores inf" in capsys.readouterr().err
     ranked, shown = choice.headline(case, report.records[report.records["seed"] == 0])
-    assert (ranked[-1], shown) == ("failing", ("validation",))
+    assert ranked[-1] == "failing"
+    assert shown[:2] == ("validation_mean", "validation")
     assert np.isinf(scores(report, "validation")[case.key, "failing"]).all()
     with pytest.raises(TrainingDivergedError):
         driver.run(replace(choice, by_validation=False), RunOptions(out=tmp_path, methods=("failing",)))
@@ -167,6 +190,8 @@ def test_the_headline_has_the_best_baseline_and_the_papers_numbers_belong_to_the
     records = pd.DataFrame({"method": list(rows), "score": "validation", "mean": list(rows.values())})
     stokes = EXPERIMENTS["stokes"]
     assert stokes.headline(CASE, records)[0] == [keys.FNO, keys.LIFTING, keys.PAPER, keys.DEFAULT]
+    more = pd.concat([records, records.assign(method=keys.PAPER_CHANNELS, mean=0.01)])
+    assert stokes.headline(CASE, more)[0] == [keys.FNO, keys.LIFTING, keys.PAPER_CHANNELS, keys.DEFAULT]
     single, many = VERSIONS["stokes"]("laptop")
     (record,) = stokes.published(many)
     assert (record.method, record.mean, record.source) == (keys.PAPER, 0.0123, Source.PUBLISHED)
@@ -180,3 +205,54 @@ def test_released_operators_are_loaded_by_their_keys() -> None:
         load_operator("stokes", "single-0.02", "lifting")
     with pytest.raises(NotReleasedError, match=r"Released: operators of stokes, "):
         load_operator("stefan", "u=0.6")
+
+
+def test_disturbed_inputs_are_off_by_their_level_and_boundary_data_are_not() -> None:
+    a = torch.randn(200, 2, 33, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 30.0])[:, None]
+    noisy = Disturbance(noise=0.05)(a)
+    off = (noisy - a).transpose(0, 1).flatten(1).square().mean(1).sqrt()
+    assert off.tolist() == pytest.approx([0.05, 1.5], rel=0.05), "13,200 numbers"
+    assert torch.equal(noisy, Disturbance(noise=0.05)(a))
+    assert torch.equal(Disturbance(rounding="bfloat16")(a), a.bfloat16().float())
+    assert torch.equal(Disturbance(rounding="float16")(a), a.half().float())
+    with pytest.raises(InvalidArgumentError, match="noise must not be negative, got -1"):
+        Disturbance(noise=-1.0)
+
+
+def test_noise_reaches_the_scores_of_a_study(tmp_path: Path) -> None:
+    case = next(case for case in STUDIED if case.key == "noise-0.05")
+    study, run = tiny_experiment(case, CASE, of=STUDIES["heat_independent"]), context(tmp_path)
+    method = next(method for method in methods(CASE) if method.key == keys.CHANNELS)
+    weights = driver.train_all(study, study.trainings(case, method, 0, run), run)
+    noisy, clean = (study.score(each, method, 0, weights, run)["relative_l2"] for each in (case, CASE))
+    assert not np.allclose(noisy, clean, rtol=1e-4)
+    assert np.allclose(noisy, clean, rtol=0.5)
+
+
+def test_a_rollout_applies_single_steps_one_after_the_other(tmp_path: Path) -> None:
+    case = one("reaction_diffusion", "single")
+    assert isinstance(case.source, RecipeSource)
+    steps = StepSource(trajectories=replace(case.source, whole=True), steps=3, final_time=0.3)
+    plan = Plan(counts=(6,), within=False, outside={}, grids=(), rollout=steps)
+    rollout = study_cases(case, plan, (2, 1))[-1]
+    assert (rollout.key, rollout.training_case.sizes.samples, rollout.training_case.sizes.validation) == (
+        "rollout",
+        9,
+        3,
+    )
+    study = tiny_experiment(rollout, of=STUDIES["reaction_diffusion"])
+    assert [method.key for method in hard_methods(rollout)] == [keys.CHANNELS, keys.PAPER_CHANNELS, keys.DEFAULT]
+    report = driver.run(study, RunOptions(out=tmp_path))
+    assert "over-time-rollout.png" in {file.name for file in report.files}
+    assert scores(report, "boundary_relative_max").max() > 1e-4
+    assert scores(report, "boundary_relative_max")["rollout", keys.DEFAULT] <= 1e-6
+    run, method = context(tmp_path), hard_methods(rollout)[-1]
+    (weights,) = driver.train_all(study, study.trainings(rollout, method, 0, run), run)
+    test = load_fields(rollout, rollout.test_data(0), store_of(run, study.data_version))
+    model = load(weights, method.treatment, rollout.training_case)
+    u = roll_out(model, test, rollout)
+    assert u.shape == test.output.shape == (3, 3, 17)
+    with torch.no_grad():
+        values = tuple(pair and (pair[0][:, :1], pair[1][:, :1]) for pair in test.values)
+        second = model(torch.cat([test.input[:, :1], u[:, :1]], dim=1), values)
+    assert torch.allclose(u[:, 1:2], second, atol=1e-6)
