@@ -136,7 +136,12 @@ class NeuralOperator(Architecture):
 
 @dataclass(frozen=True, kw_only=True)
 class DeepOperator(Architecture):
-    """DeepONet with four times the width of the FNO and three hidden layers; see ``DeepONetConfig``."""
+    """DeepONet with eight times the width of the FNO and three hidden layers; see ``DeepONetConfig``.
+
+    Args:
+        frequencies: Frequencies of the features of the coordinates; 0 for none.
+        pod: Whether principal components of the outputs take the place of the trunk.
+    """
 
     frequencies: int = 0
     pod: bool = True
@@ -145,8 +150,8 @@ class DeepOperator(Architecture):
         config = DeepONetConfig(
             sensors=layout.sensors,
             out_channels=layout.out_channels,
-            width=4 * layout.width,
-            terms=2 * layout.width,
+            width=8 * layout.width,
+            terms=4 * layout.width,
             frequencies=self.frequencies,
             pod=self.pod,
         )
@@ -162,9 +167,15 @@ class DeepOperator(Architecture):
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(Architecture):
-    """A U-Net whose finest level has half the width of the FNO; see ``UNetConfig``."""
+    """A U-Net, whose step costs about as much as one of the FNO; see ``UNetConfig``.
+
+    Args:
+        levels: Halvings of the grid.
+        part: The finest level has the width of the FNO, divided by this.
+    """
 
     levels: int = 3
+    part: int = 2
 
     def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
         return UNet(
@@ -172,10 +183,11 @@ class Convolutional(Architecture):
                 dimension=len(layout.sensors.space),
                 in_channels=len(layout.sensors.constant),
                 out_channels=layout.out_channels,
-                width=max(1, layout.width // 2),
+                width=max(1, layout.width // self.part),
                 levels=self.levels,
             )
         )
 
     def variants(self) -> dict[str, Architecture]:
-        return {f"{levels} levels": replace(self, levels=levels) for levels in (3, 4)}
+        named = {"3 levels": (3, 2), "4 levels, half as wide": (4, 4)}
+        return {name: replace(self, levels=levels, part=part) for name, (levels, part) in named.items()}
