@@ -22,6 +22,7 @@ from boon.fno import FNO, FNOConfig
 from boon.functionals import Boundary, prescribe
 from boon.normalisation import Normalised
 from boon.operator import BOON
+from boon.parts import Part
 from boon.scores import BoundaryError, boundary_error, relative_l2
 from boon.storage import Operator, load, read_notes, save
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
@@ -46,6 +47,7 @@ __all__ = [
     "NodeFourier",
     "Normalised",
     "Operator",
+    "Part",
     "Prescription",
     "ScalarElimination",
     "SingularKernelError",

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from boon._tensors.values import are_readable
 from boon.errors import InvalidArgumentError, MissingBoundaryError
-from boon.functionals import Boundary, Functional, SideCondition, functional, harmonise
+from boon.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
+from boon.parts import Part, Parts, as_parts, may_be_free, nodes_of
+from boon.varying import Varying, settle
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
-Pair = tuple[SideCondition | Periodic | None, SideCondition | Periodic | None]
+SideEntry = SideCondition | Parts
+Pair = tuple[SideEntry | Periodic | None, SideEntry | Periodic | None]
 AxisCondition = Pair | None
 Value = float | np.ndarray | Tensor | Callable[..., Any] | None
 SideValues = Sequence[tuple[Value, Value] | None]
@@ -36,11 +39,13 @@ def check_conditions(conditions: Sequence[Any]) -> tuple[AxisCondition, ...]:
                 f"or on both, or None for an axis that is free (time), got {pair!r}."
             )
         for side in pair:
-            if side is not None:
-                _check_side(side, axis)
+            for part in as_parts(side) or (() if side is None else (side,)):
+                _check_side(part, axis, len(conditions))
         if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
             raise InvalidArgumentError(f"Axis {axis} is periodic on one side only; give Periodic() on both sides.")
-    return tuple(None if pair is None else (pair[0], pair[1]) for pair in conditions)
+    return tuple(
+        None if pair is None else (as_parts(pair[0]) or pair[0], as_parts(pair[1]) or pair[1]) for pair in conditions
+    )
 
 
 def check_lengths(lengths: Sequence[float] | None, dimension: int) -> tuple[float, ...]:
@@ -55,7 +60,7 @@ def check_lengths(lengths: Sequence[float] | None, dimension: int) -> tuple[floa
     return result
 
 
-def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideCondition]]:
+def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideEntry]]:
     """(axis, last, condition) of every side that is not periodic, in order of priority at corners."""
     result = [
         (axis, last, side)
@@ -69,13 +74,28 @@ def sides(conditions: Sequence[AxisCondition]) -> list[tuple[int, bool, SideCond
 
 
 def has_free_side(pair: AxisCondition) -> bool:
-    """Whether an axis has a condition on one side only."""
-    return pair is not None and (pair[0] is None or pair[1] is None)
+    """Whether an axis has nodes without a condition on one of its sides."""
+    return pair is not None and any(side is None or (isinstance(side, tuple) and may_be_free(side)) for side in pair)
 
 
 def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
     """The axes with ``Periodic()`` on both sides."""
     return tuple(axis for axis, pair in enumerate(conditions) if pair is not None and isinstance(pair[0], Periodic))
+
+
+def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order: int) -> None:
+    """Raises an error if an axis has too few nodes for its conditions.
+
+    Raises:
+        InvalidArgumentError: If it has.
+    """
+    for axis, pair in enumerate(conditions):
+        inside = [] if pair is None else [part for side in pair for part in _conditions_of(side)]
+        least = order + 2 if any(isinstance(side, Neumann | Robin) for side in inside) else 2
+        if pair is not None and shape[axis] < least:
+            raise InvalidArgumentError(
+                f"Axis {axis} needs at least {least} nodes for its conditions, got {shape[axis]}."
+            )
 
 
 def functionals(
@@ -86,15 +106,11 @@ def functionals(
     Raises:
         InvalidArgumentError: If an axis has too few nodes for the stencil or a Robin condition cannot be solved.
     """
-    for axis, pair in enumerate(conditions):
-        derivative = pair is not None and any(isinstance(side, Neumann | Robin) for side in pair)
-        least = order + 2 if derivative else 2
-        if pair is not None and shape[axis] < least:
-            raise InvalidArgumentError(
-                f"Axis {axis} needs at least {least} nodes for its conditions, got {shape[axis]}."
-            )
+    check_nodes(conditions, shape, order)
     return tuple(
-        functional(side, axis, last, lengths[axis] / (shape[axis] - 1), order) for axis, last, side in sides(conditions)
+        functional(side, axis, last, lengths[axis] / (shape[axis] - 1), order)
+        for axis, last, side in sides(conditions)
+        if not isinstance(side, tuple)
     )
 
 
@@ -128,18 +144,101 @@ def discretise(
             f"The field has {len(shape)} axes but conditions are given for {len(conditions)}; give one pair or None "
             "per axis."
         )
-    at_call = _values_at_call(values, conditions)
+    at_call, tolerance = _values_at_call(values, conditions), 100 * torch.finfo(u.dtype).eps
+    if any(_varies(side) for _, _, side in sides(conditions)):
+        return _discretise_varying(conditions, lengths, at_call, u, order)
     data = []
     for axis, last, side in sides(conditions):
-        name = f"The {'last' if last else 'first'} side of axis {axis}"
-        value = _one_value(_built_value(side), at_call.get((axis, last)), name)
+        name = _name(axis, last)
+        value = _one_value(_built_value(_whole(side)), at_call.get((axis, last)), name)
         data.append(_on_side(value, axis, lengths, u, name))
     boundary = Boundary(
         functionals=functionals(conditions, lengths, shape, order),
         data=tuple(data),
         periodic=periodic_axes(conditions),
     )
-    return harmonise(boundary, tolerance=100 * torch.finfo(u.dtype).eps)
+    return harmonise(boundary, tolerance=tolerance)
+
+
+def _discretise_varying(
+    conditions: Sequence[AxisCondition],
+    lengths: Sequence[float],
+    at_call: dict[tuple[int, bool], Any],
+    u: Tensor,
+    order: int,
+) -> Boundary:
+    """``discretise`` where a condition varies along a side: every side then has coefficients on its nodes."""
+    check_nodes(conditions, u.shape[2:], order)
+    found = [
+        _varying_side(axis, last, side, at_call.get((axis, last)), lengths, u, order)
+        for axis, last, side in sides(conditions)
+    ]
+    varying, data = settle(
+        [side for side, _ in found],
+        [each for _, each in found],
+        periodic_axes(conditions),
+        100 * torch.finfo(u.dtype).eps,
+    )
+    return Boundary(functionals=(), data=data, periodic=periodic_axes(conditions), varying=varying)
+
+
+def _varying_side(
+    axis: int, last: bool, side: SideEntry, given: Any, lengths: Sequence[float], u: Tensor, order: int
+) -> tuple[Varying, Tensor]:
+    """A side with its data, each part on its own nodes."""
+    name, spacing = _name(axis, last), lengths[axis] / (u.shape[2 + axis] - 1)
+    gradient = tuple(weight / spacing for weight in DIFFERENCES[order, last])
+    coordinates = _coordinates(axis, lengths, u)
+    face = tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
+    parts = side if isinstance(side, tuple) else (Part(side),)
+    values = _values_of_parts(given, parts, isinstance(side, tuple), name)
+    free = torch.ones(face, dtype=torch.bool, device=u.device)
+    a = b = data = torch.zeros((1, 1, *face), dtype=torch.float64, device=u.device)
+    valued = torch.zeros_like(free)
+    for part, value in zip(parts, values, strict=True):
+        here = free & (nodes_of(part, coordinates, name) if coordinates else True)
+        free = free & ~here
+        own_a, own_b = _coefficients(part.condition, face, gradient[0], u, name)
+        value = _one_value(_built_value(part.condition), value, name)
+        a, b = torch.where(here, own_a, a), torch.where(here, own_b, b)
+        data = torch.where(here, _on_side(value, axis, lengths, u, name, here), data)
+        valued = valued | here if isinstance(part.condition, Dirichlet) else valued
+    data = data.expand(*u.shape[:2], *face)
+    return Varying(axis=axis, last=last, a=a, b=b, gradient=gradient, holds=~free, given=valued), data
+
+
+def _coefficients(
+    condition: SideCondition, face: tuple[int, ...], first: float, u: Tensor, name: str
+) -> tuple[Tensor, Tensor]:
+    """a and b of a u + b ∂u/∂x, ``(batch|1, channels|1, *face)``, float64.
+
+    Raises:
+        InvalidArgumentError: If they have the wrong shape or the condition does not depend on the boundary node.
+    """
+    if not isinstance(condition, Robin):
+        a, b = (1.0, 0.0) if isinstance(condition, Dirichlet) else (0.0, 1.0)
+        one = torch.ones((1, 1, *face), dtype=torch.float64, device=u.device)
+        return a * one, b * one
+    result = []
+    for letter, value in (("a", condition.a), ("b", condition.b)):
+        tensor = torch.as_tensor(value, dtype=torch.float64, device=u.device)
+        shape = (*u.shape[:2], *face)
+        fits = tensor.ndim == len(shape) and all(n in (1, m) for n, m in zip(tensor.shape, shape, strict=True))
+        if tensor.ndim > 0 and not fits:
+            raise InvalidArgumentError(
+                f"{name}: {letter} of Robin must be a number or have one axis for the batch, one for the channels and "
+                f"those of the side, each of the size in {shape} or 1, got shape {tuple(tensor.shape)}."
+            )
+        result.append(tensor.expand(*(tensor.shape[:2] if tensor.ndim else (1, 1)), *face))
+    a, b = result
+    pivot, size = a + b * first, a.abs() + (b * first).abs()
+    if are_readable(pivot) and bool((pivot.abs() < 1e-6 * size).any()):
+        raise InvalidArgumentError(
+            f"{name}: Robin cannot be solved for the boundary node where a + b·c₀/h is small, here "
+            f"{float(pivot.detach().abs().min()):.3g}. Check the sign of b (∂u/∂x is not the outward derivative) or "
+            "change the grid or the stencil order."
+        )
+    return a, b
 
 
 def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -156,33 +255,68 @@ def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dty
     Raises:
         MissingBoundaryError: If there is no side with data.
     """
-    if not boundary.functionals:
+    if not boundary.sides:
         raise MissingBoundaryError("boundary_channels needs a side with data; free and periodic axes have none.")
     channels = []
-    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+    for side, data in zip(boundary.sides, boundary.data, strict=True):
         dim = 2 + side.axis
         channels.append(data.to(dtype).unsqueeze(dim).expand(*data.shape[:2], *shape))
     return torch.cat(channels, dim=1)
 
 
-def _check_side(side: Any, axis: int) -> None:
+def _check_side(side: Any, axis: int, axes: int) -> None:
+    if isinstance(side, Part):
+        if axes == 1:
+            raise InvalidArgumentError(
+                f"A side of axis {axis} is a single node, which has no parts; give the condition itself."
+            )
+        if isinstance(side.condition, Dirichlet | Neumann | Robin):
+            side = side.condition
     if isinstance(side, Neumann) and side.flux is not None:
         raise InvalidArgumentError(
             f"Neumann(flux=…) on axis {axis} needs a physical law, which operators lack. Give the gradient instead."
         )
     if not isinstance(side, Dirichlet | Neumann | Robin | Periodic):
         raise InvalidArgumentError(
-            f"conditions of axis {axis} must be Dirichlet, Neumann, Robin or Periodic, got {side!r}."
+            f"conditions of axis {axis} must be Dirichlet, Neumann, Robin or Periodic, or parts of a side with one of "
+            f"the first three, got {side!r}."
         )
-    if isinstance(side, Robin) and not (isinstance(side.a, Real) and isinstance(side.b, Real)):
-        raise InvalidArgumentError(
-            f"Robin on axis {axis} takes numbers for a and b, the same for the whole batch, got a={side.a!r}, "
-            f"b={side.b!r}; only the value may be an array or a tensor."
-        )
+
+
+def _varies(side: SideEntry) -> bool:
+    if isinstance(side, Robin):
+        return not (isinstance(side.a, Real) and isinstance(side.b, Real))
+    return isinstance(side, tuple)
+
+
+def _conditions_of(side: SideEntry | Periodic | None) -> list[Any]:
+    return [part.condition for part in side] if isinstance(side, tuple) else [side]
+
+
+def _whole(side: SideEntry) -> SideCondition:
+    assert not isinstance(side, tuple)
+    return side
+
+
+def _name(axis: int, last: bool) -> str:
+    return f"The {'last' if last else 'first'} side of axis {axis}"
 
 
 def _built_value(side: SideCondition) -> Value:
     return side.gradient if isinstance(side, Neumann) else side.value
+
+
+def _values_of_parts(given: Any, parts: Parts, split: bool, name: str) -> Sequence[Any]:
+    """The value at the call of every part: one entry for each, or the value itself where there is only one."""
+    if given is None:
+        return [None] * len(parts)
+    if not split or (len(parts) == 1 and not isinstance(given, list | tuple)):
+        return [given]
+    if not isinstance(given, list | tuple) or len(given) != len(parts):
+        raise InvalidArgumentError(
+            f"{name} has {len(parts)} parts and takes a list with a value or None for each at the call, got {given!r}."
+        )
+    return given
 
 
 def _values_at_call(values: SideValues | None, conditions: Sequence[AxisCondition]) -> dict[tuple[int, bool], Value]:
@@ -216,16 +350,23 @@ def _one_value(built: Any, given: Value, name: str) -> Any:
     return given if built is None else built
 
 
-def _on_side(value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: str) -> Tensor:
-    """The value as ``(batch, channels, *face)`` in float64, rounded to the dtype of u."""
+def _coordinates(axis: int, lengths: Sequence[float], u: Tensor) -> Sequence[Tensor]:
+    """Coordinates of the nodes of a side ``(*face)``, one tensor per other axis, float64."""
+    along = [
+        torch.linspace(0.0, length, count, dtype=torch.float64, device=u.device)
+        for other, (length, count) in enumerate(zip(lengths, u.shape[2:], strict=True))
+        if other != axis
+    ]
+    return torch.meshgrid(*along, indexing="ij") if along else ()
+
+
+def _on_side(
+    value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: str, here: Tensor | None = None
+) -> Tensor:
+    """The value as ``(batch, channels, *face)`` in float64, rounded to the dtype of u; 0 outside of ``here``."""
     shape = tuple(u.shape[:2]) + tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
     if callable(value):
-        coordinates = [
-            torch.linspace(0.0, length, count, dtype=torch.float64, device=u.device)
-            for other, (length, count) in enumerate(zip(lengths, u.shape[2:], strict=True))
-            if other != axis
-        ]
-        value = value(*torch.meshgrid(*coordinates, indexing="ij")) if coordinates else value()
+        value = value(*_coordinates(axis, lengths, u))
     tensor = torch.as_tensor(value, dtype=u.dtype, device=u.device).to(torch.float64)
     try:
         tensor = tensor.broadcast_to(shape)
@@ -234,6 +375,8 @@ def _on_side(value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: s
             f"{name} needs a value that broadcasts to (batch, out_channels, *face) = {shape}, "
             f"got shape {tuple(tensor.shape)}."
         ) from error
+    if here is not None:
+        tensor = torch.where(here, tensor, 0.0)
     if are_readable(tensor) and not bool(torch.isfinite(tensor).all()):
         raise InvalidArgumentError(f"{name} has values that are NaN or infinite; repair the boundary data.")
     return tensor

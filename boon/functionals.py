@@ -29,6 +29,7 @@ from boon._tensors.gradients import Strip, edit_nodes
 from boon._tensors.tables import kept
 from boon._tensors.values import are_readable, is_transformed
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon.varying import Varying, set_varying
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
 
@@ -94,25 +95,37 @@ class Boundary:
         functionals: One per side, in order of priority at corners.
         data: g of each of them, ``(batch, channels, *face)``, float64.
         periodic: The periodic axes.
+        varying: In place of the functionals where a condition varies along a side.
     """
 
     functionals: tuple[Functional, ...]
     data: tuple[Tensor, ...]
     periodic: tuple[int, ...] = ()
+    varying: tuple[Varying, ...] = ()
+
+    @property
+    def sides(self) -> tuple[Functional | Varying, ...]:
+        """The functional of every side."""
+        return self.varying or self.functionals
 
     def by_axis(self) -> dict[int, list[int]]:
         """The axes with sides, in order, and the indices of their sides."""
-        axes = sorted({side.axis for side in self.functionals})
-        return {axis: [number for number, side in enumerate(self.functionals) if side.axis == axis] for axis in axes}
+        axes = sorted({side.axis for side in self.sides})
+        return {axis: [number for number, side in enumerate(self.sides) if side.axis == axis] for axis in axes}
 
     def inside(self, margins: Sequence[int]) -> "Boundary":
         """The same sides in arrays with ``margins`` more nodes beyond both ends of every axis, with the same data.
 
         Raises:
-            InvalidArgumentError: If a periodic axis has a margin.
+            InvalidArgumentError: If a periodic axis has a margin, or conditions vary along a side.
         """
         if not any(margins):
             return self
+        if self.varying:
+            raise InvalidArgumentError(
+                "Conditions that vary along a side do not say what holds in padding beyond its ends; build the "
+                "operator without domain padding, or correct it at its output."
+            )
         for axis in self.periodic:
             if margins[axis]:
                 raise InvalidArgumentError(f"Axis {axis} is periodic but padded; leave periodic axes without padding.")
@@ -149,8 +162,12 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
     return Functional(axis=axis, last=last, weights=(a + first, *others))
 
 
-def read(side: Functional, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
+def read(
+    side: Functional | Varying, u: Float[Tensor, "batch channels *space"]
+) -> Float[Tensor, "batch channels *face"]:
     """B u on a side, in float64."""
+    if isinstance(side, Varying):
+        return side.read(u.to(torch.float64))
     return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])).to(torch.float64))
 
 
@@ -210,8 +227,10 @@ def set_nodes(u: Tensor, boundary: Boundary, overwrite: bool = False) -> Tensor:
     All new values are computed before any is written, so the field is copied once, or not at all with ``overwrite``,
     which changes u in place (u must be contiguous, not a view, and not used elsewhere).
     """
-    if not boundary.functionals and not boundary.periodic:
+    if not boundary.sides and not boundary.periodic:
         return u
+    if boundary.varying:
+        return set_varying(u, boundary.varying, boundary.data, boundary.periodic)
     if is_transformed():
         return _set_faces(u, boundary)
     plan = _plan(boundary, tuple(u.shape[2:]))
@@ -268,9 +287,12 @@ def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: i
 def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
     """B u − g on every side and u_0 − u_n on every periodic axis, each with the scale |g| + Σ_j |w_j u_j|, float64."""
     result = []
-    for side, data in zip(boundary.functionals, boundary.data, strict=True):
-        scale = data.abs() + sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
-        result.append((read(side, u) - data, scale))
+    for side, data in zip(boundary.sides, boundary.data, strict=True):
+        if isinstance(side, Varying):
+            scale = side.scale(u.to(torch.float64))
+        else:
+            scale = sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
+        result.append((read(side, u) - data, data.abs() + scale))
     for axis in boundary.periodic:
         first, last = (u.select(2 + axis, index).to(torch.float64) for index in (0, -1))
         result.append((first - last, first.abs() + last.abs()))

@@ -139,7 +139,7 @@ class Normalised(nn.Module):
         """
         mean = interpolate(self.output_mean.to(torch.float64), shape)[None]
         data = []
-        for side, values in zip(boundary.functionals, boundary.data, strict=True):
+        for side, values in zip(boundary.sides, boundary.data, strict=True):
             scale = self.output_scale.to(torch.float64).view(-1, *[1] * (values.ndim - 2))
             data.append((values - read(side, mean)) / scale)
         return replace(boundary, data=tuple(data))

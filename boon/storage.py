@@ -258,6 +258,10 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
 
 
 def _encode(value: Any) -> dict[str, Any]:
+    if isinstance(value, tuple):
+        raise InvalidArgumentError(
+            "Parts of a side cannot be written to a file; save the operator inside of BOON and wrap it anew after load."
+        )
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if _CLASSES.get(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
         raise InvalidArgumentError(

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from boon.conditions import AxisCondition
+from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, Layers, fourier_bases
-from boon.functionals import Boundary, set_nodes
+from boon.functionals import Boundary, Functional, set_nodes
 from boon.spectral import Basis, Convolution
+from boon.varying import Varying
 
 
 class Step(nn.Module, ABC):
@@ -123,11 +125,9 @@ class HiddenConditions(nn.Module):
             return [boundary] * len(self.weight)
         flat = [data.reshape(*data.shape[:2], -1) for data in boundary.data]
         sizes = [part.shape[-1] for part in flat]
-        of_one = [
-            part.new_full((part.shape[-1],), side.of_one) for part, side in zip(flat, boundary.functionals, strict=True)
-        ]
+        of_one = [_of_one(side, part).to(self.weight.dtype) for part, side in zip(flat, boundary.sides, strict=True)]
         images = self.weight @ torch.cat(flat, -1).to(self.weight.dtype)
-        images = images + self.bias * torch.cat(of_one).to(self.weight.dtype)
+        images = images + self.bias * torch.cat(of_one, -1)
         return [
             replace(
                 boundary,
@@ -138,6 +138,22 @@ class HiddenConditions(nn.Module):
             )
             for image in images
         ]
+
+
+def _of_one(side: Functional | Varying, data: Tensor) -> Tensor:
+    """B 1 on the nodes of a side, ``(nodes,)`` or ``(batch, 1, nodes)`` for data ``(batch, channels, nodes)``.
+
+    Raises:
+        InvalidArgumentError: If it differs between channels: features are sums over channels.
+    """
+    if not isinstance(side, Varying):
+        return data.new_full((data.shape[-1],), side.of_one)
+    if side.a.shape[1] > 1 or side.b.shape[1] > 1:
+        raise InvalidArgumentError(
+            "Robin coefficients that differ between channels do not pass into hidden features, which are sums over "
+            "channels; use a correction at the output (SmoothExtension() or Prescription()), or ChannelBOON."
+        )
+    return side.of_one.expand(len(data), *side.a.shape[1:]).reshape(len(data), 1, -1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,8 +77,8 @@ def prescription_at_both_ends(conditions: Sequence[AxisCondition]) -> Step:
     for axis, pair in enumerate(conditions):
         if has_free_side(pair):
             raise InvalidArgumentError(
-                f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only; use "
-                "MixedTransform(), SmoothExtension() or Prescription()."
+                f"Elimination acts on both ends of an axis, but axis {axis} has a condition on one side only or on "
+                "a part of a side; use MixedTransform(), SmoothExtension() or Prescription()."
             )
     return PrescriptionStep()
 
@@ -96,6 +96,11 @@ def eliminated(
     axes = list(boundary.by_axis())
     if not axes:
         return convolution(v, bases)
+    if boundary.varying:
+        ends = {axis: v.index_select(2 + axis, torch.tensor(end_nodes(bases[axis]), device=v.device)) for axis in axes}
+        modes = method(v, ends, convolution.weight, bases)
+        kept = tuple(side.read(v) for side in boundary.varying)
+        return set_nodes(synthesise(modes, bases), replace(boundary, data=kept))
     strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
     strips += [(2 + axis, node, 1) for axis in axes for node in end_nodes(bases[axis])]
     v, taken = take_strips(v, strips)

@@ -31,12 +31,14 @@ from boon._tensors.tables import kept
 from boon._tensors.values import are_readable
 from boon.conditions import AxisCondition, periodic_axes, sides
 from boon.corrections.correction import Correction, Step
+from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.functionals import DIFFERENCES, Boundary, Functional, read, value_part
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
+from boon.varying import Varying
 
-Read = Callable[[Functional, Tensor], Tensor]
+Read = Callable[[Functional | Varying, Tensor], Tensor]
 _DEGREE = 3
 
 
@@ -102,7 +104,9 @@ class ExtensionStep(Step):
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Adds the extension of the residual, one axis after the other."""
         lengths = self.log_length.to(torch.float64).exp()
-        for axis, numbers in boundary.by_axis().items():
+        if boundary.varying:
+            u = self._extend_varying(u, boundary, lengths)
+        for axis, numbers in {} if boundary.varying else boundary.by_axis().items():
             numbered = [(index, boundary.functionals[index]) for index in numbers]
             here = torch.stack([lengths[index] for index, _ in numbered])
             residual = torch.stack(
@@ -114,8 +118,27 @@ class ExtensionStep(Step):
             residual = (u.select(2 + axis, -1) - u.select(2 + axis, 0)).to(torch.float64).unsqueeze(2 + axis)
             row = torch.zeros(1, u.shape[2 + axis], dtype=torch.float64, device=u.device)
             row[0, 0], row[0, -1] = 1.0, -1.0
-            u = extend(u, extension_columns(row, lengths[len(boundary.functionals) + number, None]), residual, axis)
+            u = extend(u, extension_columns(row, lengths[len(boundary.sides) + number, None]), residual, axis)
         return u
+
+    def _extend_varying(self, u: Tensor, boundary: Boundary, lengths: Tensor) -> Tensor:
+        for axis, numbers in boundary.by_axis().items():
+            sides = [boundary.varying[index] for index in numbers]
+            residuals = [boundary.data[index] - self.reads(boundary.varying[index], u) for index in numbers]
+            profiles = [
+                smooth_profiles(side, lengths[index], u.shape[2 + axis])
+                for index, side in zip(numbers, sides, strict=True)
+            ]
+            u = extend_varying(u, sides, profiles, residuals)
+        return u
+
+
+def smooth_profiles(side: Varying, lengths: Float[Tensor, " channels"], count: int) -> Profiles:
+    """K V and K D under the squared-exponential kernel with length ℓ for every channel."""
+    points = torch.linspace(0.0, 1.0, count, dtype=torch.float64, device=lengths.device)
+    kernel = torch.exp(-0.5 * ((points[:, None] - points) / lengths[:, None, None]).square())
+    value, gradient = varying_rows(side, count)
+    return Profiles(kernel @ value, kernel @ gradient)
 
 
 def extension_columns(
@@ -176,7 +199,7 @@ def functional_row(side: Functional, count: int) -> Float[Tensor, " n"]:
     return row
 
 
-def read_smoothly(side: Functional, u: Float[Tensor, "batch channels *space"], reach: float) -> Tensor:
+def read_smoothly(side: Functional | Varying, u: Float[Tensor, "batch channels *space"], reach: float) -> Tensor:
     """a u + b ∂u/∂x on a side, the derivative from a stretch of the axis: ``(batch, channels, *face)``, float64.
 
     Args:
@@ -184,15 +207,22 @@ def read_smoothly(side: Functional, u: Float[Tensor, "batch channels *space"], r
         u: A field.
         reach: Length of the stretch as a fraction of the length of the axis.
     """
+    if isinstance(side, Varying):
+        return side.value(u.to(torch.float64)) + side.b * smooth_derivative(side, u, reach, side.gradient)
     if side.is_value:
         return read(side, u)
+    return read(value_part(side), u) + smooth_derivative(side, u, reach, side.weights)
+
+
+def smooth_derivative(side: Functional | Varying, u: Tensor, reach: float, weights: tuple[float, ...]) -> Tensor:
+    """b ∂u/∂x on a side, with the factor b of a one-sided difference among the weights of its inner nodes."""
     dim, count = 2 + side.axis, u.shape[2 + side.axis]
-    weights = derivative_weights(count, reach)
-    difference = DIFFERENCES[len(side.weights) - 1, side.last]
-    factor = side.weights[1] / (difference[1] * (count - 1))  # b/L
-    strip = u.narrow(dim, count - len(weights) if side.last else 0, len(weights)).to(torch.float64)
-    row = (factor * (-weights.flip(0) if side.last else weights)).to(u.device)
-    return read(value_part(side), u) + along_axis(row[None], strip, dim).squeeze(dim)
+    smooth = derivative_weights(count, reach)
+    difference = DIFFERENCES[len(weights) - 1, side.last]
+    factor = weights[1] / (difference[1] * (count - 1))  # b/L
+    strip = u.narrow(dim, count - len(smooth) if side.last else 0, len(smooth)).to(torch.float64)
+    row = (factor * (-smooth.flip(0) if side.last else smooth)).to(u.device)
+    return along_axis(row[None], strip, dim).squeeze(dim)
 
 
 @kept

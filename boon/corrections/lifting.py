@@ -19,8 +19,10 @@ from boon._tensors.gradients import add_profiles, take_strips
 from boon._tensors.tables import kept
 from boon.corrections.correction import Step
 from boon.corrections.extension import functional_row
+from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import SingularKernelError
-from boon.functionals import Boundary, Functional, read_strip
+from boon.functionals import Boundary, Functional, read, read_strip
+from boon.varying import Varying
 
 _GOOD_CONDITION = 10.0
 _LARGEST_CONDITION = 1e8
@@ -37,6 +39,8 @@ class LiftingStep(Step):
         return self._lift(u, boundary, overwrite=True)
 
     def _lift(self, u: Tensor, boundary: Boundary, overwrite: bool) -> Tensor:
+        if boundary.varying:
+            return self._lift_varying(u, boundary)
         for axis, numbers in boundary.by_axis().items():
             sides, count = tuple(boundary.functionals[index] for index in numbers), u.shape[2 + axis]
             u, strips = take_strips(u, [side.strip(count) for side in sides], overwrite)
@@ -48,6 +52,23 @@ class LiftingStep(Step):
             u = add_profiles(u, polynomial_columns(sides, count).to(u), amounts, 2 + axis, overwrite)
             overwrite = True
         return u
+
+    def _lift_varying(self, u: Tensor, boundary: Boundary) -> Tensor:
+        """As ``_lift``, with the smallest parabolas that carry the data in place of those of the lowest degree."""
+        for axis, numbers in boundary.by_axis().items():
+            sides = [boundary.varying[index] for index in numbers]
+            missing = [boundary.data[index] - read(boundary.varying[index], u) for index in numbers]
+            profiles = [parabolic_profiles(side, u.shape[2 + axis]) for side in sides]
+            u = extend_varying(u, sides, profiles, missing)
+        return u
+
+
+def parabolic_profiles(side: Varying, count: int) -> Profiles:
+    """K V and K D under the kernel K = 1 + x x' + x² x'²."""
+    value, gradient = varying_rows(side, count)
+    points = torch.linspace(0.0, 1.0, count, dtype=torch.float64, device=value.device)
+    monomials = torch.stack([points**power for power in range(3)])
+    return Profiles(((monomials @ value) @ monomials)[None], ((monomials @ gradient) @ monomials)[None])
 
 
 @kept

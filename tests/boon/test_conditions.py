@@ -1,7 +1,7 @@
-import numpy as np
 import pytest
 import torch
 
+from boon import Part
 from boon.conditions import boundary_channels, check_conditions, check_lengths, discretise
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
@@ -62,8 +62,8 @@ def test_periodic_on_one_side_only():
     [
         (Outflow(), "must be Dirichlet"),
         (Neumann(flux=1.0), "physical law"),
-        (Robin(torch.ones(3), 1.0), "Robin on axis 0 takes numbers for a and b, the same for the whole batch"),
-        (Robin(1.0, np.array(2.0)), "Robin on axis 0 takes numbers"),
+        (Part(Dirichlet()), "A side of axis 0 is a single node, which has no parts"),
+        ((Part(Dirichlet()), Neumann()), "or parts of a side with one of the first three"),
     ],
 )
 def test_conditions_an_operator_cannot_meet(side, message):

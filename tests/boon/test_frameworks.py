@@ -1,13 +1,31 @@
 """Operators in the hands of torch: copies, parents, mixed precision, traced graphs."""
 
 import copy
+import re
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from boon import BOON, FNO, FNOConfig, InvalidArgumentError, MatchedTransform, MixedTransform, SmoothExtension
-from solvers import Dirichlet, Neumann
+from boon import (
+    BOON,
+    FNO,
+    Elimination,
+    FNOConfig,
+    IncompatibleCornersError,
+    InvalidArgumentError,
+    MatchedTransform,
+    MixedTransform,
+    Prescription,
+    ScalarElimination,
+    SmoothExtension,
+)
+from solvers import Dirichlet, Neumann, Periodic
+from tests.documents import BOUNDARY_PAGE
 
 CONFIG = FNOConfig(width=4, modes=(3,), depth=2)
 CORRECTIONS = [None, MixedTransform(), MatchedTransform(), SmoothExtension(hidden=True)]
@@ -66,15 +84,145 @@ def test_weights_in_half_precision_are_refused(dtype):
         build().to(dtype)
 
 
+def plate(correction):
+    """An operator on a plate: value and gradient along one axis, periodic along the other."""
+    torch.manual_seed(0)
+    operator = FNO(FNOConfig(width=4, modes=(3, 3), depth=2))
+    conditions = [(Dirichlet(0.3), Neumann(0.1)), (Periodic(), Periodic())]
+    return BOON(operator, conditions, correction=correction) if correction else operator
+
+
+def on_plate():
+    return torch.randn(2, 1, 12, 11, generator=torch.Generator().manual_seed(1))
+
+
+def exported(operator, a):
+    return torch.export.export(operator, (a,)).module()(a)
+
+
+def compiled(operator, a):
+    torch.compiler.reset()
+    return torch.compile(operator, fullgraph=True, backend="eager")(a)
+
+
+def mapped(operator, a):
+    return torch.func.vmap(operator)(a[:, None])[:, 0]
+
+
+def differentiated(operator, a):
+    """The value beside the derivative along a direction, which is that of two backward passes."""
+    direction = torch.randn(a.shape, generator=torch.Generator().manual_seed(2))
+    value, derivative = torch.func.jvp(operator, (a,), (direction,))
+    _, expected = torch.autograd.functional.jvp(operator, a, direction)
+    assert torch.allclose(derivative, expected, atol=1e-5)
+    return value
+
+
+def by_sample(operator, a):
+    """The value; gradients of every sample for the weights add up to that of the batch."""
+
+    def loss(parameters, sample):
+        return torch.func.functional_call(operator, parameters, (sample[None],)).square().sum()
+
+    gradients = torch.func.vmap(torch.func.grad(loss), (None, 0))(dict(operator.named_parameters()), a)
+    operator(a).square().sum().backward()
+    for name, parameter in operator.named_parameters():
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        assert torch.allclose(gradients[name].sum(0), expected, atol=1e-4, rtol=1e-3), name
+    return operator(a)
+
+
+EVERY = [
+    *CORRECTIONS,
+    Prescription(hidden=True),
+    SmoothExtension(),
+    Elimination(),
+    Elimination(block=False),
+    ScalarElimination(),
+]
+TRANSFORMS = {"torch.func.vmap": mapped, "torch.func.jvp": differentiated, "gradients of every sample": by_sample}
+GRAPHS = {"torch.compile(fullgraph=True)": compiled, "torch.export": exported}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=list(TRANSFORMS))
+@pytest.mark.parametrize("correction", EVERY)
+def test_under_a_transform_of_functions(transform, correction):
+    operator, a = plate(correction), on_plate()
+    assert torch.allclose(transform(operator, a), operator(a), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=list(GRAPHS))
+@pytest.mark.parametrize("correction", EVERY)
+def test_as_one_graph(graph, correction):
+    operator, a = plate(correction), on_plate()
+    assert torch.allclose(graph(operator, a), operator(a), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=list(GRAPHS))
+def test_a_small_operator_as_one_graph(graph):
+    conditions = [(Dirichlet(0.3), Neumann(0.1))]
+    operator, a = BOON(FNO(replace(CONFIG, depth=1)), conditions, correction=Prescription()), field()
+    assert torch.allclose(graph(operator, a), operator(a), atol=1e-6)
+
+
 def test_a_traced_operator_leaves_nothing_behind():
     # The first call at this size is the trace: its tensors must not be kept for the calls after it.
     operator, a = build(), torch.randn(2, 1, 19)
-    exported = torch.export.export(operator, (a,)).module()
-    assert torch.allclose(exported(a), operator(a), atol=1e-6)
+    assert torch.allclose(exported(operator, a), operator(a), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
-def test_an_fno_compiles_to_one_graph():
-    operator, a = build(), torch.randn(2, 1, 17)
-    compiled = torch.compile(operator, fullgraph=True, backend="eager")
-    assert torch.allclose(compiled(a), operator(a), atol=1e-6)
+@pytest.mark.parametrize("correction", [MixedTransform(), Elimination()])
+def test_a_transformed_operator_leaves_nothing_behind(correction):
+    operator, a = plate(correction), torch.randn(2, 1, 10, 9)
+    values = differentiated(operator, a), mapped(operator, a)
+    assert all(torch.allclose(value, operator(a), atol=1e-6) for value in values)
+
+
+def test_values_are_checked_where_they_can_be_read():
+    operator, a = BOON(FNO(CONFIG), [(Dirichlet(), None)]), field()
+    bad = torch.full((2, 1), torch.nan)
+    with pytest.raises(InvalidArgumentError, match="NaN or infinite"):
+        operator(a, [(bad, None)])
+    u = torch.func.vmap(lambda a, g: operator(a, [(g, None)]))(a[:, None], bad[:, None])
+    assert bool(u.isnan().any())
+
+
+def test_corners_are_checked_where_values_can_be_read():
+    operator = BOON(FNO(FNOConfig(width=4, modes=(3, 3), depth=1)), [(Dirichlet(), None), (Dirichlet(1.0), None)])
+    with pytest.raises(IncompatibleCornersError):
+        operator(on_plate(), [(0.0, None), None])
+    u = torch.func.vmap(lambda a: operator(a, [(0.0, None), None]))(on_plate()[:, None])
+    assert bool((u[:, 0, 0, :, 0] == 1.0)[:, 1:].all())
+
+
+def _train_on_one_rank(rank, path, correction):
+    """One step of data parallelism; every rank has one sample of two."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    operator = build(correction)
+    parallel = DistributedDataParallel(operator)
+    parallel(field()[rank : rank + 1]).square().mean().backward()
+    torch.save([parameter.grad for parameter in operator.parameters()], f"{path}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("correction", [None, MixedTransform()])
+def test_two_processes_have_the_gradients_of_one(correction, tmp_path):
+    multiprocessing.spawn(partial(_train_on_one_rank, path=str(tmp_path), correction=correction), nprocs=2)
+    operator = build(correction)
+    operator(field()).square().mean().backward()
+    for rank in range(2):
+        for parameter, gradient in zip(operator.parameters(), torch.load(tmp_path / f"{rank}.pt"), strict=True):
+            assert torch.allclose(gradient, parameter.grad, atol=1e-6)
+
+
+def test_the_page_lists_what_is_tested():
+    page = BOUNDARY_PAGE.read_text(encoding="utf-8")
+    for name in (*TRANSFORMS, *GRAPHS):
+        assert re.search(rf"^\| .*{re.escape(name)}.* \|", page, flags=re.MULTILINE), name

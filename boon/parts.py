@@ -1,0 +1,71 @@
+"""Parts of a side: conditions that hold on some of its nodes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from boon.errors import InvalidArgumentError
+from solvers import Dirichlet, Neumann, Robin
+
+
+@dataclass(frozen=True)
+class Part:
+    """A condition on a part of a side.
+
+    A side of ``BOON`` takes one part, or a sequence of parts; at a node that several of them cover the first counts. A
+    node that none covers has no condition.
+
+    Args:
+        condition: ``Dirichlet``, ``Neumann`` or ``Robin``. Its value is given along the whole side; what it is outside
+            of the part does not matter.
+        where: The nodes of the part: a function of position, called as values are (see ``BOON``), or an array of
+            booleans ``(*face)``. None is all nodes, after other parts the rest of the side.
+    """
+
+    condition: Dirichlet | Neumann | Robin
+    where: Callable[..., Any] | Tensor | np.ndarray | None = None
+
+
+Parts = tuple[Part, ...]
+
+
+def as_parts(side: Any) -> Parts | None:
+    """A side as parts; None if it has none."""
+    if isinstance(side, Part):
+        return (side,)
+    if isinstance(side, Sequence) and len(side) > 0 and all(isinstance(part, Part) for part in side):
+        return tuple(side)
+    return None
+
+
+def may_be_free(parts: Parts) -> bool:
+    """Whether some nodes may have no condition: no part is the rest of the side."""
+    return all(part.where is not None for part in parts)
+
+
+def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tensor, "*face"]:
+    """The nodes of a part.
+
+    Args:
+        part: The part.
+        coordinates: Coordinates of the nodes of the side, ``(*face)`` each.
+        name: Name of the side in error messages.
+
+    Raises:
+        InvalidArgumentError: If these are no booleans of the shape of the side.
+    """
+    where, face = part.where, coordinates[0].shape
+    if where is None:
+        return torch.ones(face, dtype=torch.bool, device=coordinates[0].device)
+    mask = torch.as_tensor(where(*coordinates) if callable(where) else where, device=coordinates[0].device)
+    if mask.dtype != torch.bool or (mask.shape != face and mask.ndim > 0):
+        raise InvalidArgumentError(
+            f"{name}: where of a Part needs booleans of the shape {tuple(face)} of the side, got {mask.dtype} of shape "
+            f"{tuple(mask.shape)}; give an array of that shape or a function of position such as lambda y: y < 0.5."
+        )
+    return mask.expand(face)

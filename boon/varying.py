@@ -1,0 +1,188 @@
+"""Boundary conditions that vary along a side: parts with conditions of their own, Robin coefficients as fields.
+
+On a side a u + b ∂u/∂x = g with a, b and g functions of the place on it; a = 1 and b = 0 on a Dirichlet part. A node
+of a side may also have no condition.
+
+**Corners.** A node has one value, so of the conditions that meet at it one sets it: values first, then sides in the
+order of the axes. Functionals whose coefficients vary do not commute, so no change of data could make the others hold
+as well; they do where coefficients are constant and data compatible (``functionals``). Two values that disagree are an
+error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from boon._tensors.values import are_readable
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Varying:
+    """B u = a u + b Σ_j (c_j/h) u_j on one side, with a and b that vary along it.
+
+    Args:
+        axis: Axis of the side, 0 … d − 1.
+        last: Whether it is the last node of the axis, else the first.
+        a: ``(batch|1, channels|1, *face)``, float64, 0 where there is no condition.
+        b: The same.
+        gradient: c_0/h … c_p/h, boundary node first, then inward.
+        holds: Where the side sets its node, ``(*face)``.
+        given: Where it gives the value itself (Dirichlet), ``(*face)``.
+    """
+
+    axis: int
+    last: bool
+    a: Float[Tensor, "batch channels *face"]
+    b: Float[Tensor, "batch channels *face"]
+    gradient: tuple[float, ...]
+    holds: Bool[Tensor, "*face"]
+    given: Bool[Tensor, "*face"]
+
+    @property
+    def of_one(self) -> Tensor:
+        """B 1, the functional of the constant 1."""
+        return self.a
+
+    def nodes(self, u: Tensor) -> list[Tensor]:
+        """u at the boundary node and the nodes next to it, ``(batch, channels, *face)`` each."""
+        dim = 2 + self.axis
+        return [u.select(dim, -1 - j if self.last else j) for j in range(len(self.gradient))]
+
+    def value(self, u: Tensor) -> Tensor:
+        """a u, in the dtype of u."""
+        return self.a.to(u.dtype) * self.nodes(u)[0]
+
+    def read(self, u: Tensor) -> Tensor:
+        """B u, in the dtype of u."""
+        return self.value(u) + self.b.to(u.dtype) * self._sum(self.nodes(u))
+
+    def scale(self, u: Tensor) -> Tensor:
+        """Σ_j |w_j u_j| of the weights w of B, in the dtype of u."""
+        first, *others = (node.abs() for node in self.nodes(u))
+        total = (self.a + self.b * self.gradient[0]).abs().to(u.dtype) * first
+        for weight, node in zip(self.gradient[1:], others, strict=True):
+            total = total + (self.b * weight).abs().to(u.dtype) * node
+        return total
+
+    def set(self, u: Tensor, data: Tensor) -> Tensor:
+        """The field with its boundary nodes such that B u = g where the side holds."""
+        first, *others = self.nodes(u)
+        rest = sum((weight * node for weight, node in zip(self.gradient[1:], others, strict=True)), 0.0 * first)
+        pivot = torch.where(self.holds, self.a + self.b * self.gradient[0], 1.0).to(u.dtype)
+        solved = (data.to(u.dtype) - self.b.to(u.dtype) * rest) / pivot
+        new = torch.where(self.holds, torch.where(self.given, data.to(u.dtype), solved), first)
+        return u.select_scatter(new, 2 + self.axis, u.shape[2 + self.axis] - 1 if self.last else 0)
+
+    def _sum(self, nodes: Sequence[Tensor]) -> Tensor:
+        total = self.gradient[0] * nodes[0]
+        for weight, node in zip(self.gradient[1:], nodes[1:], strict=True):
+            total = total + weight * node
+        return total
+
+    def where(self, holds: Tensor) -> "Varying":
+        """The same condition on fewer nodes."""
+        return replace(
+            self,
+            a=torch.where(holds, self.a, 0.0),
+            b=torch.where(holds, self.b, 0.0),
+            holds=holds,
+            given=holds & self.given,
+        )
+
+
+def set_varying(u: Tensor, sides: Sequence[Varying], data: Sequence[Tensor], periodic: Sequence[int]) -> Tensor:
+    """Sets the boundary nodes so that every condition holds; periodic ends become their average.
+
+    A node on an edge depends on nodes of one face, a node at a vertex on those of edges, so as many sweeps as there are
+    axes give every node its final value.
+    """
+    for _ in {side.axis for side in sides}:
+        for side, values in zip(sides, data, strict=True):
+            u = side.set(u, values)
+    for axis in periodic:
+        dim = 2 + axis
+        mean = 0.5 * (u.select(dim, 0) + u.select(dim, -1))
+        u = u.select_scatter(mean, dim, 0).select_scatter(mean, dim, u.shape[dim] - 1)
+    return u
+
+
+def settle(
+    sides: Sequence[Varying], data: Sequence[Tensor], periodic: Sequence[int], tolerance: float
+) -> tuple[tuple[Varying, ...], tuple[Tensor, ...]]:
+    """Decides which side sets every node where sides meet; see the rule at the top of this module.
+
+    Args:
+        sides: The conditions, each on all of its nodes.
+        data: Their data ``(batch, channels, *face)``.
+        periodic: The periodic axes.
+        tolerance: Largest disagreement of two values, relative to the largest of them.
+
+    Raises:
+        IncompatibleCornersError: If values disagree where two sides, or the ends of a periodic axis, meet.
+        InvalidArgumentError: If a condition is not the same at both ends of a periodic axis.
+    """
+    for side, values in zip(sides, data, strict=True):
+        for axis in periodic:
+            _check_periodic(side, values, axis, tolerance)
+    result = []
+    for index, side in enumerate(sides):
+        holds = side.holds.clone()
+        for earlier, other in ((number < index, other) for number, other in enumerate(sides)):
+            if other.axis != side.axis:
+                here, there = _edge(side, other), _edge(other, side)
+                equal = other.given[there] == side.given[here]
+                wins = other.given[there] & ~side.given[here]
+                wins = wins | (other.holds[there] & equal) if earlier else wins
+                holds[here] = holds[here] & ~wins
+        result.append(side.where(holds))
+    for (side, values), (other, others) in combinations(zip(sides, data, strict=True), 2):
+        if other.axis != side.axis:
+            _check_corner(side, values, other, others, tolerance)
+    masked = (torch.where(side.holds, values, 0.0) for side, values in zip(result, data, strict=True))
+    return tuple(result), tuple(masked)
+
+
+def _check_corner(side: Varying, data: Tensor, other: Varying, others: Tensor, tolerance: float) -> None:
+    here, there = _edge(side, other), _edge(other, side)
+    both = side.given[here] & other.given[there]
+    first, second = (torch.where(both, each.detach(), 0.0) for each in (data[:, :, *here], others[:, :, *there]))
+    _check_gap((first - second).abs().max(), torch.maximum(first.abs(), second.abs()).max(), tolerance, other)
+
+
+def _edge(side: Varying, other: Varying) -> tuple[slice | int, ...]:
+    """Index of the nodes on the face of a side that lie on another side as well."""
+    return (*[slice(None)] * (other.axis - (other.axis > side.axis)), -1 if other.last else 0)
+
+
+def _check_periodic(side: Varying, data: Tensor, axis: int, tolerance: float) -> None:
+    dim = axis - (axis > side.axis)
+    ends = [
+        [each.select(dim - side.holds.ndim, end) for each in (side.holds, side.given, side.a, side.b, data)]
+        for end in (0, -1)
+    ]
+    if not are_readable(data, side.a):
+        return
+    if not all(torch.equal(*pair) for pair in zip(ends[0][:4], ends[1][:4], strict=True)):
+        raise InvalidArgumentError(
+            f"A condition on the {_name(side)} differs between the two ends of the periodic axis {axis}; give both "
+            "ends the same parts and coefficients."
+        )
+    gap = torch.where(ends[0][0], ends[0][4] - ends[1][4], 0.0).detach().abs().max()
+    _check_gap(gap, torch.where(ends[0][0], ends[0][4], 0.0).detach().abs().max(), tolerance, side)
+
+
+def _check_gap(gap: Tensor, size: Tensor, tolerance: float, side: Varying) -> None:
+    if are_readable(gap) and bool(gap > tolerance * size):
+        raise IncompatibleCornersError(
+            f"The values on the {_name(side)} disagree by {float(gap):.3g} with another side or with the other end of "
+            "a periodic axis where they meet. Give values that agree there, or smooth the jump in the data."
+        )
+
+
+def _name(side: Varying) -> str:
+    return f"{'last' if side.last else 'first'} side of axis {side.axis}"
