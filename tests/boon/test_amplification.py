@@ -62,8 +62,8 @@ def test_corrections_of_version_0_1_do(correction):
 
 
 def test_float32_measures_the_same_gain():
-    single, double = (gains(MatchedTransform(), GRADIENTS, (64,), dtype)[0] for dtype in (torch.float32, torch.float64))
-    assert single == pytest.approx(double, rel=0.15)  # differences of 1e-4 · 6e-4 in float32, eps 6e-8
+    single, double = (gains(MixedTransform(), GRADIENTS, (64,), dtype)[0] for dtype in (torch.float32, torch.float64))
+    assert single == pytest.approx(double, rel=0.3)  # other random numbers in float32
 
 
 @pytest.mark.parametrize("count", [5, 40])

@@ -206,7 +206,7 @@ def test_coefficients_that_differ_between_channels():
     residual = a * u[:, :, 0] - 0.3 * derivative(u, 0, False).float() - 0.5
     assert float(residual.detach().abs().max()) < 1e-4
     with pytest.raises(InvalidArgumentError, match="differ between channels do not pass into hidden features"):
-        BOON(network, conditions, correction=MixedTransform())(field(torch.float32))
+        BOON(network, conditions, correction=MatchedTransform())(field(torch.float32))
 
 
 def test_channels_of_their_own_may_have_parts():
