@@ -151,10 +151,7 @@ class BoundaryExperiment:
             made = [score for score in RANKS if (records["score"] == score).any()]
             by = records[records["score"] == made[0]].sort_values("mean")
             return list(by["method"].head(_BEST)), tuple(made)
-        baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
-        best = baselines.sort_values("mean")["method"].head(1)
-        paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER
-        return list(dict.fromkeys([rows.FNO, *best, paper, rows.DEFAULT])), ("relative_l2", "boundary_relative")
+        return list(dict.fromkeys(compared(records))), ("relative_l2", "boundary_relative")
 
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
@@ -162,6 +159,18 @@ class BoundaryExperiment:
 
     def overview(self, cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
         return {} if self.overview_of is None else self.overview_of(cases, records)
+
+
+def compared(records: pd.DataFrame) -> tuple[str, str, str, str]:
+    """Keys of the FNO, of what but BOON is best on the validation set, of the paper's form and of the default.
+
+    Args:
+        records: Records of one case.
+    """
+    baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
+    best = baselines.sort_values("mean")["method"].iloc[0]
+    paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER
+    return rows.FNO, best, paper, rows.DEFAULT
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> Operator:
