@@ -23,7 +23,7 @@ from experiments.errors import DataFileError
 from experiments.records.record import COLUMNS, Arrays, Source, per_function
 from experiments.storage import read_object, writable_folder, write_bytes, write_json
 
-PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "gpytorch", "linear_operator", "numba")
+PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "scikit-learn", "gpytorch", "linear_operator", "numba")
 SCORE_KEY = ["case", "method", "seed", "function"]
 """What tells rows of scores per function apart."""
 

@@ -25,6 +25,7 @@ from probconserv.errors import (
     TrainingInterruptedError,
 )
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, one_cycle, random_seed, train
+from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
 from probconserv.training.files import alone_with, write_bytes
 from probconserv.training.loop import clip_gradients
 from solvers.tensor_files import decode_tensors
@@ -176,6 +177,20 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path: 
     assert_equal(weights, run(tmp_path / "whole", line_task())[1])
     with pytest.raises(TrainingDivergedError, match="There is no checkpoint yet"):
         run(tmp_path / "early", line_task(poison_at=2))
+
+
+def test_a_checkpoint_holds_the_tensors_of_a_module_that_adds_to_its_state(tmp_path: Path) -> None:
+    """As the models of neuraloperator do, which add the arguments they were built with."""
+
+    class Describing(nn.Linear):
+        def state_dict(self, **options: Any) -> dict[str, Any]:
+            return super().state_dict(**options) | {"_metadata": {"width": 1}}
+
+    model, path = Describing(1, 1), tmp_path / "checkpoint.safetensors"
+    optimizer = torch.optim.AdamW(model.parameters())
+    write_checkpoint(path, model, optimizer, TrainingState(), {})
+    assert set(load_file(path)) == {"model.weight", "model.bias"}
+    assert read_checkpoint(path, model, optimizer, {}) == TrainingState()
 
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -172,3 +172,16 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path) -> None:
     file.write_text('{"stokes": {"single": {"fno": {"speed": 1}}}}')
     with pytest.raises(DataFileError, match="does not hold settings by problem, case and method"):
         settings(file)
+
+
+def test_the_headline_shows_what_but_boon_is_best_on_the_validation_set() -> None:
+    experiment, rest = EXPERIMENTS["heat_independent"], {keys.PAPER_CHANNELS: 0.1, keys.DEFAULT: 0.01}
+    for best, expected in (
+        (keys.PCA, [keys.FNO, keys.PCA]),
+        (keys.UNET, [keys.FNO, keys.UNET]),
+        (keys.FNO, [keys.FNO]),
+    ):
+        errors = {keys.FNO: 0.6, keys.CHANNELS: 0.5, keys.PCA: 0.5, keys.UNET: 0.5, **rest, best: 0.2}
+        records = pd.DataFrame([{"method": key, "score": "validation", "mean": error} for key, error in errors.items()])
+        shown, _ = experiment.headline(CASE, records)
+        assert shown == [*expected, keys.PAPER_CHANNELS, keys.DEFAULT]
