@@ -48,8 +48,8 @@ def _on_interval(
     figure, (given, solution, error) = panels(3, title, share_y=False, width=0.75)
     x, drawn = np.linspace(0.0, 1.0, len(true)), {TRUE_FIELD: true, **fields}
     for field in inputs:
-        given.plot(x, field, lw=1.2)
-    given.set_title("inputs" if len(inputs) > 1 else "input", size=SMALL)
+        given.plot(x, field / np.abs(field).max() if len(inputs) > 1 else field, lw=1.2)
+    given.set_title("inputs, each over its largest value" if len(inputs) > 1 else "input", size=SMALL)
     for method, field in drawn.items():
         line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label, "lw": 1.4}
         solution.plot(x, field, **line)

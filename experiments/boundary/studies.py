@@ -34,11 +34,11 @@ SAMPLES, VALUES, NODES, INPUTS, STEPS = (
     "training samples",
     "boundary values",
     "nodes of test samples",
-    "inputs of test samples",
+    "noise or rounding of inputs",
     "steps",
 )
 """What the cases of a study are compared in."""
-USUAL = {VALUES: "as trained", INPUTS: "as they are"}
+USUAL = {VALUES: "as trained", INPUTS: "none"}
 METHODS = (FNO, CHANNELS, PRESCRIPTION, PAPER, DEFAULT)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 VALIDATION = 10  # one sample in ten
@@ -84,7 +84,7 @@ def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = 
             replace(base, key=f"samples-{count}", label=label, trained_on=trained_on, compared=(SAMPLES, str(count)))
         )
     for number, (label, source) in enumerate(plan.outside.items()):
-        tick = label.partition(" in ")[2]
+        tick = label.partition(" in ")[2].removesuffix(" training")
         cases.append(replace(other, key=f"outside-{number}", label=label, source=source, compared=(VALUES, tick)))
     for nodes in plan.grids:
         sizes = replace(base.sizes, nodes=nodes)
@@ -92,7 +92,11 @@ def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = 
         cases.append(replace(other, **names, sizes=sizes, compared=(NODES, str(nodes))))
     for each in DISTURBANCES:
         key = each.rounding or f"noise-{each.noise:g}"
-        cases.append(replace(other, key=key, label=each.label, disturbance=each, compared=(INPUTS, each.label)))
+        cases.append(
+            replace(
+                other, key=key, label=each.label, disturbance=each, compared=(INPUTS, each.label.removesuffix(" noise"))
+            )
+        )
     return (*cases, *([] if plan.rollout is None else [_rollout(base, plan.rollout, trajectories)]))
 
 
@@ -155,7 +159,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
     usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
     title = f"{names_of(cases[0].source.name).title}: when corrections pay"
-    figure, axes = panels(len(groups), title, width=0.75, columns=2 if len(groups) == 4 else None)
+    figure, axes = panels(len(groups), title, width=0.85, columns=2 if len(groups) == 4 else None)
     for panel, (axis, group) in zip(axes, groups.items(), strict=True):
         shown = group if axis == SAMPLES else [*usual, *group]
         for method in records["method"].unique():
@@ -166,7 +170,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
             panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
         panel.set(xlabel=axis, yscale="log")
         ticks = [case.compared[1] if case in group else USUAL.get(axis, str(case.sizes.nodes)) for case in shown]
-        panel.set_xticks(range(len(shown)), ticks, fontsize=7)
+        panel.set_xticks(range(len(shown)), ticks, fontsize=7, rotation=30 if len(shown) > 4 else 0)
         panel.margins(x=0.15)
     axes[0].set_ylabel("relative L2")
     legend_below(figure, axes[0])
@@ -210,7 +214,9 @@ def _of_hard(name: str) -> Versions:
         outside, rollout = {}, None
         if isinstance(source, RecipeSource):
             if base.given:
-                outside = {f"sides in [{low:g}, {high:g}] × range": beyond(source, (low, high)) for low, high in BEYOND}
+                outside = {
+                    f"sides in [{low:g}, {high:g}] × training": beyond(source, (low, high)) for low, high in BEYOND
+                }
             if source.problem.recipe.times:
                 rollout = StepSource(trajectories=replace(source, whole=True), steps=ROLLOUT)
         around = (coarser(nodes), nodes - 1, nodes + 1, finer(nodes), finer(finer(nodes)))

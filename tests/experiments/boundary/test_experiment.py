@@ -157,7 +157,7 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
         "training samples",
         "boundary values",
         "nodes of test samples",
-        "inputs of test samples",
+        "noise or rounding of inputs",
     ]
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["[1, 2]"]
     assert axes[0].lines[0].get_ydata() == pytest.approx([scores(report, "relative_l2")["samples-6", keys.FNO]])
