@@ -43,7 +43,9 @@ class BOON(nn.Module):
         operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, or ``Normalised`` around one:
             conditions and their values are those of the physical field.
         conditions: One (first, last) pair of ``Dirichlet``, ``Neumann``, ``Robin`` or ``Periodic`` per axis; None
-            leaves an axis free (time), None in a pair leaves a side free (outflow, the end of a time axis).
+            leaves an axis free (time), None in a pair leaves a side free (outflow, the end of a time axis). A ``Part``,
+            or a sequence of them, is a condition on a part of a side; values at the call are then a list, one entry
+            for each part. Coefficients of ``Robin`` are numbers or tensors ``(batch|1, channels|1, *face)``.
         lengths: Length of every axis in the units of gradients and coordinates; None means 1.
         correction: The correction; None means ``MixedTransform()`` for this package's ``FNO``,
             which must be wrapped before training, and ``SmoothExtension()`` for any other Module.

@@ -80,3 +80,17 @@ def test_channels_hold_the_boundary_data(names: dict) -> None:
 def test_the_error_is_round_off_in_both_precisions(names: dict) -> None:
     assert names["single"].relative_maximum <= 1e-6
     assert names["double"].relative_maximum <= 1e-12
+
+
+def test_parts_of_a_side_hold_there_alone(names: dict) -> None:
+    u, y = names["u_channel"], torch.linspace(0.0, 1.0, 33)
+    assert (u[:, :, 0, y < 0.3] == 1).all()
+    assert (u[:, :, -1, y > 0.5] == 0).all()
+    assert not (u[:, :, -1, y <= 0.5] == 0).any()
+    cooled = names["u_cooled"]
+    assert boundary_error(cooled, names["cooled"].discretise(cooled)).relative_maximum <= 1e-6
+
+
+def test_an_exported_operator_keeps_its_walls_under_a_law(names: dict) -> None:
+    assert (names["conserved"][:, [0, -1]] == torch.tensor([0.0, 1.0])).all()
+    assert torch.allclose(names["total"], torch.tensor(0.5), atol=1e-6)

@@ -60,7 +60,8 @@ class Robin:
     """a·u + b·∂u/∂x = value on the side.
 
     Args:
-        a: Number, or for ``solve`` an array or tensor ``(*batch,)``.
+        a: Number, or for ``solve`` an array or tensor ``(*batch,)``, for operators one
+            ``(batch|1, channels|1, *face)``.
         b: The same; not zero.
         value: The value.
 
