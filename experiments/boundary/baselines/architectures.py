@@ -46,8 +46,12 @@ class Layout:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The layout of ``as_json``, which JSON may have made lists of."""
         sensors = Sensors(**{name: tuple(entry) for name, entry in content["sensors"].items()})
-        rest: dict[str, Any] = {name: tuple(e) if isinstance(e, list | tuple) else e for name, e in content.items()}
-        return cls(**rest | {"sensors": sensors})
+        rest: dict[str, Any] = {
+            name: tuple(entry) if isinstance(entry, list | tuple) else entry
+            for name, entry in content.items()
+            if name != "sensors"
+        }
+        return cls(sensors=sensors, **rest)
 
 
 class Architecture(ABC):
