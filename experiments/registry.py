@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments import boundary, combined, conservation, fields
+from experiments import boundary, combined, conservation, fields, generation
 from experiments.checks import unknown_name
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment
@@ -14,6 +14,7 @@ FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "boundary conditions": boundary.EXPERIMENTS,
     "both at once": combined.EXPERIMENTS,
     "laws of fields": fields.EXPERIMENTS,
+    "generated fields": generation.EXPERIMENTS,
 }
 EXPERIMENTS: dict[str, Experiment] = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
 STUDIES: dict[str, Experiment] = {**boundary.STUDIES, **conservation.STUDIES}
