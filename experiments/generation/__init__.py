@@ -9,7 +9,6 @@ from math import pi
 
 from torch import Tensor
 
-from experiments.experiment import Experiment
 from experiments.generation.cases import Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.problems import HEAT, STOKES, mean_rows, value_rows
@@ -52,7 +51,7 @@ _STOKES = (
 _HEAT = (
     Condition(key="initial-mass", label="initial value φ = π/4 and mass", fixed=(None, pi / 4), law=_initial_and_mass),
 )
-EXPERIMENTS: Mapping[str, Experiment] = {
+EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     entry.name: entry
     for entry in (
         GenerationExperiment(

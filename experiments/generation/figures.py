@@ -26,7 +26,7 @@ def draw_moments(case: Case, methods: Sequence[Method], shown: Mapping[str, Arra
     axes = figure.subplots(len(methods), len(headings), squeeze=False)
     largest, spread = float(np.abs(shown[methods[0].key]["draws"]).max()), float(deviation.max())
     fields = {method.key: _panels(shown[method.key], mean, deviation) for method in methods}
-    missed = max(float(np.abs(panel).max()) for panels in fields.values() for panel in panels[-2:])
+    missed = float(np.median([max(np.abs(panel).max() for panel in panels[-2:]) for panels in fields.values()]))
     for row, method in zip(axes, methods, strict=True):
         scales = [(-largest, largest, "RdBu_r")] * (_DRAWS + 1) + [(0.0, spread, "viridis")]
         for panel, values, (low, high, colours) in zip(

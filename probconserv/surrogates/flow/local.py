@@ -20,7 +20,7 @@ from probconserv.surrogates.flow.latent import clean_variance
 
 _INFORMED = 1e-2  # least information in a direction, relative to that of a standard normal
 _START = 0.02  # time before which z says too little of z₁ for a Jacobian, and C_t is v_t I up to O(t)
-_TRUST = 0.1  # part of v_t I that is added to C_t, for what the network does not know of the data
+_TRUST = 0.01  # part of v_t I that is added to C_t, for what the network does not know of the data
 
 
 class Velocity(Protocol):
@@ -34,7 +34,7 @@ class Velocity(Protocol):
 def local_correction(
     flow: Velocity, information: Information, inputs: Tensor | None
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
-    """The function from ẑ₁ ``(s, r)``, z and t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.1 v_t I).
+    """The function from ẑ₁ ``(s, r)``, z and t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 v_t I).
 
     Args:
         flow: The model.
