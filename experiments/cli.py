@@ -32,6 +32,7 @@ from experiments.errors import (
     TrainingInterruptedError,
 )
 from experiments.experiment import Experiment, Preset, RunContext, RunOptions
+from experiments.generation.command import constrain_command
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
@@ -222,7 +223,7 @@ def documents_command() -> None:
 
 
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
-    "Start here": {"demo": demo_command, "predict": predict_command},
+    "Start here": {"demo": demo_command, "predict": predict_command, "constrain": constrain_command},
     "Look at results": {"list": list_command, "reproduce": reproduce_command, "report": report_command},
     "Train and score": {
         "run": run_command,

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments import boundary, combined, conservation, fields
+from experiments import boundary, combined, conservation, fields, generation
 from experiments.checks import unknown_name
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment
@@ -15,6 +15,7 @@ FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "hard problems of operators": {name: boundary.EXPERIMENTS[name] for name in boundary.HARD},
     "both at once": combined.EXPERIMENTS,
     "laws of fields": fields.EXPERIMENTS,
+    "generated fields": generation.EXPERIMENTS,
 }
 EXPERIMENTS: dict[str, Experiment] = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
 STUDIES: dict[str, Experiment] = {**boundary.STUDIES, **conservation.STUDIES}
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, str] = {
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
+    "projection": "a nonlinear law of 700 rows on fields, against PCFM's dense Jacobians",
     "anp": "a training step of the neural process against explicit attention",
     "scaling": "time and memory of update and solver as sizes grow",
     "orders": "observed orders of the finite volumes (half an hour)",

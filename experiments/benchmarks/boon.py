@@ -81,7 +81,7 @@ def _neuraloperator(size: Size, a: Tensor, target: Tensor) -> tuple[Step, Step]:
     from neuralop.models import FNO as NeuralopFNO  # pyright: ignore[reportMissingImports]
 
     config, modes = FNOConfig(modes=size.modes, width=size.width), tuple(2 * m - 1 for m in size.modes)
-    channels = {"in_channels": 1, "out_channels": 1, "hidden_channels": size.width}
+    channels: dict[str, Any] = {"in_channels": 1, "out_channels": 1, "hidden_channels": size.width}
     ours, theirs = FNO(config), NeuralopFNO(n_modes=modes, n_layers=config.depth, **channels)
     return _step(ours, lambda: ours(a), target), _step(theirs, lambda: theirs(a), target)
 

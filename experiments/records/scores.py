@@ -116,6 +116,20 @@ SCORES: dict[str, Score] = {
     "changed": _neither("changed h", "what the fixer moved, mean |change of depth| over all steps / rms wave height"),
     "changed_momentum": _neither("changed hv", "the same for the momenta"),
     "changed_share": _neither("in a tenth", "part of the change of depth in the tenth of cells that changed most"),
+    "mean_error": Score(
+        heading="error of mean", meaning="mean squared difference of the pointwise mean from the exact one"
+    ),
+    "deviation_error": Score(heading="error of std", meaning="the same for the pointwise standard deviation"),
+    "protocol_mean": Score(
+        heading="few draws, mean", meaning="256 draws against 512 true fields as published, median over 100 trials"
+    ),
+    "protocol_deviation": Score(heading="few draws, std", meaning="the same for the standard deviation"),
+    "protocol_mean_90": Score(heading="few draws, mean, 90 %", meaning="90 % quantile over the trials"),
+    "protocol_deviation_90": Score(heading="few draws, std, 90 %"),
+    "frechet": Score(heading="Fréchet", meaning="Fréchet distance of ten whitened Karhunen–Loève coefficients"),
+    "law_residual": Score(
+        heading="law", meaning="largest |G u − b| of all draws", reduction=Reduction.MAXIMUM, exact=True
+    ),
     "ratio": Score(heading="CRPS ratio", meaning="CRPS over that of ProbConserv after training, of the same seed"),
 }
 """All scores by their keys, in the order of tables."""

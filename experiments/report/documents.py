@@ -270,6 +270,7 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
     ("stokes", "heat_neumann", "burgers_dirichlet", "burgers_periodic"),
     ("wave_neumann", "cavity"),
 )
+_GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": short_table,
     "conservation results": lambda: problem_sections(registry.FAMILIES["conservation laws"]),
@@ -304,6 +305,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rollout": partial(
         scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
     ),
+    "generated Stokes": partial(scores_as_columns, "generate_stokes", _GENERATED, errors=False),
+    "generated heat": partial(scores_as_columns, "generate_heat", _GENERATED, errors=False),
     "changes": partial(
         scores_as_columns,
         "shallow_water_rollout",

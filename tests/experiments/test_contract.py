@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments import boundary, combined, conservation, driver, fields
+from experiments import boundary, combined, conservation, driver, fields, generation
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.records.record import KEY, Source
@@ -20,9 +20,10 @@ from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
 from tests.experiments.combined.tiny import tiny as tiny_combined
 from tests.experiments.conservation.tiny import tiny as tiny_conservation
+from tests.experiments.generation.tiny import tiny as tiny_generation
 
 ALL = {**EXPERIMENTS, **{entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}}
-CHEAP = {"anp-cells", "fno", "single-operator"}
+CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
 SLOW = set(conservation.EXPERIMENTS) - {"stefan"} | {"cavity"}
 TRAINED = [name for name in EXPERIMENTS if name not in {*fields.EXPERIMENTS, "darcy_small"}]
@@ -39,6 +40,8 @@ def tiny(name: str) -> Experiment:
     """The experiment in sizes that train in milliseconds."""
     if name in combined.EXPERIMENTS:
         return tiny_combined(name, combined.EXPERIMENTS[name].problems[0].name)
+    if name in generation.EXPERIMENTS:
+        return tiny_generation(name)
     if name in conservation.EXPERIMENTS:
         return tiny_conservation(name)
     entry = boundary.EXPERIMENTS[name]

@@ -18,6 +18,7 @@ from experiments.conservation.data import BankConfig, exact_stream, training_ban
 from experiments.fields import EXPERIMENTS as UNTRAINED
 from experiments.fields.basins import Basins
 from experiments.fields.temperature import temperature
+from experiments.generation import EXPERIMENTS as GENERATION
 from experiments.records.release import manifest
 from solvers.problems.sampling import Protocol
 from tests.experiments.combined.tiny import SIZES
@@ -44,6 +45,8 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(temperature())
     if problem == "shallow_water_rollout":
         arrays.append(Basins(count=2, stream=0, seed=0, cells=8, steps=3).states(folder))
+    if problem in GENERATION:
+        arrays.append(GENERATION[problem].problem.draws(3, 9, seed=0))
     flat = [array.double().flatten().numpy() for array in arrays]
     weights = [np.cos(np.arange(len(values))) / len(values) for values in flat]
     sums = zip(flat, weights, strict=True)
@@ -72,4 +75,4 @@ def test_data_of_a_version_do_not_move(problem: str, tmp_path: Path) -> None:
 
 
 def test_every_problem_of_an_experiment_has_a_version() -> None:
-    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS, *UNTRAINED}
+    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS, *UNTRAINED, *GENERATION}

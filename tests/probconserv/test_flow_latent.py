@@ -52,7 +52,8 @@ def test_covariances_of_the_clean_field_are_those_of_the_joint_gaussian(t: float
     # The diagonal part is a millionth of the modes here and is added to them outside of the formula.
     assert torch.allclose(fields.clean_covariance(t).to_dense(), expected, rtol=0, atol=3e-6 * float(data.trace()))
     modes = KarhunenLoeve.of(training_set(), 3)
-    root, left = modes.basis, torch.diag(modes.noise_variance)
+    root, left = modes.basis, modes.rest.mT @ modes.rest + torch.diag(modes.noise_variance)
+    assert len(modes.rest) == 3
     variance = 1 - t**2 / (t**2 + (1 - t) ** 2)
     expected = variance * root.mT @ root + left
     assert torch.allclose(modes.clean_covariance(t).to_dense(), expected, rtol=0, atol=1e-13)
@@ -102,6 +103,10 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
             r"basis \(r, n\) with the n = 4",
         ),
         (lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 4), torch.zeros(4), (4,)), "must be positive"),
+        (
+            lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 4), torch.ones(4), (4,), torch.ones(1, 3)),
+            r"rest must be \(q, n\) with n = 4",
+        ),
         (lambda: FieldLatent.of(training_set(), 6, noise_root=torch.ones(3, 2)), "with n = 20"),
         (lambda: ResidualVelocity(0), "at least 1"),
         (lambda: ResidualVelocity(2, inputs=1)(torch.ones(1, 2), torch.ones(1)), "inputs must have 1 columns, got 0"),

@@ -27,6 +27,7 @@ from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear_law import NonlinearLaw
 from probconserv.projection import AnyLaw, project, with_sparse_rows
+from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, clean_variance
 
 Correction = Callable[[Tensor, float], Tensor]
@@ -57,6 +58,23 @@ def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
         return _clean_of_coefficients(latent, equalities)
     return _of_fields(latent, equalities, latent.clean_covariance)
+
+
+def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None:
+    """What the equalities of a law say about coefficients; None without equalities.
+
+    Raises:
+        InvalidArgumentError: If the law has other rows for every draw or is nonlinear, or the latent is another.
+    """
+    equalities = _equalities(law)
+    if equalities is None:
+        return None
+    if not (isinstance(latent, KarhunenLoeve) and _shares_rows(equalities)):
+        raise InvalidArgumentError(
+            "local=True is for linear rows that are the same for all draws, and KarhunenLoeve coefficients; leave it "
+            f"out for {type(equalities).__name__} in {type(latent).__name__}."
+        )
+    return information_of(latent, equalities)
 
 
 def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None) -> Tensor:
@@ -188,16 +206,12 @@ def _of_fields(
 
 
 def _clean_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
-    rows = as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows)
-    functional = rows.functional(latent.basis)
-    solved = innovation_of(rows, latent.noise_variance, law.noise, checked=True).solve(functional)
-    goal = -law.residual(latent.mean) @ solved.mT
-    values, vectors = torch.linalg.eigh(functional @ solved.mT)
-    values = values.clamp_min(0.0)
+    information = information_of(latent, law)
+    values, vectors = information.values, information.vectors
 
     def correct(clean: Tensor, t: float) -> Tensor:
         variance = clean_variance(t)
-        pull = goal @ vectors - (clean @ vectors) * values
+        pull = information.goal - (clean @ vectors) * values
         return clean + (pull * (variance / (1.0 + variance * values))) @ vectors.mT
 
     return correct

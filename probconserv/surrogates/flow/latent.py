@@ -17,7 +17,8 @@ from torch import Generator, Tensor, nn
 from probconserv.errors import InvalidArgumentError
 
 _EXACT = 1500  # fields or points up to which all singular vectors are computed
-_FLOOR = 1e-6  # smallest noise variance relative to the mean variance of the fields
+_FLOOR = 1e-9  # smallest noise variance relative to the mean variance of the fields
+_REST = 64  # modes beside those of the flow
 
 
 class Latent(nn.Module, ABC):
@@ -57,14 +58,16 @@ class Latent(nn.Module, ABC):
 class KarhunenLoeve(Latent):
     """Whitened coefficients of the leading modes of a training set: u = m + Σ_j z_j b_j, z_j with variance 1.
 
-    Linear, so that a linear law stays linear. What the modes leave out is noise of variance D at every point, at least
-    a millionth of the mean variance of the fields; a correction may use it, draws do not contain it.
+    Linear, so that a linear law stays linear. What the modes leave out has the covariance RᵀR + D: further modes R, and
+    noise of variance D at every point. A correction may use it, draws do not contain it. It is smooth: many rows of a
+    law that took it for independent noise would average it away and be far too sure of the coefficients.
 
     Args:
         mean: m ``(n,)``.
         basis: Modes b times the standard deviation of their coefficient ``(r, n)``, orthogonal.
         noise_variance: D ``(n,)``.
         shape: Lengths of the axes of a field.
+        rest: Further modes R ``(q, n)`` times standard deviations; none by default.
 
     Raises:
         InvalidArgumentError: If the shapes do not match or a variance is not positive.
@@ -73,19 +76,30 @@ class KarhunenLoeve(Latent):
     mean: Tensor
     basis: Tensor
     noise_variance: Tensor
+    rest: Tensor
 
-    def __init__(self, mean: Tensor, basis: Tensor, noise_variance: Tensor, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        mean: Tensor,
+        basis: Tensor,
+        noise_variance: Tensor,
+        shape: tuple[int, ...],
+        rest: Float[Tensor, "q n"] | None = None,
+    ) -> None:
         super().__init__(shape, (len(basis),))
+        rest = mean.new_zeros(0, self.points) if rest is None else rest
         if mean.shape != (self.points,) or basis.shape[1:] != mean.shape or noise_variance.shape != mean.shape:
             raise InvalidArgumentError(
                 f"mean and noise_variance must be (n,) and basis (r, n) with the n = {self.points} values of a field "
                 f"{self.shape}, got {tuple(mean.shape)}, {tuple(noise_variance.shape)} and {tuple(basis.shape)}."
             )
+        if rest.shape[1:] != mean.shape:
+            raise InvalidArgumentError(f"rest must be (q, n) with n = {self.points}, got {tuple(rest.shape)}.")
         if not bool((noise_variance > 0).all()):
             raise InvalidArgumentError(
                 f"noise_variance must be positive, got {float(noise_variance.min()):g}; a small one will do."
             )
-        for name, values in (("mean", mean), ("basis", basis), ("noise_variance", noise_variance)):
+        for name, values in (("mean", mean), ("basis", basis), ("noise_variance", noise_variance), ("rest", rest)):
             self.register_buffer(name, values.to(torch.float64))
 
     @classmethod
@@ -94,7 +108,7 @@ class KarhunenLoeve(Latent):
 
         Args:
             fields: Training fields, at least two more than modes.
-            size: Number r of modes.
+            size: Number r of modes; up to 64 further ones, as the fields allow, describe what these leave out.
             seed: Of the random projections that find the modes of more than 1,500 fields at as many points.
 
         Returns:
@@ -110,15 +124,18 @@ class KarhunenLoeve(Latent):
                 f"{flat.shape[-1]} points, got {size}."
             )
         mean = flat.mean(dim=0)
-        basis = _modes((flat - mean) / (len(flat) - 1) ** 0.5, size, seed)
-        if float(basis[-1].square().sum()) <= 1e-28 * float(basis[0].square().sum()):
+        most = min(size + _REST, len(flat) - 2, flat.shape[-1])
+        modes = _modes((flat - mean) / (len(flat) - 1) ** 0.5, most, seed)
+        power = modes.square().sum(dim=-1)
+        basis, rest = modes[:size], modes[size:][power[size:] > 1e-28 * power[0]]
+        if float(power[size - 1]) <= 1e-28 * float(power[0]):
             raise InvalidArgumentError(
                 f"The fields have fewer than {size} modes with variance; ask for a smaller size."
             )
         variance = flat.var(dim=0)
         floor = _FLOOR * float(variance.mean())
-        left = (variance - basis.square().sum(dim=0)).clamp_min(floor)
-        return cls(mean, basis, left, tuple(fields.shape[1:]))
+        left = (variance - basis.square().sum(dim=0) - rest.square().sum(dim=0)).clamp_min(floor)
+        return cls(mean, basis, left, tuple(fields.shape[1:]), rest)
 
     def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s r"]:
         """See ``Latent``."""
@@ -130,8 +147,8 @@ class KarhunenLoeve(Latent):
         return self.mean + z.to(torch.float64) @ self.basis
 
     def clean_covariance(self, t: float) -> LinearOperator:
-        """See ``Latent``; B_t = √v_t B with v_t = (1 − t)²/((1 − t)² + t²), and D at all times."""
-        root = clean_variance(t) ** 0.5 * self.basis
+        """See ``Latent``; B_t = √v_t B with v_t = (1 − t)²/((1 − t)² + t²), and RᵀR + D at all times."""
+        root = torch.cat([clean_variance(t) ** 0.5 * self.basis, self.rest])
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(self.noise_variance))
 
 
@@ -157,7 +174,8 @@ class FieldLatent(Latent):
                 f"noise_root must be (n, q) with n = {self.points}, got {tuple(noise_root.shape)}."
             )
         self.register_buffer("noise_root", None if noise_root is None else noise_root.to(torch.float64))
-        self.scale = float((modes.basis.square().sum(dim=0) + modes.noise_variance).mean().sqrt())
+        variance = modes.basis.square().sum(dim=0) + modes.rest.square().sum(dim=0) + modes.noise_variance
+        self.scale = float(variance.mean().sqrt())
 
     @classmethod
     def of(
@@ -194,7 +212,7 @@ class FieldLatent(Latent):
 
     def clean_covariance(self, t: float) -> LinearOperator:
         """See ``Latent``; the noise is taken to be independent between modes, with its variance in each of them."""
-        basis, left = self.modes.basis, self.modes.noise_variance
+        basis, left = torch.cat([self.modes.basis, self.modes.rest]), self.modes.noise_variance
         size = basis.square().sum(dim=-1)
         if self.noise_root is None:
             of_modes = of_rest = torch.full((), self.scale**2, dtype=torch.float64)

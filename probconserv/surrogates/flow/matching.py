@@ -286,7 +286,7 @@ class FlowMatching(Surrogate):
         return interpolation_rows(self.axes, places).functional(fields)
 
     def _settings(self) -> dict[str, Any]:
-        options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "resample")}
+        options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "local", "resample")}
         axes = None if self.axes is None else [axis.tolist() for axis in self.axes]
         return {"axes": axes, "draws": self.draws, "seed": self.seed, "options": options}
 

@@ -20,8 +20,10 @@ from probconserv.surrogates.flow.corrections import (
     identity_covariance,
     in_clean_metric,
     in_identity_metric,
+    shared_information,
 )
 from probconserv.surrogates.flow.latent import Latent
+from probconserv.surrogates.flow.local import local_correction
 
 
 class Flow(Protocol):
@@ -44,6 +46,9 @@ class SamplingOptions:
         renewal: Fraction c of the noise's standard deviation that ``conditioned`` and ``unconstrained`` draw anew at
             every evaluation: z₀ ← √(1 − c²) z₀ + c ε with z₀ = (z − t ẑ₁)/(1 − t), the noise that belongs to the clean
             estimate. For small c this is a step of Langevin's equation, which corrects errors; 0 is deterministic.
+        local: Whether ``conditioned`` takes the covariance of the clean estimate from the Jacobian of the velocity, for
+            linear rows and ``KarhunenLoeve`` coefficients; a product with it for every direction that rows inform. Data
+            on a curved set of few dimensions need it.
         resample: Evaluations after which ``eci`` draws its noise anew; without it and in ``pcfm`` the first one stays.
 
     Raises:
@@ -53,6 +58,7 @@ class SamplingOptions:
     steps: int = 100
     mixing: int = 1
     renewal: float = 0.0
+    local: bool = False
     resample: int | None = None
 
     def __post_init__(self) -> None:
@@ -116,13 +122,15 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
         Fields ``(count, n)``.
 
     Raises:
-        InvalidArgumentError: If several evaluations a step would all be the same, for want of new noise.
+        InvalidArgumentError: If several evaluations a step would all be the same, for want of new noise, or ``local``
+            meets another law or other coordinates than it is for.
     """
     if task.options.mixing > 1 and not task.options.renewal:
         raise InvalidArgumentError(
             "mixing > 1 needs new noise for conditioned; set renewal, for instance to 0.3, or leave mixing at 1."
         )
-    z = _integrate(flow, task, in_clean_metric(flow.latent, task.law), keeps_noise=False)
+    correct = _local(flow, task) if task.options.local else _without_state(in_clean_metric(flow.latent, task.law))
+    z = _integrate(flow, task, correct, keeps_noise=False)
     return final_fields(flow.latent.decode(z), flow.latent.clean_covariance(0.0), task.law)
 
 
@@ -136,7 +144,7 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     Returns:
         Fields ``(count, n)``.
     """
-    z = _integrate(flow, task, in_identity_metric(flow.latent, task.law), keeps_noise=True)
+    z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
     return final_fields(flow.latent.decode(z), identity_covariance(flow.latent), task.law)
 
 
@@ -160,7 +168,21 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     return eci(flow, task)
 
 
-def _integrate(flow: Flow, task: SamplingTask, correct: Correction | None, *, keeps_noise: bool) -> Tensor:
+_StateCorrection = Callable[[Tensor, Tensor, float], Tensor]
+"""(clean estimate, z, t) → the clean estimate under the law."""
+
+
+def _without_state(correct: Correction | None) -> _StateCorrection | None:
+    """A correction that does not look at z."""
+    return None if correct is None else lambda clean, _, t: correct(clean, t)
+
+
+def _local(flow: Flow, task: SamplingTask) -> _StateCorrection | None:
+    information = shared_information(flow.latent, task.law)
+    return None if information is None else local_correction(flow, information, task.inputs)
+
+
+def _integrate(flow: Flow, task: SamplingTask, correct: _StateCorrection | None, *, keeps_noise: bool) -> Tensor:
     """z at t = 1 ``(count, *state)``."""
     options, noise = task.options, flow.latent.noise(task.count, task.generator)
     z, evaluations = noise, 0
@@ -168,7 +190,7 @@ def _integrate(flow: Flow, task: SamplingTask, correct: Correction | None, *, ke
         t, after = step / options.steps, (step + 1) / options.steps
         for repetition in range(options.mixing):
             clean = z + (1 - t) * _velocity(flow, z, t, task.inputs)
-            clean = clean if correct is None else correct(clean, t)
+            clean = clean if correct is None else correct(clean, z, t)
             evaluations += 1
             if not keeps_noise:
                 noise = _renewed((z - t * clean) / (1 - t), flow, task)

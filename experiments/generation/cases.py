@@ -1,0 +1,145 @@
+"""Cases, a problem under one law, and their sizes by preset."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.checks import require_at_least
+from experiments.experiment import Preset
+from experiments.generation.problems import Fixed, GenerationProblem
+from probconserv import LinearConstraint
+from probconserv.training import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The comparison of the ECI notebook: ``drawn`` fields against ``references`` true ones, over ``trials``."""
+
+    drawn: int = 256
+    references: int = 512
+    trials: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes of a run.
+
+    Training fields on nodes², Karhunen–Loève modes, width and blocks of the network, its training (the seed is set for
+    each) with ``batch`` fields a step; draws that are scored, steps of the samplers, the published protocol, and
+    independent trainings, over which standard errors of the tables are.
+    """
+
+    samples: int = 8192
+    nodes: int = 100
+    modes: int = 24
+    width: int = 256
+    blocks: int = 4
+    training: TrainingConfig
+    batch: int = 256
+    draws: int = 4096
+    steps: int = 50
+    protocol: Protocol = Protocol()
+    groups: int = 3
+
+    def __post_init__(self) -> None:
+        require_at_least(self, samples=10, nodes=4, modes=1, width=1, blocks=1, batch=1, draws=2, steps=5, groups=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Errors of mean and standard deviation that a paper prints for its protocol."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is imposed on the draws.
+
+    Args:
+        key: Name in files.
+        label: Name for readers.
+        fixed: The parameters that it fixes; the reference is the distribution of the others.
+        law: From a true field with these parameters to the law; None for none.
+        mixing: Evaluations per step of ECI, as published.
+        resample: Evaluations after which ECI draws its noise anew, as published.
+        published: Errors of ECI in its notebook, if the condition is there.
+    """
+
+    key: str
+    label: str
+    fixed: Fixed = (None, None)
+    law: Callable[[Tensor], LinearConstraint] | None = None
+    mixing: int = 1
+    resample: int | None = None
+    published: Published | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A problem under a condition."""
+
+    problem: GenerationProblem
+    condition: Condition
+    sizes: Sizes
+
+    @property
+    def key(self) -> str:
+        return self.condition.key
+
+    @property
+    def label(self) -> str:
+        return self.condition.label
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides the scores beside the weights."""
+        sizes, fixed = self.sizes, self.condition.fixed
+        scored = {"draws": sizes.draws, "steps": sizes.steps, "protocol": sizes.protocol, "nodes": sizes.nodes}
+        return {**self.problem.description, "condition": self.key, "fixed": fixed, **scored}
+
+    @property
+    def law(self) -> LinearConstraint | None:
+        """The law of all draws."""
+        if self.condition.law is None:
+            return None
+        return self.condition.law(self.truths(1, seed=0)[0])
+
+    def truths(self, count: int, seed: int) -> Float[Tensor, "count t x"]:
+        """Draws of the exact conditional distribution."""
+        return self.problem.draws(count, self.sizes.nodes, seed, self.condition.fixed)
+
+    def moments(self) -> tuple[Float[Tensor, "t x"], Float[Tensor, "t x"]]:
+        """Exact mean and standard deviation."""
+        return self.problem.moments(self.sizes.nodes, self.condition.fixed)
+
+
+def _training(steps: int) -> TrainingConfig:
+    store = max(1, min(1000, steps // 2))
+    return TrainingConfig(
+        steps=steps, peak_rate=2e-3, validate_every=max(1, steps // 2), checkpoint_every=store, precision="32-true"
+    )
+
+
+_SMALL = Sizes(
+    samples=400,
+    nodes=24,
+    modes=12,
+    width=64,
+    blocks=2,
+    training=_training(300),
+    batch=128,
+    draws=256,
+    steps=20,
+    protocol=Protocol(drawn=64, references=128, trials=20),
+    groups=1,
+)
+SIZES: dict[Preset, Sizes] = {
+    "smoke": _SMALL,
+    "laptop": Sizes(training=_training(8000)),
+    "paper": replace(Sizes(training=_training(60_000)), width=512, batch=512, steps=200, groups=5),
+}

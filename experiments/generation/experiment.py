@@ -1,0 +1,138 @@
+"""The experiments on generated fields: one trained flow per problem and seed, all samplers, exact references."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import Durations, Preset, RunContext, Stored, Training
+from experiments.generation.cases import SIZES, Case, Condition, Sizes
+from experiments.generation.figures import draw_moments
+from experiments.generation.methods import Method, methods_of
+from experiments.generation.problems import GenerationProblem
+from experiments.generation.scoring import score_method
+from experiments.generation.training import FlowTraining, train_flow
+from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.release import data_version
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationExperiment:
+    """Draws of a flow under laws that it was not trained for, against the exact conditional distribution.
+
+    Args:
+        name: Name on the command line.
+        summary: One line for ``list``.
+        durations: How long each preset takes.
+        problem: The problem.
+        conditions: The laws.
+        sizes: Sizes by preset.
+    """
+
+    name: str
+    summary: str
+    durations: Durations
+    problem: GenerationProblem
+    conditions: tuple[Condition, ...]
+    sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
+    over: Over = Over.GROUPS
+
+    @property
+    def data_version(self) -> int:
+        return data_version(self.name)
+
+    def title(self, cases: Sequence[Case]) -> str:
+        sizes = cases[0].sizes
+        trainings = "one training" if sizes.groups == 1 else f"{sizes.groups} trainings"
+        return (
+            f"{self.problem.label}: {sizes.draws} drawn fields on {sizes.nodes}² against exact moments, {sizes.steps} "
+            f"evaluations each; {trainings}"
+        )
+
+    def cases(self, context: RunContext) -> list[Case]:
+        """Every condition; refuses a choice of where data come from."""
+        if context.options.data is not None:
+            raise InvalidArgumentError(
+                f"--data means nothing for {self.name}, which has exact solutions; leave it out."
+            )
+        sizes = self.sizes[context.options.preset]
+        return [Case(problem=self.problem, condition=condition, sizes=sizes) for condition in self.conditions]
+
+    def methods(self, case: Case) -> tuple[Method, ...]:
+        return methods_of(case)
+
+    def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
+        return range(case.sizes.groups)
+
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+        """The flow of a group, the same for all cases and samplers."""
+        if method.sampler is None:
+            return []
+        sizes, number = case.sizes, context.training_seed * case.sizes.groups + seed
+        config = FlowTraining(
+            data=self.problem.description,
+            samples=sizes.samples,
+            nodes=sizes.nodes,
+            modes=sizes.modes,
+            width=sizes.width,
+            blocks=sizes.blocks,
+            training=replace(sizes.training, seed=number, device=context.options.device),
+            batch=sizes.batch,
+            problem=self.problem,
+        )
+        return [
+            Training(
+                key=f"flow-{number}",
+                label=f"flow {number}, {self.problem.label}",
+                folder=f"generation/{self.problem.name}",
+                config=config,
+                data_version=self.data_version,
+                release=None if seed else f"generation/{self.problem.name}-flow-{number}.safetensors",
+            )
+        ]
+
+    def train(self, training: Training, context: RunContext) -> None:
+        train_flow(training, context)
+
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+        return score_method(case, method, seed, list(weights), context.options.seed)
+
+    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def published(self, case: Case) -> list[Record]:
+        """What the notebook of ECI prints: its network, 256 draws against 512 references, once."""
+        paper = case.condition.published
+        if paper is None:
+            return []
+        method = "eci" if case.condition.law is not None else "unconstrained"
+        errors = {"protocol_mean": paper.mean, "protocol_deviation": paper.deviation}
+        return [
+            Record(
+                experiment=self.name,
+                case=case.key,
+                method=method,
+                seed=None,
+                score=score,
+                mean=value,
+                standard_error=None,
+                source=Source.PUBLISHED,
+                note="Cheng et al. 2025, notebook; their network",
+            )
+            for score, value in errors.items()
+        ]
+
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG002
+        keys = tuple(method.key for method in self.methods(case))
+        return keys, ("mean_error", "deviation_error", "law_residual")
+
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
+        shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}
+        methods = [method for method in self.methods(case) if method.key in shown]
+        return {"moments": draw_moments(case, methods, shown)} if methods else {}
+
+    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
+        return {}

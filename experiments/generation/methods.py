@@ -1,0 +1,73 @@
+"""The rows: true draws, the flow alone, published samplers and ours, all on one trained model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experiments.experiment import Style
+from experiments.generation.cases import Case
+from experiments.report.plots import BARE, BLACK, CONSERVED, GREEN, ORANGE, SKY
+from probconserv import SamplingOptions, conditioned, eci, pcfm, unconstrained
+from probconserv.surrogates.flow.samplers import Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row.
+
+    Args:
+        sampler: How fields are drawn; None for true draws.
+        options: Its options in a case.
+        conditional: Whether it needs a law.
+    """
+
+    key: str
+    label: str
+    sampler: Sampler | None = None
+    options: Callable[[Case], SamplingOptions]
+    conditional: bool = True
+    style: Style
+    information: str = ""
+
+
+def _plain(case: Case) -> SamplingOptions:
+    return SamplingOptions(steps=case.sizes.steps)
+
+
+def _eci(case: Case) -> SamplingOptions:
+    """As many evaluations as the others have."""
+    mixing = case.condition.mixing
+    return SamplingOptions(steps=case.sizes.steps // mixing, mixing=mixing, resample=case.condition.resample)
+
+
+def _local(case: Case) -> SamplingOptions:
+    return SamplingOptions(steps=case.sizes.steps, local=True)
+
+
+METHODS = (
+    Method(key="truth", label="true draws", options=_plain, conditional=False, style=Style(BLACK)),
+    Method(
+        key="unconstrained",
+        label="flow",
+        sampler=unconstrained,
+        options=_plain,
+        conditional=False,
+        style=Style(BARE),
+        information="not told the law",
+    ),
+    Method(key="eci", label="ECI", sampler=eci, options=_eci, style=Style(ORANGE)),
+    Method(key="pcfm", label="PCFM", sampler=pcfm, options=_plain, style=Style(GREEN)),
+    Method(key="conditioned-gaussian", label="ours, v_t I", sampler=conditioned, options=_plain, style=Style(SKY)),
+    Method(
+        key="conditioned",
+        label="ours",
+        sampler=conditioned,
+        options=_local,
+        style=Style(CONSERVED),
+        information="products with the Jacobian of the velocity",
+    ),
+)
+
+
+def methods_of(case: Case) -> tuple[Method, ...]:
+    """The rows of a case; without a law there are true draws and the flow."""
+    return tuple(method for method in METHODS if case.condition.law is not None or not method.conditional)

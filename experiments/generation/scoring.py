@@ -1,0 +1,102 @@
+"""How far drawn fields are from the exact conditional distribution."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.generation.cases import Case
+from experiments.generation.methods import Method
+from experiments.records.record import Arrays
+from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint
+
+_COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
+_SHOWN = 3  # draws that figures show
+_REFERENCES, _MODES = 1, 2  # what seeds of true fields are for; draws of the row "true draws" have 3
+_TRUE_DRAWS = 3
+
+
+def score_method(case: Case, method: Method, group: int, weights: list[Path], seed: int) -> Arrays:
+    """Scores of one row, see ``scores_of``, and what figures show: moments, some draws, seconds of sampling."""
+    seed = 1000 * seed + 10 * group
+    if method.sampler is None:
+        start = time.process_time()
+        draws = case.truths(case.sizes.draws, seed + _TRUE_DRAWS)
+    else:
+        flow = FlowMatching.load(weights[0])
+        start = time.process_time()
+        law, options = case.law, method.options(case)
+        draws = flow.sample(case.sizes.draws, law=law, sampler=method.sampler, options=options, seed=seed)
+    seconds = np.array(time.process_time() - start)
+    shown = {
+        "mean": draws.mean(dim=0).numpy(),
+        "deviation": draws.std(dim=0).numpy(),
+        "draws": draws[:_SHOWN].numpy(),
+        "seconds": seconds,
+    }
+    return scores_of(draws, case, seed) | shown
+
+
+def scores_of(draws: Float[Tensor, "s t x"], case: Case, seed: int) -> Arrays:
+    """Mean squared errors of pointwise moments, the published protocol, the Fréchet distance and the law's residual.
+
+    Args:
+        draws: The fields.
+        case: What they should be drawn from.
+        seed: Of the references.
+    """
+    mean, deviation = case.moments()
+    references = case.truths(len(draws), seed + _REFERENCES)
+    arrays = {
+        "mean_error": (draws.mean(dim=0) - mean).square().mean(),
+        "deviation_error": (draws.std(dim=0) - deviation).square().mean(),
+        "frechet": frechet(*(_coefficients(case, fields, seed) for fields in (draws, references))),
+    }
+    for name, errors in zip(("mean", "deviation"), _protocol(draws, references, case, seed), strict=True):
+        arrays |= {f"protocol_{name}": errors.median(), f"protocol_{name}_90": errors.quantile(0.9)}
+    scores = {name: value.numpy() for name, value in arrays.items()}
+    return scores | ({} if case.law is None else {"law_residual": residual(draws, case.law).numpy()})
+
+
+def residual(draws: Float[Tensor, "s t x"], law: LinearConstraint) -> Float[Tensor, " s"]:
+    """Largest |G u − b| of every field."""
+    return law.residual(draws.flatten(1)).abs().amax(dim=-1)
+
+
+def frechet(first: Float[Tensor, "s r"], second: Float[Tensor, "m r"]) -> Float[Tensor, ""]:
+    """The Fréchet distance |μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) of the Gaussians with their moments."""
+    distance = (first.mean(dim=0) - second.mean(dim=0)).square().sum()
+    one, other = first.mT.cov(), second.mT.cov()
+    values, vectors = torch.linalg.eigh(one)
+    root = vectors * values.clamp_min(0.0).sqrt() @ vectors.mT
+    cross = torch.linalg.eigvalsh(root @ other @ root).clamp_min(0.0).sqrt().sum()
+    return (distance + one.trace() + other.trace() - 2 * cross).clamp_min(0.0)
+
+
+def _coefficients(case: Case, fields: Tensor, seed: int) -> Tensor:
+    """Leading coefficients of the unconditional fields, in units of their standard deviations."""
+    true = case.problem.draws(20 * _COEFFICIENTS, case.sizes.nodes, seed + _MODES)
+    size = min(_COEFFICIENTS, case.sizes.modes)
+    return KarhunenLoeve.of(true, size).encode(fields.flatten(1))
+
+
+def _protocol(draws: Tensor, references: Tensor, case: Case, seed: int) -> tuple[Tensor, Tensor]:
+    """Errors of mean and standard deviation of few draws against few references, one per trial."""
+    sizes, generator = case.sizes.protocol, torch.Generator().manual_seed(seed)
+    first = _moments_of_subsets(draws, sizes.drawn, sizes.trials, generator)
+    second = _moments_of_subsets(references, min(sizes.references, len(references)), sizes.trials, generator)
+    mean, deviation = ((one - other).square().mean(dim=-1) for one, other in zip(first, second, strict=True))
+    return mean, deviation
+
+
+def _moments_of_subsets(fields: Tensor, size: int, trials: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pointwise mean and standard deviation of random subsets ``(trials, n)``, without repetition in a subset."""
+    flat, chosen = fields.flatten(1), torch.zeros(trials, len(fields), dtype=torch.float64)
+    for trial in chosen:
+        trial[torch.randperm(len(fields), generator=generator)[:size]] = 1 / size
+    mean = chosen @ flat
+    variance = (chosen @ flat.square() - mean.square()) * size / (size - 1)
+    return mean, variance.clamp_min(0.0).sqrt()

@@ -1,0 +1,103 @@
+"""Generated fields: exact moments, laws, scores of distributions, and the rows of a table."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import driver
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import RunContext, RunOptions
+from experiments.generation import EXPERIMENTS
+from experiments.generation.cases import Case
+from experiments.generation.problems import HEAT, STOKES
+from experiments.generation.scoring import frechet, residual, scores_of
+from probconserv import InvalidArgumentError as RefusedError
+from tests.experiments.generation.tiny import SIZES, tiny
+
+CASES = [
+    Case(problem=entry.problem, condition=condition, sizes=SIZES)
+    for entry in EXPERIMENTS.values()
+    for condition in entry.conditions
+]
+
+
+def test_moments_are_those_of_the_heat_equation_in_closed_form() -> None:
+    """E sin(x + φ) over φ in [0, π] is 2 cos(x)/π, and E e^(−α t) over α in [1, 5] is (e^(−t) − e^(−5t))/(4t)."""
+    mean, deviation = HEAT.moments(12, (None, None))
+    times, points = HEAT.axes(12)
+    decay = [torch.ones_like(times), torch.ones_like(times)]
+    for power in (1, 2):
+        rate = power * times[1:]
+        decay[power - 1][1:] = (torch.exp(-rate) - torch.exp(-5 * rate)) / (4 * rate)
+    expected = decay[0][:, None] * 2 * torch.cos(points) / torch.pi
+    assert torch.allclose(mean, expected, rtol=0, atol=1e-13)
+    square = decay[1][:, None] / 2  # sin² has the mean ½ over half a period
+    assert torch.allclose(deviation, (square - expected.square()).sqrt(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.problem.name}-{case.key}")
+def test_true_draws_meet_the_law_and_come_closest_to_the_moments(case: Case) -> None:
+    large = replace(case, sizes=replace(SIZES, draws=4000))
+    draws = large.truths(4000, seed=3)
+    if case.law is not None:
+        assert float(residual(draws, case.law).max()) <= 1e-14
+        assert float(residual(draws + 0.1, case.law).min()) >= 0.09
+    mean, deviation = case.moments()
+    error = 5 * deviation / 4000**0.5 + 1e-14
+    assert bool(((draws.mean(dim=0) - mean).abs() <= error).all())
+    scores, shifted = scores_of(draws, large, seed=0), scores_of(draws + 0.5, large, seed=0)
+    assert shifted["mean_error"] == pytest.approx(0.25, rel=0.1)
+    assert shifted["deviation_error"] == pytest.approx(scores["deviation_error"], abs=1e-12)
+    assert shifted["frechet"] > 10 * scores["frechet"]
+    assert scores["protocol_mean"] <= scores["protocol_mean_90"] < 0.3 < shifted["protocol_mean_90"] + 0.2
+    wider = scores_of(2 * draws - draws.mean(dim=0), large, seed=0)
+    assert wider["deviation_error"] == pytest.approx(float(deviation.square().mean()), rel=0.1)
+
+
+def test_the_frechet_distance_of_gaussians_with_diagonal_covariances() -> None:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(4000, 2, dtype=torch.float64, generator=generator)
+    normal = (normal - normal.mean(dim=0)) @ torch.linalg.inv(torch.linalg.cholesky(normal.mT.cov())).mT
+    first, second = normal * torch.tensor([1.0, 2.0]), normal * torch.tensor([3.0, 1.0]) + torch.tensor([2.0, 0.0])
+    assert float(frechet(first, second)) == pytest.approx(4 + 4 + 1, rel=1e-10)
+    assert float(frechet(first, first)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_every_sampler_is_scored_on_one_model_and_meets_the_law(tmp_path) -> None:
+    experiment = tiny("generate_heat")
+    report = driver.run(experiment, RunOptions(out=tmp_path))
+    records = report.records[report.records["score"] == "law_residual"].set_index(["method", "seed"])["mean"]
+    assert len(records) == 1 + 5 * SIZES.groups
+    for method in ("eci", "pcfm", "conditioned", "conditioned-gaussian"):
+        assert records[method].max() <= 1e-12
+    assert records["unconstrained"].min() > 1e-3
+    assert len(list((tmp_path / "generation").rglob("weights.safetensors"))) == SIZES.groups
+    assert any(file.name == "moments-initial-mass.png" for file in report.files)
+
+
+def test_published_numbers_stand_beside_the_row_of_their_method() -> None:
+    experiment = EXPERIMENTS["generate_stokes"]
+    cases = experiment.cases(RunContext(options=RunOptions()))
+    rows = [
+        (record.case, record.method, record.score, record.mean) for c in cases for record in experiment.published(c)
+    ]
+    assert ("free", "unconstrained", "protocol_mean", 3.52e-3) in rows
+    assert ("boundary", "eci", "protocol_deviation", 1.10e-4) in rows
+    assert len(rows) == 6
+
+
+def test_bad_input_is_refused() -> None:
+    options = RunOptions(data="solver")
+    with pytest.raises(InvalidArgumentError, match="--data means nothing for generate_stokes"):
+        EXPERIMENTS["generate_stokes"].cases(RunContext(options=options))
+    with pytest.raises(RefusedError, match="steps"):
+        replace(SIZES, steps=1)
+
+
+def test_draws_with_a_fixed_parameter_are_solutions_with_it() -> None:
+    u = STOKES.draws(5, 12, seed=0, fixed=(None, 6.0))
+    times, _ = STOKES.axes(12)
+    assert np.allclose(u[:, :, 0], 2 * torch.cos(6 * times), rtol=0, atol=1e-14)
+    assert float(u[:, 3, 3].std()) > 0.01

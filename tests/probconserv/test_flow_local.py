@@ -1,0 +1,107 @@
+"""What rows say of coefficients, and the covariance of the clean field by the Jacobian of the velocity."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from probconserv import (
+    FieldLatent,
+    FlowMatching,
+    InvalidArgumentError,
+    KarhunenLoeve,
+    LinearConstraint,
+    ResidualVelocity,
+    SamplingOptions,
+)
+from probconserv.surrogates.flow.information import information_of
+from probconserv.surrogates.flow.local import local_correction
+
+N = 20
+UNIT = torch.eye(3, dtype=torch.float64)
+LOCAL = SamplingOptions(steps=40, local=True)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def latent(size: int = 3) -> KarhunenLoeve:
+    scale = 2.0 ** -torch.arange(8, dtype=torch.float64)
+    return KarhunenLoeve.of(1 + (random(80, 8) * scale) @ random(8, N, seed=1) + 0.01 * random(80, N, seed=2), size)
+
+
+def some_rows(noise: float = 0.1) -> LinearConstraint:
+    return LinearConstraint(random(6, N, seed=3), random(6, seed=4), noise)
+
+
+def test_rows_see_coefficients_through_the_modes_that_are_left_out() -> None:
+    modes, law = latent(), some_rows()
+    information = information_of(modes, law)
+    G, A = law.rows, law.rows @ modes.basis.mT
+    M = G @ (modes.rest.mT @ modes.rest + torch.diag(modes.noise_variance)) @ G.mT + torch.diag(law.noise)
+    H = A.mT @ torch.linalg.solve(M, A)
+    vectors = information.vectors
+    assert torch.allclose(vectors * information.values @ vectors.mT, H, rtol=1e-9, atol=1e-9 * float(H.max()))
+    expected = A.mT @ torch.linalg.solve(M, law.b - G @ modes.mean)
+    assert torch.allclose(vectors @ information.goal, expected, rtol=1e-9, atol=1e-9)
+
+
+class Linear(nn.Module):
+    """The velocity that transports N(0, I) to N(0, C): v = (t C − (1 − t) I) (t² C + (1 − t)² I)⁻¹ z."""
+
+    def __init__(self, covariance: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("covariance", covariance)
+        self.unused = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        unit, moment = torch.eye(len(self.covariance), dtype=torch.float64), t[0]
+        spread = moment**2 * self.covariance + (1 - moment) ** 2 * unit
+        return z @ torch.linalg.solve(spread, moment * self.covariance - (1 - moment) * unit)
+
+
+def linear_flow() -> FlowMatching:
+    root = random(3, 3, seed=5)
+    return FlowMatching(latent(), Linear(root @ root.mT + 0.1 * torch.eye(3, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("t", [0.3, 0.7, 0.95])
+def test_the_local_correction_is_the_conditional_mean_of_a_gaussian_that_is_not_white(t: float) -> None:
+    flow = linear_flow()
+    C, law, z = flow.velocity.covariance, some_rows(), random(5, 3, seed=6)
+    information = information_of(flow.latent, law)
+    clean = z + (1 - t) * flow.evaluate(z, t)
+    # Covariance of z₁ given z_t, with the part that the correction adds.
+    given = C - t**2 * C @ torch.linalg.solve(t**2 * C + (1 - t) ** 2 * UNIT, C)
+    given = given + 0.01 * (1 - t) ** 2 / ((1 - t) ** 2 + t**2) * UNIT
+    H = information.vectors * information.values @ information.vectors.mT
+    goal = information.vectors @ information.goal
+    expected = clean + (goal - clean @ H) @ torch.linalg.solve(UNIT + given @ H, given).mT
+    corrected = local_correction(flow, information, None)(clean, z, t)
+    assert torch.allclose(corrected, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_draws_of_a_gaussian_that_is_not_white_are_those_of_its_conditional() -> None:
+    """In coefficients, whose covariance C differs from that of the latent; isotropic v_t misses the mean."""
+    flow, law = linear_flow(), some_rows(noise=1.0)
+    information = information_of(flow.latent, law)
+    H = information.vectors * information.values @ information.vectors.mT
+    precision = torch.linalg.inv(flow.velocity.covariance) + H
+    mean = torch.linalg.solve(precision, information.vectors @ information.goal)
+    spread = torch.linalg.inv(precision).diagonal().sqrt()
+    errors = []
+    for options in (LOCAL, SamplingOptions(steps=40)):
+        z = flow.latent.encode(flow.sample(3000, law=law, options=options))
+        errors.append(float(((z.mean(dim=0) - mean) / spread).abs().max()))
+    assert errors[0] <= 5 / 3000**0.5 + 0.05  # five standard errors, and steps of 1/40
+    assert errors[1] > 2 * errors[0]
+
+
+def test_laws_and_coordinates_that_it_is_not_for_are_refused() -> None:
+    flow = FlowMatching(latent(), ResidualVelocity(3, width=4, blocks=1))
+    batched = LinearConstraint(random(2, 1, N), torch.zeros(2, 1))
+    with pytest.raises(InvalidArgumentError, match="local=True is for linear rows that are the same for all draws"):
+        flow.sample(2, law=batched, options=LOCAL)
+    fields = FlowMatching(FieldLatent.of(random(30, N), 4), nn.Identity())
+    with pytest.raises(InvalidArgumentError, match="LinearConstraint in FieldLatent"):
+        fields.sample(2, law=some_rows(), options=LOCAL)
