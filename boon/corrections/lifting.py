@@ -26,7 +26,6 @@ from boon.varying import Varying
 
 _GOOD_CONDITION = 10.0
 _LARGEST_CONDITION = 1e8
-_ROUND_OFF = 1e-9  # of rows of length 1
 
 
 class LiftingStep(Step):
@@ -117,7 +116,7 @@ def _of_powers(side: Functional, count: int) -> list[float]:
 def _condition(matrix: list[list[float]]) -> float:
     """Condition number of a matrix of size 1 or 2: σ₁ σ₂ = |det|, σ₁² + σ₂² = the sum of squares."""
     if len(matrix) == 1:
-        return 1.0 if abs(matrix[0][0]) > _ROUND_OFF else inf
+        return 1.0 if abs(matrix[0][0]) > 1 / _LARGEST_CONDITION else inf  # rows have norm 1; round-off is no part
     (a, b), (c, d) = matrix
     determinant, squares = abs(a * d - b * c), a * a + b * b + c * c + d * d
     largest = 0.5 * (squares + sqrt(max(squares**2 - 4 * determinant**2, 0.0)))
