@@ -57,14 +57,14 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
         GenerationExperiment(
             name="generate_stokes",
             summary="fields of Stokes' second problem drawn under an initial or boundary value, against ECI and PCFM",
-            durations={"smoke": "20 s", "laptop": "30 min", "paper": "3000 min", "reproduce": "5 min"},
+            durations={"smoke": "20 s", "laptop": "60 min", "paper": "3000 min", "reproduce": "5 min"},
             problem=STOKES,
             conditions=_STOKES,
         ),
         GenerationExperiment(
             name="generate_heat",
             summary="fields of the heat equation drawn under an initial value and mass, against ECI and PCFM",
-            durations={"smoke": "15 s", "laptop": "20 min", "paper": "2000 min", "reproduce": "3 min"},
+            durations={"smoke": "15 s", "laptop": "40 min", "paper": "2000 min", "reproduce": "3 min"},
             problem=HEAT,
             conditions=_HEAT,
         ),

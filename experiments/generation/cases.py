@@ -140,6 +140,6 @@ _SMALL = Sizes(
 )
 SIZES: dict[Preset, Sizes] = {
     "smoke": _SMALL,
-    "laptop": Sizes(training=_training(8000)),
+    "laptop": Sizes(training=_training(16_000)),
     "paper": replace(Sizes(training=_training(60_000)), width=512, batch=512, steps=200, groups=5),
 }

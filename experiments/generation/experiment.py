@@ -76,7 +76,7 @@ class GenerationExperiment:
             data=self.problem.description,
             samples=sizes.samples,
             nodes=sizes.nodes,
-            modes=sizes.modes,
+            modes=min(sizes.modes, self.problem.modes),
             width=sizes.width,
             blocks=sizes.blocks,
             training=replace(sizes.training, seed=number, device=context.options.device),

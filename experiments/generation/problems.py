@@ -30,6 +30,7 @@ class GenerationProblem:
         ranges: Interval of every parameter.
         lengths: Last time and length of the domain.
         periodic: Whether the domain has no ends; its last node then lies one spacing before the length.
+        modes: Karhunen–Loève modes of a flow at most: those whose variance is well above round-off.
         solution: From t ``(t, 1)``, x ``(x,)`` and each parameter ``(s, 1, 1)`` to u ``(s, t, x)``.
     """
 
@@ -38,6 +39,7 @@ class GenerationProblem:
     ranges: tuple[tuple[float, float], ...]
     lengths: tuple[float, float] = (1.0, 1.0)
     periodic: bool = False
+    modes: int
     solution: Callable[..., Tensor]
 
     @property
@@ -115,7 +117,7 @@ def _heat(t: Tensor, x: Tensor, diffusivity: Tensor, phase: Tensor) -> Tensor:
 
 
 STOKES = GenerationProblem(
-    name="stokes", label="Stokes' second problem", ranges=((2.0, 20.0), (2.0, 8.0)), solution=_stokes
+    name="stokes", label="Stokes' second problem", ranges=((2.0, 20.0), (2.0, 8.0)), modes=24, solution=_stokes
 )
 """u = 2 e^(−k y) cos(k y − ω t), k in [2, 20] and ω in [2, 8] (Cheng et al. 2025)."""
 HEAT = GenerationProblem(
@@ -124,6 +126,7 @@ HEAT = GenerationProblem(
     ranges=((1.0, 5.0), (0.0, np.pi)),
     lengths=(1.0, 2 * np.pi),
     periodic=True,
+    modes=8,
     solution=_heat,
 )
 """u = e^(−α t) sin(x + φ) with period 2π, α in [1, 5] and φ in [0, π] (Utkarsh et al. 2025)."""

@@ -79,7 +79,7 @@ def frechet(first: Float[Tensor, "s r"], second: Float[Tensor, "m r"]) -> Float[
 def _coefficients(case: Case, fields: Tensor, seed: int) -> Tensor:
     """Leading coefficients of the unconditional fields, in units of their standard deviations."""
     true = case.problem.draws(20 * _COEFFICIENTS, case.sizes.nodes, seed + _MODES)
-    size = min(_COEFFICIENTS, case.sizes.modes)
+    size = min(_COEFFICIENTS, case.sizes.modes, case.problem.modes)
     return KarhunenLoeve.of(true, size).encode(fields.flatten(1))
 
 

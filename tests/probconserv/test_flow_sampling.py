@@ -84,18 +84,19 @@ def test_draws_are_those_of_the_conditioned_gaussian(law: LinearConstraint, opti
 
 
 def test_corrections_of_coefficients_are_conditional_means() -> None:
-    """v Aᵀ (v A Aᵀ + G D Gᵀ + σ² I)⁻¹ with dense matrices."""
+    """v Aᵀ (v A Aᵀ + G (RᵀR + D) Gᵀ + σ² I)⁻¹ with dense matrices."""
     latent, law, z = KarhunenLoeve.of(smooth_fields(), 5), total(0.9) & values(0.05), random(3, 5)
     law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
     correct = in_clean_metric(latent, law)
     assert correct is not None
     rows = law.rows @ latent.basis.mT
-    noise = (law.rows * latent.noise_variance) @ law.rows.mT + torch.diag(law.noise)
+    left = latent.rest.mT @ latent.rest + torch.diag(latent.noise_variance)
+    noise = law.rows @ left @ law.rows.mT + torch.diag(law.noise)
     for t in (0.0, 0.4, 0.9):
         v = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
         missed = law.residual(latent.decode(z))
         expected = z - v * torch.linalg.solve(v * rows @ rows.mT + noise, missed.mT).mT @ rows
-        assert torch.allclose(correct(z, t), expected, rtol=0, atol=1e-8)  # D is 1e-6 of the rest: eps/1e-6
+        assert torch.allclose(correct(z, t), expected, rtol=0, atol=1e-6)  # D is 1e-9 of the variance: eps/1e-9
 
 
 def test_corrections_in_the_identity_metric_are_projections_of_fields() -> None:
