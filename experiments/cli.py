@@ -234,8 +234,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "tune": tune_command,
         "bench": bench_command,
     },
-    "Make training data": {"data": data_command},
-    "Maintain the library": {"release": release_command, "documents": documents_command},
+    "Make data and releases": {"data": data_command, "release": release_command, "documents": documents_command},
 }
 """All commands."""
 

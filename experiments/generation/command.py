@@ -15,15 +15,15 @@ from probconserv import InvalidArgumentError as RefusedError
 
 def constrain_command(
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER", help=f"Folder with {FILE}.")],
-    count: Annotated[int | None, tyro.conf.arg(help="Number of draws; all of them by default.")] = None,
-    out: Annotated[Path | None, tyro.conf.arg(help="File for the fields, safetensors.")] = None,
+    n: Annotated[int | None, tyro.conf.arg(metavar="N", help="Number of draws; all of them by default.")] = None,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="File for the fields, safetensors.")] = None,
     json: Annotated[bool, tyro.conf.arg(help="Print one JSON object on standard output.")] = False,
 ) -> None:
-    """Imposes laws and [0, 1] jointly on the draws that PCFM published for Burgers' equation."""
-    if count is not None and count < 1:
-        raise InvalidArgumentError(f"--count must be at least 1, got {count}.")
+    """Imposes laws and [0, 1] on PCFM's published draws."""
+    if n is not None and n < 1:
+        raise InvalidArgumentError(f"--n must be at least 1, got {n}.")
     try:
-        result = constrain_published(folder, count)
+        result = constrain_published(folder, n)
     except RefusedError as error:
         raise InvalidArgumentError(f"{error} The file is in the repository xenakistheo/PCFM.jl.") from error
     if out is not None:

@@ -25,7 +25,9 @@ from tests.experiments.generation.tiny import tiny as tiny_generation
 ALL = {**EXPERIMENTS, **{entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}}
 CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
-SLOW = set(conservation.EXPERIMENTS) - {"stefan"} | {"cavity"}
+ONE_OF_A_KIND = {"stefan", "heat_independent", "reaction_diffusion", "wave_neumann", "combined", "generate_heat"}
+SLOW = set(EXPERIMENTS) - ONE_OF_A_KIND
+"""Tested with the slow tests: each is like one that is tested by default."""
 TRAINED = [name for name in EXPERIMENTS if name not in {*fields.EXPERIMENTS, "darcy_small"}]
 """Those that have weights and make their data; what the others promise is tested with their family."""
 RELEASED = [name for name in EXPERIMENTS if name in manifest()["experiments"]]

@@ -93,7 +93,7 @@ def test_an_interrupt_ends_running_jobs_with_their_checkpoints_and_starts_no_oth
 def test_jobs_of_a_cluster_give_their_results_and_the_last_line_of_an_error(tmp_path: Path) -> None:
     works = [Job(str(number), partial(square, number), tmp_path / f"{number}.log") for number in (2, -1)]
     executor = submitit.LocalExecutor(tmp_path)
-    executor.update_parameters(timeout_min=1)
+    executor.update_parameters(timeout_min=10)
     ended = {job.label: future for job, future in on_cluster(works, executor, every=0.1)}
     assert ended["2"].result() == 4
     assert jobs._reason(ended["-1"].exception()) == "ValueError: -1 is negative"

@@ -261,6 +261,7 @@ def all_hashes() -> dict[str, str]:
     return hashes
 
 
+@pytest.mark.slow
 def test_comments_docstrings_and_format_of_the_sources_change_no_hash(tmp_path: Path) -> None:
     """All packages are parsed and printed again, which leaves out comments, and get other docstrings."""
     for package in ("experiments", "solvers", "probconserv", "boon"):

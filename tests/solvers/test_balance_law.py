@@ -54,7 +54,7 @@ ALL = Case(transports=True, diffuses=True, bends=0.2, varies_in_time=True)
 
 
 @pytest.mark.parametrize("sides", ["dirichlet", "gradient", "robin"])
-@pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
+@pytest.mark.parametrize("stepper", [TRBDF2, pytest.param(RKL2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", [HEAT, WARMING], ids=["k(x)", "k(x, t)"])
 def test_variable_conductivity_is_of_second_order(case, stepper, sides):
     assert_order(errors_of(case, 1, stepper, sides), 2.0)
@@ -98,7 +98,7 @@ def test_other_face_means_are_of_second_order(face_mean):
     assert_order(errors_of(BENT, 1, TRBDF2, face_mean=face_mean), 2.0)
 
 
-@pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.parametrize("dimension", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", [WIND, GUSTS], ids=["v(x)", "v(x, t)"])
 def test_transport_by_a_velocity_field_is_of_second_order(case, dimension):
     """Inflow through the first sides; WENO is limited by the midpoint rule for the source."""
@@ -128,7 +128,7 @@ def test_velocities_on_faces_are_of_second_order(dimension):
 @pytest.mark.parametrize(
     ("case", "sides"), [(FRONTS, "robin"), (ALL, "dirichlet")], ids=["burgers and k(x)", "all at once"]
 )
-@pytest.mark.parametrize("stepper", [TRBDF2, SSPRK3])
+@pytest.mark.parametrize("stepper", [TRBDF2, pytest.param(SSPRK3, marks=pytest.mark.slow)])
 def test_convection_with_diffusion_is_of_second_order(case, stepper, sides):
     sizes = SIZES[1] if stepper is TRBDF2 else (4, 8, 16)
     assert_order(errors_of(case, 1, stepper, sides, sizes=sizes), 2.0, slack=0.35)

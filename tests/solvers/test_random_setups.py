@@ -75,7 +75,7 @@ def relative_distance(setup, solution, reference):
     return float((distance / allowed.clamp(min=1e-300)).max())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 9999))
 def test_totals_balance_and_solutions_keep_to_the_range_of_the_data(seed):
     setup = draw(seed)

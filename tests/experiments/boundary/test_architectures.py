@@ -127,7 +127,7 @@ def test_every_method_has_four_trials_the_usual_one_first() -> None:
             assert tried[0].rate == 1.0
             assert {trial.rate for trial in tried} == {1.0, SLOWER}
     extended = [entry.treatment.correction.length for entry in trial_methods(CASE) if keys.DEFAULT in entry.key]
-    assert extended == pytest.approx([0.1, 0.03, 0.1, 0.03])
+    assert extended == pytest.approx([0.03, 0.009, 0.03, 0.009])
     padded = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
     assert padded == [FourierOperator(padding=padding) for padding in (0.125, 0.5, 0.125, 0.5)]
 

@@ -28,15 +28,15 @@ def test_the_command_says_what_was_outside_and_what_the_laws_missed(
     fields = read_arrays(file)["fields"]
     assert fields.shape == (2, 7, 21)
     assert fields.min() >= 0
-    assert cli.main(["constrain", str(tmp_path), "--count", "1", "--json"]) == 0
+    assert cli.main(["constrain", str(tmp_path), "--n", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["draws"] == 1
 
 
 def test_a_folder_without_the_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["constrain", str(tmp_path)]) == 2
     assert "The file is in the repository xenakistheo/PCFM.jl" in capsys.readouterr().err
-    assert cli.main(["constrain", str(tmp_path), "--count", "0"]) == 2
-    assert "--count must be at least 1, got 0" in capsys.readouterr().err
+    assert cli.main(["constrain", str(tmp_path), "--n", "0"]) == 2
+    assert "--n must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_one_step_is_that_of_the_dense_form() -> None:
