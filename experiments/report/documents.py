@@ -43,7 +43,7 @@ LAWS = (
 COMPARED = ("anp", "hardc-anp", "probconserv-anp")
 OPERATORS = (
     ("heat_independent", "multi-values", "heat, boundary values independent of the input"),
-    ("stokes", "single-0.02", "Stokes' second problem"),
+    ("reaction_diffusion", "single", "reaction and diffusion in a random medium"),
     ("burgers_periodic", "single", "Burgers on a circle"),
 )
 """Experiment, case and label of the rows of README; above, the methods of the first five."""
