@@ -13,7 +13,7 @@ from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, load_fields
-from experiments.boundary.methods import Method, candidates, methods
+from experiments.boundary.methods import Method, candidates, methods, untuned
 from experiments.boundary.operator import ConditionedOperator, Treatment, build, lift
 from experiments.boundary.sources import DataStore
 from experiments.errors import InvalidArgumentError
@@ -102,7 +102,7 @@ def test_the_penalty_is_the_boundary_error_of_the_scores() -> None:
 @pytest.mark.parametrize(("name", "key"), CASES)
 def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, key: str) -> None:
     case = one(name, key)
-    rows, weights = {method.key: method.treatment for method in methods(case)}, set()
+    rows, weights = {method.key: method.treatment for method in untuned(case)}, set()
     assert (list(rows)[:2], list(rows)[-1]) == (["truth", keys.FNO], keys.DEFAULT)
     assert (keys.PAPER in rows) == case.shared
     assert (keys.PAPER_CHANNELS in rows) == case.independent
