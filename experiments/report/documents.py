@@ -71,6 +71,7 @@ def write_all(root: Path) -> list[Path]:
 
 def stale(root: Path) -> dict[Path, str]:
     """The documents with a stale block, and their new text; arguments and errors are those of ``write_all``."""
+    results_of.cache_clear()
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
     return {page: new for page, text in texts.items() if (new := filled(text, str(page))) != text}

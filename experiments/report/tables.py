@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 import pandas as pd
 
@@ -47,8 +48,9 @@ def entries_of(results: Results, score: str) -> list[Entry]:
     ]
 
 
+@cache
 def results_of(name: str) -> Results:
-    """The released results that a document shows.
+    """The released results that a document shows, read once; ``results_of.cache_clear()`` forgets them.
 
     Raises:
         DataFileError: If they are not released.
