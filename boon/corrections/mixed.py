@@ -11,7 +11,6 @@ smooth extension enforces the conditions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,14 +18,12 @@ from torch import Tensor
 
 from boon.conditions import AxisCondition
 from boon.corrections.correction import Correction, Step
-from boon.corrections.extension import check_length, extension_step, read_smoothly
+from boon.corrections.extension import SmoothExtension, check_length
 from boon.corrections.matched import matched_bases, matched_weight
 from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, fourier_bases
 from boon.functionals import Boundary
 from boon.spectral import Basis, Convolution, convolve
-
-_REACH = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class MixedTransform(Correction):
             raise InvalidArgumentError(f"share of MixedTransform must be between 0 and 1, got {self.share}.")
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
-        return extension_step(conditions, channels, self.length, partial(read_smoothly, reach=_REACH))
+        return SmoothExtension(length=self.length).step(conditions, channels)
 
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
