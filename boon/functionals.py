@@ -171,13 +171,6 @@ def read(
     return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])).to(torch.float64))
 
 
-def value_part(side: Functional) -> Functional:
-    """The part a u of a functional a u + b ∂u/∂x, which reads one node; its weight is 0 for a given gradient."""
-    total = side.of_one
-    negligible = abs(total) <= 1e-9 * sum(abs(weight) for weight in side.weights)
-    return replace(side, weights=(0.0 if negligible else total,))
-
-
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
     """B u, or Σ_{j≥1} w_j u_j if ``inner``, from the nodes of ``Functional.strip``, in their dtype."""
     weights = side.weights[1:] if inner else side.weights

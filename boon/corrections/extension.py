@@ -18,7 +18,7 @@ smooth field's residual is of fourth order in that length, and is taken by the b
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, log, prod
 from typing import ClassVar
@@ -33,7 +33,7 @@ from boon.conditions import AxisCondition, periodic_axes, sides
 from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.functionals import DIFFERENCES, Boundary, Functional, read, value_part
+from boon.functionals import DIFFERENCES, Boundary, Functional, read
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
 from boon.varying import Varying
@@ -211,7 +211,7 @@ def read_smoothly(side: Functional | Varying, u: Float[Tensor, "batch channels *
         return side.value(u.to(torch.float64)) + side.b * smooth_derivative(side, u, reach, side.gradient)
     if side.is_value:
         return read(side, u)
-    return read(value_part(side), u) + smooth_derivative(side, u, reach, side.weights)
+    return read(_value_part(side), u) + smooth_derivative(side, u, reach, side.weights)
 
 
 def smooth_derivative(side: Functional | Varying, u: Tensor, reach: float, weights: tuple[float, ...]) -> Tensor:
@@ -247,3 +247,10 @@ def derivative_weights(count: int, reach: float) -> Float[Tensor, " k"]:
     first = torch.zeros(len(moments), dtype=torch.float64)
     first[1] = 1.0
     return window * (monomials @ torch.linalg.solve(moments, first))
+
+
+def _value_part(side: Functional) -> Functional:
+    """The part a u of a functional a u + b ∂u/∂x, which reads one node; its weight is 0 for a given gradient."""
+    total = side.of_one
+    negligible = abs(total) <= 1e-9 * sum(abs(weight) for weight in side.weights)
+    return replace(side, weights=(0.0 if negligible else total,))
