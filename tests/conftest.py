@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-_ORDER = {"solvers": 0, "boon": 1, "fuzz": 1, "probconserv": 1}
+_FIRST = "test_balance_law.py"
+_ORDER = {"boon": 1, "fuzz": 1, "probconserv": 1, "solvers": 2}
 
 
 def pytest_configure() -> None:
@@ -15,10 +16,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Takes the tests of solvers first, and those of experiments and documents last.
+    """Takes a file that compiles most kernels of the solvers first, and the other files of the solvers late.
 
-    Each of two workers begins with one half. The first compiles the kernels of the solvers while the second needs few
-    of them, and later finds them on disk. In any other order both may compile the same at the same time.
+    Workers take files in this order. While one compiles, the other needs few of these kernels, and later finds them on
+    disk. In any other order both may compile the same at the same time.
     """
     folder = Path(__file__).parent
-    items.sort(key=lambda item: _ORDER.get(item.path.relative_to(folder).parts[0], len(_ORDER)))
+
+    def place(item: pytest.Item) -> int:
+        return 0 if item.path.name == _FIRST else _ORDER.get(item.path.relative_to(folder).parts[0], len(_ORDER))
+
+    items.sort(key=place)

@@ -83,6 +83,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     """
     png, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=160)
+    figure.set_layout_engine("none")  # keeps the places that the first drawing has found; finding them takes as long
     FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
     files = [path.with_name(path.name + ending) for ending in (".png", ".pdf")]
     for file, buffer in zip(files, (png, pdf), strict=True):

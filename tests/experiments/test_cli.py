@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments import registry
+from experiments import jobs, registry
 from experiments.cli import GROUPS, main
+from experiments.jobs import Job
 from experiments.registry import BENCHMARKS, EXPERIMENTS
 from tests.experiments.stub import Stub
 
@@ -159,6 +162,21 @@ def test_json_is_one_object_and_alone_on_standard_output(
     assert "There are no released results of 'stub'" in capsys.readouterr().err
 
 
+class HereAndNow:
+    """A pool without processes, which take seconds to start: a job is done when it is submitted."""
+
+    def submit(self, job: Job) -> Future[Any]:
+        ended = Future[Any]()
+        try:
+            ended.set_result(job())
+        except Exception as error:
+            ended.set_exception(error)
+        return ended
+
+    def shutdown(self, **_: bool) -> None:
+        """There is nothing to end."""
+
+
 @pytest.fixture
 def only_stubs(monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
     """Nothing but two experiments of milliseconds; one cannot be scored with seed 1."""
@@ -167,6 +185,7 @@ def only_stubs(monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
         monkeypatch.delitem(EXPERIMENTS, name)
     for entry in stubs:
         monkeypatch.setitem(EXPERIMENTS, entry.name, entry)
+    monkeypatch.setattr(jobs, "_pool", HereAndNow)
     return stubs
 
 

@@ -21,21 +21,15 @@ from tests.experiments.boundary.tiny import tiny_experiment
 from tests.experiments.combined.tiny import tiny as tiny_combined
 from tests.experiments.conservation.tiny import tiny as tiny_conservation
 from tests.experiments.generation.tiny import tiny as tiny_generation
+from tests.experiments.marks import slow_but
 
 ALL = {**EXPERIMENTS, **{entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}}
 CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
 ONE_OF_A_KIND = {"stefan", "heat_independent", "reaction_diffusion", "wave_neumann", "combined", "generate_heat"}
-SLOW = set(EXPERIMENTS) - ONE_OF_A_KIND
-"""Tested with the slow tests: each is like one that is tested by default."""
 TRAINED = [name for name in EXPERIMENTS if name not in {*fields.EXPERIMENTS, "darcy_small"}]
 """Those that have weights and make their data; what the others promise is tested with their family."""
 RELEASED = [name for name in EXPERIMENTS if name in manifest()["experiments"]]
-
-
-def marked(names: list[str]) -> list[Any]:
-    """Names, some with the mark of slow tests."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
 
 
 def tiny(name: str) -> Experiment:
@@ -75,7 +69,7 @@ def test_keys_and_labels_are_unique_and_configs_are_json(name: str) -> None:
         assert len({entry.path(Path()) for entry in trainings}) == len({(entry.key, entry.hash) for entry in trainings})
 
 
-@pytest.mark.parametrize("name", marked(TRAINED))
+@pytest.mark.parametrize("name", slow_but(TRAINED, ONE_OF_A_KIND))
 def test_a_run_stores_what_it_shows_goes_on_and_makes_damaged_files_again(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,7 +119,7 @@ def test_released_means_are_those_of_the_released_scores_per_function(name: str)
     assert results.data_version <= EXPERIMENTS[name].data_version
 
 
-@pytest.mark.parametrize("name", marked([name for name in TRAINED if name in RELEASED]))
+@pytest.mark.parametrize("name", slow_but([name for name in TRAINED if name in RELEASED], ONE_OF_A_KIND))
 def test_released_weights_give_the_released_scores(name: str, tmp_path: Path) -> None:
     experiment = EXPERIMENTS[name]
     case = experiment.cases(RunContext(options=RunOptions(preset="laptop"), released=True))[0]

@@ -71,7 +71,8 @@ def test_failures_are_named_with_their_logs() -> None:
         require_all([Failure("a", "no luck", Path("a.log"))])
 
 
-@pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [True, False])
 def test_an_interrupt_ends_running_jobs_with_their_checkpoints_and_starts_no_other(
     terminal: bool, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_an_interrupt_ends_running_jobs_with_their_checkpoints_and_starts_no_oth
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_jobs_of_a_cluster_give_their_results_and_the_last_line_of_an_error(tmp_path: Path) -> None:
     works = [Job(str(number), partial(square, number), tmp_path / f"{number}.log") for number in (2, -1)]
     executor = submitit.LocalExecutor(tmp_path)

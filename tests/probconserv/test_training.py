@@ -269,6 +269,7 @@ run(Path(sys.argv[1]), line_task(), LONG)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(tmp_path / "killed")]
     child = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)

@@ -27,6 +27,7 @@ def _pages(what: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
 def test_arrays_of_a_step_do_not_ask_for_new_pages_again():
     assert _pages("keep") < 1000 < _pages("return")

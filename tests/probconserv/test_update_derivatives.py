@@ -127,6 +127,7 @@ print((peak() - before) / size)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ten_million_points_take_less_than_four_times_their_input() -> None:
     """Mean, variance and row are 240 MB; results are two thirds of that; nothing is n × n."""

@@ -111,6 +111,7 @@ def superbee(a, b):
     return size if a > 0.0 else -size
 
 
+@pytest.mark.slow
 def test_kernels_take_any_compiled_limiter():
     grid, u = CellGrid(0.0, 1.0, 30), random_cells(7, 2, 30)
     fast = make_term(Burgers(), grid, [PAIRS[2]], 2, MUSCL(superbee))

@@ -1,5 +1,6 @@
 """A conservation experiment from options to tables and figures, of the library and a user's, in small sizes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.conservation import ConservationExperiment, NetworkPlan
+from experiments.conservation import ConservationExperiment, NetworkPlan, face_means
 from experiments.conservation.cases import Sizes
 from experiments.conservation.figures import draw_case
 from experiments.conservation.methods import methods
@@ -26,12 +27,20 @@ MAIN = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
 FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front", "soft-to-hard"}
 
 
-@pytest.fixture(scope="module")
-def stefan(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A run of the Stefan problem, the one with most methods, with few draws from the truncated Gaussian."""
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """Few draws and few cells where many take long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.conservation.methods.truncate", partial(truncate, draws=20))
-        return run(tiny("stefan"), RunOptions(out=tmp_path_factory.mktemp("stefan"), cases=("u=0.5",)))
+        patch.setattr(face_means, "CELLS", 20)
+        patch.setattr(face_means, "END", 0.01)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stefan(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A run of the Stefan problem, the one with most methods."""
+    return run(tiny("stefan"), RunOptions(out=tmp_path_factory.mktemp("stefan"), cases=("u=0.5",)))
 
 
 def score(report: Report, name: str) -> pd.Series:
