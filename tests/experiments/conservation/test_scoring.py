@@ -214,13 +214,13 @@ def test_only_functions_of_the_unseen_third_of_the_range_teach_to_extrapolate(pa
 
 
 @pytest.mark.parametrize("problem", [STEFAN, BURGERS])
-@pytest.mark.parametrize("fraction", [0.0, 0.005, 0.01, 0.03])
+@pytest.mark.parametrize("fraction", [0.0, 0.01])
 def test_the_displacement_of_a_front_is_recovered(problem: Problem, fraction: float) -> None:
     assert fraction in FRACTIONS
     length = problem.domain[1] - problem.domain[0]
-    target = Target(case(problem, sizes=replace(case().sizes, functions=200, points=201)))
+    target = Target(case(problem, sizes=replace(case().sizes, functions=50, points=201)))
     _, parameter = validation_functions(target.case)
-    normals = torch.randn(200, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    normals = torch.randn(50, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     x = target.grid.points - fraction * length * normals[:, None]
     mean = problem.solution(problem.test_time, x.clamp(*problem.domain), parameter[:, None])[None]
     prediction = MultivariateNormal(mean, DiagLinearOperator(torch.full_like(mean, 1e-6)))
