@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-import boon
-from boon import Operator, SingularKernelError
+from boon import SingularKernelError
 from experiments.boundary import methods as rows
 from experiments.boundary.baselines.architectures import EXTRA
 from experiments.boundary.cases import BoundaryCase
@@ -18,6 +17,7 @@ from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
 from experiments.boundary.hard import HARD
 from experiments.boundary.methods import Method, methods
+from experiments.boundary.operator import ConditionedOperator, load
 from experiments.boundary.sample_figures import draw_sample
 from experiments.boundary.scoring import RANKED_NOISES, rank, score_operator, score_truth
 from experiments.boundary.training import operator_training, store_of, train_operator
@@ -173,34 +173,38 @@ def compared(records: pd.DataFrame) -> tuple[str, str, str, str]:
     return rows.FNO, best, paper, rows.DEFAULT
 
 
-def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> Operator:
+def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> ConditionedOperator:
     """A trained operator that is released: ``load_operator("heat_independent", "single-values")``.
+
+    It is called with input fields and boundary values, whatever its method does with these.
 
     Args:
         experiment: Name of a boundary-condition experiment.
         case: Key of one of its cases.
-        method: Key of a method: ``fno``, ``boon-default``, or the best baseline.
+        method: Key of a method: ``fno``, ``boon-default``, or a baseline.
 
     Returns:
-        The operator in evaluation mode. ``boon.read_notes`` of its file says how it was trained.
+        The operator in evaluation mode; without its treatment it is ``.operator``. ``boon.read_notes`` of its file
+        says how it was trained.
 
     Raises:
         NotReleasedError: If it is not released; names the operators that are.
         DataFileError: If the file is damaged.
     """
-    name, weights = _released_file(experiment, case, method), manifest()["weights"]
-    if name not in weights:
-        available = [
-            f"{version.key} {entry.key}"
-            for version in (VERSIONS[experiment]("laptop") if experiment in VERSIONS else ())
-            for entry in methods(version)
-            if _released_file(experiment, version.key, entry.key) in weights
-        ]
+    released = {
+        (version.key, entry.key): (version, entry)
+        for version in (VERSIONS[experiment]("laptop") if experiment in VERSIONS else ())
+        for entry in methods(version)
+        if _released_file(experiment, version.key, entry.key) in manifest()["weights"]
+    }
+    if (case, method) not in released:
         raise NotReleasedError(
             f"The operator {experiment}, {case}, {method} is not released. Released: "
-            f"{'; '.join(available) or 'operators of ' + ', '.join(VERSIONS)}."
+            f"{'; '.join(map(' '.join, released)) or 'operators of ' + ', '.join(VERSIONS)}."
         )
-    return boon.load(released_weights(name)).eval()
+    version, entry = released[case, method]
+    assert entry.treatment is not None, "the truth has no weights"
+    return load(released_weights(_released_file(experiment, case, method)), entry.treatment, version)
 
 
 def _released_file(problem: str, case: str, method: str) -> str:

@@ -61,22 +61,31 @@ class Treatment:
 
 
 class ConditionedOperator(nn.Module):
-    """An operator with its treatment as one map: input fields and boundary values → output field."""
+    """An operator with its treatment as one map: input fields and boundary values → output field.
+
+    The operator itself, a ``BOON`` or a network, is ``operator``; boundary channels and lifting are done around it.
+    """
 
     def __init__(self, operator: nn.Module, treatment: Treatment, case: BoundaryCase) -> None:
         super().__init__()
         self.operator, self.treatment, self.case = operator, treatment, case
 
     def forward(
-        self, a: Float[Tensor, "batch inputs *space"], values: Values
+        self, a: Float[Tensor, "batch inputs *space"], values: Values | None = None
     ) -> Float[Tensor, "batch channels *space"]:
+        """Maps input fields to output fields.
+
+        Args:
+            a: Input fields, both ends of every axis included.
+            values: Boundary values as for ``BOON``; None where a case has none that differ between samples.
+        """
         inputs = with_channels(a, values, self.treatment, self.case)
         if isinstance(self.operator, BOON):
             return self.operator(inputs, values)
         u = self.operator(inputs)
         return lift(u, self.discretise(u, values)) if self.treatment.lifting else u
 
-    def discretise(self, like: Tensor, values: Values) -> Boundary | list[Boundary]:
+    def discretise(self, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
         """The conditions with their data on the grid of a field, see ``discretise_case``."""
         return discretise_case(self.case, like, values)
 
@@ -97,7 +106,7 @@ class ConditionedOperator(nn.Module):
             return torch.cat([self(part.input, part.values) for part in parts])
 
 
-def discretise_case(case: BoundaryCase, like: Tensor, values: Values) -> Boundary | list[Boundary]:
+def discretise_case(case: BoundaryCase, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
     """The conditions of a case with their data on the grid of a field.
 
     Args:
@@ -115,7 +124,7 @@ def discretise_case(case: BoundaryCase, like: Tensor, values: Values) -> Boundar
     return [discretise(each, lengths, None, output[:, :1], order) for each in _of_channels(case)]
 
 
-def with_channels(a: Tensor, values: Values, treatment: Treatment, case: BoundaryCase) -> Tensor:
+def with_channels(a: Tensor, values: Values | None, treatment: Treatment, case: BoundaryCase) -> Tensor:
     """Input fields with the boundary values as further channels, if a treatment says so."""
     if not treatment.channels:
         return a

@@ -205,6 +205,14 @@ def test_the_headline_has_the_best_baseline_and_the_papers_numbers_belong_to_the
 
 def test_released_operators_are_loaded_by_their_keys() -> None:
     assert not load_operator("heat_independent", "single-values").training
+    fields = torch.rand(2, 2, 129, generator=torch.Generator().manual_seed(2))
+    for method in (keys.PCA, keys.LIFTING, keys.CHANNELS, keys.DEFAULT):
+        operator = load_operator("reaction_diffusion", "single", method)
+        with torch.no_grad():
+            u = operator(fields, [(torch.tensor([[0.5], [0.6]]), torch.tensor([[0.1], [0.2]]))])
+        assert u.shape == (2, 1, 129)
+        assert bool(u.isfinite().all())
+        assert torch.allclose(u[:, 0, 0], torch.tensor([0.5, 0.6])) == (method != keys.CHANNELS)
     with pytest.raises(NotReleasedError, match=r"lifting is not released. Released: single-0.02 fno; .*; multi"):
         load_operator("stokes", "single-0.02", "lifting")
     with pytest.raises(NotReleasedError, match=r"Released: operators of stokes, "):
