@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
+
+Intervals = tuple[float, float] | tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,44 @@ class Part:
     Args:
         condition: ``Dirichlet``, ``Neumann`` or ``Robin``. Its value is given along the whole side; what it is outside
             of the part does not matter.
-        where: The nodes of the part: a function of position, called as values are (see ``BOON``), or an array of
-            booleans ``(*face)``. None is all nodes, after other parts the rest of the side.
+        where: The nodes of the part: an interval ``(first, last)`` of the position along the side, ends included, or
+            one for each axis of the side; a function of position, called as values are (see ``BOON``); or an array of
+            booleans ``(*face)``. None is all nodes, after other parts the rest of the side. ``boon.save`` takes
+            intervals and None.
+
+    Raises:
+        InvalidArgumentError: If an interval is empty or not two numbers.
+
+    Example:
+        >>> Part(Dirichlet(1.0), where=(0.25, 0.5)).where
+        (0.25, 0.5)
     """
 
     condition: Dirichlet | Neumann | Robin
-    where: Callable[..., Any] | Tensor | np.ndarray | None = None
+    where: tuple[float, float] | tuple[tuple[float, float], ...] | Callable[..., Any] | Tensor | np.ndarray | None = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.where, list | tuple):
+            return
+        entries = tuple(tuple(each) if isinstance(each, list) else each for each in self.where)
+        object.__setattr__(self, "where", entries)
+        for interval in self.intervals or ((),):
+            if len(interval) != 2 or not interval[0] <= interval[1]:
+                raise InvalidArgumentError(
+                    f"where of a Part needs an interval (first, last) with first ≤ last, or one for each axis of the "
+                    f"side, got {self.where}."
+                )
+
+    @property
+    def intervals(self) -> tuple[tuple[float, ...], ...] | None:
+        """One interval for each axis of the side; None if the nodes are given otherwise."""
+        if not isinstance(self.where, tuple):
+            return None
+        if all(isinstance(each, tuple) for each in self.where):
+            return cast(tuple[tuple[float, ...], ...], self.where)
+        return (cast(tuple[float, ...], self.where),)
 
 
 Parts = tuple[Part, ...]
@@ -57,9 +91,17 @@ def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tenso
         name: Name of the side in error messages.
 
     Raises:
-        InvalidArgumentError: If these are no booleans of the shape of the side.
+        InvalidArgumentError: If these are no booleans of the shape of the side, or intervals of another number of axes.
     """
-    where, face = part.where, coordinates[0].shape
+    where, face, intervals = part.where, coordinates[0].shape, part.intervals
+    if intervals is not None:
+        if len(intervals) != len(coordinates):
+            raise InvalidArgumentError(
+                f"{name}: where of a Part needs one interval for each of the {len(coordinates)} axes of the side, got "
+                f"{len(intervals)}."
+            )
+        inside = [(low <= x) & (x <= high) for x, (low, high) in zip(coordinates, intervals, strict=True)]
+        return torch.stack(inside).all(dim=0)
     if where is None:
         return torch.ones(face, dtype=torch.bool, device=coordinates[0].device)
     mask = torch.as_tensor(where(*coordinates) if callable(where) else where, device=coordinates[0].device)

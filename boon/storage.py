@@ -25,6 +25,7 @@ from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
+from boon.parts import Part
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically
@@ -52,8 +53,9 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
     """Writes an operator to one file, atomically.
 
     Args:
-        operator: An ``FNO``, a ``Normalised`` or a ``BOON`` whose conditions have numbers as values, or none. Where
-            these are around another Module, the file holds its ``state_dict``, and ``load`` is given such a Module.
+        operator: An ``FNO``, a ``Normalised`` or a ``BOON`` whose conditions have numbers as values, or none, and hold
+            on sides or on intervals of them. Where these are around another Module, the file holds its ``state_dict``,
+            and ``load`` is given such a Module.
         path: The file, by convention ``*.safetensors``.
         notes: Further metadata (how it was trained), as JSON values; see ``read_notes``.
 
@@ -141,7 +143,7 @@ def _describe(operator: nn.Module) -> dict[str, Any]:
         return {
             "class": "BOON",
             "operator": _describe(operator.operator),
-            "conditions": [pair and [side and _encode(side) for side in pair] for pair in operator.conditions],
+            "conditions": [pair and [side and _encode_side(side) for side in pair] for pair in operator.conditions],
             "lengths": operator.lengths,
             "correction": _encode(operator.correction),
             "order": operator.order,
@@ -182,7 +184,7 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: n
     )
     return BOON(
         _build_inside(description["operator"], inside, module, hidden),
-        [pair and tuple(side and _decode(side) for side in pair) for pair in description["conditions"]],
+        [pair and tuple(side and _decode_side(side) for side in pair) for pair in description["conditions"]],
         description["lengths"],
         correction,
         description["order"],
@@ -231,7 +233,7 @@ def _state(operator: nn.Module) -> dict[str, Tensor]:
 
 
 def _is_sided(pair: Any) -> bool:
-    return any(side and side["class"] != Periodic.__name__ for side in pair)
+    return any(side and (isinstance(side, list) or side["class"] != Periodic.__name__) for side in pair)
 
 
 def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidden: int | None) -> FNO:
@@ -257,11 +259,25 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
     return FNO(config)
 
 
-def _encode(value: Any) -> dict[str, Any]:
-    if isinstance(value, tuple):
+def _encode_side(side: Any) -> Any:
+    """A condition, or a list of parts with the places where they hold."""
+    if not isinstance(side, tuple):
+        return _encode(side)
+    if any(part.where is not None and part.intervals is None for part in side):
         raise InvalidArgumentError(
-            "Parts of a side cannot be written to a file; save the operator inside of BOON and wrap it anew after load."
+            "A part of a side cannot be written to a file where a function or an array gives its nodes; give intervals "
+            "such as where=(0.0, 0.3), or save the operator inside of BOON and wrap it anew after load."
         )
+    return [{"condition": _encode(part.condition), "where": part.where} for part in side]
+
+
+def _decode_side(description: Any) -> Any:
+    if not isinstance(description, list):
+        return _decode(description)
+    return [Part(_decode(part["condition"]), _as_tuple(part["where"])) for part in description]
+
+
+def _encode(value: Any) -> dict[str, Any]:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if _CLASSES.get(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
         raise InvalidArgumentError(

@@ -21,6 +21,7 @@ from boon import (
     SmoothExtension,
     boundary_channels,
     boundary_error,
+    load,
     save,
 )
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -180,6 +181,10 @@ def test_values_that_disagree_at_a_corner(conditions, match):
     [
         (Part(Dirichlet(0.0), where=torch.ones(3, dtype=torch.bool)), r"booleans of the shape \(11,\) of the side"),
         (Part(Dirichlet(0.0), where=lambda y: y), "got torch.float64"),
+        (
+            Part(Dirichlet(0.0), where=((0.0, 0.5), (0.0, 0.5))),
+            "one interval for each of the 1 axes .* got 2",
+        ),
         (Part(Neumann(flux=1.0)), "needs a physical law"),
         (Part(Dirichlet(torch.nan)), "NaN or infinite"),
         (Robin(torch.ones(2), 1.0, 0.0), r"a of Robin must be a number or have one axis for the batch"),
@@ -250,6 +255,27 @@ def test_the_data_of_parts_as_channels_are_0_elsewhere():
     assert torch.equal(channels[0, 0, 3], torch.where(ALONG < 0.45, 2.0, 0.0).float())
 
 
-def test_parts_are_not_stored(tmp_path):
-    with pytest.raises(InvalidArgumentError, match="Parts of a side cannot be written to a file"):
+def test_parts_on_intervals_are_those_of_functions_and_are_stored(tmp_path):
+    sides = [(Part(Dirichlet(2.0), where=(0.0, 0.45)), Part(Neumann(0.5))), Part(Robin(1.0, 0.1, 0.0), where=[0.5, 1])]
+    operator, a = build([tuple(sides), None], MixedTransform()), field(torch.float32)
+    again = (Part(Dirichlet(2.0), where=lambda y: y <= 0.45), Part(Neumann(0.5)))
+    other = build([(again, Part(Robin(1.0, 0.1, 0.0), where=lambda y: y >= 0.5)), None], MixedTransform())
+    save(operator, tmp_path / "x")
+    loaded = load(tmp_path / "x")
+    assert loaded.conditions == operator.conditions
+    assert torch.equal(loaded(a), operator(a))
+    assert torch.equal(other(a), operator(a))
+    cube = Part(Dirichlet(1.0), where=((0.5, 1.0), (0.0, 0.4)))
+    u = build([(cube, None), None, None], Prescription(), (2, 2, 2))(field(torch.float32, (1, 1, 5, 5, 6)))
+    assert torch.equal((u[0, 0, 0] == 1).nonzero(), torch.cartesian_prod(torch.arange(2, 5), torch.arange(3)))
+
+
+def test_parts_with_functions_are_not_stored(tmp_path):
+    with pytest.raises(InvalidArgumentError, match="cannot be written to a file where a function or an array gives"):
         save(build(OPEN[0], Prescription()), tmp_path / "x")
+
+
+@pytest.mark.parametrize("where", [(0.5, 0.2), (0.1,), ((0.0, 1.0), (0.3,)), (), (float("nan"), 1.0)])
+def test_intervals_that_make_no_sense(where):
+    with pytest.raises(InvalidArgumentError, match="where of a Part needs an interval"):
+        Part(Dirichlet(0.0), where=where)
