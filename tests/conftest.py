@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-_FIRST = "test_balance_law.py"
-_ORDER = {"boon": 1, "fuzz": 1, "probconserv": 1, "solvers": 2}
+_ORDER = {"solvers": 0, "boon": 1, "fuzz": 1, "probconserv": 1}
 
 
 def pytest_configure() -> None:
@@ -15,15 +14,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Takes a file that compiles most kernels of the solvers first, and the other files of the solvers late.
+    """Gives all tests of solvers to one worker, and every other file to one.
 
-    Workers take files in this order. While one compiles, the other needs few of these kernels, and later finds them on
-    disk. In any other order both may compile the same at the same time.
+    One worker compiles the kernels of the solvers while the other needs few of them, and later finds them on disk. In
+    any other order both compile the same at the same time. What a file prepares for its tests is prepared once.
     """
     folder = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
-        return 0 if item.path.name == _FIRST else _ORDER.get(item.path.relative_to(folder).parts[0], len(_ORDER))
+    def first(item: pytest.Item) -> str:
+        return item.path.relative_to(folder).parts[0]
 
-    items.sort(key=place)
+    items.sort(key=lambda item: _ORDER.get(first(item), len(_ORDER)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(first(item) if first(item) == "solvers" else str(item.path)))
