@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from math import pi
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_output_is_put_below_its_block() -> None:
 def test_code_fits_eighty_columns(page: Path) -> None:
     blocks = re.findall(r"^```\w.*?\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert not [line for block in blocks for line in block.splitlines() if len(line) > 80]
+
+
+def test_names_that_moved_are_where_the_page_sends_them() -> None:
+    text = (DOCS / "from_0_1_to_0_2.md").read_text(encoding="utf-8")
+    moved = text.partition("| import it from |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`([\w.]+)`", row) for row in moved.splitlines() if "`" in row]
+    assert len(rows) > 5
+    for *names, module in rows:
+        assert all(hasattr(import_module(module), name) for name in names)
 
 
 def test_the_navigation_has_every_page_once() -> None:
