@@ -28,6 +28,7 @@ OUTSIDE = (
 REPORT = "report.html"
 PATTERNS = (
     "docs/*.md",
+    "docs/*drawings.py",
     "docs/assets/*",
     "docs/figures/*.png",
     "docs/figures/*.gif",

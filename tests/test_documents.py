@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from boon import boundary_error
+from docs.gallery_drawings import DRAWINGS
 from experiments.cli import main
 from experiments.registry import EXPERIMENTS, register
 from probconserv import Monotone, NonNegative, condition, integral
@@ -86,6 +87,17 @@ def test_names_that_moved_are_where_the_page_sends_them() -> None:
     assert len(rows) > 5
     for *names, module in rows:
         assert all(hasattr(import_module(module), name) for name in names)
+
+
+def test_pictures_of_the_gallery_are_described_and_lead_to_code() -> None:
+    entries = (DOCS / "gallery.md").read_text(encoding="utf-8").split("\n### ")[1:]
+    shown = set()
+    for entry in entries:
+        (picture,) = re.findall(r"^!\[(.+)\]\((.+)\)$", entry, flags=re.MULTILINE)
+        assert len(picture[0]) > 40
+        assert re.search(r"(Code|Commands|Results): \[", entry), entry
+        shown.add(picture[1])
+    assert {f"figures/gallery-{name}.png" for name in DRAWINGS} == {name for name in shown if "gallery-" in name}
 
 
 def test_the_navigation_has_every_page_once() -> None:
