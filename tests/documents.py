@@ -32,7 +32,8 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    return [DOCS / "concepts.md", DOCS / "which.md", DOCS / "from_0_1_to_0_2.md", *sorted(TUTORIALS.glob("*.md"))]
+    single = [DOCS / f"{name}.md" for name in ("concepts", "which", "from_0_1_to_0_2")]
+    return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
 
 
 def run_python(page: Path, left_out: Sequence[str] = ()) -> dict[str, object]:
