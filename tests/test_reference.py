@@ -26,6 +26,7 @@ def test_every_public_name_is_in_the_reference_once(package: str) -> None:
     public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
     assert public <= set(names), f"missing in docs/reference/{package}.md: {sorted(public - set(names))}"
     assert not {name for name in names if name.count(".") == 1 and not is_module(name)} - public
+    assert not [name for name in public if is_module(name)], "the reference would show the module of that name"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
