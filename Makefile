@@ -28,6 +28,7 @@ docs: $(VENV)/.installed-docs
 documents: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.documents
 	$(BIN)/python -m docs.drawings
+	$(BIN)/python -m docs.gallery_drawings
 
 mutation: $(VENV)/.installed-mutation
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1

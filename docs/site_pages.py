@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Link, Navigation, Section
+from mkdocs.structure.pages import Page
 
+from docs.notebooks import notebook, tutorials
 from experiments.report.page import write_report
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +28,7 @@ OUTSIDE = (
 REPORT = "report.html"
 PATTERNS = (
     "docs/*.md",
+    "docs/*drawings.py",
     "docs/assets/*",
     "docs/figures/*.png",
     "docs/figures/*.gif",
@@ -37,6 +41,8 @@ PATTERNS = (
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Puts the pages of ``docs`` under ``docs/``, beside those outside it.
+
+    Tutorials are there as notebooks, too.
 
     Args:
         files: What MkDocs found in ``docs`` and in the theme.
@@ -55,7 +61,34 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         )
         for path in _pages()
     ]
-    return Files([*theme, *pages])
+    notebooks = [
+        File.generated(
+            config,
+            page.relative_to(ROOT).with_suffix(".ipynb").as_posix(),
+            content=nbformat.writes(notebook(page)),
+        )
+        for page in tutorials()
+    ]
+    return Files([*theme, *pages, *notebooks])
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Puts the link to its notebook below the title of a tutorial.
+
+    Args:
+        markdown: The page.
+        page: Says which one it is.
+
+    Returns:
+        The page, with a link if it is a tutorial.
+    """
+    source = ROOT / page.file.src_uri
+    if source not in tutorials():
+        return markdown
+    title, line_end, rest = markdown.partition("\n")
+    file = f"({source.stem}.ipynb){{ download }}"
+    link = f"[Download this page as a notebook]{file}"
+    return f"{title}{line_end}\n{link}\n{rest}"
 
 
 def on_nav(nav: Navigation, **_: object) -> Navigation:

@@ -21,7 +21,6 @@ from probconserv.errors import (
     SamplingInterruptedError,
     WeightsError,
 )
-from probconserv.evidence import Evidence, evidence
 from probconserv.fields.fluxes import FluxLayout, block_budgets, divergence, flux_budgets
 from probconserv.fields.laws import block_means, level_totals, region_totals, sphere_areas
 from probconserv.fields.layout import FieldLayout
@@ -29,6 +28,7 @@ from probconserv.fields.prediction import FieldPrediction, condition_fields
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
+from probconserv.law_evidence import Evidence, evidence
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
 from probconserv.nonlinear import NonlinearMode, condition_nonlinear, nonlinear_mode

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from docs.blocks import BLOCK, OUTPUT
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -25,14 +27,13 @@ TUTORIALS = DOCS / "tutorials"
 OPTIONAL = ("neuralop",)
 """Packages that a page may show without every reader having them."""
 
-_OUTPUT = '```text title="Output"\n'
-_BLOCK = re.compile(rf"```python\n(?P<code>.*?)```\n(?:\n{_OUTPUT}(?P<output>.*?)```\n)?", flags=re.DOTALL)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    return [DOCS / "concepts.md", DOCS / "which.md", *sorted(TUTORIALS.glob("*.md"))]
+    single = [DOCS / f"{name}.md" for name in ("concepts", "which", "from_0_1_to_0_2")]
+    return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
 
 
 def run_python(page: Path, left_out: Sequence[str] = ()) -> dict[str, object]:
@@ -57,7 +58,7 @@ def run_blocks(page: Path, defined: dict[str, object], left_out: Sequence[str] =
         left_out: See ``run_python``.
     """
     text = page.read_text(encoding="utf-8")
-    for block in _BLOCK.finditer(text):
+    for block in BLOCK.finditer(text):
         if any(re.search(rf"^(from|import) {name}\b", block["code"], flags=re.MULTILINE) for name in left_out):
             yield None
             continue
@@ -69,7 +70,7 @@ def run_blocks(page: Path, defined: dict[str, object], left_out: Sequence[str] =
 
 def shown_output(page: Path) -> list[str]:
     """The output that a document shows below each of its blocks, empty where it shows none."""
-    return [block["output"] or "" for block in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
+    return [block["output"] or "" for block in BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
 def with_output(text: str, printed: Sequence[str | None]) -> str:
@@ -85,9 +86,9 @@ def with_output(text: str, printed: Sequence[str | None]) -> str:
         output = next(outputs)
         if output is None:
             return block[0]
-        return f"```python\n{block['code']}```\n" + (f"\n{_OUTPUT}{output}```\n" if output else "")
+        return f"```python\n{block['code']}```\n" + (f"\n{OUTPUT}{output}```\n" if output else "")
 
-    return _BLOCK.sub(renew, text)
+    return BLOCK.sub(renew, text)
 
 
 def agree(shown: str, printed: str) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from math import pi
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from boon import boundary_error
+from docs.gallery_drawings import DRAWINGS
 from experiments.cli import main
 from experiments.registry import EXPERIMENTS, register
 from probconserv import Monotone, NonNegative, condition, integral
@@ -76,6 +78,26 @@ def test_output_is_put_below_its_block() -> None:
 def test_code_fits_eighty_columns(page: Path) -> None:
     blocks = re.findall(r"^```\w.*?\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert not [line for block in blocks for line in block.splitlines() if len(line) > 80]
+
+
+def test_names_that_moved_are_where_the_page_sends_them() -> None:
+    text = (DOCS / "from_0_1_to_0_2.md").read_text(encoding="utf-8")
+    moved = text.partition("| import it from |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`([\w.]+)`", row) for row in moved.splitlines() if "`" in row]
+    assert len(rows) > 5
+    for *names, module in rows:
+        assert all(hasattr(import_module(module), name) for name in names)
+
+
+def test_pictures_of_the_gallery_are_described_and_lead_to_code() -> None:
+    entries = (DOCS / "gallery.md").read_text(encoding="utf-8").split("\n### ")[1:]
+    shown = set()
+    for entry in entries:
+        (picture,) = re.findall(r"^!\[(.+)\]\((.+)\)$", entry, flags=re.MULTILINE)
+        assert len(picture[0]) > 40
+        assert re.search(r"(Code|Commands|Results): \[", entry), entry
+        shown.add(picture[1])
+    assert {f"figures/gallery-{name}.png" for name in DRAWINGS} == {name for name in shown if "gallery-" in name}
 
 
 def test_the_navigation_has_every_page_once() -> None:

@@ -1,13 +1,14 @@
 """The README's Python runs as written, block after block, and keeps what its comments promise."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
 from solvers import PROBLEMS
-from tests.documents import BOUNDARY_PAGE, README, run_python
+from tests.documents import BOUNDARY_PAGE, README, ROOT, run_python
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,15 @@ def test_the_readme_is_short() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 130
     assert max(len(line) for line in lines if not line.startswith(("|", "![", "* **"))) <= 120
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = dict(re.findall(r"^([\w-]+): *(.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE))
+    newest = re.findall(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert (citation["version"], citation["date-released"]) == newest
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
 
 
 @pytest.mark.parametrize("page", [README, BOUNDARY_PAGE], ids=lambda page: page.name)

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from docs.blocks import BLOCK
 from tests.documents import ROOT
 
 PACKAGES = ("probconserv", "boon", "solvers", "experiments")
@@ -25,6 +26,17 @@ def test_every_public_name_is_in_the_reference_once(package: str) -> None:
     public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
     assert public <= set(names), f"missing in docs/reference/{package}.md: {sorted(public - set(names))}"
     assert not {name for name in names if name.count(".") == 1 and not is_module(name)} - public
+    assert not [name for name in public if is_module(name)], "the reference would show the module of that name"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_has_an_example(package: str) -> None:
+    """``tests/test_documents.py`` runs the examples."""
+    page = ROOT / "docs" / "reference" / f"{package}.md"
+    blocks = (block["code"] for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
+    code = re.sub(r"^(from .*?import \([^)]*\)|(from|import) .*?)$", "", "\n".join(blocks), flags=re.MULTILINE)
+    unused = [name for name in importlib.import_module(package).__all__ if not re.search(rf"(?<!\w){name}(?!\w)", code)]
+    assert not unused, f"docs/reference/{package}.md has no example of {unused}"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -13,7 +13,7 @@ from probconserv._linalg.covariance import as_double
 from probconserv.calibration.displacement import shifted, spacing_of
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
-from probconserv.evidence import of_gaussian
+from probconserv.law_evidence import of_gaussian
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_batch, condition

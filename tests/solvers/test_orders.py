@@ -3,6 +3,7 @@
 import pytest
 
 from experiments.benchmarks.orders import OrderCase, cases, observed_orders, run
+from tests.documents import DOCS
 
 CASES = cases()
 
@@ -17,8 +18,12 @@ def test_orders_on_small_grids(case: OrderCase):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_orders_on_the_documented_grids(case: OrderCase):
-    orders = observed_orders([case.error(size) for size in case.sizes])
+    errors = [case.error(size) for size in case.sizes]
+    orders = observed_orders(errors)
     assert sum(orders) / len(orders) >= case.required, orders
+    page = (DOCS / "solver_orders.md").read_text(encoding="utf-8")
+    (row,) = (line.split("|") for line in page.splitlines() if line.startswith(f"| {case.name}"))
+    assert errors == pytest.approx([float(cell) for cell in row[2 : 2 + len(errors)]], rel=0.1), "the page is stale"
 
 
 def test_benchmark_reports_every_case(monkeypatch):

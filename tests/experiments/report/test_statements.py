@@ -1,0 +1,146 @@
+"""Numbers in the prose of the results are those of the released scores."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pandas as pd
+import pytest
+
+from experiments.records.release import released_results
+from experiments.report.calibration_tables import STUDIED
+from tests.documents import DOCS
+
+OUTSIDE = {
+    "stefan": (0.5, 0.52, 0.54, 0.71, 0.73, 0.75),
+    "porous_medium": (0.5, 0.7, 0.9, 6.5, 7, 8),
+    "advection": (0.5, 0.7, 0.9, 5.5, 6, 7),
+    "burgers_shock": (0.5, 0.7, 0.9, 4.5, 5, 5.5),
+}
+
+
+@cache
+def scores(name: str) -> pd.DataFrame:
+    """Scores per function or basin of all seeds, by case, method, seed and function."""
+    return released_results(name).scores.set_index(["case", "method", "seed", "function"]).sort_index()
+
+
+def mean(name: str, case: str, method: str, score: str) -> float:
+    """The mean of a score over functions and seeds."""
+    return float(scores(name).loc[case, method][score].mean())
+
+
+def paired(name: str, case: str, pair: tuple[str, str], score: str) -> pd.Series:
+    """The first method's score less the second's, function by function."""
+    first, second = (scores(name).loc[case, method][score] for method in pair)
+    return first - second
+
+
+def with_error(name: str, case: str, pair: tuple[str, str], score: str, digits: int) -> str:
+    """A paired difference and its standard error."""
+    difference = paired(name, case, pair, score)
+    value = f"{difference.mean():+.{digits}f}".replace("-", "−")
+    return f"{value} ± {difference.sem():.{digits}f}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def rollout() -> list[str]:
+    name, error = "shallow_water_rollout", "rollout_error"
+
+    def gain(case: str) -> str:
+        return percent(1 - mean(name, case, "scale", error) / mean(name, case, "nothing", error))
+
+    def drift(case: str) -> float:
+        return float(scores(name).loc[case, "nothing"]["mass_drift"].max())
+
+    against = ("update-by-correction", "scale")
+    below = 1 - mean(name, "penalised", against[0], error) / mean(name, "penalised", "scale", error)
+    wins = int((paired(name, "penalised", against, error) < 0).sum())
+    return [
+        f"up to {percent(drift('penalised'))} of its water",
+        f"closely fitted one {100 * drift('fitted'):.1f} %",
+        f"takes {gain('penalised')} off the mean error of the first and {gain('fitted')} off that of the second",
+        f"{percent(below)} below that of scaling "
+        f"(paired difference {with_error(name, 'penalised', against, error, 3)}, {wins} of 16 basins)",
+        f"equals scaling ({with_error(name, 'fitted', against, error, 4)})",
+        f"({with_error(name, 'penalised', ('update-diagonal', 'scale'), error, 3)} and "
+        f"{with_error(name, 'penalised', ('update-low-rank', 'scale'), error, 3)})",
+    ]
+
+
+def downscaling() -> list[str]:
+    name, case = "downscaling", "factor-4"
+    rmse = {method: mean(name, case, method, "RMSE") for method in ("additive", "update-shrunk", "update-low-rank")}
+    ridge, both = ("update-shrunk", "ridge"), ("ridge", "ridge-update")
+    return [
+        f"from {rmse['additive']:.2f} K to {rmse['update-shrunk']:.2f} K",
+        f"alone reach {rmse['update-low-rank']:.2f} K",
+        f"difference {with_error(name, case, ridge, 'RMSE', 4).lstrip('+')} K",
+        f"better by {with_error(name, case, ridge, 'CRPS', 4).lstrip('+')} K",
+        f"log-likelihood by {-paired(name, case, ridge, 'LL').mean():.2f}",
+        f"gains {with_error(name, case, both, 'RMSE', 4).lstrip('+')} K",
+        f"hold {percent(mean(name, case, 'update-shrunk', 'coverage90'))} of the test years, those of the layers "
+        f"{percent(mean(name, case, 'additive', 'coverage90'))}",
+    ]
+
+
+def out_of_range() -> list[str]:
+    def mse(problem: str, parameter: float, method: str) -> float:
+        symbol = {"stefan": "u", "porous_medium": "m"}.get(problem, "a")
+        return mean(f"{problem}-calibration", f"{symbol}={parameter:g}", method, "MSE")
+
+    cases = [(problem, parameter) for problem, outside in OUTSIDE.items() for parameter in outside]
+    better = {
+        method: sum(mse(*case, method) < mse(*case, "anp") for case in cases) for method in ("by-law", "probconserv")
+    }
+    factors = {
+        case: [mse(*case, method) / mse(*case, "anp") for method in ("by-law", "probconserv")]
+        for case in (("porous_medium", 8), ("burgers_shock", 5.5))
+    }
+    porous, burgers = factors.values()
+    residual = mean("advection-calibration", "a=7", "probconserv", "squared_residual")
+    return [
+        f"at {better['by-law']} of {len(cases)} parameters outside",
+        f"Plain conditioning is below it at {better['probconserv']}.",
+        f"a factor of {porous[0]:.1f} of the bare MSE against {porous[1]:.1f} at m = 8",
+        f"by a factor of {burgers[1]:.0f} with plain conditioning at a = 5.5 and of {burgers[0]:.0f} with the average",
+        f"a = 7: {residual:.0f}, where it lowers the MSE from {mse('advection', 7, 'anp'):.2f} to "
+        f"{mse('advection', 7, 'by-law'):.3f}",
+    ]
+
+
+def calibration() -> list[str]:
+    def inside(method: str, score: str) -> dict[str, float]:
+        frames = {name: scores(f"{name}-calibration")[score].groupby(["case", "method"]).mean() for name in STUDIED}
+        return {
+            f"{name}, {case}": float(value)
+            for name, frame in frames.items()
+            for (case, key), value in frame.items()
+            if key == method and float(case.split("=")[1]) not in OUTSIDE[name]
+        }
+
+    bare = inside("anp", "coverage90")
+    del bare["burgers_shock, a=1"]
+    front = inside("by-law", "front_coverage90").values()
+    residual, moved = inside("probconserv", "squared_residual"), inside("by-law", "moved")
+    ends = ("porous_medium, m=1", "burgers_shock, a=1")
+    return [
+        f"{100 * min(bare.values()):.0f} to {percent(max(bare.values()))} of the truth",
+        f"mends it ({percent(inside('probconserv', 'coverage90')['burgers_shock, a=1'])})",
+        f"between {100 * min(front):.0f} and {percent(max(front))}",
+        f"z² is {residual[ends[0]]:.0f} and {residual[ends[1]]:.0f}",
+        f"probability of {moved[ends[0]]:.2f} and {moved[ends[1]]:.2f}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page", "statements"),
+    [("fields", rollout), ("fields", downscaling), ("out_of_range", out_of_range), ("calibration", calibration)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_numbers_in_prose_are_those_of_the_release(page: str, statements: Callable[[], list[str]]) -> None:
+    text = " ".join((DOCS / f"{page}.md").read_text(encoding="utf-8").split())
+    stale = [statement for statement in statements() if statement not in text]
+    assert not stale, f"docs/{page}.md should say:\n" + "\n".join(stale)

@@ -1,0 +1,26 @@
+"""A notebook of the site has the code, the output and the figures of its tutorial, and is valid."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.notebooks import notebook, tutorials
+from tests.documents import shown_output
+
+FENCED = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", tutorials(), ids=lambda page: page.stem)
+def test_cells_are_the_code_of_the_page(page: Path) -> None:
+    made, text = notebook(page), page.read_text(encoding="utf-8")
+    code = [cell for cell in made.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in code] == [block.strip() for block in FENCED.findall(text)]
+    outputs = ["".join(output.text for output in cell.outputs) for cell in code]
+    assert outputs == shown_output(page)
+    prose = [cell for cell in made.cells if cell.cell_type == "markdown"]
+    words = "\n".join(cell.source for cell in prose)
+    assert re.findall(r"^#+ .*", words, re.MULTILINE) == re.findall(r"^#+ .*", FENCED.sub("", text), re.MULTILINE)
+    assert words.split()[-1] == re.sub(r"\[|\]\([^)]*\)", "", text).split()[-1]
+    assert sum(len(cell.get("attachments", {})) for cell in prose) == len(re.findall(r"!\[", text))
+    assert not any(re.search(r"\]\((?!http|attachment)", cell.source) for cell in prose)
