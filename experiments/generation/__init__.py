@@ -37,6 +37,7 @@ _STOKES = (
         fixed=(5.0, None),
         law=_initial,
         mixing=5,
+        resample=5,
         published=Published(mean=1.89e-3, deviation=2.25e-3),
     ),
     Condition(
@@ -49,7 +50,13 @@ _STOKES = (
     ),
 )
 _HEAT = (
-    Condition(key="initial-mass", label="initial value φ = π/4 and mass", fixed=(None, pi / 4), law=_initial_and_mass),
+    Condition(
+        key="initial-mass",
+        label="initial value φ = π/4 and mass",
+        fixed=(None, pi / 4),
+        law=_initial_and_mass,
+        resample=1,
+    ),
 )
 EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     entry.name: entry

@@ -66,7 +66,7 @@ class Condition:
         fixed: The parameters that it fixes; the reference is the distribution of the others.
         law: From a true field with these parameters to the law; None for none.
         mixing: Evaluations per step of ECI, as published.
-        resample: Evaluations after which ECI draws its noise anew, as published.
+        resample: Evaluations after which ECI draws its noise anew: the best of 1, 5 (as published) and never.
         published: Errors of ECI in its notebook, if the condition is there.
     """
 

@@ -4,9 +4,9 @@ A sampler under a law corrects the clean estimate ẑ₁ = z + (1 − t) v in ev
 in: the identity of the field (Cheng et al., ICLR 2025; Utkarsh et al., NeurIPS 2025), or the covariance Σ_t that the
 clean field has given z_t. For Karhunen–Loève coefficients u = m + B z + e, e ~ N(0, D), and linear rows the latter is
 
-    ẑ₁ + v_t (I + v_t H)⁻¹ (c − H ẑ₁),   H = Aᵀ (G D Gᵀ + σ² I)⁻¹ A,   A = G B,
+    ẑ₁ + (V_t⁻¹ + H)⁻¹ (Aᵀ M⁻¹ c − H ẑ₁),   H = Aᵀ M⁻¹ A,   M = G D Gᵀ + σ² I,   A = G B,
 
-which costs r² per draw however many rows and points there are: H is diagonalised once.
+which costs r² per draw however many rows and points there are.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear_law import NonlinearLaw
 from probconserv.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, clean_variance
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
 Correction = Callable[[Tensor, float], Tensor]
 """(clean estimate ``(s, *state)``, t) → the same under the law."""
@@ -210,9 +210,10 @@ def _clean_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Corr
     values, vectors = information.values, information.vectors
 
     def correct(clean: Tensor, t: float) -> Tensor:
-        variance = clean_variance(t)
+        along = latent.clean_variances(t)[:, None] * vectors
+        inner = torch.eye(len(values), dtype=torch.float64) + values[:, None] * (vectors.mT @ along)
         pull = information.goal - (clean @ vectors) * values
-        return clean + (pull * (variance / (1.0 + variance * values))) @ vectors.mT
+        return clean + torch.linalg.solve(inner, pull.mT).mT @ along.mT
 
     return correct
 
