@@ -36,7 +36,7 @@ def train_flow(training: Training, context: RunContext) -> None:
     config: FlowTraining = training.config
     path, seed = training.weights(context.options.out), config.training.seed
     with one_thread():
-        fields = config.problem.draws(config.samples, config.nodes, seed=10**6 + seed).float()
+        fields = config.problem.draws(config.samples, config.nodes, seed=10**6 + seed)
         latent = KarhunenLoeve.of(fields[:_MODES_OF], config.modes, seed=seed, whitened=False)
         torch.manual_seed(seed)
         size = {"width": config.width, "blocks": config.blocks}

@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TypeGuard
 
 import torch
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
+from probconserv._linalg.structured import split, splits
 from probconserv._sparse_projection import linear_step
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -30,6 +31,7 @@ from probconserv.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
+_OF_POINTS = 1e-5  # least variance of a point by itself under inequalities, relative to the mean variance
 Correction = Callable[[Tensor, float], Tensor]
 """(clean estimate ``(s, *state)``, t) → the same under the law."""
 
@@ -78,9 +80,20 @@ def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None
 
 
 def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None) -> Tensor:
-    """Fields with exact rows, bounds and order met to round-off; rows with noise have done their work in the steps."""
+    """Fields with exact rows, bounds and order met to round-off; rows with noise have done their work in the steps.
+
+    Bounds hold point by point, which few modes and a noise of round-off cannot. With inequalities, points therefore
+    have at least 1e-5 of the fields' mean variance to themselves.
+    """
     exact = None if law is None else _exact_part(law)
-    return fields if exact is None else project(fields, covariance, exact)
+    if exact is None:
+        return fields
+    bounded = exact.inequalities is not None if isinstance(exact, NonlinearLaw) else isinstance(exact, Inequality)
+    if bounded and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
+        metric, root = split(covariance)
+        metric = metric.clamp_min(_OF_POINTS * float(covariance.diagonal().mean()))
+        covariance = PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(metric))
+    return project(fields, covariance, exact)
 
 
 def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
