@@ -94,6 +94,7 @@ def test_mass_by_the_trapezoidal_rule_is_near_the_closed_form() -> None:
     assert torch.allclose(mass[50:], exact.stefan_total(times[51:], 0.6), rtol=0, atol=1 / 400)
 
 
+@pytest.mark.slow
 def test_bounds_hold_for_ours_alone(tmp_path) -> None:
     records = driver.run(tiny("generate_porous_medium"), RunOptions(out=tmp_path)).records
     worst = records[records["score"] == "outside"].groupby("method")["mean"].max()
