@@ -20,7 +20,7 @@ CASES = [
     Case(problem=entry.problem, condition=condition, sizes=SIZES)
     for entry in EXPERIMENTS.values()
     for condition in entry.conditions
-    if entry.problem in (HEAT, STOKES, STEFAN)
+    if entry.problem in (HEAT, STOKES)
 ]
 
 
