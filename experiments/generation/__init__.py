@@ -1,33 +1,20 @@
 """Generated fields under exact laws.
 
-generate_stokes   Stokes' second problem: no law, the initial value, the boundary value (Cheng et al. 2025)
-generate_heat     the heat equation: initial value and mass (Utkarsh et al. 2025)
+generate_stokes              Stokes' second problem: no law, the initial value, the boundary value (Cheng et al. 2025)
+generate_heat                the heat equation: initial value and mass (Utkarsh et al. 2025)
+generate_reaction_diffusion  initial value, and a nonlinear mass with an unknown inflow (after Utkarsh et al. 2025)
+generate_burgers             initial value, mass, and steps of Godunov's scheme (after Utkarsh et al. 2025)
+generate_stefan              the Stefan problem: initial value and mass, within bounds
+generate_porous_medium       the porous medium equation: initial value and mass, within bounds
 """
 
 from collections.abc import Mapping
 from math import pi
 
-from torch import Tensor
-
-from experiments.generation.cases import Condition, Published
+from experiments.generation import laws
+from experiments.generation.cases import SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
-from experiments.generation.problems import HEAT, STOKES, mean_rows, value_rows
-from probconserv import LinearConstraint
-
-_ALL = slice(None)
-
-
-def _initial(u: Tensor) -> LinearConstraint:
-    return value_rows(u, (0, _ALL))
-
-
-def _boundary(u: Tensor) -> LinearConstraint:
-    return value_rows(u, (_ALL, 0))
-
-
-def _initial_and_mass(u: Tensor) -> LinearConstraint:
-    return _initial(u) & mean_rows(u, first=1)
-
+from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
 
 _STOKES = (
     Condition(key="free", label="no law", published=Published(mean=3.52e-3, deviation=1.92e-3)),
@@ -35,21 +22,78 @@ _STOKES = (
         key="initial",
         label="initial value, k = 5",
         fixed=(5.0, None),
-        law=_initial,
+        law=laws.initial,
         mixing=5,
+        resample=5,
         published=Published(mean=1.89e-3, deviation=2.25e-3),
     ),
     Condition(
         key="boundary",
         label="boundary value, ω = 6",
         fixed=(None, 6.0),
-        law=_boundary,
+        law=laws.left,
         resample=5,
         published=Published(mean=3.69e-4, deviation=1.10e-4),
     ),
 )
 _HEAT = (
-    Condition(key="initial-mass", label="initial value φ = π/4 and mass", fixed=(None, pi / 4), law=_initial_and_mass),
+    Condition(
+        key="initial-mass",
+        label="initial value φ = π/4 and mass",
+        fixed=(None, pi / 4),
+        law=laws.initial_and_mean,
+        resample=1,
+    ),
+)
+_REACTION_DIFFUSION = (
+    Condition(
+        key="initial-mass",
+        label="initial value a = 0.2 and nonlinear mass",
+        fixed=(0.2, None),
+        law=laws.initial_and_reaction,
+        resample=5,
+        most=128,
+    ),
+)
+_BURGERS = (
+    Condition(
+        key="initial-mass",
+        label="initial value p = 0.4 and mass of b = 0.6",
+        fixed=(0.4, 0.6),
+        law=laws.initial_and_mean,
+        resample=5,
+        most=512,
+    ),
+    Condition(
+        key="initial-inflow-flux",
+        label="initial value p = 0.4, constant inflow and five steps",
+        fixed=(0.4, None),
+        law=laws.initial_inflow_and_flux,
+        resample=5,
+        most=64,
+    ),
+)
+_STEFAN = (
+    Condition(key="initial", label="initial value", law=laws.initial, resample=5, most=512),
+    Condition(
+        key="initial-mass",
+        label="initial value and mass of u* = 0.6",
+        fixed=(0.6,),
+        law=laws.initial_and_mass,
+        resample=5,
+        most=512,
+    ),
+)
+_POROUS_MEDIUM = (
+    Condition(key="initial", label="initial value", law=laws.initial, resample=5, most=512),
+    Condition(
+        key="initial-mass",
+        label="initial value and mass of m = 3",
+        fixed=(3.0,),
+        law=laws.initial_and_mass,
+        resample=5,
+        most=512,
+    ),
 )
 EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     entry.name: entry
@@ -67,6 +111,38 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
             durations={"smoke": "15 s", "laptop": "40 min", "paper": "2000 min", "reproduce": "3 min"},
             problem=HEAT,
             conditions=_HEAT,
+        ),
+        GenerationExperiment(
+            name="generate_reaction_diffusion",
+            summary="fields of reaction and diffusion drawn under an initial value and a nonlinear mass",
+            durations={"smoke": "20 s", "laptop": "30 min", "paper": "1000 min", "reproduce": "15 min"},
+            problem=REACTION_DIFFUSION,
+            conditions=_REACTION_DIFFUSION,
+            sizes=SCHEME_SIZES,
+        ),
+        GenerationExperiment(
+            name="generate_burgers",
+            summary="fields of Burgers' equation drawn under initial value, mass and steps of Godunov's scheme",
+            durations={"smoke": "20 s", "laptop": "30 min", "paper": "1000 min", "reproduce": "15 min"},
+            problem=BURGERS,
+            conditions=_BURGERS,
+            sizes=SCHEME_SIZES,
+        ),
+        GenerationExperiment(
+            name="generate_stefan",
+            summary="fields of the Stefan problem drawn within [0, 1] under an initial value and mass",
+            durations={"smoke": "20 s", "laptop": "20 min", "paper": "500 min", "reproduce": "5 min"},
+            problem=STEFAN,
+            conditions=_STEFAN,
+            sizes=SMALL_SIZES,
+        ),
+        GenerationExperiment(
+            name="generate_porous_medium",
+            summary="non-negative fields of the porous medium equation drawn under an initial value and mass",
+            durations={"smoke": "20 s", "laptop": "20 min", "paper": "500 min", "reproduce": "5 min"},
+            problem=POROUS_MEDIUM,
+            conditions=_POROUS_MEDIUM,
+            sizes=SMALL_SIZES,
         ),
     )
 }

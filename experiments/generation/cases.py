@@ -10,7 +10,8 @@ from torch import Tensor
 from experiments.checks import require_at_least
 from experiments.experiment import Preset
 from experiments.generation.problems import Fixed, GenerationProblem
-from probconserv import LinearConstraint
+from probconserv import Bounded, LinearConstraint, NonlinearLaw
+from probconserv.projection import AnyLaw
 from probconserv.training import TrainingConfig
 
 
@@ -64,19 +65,21 @@ class Condition:
         key: Name in files.
         label: Name for readers.
         fixed: The parameters that it fixes; the reference is the distribution of the others.
-        law: From a true field with these parameters to the law; None for none.
+        law: From a true field with these parameters, times and points to the law; None for none.
         mixing: Evaluations per step of ECI, as published.
-        resample: Evaluations after which ECI draws its noise anew, as published.
+        resample: Evaluations after which ECI draws its noise anew: the best of 1, 5 (as published) and never.
         published: Errors of ECI in its notebook, if the condition is there.
+        most: Draws at most, where each of them costs much.
     """
 
     key: str
     label: str
-    fixed: Fixed = (None, None)
-    law: Callable[[Tensor], LinearConstraint] | None = None
+    fixed: Fixed = ()
+    law: Callable[[Tensor, Tensor, Tensor], LinearConstraint | NonlinearLaw] | None = None
     mixing: int = 1
     resample: int | None = None
     published: Published | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +102,27 @@ class Case:
     def config(self) -> dict[str, Any]:
         """What decides the scores beside the weights."""
         sizes, fixed = self.sizes, self.condition.fixed
-        scored = {"draws": sizes.draws, "steps": sizes.steps, "protocol": sizes.protocol, "nodes": sizes.nodes}
+        scored = {"draws": self.draws, "steps": sizes.steps, "protocol": sizes.protocol, "nodes": sizes.nodes}
         return {**self.problem.description, "condition": self.key, "fixed": fixed, **scored}
 
     @property
-    def law(self) -> LinearConstraint | None:
+    def draws(self) -> int:
+        """Number of fields that are drawn."""
+        most = self.condition.most
+        return self.sizes.draws if most is None else min(most, self.sizes.draws)
+
+    @property
+    def law(self) -> LinearConstraint | NonlinearLaw | None:
         """The law of all draws."""
         if self.condition.law is None:
             return None
-        return self.condition.law(self.truths(1, seed=0)[0])
+        return self.condition.law(self.truths(1, seed=0)[0], *self.problem.axes(self.sizes.nodes))
+
+    @property
+    def law_and_bounds(self) -> AnyLaw | None:
+        """The law, and the bounds of the problem where it has any."""
+        law, bounds = self.law, self.problem.bounds
+        return law if law is None or bounds is None else law & Bounded(*bounds)
 
     def truths(self, count: int, seed: int) -> Float[Tensor, "count t x"]:
         """Draws of the exact conditional distribution."""
@@ -138,8 +153,18 @@ _SMALL = Sizes(
     protocol=Protocol(drawn=64, references=128, trials=20),
     groups=1,
 )
-SIZES: dict[Preset, Sizes] = {
-    "smoke": _SMALL,
-    "laptop": Sizes(training=_training(16_000)),
-    "paper": replace(Sizes(training=_training(60_000)), width=512, batch=512, steps=200, groups=5),
+_LAPTOP = Sizes(training=_training(16_000))
+_PAPER = replace(Sizes(training=_training(60_000)), width=512, batch=512, steps=200, groups=5)
+SIZES: dict[Preset, Sizes] = {"smoke": _SMALL, "laptop": _LAPTOP, "paper": _PAPER}
+SMALL_SIZES: dict[Preset, Sizes] = {
+    "smoke": replace(_SMALL, draws=32),
+    "laptop": replace(_LAPTOP, nodes=50, width=128, blocks=3, training=_training(12_000)),
+    "paper": replace(_PAPER, nodes=50),
 }
+"""Problems of which few modes say all, and whose draws have bounds, which cost a projection each."""
+SCHEME_SIZES: dict[Preset, Sizes] = {
+    "smoke": replace(_SMALL, draws=12, nodes=16, steps=10),
+    "laptop": replace(SMALL_SIZES["laptop"], samples=4096),
+    "paper": SMALL_SIZES["paper"],
+}
+"""Problems whose laws are nonlinear."""

@@ -19,6 +19,11 @@ from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version
 
 
+def _counts(cases: Sequence[Case]) -> str:
+    """Numbers of draws of the cases."""
+    return " or ".join(str(count) for count in dict.fromkeys(case.draws for case in cases))
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationExperiment:
     """Draws of a flow under laws that it was not trained for, against the exact conditional distribution.
@@ -48,15 +53,15 @@ class GenerationExperiment:
         sizes = cases[0].sizes
         trainings = "one training" if sizes.groups == 1 else f"{sizes.groups} trainings"
         return (
-            f"{self.problem.label}: {sizes.draws} drawn fields on {sizes.nodes}² against exact moments, {sizes.steps} "
-            f"evaluations each; {trainings}"
+            f"{self.problem.label}: {_counts(cases)} drawn fields on {sizes.nodes}² against exact moments, "
+            f"{sizes.steps} evaluations each; {trainings}"
         )
 
     def cases(self, context: RunContext) -> list[Case]:
         """Every condition; refuses a choice of where data come from."""
         if context.options.data is not None:
             raise InvalidArgumentError(
-                f"--data means nothing for {self.name}, which has exact solutions; leave it out."
+                f"--data means nothing for {self.name}, which has one way to make its fields; leave it out."
             )
         sizes = self.sizes[context.options.preset]
         return [Case(problem=self.problem, condition=condition, sizes=sizes) for condition in self.conditions]
@@ -127,7 +132,8 @@ class GenerationExperiment:
 
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG002
         keys = tuple(method.key for method in self.methods(case))
-        return keys, ("mean_error", "deviation_error", "law_residual")
+        bounded = ("outside",) if self.problem.bounds is not None else ()
+        return keys, ("mean_error", "deviation_error", "law_residual", *bounded)
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
         shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}

@@ -39,7 +39,7 @@ def draw_moments(case: Case, methods: Sequence[Method], shown: Mapping[str, Arra
         row[0].set_ylabel(f"{method.label}\n{float(shown[method.key]['seconds']):.0f} s", fontsize=8)
     for panel, heading in zip(axes[0], headings, strict=True):
         panel.set_title(heading, fontsize=9)
-    figure.suptitle(f"{case.problem.label}, {case.label}; t to the right, x up; {case.sizes.draws} draws", fontsize=10)
+    figure.suptitle(f"{case.problem.label}, {case.label}; t to the right, x up; {case.draws} draws", fontsize=10)
     return figure
 
 

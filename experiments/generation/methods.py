@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from experiments.experiment import Style
 from experiments.generation.cases import Case
 from experiments.report.plots import BARE, BLACK, CONSERVED, GREEN, ORANGE, SKY
-from probconserv import SamplingOptions, conditioned, eci, pcfm, unconstrained
+from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, unconstrained
 from probconserv.surrogates.flow.samplers import Sampler
 
 
@@ -18,6 +18,8 @@ class Method:
         sampler: How fields are drawn; None for true draws.
         options: Its options in a case.
         conditional: Whether it needs a law.
+        linear: Whether the law must be linear.
+        bounded: Whether it knows the bounds of a problem.
     """
 
     key: str
@@ -25,6 +27,8 @@ class Method:
     sampler: Sampler | None = None
     options: Callable[[Case], SamplingOptions]
     conditional: bool = True
+    linear: bool = False
+    bounded: bool = False
     style: Style
     information: str = ""
 
@@ -43,6 +47,7 @@ def _local(case: Case) -> SamplingOptions:
     return SamplingOptions(steps=case.sizes.steps, local=True)
 
 
+_BOUNDS = "bounds where the problem has any"
 METHODS = (
     Method(key="truth", label="true draws", options=_plain, conditional=False, style=Style(BLACK)),
     Method(
@@ -56,18 +61,31 @@ METHODS = (
     ),
     Method(key="eci", label="ECI", sampler=eci, options=_eci, style=Style(ORANGE)),
     Method(key="pcfm", label="PCFM", sampler=pcfm, options=_plain, style=Style(GREEN)),
-    Method(key="conditioned-gaussian", label="ours, v_t I", sampler=conditioned, options=_plain, style=Style(SKY)),
+    Method(
+        key="conditioned-gaussian",
+        label="ours, Gaussian",
+        sampler=conditioned,
+        options=_plain,
+        bounded=True,
+        style=Style(SKY),
+        information=_BOUNDS,
+    ),
     Method(
         key="conditioned",
         label="ours",
         sampler=conditioned,
         options=_local,
+        linear=True,
+        bounded=True,
         style=Style(CONSERVED),
-        information="products with the Jacobian of the velocity",
+        information=f"products with the Jacobian of the velocity, {_BOUNDS}",
     ),
 )
 
 
 def methods_of(case: Case) -> tuple[Method, ...]:
     """The rows of a case; without a law there are true draws and the flow."""
-    return tuple(method for method in METHODS if case.condition.law is not None or not method.conditional)
+    if case.condition.law is None:
+        return tuple(method for method in METHODS if not method.conditional)
+    linear = isinstance(case.law, LinearConstraint)
+    return tuple(method for method in METHODS if linear or not method.linear)

@@ -1,6 +1,7 @@
 """How far drawn fields are from the exact conditional distribution."""
 
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from experiments.generation.cases import Case
 from experiments.generation.methods import Method
 from experiments.records.record import Arrays
-from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint
+from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint, NonlinearLaw
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show
@@ -24,12 +25,12 @@ def score_method(case: Case, method: Method, group: int, weights: list[Path], se
     seed = 1000 * seed + 10 * group
     if method.sampler is None:
         start = time.process_time()
-        draws = case.truths(case.sizes.draws, seed + _TRUE_DRAWS)
+        draws = case.truths(case.draws, seed + _TRUE_DRAWS)
     else:
         flow = FlowMatching.load(weights[0])
         start = time.process_time()
-        law, options = case.law, method.options(case)
-        draws = flow.sample(case.sizes.draws, law=law, sampler=method.sampler, options=options, seed=seed)
+        law, options = case.law_and_bounds if method.bounded else case.law, method.options(case)
+        draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)
     seconds = np.array(time.process_time() - start)
     shown = {
         "mean": draws.mean(dim=0).numpy(),
@@ -49,7 +50,7 @@ def scores_of(draws: Float[Tensor, "s t x"], case: Case, seed: int) -> Arrays:
         seed: Of the references.
     """
     mean, deviation = case.moments()
-    references = case.truths(len(draws), seed + _REFERENCES)
+    references = _references(case, len(draws), seed + _REFERENCES)
     arrays = {
         "mean_error": (draws.mean(dim=0) - mean).square().mean(),
         "deviation_error": (draws.std(dim=0) - deviation).square().mean(),
@@ -58,11 +59,25 @@ def scores_of(draws: Float[Tensor, "s t x"], case: Case, seed: int) -> Arrays:
     for name, errors in zip(("mean", "deviation"), _protocol(draws, references, case, seed), strict=True):
         arrays |= {f"protocol_{name}": errors.median(), f"protocol_{name}_90": errors.quantile(0.9)}
     scores = {name: value.numpy() for name, value in arrays.items()}
-    return scores | ({} if case.law is None else {"law_residual": residual(draws, case.law).numpy()})
+    if case.problem.bounds is not None:
+        scores["outside"] = outside(draws, case.problem.bounds).numpy()
+    law = case.law
+    return scores | ({} if law is None else {"law_residual": residual(draws, law).numpy()})
 
 
-def residual(draws: Float[Tensor, "s t x"], law: LinearConstraint) -> Float[Tensor, " s"]:
-    """Largest |G u − b| of every field."""
+@lru_cache(maxsize=1)
+def _references(case: Case, count: int, seed: int) -> Tensor:
+    """True fields, the same for all methods of a seed."""
+    return case.truths(count, seed)
+
+
+def outside(draws: Float[Tensor, "s t x"], bounds: tuple[float, float]) -> Float[Tensor, " s"]:
+    """Fraction of the values of every field that lie outside of the bounds."""
+    return ((draws < bounds[0]) | (draws > bounds[1])).double().flatten(1).mean(dim=-1)
+
+
+def residual(draws: Float[Tensor, "s t x"], law: LinearConstraint | NonlinearLaw) -> Float[Tensor, " s"]:
+    """Largest |G u − b| or |g(u)| of every field."""
     return law.residual(draws.flatten(1)).abs().amax(dim=-1)
 
 
@@ -86,7 +101,7 @@ def _coefficients(case: Case, fields: Tensor, seed: int) -> Tensor:
 def _protocol(draws: Tensor, references: Tensor, case: Case, seed: int) -> tuple[Tensor, Tensor]:
     """Errors of mean and standard deviation of few draws against few references, one per trial."""
     sizes, generator = case.sizes.protocol, torch.Generator().manual_seed(seed)
-    first = _moments_of_subsets(draws, sizes.drawn, sizes.trials, generator)
+    first = _moments_of_subsets(draws, min(sizes.drawn, len(draws)), sizes.trials, generator)
     second = _moments_of_subsets(references, min(sizes.references, len(references)), sizes.trials, generator)
     mean, deviation = ((one - other).square().mean(dim=-1) for one, other in zip(first, second, strict=True))
     return mean, deviation

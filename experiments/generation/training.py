@@ -27,6 +27,7 @@ class FlowTraining:
     blocks: int
     training: TrainingConfig
     batch: int
+    noise: str = "of one variance in all modes"
     problem: GenerationProblem = field(compare=False, repr=False)
 
 
@@ -35,10 +36,11 @@ def train_flow(training: Training, context: RunContext) -> None:
     config: FlowTraining = training.config
     path, seed = training.weights(context.options.out), config.training.seed
     with one_thread():
-        fields = config.problem.draws(config.samples, config.nodes, seed=10**6 + seed).float()
-        latent = KarhunenLoeve.of(fields[:_MODES_OF], config.modes, seed=seed)
+        fields = config.problem.draws(config.samples, config.nodes, seed=10**6 + seed)
+        latent = KarhunenLoeve.of(fields[:_MODES_OF], config.modes, seed=seed, whitened=False)
         torch.manual_seed(seed)
-        velocity = ResidualVelocity(config.modes, width=config.width, blocks=config.blocks)
+        size = {"width": config.width, "blocks": config.blocks}
+        velocity = ResidualVelocity(config.modes, **size, spread=latent.spread)
         flow = FlowMatching(latent, velocity.to(context.options.device), axes=config.problem.axes(config.nodes))
         state = flow.fit(fields, config.training, path.parent, batch=config.batch, progress=context.progress)
     flow.velocity.to("cpu")

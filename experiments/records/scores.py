@@ -127,8 +127,9 @@ SCORES: dict[str, Score] = {
     "protocol_mean_90": Score(heading="few draws, mean, 90 %", meaning="90 % quantile over the trials"),
     "protocol_deviation_90": Score(heading="few draws, std, 90 %"),
     "frechet": Score(heading="Fréchet", meaning="Fréchet distance of ten whitened Karhunen–Loève coefficients"),
+    "outside": Score(heading="outside", meaning="fraction of values outside the bounds of the problem"),
     "law_residual": Score(
-        heading="law", meaning="largest |G u − b| of all draws", reduction=Reduction.MAXIMUM, exact=True
+        heading="law", meaning="largest |G u − b| or |g(u)| of all draws", reduction=Reduction.MAXIMUM, exact=True
     ),
     "ratio": Score(heading="CRPS ratio", meaning="CRPS over that of ProbConserv after training, of the same seed"),
 }

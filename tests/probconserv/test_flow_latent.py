@@ -33,6 +33,31 @@ def test_coefficients_are_white_and_give_the_fields_back() -> None:
     assert torch.allclose(variance, fields.flatten(1).var(dim=0), rtol=0, atol=1e-6 * float(variance.mean()))
 
 
+def test_noise_of_one_variance_leaves_weak_modes_weak() -> None:
+    fields = training_set()
+    white, latent = KarhunenLoeve.of(fields, 6), KarhunenLoeve.of(fields, 6, whitened=False)
+    z = latent.encode(fields.flatten(1))
+    assert torch.allclose(z.std(dim=0), latent.spread, rtol=1e-9)
+    assert float(latent.spread[0]) == 1.0 > 10 * float(latent.spread[-1])
+    assert torch.allclose(latent.decode(z), fields.flatten(1), rtol=0, atol=1e-12)
+    sizes = torch.linalg.vector_norm(latent.basis, dim=-1)
+    assert torch.allclose(sizes, sizes[:1].expand(6), rtol=1e-12)
+    assert torch.allclose(latent.root, white.basis, rtol=1e-12)
+    for t in (0.0, 0.6):
+        data, noise = latent.root.mT @ latent.root, latent.basis.mT @ latent.basis
+        middle = torch.linalg.pinv(t**2 * data + (1 - t) ** 2 * noise, hermitian=True)
+        expected = data - t**2 * data @ middle @ data + torch.diag(latent.noise_variance)
+        expected = expected + latent.rest.mT @ latent.rest
+        assert torch.allclose(latent.clean_covariance(t).to_dense(), expected, rtol=0, atol=1e-10)
+
+
+def test_modes_that_are_round_off_of_single_precision_are_refused() -> None:
+    fields = training_set()
+    assert len(KarhunenLoeve.of(fields.float(), 5).rest) == 1
+    with pytest.raises(InvalidArgumentError, match=r"fewer than 7 modes above round-off: 6 in torch.float32"):
+        KarhunenLoeve.of(fields.float(), 7)
+
+
 def test_many_fields_have_the_modes_of_the_exact_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probconserv.surrogates.flow.latent._EXACT", 50)
     fields = random(120, 6) * (2.0 ** -torch.arange(6)) @ random(6, 80, seed=1)
@@ -96,7 +121,12 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
     ("build", "message"),
     [
         (lambda: KarhunenLoeve.of(training_set(), 59), "size must lie between 1 and 20"),
-        (lambda: KarhunenLoeve.of(training_set(), 9), "fewer than 9 modes"),
+        (lambda: KarhunenLoeve.of(training_set(), 9), "fewer than 9 modes above round-off"),
+        (
+            lambda: KarhunenLoeve(*torch.ones(1, 4), torch.ones(2, 4), torch.ones(4), (4,), spread=torch.zeros(2)),
+            r"spread must be \(2,\) and positive",
+        ),
+        (lambda: ResidualVelocity(2, spread=[1.0, 0.0]), "spread must be 2 positive numbers"),
         (lambda: KarhunenLoeve.of(torch.full((5, 4), math.nan), 1), "three finite fields"),
         (
             lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 3), torch.ones(4), (4,)),

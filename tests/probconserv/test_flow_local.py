@@ -25,17 +25,20 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def latent(size: int = 3) -> KarhunenLoeve:
+def latent(size: int = 3, *, whitened: bool = True) -> KarhunenLoeve:
     scale = 2.0 ** -torch.arange(8, dtype=torch.float64)
-    return KarhunenLoeve.of(1 + (random(80, 8) * scale) @ random(8, N, seed=1) + 0.01 * random(80, N, seed=2), size)
+    return KarhunenLoeve.of(
+        1 + (random(80, 8) * scale) @ random(8, N, seed=1) + 0.01 * random(80, N, seed=2), size, whitened=whitened
+    )
 
 
 def some_rows(noise: float = 0.1) -> LinearConstraint:
     return LinearConstraint(random(6, N, seed=3), random(6, seed=4), noise)
 
 
-def test_rows_see_coefficients_through_the_modes_that_are_left_out() -> None:
-    modes, law = latent(), some_rows()
+@pytest.mark.parametrize("whitened", [True, False])
+def test_rows_see_coefficients_through_the_modes_that_are_left_out(whitened: bool) -> None:
+    modes, law = latent(whitened=whitened), some_rows()
     information = information_of(modes, law)
     G, A = law.rows, law.rows @ modes.basis.mT
     M = G @ (modes.rest.mT @ modes.rest + torch.diag(modes.noise_variance)) @ G.mT + torch.diag(law.noise)
@@ -60,20 +63,20 @@ class Linear(nn.Module):
         return z @ torch.linalg.solve(spread, moment * self.covariance - (1 - moment) * unit)
 
 
-def linear_flow() -> FlowMatching:
+def linear_flow(*, whitened: bool = True) -> FlowMatching:
     root = random(3, 3, seed=5)
-    return FlowMatching(latent(), Linear(root @ root.mT + 0.1 * torch.eye(3, dtype=torch.float64)))
+    return FlowMatching(latent(whitened=whitened), Linear(root @ root.mT + 0.1 * torch.eye(3, dtype=torch.float64)))
 
 
-@pytest.mark.parametrize("t", [0.3, 0.7, 0.95])
-def test_the_local_correction_is_the_conditional_mean_of_a_gaussian_that_is_not_white(t: float) -> None:
-    flow = linear_flow()
+@pytest.mark.parametrize(("t", "whitened"), [(0.3, True), (0.7, True), (0.95, True), (0.7, False)])
+def test_the_local_correction_is_the_conditional_mean_of_a_gaussian_that_is_not_white(t: float, whitened: bool) -> None:
+    flow = linear_flow(whitened=whitened)
     C, law, z = flow.velocity.covariance, some_rows(), random(5, 3, seed=6)
     information = information_of(flow.latent, law)
     clean = z + (1 - t) * flow.evaluate(z, t)
     # Covariance of z₁ given z_t, with the part that the correction adds.
     given = C - t**2 * C @ torch.linalg.solve(t**2 * C + (1 - t) ** 2 * UNIT, C)
-    given = given + 0.01 * (1 - t) ** 2 / ((1 - t) ** 2 + t**2) * UNIT
+    given = given + 0.01 * torch.diag(flow.latent.clean_variances(t))
     H = information.vectors * information.values @ information.vectors.mT
     goal = information.vectors @ information.goal
     expected = clean + (goal - clean @ H) @ torch.linalg.solve(UNIT + given @ H, given).mT

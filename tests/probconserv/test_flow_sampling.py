@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from probconserv import (
     Bounded,
+    ConvergenceError,
     FieldLatent,
     FlowMatching,
     IncompatibleQueryError,
@@ -44,9 +45,10 @@ def smooth_fields(count: int = 300) -> Tensor:
     return torch.sin(3 * x) + random(count, N) @ torch.linalg.cholesky(kernel).mT
 
 
-def gaussian_flow(size: int = 5) -> FlowMatching:
+def gaussian_flow(size: int = 5, *, whitened: bool = True) -> FlowMatching:
     """A flow whose velocity is the exact one for its own Gaussian N(m, B Bᵀ)."""
-    return FlowMatching(KarhunenLoeve.of(smooth_fields(), size), ResidualVelocity(size, width=4, blocks=1).double())
+    latent = KarhunenLoeve.of(smooth_fields(), size, whitened=whitened)
+    return FlowMatching(latent, ResidualVelocity(size, width=4, blocks=1, spread=latent.spread).double())
 
 
 def prior_of(flow: FlowMatching) -> FieldGaussian:
@@ -69,10 +71,14 @@ def values(noise: float = 0.0) -> LinearConstraint:
 
 
 @pytest.mark.parametrize("law", [total(torch.tensor([0.9])[0]), values(0.05), total(0.9) & values(0.05)])
-@pytest.mark.parametrize("options", [QUICK, SamplingOptions(steps=40, mixing=2, renewal=0.2)])
-def test_draws_are_those_of_the_conditioned_gaussian(law: LinearConstraint, options: SamplingOptions) -> None:
+@pytest.mark.parametrize(
+    ("options", "whitened"), [(QUICK, True), (QUICK, False), (SamplingOptions(steps=40, mixing=2, renewal=0.2), True)]
+)
+def test_draws_are_those_of_the_conditioned_gaussian(
+    law: LinearConstraint, options: SamplingOptions, whitened: bool
+) -> None:
     law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
-    flow = gaussian_flow()
+    flow = gaussian_flow(whitened=whitened)
     draws, posterior = flow.sample(DRAWS, law=law, options=options), condition(prior_of(flow), law)
     scale = prior_of(flow).variance.sqrt()
     # Means and standard deviations of so many draws, five standard errors, in units of the prior; steps of 1/40.
@@ -83,9 +89,11 @@ def test_draws_are_those_of_the_conditioned_gaussian(law: LinearConstraint, opti
     assert bool((law.residual(draws)[:, exact].abs() <= 1e-13).all())
 
 
-def test_corrections_of_coefficients_are_conditional_means() -> None:
-    """v Aᵀ (v A Aᵀ + G (RᵀR + D) Gᵀ + σ² I)⁻¹ with dense matrices."""
-    latent, law, z = KarhunenLoeve.of(smooth_fields(), 5), total(0.9) & values(0.05), random(3, 5)
+@pytest.mark.parametrize("whitened", [True, False])
+def test_corrections_of_coefficients_are_conditional_means(whitened: bool) -> None:
+    """V Aᵀ (A V Aᵀ + G (RᵀR + D) Gᵀ + σ² I)⁻¹ with dense matrices."""
+    latent = KarhunenLoeve.of(smooth_fields(), 5, whitened=whitened)
+    law, z = total(0.9) & values(0.05), random(3, 5) * latent.spread
     law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
     correct = in_clean_metric(latent, law)
     assert correct is not None
@@ -93,9 +101,9 @@ def test_corrections_of_coefficients_are_conditional_means() -> None:
     left = latent.rest.mT @ latent.rest + torch.diag(latent.noise_variance)
     noise = law.rows @ left @ law.rows.mT + torch.diag(law.noise)
     for t in (0.0, 0.4, 0.9):
-        v = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+        v = 1 / (latent.spread**-2 + t**2 / (1 - t) ** 2)
         missed = law.residual(latent.decode(z))
-        expected = z - v * torch.linalg.solve(v * rows @ rows.mT + noise, missed.mT).mT @ rows
+        expected = z - torch.linalg.solve(rows * v @ rows.mT + noise, missed.mT).mT @ (rows * v)
         assert torch.allclose(correct(z, t), expected, rtol=0, atol=1e-6)  # D is 1e-9 of the variance: eps/1e-9
 
 
@@ -202,6 +210,7 @@ def test_velocities_that_fail_are_named(result: Any, message: str) -> None:
         (Bounded(torch.zeros(7), 1.0), IncompatibleQueryError, "acts on 7 points"),
         (total(torch.zeros(4)), IncompatibleQueryError, "one entry for each of the 3 draws"),
         (total(2.0) & Bounded(0.0, 1.0), InfeasibleConstraintError, "between 0 and 1"),
+        (NonlinearLaw(residual_function=lambda u: u[:, :1], points=7), IncompatibleQueryError, "acts on 7 points"),
         ("mass", InvalidArgumentError, "got str"),
     ],
 )
@@ -209,6 +218,12 @@ def test_laws_that_do_not_fit_are_refused_before_anything_is_drawn(law: Any, err
     flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(lambda *_: pytest.fail("the flow was started")))
     with pytest.raises(error, match=message):
         flow.sample(3, law=law)
+
+
+def test_a_nonlinear_law_that_no_field_within_bounds_meets_is_named() -> None:
+    law = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 9.0, points=N)
+    with pytest.raises(ConvergenceError, match=r"law and bounds may have no field in common|bound did not settle"):
+        gaussian_flow().sample(1, law=law & Bounded(-1.0, 1.0), options=SamplingOptions(steps=2))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ A sampler under a law corrects the clean estimate ẑ₁ = z + (1 − t) v in ev
 in: the identity of the field (Cheng et al., ICLR 2025; Utkarsh et al., NeurIPS 2025), or the covariance Σ_t that the
 clean field has given z_t. For Karhunen–Loève coefficients u = m + B z + e, e ~ N(0, D), and linear rows the latter is
 
-    ẑ₁ + v_t (I + v_t H)⁻¹ (c − H ẑ₁),   H = Aᵀ (G D Gᵀ + σ² I)⁻¹ A,   A = G B,
+    ẑ₁ + (V_t⁻¹ + H)⁻¹ (Aᵀ M⁻¹ c − H ẑ₁),   H = Aᵀ M⁻¹ A,   M = G D Gᵀ + σ² I,   A = G B,
 
-which costs r² per draw however many rows and points there are: H is diagonalised once.
+which costs r² per draw however many rows and points there are.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TypeGuard
 
 import torch
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
+from probconserv._linalg.structured import split, splits
 from probconserv._sparse_projection import linear_step
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -28,8 +29,9 @@ from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear_law import NonlinearLaw
 from probconserv.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, clean_variance
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
+_OF_POINTS = 1e-5  # least variance of a point by itself under inequalities, relative to the mean variance
 Correction = Callable[[Tensor, float], Tensor]
 """(clean estimate ``(s, *state)``, t) → the same under the law."""
 
@@ -78,9 +80,20 @@ def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None
 
 
 def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None) -> Tensor:
-    """Fields with exact rows, bounds and order met to round-off; rows with noise have done their work in the steps."""
+    """Fields with exact rows, bounds and order met to round-off; rows with noise have done their work in the steps.
+
+    Bounds hold point by point, which few modes and a noise of round-off cannot. With inequalities, points therefore
+    have at least 1e-5 of the fields' mean variance to themselves.
+    """
     exact = None if law is None else _exact_part(law)
-    return fields if exact is None else project(fields, covariance, exact)
+    if exact is None:
+        return fields
+    bounded = exact.inequalities is not None if isinstance(exact, NonlinearLaw) else isinstance(exact, Inequality)
+    if bounded and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
+        metric, root = split(covariance)
+        metric = metric.clamp_min(_OF_POINTS * float(covariance.diagonal().mean()))
+        covariance = PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(metric))
+    return project(fields, covariance, exact)
 
 
 def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
@@ -210,9 +223,10 @@ def _clean_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Corr
     values, vectors = information.values, information.vectors
 
     def correct(clean: Tensor, t: float) -> Tensor:
-        variance = clean_variance(t)
+        along = latent.clean_variances(t)[:, None] * vectors
+        inner = torch.eye(len(values), dtype=torch.float64) + values[:, None] * (vectors.mT @ along)
         pull = information.goal - (clean @ vectors) * values
-        return clean + (pull * (variance / (1.0 + variance * values))) @ vectors.mT
+        return clean + torch.linalg.solve(inner, pull.mT).mT @ along.mT
 
     return correct
 

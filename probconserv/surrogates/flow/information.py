@@ -1,10 +1,11 @@
-"""What linear rows say about Karhunen–Loève coefficients: H = Aᵀ M⁻¹ A and Aᵀ M⁻¹ c, with H diagonalised.
+"""What linear rows say about Karhunen–Loève coefficients: H = Aᵀ M⁻¹ A and Aᵀ M⁻¹ c, with S H S diagonalised.
 
 For fields u = m + B z + e with e ~ N(0, RᵀR + D) and rows G u = b with noise σ²,
 
     A = G B,   c = b − G m,   M = G (RᵀR + D) Gᵀ + σ² I,
 
-so that rows observe B z through the correlated part of the field that the coefficients leave out.
+so that rows observe B z through the correlated part of the field that the coefficients leave out. S = diag(s) holds the
+standard deviations of the coefficients: an eigenvalue of S H S says how much the rows know beside the data.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from probconserv.surrogates.flow.latent import KarhunenLoeve
 
 @dataclass(frozen=True, eq=False)
 class Information:
-    """H = V diag(h) Vᵀ and what the rows say along V.
+    """H = V diag(h) Vᵀ with S V orthogonal, and what the rows say along V.
 
     Args:
         values: h, ascending and not negative.
         vectors: V.
-        goal: Vᵀ Aᵀ M⁻¹ c, of every draw or of all.
+        goal: y with Aᵀ M⁻¹ c = V y, of every draw or of all.
     """
 
     values: Float[Tensor, " r"]
@@ -46,5 +47,7 @@ def information_of(latent: KarhunenLoeve, law: LinearConstraint) -> Information:
     solved, solved_rest = independent.solve(functional), independent.solve(rest)
     inner = torch.eye(len(rest), dtype=torch.float64) + rest @ solved_rest.mT
     solved = solved - (torch.cholesky_solve(solved_rest @ functional.mT, torch.linalg.cholesky(inner))).mT @ solved_rest
-    values, vectors = torch.linalg.eigh(functional @ solved.mT)
-    return Information(values.clamp_min(0.0), vectors, -law.residual(latent.mean) @ solved.mT @ vectors)
+    spread = latent.spread
+    values, vectors = torch.linalg.eigh(spread[:, None] * (functional @ solved.mT) * spread)
+    goal = -law.residual(latent.mean) @ solved.mT @ (spread[:, None] * vectors)
+    return Information(values.clamp_min(0.0), vectors / spread[:, None], goal)

@@ -19,6 +19,7 @@ from probconserv.errors import InvalidArgumentError
 _EXACT = 1500  # fields or points up to which all singular vectors are computed
 _FLOOR = 1e-9  # smallest noise variance relative to the mean variance of the fields
 _REST = 64  # modes beside those of the flow
+_RESOLVED = 50.0  # standard deviation of a mode, in machine epsilons of the leading one, below which it is round-off
 
 
 class Latent(nn.Module, ABC):
@@ -56,7 +57,12 @@ class Latent(nn.Module, ABC):
 
 
 class KarhunenLoeve(Latent):
-    """Whitened coefficients of the leading modes of a training set: u = m + Σ_j z_j b_j, z_j with variance 1.
+    """Coefficients of the leading modes of a training set: u = m + Σ_j z_j b_j, z_j with standard deviation s_j.
+
+    The noise of the flow has variance 1 in all of them. Whitened coefficients have s = 1: noise and data are alike, and
+    a flow has little to do. With s_j < 1 in weak modes the noise is as large in all modes, as that of a model on
+    fields; samplers that project in the identity metric need this, since they move weak modes by as much as strong
+    ones.
 
     Linear, so that a linear law stays linear. What the modes leave out has the covariance RᵀR + D: further modes R, and
     noise of variance D at every point. A correction may use it, draws do not contain it. It is smooth: many rows of a
@@ -64,10 +70,11 @@ class KarhunenLoeve(Latent):
 
     Args:
         mean: m ``(n,)``.
-        basis: Modes b times the standard deviation of their coefficient ``(r, n)``, orthogonal.
+        basis: b, the modes times the standard deviation of the noise in them ``(r, n)``, orthogonal.
         noise_variance: D ``(n,)``.
         shape: Lengths of the axes of a field.
         rest: Further modes R ``(q, n)`` times standard deviations; none by default.
+        spread: s ``(r,)``; 1 by default.
 
     Raises:
         InvalidArgumentError: If the shapes do not match or a variance is not positive.
@@ -77,6 +84,7 @@ class KarhunenLoeve(Latent):
     basis: Tensor
     noise_variance: Tensor
     rest: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -85,9 +93,11 @@ class KarhunenLoeve(Latent):
         noise_variance: Tensor,
         shape: tuple[int, ...],
         rest: Float[Tensor, "q n"] | None = None,
+        spread: Float[Tensor, " r"] | None = None,
     ) -> None:
         super().__init__(shape, (len(basis),))
         rest = mean.new_zeros(0, self.points) if rest is None else rest
+        spread = mean.new_ones(len(basis)) if spread is None else spread
         if mean.shape != (self.points,) or basis.shape[1:] != mean.shape or noise_variance.shape != mean.shape:
             raise InvalidArgumentError(
                 f"mean and noise_variance must be (n,) and basis (r, n) with the n = {self.points} values of a field "
@@ -95,27 +105,32 @@ class KarhunenLoeve(Latent):
             )
         if rest.shape[1:] != mean.shape:
             raise InvalidArgumentError(f"rest must be (q, n) with n = {self.points}, got {tuple(rest.shape)}.")
+        if spread.shape != (len(basis),) or not bool((spread > 0).all()):
+            raise InvalidArgumentError(f"spread must be ({len(basis)},) and positive, got {tuple(spread.shape)}.")
         if not bool((noise_variance > 0).all()):
             raise InvalidArgumentError(
                 f"noise_variance must be positive, got {float(noise_variance.min()):g}; a small one will do."
             )
-        for name, values in (("mean", mean), ("basis", basis), ("noise_variance", noise_variance), ("rest", rest)):
-            self.register_buffer(name, values.to(torch.float64))
+        buffers = {"mean": mean, "basis": basis, "noise_variance": noise_variance, "rest": rest, "spread": spread}
+        for name, values in buffers.items():
+            self.register_buffer(name, values.to(torch.float64).contiguous())  # sums keep their order in a file
 
     @classmethod
-    def of(cls, fields: Float[Tensor, "count ..."], size: int, *, seed: int = 0) -> Self:
+    def of(cls, fields: Float[Tensor, "count ..."], size: int, *, seed: int = 0, whitened: bool = True) -> Self:
         """The modes of a training set.
 
         Args:
             fields: Training fields, at least two more than modes.
             size: Number r of modes; up to 64 further ones, as the fields allow, describe what these leave out.
             seed: Of the random projections that find the modes of more than 1,500 fields at as many points.
+            whitened: Whether s = 1; otherwise the noise has the variance of the leading mode in all modes.
 
         Returns:
             The latent.
 
         Raises:
-            InvalidArgumentError: If there are too few fields, or fewer modes in them.
+            InvalidArgumentError: If there are too few fields, or modes beyond the first ones are round-off of their
+                precision.
         """
         flat = _flat(fields)
         if not 1 <= size <= min(len(flat) - 2, flat.shape[-1]):
@@ -126,16 +141,29 @@ class KarhunenLoeve(Latent):
         mean = flat.mean(dim=0)
         most = min(size + _REST, len(flat) - 2, flat.shape[-1])
         modes = _modes((flat - mean) / (len(flat) - 1) ** 0.5, most, seed)
-        power = modes.square().sum(dim=-1)
-        basis, rest = modes[:size], modes[size:][power[size:] > 1e-28 * power[0]]
-        if float(power[size - 1]) <= 1e-28 * float(power[0]):
+        deviation = torch.linalg.vector_norm(modes, dim=-1)
+        resolved = deviation > _RESOLVED * _epsilon(fields) * deviation[0]
+        if not bool(resolved[:size].all()):
             raise InvalidArgumentError(
-                f"The fields have fewer than {size} modes with variance; ask for a smaller size."
+                f"The fields have fewer than {size} modes above round-off: {int(resolved.sum())} in {fields.dtype}. "
+                "Ask for a smaller size, or give fields of higher precision."
             )
+        basis, rest = modes[:size], modes[size:][resolved[size:]]
         variance = flat.var(dim=0)
         floor = _FLOOR * float(variance.mean())
         left = (variance - basis.square().sum(dim=0) - rest.square().sum(dim=0)).clamp_min(floor)
-        return cls(mean, basis, left, tuple(fields.shape[1:]), rest)
+        spread = torch.ones(size) if whitened else deviation[:size] / deviation[0]
+        return cls(mean, basis / spread[:, None].to(basis), left, tuple(fields.shape[1:]), rest, spread)
+
+    @property
+    def root(self) -> Float[Tensor, "r n"]:
+        """The modes times the standard deviations of the data in them."""
+        return self.spread[:, None] * self.basis
+
+    def clean_variances(self, t: float) -> Float[Tensor, " r"]:
+        """v_t = s² (1 − t)²/((1 − t)² + t² s²), the variances of z₁ given z_t for Gaussian data."""
+        data, noise = self.spread.square(), (1 - t) ** 2
+        return data * noise / (noise + t**2 * data)
 
     def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s r"]:
         """See ``Latent``."""
@@ -147,8 +175,8 @@ class KarhunenLoeve(Latent):
         return self.mean + z.to(torch.float64) @ self.basis
 
     def clean_covariance(self, t: float) -> LinearOperator:
-        """See ``Latent``; B_t = √v_t B with v_t = (1 − t)²/((1 − t)² + t²), and RᵀR + D at all times."""
-        root = torch.cat([clean_variance(t) ** 0.5 * self.basis, self.rest])
+        """See ``Latent``; B_t = √v_t B, and RᵀR + D at all times."""
+        root = torch.cat([self.clean_variances(t).sqrt()[:, None] * self.basis, self.rest])
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(self.noise_variance))
 
 
@@ -165,6 +193,7 @@ class FieldLatent(Latent):
     """
 
     noise_root: Tensor | None
+    scale: Tensor
 
     def __init__(self, modes: KarhunenLoeve, noise_root: Float[Tensor, "n q"] | None = None) -> None:
         super().__init__(modes.shape, modes.shape)
@@ -174,8 +203,8 @@ class FieldLatent(Latent):
                 f"noise_root must be (n, q) with n = {self.points}, got {tuple(noise_root.shape)}."
             )
         self.register_buffer("noise_root", None if noise_root is None else noise_root.to(torch.float64))
-        variance = modes.basis.square().sum(dim=0) + modes.rest.square().sum(dim=0) + modes.noise_variance
-        self.scale = float(variance.mean().sqrt())
+        variance = modes.root.square().sum(dim=0) + modes.rest.square().sum(dim=0) + modes.noise_variance
+        self.register_buffer("scale", variance.mean().sqrt())
 
     @classmethod
     def of(
@@ -212,10 +241,10 @@ class FieldLatent(Latent):
 
     def clean_covariance(self, t: float) -> LinearOperator:
         """See ``Latent``; the noise is taken to be independent between modes, with its variance in each of them."""
-        basis, left = torch.cat([self.modes.basis, self.modes.rest]), self.modes.noise_variance
+        basis, left = torch.cat([self.modes.root, self.modes.rest]), self.modes.noise_variance
         size = basis.square().sum(dim=-1)
         if self.noise_root is None:
-            of_modes = of_rest = torch.full((), self.scale**2, dtype=torch.float64)
+            of_modes = of_rest = self.scale**2
         else:
             of_modes = self.scale**2 * ((basis @ self.noise_root).square().sum(dim=-1) / size)
             of_rest = self.scale**2 * self.noise_root.square().sum(dim=-1).mean()
@@ -228,17 +257,17 @@ class FieldLatent(Latent):
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator((kept[1] * left).clamp_min(floor)))
 
 
-def clean_variance(t: float) -> float:
-    """v_t = (1 − t)²/((1 − t)² + t²), the variance of z₁ given z_t where both ends are standard normal."""
-    return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
-
-
 def _flat(fields: Tensor) -> Tensor:
     if fields.ndim < 2 or len(fields) < 3 or not bool(torch.isfinite(fields).all()):
         raise InvalidArgumentError(
             f"fields must be (count, *space) with at least three finite fields, got {tuple(fields.shape)}."
         )
     return fields.detach().to(torch.float64).flatten(1)
+
+
+def _epsilon(fields: Tensor) -> float:
+    """Machine epsilon of the precision that the fields are given in."""
+    return torch.finfo(fields.dtype if fields.is_floating_point() else torch.float64).eps
 
 
 def _modes(centred: Tensor, size: int, seed: int) -> Tensor:

@@ -4,8 +4,8 @@ For noise z₀ ~ N(0, I) the covariance of z₁ given z_t is, whatever the data 
 
     C_t(z) = (1 − t)²/t · ∂ẑ₁/∂z,   ẑ₁ = z + (1 − t) v(z, t).
 
-Data on a curved set of few dimensions have a C_t along its tangents that turns from draw to draw; the isotropic v_t I
-of Gaussian data leads away from it. Rows inform few directions V, so C_t V costs as many products with the Jacobian.
+Data on a curved set of few dimensions have a C_t along its tangents that turns from draw to draw; the covariance of
+Gaussian data leads away from it. Rows inform few directions V, so C_t V costs as many products with the Jacobian.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,17 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from probconserv.surrogates.flow.information import Information
-from probconserv.surrogates.flow.latent import clean_variance
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
-_INFORMED = 1e-2  # least information in a direction, relative to that of a standard normal
-_START = 0.02  # time before which z says too little of z₁ for a Jacobian, and C_t is v_t I up to O(t)
-_TRUST = 0.01  # part of v_t I that is added to C_t, for what the network does not know of the data
+_INFORMED = 1e-2  # least information in a direction, relative to that of the data
+_START = 0.02  # time before which z says too little of z₁ for a Jacobian, and C_t is V_t up to O(t)
+_TRUST = 0.01  # part of V_t that is added to C_t, for what the network does not know of the data
 
 
 class Velocity(Protocol):
     """What the local estimate needs of a model."""
+
+    latent: Latent
 
     def evaluate(self, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
         """dz/dt at ``(s, r)``, float64, by operations that ``torch.func`` differentiates."""
@@ -34,7 +36,7 @@ class Velocity(Protocol):
 def local_correction(
     flow: Velocity, information: Information, inputs: Tensor | None
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
-    """The function from ẑ₁ ``(s, r)``, z and t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 v_t I).
+    """The function from ẑ₁ ``(s, r)``, z and t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 V_t), V_t for Gaussian data.
 
     Args:
         flow: The model.
@@ -44,11 +46,12 @@ def local_correction(
     informed = information.values > _INFORMED
     values, vectors = information.values[informed], information.vectors[:, informed]
     target = information.goal[..., informed] / values
+    latent = flow.latent
+    assert isinstance(latent, KarhunenLoeve)
 
     def correct(clean: Tensor, z: Tensor, t: float) -> Tensor:
-        variance = clean_variance(t)
-        along = variance * vectors.expand(len(z), *vectors.shape)
-        observed = variance * torch.eye(len(values), dtype=torch.float64).expand(len(z), -1, -1)
+        gaussian = latent.clean_variances(t)[:, None] * vectors
+        along, observed = gaussian.expand(len(z), *vectors.shape), (vectors.mT @ gaussian).expand(len(z), -1, -1)
         if t >= _START:
             local, inner = _positive_part((1 - t) ** 2 / t * _jacobian_times(flow, z, t, inputs, vectors), vectors)
             along, observed = local + _TRUST * along, inner + _TRUST * observed

@@ -1,6 +1,7 @@
 """The velocity of a flow in Karhunen–Loève coefficients: a residual network around the velocity of a Gaussian."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,10 @@ from probconserv.errors import InvalidArgumentError
 
 
 class ResidualVelocity(nn.Module):
-    """v(z, t) = a(t) z + network(z/s, t, inputs)/s with s² = t² + (1 − t)².
+    """v(z, t) = a(t) z + d/s network(z/s, t, inputs) with s² = t² d² + (1 − t)², d the spread of each coefficient.
 
-    The first term, a = (2t − 1)/s², is the velocity that transports a standard normal to a standard normal, to which
-    whitened coefficients come close; the network learns how the data differ from it and starts at zero.
+    The first term, a = (t d² − (1 − t))/s², is the velocity that transports a standard normal to N(0, d²), to which
+    coefficients come close; the network learns how the data differ from it and starts at zero.
 
     Args:
         size: Number r of coefficients.
@@ -20,20 +21,35 @@ class ResidualVelocity(nn.Module):
         blocks: Residual blocks of two layers.
         inputs: Number of parameters that the flow is conditional on.
         frequencies: Number of Fourier features of t.
+        spread: d, one for each coefficient, the ``spread`` of ``KarhunenLoeve``; 1 without it.
 
     Raises:
         InvalidArgumentError: If a number is out of range.
     """
 
-    def __init__(self, size: int, width: int = 256, blocks: int = 4, inputs: int = 0, frequencies: int = 8) -> None:
+    spread: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        width: int = 256,
+        blocks: int = 4,
+        inputs: int = 0,
+        frequencies: int = 8,
+        spread: Sequence[float] | Tensor | None = None,
+    ) -> None:
         super().__init__()
         if min(size, width, blocks, frequencies) < 1 or inputs < 0:
             raise InvalidArgumentError(
                 f"size, width, blocks and frequencies must be at least 1 and inputs not negative, got {size}, {width}, "
                 f"{blocks}, {frequencies} and {inputs}."
             )
+        values = [1.0] * size if spread is None else [float(value) for value in spread]
+        if len(values) != size or not min(values) > 0:
+            raise InvalidArgumentError(f"spread must be {size} positive numbers, got {values}.")
         self.size, self.inputs = size, inputs
-        self.config = {"width": width, "blocks": blocks, "inputs": inputs, "frequencies": frequencies}
+        self.config = {"width": width, "blocks": blocks, "inputs": inputs, "frequencies": frequencies, "spread": values}
+        self.register_buffer("spread", torch.tensor(values), persistent=False)
         self.embed = nn.Linear(size + inputs, width)
         self.embed_time = nn.Linear(2 * frequencies, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
@@ -59,14 +75,15 @@ class ResidualVelocity(nn.Module):
         if columns != self.inputs:
             raise InvalidArgumentError(f"inputs must have {self.inputs} columns, got {columns}.")
         t = t[:, None]
-        scale = (t**2 + (1 - t) ** 2).sqrt()
+        spread = self.spread.to(z)
+        scale = ((t * spread) ** 2 + (1 - t) ** 2).sqrt()
         features = z / scale if inputs is None else torch.cat([z / scale, inputs], dim=-1)
         octaves = math.pi * torch.arange(1, self.embed_time.in_features // 2 + 1, device=z.device, dtype=z.dtype)
         time = self.embed_time(torch.cat([(octaves * t).cos(), (octaves * t).sin()], dim=-1))
         hidden = self.embed(features) + time
         for block in self.blocks:
             hidden = block(hidden, time)
-        return (2 * t - 1) / scale**2 * z + self.output(hidden) / scale
+        return (t * spread**2 - (1 - t)) / scale**2 * z + self.output(hidden) * spread / scale
 
 
 class _Block(nn.Module):

@@ -63,8 +63,8 @@ def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
 def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, Any]) -> Latent:
     if config["latent"] != KarhunenLoeve.__name__:
         raise WeightsError(f"'{path}' holds a flow in {config['latent']}; give load one of the same sizes as latent=.")
-    shape = tuple(config["shape"])
-    return KarhunenLoeve(tensors["mean"], tensors["basis"], tensors["noise_variance"], shape, tensors["rest"])
+    tensors.setdefault("spread", tensors["mean"].new_ones(len(tensors["basis"])))  # files before it was stored
+    return KarhunenLoeve(**tensors, shape=tuple(config["shape"]))
 
 
 def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
