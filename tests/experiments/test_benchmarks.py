@@ -48,6 +48,7 @@ def test_non_negative_fields_are_those_of_least_squares() -> None:
     assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
 
 
+@pytest.mark.slow
 def test_fields_with_many_rows_are_those_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fields, "SIDE", 8)
     monkeypatch.setattr(fields, "BATCH", 2)

@@ -55,6 +55,7 @@ def test_the_file_has_the_samples_of_the_problem(name: str, tmp_path: Path) -> N
     assert not (tmp_path / "a.h5.parts").exists()
 
 
+@pytest.mark.slow
 def test_a_small_set_is_the_beginning_of_a_large_one_whatever_the_parts_and_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
