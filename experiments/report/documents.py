@@ -44,7 +44,7 @@ COMPARED = ("anp", "hardc-anp", "probconserv-anp")
 OPERATORS = (
     ("heat_independent", "multi-values", "heat, boundary values independent of the input"),
     ("reaction_diffusion", "single", "reaction and diffusion in a random medium"),
-    ("burgers_periodic", "single", "Burgers on a circle"),
+    ("viscous_burgers", "single", "viscous Burgers from 40 modes"),
 )
 """Experiment, case and label of the rows of README; above, the methods of the first five."""
 REMEDIES = ("monotone", "tempered", "context-calibrated", "noisy-context")
