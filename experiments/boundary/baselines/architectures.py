@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from experiments.boundary.baselines.unet import UNet, UNetConfig
 from experiments.errors import MissingPackageError
 
 EXTRA = "neuraloperator"
+MLP, WITH_MLP = 0.5, "channel MLP"
+"""The channel MLP that is tried in the FNO, that of neuraloperator's defaults, and what tables call it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +80,12 @@ class FourierOperator(Architecture):
 
     Args:
         padding: Extension of the axes, as a fraction of their length.
+        channel_mlp: Hidden channels of a network at every node after each layer, as a multiple of the width; None for
+            none.
     """
 
     padding: float = 0.125
+    channel_mlp: float | None = None
 
     def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
         return FNO(
@@ -91,11 +97,16 @@ class FourierOperator(Architecture):
                 depth=layout.depth,
                 padding=self.padding,
                 periodic=layout.periodic,
+                channel_mlp=self.channel_mlp,
             )
         )
 
     def variants(self) -> dict[str, Architecture]:
-        return {f"padding {padding:g}": replace(self, padding=padding) for padding in (0.125, 0.5)}
+        tried = product((("", None), (f", {WITH_MLP}", MLP)), (0.125, 0.5))
+        return {
+            f"padding {padding:g}{more}": FourierOperator(padding=padding, channel_mlp=mlp)
+            for (more, mlp), padding in tried
+        }
 
 
 @cache

@@ -1,6 +1,7 @@
 """Settings that methods are tuned in, and those that were chosen, by problem, case and method.
 
-Every method has four trials: its structures at the usual peak learning rate, and then the first of them at a third.
+Every method has four trials: its structures at the usual peak learning rate, and then, where these are fewer, the first
+of them at a third.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boon import MatchedTransform, MixedTransform, SmoothExtension
+from experiments.boundary.baselines.architectures import MLP, WITH_MLP, FourierOperator
 from experiments.errors import DataFileError
 from experiments.storage import read_object, write_json
 
@@ -42,17 +44,21 @@ class Setting:
 
 
 def structures(treatment: "Treatment") -> dict[str, "Treatment"]:
-    """What is tried of a method besides learning rates: where the correction extends the field, how far; else variants
-    of the network. The first one is the usual one; empty for what tries everything when it is fitted.
+    """What is tried of a method besides learning rates: where the correction extends the field, how far, with and
+    without a channel MLP; else variants of the network. The first one is the usual one; empty for what tries everything
+    when it is fitted.
     """
     correction = treatment.correction
     if isinstance(correction, MixedTransform | MatchedTransform | SmoothExtension):
-        return {
+        extended = {
             f"extension × {factor:g}": replace(
                 treatment, correction=replace(correction, length=factor * correction.length)
             )
             for factor in (1.0, 0.3)
         }
+        network = FourierOperator(channel_mlp=MLP)
+        named = {f"{name}, {WITH_MLP}": replace(each, architecture=network) for name, each in extended.items()}
+        return extended | named
     variants = treatment.architecture.variants()
     return {name: replace(treatment, architecture=each) for name, each in variants.items()}
 

@@ -125,34 +125,40 @@ def test_every_method_has_four_trials_the_usual_one_first() -> None:
         if tried:
             assert structures(entry.treatment)[tried[0].structure] == entry.treatment
             assert tried[0].rate == 1.0
-            assert {trial.rate for trial in tried} == {1.0, SLOWER}
-    extended = [entry.treatment.correction.length for entry in trial_methods(CASE) if keys.DEFAULT in entry.key]
-    assert extended == pytest.approx([0.03, 0.009, 0.03, 0.009])
-    padded = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
-    assert padded == [FourierOperator(padding=padding) for padding in (0.125, 0.5, 0.125, 0.5)]
+            assert {trial.rate for trial in tried} == (
+                {1.0} if len(structures(entry.treatment)) == 4 else {1.0, SLOWER}
+            )
+    extended = [entry.treatment for entry in trial_methods(CASE) if keys.DEFAULT in entry.key]
+    assert [each.correction.length for each in extended] == pytest.approx([0.03, 0.009, 0.03, 0.009])
+    assert [each.architecture for each in extended] == [FourierOperator()] * 2 + [FourierOperator(channel_mlp=0.5)] * 2
+    tried = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
+    pairs = [(0.125, None), (0.5, None), (0.125, 0.5), (0.5, 0.5)]
+    assert tried == [FourierOperator(padding=padding, channel_mlp=mlp) for padding, mlp in pairs]
 
 
 def test_chosen_settings_are_those_of_the_methods_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "settings.json"
-    errors = {"fno-0": 0.5, "fno-1": 0.4, "fno-2": np.inf, "fno-3": 0.3, "unet-0": np.inf, "deeponet-0": 0.1}
+    errors = {"fno-0": 0.5, "fno-1": 0.4, "fno-2": np.inf, "fno-3": 0.3, "unet-0": np.inf, "deeponet-3": 0.1}
     records = pd.DataFrame(
         [{"case": CASE.key, "method": key, "score": "validation", "mean": error} for key, error in errors.items()]
     )
     assert best_settings(CASE, records) == {
-        keys.FNO: Setting(structure="padding 0.5", rate=SLOWER),
-        keys.DEEPONET: Setting(structure="POD"),
+        keys.FNO: Setting(structure="padding 0.5, channel MLP"),
+        keys.DEEPONET: Setting(structure="POD", rate=SLOWER),
     }
     assert keep_settings([CASE], records, file) == file
     store("another", "case", {}, file)
     kept = settings(file)
     monkeypatch.setattr(keys, "settings", lambda: kept)
     chosen = method(keys.FNO)
-    assert (chosen.treatment, chosen.rate) == (Treatment(architecture=FourierOperator(padding=0.5)), SLOWER)
+    expected = Treatment(architecture=FourierOperator(padding=0.5, channel_mlp=0.5))
+    assert (chosen.treatment, chosen.rate) == (expected, 1.0)
     assert tuned(method(keys.UNET), CASE) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
     steps = TUNINGS["heat_independent"].cases(context(tmp_path))[0].sizes.training
     usual = EXPERIMENTS["heat_independent"].cases(context(tmp_path))[0].sizes.training
     assert (steps.steps, steps.peak_rate) == (usual.steps // 5, usual.peak_rate)
-    training = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]).trainings(CASE, chosen, 0, context(tmp_path))
+    experiment, slower = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), method(keys.DEEPONET)
+    training = experiment.trainings(CASE, slower, 0, context(tmp_path))
     assert training[0].config.training.peak_rate == SLOWER * CASE.sizes.training.peak_rate
 
 
