@@ -9,12 +9,27 @@ generate_porous_medium       the porous medium equation: initial value and mass,
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import pi
 
 from experiments.generation import laws
 from experiments.generation.cases import SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
+
+
+def _initial_and_mass(parameter: str, value: float) -> tuple[Condition, Condition]:
+    """The initial value, which is the same for all fields, without and with the mass of one of them."""
+    alone = Condition(key="initial", label="initial value", law=laws.initial, resample=5, most=512)
+    mass = replace(
+        alone,
+        key="initial-mass",
+        label=f"initial value and mass of {parameter} = {value:g}",
+        fixed=(value,),
+        law=laws.initial_and_mass,
+    )
+    return alone, mass
+
 
 _STOKES = (
     Condition(key="free", label="no law", published=Published(mean=3.52e-3, deviation=1.92e-3)),
@@ -73,28 +88,6 @@ _BURGERS = (
         most=64,
     ),
 )
-_STEFAN = (
-    Condition(key="initial", label="initial value", law=laws.initial, resample=5, most=512),
-    Condition(
-        key="initial-mass",
-        label="initial value and mass of u* = 0.6",
-        fixed=(0.6,),
-        law=laws.initial_and_mass,
-        resample=5,
-        most=512,
-    ),
-)
-_POROUS_MEDIUM = (
-    Condition(key="initial", label="initial value", law=laws.initial, resample=5, most=512),
-    Condition(
-        key="initial-mass",
-        label="initial value and mass of m = 3",
-        fixed=(3.0,),
-        law=laws.initial_and_mass,
-        resample=5,
-        most=512,
-    ),
-)
 EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     entry.name: entry
     for entry in (
@@ -133,7 +126,7 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
             summary="fields of the Stefan problem drawn within [0, 1] under an initial value and mass",
             durations={"smoke": "20 s", "laptop": "20 min", "paper": "500 min", "reproduce": "5 min"},
             problem=STEFAN,
-            conditions=_STEFAN,
+            conditions=_initial_and_mass("u*", 0.6),
             sizes=SMALL_SIZES,
         ),
         GenerationExperiment(
@@ -141,7 +134,7 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
             summary="non-negative fields of the porous medium equation drawn under an initial value and mass",
             durations={"smoke": "20 s", "laptop": "20 min", "paper": "500 min", "reproduce": "5 min"},
             problem=POROUS_MEDIUM,
-            conditions=_POROUS_MEDIUM,
+            conditions=_initial_and_mass("m", 3.0),
             sizes=SMALL_SIZES,
         ),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from jaxtyping import Float
@@ -114,9 +115,7 @@ class Case:
     @property
     def law(self) -> LinearConstraint | NonlinearLaw | None:
         """The law of all draws."""
-        if self.condition.law is None:
-            return None
-        return self.condition.law(self.truths(1, seed=0)[0], *self.problem.axes(self.sizes.nodes))
+        return _law(self)
 
     @property
     def law_and_bounds(self) -> AnyLaw | None:
@@ -131,6 +130,14 @@ class Case:
     def moments(self) -> tuple[Float[Tensor, "t x"], Float[Tensor, "t x"]]:
         """Exact mean and standard deviation."""
         return self.problem.moments(self.sizes.nodes, self.condition.fixed)
+
+
+@lru_cache(maxsize=8)
+def _law(case: Case) -> LinearConstraint | NonlinearLaw | None:
+    """From a true field, which costs a solution where there is no closed form."""
+    if case.condition.law is None:
+        return None
+    return case.condition.law(case.truths(1, seed=0)[0], *case.problem.axes(case.sizes.nodes))
 
 
 def _training(steps: int) -> TrainingConfig:

@@ -27,10 +27,6 @@ def _stefan(t: Tensor, x: Tensor, threshold: Tensor) -> Tensor:
     return torch.cat([exact.stefan(t, x, float(value))[None] for value in threshold.flatten()])
 
 
-def _porous_medium(t: Tensor, x: Tensor, exponent: Tensor) -> Tensor:
-    return exact.porous_medium(t, x, exponent)
-
-
 def _burgers(t: Tensor, x: Tensor, front: Tensor, inflow: Tensor) -> Tensor:
     """Godunov's scheme with a step from each time to the next, for values in [0, 1]: the wind blows from the left."""
     ratio = float(t[1] - t[0]) / float(x[1] - x[0])
@@ -80,7 +76,7 @@ POROUS_MEDIUM = GenerationProblem(
     ranges=((1.0, 6.0),),
     bounds=(0.0, np.inf),
     modes=6,
-    solution=_porous_medium,
+    solution=exact.porous_medium,
 )
 """u = (m max(t − x, 0))^(1/m), m in [1, 6] (Hansen et al. 2023; Cheng et al. 2025)."""
 BURGERS = GenerationProblem(
