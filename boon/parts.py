@@ -39,9 +39,7 @@ class Part:
     """
 
     condition: Dirichlet | Neumann | Robin
-    where: tuple[float, float] | tuple[tuple[float, float], ...] | Callable[..., Any] | Tensor | np.ndarray | None = (
-        None
-    )
+    where: Intervals | Callable[..., Any] | Tensor | np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.where, list | tuple):

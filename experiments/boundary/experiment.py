@@ -191,20 +191,20 @@ def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> Con
         NotReleasedError: If it is not released; names the operators that are.
         DataFileError: If the file is damaged.
     """
+    weights = manifest()["weights"]
     released = {
-        (version.key, entry.key): (version, entry)
+        (version.key, entry.key): (name, entry.treatment, version)
         for version in (VERSIONS[experiment]("laptop") if experiment in VERSIONS else ())
         for entry in methods(version)
-        if _released_file(experiment, version.key, entry.key) in manifest()["weights"]
+        if entry.treatment is not None and (name := _released_file(experiment, version.key, entry.key)) in weights
     }
     if (case, method) not in released:
         raise NotReleasedError(
             f"The operator {experiment}, {case}, {method} is not released. Released: "
             f"{'; '.join(map(' '.join, released)) or 'operators of ' + ', '.join(VERSIONS)}."
         )
-    version, entry = released[case, method]
-    assert entry.treatment is not None, "the truth has no weights"
-    return load(released_weights(_released_file(experiment, case, method)), entry.treatment, version)
+    name, treatment, version = released[case, method]
+    return load(released_weights(name), treatment, version)
 
 
 def _released_file(problem: str, case: str, method: str) -> str:
