@@ -21,7 +21,7 @@ time. ``mixed`` does without lifting and is the default now.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi
+from math import floor, pi
 from typing import ClassVar
 
 import torch
@@ -84,10 +84,23 @@ class MatchedTransform(Correction):
 
 
 def matched_bases(
-    conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
+    conditions: Sequence[AxisCondition],
+    config: FNOConfig,
+    shape: Sequence[int],
+    like: Tensor,
+    *,
+    padded: bool = False,
 ) -> tuple[Basis, ...]:
     """Sines or cosines on axes with two sides, Fourier series of the length of the axis on periodic ones, those of the
     operator on axes that are free or have a free side.
+
+    Args:
+        conditions: The conditions of every axis.
+        config: Of the operator.
+        shape: Nodes of every axis.
+        like: Tensor of the dtype and device.
+        padded: Whether sines and cosines reach the highest frequency of the Fourier series on the padded axis,
+            (m − 1)/(1 + padding) waves over the axis, and not m − 1.
 
     Raises:
         TooManyModesError: If an axis has too few nodes.
@@ -101,13 +114,24 @@ def matched_bases(
             continue
         odd = (isinstance(pair[0], Dirichlet), isinstance(pair[1], Dirichlet))
         try:
-            bases[axis] = matched_basis(shape[axis], 2 * config.modes[axis] - 1, odd, like)
+            most = 2 * config.modes[axis] - 1
+            count = min(most, _below(config.modes[axis], config.paddings[axis], odd)) if padded else most
+            bases[axis] = matched_basis(shape[axis], count, odd, like)
         except TooManyModesError as error:
             raise TooManyModesError(
-                f"Matched transforms keep 2·{config.modes[axis]} − 1 functions along axis {axis} of an FNO with "
-                f"modes={config.modes[axis]}. {error}"
+                f"Matched transforms along axis {axis} of an FNO with modes={config.modes[axis]}: {error}"
             ) from error
     return tuple(bases)
+
+
+def _below(modes: int, padding: float, odd: tuple[bool, bool]) -> int:
+    """How many functions, of j + shift half waves, have no higher frequency than the Fourier series; at least one."""
+    return max(1, floor(2 * (modes - 1) / (1 + padding) - _shift(odd)) + 1)
+
+
+def _shift(odd: tuple[bool, bool]) -> float:
+    """Half waves of the first function."""
+    return 0.5 if odd[0] != odd[1] else float(odd[0])
 
 
 def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) -> Basis:
@@ -123,7 +147,7 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
         TooManyModesError: If the highest function is aliased to a lower one on the grid.
     """
     intervals = count - 1
-    shift = 0.5 if odd[0] != odd[1] else float(odd[0])
+    shift = _shift(odd)
     if modes - 1 + shift >= intervals:
         raise TooManyModesError(
             f"{modes} sines or cosines need more than {modes - 1 + shift:g} intervals between nodes, got {intervals}; "
@@ -148,7 +172,7 @@ def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
     Frequencies 0 … m − 1, −1 … −(m − 1) of an axis become the numbers 0 … 2m − 2 of its functions. The last axis has
     frequencies 0 … m − 1 with complex weights only, W = V₁ + i V₂, where V₁ and V₂ are the weights of real kernels
     (real numbers if no axis is a Fourier axis): V₁ belongs to its functions 0 … m − 1, V₂ without frequency 0 to the
-    others.
+    others. Functions that a basis leaves out have no part in the result.
 
     Args:
         weight: Weights ``(*modes, c, o)`` of a spectral convolution.
@@ -158,13 +182,15 @@ def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:
         Weights for the modes of ``analyse`` on these bases.
     """
     last = len(bases) - 1
-    if bases[last].fourier:
-        return weight
     fourier = fourier_axes(bases)
-    if fourier:
-        mirrored = mirror(weight, fourier).conj()
-        first, second = 0.5 * (weight + mirrored), -0.5j * (weight - mirrored)
-    else:
-        first, second = torch.view_as_real(weight).unbind(-1)
-    both = torch.cat([first, second.narrow(last, 1, weight.shape[last] - 1)], last)
-    return both.narrow(fourier[-1], 0, bases[fourier[-1]].modes) if fourier else both
+    if not bases[last].fourier:
+        if fourier:
+            mirrored = mirror(weight, fourier).conj()
+            first, second = 0.5 * (weight + mirrored), -0.5j * (weight - mirrored)
+        else:
+            first, second = torch.view_as_real(weight).unbind(-1)
+        weight = torch.cat([first, second.narrow(last, 1, weight.shape[last] - 1)], last)
+    for axis, basis in enumerate(bases):
+        if not basis.fourier or axis == fourier[-1]:
+            weight = weight.narrow(axis, 0, basis.modes)
+    return weight

@@ -5,6 +5,10 @@ coefficients. They cannot shift a field, and their kernels are zero at a Dirichl
 coefficient of the equation are not. Fourier series on the padded domain can do both. With each for a part of the
 channels, the pointwise parts of the layers combine them, and training decides.
 
+Matched functions reach the highest frequency of the Fourier series on its padded period, (m − 1)/(1 + padding) waves
+over the axis, and no higher: beyond it they would be the first to come near the limit of a coarse grid, where sums are
+poor integrals, and a trained operator would give another answer on a finer grid.
+
 Features inside the layers are left as they are: boundary data are input channels (``boundary_channels``). At the output
 smooth extension enforces the conditions.
 """
@@ -57,8 +61,9 @@ class MixedTransform(Correction):
     def bases(
         self, conditions: Sequence[AxisCondition], config: FNOConfig, shape: Sequence[int], like: Tensor
     ) -> tuple[Basis, ...]:
-        pairs = zip(fourier_bases(config, shape, like), matched_bases(conditions, config, shape, like), strict=True)
-        return tuple(_MixedBasis(**vars(fourier), matched=matched) for fourier, matched in pairs)
+        matched = matched_bases(conditions, config, shape, like, padded=True)
+        pairs = zip(fourier_bases(config, shape, like), matched, strict=True)
+        return tuple(_MixedBasis(**vars(fourier), matched=functions) for fourier, functions in pairs)
 
     def kernel(
         self,

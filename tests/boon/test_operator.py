@@ -21,6 +21,7 @@ from boon import (
     boundary_error,
 )
 from boon.corrections.correction import HiddenConditions
+from boon.corrections.matched import matched_bases
 from boon.functionals import read
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
@@ -186,10 +187,23 @@ def test_an_operator_that_has_predicted_in_inference_mode_can_be_trained(correct
 
 
 def test_too_many_sines_are_named_by_the_modes_of_the_operator():
-    operator = BOON(FNO(FNOConfig(modes=(16,))), [(Dirichlet(0.0), Dirichlet(0.0))])
-    with pytest.raises(TooManyModesError, match=r"2·16 − 1 functions along axis 0 of an FNO with modes=16"):
+    operator = BOON(FNO(FNOConfig(modes=(16,))), [(Dirichlet(0.0), Dirichlet(0.0))], correction=MatchedTransform())
+    with pytest.raises(TooManyModesError, match=r"along axis 0 of an FNO with modes=16: 31 sines or cosines"):
         operator(torch.randn(1, 1, 32))
     assert operator(torch.randn(1, 1, 34)).shape == (1, 1, 34)
+
+
+@pytest.mark.parametrize("padding", [0.125, 0.5])
+@pytest.mark.parametrize("right", [Dirichlet(0.0), Neumann(0.0)])
+def test_mixed_kernels_have_no_higher_frequency_than_the_fourier_series(padding, right):
+    modes, like = 12, torch.zeros(1, dtype=torch.float64)
+    pair, config = (Dirichlet(0.0), right), FNOConfig(modes=(modes,), padding=padding)
+    (basis,) = matched_bases([pair], config, [129], like, padded=True)
+    half_waves = [((row[:-1] * row[1:]) < 0).sum() + 1 for row in basis.synthesis[1:-1].mT]
+    highest = 2 * (modes - 1) / (1 + padding)
+    assert highest - 1 < max(half_waves) <= highest + 0.5
+    least = next(n for n in range(4, 129) if 2 * (modes - 1) < (1 + padding) * (n - 1))
+    assert BOON(FNO(config), [pair])(torch.randn(1, 1, least)).shape == (1, 1, least)
 
 
 def test_hidden_conditions_are_those_of_an_affine_image_of_the_solution():
