@@ -46,7 +46,7 @@ class MixedTransform(Correction):
     """
 
     share: float = 0.5
-    length: float = 0.03
+    length: float = 0.01
     hidden: ClassVar[bool] = False  # pyright: ignore[reportIncompatibleVariableOverride]
     acts_on_kernels: ClassVar[bool] = True
 

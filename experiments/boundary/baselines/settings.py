@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boon import MatchedTransform, MixedTransform, SmoothExtension
+from boon import MixedTransform
 from experiments.boundary.baselines.architectures import MLP, WITH_MLP, FourierOperator
 from experiments.errors import DataFileError
 from experiments.storage import read_object, write_json
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TRIALS = 4
 SLOWER = 1 / 3
 """The other peak learning rate, in units of that of the case."""
+_KERNELS = (("half matched", 0.5, 0.125), ("all Fourier", 1.0, 0.5))
+"""Name, share of Fourier series and padding of what is tried of mixed kernels."""
 FILE = Path(__file__).parent / "settings.json"
 Settings = Mapping[str, Mapping[str, Mapping[str, "Setting"]]]
 
@@ -44,21 +46,19 @@ class Setting:
 
 
 def structures(treatment: "Treatment") -> dict[str, "Treatment"]:
-    """What is tried of a method besides learning rates: where the correction extends the field, how far, with and
-    without a channel MLP; else variants of the network. The first one is the usual one; empty for what tries everything
-    when it is fitted.
+    """What is tried of a method besides learning rates: variants of the network, and with mixed kernels the share of
+    Fourier series. The first one is the usual one; empty for what tries everything when it is fitted.
     """
-    correction = treatment.correction
-    if isinstance(correction, MixedTransform | MatchedTransform | SmoothExtension):
-        extended = {
-            f"extension × {factor:g}": replace(
-                treatment, correction=replace(correction, length=factor * correction.length)
+    if isinstance(treatment.correction, MixedTransform):
+        return {
+            name + more: replace(
+                treatment,
+                correction=replace(treatment.correction, share=share),
+                architecture=FourierOperator(padding=padding, channel_mlp=mlp),
             )
-            for factor in (1.0, 0.3)
+            for more, mlp in (("", None), (f", {WITH_MLP}", MLP))
+            for name, share, padding in _KERNELS
         }
-        network = FourierOperator(channel_mlp=MLP)
-        named = {f"{name}, {WITH_MLP}": replace(each, architecture=network) for name, each in extended.items()}
-        return extended | named
     variants = treatment.architecture.variants()
     return {name: replace(treatment, architecture=each) for name, each in variants.items()}
 
@@ -89,9 +89,10 @@ def settings(file: Path = FILE) -> Settings:
 
 
 def store(problem: str, case: str, chosen: Mapping[str, Setting], file: Path = FILE) -> None:
-    """Puts the settings of one case into the file; those of other cases stay."""
+    """Puts settings of methods on one case into the file; those of other methods and cases stay."""
     content = read_object(file) if file.exists() else {}
-    entries = {method: {"structure": each.structure, "rate": each.rate} for method, each in sorted(chosen.items())}
-    content.setdefault(problem, {})[case] = entries
+    entries = {method: {"structure": each.structure, "rate": each.rate} for method, each in chosen.items()}
+    cases = content.setdefault(problem, {})
+    cases[case] = dict(sorted((cases.get(case, {}) | entries).items()))
     write_json(file, dict(sorted(content.items())))
     settings.cache_clear()

@@ -129,8 +129,9 @@ def test_every_method_has_four_trials_the_usual_one_first() -> None:
                 {1.0} if len(structures(entry.treatment)) == 4 else {1.0, SLOWER}
             )
     extended = [entry.treatment for entry in trial_methods(CASE) if keys.DEFAULT in entry.key]
-    assert [each.correction.length for each in extended] == pytest.approx([0.03, 0.009, 0.03, 0.009])
-    assert [each.architecture for each in extended] == [FourierOperator()] * 2 + [FourierOperator(channel_mlp=0.5)] * 2
+    assert [each.correction.share for each in extended] == [0.5, 1.0, 0.5, 1.0]
+    assert [each.architecture.padding for each in extended] == [0.125, 0.5, 0.125, 0.5]
+    assert [each.architecture.channel_mlp for each in extended] == [None, None, 0.5, 0.5]
     tried = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
     pairs = [(0.125, None), (0.5, None), (0.125, 0.5), (0.5, 0.5)]
     assert tried == [FourierOperator(padding=padding, channel_mlp=mlp) for padding, mlp in pairs]
@@ -148,7 +149,9 @@ def test_chosen_settings_are_those_of_the_methods_from_then_on(tmp_path: Path, m
     }
     assert keep_settings([CASE], records, file) == file
     store("another", "case", {}, file)
+    store(CASE.source.name, CASE.key, {keys.UNET: Setting(structure="3 levels")}, file)
     kept = settings(file)
+    assert set(kept[CASE.source.name][CASE.key]) == {keys.FNO, keys.DEEPONET, keys.UNET}
     monkeypatch.setattr(keys, "settings", lambda: kept)
     chosen = method(keys.FNO)
     expected = Treatment(architecture=FourierOperator(padding=0.5, channel_mlp=0.5))
