@@ -26,6 +26,7 @@ from boon.parts import Part
 from boon.scores import BoundaryError, boundary_error, relative_l2
 from boon.storage import Operator, load, read_notes, save
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
+from boon.velocity import FNOVelocity
 
 __all__ = [
     "BOON",
@@ -38,6 +39,7 @@ __all__ = [
     "DomainFourier",
     "Elimination",
     "FNOConfig",
+    "FNOVelocity",
     "FourierTransform",
     "IncompatibleCornersError",
     "InvalidArgumentError",

@@ -41,7 +41,7 @@ from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.surrogates.ensemble import Ensemble
 from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw
 from probconserv.surrogates.flow.drawn import DrawnFields
-from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent, smooth_noise
 from probconserv.surrogates.flow.matching import FlowMatching
 from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.flow.samplers import (
@@ -131,6 +131,7 @@ __all__ = [
     "project",
     "project_uniformly",
     "region_totals",
+    "smooth_noise",
     "smoothness",
     "sphere_areas",
     "stacked_integrals",

@@ -1,6 +1,7 @@
 """Generated fields under exact laws.
 
 generate_stokes              Stokes' second problem: no law, the initial value, the boundary value (Cheng et al. 2025)
+generate_stokes_fields       the same of a flow on fields, whose velocity is an FNO, as published flows are
 generate_heat                the heat equation: initial value and mass (Utkarsh et al. 2025)
 generate_reaction_diffusion  initial value, and a nonlinear mass with an unknown inflow (after Utkarsh et al. 2025)
 generate_burgers             initial value, mass, and steps of Godunov's scheme (after Utkarsh et al. 2025)
@@ -13,7 +14,7 @@ from dataclasses import replace
 from math import pi
 
 from experiments.generation import laws
-from experiments.generation.cases import SCHEME_SIZES, SMALL_SIZES, Condition, Published
+from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
 
@@ -97,6 +98,14 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
             durations={"smoke": "20 s", "laptop": "60 min", "paper": "3000 min", "reproduce": "5 min"},
             problem=STOKES,
             conditions=_STOKES,
+        ),
+        GenerationExperiment(
+            name="generate_stokes_fields",
+            summary="generate_stokes with a flow on fields, whose velocity is an FNO",
+            durations={"smoke": "30 s", "laptop": "60 min", "paper": "9000 min", "reproduce": "20 min"},
+            problem=STOKES,
+            conditions=_STOKES,
+            sizes=FIELD_SIZES,
         ),
         GenerationExperiment(
             name="generate_heat",

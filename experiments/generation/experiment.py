@@ -1,7 +1,7 @@
 """The experiments on generated fields: one trained flow per problem and seed, all samplers, exact references."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from experiments.generation.figures import draw_moments
 from experiments.generation.methods import Method, methods_of
 from experiments.generation.problems import GenerationProblem
 from experiments.generation.scoring import score_method
-from experiments.generation.training import FlowTraining, train_flow
+from experiments.generation.training import train_flow, training_of
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version
 
@@ -49,6 +49,12 @@ class GenerationExperiment:
     def data_version(self) -> int:
         return data_version(self.name)
 
+    @property
+    def flow(self) -> str:
+        """Name of its flows, which experiments on one problem share unless they are of another kind."""
+        on_fields = any(sizes.frequencies for sizes in self.sizes.values())
+        return f"{self.problem.name}-fields" if on_fields else self.problem.name
+
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
         trainings = "one training" if sizes.groups == 1 else f"{sizes.groups} trainings"
@@ -76,26 +82,16 @@ class GenerationExperiment:
         """The flow of a group, the same for all cases and samplers."""
         if method.sampler is None:
             return []
-        sizes, number = case.sizes, context.training_seed * case.sizes.groups + seed
-        config = FlowTraining(
-            data=self.problem.description,
-            samples=sizes.samples,
-            nodes=sizes.nodes,
-            modes=min(sizes.modes, self.problem.modes),
-            width=sizes.width,
-            blocks=sizes.blocks,
-            training=replace(sizes.training, seed=number, device=context.options.device),
-            batch=sizes.batch,
-            problem=self.problem,
-        )
+        number = context.training_seed * case.sizes.groups + seed
+        config = training_of(self.problem, case.sizes, number, context.options.device)
         return [
             Training(
                 key=f"flow-{number}",
                 label=f"flow {number}, {self.problem.label}",
-                folder=f"generation/{self.problem.name}",
+                folder=f"generation/{self.flow}",
                 config=config,
                 data_version=self.data_version,
-                release=None if seed else f"generation/{self.problem.name}-flow-{number}.safetensors",
+                release=None if seed else f"generation/{self.flow}-flow-{number}.safetensors",
             )
         ]
 

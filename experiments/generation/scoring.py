@@ -11,8 +11,9 @@ from torch import Tensor
 
 from experiments.generation.cases import Case
 from experiments.generation.methods import Method
+from experiments.generation.training import training_of
 from experiments.records.record import Arrays
-from probconserv import FlowMatching, KarhunenLoeve, LinearConstraint, NonlinearLaw
+from probconserv import KarhunenLoeve, LinearConstraint, NonlinearLaw
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show
@@ -27,7 +28,7 @@ def score_method(case: Case, method: Method, group: int, weights: list[Path], se
         start = time.process_time()
         draws = case.truths(case.draws, seed + _TRUE_DRAWS)
     else:
-        flow = FlowMatching.load(weights[0])
+        flow = training_of(case.problem, case.sizes, group, "cpu").load(weights[0])
         start = time.process_time()
         law, options = case.law_and_bounds if method.bounded else case.law, method.options(case)
         draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)

@@ -1,15 +1,19 @@
 """Trains one flow on random solutions of a problem."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from boon import FNOConfig, FNOVelocity
 from experiments.experiment import RunContext, Training
+from experiments.generation.cases import Sizes
 from experiments.generation.problems import GenerationProblem
 from experiments.records.store import as_json, environment
 from experiments.stages import one_thread
-from probconserv import FlowMatching, KarhunenLoeve, ResidualVelocity
+from probconserv import FieldLatent, FlowMatching, KarhunenLoeve, ResidualVelocity, smooth_noise
 from probconserv.training import TrainingConfig, launched
 
 _MODES_OF = 2000  # training fields that the modes are computed from
@@ -30,6 +34,58 @@ class FlowTraining:
     noise: str = "of one variance in all modes"
     problem: GenerationProblem = field(compare=False, repr=False)
 
+    def untrained(self, fields: Tensor) -> FlowMatching:
+        """The flow with its coordinates, from training fields, and initial weights."""
+        latent = KarhunenLoeve.of(fields[:_MODES_OF], self.modes, seed=self.training.seed, whitened=False)
+        torch.manual_seed(self.training.seed)
+        size = {"width": self.width, "blocks": self.blocks}
+        velocity = ResidualVelocity(self.modes, **size, spread=latent.spread)
+        return FlowMatching(latent, velocity, axes=self.problem.axes(self.nodes))
+
+    def load(self, path: Path) -> FlowMatching:
+        """The trained flow."""
+        return FlowMatching.load(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldFlowTraining(FlowTraining):
+    """The same of a flow on fields, whose velocity is an FNO with ``frequencies`` along every axis, as the published
+    ones have; ``length`` of its noise is a fraction of every axis.
+    """
+
+    frequencies: int
+    length: float = 0.1
+    noise: str = "smooth Gaussian"
+
+    def untrained(self, fields: Tensor) -> FlowMatching:
+        root = smooth_noise(fields.shape[1:], self.length)
+        latent = FieldLatent.of(fields[:_MODES_OF], self.modes, root)
+        torch.manual_seed(self.training.seed)
+        return FlowMatching(latent, self._velocity(), axes=self.problem.axes(self.nodes))
+
+    def load(self, path: Path) -> FlowMatching:
+        return FlowMatching.load(path, self._velocity())
+
+    def _velocity(self) -> FNOVelocity:
+        modes = (self.frequencies, self.frequencies)
+        return FNOVelocity(FNOConfig(width=self.width, depth=self.blocks, modes=modes))
+
+
+def training_of(problem: GenerationProblem, sizes: Sizes, number: int, device: str) -> FlowTraining:
+    """Training number ``number`` of a problem."""
+    common: dict[str, Any] = {
+        "data": problem.description,
+        "samples": sizes.samples,
+        "nodes": sizes.nodes,
+        "modes": min(sizes.modes, problem.modes),
+        "width": sizes.width,
+        "blocks": sizes.blocks,
+        "training": replace(sizes.training, seed=number, device=device),
+        "batch": sizes.batch,
+        "problem": problem,
+    }
+    return FieldFlowTraining(**common, frequencies=sizes.frequencies) if sizes.frequencies else FlowTraining(**common)
+
 
 def train_flow(training: Training, context: RunContext) -> None:
     """One training, from its checkpoint if there is one; leaves its file of weights."""
@@ -37,11 +93,8 @@ def train_flow(training: Training, context: RunContext) -> None:
     path, seed = training.weights(context.options.out), config.training.seed
     with one_thread():
         fields = config.problem.draws(config.samples, config.nodes, seed=10**6 + seed)
-        latent = KarhunenLoeve.of(fields[:_MODES_OF], config.modes, seed=seed, whitened=False)
-        torch.manual_seed(seed)
-        size = {"width": config.width, "blocks": config.blocks}
-        velocity = ResidualVelocity(config.modes, **size, spread=latent.spread)
-        flow = FlowMatching(latent, velocity.to(context.options.device), axes=config.problem.axes(config.nodes))
+        flow = config.untrained(fields)
+        flow.velocity.to(context.options.device)
         state = flow.fit(fields, config.training, path.parent, batch=config.batch, progress=context.progress)
     flow.velocity.to("cpu")
     if launched().first:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from probconserv import FieldLatent, InvalidArgumentError, KarhunenLoeve, ResidualVelocity
+from probconserv import FieldLatent, InvalidArgumentError, KarhunenLoeve, ResidualVelocity, smooth_noise
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
 
 SHAPE = (4, 5)
@@ -71,7 +71,7 @@ def test_many_fields_have_the_modes_of_the_exact_decomposition(monkeypatch: pyte
 def test_covariances_of_the_clean_field_are_those_of_the_joint_gaussian(t: float) -> None:
     """Σ − t² Σ (t² Σ + (1 − t)² K)⁻¹ Σ with dense matrices."""
     unit = torch.eye(20, dtype=torch.float64)
-    fields = FieldLatent.of(training_set(), 6)
+    fields = FieldLatent.of(training_set(), 6, error=1e-4)
     data, noise = fields.clean_covariance(0.0).to_dense(), fields.scale**2 * unit
     expected = data - t**2 * data @ torch.linalg.solve(t**2 * data + (1 - t) ** 2 * noise, data)
     # The diagonal part is a millionth of the modes here and is added to them outside of the formula.
@@ -93,6 +93,29 @@ def test_fields_as_coordinates_have_unit_variance_and_their_own_noise() -> None:
     assert torch.allclose(latent.decode(z), fields.flatten(1), rtol=0, atol=1e-12)
     noise = latent.noise(3, torch.Generator().manual_seed(0))
     assert torch.equal(noise, noise[:, :1, :1].expand(3, *SHAPE))
+
+
+@pytest.mark.parametrize("length", [0.1, 0.3])
+def test_smooth_noise_has_variance_one_and_the_correlation_of_its_length(length: float) -> None:
+    root = smooth_noise((30, 20), length, kept=1e-6)
+    covariance = root @ root.mT
+    assert torch.allclose(covariance.diagonal(), torch.ones(600, dtype=torch.float64))
+    apart = math.exp(-0.5 * (3 / 29 / length) ** 2 - 0.5 * (2 / 19 / length) ** 2)
+    assert float(covariance[10 * 20 + 7, 13 * 20 + 9]) == pytest.approx(apart, abs=2e-3)
+    assert smooth_noise((30, 20), length).shape[1] < root.shape[1]
+
+
+def test_a_mismatch_that_no_field_has_does_not_move_the_rest_of_a_field_without_limit() -> None:
+    """The gain Σ Gᵀ (G Σ Gᵀ)⁻¹ of rough values at five points of twenty, for fields of smooth waves."""
+    x, k = torch.linspace(0, 1, 20, dtype=torch.float64), torch.arange(8, dtype=torch.float64)
+    fields = random(100, 8) * 4.0**-k @ (torch.pi * k[:, None] * x).cos()
+    mismatch = 0.05 * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
+    moved = []
+    for error in (0.05, 1e-6):
+        covariance = FieldLatent.of(fields, 8, error=error).clean_covariance(0.0).to_dense()
+        moved.append(float((covariance[:, :5] @ torch.linalg.solve(covariance[:5, :5], mismatch)).abs().max()))
+    assert moved[0] < 0.2
+    assert moved[1] > 20
 
 
 def test_the_velocity_starts_as_that_of_a_gaussian() -> None:
@@ -123,7 +146,7 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
         (lambda: KarhunenLoeve.of(training_set(), 59), "size must lie between 1 and 20"),
         (lambda: KarhunenLoeve.of(training_set(), 9), "fewer than 9 modes above round-off"),
         (
-            lambda: KarhunenLoeve(*torch.ones(1, 4), torch.ones(2, 4), torch.ones(4), (4,), spread=torch.zeros(2)),
+            lambda: KarhunenLoeve(torch.ones(4), torch.ones(2, 4), torch.ones(4), (4,), spread=torch.zeros(2)),
             r"spread must be \(2,\) and positive",
         ),
         (lambda: ResidualVelocity(2, spread=[1.0, 0.0]), "spread must be 2 positive numbers"),
@@ -138,6 +161,8 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
             r"rest must be \(q, n\) with n = 4",
         ),
         (lambda: FieldLatent.of(training_set(), 6, noise_root=torch.ones(3, 2)), "with n = 20"),
+        (lambda: FieldLatent.of(training_set(), 6, error=0.0), "error must be positive"),
+        (lambda: smooth_noise((4, 5), 0.0), "length must be positive"),
         (lambda: ResidualVelocity(0), "at least 1"),
         (lambda: ResidualVelocity(2, inputs=1)(torch.ones(1, 2), torch.ones(1)), "inputs must have 1 columns, got 0"),
         (lambda: check_axes([torch.tensor([0.0, 0.0])], (2,)), "increasing coordinates"),

@@ -6,6 +6,7 @@ data. A flow corrects its clean field in this metric.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import prod
 from typing import Self
 
@@ -187,17 +188,26 @@ class FieldLatent(Latent):
         modes: Karhunen–Loève modes of the training set, which give the covariance of the data.
         noise_root: R ``(n, q)``, so that noise is R ε with ε ~ N(0, I), in units of the scaled field; white noise of
             variance 1 without it.
+        error: Standard deviation of the error at every point of drawn fields, relative to that of the fields. Draws
+            of an imperfect velocity leave the span of the modes; a law that took this for a departure from the mean by
+            many standard deviations would move the modes without limit.
 
     Raises:
-        InvalidArgumentError: If the root has another number of points.
+        InvalidArgumentError: If the root has another number of points, or the error is not positive.
     """
 
     noise_root: Tensor | None
     scale: Tensor
+    error: Tensor
 
-    def __init__(self, modes: KarhunenLoeve, noise_root: Float[Tensor, "n q"] | None = None) -> None:
+    def __init__(
+        self, modes: KarhunenLoeve, noise_root: Float[Tensor, "n q"] | None = None, error: float = 0.05
+    ) -> None:
         super().__init__(modes.shape, modes.shape)
         self.modes = modes
+        if not error > 0:
+            raise InvalidArgumentError(f"error must be positive, got {error}.")
+        self.register_buffer("error", torch.tensor(error, dtype=torch.float64))
         if noise_root is not None and (noise_root.ndim != 2 or len(noise_root) != self.points):
             raise InvalidArgumentError(
                 f"noise_root must be (n, q) with n = {self.points}, got {tuple(noise_root.shape)}."
@@ -212,6 +222,7 @@ class FieldLatent(Latent):
         fields: Float[Tensor, "count ..."],
         modes: int | None = None,
         noise_root: Float[Tensor, "n q"] | None = None,
+        error: float = 0.05,
     ) -> Self:
         """The latent of a training set.
 
@@ -219,9 +230,10 @@ class FieldLatent(Latent):
             fields: Training fields, at least three.
             modes: Modes of the covariance; 64 at most by default.
             noise_root: See ``FieldLatent``.
+            error: See ``FieldLatent``.
         """
         most = min(len(fields) - 2, 64, _flat(fields).shape[-1])
-        return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root)
+        return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root, error)
 
     def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s ..."]:
         """See ``Latent``."""
@@ -253,8 +265,36 @@ class FieldLatent(Latent):
             for noise, data in ((of_modes, size), (of_rest, left))
         ]
         root = kept[0].sqrt()[:, None] * basis
-        floor = 1e-12 * float(left.mean())
+        floor = float((self.error * self.scale) ** 2)
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator((kept[1] * left).clamp_min(floor)))
+
+
+def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) -> Float[Tensor, "n q"]:
+    """R of Gaussian noise R ε with the covariance exp(−|x − x′|²/2ℓ²), for ``FieldLatent``.
+
+    Args:
+        shape: Points along every axis of a field.
+        length: ℓ as a fraction of every axis.
+        kept: Products of modes of the axes are kept down to this fraction of the largest variance; every point has
+            variance 1 whatever is left out.
+
+    Returns:
+        R, the number q of modes decided by ``kept``.
+
+    Raises:
+        InvalidArgumentError: If the length is not positive or the fraction not between 0 and 1.
+    """
+    if not (length > 0 and 0 < kept < 1):
+        raise InvalidArgumentError(f"length must be positive and kept between 0 and 1, got {length} and {kept}.")
+    root, variances = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for count in shape:
+        x = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh((-0.5 * ((x[:, None] - x) / length).square()).exp())
+        variances = torch.outer(variances, values.clamp_min(0.0)).flatten()
+        root = torch.kron(root, vectors)
+    chosen = variances > kept * variances.max()
+    root = root[:, chosen] * variances[chosen].sqrt()
+    return root / torch.linalg.vector_norm(root, dim=-1, keepdim=True)
 
 
 def _flat(fields: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from probconserv.errors import InvalidArgumentError, WeightsError
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
 from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
 
@@ -61,10 +61,13 @@ def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, Any]) -> Latent:
+    shape = tuple(config["shape"])
+    if config["latent"] == FieldLatent.__name__:
+        return FieldLatent(KarhunenLoeve(**_under(tensors, "modes."), shape=shape), tensors.get("noise_root"))
     if config["latent"] != KarhunenLoeve.__name__:
         raise WeightsError(f"'{path}' holds a flow in {config['latent']}; give load one of the same sizes as latent=.")
     tensors.setdefault("spread", tensors["mean"].new_ones(len(tensors["basis"])))  # files before it was stored
-    return KarhunenLoeve(**tensors, shape=tuple(config["shape"]))
+    return KarhunenLoeve(**tensors, shape=shape)
 
 
 def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
