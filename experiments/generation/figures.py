@@ -24,9 +24,10 @@ def draw_moments(case: Case, methods: Sequence[Method], shown: Mapping[str, Arra
     headings = [f"draw {number + 1}" for number in range(_DRAWS)] + ["mean", "std", "mean − exact", "std − exact"]
     figure = Figure(figsize=(1.55 * len(headings) + 1.0, 1.4 * len(methods) + 0.7), layout="constrained")
     axes = figure.subplots(len(methods), len(headings), squeeze=False)
-    largest, spread = float(np.abs(shown[methods[0].key]["draws"]).max()), float(deviation.max())
+    largest = float(np.abs(shown[methods[0].key]["draws"]).max())
     fields = {method.key: _panels(shown[method.key], mean, deviation) for method in methods}
     missed = float(np.median([max(np.abs(panel).max() for panel in panels[-2:]) for panels in fields.values()]))
+    spread = float(deviation.max()) or missed  # nothing is left open where a law fixes every parameter
     for row, method in zip(axes, methods, strict=True):
         scales = [(-largest, largest, "RdBu_r")] * (_DRAWS + 1) + [(0.0, spread, "viridis")]
         for panel, values, (low, high, colours) in zip(
