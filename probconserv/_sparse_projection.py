@@ -199,13 +199,14 @@ class _Search:
         raise self._failure(u, "rounding or a kink of g keeps it from the required residual")
 
     def _polished_within(self, u: Tensor, held: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """The same with points at a bound, which end exactly there."""
-        limit = torch.where(held > 0, lower, upper)
+        """The same with points at a bound, which end exactly there; rounding may take others across theirs."""
         for _ in range(self.options.iterations):
+            limit = torch.where(held > 0, lower, upper)
             settled = torch.minimum(torch.maximum(torch.where(held == 0, u, limit), lower), upper)
             residual, rows = self.law.linearise(settled)
             if self._error(residual, rows, settled) <= self.options.residual:
                 return settled
+            held = torch.where(held == 0, _sides(u, lower, upper), held)
             u = self._held_step(u, (*self.law.linearise(u), u), held, (lower, upper))[0]
         raise self._failure(u, "law and bounds may have no field in common")
 

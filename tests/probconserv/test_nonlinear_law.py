@@ -174,6 +174,16 @@ def test_start_fluxes_and_bounds_hold_together() -> None:
     assert float(law.residual(actual).abs().max()) <= 1e-12
 
 
+def test_a_value_that_rounding_takes_across_a_bound_does_not_keep_the_law_from_being_met() -> None:
+    """The nearest field with u₀ + u₁ = 1 has u₀ = −8e-13: inside up to rounding, and the law fails where it is cut."""
+    fields = torch.tensor([[0.2, 1.2 + 1.6e-12]], dtype=torch.float64)
+    total = NonlinearLaw(residual_function=lambda u: u.sum(dim=-1, keepdim=True) - 1.0, points=2)
+    projected = project(fields, DiagLinearOperator(torch.ones(2, dtype=torch.float64)), total & Bounded(0.0, 2.0))
+    assert float(projected.min()) >= 0.0
+    assert float((projected.sum() - 1.0).abs()) <= 4e-16
+    assert torch.allclose(projected, torch.tensor([[0.0, 1.0]], dtype=torch.float64), rtol=0, atol=1e-11)
+
+
 def test_single_precision_comes_back_in_single_precision() -> None:
     law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.0, points=6)
     actual = project(torch.ones(2, 6), DiagLinearOperator(torch.ones(6)), law)
