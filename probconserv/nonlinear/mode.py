@@ -10,7 +10,16 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
-from probconserv._stationary import (
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import (
+    ConvergenceError,
+    DependentConstraintsError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+)
+from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear._stationary import (
     NEWTON_SIZE,
     Aim,
     Law,
@@ -21,15 +30,6 @@ from probconserv._stationary import (
     search,
     stacked_gradients,
 )
-from probconserv.constraints import LinearConstraint
-from probconserv.errors import (
-    ConvergenceError,
-    DependentConstraintsError,
-    InfeasibleConstraintError,
-    InvalidArgumentError,
-)
-from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.inequalities.projected import Projected
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal
 

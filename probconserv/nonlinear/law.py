@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.rows import SparseRows, stacked
-from probconserv._stationary import check_residual
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.nonlinear._stationary import check_residual
 
 _PROBES = 4  # fields that the pattern is looked for at
 _ROUNDING = 1e-9  # of Jᵀ w, relative to its largest entry; the entries of one pass have round-off of their own
