@@ -72,11 +72,14 @@ class GenerationExperiment:
     def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
         return range(case.sizes.groups)
 
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
         """The flow of a group, the same for all cases and samplers."""
-        if method.sampler is None:
-            return []
-        sizes, number = case.sizes, context.training_seed * case.sizes.groups + seed
+        return [] if method.sampler is None else [self.training(seed, context)]
+
+    def training(self, group: int, context: RunContext) -> Training:
+        """The training of the flow of a group."""
+        sizes = self.sizes[context.options.preset]
+        number = context.training_seed * sizes.groups + group
         config = FlowTraining(
             data=self.problem.description,
             samples=sizes.samples,
@@ -88,16 +91,14 @@ class GenerationExperiment:
             batch=sizes.batch,
             problem=self.problem,
         )
-        return [
-            Training(
-                key=f"flow-{number}",
-                label=f"flow {number}, {self.problem.label}",
-                folder=f"generation/{self.problem.name}",
-                config=config,
-                data_version=self.data_version,
-                release=None if seed else f"generation/{self.problem.name}-flow-{number}.safetensors",
-            )
-        ]
+        return Training(
+            key=f"flow-{number}",
+            label=f"flow {number}, {self.problem.label}",
+            folder=f"generation/{self.problem.name}",
+            config=config,
+            data_version=self.data_version,
+            release=None if group else f"generation/{self.problem.name}-flow-{number}.safetensors",
+        )
 
     def train(self, training: Training, context: RunContext) -> None:
         train_flow(training, context)
