@@ -31,11 +31,11 @@ from probconserv.inequalities.truncated import Truncated
 from probconserv.law_evidence import Evidence, evidence
 from probconserv.layer import ProbConserv
 from probconserv.mixture import Mixture
-from probconserv.nonlinear import NonlinearMode, condition_nonlinear, nonlinear_mode
-from probconserv.nonlinear_law import NonlinearLaw
+from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.nonlinear.mode import NonlinearMode, condition_nonlinear, nonlinear_mode
+from probconserv.nonlinear.projection import project
 from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
-from probconserv.projection import project
 from probconserv.sampling import draw
 from probconserv.surrogates.anp import ANP, ANPConfig
 from probconserv.surrogates.ensemble import Ensemble

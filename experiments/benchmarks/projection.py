@@ -15,7 +15,7 @@ from torch.func import jacrev
 from experiments.benchmarks.measure import best_of, compared, difference_within, report
 from experiments.generation.published import BurgersRows
 from probconserv import NonlinearLaw, project
-from probconserv._sparse_projection import linear_step
+from probconserv.nonlinear._sparse_projection import linear_step
 
 _SPREAD = 0.05  # standard deviation of what the fields miss the law by
 

@@ -7,6 +7,8 @@ generate_reaction_diffusion  initial value, and a nonlinear mass with an unknown
 generate_burgers             initial value, mass, and steps of Godunov's scheme (after Utkarsh et al. 2025)
 generate_stefan              the Stefan problem: initial value and mass, within bounds
 generate_porous_medium       the porous medium equation: initial value and mass, within bounds
+
+The study of each is of the number of evaluations that its samplers need.
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
+from experiments.generation.steps_study import StepsStudy
 
 
 def _initial_and_mass(parameter: str, value: float) -> tuple[Condition, Condition]:
@@ -149,4 +152,7 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     )
 }
 
-__all__ = ["EXPERIMENTS", "GenerationExperiment"]
+STUDIES: Mapping[str, StepsStudy] = {name: StepsStudy(flows=entry) for name, entry in EXPERIMENTS.items()}
+"""Errors over the number of evaluations, by the experiment whose flow is used."""
+
+__all__ = ["EXPERIMENTS", "STUDIES", "GenerationExperiment", "StepsStudy"]

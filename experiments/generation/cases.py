@@ -12,7 +12,7 @@ from experiments.checks import require_at_least
 from experiments.experiment import Preset
 from experiments.generation.problems import Fixed, GenerationProblem
 from probconserv import Bounded, LinearConstraint, NonlinearLaw
-from probconserv.projection import AnyLaw
+from probconserv.nonlinear.projection import AnyLaw
 from probconserv.training import TrainingConfig
 
 

@@ -13,7 +13,7 @@ from experiments.generation.cases import Case
 from experiments.generation.methods import Method
 from experiments.generation.training import training_of
 from experiments.records.record import Arrays
-from probconserv import KarhunenLoeve, LinearConstraint, NonlinearLaw
+from probconserv import KarhunenLoeve, LinearConstraint, NonlinearLaw, SamplingOptions
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show
@@ -27,43 +27,58 @@ def score_method(case: Case, method: Method, group: int, weights: list[Path], se
     if method.sampler is None:
         start = time.process_time()
         draws = case.truths(case.draws, seed + _TRUE_DRAWS)
+        seconds = time.process_time() - start
     else:
-        flow = training_of(case.problem, case.sizes, group, "cpu").load(weights[0])
-        start = time.process_time()
-        law, options = case.law_and_bounds if method.bounded else case.law, method.options(case)
-        draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)
-    seconds = np.array(time.process_time() - start)
+        draws, seconds = sampled(case, method, method.options(case), weights[0], seed)
     shown = {
         "mean": draws.mean(dim=0).numpy(),
         "deviation": draws.std(dim=0).numpy(),
         "draws": draws[:_SHOWN].numpy(),
-        "seconds": seconds,
+        "seconds": np.array(seconds),
+        "draw_milliseconds": np.array(1000 * seconds / len(draws)),
     }
     return scores_of(draws, case, seed) | shown
 
 
+def sampled(
+    case: Case, method: Method, options: SamplingOptions, weights: Path, seed: int
+) -> tuple[Float[Tensor, "s t x"], float]:
+    """Fields that a sampler draws from a trained flow, and the seconds of the processor that it takes."""
+    assert method.sampler is not None
+    flow = training_of(case.problem, case.sizes, number=0, device="cpu").load(weights)
+    law = case.law_and_bounds if method.bounded else case.law
+    start = time.process_time()
+    draws = flow.sample(case.draws, law=law, sampler=method.sampler, options=options, seed=seed)
+    return draws, time.process_time() - start
+
+
 def scores_of(draws: Float[Tensor, "s t x"], case: Case, seed: int) -> Arrays:
-    """Mean squared errors of pointwise moments, the published protocol, the Fréchet distance and the law's residual.
+    """What ``errors_of`` gives, the published protocol, and the Fréchet distance.
 
     Args:
         draws: The fields.
         case: What they should be drawn from.
         seed: Of the references.
     """
-    mean, deviation = case.moments()
     references = _references(case, len(draws), seed + _REFERENCES)
+    arrays = {"frechet": frechet(*(_coefficients(case, fields, seed) for fields in (draws, references)))}
+    for name, errors in zip(("mean", "deviation"), _protocol(draws, references, case, seed), strict=True):
+        arrays |= {f"protocol_{name}": errors.median(), f"protocol_{name}_90": errors.quantile(0.9)}
+    return errors_of(draws, case) | {name: value.numpy() for name, value in arrays.items()}
+
+
+def errors_of(draws: Float[Tensor, "s t x"], case: Case) -> Arrays:
+    """Mean squared errors of the pointwise moments, values outside the bounds, and the law's residual."""
+    mean, deviation = case.moments()
     arrays = {
         "mean_error": (draws.mean(dim=0) - mean).square().mean(),
         "deviation_error": (draws.std(dim=0) - deviation).square().mean(),
-        "frechet": frechet(*(_coefficients(case, fields, seed) for fields in (draws, references))),
     }
-    for name, errors in zip(("mean", "deviation"), _protocol(draws, references, case, seed), strict=True):
-        arrays |= {f"protocol_{name}": errors.median(), f"protocol_{name}_90": errors.quantile(0.9)}
-    scores = {name: value.numpy() for name, value in arrays.items()}
     if case.problem.bounds is not None:
-        scores["outside"] = outside(draws, case.problem.bounds).numpy()
-    law = case.law
-    return scores | ({} if law is None else {"law_residual": residual(draws, law).numpy()})
+        arrays["outside"] = outside(draws, case.problem.bounds)
+    if case.law is not None:
+        arrays["law_residual"] = residual(draws, case.law)
+    return {name: value.numpy() for name, value in arrays.items()}
 
 
 @lru_cache(maxsize=1)

@@ -29,6 +29,7 @@ class Score:
         better: Which way is better.
         reduction: How scores of functions are joined.
         exact: Whether the score measures how exactly something holds, so that methods that meet it have round-off.
+        timing: Whether it is a time, which no two runs have in common.
     """
 
     heading: str
@@ -36,6 +37,7 @@ class Score:
     better: Better = Better.LOWER
     reduction: Reduction = Reduction.MEAN
     exact: bool = False
+    timing: bool = False
 
     @property
     def title(self) -> str:
@@ -120,6 +122,10 @@ SCORES: dict[str, Score] = {
         heading="error of mean", meaning="mean squared difference of the pointwise mean from the exact one"
     ),
     "deviation_error": Score(heading="error of std", meaning="the same for the pointwise standard deviation"),
+    "mean_error_10": Score(heading="error of mean, 10 %", meaning="10 % quantile over sets of as many true draws"),
+    "mean_error_90": Score(heading="error of mean, 90 %", meaning="90 % quantile over these"),
+    "deviation_error_10": Score(heading="error of std, 10 %"),
+    "deviation_error_90": Score(heading="error of std, 90 %"),
     "protocol_mean": Score(
         heading="few draws, mean", meaning="256 draws against 512 true fields as published, median over 100 trials"
     ),
@@ -131,6 +137,7 @@ SCORES: dict[str, Score] = {
     "law_residual": Score(
         heading="law", meaning="largest |G u − b| or |g(u)| of all draws", reduction=Reduction.MAXIMUM, exact=True
     ),
+    "draw_milliseconds": Score(heading="ms per draw", meaning="processor milliseconds of sampling a draw", timing=True),
     "ratio": Score(heading="CRPS ratio", meaning="CRPS over that of ProbConserv after training, of the same seed"),
 }
 """All scores by their keys, in the order of tables."""

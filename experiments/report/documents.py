@@ -167,6 +167,18 @@ def scores_as_columns(name: str, scores: Iterable[str], errors: bool = True) -> 
     return markdown(pd.DataFrame(rows))
 
 
+def evaluations_as_columns(name: str, score: str) -> str:
+    """One score of a study of sampling steps: laws and samplers as rows, numbers of evaluations as columns."""
+    results = results_of(name)
+    frame, entries = numbers(results.records, results.labels)[score], []
+    for case in results.cases:
+        for row in results.experiment.methods(case):
+            if row.evaluations is not None:
+                sampler = f"{case.label}: {row.method.label}"
+                entries.append((sampler, str(row.evaluations), frame[case.key, row.key], None))
+    return table(entries, SCORES[score].title, SCORES[score].better)
+
+
 def problems_as_columns(experiments: Mapping[str, Experiment], score: str) -> str:
     """One score of all that is released of some experiments: methods as rows, problems and cases as columns."""
     entries = []
@@ -308,6 +320,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     ),
     "generated Stokes": partial(scores_as_columns, "generate_stokes", _GENERATED, errors=False),
     "generated heat": partial(scores_as_columns, "generate_heat", _GENERATED, errors=False),
+    "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
+    "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
     "changes": partial(
         scores_as_columns,
         "shallow_water_rollout",

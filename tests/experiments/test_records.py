@@ -189,6 +189,11 @@ def test_a_verdict_allows_three_digits_and_round_off() -> None:
     assert not different.reproduced
     assert different.different["score"].tolist() == ["MSE", "CE"]
     assert str(different).startswith("NOT reproduced: 2 of 3 scores differ (anp at u=0.6: MSE 1.002, released 1;")
+    slower = compare(
+        as_frame([record(1.0), record(9.0, score="draw_milliseconds")]),
+        as_frame([record(1.0), record(2.0, score="draw_milliseconds")]),
+    )
+    assert slower.reproduced, "times of two runs differ"
     nothing = compare(as_frame([record(1.0, seed=5)]), released)
     assert not nothing.reproduced
     assert str(nothing).startswith("Nothing to compare")

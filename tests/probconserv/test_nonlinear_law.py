@@ -10,6 +10,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
 from scipy.optimize import minimize
 from torch import Tensor
+from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
@@ -19,9 +20,14 @@ from probconserv import (
     LinearConstraint,
     Monotone,
     NonlinearLaw,
+    NonNegative,
+    Projected,
+    condition,
+    condition_nonlinear,
     nonlinear_mode,
     project,
 )
+from probconserv._linalg.rows import SparseRows
 
 CELLS, TIMES = 21, 9
 POINTS = CELLS * TIMES
@@ -191,11 +197,93 @@ def test_single_precision_comes_back_in_single_precision() -> None:
     assert torch.allclose(actual, torch.full((2, 6), (1 / 3) ** 0.5), rtol=1e-6)
 
 
+# Conditioning
+
+
+def energy(value: Any) -> Callable[[Tensor], Tensor]:
+    return lambda u: u.square().sum(-1, keepdim=True) - value
+
+
+def squares(value: Any, points: int = 6) -> NonlinearLaw:
+    return NonlinearLaw(residual_function=energy(value), points=points)
+
+
+def total(value: Tensor, points: int = 6) -> LinearConstraint:
+    return LinearConstraint(torch.ones(1, points, dtype=torch.float64), value)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_a_law_with_linear_rows_conditions_as_its_function_after_these_rows(batch: tuple[int, ...]) -> None:
+    prior = Normal(1 + 0.1 * random(*batch, 6), 0.3 + 0.1 * random(*batch, 6, seed=1).abs())
+    rows = total(6.5 + 0.1 * random(*batch, 1, seed=2))
+    actual = condition_nonlinear(prior, squares(7.5) & rows)
+    expected = condition_nonlinear(condition(prior, rows), energy(7.5))
+    assert torch.allclose(actual.mean, expected.mean, rtol=0, atol=1e-8)
+    assert torch.allclose(actual.variance, expected.variance, rtol=0, atol=1e-8)
+    assert float(rows.residual(actual.rsample(torch.Size([5]))).abs().max()) <= 1e-12
+
+
+def test_many_rows_of_one_field_are_conditioned_on_with_sparse_rows() -> None:
+    law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front())
+    prior = Normal(front().repeat(TIMES) + 0.05 * random(POINTS), 0.5 + random(POINTS, seed=1).abs())
+    actual = condition_nonlinear(prior, law, starts=1)
+    assert isinstance(actual.constraint.G, SparseRows)
+    assert float(law.residual(actual.mean).abs().max()) <= 1e-9
+    by_hand = condition_nonlinear(condition(prior, initial(front())), lambda u: upwind(u[None])[0], starts=1)
+    assert torch.allclose(actual.mean, by_hand.mean, rtol=0, atol=1e-8)
+
+
+def test_bounds_of_a_law_and_of_a_prediction_hold_together() -> None:
+    prior = condition(Normal(0.5 + 0.5 * random(6), 1.0), NonNegative())
+    law = squares(2.0) & Bounded(-1.0, 0.9)
+    actual = condition_nonlinear(prior, law)
+    assert isinstance(actual, Projected)
+    assert float(actual.mode.min()) >= 0.0
+    assert float(actual.mode.max()) <= 0.9
+    assert float(law.residual(actual.mode).abs().max()) <= 1e-9
+    assert torch.equal(nonlinear_mode(prior, law).field, actual.mode)
+
+
+def test_conditioning_on_a_law_has_the_derivatives_of_its_function() -> None:
+    value = torch.tensor(8.0, dtype=torch.float64, requires_grad=True)
+    prior = Normal(1 + 0.1 * random(6), torch.full((6,), 0.3, dtype=torch.float64))
+    (actual,) = torch.autograd.grad(condition_nonlinear(prior, squares(value)).mean[0], value)
+    (expected,) = torch.autograd.grad(condition_nonlinear(prior, energy(value)).mean[0], value)
+    assert float(expected) != 0
+    assert float(actual) == pytest.approx(float(expected), rel=1e-9)
+
+
 # Messages
 
 
-def energy(value: float) -> Callable[[Tensor], Tensor]:
-    return lambda u: u.square().sum(-1, keepdim=True) - value
+@pytest.mark.parametrize(
+    ("law", "options", "error", "message"),
+    [
+        (squares(1.0, points=7), {}, IncompatibleQueryError, "acts on 7 points but the prediction has 6"),
+        (
+            squares(1.0) & total(torch.ones(3, 1)),
+            {},
+            IncompatibleQueryError,
+            r"for a batch \(3,\) but the prediction has the batch \(2,\)",
+        ),
+        (squares(1.0), {"jacobian": lambda u: 2 * u[..., None, :]}, InvalidArgumentError, "finds its own Jacobian"),
+        (total(torch.ones(1)), {}, InvalidArgumentError, "got LinearConstraint; linear rows and inequalities belong"),
+        (
+            NonlinearLaw(residual_function=lambda u: u.sum(-1), points=6),
+            {},
+            InvalidArgumentError,
+            r"turn \(2, 6\) into",
+        ),
+    ],
+)
+def test_laws_that_do_not_fit_a_prediction_are_refused(law: Any, options: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        condition_nonlinear(Normal(torch.ones(2, 6), 0.1), law, **options)
+
+
+def test_residuals_of_fields_of_another_size_are_refused() -> None:
+    with pytest.raises(IncompatibleQueryError, match=r"acts on 6 points but the fields are \(2, 7\)"):
+        squares(1.0).residual(torch.ones(2, 7))
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,13 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import split, splits
-from probconserv._sparse_projection import linear_step
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear_law import NonlinearLaw
-from probconserv.projection import AnyLaw, project, with_sparse_rows
+from probconserv.nonlinear._sparse_projection import linear_step
+from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.nonlinear.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 

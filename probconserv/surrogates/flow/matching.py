@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
-from probconserv.projection import AnyLaw
+from probconserv.nonlinear.projection import AnyLaw
 from probconserv.surrogates.flow.corrections import check_law, part_of
 from probconserv.surrogates.flow.drawn import DrawnFields
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows

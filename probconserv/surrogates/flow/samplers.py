@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from probconserv.errors import InvalidArgumentError
-from probconserv.projection import AnyLaw
+from probconserv.nonlinear.projection import AnyLaw
 from probconserv.surrogates.flow.corrections import (
     Correction,
     final_fields,

@@ -112,6 +112,10 @@ def test_every_sampler_is_scored_on_one_model_and_meets_the_law(tmp_path) -> Non
     assert records["unconstrained"].min() > 1e-3
     assert len(list((tmp_path / "generation").rglob("weights.safetensors"))) == SIZES.groups
     assert any(file.name == "moments-initial-mass.png" for file in report.files)
+    times = report.records[report.records["score"] == "draw_milliseconds"].set_index(["method", "seed"])["mean"]
+    assert len(times) == len(records)
+    assert times.min() > 0
+    assert "ms per draw" in (report.folder / "table.md").read_text()
 
 
 def test_published_numbers_stand_beside_the_row_of_their_method() -> None:

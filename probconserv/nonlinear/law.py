@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.rows import SparseRows, stacked
-from probconserv._stationary import check_residual
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
+from probconserv.nonlinear._stationary import check_residual, check_shape
 
 _PROBES = 4  # fields that the pattern is looked for at
 _ROUNDING = 1e-9  # of Jᵀ w, relative to its largest entry; the entries of one pass have round-off of their own
@@ -87,12 +87,41 @@ class NonlinearLaw:
         """The same with linear rows on the left."""
         return self & other
 
-    def residual(self, u: Float[Tensor, "s n"]) -> Float[Tensor, "s k"]:
-        """g(u), and the residuals of the linear rows below it, without derivatives, float64."""
+    def statements(self, u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
+        """g(u), and the residuals of the linear rows below it, with derivatives.
+
+        Args:
+            u: Fields ``(*batch, n)``, float64; g sees them as ``(s, n)``.
+
+        Raises:
+            InvalidArgumentError: If g does not give ``(s, k)``.
+        """
+        fields = u.reshape(-1, self.points)
+        values = self.residual_function(fields)
+        check_shape(values, fields)
+        values = values.reshape(*u.shape[:-1], values.shape[-1])
+        return values if self.linear is None else torch.cat([values, self.linear.residual(u)], dim=-1)
+
+    def residual(self, u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
+        """The same without derivatives, of fields of any precision.
+
+        Raises:
+            IncompatibleQueryError: If the fields have another number of points.
+            InvalidArgumentError: If g does not give ``(s, k)``.
+        """
+        if u.shape[-1:] != (self.points,):
+            raise IncompatibleQueryError(
+                f"The law acts on {self.points} points but the fields are {tuple(u.shape)}; give (*batch, n) on its "
+                "grid."
+            )
         with torch.no_grad():
-            u = u.to(torch.float64)
-            values = self.residual_function(u)
-            return values if self.linear is None else torch.cat([values, self.linear.residual(u)], dim=-1)
+            return self.statements(u.to(torch.float64))
+
+    def sparse_jacobian(self, u: Float[Tensor, " n"]) -> Tensor:
+        """∂/∂u of all statements of one field: a sparse tensor ``(k, n)``."""
+        rows = self.linearise(u[None])[1]
+        index = torch.stack([rows.row, rows.column])
+        return torch.sparse_coo_tensor(index, rows.entries[0], (rows.rows, rows.points), check_invariants=False)
 
     def linearise(self, u: Float[Tensor, "s n"]) -> tuple[Float[Tensor, "s k"], SparseRows]:
         """g(u) and ∂g/∂u, linear rows below nonlinear ones.

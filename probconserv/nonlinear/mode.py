@@ -1,18 +1,22 @@
 """Nonlinear constraints g(u) = 0: the most probable field, and the Gaussian linearised there."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float, Int
-from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.covariance import apply_roots, as_double, square_roots
-from probconserv._stationary import (
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import (
+    ConvergenceError,
+    DependentConstraintsError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+)
+from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear._problem import Problem, ResidualFunction, linear_law, problem_of
+from probconserv.nonlinear._stationary import (
     NEWTON_SIZE,
-    Aim,
     Law,
     Linearised,
     Search,
@@ -21,21 +25,11 @@ from probconserv._stationary import (
     search,
     stacked_gradients,
 )
-from probconserv.constraints import LinearConstraint
-from probconserv.errors import (
-    ConvergenceError,
-    DependentConstraintsError,
-    InfeasibleConstraintError,
-    InvalidArgumentError,
-)
-from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
-from probconserv.update import Gaussian, as_multivariate_normal
+from probconserv.update import Gaussian
 
-ResidualFunction = Callable[[Tensor], Tensor]
 _SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
-_TOUCHING = 1e-10  # relative distance from a bound within which it counts as active
 _SPREADS = (1.0, 3.0, 10.0)  # of the starts, in standard deviations of the prior, in turn
 
 
@@ -59,14 +53,14 @@ class NonlinearMode:
 
 def condition_nonlinear(
     prior: Gaussian | Projected | Tensor,
-    residual_function: ResidualFunction,
+    law: NonlinearLaw | ResidualFunction,
     tolerance: float = 1e-10,
     max_iterations: int = 200,
     *,
     starts: int = 5,
     jacobian: ResidualFunction | None = None,
 ) -> Posterior | Projected:
-    """Conditions a Gaussian prediction on g(u) = 0, linearised at the most probable field on {g = 0}.
+    """Conditions a Gaussian prediction on a law g(u) = 0, linearised at the most probable field on {g = 0}.
 
     The field minimises (u − μ)ᵀ Σ⁻¹ (u − μ) on {g = 0}: the best local minimum that several starts reach by sequential
     quadratic programming. It is the global one if a start lies in its basin; ``nonlinear_mode`` tells how many
@@ -78,8 +72,8 @@ def condition_nonlinear(
     Args:
         prior: As for ``condition``, but one Gaussian. The exact rows of a conditioned prediction, and the inequalities
             of a ``Projected`` one, stay in force; with inequalities every step solves a quadratic programme.
-        residual_function: g, from fields ``(*batch, n)`` in float64 to residuals ``(*batch, k)``, by torch operations;
-            batch entries must not mix.
+        law: A ``NonlinearLaw``, with its linear rows and bounds, or g alone: a function from fields ``(*batch, n)`` in
+            float64 to residuals ``(*batch, k)``, by torch operations; batch entries must not mix.
         tolerance: Largest |g_i(u)| in units of the prior's standard scale of g_i, √(J Σ Jᵀ)_ii, and largest step, in
             standard deviations or relative to the field's largest distance from the mean.
         max_iterations: Largest number of steps from one start.
@@ -87,26 +81,28 @@ def condition_nonlinear(
             with a fixed seed. More starts make it likelier that the global mode is among the modes found.
         jacobian: ∂g/∂u from fields, ``(*batch, k, n)``, or a sparse tensor ``(k, n)`` for a single field, which stays
             sparse under a diagonal Σ; by automatic differentiation, row by row, if not given. With it results have no
-            derivatives.
+            derivatives. A ``NonlinearLaw`` finds its own, which is sparse for a single field under a diagonal Σ.
 
     Returns:
-        The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance). For a ``Projected``
-        prior the same under the linearised law, whose mode is the field; without derivatives.
+        The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance). With
+        inequalities, of the prediction or of the law, a ``Projected`` one under the linearised law, whose mode is the
+        field; without derivatives.
 
     Raises:
+        IncompatibleQueryError: If a ``NonlinearLaw`` has another number of points or another batch than the prediction.
         ConvergenceError: If no start meets the tolerance; the text names batch entry, residual and step.
         InvalidArgumentError: If g does not give ``(*batch, k)`` or does not depend on u, or derivatives are asked for
             where there are none.
         DependentConstraintsError: If rows of J are dependent under the prior.
     """
-    problem = _problem(prior, residual_function, jacobian)
+    problem = problem_of(prior, law, jacobian)
     best = _best(problem, _Options(tolerance, max_iterations, starts))[0]
     return _conditioned(problem, best)
 
 
 def nonlinear_mode(
     prior: Gaussian | Projected | Tensor,
-    residual_function: ResidualFunction,
+    law: NonlinearLaw | ResidualFunction,
     tolerance: float = 1e-10,
     max_iterations: int = 200,
     *,
@@ -117,7 +113,7 @@ def nonlinear_mode(
 
     Args:
         prior: See ``condition_nonlinear``.
-        residual_function: See ``condition_nonlinear``.
+        law: See ``condition_nonlinear``.
         tolerance: See ``condition_nonlinear``.
         max_iterations: See ``condition_nonlinear``.
         starts: See ``condition_nonlinear``.
@@ -129,7 +125,7 @@ def nonlinear_mode(
     Raises:
         ConvergenceError: If no start meets the tolerance.
     """
-    problem = _problem(prior, residual_function, jacobian)
+    problem = problem_of(prior, law, jacobian)
     best, runs = _best(problem, _Options(tolerance, max_iterations, starts))
     field = best.at.u
     if problem.inequalities is not None:
@@ -162,104 +158,7 @@ class _Options:
             )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Problem:
-    """Prior, the exact rows that it meets, the law in coordinates, the steps, and what makes a start admissible."""
-
-    base: MultivariateNormal
-    exact: LinearConstraint | None
-    inequalities: JoinedConstraint | None
-    law: Law
-    start: Tensor
-    aim: Aim = Aim()  # noqa: RUF009 - frozen
-    admit: Callable[[Tensor], Tensor] = lambda start: start
-
-
-def _problem(
-    prior: Gaussian | Projected | Tensor, residual_function: ResidualFunction, jacobian: ResidualFunction | None
-) -> _Problem:
-    inequalities, exact = None, None
-    if isinstance(prior, Projected):
-        base, exact, inequalities = prior.prior, prior.constraint.law, replace(prior.constraint, law=None)
-    elif isinstance(prior, Posterior):
-        base, exact = prior.prior, prior.constraint
-    else:
-        base = as_multivariate_normal(prior)
-    covariance = as_double(base.lazy_covariance_matrix)
-    gaussian = MultivariateNormal(base.mean.to(torch.float64), covariance)
-    gaussian = gaussian if exact is None else Posterior(gaussian, exact)
-    field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
-    start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
-    diagonal = exact is None and isinstance(covariance, DiagLinearOperator)
-    law = Law(
-        field_of=field_of,
-        residual_function=residual_function,
-        jacobian_function=jacobian,
-        scale=covariance.diagonal().detach().sqrt() if diagonal else None,
-    )
-    problem = _Problem(base=base, exact=exact, inequalities=inequalities, law=law, start=start)
-    return problem if inequalities is None else _within(problem, gaussian, inequalities)
-
-
-def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable[[Tensor], Tensor], int]:
-    """The map from y ~ N(0, I) to the fields of a Gaussian, and the number of coordinates."""
-    if isinstance(gaussian, Posterior):
-        return lambda y: gaussian.rsample(base_samples=y), gaussian.base_sample_shape[0]
-    roots = square_roots(gaussian.lazy_covariance_matrix, epsilon)
-    size = sum(root.shape[-1] for root in roots)
-    return lambda y: gaussian.mean + apply_roots(roots, y[..., None, :])[..., 0, :], size
-
-
-def _within(problem: _Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> _Problem:
-    """The problem with steps towards the most probable field on linearised law and inequalities."""
-    law, zero = problem.law, problem.start
-    with torch.no_grad():
-        centre = law.field_of(zero)
-        units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
-        root = torch.stack([law.field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
-        inverse = torch.linalg.pinv(root)
-    base, exact = (gaussian.prior, gaussian.constraint) if isinstance(gaussian, Posterior) else (gaussian, None)
-
-    def coordinates(prior: MultivariateNormal, constraint: JoinedConstraint) -> Tensor:
-        with torch.no_grad():
-            mode = Projected(prior, constraint).mode
-        return (inverse @ (mode - centre)[..., None])[..., 0]
-
-    def target(at: Linearised) -> Tensor:
-        jacobian = at.field_jacobian if at.field_jacobian is not None else at.jacobian @ inverse
-        linear = _linear_law(jacobian, at)
-        return coordinates(base, (linear if exact is None else exact & linear) & inequalities)
-
-    within = inequalities if exact is None else exact & inequalities
-    mode = centre + (root @ coordinates(base, within)[..., None])[..., 0]
-
-    def admit(start: Tensor) -> Tensor:
-        # Around the mode rather than the mean, which may be so far off that all draws project to one corner.
-        drawn = mode + (root @ start[..., None])[..., 0]
-        return coordinates(MultivariateNormal(drawn, base.lazy_covariance_matrix), within)
-
-    def active(y: Tensor) -> Tensor:
-        u = centre + (root @ y[..., None])[..., 0]
-        slack = _TOUCHING * (1 + u.abs().amax(dim=-1, keepdim=True))
-        bound = ((u - inequalities.lower).abs() <= slack) | ((u - inequalities.upper).abs() <= slack)
-        rows = torch.where(bound[..., None], root, 0.0)
-        if not inequalities.order:
-            return rows
-        index = inequalities.split(torch.arange(u.shape[-1], device=u.device))
-        first, second = index[:, :-1].flatten(), index[:, 1:].flatten()
-        tied = ((u[..., second] - u[..., first]).abs() <= slack) & ~(bound[..., first] & bound[..., second])
-        return torch.cat([rows, torch.where(tied[..., None], root[..., second, :] - root[..., first, :], 0.0)], dim=-2)
-
-    return replace(problem, aim=Aim(target, active), admit=admit)
-
-
-def _linear_law(jacobian: Tensor, at: Linearised) -> LinearConstraint:
-    """g + J (u − u_j) = 0 as linear rows."""
-    moved = jacobian @ at.u if jacobian.is_sparse else (jacobian @ at.u[..., None])[..., 0]
-    return LinearConstraint(jacobian, moved - at.residual)
-
-
-def _best(problem: _Problem, options: _Options) -> tuple[Search, list[Search]]:
+def _best(problem: Problem, options: _Options) -> tuple[Search, list[Search]]:
     """The search with the least objective of every batch entry, and all searches.
 
     Raises:
@@ -285,7 +184,7 @@ def _best(problem: _Problem, options: _Options) -> tuple[Search, list[Search]]:
     raise errors[0] if errors else _not_converged(best or runs[0], options)
 
 
-def _run(problem: _Problem, start: Tensor, options: _Options, runs: list[Search], errors: list[Exception]) -> None:
+def _run(problem: Problem, start: Tensor, options: _Options, runs: list[Search], errors: list[Exception]) -> None:
     """Adds the search from a start to the runs, or what stopped it to the errors."""
     try:
         runs.append(search(problem.law, problem.admit(start), problem.aim, options.tolerance, options.max_iterations))
@@ -312,7 +211,7 @@ def _least(runs: list[Search], tolerance: float) -> Search | None:
     return Search(at=at, error=errors.gather(0, index[None])[0])
 
 
-def _descent(problem: _Problem, best: Search) -> Tensor | None:
+def _descent(problem: Problem, best: Search) -> Tensor | None:
     """A step off stationary points that are no minima, along the law, by the most negative curvature; or None."""
     if problem.inequalities is not None or best.at.y.shape[-1] > NEWTON_SIZE:
         return None
@@ -347,7 +246,7 @@ def _not_converged(best: Search, options: _Options) -> ConvergenceError:
     )
 
 
-def _conditioned(problem: _Problem, best: Search) -> Posterior | Projected:
+def _conditioned(problem: Problem, best: Search) -> Posterior | Projected:
     """The prior under the law linearised at the mode."""
     law = _law_at(problem, problem.law.linearise(best.at.y))
     law = law if problem.exact is None else problem.exact & law
@@ -356,7 +255,7 @@ def _conditioned(problem: _Problem, best: Search) -> Posterior | Projected:
     return Posterior(problem.base, law)
 
 
-def _law_at(problem: _Problem, at: Linearised) -> LinearConstraint:
+def _law_at(problem: Problem, at: Linearised) -> LinearConstraint:
     """The law linearised at the mode, with the derivatives of the mode if prior or g have any."""
     with torch.enable_grad():
         u = problem.law.field_of(at.y)
@@ -368,7 +267,7 @@ def _law_at(problem: _Problem, at: Linearised) -> LinearConstraint:
             "or neither of them."
         )
     if at.field_jacobian is not None:
-        return _linear_law(at.field_jacobian, at)
+        return linear_law(at.field_jacobian, at)
     with torch.enable_grad():
         u = problem.law.field_of(_implicit(problem.law, at) if tracked else at.y)
         point = u if u.requires_grad else u.detach().requires_grad_()

@@ -20,7 +20,7 @@ from probconserv._linalg.rows import SparseRows, stacked
 from probconserv._linalg.structured import StructuredGain, factorise_rows, split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, InvalidArgumentError
-from probconserv.nonlinear_law import NonlinearLaw
+from probconserv.nonlinear.law import NonlinearLaw
 
 _HALVINGS = 12
 _CLOSE = 1e-3  # relative size of a step below which rounding decides whether the merit falls

@@ -17,12 +17,12 @@ from probconserv._linalg.gain import factorise
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv._linalg.structured import factorise_rows, splits
-from probconserv._sparse_projection import project_nonlinear
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear_law import NonlinearLaw
+from probconserv.nonlinear._sparse_projection import project_nonlinear
+from probconserv.nonlinear.law import NonlinearLaw
 
 AnyLaw = LinearConstraint | Inequality | NonlinearLaw
 """What a projection or a sampler can impose."""

@@ -145,13 +145,18 @@ class Law:
         return torch.stack([torch.autograd.grad(u, y, row, retain_graph=True)[0] for row in rows], dim=-2)
 
 
-def check_residual(residual: Tensor, u: Tensor) -> None:
-    """Raises InvalidArgumentError unless residuals are ``(*batch, k)`` and depend on the field."""
+def check_shape(residual: Tensor, u: Tensor) -> None:
+    """Raises InvalidArgumentError unless residuals are ``(*batch, k)``."""
     if residual.ndim != u.ndim or residual.shape[:-1] != u.shape[:-1] or not residual.shape[-1]:
         raise InvalidArgumentError(
             f"residual_function must turn {tuple(u.shape)} into (*batch, k) with the same batch and k ≥ 1, got "
             f"{tuple(residual.shape)}."
         )
+
+
+def check_residual(residual: Tensor, u: Tensor) -> None:
+    """Raises InvalidArgumentError unless residuals are ``(*batch, k)`` and depend on the field."""
+    check_shape(residual, u)
     if not residual.requires_grad:
         raise InvalidArgumentError("The residuals of residual_function do not depend on the field by torch operations.")
 

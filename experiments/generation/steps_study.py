@@ -1,0 +1,181 @@
+"""How many evaluations of the velocity a sampler needs: errors of mean and standard deviation under every law."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.experiment import Durations, Preset, RunContext, Stored, Style, Training
+from experiments.generation.cases import Case
+from experiments.generation.experiment import GenerationExperiment
+from experiments.generation.methods import Method, methods_of
+from experiments.generation.scoring import errors_of, sampled
+from experiments.records.record import Arrays, Over, Record
+from experiments.report import plots
+from experiments.training_files import take_released
+
+EVALUATIONS = (5, 10, 20, 50, 100, 200)
+"""Evaluations of the velocity for one draw, up to ``MOST`` times as many as the experiment takes."""
+MOST = 4
+DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}
+"""Draws at most."""
+SETS = 20
+"""Sets of true draws, over which the sampling floor varies."""
+SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
+"""Scores that the figure shows."""
+DURATIONS: Durations = {"smoke": "30 s", "laptop": "30 min", "paper": "200 min", "reproduce": "30 min"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A sampler with a number of evaluations; true draws have none."""
+
+    method: Method
+    evaluations: int | None = None
+
+    @property
+    def key(self) -> str:
+        return self.method.key if self.evaluations is None else f"{self.method.key}-{self.evaluations}"
+
+    @property
+    def label(self) -> str:
+        return self.method.label if self.evaluations is None else f"{self.method.label}, {self.evaluations}"
+
+    @property
+    def style(self) -> Style:
+        return self.method.style
+
+    @property
+    def information(self) -> str:
+        return self.method.information
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsStudy:
+    """All samplers with few to many evaluations of one flow, which is the released one or is trained.
+
+    Args:
+        flows: The experiment whose first flow and whose laws are used.
+    """
+
+    flows: GenerationExperiment
+
+    over = Over.GROUPS
+    durations = DURATIONS
+
+    @property
+    def name(self) -> str:
+        return f"{self.flows.name}-study"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.flows.problem.label}: errors of all samplers over the number of evaluations"
+
+    @property
+    def data_version(self) -> int:
+        return self.flows.data_version
+
+    def title(self, cases: Sequence[Case]) -> str:
+        counts = " or ".join(str(count) for count in dict.fromkeys(case.draws for case in cases))
+        size = f"{cases[0].sizes.nodes}²"
+        return f"{self.flows.problem.label}: {counts} draws of one flow on {size}; behind samplers, evaluations a draw"
+
+    def cases(self, context: RunContext) -> list[Case]:
+        """The laws of the experiment, with fewer draws."""
+        most = DRAWS[context.options.preset]
+        cases = self.flows.cases(context)
+        return [replace(case, sizes=replace(case.sizes, draws=min(most, case.sizes.draws))) for case in cases]
+
+    def methods(self, case: Case) -> list[Row]:
+        """True draws, then every sampler of the case with every number of evaluations."""
+        numbers = [number for number in EVALUATIONS if number <= MOST * case.sizes.steps]
+        truth, *samplers = methods_of(case)
+        return [Row(method=truth), *(Row(method=each, evaluations=number) for each in samplers for number in numbers)]
+
+    def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
+        return range(1)
+
+    def trainings(self, case: Case, method: Row, seed: int, context: RunContext) -> list[Training]:
+        return self.flows.trainings(case, method.method, seed, context)
+
+    def train(self, training: Training, context: RunContext) -> None:
+        """Takes the released weights of the laptop's flow, or trains one."""
+        if not take_released(training, context):
+            self.flows.train(training, context)
+
+    def score(self, case: Case, method: Row, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
+        if method.evaluations is None:
+            return floor_of(case, context.options.seed)
+        steps = replace(case, sizes=replace(case.sizes, steps=method.evaluations))
+        options, random = method.method.options(steps), 1000 * context.options.seed
+        draws, seconds = sampled(case, method.method, options, weights[0], random)
+        return errors_of(draws, case) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
+
+    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def published(self, case: Case) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+        """The rows with as many evaluations as the experiment takes."""
+        shown = [row.key for row in self.methods(case) if row.evaluations in (None, case.sizes.steps)]
+        return shown, [*SHOWN, "draw_milliseconds"]
+
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
+        return {}
+
+    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
+        """Both errors of all samplers over the number of evaluations, above the sampling floor."""
+        return {"study": draw_study(cases, records, self.methods)}
+
+
+@lru_cache(maxsize=8)
+def floor_of(case: Case, seed: int) -> Arrays:
+    """Errors of sets of as many true draws: medians, and the 10 % and 90 % quantiles."""
+    errors = [errors_of(case.truths(case.draws, 1000 * seed + number), case) for number in range(1, SETS + 1)]
+    arrays = {name: np.concatenate([np.atleast_1d(each[name]) for each in errors]) for name in errors[0]}
+    for name in SHOWN:
+        low, arrays[name], high = np.quantile(arrays[name], (0.1, 0.5, 0.9))
+        arrays |= {f"{name}_10": low, f"{name}_90": high}
+    return arrays
+
+
+def draw_study(cases: Sequence[Case], records: pd.DataFrame, rows_of: Callable[[Case], Sequence[Row]]) -> Figure:
+    """A panel per score and law, logarithmic: a line per sampler, and true draws as a band from 10 % to 90 %.
+
+    Args:
+        cases: A problem under its laws.
+        records: Means over seeds.
+        rows_of: The rows of a case.
+    """
+    title = f"{cases[0].problem.label}: errors over the number of evaluations"
+    figure, axes = plots.panels(len(SHOWN) * len(cases), title, share_y=False, columns=len(cases))
+    means = records.set_index(["score", "case", "method"])["mean"]
+    places = [(score, case) for score in SHOWN for case in cases]
+    for panel, (score, case) in zip(axes, places, strict=True):
+        truth, *rows = rows_of(case)
+        low, high = (means.get((f"{score}_{end}", case.key, truth.key), np.nan) for end in (10, 90))
+        panel.axhspan(low, high, color="0.85", zorder=0, label=f"{truth.label}, 10 % to 90 %")
+        numbers = sorted({row.evaluations for row in rows if row.evaluations is not None})
+        for label, line in _lines(rows).items():
+            values = means.reindex([(score, case.key, row.key) for row in line])
+            style = {"color": line[0].style.colour, "ls": line[0].style.dashes, "marker": "o", "ms": 3, "lw": 1.5}
+            panel.plot(numbers, values, label=label, **style)
+        panel.set(xscale="log", yscale="log", title=case.label, xlabel="evaluations", ylabel=SHOWN[score])
+        panel.set_xticks(numbers, [str(number) for number in numbers])
+        panel.minorticks_off()
+    plots.legend_below(figure, *axes)
+    return figure
+
+
+def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of every sampler by its label."""
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        lines.setdefault(row.method.label, []).append(row)
+    return lines

@@ -1,0 +1,166 @@
+"""A Gaussian prediction under a nonlinear law in the coordinates of its search, with inequalities or without."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator
+from torch import Tensor
+
+from probconserv._linalg.covariance import apply_roots, as_double, square_roots
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.projected import Projected
+from probconserv.nonlinear._stationary import Aim, Law, Linearised
+from probconserv.nonlinear.law import NonlinearLaw
+from probconserv.posterior import Posterior
+from probconserv.update import Gaussian, as_multivariate_normal
+
+ResidualFunction = Callable[[Tensor], Tensor]
+_TOUCHING = 1e-10  # relative distance from a bound within which it counts as active
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """A prediction under a law, as the search sees it.
+
+    Args:
+        base: The Gaussian.
+        exact: Rows that it meets exactly.
+        inequalities: Inequalities that hold.
+        law: The law in coordinates.
+        start: The mean in coordinates.
+        aim: Where steps lead.
+        admit: Makes a start admissible.
+    """
+
+    base: MultivariateNormal
+    exact: LinearConstraint | None
+    inequalities: JoinedConstraint | None
+    law: Law
+    start: Tensor
+    aim: Aim = Aim()  # noqa: RUF009 - frozen
+    admit: Callable[[Tensor], Tensor] = lambda start: start
+
+
+def problem_of(
+    prior: Gaussian | Projected | Tensor, law: NonlinearLaw | ResidualFunction, jacobian: ResidualFunction | None
+) -> Problem:
+    """What prior and law state together; arguments and errors are those of ``condition_nonlinear``."""
+    base, exact, inequalities = _parts_of(prior)
+    if isinstance(law, NonlinearLaw):
+        _check(law, base, jacobian)
+        if law.inequalities is not None:
+            inequalities = law.inequalities if inequalities is None else inequalities & law.inequalities
+    elif not callable(law):
+        raise InvalidArgumentError(
+            f"law must be a NonlinearLaw or a function from fields to residuals, got {type(law).__name__}; linear rows "
+            "and inequalities belong to condition."
+        )
+    covariance = as_double(base.lazy_covariance_matrix)
+    gaussian = MultivariateNormal(base.mean.to(torch.float64), covariance)
+    gaussian = gaussian if exact is None else Posterior(gaussian, exact)
+    field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
+    start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
+    diagonal = exact is None and isinstance(covariance, DiagLinearOperator)
+    if isinstance(law, NonlinearLaw) and diagonal and not gaussian.batch_shape and not _tracked(law, field_of(start)):
+        jacobian = law.sparse_jacobian
+    stated = Law(
+        field_of=field_of,
+        residual_function=law.statements if isinstance(law, NonlinearLaw) else law,
+        jacobian_function=jacobian,
+        scale=covariance.diagonal().detach().sqrt() if diagonal else None,
+    )
+    problem = Problem(base=base, exact=exact, inequalities=inequalities, law=stated, start=start)
+    return problem if inequalities is None else _within(problem, gaussian, inequalities)
+
+
+def _parts_of(
+    prior: Gaussian | Projected | Tensor,
+) -> tuple[MultivariateNormal, LinearConstraint | None, JoinedConstraint | None]:
+    """The Gaussian, the exact rows and the inequalities of a prediction."""
+    if isinstance(prior, Projected):
+        return prior.prior, prior.constraint.law, replace(prior.constraint, law=None)
+    if isinstance(prior, Posterior):
+        return prior.prior, prior.constraint, None
+    return as_multivariate_normal(prior), None, None
+
+
+def _check(law: NonlinearLaw, base: MultivariateNormal, jacobian: ResidualFunction | None) -> None:
+    """Raises unless the law has the size and the batch of the prediction."""
+    if law.points != base.mean.shape[-1]:
+        raise IncompatibleQueryError(
+            f"The law acts on {law.points} points but the prediction has {base.mean.shape[-1]}; build both on one grid."
+        )
+    if law.batch_shape not in (torch.Size(), base.batch_shape):
+        raise IncompatibleQueryError(
+            f"The linear rows of the law have right-hand sides for a batch {tuple(law.batch_shape)} but the prediction "
+            f"has the batch {tuple(base.batch_shape)}; give rows without batch axes, or one entry per prediction."
+        )
+    if jacobian is not None:
+        raise InvalidArgumentError("A NonlinearLaw finds its own Jacobian; leave out jacobian.")
+
+
+def _tracked(law: NonlinearLaw, u: Tensor) -> bool:
+    """Whether derivatives of the prediction, or of what the law depends on, are recorded."""
+    return torch.is_grad_enabled() and (u.requires_grad or law.statements(u.detach()).requires_grad)
+
+
+def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable[[Tensor], Tensor], int]:
+    """The map from y ~ N(0, I) to the fields of a Gaussian, and the number of coordinates."""
+    if isinstance(gaussian, Posterior):
+        return lambda y: gaussian.rsample(base_samples=y), gaussian.base_sample_shape[0]
+    roots = square_roots(gaussian.lazy_covariance_matrix, epsilon)
+    size = sum(root.shape[-1] for root in roots)
+    return lambda y: gaussian.mean + apply_roots(roots, y[..., None, :])[..., 0, :], size
+
+
+def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> Problem:
+    """The problem with steps towards the most probable field on linearised law and inequalities."""
+    law, zero = problem.law, problem.start
+    with torch.no_grad():
+        centre = law.field_of(zero)
+        units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
+        root = torch.stack([law.field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
+        inverse = torch.linalg.pinv(root)
+    base, exact = (gaussian.prior, gaussian.constraint) if isinstance(gaussian, Posterior) else (gaussian, None)
+
+    def coordinates(prior: MultivariateNormal, constraint: JoinedConstraint) -> Tensor:
+        with torch.no_grad():
+            mode = Projected(prior, constraint).mode
+        return (inverse @ (mode - centre)[..., None])[..., 0]
+
+    def target(at: Linearised) -> Tensor:
+        jacobian = at.field_jacobian if at.field_jacobian is not None else at.jacobian @ inverse
+        linear = linear_law(jacobian, at)
+        return coordinates(base, (linear if exact is None else exact & linear) & inequalities)
+
+    within = inequalities if exact is None else exact & inequalities
+    mode = centre + (root @ coordinates(base, within)[..., None])[..., 0]
+
+    def admit(start: Tensor) -> Tensor:
+        # Around the mode rather than the mean, which may be so far off that all draws project to one corner.
+        drawn = mode + (root @ start[..., None])[..., 0]
+        return coordinates(MultivariateNormal(drawn, base.lazy_covariance_matrix), within)
+
+    def active(y: Tensor) -> Tensor:
+        u = centre + (root @ y[..., None])[..., 0]
+        slack = _TOUCHING * (1 + u.abs().amax(dim=-1, keepdim=True))
+        bound = ((u - inequalities.lower).abs() <= slack) | ((u - inequalities.upper).abs() <= slack)
+        rows = torch.where(bound[..., None], root, 0.0)
+        if not inequalities.order:
+            return rows
+        index = inequalities.split(torch.arange(u.shape[-1], device=u.device))
+        first, second = index[:, :-1].flatten(), index[:, 1:].flatten()
+        tied = ((u[..., second] - u[..., first]).abs() <= slack) & ~(bound[..., first] & bound[..., second])
+        return torch.cat([rows, torch.where(tied[..., None], root[..., second, :] - root[..., first, :], 0.0)], dim=-2)
+
+    return replace(problem, aim=Aim(target, active), admit=admit)
+
+
+def linear_law(jacobian: Tensor, at: Linearised) -> LinearConstraint:
+    """g + J (u − u_j) = 0 as linear rows."""
+    moved = jacobian @ at.u if jacobian.is_sparse else (jacobian @ at.u[..., None])[..., 0]
+    return LinearConstraint(jacobian, moved - at.residual)

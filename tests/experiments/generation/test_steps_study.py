@@ -1,0 +1,62 @@
+"""The study of sampling steps: rows, one flow, the sampling floor, and the figure."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import driver
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import RunContext, RunOptions
+from experiments.generation import STUDIES, StepsStudy
+from experiments.generation.cases import Case
+from experiments.generation.steps_study import floor_of
+from experiments.registry import EXPERIMENTS, study
+from tests.experiments.generation.tiny import SIZES, tiny
+
+
+def test_every_experiment_on_generated_fields_has_a_study() -> None:
+    for name, entry in STUDIES.items():
+        assert study(name) is entry
+        assert EXPERIMENTS[name] is entry.flows
+
+
+def test_all_samplers_are_scored_on_one_flow_with_every_number_of_evaluations(tmp_path: Path) -> None:
+    entry = StepsStudy(flows=tiny("generate_stokes"))
+    report = driver.run(entry, RunOptions(out=tmp_path))
+    errors = report.records[report.records["score"] == "mean_error"].set_index(["case", "method"])["mean"]
+    samplers = ("unconstrained", "eci", "pcfm", "conditioned-gaussian", "conditioned")
+    assert {method for case, method in errors.index if case == "initial"} == {
+        "truth",
+        *(f"{sampler}-{number}" for sampler in samplers for number in (5, 10, 20)),
+    }
+    assert len({round(value, 12) for (_, method), value in errors.items() if method.startswith("unconstrained")}) > 3
+    times = report.records[report.records["score"] == "draw_milliseconds"].set_index(["case", "method"])["mean"]
+    assert times["initial", "conditioned-20"] > times["initial", "conditioned-5"]
+    assert len(list((tmp_path / "generation").rglob("weights.safetensors"))) == 1
+    assert any(file.name == "study.png" for file in report.files)
+
+
+def test_steps_of_eci_count_its_inner_evaluations() -> None:
+    case = STUDIES["generate_stokes"].cases(RunContext(options=RunOptions(preset="laptop")))[1]
+    rows = {row.key: row for row in STUDIES["generate_stokes"].methods(case)}
+    assert [row.evaluations for key, row in rows.items() if key.startswith("eci")] == [5, 10, 20, 50, 100, 200]
+    options = rows["eci-100"].method.options(replace(case, sizes=replace(case.sizes, steps=100)))
+    assert options.steps * options.mixing == 100
+
+
+def test_the_floor_of_true_draws_falls_with_their_number() -> None:
+    flows = tiny("generate_heat")
+    case = Case(problem=flows.problem, condition=flows.conditions[0], sizes=replace(SIZES, draws=50))
+    few, many = floor_of(case, 0), floor_of(replace(case, sizes=replace(SIZES, draws=800)), 0)
+    for name in ("mean_error", "deviation_error"):
+        assert few[f"{name}_10"] < few[name] < few[f"{name}_90"]
+    # The expected error of a mean of n draws is the mean variance over n.
+    assert many["mean_error"] * 800 == pytest.approx(float(case.moments()[1].square().mean()), rel=0.6)
+    assert np.max(many["law_residual"]) <= 1e-13
+
+
+def test_a_choice_of_data_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="--data means nothing"):
+        STUDIES["generate_heat"].cases(RunContext(options=RunOptions(data="exact")))
