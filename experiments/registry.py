@@ -18,7 +18,7 @@ FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "generated fields": generation.EXPERIMENTS,
 }
 EXPERIMENTS: dict[str, Experiment] = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
-STUDIES: dict[str, Experiment] = {**boundary.STUDIES, **conservation.STUDIES}
+STUDIES: dict[str, Experiment] = {**boundary.STUDIES, **conservation.STUDIES, **generation.STUDIES}
 """Studies by the problem they are of."""
 CHOICES: dict[str, Experiment] = dict(boundary.CHOICES)
 """Choices of the default correction by the problem they are made on."""

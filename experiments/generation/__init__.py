@@ -7,16 +7,20 @@ generate_reaction_diffusion  initial value, and a nonlinear mass with an unknown
 generate_burgers             initial value, mass, and steps of Godunov's scheme (after Utkarsh et al. 2025)
 generate_stefan              the Stefan problem: initial value and mass, within bounds
 generate_porous_medium       the porous medium equation: initial value and mass, within bounds
+
+The studies of the last two draw fields given scattered observations, against the black boxes of conservation.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from math import pi
 
+from experiments import conservation
 from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
+from experiments.generation.prediction_study import PredictionStudy
 
 
 def _initial_and_mass(parameter: str, value: float) -> tuple[Condition, Condition]:
@@ -149,4 +153,10 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     )
 }
 
-__all__ = ["EXPERIMENTS", "GenerationExperiment"]
+STUDIES: Mapping[str, PredictionStudy] = {
+    f"generate_{name}": PredictionStudy(base=conservation.STUDIES[name].base, flows=EXPERIMENTS[f"generate_{name}"])
+    for name in ("stefan", "porous_medium")
+}
+"""Prediction from scattered observations, at the parameters of the study of calibration."""
+
+__all__ = ["EXPERIMENTS", "STUDIES", "GenerationExperiment", "PredictionStudy"]

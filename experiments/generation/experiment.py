@@ -78,22 +78,22 @@ class GenerationExperiment:
     def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
         return range(case.sizes.groups)
 
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
         """The flow of a group, the same for all cases and samplers."""
-        if method.sampler is None:
-            return []
-        number = context.training_seed * case.sizes.groups + seed
-        config = training_of(self.problem, case.sizes, number, context.options.device)
-        return [
-            Training(
-                key=f"flow-{number}",
-                label=f"flow {number}, {self.problem.label}",
-                folder=f"generation/{self.flow}",
-                config=config,
-                data_version=self.data_version,
-                release=None if seed else f"generation/{self.flow}-flow-{number}.safetensors",
-            )
-        ]
+        return [] if method.sampler is None else [self.training(seed, context)]
+
+    def training(self, group: int, context: RunContext) -> Training:
+        """The training of the flow of a group."""
+        sizes = self.sizes[context.options.preset]
+        number = context.training_seed * sizes.groups + group
+        return Training(
+            key=f"flow-{number}",
+            label=f"flow {number}, {self.problem.label}",
+            folder=f"generation/{self.flow}",
+            config=training_of(self.problem, sizes, number, context.options.device),
+            data_version=self.data_version,
+            release=None if group else f"generation/{self.flow}-flow-{number}.safetensors",
+        )
 
     def train(self, training: Training, context: RunContext) -> None:
         train_flow(training, context)
