@@ -153,10 +153,17 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     )
 }
 
+
+def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
+    base = conservation.EXPERIMENTS[name]
+    problem = replace(base.problem, test_parameters=parameters)
+    return PredictionStudy(base=replace(base, problem=problem), flows=EXPERIMENTS[f"generate_{name}"])
+
+
 STUDIES: Mapping[str, PredictionStudy] = {
-    f"generate_{name}": PredictionStudy(base=conservation.STUDIES[name].base, flows=EXPERIMENTS[f"generate_{name}"])
-    for name in ("stefan", "porous_medium")
+    "generate_stefan": _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
+    "generate_porous_medium": _prediction("porous_medium", (1.0, 3.0, 6.0, 0.9, 0.7, 7.0, 8.0)),
 }
-"""Prediction from scattered observations, at the parameters of the study of calibration."""
+"""Prediction from scattered observations by flow: parameters in its training range, below it and above it."""
 
 __all__ = ["EXPERIMENTS", "STUDIES", "GenerationExperiment", "PredictionStudy"]

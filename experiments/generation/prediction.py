@@ -25,7 +25,7 @@ from probconserv import FlowMatching, LinearConstraint, SamplingOptions, conditi
 from probconserv.sampling import draw
 from probconserv.surrogates.flow.interpolation import interpolation_rows
 from probconserv.surrogates.surrogate import Context
-from solvers.problems import sampling
+from solvers.problems import Problem, sampling
 
 OBSERVATION = 1e-6
 """Variance of an observation's error relative to that of the fields, for what needs one; observations are exact."""
@@ -50,6 +50,14 @@ class PredictionCase:
     fields: int
 
     @property
+    def problem(self) -> Problem:
+        return self.base.problem
+
+    @property
+    def parameter(self) -> float:
+        return self.base.parameter
+
+    @property
     def key(self) -> str:
         return self.base.key
 
@@ -71,20 +79,20 @@ class PredictionCase:
     def row(self) -> slice:
         """Where the values at the test time lie in a field ``(t·x,)``."""
         times, _ = self.family.axes(self.nodes)
-        start = int((times - self.base.problem.test_time).abs().argmin()) * self.nodes
+        start = int((times - self.problem.test_time).abs().argmin()) * self.nodes
         return slice(start, start + self.nodes)
 
     def generator(self, stream: int = 0) -> Generator:
         """Random numbers of the parameter and the seed, one stream for each use."""
-        return Generator().manual_seed(10**5 * self.base.seed + 10 * round(100 * self.base.parameter) + stream)
+        return Generator().manual_seed(10**5 * self.base.seed + 10 * round(100 * self.parameter) + stream)
 
     def observations(self) -> Context:
         """Values ``(functions, n)`` at random nodes, in the protocol of Hansen et al. 2023."""
-        parameter = torch.tensor([self.base.parameter], dtype=torch.float64)
+        parameter = torch.tensor([self.parameter], dtype=torch.float64)
         fields = self.family.fields(parameter[:, None], self.nodes)
         bank = sampling.SolutionBank(parameter, *self.family.axes(self.nodes), fields)
         batch = sampling.sample_bank(bank, self.base.sizes.functions, sampling.Protocol(), self.generator())
-        return Context(batch.context_points, batch.context_values, self.base.problem.name)
+        return Context(batch.context_points, batch.context_values, self.problem.name)
 
 
 DrawnBy = Callable[[PredictionCase, Sequence[Path]], Float[Tensor, "s functions x"]]
