@@ -162,7 +162,7 @@ def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
 
 STUDIES: Mapping[str, PredictionStudy] = {
     "generate_stefan": _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
-    "generate_porous_medium": _prediction("porous_medium", (1.0, 3.0, 6.0, 0.9, 0.7, 7.0, 8.0)),
+    "generate_porous_medium": _prediction("porous_medium", (1.0, 3.0, 6.0, 0.7, 8.0)),
 }
 """Prediction from scattered observations by flow: parameters in its training range, below it and above it."""
 
