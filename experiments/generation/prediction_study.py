@@ -29,7 +29,7 @@ SIZES: Mapping[Preset, Sizes] = {
 """Functions, and draws of each prediction."""
 HEADINGS = {"CRPS": "CRPS", "energy": "energy score", "coverage50": "covered by 50 %", "coverage90": "covered by 90 %"}
 """Scores that the figure shows."""
-DURATIONS: Durations = {"smoke": "30 s", "laptop": "20 min", "paper": "10 h", "reproduce": "20 min"}
+DURATIONS: Durations = {"smoke": "60 s", "laptop": "10 min", "paper": "10 h", "reproduce": "10 min"}
 
 
 @dataclass(frozen=True, kw_only=True)

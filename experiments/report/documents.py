@@ -303,10 +303,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cost of averaging": calibration_tables.cost_of_averaging,
     "bands": calibration_tables.bands,
     "prediction: CRPS": partial(_prediction, "CRPS"),
-    "prediction: energy": partial(_prediction, "energy"),
-    "prediction: 50 %": partial(_prediction, "coverage50"),
     "prediction: 90 %": partial(_prediction, "coverage90"),
-    "prediction: MSE": partial(_prediction, "MSE"),
     "prediction: residual": partial(_prediction, "squared_residual"),
     "downscaling": partial(
         scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
