@@ -165,7 +165,7 @@ def train_command(name: Name, options: Options, role: Role = None, json: Json = 
 
 
 def study_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
-    """Studies a problem: calibration, or few samples, values out of range, other grids, or steps of samplers."""
+    """Studies a problem: calibration, few samples, values out of range, other grids, steps of samplers, prediction."""
     _finish(driver.run(registry.study(name), options), options.preset, all, json)
 
 

@@ -28,12 +28,12 @@ from experiments.conservation.methods import (
     network,
 )
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
-from experiments.errors import NotReleasedError
 from experiments.experiment import Data, Durations, Preset, RunContext, Stored, Style, Training
+from experiments.experiment import Method as Row
 from experiments.records.record import Arrays, Over, Record
-from experiments.records.release import released_weights
 from experiments.report import plots
-from experiments.storage import checksum, write_bytes
+from experiments.storage import checksum
+from experiments.training_files import take_released
 from probconserv import Mixture, evidence, scores
 from probconserv.calibration import (
     ConformalBand,
@@ -55,6 +55,13 @@ VALIDATION: Mapping[Preset, int] = {"smoke": 20, "laptop": 100, "paper": 100}
 """Functions of the training range that bands are fitted on."""
 NINETY = 1.6448536269514722
 """Standard deviations from the mean to the ends of a central 90 % interval."""
+HEADINGS = {
+    "MSE": "MSE",
+    "CRPS": "CRPS",
+    "coverage90": "covered by 90 %",
+    "front_coverage90": "the same at the front",
+}
+"""Scores that the figure of the study shows."""
 DURATIONS: Durations = {"smoke": "60 s", "laptop": "20 min", "paper": "50 h", "reproduce": "10 min"}
 
 
@@ -162,17 +169,8 @@ class CalibrationStudy:
 
     def train(self, training: Training, context: RunContext) -> None:
         """Takes the released weights of the laptop's network, or trains one."""
-        if training.release and context.options.preset == "laptop":
-            try:
-                content = released_weights(training.release, context.release).read_bytes()
-            except NotReleasedError:
-                pass
-            else:
-                path = training.weights(context.options.out)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(path, content)
-                return
-        self.base.train(training, context)
+        if not take_released(training, context):
+            self.base.train(training, context)
 
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
         files = tuple((path, checksum(path)) for path in weights)
@@ -194,7 +192,8 @@ class CalibrationStudy:
 
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
         """MSE, CRPS and coverage of all treatments over the parameter; the training range is shaded."""
-        return {"study": draw_study(cases, records)}
+        methods = [method for method, _ in TREATMENTS.values()]
+        return {"study": draw_study(cases, records, methods, HEADINGS)}
 
 
 def score_calibration(case: Case, key: str, learnt: Learnt, files: tuple[Weights, ...]) -> Arrays:
@@ -279,30 +278,34 @@ def _with_totals(laws: Laws, case: Case, parameter: Tensor) -> Laws:
     return replace(laws, exact=replace(laws.exact, b=total), loose=replace(laws.loose, b=total))
 
 
-def draw_study(cases: Sequence[Case], records: pd.DataFrame) -> Figure:
-    """Panels of scores over the parameter, one line per treatment."""
-    headings = {
-        "MSE": "MSE",
-        "CRPS": "CRPS",
-        "coverage90": "covered by 90 %",
-        "front_coverage90": "the same at the front",
-    }
+def draw_study(
+    cases: Sequence[Case], records: pd.DataFrame, methods: Sequence[Row], headings: Mapping[str, str]
+) -> Figure:
+    """Panels of scores over the parameter, one line per method; those of coverage show the level aimed at.
+
+    Args:
+        cases: A problem at several parameters.
+        records: Means over seeds.
+        methods: The lines.
+        headings: Scores that have a panel, and their titles.
+    """
     order = sorted(cases, key=lambda case: case.parameter)
     figure, axes = plots.panels(
         len(headings), f"{order[0].problem.name.replace('_', ' ').capitalize()}: calibration", share_y=False, width=0.75
     )
     means = records.set_index(["score", "method", "case"])["mean"]
     for panel, (score, heading) in zip(axes, headings.items(), strict=True):
-        for key, (method, _) in TREATMENTS.items():
-            values = means.reindex([(score, key, case.key) for case in order])
+        for method in methods:
+            values = means.reindex([(score, method.key, case.key) for case in order])
             line = {"color": method.style.colour, "ls": method.style.dashes, "label": method.label, "lw": 1.5}
             panel.plot([case.parameter for case in order], values, marker="o", ms=3, **line)
         panel.axvspan(*order[0].problem.training_range, color="0.93", zorder=0)
         panel.set(xlabel=order[0].problem.symbol, title=heading)
-        if score in ("MSE", "CRPS"):
-            panel.set_yscale("log")
+        level = score.partition("coverage")[2]
+        if level:
+            panel.axhline(int(level) / 100, color="0.5", lw=0.8)
         else:
-            panel.axhline(0.9, color="0.5", lw=0.8)
+            panel.set_yscale("log")
     plots.legend_below(figure, axes[0])
     return figure
 

@@ -98,16 +98,18 @@ class Case:
 class Target:
     """The values of a case's field that are predicted: of all functions at the test time, or of the first over time.
 
-    They lie at nodes, under the trapezoid rule, or are averages over cells, whose sum meets the law exactly.
+    They lie at nodes, under the trapezoid rule, or are averages over cells, whose sum meets the law exactly. There are
+    as many ``nodes`` as the sizes of the case say, unless another number is given.
     """
 
     case: Case
     on_cells: bool = False
     over_time: bool = False
+    nodes: int | None = None
 
     @property
     def grid(self) -> NodeGrid | CellGrid:
-        domain, points = self.case.problem.domain, self.case.sizes.points
+        domain, points = self.case.problem.domain, self.nodes or self.case.sizes.points
         return CellGrid(*domain, points - 1) if self.on_cells else NodeGrid(*domain, points)
 
     @property

@@ -8,17 +8,20 @@ generate_burgers             initial value, mass, and steps of Godunov's scheme 
 generate_stefan              the Stefan problem: initial value and mass, within bounds
 generate_porous_medium       the porous medium equation: initial value and mass, within bounds
 
-The study of each is of the number of evaluations that its samplers need.
+The study of each is of the number of evaluations that its samplers need. Those of generate_stefan-prediction and
+generate_porous_medium-prediction draw fields given scattered observations, against the black boxes of conservation.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from math import pi
 
+from experiments import conservation
 from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
+from experiments.generation.prediction_study import PredictionStudy
 from experiments.generation.steps_study import StepsStudy
 
 
@@ -152,7 +155,19 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     )
 }
 
-STUDIES: Mapping[str, StepsStudy] = {name: StepsStudy(flows=entry) for name, entry in EXPERIMENTS.items()}
-"""Errors over the number of evaluations, by the experiment whose flow is used."""
 
-__all__ = ["EXPERIMENTS", "STUDIES", "GenerationExperiment", "StepsStudy"]
+def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
+    base = conservation.EXPERIMENTS[name]
+    problem = replace(base.problem, test_parameters=parameters)
+    return PredictionStudy(base=replace(base, problem=problem), flows=EXPERIMENTS[f"generate_{name}"])
+
+
+STUDIES: Mapping[str, StepsStudy | PredictionStudy] = {
+    **{name: StepsStudy(flows=entry) for name, entry in EXPERIMENTS.items()},
+    "generate_stefan-prediction": _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
+    "generate_porous_medium-prediction": _prediction("porous_medium", (1.0, 3.0, 6.0, 0.7, 8.0)),
+}
+"""Errors over the number of evaluations, by the experiment whose flow is used; prediction from scattered observations,
+with parameters in the training range of the flow, below it and above it."""
+
+__all__ = ["EXPERIMENTS", "STUDIES", "GenerationExperiment", "PredictionStudy", "StepsStudy"]

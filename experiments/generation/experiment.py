@@ -86,12 +86,11 @@ class GenerationExperiment:
         """The training of the flow of a group."""
         sizes = self.sizes[context.options.preset]
         number = context.training_seed * sizes.groups + group
-        config = training_of(self.problem, sizes, number, context.options.device)
         return Training(
             key=f"flow-{number}",
             label=f"flow {number}, {self.problem.label}",
             folder=f"generation/{self.flow}",
-            config=config,
+            config=training_of(self.problem, sizes, number, context.options.device),
             data_version=self.data_version,
             release=None if group else f"generation/{self.flow}-flow-{number}.safetensors",
         )

@@ -1,5 +1,6 @@
-"""Tables of the calibration study: in the training range, below it and above it."""
+"""Tables of the studies of calibration and of prediction: in the training range, below it and above it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,14 +12,16 @@ from experiments.report.tables import entries_of, markdown, results_of, table
 
 STUDIED = ("stefan", "porous_medium", "advection", "burgers_shock")
 """Problems of the study, in the order of the rows."""
+CALIBRATION = tuple(f"{name}-calibration" for name in STUDIED)
+PREDICTION = ("generate_stefan-prediction", "generate_porous_medium-prediction")
 
 
-def treatments(score: str) -> str:
-    """One score of all treatments at all parameters, without the standard errors."""
+def methods_over_parameters(studies: Iterable[str], score: str) -> str:
+    """One score of all methods of some studies at all parameters, without the standard errors."""
     entries = []
-    for name in STUDIED:
-        results = _study(name)
-        headings = {case.label: _heading(name, case) for case in results.cases}
+    for name in studies:
+        results = results_of(name)
+        headings = {case.label: _heading(case) for case in results.cases}
         entries += [(headings[case], method, mean, None) for case, method, mean, _ in entries_of(results, score)]
     return table(entries, SCORES[score].title, SCORES[score].better)
 
@@ -31,7 +34,7 @@ def cost_of_averaging() -> str:
         for case in filter(_inside, _study(name).cases):
             before, after = (scores.loc[(case.key, key)].set_index("function") for key in ("probconserv", "by-law"))
             rows.append(
-                {"": _heading(name, case)}
+                {"": _heading(case)}
                 | {score: _change(before[score], after[score]) for score in ("MSE", "CRPS")}
                 | {
                     "90 % at front: ProbConserv": f"{before['front_coverage90'].mean():.2f}",
@@ -50,7 +53,7 @@ def bands() -> str:
         results = _study(name)
         means = results.records.set_index(["case", "method", "score"])["mean"]
         for case in results.cases:
-            row = {"": _heading(name, case)}
+            row = {"": _heading(case)}
             for score, heading, digits in (("band_coverage", "holds", 2), ("band_width", "mean width", 3)):
                 for method, text in (("anp", "without law"), ("conformal", "with law")):
                     row[f"{heading}, {text}"] = f"{means[case.key, method, score]:.{digits}f}"
@@ -67,8 +70,9 @@ def _inside(case: Any) -> bool:
     return low <= case.parameter <= high
 
 
-def _heading(name: str, case: Any) -> str:
+def _heading(case: Any) -> str:
     """Problem and parameter; what lies outside the training range says so."""
+    name = case.problem.name
     problem = {"stefan": "Stefan", "burgers_shock": "Burgers"}.get(name, name.replace("_", " "))
     place = "" if _inside(case) else ", outside"
     return f"{problem}, {case.label}{place}".replace("*", "\\*")

@@ -283,6 +283,8 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
     ("stokes", "heat_neumann", "burgers_dirichlet", "burgers_periodic"),
     ("wave_neumann", "cavity"),
 )
+_calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
+_prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": short_table,
@@ -304,14 +306,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "study of heat": partial(methods_as_columns, "heat_independent-study", "relative_l2"),
     "study of Burgers": partial(methods_as_columns, "burgers_dirichlet-study", "relative_l2"),
     "out of range": out_of_range_table,
-    "calibration: MSE": partial(calibration_tables.treatments, "MSE"),
-    "calibration: CRPS": partial(calibration_tables.treatments, "CRPS"),
-    "calibration: LL": partial(calibration_tables.treatments, "LL"),
-    "calibration: 50 %": partial(calibration_tables.treatments, "coverage50"),
-    "calibration: 90 %": partial(calibration_tables.treatments, "coverage90"),
-    "calibration: 90 % at the front": partial(calibration_tables.treatments, "front_coverage90"),
+    "calibration: MSE": partial(_calibration, "MSE"),
+    "calibration: CRPS": partial(_calibration, "CRPS"),
+    "calibration: LL": partial(_calibration, "LL"),
+    "calibration: 50 %": partial(_calibration, "coverage50"),
+    "calibration: 90 %": partial(_calibration, "coverage90"),
+    "calibration: 90 % at the front": partial(_calibration, "front_coverage90"),
     "cost of averaging": calibration_tables.cost_of_averaging,
     "bands": calibration_tables.bands,
+    "prediction: CRPS": partial(_prediction, "CRPS"),
+    "prediction: 90 %": partial(_prediction, "coverage90"),
+    "prediction: residual": partial(_prediction, "squared_residual"),
     "downscaling": partial(
         scores_as_columns, "downscaling", ("RMSE", "CRPS", "LL", "coverage50", "coverage90", "block_error")
     ),

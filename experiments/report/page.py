@@ -20,7 +20,13 @@ from experiments.report.picture import FOLDER, leading_figure
 from experiments.report.results import Results, headline, newest_run, of_run, released, title
 from experiments.storage import writable_folder, write_bytes
 
-_COMMANDS = {"-study": "study", "-calibration": "study", "-choice": "choose", "-tuning": "tune"}
+_COMMANDS = {
+    "-study": "study",
+    "-calibration": "study",
+    "-prediction": "study",
+    "-choice": "choose",
+    "-tuning": "tune",
+}
 
 
 def write_report(out: Path, file: Path) -> list[str]:

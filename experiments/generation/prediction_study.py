@@ -1,0 +1,157 @@
+"""How well a flow predicts a field from scattered observations, in its training range and outside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from experiments.conservation.calibration import draw_study
+from experiments.conservation.cases import Sizes, laws_of
+from experiments.conservation.experiment import ConservationExperiment
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import Durations, Preset, RunContext, Stored, Training
+from experiments.generation.experiment import GenerationExperiment
+from experiments.generation.prediction import METHODS, Method, PredictionCase
+from experiments.generation.training import FlowTraining
+from experiments.records.record import Arrays, Over, Record
+from experiments.training_files import take_released
+from probconserv import evidence, from_samples, scores
+
+SIZES: Mapping[Preset, Sizes] = {
+    "smoke": Sizes(functions=5, samples=20),
+    "laptop": Sizes(functions=10, samples=100),
+    "paper": Sizes(functions=50, samples=500),
+}
+"""Functions, and draws of each prediction."""
+HEADINGS = {"CRPS": "CRPS", "energy": "energy score", "coverage50": "covered by 50 %", "coverage90": "covered by 90 %"}
+"""Scores that the figure shows."""
+DURATIONS: Durations = {"smoke": "60 s", "laptop": "10 min", "paper": "10 h", "reproduce": "10 min"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionStudy:
+    """Posterior draws of a flow against the Gaussian process and the neural process, all given the same observations.
+
+    Args:
+        base: The experiment whose neural process and Gaussian process are used, at the parameters of the study.
+        flows: The experiment whose first flow is used.
+        sizes: Functions and draws by preset.
+    """
+
+    base: ConservationExperiment
+    flows: GenerationExperiment
+    sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
+
+    over = Over.FUNCTIONS
+    durations = DURATIONS
+
+    @property
+    def name(self) -> str:
+        return f"{self.flows.name}-prediction"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.base.name}: a flow's draws given observations, in and out of its training range"
+
+    @property
+    def data_version(self) -> int:
+        return self.flows.data_version
+
+    def title(self, cases: Sequence[PredictionCase]) -> str:
+        case = cases[0].base
+        problem, (low, high) = case.problem, case.problem.training_range
+        text = f"{problem.name.replace('_', ' ').capitalize()}, t = {problem.test_time:.3g}, {cases[0].nodes} nodes"
+        trained = f"all trained on {problem.symbol} in [{low:g}, {high:g}]"
+        return f"{text}, {trained}; {case.sizes.functions} functions, {case.sizes.samples} draws each"
+
+    def cases(self, context: RunContext) -> list[PredictionCase]:
+        """Every parameter, at the time of the flow's grid that is closest to the test time of the problem.
+
+        Raises:
+            InvalidArgumentError: If the options choose where data come from, or the neural process and the flow were
+                trained on different ranges.
+        """
+        if context.options.data is not None:
+            raise InvalidArgumentError(f"--data means nothing for {self.name}: its fields are exact; leave it out.")
+        problem, family = self.base.problem, self.flows.problem
+        if (problem.training_range,) != family.ranges:
+            raise InvalidArgumentError(
+                f"The flow of {self.flows.name} was trained on {family.ranges} and the networks of {self.base.name} on "
+                f"{problem.training_range}; compare them where both ranges are the same."
+            )
+        sizes = self.flows.sizes[context.options.preset]
+        times, _ = family.axes(sizes.nodes)
+        time = float(times[(times - problem.test_time).abs().argmin()])
+        base = replace(self.base, problem=replace(problem, test_time=time), sizes=self.sizes)
+        shared = {"family": family, "nodes": sizes.nodes, "steps": sizes.steps, "fields": sizes.samples}
+        return [PredictionCase(base=replace(case, data="exact"), **shared) for case in base.cases(context)]
+
+    def methods(self, case: PredictionCase) -> tuple[Method, ...]:  # noqa: ARG002
+        return METHODS
+
+    def seeds(self, case: PredictionCase, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
+        return (context.training_seed,)
+
+    def trainings(self, case: PredictionCase, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
+        """The neural process of the conservation experiment, and the first flow."""
+        made = {
+            "anp": lambda: self.base.training("anp", seed, self.base.data, context),
+            "flow": lambda: self.flows.training(0, context),
+        }
+        return [made[name]() for name in method.networks]
+
+    def train(self, training: Training, context: RunContext) -> None:
+        """Takes the released weights of the laptop's network or flow, or trains one."""
+        if not take_released(training, context):
+            (self.flows if isinstance(training.config, FlowTraining) else self.base).train(training, context)
+
+    def score(
+        self,
+        case: PredictionCase,
+        method: Method,
+        seed: int,  # noqa: ARG002
+        weights: Sequence[Path],
+        context: RunContext,  # noqa: ARG002
+    ) -> Arrays:
+        return score_draws(method.draws(case, weights), case, method)
+
+    def compare(self, case: PredictionCase, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def published(self, case: PredictionCase) -> list[Record]:  # noqa: ARG002
+        return []
+
+    def headline(self, case: PredictionCase, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+        return [method.key for method in METHODS], ["CRPS", "energy", "coverage50", "coverage90", "MSE"]
+
+    def figures(self, case: PredictionCase, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
+        return {}
+
+    def overview(self, cases: Sequence[PredictionCase], records: pd.DataFrame) -> dict[str, Figure]:
+        """Scores of all rows over the parameter; the training range is shaded."""
+        return {"study": draw_study([case.base for case in cases], records, METHODS, HEADINGS)}
+
+
+def score_draws(draws: Float[Tensor, "s functions x"], case: PredictionCase, method: Method) -> Arrays:
+    """Scores per function, of the draws alone for all rows; what the law says of those that were not told it."""
+    laws, mean = laws_of(case.target), draws.mean(dim=0)
+    truth = case.target.truth()[0].expand(mean.shape)
+    residual = laws.exact.residual(draws[:, None])[:, 0, :, 0]
+    arrays = {
+        "CE": residual.mean(dim=0).abs(),
+        "MSE": scores.mse(truth, mean),
+        "CRPS": scores.crps_of_samples(truth, draws),
+        **{f"coverage{level}": scores.coverage_of_samples(truth, draws, level / 100) for level in (50, 90)},
+        "energy": scores.energy_score(truth, draws),
+        "law_residual": residual.abs().amax(dim=0),
+        "mean": mean,
+        "standard_deviation": draws.std(dim=0),
+    }
+    if not method.information:
+        told = evidence(from_samples(draws[:, None]), laws.loose)
+        arrays["squared_residual"] = told.standardised_residual.square()[0, :, 0]
+    return {name: values.numpy() for name, values in arrays.items()}
