@@ -162,12 +162,24 @@ def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
     return PredictionStudy(base=replace(base, problem=problem), flows=EXPERIMENTS[f"generate_{name}"])
 
 
-STUDIES: Mapping[str, StepsStudy | PredictionStudy] = {
-    **{name: StepsStudy(flows=entry) for name, entry in EXPERIMENTS.items()},
-    "generate_stefan-prediction": _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
-    "generate_porous_medium-prediction": _prediction("porous_medium", (1.0, 3.0, 6.0, 0.7, 8.0)),
+STEPS: Mapping[str, StepsStudy] = {name: StepsStudy(flows=entry) for name, entry in EXPERIMENTS.items()}
+"""Errors over the number of evaluations, by the experiment whose flow is used."""
+PREDICTIONS: Mapping[str, PredictionStudy] = {
+    entry.name: entry
+    for entry in (
+        _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
+        _prediction("porous_medium", (1.0, 3.0, 6.0, 0.7, 8.0)),
+    )
 }
-"""Errors over the number of evaluations, by the experiment whose flow is used; prediction from scattered observations,
-with parameters in the training range of the flow, below it and above it."""
+"""Prediction from scattered observations, with parameters in the training range of the flow, below it and above it."""
+STUDIES: Mapping[str, StepsStudy | PredictionStudy] = {**STEPS, **PREDICTIONS}
 
-__all__ = ["EXPERIMENTS", "STUDIES", "GenerationExperiment", "PredictionStudy", "StepsStudy"]
+__all__ = [
+    "EXPERIMENTS",
+    "PREDICTIONS",
+    "STEPS",
+    "STUDIES",
+    "GenerationExperiment",
+    "PredictionStudy",
+    "StepsStudy",
+]

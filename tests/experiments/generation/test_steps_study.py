@@ -9,7 +9,7 @@ import pytest
 from experiments import driver
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
-from experiments.generation import STUDIES, StepsStudy
+from experiments.generation import STEPS, StepsStudy
 from experiments.generation.cases import Case
 from experiments.generation.steps_study import floor_of
 from experiments.registry import EXPERIMENTS, study
@@ -17,7 +17,7 @@ from tests.experiments.generation.tiny import SIZES, tiny
 
 
 def test_every_experiment_on_generated_fields_has_a_study() -> None:
-    for name, entry in STUDIES.items():
+    for name, entry in STEPS.items():
         assert study(name) is entry
         assert EXPERIMENTS[name] is entry.flows
 
@@ -39,8 +39,8 @@ def test_all_samplers_are_scored_on_one_flow_with_every_number_of_evaluations(tm
 
 
 def test_steps_of_eci_count_its_inner_evaluations() -> None:
-    case = STUDIES["generate_stokes"].cases(RunContext(options=RunOptions(preset="laptop")))[1]
-    rows = {row.key: row for row in STUDIES["generate_stokes"].methods(case)}
+    case = STEPS["generate_stokes"].cases(RunContext(options=RunOptions(preset="laptop")))[1]
+    rows = {row.key: row for row in STEPS["generate_stokes"].methods(case)}
     assert [row.evaluations for key, row in rows.items() if key.startswith("eci")] == [5, 10, 20, 50, 100, 200]
     options = rows["eci-100"].method.options(replace(case, sizes=replace(case.sizes, steps=100)))
     assert options.steps * options.mixing == 100
@@ -59,4 +59,4 @@ def test_the_floor_of_true_draws_falls_with_their_number() -> None:
 
 def test_a_choice_of_data_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="--data means nothing"):
-        STUDIES["generate_heat"].cases(RunContext(options=RunOptions(data="exact")))
+        STEPS["generate_heat"].cases(RunContext(options=RunOptions(data="exact")))
