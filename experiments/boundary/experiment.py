@@ -161,16 +161,17 @@ class BoundaryExperiment:
         return {} if self.overview_of is None else self.overview_of(cases, records)
 
 
-def compared(records: pd.DataFrame) -> tuple[str, str, str, str]:
-    """Keys of the FNO, of what but BOON is best on the validation set, of the paper's form and of the default.
+def compared(records: pd.DataFrame) -> tuple[str, ...]:
+    """Keys of the FNO, of what but BOON is best on the validation set if such a row was run, of the paper's form and of
+    the default.
 
     Args:
         records: Records of one case.
     """
     baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
-    best = baselines.sort_values("mean")["method"].iloc[0]
+    best = baselines.sort_values("mean")["method"].head(1)
     paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER
-    return rows.FNO, best, paper, rows.DEFAULT
+    return rows.FNO, *best, paper, rows.DEFAULT
 
 
 def load_operator(experiment: str, case: str, method: str = rows.DEFAULT) -> ConditionedOperator:
