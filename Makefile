@@ -1,8 +1,9 @@
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu check docs documents mutation install clean
+.PHONY: demo test test-slow test-gpu wheel-check check docs documents mutation install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments demo
@@ -15,6 +16,9 @@ test-slow: $(VENV)/.installed-dev
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
+
+wheel-check: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.wheel $(PYTHONS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from solvers.finite_volume.diffusion.face_means import ArithmeticMean, HarmonicM
 from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
 from solvers.finite_volume.laws.balance import ConvectionDiffusion, Logistic, Source
-from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
+from solvers.finite_volume.laws.coefficients import FaceVelocity, Field, align
 from solvers.finite_volume.laws.laws import (
     Advection,
     Burgers,
@@ -98,6 +98,7 @@ __all__ = [
     "TheWell",
     "Transport",
     "Work",
+    "align",
     "collect",
     "export",
     "load",

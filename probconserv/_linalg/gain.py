@@ -341,7 +341,9 @@ def common_shape(*shapes: torch.Size) -> torch.Size:
 
 def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
     """Whether work on ``(*batch, s, n)`` exceeds a cache and can be done in parts: no derivatives, one batch axis."""
-    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu" or not are_readable(u):
+    if not are_readable(u):  # first, since a size would bind a graph with a batch of any size
+        return False
+    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
         return False
     tensors = (u, rows, *others)
     if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):

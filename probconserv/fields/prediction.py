@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields.layout import FieldLayout
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture
@@ -49,6 +49,24 @@ class FieldPrediction:
         """Most probable field ``(*batch, channels, *space)``, where the prediction has one."""
         points: Any = self.points
         return self.layout.unflatten(points.mode)
+
+    def with_draws(self, draws: int, seed: int = 0) -> "FieldPrediction":
+        """The same prediction with mean and variance from another set of draws, where they are those of draws.
+
+        Args:
+            draws: Number of draws, at least 2.
+            seed: Seed of the draws.
+
+        Raises:
+            InvalidArgumentError: If mean and variance are not those of draws, or there are fewer than 2.
+        """
+        points: Any = self.points
+        if not hasattr(points, "with_draws"):
+            raise InvalidArgumentError(
+                "Mean and variance of this prediction have a closed form and need no draws; with_draws is for "
+                "predictions under inequalities."
+            )
+        return FieldPrediction(points.with_draws(draws, seed), self.layout)
 
     def rsample(
         self,
@@ -99,9 +117,25 @@ def condition_fields(
 
     Raises:
         InvalidArgumentError: If the shape of the prior does not fit the layout.
+        IncompatibleQueryError: If the points or the batch axes of the constraint are not those of the prior.
     """
     points = points_of(prior, layout, noise_variance)
+    _check_channels(points.mean.shape, constraint, layout)
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
+
+
+def _check_channels(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
+    """Says how to write a law that was built for every channel by itself, where blocks must count the channels."""
+    law = constraint if isinstance(constraint, LinearConstraint) else constraint.joined().law
+    if law is None:
+        return
+    is_per_channel = law.batch_shape == (*shape[:-1], layout.channels) and law.points * layout.channels == shape[-1]
+    if is_per_channel:
+        raise IncompatibleQueryError(
+            f"The batch axes {tuple(law.batch_shape)} of the constraint end in the channels, but a field becomes "
+            f"points together with its channels; make the channels part of the rows, for instance block_means(means, "
+            "(1, f, f)) for means (*batch, channels, H/f, W/f)."
+        )
 
 
 def points_of(

@@ -11,6 +11,7 @@ from probconserv import (
     FieldLayout,
     FieldPrediction,
     FluxLayout,
+    IncompatibleQueryError,
     InvalidArgumentError,
     NonNegative,
     ProbConserv,
@@ -179,6 +180,16 @@ def test_fields_go_in_and_come_out_as_fields():
     assert float(mode.min()) == 0
 
 
+def test_moments_of_bounded_fields_come_from_as_many_draws_as_asked():
+    bounded = block_means(torch.ones(1, 2, 2), (1, 2, 2)) & NonNegative()
+    prediction = condition_fields(unit(1, 4, 4), bounded, FieldLayout(channels=1, shape=(4, 4)))
+    few = prediction.with_draws(4, seed=3)
+    draws = few.sample((4,), generator=torch.Generator().manual_seed(3))
+    assert torch.allclose(few.mean, draws.mean(dim=0), atol=1e-14)
+    assert torch.allclose(few.variance, draws.var(dim=0), atol=1e-14)
+    assert not torch.allclose(few.mean, prediction.mean, atol=1e-3)
+
+
 def test_a_layer_of_fields():
     class Net(nn.Module):
         def forward(self, x):
@@ -225,3 +236,12 @@ def test_messages():
     layout = FieldLayout(channels=1, shape=(4, 4))
     with pytest.raises(InvalidArgumentError, match="for the members of an ensemble"):
         condition_fields(unit(1, 4, 4), integral(torch.arange(16.0), 1.0), layout, noise_variance=0.1)
+    for channels in (1, 2):
+        layout, law = FieldLayout(channels=channels, shape=(4, 4)), block_means(torch.zeros(5, channels, 2, 2), 2)
+        for constraint in (law, law & NonNegative()):
+            with pytest.raises(
+                IncompatibleQueryError, match=r"end in the channels, .* block_means\(means, \(1, f, f\)\)"
+            ):
+                condition_fields(unit(5, channels, 4, 4), constraint, layout)
+    with pytest.raises(InvalidArgumentError, match="closed form"):
+        condition_fields(unit(5, 2, 4, 4), block_means(torch.zeros(5, 2, 2, 2), (1, 2, 2)), layout).with_draws(5)

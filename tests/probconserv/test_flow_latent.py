@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from probconserv import FieldLatent, InvalidArgumentError, KarhunenLoeve, ResidualVelocity, smooth_noise
+from probconserv import FieldLatent, InvalidArgumentError, KarhunenLoeve, Latent, ResidualVelocity, smooth_noise
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
 
 SHAPE = (4, 5)
@@ -31,6 +31,17 @@ def test_coefficients_are_white_and_give_the_fields_back() -> None:
     assert torch.allclose(few.encode(few.decode(z[:, :3])), z[:, :3], rtol=0, atol=1e-12)
     variance = few.clean_covariance(0.0).diagonal()
     assert torch.allclose(variance, fields.flatten(1).var(dim=0), rtol=0, atol=1e-6 * float(variance.mean()))
+
+
+@pytest.mark.parametrize("latent", [KarhunenLoeve.of(training_set(), 4), FieldLatent.of(training_set(), 4)])
+def test_fields_are_encoded_with_their_axes_or_flattened(latent: Latent) -> None:
+    fields = training_set()
+    z = latent.encode(fields)
+    assert z.shape == (60, *latent.state_shape)
+    assert torch.equal(z, latent.encode(fields.flatten(1)))
+    for wrong in (fields.mT, fields[:, None], fields[..., 0]):
+        with pytest.raises(InvalidArgumentError, match=r"fields must be \(s, \*\(4, 5\)\) or \(s, 20\), got"):
+            latent.encode(wrong)
 
 
 def test_noise_of_one_variance_leaves_weak_modes_weak() -> None:

@@ -94,6 +94,13 @@ def test_export_gives_what_eager_gives(kind, law):
     assert_same(exported(other), model(other))
 
 
+@pytest.mark.parametrize("law", ["one row", "two rows"])
+def test_export_for_batches_of_any_size(law):
+    model, batch = Moments("normal", LAWS[law]), {0: torch.export.Dim("batch")}
+    exported = torch.export.export(model, (X,), dynamic_shapes=(batch,)).module()
+    assert_same(exported(X[:2]), model(X[:2]))
+
+
 @pytest.mark.parametrize(("kind", "law"), CASES)
 def test_compile_takes_one_graph(kind, law):
     torch._dynamo.reset()

@@ -247,6 +247,7 @@ def test_coefficients(build, message):
             attempt(ConvectionDiffusion(Advection(torch.ones(3)), Diffusion(torch.ones(2)))),
             r"Diffusion do not broadcast with the batch shape \(3,\)",
         ),
+        (attempt(Careless(torch.ones(3))), r"Careless do not broadcast .* shape by solvers\.align\(parameter, u\)"),
     ],
 )
 def test_velocities_and_convection_with_diffusion(build, message):

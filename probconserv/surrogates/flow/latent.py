@@ -40,9 +40,21 @@ class Latent(nn.Module, ABC):
         """Number n of values of a field."""
         return prod(self.shape)
 
+    def flat(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
+        """Fields ``(s, *shape)`` or ``(s, n)`` as ``(s, n)``, float64.
+
+        Raises:
+            InvalidArgumentError: If they have another shape.
+        """
+        if fields.shape[1:] not in (self.shape, (self.points,)):
+            raise InvalidArgumentError(
+                f"fields must be (s, *{self.shape}) or (s, {self.points}), got {tuple(fields.shape)}."
+            )
+        return fields.to(torch.float64).flatten(1)
+
     @abstractmethod
-    def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s ..."]:
-        """Coordinates of fields."""
+    def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
+        """Coordinates of fields ``(s, *shape)`` or ``(s, n)``."""
 
     @abstractmethod
     def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
@@ -166,10 +178,10 @@ class KarhunenLoeve(Latent):
         data, noise = self.spread.square(), (1 - t) ** 2
         return data * noise / (noise + t**2 * data)
 
-    def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s r"]:
+    def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s r"]:
         """See ``Latent``."""
         size = self.basis.square().sum(dim=-1)
-        return (fields.to(torch.float64) - self.mean) @ (self.basis / size[:, None]).mT
+        return (self.flat(fields) - self.mean) @ (self.basis / size[:, None]).mT
 
     def decode(self, z: Float[Tensor, "s r"]) -> Float[Tensor, "s n"]:
         """See ``Latent``."""
@@ -235,9 +247,9 @@ class FieldLatent(Latent):
         most = min(len(fields) - 2, 64, _flat(fields).shape[-1])
         return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root, error)
 
-    def encode(self, fields: Float[Tensor, "s n"]) -> Float[Tensor, "s ..."]:
+    def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
         """See ``Latent``."""
-        return ((fields.to(torch.float64) - self.modes.mean) / self.scale).reshape(len(fields), *self.shape)
+        return ((self.flat(fields) - self.modes.mean) / self.scale).reshape(len(fields), *self.shape)
 
     def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
         """See ``Latent``."""

@@ -87,7 +87,8 @@ def broadcast_batch(batch: tuple[int, ...], other: tuple[int, ...], name: str) -
 def _no_batch(name: str, batch: tuple[int, ...]) -> InvalidArgumentError:
     return InvalidArgumentError(
         f"The parameters of {name} do not broadcast with the batch shape {batch} of initial and boundary values; give "
-        "parameters of shape (*batch,), or a Field (*batch, *space) or a function of x for values that vary in space."
+        "parameters of shape (*batch,), which the methods of a law of your own shape by solvers.align(parameter, u), "
+        "or a Field (*batch, *space) or a function of x for values that vary in space."
     )
 
 
