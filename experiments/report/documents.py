@@ -286,6 +286,8 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
+_MOMENTS = ("mean_error", "deviation_error")
+_BOUNDED = (*_MOMENTS, "outside")
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": short_table,
     "conservation results": lambda: problem_sections(registry.FAMILIES["conservation laws"]),
@@ -325,6 +327,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     ),
     "generated Stokes": partial(scores_as_columns, "generate_stokes", _GENERATED, errors=False),
     "generated heat": partial(scores_as_columns, "generate_heat", _GENERATED, errors=False),
+    "generated reaction and diffusion": partial(scores_as_columns, "generate_reaction_diffusion", _MOMENTS),
+    "generated Stefan": partial(scores_as_columns, "generate_stefan", _BOUNDED),
+    "generated porous medium": partial(scores_as_columns, "generate_porous_medium", _BOUNDED),
     "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
     "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
     "changes": partial(
