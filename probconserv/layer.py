@@ -59,7 +59,7 @@ class ProbConserv(Surrogate):
         self.validate = validate
         self._constraint = constraint
         self._names: tuple[str, ...] = ()
-        if isinstance(constraint, Constraint):
+        if isinstance(constraint, LinearConstraint | Inequality):
             self._constraint = _of_tensors(constraint)
             tensors = _tensors(self._constraint)
             self._names = tuple(tensors)
@@ -69,7 +69,7 @@ class ProbConserv(Surrogate):
     @property
     def constraint(self) -> Constraint | Callable[..., Constraint]:
         """The constraint, on the device of the module, or the function that builds it."""
-        if not isinstance(self._constraint, Constraint):
+        if not isinstance(self._constraint, LinearConstraint | Inequality):
             return self._constraint
         tensors = {name: getattr(self, f"constraint_{name}") for name in self._names}
         if all(tensors[name] is tensor for name, tensor in _tensors(self._constraint).items()):
@@ -90,7 +90,7 @@ class ProbConserv(Surrogate):
             The conditioned prediction over n points, or of fields if the layer has a layout.
         """
         constraint, prior = self.constraint, ask(self.surrogate, arguments)
-        constraint = constraint if isinstance(constraint, Constraint) else constraint(*arguments)
+        constraint = constraint if isinstance(constraint, LinearConstraint | Inequality) else constraint(*arguments)
         if self.layout is not None:
             prior = points_of(prior, self.layout)
         prior = from_samples(prior) if isinstance(prior, Tensor) else prior
