@@ -328,6 +328,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "generated Stokes": partial(scores_as_columns, "generate_stokes", _GENERATED, errors=False),
     "generated heat": partial(scores_as_columns, "generate_heat", _GENERATED, errors=False),
     "generated reaction and diffusion": partial(scores_as_columns, "generate_reaction_diffusion", _MOMENTS),
+    "generated Burgers": partial(scores_as_columns, "generate_burgers", _BOUNDED),
     "generated Stefan": partial(scores_as_columns, "generate_stefan", _BOUNDED),
     "generated porous medium": partial(scores_as_columns, "generate_porous_medium", _BOUNDED),
     "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
