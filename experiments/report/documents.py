@@ -176,7 +176,8 @@ def evaluations_as_columns(name: str, score: str) -> str:
             if row.evaluations is not None:
                 sampler = f"{case.label}: {row.method.label}"
                 entries.append((sampler, str(row.evaluations), frame[case.key, row.key], None))
-    return table(entries, SCORES[score].title, SCORES[score].better)
+    better = Better.NEITHER if SCORES[score].timing else SCORES[score].better  # fewer evaluations take less time
+    return table(entries, SCORES[score].title, better)
 
 
 def problems_as_columns(experiments: Mapping[str, Experiment], score: str) -> str:
@@ -333,6 +334,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "generated porous medium": partial(scores_as_columns, "generate_porous_medium", _BOUNDED),
     "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
     "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
+    "evaluations: time": partial(evaluations_as_columns, "generate_stokes-study", "draw_milliseconds"),
     "changes": partial(
         scores_as_columns,
         "shallow_water_rollout",
