@@ -94,7 +94,8 @@ def test_a_run_stores_what_it_shows_goes_on_and_makes_damaged_files_again(
     printed = capsys.readouterr().err
     assert f"'{weights}' is damaged" in printed
     assert f"'{scores}' is damaged" in printed
-    assert third.records.equals(first.records)
+    timed = "draw_milliseconds"  # measured anew
+    assert third.records[third.records["score"] != timed].equals(first.records[first.records["score"] != timed])
 
 
 def check_means(records: Any, scores: Any) -> None:
