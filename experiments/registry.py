@@ -63,6 +63,15 @@ def tuning(name: str) -> Experiment:
     return _entry("tuning on", name, TUNINGS)
 
 
+def command_of(entry: Experiment) -> str:
+    """The command that makes an experiment, with the name that it takes: ``study stefan`` for its calibration."""
+    for command, entries in (("study", STUDIES), ("choose", CHOICES), ("tune", TUNINGS)):
+        for name, each in entries.items():
+            if each.name == entry.name:
+                return f"{command} {name}"
+    return f"run {entry.name}"
+
+
 def families() -> dict[str, dict[str, Experiment]]:
     """Experiments by family, with those that were registered last."""
     grouped = {family: dict(entries) for family, entries in FAMILIES.items()}

@@ -20,14 +20,6 @@ from experiments.report.picture import FOLDER, leading_figure
 from experiments.report.results import Results, headline, newest_run, of_run, released, title
 from experiments.storage import writable_folder, write_bytes
 
-_COMMANDS = {
-    "-study": "study",
-    "-calibration": "study",
-    "-prediction": "study",
-    "-choice": "choose",
-    "-tuning": "tune",
-}
-
 
 def write_report(out: Path, file: Path) -> list[str]:
     """Writes the page.
@@ -110,12 +102,9 @@ def _trainings(results: Results) -> str:
 
 def _commands(entry: Experiment, released: bool) -> list[tuple[str, str]]:
     """What to type, and how long it takes."""
-    verb, name = "run", entry.name
-    for ending, command in _COMMANDS.items():
-        if name.endswith(ending):
-            verb, name = command, name.removesuffix(ending)
+    made = registry.command_of(entry)
     typed = {"reproduce": f"reproduce {entry.name}"} if released else {}
-    typed |= {preset: f"{verb} {name} --preset {preset}" for preset in ("laptop", "paper")}
+    typed |= {preset: f"{made} --preset {preset}" for preset in ("laptop", "paper")}
     return [(f"python -m experiments {words}", entry.durations.get(key, "")) for key, words in typed.items()]  # type: ignore[call-overload]
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from experiments.experiment import Preset
-from experiments.registry import BENCHMARKS, CHOICES, EXPERIMENTS, STUDIES, TUNINGS, benchmark, experiment
+from experiments.registry import BENCHMARKS, CHOICES, EXPERIMENTS, STUDIES, TUNINGS, benchmark, command_of, experiment
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -33,3 +33,9 @@ def test_studies_choices_and_tunings_are_found_by_their_full_names() -> None:
         for entry in entries.values():
             assert experiment(entry.name) is entry
             assert entry.name not in EXPERIMENTS
+
+
+def test_the_command_of_an_experiment_finds_it_again() -> None:
+    for command, entries in (("run", EXPERIMENTS), ("study", STUDIES), ("choose", CHOICES), ("tune", TUNINGS)):
+        for name, entry in entries.items():
+            assert command_of(entry) == f"{command} {name}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import registry
 from experiments.errors import DataFileError
 from experiments.report import page, picture
 from experiments.report.results import newest_run, of_run
@@ -46,8 +47,11 @@ def test_the_page_has_the_rows_the_figure_the_trainings_and_the_commands(tmp_pat
     assert [Image.open(io.BytesIO(base64.b64decode(text))).width for text in pictures] == [640, 1280]
 
 
-def test_studies_and_choices_have_commands_of_their_own(tmp_path: Path) -> None:
-    html = page.render({"s": [results(Example(name="heat-study")), results(Example(name="heat-choice"))]}, tmp_path)
+def test_studies_and_choices_have_commands_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, choice = Example(name="heat-study"), Example(name="heat-choice")
+    monkeypatch.setitem(registry.STUDIES, "heat", study)
+    monkeypatch.setitem(registry.CHOICES, "heat", choice)
+    html = page.render({"s": [results(study), results(choice)]}, tmp_path)
     assert "python -m experiments study heat --preset laptop" in html
     assert "python -m experiments choose heat --preset laptop" in html
     assert "python -m experiments reproduce heat-study" in html
