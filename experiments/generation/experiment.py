@@ -19,7 +19,7 @@ from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version
 
 
-def _counts(cases: Sequence[Case]) -> str:
+def draws_of(cases: Sequence[Case]) -> str:
     """Numbers of draws of the cases."""
     return " or ".join(str(count) for count in dict.fromkeys(case.draws for case in cases))
 
@@ -59,7 +59,7 @@ class GenerationExperiment:
         sizes = cases[0].sizes
         trainings = "one training" if sizes.groups == 1 else f"{sizes.groups} trainings"
         return (
-            f"{self.problem.label}: {_counts(cases)} drawn fields on {sizes.nodes}² against exact moments, "
+            f"{self.problem.label}: {draws_of(cases)} drawn fields on {sizes.nodes}² against exact moments, "
             f"{sizes.steps} evaluations each; {trainings}"
         )
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.experiment import Durations, Preset, RunContext, Stored, Style, Training
 from experiments.generation.cases import Case
-from experiments.generation.experiment import GenerationExperiment
+from experiments.generation.experiment import GenerationExperiment, draws_of
 from experiments.generation.methods import Method, methods_of
 from experiments.generation.scoring import errors_of, sampled
 from experiments.records.record import Arrays, Over, Record
@@ -80,9 +80,8 @@ class StepsStudy:
         return self.flows.data_version
 
     def title(self, cases: Sequence[Case]) -> str:
-        counts = " or ".join(str(count) for count in dict.fromkeys(case.draws for case in cases))
-        size = f"{cases[0].sizes.nodes}²"
-        return f"{self.flows.problem.label}: {counts} draws of one flow on {size}; behind samplers, evaluations a draw"
+        drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
+        return f"{self.flows.problem.label}: {drawn}; behind samplers, evaluations a draw"
 
     def cases(self, context: RunContext) -> list[Case]:
         """The laws of the experiment, with fewer draws."""
