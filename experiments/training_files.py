@@ -1,9 +1,11 @@
 """The file that a finished training leaves: of an operator, or of a network that comes with the library."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from torch import nn
 
 import boon
@@ -12,7 +14,7 @@ from experiments.experiment import RunContext, Training
 from experiments.records.release import released_weights
 from experiments.records.store import as_json, environment
 from experiments.storage import write_bytes
-from probconserv.training import TrainingState, first_before_others
+from probconserv.training import TrainingState, first_before_others, say_once
 
 
 def store_finished(
@@ -36,7 +38,8 @@ def store_finished(
 def take_released(training: Training, context: RunContext) -> bool:
     """Puts the released weights of a training where it would leave them; False where there are none.
 
-    They are those of the preset laptop, of the seed that is released.
+    They are those of the preset laptop, of the seed that is released. Weights that were trained with another
+    configuration or on other data are named and left alone.
 
     Raises:
         DataFileError: If the released file is damaged.
@@ -44,10 +47,39 @@ def take_released(training: Training, context: RunContext) -> bool:
     if training.release is None or context.options.preset != "laptop":
         return False
     try:
-        content = released_weights(training.release, context.release).read_bytes()
+        released = released_weights(training.release, context.release)
     except NotReleasedError:
+        return False
+    changed = changed_since(released, training)
+    if changed:
+        say_once(f"The released '{training.release}' is not used: it was trained with other {', '.join(changed)}.")
         return False
     path = training.weights(context.options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content)
+    write_bytes(path, released.read_bytes())
     return True
+
+
+def changed_since(released: Path, training: Training) -> list[str]:
+    """The entries of a training's configuration that a file of weights was trained with otherwise.
+
+    Files of release 0.1 name neither their version of the data nor the types of their configurations: of those, the
+    entries are compared that they share with the training.
+    """
+    with safe_open(released, "pt") as file:
+        notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+    now = {"training": json.loads(json.dumps(as_json(training.config))), "data_version": training.data_version}
+    then = {name: notes.get(name) for name in now}
+    return _differences(then, now, shared_only="data_version" not in notes)
+
+
+_OF_THE_MACHINE = {"device", "processes"}
+
+
+def _differences(then: Any, now: Any, shared_only: bool, name: str = "") -> list[str]:
+    """Dotted names of the entries of two JSON values that differ, apart from those of the machine."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        names = (then.keys() & now.keys() if shared_only else then.keys() | now.keys()) - _OF_THE_MACHINE
+        pairs = ((then.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in sorted(names))
+        return [each for a, b, key in pairs for each in _differences(a, b, shared_only, key)]
+    return [] if then == now or (shared_only and then is None) else [name]
