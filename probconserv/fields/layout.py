@@ -45,10 +45,15 @@ class FieldLayout:
             )
 
     @property
+    def point_shape(self) -> tuple[int, ...]:
+        """What one distribution covers: channels, and the axes that are not apart as times."""
+        apart = None if self._time_position is None else self.time_axis
+        return (self.channels, *(length for axis, length in enumerate(self.shape) if axis != apart))
+
+    @property
     def points(self) -> int:
         """Number n of points of one distribution."""
-        total = self.channels * math.prod(self.shape)
-        return total if self._time_position is None else total // self.shape[self.time_axis or 0]
+        return math.prod(self.point_shape)
 
     def flatten(self, field: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Turns a field into values on points.

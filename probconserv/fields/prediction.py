@@ -116,16 +116,20 @@ def condition_fields(
         The conditioned prediction, as fields.
 
     Raises:
-        InvalidArgumentError: If the shape of the prior does not fit the layout.
+        InvalidArgumentError: If the shape of the prior does not fit the layout, or an order names no axis.
         IncompatibleQueryError: If the points or the batch axes of the constraint are not those of the prior.
     """
     points = points_of(prior, layout, noise_variance)
-    _check_channels(points.mean.shape, constraint, layout)
+    _check_axes(points.mean.shape, constraint, layout)
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
 
 
-def _check_channels(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
-    """Says how to write a law that was built for every channel by itself, where blocks must count the channels."""
+def _check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
+    """Says how to write an order that names no axis, or a law that was built for every channel by itself, where blocks
+    must count the channels.
+    """
+    if isinstance(constraint, Inequality):
+        constraint.joined().require_axis(layout.point_shape)
     law = constraint if isinstance(constraint, LinearConstraint) else constraint.joined().law
     if law is None:
         return

@@ -8,6 +8,7 @@ meet them; see ``Projected``.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -170,15 +171,27 @@ class JoinedConstraint(Inequality):
     def _check_order(self) -> None:
         if not self.order or self.law is None:
             return
-        if self.lines is None and self.law.shape is not None:
-            raise InvalidArgumentError(
-                f"Monotone would order the flattened field {self.law.shape} row by row; say along which axis it is "
-                f"ordered, Monotone(axis=0, shape={self.law.shape})."
-            )
+        if self.law.shape is not None:
+            self.require_axis(self.law.shape)
         if self.lines is not None and math.prod(self.lines.shape) != self.law.points:
             raise InvalidArgumentError(
                 f"The order is on a field {self.lines.shape} but the law acts on {self.law.points} points; build both "
                 "on one grid."
+            )
+
+    def require_axis(self, shape: Sequence[int]) -> None:
+        """Checks that an order says along which axis it holds, for fields with several.
+
+        Args:
+            shape: Lengths of the axes.
+
+        Raises:
+            InvalidArgumentError: If it does not.
+        """
+        if self.order and self.lines is None and sum(length > 1 for length in shape) > 1:
+            raise InvalidArgumentError(
+                f"Monotone would order the flattened field {tuple(shape)} row by row; say along which axis it is "
+                f"ordered, Monotone(axis=0, shape={tuple(shape)})."
             )
 
     def joined(self) -> "JoinedConstraint":

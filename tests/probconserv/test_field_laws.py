@@ -13,6 +13,7 @@ from probconserv import (
     FluxLayout,
     IncompatibleQueryError,
     InvalidArgumentError,
+    Monotone,
     NonNegative,
     ProbConserv,
     block_budgets,
@@ -245,3 +246,15 @@ def test_messages():
                 condition_fields(unit(5, channels, 4, 4), constraint, layout)
     with pytest.raises(InvalidArgumentError, match="closed form"):
         condition_fields(unit(5, 2, 4, 4), block_means(torch.zeros(5, 2, 2, 2), (1, 2, 2)), layout).with_draws(5)
+
+
+def test_an_order_of_fields_with_several_axes_names_one_of_them():
+    with pytest.raises(InvalidArgumentError, match=r"the flattened field \(1, 4, 4\) row by row"):
+        condition_fields(unit(5, 1, 4, 4), Monotone(), FieldLayout(channels=1, shape=(4, 4)))
+    along = Monotone(axis=1, shape=(1, 4, 4))
+    u = normal(5, 1, 4, 4)
+    mode = condition_fields(Normal(u, torch.ones_like(u)), along, FieldLayout(channels=1, shape=(4, 4))).mode
+    assert bool((mode.diff(dim=2) >= 0).all())
+    # With every time apart there is one axis, and nothing to choose.
+    layout = FieldLayout(channels=1, shape=(4, 4), time_axis=0)
+    assert bool((condition_fields(Normal(u, torch.ones_like(u)), Monotone(), layout).mode.diff(dim=3) >= 0).all())

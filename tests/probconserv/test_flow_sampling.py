@@ -220,6 +220,17 @@ def test_laws_that_do_not_fit_are_refused_before_anything_is_drawn(law: Any, err
         flow.sample(3, law=law)
 
 
+def test_an_order_of_fields_with_several_axes_names_one_of_them() -> None:
+    fields = smooth_fields().reshape(-1, 3, 7)
+    velocity = Broken(lambda z, *_: torch.zeros_like(z))
+    flow = FlowMatching(KarhunenLoeve.of(fields, 5), velocity)
+    with pytest.raises(InvalidArgumentError, match=r"the flattened field \(3, 7\) row by row; say along which axis"):
+        flow.sample(3, law=Monotone())
+    draws = flow.sample(3, law=Monotone(axis=1, shape=(3, 7)), options=SamplingOptions(steps=2))
+    assert bool((draws.diff(dim=2) >= 0).all())
+    assert not bool((draws.flatten(1).diff(dim=1) >= 0).all())
+
+
 def test_a_nonlinear_law_that_no_field_within_bounds_meets_is_named() -> None:
     law = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 9.0, points=N)
     with pytest.raises(ConvergenceError, match=r"law and bounds may have no field in common|bound did not settle"):

@@ -104,7 +104,7 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
         IncompatibleQueryError: If it acts on another number of points, or has a batch that is not that of the draws.
         InfeasibleConstraintError: If no field meets it.
         DependentConstraintsError: If its rows are redundant.
-        InvalidArgumentError: If it is no law.
+        InvalidArgumentError: If it is no law, or an order of a field with several axes names none of them.
     """
     if law is None:
         return
@@ -124,6 +124,7 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
             f"The law has the batch axes {tuple(batch)}; give it none, or one entry for each of the {count} draws."
         )
     if isinstance(joined, JoinedConstraint):
+        joined.require_axis(latent.shape)
         mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
         rows = None if joined.law is None else with_sparse_rows(joined.law)
         Projected(FieldGaussian(mean, latent.clean_covariance(0.0)), replace(joined, law=rows))
