@@ -117,7 +117,7 @@ def over_three_seeds(score: str) -> str:
         labels, frame = results_of(name).labels, _over_seeds(name)
         frame = frame[(frame["score"] == score) & frame["method"].isin(COMPARED)]
         for case, method, mean, error in frame[["case", "method", "mean", "standard_error"]].to_numpy():
-            entries.append((f"{title(experiment)}, {labels.cases[case]}", labels.methods[method], mean, error))
+            entries.append((f"{title(experiment.name)}, {labels.cases[case]}", labels.methods[method], mean, error))
     return table(entries, SCORES[score].title, SCORES[score].better)
 
 
@@ -128,7 +128,7 @@ def problem_sections(names: Iterable[str]) -> str:
         if name not in manifest()["experiments"]:
             continue
         results = results_of(name)
-        heading, summary = title(results.experiment), results.experiment.summary
+        heading, summary = title(results.experiment.name), results.experiment.summary
         parts += [f"## {heading}", f"{summary[0].upper()}{summary[1:]}.", _head(results)]
         if (FOLDER / f"{name}.png").is_file():
             parts.append(f"![{summary}](../experiments/report/figures/{name}.png)")
@@ -186,7 +186,7 @@ def problems_as_columns(experiments: Mapping[str, Experiment], score: str) -> st
     for problem, experiment in experiments.items():
         results = released(experiment)
         if results is not None:
-            name = problem.replace("_", " ")
+            name = title(problem)
             entries += [(f"{name}, {case}", method, *rest) for case, method, *rest in entries_of(results, score)]
     return table(entries, SCORES[score].title, Better.LOWER, transposed=True)
 
@@ -196,7 +196,7 @@ def operator_table(names: Iterable[str]) -> str:
     entries, baselines = [], []
     for results in map(results_of, names):
         for case in results.cases:
-            rows, problem = _compared(results, case.key), f"{title(results.experiment)}, {case.label}"
+            rows, problem = _compared(results, case.key), f"{title(results.experiment.name)}, {case.label}"
             columns = ("FNO", "best baseline", "paper's form", "default")
             entries += [(problem, column, *row[2:]) for column, row in zip(columns, rows, strict=True)]
             baselines.append(rows[1][1])
