@@ -1,4 +1,4 @@
-"""Tables of README and docs, written from the released results between two marks.
+"""Tables of both READMEs and docs, written from the released results between two marks.
 
 A block of a document reads
 
@@ -21,10 +21,11 @@ from experiments.boundary.experiment import compared
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment
 from experiments.records.record import PAPER
-from experiments.records.release import ROOT, manifest
+from experiments.records.release import ROOT, manifest, released_weights
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score, numbers
+from experiments.records.weights import read_notes
 from experiments.report import calibration_tables
 from experiments.report.picture import FOLDER
 from experiments.report.results import Cell, Results, headline, released, title
@@ -52,7 +53,7 @@ REMEDIES = ("monotone", "tempered", "context-calibrated", "noisy-context")
 
 
 def write_all(root: Path) -> list[Path]:
-    """Rewrites the blocks of README and docs.
+    """Rewrites the blocks of both READMEs and docs.
 
     Args:
         root: Folder of the checkout.
@@ -72,7 +73,8 @@ def write_all(root: Path) -> list[Path]:
 def stale(root: Path) -> dict[Path, str]:
     """The documents with a stale block, and their new text; arguments and errors are those of ``write_all``."""
     results_of.cache_clear()
-    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    outside = (root / "README.md", root / "experiments" / "weights" / "README.md")
+    pages = [*outside, *sorted((root / "docs").rglob("*.md"))]
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
     return {page: new for page, text in texts.items() if (new := filled(text, str(page))) != text}
 
@@ -223,6 +225,20 @@ def out_of_range_table() -> str:
     return table(entries, "method", Better.NEITHER)
 
 
+def soft_table() -> str:
+    """Validation scores of a network before and after its fine-tuning with the penalty, as its files hold them."""
+    rows = []
+    for problem in registry.FAMILIES["conservation laws"]:
+        files = [released_weights(f"{problem}-{network}.safetensors") for network in ("anp", "softc")]
+        before, after = map(read_notes, files)
+        cells = {"problem": f"`{problem}`", "λ": f"{after['training']['soft_penalty']:g}"}
+        for score in ("LL", "MSE"):
+            for name, notes in (("anp", before), ("softc", after)):
+                cells[f"{SCORES[score].title} `{name}`"] = format_score(notes["last"][score])
+        rows.append(cells)
+    return markdown(pd.DataFrame(rows))
+
+
 def _head(results: Results) -> str:
     """The headline rows of an experiment, the best in bold."""
     rows = headline(results.experiment, results.cases, results.records)
@@ -335,6 +351,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
     "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
     "evaluations: time": partial(evaluations_as_columns, "generate_stokes-study", "draw_milliseconds"),
+    "SoftC": soft_table,
     "changes": partial(
         scores_as_columns,
         "shallow_water_rollout",
