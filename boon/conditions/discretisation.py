@@ -12,7 +12,7 @@ from torch import Tensor
 from boon._tensors.values import are_readable
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
-from boon.conditions.varying import Varying, settle
+from boon.conditions.varying import Varying, coefficients, settle
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
@@ -198,47 +198,13 @@ def _varying_side(
     for part, value in zip(parts, values, strict=True):
         here = free & (nodes_of(part, coordinates, name) if coordinates else True)
         free = free & ~here
-        own_a, own_b = _coefficients(part.condition, face, gradient[0], u, name)
+        own_a, own_b = coefficients(part.condition, coordinates, face, gradient[0], u, name)
         value = _one_value(_built_value(part.condition), value, name)
         a, b = torch.where(here, own_a, a), torch.where(here, own_b, b)
         data = torch.where(here, _on_side(value, axis, lengths, u, name, here), data)
         valued = valued | here if isinstance(part.condition, Dirichlet) else valued
     data = data.expand(*u.shape[:2], *face)
     return Varying(axis=axis, last=last, a=a, b=b, gradient=gradient, holds=~free, given=valued), data
-
-
-def _coefficients(
-    condition: SideCondition, face: tuple[int, ...], first: float, u: Tensor, name: str
-) -> tuple[Tensor, Tensor]:
-    """a and b of a u + b ∂u/∂x, ``(batch|1, channels|1, *face)``, float64.
-
-    Raises:
-        InvalidArgumentError: If they have the wrong shape or the condition does not depend on the boundary node.
-    """
-    if not isinstance(condition, Robin):
-        a, b = (1.0, 0.0) if isinstance(condition, Dirichlet) else (0.0, 1.0)
-        one = torch.ones((1, 1, *face), dtype=torch.float64, device=u.device)
-        return a * one, b * one
-    result = []
-    for letter, value in (("a", condition.a), ("b", condition.b)):
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=u.device)
-        shape = (*u.shape[:2], *face)
-        fits = tensor.ndim == len(shape) and all(n in (1, m) for n, m in zip(tensor.shape, shape, strict=True))
-        if tensor.ndim > 0 and not fits:
-            raise InvalidArgumentError(
-                f"{name}: {letter} of Robin must be a number or have one axis for the batch, one for the channels and "
-                f"those of the side, each of the size in {shape} or 1, got shape {tuple(tensor.shape)}."
-            )
-        result.append(tensor.expand(*(tensor.shape[:2] if tensor.ndim else (1, 1)), *face))
-    a, b = result
-    pivot, size = a + b * first, a.abs() + (b * first).abs()
-    if are_readable(pivot) and bool((pivot.abs() < 1e-6 * size).any()):
-        raise InvalidArgumentError(
-            f"{name}: Robin cannot be solved for the boundary node where a + b·c₀/h is small, here "
-            f"{float(pivot.detach().abs().min()):.3g}. Check the sign of b (∂u/∂x is not the outward derivative) or "
-            "change the grid or the stencil order."
-        )
-    return a, b
 
 
 def boundary_channels(boundary: Boundary, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

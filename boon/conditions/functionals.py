@@ -151,6 +151,8 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
     gradient = [weight / spacing for weight in DIFFERENCES[order, last]]
     if isinstance(condition, Neumann):
         return Functional(axis=axis, last=last, weights=tuple(gradient))
+    assert not callable(condition.a)
+    assert not callable(condition.b)
     a, b = float(condition.a), float(condition.b)
     first, *others = (b * weight for weight in gradient)
     if abs(a + first) < 1e-6 * (abs(a) + abs(first)):

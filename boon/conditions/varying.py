@@ -12,6 +12,7 @@ error.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from boon._tensors.values import are_readable
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from solvers import Dirichlet, Neumann, Robin
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +95,66 @@ class Varying:
             holds=holds,
             given=holds & self.given,
         )
+
+
+def coefficients(
+    condition: Dirichlet | Neumann | Robin,
+    coordinates: Sequence[Tensor],
+    face: tuple[int, ...],
+    first: float,
+    u: Tensor,
+    name: str,
+) -> tuple[Tensor, Tensor]:
+    """a and b of a u + b ∂u/∂x, ``(batch|1, channels|1, *face)``, float64.
+
+    Raises:
+        InvalidArgumentError: If they have the wrong shape or the condition does not depend on the boundary node.
+    """
+    if not isinstance(condition, Robin):
+        a, b = (1.0, 0.0) if isinstance(condition, Dirichlet) else (0.0, 1.0)
+        one = torch.ones((1, 1, *face), dtype=torch.float64, device=u.device)
+        return a * one, b * one
+    a, b = (
+        _coefficient(value, letter, coordinates, (*u.shape[:2], *face), u, name)
+        for letter, value in (("a", condition.a), ("b", condition.b))
+    )
+    pivot, size = a + b * first, a.abs() + (b * first).abs()
+    if are_readable(pivot) and bool((pivot.abs() < 1e-6 * size).any()):
+        raise InvalidArgumentError(
+            f"{name}: Robin cannot be solved for the boundary node where a + b·c₀/h is small, here "
+            f"{float(pivot.detach().abs().min()):.3g}. Check the sign of b (∂u/∂x is not the outward derivative) or "
+            "change the grid or the stencil order."
+        )
+    return a, b
+
+
+def _coefficient(
+    value: Any, letter: str, coordinates: Sequence[Tensor], shape: tuple[int, ...], u: Tensor, name: str
+) -> Tensor:
+    """A Robin coefficient on the nodes of a side; a function is called with their coordinates.
+
+    Raises:
+        InvalidArgumentError: If it has the wrong shape, or a function gives a number that no coefficient can be.
+    """
+    tensor = torch.as_tensor(value(*coordinates) if callable(value) else value, dtype=torch.float64, device=u.device)
+    if callable(value) and tensor.ndim < len(shape):
+        tensor = tensor.expand(*(1,) * (len(shape) - tensor.ndim), *tensor.shape)
+    fits = tensor.ndim == len(shape) and all(n in (1, m) for n, m in zip(tensor.shape, shape, strict=True))
+    if tensor.ndim > 0 and not fits:
+        raise InvalidArgumentError(
+            f"{name}: {letter} of Robin must be a number or have one axis for the batch, one for the channels and "
+            f"those of the side, each of the size in {shape} or 1, got shape {tuple(tensor.shape)}."
+        )
+    if callable(value) and are_readable(tensor) and not _is_coefficient(tensor, letter):
+        raise InvalidArgumentError(
+            f"{name}: the function for {letter} of Robin gives a number that is not finite, or b = 0; where the value "
+            "itself is known, make a part of the side Dirichlet."
+        )
+    return tensor.expand(*(tensor.shape[:2] if tensor.ndim else (1, 1)), *shape[2:])
+
+
+def _is_coefficient(tensor: Tensor, letter: str) -> bool:
+    return bool(torch.isfinite(tensor).all()) and not (letter == "b" and bool((tensor == 0).any()))
 
 
 def set_varying(u: Tensor, sides: Sequence[Varying], data: Sequence[Tensor], periodic: Sequence[int]) -> Tensor:

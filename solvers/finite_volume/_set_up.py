@@ -114,7 +114,8 @@ def _refuse_coefficients_on_faces(
     for axis, pair in enumerate(conditions):
         face = grid.shape[:axis] + grid.shape[axis + 1 :]
         for side in pair:
-            for shape in (np.shape(side.a), np.shape(side.b)) if isinstance(side, Robin) and face else ():
+            coefficients = (side.a, side.b) if isinstance(side, Robin) and face else ()
+            for shape in (np.shape(each) for each in coefficients if not callable(each)):
                 if shape[-1:] == face[-1:] and shape[-1] > 1 and batch[-1:] != shape[-1:]:
                     raise InvalidArgumentError(
                         f"Robin: a and b are one number per batch entry, but shape {tuple(shape)} might be meant for "

@@ -61,7 +61,7 @@ class Robin:
 
     Args:
         a: Number, or for ``solve`` an array or tensor ``(*batch,)``, for operators one
-            ``(batch|1, channels|1, *face)``.
+            ``(batch|1, channels|1, *face)`` or a function of the position on the side that returns it.
         b: The same; not zero.
         value: The value.
 
@@ -69,17 +69,17 @@ class Robin:
         InvalidArgumentError: If a and b are not finite real numbers or b is zero (that is ``Dirichlet``).
     """
 
-    a: Value
-    b: Value
+    a: Value | Callable[..., Value]
+    b: Value | Callable[..., Value]
     value: BoundaryValue = None
 
     def __post_init__(self) -> None:
-        if not all(isinstance(each, Real | np.ndarray | Tensor) for each in (self.a, self.b)):
+        if not all(isinstance(each, Real | np.ndarray | Tensor) or callable(each) for each in (self.a, self.b)):
             raise InvalidArgumentError(
-                f"Robin takes numbers for a and b, or one number per batch entry, got a={self.a!r}, b={self.b!r}; "
-                "only the value may be a function of time."
+                f"Robin takes numbers for a and b, one number per batch entry, or for operators a function of the "
+                f"position on the side, got a={self.a!r}, b={self.b!r}."
             )
-        a, b = (torch.as_tensor(each) for each in (self.a, self.b))
+        a, b = (torch.ones(()) if callable(each) else torch.as_tensor(each) for each in (self.a, self.b))
         if a.is_complex() or b.is_complex():
             raise InvalidArgumentError(f"Robin needs real a and b, got a={self.a}, b={self.b}.")
         if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())) or bool((b == 0).any()):
@@ -126,6 +126,11 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
             f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)} entries."
         )
     check_pairs(pairs, Condition, "Dirichlet, Neumann, Robin, Periodic or Outflow")
+    if any(isinstance(side, Robin) and (callable(side.a) or callable(side.b)) for pair in pairs for side in pair):
+        raise InvalidArgumentError(
+            "Functions as a and b of Robin are for operators; solvers take numbers or one number per batch entry, and "
+            "only the value may be a function of time."
+        )
     return tuple((pair[0], pair[1]) for pair in pairs)
 
 

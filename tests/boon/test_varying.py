@@ -189,6 +189,9 @@ def test_values_that_disagree_at_a_corner(conditions, match):
         (Part(Dirichlet(torch.nan)), "NaN or infinite"),
         (Robin(torch.ones(2), 1.0, 0.0), r"a of Robin must be a number or have one axis for the batch"),
         (Robin(1.0, torch.ones(1, 1, M - 1), 0.0), r"b of Robin must be .* got shape \(1, 1, 10\)"),
+        (Robin(lambda y: y[:3], 1.0, 0.0), "a of Robin must be"),
+        (Robin(1.0, lambda y: y, 0.0), "function for b of Robin gives .* b = 0"),
+        (Robin(lambda y: 1 / y, 1.0, 0.0), "function for a of Robin gives a number that is not finite"),
         (Robin(torch.full((1, 1, M), 3 / 2 * (N - 1)), 1.0, 0.0), "cannot be solved for the boundary node"),
     ],
 )
@@ -201,6 +204,20 @@ def test_a_condition_must_be_the_same_at_both_ends_of_a_periodic_axis():
     operator = build([(PARTS, None), (Periodic(), Periodic())], Prescription())
     with pytest.raises(InvalidArgumentError, match="differs between the two ends of the periodic axis 1"):
         operator(field(torch.float32))
+
+
+@pytest.mark.parametrize("correction", [Prescription(), SmoothExtension(), MixedTransform()])
+def test_coefficients_as_functions_are_those_on_the_nodes_of_any_grid(correction):
+    def transfer(y):
+        return 1 + y.square()
+
+    operator = build([(Robin(transfer, -0.4, 0.3), Dirichlet(1.0)), None], correction).double()
+    for along in (11, 21):
+        u = operator(field(shape=(2, 1, 17, along)))
+        a = transfer(torch.linspace(0.0, 1.0, along, dtype=torch.float64))
+        (robin,) = (side for side in operator.discretise(u).varying if not side.last)
+        assert torch.equal(robin.a[0, 0], torch.where(robin.holds, a, 0.0))
+        assert boundary_error(u, operator.discretise(u)).relative_maximum <= 1e-12
 
 
 def test_coefficients_that_differ_between_channels():

@@ -258,9 +258,10 @@ def test_velocities_and_convection_with_diffusion(build, message):
     ("build", "message"),
     [
         (lambda: Robin(torch.ones(2), torch.tensor([0.0, 1.0])), "finite a and b with b ≠ 0"),
-        (lambda: Robin([1.0, 2.0], 1.0), "or one number per batch entry, got a="),
-        (lambda: Robin(lambda time: time, 1.0), "only the value may be a function of time"),
+        (lambda: Robin([1.0, 2.0], 1.0), "one number per batch entry, or for operators a function"),
+        (lambda: Robin("1", 1.0), "takes numbers for a and b"),
         (lambda: Robin(np.array([1j]), 1.0), "Robin needs real a and b"),
+        (attempt(sides=(Robin(lambda y: y, 1.0, 0.0), ENDS[1])), "only the value may be a function of time"),
         (attempt(sides=(Robin(torch.ones(3), 1.0, 0.0), ENDS[1]), initial=torch.zeros(2, 10)), "do not broadcast"),
         (attempt(sides=(Robin(torch.ones(2, requires_grad=True), 1.0, 0.0), ENDS[1])), "requires gradients"),
         (attempt(sides=(Robin(20.0, 1.0, 0.0), ENDS[1])), r"a \+ b·c₀ = 0 .* change a or b, or the number of cells"),
