@@ -43,7 +43,7 @@ from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw
 from probconserv.surrogates.flow.drawn import DrawnFields
 from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent, smooth_noise
 from probconserv.surrogates.flow.matching import FlowMatching
-from probconserv.surrogates.flow.network import ResidualVelocity
+from probconserv.surrogates.flow.network import ResidualFieldVelocity, ResidualVelocity
 from probconserv.surrogates.flow.samplers import (
     SamplingOptions,
     SamplingTask,
@@ -98,6 +98,7 @@ __all__ = [
     "ProbConservError",
     "Projected",
     "Query",
+    "ResidualFieldVelocity",
     "ResidualVelocity",
     "SamplingInterruptedError",
     "SamplingOptions",

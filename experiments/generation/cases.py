@@ -176,11 +176,11 @@ SMALL_SIZES: dict[Preset, Sizes] = {
 FIELD_SIZES: dict[Preset, Sizes] = {
     "smoke": replace(_SMALL, width=8, blocks=2, frequencies=4, batch=8, draws=16),
     "laptop": Sizes(
-        nodes=50, width=32, blocks=3, frequencies=10, batch=32, draws=256, groups=1, training=_training(5000)
+        nodes=50, width=32, blocks=3, frequencies=10, batch=32, draws=512, steps=25, training=_training(4000)
     ),
-    "paper": replace(_PAPER, width=64, batch=256, draws=512, groups=1, frequencies=20, training=_training(20_000)),
+    "paper": replace(_PAPER, width=64, batch=256, draws=512, frequencies=20, training=_training(20_000)),
 }
-"""Flows on fields; their modes are those of the covariance of the data alone."""
+"""Flows on fields; their modes are those that the network sees and moves."""
 SCHEME_SIZES: dict[Preset, Sizes] = {
     "smoke": replace(_SMALL, draws=12, nodes=16, steps=10),
     "laptop": replace(SMALL_SIZES["laptop"], samples=4096),

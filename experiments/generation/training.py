@@ -13,7 +13,14 @@ from experiments.generation.cases import Sizes
 from experiments.generation.problems import GenerationProblem
 from experiments.records.store import as_json, environment
 from experiments.stages import one_thread
-from probconserv import FieldLatent, FlowMatching, KarhunenLoeve, ResidualVelocity, smooth_noise
+from probconserv import (
+    FieldLatent,
+    FlowMatching,
+    KarhunenLoeve,
+    ResidualFieldVelocity,
+    ResidualVelocity,
+    smooth_noise,
+)
 from probconserv.training import TrainingConfig, launched
 
 _MODES_OF = 2000  # training fields that the modes are computed from
@@ -56,17 +63,20 @@ class FieldFlowTraining(FlowTraining):
     frequencies: int
     length: float = 0.1
     noise: str = "smooth Gaussian"
+    velocity: str = "an FNO around the velocity of a Gaussian"
 
     def untrained(self, fields: Tensor) -> FlowMatching:
         root = smooth_noise(fields.shape[1:], self.length)
         latent = FieldLatent.of(fields[:_MODES_OF], self.modes, root)
         torch.manual_seed(self.training.seed)
-        return FlowMatching(latent, self._velocity(), axes=self.problem.axes(self.nodes))
+        velocity = ResidualFieldVelocity.of(latent, self._network())
+        return FlowMatching(latent, velocity, axes=self.problem.axes(self.nodes))
 
     def load(self, path: Path) -> FlowMatching:
-        return FlowMatching.load(path, self._velocity())
+        velocity = ResidualFieldVelocity(self._network(), self.modes, self.nodes**2)
+        return FlowMatching.load(path, velocity)
 
-    def _velocity(self) -> FNOVelocity:
+    def _network(self) -> FNOVelocity:
         modes = (self.frequencies, self.frequencies)
         return FNOVelocity(FNOConfig(width=self.width, depth=self.blocks, modes=modes))
 
