@@ -2,7 +2,9 @@
 
 from boon.amplification import noise_gain
 from boon.channels import ChannelBOON
-from boon.conditions import boundary_channels
+from boon.conditions.discretisation import boundary_channels
+from boon.conditions.functionals import Boundary, prescribe
+from boon.conditions.parts import Part
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
@@ -19,10 +21,8 @@ from boon.errors import (
     TooManyModesError,
 )
 from boon.fno import FNO, FNOConfig
-from boon.functionals import Boundary, prescribe
 from boon.normalisation import Normalised
 from boon.operator import BOON
-from boon.parts import Part
 from boon.scores import BoundaryError, boundary_error, relative_l2
 from boon.storage import Operator, load, read_notes, save
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon.conditions import SideValues
+from boon.conditions.discretisation import SideValues
+from boon.conditions.functionals import Boundary
 from boon.corrections.correction import Correction
 from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
-from boon.functionals import Boundary
 from boon.operator import BOON
 
 

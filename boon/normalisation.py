@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.tables import kept
+from boon.conditions.functionals import Boundary, read
 from boon.errors import InvalidArgumentError
-from boon.functionals import Boundary, read
 from boon.spectral import along_axis
 
 _STENCIL = 4  # nodes of a cubic polynomial

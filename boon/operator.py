@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon.conditions import SideValues, check_conditions, check_lengths, discretise, sides
+from boon.conditions.discretisation import SideValues, check_conditions, check_lengths, discretise, sides
+from boon.conditions.functionals import Boundary, prescribe
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
 from boon.errors import InvalidArgumentError
 from boon.fno import FNO
-from boon.functionals import Boundary, prescribe
 from boon.neuraloperator import NeuralOperatorFNO, is_neuraloperator
 from boon.normalisation import Normalised
 from solvers import Periodic

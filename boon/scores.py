@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boon.conditions.functionals import Boundary, residuals
 from boon.errors import InvalidArgumentError
-from boon.functionals import Boundary, residuals
 
 
 @dataclass(frozen=True)

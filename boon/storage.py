@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from boon.channels import ChannelBOON
+from boon.conditions.parts import Part
 from boon.corrections.correction import Correction, Prescription
 from boon.corrections.elimination import Elimination
 from boon.corrections.extension import SmoothExtension
@@ -25,7 +26,6 @@ from boon.errors import InvalidArgumentError, StoredOperatorError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
-from boon.parts import Part
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically

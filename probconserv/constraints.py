@@ -160,7 +160,7 @@ def integral(
 
     Trapezoid rule on a ``NodeGrid`` and on points, cell sum on a ``CellGrid`` (the midpoint rule, if the field holds
     values at the centres); any number of axes, the field flattened in row-major order. For cells of unequal size give
-    ``midpoint_weights(faces)`` of ``solvers.finite_volume.grid`` to a ``LinearConstraint``.
+    their lengths ``faces.diff()`` as the row of a ``LinearConstraint``.
 
     Args:
         domain: Grid, or increasing, possibly unequally spaced points ``(*batch, n)``.

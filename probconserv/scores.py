@@ -1,4 +1,4 @@
-"""Scores of predictions, one value per function ``(*batch,)``; average with ``mean_and_standard_error``."""
+"""Scores of predictions, one value per function ``(*batch,)``."""
 
 import math
 
@@ -239,20 +239,6 @@ def shock_position(
 def has_shock(samples: Float[Tensor, "s *batch n"], threshold: float = 0.0) -> Bool[Tensor, " s *batch"]:
     """Whether a sample reaches the threshold at any point, so that it has a shock position."""
     return (samples <= threshold).any(dim=-1)
-
-
-def mean_and_standard_error(values: Float[Tensor, "..."]) -> tuple[float, float]:
-    """Mean and standard error of per-function scores.
-
-    Args:
-        values: One score per function, any shape; at least one.
-
-    Returns:
-        Mean, and sample standard deviation over √(number of functions) (NaN for one function).
-    """
-    values = values.to(torch.float64).flatten()
-    error = float(values.std()) / math.sqrt(values.numel()) if values.numel() > 1 else math.nan
-    return float(values.mean()), error
 
 
 def _check_level(level: float) -> None:

@@ -17,12 +17,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from boon.conditions import AxisCondition
+from boon.conditions.discretisation import AxisCondition
+from boon.conditions.functionals import Boundary, Functional, set_nodes
+from boon.conditions.varying import Varying
 from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, Layers, fourier_bases
-from boon.functionals import Boundary, Functional, set_nodes
 from boon.spectral import Basis, Convolution
-from boon.varying import Varying
 
 
 class Step(nn.Module, ABC):

@@ -29,10 +29,10 @@ from torch import Tensor
 from boon._tensors.gradients import add_at, take_strips
 from boon._tensors.tables import kept
 from boon._tensors.values import are_readable, is_transformed
-from boon.conditions import AxisCondition, has_free_side
+from boon.conditions.discretisation import AxisCondition, has_free_side
+from boon.conditions.functionals import Boundary, data_values, read_strip, set_nodes, with_zero_data
 from boon.corrections.correction import Correction, PrescriptionStep, Step
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.functionals import Boundary, data_values, read_strip, set_nodes, with_zero_data
 from boon.spectral import (
     Basis,
     Convolution,

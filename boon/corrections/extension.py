@@ -29,14 +29,14 @@ from torch import Tensor, nn
 
 from boon._tensors.tables import kept
 from boon._tensors.values import are_readable
-from boon.conditions import AxisCondition, periodic_axes, sides
+from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
+from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, read
+from boon.conditions.varying import Varying
 from boon.corrections.correction import Correction, Step
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.functionals import DIFFERENCES, Boundary, Functional, read
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
-from boon.varying import Varying
 
 Read = Callable[[Functional | Varying, Tensor], Tensor]
 _DEGREE = 3

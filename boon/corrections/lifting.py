@@ -17,12 +17,12 @@ from torch import Tensor
 
 from boon._tensors.gradients import add_profiles, take_strips
 from boon._tensors.tables import kept
+from boon.conditions.functionals import Boundary, Functional, read, read_strip
+from boon.conditions.varying import Varying
 from boon.corrections.correction import Step
 from boon.corrections.extension import functional_row
 from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import SingularKernelError
-from boon.functionals import Boundary, Functional, read, read_strip
-from boon.varying import Varying
 
 _GOOD_CONDITION = 10.0
 _LARGEST_CONDITION = 1e8

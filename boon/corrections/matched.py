@@ -27,13 +27,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions import AxisCondition, has_free_side
+from boon.conditions.discretisation import AxisCondition, has_free_side
+from boon.conditions.functionals import Boundary, read
 from boon.corrections.correction import Correction, Step
 from boon.corrections.extension import check_length, extension_step
 from boon.corrections.lifting import LiftingStep
 from boon.errors import TooManyModesError
 from boon.fno import FNOConfig, fourier_bases
-from boon.functionals import Boundary, read
 from boon.spectral import Basis, Convolution, convolve, fourier_axes, fourier_basis, mirror
 from solvers import Dirichlet, Periodic
 

@@ -20,13 +20,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon.conditions import AxisCondition
+from boon.conditions.discretisation import AxisCondition
+from boon.conditions.functionals import Boundary
 from boon.corrections.correction import Correction, Step
 from boon.corrections.extension import SmoothExtension, check_length
 from boon.corrections.matched import matched_bases, matched_weight
 from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, fourier_bases
-from boon.functionals import Boundary
 from boon.spectral import Basis, Convolution, convolve
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from boon._tensors.values import are_readable
-from boon.conditions import AxisCondition, periodic_axes
+from boon.conditions.discretisation import AxisCondition, periodic_axes
+from boon.conditions.functionals import Boundary
 from boon.corrections.correction import Correction, Step
 from boon.corrections.elimination import (
     at_corners,
@@ -32,7 +33,6 @@ from boon.corrections.elimination import (
 )
 from boon.errors import SingularKernelError
 from boon.fno import FNOConfig, fourier_bases
-from boon.functionals import Boundary
 from boon.spectral import Basis, Convolution, fourier_basis, multiply
 
 _SMALLEST = 1e-7

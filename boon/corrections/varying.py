@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._tensors.values import are_readable
+from boon.conditions.varying import Varying
 from boon.errors import SingularKernelError
-from boon.varying import Varying
 
 
 @dataclass(frozen=True)

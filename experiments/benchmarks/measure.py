@@ -89,8 +89,9 @@ def compared(name: str, seconds: float, baseline: str, baseline_seconds: float, 
 
 
 def report(benchmark: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a benchmark hands to the command line: its name, one line on the machine, and the cases."""
+    """What a benchmark hands to the command line: its name, one line on machine, version and day, and the cases."""
     made = environment()
     machine, packages = made["machine"], made["packages"]
-    line = f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, torch {packages['torch']}"
-    return {"benchmark": benchmark, "machine": line, "cases": cases}
+    parts = (machine["processor"], f"{machine['threads']} threads", machine["system"], f"torch {packages['torch']}")
+    measured = f"version {packages['probconserv-boon']}", made["date"][:10]
+    return {"benchmark": benchmark, "machine": ", ".join((*parts, *measured)), "cases": cases}

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import boon
 from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.lifting import LiftingStep
-from boon.functionals import Boundary, Functional
 from boon.scores import boundary_residuals
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout
 from experiments.boundary.baselines.sensors import Sensors

@@ -143,7 +143,8 @@ class CalibrationStudy:
 
     @property
     def summary(self) -> str:
-        return f"{self.base.name}: calibration in and out of the training range, overall and near the front"
+        problem = self.base.name.replace("_", " ")
+        return f"{problem}: calibration in and out of the training range, overall and near the front"
 
     @property
     def data_version(self) -> int:

@@ -62,4 +62,5 @@ def draw_changes(label: str, methods: Sequence[Any], shown: Mapping[str, Arrays]
     for panel in axes:
         panel.set(xticks=[], yticks=[])
         panel.grid(False)
+    figure.draw_without_rendering()  # the second layout, when it is saved, knows how wide the labels of the bars are
     return figure

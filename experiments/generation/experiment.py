@@ -127,9 +127,10 @@ class GenerationExperiment:
         ]
 
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG002
-        keys = tuple(method.key for method in self.methods(case))
+        """The flow alone first, with which the others are compared; true draws, the sampling floor, last."""
+        truth, *samplers = (method.key for method in self.methods(case))
         bounded = ("outside",) if self.problem.bounds is not None else ()
-        return keys, ("mean_error", "deviation_error", "law_residual", *bounded)
+        return (*samplers, truth), ("mean_error", "deviation_error", "law_residual", *bounded)
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
         shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}

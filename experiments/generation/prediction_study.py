@@ -55,7 +55,8 @@ class PredictionStudy:
 
     @property
     def summary(self) -> str:
-        return f"{self.base.name}: a flow's draws given observations, in and out of its training range"
+        problem = self.base.name.replace("_", " ")
+        return f"{problem}: a flow's draws given observations, in and out of its training range"
 
     @property
     def data_version(self) -> int:

@@ -121,9 +121,10 @@ class StepsStudy:
         return []
 
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        """The rows with as many evaluations as the experiment takes."""
-        shown = [row.key for row in self.methods(case) if row.evaluations in (None, case.sizes.steps)]
-        return shown, [*SHOWN, "draw_milliseconds"]
+        """The rows with as many evaluations as the experiment takes, true draws last."""
+        truth, *samplers = self.methods(case)
+        shown = [row.key for row in samplers if row.evaluations == case.sizes.steps]
+        return [*shown, truth.key], [*SHOWN, "draw_milliseconds"]
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
         return {}

@@ -1,4 +1,4 @@
-"""Tables of README and docs, written from the released results between two marks.
+"""Tables of both READMEs and docs, written from the released results between two marks.
 
 A block of a document reads
 
@@ -21,10 +21,11 @@ from experiments.boundary.experiment import compared
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment
 from experiments.records.record import PAPER
-from experiments.records.release import ROOT, manifest
+from experiments.records.release import ROOT, manifest, released_weights
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import format_score, numbers
+from experiments.records.weights import read_notes
 from experiments.report import calibration_tables
 from experiments.report.picture import FOLDER
 from experiments.report.results import Cell, Results, headline, released, title
@@ -52,7 +53,7 @@ REMEDIES = ("monotone", "tempered", "context-calibrated", "noisy-context")
 
 
 def write_all(root: Path) -> list[Path]:
-    """Rewrites the blocks of README and docs.
+    """Rewrites the blocks of both READMEs and docs.
 
     Args:
         root: Folder of the checkout.
@@ -72,7 +73,8 @@ def write_all(root: Path) -> list[Path]:
 def stale(root: Path) -> dict[Path, str]:
     """The documents with a stale block, and their new text; arguments and errors are those of ``write_all``."""
     results_of.cache_clear()
-    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    outside = (root / "README.md", root / "experiments" / "weights" / "README.md")
+    pages = [*outside, *sorted((root / "docs").rglob("*.md"))]
     texts = {page: page.read_text(encoding="utf-8") for page in pages if page.is_file()}
     return {page: new for page, text in texts.items() if (new := filled(text, str(page))) != text}
 
@@ -117,7 +119,7 @@ def over_three_seeds(score: str) -> str:
         labels, frame = results_of(name).labels, _over_seeds(name)
         frame = frame[(frame["score"] == score) & frame["method"].isin(COMPARED)]
         for case, method, mean, error in frame[["case", "method", "mean", "standard_error"]].to_numpy():
-            entries.append((f"{title(experiment)}, {labels.cases[case]}", labels.methods[method], mean, error))
+            entries.append((f"{title(experiment.name)}, {labels.cases[case]}", labels.methods[method], mean, error))
     return table(entries, SCORES[score].title, SCORES[score].better)
 
 
@@ -128,7 +130,7 @@ def problem_sections(names: Iterable[str]) -> str:
         if name not in manifest()["experiments"]:
             continue
         results = results_of(name)
-        heading, summary = title(results.experiment), results.experiment.summary
+        heading, summary = title(results.experiment.name), results.experiment.summary
         parts += [f"## {heading}", f"{summary[0].upper()}{summary[1:]}.", _head(results)]
         if (FOLDER / f"{name}.png").is_file():
             parts.append(f"![{summary}](../experiments/report/figures/{name}.png)")
@@ -186,7 +188,7 @@ def problems_as_columns(experiments: Mapping[str, Experiment], score: str) -> st
     for problem, experiment in experiments.items():
         results = released(experiment)
         if results is not None:
-            name = problem.replace("_", " ")
+            name = title(problem)
             entries += [(f"{name}, {case}", method, *rest) for case, method, *rest in entries_of(results, score)]
     return table(entries, SCORES[score].title, Better.LOWER, transposed=True)
 
@@ -196,7 +198,7 @@ def operator_table(names: Iterable[str]) -> str:
     entries, baselines = [], []
     for results in map(results_of, names):
         for case in results.cases:
-            rows, problem = _compared(results, case.key), f"{title(results.experiment)}, {case.label}"
+            rows, problem = _compared(results, case.key), f"{title(results.experiment.name)}, {case.label}"
             columns = ("FNO", "best baseline", "paper's form", "default")
             entries += [(problem, column, *row[2:]) for column, row in zip(columns, rows, strict=True)]
             baselines.append(rows[1][1])
@@ -221,6 +223,20 @@ def out_of_range_table() -> str:
             for score in scores
         ]
     return table(entries, "method", Better.NEITHER)
+
+
+def soft_table() -> str:
+    """Validation scores of a network before and after its fine-tuning with the penalty, as its files hold them."""
+    rows = []
+    for problem in registry.FAMILIES["conservation laws"]:
+        files = [released_weights(f"{problem}-{network}.safetensors") for network in ("anp", "softc")]
+        before, after = map(read_notes, files)
+        cells = {"problem": f"`{problem}`", "λ": f"{after['training']['soft_penalty']:g}"}
+        for score in ("LL", "MSE"):
+            for name, notes in (("anp", before), ("softc", after)):
+                cells[f"{SCORES[score].title} `{name}`"] = format_score(notes["last"][score])
+        rows.append(cells)
+    return markdown(pd.DataFrame(rows))
 
 
 def _head(results: Results) -> str:
@@ -335,6 +351,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
     "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
     "evaluations: time": partial(evaluations_as_columns, "generate_stokes-study", "draw_milliseconds"),
+    "SoftC": soft_table,
     "changes": partial(
         scores_as_columns,
         "shallow_water_rollout",

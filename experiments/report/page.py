@@ -74,7 +74,7 @@ def _section(results: Results, out: Path) -> dict[str, Any]:
     entry, picture = results.experiment, leading_figure(results.experiment.name, out)
     return {
         "name": entry.name,
-        "title": title(entry),
+        "title": title(entry.name),
         "summary": entry.summary,
         "origin": f"{'Released results' if results.released else 'Results of a stored run'} ({results.origin})",
         "headline": headline(entry, results.cases, results.records),

@@ -119,10 +119,13 @@ def newest_run(name: str, out: Path) -> Path | None:
     return max((path.parent for path in finished), key=lambda folder: folder.stat().st_mtime, default=None)
 
 
-def title(experiment: Experiment) -> str:
+def title(name: str) -> str:
     """The name of an experiment as a heading."""
-    words = re.sub("neumann|dirichlet", lambda name: name[0].capitalize(), experiment.name)
-    return words[0].upper() + words[1:].replace("_", " ").replace("-", ": ")
+    problem, *study = name.removeprefix("generate_").split("-")
+    generated = ", generated" if name.startswith("generate_") else ""
+    words = ": ".join((problem + generated, *study)).replace("_", " ")
+    words = re.sub("burgers|darcy|dirichlet|neumann", lambda person: person[0].capitalize(), words)
+    return words[0].upper() + words[1:]
 
 
 def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
@@ -178,9 +181,10 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
     if SCORES[column].exact:  # round-off of one method is not better than that of another
         compared = np.where(np.abs(compared) > ROUND_OFF, compared, 0.0)
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
-    gains = sign * (compared - compared[0])
+    ranks = sign * compared
+    gains = ranks - ranks[0]
     marks = np.select([gains > slack + slack[0], -gains > slack + slack[0]], ["better", "worse"], "")
-    best = (gains == np.nanmax(gains)) & bool(sign)
+    best = (ranks == np.fmax.reduce(ranks)) & bool(sign)
     spreads = [format_score(error) if error > 0 else "" for error in errors]
     shown = zip(map(format_score, values), spreads, best.tolist(), marks.tolist(), strict=True)
     return [Cell(SCORES[column].title, *entries) for entries in shown]

@@ -1,16 +1,13 @@
 """Divides rows into groups with one stepper each, which run on several threads."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
+from solvers._progress import reporter
 from solvers.finite_volume._cost import candidates
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.laws._rows import make_groups
@@ -73,7 +70,7 @@ def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...]
         The course of all rows in their order.
     """
     output = np.array(times[1:])
-    with _reporter(progress, (times[-1] - times[0]) * len(u)) as report:
+    with reporter(progress, (times[-1] - times[0]) * len(u)) as report:
 
         def work(group: tuple[Stepper, Array]) -> Course:
             stepper, rows = group
@@ -87,14 +84,3 @@ def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...]
             with ThreadPoolExecutor(workers) as pool:
                 courses = list(pool.map(work, plan.groups))
     return Course.joined(courses, np.concatenate([rows for _, rows in plan.groups]))
-
-
-@contextmanager
-def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
-    """A function that advances a progress bar on standard error, or None."""
-    if not show:
-        yield None
-        return
-    with Progress(console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("solving", total=total)
-        yield lambda step: bar.advance(task, step)

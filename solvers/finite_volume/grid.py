@@ -174,37 +174,17 @@ def trapezoid_weights(points: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batc
         InvalidArgumentError: If there are fewer than two points or they do not increase.
     """
     points = points.to(torch.float64)
-    gaps = _increasing_gaps(points, "points")
+    if points.ndim == 0 or points.shape[-1] < 2:
+        raise InvalidArgumentError(f"points needs at least two entries along its last axis, got {tuple(points.shape)}.")
+    gaps = points.diff(dim=-1)
+    if not torch.compiler.is_compiling() and not bool((gaps > 0).all()):
+        raise InvalidArgumentError(
+            "points must be finite and strictly increasing along the last axis; sort them and drop duplicates."
+        )
     weights = torch.zeros_like(points)
     weights[..., :-1] += 0.5 * gaps
     weights[..., 1:] += 0.5 * gaps
     return weights
-
-
-def midpoint_weights(faces: Float[Tensor, "*batch faces"]) -> Float[Tensor, "*batch n"]:
-    """Weights of the midpoint rule or the cell sum: the lengths of the intervals between faces.
-
-    Args:
-        faces: Ends of the n intervals ``(*batch, n + 1)``, strictly increasing along the last axis.
-
-    Returns:
-        Lengths ``(*batch, n)`` in float64.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two faces or they do not increase.
-    """
-    return _increasing_gaps(faces.to(torch.float64), "faces")
-
-
-def _increasing_gaps(points: Tensor, name: str) -> Tensor:
-    if points.ndim == 0 or points.shape[-1] < 2:
-        raise InvalidArgumentError(f"{name} needs at least two entries along its last axis, got {tuple(points.shape)}.")
-    gaps = points.diff(dim=-1)
-    if not torch.compiler.is_compiling() and not bool((gaps > 0).all()):
-        raise InvalidArgumentError(
-            f"{name} must be finite and strictly increasing along the last axis; sort them and drop duplicates."
-        )
-    return gaps
 
 
 def _set_extent(grid: "NodeGrid | CellGrid", low: _Ends, high: _Ends, count: _Counts, minimum: int) -> None:

@@ -14,7 +14,6 @@ from solvers.systems import _compiled_steps as compiled
 from solvers.systems._schemes import Rates, Scheme, ShallowScheme, as_plane
 from solvers.systems.laws import ShallowWater
 
-_FLOOR = 1e-12
 _LIMIT = 0.5
 _ROUND_OFF = 1e-14
 _BUDGET = 200

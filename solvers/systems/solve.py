@@ -1,8 +1,6 @@
 """``solve_system``: a batch of solutions of a system of conservation laws, with the balance of every component."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from numbers import Real
@@ -11,10 +9,9 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import Progress as Bar
 from torch import Tensor
 
+from solvers._progress import reporter
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
 from solvers.finite_volume.grid import CellGrid
@@ -166,7 +163,7 @@ def _integrate(scheme: Scheme, u: Tensor, times: list[float], options: SystemOpt
     )
     watch = Watch(setting, entries)
     kept: tuple[list[Tensor], ...] = ([], [], [])
-    with _reporter(bool(options.get("progress", False)), span) as report:
+    with reporter(bool(options.get("progress", False)), span) as report:
         smallest = _FLOOR * max(abs(times[-1]), span)
         control = Control(options.get("courant", 0.4), largest, smallest, report, watch.record)
         for time in times[1:]:
@@ -201,17 +198,6 @@ def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> 
             f"times must be finite, strictly increasing and not before start = {start:g}, got {output.tolist()[:8]}."
         )
     return output
-
-
-@contextmanager
-def _reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
-    """A function that advances a progress bar on standard error, or None."""
-    if not show:
-        yield None
-        return
-    with Bar(console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("solving", total=total)
-        yield lambda step: bar.advance(task, step)
 
 
 def _check_kinds(law: SystemLaw, grid: CellGrid, options: SystemOptions) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from boon import Part
-from boon.conditions import boundary_channels, check_conditions, check_lengths, discretise
+from boon.conditions.discretisation import boundary_channels, check_conditions, check_lengths, discretise
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
 

@@ -3,9 +3,8 @@ import math
 import pytest
 import torch
 
-from boon.conditions import discretise
-from boon.errors import IncompatibleCornersError, InvalidArgumentError
-from boon.functionals import (
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import (
     Boundary,
     data_values,
     functional,
@@ -16,6 +15,7 @@ from boon.functionals import (
     set_nodes,
     with_zero_data,
 )
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 

@@ -3,12 +3,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import read
 from boon.corrections.elimination import Elimination, boundary_kernel, hermitian
 from boon.corrections.elimination import eliminate as eliminate_ends
 from boon.errors import SingularKernelError
 from boon.fno import FNO, FNOConfig
-from boon.functionals import read
 from boon.operator import BOON
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from boon.transforms import DomainFourier, NodeFourier

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_operator.operators import DenseLinearOperator
 
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import functional, read
 from boon.corrections.extension import (
     ExtensionStep,
     SmoothExtension,
@@ -19,7 +20,6 @@ from boon.corrections.extension import (
     read_smoothly,
 )
 from boon.errors import InvalidArgumentError, SingularKernelError
-from boon.functionals import functional, read
 from probconserv import LinearConstraint, condition
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import read
 from boon.corrections.lifting import LiftingStep, polynomial_columns
 from boon.errors import SingularKernelError
-from boon.functionals import read
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 POWERS = [

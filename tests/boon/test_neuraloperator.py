@@ -15,7 +15,7 @@ from boon import (
     boundary_error,
     prescribe,
 )
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier

@@ -19,9 +19,9 @@ from boon import (
     boundary_error,
     prescribe,
 )
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import read
 from boon.corrections.correction import Correction, PrescriptionStep
-from boon.functionals import read
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier

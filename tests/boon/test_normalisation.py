@@ -24,7 +24,7 @@ from boon import (
     load,
     save,
 )
-from boon.functionals import read
+from boon.conditions.functionals import read
 from boon.normalisation import interpolate
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds

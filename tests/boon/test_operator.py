@@ -20,9 +20,9 @@ from boon import (
     TooManyModesError,
     boundary_error,
 )
+from boon.conditions.functionals import read
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
-from boon.functionals import read
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.strategies import seeds
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from boon import InvalidArgumentError, boundary_error, relative_l2
-from boon.conditions import discretise
+from boon.conditions.discretisation import discretise
 from solvers import Dirichlet, Periodic
 
 

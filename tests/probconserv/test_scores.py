@@ -124,13 +124,6 @@ def test_shock_position_is_the_first_place_at_or_below_the_threshold():
     assert torch.equal(scores.shock_position(samples, per_function)[:, 1], torch.tensor([0.0, 1.4]))
 
 
-def test_mean_and_standard_error():
-    assert scores.mean_and_standard_error(torch.tensor([1.0, 3.0])) == pytest.approx((2.0, 1.0))
-    mean, error = scores.mean_and_standard_error(torch.tensor([4.0]))
-    assert mean == 4.0
-    assert math.isnan(error)
-
-
 def test_messages():
     u = torch.zeros(3)
     with pytest.raises(InvalidArgumentError, match="level must lie strictly between 0 and 1, got 90"):

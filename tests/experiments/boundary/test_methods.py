@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from boon import ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
-from boon.conditions import discretise
-from boon.functionals import residuals
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import residuals
 from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase

@@ -77,6 +77,14 @@ def test_only_tables_scroll_sideways_on_a_phone_and_their_first_column_stays(ope
     assert table.evaluate("(box) => box === document.activeElement")
 
 
+@pytest.mark.parametrize("opened", [{"viewport": {"width": 360, "height": 740}}], indirect=True)
+def test_a_long_name_of_a_case_leaves_the_numbers_their_room_on_a_phone(opened: Page) -> None:
+    opened.evaluate("document.querySelector('#example .case span').textContent = 'initial value and mass '.repeat(9)")
+    name = opened.locator("#example .scroll").first.locator("tr:not(.case) > th[scope=row]").first.bounding_box()
+    assert name is not None
+    assert name["width"] < 0.5 * 360
+
+
 @pytest.mark.parametrize("opened", [{"color_scheme": "dark"}], indirect=True)
 def test_every_picture_is_seen_and_the_page_is_dark_where_that_is_preferred(opened: Page) -> None:
     sizes = opened.evaluate(

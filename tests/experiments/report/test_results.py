@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from experiments.report.results import MANY_ROWS, Results, Row, headline
+from experiments.report.results import MANY_ROWS, Results, Row, headline, title
 from tests.experiments.report.example import Entry, Example, results
 
 
@@ -36,3 +36,23 @@ def test_many_cases_are_rows_with_one_score_and_a_dash_where_a_method_is_missing
     assert [cell.heading for cell in rows[0].cells] == ["Bare", "Hard & fast", "Ours"]
     assert [cell.mark for cell in rows[0].cells] == ["", "", "worse"]
     assert rows[1].cells[1].text == "—"
+
+
+def test_the_best_is_marked_where_the_first_method_has_no_score() -> None:
+    shown = results()
+    bare = (shown.records["case"] == "b") & (shown.records["method"] == "bare") & (shown.records["score"] == "LL")
+    rows = {(row.group, row.name): row.cells for row in rows_of(replace(shown, records=shown.records[~bare]))}
+    cells = [rows["b=2", name][-1] for name in ("Bare", "Hard & fast", "Ours")]
+    assert [cell.best for cell in cells] == [False, False, True]
+    assert [cell.mark for cell in cells] == ["", "", ""]
+
+
+def test_headings_are_names_in_words() -> None:
+    headings = {
+        "porous_medium": "Porous medium",
+        "burgers_dirichlet": "Burgers Dirichlet",
+        "stefan-calibration": "Stefan: calibration",
+        "generate_reaction_diffusion": "Reaction diffusion, generated",
+        "generate_stefan-prediction": "Stefan, generated: prediction",
+    }
+    assert {name: title(name) for name in headings} == headings

@@ -28,8 +28,8 @@ from torch import Tensor
 from boon._tensors.gradients import Strip, edit_nodes
 from boon._tensors.tables import kept
 from boon._tensors.values import are_readable, is_transformed
+from boon.conditions.varying import Varying, set_varying
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
-from boon.varying import Varying, set_varying
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from boon._tensors.values import are_readable
+from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
+from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
+from boon.conditions.varying import Varying, coefficients, settle
 from boon.errors import InvalidArgumentError, MissingBoundaryError
-from boon.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
-from boon.parts import Part, Parts, as_parts, may_be_free, nodes_of
-from boon.varying import Varying, coefficients, settle
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 SideEntry = SideCondition | Parts

@@ -1,0 +1,24 @@
+"""The progress bar of a solution, on standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress
+
+
+@contextmanager
+def reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A function that advances the bar, or None where none is shown.
+
+    Args:
+        show: Whether to show it.
+        total: What the steps add up to.
+    """
+    if not show:
+        yield None
+        return
+    with Progress(console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task("solving", total=total)
+        yield lambda step: bar.advance(task, step)
