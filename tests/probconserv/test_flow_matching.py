@@ -205,6 +205,14 @@ def test_a_prediction_can_be_wrapped_in_a_law() -> None:
     assert float(law.residual(posterior.mean).abs().max()) <= 1e-13
 
 
+def test_observations_that_no_field_of_the_model_explains_are_named() -> None:
+    places = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)[None, :, None]
+    values = 3 * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(5)[None, :9]
+    with pytest.warns(UserWarning, match="miss the observations by .* of the fields' standard deviation"):
+        predictor(5).predict(Context(places, values), Query(places))
+    predictor(5).predict(Context(places, values, noise_variance=torch.full_like(values, 20.0)), Query(places))
+
+
 def test_single_precision_comes_back_in_single_precision() -> None:
     context, query = observed(1)
     single = Context(context.points, context.values.float())
