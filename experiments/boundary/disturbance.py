@@ -46,7 +46,7 @@ class Disturbance:
         return a + self.noise * size * drawn.to(a)
 
 
-NOISES = (0.001, 0.01, 0.05)
+NOISES = (0.0001, 0.001, 0.01, 0.05)
 """Levels of the studies."""
 DISTURBANCES = (
     *(Disturbance(noise=level) for level in NOISES),

@@ -139,7 +139,7 @@ def test_a_study_changes_what_its_cases_say(tmp_path: Path) -> None:
         assert low <= float(values.min()) <= float(values.max()) <= low + 1
     assert [case.sizes.nodes for case in (coarse, fine)] == [9, 33]
     noisy, *_, rounded = STUDIED[6:]
-    assert (noisy.key, noisy.label, noisy.trained_on) == ("noise-0.001", "0.1 % noise", CASE)
+    assert (noisy.key, noisy.label, noisy.trained_on) == ("noise-0.0001", "0.01 % noise", CASE)
     assert (rounded.key, rounded.compared[1]) == ("bfloat16", "bfloat16")
     assert len({case.compared for case in STUDIED}) == len(STUDIED)
 
@@ -149,7 +149,7 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
     study = tiny_experiment(*cases, of=STUDIES["heat_independent"])
     report = driver.run(study, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
-    assert [case for case, _ in errors.index[:: len(METHODS)]] == ["samples-6", "outside-0", "nodes-9", "noise-0.001"]
+    assert [case for case, _ in errors.index[:: len(METHODS)]] == ["samples-6", "outside-0", "nodes-9", "noise-0.0001"]
     assert all(
         (error > 1e-4) if method in (keys.FNO, keys.CHANNELS) else error == 0.0 for (_, method), error in errors.items()
     )
