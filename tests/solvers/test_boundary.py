@@ -46,8 +46,8 @@ def test_messages():
         per_axis(Dirichlet(0.0), 1)
     with pytest.raises(InvalidArgumentError, match=r"one such pair per axis, got \(\)"):
         per_axis((), 1)
-    with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers .* per batch entry, got a=<function"):
-        Robin(lambda time: time, 1.0)
+    with pytest.raises(InvalidArgumentError, match="only the value may be a function of time"):
+        per_axis((Robin(lambda time: time, 1.0, 0.0), Dirichlet(0.0)), 1)
     with pytest.raises(InvalidArgumentError, match=r"Robin takes numbers .* b=\[1.0, 2.0\]"):
         Robin(1.0, [1.0, 2.0])
     with pytest.raises(InvalidArgumentError, match="Robin needs finite a and b with b ≠ 0"):
