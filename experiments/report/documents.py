@@ -324,6 +324,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "hard problem results": lambda: problem_sections(registry.FAMILIES[HARD]),
     "study of heat": partial(methods_as_columns, "heat_independent-study", "relative_l2"),
     "study of Burgers": partial(methods_as_columns, "burgers_dirichlet-study", "relative_l2"),
+    "study of viscous Burgers": partial(methods_as_columns, "viscous_burgers-study", "relative_l2"),
     "out of range": out_of_range_table,
     "calibration: MSE": partial(_calibration, "MSE"),
     "calibration: CRPS": partial(_calibration, "CRPS"),
