@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import nn
 
 import boon
@@ -13,6 +12,7 @@ from experiments.errors import NotReleasedError
 from experiments.experiment import RunContext, Training
 from experiments.records.release import released_weights
 from experiments.records.store import as_json, environment
+from experiments.records.weights import read_notes
 from experiments.storage import write_bytes
 from probconserv.training import TrainingState, first_before_others, say_once
 
@@ -66,8 +66,7 @@ def changed_since(released: Path, training: Training) -> list[str]:
     Files of release 0.1 name neither their version of the data nor the types of their configurations: of those, the
     entries are compared that they share with the training.
     """
-    with safe_open(released, "pt") as file:
-        notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+    notes = read_notes(released)
     now = {"training": json.loads(json.dumps(as_json(training.config))), "data_version": training.data_version}
     then = {name: notes.get(name) for name in now}
     return _differences(then, now, shared_only="data_version" not in notes)

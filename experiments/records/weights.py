@@ -15,7 +15,8 @@ def read_notes(path: Path) -> dict[str, Any]:
         path: A file that the training of an experiment wrote.
 
     Returns:
-        ``training`` (its config), ``seconds``, ``steps``, ``last`` (last entry of the history), ``environment``.
+        ``training`` (its config), ``seconds``, ``steps``, ``last`` (last entry of the history), ``environment``; and
+        ``data_version``, which files of release 0.1 lack.
 
     Raises:
         DataFileError: If the file is missing, damaged, or says nothing of a training.
@@ -24,6 +25,7 @@ def read_notes(path: Path) -> dict[str, Any]:
         notes = json.loads(decode_tensors(path.read_bytes())[1]["notes"])
         last = notes["last"] if "last" in notes else notes["history"][-1]
         kept = {key: notes[key] for key in ("training", "seconds", "environment")}
+        kept |= {key: notes[key] for key in notes.keys() & {"data_version"}}
         return {**kept, "steps": last["step"], "last": last}
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DataFileError(f"'{path}' holds no weights with notes of a training ({error}); train it again.") from error
