@@ -128,9 +128,11 @@ def _check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, la
     """Says how to write an order that names no axis, or a law that was built for every channel by itself, where blocks
     must count the channels.
     """
-    if isinstance(constraint, Inequality):
-        constraint.joined().require_axis(layout.point_shape)
-    law = constraint if isinstance(constraint, LinearConstraint) else constraint.joined().law
+    law = constraint
+    if isinstance(law, Inequality):
+        joined = law.joined()
+        joined.require_axis(layout.point_shape)
+        law = joined.law
     if law is None:
         return
     is_per_channel = law.batch_shape == (*shape[:-1], layout.channels) and law.points * layout.channels == shape[-1]

@@ -11,6 +11,7 @@ costs as many products with the Jacobian. A is the unit matrix where the flow wo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from probconserv.surrogates.flow.information import Information
-from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent, variance_given
 
 _INFORMED = 1e-2  # least information in a direction, relative to that of the data
 _START = 0.02  # time before which z says too little of z₁ for a Jacobian, and C_t is V_t up to O(t)
@@ -73,10 +74,17 @@ class CoefficientsOfFields:
     def modes(self) -> KarhunenLoeve:
         return self.latent.modes
 
-    @property
+    @cached_property
     def _reading(self) -> Tensor:
+        """A ``(r, n)``."""
         basis = self.modes.basis
         return self.latent.scale * basis / basis.square().sum(dim=-1, keepdim=True)
+
+    @cached_property
+    def _noise(self) -> Tensor:
+        """Variances of A z₀ ``(r,)``."""
+        root = self.latent.noise_root
+        return (self._reading if root is None else self._reading @ root).square().sum(dim=-1)
 
     def read(self, z: Tensor) -> Tensor:
         return z.flatten(1) @ self._reading.mT
@@ -90,9 +98,7 @@ class CoefficientsOfFields:
         return directions.reshape(-1, *self.latent.state_shape)
 
     def clean_variances(self, t: float) -> Tensor:
-        root, data = self.latent.noise_root, self.modes.spread.square()
-        noise = (1 - t) ** 2 * (self._reading if root is None else self._reading @ root).square().sum(dim=-1)
-        return data * noise / (noise + t**2 * data)
+        return variance_given(self.modes.spread.square(), self._noise, t)
 
 
 Coefficients = OwnCoefficients | CoefficientsOfFields
