@@ -90,7 +90,7 @@ def march(rows: March, parts: Any, limits: Limits, sampler: Sampler, output: Out
                 break
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _advance(rows: March, place: Any, limits: Limits, sampler: Sampler, output: Output, row: int) -> bool:
     """One trial step of a row; whether the row can go on."""
     one, end = slice(row, row + 1), output.times[-1]

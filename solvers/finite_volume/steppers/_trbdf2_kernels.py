@@ -102,7 +102,7 @@ def _march_singly(
     _march(rows, medium, limits, sampler, output, 1.0, 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _march(
     rows: March,
     medium: Medium,
@@ -206,7 +206,7 @@ def _plan(rows: March, limits: Limits, sampler: Sampler, lanes: _Lanes, end: flo
     return not np.isnan(lanes.data[1:, lane].sum())
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _try_step(
     medium: Medium,
     limits: tuple[Limits, NewtonLimits],
@@ -285,7 +285,7 @@ def _ratios(
     return ratio
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _judge(
     rows: March, output: Output, cells: _Cells, stages: Stages, lanes: _Lanes, ratio: _Array, width: int
 ) -> None:
@@ -305,7 +305,7 @@ def _judge(
             _accept(rows, output, cells, lanes, lane, width)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _accept(rows: March, output: Output, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> None:
     """Moves the row of a lane to the end of its step, but for its cells."""
     row, length = lanes.row[lane], lanes.length[lane]
