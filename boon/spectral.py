@@ -122,6 +122,11 @@ def analyse(
     """
     for axis in range(len(bases)) if axes is None else axes:
         x = along_axis(bases[axis].analysis, x, 2 + axis)
+    return to_modes(x, bases, axes)
+
+
+def to_modes(x: Tensor, bases: Sequence[Basis], axes: Sequence[int] | None = None) -> Tensor:
+    """Coefficients of cosines and sines along the Fourier axes → modes, as in ``analyse``."""
     *full, half = fourier_axes(bases, axes) or (None,)
     if half is None:
         return x

@@ -27,6 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from boon._tensors.tables import kept
 from boon.conditions.discretisation import AxisCondition, has_free_side
 from boon.conditions.functionals import Boundary, read
 from boon.corrections.correction import Correction, Step
@@ -153,6 +154,14 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
             f"{modes} sines or cosines need more than {modes - 1 + shift:g} intervals between nodes, got {intervals}; "
             "keep fewer modes or use a finer grid."
         )
+    return _matched_matrices(count, modes, odd, like.dtype, like.device)
+
+
+@kept
+def _matched_matrices(
+    count: int, modes: int, odd: tuple[bool, bool], dtype: torch.dtype, device: torch.device
+) -> Basis:
+    intervals, shift = count - 1, _shift(odd)
     nodes = torch.arange(count, dtype=torch.float64)
     angle = (pi / intervals) * (torch.arange(modes, dtype=torch.float64)[:, None] + shift) * nodes
     rows = angle.sin() if odd[0] else angle.cos()
@@ -163,7 +172,8 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
         scale[0] *= 0.5
     synthesis = (scale * rows).mT.contiguous()
     rows[:, [0, -1]] *= 0.5
-    return Basis(analysis=rows.to(like), synthesis=synthesis.to(like), modes=modes, period=2 * intervals, fourier=False)
+    analysis, synthesis = rows.to(device, dtype), synthesis.to(device, dtype)
+    return Basis(analysis=analysis, synthesis=synthesis, modes=modes, period=2 * intervals, fourier=False)
 
 
 def matched_weight(weight: Tensor, bases: Sequence[Basis]) -> Tensor:

@@ -27,7 +27,7 @@ from boon.corrections.extension import SmoothExtension, check_length
 from boon.corrections.matched import matched_bases, matched_weight
 from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, fourier_bases
-from boon.spectral import Basis, Convolution, convolve
+from boon.spectral import Basis, Convolution, along_axis, convolve, multiply, synthesise, to_modes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,29 @@ class MixedTransform(Correction):
         matched = tuple(basis.matched for basis in bases if isinstance(basis, _MixedBasis))
         width = convolution.weight.shape[-1]
         first, rest = convolution.weight.split([count := round(self.share * width), width - count], -1)
-        parts = [(first, bases)] if count else []
-        parts += [(matched_weight(rest, matched), matched)] if count < width else []
-        return torch.cat([convolve(v, weight, functions) for weight, functions in parts], dim=1)
+        if count == width:
+            return convolve(v, first, bases)
+        if count == 0:
+            return convolve(v, matched_weight(rest, matched), matched)
+        return _convolve_both(v, (first, matched_weight(rest, matched)), (bases, matched))
+
+
+def _convolve_both(v: Tensor, weights: Sequence[Tensor], bases: Sequence[Sequence[Basis]]) -> Tensor:
+    """``convolve`` on either of two sets of bases, one after the other in the channels; v is read once for both."""
+    if torch.is_autocast_enabled(v.device.type):
+        with torch.autocast(v.device.type, enabled=False):
+            return _convolve_both(v.to(bases[0][0].analysis.dtype), weights, bases)
+    functions = [each[0].analysis for each in bases]
+    lines = along_axis(torch.cat(functions), v, 2).split([len(rows) for rows in functions], 2)
+    parts = zip(lines, weights, bases, strict=True)
+    return torch.cat([synthesise(multiply(_modes(x, each), weight), each) for x, weight, each in parts], dim=1)
+
+
+def _modes(lines: Tensor, bases: Sequence[Basis]) -> Tensor:
+    """The rest of ``analyse`` after the first axis."""
+    for axis, basis in enumerate(bases[1:], start=1):
+        lines = along_axis(basis.analysis, lines, 2 + axis)
+    return to_modes(lines, bases)
 
 
 @dataclass(frozen=True, kw_only=True)
