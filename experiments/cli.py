@@ -17,7 +17,8 @@ import tyro
 
 from boon import BoonError
 from experiments import driver, registry
-from experiments.benchmarks import scaling_page, solver_page
+from experiments.benchmarks import page as benchmarks_page
+from experiments.benchmarks import scaling_page
 from experiments.boundary.baselines.tuning import keep_settings
 from experiments.checks import unknown_name
 from experiments.data_command import data_command
@@ -59,7 +60,7 @@ File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 Jobs = Annotated[JobOptions, tyro.conf.arg(name="")]
 Action = Literal["run", "reproduce"]
-_PAGES = {"scaling": scaling_page.write, "solver": solver_page.write, "large": solver_page.write}
+_PAGES = dict.fromkeys(benchmarks_page.TABLES, benchmarks_page.write) | {"scaling": scaling_page.write}
 
 
 def list_command(all: Everything = False, json: Json = False) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.benchmarks import boon, fields, inequality, measure, scaling, scaling_page, update
+from experiments.benchmarks import boon, fields, inequality, measure, page, scaling, scaling_page, update
 from experiments.errors import DataFileError, ExperimentError
 from experiments.report.terminal import print_benchmark
 
@@ -122,3 +122,29 @@ def test_sizes_are_measured_in_a_new_process() -> None:
     assert scaling.in_new("points", 100_000)["memory"] > 2 * 8 * 100_000 / 1e6
     with pytest.raises(ExperimentError, match=r"The measurement measure\('nothing', 3\) failed"):
         scaling.in_new("nothing", 3)
+
+
+def test_a_table_has_a_row_per_case_and_notes_what_only_some_cases_measure(tmp_path: Path) -> None:
+    first = measure.compared("a", 0.002, "by hand", 0.004, difference=1e-9)
+    more = measure.compared("b", 3.0, "by hand", 6.0, difference=2e-9, megabytes=12.3, result="reached")
+    missing = {"baseline": "an accuracy", "baseline_seconds": None, "ratio": None}
+    page.write(measure.report("update", [first, more | missing]), document := _copied_page(tmp_path))
+    text = document.read_text(encoding="utf-8").split("<!-- update")[1].split("<!-- end of update")[0]
+    assert "| a | 2 ms | by hand | 4 ms | 2 | 1e-09 |" in text
+    assert "| b | 3 s | an accuracy | | | 2e-09 |" in text
+    assert "* b: megabytes 12, result reached." in text
+
+
+def test_the_table_of_training_steps_has_a_column_per_size(tmp_path: Path) -> None:
+    cases = [measure.compared(f"{size}: {name}", 2.0, "FNO", 1.0) for size in ("1-D", "2-D") for name in ("x", "y")]
+    cases += [measure.compared(f"{size}: FNO", 1.0, "FNO of neuraloperator", 4.0) for size in ("1-D", "2-D")]
+    reported = measure.report("boon", [case | {"ratio": case["seconds"] / case["baseline_seconds"]} for case in cases])
+    page.write(reported, document := _copied_page(tmp_path))
+    rows = document.read_text(encoding="utf-8").split("<!-- boon")[1].splitlines()
+    assert all(f"| {name} | 2.00 | 2.00 |" in rows for name in ("x", "y"))
+    assert "| plain FNO, seconds | 1 | 1 |" in rows
+    assert "| plain FNO over it | 0.25 | 0.25 |" in rows
+
+
+def _copied_page(folder: Path) -> Path:
+    return Path(shutil.copy(PAGE.with_name("benchmarks.md"), folder / "benchmarks.md"))

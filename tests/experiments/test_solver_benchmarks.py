@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import large, solver, solver_page
+from experiments.benchmarks import large, page, solver
 from experiments.benchmarks.equal_error import attempts as equal_error
 from experiments.benchmarks.equal_error import libraries, lsoda, planes
 from experiments.benchmarks.equal_error.attempts import Attempt, Measured
@@ -136,20 +136,20 @@ def test_tables_show_every_method_and_mark_those_that_miss_the_target(
     )
     others = {"LSODA": theirs, "FiPy": missed, "py-pde": missed}
     result = {"benchmark": "solver", "machine": "one", "cases": [equal_error.case_of("Stefan", mine, others, 2e-4)]}
-    page = tmp_path / "page.md"
-    page.write_text((DOCS / "benchmarks.md").read_text(encoding="utf-8"), encoding="utf-8")
-    solver_page.write(result, page)
+    document = tmp_path / "page.md"
+    document.write_text((DOCS / "benchmarks.md").read_text(encoding="utf-8"), encoding="utf-8")
+    page.write(result, document)
     row = r"| Stefan | 2.3e-04 | 2 ms (1.0e-04) | 4 s (1.0e-04) | 1 s (9.0e+00\*) | 1 s (9.0e+00\*) | 2e+03 | RKL2(1) |"
-    assert row in page.read_text(encoding="utf-8")
+    assert row in document.read_text(encoding="utf-8")
     print_benchmark(result)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert json.loads(json.dumps(result))["cases"][0]["methods"].keys() == {"ours", *others}
     grown = large.run({0.5: (10,)}, lambda *size: {"seconds": size[1], "memory": 1.0, "L1 error": 0.1})
-    solver_page.write(grown, page)
-    assert "| PME m = 3 to t = 0.5: 10 cells | 0.5 |  | 1 | 1.00e-01 |" in page.read_text(encoding="utf-8")
+    page.write(grown, document)
+    assert "| PME m = 3 to t = 0.5: 10 cells | 0.5 |  | 1 | 1.00e-01 |" in document.read_text(encoding="utf-8")
     (tmp_path / "empty.md").touch()
     with pytest.raises(DataFileError, match="needs the marks"):
-        solver_page.write(result, tmp_path / "empty.md")
+        page.write(result, tmp_path / "empty.md")
 
 
 @pytest.mark.slow

@@ -1,0 +1,110 @@
+"""The tables of the benchmarks in a document, each between two marks."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.report.documents import fill
+from experiments.report.tables import markdown
+from experiments.storage import write_bytes
+
+METHODS = ("ours", "LSODA", "RKL2 loop", "FiPy", "py-pde")
+_TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
+
+
+def write(result: Mapping[str, Any], page: Path) -> list[Path]:
+    """Rewrites the part of a document between the marks of a benchmark; returns the document."""
+    name = result["benchmark"]
+    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/benchmarks.md -->"
+    text = fill(page.read_text(encoding="utf-8"), begin, f"<!-- end of {name} -->", TABLES[name](result))
+    write_bytes(page, text.encode())
+    return [page]
+
+
+def timed(result: Mapping[str, Any]) -> str:
+    """Seconds of every case and of its baseline, and their ratio; below, what else was measured of some cases only."""
+    cases = result["cases"]
+    everywhere = [key for key in cases[0] if all(case.get(key) is not None for case in cases) and key not in _TIMED]
+    rows, notes = [], []
+    for case in cases:
+        times = [_seconds(case[key]) if case[key] is not None else "" for key in ("seconds", "baseline_seconds")]
+        ratio = "" if case["ratio"] is None else f"{case['ratio']:.3g}"
+        rows.append([case["case"], times[0], case["baseline"], times[1], ratio, *(_plain(case[k]) for k in everywhere)])
+        more = [f"{key} {_plain(value)}" for key, value in case.items() if key not in (*_TIMED, *everywhere)]
+        notes += [f"* {case['case']}: {', '.join(more)}."] if more else []
+    heads = ["ours", "seconds", "baseline", "seconds of it", "ratio", *everywhere]
+    return "\n\n".join([_machine(result), markdown(pd.DataFrame(rows, columns=heads)), "\n".join(notes)])
+
+
+def stepped(result: Mapping[str, Any]) -> str:
+    """Training steps over those of the baseline, a column for every size; the seconds of both plain operators below."""
+    sizes = list(dict.fromkeys(case["case"].rsplit(": ", 1)[0] for case in result["cases"]))
+    rows: dict[str, dict[str, str]] = {}
+    for case in result["cases"]:
+        size, name = case["case"].rsplit(": ", 1)
+        if case["baseline"] == "FNO":
+            rows.setdefault(name, {})[size] = f"{case['ratio']:.2f}"
+            continue
+        rows.setdefault("plain FNO, seconds", {})[size] = f"{case['seconds']:.3g}"
+        rows.setdefault(f"{case['baseline']}, seconds", {})[size] = f"{case['baseline_seconds']:.3g}"
+        rows.setdefault("plain FNO over it", {})[size] = f"{case['ratio']:.2f}"
+    table = pd.DataFrame([[name, *(row[size] for size in sizes)] for name, row in rows.items()], columns=["", *sizes])
+    return "\n\n".join([_machine(result), markdown(table)])
+
+
+def compared(result: Mapping[str, Any]) -> str:
+    """Seconds and L1 error of every method, our setting, and the time of the best other method over ours."""
+    parts = []
+    for methods in (METHODS[:2] + METHODS[3:], ("ours", *METHODS[2:])):
+        cases = [case for case in result["cases"] if set(case["methods"]) == set(methods)]
+        heads = ["problem", "target L1", *methods, "best other / ours", "our setting"]
+        lines = [f"| {' | '.join(heads)} |", f"|---|---:|{'---:|' * len(methods)}---:|---|"]
+        for case in cases:
+            cells = [_cell(case["methods"][method]) for method in methods]
+            entries = [case["case"], f"{case['target']:.1e}", *cells, f"{case['ratio']:.3g}", case["setting"]]
+            lines.append(f"| {' | '.join(entries)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([_machine(result), *parts])
+
+
+def grown(result: Mapping[str, Any]) -> str:
+    """Seconds, growth, memory and L1 error of every size."""
+    lines = ["| case | seconds | growth | peak memory, MB | L1 error |", "|---|---:|---:|---:|---:|"]
+    for case in result["cases"]:
+        growth = "" if case["growth"] is None else f"{case['growth']:.2f}"
+        numbers = f"{case['seconds']:.3g} | {growth} | {case['memory']:,.0f} | {case['L1 error']:.2e}"
+        lines.append(f"| {case['case']} | {numbers} |")
+    return "\n\n".join([_machine(result), "\n".join(lines)])
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    return f"Machine: {result['machine']}."
+
+
+def _cell(method: Mapping[str, Any]) -> str:
+    """Seconds and error; a star where the target is not reached."""
+    star = "" if method["reaches the target"] else r"\*"
+    return f"{_seconds(method['seconds'])} ({method['L1 error']:.1e}{star})"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds < 1.0 else f"{seconds:.3g} s"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "update": timed,
+    "solver": compared,
+    "large": grown,
+    "fields": timed,
+    "inequality": timed,
+    "projection": timed,
+    "boon": stepped,
+    "anp": timed,
+}
+"""What makes the table of a benchmark."""
