@@ -251,7 +251,7 @@ def _combine(out: _Array, arrays: Any, neighbours: Any, weights: Any, scales: tu
         out[i] = kept + (across + inner * ((low[i] - here[i]) + (high[i] - here[i])))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _all_stages(row: Any, plan: Any, place: Any, data: _Array, work: Any, fluxes: Any, early: Any) -> _Array:
     """Stages of one row from Y₀ and h f₀; returns the last one, and leaves its fluxes in the second of ``fluxes``."""
     base, slope, potential, change = work

@@ -135,7 +135,7 @@ def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lin
     return largest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations: int) -> bool:
     """One Newton step from u: leaves Φ, k, D^½ y and δ; whether the conjugate gradients converged."""
     _, _, data, s, allowed = problem
@@ -172,7 +172,7 @@ def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations
     return solved
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, results: Any) -> Any:
     """Newton's method for one row; returns converged, iterations and the mean |change| of the last one."""
     right, guess, data, s, allowed = problem
@@ -184,7 +184,8 @@ def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, result
     to_padded(guess, lines, u)
     to_padded(right, lines, arrays[1])
     _degrees(stencil, faces, degree)
-    before, part, converged, iterations, mean = 0.0, 1.0, False, 0, 0.0
+    iterations = np.int64(0)  # a plain 0 compiles _step twice, once for the constant
+    before, part, converged, mean = 0.0, 1.0, False, 0.0
     while not converged and iterations < limit and np.isfinite(mean):
         solved = _step(row, problem, sides, grid, (arrays, gap), iterations)
         iterations += 1

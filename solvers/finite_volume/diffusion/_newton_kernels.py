@@ -252,7 +252,7 @@ def empty_tile(n: int, width: int) -> Any:
     return u, right, weights, potential, k, delta, diagonal, np.zeros(small), np.zeros(small), np.ones((2, large))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, one: Any, width: int) -> None:
     """All rows through the lanes of one tile."""
     kind, modes, target = problem[0], problem[3], problem[8]
@@ -263,7 +263,7 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
     lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), np.zeros(width, np.int64), width
     means, before = np.zeros(2 * width), np.zeros(width)
     occupant = np.full(width, -1)
-    following, active = 0, 0
+    following, active = np.int64(0), 0  # a plain 0 compiles _enter twice, once for the constant
     while True:
         for lane in range(width):
             if occupant[lane] < 0 and following < rows:
@@ -312,9 +312,8 @@ def has_converged(change: float, before: float, allowed: Any, first: bool, linea
     return ratio < 1.0 and change * ratio <= allowed * (1.0 - ratio)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
 def solve_rows(problem: Any, allowed: _Array, limit: int) -> tuple[Any, Any]:
-    """Solves u = r + s·rate(u) of every row.
+    """Solves u = r + s·rate(u) of every row; one or two go one after the other, which compiles half of the code.
 
     Args:
         problem: Kind of law, its parameters ``(rows, p)``, coefficients ``(rows, 1)`` or ``(rows, n + 1)``, modes of
@@ -329,11 +328,19 @@ def solve_rows(problem: Any, allowed: _Array, limit: int) -> tuple[Any, Any]:
     rows, n = problem[8].shape
     results = np.empty((rows, n)), np.empty((rows, n)), np.empty((rows, 2))
     report = np.zeros(rows, np.bool_), np.zeros(rows, np.int64), np.zeros(rows)
-    if rows > 2:
-        _run(problem, allowed, limit, results, report, broadcast(1.0), WIDTH)
-        return results, report
-    _run(problem, allowed, limit, results, report, 1.0, 1)
+    solve = _solve_lanes if rows > 2 else _solve_singly
+    solve(problem, allowed, limit, results, report)
     return results, report
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _solve_lanes(problem: Any, allowed: _Array, limit: int, results: Any, report: Any) -> None:
+    _run(problem, allowed, limit, results, report, broadcast(1.0), WIDTH)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _solve_singly(problem: Any, allowed: _Array, limit: int, results: Any, report: Any) -> None:
+    _run(problem, allowed, limit, results, report, 1.0, 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -114,7 +114,7 @@ def _march(
 ) -> None:
     n, end = rows.u.shape[1], output.times[-1]
     cells, stages, lanes = _empty_cells(n, width), empty_stages(n, width), _empty_lanes(width)
-    following = 0
+    following = np.int64(0)  # a plain 0 compiles _fill twice, once for the constant
     while True:
         following = _fill(rows, medium, cells, stages, lanes, following, end, width)
         for lane in range(width):
