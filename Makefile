@@ -3,13 +3,16 @@ PYTHONS ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu wheel-check check docs documents mutation install clean
+.PHONY: demo test test-long test-slow test-gpu wheel-check check docs documents mutation install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments demo
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+test-long: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'long and not slow' --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadgroup

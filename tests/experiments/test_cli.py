@@ -232,6 +232,7 @@ def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
     assert main(words("run stub", tmp_path)) == 0
 
 
+@pytest.mark.long
 def test_ctrl_c_anywhere_else_ends_with_a_hint(tmp_path: Path) -> None:
     script = (
         "import signal, sys; from experiments import cli; "

@@ -23,6 +23,8 @@ from tests.experiments.conservation.tiny import tiny as tiny_conservation
 from tests.experiments.generation.tiny import tiny as tiny_generation
 from tests.experiments.marks import slow_but
 
+pytestmark = pytest.mark.long
+
 ALL = {**EXPERIMENTS, **{entry.name: entry for entry in (*STUDIES.values(), *CHOICES.values())}}
 CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""

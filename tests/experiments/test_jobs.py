@@ -41,6 +41,7 @@ def square(number: int, after: Path | None = None, before: Path | None = None) -
     return number**2
 
 
+@pytest.mark.long
 def test_results_come_in_order_and_a_failure_stops_no_other_job(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

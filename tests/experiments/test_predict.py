@@ -129,6 +129,7 @@ def test_what_goes_beyond_the_data_is_said(rod: Path, capsys: pytest.CaptureFixt
     assert "The domain [0.05, 1] is larger than the observed range of x, [0.05, 0.65]" in said
 
 
+@pytest.mark.long
 def test_many_rows_are_seen_through_some_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     t, x = np.meshgrid(np.linspace(0.0, 1.0, 41), np.linspace(0.0, 1.0, 26), indexing="ij")
     path = write_table(tmp_path / "many.csv", t=t, x=x, u=np.exp(-t) * np.sin(3 * x))
@@ -154,6 +155,7 @@ def test_nothing_is_said_where_there_is_nothing_to_say(rod: Path, capsys: pytest
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_a_prediction_can_be_kept_non_negative(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step, beyond which the law takes the prediction below zero."""
     t, x = np.meshgrid([0.0, 0.5, 1.0], np.linspace(0.0, 1.0, 8), indexing="ij")

@@ -61,6 +61,7 @@ def test_residuals_of_functions_drawn_from_the_prediction_have_mean_square_one()
             assert float(z.square().mean()) == pytest.approx(1.0, abs=5 * (2 / 4000) ** 0.5)
 
 
+@pytest.mark.long
 def test_messages():
     law = LinearConstraint(torch.ones(1, 3), torch.ones(1))
     prior = Normal(torch.zeros(3), torch.ones(3))

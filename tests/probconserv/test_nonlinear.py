@@ -220,6 +220,7 @@ def test_draws_meet_the_constraint_to_first_order():
 # Derivatives
 
 
+@pytest.mark.long
 def test_derivatives_agree_with_differences():
     mean, scale = field(7, 5, (2,)).requires_grad_(), (0.3 * field(8, 5, (2,))).requires_grad_()
     value = torch.tensor([4.0, 6.0], dtype=double, requires_grad=True)

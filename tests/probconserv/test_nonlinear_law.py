@@ -223,6 +223,7 @@ def test_a_law_with_linear_rows_conditions_as_its_function_after_these_rows(batc
     assert float(rows.residual(actual.rsample(torch.Size([5]))).abs().max()) <= 1e-12
 
 
+@pytest.mark.long
 def test_many_rows_of_one_field_are_conditioned_on_with_sparse_rows() -> None:
     law = NonlinearLaw(residual_function=upwind, points=POINTS) & initial(front())
     prior = Normal(front().repeat(TIMES) + 0.05 * random(POINTS), 0.5 + random(POINTS, seed=1).abs())

@@ -29,6 +29,8 @@ from probconserv.training.loop import TRAINING
 from tests.probconserv import train_in_processes
 from tests.probconserv.train_in_processes import BATCH, EVERY_STEP, STEPS, line_error, line_model
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 

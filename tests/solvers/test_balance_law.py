@@ -69,6 +69,7 @@ def test_variable_conductivity_in_two_axes_is_of_second_order(case, stepper, sid
     assert_order(errors_of(case, 2, stepper, sides), 2.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
 def test_a_conductivity_of_u_x_and_t_is_of_second_order(stepper):
     assert_order(errors_of(BENT, 1, stepper), 2.0)
@@ -93,6 +94,7 @@ def test_a_conductivity_on_cells_is_of_second_order(dimension, stepper):
     assert_order(errors_of(HEAT, dimension, stepper, law=law, sizes=sizes), 2.0, slack=0.35)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("face_mean", [ArithmeticMean(), HarmonicMean()])
 def test_other_face_means_are_of_second_order(face_mean):
     assert_order(errors_of(BENT, 1, TRBDF2, face_mean=face_mean), 2.0)
@@ -168,6 +170,7 @@ def test_the_front_of_fisher_kolmogorov_petrovsky_piskunov(stepper):
     assert float(result.total.diff()) == pytest.approx(0.5 * end * speed, rel=2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stepper", [TRBDF2(1e-7), SSPRK3()])
 def test_a_front_of_viscous_burgers_between_walls(stepper):
     """u = c − a tanh(a (x − ct)/2ν), a balance of steepening and diffusion: order 2."""

@@ -50,6 +50,7 @@ def test_lid_starts_like_a_plate_in_still_fluid() -> None:
     torch.testing.assert_close(flow.vorticity[:, 0, 48, -1], expected, rtol=0.07, atol=0.0)
 
 
+@pytest.mark.long
 def test_velocity_is_of_second_order() -> None:
     """Differences between successive grids at common nodes; the jump at the upper corners stays near them."""
     fields = [solve_cavity(1.0, 12 * r + 1, [0.5]).velocity[0][0, ::r, ::r] for r in (1, 2, 4, 8, 16)]

@@ -288,6 +288,7 @@ INFLECTION = brentq(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("points", [(INFLECTION,), None], ids=["stated", "sampled"])
 @pytest.mark.parametrize(
     ("flux", "bounds"), [(Godunov(), (2.3e-3, 1.0e-3, 7.5e-4)), (Rusanov(), (4.6e-3, 2.2e-3, 1.4e-3))]

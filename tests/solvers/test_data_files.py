@@ -102,6 +102,7 @@ def test_solutions_of_every_kind_are_collected(tmp_path):
         collect(still, parameters={"k": torch.zeros(6)})
 
 
+@pytest.mark.long
 def test_unknowns_of_a_system_become_fields():
     grid = CellGrid(0.0, 1.0, 8)
     initial = torch.stack([1 + grid.points, torch.zeros_like(grid.points)])

@@ -117,6 +117,7 @@ def test_diffusive_laws_conserve_in_two_dimensions(case, stepper):
     assert_conserves(result, initial)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=30)
 @given(diffusive_cases(dimension=1), st.sampled_from([ArithmeticMean(), HarmonicMean()]))
 def test_other_face_means_conserve(case, face_mean):

@@ -44,6 +44,7 @@ def assert_same(first, second):
         assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW[n]) if n in SLOW else n for n in OPERATOR_PROBLEMS])
 def test_the_error_is_below_the_bound_of_the_recipe(name):
     """Against twice the cells; the last sample of the test set stands for others."""

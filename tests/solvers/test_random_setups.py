@@ -75,6 +75,7 @@ def relative_distance(setup, solution, reference):
     return float((distance / allowed.clamp(min=1e-300)).max())
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 9999))
 def test_totals_balance_and_solutions_keep_to_the_range_of_the_data(seed):
@@ -88,6 +89,7 @@ def test_totals_balance_and_solutions_keep_to_the_range_of_the_data(seed):
         assert (excess <= allowed).all(), setup.label
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=12)
 @given(st.integers(0, 9999))
 def test_a_row_is_the_same_alone_and_in_a_batch(seed):

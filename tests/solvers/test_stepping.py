@@ -124,6 +124,7 @@ def test_failed_newton_iteration_halves_the_step():
     assert int(result.work.rejected) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cells", [1, 2, 3, 16])
 @pytest.mark.parametrize("stepper", EVERY)
 def test_smaller_tolerance_gives_smaller_error(stepper, cells):

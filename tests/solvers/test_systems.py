@@ -216,6 +216,7 @@ def test_the_force_of_a_slope_is_that_of_the_water_above_it():
     assert inside == pytest.approx(torch.full_like(inside, -G * 0.1 * 1e-3).numpy(), rel=1e-6)
 
 
+@pytest.mark.long
 def test_an_entry_has_the_same_result_alone_and_in_a_batch_with_a_fast_mate():
     grid = CellGrid(-1.0, 1.0, 40)
     x = grid.points
@@ -233,6 +234,7 @@ def test_an_entry_has_the_same_result_alone_and_in_a_batch_with_a_fast_mate():
             assert alone.steps == together.steps[k]
 
 
+@pytest.mark.long
 def test_a_driven_side_lets_in_what_the_condition_says():
     # Supercritical inflow: the flux is that of the given state.
     grid = CellGrid(0.0, 10.0, 50)
@@ -321,6 +323,7 @@ def test_a_wave_runs_up_a_dry_beach_without_losing_water():
     assert result.steps < 5000  # thin layers do not run away
 
 
+@pytest.mark.long
 def test_an_event_at_a_side_that_the_steps_miss_is_an_error():
     def pulse(width):
         return Dirichlet(lambda t: [1.0 + 0.5 * float(np.exp(-(((t - 0.5005) / width) ** 2))), 0.0])

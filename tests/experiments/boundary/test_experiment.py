@@ -50,6 +50,7 @@ def scores(report: driver.Report, score: str) -> pd.Series:
     return records.set_index(["case", "method"])["mean"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", slow_but(PROBLEMS, USUAL))
 def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
     """No boundary error for values and periodic ends, ≤ 1e-6 relative for gradients (float32)."""

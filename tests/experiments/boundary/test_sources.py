@@ -75,6 +75,7 @@ def test_a_file_of_other_samples_is_refused(store: DataStore) -> None:
         GROWTH.samples(CONFIG, store)
 
 
+@pytest.mark.long
 def test_several_processes_make_the_same_samples(store: DataStore, tmp_path: Path) -> None:
     alone = GROWTH.samples(replace(CONFIG, nodes=9), store)
     joined = GROWTH.samples(replace(CONFIG, nodes=9), DataStore(folder=tmp_path / "other", version=1, jobs=2))

@@ -24,6 +24,8 @@ from probconserv.surrogates.operator import as_gaussian
 from tests.documents import ROOT, run_python
 from tests.experiments.combined.tiny import SIZES, shrunk, tiny, tiny_problem
 
+pytestmark = pytest.mark.long
+
 HEADS = Network(name="heads", heads=2, diversity=0.5)
 
 

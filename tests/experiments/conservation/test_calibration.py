@@ -35,6 +35,7 @@ def test_parameters_lie_in_the_range_and_three_on_each_side_with_the_front_insid
     assert first.release == f"{name}-anp.safetensors"
 
 
+@pytest.mark.long
 def test_a_run_scores_all_treatments_and_draws_the_overview(tmp_path: Path) -> None:
     base = tiny("stefan")
     entry = replace(STUDIES["stefan"], base=replace(base, problem=STUDIES["stefan"].base.problem))

@@ -23,6 +23,8 @@ from probconserv.surrogates.gp import GPConfig
 from solvers.problems import ADVECTION, DIFFUSION, POROUS_MEDIUM, STEFAN
 from tests.experiments.conservation.tiny import TINY, case, tiny
 
+pytestmark = pytest.mark.long
+
 MAIN = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
 FIGURES = {"profile", "variants", "gp", "local", "mass", "scores", "context", "calibration", "front", "soft-to-hard"}
 

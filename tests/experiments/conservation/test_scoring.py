@@ -155,6 +155,7 @@ def test_front_scores_are_left_out_where_there_is_no_front() -> None:
     assert not {"fronts", "shock", "spread", "shockless"} & scored("anp", case(DIFFUSION, 1.0)).keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("problem", "parameter"), [(STEFAN, 0.6), (STEFAN, 0.5), (POROUS_MEDIUM, 3.0), (BURGERS, 1.0)])
 def test_the_loose_law_has_the_mean_square_of_the_quadrature_error(problem: Problem, parameter: float) -> None:
     target = Target(case(problem, parameter), over_time=True)

@@ -76,6 +76,7 @@ def test_draws_are_drawn_again_in_proportion_to_their_likelihood() -> None:
     assert bool((drawn[:, 1] == 2.0).all())
 
 
+@pytest.mark.long
 def test_training_fields_find_the_parameter_in_the_range_and_its_end_outside() -> None:
     inside, outside = (replace(case(parameter), fields=2000) for parameter in (0.6, 0.5))
     found = of_training_fields(inside, ())

@@ -22,6 +22,7 @@ def test_every_experiment_on_generated_fields_has_a_study() -> None:
         assert EXPERIMENTS[name] is entry.flows
 
 
+@pytest.mark.long
 def test_all_samplers_are_scored_on_one_flow_with_every_number_of_evaluations(tmp_path: Path) -> None:
     entry = StepsStudy(flows=tiny("generate_stokes"))
     report = driver.run(entry, RunOptions(out=tmp_path))

@@ -32,5 +32,6 @@ def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
     assert cells == [["LL ↑", "x", "y"], ["a", "1 (0.1)", "**2**"], ["b", "—", "3"]]
 
 
+@pytest.mark.long
 def test_documents_show_the_released_results() -> None:
     assert list(stale(ROOT)) == [], "run: python -m experiments documents"
