@@ -4,6 +4,7 @@ All see the same observations, at nodes of the flow's grid, and are asked for th
 so that nothing is interpolated. The law is that of the total at this time.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
@@ -24,6 +25,7 @@ from experiments.storage import checksum
 from probconserv import FlowMatching, LinearConstraint, SamplingOptions, condition
 from probconserv.sampling import draw
 from probconserv.surrogates.flow.interpolation import interpolation_rows
+from probconserv.surrogates.flow.observations import given_observations
 from probconserv.surrogates.surrogate import Context
 from solvers.problems import Problem, sampling
 
@@ -138,14 +140,20 @@ def of_flow(with_law: bool, case: PredictionCase, files: Sequence[Path]) -> Tens
 def _flow_draws(with_law: bool, weights: tuple[Path, str], case: PredictionCase) -> Tensor:
     flow, context = FlowMatching.load(weights[0]), case.observations()
     assert flow.axes is not None
-    noise = OBSERVATION * float(flow.covariance().diagonal().mean())
+    variance = float(flow.covariance().diagonal().mean())
+    noise = OBSERVATION * variance
     options, count = SamplingOptions(steps=case.steps, local=True), case.base.sizes.samples
     drawn = []
     for number, (points, values) in enumerate(zip(context.points, context.values, strict=True)):
-        law = LinearConstraint(interpolation_rows(flow.axes, points), values, torch.full_like(values, noise))
-        law = law & law_of_fields(case) if with_law else law
+        observations = LinearConstraint(interpolation_rows(flow.axes, points), values, torch.full_like(values, noise))
         seed = 1000 * case.base.seed + number
-        fields = flow.sample(count, law=law, options=options, seed=seed).flatten(1)
+
+        def sample(observed: LinearConstraint, seed: int = seed) -> Tensor:
+            law = observed & law_of_fields(case) if with_law else observed
+            return flow.sample(count, law=law, options=options, seed=seed)
+
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):
+            fields = given_observations(sample, observations, variance)
         drawn.append(fields[:, case.row])
     return torch.stack(drawn, dim=1)
 

@@ -5,7 +5,6 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from probconserv.surrogates.flow.corrections import check_law, part_of
 from probconserv.surrogates.flow.drawn import DrawnFields
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
 from probconserv.surrogates.flow.latent import Latent
+from probconserv.surrogates.flow.observations import given_observations
 from probconserv.surrogates.flow.samplers import Sampler, SamplingOptions, SamplingTask, conditioned
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
@@ -29,7 +29,6 @@ from probconserv.training import StepContext, Task, TrainingConfig, TrainingStat
 from probconserv.training.progress import ProgressHook
 
 _CHUNK = 512  # draws at a time
-_MISFIT = 0.3  # of the fields' standard deviation, by which draws may miss observations beyond their noise
 _EXACT_OBSERVATION = 1e-6  # variance of observations without noise of their own, relative to that of the fields
 
 
@@ -173,7 +172,7 @@ class FlowMatching(Surrogate):
 
         Observations are interpolated linearly on the model's grid. Those without ``noise_variance`` have a millionth of
         the variance of the fields. Observations that no field of the model explains, as of a parameter outside of its
-        training range, are named in a warning.
+        training range, are named in a warning, and count as uncertain as the draws miss them by.
 
         Args:
             context: Observations within the grid.
@@ -285,21 +284,13 @@ class FlowMatching(Surrogate):
         """Draws ``(s, q)`` for one function."""
         assert self.axes is not None
         law = LinearConstraint(interpolation_rows(self.axes, points), values, noise)
-        fields = self.sample(self.draws, law=law, options=self.options, seed=self.seed).flatten(1)
-        self._warn_of_misfit(law, fields)
-        return interpolation_rows(self.axes, places).functional(fields)
+        variance = float(self.latent.clean_covariance(0.0).diagonal().mean())
 
-    def _warn_of_misfit(self, law: LinearConstraint, fields: Tensor) -> None:
-        variance = self.latent.clean_covariance(0.0).diagonal().mean()
-        excess = (law.residual(fields).square().mean() - law.noise.mean()).clamp_min(0.0)
-        share = float((excess / variance).sqrt())
-        if share > _MISFIT:
-            warnings.warn(
-                f"The draws miss the observations by {share:.2g} of the fields' standard deviation: no field that the "
-                "flow knows explains them, and the spread of the draws says nothing of this error. Train the flow on a "
-                "range that holds the observed field, or say how far off observations may be (Context.noise_variance).",
-                stacklevel=4,
-            )
+        def sample(observations: LinearConstraint) -> Tensor:
+            return self.sample(self.draws, law=observations, options=self.options, seed=self.seed)
+
+        fields = given_observations(sample, law, variance)
+        return interpolation_rows(self.axes, places).functional(fields)
 
     def _settings(self) -> dict[str, Any]:
         options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "local", "resample")}

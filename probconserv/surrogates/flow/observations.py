@@ -1,0 +1,44 @@
+"""Draws given observations, also those that no field of the model explains."""
+
+import warnings
+from collections.abc import Callable
+
+from torch import Tensor
+
+from probconserv.constraints import LinearConstraint
+
+MISFIT = 0.3
+"""Of the fields' standard deviation, by which draws may miss observations beyond their noise."""
+
+
+def given_observations(
+    sample: Callable[[LinearConstraint], Tensor], observations: LinearConstraint, variance: float
+) -> Tensor:
+    """Draws under noisy observations; with a larger noise, and a warning, where the model does not explain them.
+
+    A flow of a training range without the observed field has no draw near the observations. Under their noise alone it
+    leaves all that it was trained on, and its draws are worse than any field of the range. They are then drawn again,
+    with the mean square by which they missed the observations added to the noise: the discrepancy of the model, in the
+    sense of Kennedy and O'Hagan (2001), as independent noise.
+
+    Args:
+        sample: Observations with their noise → draws ``(s, *space)``.
+        observations: Rows, values and noise variances of the observations.
+        variance: Of the fields, the mean over points.
+
+    Returns:
+        The draws ``(s, n)``.
+    """
+    draws = sample(observations).flatten(1)
+    excess = float((observations.residual(draws).square().mean() - observations.noise.mean()).clamp_min(0.0))
+    share = (excess / variance) ** 0.5
+    if not share > MISFIT:
+        return draws
+    warnings.warn(
+        f"The draws miss the observations by {share:.2g} of the fields' standard deviation: no field that the flow "
+        "knows explains them. They were drawn again with observations that may be as far off, and their spread says "
+        "little of the error. Train the flow on a range that holds the observed field, or say how far off observations "
+        "may be (Context.noise_variance).",
+        stacklevel=5,
+    )
+    return sample(LinearConstraint(observations.G, observations.b, observations.noise + excess)).flatten(1)
