@@ -166,3 +166,10 @@ def test_the_local_correction_of_fields_is_the_conditional_mean_of_their_coeffic
     change = (goal - before @ H) @ torch.linalg.solve(UNIT + given @ H, given).mT
     corrected = local_correction(flow, own, information, None)(clean, z, t)
     assert torch.allclose(corrected, clean + (change @ back).reshape(5, *shape), rtol=1e-7, atol=1e-7)
+
+
+def test_rows_too_noisy_to_say_anything_leave_the_draws_as_they_are() -> None:
+    flow = linear_flow()
+    free = flow.sample(4, seed=1, options=SamplingOptions(steps=10))
+    told = flow.sample(4, seed=1, law=some_rows(noise=1e12), options=SamplingOptions(steps=10, local=True))
+    assert torch.allclose(told, free, rtol=0, atol=1e-4)

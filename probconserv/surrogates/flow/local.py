@@ -124,6 +124,8 @@ def local_correction(
         inputs: Parameters of a conditional flow.
     """
     informed = information.values > _INFORMED
+    if not bool(informed.any()):
+        return lambda clean, *_: clean
     values, vectors = information.values[informed], information.vectors[:, informed]
     target = information.goal[..., informed] / values
     directions = coefficients.noise_along(vectors)
