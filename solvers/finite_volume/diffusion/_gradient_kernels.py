@@ -61,7 +61,7 @@ def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: int, terms: Any) -> None:
+def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: Any, terms: Any) -> None:
     """B on the diagonal, and k_edge − ∂Φ_side/∂u_edge of every face of a side."""
     (offsets, ghost, edge, _), modes = sides
     scale, faces = weights
@@ -136,7 +136,7 @@ def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lin
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations: int) -> bool:
+def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations: Any) -> bool:
     """One Newton step from u: leaves Φ, k, D^½ y and δ; whether the conjugate gradients converged."""
     _, _, data, s, allowed = problem
     kind, parameter, pull, stencil, faces = row

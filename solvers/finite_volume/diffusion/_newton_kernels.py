@@ -180,7 +180,7 @@ def linear_step(tile: Any, modes: _Array, kind: int, lanes: Any, one: Any) -> No
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _enter(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: Any) -> None:
+def _enter(tile: Any, problem: Any, scratch: Any, row: Any, lane: int, lanes: Any) -> None:
     """Puts a row into a lane."""
     u, right, weights, _, _, _, _, _, _, parameters = tile
     kind, values, coefficient, modes, pull, spacing, data, s, target, guess = problem

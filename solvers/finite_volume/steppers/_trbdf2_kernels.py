@@ -160,7 +160,7 @@ def _empty_lanes(width: int) -> _Lanes:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fill(
-    rows: March, medium: Medium, cells: _Cells, stages: Stages, lanes: _Lanes, following: int, end: float, width: int
+    rows: March, medium: Medium, cells: _Cells, stages: Stages, lanes: _Lanes, following: Any, end: float, width: int
 ) -> int:
     """Gives empty lanes the next rows that are not at the end; returns the row after them."""
     for lane in range(width):
