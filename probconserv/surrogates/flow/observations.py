@@ -9,6 +9,8 @@ from probconserv.constraints import LinearConstraint
 
 MISFIT = 0.3
 """Of the fields' standard deviation, by which draws may miss observations beyond their noise."""
+_TENTH = 1.21  # ratio of mean squares from which misfits differ by a tenth
+_MOST = 5  # times to draw again
 
 
 def given_observations(
@@ -19,7 +21,8 @@ def given_observations(
     A flow of a training range without the observed field has no draw near the observations. Under their noise alone it
     leaves all that it was trained on, and its draws are worse than any field of the range. They are then drawn again,
     with the mean square by which they missed the observations added to the noise: the discrepancy of the model, in the
-    sense of Kennedy and O'Hagan (2001), as independent noise.
+    sense of Kennedy and O'Hagan (2001), as independent noise. This goes on as long as the draws come closer by a tenth;
+    draws that are farther off by a tenth are not taken.
 
     Args:
         sample: Observations with their noise → draws ``(s, *space)``.
@@ -30,15 +33,30 @@ def given_observations(
         The draws ``(s, n)``.
     """
     draws = sample(observations).flatten(1)
-    excess = float((observations.residual(draws).square().mean() - observations.noise.mean()).clamp_min(0.0))
-    share = (excess / variance) ** 0.5
-    if not share > MISFIT:
+    excess = first = _excess(observations, draws)
+    if not first > MISFIT**2 * variance:
         return draws
+    for _ in range(_MOST):
+        told = LinearConstraint(observations.G, observations.b, observations.noise + excess)
+        again = sample(told).flatten(1)
+        before, excess = excess, _excess(observations, again)
+        if not excess <= before * _TENTH:
+            excess = before
+            break
+        draws = again
+        if excess * _TENTH > before:
+            break
     warnings.warn(
-        f"The draws miss the observations by {share:.2g} of the fields' standard deviation: no field that the flow "
-        "knows explains them. They were drawn again with observations that may be as far off, and their spread says "
-        "little of the error. Train the flow on a range that holds the observed field, or say how far off observations "
-        "may be (Context.noise_variance).",
+        f"The draws miss the observations by {(first / variance) ** 0.5:.2g} of the fields' standard deviation: no "
+        "field that the flow knows explains them. They were drawn again with observations that may be off by as much "
+        f"as draws miss them, in the end by {(excess / variance) ** 0.5:.2g}, and their spread says little of the error. "
+        "Train the flow on a range that holds the observed field, or say how far off observations may be "
+        "(Context.noise_variance).",
         stacklevel=5,
     )
-    return sample(LinearConstraint(observations.G, observations.b, observations.noise + excess)).flatten(1)
+    return draws
+
+
+def _excess(observations: LinearConstraint, draws: Tensor) -> float:
+    """Mean square by which draws miss observations, beyond their noise."""
+    return float((observations.residual(draws).square().mean() - observations.noise.mean()).clamp_min(0.0))

@@ -294,7 +294,7 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def relaxation(last: float, iterations: int, change: float, before: float) -> float:
+def relaxation(last: float, iterations: Any, change: float, before: float) -> float:
     """Part of the next change to take: less if many iterations go to and fro between the branches of a kinked Φ."""
     if iterations < UNDAMPED:
         return 1.0
