@@ -46,7 +46,7 @@ def test_draws_that_are_farther_off_by_a_tenth_are_not_taken() -> None:
 
 
 def test_draws_are_taken_anew_at_most_five_times() -> None:
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="drawn again"):
         seen, offset = told(*(10.0 * 0.8**k for k in range(6)))
     assert len(seen) == 6
     assert offset == pytest.approx(10.0 * 0.8**5)

@@ -49,8 +49,8 @@ def given_observations(
     warnings.warn(
         f"The draws miss the observations by {(first / variance) ** 0.5:.2g} of the fields' standard deviation: no "
         "field that the flow knows explains them. They were drawn again with observations that may be off by as much "
-        f"as draws miss them, in the end by {(excess / variance) ** 0.5:.2g}, and their spread says little of the error. "
-        "Train the flow on a range that holds the observed field, or say how far off observations may be "
+        f"as draws miss them, in the end by {(excess / variance) ** 0.5:.2g}, and their spread says little of the "
+        "error. Train the flow on a range that holds the observed field, or say how far off observations may be "
         "(Context.noise_variance).",
         stacklevel=5,
     )
