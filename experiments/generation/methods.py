@@ -18,7 +18,7 @@ class Method:
         sampler: How fields are drawn; None for true draws.
         options: Its options in a case.
         conditional: Whether it needs a law.
-        linear: Whether the law must be linear.
+        linear: Whether the law must be linear and the flow be one of coefficients.
         bounded: Whether it knows the bounds of a problem.
     """
 
@@ -87,5 +87,5 @@ def methods_of(case: Case) -> tuple[Method, ...]:
     """The rows of a case; without a law there are true draws and the flow."""
     if case.condition.law is None:
         return tuple(method for method in METHODS if not method.conditional)
-    linear = isinstance(case.law, LinearConstraint)
+    linear = isinstance(case.law, LinearConstraint) and not case.sizes.frequencies
     return tuple(method for method in METHODS if linear or not method.linear)

@@ -6,7 +6,6 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor, nn
 
 from probconserv import (
-    FieldLatent,
     FlowMatching,
     InvalidArgumentError,
     KarhunenLoeve,
@@ -16,7 +15,7 @@ from probconserv import (
     SamplingOptions,
 )
 from probconserv.surrogates.flow.information import information_of
-from probconserv.surrogates.flow.local import CoefficientsOfFields, OwnCoefficients, local_correction
+from probconserv.surrogates.flow.local import local_correction
 
 N = 20
 UNIT = torch.eye(3, dtype=torch.float64)
@@ -27,10 +26,10 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def latent(size: int = 3, *, whitened: bool = True, shape: tuple[int, ...] = (N,)) -> KarhunenLoeve:
+def latent(size: int = 3, *, whitened: bool = True) -> KarhunenLoeve:
     scale = 2.0 ** -torch.arange(8, dtype=torch.float64)
     fields = 1 + (random(80, 8) * scale) @ random(8, N, seed=1) + 0.01 * random(80, N, seed=2)
-    return KarhunenLoeve.of(fields.reshape(80, *shape), size, whitened=whitened)
+    return KarhunenLoeve.of(fields, size, whitened=whitened)
 
 
 def some_rows(noise: float = 0.1) -> LinearConstraint:
@@ -81,7 +80,7 @@ def test_the_local_correction_is_the_conditional_mean_of_a_gaussian_that_is_not_
     H = information.vectors * information.values @ information.vectors.mT
     goal = information.vectors @ information.goal
     expected = clean + (goal - clean @ H) @ torch.linalg.solve(UNIT + given @ H, given).mT
-    corrected = local_correction(flow, OwnCoefficients(flow.latent), information, None)(clean, z, t)
+    corrected = local_correction(flow, information, None)(clean, z, t)
     assert torch.allclose(corrected, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -107,7 +106,7 @@ def test_laws_and_coordinates_that_it_is_not_for_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="local=True is for linear rows that are the same for all draws"):
         flow.sample(2, law=batched, options=LOCAL)
     coordinates = FlowMatching(Plain((N,), (N,)), Linear(torch.eye(N, dtype=torch.float64)))
-    with pytest.raises(InvalidArgumentError, match="KarhunenLoeve coefficients or a FieldLatent"):
+    with pytest.raises(InvalidArgumentError, match="LinearConstraint in Plain"):
         coordinates.sample(2, law=some_rows(), options=LOCAL)
 
 
@@ -122,50 +121,6 @@ class Plain(Latent):
 
     def clean_covariance(self, t: float) -> LinearOperator:
         return DiagLinearOperator(torch.full((N,), 1.0 - 0.5 * t, dtype=torch.float64))
-
-
-class OfFields(nn.Module):
-    """The velocity that transports N(0, K) to N(0, S): t S − (1 − t) K, times (t² S + (1 − t)² K)⁻¹ z."""
-
-    def __init__(self, data: Tensor, noise: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("data", data)
-        self.register_buffer("noise", noise)
-        self.unused = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        moment = t[0]
-        spread = moment**2 * self.data + (1 - moment) ** 2 * self.noise
-        velocity = z.flatten(1) @ torch.linalg.solve(spread, moment * self.data - (1 - moment) * self.noise)
-        return velocity.reshape(z.shape)
-
-
-@pytest.mark.parametrize(
-    ("t", "white", "shape"), [(0.3, True, (N,)), (0.7, False, (N,)), (0.95, False, (4, 5)), (0.5, True, (4, 5))]
-)
-def test_the_local_correction_of_fields_is_the_conditional_mean_of_their_coefficients(
-    t: float, white: bool, shape: tuple[int, ...]
-) -> None:
-    modes = latent(shape=shape)
-    root = None if white else random(N, N, seed=7) / N**0.5
-    fields = FieldLatent(modes, root)
-    K = torch.eye(N, dtype=torch.float64) if root is None else root @ root.mT
-    back = modes.basis / fields.scale  # from coefficients to states
-    within = random(3, 3, seed=5)
-    S = back.mT @ (within @ within.mT) @ back + 1e-6 * torch.eye(N, dtype=torch.float64)
-    flow, law, z = FlowMatching(fields, OfFields(S, K)), some_rows(), random(5, *shape, seed=6)
-    own = CoefficientsOfFields(fields)
-    information = information_of(modes, law)
-    clean = z + (1 - t) * flow.evaluate(z, t)
-    read = torch.linalg.pinv(back).mT
-    given = S - t**2 * S @ torch.linalg.solve(t**2 * S + (1 - t) ** 2 * K, S)
-    variances = (read @ K @ read.mT).diagonal() * (1 - t) ** 2
-    given = read @ given @ read.mT + 0.01 * torch.diag(variances / (variances + t**2))
-    H = information.vectors * information.values @ information.vectors.mT
-    before, goal = clean.flatten(1) @ read.mT, information.vectors @ information.goal
-    change = (goal - before @ H) @ torch.linalg.solve(UNIT + given @ H, given).mT
-    corrected = local_correction(flow, own, information, None)(clean, z, t)
-    assert torch.allclose(corrected, clean + (change @ back).reshape(5, *shape), rtol=1e-7, atol=1e-7)
 
 
 def test_rows_too_noisy_to_say_anything_leave_the_draws_as_they_are() -> None:

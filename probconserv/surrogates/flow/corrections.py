@@ -30,7 +30,6 @@ from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.nonlinear.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
-from probconserv.surrogates.flow.local import Coefficients
 
 _OF_POINTS = 1e-5  # least variance of a point by itself under inequalities, relative to the mean variance
 Correction = Callable[[Tensor, float], Tensor]
@@ -63,21 +62,21 @@ def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     return _of_fields(latent, equalities, latent.clean_covariance)
 
 
-def shared_information(coefficients: Coefficients | None, law: AnyLaw | None) -> Information | None:
+def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None:
     """What the equalities of a law say about coefficients; None without equalities.
 
     Raises:
-        InvalidArgumentError: If the law has other rows for every draw or is nonlinear, or there are no coefficients.
+        InvalidArgumentError: If the law has other rows for every draw or is nonlinear, or the latent is another.
     """
     equalities = _equalities(law)
     if equalities is None:
         return None
-    if coefficients is None or not _shares_rows(equalities):
+    if not (isinstance(latent, KarhunenLoeve) and _shares_rows(equalities)):
         raise InvalidArgumentError(
-            "local=True is for linear rows that are the same for all draws, and KarhunenLoeve coefficients or a "
-            f"FieldLatent; leave it out for {type(equalities).__name__}."
+            "local=True is for linear rows that are the same for all draws, and KarhunenLoeve coefficients; leave it "
+            f"out for {type(equalities).__name__} in {type(latent).__name__}."
         )
-    return information_of(coefficients.modes, equalities)
+    return information_of(latent, equalities)
 
 
 def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None) -> Tensor:

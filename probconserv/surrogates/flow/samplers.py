@@ -23,7 +23,7 @@ from probconserv.surrogates.flow.corrections import (
     shared_information,
 )
 from probconserv.surrogates.flow.latent import Latent
-from probconserv.surrogates.flow.local import coefficients_of, local_correction
+from probconserv.surrogates.flow.local import local_correction
 
 
 class Flow(Protocol):
@@ -47,8 +47,8 @@ class SamplingOptions:
             every evaluation: z₀ ← √(1 − c²) z₀ + c ε with z₀ = (z − t ẑ₁)/(1 − t), the noise that belongs to the clean
             estimate. For small c this is a step of Langevin's equation, which corrects errors; 0 is deterministic.
         local: Whether ``conditioned`` takes the covariance of the clean estimate from the Jacobian of the velocity, for
-            linear rows and ``KarhunenLoeve`` coefficients or a ``FieldLatent``; a product with it for every direction
-            that rows inform. Data on a curved set of few dimensions need it.
+            linear rows and ``KarhunenLoeve`` coefficients; a product with it for every direction that rows inform. Data
+            on a curved set of few dimensions need it.
         resample: Evaluations after which ``eci`` draws its noise anew; without it and in ``pcfm`` the first one stays.
 
     Raises:
@@ -178,11 +178,8 @@ def _without_state(correct: Correction | None) -> _StateCorrection | None:
 
 
 def _local(flow: Flow, task: SamplingTask) -> _StateCorrection | None:
-    coefficients = coefficients_of(flow.latent)
-    information = shared_information(coefficients, task.law)
-    if coefficients is None or information is None:
-        return None
-    return local_correction(flow, coefficients, information, task.inputs)
+    information = shared_information(flow.latent, task.law)
+    return None if information is None else local_correction(flow, information, task.inputs)
 
 
 def _integrate(flow: Flow, task: SamplingTask, correct: _StateCorrection | None, *, keeps_noise: bool) -> Tensor:
