@@ -344,6 +344,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
         scores_as_columns, "shallow_water_rollout", ("rollout_error", "final_error", "mass_drift", "energy_error")
     ),
     "generated Stokes": partial(scores_as_columns, "generate_stokes", _GENERATED, errors=False),
+    "generated Stokes by a flow on fields": partial(
+        scores_as_columns, "generate_stokes_fields", (*_GENERATED, "draw_milliseconds"), errors=False
+    ),
     "generated heat": partial(scores_as_columns, "generate_heat", _GENERATED, errors=False),
     "generated reaction and diffusion": partial(scores_as_columns, "generate_reaction_diffusion", _MOMENTS),
     "generated Burgers": partial(scores_as_columns, "generate_burgers", _BOUNDED),
