@@ -12,6 +12,8 @@ from boon import Prescription, boundary_error
 from tests import neuralop_stub
 from tests.documents import BOUNDARY_PAGE, run_python
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def names() -> Iterator[dict]:

@@ -30,6 +30,8 @@ from tests.documents import (
     with_output,
 )
 
+pytestmark = pytest.mark.long
+
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 
 
@@ -51,7 +53,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], d
     torch.set_num_threads(threads)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("page", pages_with_output(), ids=lambda page: page.stem)
 def test_a_page_shows_what_its_blocks_print(page: Path, run: Callable[[Path], dict]) -> None:
     for shown, printed in zip(shown_output(page), run(page)["printed"], strict=True):
@@ -157,7 +158,6 @@ def test_training_through_the_law_pays_and_displacement_is_best(own_model: dict)
         assert own_model["law"].residual(answer.mean).abs().max() < 1e-6
 
 
-@pytest.mark.long
 def test_every_figure_of_a_tutorial_is_drawn_by_it(run: Callable[[Path], dict]) -> None:
     for page in sorted(TUTORIALS.glob("*.md")):
         shown = set(re.findall(r"\(\.\./figures/(tutorial-[\w-]+\.png)\)", page.read_text(encoding="utf-8")))

@@ -182,6 +182,7 @@ def test_fields_go_in_and_come_out_as_fields():
     assert float(mode.min()) == 0
 
 
+@pytest.mark.long
 def test_moments_of_bounded_fields_come_from_as_many_draws_as_asked():
     bounded = block_means(torch.ones(1, 2, 2), (1, 2, 2)) & NonNegative()
     prediction = condition_fields(unit(1, 4, 4), bounded, FieldLayout(channels=1, shape=(4, 4)))
@@ -249,6 +250,7 @@ def test_messages():
         condition_fields(unit(5, 2, 4, 4), block_means(torch.zeros(5, 2, 2, 2), (1, 2, 2)), layout).with_draws(5)
 
 
+@pytest.mark.long
 def test_an_order_of_fields_with_several_axes_names_one_of_them():
     with pytest.raises(InvalidArgumentError, match=r"the flattened field \(1, 4, 4\) row by row"):
         condition_fields(unit(5, 1, 4, 4), Monotone(), FieldLayout(channels=1, shape=(4, 4)))

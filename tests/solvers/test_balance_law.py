@@ -127,6 +127,7 @@ def test_velocities_on_faces_are_of_second_order(dimension):
     assert_order(errors_of(WIND, dimension, SSPRK3, sizes=FINE[dimension], law=law), 2.0, slack=0.35)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "sides"), [(FRONTS, "robin"), (ALL, "dirichlet")], ids=["burgers and k(x)", "all at once"]
 )
@@ -189,6 +190,7 @@ def test_a_front_of_viscous_burgers_between_walls(stepper):
     assert_order(errors, 2.0, slack=0.35)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("law", ["transport", "both"])
 @pytest.mark.parametrize("stepper", [TRBDF2(), SSPRK3()])
 def test_a_velocity_without_divergence_keeps_a_constant(law, stepper):

@@ -170,6 +170,7 @@ def test_rates_match_fluxes_face_by_face(name, shape, choice, seed):
         np.testing.assert_allclose(sides[row], through, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=30)
 @given(st.sampled_from([*sorted(LAWS), "field"]), st.sampled_from(SHAPES), st.integers(0, 4), st.integers(0, 1000))
 def test_kernels_agree_with_fluxes_and_derivatives_on_faces(name, shape, choice, seed):

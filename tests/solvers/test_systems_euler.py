@@ -10,6 +10,8 @@ from scipy.integrate import quad
 from solvers import CellGrid, InvalidArgumentError, Outflow, Periodic, Reflecting, SystemLaw, solve_system
 from tests.documents import TUTORIALS, run_python
 
+pytestmark = pytest.mark.long
+
 WALLS = (Reflecting(), Reflecting())
 
 
@@ -19,7 +21,6 @@ def page():
     return run_python(TUTORIALS / "euler.md")
 
 
-@pytest.mark.long
 def test_the_exact_solution_of_sods_tube_keeps_mass_and_has_the_known_values(page):
     exact = page["sod_density"]
     # Toro, table 4.2, test 1: ρ★ = 0.42632 and 0.26557, v★ = 0.92745.
@@ -30,7 +31,6 @@ def test_the_exact_solution_of_sods_tube_keeps_mass_and_has_the_known_values(pag
     assert mass == pytest.approx(0.5 + 0.0625, abs=1e-5)
 
 
-@pytest.mark.long
 def test_sods_tube_converges_to_the_exact_solution(page):
     errors = []
     for cells in (50, 100, 200, 400):
@@ -112,7 +112,6 @@ def test_a_wall_needs_reflect():
         solve_system(Waves(), grid, WALLS, initial, [0.1])
 
 
-@pytest.mark.long
 def test_linear_waves_travel_exactly_once_around():
     errors = []
     for n in (40, 80, 160, 320):

@@ -32,6 +32,8 @@ from solvers import Neumann
 from tests.experiments.boundary.tiny import PROBLEMS, context, one, tiny_cases, tiny_experiment
 from tests.experiments.marks import slow_but
 
+pytestmark = pytest.mark.long
+
 USUAL = {"wave_neumann", "burgers_periodic", "cavity", "heat_independent", "reaction_diffusion"}
 CASE = one("heat_independent", "single-values")
 OUTSIDE = outside_of(CASE.source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0))
@@ -50,7 +52,6 @@ def scores(report: driver.Report, score: str) -> pd.Series:
     return records.set_index(["case", "method"])["mean"]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", slow_but(PROBLEMS, USUAL))
 def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
     """No boundary error for values and periodic ends, ≤ 1e-6 relative for gradients (float32)."""

@@ -15,9 +15,12 @@ from tests.experiments.report.test_page import run_with_figure
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 300_000  # milliseconds; a browser starts slowly on a busy machine
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: install Debian's package chromium, or Google Chrome"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium on this machine: install Debian's package chromium, or Google Chrome"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
