@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.benchmarks.boon import PLAIN
 from experiments.report.documents import fill
 from experiments.report.tables import markdown
 from experiments.storage import write_bytes
@@ -44,7 +45,7 @@ def stepped(result: Mapping[str, Any]) -> str:
     rows: dict[str, dict[str, str]] = {}
     for case in result["cases"]:
         size, name = case["case"].rsplit(": ", 1)
-        if case["baseline"] == "FNO":
+        if case["baseline"] == PLAIN:
             rows.setdefault(name, {})[size] = f"{case['ratio']:.2f}"
             continue
         rows.setdefault("plain FNO, seconds", {})[size] = f"{case['seconds']:.3g}"

@@ -152,7 +152,8 @@ def _flow_draws(with_law: bool, weights: tuple[Path, str], case: PredictionCase)
             law = observed & law_of_fields(case) if with_law else observed
             return flow.sample(count, law=law, options=options, seed=seed)
 
-        with warnings.catch_warnings(category=UserWarning, action="ignore"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The draws miss the observations")
             fields = given_observations(sample, observations, variance)
         drawn.append(fields[:, case.row])
     return torch.stack(drawn, dim=1)

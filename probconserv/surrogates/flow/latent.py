@@ -175,7 +175,8 @@ class KarhunenLoeve(Latent):
 
     def clean_variances(self, t: float) -> Float[Tensor, " r"]:
         """v_t = s² (1 − t)²/((1 − t)² + t² s²), the variances of z₁ given z_t for Gaussian data."""
-        return variance_given(self.spread.square(), 1.0, t)
+        data, noise = self.spread.square(), (1 - t) ** 2
+        return data * noise / (noise + t**2 * data)
 
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s r"]:
         """See ``Latent``."""
@@ -278,12 +279,6 @@ class FieldLatent(Latent):
         root = kept[0].sqrt()[:, None] * basis
         floor = float((self.error * self.scale) ** 2)
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator((kept[1] * left).clamp_min(floor)))
-
-
-def variance_given(data: Tensor, noise: Tensor | float, t: float) -> Tensor:
-    """Variance of z₁ given z_t = (1 − t) z₀ + t z₁, for independent normal z₁ and z₀ of these variances."""
-    left = (1 - t) ** 2 * noise
-    return data * left / (left + t**2 * data)
 
 
 def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) -> Float[Tensor, "n q"]:

@@ -192,9 +192,8 @@ class FlowMatching(Surrogate):
                 "coordinates for every axis."
             )
         batch, size = query.points.shape[:-2], context.points.shape[-1]
-        noise = context.noise_variance
+        noise, variance = context.noise_variance, float(self.covariance().diagonal().mean())
         if noise is None:
-            variance = self.latent.clean_covariance(0.0).diagonal().mean()
             noise = _EXACT_OBSERVATION * variance * torch.ones_like(context.values, dtype=torch.float64)
         observed = zip(
             context.points.reshape(-1, *context.points.shape[-2:]),
@@ -203,7 +202,7 @@ class FlowMatching(Surrogate):
             query.points.reshape(-1, query.points.shape[-2], size),
             strict=True,
         )
-        drawn = [self._drawn(*entry) for entry in observed]
+        drawn = [self._drawn(*entry, variance) for entry in observed]
         draws = torch.stack(drawn, dim=1).reshape(self.draws, *batch, query.points.shape[-2])
         return DrawnFields(draws.to(context.values.dtype))
 
@@ -280,11 +279,10 @@ class FlowMatching(Surrogate):
             arguments = (*arguments, parameters[chosen].to(device))
         return (module(*arguments) - (data - noise)).square().mean()
 
-    def _drawn(self, points: Tensor, values: Tensor, noise: Tensor, places: Tensor) -> Tensor:
-        """Draws ``(s, q)`` for one function."""
+    def _drawn(self, points: Tensor, values: Tensor, noise: Tensor, places: Tensor, variance: float) -> Tensor:
+        """Draws ``(s, q)`` for one function; ``variance`` is that of the fields."""
         assert self.axes is not None
         law = LinearConstraint(interpolation_rows(self.axes, points), values, noise)
-        variance = float(self.latent.clean_covariance(0.0).diagonal().mean())
 
         def sample(observations: LinearConstraint) -> Tensor:
             return self.sample(self.draws, law=observations, options=self.options, seed=self.seed)
