@@ -43,7 +43,7 @@ def identity_covariance(latent: Latent) -> LinearOperator:
 
 def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     """The projection of the decoded field in the identity metric, encoded again; None without equalities."""
-    equalities = _equalities(law)
+    equalities = equalities_of(law)
     if equalities is None:
         return None
     if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
@@ -54,7 +54,7 @@ def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
 
 def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     """The update with the covariance Σ_t of the clean field; None without equalities."""
-    equalities = _equalities(law)
+    equalities = equalities_of(law)
     if equalities is None:
         return None
     if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
@@ -68,7 +68,7 @@ def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None
     Raises:
         InvalidArgumentError: If the law has other rows for every draw or is nonlinear, or the latent is another.
     """
-    equalities = _equalities(law)
+    equalities = equalities_of(law)
     if equalities is None:
         return None
     if not (isinstance(latent, KarhunenLoeve) and _shares_rows(equalities)):
@@ -90,10 +90,15 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
         return fields
     bounded = exact.inequalities is not None if isinstance(exact, NonlinearLaw) else isinstance(exact, Inequality)
     if bounded and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
-        metric, root = split(covariance)
-        metric = metric.clamp_min(_OF_POINTS * float(covariance.diagonal().mean()))
-        covariance = PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(metric))
+        least = _OF_POINTS * float(covariance.diagonal().mean())
+        covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
     return project(fields, covariance, exact)
+
+
+def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
+    """A low rank plus diagonal with another diagonal."""
+    variances, root = split(covariance)
+    return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(change(variances)))
 
 
 def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
@@ -153,7 +158,7 @@ def part_of(law: AnyLaw | None, part: slice) -> AnyLaw | None:
     return LinearConstraint(G, b, noise, law.shape)
 
 
-def _equalities(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
+def equalities_of(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
     """What a law says beside its inequalities."""
     return law.joined().law if isinstance(law, Inequality) else law
 
@@ -177,13 +182,18 @@ def _exact_part(law: AnyLaw) -> AnyLaw | None:
     if isinstance(law, NonlinearLaw):
         return law
     joined = law.joined() if isinstance(law, Inequality) else JoinedConstraint(law=law)
-    linear = None if joined.law is None else _exact_rows(joined.law)
+    linear = None if joined.law is None else exact_rows(joined.law)
     if isinstance(law, LinearConstraint):
         return linear
     return replace(joined, law=linear)
 
 
-def _exact_rows(law: LinearConstraint) -> LinearConstraint | None:
+def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
+    """The rows without noise, None if there are none.
+
+    Raises:
+        InvalidArgumentError: If a row has noise for some draws only.
+    """
     exact = (law.noise == 0).reshape(-1, law.noise.shape[-1])
     if not bool((exact == exact[0]).all()):
         raise InvalidArgumentError("A row of a law must have noise for all draws or for none.")

@@ -22,6 +22,7 @@ from probconserv.surrogates.flow.corrections import (
     in_identity_metric,
     shared_information,
 )
+from probconserv.surrogates.flow.discrepancy import allowing_for
 from probconserv.surrogates.flow.latent import Latent
 from probconserv.surrogates.flow.local import local_correction
 
@@ -112,7 +113,8 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     Every clean estimate is conditioned on the law with its covariance given z_t, which makes it the conditional mean
     E[z₁ | z_t, law] where data are Gaussian; without ``renewal`` the step is then that of the probability flow of the
     conditional distribution. Rows with noise (observations) act through these steps alone. Exact rows, bounds and order
-    are met to round-off by a last projection of the field, in the metric of the data's covariance.
+    are met to round-off by a last projection of the field, in the metric of the data's covariance. Where they have
+    values that no field of the model has, a warning says so and the metric allows for it, see ``allowing_for``.
 
     Args:
         flow: The model.
@@ -129,9 +131,14 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
         raise InvalidArgumentError(
             "mixing > 1 needs new noise for conditioned; set renewal, for instance to 0.3, or leave mixing at 1."
         )
-    correct = _local(flow, task) if task.options.local else _without_state(in_clean_metric(flow.latent, task.law))
+    latent = allowing_for(flow.latent, task.law)
+    if task.options.local:
+        information = shared_information(latent, task.law)
+        correct = None if information is None else local_correction(flow, information, task.inputs)
+    else:
+        correct = _without_state(in_clean_metric(latent, task.law))
     z = _integrate(flow, task, correct, keeps_noise=False)
-    return final_fields(flow.latent.decode(z), flow.latent.clean_covariance(0.0), task.law)
+    return final_fields(latent.decode(z), latent.clean_covariance(0.0), task.law)
 
 
 def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
@@ -175,11 +182,6 @@ _StateCorrection = Callable[[Tensor, Tensor, float], Tensor]
 def _without_state(correct: Correction | None) -> _StateCorrection | None:
     """A correction that does not look at z."""
     return None if correct is None else lambda clean, _, t: correct(clean, t)
-
-
-def _local(flow: Flow, task: SamplingTask) -> _StateCorrection | None:
-    information = shared_information(flow.latent, task.law)
-    return None if information is None else local_correction(flow, information, task.inputs)
 
 
 def _integrate(flow: Flow, task: SamplingTask, correct: _StateCorrection | None, *, keeps_noise: bool) -> Tensor:

@@ -1,0 +1,132 @@
+"""Laws with values that no field of a flow has: noisy, rounded, or of a field outside of the training range."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from probconserv import (
+    Bounded,
+    DependentConstraintsError,
+    FieldLatent,
+    FlowMatching,
+    KarhunenLoeve,
+    LinearConstraint,
+    NonlinearLaw,
+    ResidualVelocity,
+    SamplingOptions,
+    eci,
+)
+from probconserv.surrogates.flow.discrepancy import allowing_for, discrepancy
+
+N, MODES = 41, 6
+SEEN = torch.arange(0, N, 2)
+NOISE = 1e-3
+QUICK = SamplingOptions(steps=20)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def fields(count: int, seed: int = 0) -> Tensor:
+    """Sums of ten sines, with amplitudes that fall to 1e-4."""
+    x = torch.linspace(0, 1, N, dtype=torch.float64)
+    frequency = torch.arange(1, 11, dtype=torch.float64)
+    sines = torch.sin(torch.pi * frequency[:, None] * x) * 10.0 ** (-4 * (frequency[:, None] - 1) / 9)
+    return 1.0 + random(count, 10, seed=seed) @ sines
+
+
+def latent() -> KarhunenLoeve:
+    return KarhunenLoeve.of(fields(400), MODES)
+
+
+def gaussian_flow() -> FlowMatching:
+    """A flow with the exact velocity for its own Gaussian."""
+    coordinates = latent()
+    return FlowMatching(coordinates, ResidualVelocity(MODES, width=4, blocks=1, spread=coordinates.spread).double())
+
+
+def value_rows(u: Tensor, noise: float = 0.0) -> LinearConstraint:
+    """Every other value of a field or of one field per draw."""
+    return LinearConstraint(torch.eye(N, dtype=torch.float64)[SEEN], u[..., SEEN], noise)
+
+
+def noisy(noise: float = NOISE, count: int = 1) -> Tensor:
+    """New fields with errors."""
+    return (fields(count, seed=1) + noise * random(count, N, seed=2)).squeeze(0)
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
+def test_values_of_new_fields_are_taken_as_they_are(precision: torch.dtype) -> None:
+    for u in fields(20, seed=1):
+        assert discrepancy(latent(), value_rows(u.to(precision).double())) == 0.0
+    assert discrepancy(latent(), value_rows(fields(30, seed=1))) == 0.0
+    assert discrepancy(latent(), None) == discrepancy(latent(), Bounded(0.0, 1.0)) == 0.0
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-2, 0.1])
+def test_the_noise_of_values_is_found(noise: float) -> None:
+    for seed in range(5):
+        u = fields(1, seed=seed + 1)[0] + noise * random(N, seed=seed + 7)
+        assert discrepancy(latent(), value_rows(u)) ** 0.5 == pytest.approx(noise, rel=0.5)
+    assert discrepancy(latent(), value_rows(noisy(noise, count=50))) ** 0.5 == pytest.approx(noise, rel=0.15)
+
+
+def test_rows_with_noise_of_their_own_are_left_alone() -> None:
+    assert discrepancy(latent(), value_rows(noisy(), NOISE**2)) == 0.0
+    u, rows = noisy(), torch.eye(N, dtype=torch.float64)[SEEN]
+    half = torch.where(torch.arange(len(SEEN)) < 10, 0.0, NOISE**2)
+    law = LinearConstraint(rows, torch.where(half > 0, u[SEEN], fields(1, seed=1)[0, SEEN]), half)
+    assert discrepancy(latent(), law) == 0.0
+
+
+def test_rows_of_every_draw_many_rows_and_nonlinear_laws_are_looked_at_as_well() -> None:
+    u = noisy(count=6)
+    each = LinearConstraint(torch.eye(N, dtype=torch.float64)[SEEN].expand(6, -1, -1), u[:, SEEN])
+    assert discrepancy(latent(), each) ** 0.5 == pytest.approx(NOISE, rel=0.5)
+    nonlinear = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 1.0, points=N)
+    assert discrepancy(latent(), nonlinear & value_rows(noisy())) ** 0.5 == pytest.approx(NOISE, rel=0.5)
+    assert discrepancy(latent(), nonlinear) == 0.0
+    x = torch.linspace(0, 1, 900, dtype=torch.float64)
+    many = torch.cos(2 * x) * random(200, 1) + torch.sin(3 * x) * random(200, 1, seed=1) + 1e-3 * random(200, 900)
+    rows = LinearConstraint(torch.eye(900, dtype=torch.float64), torch.cos(2 * x) + 0.03 * random(900, seed=5))
+    assert discrepancy(KarhunenLoeve.of(many, 2), rows) ** 0.5 == pytest.approx(0.03, rel=0.2)
+
+
+@pytest.mark.parametrize("bounds", [None, Bounded(-20.0, 20.0)])
+def test_draws_under_noisy_values_are_near_the_field_and_meet_them(bounds: Bounded | None) -> None:
+    flow, truth = gaussian_flow(), fields(1, seed=1)[0]
+    law = value_rows(noisy())
+    with pytest.warns(UserWarning, match=r"noisy or rounded, or those of a field outside.*error of 0\.001[0-9]* of"):
+        draws = flow.sample(40, law=law if bounds is None else law & bounds, options=QUICK)
+    told = flow.sample(40, law=value_rows(noisy(), NOISE**2), options=QUICK)
+    assert float(law.residual(draws).abs().max()) <= 1e-13
+    error, best = ((each.mean(dim=0) - truth).square().mean().sqrt() for each in (draws, told))
+    assert float(error) <= 1.5 * float(best) + NOISE
+    latent_of_fields = FieldLatent(flow.latent, error=1e-6)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="noisy or rounded"):
+        wide = allowing_for(latent_of_fields, law)
+    added = wide.clean_covariance(0.3).diagonal() - latent_of_fields.clean_covariance(0.3).diagonal()
+    assert torch.allclose(added, added[0].expand(N), rtol=1e-6)
+    assert torch.equal(
+        wide.decode(wide.encode(truth[None])), latent_of_fields.decode(latent_of_fields.encode(truth[None]))
+    )
+
+
+def test_draws_under_values_of_a_field_are_unchanged_and_published_samplers_say_nothing() -> None:
+    flow, law = gaussian_flow(), value_rows(fields(1, seed=1)[0])
+    assert allowing_for(flow.latent, law) is flow.latent
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow.sample(4, law=law, options=QUICK)
+        flow.sample(4, law=value_rows(noisy()), sampler=eci, options=QUICK)
+
+
+def test_redundant_rows_are_named_as_before() -> None:
+    law = value_rows(fields(1, seed=1)[0])
+    twice = replace(law, G=torch.cat([law.rows, law.rows[:1]]), b=torch.cat([law.b, law.b[:1]]))
+    with pytest.raises(DependentConstraintsError):
+        gaussian_flow().sample(2, law=twice, options=QUICK)
