@@ -137,13 +137,13 @@ def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame
         records: Means over seeds.
         most: Rows from which each case is one row.
     """
-    chosen: Chosen = {}
-    for case in cases:
-        part = records[records["case"] == case.key]
-        methods, scores = experiment.headline(case, part)
-        chosen[case.key] = ([method for method in methods if method in set(part["method"])], list(scores))
     labels = labels_of(experiment, cases)
     frame = numbers(records, labels)
+    chosen: Chosen = {}
+    for case in cases:
+        methods, scores = experiment.headline(case, records[records["case"] == case.key])
+        computed = [method for method in methods if (case.key, method) in frame.index]  # not what papers alone have
+        chosen[case.key] = (computed, list(scores))
     many = sum(len(methods) for methods, _ in chosen.values()) > most
     return (_cases_as_rows if many else _methods_as_rows)(frame, labels, chosen)
 
