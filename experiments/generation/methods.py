@@ -1,36 +1,17 @@
-"""The rows: true draws, the flow alone, published samplers and ours, all on one trained model."""
+"""The rows: true draws, what training fields give without a flow, and samplers on one trained model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from experiments.experiment import Style
 from experiments.generation.cases import Case
-from experiments.report.plots import BARE, BLACK, CONSERVED, GREEN, ORANGE, SKY
+from experiments.generation.without_flow import gaussian_fields, nearest_fields, true_fields
+from experiments.report.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY
 from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, unconstrained
 from probconserv.surrogates.flow.samplers import Sampler
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """One row.
-
-    Args:
-        sampler: How fields are drawn; None for true draws.
-        options: Its options in a case.
-        conditional: Whether it needs a law.
-        linear: Whether the law must be linear and the flow be one of coefficients.
-        bounded: Whether it knows the bounds of a problem.
-    """
-
-    key: str
-    label: str
-    sampler: Sampler | None = None
-    options: Callable[[Case], SamplingOptions]
-    conditional: bool = True
-    linear: bool = False
-    bounded: bool = False
-    style: Style
-    information: str = ""
 
 
 def _plain(case: Case) -> SamplingOptions:
@@ -47,14 +28,53 @@ def _local(case: Case) -> SamplingOptions:
     return SamplingOptions(steps=case.sizes.steps, local=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row.
+
+    Args:
+        drawn: Fields of a case by seed, where no flow draws them.
+        sampler: How a flow draws fields, with ``options`` of a case.
+        conditional: Whether it needs a law.
+        linear: Whether the law must be linear and the flow be one of coefficients.
+        bounded: Whether it knows the bounds of a problem.
+    """
+
+    key: str
+    label: str
+    drawn: Callable[[Case, int], Float[Tensor, "s t x"]] | None = None
+    sampler: Sampler | None = None
+    options: Callable[[Case], SamplingOptions] = _plain
+    conditional: bool = True
+    linear: bool = False
+    bounded: bool = False
+    style: Style
+    information: str = ""
+
+
 _BOUNDS = "bounds where the problem has any"
 METHODS = (
-    Method(key="truth", label="true draws", options=_plain, conditional=False, style=Style(BLACK)),
+    Method(key="truth", label="true draws", drawn=true_fields, conditional=False, style=Style(BLACK)),
+    Method(
+        key="training-fields",
+        label="training fields",
+        drawn=nearest_fields,
+        bounded=True,
+        style=Style(GREY),
+        information=f"those nearest to the law, moved onto it, {_BOUNDS}",
+    ),
+    Method(
+        key="gaussian",
+        label="Gaussian",
+        drawn=gaussian_fields,
+        bounded=True,
+        style=Style(GREY, "--"),
+        information=f"moments of the training fields, {_BOUNDS}",
+    ),
     Method(
         key="unconstrained",
         label="flow",
         sampler=unconstrained,
-        options=_plain,
         conditional=False,
         style=Style(BARE),
         information="not told the law",
@@ -65,7 +85,6 @@ METHODS = (
         key="conditioned-gaussian",
         label="ours, Gaussian",
         sampler=conditioned,
-        options=_plain,
         bounded=True,
         style=Style(SKY),
         information=_BOUNDS,

@@ -17,16 +17,15 @@ from probconserv import KarhunenLoeve, LinearConstraint, NonlinearLaw, SamplingO
 
 _COEFFICIENTS = 10  # that the Fréchet distance looks at, as far as the fields have them
 _SHOWN = 3  # draws that figures show
-_REFERENCES, _MODES = 1, 2  # what seeds of true fields are for; draws of the row "true draws" have 3
-_TRUE_DRAWS = 3
+_REFERENCES, _MODES, _OTHER_DRAWS = 1, 2, 3  # what seeds are for: true fields, and draws of no flow
 
 
 def score_method(case: Case, method: Method, group: int, weights: list[Path], seed: int) -> Arrays:
     """Scores of one row, see ``scores_of``, and what figures show: moments, some draws, seconds of sampling."""
     seed = 1000 * seed + 10 * group
-    if method.sampler is None:
+    if method.drawn is not None:
         start = time.process_time()
-        draws = case.truths(case.draws, seed + _TRUE_DRAWS)
+        draws = method.drawn(case, seed + _OTHER_DRAWS)
         seconds = time.process_time() - start
     else:
         draws, seconds = sampled(case, method, method.options(case), weights[0], seed)

@@ -92,7 +92,8 @@ class StepsStudy:
     def methods(self, case: Case) -> list[Row]:
         """True draws, then every sampler of the case with every number of evaluations."""
         numbers = [number for number in EVALUATIONS if number <= MOST * case.sizes.steps]
-        truth, *samplers = methods_of(case)
+        truth, *others = methods_of(case)
+        samplers = (each for each in others if each.sampler is not None)
         return [Row(method=truth), *(Row(method=each, evaluations=number) for each in samplers for number in numbers)]
 
     def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002

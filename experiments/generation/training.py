@@ -41,6 +41,10 @@ class FlowTraining:
     noise: str = "of one variance in all modes"
     problem: GenerationProblem = field(compare=False, repr=False)
 
+    def fields(self) -> Tensor:
+        """The training fields ``(samples, t, x)``."""
+        return self.problem.draws(self.samples, self.nodes, seed=10**6 + self.training.seed)
+
     def untrained(self, fields: Tensor) -> FlowMatching:
         """The flow with its coordinates, from training fields, and initial weights."""
         latent = KarhunenLoeve.of(fields[:_MODES_OF], self.modes, seed=self.training.seed, whitened=False)
@@ -100,9 +104,9 @@ def training_of(problem: GenerationProblem, sizes: Sizes, number: int, device: s
 def train_flow(training: Training, context: RunContext) -> None:
     """One training, from its checkpoint if there is one; leaves its file of weights."""
     config: FlowTraining = training.config
-    path, seed = training.weights(context.options.out), config.training.seed
+    path = training.weights(context.options.out)
     with one_thread():
-        fields = config.problem.draws(config.samples, config.nodes, seed=10**6 + seed)
+        fields = config.fields()
         flow = config.untrained(fields)
         flow.velocity.to(context.options.device)
         state = flow.fit(fields, config.training, path.parent, batch=config.batch, progress=context.progress)

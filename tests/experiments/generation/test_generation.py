@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gpytorch.distributions import MultivariateNormal
 
 from experiments import driver
 from experiments.errors import InvalidArgumentError
@@ -13,6 +14,10 @@ from experiments.generation import EXPERIMENTS, laws
 from experiments.generation.cases import Case
 from experiments.generation.families import BURGERS, HEAT, REACTION_DIFFUSION, STEFAN, STOKES
 from experiments.generation.scoring import frechet, outside, residual, scores_of
+from experiments.generation.training import training_of
+from experiments.generation.without_flow import gaussian_fields, nearest_fields
+from experiments.report.results import headline
+from probconserv import LinearConstraint, condition
 from solvers.problems import exact
 from tests.experiments.generation.tiny import SIZES, tiny
 
@@ -98,7 +103,8 @@ def test_mass_by_the_trapezoidal_rule_is_near_the_closed_form() -> None:
 def test_bounds_hold_for_ours_alone(tmp_path) -> None:
     records = driver.run(tiny("generate_porous_medium"), RunOptions(out=tmp_path)).records
     worst = records[records["score"] == "outside"].groupby("method")["mean"].max()
-    assert worst["conditioned"] == worst["conditioned-gaussian"] == worst["truth"] == 0.0
+    inside = worst.reindex(["truth", "training-fields", "gaussian", "conditioned", "conditioned-gaussian"])
+    assert (inside == 0.0).all()
     assert worst["unconstrained"] > 0
 
 
@@ -106,8 +112,8 @@ def test_every_sampler_is_scored_on_one_model_and_meets_the_law(tmp_path) -> Non
     experiment = tiny("generate_heat")
     report = driver.run(experiment, RunOptions(out=tmp_path))
     records = report.records[report.records["score"] == "law_residual"].set_index(["method", "seed"])["mean"]
-    assert len(records) == 1 + 5 * SIZES.groups
-    for method in ("eci", "pcfm", "conditioned", "conditioned-gaussian"):
+    assert len(records) == 3 + 5 * SIZES.groups
+    for method in ("training-fields", "gaussian", "eci", "pcfm", "conditioned", "conditioned-gaussian"):
         assert records[method].max() <= 1e-12
     assert records["unconstrained"].min() > 1e-3
     assert len(list((tmp_path / "generation").rglob("weights.safetensors"))) == SIZES.groups
@@ -116,6 +122,40 @@ def test_every_sampler_is_scored_on_one_model_and_meets_the_law(tmp_path) -> Non
     assert len(times) == len(records)
     assert times.min() > 0
     assert "ms per draw" in (report.folder / "table.md").read_text()
+
+
+def test_the_search_finds_the_training_fields_of_the_given_parameter() -> None:
+    """Of 2,000 fields it keeps those around ω = 6: a fixed boundary value, and the free k as spread as in the truth."""
+    sizes = replace(SIZES, samples=2000, draws=400)
+    boundary = Case(problem=STOKES, condition=EXPERIMENTS["generate_stokes"].conditions[2], sizes=sizes)
+    draws = nearest_fields(boundary, seed=0)
+    assert boundary.law is not None
+    assert float(residual(draws, boundary.law).max()) <= 1e-12
+    mean, deviation = boundary.moments()
+    assert float((draws.mean(dim=0) - mean).square().mean()) <= 0.05 * float(deviation.square().mean())
+    assert float((draws.std(dim=0) - deviation).square().mean()) <= 0.05 * float(deviation.square().mean())
+
+
+def test_the_gaussian_of_the_training_fields_is_conditioned_exactly() -> None:
+    sizes = replace(SIZES, samples=500, draws=4000)
+    case = Case(problem=STOKES, condition=EXPERIMENTS["generate_stokes"].conditions[2], sizes=sizes)
+    training = training_of(STOKES, sizes, 0, "cpu")
+    flow = training.untrained(training.fields())
+    assert isinstance(case.law, LinearConstraint)
+    mean = flow.latent.decode(torch.zeros(1, sizes.modes, dtype=torch.float64))[0]
+    posterior = condition(MultivariateNormal(mean, flow.covariance()), case.law)
+    draws = gaussian_fields(case, seed=0).flatten(1)
+    assert float(residual(draws, case.law).max()) <= 1e-12
+    scale = flow.covariance().diagonal().mean().sqrt()
+    assert float((draws.mean(dim=0) - posterior.mean).abs().max() / scale) <= 0.1
+    assert float((draws.std(dim=0) - posterior.variance.clamp_min(0).sqrt()).abs().max() / scale) <= 0.1
+
+
+def test_the_search_keeps_all_training_fields_under_a_law_that_they_meet() -> None:
+    """The initial value of the Stefan problem is the same for all of them."""
+    sizes = replace(SIZES, samples=600, draws=3000)
+    alone = Case(problem=STEFAN, condition=EXPERIMENTS["generate_stefan"].conditions[0], sizes=sizes)
+    assert len(nearest_fields(alone, seed=0).flatten(1).sum(dim=1).unique()) > 300
 
 
 def test_published_numbers_stand_beside_the_row_of_their_method() -> None:
@@ -127,6 +167,12 @@ def test_published_numbers_stand_beside_the_row_of_their_method() -> None:
     assert ("free", "unconstrained", "protocol_mean", 3.52e-3) in rows
     assert ("boundary", "eci", "protocol_deviation", 1.10e-4) in rows
     assert len(rows) == 6
+
+
+def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> None:
+    report = driver.run(tiny("generate_stokes"), RunOptions(out=tmp_path, methods=("gaussian",)))
+    rows = headline(report.experiment, report.cases, report.records)
+    assert [row.name for row in rows] == ["Gaussian"] * 2
 
 
 def test_bad_input_is_refused() -> None:
