@@ -8,7 +8,8 @@ generate_burgers             initial value, mass, and steps of Godunov's scheme 
 generate_stefan              the Stefan problem: initial value and mass, within bounds
 generate_porous_medium       the porous medium equation: initial value and mass, within bounds
 
-The study of each is of the number of evaluations that its samplers need. Those of generate_stefan-prediction and
+The study of each is of the number of evaluations that its samplers need. That of generate_stokes-disturbed has laws
+whose values no field of the flow has. Those of generate_stefan-prediction and
 generate_porous_medium-prediction draw fields given scattered observations, against the black boxes of conservation.
 """
 
@@ -19,6 +20,7 @@ from math import pi
 from experiments import conservation
 from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
+from experiments.generation.disturbed_study import DisturbedStudy
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
 from experiments.generation.prediction_study import PredictionStudy
@@ -172,13 +174,21 @@ PREDICTIONS: Mapping[str, PredictionStudy] = {
     )
 }
 """Prediction from scattered observations, with parameters in the training range of the flow, below it and above it."""
-STUDIES: Mapping[str, StepsStudy | PredictionStudy] = {**STEPS, **PREDICTIONS}
+DISTURBED = DisturbedStudy(flows=EXPERIMENTS["generate_stokes"])
+"""Laws whose values no field of the flow has."""
+STUDIES: Mapping[str, StepsStudy | PredictionStudy | DisturbedStudy] = {
+    **STEPS,
+    **PREDICTIONS,
+    DISTURBED.name: DISTURBED,
+}
 
 __all__ = [
+    "DISTURBED",
     "EXPERIMENTS",
     "PREDICTIONS",
     "STEPS",
     "STUDIES",
+    "DisturbedStudy",
     "GenerationExperiment",
     "PredictionStudy",
     "StepsStudy",

@@ -1,6 +1,6 @@
 """How many evaluations of the velocity a sampler needs: errors of mean and standard deviation under every law."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -9,20 +9,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.experiment import Durations, Preset, RunContext, Stored, Style, Training
+from experiments.experiment import Durations, RunContext, Style, Training
 from experiments.generation.cases import Case
-from experiments.generation.experiment import GenerationExperiment, draws_of
+from experiments.generation.experiment import draws_of
+from experiments.generation.flow_study import FlowStudy
 from experiments.generation.methods import Method, methods_of
 from experiments.generation.scoring import errors_of, sampled
-from experiments.records.record import Arrays, Over, Record
+from experiments.records.record import Arrays
 from experiments.report import plots
-from experiments.training_files import take_released
 
 EVALUATIONS = (5, 10, 20, 50, 100, 200)
 """Evaluations of the velocity for one draw, up to ``MOST`` times as many as the experiment takes."""
 MOST = 4
-DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}
-"""Draws at most."""
 SETS = 20
 """Sets of true draws, over which the sampling floor varies."""
 SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
@@ -55,16 +53,9 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepsStudy:
-    """All samplers with few to many evaluations of one flow, which is the released one or is trained.
+class StepsStudy(FlowStudy):
+    """All samplers with few to many evaluations of one flow."""
 
-    Args:
-        flows: The experiment whose first flow and whose laws are used.
-    """
-
-    flows: GenerationExperiment
-
-    over = Over.GROUPS
     durations = DURATIONS
 
     @property
@@ -75,19 +66,9 @@ class StepsStudy:
     def summary(self) -> str:
         return f"{self.flows.problem.label}: errors of all samplers over the number of evaluations"
 
-    @property
-    def data_version(self) -> int:
-        return self.flows.data_version
-
     def title(self, cases: Sequence[Case]) -> str:
         drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
         return f"{self.flows.problem.label}: {drawn}; behind samplers, evaluations a draw"
-
-    def cases(self, context: RunContext) -> list[Case]:
-        """The laws of the experiment, with fewer draws."""
-        most = DRAWS[context.options.preset]
-        cases = self.flows.cases(context)
-        return [replace(case, sizes=replace(case.sizes, draws=min(most, case.sizes.draws))) for case in cases]
 
     def methods(self, case: Case) -> list[Row]:
         """True draws, then every sampler of the case with every number of evaluations."""
@@ -96,16 +77,8 @@ class StepsStudy:
         samplers = (each for each in others if each.sampler is not None)
         return [Row(method=truth), *(Row(method=each, evaluations=number) for each in samplers for number in numbers)]
 
-    def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
-        return range(1)
-
     def trainings(self, case: Case, method: Row, seed: int, context: RunContext) -> list[Training]:
-        return self.flows.trainings(case, method.method, seed, context)
-
-    def train(self, training: Training, context: RunContext) -> None:
-        """Takes the released weights of the laptop's flow, or trains one."""
-        if not take_released(training, context):
-            self.flows.train(training, context)
+        return super().trainings(case, method.method, seed, context)
 
     def score(self, case: Case, method: Row, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
         if method.evaluations is None:
@@ -115,20 +88,11 @@ class StepsStudy:
         draws, seconds = sampled(case, method.method, options, weights[0], random)
         return errors_of(draws, case) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
 
-    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def published(self, case: Case) -> list[Record]:  # noqa: ARG002
-        return []
-
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
         """The rows with as many evaluations as the experiment takes, true draws last."""
         truth, *samplers = self.methods(case)
         shown = [row.key for row in samplers if row.evaluations == case.sizes.steps]
         return [*shown, truth.key], [*SHOWN, "draw_milliseconds"]
-
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
 
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
         """Both errors of all samplers over the number of evaluations, above the sampling floor."""

@@ -10,6 +10,7 @@ from experiments.generation.cases import Case
 from experiments.generation.training import training_of
 from probconserv import FieldLatent, FlowMatching, KarhunenLoeve
 from probconserv.surrogates.flow.corrections import final_fields
+from probconserv.surrogates.flow.discrepancy import allowing_for
 from probconserv.training import random_seed
 
 NEAREST = 100
@@ -63,7 +64,8 @@ def _training_set(case: Case) -> tuple[Tensor, FlowMatching]:
 
 
 def _onto_law(case: Case, flow: FlowMatching, fields: Tensor) -> Tensor:
-    return final_fields(fields, flow.covariance(), case.law_and_bounds).reshape(-1, *flow.latent.shape)
+    covariance = allowing_for(flow.latent, case.law).clean_covariance(0.0)
+    return final_fields(fields, covariance, case.law_and_bounds).reshape(-1, *flow.latent.shape)
 
 
 def _generator(seed: int) -> Generator:
