@@ -117,7 +117,10 @@ def tuned(method: Method, case: BoundaryCase) -> Method:
 
 
 def _others(case: BoundaryCase) -> tuple[Method, ...]:
-    """Other architectures, which have boundary data as channels where there are data."""
+    """Other architectures, which have boundary data as channels where there are data.
+
+    The FNO of neuraloperator is there without channels as well where boundary data do not follow from the input fields.
+    """
     channels = case.given and not all(case.periodic)
     with_data, package = " + channels" if channels else "", "FNO of neuraloperator"
     named: tuple[tuple[str, str, Style, Architecture], ...] = (
@@ -141,7 +144,7 @@ def _others(case: BoundaryCase) -> tuple[Method, ...]:
             treatment=Treatment(architecture=architecture, channels=channels and key != PACKAGE_PLAIN),
         )
         for key, label, style, architecture in named
-        if channels or key != PACKAGE_PLAIN
+        if case.independent or key != PACKAGE_PLAIN
     )
 
 
