@@ -92,7 +92,7 @@ def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
     if experiment not in entries:
         raise NotReleasedError(
             f"There are no released results of '{experiment}' (there are of {', '.join(sorted(entries)) or 'none'}); "
-            f"python -m experiments run {experiment} --preset laptop makes them."
+            "python -m experiments list shows the commands that make results, with --preset laptop for these."
         )
     folder = root / "results" / experiment
     trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False)

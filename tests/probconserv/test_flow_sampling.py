@@ -199,6 +199,12 @@ def test_velocities_that_fail_are_named(result: Any, message: str) -> None:
         flow.sample(3, options=SamplingOptions(steps=5))
 
 
+def test_a_velocity_for_other_coefficients_is_named() -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), ResidualVelocity(4, width=4, blocks=1))
+    with pytest.raises(InvalidArgumentError, match="z must have 4 coefficients, got 5"):
+        flow.sample(3)
+
+
 @pytest.mark.parametrize(
     ("law", "error", "message"),
     [
@@ -244,6 +250,8 @@ def test_a_nonlinear_law_that_no_field_within_bounds_meets_is_named() -> None:
         ({"count": 3, "first": 1}, "a multiple of 512"),
         ({"count": 3, "options": SamplingOptions(mixing=2)}, "mixing > 1 needs new noise"),
         ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": pcfm}, "one evaluation a step"),
+        ({"count": 3, "sampler": "eci"}, "a function such as conditioned or eci.*got 'eci'"),
+        ({"count": 3, "options": {"steps": 3}}, "options SamplingOptions"),
     ],
 )
 def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -147,6 +147,11 @@ class FlowMatching(Surrogate):
             raise InvalidArgumentError(
                 f"count must be at least 1 and first a multiple of {_CHUNK} below it, got {count} and {first}."
             )
+        if not callable(sampler) or not isinstance(options or self.options, SamplingOptions):
+            raise InvalidArgumentError(
+                "sampler must be a function such as conditioned or eci, and options SamplingOptions, got "
+                f"{sampler!r} and {options!r}."
+            )
         check_law(self.latent, law, count)
         if inputs is not None:
             inputs = inputs.expand(count, inputs.shape[-1])

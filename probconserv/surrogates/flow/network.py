@@ -71,8 +71,10 @@ class ResidualVelocity(nn.Module):
             dz/dt ``(s, r)``.
 
         Raises:
-            InvalidArgumentError: If the inputs do not have the number of columns that the network was built for.
+            InvalidArgumentError: If z or the inputs do not have the number of columns that the network was built for.
         """
+        if z.shape[-1] != self.size:
+            raise InvalidArgumentError(f"z must have {self.size} coefficients, got {z.shape[-1]}.")
         columns = 0 if inputs is None else inputs.shape[-1]
         if columns != self.inputs:
             raise InvalidArgumentError(f"inputs must have {self.inputs} columns, got {columns}.")
