@@ -135,9 +135,37 @@ def calibration() -> list[str]:
     ]
 
 
+def without_flow() -> list[str]:
+    def ratio(name: str, case: str, method: str, score: str) -> float:
+        return mean(name, case, method, score) / mean(name, case, "conditioned", score)
+
+    search, gauss, boundary = "training-fields", "gaussian", ("generate_stokes", "boundary")
+    laws = (("generate_stokes", "initial"), boundary, ("generate_heat", "initial-mass"))
+    spread = [ratio(*law, gauss, "deviation_error") for law in laws]
+    return [
+        f"search is {rounded(1 / ratio('generate_stokes', 'initial', search, 'mean_error'))} times closer in the mean",
+        f"of the Stefan problem {rounded(1 / ratio('generate_stefan', 'initial-mass', search, 'mean_error'))} times",
+        f"is {rounded(ratio(*boundary, search, 'mean_error'))} times farther off in the mean than ours and "
+        f"{rounded(ratio(*boundary, search, 'deviation_error'))} times in the standard deviation",
+        f"within a factor of {max(ratio(*law, gauss, 'mean_error') for law in laws):.1f} of ours or better",
+        f"{rounded(min(spread))} to {rounded(max(spread))} times that of ours",
+    ]
+
+
+def rounded(value: float) -> str:
+    """One digit."""
+    return f"{float(f'{value:.0e}'):g}"
+
+
 @pytest.mark.parametrize(
     ("page", "statements"),
-    [("fields", rollout), ("fields", downscaling), ("out_of_range", out_of_range), ("calibration", calibration)],
+    [
+        ("fields", rollout),
+        ("fields", downscaling),
+        ("out_of_range", out_of_range),
+        ("calibration", calibration),
+        ("generation", without_flow),
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_numbers_in_prose_are_those_of_the_release(page: str, statements: Callable[[], list[str]]) -> None:
