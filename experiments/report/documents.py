@@ -355,6 +355,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluations: mean": partial(evaluations_as_columns, "generate_stokes-study", "mean_error"),
     "evaluations: std": partial(evaluations_as_columns, "generate_stokes-study", "deviation_error"),
     "evaluations: time": partial(evaluations_as_columns, "generate_stokes-study", "draw_milliseconds"),
+    "disturbed laws: mean": partial(methods_as_columns, "generate_stokes-disturbed", "mean_error"),
+    "disturbed laws: std": partial(methods_as_columns, "generate_stokes-disturbed", "deviation_error"),
     "SoftC": soft_table,
     "changes": partial(
         scores_as_columns,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv import (
@@ -19,7 +20,7 @@ from probconserv import (
     SamplingOptions,
     eci,
 )
-from probconserv.surrogates.flow.discrepancy import allowing_for, discrepancy
+from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy
 
 N, MODES = 41, 6
 SEEN = torch.arange(0, N, 2)
@@ -114,6 +115,22 @@ def test_draws_under_noisy_values_are_near_the_field_and_meet_them(bounds: Bound
     assert torch.equal(
         wide.decode(wide.encode(truth[None])), latent_of_fields.decode(latent_of_fields.encode(truth[None]))
     )
+
+
+class Dense(KarhunenLoeve):
+    """Coordinates whose covariance has no structure."""
+
+    def clean_covariance(self, t: float) -> LinearOperator:
+        return DenseLinearOperator(super().clean_covariance(t).to_dense())
+
+
+def test_covariances_without_structure_are_allowed_an_error_as_well() -> None:
+    own = latent()
+    dense = AllowingLatent(Dense(own.mean, own.basis, own.noise_variance, own.shape, own.rest), NOISE)
+    low_rank = AllowingLatent(own, NOISE)
+    expected = own.clean_covariance(0.2).to_dense() + NOISE * torch.eye(N, dtype=torch.float64)
+    for each in (dense, low_rank):
+        assert torch.allclose(each.clean_covariance(0.2).to_dense(), expected, rtol=0, atol=1e-14)
 
 
 def test_draws_under_values_of_a_field_are_unchanged_and_published_samplers_say_nothing() -> None:

@@ -18,6 +18,7 @@ from scipy.optimize import root_scalar
 from torch import Tensor
 
 from probconserv._linalg.rows import Rows, as_sparse_rows
+from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.nonlinear.projection import AnyLaw
@@ -47,7 +48,10 @@ class AllowingLatent(Latent):
 
     def clean_covariance(self, t: float) -> LinearOperator:
         """See ``Latent``."""
-        return with_points(self.latent.clean_covariance(t), lambda variances: variances + self.variance)
+        covariance = self.latent.clean_covariance(t)
+        if not splits(covariance):
+            return covariance.add_jitter(self.variance)
+        return with_points(covariance, lambda variances: variances + self.variance)
 
 
 def allowing_for(latent: Latent, law: AnyLaw | None) -> Latent:

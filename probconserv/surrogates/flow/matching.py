@@ -128,6 +128,7 @@ class FlowMatching(Surrogate):
         Args:
             count: Number of fields.
             law: Linear rows, inequalities, both, or a ``NonlinearLaw``; of all draws, or with one batch entry for each.
+                Values that no field of the model has are named in a warning; ``conditioned`` allows for them.
             sampler: ``conditioned``, ``unconstrained``, ``eci`` or ``pcfm``.
             options: Steps and noise of the sampler.
             inputs: Parameters of a conditional flow, ``(d,)`` for all draws or ``(count, d)``.
