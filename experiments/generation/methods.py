@@ -36,7 +36,8 @@ class Method:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case.
         conditional: Whether it needs a law.
-        linear: Whether the law must be linear and the flow be one of coefficients.
+        linear: Whether the law must be linear.
+        coefficients: Whether the flow must be one of coefficients.
         bounded: Whether it knows the bounds of a problem.
     """
 
@@ -47,6 +48,7 @@ class Method:
     options: Callable[[Case], SamplingOptions] = _plain
     conditional: bool = True
     linear: bool = False
+    coefficients: bool = False
     bounded: bool = False
     style: Style
     information: str = ""
@@ -67,6 +69,7 @@ METHODS = (
         key="gaussian",
         label="Gaussian",
         drawn=gaussian_fields,
+        linear=True,
         bounded=True,
         style=Style(GREY, "--"),
         information=f"moments of the training fields, {_BOUNDS}",
@@ -95,6 +98,7 @@ METHODS = (
         sampler=conditioned,
         options=_local,
         linear=True,
+        coefficients=True,
         bounded=True,
         style=Style(CONSERVED),
         information=f"products with the Jacobian of the velocity, {_BOUNDS}",
@@ -106,5 +110,6 @@ def methods_of(case: Case) -> tuple[Method, ...]:
     """The rows of a case; without a law there are true draws and the flow."""
     if case.condition.law is None:
         return tuple(method for method in METHODS if not method.conditional)
-    linear = isinstance(case.law, LinearConstraint) and not case.sizes.frequencies
-    return tuple(method for method in METHODS if linear or not method.linear)
+    linear, coefficients = isinstance(case.law, LinearConstraint), not case.sizes.frequencies
+    fitting = (method for method in METHODS if linear or not method.linear)
+    return tuple(method for method in fitting if coefficients or not method.coefficients)

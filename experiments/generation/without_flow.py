@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from experiments.generation.cases import Case
+from experiments.generation.cases import Case, Sizes
+from experiments.generation.problems import GenerationProblem
 from experiments.generation.training import training_of
 from probconserv import FieldLatent, FlowMatching, KarhunenLoeve
 from probconserv.surrogates.flow.corrections import final_fields
@@ -25,12 +26,12 @@ def true_fields(case: Case, seed: int) -> Float[Tensor, "s t x"]:
 
 
 def gaussian_fields(case: Case, seed: int) -> Float[Tensor, "s t x"]:
-    """Draws of the Gaussian with the moments of the training fields, moved onto the law.
+    """Draws of the Gaussian with the moments of the training fields, moved onto a linear law.
 
-    The move is the last one of our sampler, with bounds, in the covariance of the fields. Under a linear law these are
+    The move is the last one of our sampler, with bounds, in the covariance of the fields. Without bounds these are
     draws of the conditioned Gaussian.
     """
-    _, flow = _training_set(case)
+    _, flow = _training_set(case.problem, case.sizes)
     modes = flow.latent.modes if isinstance(flow.latent, FieldLatent) else flow.latent
     assert isinstance(modes, KarhunenLoeve)
     root = torch.cat([modes.root, modes.rest])
@@ -44,7 +45,7 @@ def nearest_fields(case: Case, seed: int) -> Float[Tensor, "s t x"]:
     Residuals of rows are measured in their deviations over the training fields. This is rejection sampling with a
     linear adjustment in the manner of Beaumont, Zhang and Balding (Genetics 2002).
     """
-    fields, flow = _training_set(case)
+    fields, flow = _training_set(case.problem, case.sizes)
     assert case.law is not None
     residuals = case.law.residual(fields.flatten(1))
     deviations = residuals.std(dim=0)
@@ -56,9 +57,9 @@ def nearest_fields(case: Case, seed: int) -> Float[Tensor, "s t x"]:
 
 
 @lru_cache(maxsize=1)
-def _training_set(case: Case) -> tuple[Tensor, FlowMatching]:
+def _training_set(problem: GenerationProblem, sizes: Sizes) -> tuple[Tensor, FlowMatching]:
     """The training fields of the first flow of an experiment, and this flow, of which coordinates alone are used."""
-    training = training_of(case.problem, case.sizes, number=0, device="cpu")
+    training = training_of(problem, sizes, number=0, device="cpu")
     fields = training.fields()
     return fields, training.untrained(fields)
 

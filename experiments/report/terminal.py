@@ -19,6 +19,7 @@ from experiments.report.results import headline
 WIDTH = 80
 MANY_ROWS = 12
 """Rows of a headline from which each case is one row, so that it fits a screen."""
+_LABEL = 10  # characters that the name of a row has at least
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -53,6 +54,8 @@ def headline_tables(report: Report, records: pd.DataFrame) -> Iterator[Table]:
         records: Its records, means over seeds.
     """
     rows = headline(report.experiment, report.cases, records, MANY_ROWS)
+    if any(_LABEL + sum(len(cell.text) + 2 for cell in row.cells) > WIDTH for row in rows):
+        rows = headline(report.experiment, report.cases, records, sys.maxsize)  # methods as rows
     for group, members in groupby(rows, key=lambda row: row.group):
         shown = list(members)
         table = Table(title=group, title_justify="left", title_style="", box=None, pad_edge=False)

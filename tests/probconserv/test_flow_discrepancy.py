@@ -76,6 +76,14 @@ def test_the_noise_of_values_is_found(noise: float) -> None:
     assert discrepancy(latent(), value_rows(noisy(noise, count=50))) ** 0.5 == pytest.approx(noise, rel=0.15)
 
 
+def test_a_single_row_is_surprising_from_five_standard_deviations_on() -> None:
+    coordinates, row = latent(), torch.full((1, N), 1 / N, dtype=torch.float64)
+    usual = float((row @ coordinates.clean_covariance(0.0).to_dense() @ row.mT).sqrt())
+    mean = row @ coordinates.mean
+    assert discrepancy(coordinates, LinearConstraint(row, mean + 4.5 * usual)) == 0.0
+    assert discrepancy(coordinates, LinearConstraint(row, mean + 5.5 * usual)) > 0.0
+
+
 def test_rows_with_noise_of_their_own_are_left_alone() -> None:
     assert discrepancy(latent(), value_rows(noisy(), NOISE**2)) == 0.0
     u, rows = noisy(), torch.eye(N, dtype=torch.float64)[SEEN]

@@ -4,8 +4,8 @@ Few modes explain the values of training fields to round-off, so that the rows o
 coefficients with as little noise. Values that are off by a thousandth then move weak modes by hundreds of standard
 deviations. For c = b − G m, with m and Σ the mean and covariance of the fields, in the eigenvectors of G Σ Gᵀ relative
 to G Gᵀ and with eigenvalues λ, the mean of y²/λ is 1 for Gaussian fields and less on a curved set of them. Where it is
-far more, fields are given an independent error τ² at every point, the smallest for which the mean of y²/(λ + τ²) is 1:
-a discrepancy in the sense of Kennedy and O'Hagan (2001), with the variance of Mandel and Paule (1970).
+far more than chance allows, fields are given an independent error τ² at every point, the smallest for which the mean of
+y²/(λ + τ²) is 1: a discrepancy after Kennedy and O'Hagan (2001), of the size of Mandel and Paule (1970).
 """
 
 import math
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from scipy.optimize import root_scalar
+from scipy.special import chdtri
 from torch import Tensor
 
 from probconserv._linalg.rows import Rows, as_sparse_rows
@@ -25,7 +26,8 @@ from probconserv.nonlinear.projection import AnyLaw
 from probconserv.surrogates.flow.corrections import equalities_of, exact_rows, part_of, with_points
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
-_SURPRISING = 3.0  # mean square of standardised values from which a law has a discrepancy; 1 is usual
+_SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
+_CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
 _MOST = 400  # rows that are looked at, and of draws with rows of their own
 _DRAWS = 4
 _DEPENDENT = 1e-12  # square of a combination of rows, relative to the largest, below which it is round-off
@@ -112,7 +114,8 @@ def _least_error(squares: Tensor, variances: Tensor) -> float:
     def excess(logarithm: float) -> float:
         return float((squares / (variances + math.exp(logarithm))).mean()) - 1.0
 
-    if not float((squares / variances).mean()) > _SURPRISING:
+    usual = max(_SURPRISING, float(chdtri(len(squares), _CHANCE)) / len(squares))
+    if not float((squares / variances).mean()) > usual:
         return 0.0
     low, high = math.log(float(variances[0])) - 40.0, math.log(float(squares.mean()))
     return math.exp(root_scalar(excess, bracket=(low, high)).root)

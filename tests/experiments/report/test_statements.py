@@ -139,16 +139,38 @@ def without_flow() -> list[str]:
     def ratio(name: str, case: str, method: str, score: str) -> float:
         return mean(name, case, method, score) / mean(name, case, "conditioned", score)
 
-    search, gauss, boundary = "training-fields", "gaussian", ("generate_stokes", "boundary")
+    search, gauss, error = "training-fields", "gaussian", "mean_error"
+    boundary, flux = ("generate_stokes", "boundary"), ("generate_burgers", "initial-inflow-flux")
     laws = (("generate_stokes", "initial"), boundary, ("generate_heat", "initial-mass"))
     spread = [ratio(*law, gauss, "deviation_error") for law in laws]
     return [
         f"search is {rounded(1 / ratio('generate_stokes', 'initial', search, 'mean_error'))} times closer in the mean",
         f"of the Stefan problem {rounded(1 / ratio('generate_stefan', 'initial-mass', search, 'mean_error'))} times",
+        f"and ours {rounded(mean(*flux, 'conditioned-gaussian', error) / mean(*flux, 'truth', error))} times above it",
         f"is {rounded(ratio(*boundary, search, 'mean_error'))} times farther off in the mean than ours and "
         f"{rounded(ratio(*boundary, search, 'deviation_error'))} times in the standard deviation",
         f"within a factor of {max(ratio(*law, gauss, 'mean_error') for law in laws):.1f} of ours or better",
         f"{rounded(min(spread))} to {rounded(max(spread))} times that of ours",
+    ]
+
+
+def disturbed() -> list[str]:
+    def error(case: str, method: str = "conditioned") -> float:
+        return mean("generate_stokes-disturbed", case, method, "mean_error")
+
+    noises = ("0.1-noise", "1-noise", "5-noise", "bfloat16")
+    noisy = [f"{law}-{noise}" for law in ("initial", "boundary") for noise in noises]
+    above, below = ("initial-above-0", "boundary-above-1"), "boundary-below-1"
+    outside = (*above, below, "initial-below-0")
+    assert min(error(case, method) / error(case) for case in outside for method in ("eci", "pcfm")) > 1
+    assert min(error(case, "eci") / error(case) for case in noisy) > 6
+    assert error(above[1], "training-fields") < error(above[1])
+    without_flow = max(error(below, method) for method in ("training-fields", "gaussian"))
+    assert rounded(error(below) / without_flow) == "10"
+    return [
+        f"below {max(map(error, noisy)):.0e}, at most a sixth of that of ECI",
+        f"the mean of ours is {rounded(min(error(case, 'eci') / error(case) for case in above))} times closer",
+        "search and Gaussian are ten times closer",
     ]
 
 
@@ -165,6 +187,7 @@ def rounded(value: float) -> str:
         ("out_of_range", out_of_range),
         ("calibration", calibration),
         ("generation", without_flow),
+        ("generation", disturbed),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
