@@ -20,11 +20,11 @@ from math import pi
 from experiments import conservation
 from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
-from experiments.generation.disturbed_study import DisturbedStudy
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
-from experiments.generation.prediction_study import PredictionStudy
-from experiments.generation.steps_study import StepsStudy
+from experiments.generation.studies.disturbed import DisturbedStudy
+from experiments.generation.studies.prediction_study import PredictionStudy
+from experiments.generation.studies.steps import StepsStudy
 
 
 def _initial_and_mass(parameter: str, value: float) -> tuple[Condition, Condition]:

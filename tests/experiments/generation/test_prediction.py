@@ -12,8 +12,14 @@ from experiments.driver import run
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.generation import PREDICTIONS, PredictionStudy
-from experiments.generation.prediction import METHODS, PredictionCase, law_of_fields, of_training_fields, resampled
-from experiments.generation.prediction_study import score_draws
+from experiments.generation.studies.prediction import (
+    METHODS,
+    PredictionCase,
+    law_of_fields,
+    of_training_fields,
+    resampled,
+)
+from experiments.generation.studies.prediction_study import score_draws
 from experiments.registry import study
 from probconserv.scores import mse
 from tests.experiments.conservation.tiny import tiny as tiny_conservation

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from experiments.experiment import Durations, RunContext, Style, Training
 from experiments.generation.cases import Case
 from experiments.generation.experiment import draws_of
-from experiments.generation.flow_study import FlowStudy
 from experiments.generation.methods import Method, methods_of
 from experiments.generation.scoring import errors_of, sampled
+from experiments.generation.studies.flow_study import FlowStudy
 from experiments.records.record import Arrays
 from experiments.report import plots
 

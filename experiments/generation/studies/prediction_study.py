@@ -15,7 +15,7 @@ from experiments.conservation.experiment import ConservationExperiment
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Durations, Preset, RunContext, Stored, Training
 from experiments.generation.experiment import GenerationExperiment
-from experiments.generation.prediction import METHODS, Method, PredictionCase
+from experiments.generation.studies.prediction import METHODS, Method, PredictionCase
 from experiments.generation.training import FlowTraining
 from experiments.records.record import Arrays, Over, Record
 from experiments.training_files import take_released

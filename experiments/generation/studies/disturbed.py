@@ -12,10 +12,10 @@ from experiments.boundary.disturbance import Disturbance
 from experiments.experiment import Durations, RunContext
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import draws_of
-from experiments.generation.flow_study import FlowStudy
 from experiments.generation.methods import Method, methods_of
 from experiments.generation.problems import Fixed
 from experiments.generation.scoring import score_method
+from experiments.generation.studies.flow_study import FlowStudy
 from experiments.records.record import Arrays
 from probconserv import LinearConstraint
 

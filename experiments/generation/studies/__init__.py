@@ -1,0 +1,1 @@
+"""Studies of one flow: evaluations of its samplers, laws that no field meets, prediction from observations."""
