@@ -91,6 +91,7 @@ def test_groups_equal_members(monkeypatch, groups, law, kind, threads):
     assert groups[3:] == [5]
 
 
+@pytest.mark.long
 def test_two_batch_axes_and_two_dimensions(groups):
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (4, 3))
     initial = torch.rand((3, 2, 4, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -118,6 +119,7 @@ def test_a_law_that_cannot_be_cut_stays_whole(groups, law):
     assert torch.allclose(result.values, shipped.values, rtol=0, atol=1e-3)
 
 
+@pytest.mark.long
 def test_rows_with_other_steppers_come_back_in_their_order(groups):
     """Weak and strong diffusion take turns, so the groups of the two steppers interleave."""
     factor = torch.tensor([1e-4, 1e4, 1e-4, 1e4, 1e-4], dtype=torch.float64)

@@ -24,6 +24,8 @@ from solvers.problems.operator_problems.problem import restrict
 from solvers.problems.operator_problems.random_data import field_values
 
 PROBLEMS = list(OPERATOR_PROBLEMS.values())
+COMPILED = [pytest.param(p, marks=pytest.mark.long) if p.name == "basin" else p for p in PROBLEMS]
+"""The march of the basin takes 16 s to compile."""
 SLOW = {"basin": pytest.mark.slow, "advection_diffusion": pytest.mark.slow}
 ARRAYS = ("fields", "coefficients", "extras")
 
@@ -59,7 +61,7 @@ def test_the_error_is_below_the_bound_of_the_recipe(name):
     assert bool((error < problem.recipe.error).all()), error
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=ids)
+@pytest.mark.parametrize("problem", COMPILED, ids=ids)
 def test_a_sample_depends_on_seed_split_and_number_alone(problem):
     problem = coarse(problem)
     whole = problem.sample(5, seed=3)
@@ -70,7 +72,7 @@ def test_a_sample_depends_on_seed_split_and_number_alone(problem):
     assert whole.seed == 3
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=ids)
+@pytest.mark.parametrize("problem", COMPILED, ids=ids)
 def test_inputs_do_not_depend_on_the_cells_and_sides_hold_their_data(problem):
     problem = coarse(problem)
     sets = [problem.sample(2, refinement=refinement) for refinement in (1, 2)]
