@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments import registry
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
@@ -107,7 +108,7 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
         NotReleasedError: If there are no released results.
         DataFileError: If a released file is damaged.
     """
-    results = released_results(experiment.name, root)
+    results = released_results(experiment.name, root, registry.command_of(experiment))
     options = replace(options, preset=results.preset)  # type: ignore[arg-type]
     context = RunContext(options=options, released=True, training_seed=results.seed, release=root)
     jobs, weights = plan(experiment, context), dict[str, tuple[Path, ...]]()

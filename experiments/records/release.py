@@ -77,12 +77,13 @@ def data_version(family: str) -> int:
     return int(manifest()["data_versions"].get(family, 0))
 
 
-def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
+def released_results(experiment: str, root: Path = ROOT, command: str | None = None) -> ReleasedResults:
     """The released results of an experiment.
 
     Args:
         experiment: Name of the experiment.
         root: Folder of the release.
+        command: The command that makes them, for the message; ``run NAME`` by default.
 
     Raises:
         NotReleasedError: If there are none.
@@ -92,7 +93,7 @@ def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
     if experiment not in entries:
         raise NotReleasedError(
             f"There are no released results of '{experiment}' (there are of {', '.join(sorted(entries)) or 'none'}); "
-            "python -m experiments list shows the commands that make results, with --preset laptop for these."
+            f"python -m experiments {command or f'run {experiment}'} --preset laptop makes them."
         )
     folder = root / "results" / experiment
     trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False)

@@ -168,5 +168,7 @@ def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) 
 
 
 def test_what_is_not_released_says_how_to_make_it(library: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotReleasedError, match="list shows the commands"):
+    with pytest.raises(NotReleasedError, match="run stefan --preset laptop"):
         driver.reproduce(EXPERIMENTS["stefan"], RunOptions(out=tmp_path), library)
+    with pytest.raises(NotReleasedError, match="experiments study stefan --preset laptop"):
+        driver.reproduce(STUDIES["stefan"], RunOptions(out=tmp_path), library)

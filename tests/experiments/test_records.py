@@ -161,7 +161,7 @@ def test_a_file_that_another_experiment_uses_is_not_replaced(library: Path, tmp_
 
 
 def test_what_is_not_released_is_said_with_what_is(library: Path) -> None:
-    with pytest.raises(NotReleasedError, match=r"\(there are of none\); .* list shows the commands"):
+    with pytest.raises(NotReleasedError, match=r"\(there are of none\); .* run stefan --preset laptop"):
         released_results("stefan", library)
     with pytest.raises(NotReleasedError, match="'anp' are not part of the release"):
         released_weights("anp", library)
