@@ -77,11 +77,10 @@ def methods(case: BoundaryCase) -> tuple[Method, ...]:
 def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case in their usual settings, the truth first.
 
-    Where boundary data follow from the input fields, methods see them in their usual way; where they do not, every
-    method but the plain FNO and one of the two rows of the paper's form has them as channels. On periodic axes there
-    are no data: instead of channels and lifting, an FNO on the circle.
+    Every method but the plain FNO and one of the two rows of the paper's form has the boundary data as channels. On
+    periodic axes there are none: instead of channels and lifting, an FNO on the circle.
     """
-    channels, paper = case.independent, Elimination(block=False)
+    channels, paper = _has_channels(case), Elimination(block=False)
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
@@ -121,7 +120,7 @@ def _others(case: BoundaryCase) -> tuple[Method, ...]:
 
     The FNO of neuraloperator is there without channels as well where boundary data do not follow from the input fields.
     """
-    channels = case.given and not all(case.periodic)
+    channels = _has_channels(case)
     with_data, package = " + channels" if channels else "", "FNO of neuraloperator"
     named: tuple[tuple[str, str, Style, Architecture], ...] = (
         (PCA, "PCA regression", Style(GREY), PrincipalComponents()),
@@ -148,6 +147,11 @@ def _others(case: BoundaryCase) -> tuple[Method, ...]:
     )
 
 
+def _has_channels(case: BoundaryCase) -> bool:
+    """Whether there are boundary data that an operator can have as channels."""
+    return case.given and not all(case.periodic)
+
+
 def default_of(case: BoundaryCase) -> Correction:
     """The default correction: of the library, at the output only where unknowns have conditions of their own."""
     return MixedTransform(length=case.extension) if case.shared else SmoothExtension(length=case.extension)
@@ -155,13 +159,11 @@ def default_of(case: BoundaryCase) -> Correction:
 
 def _left_out(case: BoundaryCase) -> set[str]:
     """Keys of the methods that a case cannot have, or that take too long on the square."""
-    left_out = {CHANNELS, LIFTING} if all(case.periodic) else {CIRCLE}
-    if not case.independent:
-        left_out.add(PAPER_CHANNELS)
-    if not case.given:
-        left_out.add(CHANNELS)
+    left_out = {LIFTING} if all(case.periodic) else {CIRCLE}
+    if not _has_channels(case):
+        left_out |= {CHANNELS, PAPER_CHANNELS}
     if not case.shared:  # features inside the layers belong to all unknowns
-        left_out.add(PAPER)
+        left_out |= {PAPER, PAPER_CHANNELS}
     if case.axes == 2:
         left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
     return left_out

@@ -21,7 +21,7 @@ from solvers import Dirichlet, Neumann
 from tests.experiments.boundary.tiny import PROBLEMS, one, tiny_cases
 
 CASES = [(name, case.key) for name in PROBLEMS for case in tiny_cases(name)]
-COUNTS = {"wave_neumann": 5, "cavity": 5, "burgers_periodic": 7, "basin": 4} | dict.fromkeys(
+COUNTS = {"wave_neumann": 6, "cavity": 6, "burgers_periodic": 7, "basin": 4} | dict.fromkeys(
     ("darcy", "advection_diffusion"), 6
 )
 """Rows where they are fewer than on the interval."""
@@ -82,7 +82,7 @@ def test_equal_information_reaches_every_method_but_the_plain_one() -> None:
         assert ("boundary" in method.information) == (method.key not in plain)
         assert ("channels" in method.information) == (method.key not in {*plain, keys.PAPER})
     seen = {method.key: method.information for method in methods(one("stokes", "single-0.02"))}
-    assert seen[keys.PENALTY] == "initial field; boundary in loss"
+    assert seen[keys.PENALTY] == "initial field; boundary in channels, loss"
     assert seen[keys.PAPER] == "initial field; boundary in layers, output"
 
 
@@ -105,10 +105,13 @@ def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, k
     rows, weights = {method.key: method.treatment for method in untuned(case)}, set()
     assert (list(rows)[:2], list(rows)[-1]) == (["truth", keys.FNO], keys.DEFAULT)
     assert (keys.PAPER in rows) == case.shared
-    assert (keys.PAPER_CHANNELS in rows) == case.independent
-    assert rows[keys.PACKAGE].channels == (case.given and name != "burgers_periodic")
+    data = case.given and name != "burgers_periodic"
+    assert (keys.PAPER_CHANNELS in rows) == data
+    without = {"truth", keys.FNO, keys.PAPER, keys.PACKAGE_PLAIN}
+    assert all(rows[key].channels == data for key in rows if key not in without)
+    assert not any(rows[key].channels for key in without & set(rows) - {"truth"})
     assert (keys.PACKAGE_PLAIN in rows) == case.independent
-    assert len(rows) == COUNTS.get(name, 8 + case.independent) + 5 + (keys.PACKAGE_PLAIN in rows)
+    assert len(rows) == COUNTS.get(name, 9) + 5 + (keys.PACKAGE_PLAIN in rows)
     assert any(row in keys.BASELINES for row in rows)
     assert (keys.CIRCLE in rows) == (name == "burgers_periodic")
     chosen_from = {method.key for method in candidates(case)}
