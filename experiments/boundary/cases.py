@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from boon import MixedTransform
 from experiments.boundary.disturbance import Disturbance
 from experiments.boundary.sources import SampleConfig, Source
 from experiments.boundary.sources.source import Conditions
@@ -14,9 +13,6 @@ from experiments.experiment import Preset
 from experiments.records.store import as_json
 from probconserv.training import TrainingConfig
 from solvers import Periodic
-
-SHORT_EXTENSION = 0.01
-"""Length of the smooth extension for fields that are largest on the walls and hardly reach beyond, as vorticity is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,6 @@ class BoundaryCase:
         independent: Whether boundary data are random apart from the input fields, so that an operator needs them as
             input.
         given: Whether there are boundary data that differ between samples; else they are no input.
-        extension: Initial length of the smooth extension of ``boon-default``, see ``boon.MatchedTransform``.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
         rollout: Whether operators of single steps are applied as many times as there are output times.
         disturbance: What is done to the inputs of test samples; None for nothing.
@@ -87,7 +82,6 @@ class BoundaryCase:
     final_time: float | None = None
     independent: bool = False
     given: bool = True
-    extension: float = MixedTransform().length
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None
     rollout: bool = False

@@ -17,7 +17,7 @@ from experiments.boundary.baselines.architectures import (
 )
 from experiments.boundary.baselines.settings import settings, structures
 from experiments.boundary.baselines.stored_pca import PrincipalComponents
-from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase
+from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
 from experiments.report.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
@@ -154,7 +154,8 @@ def _has_channels(case: BoundaryCase) -> bool:
 
 def default_of(case: BoundaryCase) -> Correction:
     """The default correction: of the library, at the output only where unknowns have conditions of their own."""
-    return MixedTransform(length=case.extension) if case.shared else SmoothExtension(length=case.extension)
+    mixed = MixedTransform()
+    return mixed if case.shared else SmoothExtension(length=mixed.length)
 
 
 def _left_out(case: BoundaryCase) -> set[str]:
@@ -170,10 +171,10 @@ def _left_out(case: BoundaryCase) -> set[str]:
 
 
 def candidates(case: BoundaryCase) -> tuple[Method, ...]:
-    """What the default may be: every correction of the family, with and without boundary channels or the circle.
+    """What the default may be: every correction of the family, with boundary channels where there are data.
 
     On periodic axes elimination comes down to prescription, and there is nothing to lift and nothing to extend from a
-    side, so these are left out there. Where boundary data are independent of the initial field, only with channels.
+    side, so these are left out there; every other one is there without and with the circle.
     """
     short = "matched transforms and lifting, short extension"
     family: dict[str, Correction] = {
@@ -185,21 +186,16 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "smooth extension in all layers": SmoothExtension(hidden=True, reach=0.0),
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
-        short: MatchedTransform(length=SHORT_EXTENSION),
+        short: MatchedTransform(length=MixedTransform().length),
         "mixed kernels": MixedTransform(),
-        "mixed kernels, short extension": MixedTransform(length=SHORT_EXTENSION),
+        "mixed kernels, long extension": MixedTransform(length=MatchedTransform().length),
         "smooth extension, wide reads": SmoothExtension(),
     }
+    inputs = {", channels": Treatment(channels=True)} if _has_channels(case) else {"": Treatment()}
     if all(case.periodic):
         for name in ("scalar elimination", "block elimination", "matched transforms", short, *list(family)[-2:]):
             del family[name]
-        inputs = {"": Treatment(), ", circle": Treatment(circle=True)}
-    else:
-        inputs = {"": Treatment(), ", channels": Treatment(channels=True)}
-    if case.independent:
-        del inputs[""]
-    if not case.given:
-        del inputs[", channels"]
+        inputs[", circle"] = Treatment(circle=True)
     if not case.shared:
         family = {name: each for name, each in family.items() if not (each.hidden or each.acts_on_kernels)}
     named = {

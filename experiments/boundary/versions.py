@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from experiments.boundary.cases import SHORT_EXTENSION, BoundaryCase, NetworkSizes, Versions, trained
+from experiments.boundary.cases import BoundaryCase, NetworkSizes, Versions, trained
 from experiments.boundary.hard import HARD
 from experiments.boundary.sources import ClosedFormSource
 from experiments.experiment import Preset
@@ -80,7 +80,7 @@ def _wave_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
 
 
 def _cavity(preset: Preset) -> tuple[BoundaryCase, ...]:
-    return (_case(preset, problems.cavity(), MANY, extension=SHORT_EXTENSION),)
+    return (_case(preset, problems.cavity(), MANY),)
 
 
 def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:

@@ -117,9 +117,7 @@ def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, k
     chosen_from = {method.key for method in candidates(case)}
     assert chosen_from.isdisjoint(rows)
     assert any("short-extension" in key for key in chosen_from) == (case.shared and name != "burgers_periodic")
-    length = 0.01 if name == "cavity" else case.extension
-    default = MixedTransform if case.shared else SmoothExtension
-    assert rows[keys.DEFAULT].correction == default(length=length)
+    assert rows[keys.DEFAULT].correction == (MixedTransform() if case.shared else SmoothExtension(length=0.01))
     fields = fields_of(case)
     others = {keys.DEEPONET, keys.UNET, keys.PACKAGE_DEFAULTS}
     trained = {method.key for method in networks(case)}
