@@ -69,6 +69,7 @@ class BoundaryCase:
         independent: Whether boundary data are random apart from the input fields, so that an operator needs them as
             input.
         given: Whether there are boundary data that differ between samples; else they are no input.
+        published: Whether the case is there for a published number: the FNO, a regression and BOON alone are compared.
         trained_on: Case whose operators are tested on this one; None for those of the case itself.
         rollout: Whether operators of single steps are applied as many times as there are output times.
         disturbance: What is done to the inputs of test samples; None for nothing.
@@ -82,6 +83,7 @@ class BoundaryCase:
     final_time: float | None = None
     independent: bool = False
     given: bool = True
+    published: bool = False
     sizes: BoundarySizes
     trained_on: "BoundaryCase | None" = None
     rollout: bool = False

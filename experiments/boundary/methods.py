@@ -102,9 +102,9 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
         ),
         (DEFAULT, "BOON (default)", Style(CONSERVED), Treatment(correction=default_of(case), channels=channels)),
     )
+    fno, *rest = (Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows)
     left_out = _left_out(case)
-    kept = [Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows if row[0] not in left_out]
-    return TRUE_FIELD, *kept[:1], *_others(case), *kept[1:]
+    return TRUE_FIELD, fno, *(method for method in (*_others(case), *rest) if method.key not in left_out)
 
 
 def tuned(method: Method, case: BoundaryCase) -> Method:
@@ -116,10 +116,7 @@ def tuned(method: Method, case: BoundaryCase) -> Method:
 
 
 def _others(case: BoundaryCase) -> tuple[Method, ...]:
-    """Other architectures, which have boundary data as channels where there are data.
-
-    The FNO of neuraloperator is there without channels as well where boundary data do not follow from the input fields.
-    """
+    """Other architectures, which have boundary data as channels where there are data."""
     channels = _has_channels(case)
     with_data, package = " + channels" if channels else "", "FNO of neuraloperator"
     named: tuple[tuple[str, str, Style, Architecture], ...] = (
@@ -143,7 +140,6 @@ def _others(case: BoundaryCase) -> tuple[Method, ...]:
             treatment=Treatment(architecture=architecture, channels=channels and key != PACKAGE_PLAIN),
         )
         for key, label, style, architecture in named
-        if case.independent or key != PACKAGE_PLAIN
     )
 
 
@@ -159,12 +155,19 @@ def default_of(case: BoundaryCase) -> Correction:
 
 
 def _left_out(case: BoundaryCase) -> set[str]:
-    """Keys of the methods that a case cannot have, or that take too long on the square."""
+    """Keys of the methods that a case cannot have, that take too long, or that it does not need.
+
+    The FNO of neuraloperator without channels is there where boundary data do not follow from the input fields.
+    """
     left_out = {LIFTING} if all(case.periodic) else {CIRCLE}
     if not _has_channels(case):
         left_out |= {CHANNELS, PAPER_CHANNELS}
+    if not case.independent:
+        left_out.add(PACKAGE_PLAIN)
     if not case.shared:  # features inside the layers belong to all unknowns
         left_out |= {PAPER, PAPER_CHANNELS}
+    if case.published:
+        left_out |= {*BASELINES, PAPER_CHANNELS} - {FNO, PCA}
     if case.axes == 2:
         left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
     return left_out

@@ -59,6 +59,26 @@ def _both(preset: Preset, problem: BoundaryProblem, *names: str) -> tuple[Bounda
     return tuple(_case(preset, problem, times, *names) for times in (1, MANY))
 
 
+def _notebook(
+    preset: Preset, problem: BoundaryProblem, nodes: int, final_time: float, setting: str = ""
+) -> tuple[BoundaryCase, ...]:
+    """The set-up of a notebook of Saad et al. that prints an error of theirs."""
+    if preset == "smoke":
+        return ()
+    label = f"{setting}{nodes} nodes"
+    case = _case(preset, problem, MANY, "notebook", label, final_time=final_time, published=True)
+    return (replace(case, sizes=replace(case.sizes, nodes=nodes)),)
+
+
+def _burgers_dirichlet(preset: Preset) -> tuple[BoundaryCase, ...]:
+    """With the case of the best number of Saad et al. on a laptop as well: in their sizes, one seed."""
+    versions = _by_viscosity(problems.burgers_dirichlet, 0.1, 0.05, 0.02, 0.005, 0.001)(preset)
+    if preset != "laptop":
+        return versions
+    best = _case("paper", problems.burgers_dirichlet(0.1), 1, "paper", "ν=0.1, 500 nodes, 500 epochs", published=True)
+    return *versions, replace(best, sizes=replace(best.sizes, seeds=1))
+
+
 def _by_viscosity(problem: Callable[[float], BoundaryProblem], *viscosities: float) -> Versions:
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
         chosen = viscosities if preset == "paper" else (0.02,)
@@ -67,10 +87,16 @@ def _by_viscosity(problem: Callable[[float], BoundaryProblem], *viscosities: flo
     return versions
 
 
+def _stokes(preset: Preset) -> tuple[BoundaryCase, ...]:
+    viscosities = _by_viscosity(problems.stokes, 0.1, 0.02, 0.005, 0.002, 0.001)
+    return *viscosities(preset), *_notebook(preset, problems.stokes(0.1), 500, 1.2, "ν=0.1, ")
+
+
 def _heat_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
     problem = problems.heat_neumann()
     long = () if preset == "smoke" else (_case(preset, problem, MANY, "long", final_time=problem.final_times[1]),)
-    return (*_both(preset, problem), *long)
+    notebook = _notebook(preset, problem, 1024, problem.final_times[0])
+    return *_both(preset, problem), *long, *notebook
 
 
 def _wave_neumann(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -93,8 +119,8 @@ def _heat_independent(preset: Preset) -> tuple[BoundaryCase, ...]:
 
 
 VERSIONS: dict[str, Versions] = {
-    "stokes": _by_viscosity(problems.stokes, 0.1, 0.02, 0.005, 0.002, 0.001),
-    "burgers_dirichlet": _by_viscosity(problems.burgers_dirichlet, 0.1, 0.05, 0.02, 0.005, 0.001),
+    "stokes": _stokes,
+    "burgers_dirichlet": _burgers_dirichlet,
     "heat_neumann": _heat_neumann,
     "wave_neumann": _wave_neumann,
     "burgers_periodic": lambda preset: _both(preset, problems.burgers_periodic()),

@@ -81,7 +81,7 @@ def keep_settings(cases: Sequence[BoundaryCase], records: pd.DataFrame, file: Pa
 
 
 def _shortened(versions: Versions, preset: Preset) -> tuple[BoundaryCase, ...]:
-    return tuple(shorter(case) for case in versions(preset) if case.trained_on is None)
+    return tuple(shorter(case) for case in versions(preset) if not (case.trained_on or case.published))
 
 
 TUNINGS: dict[str, BoundaryExperiment] = {

@@ -105,6 +105,9 @@ def test_every_case_has_the_methods_that_it_can_have_on_one_network(name: str, k
     rows, weights = {method.key: method.treatment for method in untuned(case)}, set()
     assert (list(rows)[:2], list(rows)[-1]) == (["truth", keys.FNO], keys.DEFAULT)
     assert (keys.PAPER in rows) == case.shared
+    if case.published:
+        assert list(rows) == ["truth", keys.FNO, keys.PCA, keys.PAPER, keys.DEFAULT]
+        return
     data = case.given and name != "burgers_periodic"
     assert (keys.PAPER_CHANNELS in rows) == data
     without = {"truth", keys.FNO, keys.PAPER, keys.PACKAGE_PLAIN}
