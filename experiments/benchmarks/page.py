@@ -1,6 +1,6 @@
 """The tables of the benchmarks in a document, each between two marks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def timed(result: Mapping[str, Any]) -> str:
 
 def stepped(result: Mapping[str, Any]) -> str:
     """Training steps over those of the baseline, a column for every size; the seconds of both plain operators below."""
-    sizes = list(dict.fromkeys(case["case"].rsplit(": ", 1)[0] for case in result["cases"]))
+    shapes = list(dict.fromkeys(case["case"].rsplit(": ", 1)[0] for case in result["cases"]))
     rows: dict[str, dict[str, str]] = {}
     for case in result["cases"]:
         size, name = case["case"].rsplit(": ", 1)
@@ -51,7 +51,7 @@ def stepped(result: Mapping[str, Any]) -> str:
         rows.setdefault("plain FNO, seconds", {})[size] = f"{case['seconds']:.3g}"
         rows.setdefault(f"{case['baseline']}, seconds", {})[size] = f"{case['baseline_seconds']:.3g}"
         rows.setdefault("plain FNO over it", {})[size] = f"{case['ratio']:.2f}"
-    table = pd.DataFrame([[name, *(row[size] for size in sizes)] for name, row in rows.items()], columns=["", *sizes])
+    table = pd.DataFrame([[name, *(row[size] for size in shapes)] for name, row in rows.items()], columns=["", *shapes])
     return "\n\n".join([_machine(result), markdown(table)])
 
 
@@ -60,24 +60,36 @@ def compared(result: Mapping[str, Any]) -> str:
     parts = []
     for methods in (METHODS[:2] + METHODS[3:], ("ours", *METHODS[2:])):
         cases = [case for case in result["cases"] if set(case["methods"]) == set(methods)]
+        rows = [
+            [
+                case["case"],
+                f"{case['target']:.1e}",
+                *(_cell(case["methods"][method]) for method in methods),
+                f"{case['ratio']:.3g}",
+                case["setting"],
+            ]
+            for case in cases
+        ]
         heads = ["problem", "target L1", *methods, "best other / ours", "our setting"]
-        lines = [f"| {' | '.join(heads)} |", f"|---|---:|{'---:|' * len(methods)}---:|---|"]
-        for case in cases:
-            cells = [_cell(case["methods"][method]) for method in methods]
-            entries = [case["case"], f"{case['target']:.1e}", *cells, f"{case['ratio']:.3g}", case["setting"]]
-            lines.append(f"| {' | '.join(entries)} |")
-        parts.append("\n".join(lines))
+        parts.append(markdown(pd.DataFrame(rows, columns=heads)))
     return "\n\n".join([_machine(result), *parts])
 
 
 def grown(result: Mapping[str, Any]) -> str:
     """Seconds, growth, memory and L1 error of every size."""
-    lines = ["| case | seconds | growth | peak memory, MB | L1 error |", "|---|---:|---:|---:|---:|"]
-    for case in result["cases"]:
-        growth = "" if case["growth"] is None else f"{case['growth']:.2f}"
-        numbers = f"{case['seconds']:.3g} | {growth} | {case['memory']:,.0f} | {case['L1 error']:.2e}"
-        lines.append(f"| {case['case']} | {numbers} |")
-    return "\n\n".join([_machine(result), "\n".join(lines)])
+    errors = [f"{case['L1 error']:.2e}" for case in result["cases"]]
+    return "\n\n".join([_machine(result), markdown(sizes(result["cases"]).assign(**{"L1 error": errors}))])
+
+
+def sizes(cases: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Seconds, growth and memory of every size, as a document shows them."""
+    columns = {
+        "case": [case["case"] for case in cases],
+        "seconds": [f"{case['seconds']:.3g}" for case in cases],
+        "growth": ["" if case["growth"] is None else f"{case['growth']:.2f}" for case in cases],
+        "peak memory, MB": [f"{case['memory']:,.0f}" for case in cases],
+    }
+    return pd.DataFrame(columns)
 
 
 def _machine(result: Mapping[str, Any]) -> str:

@@ -6,8 +6,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from experiments.benchmarks.page import sizes
 from experiments.report.documents import fill
 from experiments.report.plots import BLUE, GREY, VERMILION, open_box, save
+from experiments.report.tables import markdown
 from experiments.storage import writable_folder, write_bytes
 
 BEGIN = "<!-- scaling: written by python -m experiments bench scaling --page docs/scaling.md -->"
@@ -27,14 +29,10 @@ def write(result: dict[str, Any], page: Path) -> list[Path]:
 
 def as_markdown(result: dict[str, Any]) -> str:
     """All cases as a table, the machine, how busy it was, and the figures."""
-    lines = ["| case | seconds | growth | peak memory, MB |", "|---|---:|---:|---:|"]
-    for case in result["cases"]:
-        growth = "" if case["growth"] is None else f"{case['growth']:.2f}"
-        lines.append(f"| {case['case']} | {case['seconds']:.3g} | {growth} | {case['memory']:,.0f} |")
     busy = f"busy with other work (load average {result['load']:.1f}): times are too long"
     machine = f"Machine: {result['machine']}; {'otherwise idle' if result['load'] < BUSY else busy}."
     figures = [f"![Time and memory of the {name.split('-')[1]}](figures/{name}.png)" for name in _FIGURES]
-    return "\n\n".join([machine, "\n".join(lines), *figures])
+    return "\n\n".join([machine, markdown(sizes(result["cases"])), *figures])
 
 
 def draw(cases: Sequence[dict[str, Any]], keys: Sequence[str]) -> Figure:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from experiments.boundary.disturbance import Disturbance
 from experiments.boundary.sources import SampleConfig, Source
 from experiments.boundary.sources.source import Conditions
 from experiments.checks import require_at_least
+from experiments.disturbance import Disturbance
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Preset
 from experiments.records.store import as_json

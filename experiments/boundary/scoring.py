@@ -12,9 +12,9 @@ import boon
 from boon import boundary_error, relative_l2
 from experiments.boundary.cases import BoundaryCase, coarser, finer
 from experiments.boundary.data import Fields, by_time, load_fields
-from experiments.boundary.disturbance import Disturbance
 from experiments.boundary.operator import ConditionedOperator, Treatment, discretise_case, load
 from experiments.boundary.sources import DarcyFiles, DataStore
+from experiments.disturbance import Disturbance
 from experiments.records.record import Arrays
 
 RANKED_NOISES = {"validation_noise_0.001": 0.001, "validation_noise_0.01": 0.01}

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.boundary.cases import BoundaryCase, BoundarySizes, Versions, coarser, finer
-from experiments.boundary.disturbance import DISTURBANCES
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.figures import draw_case, names_of
 from experiments.boundary.hard import HARD
@@ -24,6 +23,7 @@ from experiments.boundary.methods import (
 from experiments.boundary.sample_figures import draw_sample
 from experiments.boundary.sources import ClosedFormSource, RecipeSource, Source, StepSource
 from experiments.boundary.versions import VERSIONS
+from experiments.disturbance import DISTURBANCES
 from experiments.experiment import Preset
 from experiments.report.plots import legend_below, panels
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform

@@ -146,7 +146,7 @@ def test_tables_show_every_method_and_mark_those_that_miss_the_target(
     assert json.loads(json.dumps(result))["cases"][0]["methods"].keys() == {"ours", *others}
     grown = large.run({0.5: (10,)}, lambda *size: {"seconds": size[1], "memory": 1.0, "L1 error": 0.1})
     page.write(grown, document)
-    assert "| PME m = 3 to t = 0.5: 10 cells | 0.5 |  | 1 | 1.00e-01 |" in document.read_text(encoding="utf-8")
+    assert "| PME m = 3 to t = 0.5: 10 cells | 0.5 | | 1 | 1.00e-01 |" in document.read_text(encoding="utf-8")
     (tmp_path / "empty.md").touch()
     with pytest.raises(DataFileError, match="needs the marks"):
         page.write(result, tmp_path / "empty.md")

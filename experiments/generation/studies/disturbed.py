@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.boundary.disturbance import Disturbance
+from experiments.disturbance import Disturbance
 from experiments.experiment import Durations, RunContext
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import draws_of

@@ -15,7 +15,6 @@ from experiments.boundary import CHOICES, EXPERIMENTS, STUDIES
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
-from experiments.boundary.disturbance import Disturbance
 from experiments.boundary.hard import HARD
 from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import Treatment, build, load
@@ -24,6 +23,7 @@ from experiments.boundary.sources import RecipeSource, StepSource
 from experiments.boundary.studies import METHODS, Plan, hard_methods, outside_of, study_cases
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
 from experiments.boundary.versions import VERSIONS
+from experiments.disturbance import Disturbance
 from experiments.errors import InvalidArgumentError, NotReleasedError, TrainingDivergedError
 from experiments.experiment import RunOptions, Training
 from experiments.records.record import Source
