@@ -53,7 +53,7 @@ FRONTS = Case(steepens=True, diffuses=True)
 ALL = Case(transports=True, diffuses=True, bends=0.2, varies_in_time=True)
 
 
-@pytest.mark.parametrize("sides", ["dirichlet", "gradient", "robin"])
+@pytest.mark.parametrize("sides", ["dirichlet", pytest.param("gradient", marks=pytest.mark.long), "robin"])
 @pytest.mark.parametrize("stepper", [TRBDF2, pytest.param(RKL2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", [HEAT, WARMING], ids=["k(x)", "k(x, t)"])
 def test_variable_conductivity_is_of_second_order(case, stepper, sides):

@@ -110,7 +110,7 @@ def boundary_of(boundary):
     return [(Neumann(flux=1.0), boundary[0][1]), boundary[1]]
 
 
-@pytest.mark.parametrize("law", [Averaged(FACTOR), Plain(FACTOR)])
+@pytest.mark.parametrize("law", [Averaged(FACTOR), pytest.param(Plain(FACTOR), marks=pytest.mark.long)])
 def test_a_law_that_cannot_be_cut_stays_whole(groups, law):
     result = solve(law, GRID, (Dirichlet(0.0), Dirichlet(VALUE)), INITIAL, [0.01])
     assert groups == [5]
