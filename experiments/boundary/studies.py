@@ -38,7 +38,8 @@ SAMPLES, VALUES, NODES, INPUTS, STEPS = (
     "steps",
 )
 """What the cases of a study are compared in."""
-USUAL = {VALUES: "as trained", INPUTS: "none"}
+USUAL = {VALUES: "as trained", NODES: "", INPUTS: "none"}
+"""What the operators were trained on, by what is changed; the number of nodes where it says nothing."""
 METHODS = (FNO, CHANNELS, PRESCRIPTION, PAPER, DEFAULT)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 VALIDATION = 10  # one sample in ten
@@ -90,14 +91,32 @@ def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = 
         sizes = replace(base.sizes, nodes=nodes)
         names = {"key": f"nodes-{nodes}", "label": f"{nodes} nodes"}
         cases.append(replace(other, **names, sizes=sizes, compared=(NODES, str(nodes))))
-    for each in DISTURBANCES:
-        key = each.rounding or f"noise-{each.noise:g}"
-        cases.append(
-            replace(
-                other, key=key, label=each.label, disturbance=each, compared=(INPUTS, each.label.removesuffix(" noise"))
-            )
+    rollouts = [] if plan.rollout is None else [_rollout(base, plan.rollout, trajectories)]
+    return *cases, *disturbed(other), *rollouts
+
+
+def disturbed(case: BoundaryCase) -> tuple[BoundaryCase, ...]:
+    """A case with every disturbance of its inputs."""
+    return tuple(
+        replace(
+            case,
+            key=each.rounding or f"noise-{each.noise:g}",
+            label=each.label,
+            disturbance=each,
+            compared=(INPUTS, each.label.removesuffix(" noise")),
         )
-    return (*cases, *([] if plan.rollout is None else [_rollout(base, plan.rollout, trajectories)]))
+        for each in DISTURBANCES
+    )
+
+
+def disturbed_beside(base: BoundaryCase) -> tuple[BoundaryCase, ...]:
+    """A further case of a problem as it is and with every disturbance, for the study of another one."""
+    axis, other = f"{INPUTS}: {base.label}", replace(base, trained_on=base)
+    plain = replace(other, key=f"{base.key}-clean", compared=(axis, USUAL[INPUTS]))
+    changed = (
+        replace(each, key=f"{base.key}-{each.key}", label=f"{base.label}, {each.label}") for each in disturbed(other)
+    )
+    return plain, *(replace(each, compared=(axis, each.compared[1])) for each in changed)
 
 
 def _fewer(base: BoundaryCase, count: int, within: bool) -> BoundarySizes:
@@ -161,7 +180,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
     title = f"{names_of(cases[0].source.name).title}: when corrections pay"
     figure, axes = panels(len(groups), title, width=0.85, columns=2 if len(groups) == 4 else None)
     for panel, (axis, group) in zip(axes, groups.items(), strict=True):
-        shown = group if axis == SAMPLES else [*usual, *group]
+        shown = [*usual, *group] if axis in USUAL else group
         for method in records["method"].unique():
             values = errors.reindex([(method, case.key) for case in shown])
             row = next(each for each in methods(cases[0]) if each.key == method)
@@ -169,7 +188,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
             line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
             panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
         panel.set(xlabel=axis, yscale="log")
-        ticks = [case.compared[1] if case in group else USUAL.get(axis, str(case.sizes.nodes)) for case in shown]
+        ticks = [case.compared[1] if case in group else USUAL[axis] or str(case.sizes.nodes) for case in shown]
         panel.set_xticks(range(len(shown)), ticks, fontsize=7, rotation=30 if len(shown) > 4 else 0)
         panel.margins(x=0.15)
     axes[0].set_ylabel("relative L2")
@@ -191,16 +210,37 @@ def outside_of(
     return {f"{symbol} in [{low:g}, {high:g}]": replace(source, problem=changed(low, high)) for low, high in intervals}
 
 
-def _of_version(problem: str, key: str, outside: Callable[[ClosedFormSource], Outside]) -> Versions:
-    """From the preset to the cases of the study of one version of a problem."""
+def _of_version(
+    problem: str,
+    key: str,
+    outside: Callable[[ClosedFormSource], Outside] = lambda _: {},
+    few: bool = False,
+    beside: str | None = None,
+) -> Versions:
+    """From the preset to the cases of the study of one version of a problem.
+
+    Args:
+        problem: Its name.
+        key: Key of the version.
+        outside: Values out of range.
+        few: Whether operators are trained on fewer samples too.
+        beside: Key of a further version whose inputs are disturbed as well.
+    """
 
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
-        (base,) = (case for case in VERSIONS[problem](preset) if case.key == key)
-        grids = (coarser(base.sizes.nodes), finer(base.sizes.nodes), finer(finer(base.sizes.nodes)))
+        cases = {case.key: case for case in VERSIONS[problem](preset)}
+        base = cases[key]
         assert isinstance(base.source, ClosedFormSource)
-        return study_cases(base, Plan(counts=COUNTS[preset], outside=outside(base.source), grids=grids))
+        counts = COUNTS[preset] if few else COUNTS[preset][-1:]
+        plan = Plan(counts=counts, outside=outside(base.source), grids=_around(base.sizes.nodes))
+        return *study_cases(base, plan), *(() if beside is None else disturbed_beside(cases[beside]))
 
     return versions
+
+
+def _around(nodes: int) -> tuple[int, ...]:
+    """Half as many nodes, one less, one more, twice and four times as many."""
+    return coarser(nodes), nodes - 1, nodes + 1, finer(nodes), finer(finer(nodes))
 
 
 def _of_hard(name: str) -> Versions:
@@ -219,12 +259,11 @@ def _of_hard(name: str) -> Versions:
                 }
             if source.problem.recipe.times:
                 rollout = StepSource(trajectories=replace(source, whole=True), steps=ROLLOUT)
-        around = (coarser(nodes), nodes - 1, nodes + 1, finer(nodes), finer(finer(nodes)))
         plan = Plan(
             counts=(*fewer, sizes.samples - sizes.validation),
             within=False,
             outside=outside,
-            grids=around if base.axes == 1 else (finer(nodes),),
+            grids=_around(nodes) if base.axes == 1 else (finer(nodes),),
             rollout=rollout,
         )
         training, validation = TRAJECTORIES[preset]
@@ -261,6 +300,8 @@ STUDIES: dict[str, BoundaryExperiment] = {
             "heat_independent",
             "single-values",
             lambda source: outside_of(source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0)),
+            few=True,
+            beside="single-gradients",
         ),
         study_methods,
     ),
@@ -270,10 +311,22 @@ STUDIES: dict[str, BoundaryExperiment] = {
             "burgers_dirichlet",
             "single-0.02",
             lambda source: outside_of(source, ("left",), "u_L", (1.5, 1.75), (1.75, 2.0)),
+            few=True,
         ),
         study_methods,
     ),
+    "stokes": _study(
+        "stokes",
+        _of_version(
+            "stokes",
+            "single-0.02",
+            lambda source: outside_of(source, ("frequency",), "ω", (4.0, 4.25), (4.25, 4.5)),
+        ),
+        hard_methods,
+    ),
+    "heat_neumann": _study("heat_neumann", _of_version("heat_neumann", "single"), hard_methods),
+    "burgers_periodic": _study("burgers_periodic", _of_version("burgers_periodic", "single"), hard_methods),
     **{name: _study(name, _of_hard(name), hard_methods) for name in HARD},
 }
-"""By problem: one with boundary data that are independent of the initial field, one with data that follow from it, and
-the hard ones."""
+"""By problem: those of the papers on an interval, with fewer samples for one whose boundary data are independent of the
+initial field and one whose data follow from it, and the hard ones."""
