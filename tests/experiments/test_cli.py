@@ -88,7 +88,7 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),
         (
             "study cavity",
-            "There is no study of 'cavity'. Available: heat_independent, burgers_dirichlet, viscous_burgers",
+            "There is no study of 'cavity'. Available: heat_independent, burgers_dirichlet, stokes",
         ),
         ("choose stefan", "There is no choice on 'stefan'. Available: stokes, "),
         ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver, "),
