@@ -23,9 +23,9 @@ from experiments.boundary.sources import RecipeSource, StepSource
 from experiments.boundary.studies import METHODS, Plan, hard_methods, outside_of, study_cases
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
 from experiments.boundary.versions import VERSIONS
-from experiments.disturbance import Disturbance
+from experiments.disturbance import DISTURBANCES, Disturbance
 from experiments.errors import InvalidArgumentError, NotReleasedError, TrainingDivergedError
-from experiments.experiment import RunOptions, Training
+from experiments.experiment import Preset, RunOptions, Training
 from experiments.records.record import Source
 from probconserv.training import StepContext
 from solvers import Neumann
@@ -231,6 +231,17 @@ def test_disturbed_inputs_are_off_by_their_level_and_boundary_data_are_not() -> 
     assert torch.equal(Disturbance(rounding="float16")(a), a.half().float())
     with pytest.raises(InvalidArgumentError, match="noise must not be negative, got -1"):
         Disturbance(noise=-1.0)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "paper"])
+def test_every_case_of_a_study_has_a_name_of_its_own(preset: Preset) -> None:
+    for study in STUDIES.values():
+        cases = study.versions(preset)
+        assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases)
+    beside = [case for case in STUDIES["heat_independent"].versions(preset) if case.key.startswith("single-gradients")]
+    assert [case.disturbance for case in beside] == [None, *DISTURBANCES]
+    assert {case.training_case.key for case in beside} == {"single-gradients"}
+    assert len({case.compared for case in beside}) == len(beside)
 
 
 def test_noise_reaches_the_scores_of_a_study(tmp_path: Path) -> None:
