@@ -66,6 +66,8 @@ OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
 """Other architectures than the FNO of this library."""
 BASELINES = (FNO, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
 """All methods but BOON."""
+RELEASED = (FNO, PCA, CHANNELS, CIRCLE, PAPER, PAPER_CHANNELS, DEFAULT)
+"""Whose weights the problems of the papers release; hard problems release those of all."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
 
 

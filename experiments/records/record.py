@@ -77,13 +77,14 @@ def as_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
-    """Mean and standard error of what is not NaN; no error of one value, or with infinite ones."""
+    """Mean and standard error of what is not NaN; no error of one value, or with infinite ones, and 0 of equal ones."""
     kept = np.asarray(values, dtype=float)
     kept = kept[~np.isnan(kept)]
     if not len(kept):
         return math.nan, None
-    error = float(kept.std(ddof=1)) / math.sqrt(len(kept)) if len(kept) > 1 and np.isfinite(kept).all() else None
-    return float(kept.mean()), error
+    if len(kept) == 1 or not np.isfinite(kept).all():
+        return float(kept.mean()), None
+    return float(kept.mean()), float(kept.std(ddof=1)) / math.sqrt(len(kept)) if np.ptp(kept) else 0.0
 
 
 def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from experiments import registry
 from experiments.boundary.experiment import compared
+from experiments.boundary.methods import PCA
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment
 from experiments.records.record import PAPER
@@ -43,7 +44,7 @@ LAWS = (
 )
 COMPARED = ("anp", "hardc-anp", "probconserv-anp")
 OPERATORS = (
-    ("heat_independent", "multi-values", "heat, boundary values independent of the input"),
+    ("darcy", "single", "Darcy's flow in a medium of two phases"),
     ("reaction_diffusion", "single", "reaction and diffusion in a random medium"),
     ("viscous_burgers", "single", "viscous Burgers from 40 modes"),
 )
@@ -194,15 +195,16 @@ def problems_as_columns(experiments: Mapping[str, Experiment], score: str) -> st
 
 
 def operator_table(names: Iterable[str]) -> str:
-    """Relative L2 of the FNO, the best baseline by validation, the paper's form and the default."""
+    """Relative L2 of the regression, the FNO, the best other by validation, the paper's form and the default."""
     entries, baselines = [], []
     for results in map(results_of, names):
         for case in results.cases:
-            rows, problem = _compared(results, case.key), f"{title(results.experiment.name)}, {case.label}"
-            columns = ("FNO", "best baseline", "paper's form", "default")
-            entries += [(problem, column, *row[2:]) for column, row in zip(columns, rows, strict=True)]
-            baselines.append(rows[1][1])
-    return table(entries, "relative L2 ↓", Better.LOWER, {"the baseline": baselines})
+            problem, best = f"{title(results.experiment.name)}, {case.label}", _compared(results, case.key, without=PCA)
+            columns = ("FNO", "best other", "paper's form", "default")
+            named = [("PCA regression", _errors(results, case.key, [PCA])[0]), *zip(columns, best, strict=True)]
+            entries += [(problem, column, *row[2:]) for column, row in named]
+            baselines.append(best[1][1])
+    return table(entries, "relative L2 ↓", Better.LOWER, {"the other": baselines})
 
 
 def out_of_range_table() -> str:
@@ -274,13 +276,19 @@ def _row(label: str, bare: float, baseline: float, name: str, ours: float) -> di
     }
 
 
-def _compared(results: Results, case: str) -> list[Entry]:
-    """Relative L2 of the FNO, the best baseline, the paper's form and the default, and their labels."""
+def _compared(results: Results, case: str, without: str = "") -> list[Entry]:
+    """Relative L2 of the FNO, the best baseline but ``without``, the paper's form and the default, and their labels."""
+    records = results.records[(results.records["case"] == case) & (results.records["method"] != without)]
+    return _errors(results, case, compared(records))
+
+
+def _errors(results: Results, case: str, methods: Iterable[str]) -> list[Entry]:
+    """Relative L2 of methods, and their labels."""
     records = results.records[(results.records["case"] == case) & ~results.records["source"].isin(PAPER)]
     scores = records[records["score"] == "relative_l2"].set_index("method")
     return [
         (case, results.labels.methods[key], float(scores["mean"][key]), float(scores["standard_error"][key]))
-        for key in compared(records)
+        for key in methods
     ]
 
 
@@ -303,6 +311,7 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
+_NOISY = ("validation", "validation_noise_0.001", "validation_noise_0.01")
 _MOMENTS = ("mean_error", "deviation_error")
 _BOUNDED = (*_MOMENTS, "outside")
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -319,9 +328,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "operator uncertainty": partial(methods_as_columns, "operator_uncertainty", "CRPS"),
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
     "ratio": partial(methods_as_columns, "end_to_end", "ratio"),
-    "candidates": partial(problems_as_columns, registry.CHOICES, "validation"),
+    "candidates": partial(problems_as_columns, registry.CHOICES, "validation_mean"),
+    "candidates on clean inputs": partial(problems_as_columns, registry.CHOICES, "validation"),
+    "candidates for given gradients": partial(
+        scores_as_columns, "heat_neumann-choice", (*_NOISY, "validation_coarser", "validation_finer"), errors=False
+    ),
     "hard problems": partial(problems_as_columns, registry.FAMILIES[HARD], "relative_l2"),
     "hard problem results": lambda: problem_sections(registry.FAMILIES[HARD]),
+    "study of Stokes": partial(methods_as_columns, "stokes-study", "relative_l2"),
     "study of heat": partial(methods_as_columns, "heat_independent-study", "relative_l2"),
     "study of Burgers": partial(methods_as_columns, "burgers_dirichlet-study", "relative_l2"),
     "study of viscous Burgers": partial(methods_as_columns, "viscous_burgers-study", "relative_l2"),

@@ -37,6 +37,7 @@ def record(mean: float, score: str = "MSE", **changes: object) -> Record:
 def test_mean_and_standard_error_leave_out_what_is_nan() -> None:
     assert mean_and_error([1.0, 2.0, math.nan, 6.0]) == (3.0, pytest.approx(math.sqrt(7 / 3)))
     assert mean_and_error([2.0]) == (2.0, None)
+    assert mean_and_error([0.1, 0.1, 0.1]) == (pytest.approx(0.1), 0.0), "not the rounding of the mean"
     mean, error = mean_and_error([math.nan])
     assert math.isnan(mean)
     assert error is None
