@@ -167,15 +167,17 @@ def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
 def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
     """Relative L2 of every method, logarithmic, a panel for everything that cases are compared in but rollouts.
 
-    Panels begin with what was trained on, but for those of numbers of samples.
+    Panels begin with what was trained on, but for those of numbers of samples; one number alone has no panel.
     """
     groups: dict[str, list[BoundaryCase]] = {}
     for case in cases:
         if not case.rollout:
             groups.setdefault(case.compared[0], []).append(case)
+    usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
+    if len(groups.get(SAMPLES, [])) == 1:  # what all others are compared with
+        del groups[SAMPLES]
     if not groups:
         return {}
-    usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
     title = f"{names_of(cases[0].source.name).title}: when corrections pay"
     figure, axes = panels(len(groups), title, width=0.85, columns=2 if len(groups) == 4 else None)
