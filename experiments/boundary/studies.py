@@ -167,14 +167,14 @@ def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
 def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, Figure]:
     """Relative L2 of every method, logarithmic, a panel for everything that cases are compared in but rollouts.
 
-    Panels begin with what was trained on, but for those of numbers of samples; one number alone has no panel.
+    Panels begin with what was trained on, but for those of numbers of samples, which have none where all were taken.
     """
     groups: dict[str, list[BoundaryCase]] = {}
     for case in cases:
         if not case.rollout:
             groups.setdefault(case.compared[0], []).append(case)
     usual = [case for case in groups.get(SAMPLES, []) if case.sizes == case.training_case.sizes]
-    if len(groups.get(SAMPLES, [])) == 1:  # what all others are compared with
+    if groups.get(SAMPLES) == usual:
         del groups[SAMPLES]
     if not groups:
         return {}

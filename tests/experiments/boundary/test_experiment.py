@@ -166,6 +166,9 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["[1, 2]"]
     assert axes[0].lines[0].get_ydata() == pytest.approx([scores(report, "relative_l2")["samples-6", keys.FNO]])
     assert study.trainings(cases[0], methods(cases[0])[1], 0, context(tmp_path))[0].release is None
+    whole = replace(cases[0], trained_on=cases[0])
+    (panel,) = study.overview([whole, cases[1]], report.records)["study"].axes
+    assert panel.get_xlabel() == "boundary values", "all samples are what others are compared with"
 
 
 def test_a_choice_looks_at_no_test_sample_and_ranks_failed_trainings_last(
