@@ -113,10 +113,15 @@ def disturbed_beside(base: BoundaryCase) -> tuple[BoundaryCase, ...]:
     """A further case of a problem as it is and with every disturbance, for the study of another one."""
     axis, other = f"{INPUTS}: {base.label}", replace(base, trained_on=base)
     plain = replace(other, key=f"{base.key}-clean", compared=(axis, USUAL[INPUTS]))
-    changed = (
-        replace(each, key=f"{base.key}-{each.key}", label=f"{base.label}, {each.label}") for each in disturbed(other)
+    return plain, *(
+        replace(
+            each,
+            key=f"{base.key}-{each.key}",
+            label=f"{base.label}, {each.label}",
+            compared=(axis, each.compared[1]),
+        )
+        for each in disturbed(other)
     )
-    return plain, *(replace(each, compared=(axis, each.compared[1])) for each in changed)
 
 
 def _fewer(base: BoundaryCase, count: int, within: bool) -> BoundarySizes:

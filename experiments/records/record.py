@@ -84,7 +84,8 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float |
         return math.nan, None
     if len(kept) == 1 or not np.isfinite(kept).all():
         return float(kept.mean()), None
-    return float(kept.mean()), float(kept.std(ddof=1)) / math.sqrt(len(kept)) if np.ptp(kept) else 0.0
+    deviation = float(kept.std(ddof=1)) if np.ptp(kept) else 0.0
+    return float(kept.mean()), deviation / math.sqrt(len(kept))
 
 
 def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:

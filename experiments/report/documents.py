@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments import registry
-from experiments.boundary.experiment import compared
+from experiments.boundary.experiment import RANKS, compared
 from experiments.boundary.methods import PCA
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment
@@ -198,12 +198,13 @@ def operator_table(names: Iterable[str]) -> str:
     """Relative L2 of the regression, the FNO, the best other by validation, the paper's form and the default."""
     entries, baselines = [], []
     for results in map(results_of, names):
+        records = results.records[results.records["method"] != PCA]
         for case in results.cases:
-            problem, best = f"{title(results.experiment.name)}, {case.label}", _compared(results, case.key, without=PCA)
-            columns = ("FNO", "best other", "paper's form", "default")
-            named = [("PCA regression", _errors(results, case.key, [PCA])[0]), *zip(columns, best, strict=True)]
-            entries += [(problem, column, *row[2:]) for column, row in named]
-            baselines.append(best[1][1])
+            problem = f"{title(results.experiment.name)}, {case.label}"
+            rows = _errors(results, case.key, (PCA, *compared(records[records["case"] == case.key])))
+            columns = ("PCA regression", "FNO", "best other", "paper's form", "default")
+            entries += [(problem, column, *row[2:]) for column, row in zip(columns, rows, strict=True)]
+            baselines.append(rows[2][1])
     return table(entries, "relative L2 ↓", Better.LOWER, {"the other": baselines})
 
 
@@ -262,7 +263,8 @@ def _law_row(name: str, case: str, label: str) -> dict[str, str]:
 
 
 def _operator_row(name: str, case: str, label: str) -> dict[str, str]:
-    plain, best, _, default = _compared(results_of(name), case)
+    results = results_of(name)
+    plain, best, _, default = _errors(results, case, compared(results.records[results.records["case"] == case]))
     return _row(f"{label}: relative L2", plain[2], best[2], best[1], default[2]) | {"paper": "—"}
 
 
@@ -274,12 +276,6 @@ def _row(label: str, bare: float, baseline: float, name: str, ours: float) -> di
         "with the constraint": _digits(ours),
         "gain": f"{_digits(min(bare, baseline) / ours)} ×",
     }
-
-
-def _compared(results: Results, case: str, without: str = "") -> list[Entry]:
-    """Relative L2 of the FNO, the best baseline but ``without``, the paper's form and the default, and their labels."""
-    records = results.records[(results.records["case"] == case) & (results.records["method"] != without)]
-    return _errors(results, case, compared(records))
 
 
 def _errors(results: Results, case: str, methods: Iterable[str]) -> list[Entry]:
@@ -311,7 +307,6 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
-_NOISY = ("validation", "validation_noise_0.001", "validation_noise_0.01")
 _MOMENTS = ("mean_error", "deviation_error")
 _BOUNDED = (*_MOMENTS, "outside")
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -330,9 +325,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ratio": partial(methods_as_columns, "end_to_end", "ratio"),
     "candidates": partial(problems_as_columns, registry.CHOICES, "validation_mean"),
     "candidates on clean inputs": partial(problems_as_columns, registry.CHOICES, "validation"),
-    "candidates for given gradients": partial(
-        scores_as_columns, "heat_neumann-choice", (*_NOISY, "validation_coarser", "validation_finer"), errors=False
-    ),
+    "candidates for given gradients": partial(scores_as_columns, "heat_neumann-choice", RANKS[1:], errors=False),
     "hard problems": partial(problems_as_columns, registry.FAMILIES[HARD], "relative_l2"),
     "hard problem results": lambda: problem_sections(registry.FAMILIES[HARD]),
     "study of Stokes": partial(methods_as_columns, "stokes-study", "relative_l2"),
