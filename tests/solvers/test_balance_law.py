@@ -82,7 +82,10 @@ def test_gradients_on_the_sides_of_a_conductivity_of_u_are_of_first_order(case):
     assert_order(errors_of(case, 1, TRBDF2, "robin"), 1.0)
 
 
-@pytest.mark.parametrize(("dimension", "stepper"), [(1, TRBDF2), (1, RKL2), (1, SSPRK3), (2, TRBDF2), (2, RKL2)])
+@pytest.mark.parametrize(
+    ("dimension", "stepper"),
+    [(1, TRBDF2), (1, RKL2), (1, SSPRK3), pytest.param(2, TRBDF2, marks=pytest.mark.long), (2, RKL2)],
+)
 def test_a_conductivity_on_cells_is_of_second_order(dimension, stepper):
     """A ``Field`` (kernels), with one conductivity for both entries of the batch."""
 

@@ -88,7 +88,7 @@ def test_inputs_do_not_depend_on_the_cells_and_sides_hold_their_data(problem):
 
 
 @pytest.mark.parametrize("layout", [PDEBench(precision=torch.float64), TheWell(precision=torch.float64)])
-@pytest.mark.parametrize("problem", PROBLEMS, ids=ids)
+@pytest.mark.parametrize("problem", COMPILED, ids=ids)
 def test_files_hold_samples(problem, layout, tmp_path):
     data = coarse(problem).sample(2)
     export(data, tmp_path / "a.h5", layout)
