@@ -52,7 +52,8 @@ Everything = Annotated[bool, tyro.conf.arg(help="Print every row and score.")]
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(help="Seeds, each a run.")]
 Role = Annotated[str | None, tyro.conf.arg(help="Which training, for instance anp or member-0; all by default.")]
 Page = Annotated[
-    Path | None, tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md or scaling.md.")
+    Path | None,
+    tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md, scaling.md, solver_orders.md."),
 ]
 Keep = Annotated[bool, tyro.conf.arg(help="Use the best settings from now on.")]
 Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]

@@ -34,7 +34,7 @@ BENCHMARKS: dict[str, str] = {
     "projection": "a nonlinear law of 700 rows on fields, against PCFM's dense Jacobians",
     "anp": "a training step of the neural process against explicit attention",
     "scaling": "time and memory of update and solver as sizes grow",
-    "orders": "observed orders of the finite volumes (half an hour)",
+    "orders": "observed orders of the finite volumes (two minutes)",
 }
 
 

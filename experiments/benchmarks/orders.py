@@ -37,13 +37,14 @@ def cases() -> list[OrderCase]:
     burgers = {a: partial(problem_error, BURGERS, a, 0.8 * TIMES, reconstruction=MUSCL()) for a in (1.0, 3.0)}
     muscl, weno = (partial(problem_error, ADVECTION, 3.0, [0.1], reconstruction=by) for by in (MUSCL(), WENO()))
     return [
-        OrderCase("smooth diffusion", 1.8, diffusion_error),
-        *(OrderCase(f"porous medium, m = {m:g}", 0.9, error) for m, error in porous.items()),
-        *(OrderCase(f"Stefan, u* = {u:g}", 0.9, error) for u, error in stefan.items()),
-        *(OrderCase(f"Burgers, a = {a:g}", 0.9, error, quick_sizes=SIZES[:3]) for a, error in burgers.items()),
-        OrderCase("advected step, MUSCL", 0.65, muscl, quick_sizes=SIZES[:3]),
-        OrderCase("advected step, WENO", 0.8, weno, quick_sizes=SIZES[:3]),
-        OrderCase("2-D Barenblatt, m = 2", 0.9, barenblatt_error, (50, 100, 200, 400), (12, 24, 48)),
+        OrderCase("smooth diffusion, periodic, k = 1, t = 0.5", 1.8, diffusion_error),
+        *(OrderCase(f"porous medium, m = {m:g}, t = 0.5", 0.9, error) for m, error in porous.items()),
+        *(OrderCase(f"Stefan, u* = {u:g}, 20 times to 0.1", 0.9, error) for u, error in stefan.items()),
+        OrderCase("Burgers, a = 1, 20 times to 0.8 (no shock)", 0.9, burgers[1.0], quick_sizes=SIZES[:3]),
+        OrderCase("Burgers, a = 3, 20 times to 0.8 (shock from 1/3)", 0.9, burgers[3.0], quick_sizes=SIZES[:3]),
+        OrderCase("advected step, MUSCL, a = 3, t = 0.1", 0.65, muscl, quick_sizes=SIZES[:3]),
+        OrderCase("advected step, WENO, a = 3, t = 0.1", 0.8, weno, quick_sizes=SIZES[:3]),
+        OrderCase("2-D Barenblatt, m = 2, t = 0.05 to 0.2", 0.9, barenblatt_error, (50, 100, 200, 400), (12, 24, 48)),
     ]
 
 
@@ -55,7 +56,7 @@ def run() -> dict[str, Any]:
         errors = [case.error(size) for size in case.sizes]
         columns = {"cells": case.sizes, "L1 errors": [f"{error:.2e}" for error in errors]}
         columns |= {"orders": [f"{order:.2f}" for order in observed_orders(errors)]}
-        texts = {name: "; ".join(map(str, column)) for name, column in columns.items()}
+        texts = {name: ", ".join(map(str, column)) for name, column in columns.items()}
         rest = {"required": case.required, "seconds": time.perf_counter() - started}
         measured.append({"case": case.name, **texts, **rest})
     return report("orders", measured)

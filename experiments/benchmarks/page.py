@@ -18,7 +18,8 @@ _TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
 def write(result: Mapping[str, Any], page: Path) -> list[Path]:
     """Rewrites the part of a document between the marks of a benchmark; returns the document."""
     name = result["benchmark"]
-    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/benchmarks.md -->"
+    document = "solver_orders" if name == "orders" else "benchmarks"
+    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/{document}.md -->"
     text = fill(page.read_text(encoding="utf-8"), begin, f"<!-- end of {name} -->", TABLES[name](result))
     write_bytes(page, text.encode())
     return [page]
@@ -81,6 +82,12 @@ def grown(result: Mapping[str, Any]) -> str:
     return "\n\n".join([_machine(result), markdown(sizes(result["cases"]).assign(**{"L1 error": errors}))])
 
 
+def converged(result: Mapping[str, Any]) -> str:
+    """Errors and orders of every case, and the order that it should have; no times, which others measure."""
+    cases = pd.DataFrame([{key: value for key, value in case.items() if key != "seconds"} for case in result["cases"]])
+    return markdown(cases.assign(required=[f"{order:g}" for order in cases["required"]]))
+
+
 def sizes(cases: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Seconds, growth and memory of every size, as a document shows them."""
     columns = {
@@ -119,5 +126,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "projection": timed,
     "boon": stepped,
     "anp": timed,
+    "orders": converged,
 }
 """What makes the table of a benchmark."""

@@ -22,12 +22,13 @@ def test_orders_on_the_documented_grids(case: OrderCase):
     orders = observed_orders(errors)
     assert sum(orders) / len(orders) >= case.required, orders
     page = (DOCS / "solver_orders.md").read_text(encoding="utf-8")
-    (row,) = (line.split("|") for line in page.splitlines() if line.startswith(f"| {case.name}"))
-    assert errors == pytest.approx([float(cell) for cell in row[2 : 2 + len(errors)]], rel=0.1), "the page is stale"
+    (row,) = (line.split(" | ") for line in page.splitlines() if line.startswith(f"| {case.name} |"))
+    assert row[1] == ", ".join(map(str, case.sizes))
+    assert errors == pytest.approx([float(error) for error in row[2].split(", ")], rel=0.1), "the page is stale"
 
 
 def test_benchmark_reports_every_case(monkeypatch):
     monkeypatch.setattr("experiments.benchmarks.orders.cases", lambda: [OrderCase("h²", 2.0, lambda n: 1.0 / n**2)])
     report = run()
     assert report["benchmark"] == "orders"
-    assert report["cases"][0]["orders"] == "2.00; 2.00; 2.00"
+    assert report["cases"][0]["orders"] == "2.00, 2.00, 2.00"
