@@ -24,7 +24,7 @@ from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
 from experiments.report.picture import keep_figure
 from experiments.report.plots import save
-from experiments.stages import made_once, one_thread, stage_progress
+from experiments.stages import free_first, made_once, one_thread, stage_progress
 from experiments.storage import cached_arrays, checksum, read_object, writable_folder, write_bytes
 from probconserv.training import say_once
 
@@ -208,14 +208,17 @@ def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
 
 
 def train_all(experiment: Experiment, trainings: Iterable[Training], context: RunContext) -> list[Path]:
-    """Trains what is not finished yet, each once; damaged weights are trained again. Returns the files of weights."""
+    """Trains what is not finished yet, each once; damaged weights are trained again. Returns the files of weights.
+
+    Several runs with one output folder share the trainings.
+    """
     unique = {training.weights(context.options.out): training for training in trainings}
-    missing = {path: training for path, training in unique.items() if not is_whole(path)}
-    for number, (path, training) in enumerate(missing.items(), start=1):
-        if path.exists():
+    missing = [path for path in unique if not is_whole(path)]
+    for number, path in enumerate(free_first(missing), start=1):
+        if path.exists() and not is_whole(path):
             say_once(f"'{path}' is damaged; it is made again.")
-        say_once(f"Training {number} of {len(missing)}: {training.label}")
-        made_once(path, partial(experiment.train, training, context), partial(is_whole, path))
+        say_once(f"Training {number} of {len(missing)}: {unique[path].label}")
+        made_once(path, partial(experiment.train, unique[path], context), partial(is_whole, path))
     return list(unique)
 
 

@@ -1,6 +1,6 @@
 """What runs share on their way from data to files: one thread, files made once, a line that says how far they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.storage import alone_with
+from experiments.storage import alone_with, is_taken
 from probconserv.training import launched
 
 
@@ -39,6 +39,17 @@ def made_once(path: Path, make: Callable[[], object], is_whole: Callable[[], boo
         if not is_whole():
             make()
     return path
+
+
+def free_first(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files in order, those that another run is making when their turn comes after all others: runs share the work."""
+    taken, alone = [], launched().world_size == 1  # ranks of one training go through them together
+    for path in paths:
+        if alone and is_taken(path):
+            taken.append(path)
+        else:
+            yield path
+    yield from taken
 
 
 @contextmanager

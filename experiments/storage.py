@@ -13,6 +13,7 @@ import torch
 
 from experiments.errors import DataFileError
 from probconserv.training.files import alone_with as alone_with
+from probconserv.training.files import is_taken as is_taken
 from probconserv.training.files import writable_folder as writable_folder
 from probconserv.training.files import write_bytes as write_bytes
 from solvers.tensor_files import encode_tensors, parse_tensors

@@ -318,9 +318,8 @@ STUDIES: dict[str, BoundaryExperiment] = {
             "burgers_dirichlet",
             "single-0.02",
             lambda source: outside_of(source, ("left",), "u_L", (1.5, 1.75), (1.75, 2.0)),
-            few=True,
         ),
-        study_methods,
+        hard_methods,
     ),
     "stokes": _study(
         "stokes",
@@ -336,4 +335,4 @@ STUDIES: dict[str, BoundaryExperiment] = {
     **{name: _study(name, _of_hard(name), hard_methods) for name in HARD},
 }
 """By problem: those of the papers on an interval, with fewer samples for one whose boundary data are independent of the
-initial field and one whose data follow from it, and the hard ones."""
+initial field, and the hard ones."""

@@ -62,7 +62,7 @@ def alone_with(path: Path) -> Iterator[None]:
     Raises:
         OutputFolderError: If the folder cannot be written or has no locks.
     """
-    lock = FileLock(writable_folder(path.parent) / f".{path.name}.lock")
+    lock = _lock_of(path)
     try:
         try:
             lock.acquire(timeout=0)
@@ -75,3 +75,16 @@ def alone_with(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_taken(path: Path) -> bool:
+    """Whether another process has the file to itself now, see ``alone_with``."""
+    try:
+        with _lock_of(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(writable_folder(path.parent) / f".{path.name}.lock")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.stages import made_once, one_thread, stage_progress
+from experiments.stages import free_first, made_once, one_thread, stage_progress
+from experiments.storage import alone_with
 
 
 def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:
@@ -25,6 +26,16 @@ def test_of_two_runs_that_want_weights_one_makes_them(tmp_path: Path) -> None:
     assert made == [1]
     made_once(path, make, lambda: path.read_text() == "better weights")
     assert made == [1, 1], "what is there but not whole is made again"
+
+
+def test_what_another_run_is_making_comes_last(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name / "weights" for name in "abc")
+    with alone_with(second):
+        order = free_first([first, second, third])
+        assert [next(order), next(order)] == [first, third]
+        third.write_text("made meanwhile")
+    assert list(order) == [second]
+    assert list(free_first([first, second, third])) == [first, second, third]
 
 
 def test_one_thread_is_given_back() -> None:
