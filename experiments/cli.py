@@ -155,8 +155,8 @@ def train_command(name: Name, options: Options, role: Role = None, json: Json = 
     """
     experiment = registry.experiment(name)
     context = RunContext(options=options, training_seed=options.seed)
-    trainings = {training.key: training for job in driver.plan(experiment, context) for training in job.trainings}
-    picked = driver.chosen("training", list(trainings.values()), [role] if role else [])
+    trainings = [training for job in driver.plan(experiment, context) for training in job.trainings]
+    picked = driver.chosen("training", trainings, [role] if role else [])
     files = [str(path) for path in driver.train_all(experiment, picked, context)]
     if not launched().first:
         return

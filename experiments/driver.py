@@ -200,7 +200,7 @@ def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
     Raises:
         UnknownNameError: If a key is none of theirs.
     """
-    keys, available = tuple(keys), [entry.key for entry in entries]
+    keys, available = tuple(keys), list(dict.fromkeys(entry.key for entry in entries))
     for key in keys:
         if key not in available:
             raise UnknownNameError(f"There is no {kind} '{key}' here. Available: {', '.join(available)}.")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from experiments import jobs, registry
+from experiments.boundary import experiment as boundary
 from experiments.cli import GROUPS, main
 from experiments.jobs import Job
 from experiments.registry import BENCHMARKS, EXPERIMENTS
@@ -217,6 +218,20 @@ def test_all_experiments_run_and_those_without_a_release_are_left_out(
     assert [line.split(":")[0] for line in printed] == ["stub", "other"]
     assert main(words("reproduce all --json", tmp_path)) == 0
     assert json.loads(capsys.readouterr().out) == {"experiments": []}
+
+
+def test_train_trains_every_method_and_a_role_all_trainings_of_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    monkeypatch.setattr(boundary.BoundaryExperiment, "train", lambda _, training, __: trained.append(training.label))
+    one = "train burgers_dirichlet --cases single-0.02 --methods fno boon-paper boon-default"
+    assert main(words(one, tmp_path)) == 0
+    assert [label.split(",")[0] for label in trained] == ["FNO", "BOON (paper's form)", "BOON (default)"]
+    assert main(words(f"{one} --role single-0.02-0", tmp_path)) == 0
+    assert len(trained) == 6
+    assert main(words(f"{one} --role member-0", tmp_path)) == 2
+    assert capsys.readouterr().err.count("single-0.02-0") == 1
 
 
 def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
