@@ -12,6 +12,7 @@ from boon.corrections.correction import Correction
 from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
 from boon.operator import BOON
+from boon.scores import relative_residual
 
 
 class ChannelBOON(nn.Module):
@@ -66,9 +67,19 @@ class ChannelBOON(nn.Module):
             IncompatibleCornersError: If Dirichlet values of a channel disagree where two sides meet.
             InvalidArgumentError: If the operator gives another number of channels, or a value is wrong.
         """
+        return self._corrected(self.operator(a), boundary)
+
+    def with_residual(
+        self, a: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
+    ) -> tuple[Float[Tensor, "batch out_channels *space"], Float[Tensor, ""]]:
+        """``forward``, and how far the operator was from all conditions before they were enforced, for the loss; see
+        ``BOON.with_residual``.
+        """
         u = self.operator(a)
-        values = self._values(u, boundary)
-        parts = zip(u.split(1, dim=1), self.channels, values, strict=True)
+        return self._corrected(u, boundary), relative_residual(u, self.discretise(u, boundary))
+
+    def _corrected(self, u: Tensor, boundary: Sequence[SideValues | None] | None) -> Tensor:
+        parts = zip(u.split(1, dim=1), self.channels, self._values(u, boundary), strict=True)
         return torch.cat([channel(part, value) for part, channel, value in parts], dim=1)
 
     def discretise(

@@ -65,15 +65,40 @@ def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary
     pairs = boundary_residuals(u.detach(), boundary)
     if not pairs:
         return BoundaryError(0.0, 0.0, 0.0)
-    residual = torch.cat([part.flatten() for part, _ in pairs]).abs()
-    scale = torch.cat([part.flatten() for _, part in pairs])
-    relative = residual / torch.where(scale == 0, 1.0, scale)
-    total = scale.norm()
+    residual, scale = _of_all_sides(pairs)
+    relative = residual.abs() / torch.where(scale == 0, 1.0, scale)
     return BoundaryError(
-        maximum=float(residual.max()),
-        relative_l2=float(residual.norm() / total) if total > 0 else float(residual.norm()),
+        maximum=float(residual.abs().max()),
+        relative_l2=float(_ratio(residual, scale)),
         relative_maximum=float(relative.max()),
     )
+
+
+def relative_residual(
+    u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
+) -> Float[Tensor, ""]:
+    """``BoundaryError.relative_l2`` as a differentiable number in the dtype of u, 0 without conditions.
+
+    Args:
+        u: Predicted fields.
+        boundary: As in ``boundary_error``.
+
+    Raises:
+        InvalidArgumentError: See ``boundary_error``.
+    """
+    pairs = boundary_residuals(u, boundary)
+    return _ratio(*_of_all_sides(pairs)).to(u.dtype) if pairs else u.new_zeros(())
+
+
+def _of_all_sides(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Residuals and their scales as two vectors."""
+    residual, scale = (torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True))
+    return residual, scale
+
+
+def _ratio(residual: Tensor, scale: Tensor) -> Tensor:
+    """Ratio of norms; where all scales are 0, all residuals are."""
+    return residual.norm() / scale.norm().clamp(min=torch.finfo(scale.dtype).tiny)
 
 
 def boundary_residuals(
