@@ -208,10 +208,7 @@ def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
 
 
 def train_all(experiment: Experiment, trainings: Iterable[Training], context: RunContext) -> list[Path]:
-    """Trains what is not finished yet, each once; damaged weights are trained again. Returns the files of weights.
-
-    Several runs with one output folder share the trainings.
-    """
+    """Trains what is missing or damaged, each once, with other runs of the same folder; returns all weights' files."""
     unique = {training.weights(context.options.out): training for training in trainings}
     missing = [path for path in unique if not is_whole(path)]
     for number, path in enumerate(free_first(missing), start=1):

@@ -63,14 +63,9 @@ def alone_with(path: Path) -> Iterator[None]:
         OutputFolderError: If the folder cannot be written or has no locks.
     """
     lock = _lock_of(path)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
-            lock.acquire()
-    except OSError as error:
-        raise OutputFolderError(f"'{path}' cannot be locked ({error}); choose another folder.") from error
+    if not _acquired(lock, path, timeout=0):
+        print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
+        _acquired(lock, path, timeout=-1)
     try:
         yield
     finally:
@@ -78,13 +73,24 @@ def alone_with(path: Path) -> Iterator[None]:
 
 
 def is_taken(path: Path) -> bool:
-    """Whether another process has the file to itself now, see ``alone_with``."""
-    try:
-        with _lock_of(path).acquire(timeout=0):
-            return False
-    except Timeout:
+    """Whether another process has the file to itself now; arguments and errors are those of ``alone_with``."""
+    lock = _lock_of(path)
+    if not _acquired(lock, path, timeout=0):
         return True
+    lock.release()
+    return False
 
 
 def _lock_of(path: Path) -> FileLock:
     return FileLock(writable_folder(path.parent) / f".{path.name}.lock")
+
+
+def _acquired(lock: FileLock, path: Path, timeout: float) -> bool:
+    """Whether the lock was to be had within so many seconds; −1 waits for it."""
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return False
+    except OSError as error:
+        raise OutputFolderError(f"'{path}' cannot be locked ({error}); choose another folder.") from error
+    return True

@@ -26,7 +26,7 @@ from probconserv.errors import (
 )
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, one_cycle, random_seed, train
 from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
-from probconserv.training.files import alone_with, write_bytes
+from probconserv.training.files import alone_with, is_taken, write_bytes
 from probconserv.training.loop import clip_gradients
 from solvers.tensor_files import decode_tensors
 
@@ -312,7 +312,15 @@ def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
     with pytest.raises(Stop), alone_with(tmp_path / "file"):
         raise Stop
     with alone_with(tmp_path / "file"):
-        pass
+        assert is_taken(tmp_path / "file")
+    assert not is_taken(tmp_path / "file")
+
+
+def test_a_folder_without_locks_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".file.lock").mkdir()
+    for locked in (is_taken, lambda path: alone_with(path).__enter__()):
+        with pytest.raises(OutputFolderError, match=r"file' cannot be locked .*; choose another folder"):
+            locked(tmp_path / "file")
 
 
 @pytest.mark.gpu

@@ -93,4 +93,4 @@ def test_every_released_figure_is_small_enough() -> None:
     sizes = {file.name: file.stat().st_size for file in picture.FOLDER.glob("*.png")}
     assert sizes
     assert max(sizes.values()) <= picture.LARGEST, sizes
-    assert sum(sizes.values()) <= 33_000 * len(sizes), sizes
+    assert sum(sizes.values()) <= 32_500 * len(sizes), sizes
