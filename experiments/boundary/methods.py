@@ -59,7 +59,7 @@ class Method:
 
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
 PENALTY, CIRCLE = "soft-penalty", "circle"
-PAPER, PAPER_CHANNELS, DEFAULT = "boon-paper", "boon-paper-channels", "boon-default"
+PAPER, PAPER_CHANNELS, RESIDUAL, DEFAULT = "boon-paper", "boon-paper-channels", "boon-residual", "boon-default"
 PCA, DEEPONET, UNET = "pca", "deeponet", "unet"
 PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS = "neuralop", "neuralop-plain", "neuralop-defaults"
 OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
@@ -67,7 +67,9 @@ OTHERS = (PCA, DEEPONET, UNET, PACKAGE, PACKAGE_PLAIN, PACKAGE_DEFAULTS)
 BASELINES = (FNO, CHANNELS, PRESCRIPTION, LIFTING, PENALTY, CIRCLE, *OTHERS)
 """All methods but BOON."""
 RELEASED = (FNO, PCA, CHANNELS, CIRCLE, PAPER, PAPER_CHANNELS, DEFAULT)
-"""Whose weights the problems of the papers release; hard problems release those of all."""
+"""Whose weights the problems of the papers release; hard problems release those of all but ``SETTINGS_OF``."""
+SETTINGS_OF = {RESIDUAL: DEFAULT}
+"""Methods that are not tuned, and whose settings they have."""
 TRUE_FIELD = Method(key="truth", label="truth", style=Style(TRUTH, "--"))
 
 
@@ -83,6 +85,7 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     periodic axes there are none: instead of channels and lifting, an FNO on the circle.
     """
     channels, paper = _has_channels(case), Elimination(block=False)
+    default = Treatment(correction=default_of(case), channels=channels)
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
@@ -102,7 +105,8 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
             Style(CONSERVED, "--"),
             Treatment(correction=paper, channels=True),
         ),
-        (DEFAULT, "BOON (default)", Style(CONSERVED), Treatment(correction=default_of(case), channels=channels)),
+        (RESIDUAL, "BOON (default), residual in the loss", Style(CONSERVED, "-."), replace(default, penalty=0.1)),
+        (DEFAULT, "BOON (default)", Style(CONSERVED), default),
     )
     fno, *rest = (Method(key=row[0], label=row[1], style=row[2], treatment=row[3]) for row in rows)
     left_out = _left_out(case)
@@ -111,7 +115,8 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
 
 def tuned(method: Method, case: BoundaryCase) -> Method:
     """A method with the settings that were chosen for it on a problem; as it is where none were."""
-    chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(method.key)
+    key = SETTINGS_OF.get(method.key, method.key)
+    chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(key)
     if chosen is None or method.treatment is None:
         return method
     return replace(method, treatment=structures(method.treatment)[chosen.structure], rate=chosen.rate)
@@ -161,7 +166,7 @@ def _left_out(case: BoundaryCase) -> set[str]:
 
     The FNO of neuraloperator without channels is there where boundary data do not follow from the input fields.
     """
-    left_out = {LIFTING} if all(case.periodic) else {CIRCLE}
+    left_out = {LIFTING, RESIDUAL} if all(case.periodic) else {CIRCLE}
     if not _has_channels(case):
         left_out |= {CHANNELS, PAPER_CHANNELS}
     if not case.independent:
@@ -169,7 +174,7 @@ def _left_out(case: BoundaryCase) -> set[str]:
     if not case.shared:  # features inside the layers belong to all unknowns
         left_out |= {PAPER, PAPER_CHANNELS}
     if case.published:
-        left_out |= {*BASELINES, PAPER_CHANNELS} - {FNO, PCA}
+        left_out |= {*BASELINES, PAPER_CHANNELS, RESIDUAL} - {FNO, PCA}
     if case.axes == 2:
         left_out |= {PENALTY, LIFTING} | ({PRESCRIPTION} if case.given else set())
     return left_out

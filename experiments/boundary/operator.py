@@ -31,7 +31,8 @@ class Treatment:
         correction: The correction of a BOON around the operator; None for none.
         channels: Gives the boundary values to the operator as input channels.
         lifting: u = extension of the boundary data + envelope · FNO, see ``lift``.
-        penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none.
+        penalty: λ of the loss relative L2 + λ ‖B u − g‖/‖s‖, s = |g| + Σ_j |w_j u_j|; 0 for none. Under a correction u
+            is what the operator gives before its sides are corrected, see ``BOON.with_residual``.
         circle: Gives the Fourier series of the FNO the period of the domain along periodic axes.
     """
 
@@ -91,11 +92,20 @@ class ConditionedOperator(nn.Module):
 
     def loss(self, fields: Fields) -> Tensor:
         """Mean relative L2 of a batch, plus the penalty."""
-        u = self(fields.input, fields.values)
-        loss = relative_l2(u, fields.output)
         if not self.treatment.penalty:
-            return loss
-        return loss + self.treatment.penalty * relative_residual(u, self.discretise(u, fields.values))
+            return relative_l2(self(fields.input, fields.values), fields.output)
+        u, missed = self._with_residual(fields)
+        return relative_l2(u, fields.output) + self.treatment.penalty * missed
+
+    def _with_residual(self, fields: Fields) -> tuple[Tensor, Tensor]:
+        """The output, and how far the network itself is from the conditions."""
+        if isinstance(self.operator, ChannelBOON):
+            return self.operator.with_residual(fields.input)
+        if isinstance(self.operator, BOON):
+            inputs = with_channels(fields.input, fields.values, self.treatment, self.case)
+            return self.operator.with_residual(inputs, fields.values)
+        u = self(fields.input, fields.values)
+        return u, relative_residual(u, self.discretise(u, fields.values))
 
     def predict(self, fields: Fields, batch: int) -> Tensor:
         """Output fields of all samples, ``batch`` at a time, without gradients."""

@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.boundary.baselines.settings import FILE, Setting, store, structures, trials
 from experiments.boundary.cases import BoundaryCase, Versions
 from experiments.boundary.experiment import BoundaryExperiment
-from experiments.boundary.methods import Method, untuned
+from experiments.boundary.methods import SETTINGS_OF, Method, untuned
 from experiments.boundary.versions import VERSIONS
 from experiments.experiment import Preset
 
@@ -32,7 +32,7 @@ def tuned_settings(case: BoundaryCase) -> dict[str, tuple[Method, Setting]]:
     return {
         f"{method.key}-{number}": (method, setting)
         for method in untuned(case)
-        if method.treatment is not None
+        if method.treatment is not None and method.key not in SETTINGS_OF
         for number, setting in enumerate(trials(method.treatment))
     }
 

@@ -118,7 +118,7 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
 
 def test_every_method_has_four_trials_the_usual_one_first() -> None:
     for entry in untuned(CASE):
-        if entry.treatment is None:
+        if entry.treatment is None or entry.key in keys.SETTINGS_OF:
             continue
         tried = trials(entry.treatment)
         assert len(set(tried)) == (0 if entry.key == keys.PCA else 4), entry.key
@@ -133,6 +133,7 @@ def test_every_method_has_four_trials_the_usual_one_first() -> None:
     assert [each.architecture.padding for each in extended] == [0.125, 0.5, 0.125, 0.5]
     assert [each.architecture.channel_mlp for each in extended] == [None, None, 0.5, 0.5]
     tried = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
+    assert not any(entry.key.startswith(keys.RESIDUAL) for entry in trial_methods(CASE))
     pairs = [(0.125, None), (0.5, None), (0.125, 0.5), (0.5, 0.5)]
     assert tried == [FourierOperator(padding=padding, channel_mlp=mlp) for padding, mlp in pairs]
 
@@ -150,13 +151,16 @@ def test_chosen_settings_are_those_of_the_methods_from_then_on(tmp_path: Path, m
     assert keep_settings([CASE], records, file) == file
     store("another", "case", {}, file)
     store(CASE.source.name, CASE.key, {keys.UNET: Setting(structure="3 levels")}, file)
+    store(CASE.source.name, CASE.key, {keys.DEFAULT: Setting(structure="all Fourier", rate=SLOWER)}, file)
     kept = settings(file)
-    assert set(kept[CASE.source.name][CASE.key]) == {keys.FNO, keys.DEEPONET, keys.UNET}
+    assert set(kept[CASE.source.name][CASE.key]) == {keys.FNO, keys.DEEPONET, keys.UNET, keys.DEFAULT}
     monkeypatch.setattr(keys, "settings", lambda: kept)
     chosen = method(keys.FNO)
     expected = Treatment(architecture=FourierOperator(padding=0.5, channel_mlp=0.5))
     assert (chosen.treatment, chosen.rate) == (expected, 1.0)
     assert tuned(method(keys.UNET), CASE) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
+    default, residual = method(keys.DEFAULT), method(keys.RESIDUAL)
+    assert (residual.treatment, residual.rate) == (replace(default.treatment, penalty=0.1), SLOWER)
     steps = TUNINGS["heat_independent"].cases(context(tmp_path))[0].sizes.training
     usual = EXPERIMENTS["heat_independent"].cases(context(tmp_path))[0].sizes.training
     assert (steps.steps, steps.peak_rate) == (usual.steps // 5, usual.peak_rate)
