@@ -234,7 +234,7 @@ _DURATIONS: dict[str, Durations] = {
     "burgers_dirichlet": {"smoke": "15 s", "laptop": "130 min", "paper": "22000 min", "reproduce": "8 s"},
     "heat_neumann": {"smoke": "15 s", "laptop": "170 min", "paper": "9000 min", "reproduce": "9 s"},
     "wave_neumann": {"smoke": "15 s", "laptop": "40 min", "paper": "8000 min", "reproduce": "16 s"},
-    "burgers_periodic": {"smoke": "15 s", "laptop": "50 min", "paper": "4000 min", "reproduce": "12 s"},
+    "burgers_periodic": {"smoke": "15 s", "laptop": "100 min", "paper": "4000 min", "reproduce": "12 s"},
     "cavity": {"smoke": "10 s", "laptop": "20 min", "paper": "4000 min", "reproduce": "31 s"},
     "heat_independent": {"smoke": "15 s", "laptop": "140 min", "paper": "9000 min", "reproduce": "11 s"},
     "viscous_burgers": {"smoke": "15 s", "laptop": "90 min", "paper": "1000 min", "reproduce": "20 s"},
