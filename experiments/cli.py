@@ -38,6 +38,7 @@ from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
 from experiments.records.table import json_rows, labels_of, write_tables
+from experiments.releasing import release
 from experiments.report import documents, page, terminal
 from experiments.storage import writable_folder
 from probconserv.errors import ProbConservError
@@ -47,6 +48,9 @@ from solvers.errors import SolverError
 ALL = "all"
 _PROGRAM = "python -m experiments"
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="The experiment; list shows them.")]
+Names = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="Experiments; list shows them.")
+]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on standard output and nothing else there.")]
 Everything = Annotated[bool, tyro.conf.arg(help="Print every row and score.")]
 Seeds = Annotated[tuple[int, ...], tyro.conf.arg(help="Seeds, each a run.")]
@@ -99,7 +103,7 @@ def reproduce_command(name: Name, options: Options, all: Everything = False, jso
 
 
 def sweep_command(
-    names: Annotated[tuple[str, ...], tyro.conf.Positional],
+    names: Names,
     options: Options,
     jobs: Jobs,
     seeds: Seeds = (0, 1, 2),
@@ -208,12 +212,15 @@ def report_command(out: Folder = Path("results"), file: File = Path("report.html
         print(f"Page with {len(names)} experiments: {file}")
 
 
-def release_command(name: Name, options: Options, seeds: Seeds = (0,), json: Json = False) -> None:
-    """Puts a finished run into the release: results, weights, numbers in documents."""
-    files = driver.release(registry.experiment(name), options, seeds)
+def release_command(names: Names, options: Options, seeds: Seeds = (0,), json: Json = False) -> None:
+    """Puts finished runs into the release: results, weights, numbers in documents.
+
+    Experiments that share trainings are released together.
+    """
+    files = release([registry.experiment(name) for name in names], options, seeds)
     files += documents.write_all(Path.cwd())
     if json:
-        _print_json({"experiment": name, "files": [str(file) for file in files]})
+        _print_json({"experiments": names, "files": [str(file) for file in files]})
     else:
         print("\n".join(f"File: {file}" for file in files))
 

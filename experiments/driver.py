@@ -17,15 +17,14 @@ from experiments import registry
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
-from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights, write_release
-from experiments.records.store import Run, as_json, read_records, read_scores, scores_file, scores_frame
+from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
+from experiments.records.store import Run, as_json, scores_file, scores_frame
 from experiments.records.table import labels_of, write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
-from experiments.report.picture import keep_figure
 from experiments.report.plots import save
 from experiments.stages import free_first, made_once, one_thread, stage_progress
-from experiments.storage import cached_arrays, checksum, read_object, writable_folder, write_bytes
+from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes
 from probconserv.training import say_once
 
 SCORING_VERSION = 1
@@ -93,7 +92,7 @@ def run(experiment: Experiment, options: RunOptions) -> Report:
     context = RunContext(options=options, training_seed=options.seed)
     jobs = plan(experiment, context)
     train_all(experiment, [training for job in jobs for training in job.trainings], context)
-    return _finish(experiment, context, jobs, {job.key: _trained(job, context) for job in jobs}, None)
+    return _finish(experiment, context, jobs, trained_files(jobs, context), None)
 
 
 def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) -> Report:
@@ -116,55 +115,6 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
         with suppress(NotReleasedError):
             weights[job.key] = tuple(released_weights(training.release or "", root) for training in job.trainings)
     return _finish(experiment, context, jobs, weights, results)
-
-
-def release(experiment: Experiment, options: RunOptions, seeds: Sequence[int], root: Path = ROOT) -> list[Path]:
-    """Puts finished runs into the release; weights are those of the first seed.
-
-    Args:
-        experiment: The experiment.
-        options: Those that the runs were made with; ``methods`` restricts whose weights are released.
-        seeds: Seeds of the runs.
-        root: Folder of the release.
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        DataFileError: If a run is not finished, or a file would replace one of another experiment.
-    """
-    frames, scores, weights, metrics, first = [], [], dict[str, Path](), dict[str, Any](), Path()
-    for seed in seeds:
-        chosen_options = replace(options, seed=seed, methods=())
-        context = RunContext(options=chosen_options, training_seed=seed)
-        jobs = plan(experiment, context)
-        files = {job.key: _trained(job, context) for job in jobs}
-        folder = Run(experiment.name, _config(experiment, context, jobs, files), options.out).folder
-        content = read_object(folder / "metrics.json")
-        frames.append(read_records(folder / "records.csv"))
-        scores.append(read_scores(folder / "scores.csv.gz"))
-        if seed == seeds[0]:
-            metrics, first = content, folder
-            weights = {
-                training.release: training.weights(options.out)
-                for job in jobs
-                if not options.methods or job.method.key in options.methods
-                for training in job.trainings
-                if training.release is not None
-            }
-    results = ReleasedResults(
-        experiment=experiment.name,
-        preset=options.preset,
-        seed=seeds[0],
-        data_version=experiment.data_version,
-        records=pd.concat(frames, ignore_index=True),
-        scores=pd.concat(scores, ignore_index=True),
-        trainings=pd.DataFrame(metrics["trainings"]),
-        weights=sorted(weights),
-        environment=metrics["environment"],
-    )
-    kept = keep_figure(experiment.name, first, root / "report" / "figures")
-    return [*write_release(results, weights, root), *kept]
 
 
 def plan(experiment: Experiment, context: RunContext) -> list[Job]:
@@ -219,8 +169,9 @@ def train_all(experiment: Experiment, trainings: Iterable[Training], context: Ru
     return list(unique)
 
 
-def _trained(job: Job, context: RunContext) -> tuple[Path, ...]:
-    return tuple(training.weights(context.options.out) for training in job.trainings)
+def trained_files(jobs: Iterable[Job], context: RunContext) -> dict[str, tuple[Path, ...]]:
+    """Files of weights by the key of the job, in the folder of the run."""
+    return {job.key: tuple(training.weights(context.options.out) for training in job.trainings) for job in jobs}
 
 
 def _finish(
@@ -233,7 +184,7 @@ def _finish(
     """Scores all jobs that have weights, stores records and scores, writes tables and figures."""
     cases = list({job.case.key: job.case for job in jobs}.values())
     jobs = [job for job in jobs if job.key in weights]
-    stored_run = Run(experiment.name, _config(experiment, context, jobs, weights), context.options.out)
+    stored_run = run_of(experiment, context, jobs, weights)
     folder, title = stored_run.open(), experiment.title(cases)
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
@@ -266,17 +217,17 @@ def _finish(
     )
 
 
-def _config(
+def run_of(
     experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]]
-) -> dict[str, Any]:
-    """Everything that decides the result of a run."""
+) -> Run:
+    """A run as it is stored, by everything that decides its result."""
     decisive = {
         job.key: [checksum(path) for path in weights[job.key]]
         if context.released
         else [training.hash for training in job.trainings]
         for job in jobs
     }
-    return {
+    config = {
         "experiment": experiment.name,
         "preset": context.options.preset,
         "seed": context.options.seed,
@@ -285,6 +236,7 @@ def _config(
         "cases": {job.case.key: as_json(job.case.config) for job in jobs},
         "weights": decisive,
     }
+    return Run(experiment.name, config, context.options.out)
 
 
 def _score_all(

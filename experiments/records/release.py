@@ -8,7 +8,7 @@
 all others are in the repository.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -129,8 +129,31 @@ def released_weights(name: str, root: Path = ROOT) -> Path:
     return path
 
 
+def check_shared(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]], root: Path = ROOT) -> None:
+    """Refuses weights that would replace a file of an experiment that is not released with them.
+
+    Args:
+        released: Results that are released together, and where every file of weights lies now.
+        root: Folder of the release.
+
+    Raises:
+        DataFileError: If there is one; names it and the experiment.
+    """
+    content, together = manifest(root), [results.experiment for results, _ in released]
+    sums = {file: checksum(path) for _, weights in released for file, path in weights.items()}
+    for other, entry in content["experiments"].items():
+        before = {file: content["weights"][file] for file in entry["weights"]}
+        changed = [file for file, kept in before.items() if sums.get(file, kept) != kept]
+        if other not in together and changed:
+            names = " ".join([*together, other])
+            raise DataFileError(
+                f"'{changed[0]}' differs from the file of that name that the results of {other} are from; release both "
+                f"from one output folder, in which they use the same training: release {names}."
+            )
+
+
 def write_release(results: ReleasedResults, weights: Mapping[str, Path], root: Path = ROOT) -> list[Path]:
-    """Puts results and weights where they are released from, and enters them in the manifest.
+    """Puts results and weights where they are released from, and enters them in the manifest; see ``check_shared``.
 
     Args:
         results: The results.
@@ -139,20 +162,9 @@ def write_release(results: ReleasedResults, weights: Mapping[str, Path], root: P
 
     Returns:
         The files that were written.
-
-    Raises:
-        DataFileError: If a file would replace one that another experiment's results are from.
     """
     content, name = manifest(root), results.experiment
     sums = {file: checksum(path) for file, path in weights.items()}
-    for other, entry in content["experiments"].items():
-        before = {file: content["weights"][file] for file in entry["weights"]}
-        changed = [file for file, kept in before.items() if sums.get(file, kept) != kept]
-        if other != name and changed:
-            raise DataFileError(
-                f"'{changed[0]}' differs from the file of that name that the results of {other} are from; release both "
-                "experiments from one output folder, in which they use the same training."
-            )
     folder = root / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     write_records(folder / "records.csv", results.records)

@@ -84,6 +84,7 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("runn stefan", "There is no command 'runn'. Did you mean 'run'? Available: demo, predict,"),
         ("predict nothere.csv --law stefan --parameter 0.6", "nothere.csv"),
         ("sweep", "sweep needs an experiment (list shows them)"),
+        ("release", "release needs an experiment (list shows them)"),
         ("sweep stokes --seeds 0 -1", "--seed must lie in [0, 2³¹), got -1."),
         ("sweep stokes --jobs 0", "--jobs must be at least 1, got 0."),
         ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),

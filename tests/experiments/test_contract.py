@@ -16,6 +16,7 @@ from experiments.records.release import manifest, released_results
 from experiments.records.scores import SCORES, Reduction
 from experiments.records.store import as_json, read_records, read_scores, write_records
 from experiments.registry import CHOICES, EXPERIMENTS, STUDIES
+from experiments.releasing import release
 from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
 from tests.experiments.combined.tiny import tiny as tiny_combined
@@ -149,9 +150,9 @@ def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) 
     experiment = tiny("end_to_end")
     options = replace(two_methods(experiment, tmp_path / "runs"), methods=())
     with pytest.raises(DataFileError, match="cannot be read"):
-        driver.release(experiment, options, seeds=(0,), root=library)
+        release([experiment], options, seeds=(0,), root=library)
     ran = driver.run(experiment, options)
-    driver.release(experiment, options, seeds=(0,), root=library)
+    release([experiment], options, seeds=(0,), root=library)
     again = replace(options, out=tmp_path / "again")
     report = driver.reproduce(experiment, again, library)
     assert report.verdict.startswith("Reproduced: all")

@@ -19,9 +19,17 @@ from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import RunContext, RunOptions, Training
 from experiments.records import store
 from experiments.records.record import Over, Record, Source, as_frame, mean_and_error, over_seeds, records_of_functions
-from experiments.records.release import ReleasedResults, manifest, released_results, released_weights, write_release
+from experiments.records.release import (
+    ReleasedResults,
+    check_shared,
+    manifest,
+    released_results,
+    released_weights,
+    write_release,
+)
 from experiments.records.table import Labels, as_markdown, json_rows, numbers, wide
 from experiments.records.verdict import compare
+from experiments.releasing import release
 from tests.documents import ROOT
 from tests.experiments.stub import Stub
 
@@ -152,13 +160,33 @@ def test_a_file_that_another_experiment_uses_is_not_replaced(library: Path, tmp_
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_bytes(b"old")
     new.write_bytes(b"new")
-    write_release(results("stefan", ["shared"]), {"shared": old}, library)
-    with pytest.raises(DataFileError, match=r"'shared' differs from the file .* the results of stefan are from"):
-        write_release(results("other", ["shared"]), {"shared": new}, library)
-    assert "other" not in manifest(library)["experiments"]
-    write_release(results("other", ["shared"]), {"shared": old}, library)
-    write_release(results("third", []), {}, library)
+    stefan, other, third = results("stefan", ["shared"]), results("other", ["shared"]), results("third", [])
+    write_release(stefan, {"shared": old}, library)
+    message = r"'shared' differs from the file .* the results of stefan are from; .*: release other stefan\.$"
+    with pytest.raises(DataFileError, match=message):
+        check_shared([(other, {"shared": new})], library)
+    check_shared([(other, {"shared": new}), (stefan, {"shared": new})], library)
+    check_shared([(other, {"shared": old}), (third, {})], library)
+    write_release(other, {"shared": old}, library)
+    write_release(third, {}, library)
     assert set(manifest(library)["experiments"]) == {"stefan", "other", "third"}
+
+
+def test_a_refused_release_changes_no_file_and_one_of_all_that_share_weights_is_taken(
+    library: Path, tmp_path: Path
+) -> None:
+    file, entry, options = tmp_path / "old", Stub(), RunOptions(out=tmp_path)
+    file.write_bytes(b"old")
+    write_release(results("other", ["stub.safetensors"]), {"stub.safetensors": file}, library)
+    driver.run(entry, options)
+    before = {path: path.read_bytes() for path in library.rglob("*") if path.is_file()}
+    with pytest.raises(DataFileError, match=r"'stub.safetensors' differs .*: release stub other\."):
+        release([entry], options, seeds=(0,), root=library)
+    assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
+    other = replace(entry, name="other")
+    with pytest.raises(DataFileError, match="cannot be read"):
+        release([entry, other], options, seeds=(0,), root=library)
+    assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
 
 
 def test_what_is_not_released_is_said_with_what_is(library: Path) -> None:
@@ -291,7 +319,7 @@ def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library
     before, after = driver.run(first, options), driver.run(second, options)
     assert before.folder != after.folder
     assert len(list(tmp_path.glob("stub/net-*/weights.safetensors"))) == 2, "one training for each version"
-    driver.release(first, options, seeds=(0,), root=library)
+    release([first], options, seeds=(0,), root=library)
     assert driver.reproduce(first, options, library).verdict.startswith("Reproduced: all 4 rows equal")
     verdict = driver.reproduce(second, options, library).verdict
     assert verdict.startswith("Not compared: the release is of data version 1, this library makes version 2; ")

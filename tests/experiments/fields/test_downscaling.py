@@ -18,6 +18,7 @@ from experiments.fields.downscaling import METHODS, Fit, Sizes, Years, forecast
 from experiments.fields.downscaling_experiment import score_forecast
 from experiments.fields.temperature import read_series, temperature
 from experiments.records.store import read_records
+from experiments.releasing import release
 from tests.experiments.fields.tiny import FEW, series, tiny_downscaling
 
 BY_KEY = {method.key: method for method in METHODS}
@@ -126,7 +127,7 @@ def test_a_run_has_exact_block_means_and_a_figure(ran: tuple[RunOptions, driver.
 
 
 def test_a_run_is_released_and_reproduced(ran: tuple[RunOptions, driver.Report], library: Path, tmp_path: Path) -> None:
-    driver.release(tiny_downscaling(), ran[0], seeds=(0,), root=library)
+    release([tiny_downscaling()], ran[0], seeds=(0,), root=library)
     report = driver.reproduce(tiny_downscaling(), RunOptions(out=tmp_path), library)
     assert report.verdict.startswith(f"Reproduced: all {len(METHODS)} rows equal")
 

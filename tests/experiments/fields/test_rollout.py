@@ -18,6 +18,7 @@ from experiments.fields.fixers import RANK, mean_depth
 from experiments.fields.rollout_experiment import METHODS
 from experiments.fields.stepper import Pairs, coarse_step, fit_stepper, monomials, pairs_of
 from experiments.records.store import read_records
+from experiments.releasing import release
 from tests.experiments.fields.tiny import SHORT, tiny_rollout
 
 BASINS = Basins(count=2, stream=0, seed=0, cells=8, steps=4)
@@ -217,7 +218,7 @@ def test_a_run_is_released_and_reproduced(
     ran: tuple[RunOptions, driver.Report], library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, _ = ran
-    driver.release(tiny_rollout(), options, seeds=(0,), root=library)
+    release([tiny_rollout()], options, seeds=(0,), root=library)
     monkeypatch.setattr(driver, "save", lambda figure, path: [])  # noqa: ARG005 - drawn once is enough
     report = driver.reproduce(tiny_rollout(), replace(options, out=tmp_path), library)
     assert report.verdict.startswith(f"Reproduced: all {len(METHODS)} rows equal")

@@ -1,0 +1,81 @@
+"""Puts finished runs into the release, those that share trainings together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.driver import plan, run_of, trained_files
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import Experiment, RunContext, RunOptions
+from experiments.records.release import ROOT, ReleasedResults, check_shared, write_release
+from experiments.records.store import read_records, read_scores
+from experiments.report.picture import keep_figure
+from experiments.storage import read_object
+
+
+def release(
+    experiments: Sequence[Experiment], options: RunOptions, seeds: Sequence[int], root: Path = ROOT
+) -> list[Path]:
+    """Puts finished runs into the release; weights are those of the first seed.
+
+    Args:
+        experiments: The experiments; those that share trainings together.
+        options: Those that the runs were made with; ``methods`` restricts whose weights are released.
+        seeds: Seeds of the runs.
+        root: Folder of the release.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InvalidArgumentError: If there is no experiment.
+        DataFileError: If a run is not finished, or a file would replace one of another experiment; nothing is written.
+    """
+    if not experiments or not seeds:
+        raise InvalidArgumentError("release needs an experiment (list shows them) and at least one of --seeds.")
+    finished = [_finished(experiment, options, seeds) for experiment in experiments]
+    check_shared([(results, weights) for results, weights, _ in finished], root)
+    files = []
+    for results, weights, folder in finished:
+        files += write_release(results, weights, root)
+        files += keep_figure(results.experiment, folder, root / "report" / "figures")
+    return files
+
+
+def _finished(
+    experiment: Experiment, options: RunOptions, seeds: Sequence[int]
+) -> tuple[ReleasedResults, dict[str, Path], Path]:
+    """The results of finished runs, the files of weights of the first one by their released names, and its folder."""
+    frames, scores, weights, metrics, first = [], [], dict[str, Path](), dict[str, Any](), Path()
+    for seed in seeds:
+        chosen_options = replace(options, seed=seed, methods=())
+        context = RunContext(options=chosen_options, training_seed=seed)
+        jobs = plan(experiment, context)
+        folder = run_of(experiment, context, jobs, trained_files(jobs, context)).folder
+        content = read_object(folder / "metrics.json")
+        frames.append(read_records(folder / "records.csv"))
+        scores.append(read_scores(folder / "scores.csv.gz"))
+        if seed == seeds[0]:
+            metrics, first = content, folder
+            weights = {
+                training.release: training.weights(options.out)
+                for job in jobs
+                if not options.methods or job.method.key in options.methods
+                for training in job.trainings
+                if training.release is not None
+            }
+    results = ReleasedResults(
+        experiment=experiment.name,
+        preset=options.preset,
+        seed=seeds[0],
+        data_version=experiment.data_version,
+        records=pd.concat(frames, ignore_index=True),
+        scores=pd.concat(scores, ignore_index=True),
+        trainings=pd.DataFrame(metrics["trainings"]),
+        weights=sorted(weights),
+        environment=metrics["environment"],
+    )
+    return results, weights, first
