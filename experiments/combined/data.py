@@ -9,7 +9,7 @@ from experiments.combined.fields import FieldProblem
 from experiments.records.release import data_version
 from experiments.records.store import config_hash
 from experiments.storage import Arrays, cached_arrays, writable_folder
-from solvers import CellGrid
+from solvers import TRBDF2, CellGrid
 from solvers.problems.sampling import solve_problem
 
 
@@ -20,8 +20,8 @@ def field_samples(problem: FieldProblem, count: int, folder: Path) -> tuple[Tens
 
     def build() -> Arrays:
         cells = CellGrid(*problem.problem.domain, problem.refinement * (problem.nodes - 1))
-        parts = parameter.split(16)
-        solutions = [solve_problem(problem.problem, cells, part, problem.output_times) for part in parts]
+        parts, steps = parameter.split(16), None if problem.tolerance is None else TRBDF2(problem.tolerance)
+        solutions = [solve_problem(problem.problem, cells, part, problem.output_times, stepper=steps) for part in parts]
         fields = [problem.restricted(values, part) for values, part in zip(solutions, parts, strict=True)]
         return {"fields": torch.cat(fields).numpy()}
 

@@ -20,7 +20,6 @@ from boon import BOON, FNO, Correction, FNOConfig, Operator
 from boon.fno import Layers, fourier_bases
 from boon.spectral import Basis, Convolution
 from experiments.combined.fields import FieldProblem
-from experiments.operators import TRANSFORM
 from probconserv import Ensemble, GaussianOperator
 from solvers import Dirichlet
 
@@ -41,6 +40,7 @@ class Network:
             regularisation of Mouli et al. 2024 does, but is bounded, so that it cannot outweigh the data.
         dropout: Fraction of the hidden features set to 0 between layers, in training and in predictions.
         conserved: Whether the loss is that of the prediction conditioned on the law (end-to-end training).
+        padding: Extension of the interval by the FNO, as a fraction of its length.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Network:
     width: int = 32
     modes: int = 32
     depth: int = 4
+    padding: float = 0.125
 
 
 class DropoutLayers(Layers):
@@ -92,7 +93,7 @@ def build(network: Network, problem: FieldProblem) -> FNO | BOON:
     """The untrained operator of a network, its weights drawn from torch's global generator."""
     given, out, periodic = sum(problem.given), 2 * problem.times * network.heads, (True,) if problem.periodic else ()
     sizes = FNOConfig(in_channels=1 + problem.times * given, out_channels=out, width=network.width, depth=network.depth)
-    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic, transform=TRANSFORM))
+    operator = FNO(replace(sizes, modes=(network.modes,), periodic=periodic, padding=network.padding))
     return operator if network.correction is None else bounded(operator, network.correction)
 
 

@@ -8,6 +8,7 @@ Source: Hansen et al. 2023, appendix C. Generators are arguments; equal generato
 
 from dataclasses import dataclass
 from math import pi
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from torch import Generator, Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.grid import CellGrid
-from solvers.finite_volume.solve import solve
+from solvers.finite_volume.solve import SolveOptions, solve
 from solvers.problems.conservation import Problem
 
 
@@ -120,7 +121,11 @@ def end_weighted_parameters(problem: Problem, count: int, generator: Generator) 
 
 
 def solve_problem(
-    problem: Problem, grid: CellGrid, parameter: Float[Tensor, "*batch"], times: Float[Tensor, " t"]
+    problem: Problem,
+    grid: CellGrid,
+    parameter: Float[Tensor, "*batch"],
+    times: Float[Tensor, " t"],
+    **options: Unpack[SolveOptions],
 ) -> Float[Tensor, "*batch t n"]:
     """Finite-volume solutions of a problem from its initial field.
 
@@ -129,12 +134,13 @@ def solve_problem(
         grid: Cells of its domain.
         parameter: Parameters.
         times: Output times, increasing.
+        **options: Those of ``solve``.
 
     Returns:
         Cell averages, float64.
     """
     boundary, initial = problem.boundary(parameter), problem.initial(grid, parameter)
-    return solve(problem.law(parameter), grid, boundary=boundary, initial=initial, times=times).values
+    return solve(problem.law(parameter), grid, boundary=boundary, initial=initial, times=times, **options).values
 
 
 def sample_exact(
