@@ -12,6 +12,9 @@ from experiments.combined.methods import Method
 from experiments.experiment import Stored
 from experiments.report.plots import BAND, TRUTH, legend_below, panels
 
+_FAR = 5.0
+"""Largest ratio of scores on a linear axis."""
+
 
 def profiles(case: Case, methods: Sequence[Method], stored: Stored, parameter: Tensor) -> Figure:
     """Error of the mean over x and the 95 % band around it, at the middle time, a panel per method.
@@ -57,6 +60,8 @@ def against_shift(cases: Sequence[Case], methods: Sequence[Method], stored: Mapp
     right.axhline(0.9, color=TRUTH, lw=1.0, alpha=0.6)
     right.set(ylabel="truth inside 90 % intervals", ylim=(0, 1.02))
     left.set(ylabel=f"CRPS / CRPS of {first.label}", ylim=(0, None))
+    if max(table.to_numpy().max() for table in relative) > _FAR:
+        left.set(yscale="log", ylim=(None, None))
     low, high = problem.training_range
     for axes in (left, right):
         axes.set_xticks(range(len(cases)), ["{:g}…{:g}".format(*case.interval) for case in cases])

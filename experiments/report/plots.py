@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from experiments.storage import write_bytes
 
@@ -58,14 +59,23 @@ def open_box(axes: Axes) -> None:
 
 
 def legend_below(figure: Figure, *axes: Axes, grey: Sequence[str] = ()) -> None:
-    """One legend for all panels below them; entries whose colour differs from panel to panel are shown grey."""
+    """One legend for all panels below them, as wide as the figure at most; entries whose colour differs from panel to
+    panel are shown grey.
+    """
     handles = {}
     for panel in axes:
         handles |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     columns = min(len(handles), max(1, int(figure.get_figwidth() / _LEGEND_ENTRY)))
-    legend = figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-    )
+
+    def draw() -> Legend:
+        below = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
+        return figure.legend(list(handles.values()), list(handles), **below)
+
+    legend = draw()
+    while columns > 1 and legend.get_window_extent().width > figure.bbox.width:
+        legend.remove()
+        columns -= 1
+        legend = draw()
     for handle, label in zip(legend.legend_handles, handles, strict=True):
         if handle is not None and label in grey:
             handle.set(color=GREY)
