@@ -18,7 +18,8 @@ _TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
 def write(result: Mapping[str, Any], page: Path) -> list[Path]:
     """Rewrites the part of a document between the marks of a benchmark; returns the document."""
     name = result["benchmark"]
-    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/{page.name} -->"
+    document = "solver_orders" if name == "orders" else "benchmarks"
+    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/{document}.md -->"
     text = fill(page.read_text(encoding="utf-8"), begin, f"<!-- end of {name} -->", TABLES[name](result))
     write_bytes(page, text.encode())
     return [page]
