@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from experiments.driver import plan, run_of, trained_files
-from experiments.errors import InvalidArgumentError
+from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.records.release import ROOT, ReleasedResults, check_shared, write_release
 from experiments.records.store import read_records, read_scores
+from experiments.registry import command_of
 from experiments.report.picture import keep_figure
 from experiments.storage import read_object
 
@@ -55,6 +56,12 @@ def _finished(
         context = RunContext(options=chosen_options, training_seed=seed)
         jobs = plan(experiment, context)
         folder = run_of(experiment, context, jobs, trained_files(jobs, context)).folder
+        if not (folder / "metrics.json").exists():
+            command = f"{command_of(experiment)} --preset {options.preset} --seed {seed} --out {options.out}"
+            raise DataFileError(
+                f"'{options.out}' holds no finished run of {experiment.name} by this code, preset {options.preset}; "
+                f"python -m experiments {command} makes it or goes on with it."
+            )
         content = read_object(folder / "metrics.json")
         frames.append(read_records(folder / "records.csv"))
         scores.append(read_scores(folder / "scores.csv.gz"))

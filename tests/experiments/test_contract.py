@@ -149,7 +149,7 @@ def test_rows_without_released_weights_are_copied_and_said(tmp_path: Path) -> No
 def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) -> None:
     experiment = tiny("end_to_end")
     options = replace(two_methods(experiment, tmp_path / "runs"), methods=())
-    with pytest.raises(DataFileError, match="cannot be read"):
+    with pytest.raises(DataFileError, match="holds no finished run of end_to_end"):
         release([experiment], options, seeds=(0,), root=library)
     ran = driver.run(experiment, options)
     release([experiment], options, seeds=(0,), root=library)

@@ -184,7 +184,9 @@ def test_a_refused_release_changes_no_file_and_one_of_all_that_share_weights_is_
         release([entry], options, seeds=(0,), root=library)
     assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
     other = replace(entry, name="other")
-    with pytest.raises(DataFileError, match="cannot be read"):
+    with pytest.raises(
+        DataFileError, match=r"holds no finished run of other .*; python -m experiments run other --preset"
+    ):
         release([entry, other], options, seeds=(0,), root=library)
     assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
 
