@@ -113,9 +113,7 @@ def sweep_command(
 
     Ends with tables over seeds. Each run is that of ``run --seed``; finished ones are read from their folders.
     """
-    if not names or not seeds:
-        raise InvalidArgumentError("sweep needs an experiment (list shows them) and at least one of --seeds.")
-    entries = [registry.experiment(name) for name in dict.fromkeys(names)]
+    entries = _several("sweep", names, seeds)
     works: dict[str, Callable[[], Report]] = {
         f"{entry.name}, seed {seed}": partial(driver.run, entry, replace(options, seed=seed))
         for entry in entries
@@ -130,6 +128,13 @@ def sweep_command(
     if json:
         _print_json({"experiments": content, "failed": [str(failure) for failure in failures]})
     require_all(failures)
+
+
+def _several(command: str, names: Sequence[str], seeds: Sequence[int]) -> list[Experiment]:
+    """The experiments of a command that takes several, each once."""
+    if not names or not seeds:
+        raise InvalidArgumentError(f"{command} needs an experiment (list shows them) and at least one of --seeds.")
+    return [registry.experiment(name) for name in dict.fromkeys(names)]
 
 
 def _sweep_table(entry: Experiment, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def release_command(names: Names, options: Options, seeds: Seeds = (0,), json: J
 
     Experiments that share trainings are released together.
     """
-    files = release([registry.experiment(name) for name in names], options, seeds)
+    files = release(_several("release", names, seeds), options, seeds)
     files += documents.write_all(Path.cwd())
     if json:
         _print_json({"experiments": names, "files": [str(file) for file in files]})

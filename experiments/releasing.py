@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from experiments.driver import plan, run_of, trained_files
-from experiments.errors import DataFileError, InvalidArgumentError
+from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, RunOptions
-from experiments.records.release import ROOT, ReleasedResults, check_shared, write_release
+from experiments.records.release import ROOT, ReleasedResults, write_release
 from experiments.records.store import read_records, read_scores
 from experiments.registry import command_of
 from experiments.report.picture import keep_figure
@@ -32,16 +32,11 @@ def release(
         The files that were written.
 
     Raises:
-        InvalidArgumentError: If there is no experiment.
         DataFileError: If a run is not finished, or a file would replace one of another experiment; nothing is written.
     """
-    if not experiments or not seeds:
-        raise InvalidArgumentError("release needs an experiment (list shows them) and at least one of --seeds.")
     finished = [_finished(experiment, options, seeds) for experiment in experiments]
-    check_shared([(results, weights) for results, weights, _ in finished], root)
-    files = []
-    for results, weights, folder in finished:
-        files += write_release(results, weights, root)
+    files = write_release([(results, weights) for results, weights, _ in finished], root)
+    for results, _, folder in finished:
         files += keep_figure(results.experiment, folder, root / "report" / "figures")
     return files
 

@@ -129,18 +129,46 @@ def released_weights(name: str, root: Path = ROOT) -> Path:
     return path
 
 
-def check_shared(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]], root: Path = ROOT) -> None:
-    """Refuses weights that would replace a file of an experiment that is not released with them.
+def write_release(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]], root: Path = ROOT) -> list[Path]:
+    """Puts results and weights where they are released from, and enters them in the manifest.
 
     Args:
-        released: Results that are released together, and where every file of weights lies now.
+        released: Results that are released together, and where every file of weights lies now, by its path below
+            ``experiments/weights``.
         root: Folder of the release.
 
+    Returns:
+        The files that were written.
+
     Raises:
-        DataFileError: If there is one; names it and the experiment.
+        DataFileError: If a file would replace one that the results of an experiment that is not among them are from;
+            nothing is written then.
     """
-    content, together = manifest(root), [results.experiment for results, _ in released]
-    sums = {file: checksum(path) for _, weights in released for file, path in weights.items()}
+    content, sums = manifest(root), dict[str, str]()
+    for _, weights in released:
+        sums |= {file: checksum(path) for file, path in weights.items()}
+    _check_shared([results.experiment for results, _ in released], sums, content)
+    files, keys = list[Path](), ("preset", "seed", "data_version", "weights", "environment")
+    for results, weights in released:
+        folder = root / "results" / results.experiment
+        folder.mkdir(parents=True, exist_ok=True)
+        write_records(folder / "records.csv", results.records)
+        write_scores(folder / "scores.csv.gz", results.scores)
+        write_bytes(folder / "trainings.json", (results.trainings.to_json(orient="records", indent=1) + "\n").encode())
+        for file, path in weights.items():
+            target = root / "weights" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(target, path.read_bytes())
+        content["experiments"][results.experiment] = {key: getattr(results, key) for key in keys}
+        files += [folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json")]
+    content["weights"].update(sums)
+    write_json(root / "manifest.json", content)
+    _read_manifest.cache_clear()
+    return [*files, root / "manifest.json"]
+
+
+def _check_shared(together: Sequence[str], sums: Mapping[str, str], content: Mapping[str, Any]) -> None:
+    """Refuses weights that would replace a file of an experiment that is not released with them."""
     for other, entry in content["experiments"].items():
         before = {file: content["weights"][file] for file in entry["weights"]}
         changed = [file for file, kept in before.items() if sums.get(file, kept) != kept]
@@ -150,33 +178,3 @@ def check_shared(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]],
                 f"'{changed[0]}' differs from the file of that name that the results of {other} are from; release both "
                 f"from one output folder, in which they use the same training: release {names}."
             )
-
-
-def write_release(results: ReleasedResults, weights: Mapping[str, Path], root: Path = ROOT) -> list[Path]:
-    """Puts results and weights where they are released from, and enters them in the manifest; see ``check_shared``.
-
-    Args:
-        results: The results.
-        weights: Where every file lies now, by its path below ``experiments/weights``.
-        root: Folder of the release.
-
-    Returns:
-        The files that were written.
-    """
-    content, name = manifest(root), results.experiment
-    sums = {file: checksum(path) for file, path in weights.items()}
-    folder = root / "results" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_records(folder / "records.csv", results.records)
-    write_scores(folder / "scores.csv.gz", results.scores)
-    write_bytes(folder / "trainings.json", (results.trainings.to_json(orient="records", indent=1) + "\n").encode())
-    for file, path in weights.items():
-        target = root / "weights" / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target, path.read_bytes())
-    keys = ("preset", "seed", "data_version", "weights", "environment")
-    content["experiments"][name] = {key: getattr(results, key) for key in keys}
-    content["weights"].update(sums)
-    write_json(root / "manifest.json", content)
-    _read_manifest.cache_clear()
-    return [*(folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json")), root / "manifest.json"]

@@ -21,7 +21,6 @@ from experiments.records import store
 from experiments.records.record import Over, Record, Source, as_frame, mean_and_error, over_seeds, records_of_functions
 from experiments.records.release import (
     ReleasedResults,
-    check_shared,
     manifest,
     released_results,
     released_weights,
@@ -140,7 +139,7 @@ def test_a_release_is_read_as_it_was_written(library: Path, tmp_path: Path) -> N
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"weights")
     written = results("stefan", ["nets/anp.safetensors"])
-    files = write_release(written, {"nets/anp.safetensors": file}, library)
+    files = write_release([(written, {"nets/anp.safetensors": file})], library)
     assert all(path.is_file() for path in files)
     read = released_results("stefan", library)
     assert (read.preset, read.seed, read.data_version, read.weights) == ("laptop", 3, 2, written.weights)
@@ -161,14 +160,15 @@ def test_a_file_that_another_experiment_uses_is_not_replaced(library: Path, tmp_
     old.write_bytes(b"old")
     new.write_bytes(b"new")
     stefan, other, third = results("stefan", ["shared"]), results("other", ["shared"]), results("third", [])
-    write_release(stefan, {"shared": old}, library)
+    write_release([(stefan, {"shared": old})], library)
     message = r"'shared' differs from the file .* the results of stefan are from; .*: release other stefan\.$"
     with pytest.raises(DataFileError, match=message):
-        check_shared([(other, {"shared": new})], library)
-    check_shared([(other, {"shared": new}), (stefan, {"shared": new})], library)
-    check_shared([(other, {"shared": old}), (third, {})], library)
-    write_release(other, {"shared": old}, library)
-    write_release(third, {}, library)
+        write_release([(other, {"shared": new})], library)
+    assert "other" not in manifest(library)["experiments"]
+    assert released_weights("shared", library).read_bytes() == b"old"
+    write_release([(other, {"shared": old}), (third, {})], library)
+    write_release([(other, {"shared": new}), (stefan, {"shared": new})], library)
+    assert released_weights("shared", library).read_bytes() == b"new"
     assert set(manifest(library)["experiments"]) == {"stefan", "other", "third"}
 
 
@@ -177,7 +177,7 @@ def test_a_refused_release_changes_no_file_and_one_of_all_that_share_weights_is_
 ) -> None:
     file, entry, options = tmp_path / "old", Stub(), RunOptions(out=tmp_path)
     file.write_bytes(b"old")
-    write_release(results("other", ["stub.safetensors"]), {"stub.safetensors": file}, library)
+    write_release([(results("other", ["stub.safetensors"]), {"stub.safetensors": file})], library)
     driver.run(entry, options)
     before = {path: path.read_bytes() for path in library.rglob("*") if path.is_file()}
     with pytest.raises(DataFileError, match=r"'stub.safetensors' differs .*: release stub other\."):
@@ -189,6 +189,9 @@ def test_a_refused_release_changes_no_file_and_one_of_all_that_share_weights_is_
     ):
         release([entry, other], options, seeds=(0,), root=library)
     assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == before
+    driver.run(other, options)
+    release([entry, other], options, seeds=(0,), root=library)
+    assert released_weights("stub.safetensors", library).read_bytes() != b"old"
 
 
 def test_what_is_not_released_is_said_with_what_is(library: Path) -> None:
