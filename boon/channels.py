@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon.conditions.discretisation import SideValues
-from boon.conditions.functionals import Boundary
+from boon.conditions.functionals import Boundary, prescribe
 from boon.corrections.correction import Correction
 from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
@@ -67,7 +67,8 @@ class ChannelBOON(nn.Module):
             IncompatibleCornersError: If Dirichlet values of a channel disagree where two sides meet.
             InvalidArgumentError: If the operator gives another number of channels, or a value is wrong.
         """
-        return self._corrected(self.operator(a), boundary)
+        u = self.operator(a)
+        return self._corrected(u, self.discretise(u, boundary))
 
     def with_residual(
         self, a: Float[Tensor, "batch in_channels *space"], boundary: Sequence[SideValues | None] | None = None
@@ -76,11 +77,15 @@ class ChannelBOON(nn.Module):
         ``BOON.with_residual``.
         """
         u = self.operator(a)
-        return self._corrected(u, boundary), relative_residual(u, self.discretise(u, boundary))
+        discrete = self.discretise(u, boundary)
+        return self._corrected(u, discrete), relative_residual(u, discrete)
 
-    def _corrected(self, u: Tensor, boundary: Sequence[SideValues | None] | None) -> Tensor:
-        parts = zip(u.split(1, dim=1), self.channels, self._values(u, boundary), strict=True)
-        return torch.cat([channel(part, value) for part, channel, value in parts], dim=1)
+    def _corrected(self, u: Tensor, boundary: Sequence[Boundary]) -> Tensor:
+        parts = zip(u.split(1, dim=1), self.channels, boundary, strict=True)
+        return torch.cat(
+            [prescribe(channel.step(part, each), each) for part, channel, each in parts],  # type: ignore[operator]
+            dim=1,
+        )
 
     def discretise(
         self, u: Float[Tensor, "batch out_channels *space"], boundary: Sequence[SideValues | None] | None = None
