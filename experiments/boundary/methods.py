@@ -82,10 +82,10 @@ def untuned(case: BoundaryCase) -> tuple[Method, ...]:
     """The methods of a case in their usual settings, the truth first.
 
     Every method but the plain FNO and one of the two rows of the paper's form has the boundary data as channels. On
-    periodic axes there are none: instead of channels and lifting, an FNO on the circle.
+    periodic axes there are none: instead of channels and lifting, an FNO on the circle; the default has the circle too.
     """
     channels, paper = _has_channels(case), Elimination(block=False)
-    default = Treatment(correction=default_of(case), channels=channels)
+    default = Treatment(correction=default_of(case), channels=channels, circle=all(case.periodic))
     rows = (
         (FNO, "FNO", Style(BARE), Treatment()),
         (CHANNELS, "FNO + boundary channels", Style(SKY), Treatment(channels=True)),
