@@ -12,6 +12,7 @@ from experiments.boundary.figures import draw_case, names_of
 from experiments.boundary.hard import HARD
 from experiments.boundary.methods import (
     CHANNELS,
+    CIRCLE,
     DEFAULT,
     FNO,
     PAPER,
@@ -159,13 +160,13 @@ def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
 
 
 def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
-    """Three methods of a hard problem: the best FNO of equal information, the paper's form, the default.
+    """Three methods of a problem: the best FNO of equal information, the paper's form, the default.
 
-    Without boundary data the first is output prescription, and where the paper's form is not defined the plain FNO
-    stands in.
+    Without boundary data the first is the FNO on the circle, or output prescription where an axis is not periodic, and
+    where the paper's form is not defined the plain FNO stands in.
     """
     rows = {method.key: method for method in methods(case)}
-    equal = CHANNELS if CHANNELS in rows else PRESCRIPTION
+    equal = next(key for key in (CHANNELS, CIRCLE, PRESCRIPTION) if key in rows)
     paper = next(key for key in (PAPER_CHANNELS, PAPER, FNO) if key in rows)
     return tuple(method for key, method in rows.items() if key in (equal, paper, DEFAULT))
 
