@@ -91,12 +91,13 @@ class Operator:
         return replace(self, **parts)
 
     def explicit_rate(self, u: Array, data: Array, time: Array) -> Rate:
-        """Rate of convection and source."""
+        """Rate of convection and source; a given flux is that of both terms, so diffusion, where present, passes it."""
         sides = 2 * self.grid.dimension
         flow = np.zeros((u.shape[0], sides + 1))
         speed, rate, source = np.zeros(u.shape[0]), None, None
         if self.convection is not None:
-            rate, flow[:, :sides], speed = self.convection.rate(u, data, time)
+            passed = data if self.diffusion is None else self.sides.without_fluxes(data)
+            rate, flow[:, :sides], speed = self.convection.rate(u, passed, time)
         if self.source is not None:
             source, flow[:, sides] = self.source.rate(u, time)
             rate = source if rate is None else rate + source

@@ -40,8 +40,8 @@ class Neumann:
 
     Args:
         gradient: ∂u/∂x on the side (not the outward normal derivative).
-        flux: Physical flux F through the side, positive along +x; for the finite-volume solver only, since it
-            depends on the law.
+        flux: Physical flux F through the side, positive along +x, f − k ∂u/∂x with convection and diffusion; for the
+            finite-volume solver only, since it depends on the law.
 
     Raises:
         InvalidArgumentError: If both are given.

@@ -251,3 +251,16 @@ def test_sources_are_in_the_account(law, sides, outputs):
     )
     assert float(result.source_total.abs().min()) > 0.0
     assert float(result.imbalance.abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize("stepper", [TRBDF2(), SSPRK3()])
+def test_a_short_pulse_of_a_source_is_seen_between_its_break_points(stepper):
+    """Without them the steps pass over it."""
+
+    def pulse(u, x, t):  # noqa: ARG001 - the signature of sources
+        return torch.exp(-(((t - 0.5031) / 1e-4) ** 2)) / (1e-4 * math.sqrt(math.pi)) + 0.0 * u
+
+    law, sides = ConvectionDiffusion(Advection(1.0), Diffusion(0.1)), (Dirichlet(0.0), Dirichlet(1.0))
+    options = {"source": pulse, "stepper": stepper, "breakpoints": (0.5027, 0.5035)}
+    result = solve(law, CellGrid(0.0, 1.0, 10), sides, 0.0, [1.0], **options)
+    assert float(result.source_total) == pytest.approx(1.0, rel=2e-3)

@@ -7,6 +7,7 @@ at the side; the datum of GIVEN_FLUX is the flux along +axis.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -162,6 +163,19 @@ class SideData:
             values = datum.at(times, self.rows)
             data[:, :, part] = values if scale is None else values * scale[:, None]
         return data
+
+    def without_fluxes(self, data: Array) -> Array:
+        """Data ``(rows, S)`` with zero for the given fluxes, for a term that leaves them to another."""
+        if not len(self._fluxes):
+            return data
+        rest = data.copy()
+        rest[:, self._fluxes] = 0.0
+        return rest
+
+    @cached_property
+    def _fluxes(self) -> Array:
+        """Where the given fluxes are among the data."""
+        return np.flatnonzero(np.repeat(self.modes == GIVEN_FLUX, np.diff(self.offsets)))
 
     def range(self, times: Array) -> tuple[Array, Array]:
         """Least and largest Dirichlet value of every row at the times ``(k, rows)``; (inf, −inf) without any."""
