@@ -41,6 +41,7 @@ def noise_gain(
         before, response, given = operator(a), [], []
         for _ in range(draws):
             delta = noise * size * torch.randn(a.shape, generator=generator, dtype=a.dtype).to(a.device)
-            response.append((operator(a + delta) - before).square().mean())
-            given.append(delta.square().mean())
+            disturbed = a + delta
+            response.append((operator(disturbed) - before).double().square().mean())
+            given.append((disturbed - a).double().square().mean())  # in half precision less than delta, or none
         return float((torch.stack(response).sum() / torch.stack(given).sum()).sqrt())

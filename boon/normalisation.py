@@ -19,6 +19,8 @@ from boon.errors import InvalidArgumentError
 from boon.spectral import along_axis
 
 _STENCIL = 4  # nodes of a cubic polynomial
+_ROUNDING = 16
+"""Deviations of so many units of rounding are none."""
 
 
 class Normalised(nn.Module):
@@ -78,7 +80,7 @@ class Normalised(nn.Module):
         """Takes the numbers from training fields.
 
         ā and σ are the mean and the standard deviation of a channel over samples and nodes, ū is the mean over samples
-        and s the root mean square of what it leaves. A channel without deviation has scale 1.
+        and s the root mean square of what it leaves. A channel without deviation but by rounding has scale 1.
 
         Args:
             operator: An operator, usually not trained yet.
@@ -100,7 +102,11 @@ class Normalised(nn.Module):
         like = next((p for p in operator.parameters() if not p.is_complex()), outputs)
         a, u = (fields.detach().to(torch.float64).transpose(0, 1) for fields in (inputs, outputs))
         mean, field = a.flatten(1).mean(1), u.mean(1)
-        numbers = (mean, _scale(a.flatten(1) - mean[:, None]), field, _scale((u - field[:, None]).flatten(1)))
+        scales = (
+            _scale(a.flatten(1), mean[:, None], inputs.dtype),
+            _scale(u.flatten(1), field[:, None].expand_as(u).flatten(1), outputs.dtype),
+        )
+        numbers = (mean, scales[0], field, scales[1])
         return cls(operator, *(each.to(like) for each in numbers))
 
     def forward(self, a: Float[Tensor, "batch in_channels *space"], *arguments: Any) -> Tensor:
@@ -150,8 +156,12 @@ def interpolate(field: Float[Tensor, " channels *nodes"], shape: tuple[int, ...]
 
     Args:
         field: The field.
-        shape: Nodes of the other grid along every axis; a field on this grid is returned as it is.
+        shape: Nodes of the other grid along every axis; a field on this grid is returned as it is. Autocast leaves the
+            result in the dtype of the field.
     """
+    if torch.is_autocast_enabled(field.device.type):
+        with torch.autocast(field.device.type, enabled=False):
+            return interpolate(field, shape)
     for axis, (stored, count) in enumerate(zip(field.shape[1:], shape, strict=True)):
         if stored != count:
             field = along_axis(_interpolation(stored, count).to(field), field, 1 + axis)
@@ -175,7 +185,7 @@ def _interpolation(stored: int, count: int) -> Float[Tensor, "count stored"]:
     return matrix
 
 
-def _scale(deviations: Float[Tensor, "channels values"]) -> Float[Tensor, " channels"]:
-    """Root mean square of every channel, 1 where it is 0."""
-    scale = deviations.square().mean(1).sqrt()
-    return torch.where(scale > 0, scale, 1.0)
+def _scale(values: Float[Tensor, "channels values"], mean: Tensor, dtype: torch.dtype) -> Float[Tensor, " channels"]:
+    """Root mean square of what the mean leaves of every channel, 1 where that is rounding in this dtype."""
+    scale = (values - mean).square().mean(1).sqrt()
+    return torch.where(scale > _ROUNDING * torch.finfo(dtype).eps * values.abs().amax(1), scale, 1.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -130,7 +131,7 @@ class BOON(nn.Module):
         if not layered:
             u = self.operator(a)
             return u, self.discretise(u, boundary)
-        like = a.new_empty(()).expand(a.shape[0], layered.config.out_channels, *a.shape[2:])
+        like = self._like(a).expand(a.shape[0], layered.config.out_channels, *a.shape[2:])
         discrete = self.discretise(like, boundary)
         return self._evaluate(layered, a, discrete), discrete
 
@@ -150,6 +151,11 @@ class BOON(nn.Module):
             return layered(a, self._corrected(boundary))
         inside = normalised.inside(boundary, tuple(a.shape[2:]))
         return normalised.restore(layered(normalised.normalise(a), self._corrected(inside)))
+
+    def _like(self, a: Tensor) -> Tensor:
+        """A number of the dtype and device of the output."""
+        mean = self.operator.output_mean if isinstance(self.operator, Normalised) else a
+        return a.new_empty((), dtype=torch.promote_types(a.dtype, mean.dtype))
 
     @property
     def _inside(self) -> bool:

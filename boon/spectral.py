@@ -189,9 +189,10 @@ class Convolution(Protocol):
 class SpectralConvolution(nn.Module):
     """y = K x: every kept mode of x is multiplied by a complex matrix, ŷ(k) = x̂(k) W(k).
 
-    The weights are complex64, complex128 after ``.double()``. Their real and imaginary parts start as those of Li et
-    al. 2021, uniform in [0, 1)/(c o): small, so that an operator starts almost pointwise, which trains better than with
-    large Gaussian weights, and positive, so that K_BB is invertible.
+    The weights are complex64, complex128 after ``.double()`` or where float64 is torch's default. Their real and
+    imaginary parts start as those of Li et al. 2021, uniform in [0, 1)/(c o): small, so that an operator starts
+    almost pointwise, which trains better than with large Gaussian weights, and positive, so that K_BB is
+    invertible.
 
     Args:
         in_channels: Channels c of x.
@@ -206,7 +207,8 @@ class SpectralConvolution(nn.Module):
         if not modes or min(modes) < 1:
             raise InvalidArgumentError(f"modes needs one entry of at least 1 per axis, got {tuple(modes)}.")
         shape = (*(2 * m - 1 for m in modes[:-1]), modes[-1], in_channels, out_channels)
-        self.weight = nn.Parameter(torch.rand(shape, dtype=torch.complex64) / (in_channels * out_channels))
+        dtype = torch.complex128 if torch.get_default_dtype() == torch.float64 else torch.complex64
+        self.weight = nn.Parameter(torch.rand(shape, dtype=dtype) / (in_channels * out_channels))
 
     def forward(
         self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]

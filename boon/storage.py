@@ -33,6 +33,7 @@ from solvers.tensor_files import encode_tensors, parse_tensors
 
 FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
+_KEEP_STATE = "keep operator.state_dict() with torch.save and load it into an operator that is built alike"
 _FOREIGN, _INSIDE = "Module", "operator."
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -54,20 +55,25 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
 
     Args:
         operator: An ``FNO``, a ``Normalised`` or a ``BOON`` whose conditions have numbers as values, or none, and hold
-            on sides or on intervals of them. Where these are around another Module, the file holds its ``state_dict``,
-            and ``load`` is given such a Module.
+            on sides or on intervals of them. Where these are around another Module, or it is of a class of its own
+            derived from one of these, the file holds a ``state_dict``, and ``load`` is given such a Module.
         path: The file, by convention ``*.safetensors``.
         notes: Further metadata (how it was trained), as JSON values; see ``read_notes``.
 
     Raises:
         InvalidArgumentError: If the operator contains what cannot be stored: tensors or functions as boundary values, a
-            user's correction or transform.
+            user's correction or transform, a ``BOON`` inside another operator, NaN or infinity.
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
-    write_atomically(
-        path, encode_tensors({name: _as_real(entry) for name, entry in _state(operator).items()}, metadata)
-    )
+    state = _state(operator)
+    for name, entry in state.items():
+        if not bool(torch.isfinite(entry).all()):
+            raise InvalidArgumentError(
+                f"'{name}' holds NaN or infinity and is not written: the training has diverged, or it is a buffer such "
+                "as a mask; register that one with persistent=False."
+            )
+    write_atomically(path, encode_tensors({name: _as_real(entry) for name, entry in state.items()}, metadata))
 
 
 def load(path: str | Path, module: nn.Module | None = None) -> Operator:
@@ -131,18 +137,24 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return file.tensors, file.metadata
 
 
-def _describe(operator: nn.Module) -> dict[str, Any]:
-    if isinstance(operator, FNO):
+def _describe(operator: nn.Module, inside: bool = False) -> dict[str, Any]:
+    """What ``_build`` makes the operator of; subclasses may be anything and count as Modules."""
+    if type(operator) is FNO:
         return {"class": "FNO", "config": _describe_config(operator.config)}
-    if isinstance(operator, Normalised):
-        return {"class": "Normalised", "operator": _describe(operator.operator)}
-    if isinstance(operator, ChannelBOON):
+    if type(operator) is Normalised:
+        return {"class": "Normalised", "operator": _describe(operator.operator, inside=True)}
+    if type(operator) in (BOON, ChannelBOON) and inside:
+        raise InvalidArgumentError(
+            f"A {type(operator).__name__} inside another operator is not written; conditions come last: "
+            "BOON(Normalised.fit(operator, inputs, outputs), conditions)."
+        )
+    if type(operator) is ChannelBOON:
         parts = [_describe(channel) for channel in operator.channels]
-        return {"class": "ChannelBOON", "operator": _describe(operator.operator), "channels": parts}
-    if isinstance(operator, BOON):
+        return {"class": "ChannelBOON", "operator": _describe(operator.operator, inside=True), "channels": parts}
+    if type(operator) is BOON:
         return {
             "class": "BOON",
-            "operator": _describe(operator.operator),
+            "operator": _describe(operator.operator, inside=True),
             "conditions": [pair and [side and _encode_side(side) for side in pair] for pair in operator.conditions],
             "lengths": operator.lengths,
             "correction": _encode(operator.correction),
@@ -266,7 +278,7 @@ def _encode_side(side: Any) -> Any:
     if any(part.where is not None and part.intervals is None for part in side):
         raise InvalidArgumentError(
             "A part of a side cannot be written to a file where a function or an array gives its nodes; give intervals "
-            "such as where=(0.0, 0.3), or save the operator inside of BOON and wrap it anew after load."
+            f"such as where=(0.0, 0.3), or {_KEEP_STATE}."
         )
     return [{"condition": _encode(part.condition), "where": part.where} for part in side]
 
@@ -282,7 +294,7 @@ def _encode(value: Any) -> dict[str, Any]:
     if _CLASSES.get(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
         raise InvalidArgumentError(
             f"{value!r} cannot be written to a file; only this package's conditions and corrections with numbers (or "
-            "nothing) as values can. Give functions and tensors at the call."
+            f"nothing) as values can. Give functions and tensors at the call, or {_KEEP_STATE}."
         )
     return {"class": type(value).__name__, **fields}
 

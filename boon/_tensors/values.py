@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from boon.errors import InvalidArgumentError
 
 # Only these private names tell vmap from grad and jvp, whose numbers can be read.
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
@@ -21,6 +24,37 @@ def are_readable(*tensors: Tensor) -> bool:
     if stack and any(level.key() == _functorch.TransformType.Vmap for level in stack):
         return False
     return not any(tensor.is_meta for tensor in tensors)
+
+
+def check_real(u: Tensor) -> None:
+    """Refuses fields of complex numbers or integers.
+
+    Raises:
+        InvalidArgumentError: If it is one.
+    """
+    if not u.dtype.is_floating_point:
+        raise InvalidArgumentError(
+            f"Conditions hold for fields of real numbers, got {u.dtype}; give real and imaginary parts as channels, or "
+            "integers as floats."
+        )
+
+
+def real_tensor(value: Any, dtype: torch.dtype, device: torch.device, name: str) -> Tensor:
+    """A number, an array or a tensor as a tensor.
+
+    Args:
+        value: The value.
+        dtype: Dtype of the result.
+        device: Device of the result.
+        name: What it is, in messages.
+
+    Raises:
+        InvalidArgumentError: If it is complex.
+    """
+    complex_array = isinstance(value, np.ndarray) and np.iscomplexobj(value)
+    if isinstance(value, complex) or complex_array or (isinstance(value, Tensor) and value.is_complex()):
+        raise InvalidArgumentError(f"{name} needs real numbers, got complex ones.")
+    return torch.as_tensor(value, dtype=dtype, device=device)
 
 
 def is_traced() -> bool:

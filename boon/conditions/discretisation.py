@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boon._tensors.values import are_readable
+from boon._tensors.values import are_readable, check_real, real_tensor
+from boon.conditions.corners import tolerance_of
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
@@ -30,6 +31,10 @@ def check_conditions(conditions: Sequence[Any]) -> tuple[AxisCondition, ...]:
         MissingBoundaryError: If neither side of a pair has a condition.
         InvalidArgumentError: If an entry is not a condition, Neumann is given as a flux, or only one side is periodic.
     """
+    if not isinstance(conditions, Sequence):
+        raise InvalidArgumentError(
+            f"conditions needs one (first, last) pair or None per axis, as [(first, last)], got {conditions!r}."
+        )
     for axis, pair in enumerate(conditions):
         if pair is None:
             continue
@@ -54,7 +59,8 @@ def check_lengths(lengths: Sequence[float] | None, dimension: int) -> tuple[floa
     Raises:
         InvalidArgumentError: If a length is missing, not finite or not positive.
     """
-    result = (1.0,) * dimension if lengths is None else tuple(float(length) for length in lengths)
+    given = () if isinstance(lengths, Real) else lengths
+    result = (1.0,) * dimension if given is None else tuple(float(length) for length in given)
     if len(result) != dimension or not all(isfinite(length) and length > 0 for length in result):
         raise InvalidArgumentError(f"lengths needs one positive number per axis ({dimension}), got {lengths}.")
     return result
@@ -135,7 +141,7 @@ def discretise(
 
     Raises:
         MissingBoundaryError: If a side has no value, or both one in the condition and one at the call.
-        InvalidArgumentError: If a value has the wrong shape or is not finite.
+        InvalidArgumentError: If the field is not real, or a value has the wrong shape, is complex or not finite.
         IncompatibleCornersError: If Dirichlet sides disagree where they meet.
     """
     shape = tuple(u.shape[2:])
@@ -144,20 +150,22 @@ def discretise(
             f"The field has {len(shape)} axes but conditions are given for {len(conditions)}; give one pair or None "
             "per axis."
         )
-    at_call, tolerance = _values_at_call(values, conditions), 100 * torch.finfo(u.dtype).eps
+    check_real(u)
+    at_call = _values_at_call(values, conditions)
     if any(_varies(side) for _, _, side in sides(conditions)):
         return _discretise_varying(conditions, lengths, at_call, u, order)
     data = []
     for axis, last, side in sides(conditions):
         name = _name(axis, last)
         value = _one_value(_built_value(_whole(side)), at_call.get((axis, last)), name)
-        data.append(_on_side(value, axis, lengths, u, name))
+        value = value(*_coordinates(axis, lengths, u)) if callable(value) else value
+        data.append(_on_side(value, axis, u, name))
     boundary = Boundary(
         functionals=functionals(conditions, lengths, shape, order),
         data=tuple(data),
         periodic=periodic_axes(conditions),
     )
-    return harmonise(boundary, tolerance=tolerance)
+    return harmonise(boundary, tolerance=tolerance_of(u.dtype))
 
 
 def _discretise_varying(
@@ -177,7 +185,7 @@ def _discretise_varying(
         [side for side, _ in found],
         [each for _, each in found],
         periodic_axes(conditions),
-        100 * torch.finfo(u.dtype).eps,
+        tolerance_of(u.dtype),
     )
     return Boundary(functionals=(), data=data, periodic=periodic_axes(conditions), varying=varying)
 
@@ -197,11 +205,12 @@ def _varying_side(
     valued = torch.zeros_like(free)
     for part, value in zip(parts, values, strict=True):
         here = free & (nodes_of(part, coordinates, name) if coordinates else True)
-        free = free & ~here
-        own_a, own_b = coefficients(part.condition, coordinates, face, gradient[0], u, name)
+        free, own = free & ~here, _inside(coordinates, here)
+        own_a, own_b = coefficients(part.condition, own, here, gradient[0], u, name)
         value = _one_value(_built_value(part.condition), value, name)
+        value = value(*own) if callable(value) else value
         a, b = torch.where(here, own_a, a), torch.where(here, own_b, b)
-        data = torch.where(here, _on_side(value, axis, lengths, u, name, here), data)
+        data = torch.where(here, _on_side(value, axis, u, name, here), data)
         valued = valued | here if isinstance(part.condition, Dirichlet) else valued
     data = data.expand(*u.shape[:2], *face)
     return Varying(axis=axis, last=last, a=a, b=b, gradient=gradient, holds=~free, given=valued), data
@@ -326,14 +335,16 @@ def _coordinates(axis: int, lengths: Sequence[float], u: Tensor) -> Sequence[Ten
     return torch.meshgrid(*along, indexing="ij") if along else ()
 
 
-def _on_side(
-    value: Any, axis: int, lengths: Sequence[float], u: Tensor, name: str, here: Tensor | None = None
-) -> Tensor:
+def _inside(coordinates: Sequence[Tensor], here: Tensor) -> Sequence[Tensor]:
+    """The coordinates of some nodes, those of one of them elsewhere: functions need not be defined there."""
+    first = here.flatten().to(torch.uint8).argmax()
+    return [torch.where(here, x, x.flatten()[first]) for x in coordinates]
+
+
+def _on_side(value: Any, axis: int, u: Tensor, name: str, here: Tensor | None = None) -> Tensor:
     """The value as ``(batch, channels, *face)`` in float64, rounded to the dtype of u; 0 outside of ``here``."""
     shape = tuple(u.shape[:2]) + tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
-    if callable(value):
-        value = value(*_coordinates(axis, lengths, u))
-    tensor = torch.as_tensor(value, dtype=u.dtype, device=u.device).to(torch.float64)
+    tensor = real_tensor(value, u.dtype, u.device, name).to(torch.float64)
     try:
         tensor = tensor.broadcast_to(shape)
     except RuntimeError as error:

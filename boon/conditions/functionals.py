@@ -27,9 +27,10 @@ from torch import Tensor
 
 from boon._tensors.gradients import Strip, edit_nodes
 from boon._tensors.tables import kept
-from boon._tensors.values import are_readable, is_transformed
+from boon._tensors.values import check_real, is_transformed
+from boon.conditions.corners import check_gap
 from boon.conditions.varying import Varying, set_varying
-from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 from solvers.stencils import one_sided_gradient
 
@@ -189,16 +190,18 @@ def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
 
     Args:
         boundary: Conditions and data.
-        tolerance: Largest disagreement of two Dirichlet sides, relative to the largest value on them.
+        tolerance: Largest disagreement of two Dirichlet sides, relative to the largest value on all of them, of every
+            sample and channel.
 
     Raises:
         IncompatibleCornersError: If two Dirichlet sides, or a Dirichlet side along a periodic axis, disagree.
     """
     done: list[Tensor] = []
+    values = [data for side, data in zip(boundary.functionals, boundary.data, strict=True) if side.is_value]
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
         adjusted = set_nodes(data, _on_face(side, boundary, done))
         if side.is_value:
-            _check_corners(side, data, adjusted, tolerance)
+            check_gap(data - adjusted, values, tolerance, side)
         done.append(adjusted)
     return replace(boundary, data=tuple(done))
 
@@ -212,7 +215,11 @@ def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
 
     Returns:
         The field with new boundary nodes: B u = g to round-off, exactly for Dirichlet and periodic sides.
+
+    Raises:
+        InvalidArgumentError: If the field is not real.
     """
+    check_real(u)
     return set_nodes(u.to(torch.float64), boundary).to(u.dtype)
 
 
@@ -341,7 +348,7 @@ def _values(plan: _Plan, boundary: Boundary, u: Tensor, strips: Sequence[Tensor]
         first, last = (_updated(*unread.pop(0), new).squeeze(2 + axis) for _ in range(2))
         mean = 0.5 * (first + last)
         new += [(axis, 0, mean), (axis, u.shape[2 + axis] - 1, mean)]
-    flat = torch.cat([face.reshape(*u.shape[:2], -1) for _, _, face in new], dim=-1)
+    flat = torch.cat([face.reshape(*u.shape[:2], prod(face.shape[2:])) for _, _, face in new], dim=-1)
     return flat.index_select(-1, plan.kept.to(u.device)) if len(plan.kept) < flat.shape[-1] else flat
 
 
@@ -381,16 +388,3 @@ def _on_face(side: Functional, boundary: Boundary, done: Sequence[Tensor]) -> Bo
 def _without(side: Functional, axis: int) -> Functional:
     """The same functional on a face from which an axis has been removed."""
     return replace(side, axis=side.axis - (side.axis > axis))
-
-
-def _check_corners(side: Functional, data: Tensor, adjusted: Tensor, tolerance: float) -> None:
-    if not are_readable(data, adjusted):
-        return
-    gap = (data - adjusted).detach().abs().max()
-    scale = torch.maximum(data.detach().abs().max(), adjusted.detach().abs().max())
-    if bool(gap > tolerance * scale):
-        raise IncompatibleCornersError(
-            f"The values on the {'last' if side.last else 'first'} side of axis {side.axis} disagree by "
-            f"{float(gap):.3g} with another Dirichlet side or a periodic axis where they meet. Give values that agree "
-            "at the corners, or smooth the jump in the data."
-        )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from boon._tensors.values import are_readable
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 
@@ -28,7 +29,7 @@ class Part:
         where: The nodes of the part: an interval ``(first, last)`` of the position along the side, ends included, or
             one for each axis of the side; a function of position, called as values are (see ``BOON``); or an array of
             booleans ``(*face)``. None is all nodes, after other parts the rest of the side. ``boon.save`` takes
-            intervals and None.
+            intervals and None. An interval without a node of the grid is an error.
 
     Raises:
         InvalidArgumentError: If an interval is empty or not two numbers.
@@ -64,6 +65,8 @@ class Part:
 
 
 Parts = tuple[Part, ...]
+_ROUNDING = 1e-9
+"""How far a node may lie beyond the end of an interval, in units of the length of the axis: (1/20)·6 is above 0.3."""
 
 
 def as_parts(side: Any) -> Parts | None:
@@ -89,7 +92,8 @@ def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tenso
         name: Name of the side in error messages.
 
     Raises:
-        InvalidArgumentError: If these are no booleans of the shape of the side, or intervals of another number of axes.
+        InvalidArgumentError: If these are no booleans of the shape of the side, or intervals of another number of axes
+            or without a node.
     """
     where, face, intervals = part.where, coordinates[0].shape, part.intervals
     if intervals is not None:
@@ -98,8 +102,14 @@ def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tenso
                 f"{name}: where of a Part needs one interval for each of the {len(coordinates)} axes of the side, got "
                 f"{len(intervals)}."
             )
-        inside = [(low <= x) & (x <= high) for x, (low, high) in zip(coordinates, intervals, strict=True)]
-        return torch.stack(inside).all(dim=0)
+        inside = [_between(x, *interval) for x, interval in zip(coordinates, intervals, strict=True)]
+        nodes = torch.stack(inside).all(dim=0)
+        if are_readable(nodes) and not bool(nodes.any()):
+            raise InvalidArgumentError(
+                f"{name} has no node in the interval {part.where} of a Part, so its condition would not hold anywhere; "
+                "take a finer grid or a wider interval."
+            )
+        return nodes
     if where is None:
         return torch.ones(face, dtype=torch.bool, device=coordinates[0].device)
     mask = torch.as_tensor(where(*coordinates) if callable(where) else where, device=coordinates[0].device)
@@ -109,3 +119,9 @@ def nodes_of(part: Part, coordinates: Sequence[Tensor], name: str) -> Bool[Tenso
             f"{tuple(mask.shape)}; give an array of that shape or a function of position such as lambda y: y < 0.5."
         )
     return mask.expand(face)
+
+
+def _between(x: Tensor, first: float, last: float) -> Tensor:
+    """Which coordinates lie in an interval, ends included up to rounding."""
+    slack = _ROUNDING * x.max()
+    return (first - slack <= x) & (x <= last + slack)

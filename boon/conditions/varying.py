@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from boon._tensors.values import are_readable
-from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon._tensors.values import are_readable, real_tensor
+from boon.conditions.corners import check_gap, name_of
+from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 
 
@@ -100,16 +101,17 @@ class Varying:
 def coefficients(
     condition: Dirichlet | Neumann | Robin,
     coordinates: Sequence[Tensor],
-    face: tuple[int, ...],
+    here: Bool[Tensor, "*face"],
     first: float,
     u: Tensor,
     name: str,
 ) -> tuple[Tensor, Tensor]:
-    """a and b of a u + b ∂u/∂x, ``(batch|1, channels|1, *face)``, float64.
+    """a and b of a u + b ∂u/∂x, ``(batch|1, channels|1, *face)``, float64, as they are given also beside ``here``.
 
     Raises:
         InvalidArgumentError: If they have the wrong shape or the condition does not depend on the boundary node.
     """
+    face = tuple(here.shape)
     if not isinstance(condition, Robin):
         a, b = (1.0, 0.0) if isinstance(condition, Dirichlet) else (0.0, 1.0)
         one = torch.ones((1, 1, *face), dtype=torch.float64, device=u.device)
@@ -118,12 +120,12 @@ def coefficients(
         _coefficient(value, letter, coordinates, (*u.shape[:2], *face), u, name)
         for letter, value in (("a", condition.a), ("b", condition.b))
     )
-    pivot, size = a + b * first, a.abs() + (b * first).abs()
-    if are_readable(pivot) and bool((pivot.abs() < 1e-6 * size).any()):
+    pivot, size = (a + b * first).abs(), a.abs() + (b * first).abs()
+    if are_readable(pivot) and bool((here & (pivot < 1e-6 * size)).any()):
         raise InvalidArgumentError(
             f"{name}: Robin cannot be solved for the boundary node where a + b·c₀/h is small, here "
-            f"{float(pivot.detach().abs().min()):.3g}. Check the sign of b (∂u/∂x is not the outward derivative) or "
-            "change the grid or the stencil order."
+            f"{float(pivot.detach().where(here, torch.inf).min()):.3g}. Check the sign of b (∂u/∂x is not the outward "
+            "derivative) or change the grid or the stencil order."
         )
     return a, b
 
@@ -136,7 +138,8 @@ def _coefficient(
     Raises:
         InvalidArgumentError: If it has the wrong shape, or a function gives a number that no coefficient can be.
     """
-    tensor = torch.as_tensor(value(*coordinates) if callable(value) else value, dtype=torch.float64, device=u.device)
+    value_here = value(*coordinates) if callable(value) else value
+    tensor = real_tensor(value_here, torch.float64, u.device, f"{name}: {letter} of Robin")
     if callable(value) and tensor.ndim < len(shape):
         tensor = tensor.expand(*(1,) * (len(shape) - tensor.ndim), *tensor.shape)
     fits = tensor.ndim == len(shape) and all(n in (1, m) for n, m in zip(tensor.shape, shape, strict=True))
@@ -182,7 +185,8 @@ def settle(
         sides: The conditions, each on all of its nodes.
         data: Their data ``(batch, channels, *face)``.
         periodic: The periodic axes.
-        tolerance: Largest disagreement of two values, relative to the largest of them.
+        tolerance: Largest disagreement of two values, relative to the largest value on their sides of the same sample
+            and channel.
 
     Raises:
         IncompatibleCornersError: If values disagree where two sides, or the ends of a periodic axis, meet.
@@ -212,8 +216,9 @@ def settle(
 def _check_corner(side: Varying, data: Tensor, other: Varying, others: Tensor, tolerance: float) -> None:
     here, there = _edge(side, other), _edge(other, side)
     both = side.given[here] & other.given[there]
-    first, second = (torch.where(both, each.detach(), 0.0) for each in (data[:, :, *here], others[:, :, *there]))
-    _check_gap((first - second).abs().max(), torch.maximum(first.abs(), second.abs()).max(), tolerance, other)
+    gap = torch.where(both, data[:, :, *here] - others[:, :, *there], 0.0)
+    values = [torch.where(each.given, found, 0.0) for each, found in ((side, data), (other, others))]
+    check_gap(gap, values, tolerance, other)
 
 
 def _edge(side: Varying, other: Varying) -> tuple[slice | int, ...]:
@@ -229,22 +234,14 @@ def _check_periodic(side: Varying, data: Tensor, axis: int, tolerance: float) ->
     ]
     if not are_readable(data, side.a):
         return
-    if not all(torch.equal(*pair) for pair in zip(ends[0][:4], ends[1][:4], strict=True)):
+    sizes = [tolerance * each.abs().max() for each in (side.a, side.b)]
+    same = all(torch.equal(*pair) for pair in zip(ends[0][:2], ends[1][:2], strict=True))
+    gaps = [(first - last).abs().max() for first, last in zip(ends[0][2:4], ends[1][2:4], strict=True)]
+    if not same or any(bool(gap > size) for gap, size in zip(gaps, sizes, strict=True)):
         raise InvalidArgumentError(
-            f"A condition on the {_name(side)} differs between the two ends of the periodic axis {axis}; give both "
+            f"A condition on the {name_of(side)} differs between the two ends of the periodic axis {axis}; give both "
             "ends the same parts and coefficients."
         )
-    gap = torch.where(ends[0][0], ends[0][4] - ends[1][4], 0.0).detach().abs().max()
-    _check_gap(gap, torch.where(ends[0][0], ends[0][4], 0.0).detach().abs().max(), tolerance, side)
-
-
-def _check_gap(gap: Tensor, size: Tensor, tolerance: float, side: Varying) -> None:
-    if are_readable(gap) and bool(gap > tolerance * size):
-        raise IncompatibleCornersError(
-            f"The values on the {_name(side)} disagree by {float(gap):.3g} with another side or with the other end of "
-            "a periodic axis where they meet. Give values that agree there, or smooth the jump in the data."
-        )
-
-
-def _name(side: Varying) -> str:
-    return f"{'last' if side.last else 'first'} side of axis {side.axis}"
+    gap = torch.where(ends[0][0], ends[0][4] - ends[1][4], 0.0)
+    alike = side.given == ends[0][1].unsqueeze(dim)
+    check_gap(gap, [torch.where(side.holds & alike, data, 0.0)], tolerance, side)

@@ -36,7 +36,10 @@ class FieldNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
-        """Applies the norm."""
+        """Applies the norm, under autocast in the dtype of its weights."""
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self(x.to(self.weight.dtype))
         mean = self._mean(x)
         centred = x - mean
         variance = self._mean(centred.square())

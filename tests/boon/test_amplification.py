@@ -80,3 +80,8 @@ def test_the_gain_of_a_matrix_is_its_norm(count):
 def test_what_has_no_gain(options, a):
     with pytest.raises(InvalidArgumentError, match="noise_gain needs noise > 0, at least one draw and a field that is"):
         noise_gain(lambda x: x, a, **options)
+
+
+def test_noise_that_half_precision_rounds_away_is_not_counted():
+    a = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert noise_gain(lambda field: field, a) == 1.0

@@ -226,3 +226,31 @@ def test_the_page_lists_what_is_tested():
     page = BOUNDARY_PAGE.read_text(encoding="utf-8")
     for name in (*TRANSFORMS, *GRAPHS):
         assert re.search(rf"^\| .*{re.escape(name)}.* \|", page, flags=re.MULTILINE), name
+
+
+def test_jacobians_of_a_batch_of_directions():
+    torch.manual_seed(0)
+    operator = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=2)), [(Dirichlet(1.0), Neumann(0.0))])
+    a = torch.randn(1, 1, 9)
+    rows = [torch.autograd.functional.jacobian(operator, a, vectorize=each) for each in (True, False)]
+    assert torch.allclose(*rows, atol=1e-6)
+
+
+def test_float64_as_the_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert FNO(FNOConfig(width=4, modes=(3,), depth=2))(torch.randn(2, 1, 9)).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"conditions": Dirichlet(0.0)}, r"conditions needs one \(first, last\) pair"),
+        ({"conditions": [(Dirichlet(0.0), None)], "lengths": 2.0}, "lengths needs one positive number per axis"),
+    ],
+)
+def test_a_number_or_a_condition_instead_of_a_sequence(arguments, match):
+    with pytest.raises(InvalidArgumentError, match=match):
+        BOON(nn.Identity(), **arguments)

@@ -189,3 +189,11 @@ def test_batches_on_different_grids_train_one_operator():
         errors.append(float(relative_l2(operator(a).detach(), u)))
     assert errors[0] < 0.3  # 1 for an operator that gives 0
     assert all(abs(error / before - 1) < 0.05 for before, error in pairwise(errors)), errors
+
+
+def test_norms_are_taken_in_the_dtype_of_their_weights_under_autocast():
+    torch.manual_seed(0)
+    norm, x = FieldNorm(3, "instance", (False,)), 10 + 0.1 * torch.randn(2, 3, 33)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(x)
+    assert torch.equal(found, norm(x))

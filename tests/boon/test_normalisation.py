@@ -199,3 +199,35 @@ def test_numbers_of_the_wrong_shape():
 def test_an_input_of_the_wrong_shape(shape):
     with pytest.raises(InvalidArgumentError, match=r"input must be \(batch, 1, \*space\) with 1 axes"):
         fitted()(torch.zeros(shape).double())
+
+
+def test_a_channel_that_is_constant_up_to_rounding_has_scale_1():
+    torch.manual_seed(0)
+    flat, varying = torch.full((50, 1, 17), 0.1, dtype=torch.float64), torch.randn(50, 1, 17, dtype=torch.float64)
+    fields = torch.cat([varying, flat, 300.0 + 1e-3 * varying], 1)
+    operator = Normalised.fit(nn.Identity(), fields, fields)
+    for scale in (operator.input_scale, operator.output_scale):
+        assert scale[1] == 1
+        assert torch.allclose(scale[::2], torch.tensor([1.0, 1e-3], dtype=torch.float64), rtol=0.1)
+
+
+def test_the_mean_field_is_interpolated_in_its_own_dtype_under_autocast():
+    torch.manual_seed(0)
+    a = torch.randn(20, 1, 33)
+    operator = Normalised.fit(FNO(SMALL), a, 300.7 + a)
+    finer = torch.randn(2, 1, 65)
+    with torch.no_grad():
+        expected = operator(finer)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = operator(finer)
+    assert (found - expected).abs().max() < 0.02
+
+
+def test_values_are_exact_in_the_dtype_of_the_output_for_inputs_in_half_precision():
+    torch.manual_seed(0)
+    a = torch.randn(20, 1, 33)
+    operator = BOON(Normalised.fit(FNO(SMALL), a, a), [(Dirichlet(0.1), Neumann(0.0))])
+    with torch.autocast("cpu", torch.bfloat16):
+        u = operator(a.bfloat16())
+    assert u.dtype == torch.float32
+    assert torch.equal(u[..., 0], torch.full((20, 1), 0.1))

@@ -216,3 +216,37 @@ def test_conditions_of_one_side_and_of_every_channel_are_stored(tmp_path, module
     a = torch.randn(2, 1, 12)
     assert torch.equal(loaded(a), operator(a))
     assert [channel.conditions for channel in loaded.channels] == [((Dirichlet(0.3), None),), (conditions[1][0],)]
+
+
+class Residual(FNO):
+    def forward(self, a, layers=None):
+        return a + super().forward(a, layers)
+
+
+def test_a_subclass_is_a_module_of_the_user(tmp_path):
+    config = FNOConfig(width=4, modes=(3,), depth=2)
+    operator, path, a = (
+        BOON(Residual(config), [(Dirichlet(0.0), None)]),
+        tmp_path / "x.safetensors",
+        torch.randn(2, 1, 9),
+    )
+    save(operator, path)
+    with pytest.raises(InvalidArgumentError, match="Residual; build one like it"):
+        load(path)
+    assert torch.equal(load(path, Residual(config))(a), operator(a))
+
+
+def test_conditions_inside_another_operator_are_not_written(tmp_path):
+    inner = BOON(FNO(FNOConfig(width=4, modes=(3,), depth=2)), [(Dirichlet(0.0), None)])
+    a = torch.randn(4, 1, 9)
+    for operator in (Normalised.fit(inner, a, a), BOON(inner, [(None, Dirichlet(0.0))], correction=Prescription())):
+        with pytest.raises(InvalidArgumentError, match="conditions come last"):
+            save(operator, tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_infinite_numbers_are_not_written(tmp_path):
+    module = nn.Linear(2, 2)
+    module.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    with pytest.raises(InvalidArgumentError, match="'mask' holds NaN or infinity"):
+        save(module, tmp_path / "x.safetensors")

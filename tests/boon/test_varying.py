@@ -22,6 +22,7 @@ from boon import (
     boundary_channels,
     boundary_error,
     load,
+    prescribe,
     save,
 )
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -296,3 +297,86 @@ def test_parts_with_functions_are_not_stored(tmp_path):
 def test_intervals_that_make_no_sense(where):
     with pytest.raises(InvalidArgumentError, match="where of a Part needs an interval"):
         Part(Dirichlet(0.0), where=where)
+
+
+@pytest.mark.parametrize(("nodes", "expected"), [(11, 4), (21, 7), (41, 13), (51, 16), (101, 31)])
+def test_an_interval_holds_the_node_at_its_end(nodes, expected):
+    side = Part(Dirichlet(1.0), where=(0.0, 0.3))
+    u = BOON(torch.nn.Identity(), [(side, None), None], correction=Prescription())(torch.zeros(1, 1, 5, nodes))
+    assert int((u == 1).sum()) == expected
+
+
+def test_an_interval_without_a_node_is_an_error():
+    operator = BOON(torch.nn.Identity(), [(Part(Dirichlet(1.0), where=(0.51, 0.52)), None), None])
+    with pytest.raises(InvalidArgumentError, match="first side of axis 0 has no node in the interval"):
+        operator(torch.zeros(1, 1, 9, 9))
+
+
+def test_functions_are_called_on_the_nodes_of_their_part_alone():
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    upper = (0.5, 1.0)
+    value = Part(Dirichlet(lambda y: factor * torch.sqrt(y - 0.5)), where=upper)
+    u = BOON(torch.nn.Identity(), [(value, None), None], correction=Prescription())(field(shape=(1, 1, 9, 9)))
+    u.sum().backward()
+    roots = torch.linspace(0, 0.5, 5, dtype=torch.float64).sqrt()
+    assert torch.allclose(u[0, 0, 0, 4:], 2 * roots)
+    assert torch.allclose(factor.grad, roots.sum())
+    singular = Part(Robin(lambda y: 1 / y, -0.5, 0.0), where=upper)
+    operator = BOON(torch.nn.Identity(), [(singular, None), None], correction=Prescription())
+    u = operator(field(shape=(1, 1, 9, 9)))
+    assert boundary_error(u, operator.discretise(u)).relative_maximum <= 1e-12
+
+
+def wave(y):
+    return torch.sin(2 * torch.pi * y)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [(Dirichlet(lambda y: torch.sin(torch.pi * y)), Dirichlet(0.0)), (Dirichlet(0.0), Dirichlet(0.0))],
+        [(Dirichlet(wave), Robin(lambda y: 1 + 0 * y, 0.5, 0.0)), (Periodic(), Periodic())],
+        [(Robin(lambda y: 1 + 0.5 * wave(y), -0.5, 0.0), None), (Periodic(), Periodic())],
+        [(PARTS, None), (Dirichlet(lambda x: 2 + torch.sin(torch.pi * x)), None)],
+    ],
+)
+def test_data_that_agree_up_to_rounding_are_taken(conditions):
+    operator = BOON(torch.nn.Identity(), conditions, correction=Prescription())
+    u = operator(field(shape=(1, 1, 9, 9)))
+    assert boundary_error(u, operator.discretise(u)).maximum <= 1e-12
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_corners_are_judged_for_every_sample_and_in_every_dtype(parts):
+    side = Part(Dirichlet()) if parts else Dirichlet()
+    operator = BOON(torch.nn.Identity(), [(side, None), (Dirichlet(), None)], correction=Prescription())
+
+    def call(first, second, dtype=torch.float32):
+        a, b = (torch.tensor(each).view(-1, 1, 1) for each in (first, second))
+        return operator(torch.zeros(len(a), 1, 9, 9, dtype=dtype), [([a] if parts else a, None), (b, None)])
+
+    call([1e6, 1.0], [1e6, 1.0])
+    with pytest.raises(IncompatibleCornersError, match="disagree by 4"):
+        call([1e6, 1.0], [1e6, 5.0])
+    call([1.0], [1.004], torch.bfloat16)
+    for dtype, other in ((torch.bfloat16, 0.9), (torch.float16, 0.95)):
+        with pytest.raises(IncompatibleCornersError):
+            call([1.0], [other], dtype)
+
+
+def test_coefficients_and_values_are_real_and_so_is_the_field():
+    plain = [(Dirichlet(torch.tensor([1j])), None), None]
+    for conditions in (plain, [(Robin(lambda y: 1 + 1j * y, -0.5, 0.0), None), None]):
+        with pytest.raises(InvalidArgumentError, match="needs real numbers, got complex ones"):
+            BOON(torch.nn.Identity(), conditions, correction=Prescription())(torch.zeros(1, 1, 9, 9))
+    real = BOON(torch.nn.Identity(), [(Dirichlet(0.0), None), None], correction=Prescription())
+    for dtype in (torch.complex64, torch.int64):
+        with pytest.raises(InvalidArgumentError, match="fields of real numbers"):
+            real(torch.zeros(1, 1, 9, 9, dtype=dtype))
+        with pytest.raises(InvalidArgumentError, match="fields of real numbers"):
+            prescribe(torch.zeros(1, 1, 9, 9, dtype=dtype), real.discretise(torch.zeros(1, 1, 9, 9)))
+
+
+def test_an_empty_batch():
+    operator = BOON(torch.nn.Identity(), [(Dirichlet(1.0), None), (Dirichlet(1.0), None)], correction=Prescription())
+    assert operator(torch.zeros(0, 1, 9, 9)).shape == (0, 1, 9, 9)

@@ -1,0 +1,63 @@
+"""Whether values agree where sides meet, judged for every sample and channel."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from boon._tensors.values import are_readable
+from boon.errors import IncompatibleCornersError
+
+_UNITS, _UNITS_OF_HALF = 100, 4
+
+
+class Side(Protocol):
+    """A side of a domain."""
+
+    @property
+    def axis(self) -> int: ...
+
+    @property
+    def last(self) -> bool: ...
+
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Largest disagreement of values in this dtype that is rounding, relative to the largest value.
+
+    Half precision has few units of rounding: a hundred of bfloat16 would be three quarters of the value.
+    """
+    return (_UNITS_OF_HALF if dtype.itemsize < 4 else _UNITS) * torch.finfo(dtype).eps
+
+
+def check_gap(gap: Tensor, values: Sequence[Tensor], tolerance: float, side: Side) -> None:
+    """Refuses values that differ where sides meet.
+
+    Args:
+        gap: Differences ``(batch, channels, *nodes)``.
+        values: What is given on the sides, ``(batch, channels, *face)`` each.
+        tolerance: Largest difference, relative to the largest value of the same sample and channel on all sides.
+        side: Where they differ.
+
+    Raises:
+        IncompatibleCornersError: If they do.
+    """
+    if not are_readable(gap, *values) or not bool((found := _largest(gap)).any()):
+        return
+    size = torch.stack(torch.broadcast_tensors(*map(_largest, values))).amax(0)
+    if bool((found > tolerance * size).any()):
+        raise IncompatibleCornersError(
+            f"The values on the {name_of(side)} disagree by {float(found.max()):.3g} with another Dirichlet side or "
+            "the other end of a periodic axis where they meet. Give values that agree at the corners, or smooth the "
+            "jump in the data."
+        )
+
+
+def name_of(side: Side) -> str:
+    """For messages."""
+    return f"{'last' if side.last else 'first'} side of axis {side.axis}"
+
+
+def _largest(values: Tensor) -> Tensor:
+    """Largest magnitude of every sample and channel, ``(batch, channels)``."""
+    return values.detach().abs().reshape(*values.shape[:2], values.shape[2:].numel()).amax(-1)
