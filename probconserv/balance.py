@@ -46,7 +46,8 @@ def total_over_time(
         raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
     initial = as_tensor(initial_total)[..., None]
     gained = _integrate_intervals(flux_first, times) - _integrate_intervals(flux_last, times)
-    return torch.cat([initial.expand(*gained.shape[:-1], 1), initial + gained.cumsum(dim=-1)], dim=-1)
+    later = initial + gained.cumsum(dim=-1)
+    return torch.cat([initial.expand(*later.shape[:-1], 1), later], dim=-1)
 
 
 def conservation(
@@ -58,10 +59,10 @@ def conservation(
 ) -> LinearConstraint:
     """The global conservation law at every time, from the initial total and the boundary fluxes.
 
-    If the total has a closed form, use ``integral(domain, total)``.
+    If the total has a closed form, or points move in time, use ``integral(domain, total)``.
 
     Args:
-        domain: Grid or points; see ``integral``.
+        domain: Grid, or points ``(*batch, n)`` of every function, the same at all times; see ``integral``.
         times: See ``total_over_time``.
         initial_total: See ``total_over_time``.
         flux_first: See ``total_over_time``.
@@ -70,6 +71,8 @@ def conservation(
     Returns:
         One exact row per function and time, batch axes ``(*batch, t)``.
     """
+    if isinstance(domain, Tensor | np.ndarray) and domain.ndim > 1:
+        domain = domain[..., None, :]
     return integral(domain, total_over_time(times, initial_total, flux_first, flux_last))
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.posterior import Posterior
@@ -35,9 +36,11 @@ def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) ->
     unit = MultivariateNormal(prior.mean, DiagLinearOperator(torch.ones_like(prior.mean)))
     projected = Posterior(unit, LinearConstraint(constraint.G, constraint.b)).mean
     covariance = prior.lazy_covariance_matrix
+    if covariance.dtype != projected.dtype:
+        covariance = covariance.to(projected.dtype)
     if covariance.batch_shape != projected.shape[:-1]:
         covariance = covariance.expand(*projected.shape, projected.shape[-1])
-    return MultivariateNormal(projected, covariance)
+    return FieldGaussian(projected, covariance)
 
 
 def soft_penalty(

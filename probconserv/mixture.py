@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv._linalg.gaussian import variance_of
 from probconserv._linalg.values import are_readable
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
@@ -65,7 +66,7 @@ class Mixture:
         If the component means are averages of d draws, their spread already contains 1/d of the components' variance,
         so that part is left out of the first term.
         """
-        within = self.components.variance
+        within = variance_of(self.components)
         if isinstance(self.components, Projected | Truncated) and not self.components.is_exact:
             within = within * (1 - 1 / self.components.draws)
         return self._average(within + (self.components.mean - self.mean).square())

@@ -19,6 +19,7 @@ from probconserv._linalg.conditioned import conditioned_covariance
 from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
 from probconserv._linalg.gain import Gain, factorise
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
 from probconserv._linalg.values import are_readable, cached
@@ -198,7 +199,7 @@ class Posterior(MultivariateNormal):
 
     def __getitem__(self, idx: Any) -> MultivariateNormal:
         """Selects batch entries or points; the result is a plain ``MultivariateNormal`` with dense covariance."""
-        return MultivariateNormal(self.mean, DenseLinearOperator(self.covariance_matrix))[idx]
+        return FieldGaussian(self.mean, DenseLinearOperator(self.covariance_matrix))[idx]
 
     def __add__(self, other: Any) -> MultivariateNormal:
         """Sum with an independent Gaussian or a number; the result is a plain ``MultivariateNormal``."""
@@ -209,7 +210,7 @@ class Posterior(MultivariateNormal):
         return self._plain().__mul__(other)
 
     def _plain(self) -> MultivariateNormal:
-        return MultivariateNormal(self.mean, self.lazy_covariance_matrix)
+        return FieldGaussian(self.mean, self.lazy_covariance_matrix)
 
     @property
     def _unbroadcasted_scale_tril(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

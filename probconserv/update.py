@@ -146,7 +146,8 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
         prior: As for ``condition``, but no mixture.
 
     Returns:
-        The same prediction; diagonal covariance for a ``Normal``, low rank for samples.
+        The same prediction. For a ``Normal`` the covariance is diagonal and in float64, since σ² may underflow in the
+        precision of σ; for samples it has low rank.
 
     Raises:
         InvalidArgumentError: If the prior is none of these.
@@ -154,9 +155,9 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, MultivariateNormal):
         return prior
     if isinstance(prior, Normal):
-        return FieldGaussian(prior.loc, DiagLinearOperator(prior.scale.square()))
+        return FieldGaussian(prior.loc, DiagLinearOperator(prior.scale.to(torch.float64).square()))
     if isinstance(prior, TorchMultivariateNormal):
-        return MultivariateNormal(prior.loc, prior.covariance_matrix)
+        return FieldGaussian(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):
         if not torch.compiler.is_compiling():
             warnings.warn(

@@ -6,7 +6,8 @@ the CPU, S = L P Lᵀ in an order that keeps L sparse, and the variances come fr
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -21,10 +22,40 @@ from probconserv._linalg.rows import Rows, SparseRows
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _EPS = torch.finfo(torch.float64).eps
+AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
+@dataclass(frozen=True, eq=False)
 class Innovation(ABC):
-    """S ``(*batch, k, k)`` of rows, metric D ``(*batch, n)`` and noise N ``(*batch, k)``."""
+    """S ``(*batch, k, k)``.
+
+    Args:
+        rows: G.
+        metric: D ``(*batch, n)``.
+        noise: N ``(*batch, k)``.
+    """
+
+    rows: Rows
+    metric: Tensor
+    noise: Tensor
+
+    @property
+    @abstractmethod
+    def batch_shape(self) -> torch.Size:
+        """Batch axes of S."""
+
+    @abstractmethod
+    def at(self, position: Tensor, metric: Tensor) -> "Innovation":
+        """Some of the batch entries.
+
+        Args:
+            position: Numbers of the entries in the flattened batch ``(*chosen)``.
+            metric: D of these ``(*chosen, n)``.
+        """
+
+    @abstractmethod
+    def root(self) -> Tensor:
+        """Lower triangular C with C Cᵀ = S ``(*batch, k, k)``, dense."""
 
     @abstractmethod
     def solve(self, residual: Tensor) -> Tensor:
@@ -44,14 +75,25 @@ class DiagonalInnovation(Innovation):
     """S of disjoint rows.
 
     Args:
-        rows: G.
-        metric: D.
         diagonal: S ``(*batch, k)``.
     """
 
-    rows: Rows
-    metric: Tensor
     diagonal: Tensor
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """See ``Innovation``."""
+        return self.diagonal.shape[:-1]
+
+    def at(self, position: Tensor, metric: Tensor) -> "DiagonalInnovation":
+        """See ``Innovation``."""
+        rows, noise = _rows_at(self.rows, self.batch_shape, position), _at(self.noise, self.batch_shape, position)
+        diagonal = rows.gram(metric) + noise
+        return DiagonalInnovation(rows, metric, noise, torch.where(diagonal > 0, diagonal, math.nan))
+
+    def root(self) -> Tensor:
+        """See ``Innovation``."""
+        return torch.diag_embed(self.diagonal.sqrt())
 
     def solve(self, residual: Tensor) -> Tensor:
         """See ``Innovation``."""
@@ -68,21 +110,35 @@ class DiagonalInnovation(Innovation):
 
 @dataclass(frozen=True, eq=False)
 class SparseInnovation(Innovation):
-    """S of rows that overlap.
+    """S of rows that overlap; their entries have all batch axes of S, or none.
 
     Args:
-        rows: G.
-        metric: D ``(*batch, n)``.
-        noise: N ``(*batch, k)``.
         scale: 1/√S_ii ``(*batch, k)``, without derivatives.
         factors: Factors of every S with unit diagonal, one per batch entry.
     """
 
     rows: SparseRows
-    metric: Tensor
-    noise: Tensor
     scale: Tensor
     factors: list[SuperLU]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """See ``Innovation``."""
+        return self.scale.shape[:-1]
+
+    def at(self, position: Tensor, metric: Tensor) -> "SparseInnovation":
+        """See ``Innovation``."""
+        rows = _rows_at(self.rows, self.batch_shape, position)
+        noise, scale = (_at(part, self.batch_shape, position) for part in (self.noise, self.scale))
+        factors = [self.factors[entry] for entry in position.flatten().tolist()]
+        return SparseInnovation(rows, metric, noise, scale, factors)
+
+    def root(self) -> Tensor:
+        """See ``Innovation``."""
+        unit = torch.eye(self.rows.rows, dtype=torch.float64, device=self.scale.device)
+        matrix = self.rows.functional(-self.rows.subtract(None, self.metric, unit)) + torch.diag_embed(self.noise)
+        scaled = self.scale[..., None] * matrix * self.scale[..., None, :]
+        return torch.linalg.cholesky(scaled) / self.scale[..., None]
 
     def solve(self, residual: Tensor) -> Tensor:
         """See ``Innovation``; first derivatives only."""
@@ -108,9 +164,14 @@ class SparseInnovation(Innovation):
 
     def _solve(self, residual: Tensor) -> Tensor:
         """S⁻¹ r without derivatives."""
+        if not residual.numel():
+            return torch.zeros_like(residual)
         scaled = residual * self.scale[..., None, :]
         numbers = scaled.reshape(-1, *scaled.shape[-2:]).numpy(force=True)
-        solved = [factor.solve(numbers[entry].T).T for entry, factor in enumerate(self.factors)]
+        own = torch.arange(len(self.factors)).reshape(self.batch_shape).expand(scaled.shape[:-2])
+        solved = [
+            self.factors[entry].solve(part.T).T for entry, part in zip(own.flatten().tolist(), numbers, strict=True)
+        ]
         solution = torch.as_tensor(np.stack(solved), device=residual.device).reshape(scaled.shape)
         return solution * self.scale[..., None, :]
 
@@ -174,9 +235,11 @@ def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> I
     if checked:
         _check_diagonal(diagonal)
     if rows.is_disjoint:
-        return DiagonalInnovation(rows, metric, diagonal if checked else torch.where(diagonal > 0, diagonal, math.nan))
+        diagonal = diagonal if checked else torch.where(diagonal > 0, diagonal, math.nan)
+        return DiagonalInnovation(rows, metric, noise, diagonal)
     assert isinstance(rows, SparseRows)
     batch, scale = diagonal.shape[:-1], diagonal.detach().rsqrt()
+    rows = _rows_at(rows, batch, torch.arange(batch.numel()).reshape(batch))
     metrics = metric.detach().expand(*batch, rows.points).reshape(-1, rows.points)
     noises, scales = (part.detach().expand(*batch, rows.rows).reshape(-1, rows.rows) for part in (noise, scale))
     factors = [
@@ -184,6 +247,18 @@ def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> I
         for entry in range(len(scales))
     ]
     return SparseInnovation(rows, metric, noise, scale, factors)
+
+
+def _at(values: Tensor, batch: torch.Size, position: Tensor) -> Tensor:
+    """Values ``(*batch, m)``, or fewer that broadcast, of some batch entries ``(*chosen, m)``."""
+    return values.expand(*batch, values.shape[-1]).reshape(-1, values.shape[-1])[position.to(values.device)]
+
+
+def _rows_at(rows: AnyRows, batch: torch.Size, position: Tensor) -> AnyRows:
+    """Rows of some batch entries; those that are the same for all stay as they are."""
+    if rows.entries.ndim <= 1:
+        return rows
+    return replace(rows, entries=_at(rows.entries, batch, position))  # pyright: ignore[reportArgumentType, reportReturnType] - a dataclass
 
 
 def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> SuperLU:

@@ -5,10 +5,13 @@ With u = μ + R z + e, z ~ N(0, I), e ~ N(0, D), S₀ = G D Gᵀ + N and U = G R
     z | law  ~  N(−M⁻¹ Uᵀ S₀⁻¹ (G μ − b), M⁻¹),   M = I + Uᵀ S₀⁻¹ U
     Σ′ = D′ + R′ M⁻¹ R′ᵀ,   D′ = D − D Gᵀ S₀⁻¹ G D,   R′ = R − D Gᵀ S₀⁻¹ U
 
-so that nothing is larger than G and R, and every term of a variance is positive.
+so that nothing is larger than G and R, and every term of a variance is positive. Where D is small beside R Rᵀ, M is
+singular to working precision: W with W M Wᵀ = I and W Uᵀ take its place, which lose nothing. The density of the law is
+that of S = S₀ + U Uᵀ, formed if there are no more rows than columns of R, since M then hides it in rounding.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -47,18 +50,38 @@ class StructuredGain:
 
     @cached
     def _latent(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Uᵀ and (S₀⁻¹ U)ᵀ ``(*batch, r, k)``, and the Cholesky factor of M ``(*batch, r, r)``."""
+        """W with W M Wᵀ = I ``(*batch, r, r)``, W Uᵀ and W Uᵀ S₀⁻¹ ``(*batch, r, k)``."""
         functional = self.rows.functional(self.root)
-        solved = self.innovation.solve(functional)
-        inner = torch.eye(self.root.shape[-2], dtype=torch.float64, device=self.root.device) + functional @ solved.mT
-        return functional, solved, torch.linalg.cholesky(inner)
+        unit = torch.eye(functional.shape[-2], dtype=torch.float64, device=functional.device)
+
+        def whitened(basis: Tensor) -> Tensor:
+            white = basis @ functional
+            return basis @ basis.mT + white @ self.innovation.solve(white).mT
+
+        inner = unit + functional @ self.innovation.solve(functional).mT
+        resolved = (inner.diagonal(dim1=-2, dim2=-1) < _LARGEST).all(dim=-1)
+        inner = torch.where(resolved[..., None, None], inner, math.nan)
+        basis = _whitening(inner, whitened, self.checked)
+        white = basis @ functional
+        return basis, white, self.innovation.solve(white)
+
+    @cached
+    def _white_rows(self) -> Tensor | None:
+        """W with W S Wᵀ = I ``(*batch, k, k)``, if there are no more rows than columns of R."""
+        if self.rows.shape[-2] > self.root.shape[-2]:
+            return None
+        functional, noise = self.rows.functional(self.root).mT, self.innovation.root()
+
+        def whitened(basis: Tensor) -> Tensor:
+            return _sum_of_squares(basis @ functional, basis @ noise)
+
+        return _whitening(_sum_of_squares(functional, noise), whitened, self.checked)
 
     @cached
     def root_of_covariance(self) -> Tensor:
-        """(R′ M^(−½))ᵀ ``(*batch, r, n)``, so that Σ′ = D′ + its square."""
-        _, solved, chol = self._latent
-        reduced = self.rows.subtract(self.root, self.metric, solved)
-        return torch.linalg.solve_triangular(chol, reduced, upper=False)
+        """(R′ Wᵀ)ᵀ ``(*batch, r, n)``, so that Σ′ = D′ + its square."""
+        basis, _, solved = self._latent
+        return self.rows.subtract(basis @ self.root, self.metric, solved)
 
     def functional(self, u: Float[Tensor, "*batch s n"]) -> Float[Tensor, "*batch s k"]:
         """G u."""
@@ -87,13 +110,19 @@ class StructuredGain:
 
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
-        return self.innovation.solve(self._explain(residual)[1] if self.root.shape[-2] else residual)
+        if not self.root.shape[-2]:
+            return self.innovation.solve(residual)
+        if self._white_rows is None:
+            return self.innovation.solve(self._explain(residual)[1])
+        return (residual @ self._white_rows.mT) @ self._white_rows
 
     def _explain(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """z given that the law is missed by r, and the residual that R z leaves."""
-        functional, solved, chol = self._latent
-        latent = -torch.cholesky_solve((residual @ solved.mT).mT, chol).mT
-        return latent, residual + latent @ functional
+        """z given that the law is missed by r, and the residual that R z leaves; what rounding missed is added."""
+        basis, white, solved = self._latent
+        along = residual @ solved.mT
+        left = residual - along @ white
+        missed = left @ solved.mT - (along @ basis) @ basis.mT
+        return -(along + missed) @ basis, left - missed @ white
 
     def _correct_once(self, u: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """u − Σ Gᵀ λ and λ = S⁻¹ r."""
@@ -117,9 +146,12 @@ class StructuredGain:
 
     def log_evidence_peak(self) -> Float[Tensor, "*batch"]:
         """log N(b; b, S), the largest log-density that a target can have."""
-        determinant = self.innovation.log_determinant()
-        if self.root.shape[-2]:
-            determinant = determinant + _log_determinant(self._latent[-1])
+        if not self.root.shape[-2]:
+            determinant = self.innovation.log_determinant()
+        elif self._white_rows is None:
+            determinant = self.innovation.log_determinant() - _log_determinant(self._latent[0])
+        else:
+            determinant = -_log_determinant(self._white_rows)
         return -0.5 * (determinant + self.noise.shape[-1] * math.log(2 * math.pi))
 
     def log_area(self, exact: Tensor) -> Float[Tensor, "*batch"]:
@@ -138,6 +170,10 @@ class StructuredGain:
 
 
 _ROUNDING = 1e-14  # of a sum, relative to the sum of its absolute terms
+_PLAIN = 1e-4  # squared pivot of M or S, scaled to a unit diagonal, above which it is factorised as it is
+_ONCE_MORE = 1e-10  # the same, above which the whitened vectors of this factor are enough
+_LARGEST = 1e22  # of M, since z is known to machine epsilon times its square root
+_SHIFT = 100 * torch.finfo(torch.float64).eps
 _DENSE = 1 << 20  # entries of G up to which overlapping rows are solved as a dense matrix
 
 
@@ -209,5 +245,47 @@ def split(covariance: LinearOperator) -> tuple[Tensor, Tensor]:
     return metric, torch.cat(roots, dim=-2) if roots else metric.new_zeros(0, metric.shape[-1])
 
 
-def _log_determinant(chol: Tensor) -> Tensor:
-    return 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+def _whitening(matrix: Tensor, whitened: Callable[[Tensor], Tensor], checked: bool) -> Tensor:
+    """L⁻¹ for K = L Lᵀ.
+
+    A nearly singular K has lost what its small eigenvalues are made of. Its whitened vectors keep it, so that K is
+    formed again from them (Cholesky QR; the shift of the first time is that of Fukaya et al. 2020).
+
+    Args:
+        matrix: K ``(*batch, m, m)``.
+        whitened: From W to W K Wᵀ.
+        checked: Whether an error is raised; NaN without it.
+
+    Returns:
+        L⁻¹ ``(*batch, m, m)``.
+
+    Raises:
+        InvalidArgumentError: If K is not finite, or singular still when formed from whitened vectors.
+    """
+    unit = torch.eye(matrix.shape[-1], dtype=torch.float64, device=matrix.device)
+    scale = matrix.diagonal(dim1=-2, dim2=-1).rsqrt()
+    chol, info = torch.linalg.cholesky_ex(scale[..., None] * matrix * scale[..., None, :])
+    pivots = torch.where((info == 0)[..., None], chol.detach().diagonal(dim1=-2, dim2=-1).square(), 0.0)
+    basis, shifts = torch.diag_embed(scale), (_SHIFT * len(unit), 0.0, 0.0)
+    if checked and bool((pivots > _ONCE_MORE).all()):
+        basis = torch.linalg.solve_triangular(chol, basis, upper=False)
+        shifts = () if bool((pivots > _PLAIN).all()) else (0.0,)
+    for shift in shifts:
+        chol, info = torch.linalg.cholesky_ex(whitened(basis) + shift * unit)
+        basis = torch.linalg.solve_triangular(chol, basis, upper=False)
+        basis = torch.where((info == 0)[..., None, None], basis, math.nan)
+    if checked and not bool(torch.isfinite(basis).all()):
+        raise InvalidArgumentError(
+            "The prior's low rank holds entries that are not finite, or is so large beside its independent variance "
+            "that the update cannot be computed in double precision; repair the samples, or raise noise_variance."
+        )
+    return basis
+
+
+def _sum_of_squares(first: Tensor, second: Tensor) -> Tensor:
+    return first @ first.mT + second @ second.mT
+
+
+def _log_determinant(triangle: Tensor) -> Tensor:
+    """log det T Tᵀ."""
+    return 2 * triangle.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import as_double
-from probconserv.calibration.displacement import shifted, spacing_of
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.calibration.displacement import shifted, shifted_variance, spacing_of
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.law_evidence import of_gaussian
@@ -86,7 +87,7 @@ def displaced_by_law(
     kept[: len(own)] = True
     mean = torch.cat((components.mean, moved.mean))[kept]
     covariance = _joined(components.lazy_covariance_matrix, moved.variance[kept[len(own) :]])
-    averaged = Mixture(MultivariateNormal(mean, covariance), posterior[kept])
+    averaged = Mixture(FieldGaussian(mean, covariance), posterior[kept])
     return condition(averaged, LinearConstraint(law.G, law.b), keep_weights=True)
 
 
@@ -113,7 +114,7 @@ def _components(prediction: Gaussian | Mixture, law: LinearConstraint) -> tuple[
         mean, covariance, weights = mean[None], covariance.unsqueeze(0), mean.new_ones(1)
     weights = weights.double()
     weights = weights.reshape(-1, *[1] * (mean.ndim - 2)) if weights.ndim == 1 else weights
-    return MultivariateNormal(mean, covariance), weights.expand(mean.shape[:-1])
+    return FieldGaussian(mean, covariance), weights.expand(mean.shape[:-1])
 
 
 def _hypothesis(
@@ -121,9 +122,8 @@ def _hypothesis(
 ) -> _Displaced:
     """H₁, given the variance of G u ``(*batch,)`` and (spacing, s₀, bound of τ)."""
     spacing, deviation, shape_error = lengths
-    centre = prediction.mean
-    mean = shifted(centre, shift / spacing).movedim(-2, 0)
-    second = shifted(prediction.variance + centre.square(), shift / spacing).movedim(-2, 0)
+    mean = shifted(prediction.mean, shift / spacing).movedim(-2, 0)
+    own = shifted_variance(prediction.mean, prediction.variance, shift / spacing).movedim(-2, 0)
     residual = law.residual(mean)[..., 0]
     log_prior = torch.log_softmax(-0.5 * (shift / deviation).square(), dim=0)
     log_prior = log_prior.reshape(-1, *[1] * (residual.ndim - 1))
@@ -136,14 +136,14 @@ def _hypothesis(
         scale = variance + (smallest.log() * (1 - part) + largest.log() * part).mul(2).exp()
         evidences.append(-0.5 * (residual.square() / scale + (2 * math.pi * scale).log()))
     log_weights = log_prior + torch.logsumexp(torch.stack(evidences), dim=0) - math.log(_SCALES)
-    return _Displaced(mean, second - mean.square(), log_weights)
+    return _Displaced(mean, own, log_weights)
 
 
-def _joined(covariance: LinearOperator, variance: Tensor) -> LinearOperator | Tensor:
+def _joined(covariance: LinearOperator, variance: Tensor) -> LinearOperator:
     """Covariances of components followed by those of shifts, whose values are independent."""
     if isinstance(covariance, DiagLinearOperator):
         return DiagLinearOperator(torch.cat((covariance.diagonal(dim1=-1, dim2=-2), variance)))
-    return torch.cat((covariance.to_dense(), torch.diag_embed(variance)))
+    return DenseLinearOperator(torch.cat((covariance.to_dense(), torch.diag_embed(variance))))
 
 
 def _check(law: LinearConstraint, deviation: float, prior_weight: float, shape_error: float) -> None:

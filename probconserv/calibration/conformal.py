@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
@@ -33,7 +34,7 @@ class ConformalBand:
 
     def ends(self, prediction: Prediction) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
         """Lower and upper end of the band."""
-        width = self.factor * prediction.variance.sqrt().clamp_min(self.floor)
+        width = self.factor * deviation_of(prediction).clamp_min(self.floor).to(prediction.mean.dtype)
         return prediction.mean - width, prediction.mean + width
 
 
@@ -75,7 +76,7 @@ def fit_band(
             f"The prediction is of fields {tuple(prediction.mean.shape)}, the values are {tuple(values.shape)}; give "
             "one field per function."
         )
-    ratio = (values - prediction.mean).abs() / prediction.variance.sqrt().clamp_min(floor)
+    ratio = (values - prediction.mean).abs() / deviation_of(prediction).clamp_min(floor)
     points = math.ceil(inside * ratio.shape[-1] - _ROUNDING)
     scores = ratio.kthvalue(points, dim=-1).values.flatten()
     rank = math.ceil((len(scores) + 1) * level - _ROUNDING)

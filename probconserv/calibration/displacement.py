@@ -8,6 +8,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.gaussian import FieldGaussian, variance_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
@@ -38,7 +39,7 @@ def displaced(
     Raises:
         InvalidArgumentError: If points are not equally spaced or do not match, or s is negative.
     """
-    mean, variance = prediction.mean, prediction.variance
+    mean, variance = prediction.mean, variance_of(prediction)
     spacing = spacing_of(points, mean.shape[-1])
     if not 0 <= deviation < math.inf or shifts < 3:
         raise InvalidArgumentError(
@@ -50,17 +51,28 @@ def displaced(
     means = shifted(mean, shift / spacing)
     centre = (probability * means).sum(dim=-2)
     spread = (probability * (shifted(variance, shift / spacing) + (means - centre[..., None, :]).square())).sum(dim=-2)
-    return MultivariateNormal(centre, DiagLinearOperator(spread))
+    return FieldGaussian(centre, DiagLinearOperator(spread))
 
 
 def shifted(values: Tensor, cells: Tensor) -> Tensor:
     """Values ``(*batch, n)`` moved by numbers of cells ``(shifts,)`` towards the end: ``(*batch, shifts, n)``."""
+    left, weight = _neighbours(values, cells)
+    return values[..., left] * (1 - weight) + values[..., left + 1] * weight
+
+
+def shifted_variance(mean: Tensor, variance: Tensor, cells: Tensor) -> Tensor:
+    """E u² − (E u)² of a moved prediction, with E u and E u² ``shifted``; by differences, so that nothing cancels."""
+    left, weight = _neighbours(mean, cells)
+    return shifted(variance, cells) + weight * (1 - weight) * (mean[..., left + 1] - mean[..., left]).square()
+
+
+def _neighbours(values: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the left neighbour of every moved point, and the weight of the right one, ``(shifts, n)``."""
     last = values.shape[-1] - 1
     position = torch.arange(last + 1, dtype=values.dtype, device=values.device) - cells[:, None]
     position = position.clamp(0, last)
     left = position.floor().long().clamp_max(last - 1)
-    weight = position - left
-    return values[..., left] * (1 - weight) + values[..., left + 1] * weight
+    return left, position - left
 
 
 def spacing_of(points: Tensor, count: int) -> float:

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
 
 _STRATA = 20
 _MOST = 2000  # points that stand for all components where these are many
-_SMALLEST = 1e-16  # variance that stands for none: a step of the distribution
+_SMALLEST = 1e-8  # deviation that stands for none: a step of the distribution
 
 
 def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float[Tensor, "*batch n"]:
@@ -89,13 +90,13 @@ def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> fl
 def _parts(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64."""
     if isinstance(prediction, Mixture):
-        mean, variance = prediction.components.mean.double(), prediction.components.variance.double()
+        mean, deviation = prediction.components.mean.double(), deviation_of(prediction.components)
         weights = prediction.weights.double()
         weights = weights.reshape(-1, *[1] * (mean.ndim - 1)) if weights.ndim == 1 else weights[..., None]
     else:
-        mean, variance = prediction.mean.double()[None], prediction.variance.double()[None]
+        mean, deviation = prediction.mean.double()[None], deviation_of(prediction)[None]
         weights = mean.new_ones(1, *[1] * (mean.ndim - 1))
-    return weights, mean, variance.clamp_min(_SMALLEST).sqrt()
+    return weights, mean, deviation.clamp_min(_SMALLEST)
 
 
 def _absolute(error: Tensor, deviation: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.gaussian import FieldGaussian, deviation_of, variance_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
@@ -39,11 +40,11 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         centre = prediction.mean
         means = centre + factor.sqrt()[..., None] * (components.mean - centre)
         covariance = components.lazy_covariance_matrix * factor[..., None, None]
-        return Mixture(MultivariateNormal(means, covariance), prediction.weights)
+        return Mixture(FieldGaussian(means, covariance), prediction.weights)
     if not isinstance(prediction, MultivariateNormal):
         raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
     prior = as_multivariate_normal(prediction)
-    return MultivariateNormal(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
+    return FieldGaussian(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
 
 
 class Tempered(Surrogate):
@@ -145,13 +146,15 @@ class NoisyContext(Surrogate):
             noisy = replace(context, values=context.values + self.standard_deviation * noise)
             predictions.append(self.surrogate.predict(noisy, query))
         means = torch.stack([prediction.mean for prediction in predictions])
-        variances = torch.stack([prediction.variance for prediction in predictions])
-        return Mixture(MultivariateNormal(means, DiagLinearOperator(variances)))
+        variances = torch.stack([variance_of(prediction) for prediction in predictions])
+        return Mixture(FieldGaussian(means, DiagLinearOperator(variances)))
 
 
 def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """(u − μ)²/v at every point."""
-    return (values - prediction.mean).square() / prediction.variance
+    """(u − μ)²/v at every point; 0 where a value is predicted without variance and met."""
+    residual = values - prediction.mean
+    deviation = torch.where(residual == 0, 1.0, deviation_of(prediction))
+    return (residual / deviation).square().to(residual.dtype)
 
 
 def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> float:

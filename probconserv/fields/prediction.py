@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv._linalg.gaussian import variance_of
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields.layout import FieldLayout
@@ -37,7 +38,7 @@ class FieldPrediction:
     @property
     def variance(self) -> Float[Tensor, "..."]:
         """Pointwise variance ``(*batch, channels, *space)``."""
-        return self.layout.unflatten(self.points.variance)
+        return self.layout.unflatten(variance_of(self.points))
 
     @property
     def stddev(self) -> Float[Tensor, "..."]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._feasible import settle
 from probconserv.inequalities._hamiltonian import run_chain
+from probconserv.inequalities._moments import moments_between
 from probconserv.inequalities._quadratic import _Programme, programmes_of
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.projected import Projected
@@ -162,30 +163,35 @@ class Truncated:
         return settle(draws.reshape(count, *mean.shape), self._feasible.reduced)
 
     def _exact_draws(self, count: int, generator: torch.Generator | None) -> Tensor:
-        bounds, mean, scale = self._standardised()
+        mean, scale, (lower, upper) = self._independent()
+        fixed = scale == 0
+        divisor = torch.where(fixed, 1.0, scale)
+        below = torch.where(fixed, -math.inf, (lower - mean) / divisor)
+        above = torch.where(fixed, math.inf, (upper - mean) / divisor)
         uniform = torch.rand((count, *mean.shape), dtype=torch.float64, device=mean.device, generator=generator)
-        values = truncnorm.ppf(uniform.numpy(force=True), *bounds)
+        values = truncnorm.ppf(uniform.numpy(force=True), below.numpy(force=True), above.numpy(force=True))
         draws = mean + scale * torch.as_tensor(values, device=mean.device)
-        return settle(torch.where(scale > 0, draws, mean), self._feasible)
+        return settle(torch.where(fixed, mean, draws), self._feasible)
 
     def _exact_moments(self) -> tuple[Tensor, Tensor]:
-        bounds, mean, scale = self._standardised()
-        moments = truncnorm.stats(*bounds, moments="mv")
-        centre, variance = (torch.as_tensor(part, device=mean.device) for part in moments)
+        mean, scale, (lower, upper) = self._independent()
         fixed = scale == 0
-        return torch.where(fixed, mean, mean + scale * centre), torch.where(fixed, 0.0, scale.square() * variance)
+        divisor = torch.where(fixed, 1.0, scale)
+        likeliest = torch.minimum(torch.maximum(mean, lower), upper)
+        below, above, slope = (
+            (value - start) / divisor for value, start in ((lower, likeliest), (upper, likeliest), (likeliest, mean))
+        )
+        offset, variance = moments_between(below, above, slope)
+        centre = torch.where(fixed, mean, likeliest + scale * offset)
+        return settle(centre, self._feasible), torch.where(fixed, 0.0, scale.square() * variance)
 
-    def _standardised(self) -> tuple[tuple[np.ndarray, np.ndarray], Tensor, Tensor]:
-        """Bounds in standard deviations from the mean, mean and standard deviation; fixed values have deviation 0."""
+    def _independent(self) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Mean and standard deviation of independent values, and bounds; fixed values have deviation 0."""
         mean = self.prior.mean.detach().to(torch.float64)
         lower, upper = (bound.detach().expand(mean.shape) for bound in (self._feasible.lower, self._feasible.upper))
         fixed = lower == upper
         scale = torch.where(fixed, 0.0, self._feasible.variance.detach().sqrt())
-        mean = torch.where(fixed, lower, mean)
-        divisor = torch.where(fixed, 1.0, scale)
-        below = torch.where(fixed, -math.inf, (lower - mean) / divisor)
-        above = torch.where(fixed, math.inf, (upper - mean) / divisor)
-        return (below.numpy(force=True), above.numpy(force=True)), mean, scale
+        return torch.where(fixed, lower, mean), scale, (lower, upper)
 
     def _refuse_gradients(self) -> None:
         feasible = self._feasible

@@ -9,6 +9,7 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
@@ -60,7 +61,7 @@ def problem_of(
             "and inequalities belong to condition."
         )
     covariance = as_double(base.lazy_covariance_matrix)
-    gaussian = MultivariateNormal(base.mean.to(torch.float64), covariance)
+    gaussian = FieldGaussian(base.mean.to(torch.float64), covariance)
     gaussian = gaussian if exact is None else Posterior(gaussian, exact)
     field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
     start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
@@ -143,7 +144,7 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
     def admit(start: Tensor) -> Tensor:
         # Around the mode rather than the mean, which may be so far off that all draws project to one corner.
         drawn = mode + (root @ start[..., None])[..., 0]
-        return coordinates(MultivariateNormal(drawn, base.lazy_covariance_matrix), within)
+        return coordinates(FieldGaussian(drawn, base.lazy_covariance_matrix), within)
 
     def active(y: Tensor) -> Tensor:
         u = centre + (root @ y[..., None])[..., 0]

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
 from probconserv.mixture import Mixture
 from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
@@ -169,7 +169,7 @@ class ANP(Surrogate):
         finally:
             self.train(training)
         dtype = context.values.dtype
-        components = MultivariateNormal(mean.to(dtype), DiagLinearOperator(scale.to(dtype).square()))
+        components = FieldGaussian(mean.to(dtype), DiagLinearOperator(scale.double().square().to(dtype)))
         return Mixture(components, torch.full((len(mean),), 1 / len(mean), dtype=dtype, device=mean.device))
 
     def fit(

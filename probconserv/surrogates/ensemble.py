@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
 
-from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian, variance_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
@@ -88,4 +88,4 @@ def _variance(prediction: Prediction | Tensor) -> Tensor:
         raise InvalidArgumentError(
             "own_variance = True needs members that predict a variance; this one returns a field. Use noise_variance."
         )
-    return prediction.variance
+    return variance_of(prediction)

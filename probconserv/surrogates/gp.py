@@ -18,6 +18,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator import to_linear_operator
 from torch import Tensor
 
+from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
 from probconserv.surrogates._gp_process import Process, Standardisation, fit_process, linear_algebra, spread_points
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
@@ -256,4 +257,4 @@ def _predicted(process: Process, scale: Standardisation, context: Context, query
     standard, covariance = process.posterior(scale.points(query.points))
     mean, covariance = scale.offset + scale.spread * standard, covariance * scale.spread.square()[..., None]
     dtype = context.values.dtype
-    return MultivariateNormal(mean.to(dtype), to_linear_operator(covariance.to(dtype)))
+    return FieldGaussian(mean.to(dtype), to_linear_operator(covariance.to(dtype)))

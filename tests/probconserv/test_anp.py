@@ -171,6 +171,14 @@ def test_float32_prediction_agrees_with_float64() -> None:
     torch.testing.assert_close(result.double(), double, rtol=1e-4, atol=1e-4)
 
 
+def test_scales_below_the_floor_of_gpytorch_count() -> None:
+    context, query = data(3, (2,), 6, 5)
+    model = network(value_scale=1e-7, scale_floor=1e-10)
+    small = Context(context.points, 1e-7 * context.values)
+    _, scale = model.components(small, query)
+    torch.testing.assert_close(model.predict(small, query).components.variance, scale.square())
+
+
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**31), tempering=st.sampled_from([0.0, 0.5, 1.0]))
 def test_loss_is_the_stated_sum(seed: int, tempering: float) -> None:

@@ -54,6 +54,31 @@ def test_conservation_is_one_law_per_function_and_time():
     assert torch.allclose(posterior.mean @ grid.weights, law.b[..., 0], rtol=1e-13)
 
 
+@pytest.mark.parametrize("functions", [2, 3])  # as many as times, and more
+def test_every_function_has_points_of_its_own_that_are_the_same_at_all_times(functions):
+    points = torch.tensor([[0.0, 0.5, 1.0], [0.0, 1.0, 2.0], [0.0, 0.1, 4.0]]).double()[:functions]
+    times, totals = torch.tensor([0.0, 1.0]), torch.arange(1.0, functions + 1)
+    for domain in (points, points.numpy()):
+        law = conservation(domain, times, totals, torch.ones(functions, 2), torch.zeros(2))
+        assert law.batch_shape == (functions, 2)
+        prior = Normal(torch.zeros(functions, 2, 3).double(), torch.ones(functions, 2, 3).double())
+        integrals = torch.trapezoid(condition(prior, law).mean, points[:, None, :])
+        assert torch.allclose(integrals, totals[:, None].double() + times, rtol=1e-13)
+
+
+def test_initial_totals_of_functions_share_a_flux_or_have_one_each():
+    initial = torch.tensor([1.0, 2.0, 3.0]).double()
+    expected = initial[:, None] + TIMES
+    shared = total_over_time(TIMES, initial, torch.ones(5), torch.zeros(5))
+    assert torch.allclose(shared, expected, rtol=1e-15)
+    assert torch.equal(total_over_time(TIMES, initial, torch.ones_like, torch.zeros(5)), shared)
+    assert torch.equal(total_over_time(TIMES, initial, torch.ones(3, 5), torch.zeros(5)), shared)
+    each = total_over_time(TIMES, initial, torch.arange(2.0)[:, None, None].expand(2, 1, 5), torch.zeros(5))
+    assert torch.allclose(each, torch.stack([0 * TIMES + initial[:, None], expected]), rtol=1e-15)
+    law = conservation(NodeGrid(0.0, 1.0, 11), TIMES, initial, torch.ones(5), torch.zeros(5))
+    assert torch.equal(law.b[..., 0], shared)
+
+
 @few
 @given(st.integers(3, 20), st.integers(2, 8), seeds, st.booleans())
 def test_rows_of_volumes_add_up_to_the_integral_and_are_exact_for_linear_fields(n, volumes, seed, on_nodes):

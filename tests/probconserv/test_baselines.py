@@ -4,6 +4,7 @@ import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
+from linear_operator.operators import DiagLinearOperator
 from torch import nn
 from torch.distributions import Normal
 
@@ -41,6 +42,19 @@ def test_projection_equals_the_update_of_equal_variances():
     prior = Normal(torch.rand(9, dtype=torch.float64), torch.full((9,), 0.3).double())
     assert torch.allclose(project_uniformly(prior, law).mean, condition(prior, law).mean, rtol=1e-12)
     assert project_uniformly(prior, law).variance.shape == (2, 9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_projection_keeps_variances_however_small(dtype):
+    deviation = torch.tensor([0.0, 1e-7, 1e-4, 1.0], dtype=dtype)
+    law = LinearConstraint(torch.ones(1, 4), torch.ones(1))
+    for prior in (
+        Normal(torch.zeros(4, dtype=dtype), deviation, validate_args=False),
+        MultivariateNormal(torch.zeros(4, dtype=dtype), DiagLinearOperator(deviation.square())),
+    ):
+        projected = project_uniformly(prior, law)
+        assert projected.variance.tolist() == deviation.square().tolist()
+        assert projected.rsample().dtype == dtype
 
 
 def test_projection_refuses_dependent_rows():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,16 +13,28 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv import Context, InvalidArgumentError, Mixture, Query, Surrogate, scores
+from probconserv import (
+    Context,
+    InvalidArgumentError,
+    LinearConstraint,
+    Mixture,
+    Prediction,
+    Query,
+    Surrogate,
+    condition,
+    scores,
+)
 from probconserv.calibration import (
     ContextCalibrated,
     NoisyContext,
     Tempered,
     displaced,
+    fit_band,
     scaled,
     standardised_squares,
     variance_factor,
 )
+from tests.strategies import positive_definite
 
 PLACES = torch.linspace(0.0, 1.0, 401, dtype=torch.float64)
 
@@ -120,9 +133,72 @@ def test_scaling_keeps_the_mean_and_multiplies_the_variance(seed: int, factor: f
     single = gaussian(mean[0], spread[0].square() + 1e-3)
     for prediction in (mixture, single):
         stretched = scaled(prediction, factor)
-        assert type(stretched) is type(prediction)
+        assert isinstance(stretched, type(prediction))
         assert torch.allclose(stretched.mean, prediction.mean, atol=1e-12)
         assert torch.allclose(stretched.variance, factor * prediction.variance, rtol=1e-10, atol=1e-12)
+
+
+def as_normal(mean: Tensor, deviation: Tensor) -> Normal:
+    return Normal(mean, deviation, validate_args=False)
+
+
+def as_gpytorch(mean: Tensor, deviation: Tensor) -> MultivariateNormal:
+    return gaussian(mean, deviation.square())
+
+
+@pytest.mark.parametrize("built", [as_normal, as_gpytorch])
+@pytest.mark.parametrize("unit", [1e-3, 1e-9])
+def test_variances_do_not_depend_on_units(built: Callable[[Tensor, Tensor], Prediction], unit: float) -> None:
+    """gpytorch raises variances below 1e-10 to that number, whatever the unit."""
+    mean, deviation = torch.sigmoid((0.5 - PLACES) / 0.02), 0.003 + 0.02 * PLACES.square()
+    small = built(unit * mean, unit * deviation)
+    first, second = displaced(built(mean, deviation), PLACES, 0.05), displaced(small, PLACES, 0.05)
+    torch.testing.assert_close(second.mean / unit, first.mean)
+    torch.testing.assert_close(second.variance / unit**2, first.variance)
+    torch.testing.assert_close(standardised_squares(small, unit * (mean + deviation)), torch.ones_like(mean))
+    tempered = scaled(gaussian(unit * mean, (unit * deviation).square()), 0.25)
+    mixture = scaled(Mixture(gaussian(unit * mean.expand(2, -1), (unit * deviation).square())), 0.25)
+    for prediction in (tempered, mixture):
+        torch.testing.assert_close(prediction.variance, (0.5 * unit * deviation).square())
+
+
+def test_values_without_variance_keep_none() -> None:
+    certain = torch.zeros(401, dtype=torch.float64)
+    sure = gaussian(PLACES, certain)
+    assert torch.equal(displaced(gaussian(certain + 1, certain), PLACES, 0.1).variance, certain)
+    assert torch.equal(scaled(sure, 3.0).variance, certain)
+    assert torch.equal(scaled(Mixture(gaussian(PLACES.expand(2, -1), certain)), 3.0).variance, certain)
+    assert torch.equal(standardised_squares(sure, PLACES), certain)
+    assert bool(torch.isinf(standardised_squares(sure, PLACES + 1)).all())
+
+
+def test_scaling_a_conditioned_prediction_leaves_no_negative_variance() -> None:
+    """Every second value is pinned, so that its variance is the difference of two equal numbers."""
+    generator = torch.Generator().manual_seed(0)
+    prior = MultivariateNormal(torch.zeros(12).double(), positive_definite(12, generator))
+    pinned = scaled(condition(prior, LinearConstraint(torch.eye(12).double()[::2], torch.zeros(6))), 2.0)
+    assert bool((pinned.variance >= 0).all())
+    assert float(pinned.variance[::2].max()) <= 1e-14
+
+
+def test_variances_of_noisy_contexts_have_no_floor() -> None:
+    context = line_context(1.0)
+    prediction = NoisyContext(Nearest(deviation=1e-7), standard_deviation=0.0, draws=2).predict(
+        context, Query(context.points)
+    )
+    torch.testing.assert_close(prediction.variance, torch.full((2, 10), 1e-14, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bands_around_displaced_predictions_do_not_depend_on_the_precision(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.randn(30, 401, dtype=torch.float64, generator=generator)
+    mean = torch.sin(3 * PLACES).expand(30, -1)
+    prediction = displaced(as_normal(mean.to(dtype), torch.full_like(mean, 1e-4).to(dtype)), PLACES, 0.0)
+    factor = fit_band(prediction, (mean + 2e-4 * normals).to(dtype), level=0.5, floor=1e-8).factor
+    expected = (2 * normals).abs().amax(dim=-1).sort().values[15]
+    # float32 values of order one are rounded by 6e-8, 6e-4 of their deviation.
+    assert factor == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_tempering_with_the_held_out_factor_standardises_the_residuals() -> None:

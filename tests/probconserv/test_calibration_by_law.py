@@ -6,7 +6,7 @@ import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
-from linear_operator.operators import DiagLinearOperator
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch.distributions import Normal
 
 from probconserv import (
@@ -112,6 +112,47 @@ def test_a_dense_covariance_gives_what_its_diagonal_form_gives() -> None:
     second = displaced_by_law(MultivariateNormal(step(0.5), torch.diag(variance)), law, X)
     assert torch.allclose(first.mean, second.mean, atol=1e-10)
     assert torch.allclose(first.variance, second.variance, atol=1e-10)
+
+
+@pytest.mark.parametrize("gpytorch", [False, True])
+@pytest.mark.parametrize("unit", [1e-3, 1e-9])
+def test_averages_do_not_depend_on_units(unit: float, gpytorch: bool) -> None:
+    def averaged(unit: float) -> Mixture:
+        mean, deviation = unit * step(0.5), unit * (0.003 + 0.02 * torch.exp(-(((X - 0.5) / 0.05) ** 2)))
+        normal = MultivariateNormal(mean, DiagLinearOperator(deviation.square()))
+        law = integral(GRID, torch.tensor(0.53 * unit, dtype=torch.float64), noise_variance=(1e-3 * unit) ** 2)
+        return displaced_by_law(normal if gpytorch else Normal(mean, deviation), law, X)
+
+    first, second = averaged(1.0), averaged(unit)
+    torch.testing.assert_close(second.weights, first.weights)
+    torch.testing.assert_close(second.mean / unit, first.mean, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(second.variance / unit**2, first.variance, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_small_variances_of_large_values_stay(dense: bool) -> None:
+    """Standard deviations of 1e-9 at values of 300, whose squares are known to 1e-11."""
+    mean, variance = 300.0 + step(0.5), torch.full((101,), 1e-18, dtype=torch.float64)
+    variance[0] = 0.0
+    covariance = DenseLinearOperator(torch.diag(variance)) if dense else DiagLinearOperator(variance)
+    law = law_of(torch.tensor(300.53, dtype=torch.float64))
+    averaged = displaced_by_law(MultivariateNormal(mean, covariance), law, X)
+    small = averaged.components.variance[:, :5]  # the profile is flat here
+    assert small[0, 0] == 0
+    assert small.min() >= 0
+    torch.testing.assert_close(small.max(), variance[1], rtol=0.1, atol=0)
+
+
+def test_scores_of_small_half_precision_deviations() -> None:
+    """A variance of 1e-8 is zero in float16; the deviation is not."""
+    half = Normal(torch.zeros(3).half(), torch.full((3,), 1e-4).half())
+    double = Normal(half.loc.double(), half.scale.double())
+    u = torch.tensor([-1e-4, 5e-5, 2e-4], dtype=torch.float64)
+    for prediction in (half, Mixture(Normal(half.loc[None], half.scale[None]))):
+        torch.testing.assert_close(cumulative_probability(u, prediction), double.cdf(u))
+        torch.testing.assert_close(marginal_crps(u, prediction), scores.crps(u, double.mean, double.variance))
+    single = Normal(half.loc[None], half.scale[None])
+    assert fit_band(single, u[None].half(), level=0.5, floor=1e-7).factor == pytest.approx(2, rel=1e-2)
 
 
 @few

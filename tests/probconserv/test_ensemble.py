@@ -30,11 +30,11 @@ class Constant(Surrogate):
 class Answering(nn.Module):
     """No surrogate, but a module that answers with a prediction."""
 
-    def __init__(self, answer: Normal) -> None:
+    def __init__(self, answer: Normal | MultivariateNormal) -> None:
         super().__init__()
         self.answer = answer
 
-    def forward(self) -> Normal:
+    def forward(self) -> Normal | MultivariateNormal:
         return self.answer
 
 
@@ -116,6 +116,12 @@ def test_modules_that_answer_with_predictions_are_members_too() -> None:
     assert prediction.mean.shape == (4, 3, 5)
     torch.testing.assert_close(prediction.mean, means.mean(dim=0), rtol=0, atol=1e-14)
     torch.testing.assert_close(prediction.variance, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_variances_of_members_have_no_floor() -> None:
+    prior = MultivariateNormal(torch.zeros(1, 3).double(), DiagLinearOperator(torch.full((1, 3), 1e-14).double()))
+    prediction = Ensemble([Answering(prior), Answering(prior)], own_variance=True)()
+    torch.testing.assert_close(prediction.variance, torch.full((1, 3), 1e-14).double())
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])

@@ -165,6 +165,32 @@ def test_a_law_of_its_own_for_every_draw_across_chunks() -> None:
     assert torch.allclose(draws.mean(dim=-1), goals, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("shared", ["rows", "totals", "noise", "bounds"])
+def test_parts_of_a_law_that_all_draws_share_may_have_a_batch_axis(shared: str) -> None:
+    rows, goals = torch.full((1, 1, N), 1 / N, dtype=torch.float64), torch.linspace(0.5, 1.0, 600).double()[:, None]
+    law: Any = LinearConstraint(rows[0], goals)
+    if shared == "rows":
+        law = LinearConstraint(rows, goals)
+    if shared == "totals":
+        goals = goals[:1]
+        law = LinearConstraint(rows[0], goals, torch.zeros(600, 1))
+    if shared == "noise":
+        law = LinearConstraint(rows[0], goals, torch.zeros(1, 1))
+    if shared == "bounds":
+        law = law & Bounded(torch.full((1, N), -50.0).double(), 50.0)
+    draws = gaussian_flow().sample(600, law=law, options=SamplingOptions(steps=2))
+    assert torch.allclose(draws.mean(dim=-1), goals[:, 0], rtol=0, atol=1e-13)
+
+
+def test_coefficients_that_leave_nothing_out_meet_rows_that_overlap() -> None:
+    latent = KarhunenLoeve.of(random(50, 3) @ random(3, 10, seed=1), 3)
+    assert not len(latent.rest)
+    flow = FlowMatching(latent, ResidualVelocity(3, width=4, blocks=1, spread=latent.spread).double())
+    law = LinearConstraint(random(2, 10, seed=2), torch.zeros(2))
+    draws = flow.sample(4, law=law, options=QUICK)
+    assert float(law.residual(draws).abs().max()) <= 1e-13
+
+
 def test_equal_seeds_give_equal_draws_and_the_law_may_be_ignored() -> None:
     flow = gaussian_flow()
     first = flow.sample(4, options=QUICK)

@@ -72,6 +72,16 @@ def test_result_does_not_depend_on_units(context: Context) -> None:
     torch.testing.assert_close(scaled.variance, 1e4 * plain.variance, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_variances_do_not_depend_on_units_either(context: Context, dtype: torch.dtype) -> None:
+    query = Query(scattered((3,), 10, seed=2))
+    surrogate = GPSurrogate(GPConfig(steps=5))
+    plain = surrogate.predict(context, query)
+    small = surrogate.predict(replace(context, values=(1e-7 * context.values).to(dtype)), query)
+    assert small.variance.dtype == dtype
+    torch.testing.assert_close(small.variance.double(), 1e-14 * plain.variance, rtol=1e-3, atol=0)
+
+
 def test_more_query_points_than_the_field_resolves_are_no_problem(context: Context) -> None:
     """The covariance at 1,001 places of a smooth process is singular to working precision."""
     positions = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)

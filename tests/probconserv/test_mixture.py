@@ -7,6 +7,7 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_operator.operators import DiagLinearOperator
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from probconserv import (
@@ -98,6 +99,12 @@ def test_gaussians_with_full_covariance_are_components_too():
     assert mixture.log_prob(draws).shape == (2,)
     lower, upper = mixture.confidence_region()
     assert torch.allclose(upper - lower, 4 * mixture.stddev)
+
+
+def test_components_keep_variances_below_the_floor_of_gpytorch():
+    variance = torch.tensor([0.0, 1e-18, 1e-12], dtype=torch.float64)
+    mixture = Mixture(MultivariateNormal(torch.zeros(2, 3).double(), DiagLinearOperator(variance.expand(2, 3))))
+    assert torch.equal(mixture.variance, variance)
 
 
 def test_draws_are_differentiable_in_the_components():

@@ -183,6 +183,18 @@ def test_it_behaves_as_a_gpytorch_distribution():
     assert torch.allclose(jittered, posterior.variance + 0.1)
 
 
+def test_parts_and_multiples_keep_small_variances():
+    law = LinearConstraint(torch.ones(1, 6), torch.ones(1))
+    posterior = condition(Normal(torch.zeros(2, 6).double(), torch.full((2, 6), 1e-7).double()), law)
+    for part, variance in (
+        (posterior[0], posterior.variance[0]),
+        (posterior[..., 1:3], posterior.variance[..., 1:3]),
+        (posterior * 1e-3, 1e-6 * posterior.variance),
+        (posterior.unsqueeze(0), posterior.variance[None]),
+    ):
+        torch.testing.assert_close(part.variance, variance)
+
+
 def test_a_cholesky_factor_is_refused_rather_than_jittered():
     posterior = condition(
         Normal(torch.zeros(6).double(), torch.ones(6).double()), LinearConstraint(torch.ones(1, 6), torch.ones(1))

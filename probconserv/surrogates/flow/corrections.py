@@ -142,7 +142,7 @@ def part_of(law: AnyLaw | None, part: slice) -> AnyLaw | None:
         joined = law.joined()
         linear = None if joined.law is None else part_of(joined.law, part)
         assert linear is None or isinstance(linear, LinearConstraint)
-        lower, upper = (bound[part] if bound.ndim > 1 else bound for bound in (joined.lower, joined.upper))
+        lower, upper = (_own(bound, part, 1) for bound in (joined.lower, joined.upper))
         return replace(joined, law=linear, lower=lower, upper=upper)
     if not law.batch_shape or law.batch_shape[0] == 1:
         return law
@@ -150,12 +150,15 @@ def part_of(law: AnyLaw | None, part: slice) -> AnyLaw | None:
         linear = part_of(law.linear, part)
         assert isinstance(linear, LinearConstraint)
         return replace(law, linear=linear)
-    b = law.b[part] if law.b.ndim > 1 else law.b
-    noise = law.noise[part] if law.noise.ndim > 1 else law.noise
     G = law.G
     if len(G.shape) > 2:
-        G = replace(G, entries=G.entries[part]) if isinstance(G, SparseRows) else law.rows[part]
-    return LinearConstraint(G, b, noise, law.shape)
+        G = replace(G, entries=_own(G.entries, part, 1)) if isinstance(G, SparseRows) else _own(law.rows, part, 2)
+    return LinearConstraint(G, _own(law.b, part, 1), _own(law.noise, part, 1), law.shape)
+
+
+def _own(values: Tensor, part: slice, axes: int) -> Tensor:
+    """Values ``(*batch, …)`` with ``axes`` axes of their own for some of the draws; those of all draws stay whole."""
+    return values[part] if values.ndim > axes and len(values) > 1 else values
 
 
 def equalities_of(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:

@@ -1,0 +1,40 @@
+"""Moments of a Gaussian between bounds, from its most probable value there, so that nothing cancels."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_NODES, _WEIGHTS = (values.tolist() for values in np.polynomial.legendre.leggauss(40))
+_NEGLIGIBLE = 40.0  # fall of the log-density beyond which the rest is left out: e⁻⁴⁰ = 4e-18
+_STEEPEST = 1e300  # slope that stands for an infinite one
+
+
+def moments_between(lower: Tensor, upper: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of t with density ∝ exp(−r t − t²/2) for lower ≤ t ≤ upper, by Gauss–Legendre quadrature.
+
+    For N(0, 1) between bounds, z = r + t, where r is the value between them that is nearest to 0. The density falls
+    from t = 0 to both sides, so that mean and standard deviation are of one size and E t² − (E t)² loses two bits at
+    most, whether the bounds are far away, close together, or thousands of standard deviations from the mean.
+
+    Args:
+        lower: Lower end ``(*batch, n)``, at most 0; −∞ for none.
+        upper: Upper end, at least 0; ∞ for none. The ends must differ.
+        slope: r; where it is not 0, the interval lies on that side of t = 0, so that r t ≥ 0.
+
+    Returns:
+        Mean and variance ``(*batch, n)``; both to 1e-13, that of the mean in standard deviations.
+    """
+    slope = slope.clamp(-_STEEPEST, _STEEPEST)
+    # Where r t + t²/2 = 40, for r t ≥ 0.
+    farthest = 2 * _NEGLIGIBLE / (slope.abs() + torch.hypot(slope, slope.new_tensor(2 * _NEGLIGIBLE).sqrt()))
+    ends = torch.maximum(lower, -farthest), torch.minimum(upper, farthest)
+    total, first, second = (torch.zeros_like(slope) for _ in range(3))
+    for node, weight in zip(_NODES, _WEIGHTS, strict=True):
+        for end in ends:
+            t = 0.5 * (1 + node) * end
+            mass = weight * end.abs() * torch.exp(-t * (slope + 0.5 * t))
+            total, first, second = total + mass, first + mass * t, second + mass * t.square()
+    mean = first / total
+    variance = second / total - mean.square()
+    unbounded = (lower <= -farthest) & (upper >= farthest)
+    return torch.where(unbounded, 0.0, mean), torch.where(unbounded, 1.0, variance)
