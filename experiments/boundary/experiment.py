@@ -232,7 +232,7 @@ _SUMMARIES = {
 _DURATIONS: dict[str, Durations] = {
     "stokes": {"smoke": "10 s", "laptop": "110 min", "paper": "22000 min", "reproduce": "20 s"},
     "burgers_dirichlet": {"smoke": "15 s", "laptop": "130 min", "paper": "22000 min", "reproduce": "8 s"},
-    "heat_neumann": {"smoke": "15 s", "laptop": "170 min", "paper": "9000 min", "reproduce": "9 s"},
+    "heat_neumann": {"smoke": "15 s", "laptop": "150 min", "paper": "9000 min", "reproduce": "9 s"},
     "wave_neumann": {"smoke": "15 s", "laptop": "40 min", "paper": "8000 min", "reproduce": "16 s"},
     "burgers_periodic": {"smoke": "15 s", "laptop": "100 min", "paper": "4000 min", "reproduce": "12 s"},
     "cavity": {"smoke": "10 s", "laptop": "20 min", "paper": "4000 min", "reproduce": "31 s"},

@@ -331,6 +331,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "study of Stokes": partial(methods_as_columns, "stokes-study", "relative_l2"),
     "study of heat": partial(methods_as_columns, "heat_independent-study", "relative_l2"),
     "study of Burgers": partial(methods_as_columns, "burgers_dirichlet-study", "relative_l2"),
+    "study of Burgers on a circle": partial(methods_as_columns, "burgers_periodic-study", "relative_l2"),
+    "study of heat between insulator and heater": partial(methods_as_columns, "heat_neumann-study", "relative_l2"),
     "study of viscous Burgers": partial(methods_as_columns, "viscous_burgers-study", "relative_l2"),
     "out of range": out_of_range_table,
     "calibration: MSE": partial(_calibration, "MSE"),

@@ -231,6 +231,7 @@ def test_a_verdict_allows_three_digits_and_round_off() -> None:
     nothing = compare(as_frame([record(1.0, seed=5)]), released)
     assert not nothing.reproduced
     assert str(nothing).startswith("Nothing to compare")
+    assert str(compare(released.head(0), released)) == str(nothing), "a study of which all rows are copied"
 
 
 def table_records() -> pd.DataFrame:
