@@ -19,11 +19,16 @@ NUGGET = 1e-6
 """Variance of the inducing values' noise, relative to that of the field, so that their covariance is never singular."""
 _SMALL_NOISE = 100.0
 """The noise variance at which a fit starts, in units of its floor."""
+_ROUNDING = 8
+"""Values that deviate by so many units of rounding are equal."""
 
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Affine maps of points to the unit box and of values to mean 0 and standard deviation 1, per function."""
+    """Affine maps of points to the unit box and of values to mean 0 and standard deviation 1, per function.
+
+    Values that are all equal say nothing of how the field varies: their scale is their size, or 1 where they are 0.
+    """
 
     low: Tensor  # (*batch, 1, d)
     extent: Tensor  # (*batch, 1, d)
@@ -35,12 +40,13 @@ class Standardisation:
         points, values = context.points.double(), context.values.double()
         low = points.amin(dim=-2, keepdim=True)
         extent = points.amax(dim=-2, keepdim=True) - low
-        spread = values.std(dim=-1, keepdim=True)
+        spread, size = values.std(dim=-1, keepdim=True), values.abs().amax(dim=-1, keepdim=True)
+        rounding = _ROUNDING * torch.finfo(context.values.dtype).eps * size
         return Standardisation(
             low=low,
             extent=torch.where(extent > 0, extent, 1.0),
             offset=values.mean(dim=-1, keepdim=True),
-            spread=torch.where(spread > 0, spread, 1.0),
+            spread=torch.where(spread > rounding, spread, torch.where(size > 0, size, 1.0)),
         )
 
     def points(self, points: Tensor) -> Tensor:

@@ -182,3 +182,13 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
 def test_bad_input_is_refused(build: object, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         build()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("make", [KarhunenLoeve.of, FieldLatent.of])
+def test_casts_leave_coordinates_in_float64(make) -> None:
+    fields = training_set()
+    latent = make(fields, 4)
+    z = latent.encode(fields)
+    for cast in (latent.float(), latent.half(), latent.to(torch.float32)):
+        assert torch.equal(cast.encode(fields), z)
+        assert cast.decode(z).dtype == torch.float64

@@ -364,3 +364,13 @@ class TestInducingPoints:
     def test_sizes_that_save_nothing_are_refused(self, options: dict[str, int], message: str) -> None:
         with pytest.raises(InvalidArgumentError, match=message):
             GPConfig(**options)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.7, -1.7e-12, 300.0])
+def test_equal_values_leave_a_field_unsure_whatever_their_rounding(value: float) -> None:
+    query = Query(torch.tensor([[0.5], [3.0]], dtype=torch.float64))
+    for count in (7, 8, 13):
+        points = torch.linspace(0, 1, count, dtype=torch.float64)[:, None]
+        prediction = GPSurrogate().predict(Context(points, torch.full((count,), value, dtype=torch.float64)), query)
+        assert torch.allclose(prediction.mean, torch.full((2,), value, dtype=torch.float64), rtol=1e-4, atol=0)
+        assert bool((prediction.variance.sqrt() > 5e-4 * abs(value)).all()), count

@@ -6,7 +6,7 @@ data. A flow corrects its clean field in this metric.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Self
 
@@ -51,6 +51,15 @@ class Latent(nn.Module, ABC):
                 f"fields must be (s, *{self.shape}) or (s, {self.points}), got {tuple(fields.shape)}."
             )
         return fields.to(torch.float64).flatten(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves what is in float64 to another device and leaves it in float64, as coordinates and fields are."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            return tensor.to(result.device) if tensor.dtype == torch.float64 else result
+
+        return super()._apply(moved, recurse)
 
     @abstractmethod
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:

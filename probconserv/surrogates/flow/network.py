@@ -77,7 +77,10 @@ class ResidualVelocity(nn.Module):
             raise InvalidArgumentError(f"z must have {self.size} coefficients, got {z.shape[-1]}.")
         columns = 0 if inputs is None else inputs.shape[-1]
         if columns != self.inputs:
-            raise InvalidArgumentError(f"inputs must have {self.inputs} columns, got {columns}.")
+            raise InvalidArgumentError(
+                f"inputs must have {self.inputs} columns, got {columns}; sample takes those of a conditional flow, "
+                "predict has none."
+            )
         t = t[:, None]
         spread = self.spread.to(z)
         scale = ((t * spread) ** 2 + (1 - t) ** 2).sqrt()
