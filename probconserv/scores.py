@@ -1,4 +1,9 @@
-"""Scores of predictions, one value per function ``(*batch,)``."""
+"""Scores of predictions, one value per function ``(*batch,)``.
+
+Truth and prediction broadcast, for instance one true field ``(n,)`` against predictions ``(*batch, n)``. Shapes that
+fit only with each of them repeated, such as ``(batch, 1, n)`` and ``(batch, n)``, raise InvalidArgumentError. Scores of
+a prediction against a truth are NaN where one of the two is.
+"""
 
 import math
 
@@ -6,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from probconserv._linalg.checks import joint_shape
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
@@ -21,12 +27,13 @@ def conservation_error(mean: Float[Tensor, "*batch n"], constraint: LinearConstr
         Signed error ``(*batch,)`` in the units of the total.
 
     Raises:
-        InvalidArgumentError: If the constraint has more than one row.
+        InvalidArgumentError: If the constraint has more than one row, or the batch axes of mean and law do not fit.
     """
     if constraint.b.shape[-1] != 1:
         raise InvalidArgumentError(
             f"The conservation error is that of one law, got {constraint.b.shape[-1]} rows; use constraint.residual."
         )
+    joint_shape(mean=mean.shape[:-1], law=constraint.batch_shape)
     return constraint.residual(mean)[..., 0]
 
 
@@ -47,7 +54,11 @@ def log_likelihood(
 
     Returns:
         Score ``(*batch,)``, larger is better.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
+    joint_shape(truth=u.shape, mean=mean.shape, variance=variance.shape)
     u, mean, variance = (values.to(torch.float64) for values in (u, mean, variance))
     variance = variance.clamp_min(variance_floor)
     return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
@@ -72,12 +83,27 @@ def nll(
 
     Returns:
         Loss ``(*batch,)``, smaller is better.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
     return -log_likelihood(u, mean, variance, variance_floor)
 
 
 def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
-    """Mean over the points of the squared error (u − μ)²."""
+    """Mean over the points of the squared error (u − μ)².
+
+    Args:
+        u: True field.
+        mean: μ.
+
+    Returns:
+        Score ``(*batch,)``, smaller is better.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
+    """
+    joint_shape(truth=u.shape, mean=mean.shape)
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
 
@@ -97,7 +123,11 @@ def crps(
 
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
+
+    Raises:
+        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
+    joint_shape(truth=u.shape, mean=mean.shape, variance=variance.shape)
     error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
     exact = variance == 0
     sigma = torch.where(exact, 1.0, variance).sqrt()  # σ and z have no derivative where σ = 0
@@ -116,9 +146,12 @@ def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *bat
 
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
+
+    Raises:
+        InvalidArgumentError: If there are fewer than two samples, or truth and draws fit only with each repeated.
     """
     count = _sample_count(samples)
-    ordered = samples.to(torch.float64).sort(dim=0).values
+    ordered = _draws(u, samples).sort(dim=0).values
     rank = torch.arange(1, count + 1, dtype=torch.float64, device=samples.device)
     # Σ_{i<j} (x_j − x_i) = Σ_i (2i − s − 1) x_i for ordered x
     gini = torch.tensordot(2 * rank - count - 1, ordered, dims=1) / (count * (count - 1))
@@ -140,15 +173,16 @@ def coverage(
         level: Probability of the interval, for example 0.5 or 0.9.
 
     Returns:
-        Fraction ``(*batch,)``; equals the level for a calibrated prediction.
+        Fraction ``(*batch,)``; equals the level for a calibrated prediction, NaN where a point is NaN.
 
     Raises:
-        InvalidArgumentError: If the level is not between 0 and 1.
+        InvalidArgumentError: If the level is not between 0 and 1, or the shapes fit only with each repeated.
     """
     _check_level(level)
+    joint_shape(truth=u.shape, mean=mean.shape, variance=variance.shape)
     half_width = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
-    inside = (u - mean).abs() <= half_width * variance.sqrt()
-    return inside.to(torch.float64).mean(dim=-1)
+    width = half_width * variance.sqrt()
+    return _fraction_inside(u - mean, -width, width)
 
 
 def interval_of_samples(
@@ -163,7 +197,7 @@ def interval_of_samples(
         level: Probability of the interval.
 
     Returns:
-        Lower and upper end, interpolated linearly between ordered samples, float64.
+        Lower and upper end, interpolated linearly between ordered samples, float64; NaN where a sample is.
 
     Raises:
         InvalidArgumentError: If the level is not between 0 and 1 or there are fewer than two samples.
@@ -175,7 +209,8 @@ def interval_of_samples(
     for probability in ((1 - level) / 2, (1 + level) / 2):
         position = probability * (count - 1)
         left = min(int(position), count - 2)
-        ends.append(torch.lerp(ordered[left], ordered[left + 1], position - left))
+        end = torch.lerp(ordered[left], ordered[left + 1], position - left)
+        ends.append(torch.where(ordered[-1].isnan(), math.nan, end))  # NaN sorts last
     return ends[0], ends[1]
 
 
@@ -191,10 +226,15 @@ def coverage_of_samples(
 
     Returns:
         Fraction ``(*batch,)``; about the level for a calibrated prediction without point masses, more where truth and
-        draws share a bound.
+        draws share a bound; NaN where a point or a draw of it is NaN.
+
+    Raises:
+        InvalidArgumentError: If the level is not between 0 and 1, there are fewer than two samples, or truth and draws
+            fit only with each repeated.
     """
     lower, upper = interval_of_samples(samples, level)
-    return ((u >= lower) & (u <= upper)).to(torch.float64).mean(dim=-1)
+    joint_shape(truth=u.shape, draw=samples.shape[1:])
+    return _fraction_inside(u, lower, upper)
 
 
 def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
@@ -206,10 +246,13 @@ def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch 
 
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
+
+    Raises:
+        InvalidArgumentError: If there are fewer than two samples, or truth and draws fit only with each repeated.
     """
     count = _sample_count(samples)
-    root_n = math.sqrt(u.shape[-1])
-    draws = samples.to(torch.float64)
+    draws = _draws(u, samples)
+    root_n = math.sqrt(draws.shape[-1])
     to_truth = torch.linalg.vector_norm(draws - u, dim=-1).mean(dim=0)
     stacked = draws.movedim(0, -2)
     pairs = torch.cdist(stacked, stacked, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=(-2, -1))
@@ -250,3 +293,17 @@ def _sample_count(samples: Tensor) -> int:
     if samples.shape[0] < 2:
         raise InvalidArgumentError(f"At least two samples are needed along the first axis, got {samples.shape[0]}.")
     return samples.shape[0]
+
+
+def _draws(u: Tensor, samples: Tensor) -> Tensor:
+    """The samples in float64 for every true field: ``(s, *joint)`` with the joint shape of the truth and one draw."""
+    joint = joint_shape(truth=u.shape, draw=samples.shape[1:])
+    added = [1] * (len(joint) - samples.ndim + 1)
+    return samples.to(torch.float64).reshape(len(samples), *added, *samples.shape[1:]).expand(-1, *joint)
+
+
+def _fraction_inside(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Fraction of the points with lower ≤ value ≤ upper; NaN where one of the three is NaN at some point."""
+    inside = ((values >= lower) & (values <= upper)).to(torch.float64)
+    missing = values.isnan() | lower.isnan() | upper.isnan()
+    return torch.where(missing, math.nan, inside).mean(dim=-1)

@@ -1,4 +1,6 @@
-"""Checks of the numbers in an update, with the errors that they raise."""
+"""Checks of shapes and of the numbers in an update, with the errors that they raise."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -44,3 +46,23 @@ def require_independent(independent: Tensor, k: int) -> None:
             f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
             "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."
         )
+
+
+def joint_shape(**shapes: torch.Size) -> torch.Size:
+    """The shape to which named shapes broadcast; one of them must be as large, so that not each is repeated.
+
+    Raises:
+        InvalidArgumentError: If they do not broadcast, or if each of them is smaller than what they broadcast to.
+    """
+    named = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    way_out = "give them the same axes; only leading batch axes may be left out (u[:, 0] drops a channel axis)."
+    try:
+        joint = torch.broadcast_shapes(*shapes.values())
+    except RuntimeError as error:
+        raise InvalidArgumentError(f"The shapes do not fit together: {named}; {way_out}") from error
+    if math.prod(joint) > max(math.prod(shape) for shape in shapes.values()):
+        raise InvalidArgumentError(
+            f"The shapes {named} fit only if each is repeated, to {tuple(joint)}, which compares every function with "
+            f"every other; {way_out}"
+        )
+    return joint

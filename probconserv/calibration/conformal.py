@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -65,7 +66,8 @@ def fit_band(
         The band.
 
     Raises:
-        InvalidArgumentError: If there are too few functions for the level, shapes differ, or a number is out of range.
+        InvalidArgumentError: If there are too few functions for the level, shapes differ, a value or a prediction is
+            not finite, or a number is out of range.
     """
     if not (0 < level < 1 and 0 < inside <= 1 and floor > 0):
         raise InvalidArgumentError(
@@ -76,7 +78,9 @@ def fit_band(
             f"The prediction is of fields {tuple(prediction.mean.shape)}, the values are {tuple(values.shape)}; give "
             "one field per function."
         )
-    ratio = (values - prediction.mean).abs() / deviation_of(prediction).clamp_min(floor)
+    deviation = deviation_of(prediction)
+    _check_finite(values=values, mean=prediction.mean, deviation=deviation)
+    ratio = (values - prediction.mean).abs() / deviation.clamp_min(floor)
     points = math.ceil(inside * ratio.shape[-1] - _ROUNDING)
     scores = ratio.kthvalue(points, dim=-1).values.flatten()
     rank = math.ceil((len(scores) + 1) * level - _ROUNDING)
@@ -86,3 +90,14 @@ def fit_band(
             f"A band of level {level} needs at least {least} validation functions, got {len(scores)}."
         )
     return ConformalBand(factor=float(scores.kthvalue(rank).values), level=level, inside=inside, floor=floor)
+
+
+def _check_finite(**tensors: Tensor) -> None:
+    """Raises InvalidArgumentError, with the name of the tensor, if an entry is not finite."""
+    for name, tensor in tensors.items():
+        missing = int((~torch.isfinite(tensor)).sum())
+        if missing:
+            raise InvalidArgumentError(
+                f"A band is fitted on finite numbers, but {missing} of {tensor.numel()} entries of {name} are not; "
+                "leave out the functions or the points that have them."
+            )

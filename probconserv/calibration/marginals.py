@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.checks import joint_shape
 from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
@@ -26,18 +27,33 @@ def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction)
     The central interval of a level holds u where the result lies within ½ (1 ∓ level).
 
     Args:
-        u: True field.
+        u: True field, of the shape of the prediction or one that broadcasts with it.
         prediction: A Gaussian or a mixture of Gaussians.
+
+    Returns:
+        Probability ``(*batch, n)``, NaN where the truth or the prediction is.
+
+    Raises:
+        InvalidArgumentError: If the shapes fit only with each of them repeated.
     """
-    weights, mean, deviation = _parts(prediction)
+    weights, mean, deviation = _parts(u, prediction)
     return (weights * torch.special.ndtr((u - mean) / deviation)).sum(dim=0)
 
 
 def marginal_log_likelihood(
     u: Float[Tensor, "*batch n"], prediction: Prediction, variance_floor: float = 1e-6
 ) -> Float[Tensor, "*batch"]:
-    """Mean over the points of log Σ_c π_c N(u; μ_c, max(v_c, floor)); ``scores.log_likelihood`` for a Gaussian."""
-    weights, mean, deviation = _parts(prediction)
+    """Mean over the points of log Σ_c π_c N(u; μ_c, max(v_c, floor)); ``scores.log_likelihood`` for a Gaussian.
+
+    Args:
+        u: True field, of the shape of the prediction or one that broadcasts with it.
+        prediction: A Gaussian or a mixture of Gaussians.
+        variance_floor: See ``scores.log_likelihood``.
+
+    Raises:
+        InvalidArgumentError: If the shapes fit only with each of them repeated.
+    """
+    weights, mean, deviation = _parts(u, prediction)
     variance = deviation.square().clamp_min(variance_floor)
     density = -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log())
     return torch.logsumexp(weights.log() + density, dim=0).mean(dim=-1)
@@ -51,10 +67,13 @@ def marginal_crps(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float
     less than 1 % where many components coincide, exact for one.
 
     Args:
-        u: True field.
+        u: True field, of the shape of the prediction or one that broadcasts with it.
         prediction: A Gaussian or a mixture of Gaussians.
+
+    Raises:
+        InvalidArgumentError: If the shapes fit only with each of them repeated.
     """
-    weights, mean, deviation = _parts(prediction)
+    weights, mean, deviation = _parts(u, prediction)
     error = u - mean
     first = (weights * _absolute(error, deviation)).sum(dim=0)
     strata = max(2, min(_STRATA, _MOST // len(mean)))
@@ -74,6 +93,9 @@ def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> fl
         probability: ``cumulative_probability`` of all points that count.
         levels: Number of levels, equally spaced within (0, 1).
 
+    Returns:
+        The error; NaN if a probability is NaN.
+
     Raises:
         InvalidArgumentError: If there is no point or no level.
     """
@@ -81,14 +103,22 @@ def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> fl
         raise InvalidArgumentError(
             f"calibration_error needs points and levels, got {probability.numel()} and {levels}."
         )
+    if bool(probability.isnan().any()):
+        return math.nan
     level = torch.arange(1, levels + 1).to(probability) / (levels + 1)
     distance = (2 * probability.flatten() - 1).abs()
     covered = (distance[:, None] <= level).to(probability).mean(dim=0)
     return float((covered - level).square().mean().sqrt())
 
 
-def _parts(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64."""
+def _parts(u: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64.
+
+    Where the truth has more axes than the prediction, axes of length 1 follow that of the components.
+
+    Raises:
+        InvalidArgumentError: If truth and prediction fit only with each of them repeated.
+    """
     if isinstance(prediction, Mixture):
         mean, deviation = prediction.components.mean.double(), deviation_of(prediction.components)
         weights = prediction.weights.double()
@@ -96,6 +126,9 @@ def _parts(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     else:
         mean, deviation = prediction.mean.double()[None], deviation_of(prediction)[None]
         weights = mean.new_ones(1, *[1] * (mean.ndim - 1))
+    joint = joint_shape(truth=u.shape, prediction=mean.shape[1:])
+    added = [1] * (len(joint) - mean.ndim + 1)
+    weights, mean, deviation = (part.reshape(len(part), *added, *part.shape[1:]) for part in (weights, mean, deviation))
     return weights, mean, deviation.clamp_min(_SMALLEST)
 
 

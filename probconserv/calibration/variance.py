@@ -9,6 +9,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import joint_shape
 from probconserv._linalg.gaussian import FieldGaussian, deviation_of, variance_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
@@ -151,12 +152,29 @@ class NoisyContext(Surrogate):
 
 
 def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """(u − μ)²/v at every point; 0 where a value is predicted without variance and met."""
+    """(u − μ)²/v at every point; 0 where a value is predicted without variance and met, NaN where one is NaN.
+
+    Args:
+        prediction: Any prediction ``(*batch, n)``.
+        values: True fields, of the shape of the prediction or one that broadcasts with it.
+
+    Raises:
+        InvalidArgumentError: If the shapes fit only with each of them repeated.
+    """
+    joint_shape(truth=values.shape, prediction=prediction.mean.shape)
     residual = values - prediction.mean
     deviation = torch.where(residual == 0, 1.0, deviation_of(prediction))
     return (residual / deviation).square().to(residual.dtype)
 
 
 def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> float:
-    """The factor that maximises the likelihood of validation data: the mean squared standardised residual."""
+    """The factor that maximises the likelihood of validation data: the mean squared standardised residual.
+
+    Args:
+        prediction: Of the validation functions.
+        values: Their fields; see ``standardised_squares``.
+
+    Raises:
+        InvalidArgumentError: If the shapes fit only with each of them repeated.
+    """
     return float(standardised_squares(prediction, values).mean())

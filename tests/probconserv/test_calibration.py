@@ -28,8 +28,12 @@ from probconserv.calibration import (
     ContextCalibrated,
     NoisyContext,
     Tempered,
+    calibration_error,
+    cumulative_probability,
     displaced,
     fit_band,
+    marginal_crps,
+    marginal_log_likelihood,
     scaled,
     standardised_squares,
     variance_factor,
@@ -310,3 +314,62 @@ def test_bad_calibrations_are_refused() -> None:
             match=f"draws must be at least 1 and standard_deviation not negative, got {draws} and {deviation}",
         ):
             NoisyContext(Nearest(0.1), deviation, draws=draws)
+
+
+POINTWISE: list[Callable[[Prediction, Tensor], Tensor]] = [
+    lambda prediction, u: standardised_squares(prediction, u),
+    lambda prediction, u: cumulative_probability(u, prediction),
+    lambda prediction, u: marginal_log_likelihood(u, prediction),
+    lambda prediction, u: marginal_crps(u, prediction),
+]
+
+
+@pytest.mark.parametrize("score", POINTWISE)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_truths_meet_their_own_predictions_only(score: Callable[[Prediction, Tensor], Tensor], mixed: bool) -> None:
+    """Components, predictions and truths are three each, so that every wrong alignment has the right shape."""
+    u, mean, spread = torch.randn(3, 3, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def predicted(function: int | slice) -> Prediction:
+        if mixed:
+            return Mixture(Normal(mean[:, function], spread[:, function].abs()), torch.tensor([0.2, 0.3, 0.5]))
+        return gaussian(mean[0, function], spread[0, function].square())
+
+    every, one = predicted(slice(None)), predicted(0)
+    with pytest.raises(InvalidArgumentError, match=r"truth \(3, 1, 5\), prediction \(3, 5\) fit only if each is rep"):
+        score(every, u[0, :, None])
+    torch.testing.assert_close(score(one, u[0]), torch.stack([score(one, truth) for truth in u[0]]))
+    torch.testing.assert_close(score(every, u[0, 0]), torch.stack([score(predicted(i), u[0, 0]) for i in range(3)]))
+    torch.testing.assert_close(score(every, u), torch.stack([score(every, truth) for truth in u]))
+
+
+def test_a_channel_axis_does_not_enter_the_variance_factor() -> None:
+    u = torch.randn(8, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    prediction = gaussian(u + 0.1, 0.01)
+    assert variance_factor(prediction, u) == pytest.approx(1.0)
+    with pytest.raises(InvalidArgumentError, match=r"truth \(8, 1, 50\), prediction \(8, 50\) .*\(u\[:, 0\] drops"):
+        variance_factor(prediction, u[:, None])
+
+
+def test_missing_values_stay_missing() -> None:
+    u = torch.randn(4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    prediction = gaussian(torch.zeros_like(u), 1.0)
+    probability = cumulative_probability(u, prediction)
+    assert math.isfinite(calibration_error(probability))
+    u[0, 0] = math.nan
+    missing = cumulative_probability(u, prediction)
+    assert bool(missing[0, 0].isnan())
+    assert torch.equal(missing.flatten()[1:], probability.flatten()[1:])
+    assert math.isnan(calibration_error(missing))
+    assert math.isnan(variance_factor(prediction, u))
+
+
+@pytest.mark.parametrize("name", ["values", "mean", "deviation"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("inside", [1.0, 0.9])
+def test_bands_are_not_fitted_on_missing_values(name: str, number: float, inside: float) -> None:
+    tensors = {"values": torch.zeros(9, 20), "mean": torch.ones(9, 20), "deviation": torch.ones(9, 20)}
+    tensors[name][3, 5] = number
+    prediction = Normal(tensors["mean"], tensors["deviation"], validate_args=False)
+    with pytest.raises(InvalidArgumentError, match=f"finite numbers, but 1 of 180 entries of {name} are not"):
+        fit_band(prediction, tensors["values"], level=0.5, inside=inside)

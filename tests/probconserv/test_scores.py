@@ -131,3 +131,96 @@ def test_messages():
     for score in (scores.crps_of_samples, scores.energy_score):
         with pytest.raises(InvalidArgumentError, match="two samples are needed along the first axis, got 1"):
             score(u, torch.zeros(1, 3))
+
+
+GAUSSIAN_SCORES = {
+    "log_likelihood": scores.log_likelihood,
+    "nll": scores.nll,
+    "mse": lambda u, mean, variance: scores.mse(u, mean),  # noqa: ARG005 - one signature
+    "crps": scores.crps,
+    "coverage": lambda u, mean, variance: scores.coverage(u, mean, variance, 0.9),
+}
+SAMPLE_SCORES = {
+    "crps_of_samples": scores.crps_of_samples,
+    "coverage_of_samples": lambda u, samples: scores.coverage_of_samples(u, samples, 0.5),
+    "energy_score": scores.energy_score,
+}
+
+
+@pytest.mark.parametrize("name", GAUSSIAN_SCORES)
+def test_a_channel_axis_is_refused_and_other_broadcasting_is_not(name):
+    score = GAUSSIAN_SCORES[name]
+    u, mean, variance = make_prediction(batch=(3,))
+    for operands in ((u[:, None], mean, variance), (u, mean[:, None], variance[:, None])):
+        with pytest.raises(InvalidArgumentError, match=r"truth .*mean .*to \(3, 3, 5\)"):
+            score(*operands)
+    with pytest.raises(InvalidArgumentError, match=r"do not fit together: truth \(2, 5\), mean \(3, 5\)"):
+        score(u[:2], mean, variance)
+    expected = torch.stack([score(u[0], *moments) for moments in zip(mean, variance, strict=True)])
+    for truth in (u[0], u[:1], u[:1].expand(3, 5)):
+        torch.testing.assert_close(score(truth, mean, variance), expected)
+    torch.testing.assert_close(score(u[:1, None], mean, variance), expected[None])
+    expected = torch.stack([score(truth, mean[0], torch.ones(5)) for truth in u])
+    torch.testing.assert_close(score(u, mean[0], torch.ones(())), expected)
+    torch.testing.assert_close(score(u, mean[:1], torch.ones(1)), expected)
+
+
+def test_a_variance_with_a_channel_axis_is_refused():
+    u, mean, variance = make_prediction(batch=(3,))
+    for score in (scores.log_likelihood, scores.crps, GAUSSIAN_SCORES["coverage"]):
+        with pytest.raises(InvalidArgumentError, match=r"variance \(3, 1, 5\) fit only if each is repeated"):
+            score(u, mean, variance[:, None])
+
+
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+def test_truths_are_aligned_with_the_batch_of_samples_not_with_the_draws(name):
+    score = SAMPLE_SCORES[name]
+    samples = torch.randn(3, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u = make_prediction(1)[0]
+    with pytest.raises(InvalidArgumentError, match=r"truth \(3, 1, 5\), draw \(3, 5\) fit only if each is repeated"):
+        score(u[:, None], samples)
+    expected = torch.stack([score(truth, samples[:, 0]) for truth in u])
+    torch.testing.assert_close(score(u, samples[:, 0]), expected)
+    torch.testing.assert_close(score(u, samples[:, :1]), expected)
+    expected = torch.stack([score(u[0], draws) for draws in samples.unbind(dim=1)])
+    torch.testing.assert_close(score(u[0], samples), expected)
+    torch.testing.assert_close(score(u[:1, None], samples), expected[None])
+
+
+def test_means_with_a_channel_axis_are_not_held_to_every_law():
+    law = LinearConstraint(torch.ones(1, 4), torch.tensor([[1.0], [2.0], [3.0]]))
+    with pytest.raises(InvalidArgumentError, match=r"mean \(3, 1\), law \(3,\) fit only if each is repeated"):
+        scores.conservation_error(torch.zeros(3, 1, 4), law)
+    assert scores.conservation_error(torch.zeros(4), law).tolist() == [-1.0, -2.0, -3.0]
+    assert scores.conservation_error(torch.zeros(2, 3, 4), law).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", GAUSSIAN_SCORES)
+@pytest.mark.parametrize("operand", [0, 1, 2])
+def test_scores_are_nan_where_an_operand_is(name, operand):
+    operands = [values.clone() for values in make_prediction()]
+    expected = GAUSSIAN_SCORES[name](*operands)
+    operands[operand][0, 2] = math.nan
+    found = GAUSSIAN_SCORES[name](*operands)
+    assert bool(found[0].isnan()) == (name != "mse" or operand < 2)
+    assert torch.equal(found[1:], expected[1:])
+
+
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+@pytest.mark.parametrize("in_truth", [True, False])
+def test_scores_of_samples_are_nan_where_the_truth_or_a_draw_is(name, in_truth):
+    samples = torch.randn(40, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u = make_prediction(1)[0]
+    expected = SAMPLE_SCORES[name](u, samples)
+    (u if in_truth else samples[7])[0, 2] = math.nan
+    found = SAMPLE_SCORES[name](u, samples)
+    assert bool(found[0].isnan())
+    assert torch.equal(found[1:], expected[1:])
+    ends = scores.interval_of_samples(samples, 0.5)
+    assert [int(end.isnan().sum()) for end in ends] == [int(not in_truth)] * 2
+
+
+def test_infinite_values_are_not_missing():
+    u, mean = torch.tensor([math.inf, 0.0]), torch.zeros(2)
+    assert float(scores.coverage(u, mean, torch.ones(2), 0.5)) == 0.5
+    assert float(scores.coverage(u, mean, torch.full((2,), math.inf), 0.5)) == 1.0
