@@ -38,8 +38,8 @@ class FieldSet:
         versions: Versions of the packages that made them, by default those installed.
 
     Raises:
-        InvalidArgumentError: If there is no field, a name is no identifier or occurs twice, an array has another shape
-            or is not finite, or times do not increase.
+        InvalidArgumentError: If there is no field, a name is no identifier or occurs twice, an array has another
+            shape or is complex or not finite, or times do not increase.
     """
 
     grid: Grid
@@ -87,6 +87,10 @@ class FieldSet:
         }[category]
         if tuple(array.shape) != expected:
             raise InvalidArgumentError(f"{category} {name!r} must have shape {expected}, got {tuple(array.shape)}.")
+        if array.is_complex():
+            raise InvalidArgumentError(
+                f"{category} {name!r} must be real; give real and imaginary part as two arrays, by .real and .imag."
+            )
         if not bool(torch.isfinite(array).all()):
             raise InvalidArgumentError(f"{category} {name!r} is not finite; drop the samples that failed.")
 
@@ -113,7 +117,8 @@ def collect(
         seed: Seed that the samples were drawn with.
 
     Raises:
-        InvalidArgumentError: If there is not one name per unknown, or a parameter does not have the batch's shape.
+        InvalidArgumentError: If there is not one name per unknown, two are the same, or a parameter is complex or does
+            not have the batch's shape.
     """
     grid, d = solution.grid, solution.grid.dimension
     steady = isinstance(solution, SteadySolution)
@@ -124,6 +129,8 @@ def collect(
         values = values.unsqueeze(values.ndim - d)
     if len(names) != values.shape[-d - 1]:
         raise InvalidArgumentError(f"names needs one entry per unknown, {values.shape[-d - 1]}, got {tuple(names)}.")
+    if len(set(names)) < len(names):
+        raise InvalidArgumentError(f"Names must be distinct identifiers in ASCII letters, got {tuple(names)}.")
     batch = tuple(values.shape[: -d - 2])
     values = values.reshape(-1, *values.shape[-d - 2 :])
     of_samples = {"conductivity": solution.conductivity, "source": solution.source} if steady else {}
@@ -152,6 +159,8 @@ def installed_versions() -> dict[str, str]:
 
 
 def _flat(name: str, value: Tensor, batch: tuple[int, ...]) -> Tensor:
+    if torch.as_tensor(value).is_complex():
+        raise InvalidArgumentError(f"parameter {name!r} must be real; give .real and .imag as two parameters.")
     value = torch.as_tensor(value, dtype=torch.float64)
     if tuple(value.shape) != batch:
         raise InvalidArgumentError(f"parameter {name!r} must have the batch's shape {batch}, got {tuple(value.shape)}.")

@@ -60,7 +60,7 @@ class Robin:
     """a·u + b·∂u/∂x = value on the side.
 
     Args:
-        a: Number, or for ``solve`` an array or tensor ``(*batch,)``, for operators one
+        a: Number, or for ``solve`` and ``solve_steady`` an array or tensor ``(*batch,)``, for operators one
             ``(batch|1, channels|1, *face)`` or a function of the position on the side that returns it.
         b: The same; not zero.
         value: The value.

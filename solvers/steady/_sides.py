@@ -82,7 +82,7 @@ def evaluate_coefficient(coefficient: Coefficient, points: Tensor, grid: CellGri
 
 
 def side_fluxes(
-    conductivity: Coefficient, cells: Tensor, grid: CellGrid, conditions: tuple[AxisConditions, ...]
+    conductivity: Coefficient, cells: Tensor, source: Tensor, grid: CellGrid, conditions: tuple[AxisConditions, ...]
 ) -> list[SideFlux]:
     """The flux through every side that is not periodic.
 
@@ -92,6 +92,7 @@ def side_fluxes(
     Args:
         conductivity: k as the caller gave it.
         cells: k at the cells ``(*batch, *cells)``.
+        source: s at the cells ``(*batch, *cells)``.
         grid: The cells.
         conditions: Conditions of every axis.
 
@@ -102,6 +103,8 @@ def side_fluxes(
         InvalidArgumentError: If a condition does not suit a steady problem.
     """
     sides = []
+    leading = [tuple(values.shape[: values.ndim - grid.dimension]) for values in (cells, source)]
+    batch = _stated_batch(leading, grid, conditions)
     for axis, pair in enumerate(conditions):
         for end, condition in zip(("first", "last"), pair, strict=True):
             if isinstance(condition, Periodic):
@@ -115,7 +118,7 @@ def side_fluxes(
                 )
                 check_positive(at_side, f"conductivity ({name})")
             half = 2 * at_side * edge / (at_side + edge) * (2 / grid.spacing[axis]) * (-1 if end == "first" else 1)
-            offset, slope = _flux(condition, at_side, half, axis, name, grid)
+            offset, slope = _flux(condition, at_side, half, axis, name, grid, batch)
             sides.append(SideFlux(axis=axis, end=end, offset=offset, slope=slope, half=half))
     return sides
 
@@ -130,7 +133,13 @@ def check_positive(conductivity: Tensor, name: str) -> None:
 
 
 def _flux(
-    condition: Condition, at_side: Tensor, half: Tensor, axis: int, name: str, grid: CellGrid
+    condition: Condition,
+    at_side: Tensor,
+    half: Tensor,
+    axis: int,
+    name: str,
+    grid: CellGrid,
+    batch: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:
     """Offset and slope of F = −k ∂u/∂x = half (u_edge − u_side) under a condition."""
     if isinstance(condition, Outflow):
@@ -139,18 +148,81 @@ def _flux(
     if isinstance(condition, Dirichlet):
         return -half * side_value(condition.value, axis, name, grid), half
     if isinstance(condition, Robin):
-        return _robin_flux(condition, at_side, half, axis, name, grid)
+        a, b = (_robin_coefficient(each, axis, name, grid, batch) for each in (condition.a, condition.b))
+        return _robin_flux(condition, (a, b), at_side, half, side_value(condition.value, axis, name, grid), name)
     assert isinstance(condition, Neumann)
     if condition.flux is not None:
         return side_value(condition.flux, axis, name, grid) + zero, zero
     return -at_side * side_value(condition.gradient, axis, name, grid), zero
 
 
+def _stated_batch(
+    leading: list[tuple[int, ...]], grid: CellGrid, conditions: tuple[AxisConditions, ...]
+) -> tuple[int, ...]:
+    """Batch axes that conductivity, source and the values of the sides have, without those of Robin coefficients."""
+    for axis, pair in enumerate(conditions):
+        for end, condition in zip(("first", "last"), pair, strict=True):
+            if isinstance(condition, Periodic | Outflow):
+                continue
+            values = side_value(_stated_value(condition), axis, f"boundary of axis {axis}, {end} side", grid)
+            leading = [*leading, tuple(values.shape[: values.ndim - grid.dimension])]
+    try:
+        return tuple(torch.broadcast_shapes(*leading))
+    except RuntimeError:
+        raise InvalidArgumentError(
+            f"The batch axes of conductivity, source and boundary values do not broadcast: {leading}."
+        ) from None
+
+
+def _stated_value(condition: Dirichlet | Neumann | Robin) -> BoundaryValue:
+    if isinstance(condition, Neumann):
+        return condition.gradient if condition.flux is None else condition.flux
+    return condition.value
+
+
+def _robin_coefficient(
+    coefficient: BoundaryValue, axis: int, name: str, grid: CellGrid, batch: tuple[int, ...]
+) -> Tensor:
+    """a or b as ``(*batch, *space)`` with one entry along the axis.
+
+    Args:
+        coefficient: Number or array ``(*batch,)``; also ``(*batch, *face)`` if other data have the batch axes.
+        axis: Axis of the side.
+        name: Name of the side in error messages.
+        grid: The cells.
+        batch: Batch axes of the other data.
+
+    Raises:
+        InvalidArgumentError: If an array might be meant for the batch or for the faces.
+    """
+    values = value_at(coefficient, 0.0, f"{name}, Robin coefficient")
+    shape, face = tuple(values.shape), tuple(n for other, n in enumerate(grid.count) if other != axis)
+    per_entry = values.reshape(*shape, *(1,) * grid.dimension)
+    if _expands(shape, batch) or not face:
+        return per_entry
+    fits = all(a in (1, b) for a, b in zip(reversed(shape), reversed(face), strict=False))
+    if fits and batch and len(shape) == len(batch) + len(face):
+        return side_value(values, axis, f"{name}, Robin coefficient", grid)
+    if fits and values.numel() > 1:
+        raise InvalidArgumentError(
+            f"{name}: a and b of Robin are one number per batch entry, but shape {shape} might be meant for the {face} "
+            f"faces of the side. If it is a batch, say so by a source of shape {(*shape, *grid.shape)}; if it varies "
+            f"along the side, give (*batch, *face) and a source with the batch axes, such as {(1, *grid.shape)}."
+        )
+    return per_entry
+
+
+def _expands(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
+    """Whether an array expands to the batch as it is."""
+    last = batch[max(0, len(batch) - len(shape)) :]
+    return len(shape) <= len(batch) and all(a in (1, b) for a, b in zip(shape, last, strict=True))
+
+
 def _robin_flux(
-    condition: Robin, at_side: Tensor, half: Tensor, axis: int, name: str, grid: CellGrid
+    condition: Robin, coefficients: tuple[Tensor, Tensor], at_side: Tensor, half: Tensor, value: Tensor, name: str
 ) -> tuple[Tensor, Tensor]:
     """From a u_s + b ∂u/∂x = g with −k_s ∂u/∂x = half (u_e − u_s): F = half (a u_e − g)/(a + b half/k_s)."""
-    a, b = (side_value(value, axis, f"{name}, Robin coefficient", grid) for value in (condition.a, condition.b))
+    a, b = coefficients
     if bool((a * b * torch.sign(half) < 0).any()):
         sign = "≤" if "first" in name else "≥"
         raise InvalidArgumentError(
@@ -158,7 +230,7 @@ def _robin_flux(
             f"a={condition.a}, b={condition.b}; with the other sign the problem may have no solution."
         )
     pull = half / (a + b * half / at_side)
-    return -pull * side_value(condition.value, axis, name, grid), pull * a
+    return -pull * value, pull * a
 
 
 def side_value(value: BoundaryValue, axis: int, name: str, grid: CellGrid, extra: int = 0) -> Tensor:

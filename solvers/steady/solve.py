@@ -86,7 +86,8 @@ def solve_steady(
             evaluated on the sides too, which second order with a gradient or Robin condition needs.
         grid: Cells of the domain, in one or more axes.
         boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis. Values are numbers
-            or arrays ``(*batch, *face)``; without time.
+            or arrays ``(*batch, *face)``; without time. a and b of ``Robin`` are numbers or ``(*batch,)`` as in
+            ``solve``, or ``(*batch, *face)`` if conductivity, source or values have the batch axes too.
         source: s, in the same forms.
         solver: ``Direct()`` or ``ConjugateGradients()``; by default chosen by the number of cells.
 
@@ -103,7 +104,7 @@ def solve_steady(
     k = evaluate_coefficient(conductivity, grid.points, grid, "conductivity")
     check_positive(k, "conductivity")
     s = evaluate_coefficient(source, grid.points, grid, "source")
-    sides = side_fluxes(conductivity, k, grid, conditions)
+    sides = side_fluxes(conductivity, k, s, grid, conditions)
     system = System(grid=grid, conditions=conditions, conductivity=k, source=s, sides=sides)
     solver = solver or _default_solver(grid)
     u, iterations = system.solve(solver)

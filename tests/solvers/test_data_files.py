@@ -100,6 +100,16 @@ def test_solutions_of_every_kind_are_collected(tmp_path):
         collect(still, names=("h", "hu"))
     with pytest.raises(InvalidArgumentError, match=r"must have the batch's shape \(2, 3\)"):
         collect(still, parameters={"k": torch.zeros(6)})
+    with pytest.raises(InvalidArgumentError, match="parameter 'k' must be real"):
+        collect(still, parameters={"k": torch.zeros((2, 3), dtype=torch.complex64)})
+
+
+def test_an_unknown_is_not_dropped_for_a_name_that_occurs_twice():
+    grid = CellGrid(0.0, 1.0, 4)
+    initial = torch.stack([1 + grid.points, torch.zeros_like(grid.points)])
+    waves = solve_system(ShallowWater(1.0), grid, (Periodic(), Periodic()), initial, [0.01])
+    with pytest.raises(InvalidArgumentError, match=r"Names must be distinct identifiers .* got \('h', 'h'\)"):
+        collect(waves, names=("h", "h"))
 
 
 @pytest.mark.long
@@ -224,6 +234,7 @@ def test_files_of_others_and_missing_files_are_named(tmp_path):
         ({"fields": {}}, "at least one array"),
         ({"fields": {"h": torch.zeros(3, 4, 6)}}, r"fields 'h' must have shape \(3, 5, 6\)"),
         ({"fields": {"h": torch.full((3, 5, 6), float("nan"))}}, "'h' is not finite"),
+        ({"fields": {"h": torch.zeros(3, 5, 6, dtype=torch.complex64)}}, "fields 'h' must be real"),
         ({"parameters": {"h": torch.zeros(3)}}, "distinct identifiers"),
         ({"parameters": {"a/b": torch.zeros(3)}}, "distinct identifiers"),
         ({"parameters": {"a": torch.zeros(2)}}, r"must have shape \(3,\)"),

@@ -71,6 +71,24 @@ def test_values_by_hand():
     assert (Advection(1.0).stationary_points(), Burgers().stationary_points()) == ((), (0.0,))
 
 
+@pytest.mark.parametrize("of", [torch.tensor, np.array])
+def test_parameters_stay_fractions_for_fields_of_integers(of):
+    u = of([1, 2, 3])
+    expected = {
+        Diffusion(0.5).potential: [0.5, 1.0, 1.5],
+        Diffusion(np.array([0.5])).conductivity: [0.5, 0.5, 0.5],
+        Diffusion(Field([0.5, 0.25, 1.0])).potential: [0.5, 0.5, 3.0],
+        PorousMedium(0.5).conductivity: [1.0, 2**0.5, 3**0.5],
+        Stefan(0.5).potential: [0.5, 1.5, 2.5],
+        Advection(0.5).convective_flux: [0.5, 1.0, 1.5],
+    }
+    for formula, values in expected.items():
+        assert formula(u).tolist() == pytest.approx(values, rel=1e-6)
+    assert Logistic(0.5)(u, u, 0.0).tolist() == [0.0, -1.0, -3.0]
+    assert align(0.5, u).dtype == (torch.get_default_dtype() if of is torch.tensor else np.float64)
+    assert align(0.5, 1j * u).dtype == (1j * u).dtype
+
+
 def test_a_parameter_may_carry_a_gradient():
     """∂(k u)/∂k = u; the check of the parameter leaves it attached."""
     k = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)

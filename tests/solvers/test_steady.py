@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from solvers import (
     CellGrid,
     ConjugateGradients,
+    Diffusion,
     Direct,
     Dirichlet,
     InvalidArgumentError,
@@ -25,6 +26,7 @@ from solvers import (
     Robin,
     SolverDivergedError,
     node_values,
+    solve,
     solve_steady,
 )
 
@@ -277,6 +279,45 @@ def test_fluxes_that_do_not_balance_are_refused_with_the_remedy():
     balanced = solve_steady(1.0, LINE, sides, torch.tensor([[0.0], [excess]]))
     assert balanced.imbalance.abs().max() < 1e-14
     assert balanced.values.mean(-1).abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_robin_coefficients_per_batch_entry_are_those_of_solve(rows):
+    """Also where the side has as many faces as the batch entries, and where they alone make the batch."""
+    grid = CellGrid((0.0, 0.0), (1.0, 2.0), (4, rows))
+    a, b = torch.tensor([1.0, 2.0, 4.0]).double(), torch.tensor([0.5, 0.2, 1.0]).double()
+    sides = [(Dirichlet(0.0), Robin(a, b.numpy(), 1.0)), (Periodic(), Periodic())]
+    marched = solve(Diffusion(1.0), grid, sides, torch.zeros(3, 4, rows), [20.0]).values[:, 0]
+    steady = solve_steady(1.0, grid, sides, torch.zeros(3, 4, rows)).values
+    torch.testing.assert_close(steady, marched, rtol=0, atol=1e-6)
+    for i in range(3):
+        alone = [(Dirichlet(0.0), Robin(float(a[i]), float(b[i]), 1.0)), sides[1]]
+        torch.testing.assert_close(solve_steady(1.0, grid, alone).values, steady[i], rtol=1e-12, atol=0)
+    if rows != 3:
+        torch.testing.assert_close(solve_steady(1.0, grid, sides).values, steady, rtol=1e-12, atol=0)
+
+
+def test_robin_coefficients_along_a_side_need_the_batch_axes_of_other_data():
+    grid = CellGrid((0.0, 0.0), (1.0, 2.0), (4, 3))
+    b = torch.tensor([[0.5, 0.2, 1.0]]).double()
+    sides = [(Dirichlet(0.0), Robin(1.0, b, 1.0)), (Neumann(flux=0.0), Neumann(flux=0.0))]
+    solution = solve_steady(1.0, grid, sides, torch.zeros(2, 4, 3))
+    gradient = -solution.fluxes[0][:, -1]
+    torch.testing.assert_close(
+        solution.side_values[0][1] + b * gradient, torch.ones(2, 3).double(), rtol=1e-12, atol=1e-12
+    )
+    other = [(Dirichlet(0.0), Robin(1.0, b.T, 1.0)), sides[1]]
+    per_entry = [(Dirichlet(0.0), Robin(1.0, b[0], 1.0)), sides[1]]
+    sources = torch.zeros(3, 4, 3)
+    assert torch.equal(
+        solve_steady(1.0, grid, other, sources).values, solve_steady(1.0, grid, per_entry, sources).values
+    )
+    for shape, source in (((3,), 0.0), ((1, 3), 0.0), ((3, 1), 0.0), ((3,), torch.zeros(2, 4, 3))):
+        unclear = [(Dirichlet(0.0), Robin(1.0, b.reshape(shape), 1.0)), sides[1]]
+        with pytest.raises(InvalidArgumentError, match=r"one number per batch entry, but shape .* might be meant for"):
+            solve_steady(1.0, grid, unclear, source)
+    with pytest.raises(InvalidArgumentError, match="do not broadcast"):
+        solve_steady(1.0, grid, [(Dirichlet(0.0), Robin(1.0, torch.ones(4), 1.0)), sides[1]], sources)
 
 
 DIRICHLET = (Dirichlet(0.0), Dirichlet(1.0))

@@ -334,3 +334,30 @@ def test_an_event_at_a_side_that_the_steps_miss_is_an_error():
         solve_system(ShallowWater(1.0), grid, (pulse(0.005), Outflow()), initial, [1.0], largest_step=0.05)
     result = solve_system(ShallowWater(1.0), grid, (pulse(0.02), Outflow()), initial, [1.0])
     assert result.boundary_flux[0, 0, 0] > 1e-3
+
+
+def fill_basin(depth=None, inflow=None):
+    """``solve_system`` to t = 1 on 2 × 4 cells with walls, but a first side with depth (1) and momentum (0) of t."""
+    one = torch.ones(4)
+    side = Dirichlet(lambda t: torch.stack([depth(t) if depth else one, inflow(t) if inflow else 0 * one, 0 * one]))
+    grid, initial = CellGrid((0.0, 0.0), (1.0, 1.0), (2, 4)), torch.zeros(3, 2, 4)
+    initial[0] = 1.0
+    return solve_system(ShallowWater(1.0), grid, [(side, Reflecting()), WALLS], initial, [1.0], largest_step=0.01)
+
+
+@pytest.mark.parametrize("signs", [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, -1.0, -1.0], [0.0, 0.0, 0.0, 1.0]])
+def test_an_event_that_cancels_in_the_mean_over_the_side_is_not_missed(signs):
+    event = lambda t: 8.0 * torch.tensor(signs) * (0.371 < t < 0.373)  # noqa: E731
+    with pytest.raises(InvalidArgumentError, match=r"axis 0, first side: the time steps .* miss a part"):
+        fill_basin(inflow=event)
+
+
+def test_an_event_of_the_mean_is_not_hidden_by_slow_changes_that_cancel_in_it():
+    slow = lambda t: 0.2 * t * torch.tensor([1.0, -1.0, 1.0, -1.0])  # noqa: E731
+    with pytest.raises(InvalidArgumentError, match="miss a part"):
+        fill_basin(inflow=lambda t: slow(t) + (0.371 < t < 0.373))
+
+
+def test_a_front_that_reaches_the_end_of_the_side_in_the_last_steps_is_no_missed_event():
+    arrival = torch.tensor([0.2, 0.5, 0.8, 0.9935])
+    assert fill_basin(depth=lambda t: 1.0 + 0.1 * (t > arrival)).boundary_flux.isfinite().all()

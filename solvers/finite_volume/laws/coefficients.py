@@ -147,6 +147,7 @@ def align(parameter: Parameter, field: Any) -> Any:
 
     Returns:
         The parameter in the type, dtype and device of ``field``: arrays as ``(*batch, 1, …, 1)``, fields as they are.
+        If ``field`` has integers, the parameter has torch's default dtype, for NumPy float64, so that products do too.
 
     Raises:
         InvalidArgumentError: If the parameter is a function.
@@ -159,9 +160,12 @@ def align(parameter: Parameter, field: Any) -> Any:
             "A coefficient given as a function has values at points only: evaluate law.at(grid, time) instead of law."
         )
     if isinstance(field, Tensor):
-        values = torch.as_tensor(parameter, dtype=field.dtype, device=field.device)
+        inexact = field.is_floating_point() or field.is_complex()
+        dtype = field.dtype if inexact else torch.get_default_dtype()
+        values = torch.as_tensor(parameter, dtype=dtype, device=field.device)
     else:
-        values = np.asarray(parameter, dtype=np.asarray(field).dtype)
+        given = np.asarray(field).dtype
+        values = np.asarray(parameter, dtype=given if np.issubdtype(given, np.inexact) else np.float64)
     if in_space or not values.ndim:
         return values
     return values.reshape(tuple(values.shape) + (1,) * (field.ndim - values.ndim))
