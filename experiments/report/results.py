@@ -131,6 +131,8 @@ def title(name: str) -> str:
 def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
     """The headline methods and scores of every case; of many cases one row each, with the first score.
 
+    A run of some methods alone may have none of the headline: then these are shown.
+
     Args:
         experiment: The experiment.
         cases: Its cases.
@@ -143,7 +145,7 @@ def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame
     for case in cases:
         methods, scores = experiment.headline(case, records[records["case"] == case.key])
         computed = [method for method in methods if (case.key, method) in frame.index]  # not what papers alone have
-        chosen[case.key] = (computed, list(scores))
+        chosen[case.key] = (computed or [method for key, method in frame.index if key == case.key], list(scores))
     many = sum(len(methods) for methods, _ in chosen.values()) > most
     return (_cases_as_rows if many else _methods_as_rows)(frame, labels, chosen)
 

@@ -27,3 +27,13 @@ def test_every_number_of_a_headline_is_printed_whole(name: str) -> None:
         for column in table.columns[1:]:
             for text in column.cells:
                 shown.remove(str(text))
+
+
+def test_a_run_of_other_methods_than_those_of_the_headline_shows_them() -> None:
+    experiment, printed = ENTRIES["wave_neumann"], io.StringIO()
+    results = released(experiment)
+    assert results is not None
+    records = results.records[results.records["method"] == "boon-residual"]
+    report = SimpleNamespace(experiment=experiment, cases=results.cases)
+    console(printed).print(*headline_tables(report, records), sep="\n")  # type: ignore[arg-type]
+    assert printed.getvalue().count("residual in the loss") == len(results.cases)
