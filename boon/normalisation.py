@@ -102,11 +102,8 @@ class Normalised(nn.Module):
         like = next((p for p in operator.parameters() if not p.is_complex()), outputs)
         a, u = (fields.detach().to(torch.float64).transpose(0, 1) for fields in (inputs, outputs))
         mean, field = a.flatten(1).mean(1), u.mean(1)
-        scales = (
-            _scale(a.flatten(1), mean[:, None], inputs.dtype),
-            _scale(u.flatten(1), field[:, None].expand_as(u).flatten(1), outputs.dtype),
-        )
-        numbers = (mean, scales[0], field, scales[1])
+        spread, left = a.flatten(1) - mean[:, None], (u - field[:, None]).flatten(1)
+        numbers = (mean, _scale(spread, a, inputs.dtype), field, _scale(left, u, outputs.dtype))
         return cls(operator, *(each.to(like) for each in numbers))
 
     def forward(self, a: Float[Tensor, "batch in_channels *space"], *arguments: Any) -> Tensor:
@@ -185,7 +182,7 @@ def _interpolation(stored: int, count: int) -> Float[Tensor, "count stored"]:
     return matrix
 
 
-def _scale(values: Float[Tensor, "channels values"], mean: Tensor, dtype: torch.dtype) -> Float[Tensor, " channels"]:
-    """Root mean square of what the mean leaves of every channel, 1 where that is rounding in this dtype."""
-    scale = (values - mean).square().mean(1).sqrt()
-    return torch.where(scale > _ROUNDING * torch.finfo(dtype).eps * values.abs().amax(1), scale, 1.0)
+def _scale(deviations: Float[Tensor, "channels n"], fields: Tensor, dtype: torch.dtype) -> Float[Tensor, " channels"]:
+    """Root mean square of every channel, 1 where that is rounding of the fields ``(channels, …)`` in this dtype."""
+    scale = deviations.square().mean(1).sqrt()
+    return torch.where(scale > _ROUNDING * torch.finfo(dtype).eps * fields.abs().flatten(1).amax(1), scale, 1.0)

@@ -94,9 +94,9 @@ def multiply_modes(x: Tensor, weight: Tensor) -> Tensor:
     return result
 
 
-def _at_nodes(u: Tensor, nodes: Tensor) -> Tensor:
-    """The values at some nodes; without ``flatten``, which batches of gradients do not know."""
-    return u.reshape(*u.shape[:2], prod(u.shape[2:])).index_select(2, nodes)
+def _flat(u: Tensor) -> Tensor:
+    """The field with its nodes in one axis, a view where u is contiguous; batches of gradients know no ``flatten``."""
+    return u.reshape(*u.shape[:2], prod(u.shape[2:]))
 
 
 def _with_nodes(u: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class _TakeStrips(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         total = grad.clone(memory_format=torch.contiguous_format)
         if ctx.replaced is not None:
-            total.view(*total.shape[:2], prod(total.shape[2:])).index_fill_(2, ctx.replaced, 0.0)
+            _flat(total).index_fill_(2, ctx.replaced, 0.0)
         for strip, part in zip(ctx.strips, grads, strict=True):
             total.narrow(*strip).add_(part)
         return total, None, None, None
@@ -136,12 +136,12 @@ class _PutNodes(torch.autograd.Function):
         if not overwrite:
             return _with_nodes(u, nodes, values)
         ctx.mark_dirty(u)
-        u.view(*u.shape[:2], prod(u.shape[2:])).index_copy_(2, nodes, values)
+        _flat(u).index_copy_(2, nodes, values)
         return u
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:  # type: ignore[override]
-        return grad, None, _at_nodes(grad, ctx.nodes), None
+        return grad, None, _flat(grad).index_select(2, ctx.nodes), None
 
 
 class _AddAt(torch.autograd.Function):
@@ -149,12 +149,12 @@ class _AddAt(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
         ctx.nodes = nodes
         ctx.mark_dirty(u)
-        u.view(*u.shape[:2], prod(u.shape[2:])).index_add_(2, nodes, values)
+        _flat(u).index_add_(2, nodes, values)
         return u
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
-        return grad, None, _at_nodes(grad, ctx.nodes)
+        return grad, None, _flat(grad).index_select(2, ctx.nodes)
 
 
 class _AddProfiles(torch.autograd.Function):

@@ -1,7 +1,6 @@
 """Whether values agree where sides meet, judged for every sample and channel."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,16 +11,6 @@ from boon.errors import IncompatibleCornersError
 _UNITS, _UNITS_OF_HALF = 100, 4
 
 
-class Side(Protocol):
-    """A side of a domain."""
-
-    @property
-    def axis(self) -> int: ...
-
-    @property
-    def last(self) -> bool: ...
-
-
 def tolerance_of(dtype: torch.dtype) -> float:
     """Largest disagreement of values in this dtype that is rounding, relative to the largest value.
 
@@ -30,14 +19,14 @@ def tolerance_of(dtype: torch.dtype) -> float:
     return (_UNITS_OF_HALF if dtype.itemsize < 4 else _UNITS) * torch.finfo(dtype).eps
 
 
-def check_gap(gap: Tensor, values: Sequence[Tensor], tolerance: float, side: Side) -> None:
+def check_gap(gap: Tensor, values: Sequence[Tensor], tolerance: float, name: str) -> None:
     """Refuses values that differ where sides meet.
 
     Args:
         gap: Differences ``(batch, channels, *nodes)``.
         values: What is given on the sides, ``(batch, channels, *face)`` each.
         tolerance: Largest difference, relative to the largest value of the same sample and channel on all sides.
-        side: Where they differ.
+        name: Name of the side where they differ, see ``name_of``.
 
     Raises:
         IncompatibleCornersError: If they do.
@@ -47,15 +36,15 @@ def check_gap(gap: Tensor, values: Sequence[Tensor], tolerance: float, side: Sid
     size = torch.stack(torch.broadcast_tensors(*map(_largest, values))).amax(0)
     if bool((found > tolerance * size).any()):
         raise IncompatibleCornersError(
-            f"The values on the {name_of(side)} disagree by {float(found.max()):.3g} with another Dirichlet side or "
+            f"The values on the {name} disagree by {float(found.max()):.3g} with another Dirichlet side or "
             "the other end of a periodic axis where they meet. Give values that agree at the corners, or smooth the "
             "jump in the data."
         )
 
 
-def name_of(side: Side) -> str:
-    """For messages."""
-    return f"{'last' if side.last else 'first'} side of axis {side.axis}"
+def name_of(axis: int, last: bool) -> str:
+    """A side in messages."""
+    return f"{'last' if last else 'first'} side of axis {axis}"
 
 
 def _largest(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boon._tensors.values import are_readable, check_real, real_tensor
-from boon.conditions.corners import tolerance_of
+from boon.conditions.corners import name_of, tolerance_of
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
@@ -274,7 +274,7 @@ def _whole(side: SideEntry) -> SideCondition:
 
 
 def _name(axis: int, last: bool) -> str:
-    return f"The {'last' if last else 'first'} side of axis {axis}"
+    return f"The {name_of(axis, last)}"
 
 
 def _built_value(side: SideCondition) -> Value:
@@ -310,8 +310,9 @@ def _values_at_call(values: SideValues | None, conditions: Sequence[AxisConditio
         wanted = conditions[axis]
         for last, value in enumerate(pair):
             if value is not None and (wanted is None or wanted[last] is None or isinstance(wanted[last], Periodic)):
-                name = f"The {'last' if last else 'first'} side of axis {axis}"
-                raise InvalidArgumentError(f"{name} is free or periodic and takes no boundary value.")
+                raise InvalidArgumentError(
+                    f"{_name(axis, bool(last))} is free or periodic and takes no boundary value."
+                )
             result[axis, bool(last)] = value
     return result
 

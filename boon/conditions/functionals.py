@@ -28,7 +28,7 @@ from torch import Tensor
 from boon._tensors.gradients import Strip, edit_nodes
 from boon._tensors.tables import kept
 from boon._tensors.values import check_real, is_transformed
-from boon.conditions.corners import check_gap
+from boon.conditions.corners import check_gap, name_of
 from boon.conditions.varying import Varying, set_varying
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
@@ -158,7 +158,7 @@ def functional(condition: SideCondition, axis: int, last: bool, spacing: float, 
     first, *others = (b * weight for weight in gradient)
     if abs(a + first) < 1e-6 * (abs(a) + abs(first)):
         raise InvalidArgumentError(
-            f"Robin(a={condition.a}, b={condition.b}) on the {'last' if last else 'first'} side of axis {axis} cannot "
+            f"Robin(a={condition.a}, b={condition.b}) on the {name_of(axis, last)} cannot "
             f"be solved for the boundary node: a + b·c₀/h = {a + first:.3g} at spacing h={spacing:.3g}. "
             "Check the sign of b (∂u/∂x is not the outward derivative) or change the grid or the stencil order."
         )
@@ -201,7 +201,7 @@ def harmonise(boundary: Boundary, tolerance: float) -> Boundary:
     for side, data in zip(boundary.functionals, boundary.data, strict=True):
         adjusted = set_nodes(data, _on_face(side, boundary, done))
         if side.is_value:
-            check_gap(data - adjusted, values, tolerance, side)
+            check_gap(data - adjusted, values, tolerance, name_of(side.axis, side.last))
         done.append(adjusted)
     return replace(boundary, data=tuple(done))
 

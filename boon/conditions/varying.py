@@ -218,7 +218,7 @@ def _check_corner(side: Varying, data: Tensor, other: Varying, others: Tensor, t
     both = side.given[here] & other.given[there]
     gap = torch.where(both, data[:, :, *here] - others[:, :, *there], 0.0)
     values = [torch.where(each.given, found, 0.0) for each, found in ((side, data), (other, others))]
-    check_gap(gap, values, tolerance, other)
+    check_gap(gap, values, tolerance, name_of(other.axis, other.last))
 
 
 def _edge(side: Varying, other: Varying) -> tuple[slice | int, ...]:
@@ -227,7 +227,7 @@ def _edge(side: Varying, other: Varying) -> tuple[slice | int, ...]:
 
 
 def _check_periodic(side: Varying, data: Tensor, axis: int, tolerance: float) -> None:
-    dim = axis - (axis > side.axis)
+    dim, name = axis - (axis > side.axis), name_of(side.axis, side.last)
     ends = [
         [each.select(dim - side.holds.ndim, end) for each in (side.holds, side.given, side.a, side.b, data)]
         for end in (0, -1)
@@ -239,9 +239,9 @@ def _check_periodic(side: Varying, data: Tensor, axis: int, tolerance: float) ->
     gaps = [(first - last).abs().max() for first, last in zip(ends[0][2:4], ends[1][2:4], strict=True)]
     if not same or any(bool(gap > size) for gap, size in zip(gaps, sizes, strict=True)):
         raise InvalidArgumentError(
-            f"A condition on the {name_of(side)} differs between the two ends of the periodic axis {axis}; give both "
+            f"A condition on the {name} differs between the two ends of the periodic axis {axis}; give both "
             "ends the same parts and coefficients."
         )
     gap = torch.where(ends[0][0], ends[0][4] - ends[1][4], 0.0)
     alike = side.given == ends[0][1].unsqueeze(dim)
-    check_gap(gap, [torch.where(side.holds & alike, data, 0.0)], tolerance, side)
+    check_gap(gap, [torch.where(side.holds & alike, data, 0.0)], tolerance, name)

@@ -17,7 +17,6 @@ from solvers import (
     Burgers,
     CellGrid,
     ConvectionDiffusion,
-    ConvectiveLaw,
     Diffusion,
     Dirichlet,
     FaceVelocity,
@@ -42,6 +41,7 @@ from tests.solvers.manufactured import (
     velocities,
     velocity,
 )
+from tests.solvers.traffic import Traffic
 
 FINE = {1: (20, 40, 80), 2: (16, 32, 64)}
 HEAT = Case(diffuses=True)
@@ -212,19 +212,6 @@ def test_a_velocity_without_divergence_keeps_a_constant(law, stepper):
     result = solve(full, grid, sides, 3.7, [0.02, 0.1], stepper=stepper)
     assert result.values.shape == (3, 2, 8, 10)
     assert float((result.values - 3.7).abs().max()) < 1e-12
-
-
-class Traffic(ConvectiveLaw):
-    """f = u (1 − u), without a kernel."""
-
-    def convective_flux(self, u):
-        return u * (1.0 - u)
-
-    def characteristic_speed(self, u):
-        return 1.0 - 2.0 * u
-
-    def stationary_points(self):
-        return (0.5,)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from solvers.finite_volume.convection.reconstruction_kernels import (
     van_leer,
 )
 from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
+from tests.solvers.traffic import Traffic
 
 MEANS = [IntegralMean(), ArithmeticMean(), HarmonicMean()]
 
@@ -76,19 +77,6 @@ def test_slope_of_the_conductivity_is_finite_where_the_law_degenerates():
     k, slope = conductivity_with_slope(PorousMedium(0.5), torch.tensor([0.0, 4.0], dtype=torch.float64))
     assert k.tolist() == [0.0, 2.0]
     assert slope.tolist() == [0.0, 0.25]
-
-
-class Traffic(ConvectiveLaw):
-    """f = u (1 − u), concave."""
-
-    def convective_flux(self, u):
-        return u * (1.0 - u)
-
-    def characteristic_speed(self, u):
-        return 1.0 - 2.0 * u
-
-    def stationary_points(self):
-        return (0.5,)
 
 
 @settings(deadline=None, max_examples=40)

@@ -13,7 +13,6 @@ from solvers import (
     Burgers,
     CellGrid,
     ConvectionDiffusion,
-    ConvectiveLaw,
     Diffusion,
     Dirichlet,
     Neumann,
@@ -23,25 +22,13 @@ from solvers import (
     solve,
 )
 from tests.solvers.manufactured import assert_order
+from tests.solvers.traffic import Traffic
 
 GRID = CellGrid(0.0, 1.0, 20)
 WIND = ConvectionDiffusion(Advection(1.0), Diffusion(0.1))
 FRONTS = ConvectionDiffusion(Burgers(), PorousMedium(2.0))
 STEPPERS = [TRBDF2(), BackwardEuler(), SSPRK3()]
 ROUND_OFF = 1e-13
-
-
-class Traffic(ConvectiveLaw):
-    """f = u (1 − u), without a kernel."""
-
-    def convective_flux(self, u):
-        return u * (1.0 - u)
-
-    def characteristic_speed(self, u):
-        return 1.0 - 2.0 * u
-
-    def stationary_points(self):
-        return (0.5,)
 
 
 TRAFFIC = ConvectionDiffusion(Traffic(), Diffusion(0.1))
