@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from linear_operator import to_dense
 from linear_operator.operators import (
+    AddedDiagLinearOperator,
     DenseLinearOperator,
     DiagLinearOperator,
     KroneckerProductLinearOperator,
@@ -18,6 +19,7 @@ from linear_operator.operators import (
     RootLinearOperator,
 )
 from torch import Tensor
+from torch.nn.functional import pad
 
 from probconserv.errors import InvalidArgumentError
 
@@ -25,10 +27,13 @@ Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
 
 
 def as_double(covariance: LinearOperator) -> LinearOperator:
-    """The covariance in float64; lazy kernels are evaluated."""
+    """The covariance in float64; lazy kernels are evaluated, R Rᵀ + D keeps its structure however it was added."""
     if isinstance(covariance, DiagLinearOperator) and covariance.dtype == torch.float64:
         return covariance
-    return covariance.evaluate_kernel().to(torch.float64)
+    double = covariance.evaluate_kernel().to(torch.float64)
+    if isinstance(double, AddedDiagLinearOperator) and is_factored(PsdSumLinearOperator(*double.linear_ops)):
+        return PsdSumLinearOperator(*double.linear_ops)
+    return double
 
 
 def rows_times(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch k n"]:
@@ -90,6 +95,32 @@ def apply_roots(roots: list[Root], normals: Float[Tensor, "*batch s r"]) -> Floa
     parts = torch.split(normals, [root.shape[-1] for root in roots], dim=-1)
     draws = [_apply_root(root, part) for root, part in zip(roots, parts, strict=True)]
     return torch.stack(draws).sum(dim=0) if len(draws) > 1 else draws[0]
+
+
+def whitening(root: Float[Tensor, "*batch n r"], weights: Float[Tensor, "*batch n"]) -> tuple[Tensor, Tensor]:
+    """An orthogonal factor Q of V^-½ R over the identity, which whitens Σ = R Rᵀ + V.
+
+    dᵀ Σ⁻¹ d is the least |V^-½ (d − R z)|² + |z|². A Cholesky factor of I + Rᵀ V⁻¹ R loses all digits where members
+    outweigh the noise by 1e16, and some of them far before.
+
+    Args:
+        root: R.
+        weights: V^-½.
+
+    Returns:
+        Q ``(*batch, n + r, r)``, and the ``(*batch, r)`` whose squares have the product det(I + Rᵀ V⁻¹ R).
+    """
+    scaled = weights[..., None] * root
+    unit = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
+    stacked = torch.cat([scaled, unit.expand(*scaled.shape[:-2], *unit.shape)], dim=-2)
+    orthogonal, triangular = torch.linalg.qr(stacked)
+    return orthogonal, triangular.diagonal(dim1=-2, dim2=-1).abs()
+
+
+def whitened(orthogonal: Tensor, scaled: Float[Tensor, "*batch n s"]) -> Float[Tensor, "*batch n_plus_r s"]:
+    """Columns w with aᵀ Σ⁻¹ b = w_aᵀ w_b, of columns V^-½ a."""
+    extended = pad(scaled, (0, 0, 0, orthogonal.shape[-1]))
+    return extended - orthogonal @ (orthogonal.mT @ extended)
 
 
 def _apply_root(root: Root, normals: Tensor) -> Tensor:

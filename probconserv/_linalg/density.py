@@ -16,6 +16,7 @@ from linear_operator.operators import (
 )
 from torch import Tensor
 
+from probconserv._linalg.covariance import whitened, whitening
 from probconserv._linalg.gain import Gain
 from probconserv._linalg.structured import StructuredGain
 from probconserv.errors import InvalidArgumentError
@@ -134,13 +135,11 @@ def _whiten_kronecker(covariance: KroneckerProductLinearOperator, difference: Te
 
 
 def _whiten_low_rank(root: Tensor, variance: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ = R Rᵀ + V by the matrix inversion and determinant lemmas, O(n r²)."""
-    scaled = root / variance[..., None]
-    inner = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device) + root.mT @ scaled
-    chol = _cholesky(inner)
-    projected = torch.linalg.solve_triangular(chol, (difference @ scaled).mT, upper=False)
-    quadratic = (difference.square() / variance[..., None, :]).sum(dim=-1) - projected.square().sum(dim=-2)
-    return quadratic, _log_determinant(chol) + variance.log().sum(dim=-1)
+    """Σ = R Rᵀ + V in O(n r²); det Σ = det V · det(I + Rᵀ V⁻¹ R)."""
+    weights = variance.rsqrt()
+    orthogonal, pivots = whitening(root, weights)
+    white = whitened(orthogonal, difference.mT * weights[..., None])
+    return white.square().sum(dim=-2), 2 * pivots.log().sum(dim=-1) + variance.log().sum(dim=-1)
 
 
 def _log_determinant(chol: Tensor) -> Tensor:

@@ -178,16 +178,18 @@ class SparseInnovation(Innovation):
     def _forms(self, entry: int) -> np.ndarray:
         """g_jᵀ S⁻¹ g_j for every column g_j of G ``(n,)``."""
         factor = self.factors[entry]
-        lower = scipy.sparse.csc_array(scipy.sparse.tril(factor.L, k=-1))
+        order = np.asarray(factor.perm_r)
+        starts, indices = _filled_pattern(self.rows, order)
+        lower = scipy.sparse.csc_array(factor.L)
         lower.sort_indices()
-        pivots = factor.U.diagonal()
-        entries, diagonal = sparse_kernels.selected_inverse(lower.indptr, lower.indices, lower.data, pivots)
+        values = sparse_kernels.on_pattern(starts, indices, (lower.indptr, lower.indices, lower.data))
+        entries, diagonal = sparse_kernels.selected_inverse(starts, indices, values, factor.U.diagonal())
         scale = self.scale.reshape(len(self.factors), -1)[entry].numpy(force=True)
         columns = scipy.sparse.csr_array((scipy.sparse.diags_array(scale) @ self.rows.matrix(entry)).T)
         return sparse_kernels.quadratic_forms(
             (columns.indptr, columns.indices, columns.data),
-            np.asarray(factor.perm_r),
-            (lower.indptr, lower.indices, entries, diagonal),
+            order,
+            (starts, indices, entries, diagonal),
         )
 
     def _require_no_derivatives(self, name: str) -> None:
@@ -264,7 +266,7 @@ def _rows_at(rows: AnyRows, batch: torch.Size, position: Tensor) -> AnyRows:
 def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> SuperLU:
     """L P Lᵀ of S with rows and columns scaled to a unit diagonal."""
     left = scipy.sparse.diags_array(scale) @ rows.matrix(entry)
-    matrix = (left * metric) @ left.T + scipy.sparse.diags_array(noise * scale**2)
+    matrix = _on_pattern(rows, (left * metric) @ left.T + scipy.sparse.diags_array(noise * scale**2))
     options = {"SymmetricMode": True, "Equil": False}
     try:
         factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
@@ -274,6 +276,39 @@ def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarr
     if not symmetric or not (factor.U.diagonal() > 1e3 * rows.rows * _EPS).all():
         raise _dependent(rows.rows)
     return factor
+
+
+def _pattern(rows: SparseRows) -> scipy.sparse.csr_array:
+    """Where S may differ from zero: pairs of rows that share a point, and the diagonal."""
+    share = rows.matrix(0)
+    share.data = np.ones_like(share.data)
+    pattern = scipy.sparse.csr_array(share @ share.T + scipy.sparse.eye_array(rows.rows))
+    pattern.sort_indices()
+    return pattern
+
+
+def _on_pattern(rows: SparseRows, matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """S with its zeros between rows that share a point: SciPy drops them, but the order of elimination needs them."""
+    full = _pattern(rows)
+    places, own = ((each.tocoo().coords[0] * np.int64(rows.rows) + each.tocoo().coords[1]) for each in (full, matrix))
+    full.data = np.zeros_like(full.data)
+    full.data[np.searchsorted(places, own)] = matrix.data
+    return full
+
+
+def _filled_pattern(rows: SparseRows, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The strictly lower pattern of L by columns, whether or not its numbers cancel or underflow.
+
+    Args:
+        rows: G.
+        order: Place of every row of G in the order of elimination.
+    """
+    pattern = _pattern(rows).tocoo()
+    first, second = (order[part] for part in pattern.coords)
+    lower = first > second
+    coords = (first[lower], second[lower])
+    by_rows = scipy.sparse.csr_array((pattern.data[lower], coords), shape=pattern.shape)
+    return sparse_kernels.filled_pattern(by_rows.indptr, by_rows.indices)
 
 
 def _check_diagonal(diagonal: Tensor) -> None:

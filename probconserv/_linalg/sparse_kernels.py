@@ -67,6 +67,66 @@ def quadratic_forms(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def filled_pattern(starts: _Array, columns: _Array) -> tuple[_Array, _Array]:
+    """The pattern of L for S = L P Lᵀ, from that of S: row i of L has an entry in every column on the paths from the
+    columns of row i of S towards the root of the elimination tree (Liu 1990).
+
+    Args:
+        starts: Where every row of the strictly lower S starts (k + 1,).
+        columns: Its columns.
+
+    Returns:
+        Starts and rows of the strictly lower L by columns, rows increasing.
+    """
+    k = starts.shape[0] - 1
+    parent, ancestor = np.full(k, -1), np.full(k, -1)
+    for i in range(k):
+        for e in range(starts[i], starts[i + 1]):
+            j = int(columns[e])
+            while j != -1 and j < i:
+                above = ancestor[j]
+                ancestor[j] = i
+                if above == -1:
+                    parent[j] = i
+                j = above
+    lower, rows = np.zeros(k + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+    ends = lower
+    for counted in (False, True):
+        if counted:
+            lower = np.cumsum(lower)
+            rows, ends = np.empty(lower[k], dtype=np.int64), lower.copy()
+        seen = np.full(k, -1)
+        for i in range(k):
+            seen[i] = i
+            for e in range(starts[i], starts[i + 1]):
+                j = int(columns[e])
+                while seen[j] != i:
+                    if counted:
+                        rows[ends[j]] = i
+                        ends[j] += 1
+                    else:
+                        lower[j + 1] += 1
+                    seen[j] = i
+                    j = parent[j]
+    return lower, rows
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def on_pattern(starts: _Array, rows: _Array, matrix: tuple[_Array, _Array, _Array]) -> _Array:
+    """Values of a matrix by columns at the places of a pattern by columns, zero where it has none."""
+    own_starts, own_rows, own_values = matrix
+    values = np.zeros(rows.shape[0])
+    for j in range(starts.shape[0] - 1):
+        at = own_starts[j]
+        for e in range(starts[j], starts[j + 1]):
+            while at < own_starts[j + 1] and own_rows[at] < rows[e]:
+                at += 1
+            if at < own_starts[j + 1] and own_rows[at] == rows[e]:
+                values[e] = own_values[at]
+    return values
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def selected_inverse(starts: _Array, rows: _Array, factor: _Array, pivots: _Array) -> tuple[_Array, _Array]:
     """Entries of Z = (L P Lᵀ)⁻¹ on the pattern of L (Takahashi, Fagan & Chin 1973).
 

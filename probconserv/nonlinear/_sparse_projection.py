@@ -11,11 +11,13 @@ primal-dual active set).
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.covariance import whitened, whitening
 from probconserv._linalg.rows import SparseRows, stacked
 from probconserv._linalg.structured import StructuredGain, factorise_rows, split, splits
 from probconserv.constraints import LinearConstraint
@@ -232,15 +234,15 @@ class _Search:
 
     def _product(self, first: Tensor, second: Tensor) -> Tensor:
         """aᵀ Σ⁻¹ b of changes; points without variance do not change."""
+        weights, orthogonal = self._whitening
+        white = [whitened(orthogonal, (part * weights).mT) for part in (first, second)]
+        return (white[0] * white[1]).sum(dim=0)
+
+    @cached_property
+    def _whitening(self) -> tuple[Tensor, Tensor]:
         metric, root = split(self.covariance)
-        precision = torch.where(metric > 0, 1.0 / torch.where(metric > 0, metric, 1.0), 0.0)
-        product = (first * precision * second).sum(dim=-1)
-        if not root.shape[-2]:
-            return product
-        scaled = root * precision
-        inner = torch.linalg.cholesky(torch.eye(len(root), dtype=root.dtype) + scaled @ root.mT)
-        along = [torch.linalg.solve_triangular(inner, (part @ scaled.mT).mT, upper=False) for part in (first, second)]
-        return product - (along[0] * along[1]).sum(dim=0)
+        weights = torch.where(metric > 0, torch.where(metric > 0, metric, 1.0).rsqrt(), 0.0)
+        return weights, whitening(root.mT, weights)[0]
 
     def _is_small(self, step: Tensor, u: Tensor) -> bool:
         size = u.abs().amax(dim=-1).clamp_min(1e-300)

@@ -117,20 +117,22 @@ def interruption() -> Iterator[Callable[[], bool]]:
     Processes of ``torchrun`` and jobs of submitit receive one Ctrl-C twice, from the terminal and from the program that
     started them, so there any further SIGINT only sets the flag. Outside the main thread signals stay as they are.
     """
-    flag = threading.Event()
+    # No threading.Event: a second signal inside its set would wait for a lock that the first one holds.
+    stopped = False
     if threading.current_thread() is not threading.main_thread():
-        yield flag.is_set
+        yield lambda: stopped
         return
     before = signal.getsignal(signal.SIGINT)
     repeated = launched().world_size > 1 or "SUBMITIT_EXECUTOR" in os.environ
 
     def stop(*_: Any) -> None:
-        flag.set()
+        nonlocal stopped
+        stopped = True
         if not repeated:
             signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, stop)
     try:
-        yield flag.is_set
+        yield lambda: stopped
     finally:
         signal.signal(signal.SIGINT, before)

@@ -8,7 +8,12 @@ import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
-from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, KroneckerProductLinearOperator
+from linear_operator.operators import (
+    DenseLinearOperator,
+    DiagLinearOperator,
+    KroneckerProductLinearOperator,
+    RootLinearOperator,
+)
 from scipy.stats import multivariate_normal
 from torch.distributions import Normal
 
@@ -68,6 +73,27 @@ def test_density_with_exact_and_noisy_rows_together():
     halfway = condition_densely(mean.numpy(), covariance.numpy(), rows[1:].numpy(), np.zeros(1), np.array([0.3]))
     expected = log_density_on_surface(u.numpy(), *halfway, rows[:1].numpy(), np.ones(1))
     assert float(posterior.log_prob(u)) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("noise", [1e-4, 1e-12, 1e-20])
+def test_density_of_centred_members_with_little_noise(noise):
+    generator = torch.Generator().manual_seed(2)
+    n, members = 30, 6
+    modes = torch.linalg.qr(torch.randn(n, members - 1, dtype=torch.float64, generator=generator))[0]
+    scales = torch.logspace(0, -1, members - 1, dtype=torch.float64)
+    centred = torch.linalg.qr(torch.eye(members, dtype=torch.float64)[:, 1:] - 1 / members)[0]
+    assert centred.sum(dim=0).abs().max() < 1e-15, "the mean of the members is subtracted"
+    along, beside = (torch.randn(size, dtype=torch.float64, generator=generator) for size in (members - 1, n))
+    beside -= modes @ (modes.mT @ beside)
+    root = torch.nn.functional.pad((modes * scales) @ centred.mT, (0, 0, 0, 1))
+    covariance = RootLinearOperator(root) + DiagLinearOperator(torch.full((n + 1,), noise, dtype=torch.float64))
+    last = LinearConstraint(torch.eye(n + 1, dtype=torch.float64)[-1:], torch.zeros(1))
+    posterior = condition(MultivariateNormal(torch.zeros(n + 1).double(), covariance), last)
+    u = torch.nn.functional.pad(modes @ (scales * along) + math.sqrt(noise) * beside, (0, 1))
+    spread = Normal(0.0, (scales**2 + noise).sqrt()).log_prob(scales * along).sum()
+    rest = -0.5 * (beside.square().sum() + (n - members + 1) * math.log(2 * math.pi * noise))
+    # Rounding of u alone, 1e-16 beside noise of 1e-10, moves the second part by 1e-6 of its deviation.
+    assert float(posterior.log_prob(u)) == pytest.approx(float(spread + rest), rel=1e-7)
 
 
 @pytest.mark.parametrize("kind", FULL_RANK)

@@ -292,6 +292,50 @@ def test_large_structures_take_seconds_and_little_memory():
         law.rows  # noqa: B018 - evaluating it is the point
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_variances_where_rows_that_share_points_are_orthogonal(seed):
+    """Sums and differences of the same points: S has zeros where its inverse has none."""
+    n, k = 300, 100
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.stack([torch.randperm(12, generator=generator)[:4] for _ in range(k)])
+    places = (places + 3 * torch.arange(k)[:, None]) % n
+    signs = torch.randint(0, 2, (k, 4), generator=generator).double() * 2 - 1
+    index = torch.stack([torch.arange(k)[:, None].expand(k, 4).flatten(), places.flatten()])
+    G = torch.sparse_coo_tensor(index, signs.flatten(), (k, n), check_invariants=True)
+    rows = G.to_dense()
+    assert ((rows @ rows.mT == 0) & (rows.abs() @ rows.mT.abs() > 0)).any()
+    posterior = condition(Normal(torch.zeros(n).double(), torch.ones(n).double()), LinearConstraint(G, torch.zeros(k)))
+    expected = 1 - (rows * torch.linalg.solve(rows @ rows.mT, rows)).sum(dim=0)
+    assert float((posterior.variance - expected).abs().max()) <= 1e-12
+
+
+def test_variances_where_the_factor_underflows():
+    """A ring of rows: fill of the factor falls from row to row, to 0 after some hundred."""
+    n, k = 20_000, 2_000
+    index = torch.stack([torch.arange(k)[:, None].expand(k, 12), 10 * torch.arange(k)[:, None] + torch.arange(12)])
+    index[1] %= n
+    G = torch.sparse_coo_tensor(index.flatten(1), torch.ones(12 * k).double(), (k, n), check_invariants=True)
+    posterior = condition(Normal(torch.zeros(n).double(), torch.ones(n).double()), LinearConstraint(G, torch.ones(k)))
+    of_rows = posterior.variance.reshape(k, 10)
+    assert float((of_rows - of_rows[0]).abs().max()) <= 1e-13, "all rows look alike"
+
+
+def test_low_rank_plus_diagonal_keeps_its_structure_however_it_was_added():
+    n = 100_000  # a dense matrix of it would take 80 GB
+    members = torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    root, diagonal = RootLinearOperator(members), DiagLinearOperator(torch.full((n,), 0.5, dtype=torch.float64))
+    law = LinearConstraint(torch.ones(1, n, dtype=torch.float64).to_sparse(), torch.zeros(1))
+    mean = torch.ones(n, dtype=torch.float64)
+    first, *others = (
+        condition(MultivariateNormal(mean, covariance), law)
+        for covariance in (PsdSumLinearOperator(root, diagonal), root + diagonal, diagonal + root)
+    )
+    for other in others:
+        torch.testing.assert_close(other.mean, first.mean)
+        torch.testing.assert_close(other.variance, first.variance)
+        assert float(other.log_prob(first.mean)) == float(first.log_prob(first.mean))
+
+
 def test_dependent_and_contradicting_rows_are_refused():
     prior = Normal(torch.zeros(24).double(), torch.ones(24).double())
     row = torch.zeros(1, 24).double()

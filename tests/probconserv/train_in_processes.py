@@ -1,5 +1,6 @@
 """Small trainings in several processes: ``torchrun … -m tests.probconserv.train_in_processes FOLDER NAME…``."""
 
+import faulthandler
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from probconserv.errors import TrainingInterruptedError
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
 
 STEPS, BATCH = 6, 16
+LIMIT = 240  # seconds
 EVERY_STEP: dict[str, Any] = {"validate_every": 1, "checkpoint_every": 2, "precision": "64-true"}
 
 
@@ -69,6 +71,7 @@ def endless(folder: Path) -> TrainingState:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(LIMIT, exit=True)  # a process that waits for ever says where
     torch.set_num_threads(1)
     for name in sys.argv[2:]:
         where = Path(sys.argv[1]) / name
