@@ -14,8 +14,8 @@ and the interior does not depend on them.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil, pi
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -23,11 +23,14 @@ from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
+from solvers._arguments import check_positive_number, output_times
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume.grid import NodeGrid
+from solvers.finite_volume.laws.coefficients import checked_values
 
 _NODES_TOGETHER = 40_000  # nodes of a group of flows, so that its five arrays fit the processor's cache
-_DIFFUSIVE_LIMIT, _CONVECTIVE_LIMIT = 0.3, 0.7  # both stable: the Runge–Kutta method allows 2.78/8 and about 2.8
+_USUAL = 0.3, 0.7  # steps in units of h²/ν and h/U
+_STABLE = 2.78 / 8, 2.8  # beyond one of them the Runge–Kutta method is unstable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,22 +77,21 @@ def solve_cavity(
         lid_speed: U, a number or ``(*batch,)``, positive.
         nodes: Nodes along each side, walls included, at least 5.
         times: Increasing output times after the start at t = 0.
-        viscosity: ν = 1/Re for lid speed 1.
-        step: Largest time step; by default 0.3 h²/ν or 0.7 h/U for the fastest lid, whichever is smaller.
+        viscosity: ν = 1/Re for lid speed 1, one number.
+        step: Largest time step; by default 0.3 h²/ν or 0.7 h/U for the fastest lid, whichever is smaller. At most
+            0.347 h²/ν and 2.8 h/U, where the time stepping is stable.
 
     Returns:
         The flows.
 
     Raises:
-        InvalidArgumentError: If an argument is out of range.
-        SolverDivergedError: If a flow is not finite; a smaller step or more nodes are needed.
+        InvalidArgumentError: If an argument has the wrong type or is out of range, or the step is not stable.
+        SolverDivergedError: If a flow has blown up; a smaller step or more nodes are needed.
     """
-    lid = torch.as_tensor(lid_speed, dtype=torch.float64)
-    outputs = torch.as_tensor(times, dtype=torch.float64)
-    _check(lid, nodes, outputs, viscosity, step)
+    lid, outputs = checked_values(lid_speed, "lid_speed"), output_times(times, 0.0, after=True)
+    _check(lid, nodes, viscosity, step)
     grid = NodeGrid((0.0, 0.0), (1.0, 1.0), (nodes, nodes))
-    h = grid.spacing[0]
-    largest = step or min(_DIFFUSIVE_LIMIT * h * h / viscosity, _CONVECTIVE_LIMIT * h / lid.max().item())
+    largest = step or _step(_USUAL, lid, nodes, viscosity)
     groups = lid.reshape(-1).split(max(1, _NODES_TOGETHER // nodes**2))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         parts = list(pool.map(lambda group: _integrate(group.numpy(), nodes, outputs, viscosity, largest), groups))
@@ -123,14 +125,15 @@ def _integrate(
     for index, time in enumerate(times.tolist()):
         steps = ceil((time - now) / largest_step * (1 - 1e-12))
         step = (time - now) / steps
-        with np.errstate(over="ignore", invalid="ignore"):  # checked below
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN is above the bound below
             for _ in range(steps):
                 advance(step)
             fill(slopes[0], omega)
         now = time
-        if not np.isfinite(omega).all():
+        # ψ is the integral of a velocity over at most ½ to the nearest wall, and fluid is slower than the lid.
+        if not (np.abs(psi) <= 0.5 * lid[:, None, None]).all():
             raise SolverDivergedError(
-                f"A cavity flow is not finite at time {time:g} with step {step:.3g} on {nodes}×{nodes} nodes, lid "
+                f"A cavity flow has blown up at time {time:g} with step {step:.3g} on {nodes}×{nodes} nodes, lid "
                 f"speed up to {lid.max():g} and viscosity {viscosity:g}; take a smaller step or more nodes."
             )
         vorticity[:, index], stream[:, index] = omega, psi
@@ -184,13 +187,24 @@ def _transport(omega: np.ndarray, psi: np.ndarray, slope: np.ndarray, h: float, 
                 slope[b, i, j] = diffusive * (around - 4.0 * omega[b, i, j]) - convective * (u * along_x + v * along_y)
 
 
-def _check(lid: Tensor, nodes: int, times: Tensor, viscosity: float, step: float | None) -> None:
-    if not bool((torch.isfinite(lid) & (lid > 0)).all()):
-        raise InvalidArgumentError(f"lid_speed must be finite and positive, got {lid.tolist()}.")
-    if nodes < 5:
-        raise InvalidArgumentError(f"nodes must be at least 5 along each side, got {nodes}.")
-    ordered = [0.0, *times.reshape(-1).tolist()]
-    if times.ndim != 1 or len(times) == 0 or any(not a < b for a, b in pairwise(ordered)):
-        raise InvalidArgumentError(f"times must increase and begin after the start at 0, got {times.tolist()}.")
-    if not viscosity > 0 or (step is not None and not step > 0):
-        raise InvalidArgumentError(f"viscosity and step must be positive, got {viscosity} and {step}.")
+def _step(limits: tuple[float, float], lid: Tensor, nodes: int, viscosity: float) -> float:
+    """The smaller one of two steps, which are given in units of h²/ν and h/U."""
+    h = 1 / (nodes - 1)
+    return min(limits[0] * h * h / viscosity, limits[1] * h / lid.max().item())
+
+
+def _check(lid: Tensor, nodes: int, viscosity: float, step: float | None) -> None:
+    if not lid.numel() or not bool((lid > 0).all()):
+        raise InvalidArgumentError(f"lid_speed must be one or more positive numbers, got {lid.tolist()}.")
+    if not isinstance(nodes, Integral) or nodes < 5:
+        raise InvalidArgumentError(f"nodes must be an integer of at least 5 along each side, got {nodes!r}.")
+    check_positive_number(viscosity, "viscosity")
+    if step is None:
+        return
+    check_positive_number(step, "step")
+    largest = _step(_STABLE, lid, nodes, viscosity)
+    if step > largest:
+        raise InvalidArgumentError(
+            f"step must be at most {largest:.3g}, beyond which the time stepping is unstable with {nodes} nodes, lid "
+            f"speed up to {lid.max():g} and viscosity {viscosity:g}, got {step:g}; take a smaller step."
+        )

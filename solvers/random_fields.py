@@ -224,8 +224,16 @@ def two_phase(values: Tensor, below: float, above: float, threshold: float = 0.0
         below: Value of the first phase.
         above: Value of the second phase.
         threshold: Level of u at the interface; at 0 both phases have equal probability.
+
+    Returns:
+        The coefficient in the dtype of u, or float64 if u are integers or Boolean.
+
+    Raises:
+        InvalidArgumentError: If a value is NaN.
     """
-    phases = torch.tensor([below, above], dtype=values.dtype)
+    if bool(values.isnan().any()):
+        raise InvalidArgumentError("values must not be NaN, which is in neither phase; remove such fields.")
+    phases = torch.tensor([below, above], dtype=values.dtype if values.is_floating_point() else torch.float64)
     return phases[(values > threshold).long()]
 
 

@@ -1,22 +1,26 @@
 """A set of solutions on one grid: what a data file holds."""
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions
+from solvers.finite_volume.boundary import per_axis
 from solvers.finite_volume.grid import Grid
 from solvers.finite_volume.solve import Solution
 from solvers.steady.solve import SteadySolution
+from solvers.systems.boundary import make_sides
 from solvers.systems.solve import SystemSolution
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "h5py")
+_Pair = tuple[str, str]
 CATEGORIES = ("fields", "vectors", "coefficients", "parameters", "extras")
 
 
@@ -38,8 +42,9 @@ class FieldSet:
         versions: Versions of the packages that made them, by default those installed.
 
     Raises:
-        InvalidArgumentError: If there is no field, a name is no identifier or occurs twice, an array has another
-            shape or is complex or not finite, or times do not increase.
+        InvalidArgumentError: If there is no field, a name is no identifier or occurs twice, an array is no tensor, has
+            another shape or is complex or not finite, times are not finite or do not increase, ``boundary`` has
+            something else than names, or the seed is no integer.
     """
 
     grid: Grid
@@ -55,26 +60,44 @@ class FieldSet:
     versions: Mapping[str, str] = field(default_factory=lambda: installed_versions())
 
     def __post_init__(self) -> None:
-        if self.times.ndim != 1 or not len(self.times) or bool((self.times.diff() <= 0).any()):
-            raise InvalidArgumentError(f"times must be an increasing tensor (t,), got shape {tuple(self.times.shape)}.")
+        self._check_times()
         if not self.fields and not self.vectors:
             raise InvalidArgumentError("A FieldSet needs at least one array in fields or vectors.")
-        if self.boundary and len(self.boundary) != self.grid.dimension:
+        if self.boundary and not (len(self.boundary) == self.grid.dimension and all(map(_is_pair, self.boundary))):
             raise InvalidArgumentError(
-                f"boundary needs one pair of kinds for each of {self.grid.dimension} axes, got {self.boundary!r}."
+                f"boundary needs one pair of kinds for each of {self.grid.dimension} axes, such as ('Dirichlet', "
+                f"'Neumann'), got {self.boundary!r}; collect makes them from conditions."
             )
+        if self.seed is not None:
+            object.__setattr__(self, "seed", _integer(self.seed))
         names = [name for category in CATEGORIES for name in getattr(self, category)]
         for name in names:
             if not _NAME.fullmatch(name) or names.count(name) > 1:
                 raise InvalidArgumentError(f"Names must be distinct identifiers in ASCII letters, got {name!r}.")
-        for category in CATEGORIES:
-            for name, array in getattr(self, category).items():
-                self._check_array(category, name, array)
+        arrays = [(category, name, array) for category in CATEGORIES for name, array in getattr(self, category).items()]
+        for category, name, array in arrays:
+            if not isinstance(array, Tensor):
+                raise InvalidArgumentError(
+                    f"{category} {name!r} must be a tensor (b, …), got {type(array).__name__}; see torch.as_tensor."
+                )
+            if not array.ndim:
+                raise InvalidArgumentError(f"{category} {name!r} must start with the samples, (b, …), got shape ().")
+        for each in arrays:
+            self._check_array(*each)
 
     @property
     def samples(self) -> int:
         """Number of samples b."""
         return len(next(iter((*self.fields.values(), *self.vectors.values()))))
+
+    def _check_times(self) -> None:
+        times = self.times
+        if not isinstance(times, Tensor):
+            raise InvalidArgumentError(f"times must be a tensor (t,), got {type(times).__name__}; see torch.as_tensor.")
+        if times.ndim != 1 or not len(times):
+            raise InvalidArgumentError(f"times must be a tensor (t,), got shape {tuple(times.shape)}.")
+        if not bool(torch.isfinite(times).all()) or not bool((times.diff() > 0).all()):
+            raise InvalidArgumentError(f"times must be finite and increasing, got {times.tolist()[:8]}.")
 
     def _check_array(self, category: str, name: str, array: Tensor) -> None:
         samples, t, space = self.samples, len(self.times), self.grid.shape
@@ -101,7 +124,7 @@ def collect(
     names: Sequence[str] = ("u",),
     equation: str = "",
     parameters: Mapping[str, Tensor] | None = None,
-    boundary: Sequence[AxisConditions] | None = None,
+    boundary: Sequence[Any] | None = None,
     seed: int | None = None,
 ) -> FieldSet:
     """A solution as a ``FieldSet``; batch axes become one axis of samples.
@@ -113,12 +136,12 @@ def collect(
         names: Names of the unknowns, one each.
         equation: The equation as text.
         parameters: Numbers ``(*batch,)`` by name.
-        boundary: Conditions, one pair per axis; a steady solution knows them.
+        boundary: Conditions in the form of ``solve`` or ``solve_system``; a steady solution knows them.
         seed: Seed that the samples were drawn with.
 
     Raises:
-        InvalidArgumentError: If there is not one name per unknown, two are the same, or a parameter is complex or does
-            not have the batch's shape.
+        InvalidArgumentError: If there is not one name per unknown, two are the same, a parameter is complex or does
+            not have the batch's shape, or ``boundary`` does not have a pair of conditions per axis.
     """
     grid, d = solution.grid, solution.grid.dimension
     steady = isinstance(solution, SteadySolution)
@@ -134,17 +157,39 @@ def collect(
     batch = tuple(values.shape[: -d - 2])
     values = values.reshape(-1, *values.shape[-d - 2 :])
     of_samples = {"conductivity": solution.conductivity, "source": solution.source} if steady else {}
-    conditions = solution.boundary if steady and boundary is None else (boundary or ())
+    conditions = solution.boundary if steady and boundary is None else boundary
     return FieldSet(
         grid=grid,
         times=torch.zeros(1, dtype=torch.float64) if steady else solution.times,
         fields={name: values[:, :, i] for i, name in enumerate(names)},
         coefficients={name: field.reshape(-1, *grid.shape) for name, field in of_samples.items()},
         parameters={name: _flat(name, value, batch) for name, value in (parameters or {}).items()},
-        boundary=tuple((type(first).__name__, type(last).__name__) for first, last in conditions),
+        boundary=_kinds(solution, conditions) if conditions else (),
         equation=equation,
         seed=seed,
     )
+
+
+def _kinds(solution: Solution | SteadySolution | SystemSolution, boundary: Sequence[Any]) -> tuple[_Pair, ...]:
+    """Names of the conditions of every axis."""
+    d = solution.grid.dimension
+    if isinstance(solution, SystemSolution):
+        pairs = [(first.condition, last.condition) for first, last in make_sides(boundary, d)]
+    else:
+        pairs = per_axis(boundary, d)
+    return tuple((type(first).__name__, type(last).__name__) for first, last in pairs)
+
+
+def _is_pair(kinds: Any) -> bool:
+    """Whether an entry is a pair of names."""
+    return isinstance(kinds, Sequence) and len(kinds) == 2 and all(isinstance(kind, str) for kind in kinds)
+
+
+def _integer(seed: Any) -> int:
+    try:
+        return int(operator.index(seed))
+    except TypeError:
+        raise InvalidArgumentError(f"seed must be an integer or None, got {seed!r}.") from None
 
 
 def installed_versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers._arguments import output_times
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._groups import Plan, integrate, plan_groups
 from solvers.finite_volume._set_up import Initial, Law, build_operator, check_laws, initial_field, parts_of
@@ -18,7 +19,6 @@ from solvers.finite_volume.convection.reconstruction import Reconstruction
 from solvers.finite_volume.diffusion.face_means import FaceMean
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws.balance import Source
-from solvers.finite_volume.laws.coefficients import checked_values
 from solvers.finite_volume.solution import Solution, Work, total_of
 from solvers.finite_volume.steppers.stepper import Stepper
 
@@ -93,7 +93,7 @@ def solve(
     """
     _check_options(law, grid, options)
     start = float(options.get("start", 0.0))
-    output = _check_times(times, start)
+    output = output_times(times, start)
     conditions = per_axis(boundary, grid.dimension)
     given = {**options, "span": (start, float(output[-1]))}
     u = initial_field(initial, law, grid, conditions, given)
@@ -127,15 +127,6 @@ def _work(plan: Plan, course: Any, batch: tuple[int, ...]) -> Work:
         rejected=shaped(course.rejected),
         evaluations=shaped(course.evaluations),
     )
-
-
-def _check_times(times: Sequence[float] | np.ndarray | Tensor, start: float) -> Tensor:
-    output = checked_values(times, "times").reshape(-1)
-    if output.numel() == 0 or not bool((output.diff() > 0).all()) or float(output[0]) < start:
-        raise InvalidArgumentError(
-            f"times must be finite, strictly increasing and not before start = {start:g}, got {output.tolist()[:8]}."
-        )
-    return output
 
 
 def _check_options(law: Law, grid: CellGrid, options: SolveOptions) -> None:

@@ -7,6 +7,7 @@ All quantities are dimensionless. Functions build problems with options (viscosi
 
 from dataclasses import replace
 from math import pi
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -106,7 +107,12 @@ def wave_neumann(modes: int | None = None) -> BoundaryProblem:
     Args:
         modes: None for the paper's single mode (1, 1) with amplitude in [3, 4]; a number for all modes with
             m, n < modes, amplitudes in [−1, 1].
+
+    Raises:
+        InvalidArgumentError: If the number of modes is no integer of at least 1.
     """
+    if modes is not None and (not isinstance(modes, Integral) or modes < 1):
+        raise InvalidArgumentError(f"modes of wave_neumann must be an integer of at least 1, or None, got {modes!r}.")
 
     def fields(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
         x, y = grid.axes[0][:, None], grid.axes[1]
@@ -204,10 +210,16 @@ def heat_independent(side: Dirichlet | Neumann | None = None, harmonics: int = 0
         harmonics: 0 for constants.
 
     Raises:
-        InvalidArgumentError: If the number of harmonics is negative.
+        InvalidArgumentError: If the number of harmonics is negative, or side is another condition or has a value.
     """
     if harmonics < 0:
         raise InvalidArgumentError(f"harmonics of heat_independent must be 0 or more, got {harmonics}.")
+    side = Dirichlet() if side is None else side
+    if not isinstance(side, Dirichlet | Neumann) or any(value is not None for value in vars(side).values()):
+        raise InvalidArgumentError(
+            f"side of heat_independent must be Dirichlet() or Neumann(), without a value since its data are random, "
+            f"got {side!r}."
+        )
     neumann = isinstance(side, Neumann)
     shape = (harmonics + 1, 2) if harmonics else ()
     left = Parameter(name="left", symbol="g_0", distribution=Uniform(-1.0, 1.0), shape=shape)

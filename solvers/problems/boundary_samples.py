@@ -6,20 +6,20 @@ these times. The domain is the unit interval or square, on nodes that include th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from solvers._arguments import output_times
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Neumann, Periodic
 from solvers.finite_volume.grid import NodeGrid
 
 Parameters = Mapping[str, Tensor]
 SidePairs = tuple[tuple[Tensor, Tensor] | None, ...]
-Times = Sequence[float] | np.ndarray | Tensor
+Times = float | Sequence[float] | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class BoundaryProblem:
         """Samples with given parameters.
 
         Args:
-            parameters: By name ``(batch, *shape)``.
+            parameters: By name ``(batch, *shape)``, for at least one sample.
             nodes: Nodes along every axis.
             times: Increasing output times after the start.
 
@@ -169,16 +169,11 @@ class BoundaryProblem:
             The samples; float64.
 
         Raises:
-            InvalidArgumentError: If a parameter is missing or the times are not increasing or not after the start.
+            InvalidArgumentError: If a parameter is missing, not finite or of another shape, or the times are not finite
+                or not increasing from the start on.
         """
-        missing = [p.name for p in self.parameters if p.name not in parameters]
-        outputs = torch.as_tensor(times, dtype=torch.float64)
-        ordered = all(a < b for a, b in pairwise([self.start, *outputs.tolist()]))
-        if missing or len(outputs) == 0 or not ordered:
-            raise InvalidArgumentError(
-                f"Problem '{self.name}' needs all its parameters (missing: {missing}) and increasing output times "
-                f"after its start at {self.start}, got {outputs.tolist()}."
-            )
+        outputs = output_times(times, self.start, after=True)
+        self._check_parameters(parameters)
         grid = self.grid(nodes)
         first, output = self.fields(parameters, grid, outputs)
         gradients = None if self.gradients is None else self.gradients(parameters, outputs)
@@ -194,6 +189,23 @@ class BoundaryProblem:
     def sample(self, count: int, nodes: int, times: Times, generator: Generator) -> BoundarySamples:
         """Random samples: ``draw``, then ``evaluate``; equal generators give equal samples on every grid."""
         return self.evaluate(self.draw(count, generator), nodes, times)
+
+    def _check_parameters(self, parameters: Parameters) -> None:
+        missing = [p.name for p in self.parameters if p.name not in parameters]
+        if missing:
+            raise InvalidArgumentError(f"Problem '{self.name}' needs all its parameters, missing: {missing}.")
+        first = next((parameters[p.name] for p in self.parameters), None)
+        count = len(first) if isinstance(first, Tensor) and first.ndim else 1
+        for p in self.parameters:
+            given, expected = parameters[p.name], (count, *p.shape)
+            got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            if got != expected or not count:
+                raise InvalidArgumentError(
+                    f"parameter '{p.name}' of problem '{self.name}' must be a tensor (batch, *shape) with at least one "
+                    f"sample, such as {(max(1, count), *p.shape)}, got {got}."
+                )
+            if not bool(torch.isfinite(given).all()):
+                raise InvalidArgumentError(f"parameter '{p.name}' of problem '{self.name}' must be finite.")
 
 
 def _boundary(conditions: Sequence[AxisConditions], output: Tensor, gradients: SidePairs | None) -> SidePairs:

@@ -16,8 +16,8 @@ from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Outflow, P
 from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
 from solvers.problems import exact
+from solvers.problems._closed_forms import Value
 
-Value = float | Tensor
 Field = Callable[[Value, Value, Value], Tensor]
 
 

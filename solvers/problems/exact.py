@@ -13,68 +13,91 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-
-Value = float | Tensor
+from solvers.problems._closed_forms import Value, float64, require
 
 
 def diffusion(t: Value, x: Value, diffusivity: Value) -> Tensor:
     """Field u = e^{−kt} sin x of u_t = k u_xx, periodic on [0, 2π]."""
-    t, x, k = _float64(t, x, diffusivity)
+    t, x, k = float64(t, x, diffusivity)
     return torch.exp(-k * t) * torch.sin(x)
 
 
 def diffusion_antiderivative(t: Value, x: Value, diffusivity: Value) -> Tensor:
     """Antiderivative −e^{−kt} cos x of the field."""
-    t, x, k = _float64(t, x, diffusivity)
+    t, x, k = float64(t, x, diffusivity)
     return -torch.exp(-k * t) * torch.cos(x)
 
 
 def diffusion_total(t: Value, diffusivity: Value) -> Tensor:
     """Total over [0, 2π]: zero at all times."""
-    t, k = _float64(t, diffusivity)
+    t, k = float64(t, diffusivity)
     return torch.zeros_like(t * k)
 
 
 def diffusion_boundary_flux(t: Value, diffusivity: Value) -> tuple[Tensor, Tensor]:
     """Flux −k e^{−kt} through both ends, equal by periodicity."""
-    t, k = _float64(t, diffusivity)
+    t, k = float64(t, diffusivity)
     flux = -k * torch.exp(-k * t)
     return flux, flux.clone()
 
 
 def porous_medium(t: Value, x: Value, exponent: Value) -> Tensor:
-    """Field u = (m·max(t − x, 0))^{1/m} of u_t = (uᵐ u_x)_x, a wave travelling at unit speed."""
-    t, x, m = _float64(t, x, exponent)
+    """Field u = (m·max(t − x, 0))^{1/m} of u_t = (uᵐ u_x)_x, a wave travelling at unit speed.
+
+    Raises:
+        InvalidArgumentError: If m is not positive.
+    """
+    t, x, m = float64(t, x, _exponent(exponent))
     return (m * (t - x).clamp(min=0.0)) ** (1.0 / m)
 
 
 def porous_medium_antiderivative(t: Value, x: Value, exponent: Value) -> Tensor:
-    """Antiderivative −m^{1+1/m}/(m+1) · max(t − x, 0)^{1+1/m}, zero beyond the front."""
-    t, x, m = _float64(t, x, exponent)
+    """Antiderivative −m^{1+1/m}/(m+1) · max(t − x, 0)^{1+1/m}, zero beyond the front.
+
+    Raises:
+        InvalidArgumentError: If m is not positive.
+    """
+    t, x, m = float64(t, x, _exponent(exponent))
     return -_porous_medium_volume((t - x).clamp(min=0.0), m)
 
 
 def porous_medium_total(t: Value, exponent: Value) -> Tensor:
-    """Total m^{1+1/m}/(m+1) · t^{1+1/m} over [0, 1], for t ≤ 1 (the front is then inside)."""
-    t, m = _float64(t, exponent)
+    """Total m^{1+1/m}/(m+1) · t^{1+1/m} over [0, 1], for t ≤ 1 (the front is then inside).
+
+    Raises:
+        InvalidArgumentError: If m is not positive.
+    """
+    t, m = float64(t, _exponent(exponent))
     return _porous_medium_volume(t, m)
 
 
 def porous_medium_inflow(t: Value, exponent: Value) -> Tensor:
-    """Boundary value u(t, 0) = (mt)^{1/m}."""
-    t, m = _float64(t, exponent)
+    """Boundary value u(t, 0) = (mt)^{1/m}.
+
+    Raises:
+        InvalidArgumentError: If m is not positive.
+    """
+    t, m = float64(t, _exponent(exponent))
     return (m * t) ** (1.0 / m)
 
 
 def porous_medium_boundary_flux(t: Value, exponent: Value) -> tuple[Tensor, Tensor]:
-    """Fluxes F(0) = (mt)^{1/m} (the wave has unit speed, so F = u) and F(1) = 0, for t ≤ 1."""
+    """Fluxes F(0) = (mt)^{1/m} (the wave has unit speed, so F = u) and F(1) = 0, for t ≤ 1.
+
+    Raises:
+        InvalidArgumentError: If m is not positive.
+    """
     inflow = porous_medium_inflow(t, exponent)
     return inflow, torch.zeros_like(inflow)
 
 
 def porous_medium_front(t: Value, exponent: Value) -> Tensor:
-    """Front x = t, the first point where u = 0."""
-    t, m = _float64(t, exponent)
+    """Front x = t, the first point where u = 0.
+
+    Raises:
+        InvalidArgumentError: If m is not positive.
+    """
+    t, m = float64(t, _exponent(exponent))
     return t + torch.zeros_like(m)
 
 
@@ -92,9 +115,8 @@ def stefan_similarity(threshold: Value) -> Tensor:
     Raises:
         InvalidArgumentError: If a threshold is not strictly between 0 and 1.
     """
-    (u,) = _float64(threshold)
-    if not bool(((u > 0) & (u < 1)).all()):
-        raise InvalidArgumentError(f"threshold of the Stefan problem must lie strictly between 0 and 1, got {u}.")
+    (u,) = float64(threshold)
+    require((u > 0) & (u < 1), "threshold of the Stefan problem", "strictly between 0 and 1", u)
     right = torch.log((1 - u) / u) - 0.5 * torch.log(torch.tensor(pi, dtype=torch.float64))
     low, high = torch.full_like(u, -40.0), torch.full_like(u, 4.0)
     s = torch.zeros_like(u)
@@ -114,7 +136,7 @@ def stefan_similarity(threshold: Value) -> Tensor:
 
 def stefan_front(t: Value, threshold: Value) -> Tensor:
     """Front x*(t) = 2z√t, where the field jumps from u* to 0."""
-    t, u = _float64(t, threshold)
+    t, u = float64(t, threshold)
     return 2 * stefan_similarity(u) * torch.sqrt(t)
 
 
@@ -123,7 +145,7 @@ def stefan(t: Value, x: Value, threshold: Value) -> Tensor:
 
     c₁ = (1 − u*)/erf z. At t = 0 the field is 0 for x > 0 and 1 at x = 0, the boundary value.
     """
-    t, x, u = _float64(t, x, threshold)
+    t, x, u = float64(t, x, threshold)
     z = stefan_similarity(u)
     y = _similarity_variable(t, x)
     return torch.where(y <= z, 1 - (1 - u) * torch.erf(y) / torch.erf(z), 0.0)
@@ -134,7 +156,7 @@ def stefan_antiderivative(t: Value, x: Value, threshold: Value) -> Tensor:
 
     With y = min(x/2√t, z): 2√t (y − c₁ (y erf y + e^{−y²}/√π)).
     """
-    t, x, u = _float64(t, x, threshold)
+    t, x, u = float64(t, x, threshold)
     z = stefan_similarity(u)
     y = torch.minimum(_similarity_variable(t, x), z)
     c1 = (1 - u) / torch.erf(z)
@@ -143,50 +165,75 @@ def stefan_antiderivative(t: Value, x: Value, threshold: Value) -> Tensor:
 
 def stefan_total(t: Value, threshold: Value) -> Tensor:
     """Total 2 c₁ √(t/π) over [0, 1], while the front is inside."""
-    t, u = _float64(t, threshold)
+    t, u = float64(t, threshold)
     return 2 * (1 - u) / torch.erf(stefan_similarity(u)) * torch.sqrt(t / pi)
 
 
 def stefan_boundary_flux(t: Value, threshold: Value) -> tuple[Tensor, Tensor]:
     """Fluxes F(0) = c₁/√(πt), infinite but integrable at t = 0, and F(1) = 0, while the front is inside."""
-    t, u = _float64(t, threshold)
+    t, u = float64(t, threshold)
     flux = (1 - u) / torch.erf(stefan_similarity(u)) / torch.sqrt(pi * t)
     return flux, torch.zeros_like(flux)
 
 
 def advection_front(t: Value, speed: Value) -> Tensor:
-    """Front ½ + at; it leaves the domain at t = 1/(2a)."""
-    t, a = _float64(t, speed)
+    """Front ½ + at; it leaves the domain at t = 1/(2a).
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, a = float64(t, speed)
+    require(a >= 0, "speed a of the advected step", "0 or more", a)
     return 0.5 + a * t
 
 
 def advection(t: Value, x: Value, speed: Value) -> Tensor:
-    """Field u = 1 for x ≤ ½ + at, else 0, of u_t + a u_x = 0 with inflow 1."""
-    t, x, a = _float64(t, x, speed)
+    """Field u = 1 for x ≤ ½ + at, else 0, of u_t + a u_x = 0 with inflow 1.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, x, a = float64(t, x, speed)
     return (x <= advection_front(t, a)).to(torch.float64)
 
 
 def advection_antiderivative(t: Value, x: Value, speed: Value) -> Tensor:
-    """Antiderivative min(x − ½ − at, 0), zero beyond the front."""
-    t, x, a = _float64(t, x, speed)
+    """Antiderivative min(x − ½ − at, 0), zero beyond the front.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, x, a = float64(t, x, speed)
     return (x - advection_front(t, a)).clamp(max=0.0)
 
 
 def advection_total(t: Value, speed: Value) -> Tensor:
-    """Total min(½ + at, 1) over [0, 1]."""
+    """Total min(½ + at, 1) over [0, 1].
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
     return advection_front(t, speed).clamp(max=1.0)
 
 
 def advection_boundary_flux(t: Value, speed: Value) -> tuple[Tensor, Tensor]:
-    """Fluxes F(0) = a and F(1) = a once the front has left, 0 before."""
-    t, a = _float64(t, speed)
+    """Fluxes F(0) = a and F(1) = a once the front has left, 0 before.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, a = float64(t, speed)
     left = a + torch.zeros_like(t)
     return left, torch.where(advection_front(t, a) < 1.0, 0.0, left)
 
 
 def burgers_front(t: Value, slope: Value) -> Tensor:
-    """Position (at − 1)/2 where the field passes a/2: the middle of the ramp before breaking, the shock after it."""
-    t, a = _float64(t, slope)
+    """Position (at − 1)/2 where the field passes a/2: the middle of the ramp before breaking, the shock after it.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, a = float64(t, _slope(slope))
     return 0.5 * (a * t - 1)
 
 
@@ -194,16 +241,23 @@ def burgers(t: Value, x: Value, slope: Value) -> Tensor:
     """Field of u_t + (u²/2)_x = 0 on [−1, 1] from a ramp of height and slope a, which breaks at t = 1/a.
 
     With w = at − 1: before breaking a for x ≤ w, ax/w for w < x < 0, else 0; after it a for x ≤ w/2, else 0.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
     """
-    t, x, a = _float64(t, x, slope)
+    t, x, a = float64(t, x, _slope(slope))
     width = a * t - 1
     ramp = a * (x / torch.where(width < 0, width, -1.0)).clamp(0.0, 1.0)
     return torch.where(width < 0, ramp, torch.where(x <= 0.5 * width, a, 0.0))
 
 
 def burgers_antiderivative(t: Value, x: Value, slope: Value) -> Tensor:
-    """Antiderivative, zero beyond the front: a(x − w/2) on the plateau, ax²/2w on the ramp, w = at − 1."""
-    t, x, a = _float64(t, x, slope)
+    """Antiderivative, zero beyond the front: a(x − w/2) on the plateau, ax²/2w on the ramp, w = at − 1.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, x, a = float64(t, x, _slope(slope))
     width = a * t - 1
     ramp = 0.5 * a * x.clamp(max=0.0) ** 2 / torch.where(width < 0, width, -1.0)
     plateau = a * (x - 0.5 * width)
@@ -212,14 +266,22 @@ def burgers_antiderivative(t: Value, x: Value, slope: Value) -> Tensor:
 
 
 def burgers_total(t: Value, slope: Value) -> Tensor:
-    """Total min((a/2)(1 + at), 2a) over [−1, 1]; the shock leaves at t = 3/a."""
-    t, a = _float64(t, slope)
+    """Total min((a/2)(1 + at), 2a) over [−1, 1]; the shock leaves at t = 3/a.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, a = float64(t, _slope(slope))
     return torch.minimum(0.5 * a * (1 + a * t), 2 * a)
 
 
 def burgers_boundary_flux(t: Value, slope: Value) -> tuple[Tensor, Tensor]:
-    """Fluxes F(−1) = a²/2 and F(1) = a²/2 once the shock has left, 0 before."""
-    t, a = _float64(t, slope)
+    """Fluxes F(−1) = a²/2 and F(1) = a²/2 once the shock has left, 0 before.
+
+    Raises:
+        InvalidArgumentError: If a is negative.
+    """
+    t, a = float64(t, _slope(slope))
     left = 0.5 * a * a + torch.zeros_like(t)
     return left, torch.where(a * t < 3.0, 0.0, left)
 
@@ -232,38 +294,72 @@ def barenblatt(t: Value, points: Tensor, exponent: Value, constant: Value) -> Te
 
     Args:
         t: Times t > 0, broadcasting with the points.
-        points: Points ``(*shape, d)``.
+        points: Points ``(*shape, d)`` with d = 1, 2 or 3; positions on a line are ``x[:, None]``.
         exponent: m > 0.
         constant: C > 0.
 
     Returns:
         Field ``(*shape)``, float64.
+
+    Raises:
+        InvalidArgumentError: If t, m or C is not positive, or points do not have one to three coordinates.
     """
-    t, points, m, c = _float64(t, points, exponent, constant)
-    beta, kappa = _barenblatt_constants(points.shape[-1], m)
+    t, points, m, c = float64(t, points, exponent, constant)
+    if not (points.ndim and 1 <= points.shape[-1] <= 3):
+        raise InvalidArgumentError(
+            f"points must be (*shape, d) with d = 1, 2 or 3 coordinates last, got {tuple(points.shape)}; for positions "
+            "x on a line give x[..., None]."
+        )
+    require(t > 0, "t of Barenblatt's solution", "above 0", t)
+    beta, kappa = _barenblatt_constants(points.shape[-1], m, c)
     profile = c - kappa * points.square().sum(dim=-1) * t ** (-2 * beta)
     return t ** (-points.shape[-1] * beta) * profile.clamp(min=0.0) ** (1 / m)
 
 
 def barenblatt_mass(exponent: Value, constant: Value, dimension: int = 2) -> Tensor:
-    """Mass (π/κ)^{d/2} C^{1/m + d/2} Γ(1/m + 1)/Γ(1/m + 1 + d/2) of Barenblatt's solution at every time."""
-    m, c = _float64(exponent, constant)
-    _, kappa = _barenblatt_constants(dimension, m)
+    """Mass (π/κ)^{d/2} C^{1/m + d/2} Γ(1/m + 1)/Γ(1/m + 1 + d/2) of Barenblatt's solution at every time.
+
+    Raises:
+        InvalidArgumentError: If m or C is not positive.
+    """
+    m, c = float64(exponent, constant)
+    _, kappa = _barenblatt_constants(dimension, m, c)
     half = 0.5 * dimension
     gammas = torch.exp(torch.lgamma(1 / m + 1) - torch.lgamma(1 / m + 1 + half))
     return (pi / kappa) ** half * c ** (1 / m + half) * gammas
 
 
 def barenblatt_radius(t: Value, exponent: Value, constant: Value, dimension: int = 2) -> Tensor:
-    """Radius √(C/κ) t^β of the support of Barenblatt's solution."""
-    t, m, c = _float64(t, exponent, constant)
-    beta, kappa = _barenblatt_constants(dimension, m)
+    """Radius √(C/κ) t^β of the support of Barenblatt's solution.
+
+    Raises:
+        InvalidArgumentError: If t, m or C is not positive.
+    """
+    t, m, c = float64(t, exponent, constant)
+    require(t > 0, "t of Barenblatt's solution", "above 0", t)
+    beta, kappa = _barenblatt_constants(dimension, m, c)
     return torch.sqrt(c / kappa) * t**beta
 
 
-def _barenblatt_constants(dimension: int, m: Tensor) -> tuple[Tensor, Tensor]:
+def _barenblatt_constants(dimension: int, m: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    require(m > 0, "exponent m of Barenblatt's solution", "above 0", m)
+    require(c > 0, "constant C of Barenblatt's solution", "above 0", c)
     beta = 1 / (dimension * m + 2)
     return beta, 0.5 * beta * m
+
+
+def _exponent(exponent: Value) -> Tensor:
+    """The exponent of a porous medium, checked."""
+    (m,) = float64(exponent)
+    require(m > 0, "exponent m of the porous medium", "above 0", m)
+    return m
+
+
+def _slope(slope: Value) -> Tensor:
+    """The slope of Burgers' ramp, checked: the totals and fluxes are those of inflow on the left."""
+    (a,) = float64(slope)
+    require(a >= 0, "slope a of Burgers' ramp", "0 or more", a)
+    return a
 
 
 def _porous_medium_volume(depth: Tensor, m: Tensor) -> Tensor:
@@ -274,7 +370,3 @@ def _porous_medium_volume(depth: Tensor, m: Tensor) -> Tensor:
 def _similarity_variable(t: Tensor, x: Tensor) -> Tensor:
     """x/2√t, continued to t = 0: infinite for x > 0 and 0 at x = 0."""
     return torch.where(x == 0, 0.0, x / (2 * torch.sqrt(t)))
-
-
-def _float64(*values: Value) -> tuple[Tensor, ...]:
-    return tuple(torch.as_tensor(value, dtype=torch.float64) for value in values)

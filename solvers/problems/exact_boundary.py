@@ -18,8 +18,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-
-Value = float | Tensor
+from solvers.problems._closed_forms import Value, float64, require
 
 _EXPONENT = 34.0  # e^{−34} = 1.7e-15
 _MOST_TERMS = 20_000
@@ -50,19 +49,26 @@ class Harmonics:
 
     def at(self, t: Value) -> Tensor:
         """The data at times ``t``, broadcast with the batch, float64."""
-        (t,) = _float64(t)
+        (t,) = float64(t)
         return _real_sum(self.amplitudes, torch.exp(1j * self.frequencies * t[..., None]))
 
 
 def constant(value: Value) -> Harmonics:
     """Constant boundary data: values ``(*batch,)`` → ``Harmonics``."""
-    (value,) = _float64(value)
+    (value,) = float64(value)
     return Harmonics(value[..., None].to(torch.complex128), torch.zeros(1, dtype=torch.float64))
 
 
 def stokes(t: Value, y: Value, frequency: Value, viscosity: Value, speed: Value = 2.0) -> Tensor:
-    """Stokes' second problem, u = U e^{−κy} cos(κy − ωt) with κ = √(ω/2ν), of u_t = ν u_yy at an oscillating wall."""
-    t, y, omega, nu, speed = _float64(t, y, frequency, viscosity, speed)
+    """Stokes' second problem, u = U e^{−κy} cos(κy − ωt) with κ = √(ω/2ν), of u_t = ν u_yy at an oscillating wall.
+
+    Raises:
+        InvalidArgumentError: If t is not finite, ω is negative or ν is not positive.
+    """
+    t, y, omega, nu, speed = float64(t, y, frequency, viscosity, speed)
+    require(torch.isfinite(t), "t of Stokes' problem", "finite", t)
+    require(omega >= 0, "frequency of Stokes' problem", "0 or more", omega)
+    require(nu > 0, "viscosity of Stokes' problem", "above 0", nu)
     depth = torch.sqrt(omega / (2 * nu)) * y
     return speed * torch.exp(-depth) * torch.cos(depth - omega * t)
 
@@ -71,15 +77,20 @@ def burgers_wave(t: Value, x: Value, left: Value, right: Value, viscosity: Value
     """Travelling wave of u_t + (u²/2)_x = ν u_xx from u_L down to u_R, at x = ½ at t = 0.
 
     u = s − d tanh(d (x − ½ − st)/2ν) with the speed s = (u_L + u_R)/2 and d = (u_L − u_R)/2.
+
+    Raises:
+        InvalidArgumentError: If u_L is below u_R, from where no wave travels, or ν is not positive.
     """
-    t, x, left, right, nu = _float64(t, x, left, right, viscosity)
+    t, x, left, right, nu = float64(t, x, left, right, viscosity)
+    require(left >= right, "left − right of the Burgers wave", "0 or more", left - right)
+    require(nu > 0, "viscosity of the Burgers wave", "above 0", nu)
     speed, half = 0.5 * (left + right), 0.5 * (left - right)
     return speed - half * torch.tanh(half * (x - 0.5 - speed * t) / (2 * nu))
 
 
 def heater_gradient(t: Value, heater: Value = 5.0) -> Tensor:
     """Gradient u_x(t, 1) = U sin πt of ``heat_insulator``; at x = 0 it is zero."""
-    t, heater = _float64(t, heater)
+    t, heater = float64(t, heater)
     return heater * torch.sin(pi * t)
 
 
@@ -103,7 +114,7 @@ def heat_insulator(t: Value, x: Value, frequency: Value, diffusivity: float = 0.
     Raises:
         InvalidArgumentError: If a time is not positive or so small that the series needs more than 20,000 terms.
     """
-    t, x, omega, heater = _float64(t, x, frequency, heater)
+    t, x, omega, heater = float64(t, x, frequency, heater)
     # |aₙ| ≤ (2ω/π)/(n² − ω²), so from n = 2ω on the coefficients are below those of the bound at _terms.
     terms = max(_terms(t, diffusivity), ceil(2 * omega.detach().max().item()))
     series = _decaying_series(
@@ -128,7 +139,7 @@ def wave(t: Value, x: Value, y: Value, amplitudes: Float[Tensor, "*batch m n"], 
     Returns:
         The field, float64.
     """
-    t, x, y, amplitudes = _float64(t, x, y, amplitudes)
+    t, x, y, amplitudes = float64(t, x, y, amplitudes)
     total = torch.zeros(_shape(t, x, y, amplitudes[..., 0, 0]), dtype=torch.float64)
     for m in range(amplitudes.shape[-2]):
         for n in range(amplitudes.shape[-1]):
@@ -161,7 +172,7 @@ def heat_dirichlet(
     Raises:
         InvalidArgumentError: If a time is not positive or so small that the series needs more than 20,000 terms.
     """
-    t, x, initial = _float64(t, x, initial)
+    t, x, initial = float64(t, x, initial)
 
     def start(n: int, side: Harmonics) -> Tensor:
         return _real_sum(side.amplitudes, 2 * n * pi / (n * n * pi * pi + _squared_rate(side, diffusivity)))
@@ -191,7 +202,7 @@ def heat_neumann(
     Raises:
         InvalidArgumentError: If a time is not positive or so small that the series needs more than 20,000 terms.
     """
-    t, x, initial = _float64(t, x, initial)
+    t, x, initial = float64(t, x, initial)
 
     def start(n: int, side: Harmonics) -> Tensor:
         return _real_sum(side.amplitudes, 2 / (n * n * pi * pi + _squared_rate(side, diffusivity)))
@@ -207,14 +218,14 @@ def heat_neumann(
 
 def sine_series(x: Value, coefficients: Float[Tensor, "*batch n"]) -> Tensor:
     """Σ bₙ sin(nπx), n = 1, 2, …: the initial field of ``heat_dirichlet``."""
-    x, coefficients = _float64(x, coefficients)
+    x, coefficients = float64(x, coefficients)
     n = torch.arange(1, coefficients.shape[-1] + 1, dtype=torch.float64)
     return (coefficients * torch.sin(n * pi * x[..., None])).sum(dim=-1)
 
 
 def cosine_series(x: Value, coefficients: Float[Tensor, "*batch n"]) -> Tensor:
     """Σ aₙ cos(nπx), n = 0, 1, …: the initial field of ``heat_neumann``."""
-    x, coefficients = _float64(x, coefficients)
+    x, coefficients = float64(x, coefficients)
     n = torch.arange(coefficients.shape[-1], dtype=torch.float64)
     return (coefficients * torch.cos(n * pi * x[..., None])).sum(dim=-1)
 
@@ -308,7 +319,3 @@ def _real_sum(amplitudes: Tensor, factors: Tensor) -> Tensor:
 
 def _shape(*tensors: Tensor) -> tuple[int, ...]:
     return tuple(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
-
-
-def _float64(*values: Value) -> tuple[Tensor, ...]:
-    return tuple(torch.as_tensor(value, dtype=torch.float64) for value in values)

@@ -80,7 +80,12 @@ class LinearSolver(ABC):
 
 @dataclass(frozen=True)
 class Direct(LinearSolver):
-    """Sparse LU factorisation with one step of iterative refinement."""
+    """Sparse LU factorisation with one step of iterative refinement.
+
+    u is exact to round-off, a flux to round-off of k u/h. Where a layer of low conductivity lets little through, fluxes
+    in the cells around it have a relative error of some 1e-16 times the ratio of the conductivities; those through
+    the faces of the layer keep their digits.
+    """
 
     def solve(self, matrix: sparse.csr_array, right: np.ndarray) -> tuple[np.ndarray, int]:
         factors = splu(
@@ -102,6 +107,8 @@ class Direct(LinearSolver):
 @dataclass(frozen=True, kw_only=True)
 class ConjugateGradients(LinearSolver):
     """Preconditioned conjugate gradients with iterative refinement, for systems too large to factorise.
+
+    Fluxes lose digits by the ratio of the conductivities as with ``Direct``.
 
     Args:
         preconditioner: ``Multigrid()`` by default if ``pyamg`` is installed, else ``Jacobi()``.

@@ -28,7 +28,7 @@ class SteadySolution:
         boundary: Conditions, one pair per axis.
         values: u at the cell centres ``(*batch, *cells)``.
         fluxes: Flux density −k ∂u/∂x through the faces across each axis, positive along +axis: one tensor per axis,
-            ``(*batch, *cells)`` with one entry more along the axis.
+            ``(*batch, *cells)`` with one entry more along the axis. See ``Direct`` for conductivities of large ratio.
         side_values: u on the first and last side of each axis ``(*batch, *face)``; on a periodic side the value of
             the face that both sides share.
         conductivity: k at the cells ``(*batch, *cells)``.

@@ -20,6 +20,9 @@ _CHUNK = 2**16  # numbers of states held at once
 class Watch:
     """Compares the time integral of given states, as the steps sample it, with that over many more points.
 
+    An event shorter than the distance of the points, a part in ``_POINTS`` of the span, is missed where the steps miss
+    it too.
+
     Every face cell is compared on its own, since events of opposite sign cancel in a mean, and the mean over the side
     too, whose variation may be smaller than that of its cells.
 

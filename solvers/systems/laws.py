@@ -7,12 +7,11 @@ numbers that hold for the whole batch.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import isfinite
-from numbers import Real
 
 import torch
 from torch import Tensor
 
+from solvers._arguments import check_positive_number
 from solvers.errors import InvalidArgumentError
 
 
@@ -85,7 +84,8 @@ class SystemLaw(ABC):
 class ShallowWater(SystemLaw):
     """Shallow water over a bottom z: depth h and momentum h·v, one momentum for each space axis.
 
-    h_t + ∇·(h v) = 0,  (h v)_t + ∇·(h v⊗v + ½ g h² I) = −g h ∇z. ``solve_system`` takes z as ``bottom``.
+    h_t + ∇·(h v) = 0,  (h v)_t + ∇·(h v⊗v + ½ g h² I) = −g h ∇z. ``solve_system`` takes z as ``bottom``. The momentum
+    is 0 where h = 0.
 
     Args:
         gravity: g > 0, one number in the units of the problem.
@@ -97,11 +97,7 @@ class ShallowWater(SystemLaw):
     gravity: float = 9.81
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.gravity, Real) and isfinite(self.gravity) and self.gravity > 0):
-            raise InvalidArgumentError(
-                f"ShallowWater: gravity must be one finite number above 0, got {self.gravity!r}; solve once for each "
-                "value of gravity."
-            )
+        check_positive_number(self.gravity, "ShallowWater: gravity")
 
     def components(self, dimension: int) -> tuple[str, ...]:
         if dimension > 2:
@@ -119,7 +115,8 @@ class ShallowWater(SystemLaw):
         return torch.stack([speed - wave, speed, speed + wave], dim=1)
 
     def admissible(self, u: Tensor) -> Tensor:
-        return torch.isfinite(u).all(1) & (u[:, 0] >= 0)
+        dry = (u == 0).all(1)
+        return torch.isfinite(u).all(1) & ((u[:, 0] > 0) | dry)
 
     def reflect(self, u: Tensor, axis: int) -> Tensor:
         mirrored = u.clone()

@@ -1,11 +1,13 @@
 """The registry of boundary-condition problems: samples meet their conditions, are those of the references, repeat."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import Dirichlet, Neumann, Periodic
+from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.cavity import solve_cavity
 from solvers.errors import InvalidArgumentError
 from solvers.problems import exact_boundary
@@ -182,12 +184,53 @@ def test_boundary_data_can_be_drawn_outside_their_range() -> None:
     assert bool((s.boundary[0][1] <= 1.0).all())
 
 
+@pytest.mark.parametrize("side", [Neumann, Robin(1.0, 1.0), Periodic(), Outflow(), "Neumann", Dirichlet(0.5)])
+def test_independent_heat_takes_two_kinds_of_sides_alone(side: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"must be Dirichlet\(\) or Neumann\(\), without a value"):
+        heat_independent(side)
+    assert heat_independent(Dirichlet()).name == heat_independent().name
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, r"needs all its parameters, missing: \['left', 'right'\]"),
+        ({"left": torch.ones(2)}, r"missing: \['right'\]"),
+        ({"left": [1.0], "right": torch.zeros(1)}, r"'left' .* must be a tensor \(batch, \*shape\) .* got list"),
+        ({"left": torch.tensor(1.0), "right": torch.zeros(1)}, r"'left' .* such as \(1,\), got \(\)"),
+        ({"left": torch.ones(2), "right": torch.zeros(1)}, r"'right' .* such as \(2,\), got \(1,\)"),
+        ({"left": torch.ones(2, 2), "right": torch.zeros(2)}, r"'left' .* such as \(2,\), got \(2, 2\)"),
+        ({"left": torch.ones(0), "right": torch.zeros(0)}, r"at least one sample, such as \(1,\), got \(0,\)"),
+        ({"left": torch.ones(1), "right": torch.tensor([torch.nan])}, "'right' .* must be finite"),
+        ({"left": torch.tensor([-0.2]), "right": torch.tensor([1.2])}, "left − right of the Burgers wave .* got -1.4"),
+    ],
+)
+def test_wrong_parameters_are_named(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        burgers_dirichlet().evaluate(parameters, 9, [1.0])
+
+
+@pytest.mark.parametrize("problem", [heat_neumann(), stokes()], ids=lambda problem: problem.name)
+def test_no_samples_are_refused(problem: BoundaryProblem) -> None:
+    with pytest.raises(InvalidArgumentError, match="at least one sample"):
+        problem.sample(0, 9, [1.0], generator(0))
+
+
+def test_a_number_is_one_output_time() -> None:
+    one, same = (stokes().sample(2, 9, times, generator(0)) for times in (1.0, [1.0]))
+    assert torch.equal(one.output, same.output)
+
+
 def test_messages_say_what_to_do() -> None:
     problem = stokes()
-    with pytest.raises(InvalidArgumentError, match="increasing output times after its start at 0"):
+    with pytest.raises(InvalidArgumentError, match="increasing and later than start = 0"):
         problem.sample(2, 9, [0.0, 1.0], generator(0))
-    with pytest.raises(InvalidArgumentError, match=r"missing: \['frequency'\]"):
-        problem.evaluate({}, 9, [1.0])
+    with pytest.raises(InvalidArgumentError, match="times: values must be finite"):
+        problem.sample(2, 9, [float("inf")], generator(0))
+    with pytest.raises(InvalidArgumentError, match=r"increasing and later than start = 0\.08"):
+        cavity().sample(1, 5, [0.08], generator(0))
+    with pytest.raises(InvalidArgumentError, match="modes of wave_neumann must be an integer of at least 1"):
+        wave_neumann(modes=0)
     with pytest.raises(InvalidArgumentError, match="no parameter 'speed'; it has frequency"):
         problem.with_distribution("speed", Uniform(0.0, 1.0))
     with pytest.raises(InvalidArgumentError, match="Uniform needs low < high"):

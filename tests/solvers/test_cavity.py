@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -125,14 +126,39 @@ def test_float32_lid_speed_gives_float64_flows() -> None:
     torch.testing.assert_close(flow.vorticity[0], solve_cavity(1.25, 9, [0.1]).vorticity, rtol=0, atol=0)
 
 
-def test_messages_say_what_to_do() -> None:
-    with pytest.raises(InvalidArgumentError, match="lid_speed must be finite and positive"):
-        solve_cavity(torch.tensor([1.0, -1.0]), 9, [0.1])
-    with pytest.raises(InvalidArgumentError, match="at least 5 along each side, got 4"):
-        solve_cavity(1.0, 4, [0.1])
-    with pytest.raises(InvalidArgumentError, match="begin after the start at 0"):
-        solve_cavity(1.0, 9, [0.0, 0.1])
-    with pytest.raises(InvalidArgumentError, match="viscosity and step must be positive"):
-        solve_cavity(1.0, 9, [0.1], viscosity=0.0)
-    with pytest.raises(SolverDivergedError, match="take a smaller step or more nodes"):
-        solve_cavity(1.0, 33, [20.0], step=0.1)
+@pytest.mark.parametrize(("nodes", "viscosity", "limit"), [(33, 0.01, 2.78 / 8 * 100 / 32**2), (9, 0.001, 2.8 / 8)])
+def test_a_step_beyond_the_stability_of_the_method_is_refused(nodes: int, viscosity: float, limit: float) -> None:
+    """Diffusion limits the first flow, convection the second."""
+    assert solve_cavity(1.0, nodes, [10 * limit], viscosity, step=0.999 * limit).stream.abs().max() < 0.2
+    with pytest.raises(InvalidArgumentError, match=f"step must be at most {limit:.3g}, .* take a smaller step"):
+        solve_cavity(1.0, nodes, [10 * limit], viscosity, step=1.001 * limit)
+
+
+def test_a_flow_that_has_blown_up_is_an_error_also_where_it_is_finite() -> None:
+    with pytest.raises(SolverDivergedError, match=r"blown up at time 0\.4 .* take a smaller step or more nodes"):
+        cavity._integrate(np.ones(1), 33, torch.tensor([0.4], dtype=torch.float64), 0.01, 0.5)
+    with pytest.raises(SolverDivergedError, match="blown up"):
+        solve_cavity(1.0, 9, [90.0], 1e-4, step=0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lid_speed": torch.tensor([1.0, -1.0])}, "lid_speed must be one or more positive numbers"),
+        ({"lid_speed": torch.zeros(0)}, r"lid_speed must be one or more positive numbers, got \[\]"),
+        ({"lid_speed": float("nan")}, "lid_speed: values must be finite"),
+        ({"lid_speed": torch.tensor([1.0], requires_grad=True)}, r"lid_speed: .* pass values.detach\(\)"),
+        ({"nodes": 4}, "an integer of at least 5 along each side, got 4"),
+        ({"nodes": 9.0}, "an integer of at least 5 along each side, got 9.0"),
+        ({"times": [0.0, 0.1]}, "increasing and later than start = 0, got"),
+        ({"times": [float("inf")]}, "times: values must be finite"),
+        ({"times": []}, "times must be finite, strictly increasing"),
+        ({"viscosity": 0.0}, "viscosity must be one finite number above 0, got 0.0"),
+        ({"viscosity": float("inf")}, "viscosity must be one finite number above 0, got inf"),
+        ({"viscosity": torch.tensor([0.1, 0.2])}, "viscosity must be one finite number .* solve once for each"),
+        ({"step": float("nan")}, "step must be one finite number above 0, got nan"),
+    ],
+)
+def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        solve_cavity(**{"lid_speed": 1.0, "nodes": 9, "times": [0.1]} | changes)

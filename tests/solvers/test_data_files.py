@@ -21,6 +21,7 @@ from solvers import (
     Outflow,
     PDEBench,
     Periodic,
+    Reflecting,
     ShallowWater,
     TheWell,
     collect,
@@ -102,6 +103,29 @@ def test_solutions_of_every_kind_are_collected(tmp_path):
         collect(still, parameters={"k": torch.zeros(6)})
     with pytest.raises(InvalidArgumentError, match="parameter 'k' must be real"):
         collect(still, parameters={"k": torch.zeros((2, 3), dtype=torch.complex64)})
+
+
+def test_conditions_of_a_set_are_those_that_its_solver_takes():
+    grid = CellGrid(0.0, 1.0, 4)
+    solution = solve(Diffusion(0.1), grid, (Dirichlet(0.0), Neumann(flux=0.0)), 0.0, [0.1])
+    for boundary in ((Dirichlet(0.0), Neumann(flux=0.0)), [(Dirichlet(0.0), Neumann(flux=0.0))]):
+        assert collect(solution, boundary=boundary).boundary == (("Dirichlet", "Neumann"),)
+    assert collect(solution, boundary=()).boundary == collect(solution).boundary == ()
+    with pytest.raises(InvalidArgumentError, match=r"must be a \(first, last\) pair of Dirichlet, Neumann"):
+        collect(solution, boundary=(Reflecting(), Reflecting()))
+    with pytest.raises(InvalidArgumentError, match="each of 1 axes"):
+        collect(solution, boundary=[(Dirichlet(0.0), Dirichlet(0.0))] * 2)
+    still = torch.tensor([[1.0], [0.0]])
+    basin = solve_system(ShallowWater(1.0), grid, (Reflecting(), Outflow()), still, [0.1])
+    data = collect(basin, names=("h", "hu"), boundary=(Reflecting(), Outflow()))
+    assert data.boundary == (("Reflecting", "Outflow"),)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_a_seed_may_be_any_integer(seed, tmp_path):
+    export(example(1, seed=seed), tmp_path / "a.h5")
+    read = load(tmp_path / "a.h5").seed
+    assert (type(read), read) == (int, 3)
 
 
 def test_an_unknown_is_not_dropped_for_a_name_that_occurs_twice():
@@ -239,7 +263,19 @@ def test_files_of_others_and_missing_files_are_named(tmp_path):
         ({"parameters": {"a/b": torch.zeros(3)}}, "distinct identifiers"),
         ({"parameters": {"a": torch.zeros(2)}}, r"must have shape \(3,\)"),
         ({"times": torch.tensor([0.0, 1.0, 1.0, 2.0, 3.0])}, "increasing"),
+        ({"times": torch.tensor([0.0, 1.0, 2.0, 3.0, float("nan")])}, r"times must be finite .* got \[0.0, .* nan\]"),
+        ({"times": torch.full((1,), float("nan"))}, "times must be finite and increasing"),
+        ({"times": [0.0, 1.0, 2.0, 3.0, 4.0]}, r"times must be a tensor \(t,\), got list; see torch.as_tensor"),
+        ({"times": torch.tensor(1.0)}, r"times must be a tensor \(t,\), got shape \(\)"),
+        ({"fields": {"h": np.zeros((3, 5, 6))}}, r"fields 'h' must be a tensor \(b, …\), got ndarray; see torch.as_"),
+        ({"fields": {"h": torch.tensor(1.0)}}, r"fields 'h' must start with the samples, .* got shape \(\)"),
+        ({"extras": {"left": [1.0, 2.0, 3.0]}}, "extras 'left' must be a tensor .* got list"),
         ({"boundary": ((Outflow(), Outflow()),) * 2}, "one pair of kinds for each of 1 axes"),
+        ({"boundary": ((Outflow(), Outflow()),)}, "such as .'Dirichlet', 'Neumann'., .* collect makes them"),
+        ({"boundary": (Outflow(),)}, "one pair of kinds for each of 1 axes"),
+        ({"boundary": (("Outflow",),)}, "one pair of kinds for each of 1 axes"),
+        ({"seed": 3.0}, "seed must be an integer or None, got 3.0"),
+        ({"seed": "3"}, "seed must be an integer or None, got '3'"),
     ],
 )
 def test_wrong_sets_are_refused(changes, text):

@@ -1,6 +1,7 @@
 """Closed forms: the equation by autograd, totals by quadrature, jump conditions, initial and boundary values."""
 
 import math
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -226,6 +227,43 @@ def test_barenblatt_mass_by_radial_quadrature(exponent: float, constant: float, 
     u = exact.barenblatt(time, torch.stack((r, torch.zeros_like(r)), dim=-1), exponent, constant)
     mass = (2 * math.pi * r * u * edge * torch.cos(phi)).sum() * (0.5 * math.pi / 4000)
     assert number(exact.barenblatt_mass(exponent, constant)) == pytest.approx(number(mass), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (exact.porous_medium, (0.5, 0.2, -1.0), "exponent m of the porous medium must be above 0, got -1"),
+        (exact.porous_medium_total, (0.5, 0.0), "exponent m"),
+        (exact.porous_medium_boundary_flux, (0.5, torch.tensor([1.0, -2.0])), "exponent m .* got -2"),
+        (exact.porous_medium_front, (0.5, math.nan), "exponent m .* got nan"),
+        (PROBLEMS["advection"].total, (1.0, -1.0), "speed a of the advected step must be 0 or more, got -1"),
+        (exact.advection, (1.0, 0.2, -1.0), "speed a"),
+        (exact.advection_boundary_flux, (1.0, math.nan), "speed a"),
+        (PROBLEMS["burgers_shock"].total, (0.0, -1.0), "slope a of Burgers' ramp must be 0 or more, got -1"),
+        (exact.burgers, (0.0, 0.2, -1.0), "slope a"),
+        (exact.burgers_antiderivative, (0.0, 0.2, -1.0), "slope a"),
+        (exact.burgers_front, (0.0, -1.0), "slope a"),
+        (exact.barenblatt, (0.1, torch.zeros(5), 2.0, 0.1), r"got \(5,\); for positions x on a line give x\[\.\.\."),
+        (exact.barenblatt, (0.1, torch.zeros(2, 5), 2.0, 0.1), "with d = 1, 2 or 3 coordinates last"),
+        (exact.barenblatt, (0.1, torch.tensor(0.5), 2.0, 0.1), "with d = 1, 2 or 3 coordinates last"),
+        (exact.barenblatt, (0.0, torch.zeros(4, 1), 2.0, 0.1), "t of Barenblatt's solution must be above 0, got 0"),
+        (exact.barenblatt, (0.1, torch.zeros(4, 1), 0.0, 0.1), "exponent m of Barenblatt's"),
+        (exact.barenblatt_mass, (2.0, -0.1), "constant C of Barenblatt's"),
+        (exact.barenblatt_radius, (-1.0, 2.0, 0.1), "t of Barenblatt's solution"),
+    ],
+)
+def test_parameters_without_a_solution_are_refused(
+    function: Callable[..., torch.Tensor], arguments: tuple[float | torch.Tensor, ...], message: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        function(*arguments)
+
+
+def test_barenblatt_on_a_line_has_a_value_for_every_position() -> None:
+    grid = CellGrid(-1.0, 1.0, 400)
+    u = exact.barenblatt(torch.tensor([[0.1], [0.2]]), grid.points[:, None], 2.0, 0.1)
+    mass = float(exact.barenblatt_mass(2.0, 0.1, dimension=1))
+    assert (u.mean(-1) * 2).tolist() == pytest.approx([mass, mass], rel=1e-3)  # a root at the edge: O(h^1.5)
 
 
 def test_barenblatt_vanishes_outside_its_support() -> None:

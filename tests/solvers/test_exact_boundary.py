@@ -248,6 +248,38 @@ def test_float32_arguments_are_computed_in_float64() -> None:
     assert u.dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.0, 0.5, 3.0, -0.1), "viscosity of Stokes' problem must be above 0, got -0.1"),
+        ((1.0, 0.5, 3.0, 0.0), "viscosity of Stokes' problem must be above 0"),
+        ((1.0, 0.5, -3.0, 0.1), "frequency of Stokes' problem must be 0 or more, got -3"),
+        ((1.0, 0.5, torch.tensor([3.0, np.nan]), 0.1), "frequency of Stokes' problem must be 0 or more, got nan"),
+        ((np.inf, 0.5, 3.0, 0.1), "t of Stokes' problem must be finite, got inf"),
+    ],
+)
+def test_parameters_without_a_wall_that_swings_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        exact_boundary.stokes(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "viscosity", "message"),
+    [
+        (-0.2, 1.2, 0.02, "left − right of the Burgers wave must be 0 or more, got -1.4"),
+        (torch.tensor([1.0, 0.0]), 0.5, 0.02, "left − right .* got -0.5"),
+        (1.0, 0.0, -0.02, "viscosity of the Burgers wave must be above 0, got -0.02"),
+        (1.0, 0.0, np.nan, "viscosity of the Burgers wave must be above 0, got nan"),
+    ],
+)
+def test_waves_that_do_not_travel_are_refused(
+    left: float | torch.Tensor, right: float, viscosity: float, message: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        exact_boundary.burgers_wave(0.0, 0.5, left, right, viscosity)
+    assert exact_boundary.burgers_wave(1.0, 0.3, 0.7, 0.7, 0.02).item() == 0.7
+
+
 def test_messages_say_what_to_do() -> None:
     side, initial = constant(0.0), torch.ones(2, dtype=torch.float64)
     with pytest.raises(InvalidArgumentError, match="at t = 0 take the initial field itself"):

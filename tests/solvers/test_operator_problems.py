@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from solvers import CellGrid, Dirichlet, InvalidArgumentError, Neumann, NodeGrid, PDEBench, TheWell, export
+from solvers import CellGrid, Dirichlet, FieldSet, InvalidArgumentError, Neumann, NodeGrid, PDEBench, TheWell, export
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     Recipe,
@@ -161,6 +161,53 @@ def test_wrong_use_is_refused():
         Recipe(intervals=4, refinement=1, times=(0.0, 1.0), error=1.0)
     with pytest.raises(InvalidArgumentError, match="refinement must be at least 1, got 0"):
         Recipe(intervals=4, refinement=0, error=1.0)
+
+
+def moving(names=("u",), times=(0.0, 1.0), high=1.0, **more):
+    """Two samples of fields on four cells, all zero."""
+    steps = torch.tensor(times, dtype=torch.float64)
+    fields = {name: torch.zeros(2, len(times), 4) for name in names}
+    return FieldSet(grid=CellGrid(0.0, high, 4), times=steps, fields=fields, **more)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (moving(times=(0.1, 0.2)), r"times must begin at the start, 0, .* got 0.1; have the field at the start"),
+        (moving(times=(0.5,)), "There is no input: the set has no coefficients and one time, 0.5; output the start"),
+        (moving(vectors={"v": torch.zeros(2, 2, 4, 1)}), "scalar fields, got the vectors v; give their components"),
+    ],
+)
+def test_sets_that_are_no_samples_of_an_operator_are_refused(data, message, tmp_path):
+    export(data, tmp_path / "a.h5", TheWell())
+    for read in (operator_samples, lambda _: load_samples(tmp_path / "a.h5")):
+        with pytest.raises(InvalidArgumentError, match=message):
+            read(data)
+
+
+def test_a_set_at_one_time_has_its_coefficients_as_inputs():
+    samples = operator_samples(moving(times=(0.5,), coefficients={"start": torch.ones(2, 4)}))
+    assert samples.input_names == ("start",)
+    assert samples.outputs.shape == (2, 1, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (moving(high=2.0), "grid"),
+        (moving(times=(0.0, 3.0)), "times"),
+        (moving(("u", "w")), "names"),
+        (moving(("w",)), "names"),
+        (moving(boundary=(("Periodic", "Periodic"),)), "kinds of sides"),
+        (moving(("w",), high=2.0), "grid, names"),
+    ],
+)
+def test_sets_of_different_problems_are_not_joined(other, what):
+    assert join([moving(), moving()]).samples == 4
+    with pytest.raises(InvalidArgumentError, match=f"set 2 and set 0 differ in {what};"):
+        join([moving(), moving(), other])
+    with pytest.raises(InvalidArgumentError, match="at least one set of samples"):
+        join([])
 
 
 def test_the_random_numbers_of_a_sample_are_its_own():

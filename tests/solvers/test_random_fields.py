@@ -108,10 +108,21 @@ def test_coefficients_of_darcy_flow():
     values = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
     assert two_phase(values, 0.1, 12.0).tolist() == [0.1, 0.1, 12.0]
     torch.testing.assert_close(log_normal(values, 2.0), 2 * values.exp())
+    with pytest.raises(InvalidArgumentError, match="must not be NaN"):
+        two_phase(values.log(), 0.1, 12.0)
     with pytest.raises(InvalidArgumentError, match="take a smaller amplitude"):
         log_normal(1000 * values)
     with pytest.raises(InvalidArgumentError, match="median > 0"):
         log_normal(values, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64])
+def test_two_phases_of_integers_are_not_rounded(dtype):
+    values = torch.tensor([[1, 0], [0, 1]], dtype=dtype)
+    phases = two_phase(values, 0.5, 12.7, 0.5)
+    assert phases.dtype == torch.float64
+    assert phases.tolist() == [[12.7, 0.5], [0.5, 12.7]]
+    assert two_phase(values.float(), 0.5, 12.7, 0.5).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from solvers import (
 
 PYAMG = importlib.util.find_spec("pyamg") is not None
 LINE = CellGrid(0.0, 1.0, 8)
+DIRICHLET = (Dirichlet(0.0), Dirichlet(1.0))
 
 
 def slopes(errors):
@@ -264,6 +265,18 @@ def test_the_low_phase_is_as_accurate_as_the_high_one(solver):
     torch.testing.assert_close(solution.values, x * (1 - x) / 2 + h**2 / 8, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("solver", [Direct(), ConjugateGradients(preconditioner=Jacobi())])
+def test_fluxes_beside_a_layer_lose_digits_and_those_through_it_do_not(solver):
+    """As ``Direct`` says: k = 1 and a cell of 1e-9, with the flux −1/∫dx/k through all faces."""
+    k = torch.ones(9, dtype=torch.float64)
+    k[4] = 1e-9
+    solution = solve_steady(k, CellGrid(0.0, 1.0, 9), DIRICHLET, solver=solver)
+    error = (1 + solution.fluxes[0] * (1 / k).mean()).abs()
+    assert error[4:6].max() < 1e-14
+    assert 1e-8 < error.max() < 1e-5
+    torch.testing.assert_close(solution.values, ((1 / k).cumsum(0) - 0.5 / k) / (1 / k).sum(), rtol=0, atol=1e-14)
+
+
 def test_a_constant_factor_or_shift_changes_nothing_else():
     k = lambda x: 1 + x  # noqa: E731
     base = solve_steady(k, LINE, (Dirichlet(0.0), Dirichlet(1.0)), 3.0).values
@@ -318,9 +331,6 @@ def test_robin_coefficients_along_a_side_need_the_batch_axes_of_other_data():
             solve_steady(1.0, grid, unclear, source)
     with pytest.raises(InvalidArgumentError, match="do not broadcast"):
         solve_steady(1.0, grid, [(Dirichlet(0.0), Robin(1.0, torch.ones(4), 1.0)), sides[1]], sources)
-
-
-DIRICHLET = (Dirichlet(0.0), Dirichlet(1.0))
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,17 @@ def test_an_event_at_a_side_that_the_steps_miss_is_an_error():
     assert result.boundary_flux[0, 0, 0] > 1e-3
 
 
+@pytest.mark.long
+def test_an_event_too_short_to_be_seen_enters_by_a_short_span_around_it():
+    """As ``largest_step`` says: the event of 2e-5 is between two of the 4,096 points that the span is looked at."""
+    side = Dirichlet(lambda t: torch.tensor([501.0 if 0.50003 <= t < 0.50005 else 1.0, 0.0]))
+    grid, initial = CellGrid(0.0, 10.0, 20), torch.tensor([[1.0], [0.0]]).double()
+    before = solve_system(ShallowWater(), grid, (side, Outflow()), initial, [0.5])
+    around = solve_system(ShallowWater(), grid, (side, Outflow()), before.values[0], [0.501], start=0.5)
+    assert before.boundary_flux[0, 0, 0] == 0
+    assert around.boundary_flux[0, 0, 0] > 0.1
+
+
 def fill_basin(depth=None, inflow=None):
     """``solve_system`` to t = 1 on 2 × 4 cells with walls, but a first side with depth (1) and momentum (0) of t."""
     one = torch.ones(4)

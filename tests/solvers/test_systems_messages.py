@@ -48,6 +48,10 @@ def negative():
     return torch.stack([torch.where(GRID.points < 0.5, 1.0, -0.1), 0 * GRID.points])
 
 
+def dry_with_momentum():
+    return torch.stack([torch.where(GRID.points < 0.5, 1.0, 0.0), torch.where(GRID.points < 0.5, 0.0, 1.0)])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -71,11 +75,16 @@ def negative():
         ({"initial": STILL.T}, "initial must have the shape"),
         ({"initial": STILL / 0.0}, "initial is not finite"),
         ({"initial": negative()}, r"initial is not admissible for ShallowWater in cell \(10,\)"),
+        ({"initial": dry_with_momentum()}, r"not admissible for ShallowWater in cell \(10,\), .*: \[0.0, 1.0\]"),
+        (
+            {"boundary": (Dirichlet(torch.tensor([0.0, 0.5])), Outflow())},
+            "axis 0, first side: the state at time 0 is not admissible",
+        ),
         ({"initial": STILL.clone().requires_grad_()}, r"pass initial.detach\(\)"),
         ({"initial": "ones"}, "initial must be numbers"),
         ({"times": []}, "times must be finite, strictly increasing"),
         ({"times": [0.2, 0.1]}, "times must be finite, strictly increasing"),
-        ({"times": "soon"}, "times must be a sequence of numbers"),
+        ({"times": "soon"}, "times: values must be numbers"),
         ({"bottom": torch.zeros(19)}, r"bottom must broadcast to \(\*batch, \*cells\)"),
         ({"bottom": 0.0}, "bottom must broadcast"),
         ({"bottom": torch.full((20,), torch.nan)}, "bottom is not finite"),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ def load_samples(path: str | Path, inputs: Sequence[str] | None = None) -> Opera
         inputs: Names of the input channels in order, by default all coefficients and all unknowns at the start.
 
     Raises:
-        InvalidArgumentError: If the file is damaged or not by ``export``, or has no such input.
+        InvalidArgumentError: If the file is damaged or not by ``export``, or ``operator_samples`` does not take it.
         OSError: If there is no such file.
     """
     return operator_samples(load(path), inputs)
@@ -59,14 +60,16 @@ def operator_samples(data: FieldSet, inputs: Sequence[str] | None = None) -> Ope
     """Samples of ``OperatorProblem.sample`` as an operator takes them.
 
     Args:
-        data: With data of the sides in ``extras``, named ``side_0_first`` and so on.
+        data: Scalar fields from the start at time 0 on, or at one time: then coefficients are the only inputs. Data of
+            the sides are in ``extras``, named ``side_0_first`` and so on.
         inputs: See ``load_samples``.
 
     Raises:
-        InvalidArgumentError: If there is no such input.
+        InvalidArgumentError: If there is no such input, or none at all, the first of several times is not 0, or there
+            are vectors.
     """
     steady = len(data.times) == 1
-    available = dict(data.coefficients) | ({} if steady else {name: u[:, 0] for name, u in data.fields.items()})
+    available = _inputs(data, steady)
     names = tuple(available if inputs is None else inputs)
     if not names or not set(names) <= set(available):
         raise InvalidArgumentError(f"inputs must be some of {', '.join(available)}, got {names}.")
@@ -90,8 +93,21 @@ def join(parts: Sequence[FieldSet]) -> FieldSet:
     """Sets of samples of one problem, one after the other.
 
     Args:
-        parts: At least one; grid, times, names and texts are those of the first.
+        parts: At least one; all have the same grid, times, kinds of sides and names. Texts are those of the first.
+
+    Raises:
+        InvalidArgumentError: If there is none, or they differ in one of these.
     """
+    if not parts:
+        raise InvalidArgumentError("join needs at least one set of samples, got none.")
+    first = _shared(parts[0])
+    for number, part in enumerate(parts):
+        differing = [what for what, value in _shared(part).items() if value != first[what]]
+        if differing:
+            raise InvalidArgumentError(
+                f"join takes sets of one problem, but set {number} and set 0 differ in {', '.join(differing)}; join "
+                "sets that were made alike."
+            )
     return replace(
         parts[0],
         **{
@@ -102,6 +118,32 @@ def join(parts: Sequence[FieldSet]) -> FieldSet:
             for category in CATEGORIES
         },
     )
+
+
+def _inputs(data: FieldSet, steady: bool) -> dict[str, Tensor]:
+    """Coefficients, and unknowns at the start ``(b, *space)``."""
+    start = float(data.times[0])
+    if not steady and start != 0:
+        raise InvalidArgumentError(
+            f"times must begin at the start, 0, where the unknowns are inputs, got {start:g}; have the field at the "
+            "start among the output times, as in solve(..., times=[0.0, ...])."
+        )
+    if data.vectors:
+        raise InvalidArgumentError(
+            f"Operators take scalar fields, got the vectors {', '.join(data.vectors)}; give their components as fields."
+        )
+    available = dict(data.coefficients) | ({} if steady else {name: u[:, 0] for name, u in data.fields.items()})
+    if not available:
+        raise InvalidArgumentError(
+            f"There is no input: the set has no coefficients and one time, {start:g}; output the start too."
+        )
+    return available
+
+
+def _shared(part: FieldSet) -> dict[str, Any]:
+    """What sets must have in common to be joined."""
+    names = [set(getattr(part, category)) for category in CATEGORIES]
+    return {"grid": part.grid, "times": part.times.tolist(), "kinds of sides": part.boundary, "names": names}
 
 
 def _side(data: FieldSet, axis: int, end: str, outputs: Tensor) -> Tensor | None:

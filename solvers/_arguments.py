@@ -1,0 +1,52 @@
+"""Checks of arguments that several solvers take."""
+
+from collections.abc import Sequence
+from math import isfinite
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.laws.coefficients import checked_values
+
+
+def output_times(times: float | Sequence[float] | np.ndarray | Tensor, start: float, *, after: bool = False) -> Tensor:
+    """Output times ``(t,)``, float64; a number is one time.
+
+    Args:
+        times: The times.
+        start: Time of the initial field.
+        after: Whether the first time must be later than the start.
+
+    Returns:
+        The times.
+
+    Raises:
+        InvalidArgumentError: If they are not finite numbers that increase from the start on.
+    """
+    output = checked_values(times, "times").reshape(-1)
+    ordered = output.numel() > 0 and bool((output.diff() > 0).all())
+    if not ordered or float(output[0]) < start or (after and float(output[0]) == start):
+        place = "later than" if after else "not before"
+        raise InvalidArgumentError(
+            f"times must be finite, strictly increasing and {place} start = {start:g}, got {output.tolist()[:8]}."
+        )
+    return output
+
+
+def check_positive_number(value: Any, name: str) -> None:
+    """Raises an error unless a value is one finite number above 0.
+
+    Args:
+        value: The value.
+        name: Its name in the message.
+
+    Raises:
+        InvalidArgumentError: If it is not.
+    """
+    if not (isinstance(value, Real) and isfinite(value) and float(value) > 0):
+        raise InvalidArgumentError(
+            f"{name} must be one finite number above 0, got {value!r}; for several values solve once for each."
+        )
