@@ -26,4 +26,4 @@ class SingularKernelError(BoonError, RuntimeError):
 
 
 class StoredOperatorError(BoonError, ValueError):
-    """A file is damaged or does not contain an operator."""
+    """A file is damaged, does not contain an operator, or cannot be written."""

@@ -1,9 +1,11 @@
 """The Fourier neural operator in one to three dimensions (Li et al. 2021)."""
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, pi
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -54,7 +56,8 @@ class FNOConfig:
         activation: "gelu", "relu", "silu" or "tanh".
 
     Raises:
-        InvalidArgumentError: If a count is below 1, an entry per axis is missing or an option has no such value.
+        InvalidArgumentError: If a count is below 1 or no whole number, an entry per axis is missing or an option has no
+            such value.
     """
 
     in_channels: int = 1
@@ -74,6 +77,7 @@ class FNOConfig:
     activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
+        self._convert_numbers()
         self._check_options()
         sizes = (self.in_channels, self.out_channels, self.width, self.depth)
         counts = (*sizes, self.projection or 1, self.factorisation or 1, *self.modes)
@@ -89,6 +93,18 @@ class FNOConfig:
             raise InvalidArgumentError(
                 f"periodic must be empty or have one entry per axis ({self.dimension}), got {self.periodic}."
             )
+
+    def _convert_numbers(self) -> None:
+        """Numbers of Python in place of those of arrays, which files cannot hold."""
+        for name, convert in _CONVERSIONS.items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, None if value is None else convert(value))
+            except (TypeError, ValueError) as error:
+                raise InvalidArgumentError(
+                    "FNOConfig needs whole numbers as sizes, one number of modes per axis, and numbers as padding and "
+                    f"channel_mlp, got {name}={value!r}."
+                ) from error
 
     def _check_options(self) -> None:
         for name, options in (("skip", SKIPS), ("norm", (None, *NORMS)), ("activation", ACTIVATIONS)):
@@ -114,11 +130,26 @@ class FNOConfig:
     @property
     def paddings(self) -> tuple[float, ...]:
         """The padding of every axis."""
-        return (self.padding,) * len(self.modes) if isinstance(self.padding, int | float) else tuple(self.padding)
+        return self.padding if isinstance(self.padding, tuple) else (self.padding,) * len(self.modes)
 
     def is_periodic(self, axis: int) -> bool:
         """Whether an axis is periodic."""
         return bool(self.periodic) and self.periodic[axis]
+
+
+def _one_or_several(value: Any) -> float | tuple[float, ...]:
+    return tuple(map(float, value)) if hasattr(value, "__len__") else float(value)
+
+
+_SIZES = ("in_channels", "out_channels", "width", "depth", "projection", "factorisation")
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_SIZES, operator.index),
+    "modes": lambda counts: tuple(map(operator.index, counts)),
+    "padding": _one_or_several,
+    "periodic": lambda flags: tuple(map(bool, flags)),
+    "coordinates": bool,
+    "channel_mlp": float,
+}
 
 
 class Layers(ABC):

@@ -147,7 +147,12 @@ class _Call:
         return result
 
     def convolve(self, layer: Any, x: Tensor) -> Tensor:
-        """The corrected kernel of a layer plus its bias, which is a pointwise map."""
+        """The corrected kernel of a layer plus its bias, which is a pointwise map.
+
+        Autocast leaves it in the dtype of the weights.
+        """
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.promote_types(x.dtype, next(layer.parameters()).dtype).to_real())
         if self.bases is None:
             self.bases = self._find_bases(x)
         y = self.layers.kernel(kernel_of(layer, x.dtype), x, self.bases)

@@ -74,7 +74,7 @@ class BOON(nn.Module):
         self.conditions = check_conditions(conditions)
         self.lengths = check_lengths(lengths, len(self.conditions))
         self.correction = correction or default_correction(operator)
-        self.order = order
+        self.order = int(order)
         layered = self._layered()
         self._check_operator(layered)
         config = layered.config if layered else None
@@ -127,8 +127,11 @@ class BOON(nn.Module):
 
     def _operate(self, a: Tensor, boundary: SideValues | None) -> tuple[Tensor, Boundary]:
         """The output before the conditions are enforced, and the conditions with their data."""
-        layered = self._layered() if self._inside else None
-        if not layered:
+        layered = self._layered()
+        if layered and self.correction.amplifies_rounding and torch.is_autocast_enabled(a.device.type):
+            with torch.autocast(a.device.type, enabled=False):
+                return self._operate(a.to(self._weight_dtype), boundary)
+        if not layered or not self._inside:
             u = self.operator(a)
             return u, self.discretise(u, boundary)
         like = self._like(a).expand(a.shape[0], layered.config.out_channels, *a.shape[2:])
@@ -156,6 +159,10 @@ class BOON(nn.Module):
         """A number of the dtype and device of the output."""
         mean = self.operator.output_mean if isinstance(self.operator, Normalised) else a
         return a.new_empty((), dtype=torch.promote_types(a.dtype, mean.dtype))
+
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        return next(each.dtype for each in self.operator.parameters() if each.is_floating_point())
 
     @property
     def _inside(self) -> bool:

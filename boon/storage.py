@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,15 +58,18 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
         operator: An ``FNO``, a ``Normalised`` or a ``BOON`` whose conditions have numbers as values, or none, and hold
             on sides or on intervals of them. Where these are around another Module, or it is of a class of its own
             derived from one of these, the file holds a ``state_dict``, and ``load`` is given such a Module.
-        path: The file, by convention ``*.safetensors``.
-        notes: Further metadata (how it was trained), as JSON values; see ``read_notes``.
+        path: The file, by convention ``*.safetensors``; its folder must exist.
+        notes: Further metadata (how it was trained), as JSON values; arrays and tensors become numbers or lists of
+            numbers. See ``read_notes``.
 
     Raises:
         InvalidArgumentError: If the operator contains what cannot be stored: tensors or functions as boundary values, a
-            user's correction or transform, a ``BOON`` inside another operator, NaN or infinity.
+            user's correction or transform, a ``BOON`` inside another operator, NaN or infinity; or the notes contain
+            what JSON does not know.
+        StoredOperatorError: If the file cannot be written.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": json.dumps(dict(notes or {}))}
+    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": _encode_notes(notes or {})}
     state = _state(operator)
     for name, entry in state.items():
         if not bool(torch.isfinite(entry).all()):
@@ -73,7 +77,11 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
                 f"'{name}' holds NaN or infinity and is not written: the training has diverged, or it is a buffer such "
                 "as a mask; register that one with persistent=False."
             )
-    write_atomically(path, encode_tensors({name: _as_real(entry) for name, entry in state.items()}, metadata))
+    content = encode_tensors({name: _as_real(entry) for name, entry in state.items()}, metadata)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise StoredOperatorError(f"'{path}' cannot be written ({error.strerror}); choose another folder.") from error
 
 
 def load(path: str | Path, module: nn.Module | None = None) -> Operator:
@@ -271,6 +279,21 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
     return FNO(config)
 
 
+def _encode_notes(notes: Mapping[str, Any]) -> str:
+    def of_array(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic | Tensor):
+            return value.tolist()
+        raise TypeError(f"got {type(value).__name__}")
+
+    try:
+        return json.dumps(dict(notes), default=of_array)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(
+            f"notes takes what JSON knows: numbers, texts, lists, and dicts whose keys are texts ({error}); convert "
+            "the others, for instance with str()."
+        ) from error
+
+
 def _encode_side(side: Any) -> Any:
     """A condition, or a list of parts with the places where they hold."""
     if not isinstance(side, tuple):
@@ -290,7 +313,7 @@ def _decode_side(description: Any) -> Any:
 
 
 def _encode(value: Any) -> dict[str, Any]:
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    fields = {field.name: _of_python(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if _CLASSES.get(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
         raise InvalidArgumentError(
             f"{value!r} cannot be written to a file; only this package's conditions and corrections with numbers (or "
@@ -307,6 +330,11 @@ def _decode(description: dict[str, Any]) -> Any:
     if not all(map(_is_number, options.values())):
         raise TypeError(f"{cls.__name__} takes numbers, got {options}")
     return cls(**options)
+
+
+def _of_python(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_number(value: Any) -> bool:

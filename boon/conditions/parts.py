@@ -43,16 +43,20 @@ class Part:
     where: Intervals | Callable[..., Any] | Tensor | np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.where, list | tuple):
+        where: Any = self.where
+        if not isinstance(where, list | tuple):
             return
-        entries = tuple(tuple(each) if isinstance(each, list) else each for each in self.where)
-        object.__setattr__(self, "where", entries)
-        for interval in self.intervals or ((),):
-            if len(interval) != 2 or not interval[0] <= interval[1]:
-                raise InvalidArgumentError(
-                    f"where of a Part needs an interval (first, last) with first ≤ last, or one for each axis of the "
-                    f"side, got {self.where}."
-                )
+        several = all(isinstance(each, list | tuple) for each in where)
+        try:
+            intervals = tuple(tuple(map(float, each)) for each in (where if several else [where]))
+        except (TypeError, ValueError, RuntimeError):  # what is no number
+            intervals = ()
+        if not intervals or any(len(each) != 2 or not each[0] <= each[1] for each in intervals):
+            raise InvalidArgumentError(
+                f"where of a Part needs an interval (first, last) with first ≤ last, or one for each axis of the "
+                f"side, got {where}."
+            )
+        object.__setattr__(self, "where", intervals if several else intervals[0])
 
     @property
     def intervals(self) -> tuple[tuple[float, ...], ...] | None:

@@ -49,6 +49,14 @@ class Correction(ABC):
     hidden: bool
     acts_on_kernels: ClassVar[bool]
 
+    @property
+    def amplifies_rounding(self) -> bool:
+        """Whether derivatives are read from neighbouring nodes, and rounding of the field divided by their distance.
+
+        Autocast then leaves an ``FNO`` in the dtype of its weights.
+        """
+        return False
+
     @abstractmethod
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         """The step at the output, for fields with this many channels."""

@@ -92,7 +92,13 @@ class Eliminate(Protocol):
 def eliminated(
     convolution: Convolution, v: Tensor, bases: Sequence[Basis], boundary: Boundary, method: Eliminate
 ) -> Tensor:
-    """T₁ K T₂ v: the kernel with eliminated ends, its boundary nodes set so that every channel keeps B v."""
+    """T₁ K T₂ v: the kernel with eliminated ends, its boundary nodes set so that every channel keeps B v.
+
+    Autocast leaves it in the dtype of the bases.
+    """
+    if torch.is_autocast_enabled(v.device.type):
+        with torch.autocast(v.device.type, enabled=False):
+            return eliminated(convolution, v.to(bases[0].analysis.dtype), bases, boundary, method)
     axes = list(boundary.by_axis())
     if not axes:
         return convolution(v, bases)

@@ -66,6 +66,10 @@ class SmoothExtension(Correction):
         if not 0 <= self.reach <= 1:
             raise InvalidArgumentError(f"reach of SmoothExtension must be between 0 and 1, got {self.reach}.")
 
+    @property
+    def amplifies_rounding(self) -> bool:
+        return self.reach == 0
+
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         reads = partial(read_smoothly, reach=self.reach) if self.reach else read
         return extension_step(conditions, channels, self.length, reads)
@@ -102,7 +106,10 @@ class ExtensionStep(Step):
         self.log_length = nn.Parameter(torch.full((count, channels), log(length)))
 
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
-        """Adds the extension of the residual, one axis after the other."""
+        """Adds the extension of the residual, one axis after the other; autocast leaves it in the dtype of u."""
+        if torch.is_autocast_enabled(u.device.type):
+            with torch.autocast(u.device.type, enabled=False):
+                return self(u, boundary)
         lengths = self.log_length.to(torch.float64).exp()
         if boundary.varying:
             u = self._extend_varying(u, boundary, lengths)

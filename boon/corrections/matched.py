@@ -63,6 +63,10 @@ class MatchedTransform(Correction):
     def __post_init__(self) -> None:
         check_length("MatchedTransform", self.length)
 
+    @property
+    def amplifies_rounding(self) -> bool:
+        return True
+
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         return extension_step(conditions, channels, self.length, read)
 

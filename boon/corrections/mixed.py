@@ -54,6 +54,7 @@ class MixedTransform(Correction):
         check_length("MixedTransform", self.length)
         if not 0 <= self.share <= 1:
             raise InvalidArgumentError(f"share of MixedTransform must be between 0 and 1, got {self.share}.")
+        object.__setattr__(self, "share", float(self.share))
 
     def step(self, conditions: Sequence[AxisCondition], channels: int) -> Step:
         return SmoothExtension(length=self.length).step(conditions, channels)

@@ -29,7 +29,7 @@ from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder,
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
 from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, fit_network
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
-from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
+from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import TrainingConfig
 from probconserv.training.progress import ProgressHook
 
@@ -223,7 +223,7 @@ class ANP(Surrogate):
 
     @classmethod
     def load(cls, path: str | Path, problem: str = "") -> "ANP":
-        """Reads a network that ``save`` wrote, in evaluation mode.
+        """Reads a network that ``save`` wrote, in its stored dtype and in evaluation mode.
 
         Args:
             path: The file.
@@ -240,8 +240,7 @@ class ANP(Surrogate):
         if problem and config.problem != problem:
             raise WeightsError(f"'{path}' holds weights for problem '{config.problem}', not for '{problem}'.")
         network = cls(config)
-        check_tensors(path, weights.tensors, network.state_dict())
-        network.load_state_dict(weights.tensors)
+        fill(path, network, weights.tensors)
         return network.eval()
 
     def _represent(self, context: Tensor, values: Tensor, target: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from probconserv.errors import WeightsError
 from solvers.files import write_atomically
@@ -95,6 +95,21 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     if not isinstance(config, dict) or not isinstance(notes, dict):
         raise WeightsError(f"{damaged}: config and notes must be JSON objects; restore it or train again.")
     return Weights(kind, config, tensors, notes)
+
+
+def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor]) -> None:
+    """Gives a module the stored tensors, in their dtypes and on its own devices.
+
+    Raises:
+        WeightsError: If names or shapes differ.
+    """
+    state = module.state_dict()
+    check_tensors(path, stored, state)
+    dtypes = {entry.dtype: stored[name].dtype for name, entry in state.items() if stored[name].is_floating_point()}
+    for entry in (*module.parameters(), *module.buffers()):  # buffers that are not stored among them
+        if entry.is_floating_point():
+            entry.data = entry.data.to(dtypes.get(entry.dtype, entry.dtype))
+    module.load_state_dict(stored)
 
 
 def check_tensors(path: str | Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

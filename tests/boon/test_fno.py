@@ -85,6 +85,9 @@ def test_every_parameter_gets_a_gradient():
         ({"padding": (0.1, 0.1)}, "padding must be one number"),
         ({"padding": -0.1}, "padding must be one number"),
         ({"periodic": (True, False)}, "periodic must be empty or have one entry per axis"),
+        ({"width": 4.5}, r"needs whole numbers as sizes, .* got width=4.5"),
+        ({"modes": 16}, r"one number of modes per axis, .* got modes=16"),
+        ({"padding": "wide"}, r"numbers as padding and channel_mlp, got padding='wide'"),
     ],
 )
 def test_wrong_configurations(options, message):

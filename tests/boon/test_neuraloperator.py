@@ -10,6 +10,7 @@ from boon import (
     Elimination,
     InvalidArgumentError,
     MatchedTransform,
+    MixedTransform,
     Prescription,
     SmoothExtension,
     boundary_error,
@@ -217,6 +218,20 @@ def test_every_parameter_gets_a_gradient(correction, options):
     u.square().sum().backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in operator.parameters())
     assert all(bool(p.grad.abs().sum() > 0) for p in operator.parameters())
+
+
+@pytest.mark.parametrize("options", [{}, {"factorization": "tucker", "rank": 0.5}], ids=str)
+@pytest.mark.parametrize("correction", [MixedTransform(), *CORRECTIONS], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_corrected_layers_under_autocast(dtype, correction, options):
+    torch.manual_seed(0)
+    operator = BOON(build((6,), out_channels=1, **options), [(Dirichlet(0.3), Neumann(0.1))], correction=correction)
+    a = torch.randn(2, 1, 129)
+    with torch.autocast("cpu", dtype=dtype):
+        u = operator(a)
+    expected = operator(a).detach()
+    assert float((u.detach().float() - expected).norm() / expected.norm()) < 4 * torch.finfo(dtype).eps
+    assert (u[..., 0] == torch.tensor(0.3).to(u.dtype)).all()
 
 
 def test_a_step_of_training_lowers_the_loss():

@@ -223,6 +223,20 @@ def test_an_option_that_corrections_inside_the_layers_do_not_support(name, value
     BOON(model, [(Dirichlet(0.0), Dirichlet(0.0))], correction=SmoothExtension())
 
 
+@pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_corrected_layers_under_autocast(dtype, correction):
+    torch.manual_seed(0)
+    operator, a = (
+        BOON(FNO((6,), 1, 1, 4), [(Dirichlet(0.3), Neumann(0.1))], correction=correction),
+        torch.randn(2, 1, 129),
+    )
+    with torch.autocast("cpu", dtype=dtype):
+        u = operator(a)
+    expected = operator(a).detach()
+    assert float((u.detach().float() - expected).norm() / expected.norm()) < 4 * torch.finfo(dtype).eps
+
+
 def test_more_modes_than_the_grid_carries():
     operator = BOON(FNO((8,), 1, 1, 3), [(Dirichlet(0.0), Dirichlet(0.0))], correction=Elimination())
     with pytest.raises(TooManyModesError, match=r"keeps frequencies up to \(4,\).*too many for \(8,\) nodes"):

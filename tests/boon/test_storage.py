@@ -1,6 +1,7 @@
 import json
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,6 +19,7 @@ from boon import (
     MixedTransform,
     NodeFourier,
     Normalised,
+    Part,
     Prescription,
     SmoothExtension,
     StoredOperatorError,
@@ -204,6 +206,53 @@ def test_notes_are_kept(tmp_path):
         read_notes(tmp_path / "foreign")
     with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
         read_notes(tmp_path / "missing")
+
+
+ARRAYS = FNOConfig(
+    width=np.int64(4),
+    modes=np.array([3, 3]),
+    depth=torch.tensor(1),
+    padding=np.array([0.2, 0.1], dtype=np.float32),
+    periodic=np.array([False, True]),
+    coordinates=np.True_,
+    channel_mlp=np.float32(0.5),
+    factorisation=np.int32(2),
+)
+WHERES = [(np.float32(0), np.float32(0.3)), tuple(torch.tensor([0.0, 0.3]))]
+
+
+@pytest.mark.parametrize("where", WHERES, ids=["numpy", "torch"])
+def test_numbers_of_arrays_are_stored(tmp_path, where):
+    conditions = [(Part(Dirichlet(np.float32(0.3)), where=where), Neumann(np.int64(1))), None]
+    for correction in (MixedTransform(share=np.float32(0.3)), SmoothExtension(length=np.float64(0.2), hidden=np.True_)):
+        operator = BOON(FNO(ARRAYS), conditions, np.array([2.0, 1.0]), correction, order=np.int64(3))
+        save(operator, tmp_path / "x")
+        loaded, a = load(tmp_path / "x"), torch.randn(2, 1, 12, 11)
+        assert torch.equal(loaded(a), operator(a))
+        assert (loaded.operator.config, loaded.correction) == (ARRAYS, correction)
+
+
+def test_numbers_of_arrays_are_no_other_share_after_loading():
+    share = np.float32(0.1)  # 5·0.1 is 0.5 in float32 and more in float64
+    assert type(MixedTransform(share=share).share) is float
+
+
+def test_arrays_in_notes_are_lists(tmp_path):
+    notes = {"loss": np.float32(1), "steps": np.arange(2), "last": torch.tensor(0.5), "all": torch.ones(1, 2)}
+    save(FNO(SMALL), tmp_path / "x", notes)
+    assert read_notes(tmp_path / "x") == {"loss": 1.0, "steps": [0, 1], "last": 0.5, "all": [[1.0, 1.0]]}
+
+
+@pytest.mark.parametrize("notes", [{"a": object()}, {"a": 1j}, {"a": {(1, 2): 3}}])
+def test_notes_that_json_does_not_know(tmp_path, notes):
+    with pytest.raises(InvalidArgumentError, match=r"notes takes what JSON knows: .*; convert the others"):
+        save(FNO(SMALL), tmp_path / "x", notes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    with pytest.raises(StoredOperatorError, match=r"absent.*cannot be written \(No such file .*choose another folder"):
+        save(FNO(SMALL), tmp_path / "absent" / "x")
 
 
 @pytest.mark.parametrize("module", [FNO(FNOConfig(width=4, modes=(3,), depth=1, out_channels=2)), None])

@@ -293,7 +293,9 @@ def test_parts_with_functions_are_not_stored(tmp_path):
         save(build(OPEN[0], Prescription()), tmp_path / "x")
 
 
-@pytest.mark.parametrize("where", [(0.5, 0.2), (0.1,), ((0.0, 1.0), (0.3,)), (), (float("nan"), 1.0)])
+@pytest.mark.parametrize(
+    "where", [(0.5, 0.2), (0.1,), ((0.0, 1.0), (0.3,)), (), (float("nan"), 1.0), ("a", "b"), (0.1, (0.2, 0.3))]
+)
 def test_intervals_that_make_no_sense(where):
     with pytest.raises(InvalidArgumentError, match="where of a Part needs an interval"):
         Part(Dirichlet(0.0), where=where)

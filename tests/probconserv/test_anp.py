@@ -242,13 +242,15 @@ def test_conserving_wrapper_meets_the_law_component_by_component() -> None:
     assert float(law.residual(posterior.rsample(torch.Size([10]))).abs().max()) < ROUND_OFF
 
 
-def test_saved_network_predicts_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_saved_network_predicts_the_same(tmp_path: Path, dtype: torch.dtype) -> None:
     context, query = data(7, (2,), 6, 5)
-    model = network().float()
+    model = network().to(dtype)
     model.save(tmp_path / "weights.safetensors", seed=3)
     loaded = ANP.load(tmp_path / "weights.safetensors", problem="stefan")
     assert loaded.config == model.config
     assert not loaded.training
+    assert {parameter.dtype for parameter in loaded.parameters()} == {dtype}
     assert torch.equal(loaded.predict(context, query).mean, model.predict(context, query).mean)
 
 

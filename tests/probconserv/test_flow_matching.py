@@ -124,21 +124,25 @@ def test_a_velocity_that_returns_nan_stops_the_training(tmp_path: Path) -> None:
 # Files
 
 
-def test_stored_flows_draw_the_same_fields(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stored_flows_draw_the_same_fields(tmp_path: Path, dtype: torch.dtype) -> None:
     flow = small(two_groups(50))
+    flow.velocity.to(dtype)
     flow.axes = (X,)
     nn.init.normal_(flow.velocity.output.weight)  # type: ignore[union-attr,arg-type]
     flow.save(tmp_path / "flow.safetensors", steps=3)
     again = FlowMatching.load(tmp_path / "flow.safetensors")
     assert torch.equal(flow.sample(3), again.sample(3))
+    assert {each.dtype for each in (*again.velocity.parameters(), *again.velocity.buffers())} == {dtype}
     assert again.axes is not None
     assert torch.equal(again.axes[0], X)
     assert again.options == flow.options
 
 
-def test_modules_from_outside_are_given_to_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dtype) -> None:
     path, latent = tmp_path / "flow.safetensors", FieldLatent.of(smooth_fields(), 4, torch.ones(N, 2))
-    flow = FlowMatching(latent, Plain())
+    flow = FlowMatching(latent, Plain().to(dtype))
     flow.save(path)
     again = FlowMatching.load(path, Plain())
     assert torch.equal(flow.sample(3), again.sample(3))

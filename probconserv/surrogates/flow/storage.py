@@ -8,7 +8,7 @@ from torch import nn
 from probconserv.errors import InvalidArgumentError, WeightsError
 from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
 from probconserv.surrogates.flow.network import ResidualVelocity
-from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
+from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 
 _KIND = "FlowMatching"
 
@@ -36,7 +36,7 @@ def write_flow(
 def read_flow(
     path: str | Path, latent: Latent | None, velocity: nn.Module | None
 ) -> tuple[Latent, nn.Module, dict[str, Any]]:
-    """Reads a flow; modules from outside this library must be given, and are filled in place.
+    """Reads a flow in its stored dtypes; modules from outside this library must be given, and are filled in place.
 
     Raises:
         WeightsError: If the file is missing, damaged or of another model, or a module has other sizes.
@@ -51,8 +51,7 @@ def read_flow(
     except (KeyError, TypeError, ValueError, InvalidArgumentError) as error:
         raise WeightsError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
     for module, tensors in ((latent, parts["latent"]), (velocity, parts["velocity"])):
-        check_tensors(path, tensors, module.state_dict())
-        module.load_state_dict(tensors)
+        fill(path, module, tensors)
     return latent, velocity, settings
 
 
