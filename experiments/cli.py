@@ -17,9 +17,8 @@ import tyro
 
 from boon import BoonError
 from experiments import driver, registry
-from experiments.benchmarks import page as benchmarks_page
-from experiments.benchmarks import scaling_page
-from experiments.boundary.baselines.tuning import keep_settings
+from experiments.benchmarks.documents import WRITERS, require_document
+from experiments.boundary.baselines.tuning import keep_settings, require_fair
 from experiments.checks import unknown_name
 from experiments.data_command import data_command
 from experiments.demo import demo_command
@@ -34,6 +33,7 @@ from experiments.errors import (
 )
 from experiments.experiment import Experiment, Preset, RunContext, RunOptions
 from experiments.generation.command import constrain_command
+from experiments.given_files import require_reader
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
@@ -65,7 +65,6 @@ File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
 Jobs = Annotated[JobOptions, tyro.conf.arg(name="")]
 Action = Literal["run", "reproduce"]
-_PAGES = dict.fromkeys(benchmarks_page.TABLES, benchmarks_page.write) | {"scaling": scaling_page.write}
 
 
 def list_command(all: Everything = False, json: Json = False) -> None:
@@ -88,7 +87,7 @@ def run_command(name: Name, options: Options, all: Everything = False, json: Jso
     if name == ALL:
         _do_all("run", options, json)
         return
-    _finish(driver.run(registry.experiment(name), options), options.preset, all, json)
+    _finish(driver.run(_entry(registry.experiment, name, options), options), options.preset, all, json)
 
 
 def reproduce_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
@@ -99,7 +98,7 @@ def reproduce_command(name: Name, options: Options, all: Everything = False, jso
     if name == ALL:
         _do_all("reproduce", options, json)
         return
-    _finish(driver.reproduce(registry.experiment(name), options), "laptop", all, json)
+    _finish(driver.reproduce(_entry(registry.experiment, name, options), options), "laptop", all, json)
 
 
 def sweep_command(
@@ -113,7 +112,7 @@ def sweep_command(
 
     Ends with tables over seeds. Each run is that of ``run --seed``; finished ones are read from their folders.
     """
-    entries = _several("sweep", names, seeds)
+    entries = _several("sweep", names, seeds, options)
     works: dict[str, Callable[[], Report]] = {
         f"{entry.name}, seed {seed}": partial(driver.run, entry, replace(options, seed=seed))
         for entry in entries
@@ -130,11 +129,20 @@ def sweep_command(
     require_all(failures)
 
 
-def _several(command: str, names: Sequence[str], seeds: Sequence[int]) -> list[Experiment]:
+def _several(command: str, names: Sequence[str], seeds: Sequence[int], options: RunOptions) -> list[Experiment]:
     """The experiments of a command that takes several, each once."""
     if not names or not seeds:
         raise InvalidArgumentError(f"{command} needs an experiment (list shows them) and at least one of --seeds.")
-    return [registry.experiment(name) for name in dict.fromkeys(names)]
+    entries = [registry.experiment(name) for name in dict.fromkeys(names)]
+    require_reader(options, *entries)
+    return entries
+
+
+def _entry(find: Callable[[str], Experiment], name: str, options: RunOptions) -> Experiment:
+    """What a command works on; refuses files that it does not read."""
+    entry = find(name)
+    require_reader(options, entry)
+    return entry
 
 
 def _sweep_table(entry: Experiment, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def train_command(name: Name, options: Options, role: Role = None, json: Json = 
 
     Processes that torchrun starts share every batch.
     """
-    experiment = registry.experiment(name)
+    experiment = _entry(registry.experiment, name, options)
     context = RunContext(options=options, training_seed=options.seed)
     trainings = [training for job in driver.plan(experiment, context) for training in job.trainings]
     picked = driver.chosen("training", trainings, [role] if role else [])
@@ -177,35 +185,37 @@ def train_command(name: Name, options: Options, role: Role = None, json: Json = 
 
 def study_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
     """Studies a problem: calibration, few samples, values out of range, other grids, steps of samplers, prediction."""
-    _finish(driver.run(registry.study(name), options), options.preset, all, json)
+    _finish(driver.run(_entry(registry.study, name, options), options), options.preset, all, json)
 
 
 def choose_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
     """Ranks boundary corrections on the validation set: all candidates are trained."""
-    _finish(driver.run(registry.choice(name), options), options.preset, all, json)
+    _finish(driver.run(_entry(registry.choice, name, options), options), options.preset, all, json)
 
 
 def tune_command(name: Name, options: Options, keep: Keep = False, all: Everything = False, json: Json = False) -> None:
     """Tunes every method on the validation set: four trials of each, with a fifth of the steps."""
-    report = driver.run(registry.tuning(name), options)
+    entry = _entry(registry.tuning, name, options)
+    if keep:
+        require_fair(entry, options)
+    report = driver.run(entry, options)
     _finish(report, options.preset, all, json)
     if keep:
-        say_once(f"Settings: {keep_settings(report.cases, report.records)}")
+        say_once(keep_settings(report.cases, report.records))
 
 
 def bench_command(name: Name, page: Page = None, json: Json = False) -> None:
     """Runs a benchmark."""
     benchmark = registry.benchmark(name)
-    if page is not None and (name not in _PAGES or not page.is_file()):
-        names = f"{', '.join([*_PAGES][:-1])} or {[*_PAGES][-1]}"
-        raise InvalidArgumentError(f"--page needs the benchmark {names} and a file, got {name} and '{page}'.")
-    result = benchmark()
     if page is not None:
-        _PAGES[name](result, page)
+        require_document(name, page)
+    result = benchmark()
     if json:
         _print_json(result)
     else:
         terminal.print_benchmark(result)
+    if page is not None:
+        WRITERS[name](result, page)
 
 
 def report_command(out: Folder = Path("results"), file: File = Path("report.html"), json: Json = False) -> None:
@@ -222,7 +232,7 @@ def release_command(names: Names, options: Options, seeds: Seeds = (0,), json: J
 
     Experiments that share trainings are released together.
     """
-    files = release(_several("release", names, seeds), options, seeds)
+    files = release(_several("release", names, seeds, options), options, seeds)
     files += documents.write_all(Path.cwd())
     if json:
         _print_json({"experiments": names, "files": [str(file) for file in files]})
@@ -232,8 +242,11 @@ def release_command(names: Names, options: Options, seeds: Seeds = (0,), json: J
 
 def documents_command() -> None:
     """Rewrites the generated blocks of README and docs: numbers of the release."""
-    for file in documents.write_all(Path.cwd()):
-        print(f"File: {file}")
+    root = Path.cwd()
+    if not (root / "README.md").is_file() or not (root / "docs").is_dir():
+        raise InvalidArgumentError(f"documents needs README.md and docs in '{root}'; start it in the root of a clone.")
+    files = documents.write_all(root)
+    print("\n".join(f"File: {file}" for file in files) or "All documents are current.")
 
 
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {

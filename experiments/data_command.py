@@ -238,7 +238,7 @@ sides     {sides}
 File: {file} ({file.stat().st_size / 1e6:.1f} MB, {seconds:.0f} s)
 Read it:
     from solvers.problems.operator_problems import load_samples
-    samples = load_samples("{file.name}"{inputs})
+    samples = load_samples({json_module.dumps(str(file), ensure_ascii=False)}{inputs})
     samples.inputs, samples.boundary, samples.outputs"""
 
 

@@ -98,13 +98,15 @@ def run(experiment: Experiment, options: RunOptions) -> Report:
 def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) -> Report:
     """Scores the released weights and compares with the released results; other rows are copied from those.
 
+    Where the test functions are not those of the release nothing is compared or copied.
+
     Args:
         experiment: The experiment.
         options: Seed of the test functions, device and folder; the preset is that of the release.
         root: Folder of the release.
 
     Raises:
-        NotReleasedError: If there are no released results.
+        NotReleasedError: If there are no released results, or nothing to show for the options.
         DataFileError: If a released file is damaged.
     """
     results = released_results(experiment.name, root, registry.command_of(experiment))
@@ -188,11 +190,12 @@ def _finish(
     folder, title = stored_run.open(), experiment.title(cases)
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
-    records = _beside(experiment, cases, computed, results)
+    other = "" if results is None else _other_functions(experiment, context.options, results)
+    records = _beside(experiment, cases, computed, results, other)
     cases = [case for case in cases if (records["case"] == case.key).any()]
-    verdict = "" if results is None else _verdict(experiment, records, results, context, folder)
+    verdict = other if other or results is None else _verdict(records, results, context.options, folder)
     means = over_seeds(records)
-    files = write_tables(folder, title, means, labels_of(experiment, cases), experiment.over)
+    files = write_tables(folder, title, means, labels_of(experiment, cases, means), experiment.over)
     drawn = [file for name, figure in experiment.overview(cases, means).items() for file in save(figure, folder / name)]
     drawn += _draw(experiment, context, jobs, arrays, folder)
     scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
@@ -274,18 +277,23 @@ def _records(
     return as_frame([*computed, *compared])
 
 
-def _verdict(
-    experiment: Experiment, records: pd.DataFrame, results: ReleasedResults, context: RunContext, folder: Path
-) -> str:
-    """Whether the released scores came out again, and which rows could not be scored; differences go to a file."""
-    options = context.options
+def _other_functions(experiment: Experiment, options: RunOptions, results: ReleasedResults) -> str:
+    """What the verdict says where the test functions are not those of the release; empty where they are."""
     if options.seed != results.seed or options.data is not None:
-        return f"Not compared with the release, whose test functions are those of --seed {results.seed}."
-    if experiment.data_version != results.data_version:
-        return (
-            f"Not compared: the release is of data version {results.data_version}, this library makes version "
-            f"{experiment.data_version}; python -m experiments run {experiment.name} trains on it."
+        given = f"--seed {results.seed}" + (" without --data" if options.data is not None else "")
+        reason = f"its test functions are those of {given}."
+    elif experiment.data_version != results.data_version:
+        reason = (
+            f"it is of data version {results.data_version}, this library makes version {experiment.data_version}; "
+            f"python -m experiments {registry.command_of(experiment)} trains on it."
         )
+    else:
+        return ""
+    return f"Not compared with the release, and none of its rows copied: {reason}"
+
+
+def _verdict(records: pd.DataFrame, results: ReleasedResults, options: RunOptions, folder: Path) -> str:
+    """Whether the released scores came out again, and which rows could not be scored; differences go to a file."""
     computed, copied = (records[records["source"] == source] for source in (Source.COMPUTED, Source.RELEASED))
     scored = pd.MultiIndex.from_frame(computed[["case", "method"]])
     rest = copied[["case", "method"]].drop_duplicates()
@@ -300,19 +308,43 @@ def _verdict(
 
 
 def _beside(
-    experiment: Experiment, cases: Sequence[Any], computed: pd.DataFrame, results: ReleasedResults | None
+    experiment: Experiment, cases: Sequence[Any], computed: pd.DataFrame, results: ReleasedResults | None, other: str
 ) -> pd.DataFrame:
-    """Records of the table: what was computed, released rows that were not, and the papers'."""
-    parts = [computed]
-    if results is not None:
+    """Records of the table: what was computed, released rows that were not, and the papers' of cases with such rows.
+
+    Args:
+        experiment: The experiment.
+        cases: Its cases.
+        computed: Records per seed that were computed.
+        results: The released results; None after ``run``.
+        other: Why none of them are copied; empty if they are.
+
+    Raises:
+        NotReleasedError: If nothing was computed and nothing is released.
+    """
+    ours = computed
+    if results is not None and not other:
         copied = results.records[results.records["case"].isin([case.key for case in cases])]
         if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
             copied = copied[copied["seed"].isna() | (copied["seed"] == results.seed)]
         rows = pd.MultiIndex.from_frame(computed[KEY])
         copied = copied[~pd.MultiIndex.from_frame(copied[KEY]).isin(rows)]
-        parts.append(copied.assign(source=np.full(len(copied), Source.RELEASED)))
-    parts.append(as_frame(record for case in cases for record in experiment.published(case)))
-    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+        ours = _joined(computed, copied.assign(source=np.full(len(copied), Source.RELEASED)))
+    if ours.empty:
+        command = f"python -m experiments {registry.command_of(experiment)} --preset laptop"
+        text = (
+            f"There is nothing to show of {experiment.name}: the weights of these methods are not released, or not in "
+            f"this installation; {command} trains them. {other}"
+        )
+        raise NotReleasedError(text.rstrip())
+    shown = [case for case in cases if (ours["case"] == case.key).any()]
+    return _joined(ours, as_frame(record for case in shown for record in experiment.published(case)))
+
+
+def _joined(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Records one below the other; empty tables, whose columns have no types, are left out."""
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
 
 def _draw(

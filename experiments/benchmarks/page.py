@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.benchmarks.boon import PLAIN
+from experiments.errors import DataFileError
 from experiments.report.documents import fill
 from experiments.report.tables import markdown
 from experiments.storage import write_bytes
@@ -18,11 +19,23 @@ _TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
 def write(result: Mapping[str, Any], page: Path) -> list[Path]:
     """Rewrites the part of a document between the marks of a benchmark; returns the document."""
     name = result["benchmark"]
-    document = "solver_orders" if name == "orders" else "benchmarks"
-    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/{document}.md -->"
-    text = fill(page.read_text(encoding="utf-8"), begin, f"<!-- end of {name} -->", TABLES[name](result))
-    write_bytes(page, text.encode())
+    write_bytes(page, between_marks(page, name, TABLES[name](result)).encode())
     return [page]
+
+
+def between_marks(page: Path, name: str, content: str) -> str:
+    """The text of a document with new content between the marks of a benchmark.
+
+    Raises:
+        DataFileError: If the document is no text, or lacks the marks.
+    """
+    document = {"orders": "solver_orders", "scaling": "scaling"}.get(name, "benchmarks")
+    begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/{document}.md -->"
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataFileError(f"'{page}' cannot be read as a document ({error}); give another --page.") from error
+    return fill(text, begin, f"<!-- end of {name} -->", content, f"'{page}'")
 
 
 def timed(result: Mapping[str, Any]) -> str:

@@ -6,21 +6,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.benchmarks.page import sizes
-from experiments.report.documents import fill
+from experiments.benchmarks.page import between_marks, sizes
 from experiments.report.plots import BLUE, GREY, VERMILION, open_box, save
 from experiments.report.tables import markdown
 from experiments.storage import writable_folder, write_bytes
 
-BEGIN = "<!-- scaling: written by python -m experiments bench scaling --page docs/scaling.md -->"
-END = "<!-- end of scaling -->"
 BUSY = 0.5  # load average from which the document says that the machine was busy
 _FIGURES = {"scaling-update": ("points", "constraints", "fields"), "scaling-solver": ("cells", "functions")}
 
 
 def write(result: dict[str, Any], page: Path) -> list[Path]:
     """Rewrites the part of a document between its marks, and its figures in ``figures`` beside it; returns all."""
-    text = fill(page.read_text(encoding="utf-8"), BEGIN, END, as_markdown(result))
+    text = between_marks(page, "scaling", as_markdown(result))
     folder = writable_folder(page.parent / "figures")
     drawn = [save(draw(result["cases"], keys), folder / name) for name, keys in _FIGURES.items()]
     write_bytes(page, text.encode())

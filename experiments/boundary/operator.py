@@ -16,10 +16,12 @@ from boon.corrections.lifting import LiftingStep
 from boon.scores import relative_residual
 from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout
 from experiments.boundary.baselines.sensors import Sensors
+from experiments.boundary.baselines.settings import structures
 from experiments.boundary.baselines.stored_pca import PrincipalComponents, blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
+from experiments.records.store import as_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +202,15 @@ def layout_of(treatment: Treatment, case: BoundaryCase, fields: Fields) -> Layou
 
 
 def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOperator:
-    """A stored operator as a map of a case."""
+    """A stored operator as a map of a case; settings that were chosen after its training do not change it."""
+    treatment = _as_trained(path, treatment)
     return ConditionedOperator(boon.load(path, _unfilled(path, treatment)), treatment, case).eval()
+
+
+def _as_trained(path: Path, treatment: Treatment) -> Treatment:
+    """A treatment with the structure that the notes of a file name; as it is where they name none of its structures."""
+    stored = boon.read_notes(path).get("training", {}).get("treatment")
+    return next((each for each in structures(treatment).values() if as_json(each) == stored), treatment)
 
 
 def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:

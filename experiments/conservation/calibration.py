@@ -28,6 +28,7 @@ from experiments.conservation.methods import (
     network,
 )
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
+from experiments.errors import InvalidArgumentError
 from experiments.experiment import Data, Durations, Preset, RunContext, Stored, Style, Training
 from experiments.experiment import Method as Row
 from experiments.records.record import Arrays, Over, Record
@@ -156,6 +157,9 @@ class CalibrationStudy:
         return f"{text} in [{low:g}, {high:g}], {cases[0].sizes.functions} functions, scores of mixtures"
 
     def cases(self, context: RunContext) -> list[Case]:
+        """Every parameter; refuses a choice of where data come from."""
+        if context.options.data is not None:
+            raise InvalidArgumentError(f"--data means nothing for {self.name}: its fields are exact; leave it out.")
         return [replace(case, data="exact") for case in self.base.cases(context)]
 
     def methods(self, case: Case) -> list[Method]:  # noqa: ARG002

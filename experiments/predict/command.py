@@ -14,8 +14,9 @@ import tyro
 from experiments.predict.law import ConservedTotals, PredictOptions, conserved_totals
 from experiments.predict.observations import read_observations
 from experiments.predict.prediction import ConstrainedPrediction, Marginals, before_and_after, predict
+from experiments.records.store import config_hash
 from experiments.report.plots import BAND, save
-from experiments.storage import writable_folder, write_bytes
+from experiments.storage import checksum, writable_folder, write_bytes, write_json
 
 _LINE = 79  # characters of a line on the terminal
 
@@ -38,7 +39,7 @@ def predict_command(
     """
     observations = read_observations(file, options.flux_columns)
     law = conserved_totals(observations, options)
-    folder = writable_folder(options.out / file.name)
+    folder = _folder(file, options)
     for note in law.notes:
         print(textwrap.fill(f"note: {note}", _LINE, subsequent_indent="      "), file=sys.stderr)
     prediction = predict(observations, law, options)
@@ -58,6 +59,15 @@ def predict_command(
     else:
         _print_summary(prediction, law, len(observations.points))
         print(f"\nTable and figure: {folder}")
+
+
+def _folder(file: Path, options: PredictOptions) -> Path:
+    """Creates ``out/<file>/<config hash>`` with ``config.json``, which says what the prediction is of."""
+    chosen = {name: value for name, value in vars(options).items() if name != "out"}
+    config = {"file": file.name, "checksum": checksum(file), "options": chosen}
+    folder = writable_folder(options.out / file.name / config_hash(config))
+    write_json(folder / "config.json", config)
+    return folder
 
 
 def _print_summary(prediction: ConstrainedPrediction, law: ConservedTotals, rows: int) -> None:

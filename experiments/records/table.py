@@ -28,12 +28,21 @@ class Labels:
     information: Mapping[str, str] = field(default_factory=dict)
 
 
-def labels_of(experiment: Experiment, cases: Sequence[Any]) -> Labels:
-    """The labels of an experiment's cases and methods."""
+def labels_of(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame | None = None) -> Labels:
+    """The labels of an experiment's cases and methods.
+
+    Args:
+        experiment: The experiment.
+        cases: Its cases.
+        records: Records of which some may be of methods that the experiment has no more, such as those of an old
+            release: these come last, under their keys.
+    """
     methods = {method.key: method for case in cases for method in experiment.methods(case)}
+    ours = [] if records is None else records.loc[~records["source"].isin(PAPER), "method"]
+    unknown = {key: key for key in ours if key not in methods}
     return Labels(
         cases={case.key: case.label for case in cases},
-        methods={key: method.label for key, method in methods.items()},
+        methods={key: method.label for key, method in methods.items()} | unknown,
         information={key: method.information for key, method in methods.items() if method.information},
     )
 

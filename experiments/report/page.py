@@ -42,20 +42,15 @@ def write_report(out: Path, file: Path) -> list[str]:
         family: [shown for entry in entries.values() if (shown := _results(entry, out)) is not None]
         for family, entries in groups.items()
     }
-    write_bytes(file, render(results, out).encode())
+    write_bytes(file, render(results).encode())
     return [entry.experiment.name for entries in results.values() for entry in entries]
 
 
-def render(results: Mapping[str, Sequence[Results]], out: Path) -> str:
-    """The page as HTML.
-
-    Args:
-        results: Results by family.
-        out: Folder of all stored runs, for figures.
-    """
+def render(results: Mapping[str, Sequence[Results]]) -> str:
+    """The page as HTML, from results by family."""
     loader = PackageLoader("experiments", "report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    sections = {family: [_section(entry, out) for entry in entries] for family, entries in results.items() if entries}
+    sections = {family: [_section(entry) for entry in entries] for family, entries in results.items() if entries}
     return environment.get_template("page.html").render(
         sections=sections,
         lead=_address((FOLDER / "lead.png").read_bytes()),
@@ -69,20 +64,21 @@ def _results(entry: Experiment, out: Path) -> Results | None:
     return released(entry) or (of_run(entry, run) if run is not None else None)
 
 
-def _section(results: Results, out: Path) -> dict[str, Any]:
+def _section(results: Results) -> dict[str, Any]:
     """What the template shows of an experiment."""
-    entry, picture = results.experiment, leading_figure(results.experiment.name, out)
+    entry, run = results.experiment, results.run
+    picture = leading_figure(entry.name, run)
     return {
         "name": entry.name,
         "title": title(entry.name),
         "summary": entry.summary,
-        "origin": f"{'Released results' if results.released else 'Results of a stored run'} ({results.origin})",
+        "origin": f"{'Released results' if run is None else 'Results of a stored run'} ({results.origin})",
         "headline": headline(entry, results.cases, results.records),
         "rows": wide(results.records, results.labels).to_html(index=False, border=0),
         "legend": legend(results.records, entry.over),
         "trainings": _trainings(results),
         "figure": _address(picture) if picture else "",
-        "commands": _commands(entry, results.released),
+        "commands": _commands(entry, run is None),
     }
 
 

@@ -1,4 +1,4 @@
-"""The figure that stands for an experiment: the first of its newest run, else a small copy that comes with the library.
+"""The figure that stands for an experiment: of released results a small copy in the library, of a run its first one.
 
 ``python -m experiments release NAME`` makes the small copy.
 """
@@ -9,7 +9,6 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.errors import DataFileError
-from experiments.report.results import newest_run
 from experiments.storage import read_object, write_bytes
 
 FOLDER = Path(__file__).parent / "figures"
@@ -20,21 +19,21 @@ LARGEST = 40_000
 _COLOURS = (256, 128, 64, 32, 16)
 
 
-def leading_figure(name: str, out: Path) -> bytes | None:
-    """The figure of an experiment as PNG; None if no run has drawn one and none comes with the library.
+def leading_figure(name: str, run: Path | None) -> bytes | None:
+    """The figure of results as PNG; None if the run has drawn none, or none comes with the library.
 
     Args:
         name: The experiment.
-        out: Folder of all stored runs; it need not exist.
+        run: Folder of the stored run; None for the released results.
 
     Raises:
         DataFileError: If a figure is damaged.
     """
-    run, kept = newest_run(name, out), FOLDER / f"{name}.png"
-    drawn = _first_figure(run) if run is not None else None
-    if drawn is not None:
-        return shrunk(drawn, LARGE)
-    return kept.read_bytes() if kept.is_file() else None
+    if run is None:
+        kept = FOLDER / f"{name}.png"
+        return kept.read_bytes() if kept.is_file() else None
+    drawn = _first_figure(run)
+    return None if drawn is None else shrunk(drawn, LARGE)
 
 
 def keep_figure(name: str, run: Path, folder: Path = FOLDER) -> list[Path]:

@@ -21,8 +21,8 @@ from experiments.storage import read_object
 
 MANY_ROWS = 20
 """Rows of a headline from which each case is one row, with one score."""
-Chosen = dict[str, tuple[list[str], list[str]]]
-"""Methods and scores by case."""
+Chosen = dict[str, list[str]]
+"""Methods by case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Results:
         records: Means over seeds, ours and the papers'.
         trainings: Case, method, seed, seconds, steps and processor of every training.
         origin: Preset, seed, date, processor and revision, as far as they were stored.
-        released: Whether these are the released results.
+        run: Folder of the stored run; None for the released results.
     """
 
     experiment: Experiment
@@ -43,12 +43,12 @@ class Results:
     records: pd.DataFrame
     trainings: pd.DataFrame
     origin: str
-    released: bool
+    run: Path | None
 
     @property
     def labels(self) -> Labels:
         """The labels of cases and methods."""
-        return labels_of(self.experiment, self.cases)
+        return labels_of(self.experiment, self.cases, self.records)
 
 
 class Cell(NamedTuple):
@@ -98,7 +98,7 @@ def released(experiment: Experiment) -> Results | None:
     if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
         records = records[records["seed"].isna() | (records["seed"] == stored.seed)]
     notes = {"preset": stored.preset, "seed": stored.seed, **stored.environment}
-    return assemble(experiment, notes, records, stored.trainings, True)
+    return assemble(experiment, notes, records, stored.trainings)
 
 
 def of_run(experiment: Experiment, folder: Path) -> Results:
@@ -110,7 +110,7 @@ def of_run(experiment: Experiment, folder: Path) -> Results:
     metrics = read_object(folder / "metrics.json")
     trainings = pd.DataFrame(metrics["trainings"])
     notes = {**metrics["environment"], **metrics}
-    return assemble(experiment, notes, read_records(folder / "records.csv"), trainings, False)
+    return assemble(experiment, notes, read_records(folder / "records.csv"), trainings, folder)
 
 
 def newest_run(name: str, out: Path) -> Path | None:
@@ -131,7 +131,7 @@ def title(name: str) -> str:
 def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
     """The headline methods and scores of every case; of many cases one row each, with the first score.
 
-    A run of some methods alone may have none of the headline: then these are shown.
+    A run of some methods alone may have none of the headline's methods, or scores: then those that it has are shown.
 
     Args:
         experiment: The experiment.
@@ -139,34 +139,37 @@ def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame
         records: Means over seeds.
         most: Rows from which each case is one row.
     """
-    labels = labels_of(experiment, cases)
+    labels = labels_of(experiment, cases, records)
     frame = numbers(records, labels)
     chosen: Chosen = {}
+    wanted: list[str] = []
     for case in cases:
         methods, scores = experiment.headline(case, records[records["case"] == case.key])
         computed = [method for method in methods if (case.key, method) in frame.index]  # not what papers alone have
-        chosen[case.key] = (computed or [method for key, method in frame.index if key == case.key], list(scores))
-    many = sum(len(methods) for methods, _ in chosen.values()) > most
-    return (_cases_as_rows if many else _methods_as_rows)(frame, labels, chosen)
+        chosen[case.key] = computed or [method for key, method in frame.index if key == case.key]
+        wanted += scores
+    present = [score for score in SCORES if score in frame]
+    shown = [score for score in dict.fromkeys(wanted) if score in present] or present
+    if sum(map(len, chosen.values())) > most:
+        return _cases_as_rows(frame, labels, chosen, shown[0])
+    return _methods_as_rows(frame, labels, chosen, shown)
 
 
-def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[Row]:
-    scores = [score for score in dict.fromkeys(s for _, names in chosen.values() for s in names) if score in frame]
+def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen, scores: Sequence[str]) -> list[Row]:
     shown = [column for score in scores for column in (score, f"{score}_paper") if column in frame]
     rows = []
-    for case, (methods, _) in chosen.items():
+    for case, methods in chosen.items():
         columns = [_column(frame.loc[[(case, method) for method in methods]], column) for column in shown]
         cells = zip(*columns, strict=True)
         rows += [Row(labels.cases[case], labels.methods[m], list(row)) for m, row in zip(methods, cells, strict=True)]
     return rows
 
 
-def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen) -> list[Row]:
-    score = next(iter(chosen.values()))[1][0]
-    used = {method for methods, _ in chosen.values() for method in methods}
+def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen, score: str) -> list[Row]:
+    used = {method for methods in chosen.values() for method in methods}
     names = {key: label for key, label in labels.methods.items() if key in used}
     rows = []
-    for case, (methods, _) in chosen.items():
+    for case, methods in chosen.items():
         cells = dict(zip(methods, _column(frame.loc[[(case, method) for method in methods]], score), strict=True))
         shown = [cells.get(key, Cell("", "—"))._replace(heading=name) for key, name in names.items()]
         rows.append(Row(SCORES[score].title, labels.cases[case], shown))
@@ -193,7 +196,11 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
 
 
 def assemble(
-    experiment: Experiment, notes: dict[str, Any], records: pd.DataFrame, trainings: pd.DataFrame, released: bool
+    experiment: Experiment,
+    notes: dict[str, Any],
+    records: pd.DataFrame,
+    trainings: pd.DataFrame,
+    run: Path | None = None,
 ) -> Results:
     """Results with the papers' numbers beside them.
 
@@ -201,11 +208,11 @@ def assemble(
         experiment: The experiment.
         notes: ``preset``, ``seed``, and perhaps ``date``, ``machine`` and ``revision``.
         records: Records per seed, or means.
-        trainings: As in ``Results``.
-        released: Whether these are the released results.
+        trainings: As in ``Results``, here and below.
+        run: Folder of the stored run.
     """
     options = RunOptions(preset=notes["preset"], seed=notes["seed"])
-    context = RunContext(options=options, released=released, training_seed=options.seed)
+    context = RunContext(options=options, released=run is None, training_seed=options.seed)
     cases = [case for case in experiment.cases(context) if case.key in set(records["case"])]
     papers = as_frame(record for case in cases for record in experiment.published(case))
     both = pd.concat([part for part in (records, papers) if len(part)], ignore_index=True)
@@ -217,5 +224,5 @@ def assemble(
         records=over_seeds(both),
         trainings=trainings,
         origin=", ".join(str(part) for part in origin if part),
-        released=released,
+        run=run,
     )

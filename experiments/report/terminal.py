@@ -37,7 +37,7 @@ def print_report(report: Report, everything: bool = False) -> None:
     out, records = console(), over_seeds(report.records)
     out.print(f"[bold]{report.title}[/]")
     if everything:
-        labels = labels_of(report.experiment, report.cases)
+        labels = labels_of(report.experiment, report.cases, records)
         sys.stdout.write(wide(records, labels).to_string(index=False) + "\n")
     else:
         out.print(*headline_tables(report, records), sep="\n")

@@ -3,14 +3,18 @@
 import shutil
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from experiments.benchmarks import boon, fields, inequality, measure, page, scaling, scaling_page, update
-from experiments.errors import DataFileError, ExperimentError
+from experiments import registry
+from experiments.benchmarks import boon, documents, fields, inequality, measure, page, scaling, scaling_page, update
+from experiments.cli import main
+from experiments.errors import DataFileError, ExperimentError, OutputFolderError
 from experiments.report.terminal import print_benchmark
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
@@ -95,7 +99,7 @@ def test_the_document_has_time_memory_and_growth(tmp_path: Path, capsys: pytest.
     assert all(f"{case['case']} " in text for case in result["cases"])
     figures = ("figures/scaling-update.png", "figures/scaling-solver.png")
     assert all(figure in text and tmp_path / figure in files for figure in figures)
-    assert text.split(scaling_page.BEGIN)[0] == PAGE.read_text(encoding="utf-8").split(scaling_page.BEGIN)[0]
+    assert text.split("<!-- scaling")[0] == PAGE.read_text(encoding="utf-8").split("<!-- scaling")[0]
 
 
 def test_the_document_says_whether_the_machine_was_busy_and_needs_its_marks(tmp_path: Path) -> None:
@@ -144,6 +148,72 @@ def test_the_table_of_training_steps_has_a_column_per_size(tmp_path: Path) -> No
     assert all(f"| {name} | 2.00 | 2.00 |" in rows for name in ("x", "y"))
     assert "| plain FNO, seconds | 1 | 1 |" in rows
     assert "| plain FNO over it | 0.25 | 0.25 |" in rows
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the benchmarks that were run, each with one case; none takes time."""
+    names: list[str] = []
+
+    def benchmark(name: str) -> Callable[[], dict[str, Any]]:
+        def run() -> dict[str, Any]:
+            names.append(name)
+            return measure.report(name, [measure.compared("a case", 0.002, "by hand", 0.004)])
+
+        return run
+
+    monkeypatch.setattr(registry, "benchmark", benchmark)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("update", b"", "page.md' needs the marks '<!-- update: written by"),
+        ("orders", b"", "--page docs/solver_orders.md -->' and '<!-- end of orders -->' once each"),
+        ("scaling", b"", "--page docs/scaling.md -->' and '<!-- end of scaling -->' once each"),
+        ("update", b"\xff", "page.md' cannot be read as a document"),
+        ("another", b"", "--page needs the benchmark update, solver,"),
+    ],
+)
+def test_a_document_that_cannot_take_the_table_is_refused_before_the_benchmark(
+    name: str, content: bytes, message: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.md").write_bytes(content)
+    assert main(["bench", name, "--page", str(tmp_path / "page.md")]) == 2
+    assert message in capsys.readouterr().err
+    assert runs == []
+
+
+def test_a_document_that_cannot_be_written_is_refused_before_the_benchmark(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> Path:
+        raise OutputFolderError(f"'{folder}' cannot be written.")
+
+    monkeypatch.setattr(documents, "writable_folder", refuse)
+    assert main(["bench", "update", "--page", str(_copied_page(tmp_path))]) == 2
+    assert capsys.readouterr().err == f"error: '{tmp_path}' cannot be written.\n"
+    assert runs == []
+
+
+def test_the_result_is_printed_before_the_document_is_written(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["bench", "update", "--page", str(_copied_page(tmp_path))]
+    assert main(words) == 0
+    assert "| a case | 2 ms | by hand | 4 ms |" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+
+    def fail(*_: object) -> list[Path]:
+        raise DataFileError("the disk is full.")
+
+    monkeypatch.setitem(documents.WRITERS, "update", fail)
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert "a case" in printed.out
+    assert printed.err == "error: the disk is full.\n"
+    assert runs == ["update", "update"]
 
 
 def _copied_page(folder: Path) -> Path:

@@ -13,8 +13,11 @@ import pytest
 from experiments import jobs, registry
 from experiments.boundary import experiment as boundary
 from experiments.cli import GROUPS, main
+from experiments.experiment import RunOptions
+from experiments.given_files import require_reader
 from experiments.jobs import Job
-from experiments.registry import BENCHMARKS, EXPERIMENTS
+from experiments.registry import BENCHMARKS, EXPERIMENTS, experiment
+from experiments.report.documents import BLOCKS, MAKER
 from tests.experiments.stub import Stub
 
 COMMANDS = [name for group in GROUPS.values() for name in group]
@@ -81,6 +84,21 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("run", "Missing from python -m experiments run: NAME The experiment; list shows them."),
         ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
         ("run stokes --data exact", "--data exact does not belong to stokes"),
+        ("study stefan --data solver", "--data means nothing for stefan-calibration: its fields are exact; leave"),
+        ("run darcy --files a", "--files means nothing for darcy: only darcy_small reads files; leave it out."),
+        ("study stokes --files a", "--files means nothing for stokes-study: only darcy_small reads files"),
+        ("choose stokes --files a", "--files means nothing for stokes-choice: only darcy_small reads files"),
+        ("train stefan --files a", "--files means nothing for stefan: only darcy_small reads files"),
+        ("reproduce stefan --files a", "--files means nothing for stefan: only darcy_small reads files"),
+        ("tune darcy --files a", "--files means nothing for darcy-tuning: only darcy_small reads files"),
+        ("sweep stefan darcy --files a", "--files means nothing for stefan, darcy: only darcy_small reads files"),
+        ("tune darcy --keep", "--keep needs --preset laptop or paper, got smoke, whose trials are too short"),
+        (
+            "tune darcy --preset laptop --methods fno-0 fno-2 unet-1 --keep",
+            "but --methods lacks fno-1, fno-3, unet-0, unet-2, unet-3; add them, or drop --keep.",
+        ),
+        ("documents", "documents needs README.md and docs in '"),
+        ("bench update --page nothing.md", "a file, got update and 'nothing.md'"),
         ("runn stefan", "There is no command 'runn'. Did you mean 'run'? Available: demo, predict,"),
         ("predict nothere.csv --law stefan --parameter 0.6", "nothere.csv"),
         ("sweep", "sweep needs an experiment (list shows them)"),
@@ -111,6 +129,27 @@ def test_wrong_inputs_are_one_line_that_names_what_there_is(
     assert printed.err.startswith("error: ")
     assert len(printed.err.strip().splitlines()) == 1
     assert not [file for file in tmp_path.rglob("*") if file.is_file()], "it is refused before the work"
+
+
+def test_files_are_for_what_reads_them_or_is_registered_by_a_user(stub: Stub) -> None:
+    options = RunOptions(files=Path("a"))
+    require_reader(options, experiment("darcy_small-tuning"))
+    require_reader(options, experiment("darcy"), experiment("darcy_small"))
+    require_reader(options, stub)
+
+
+def test_documents_says_which_file_changed_and_when_all_are_current(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCKS, "numbers", lambda: "1, 2, 3")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"<!-- numbers: {MAKER} -->\n<!-- end of numbers -->\n")
+    assert main(["documents"]) == 0
+    assert capsys.readouterr().out == f"File: {tmp_path / 'README.md'}\n"
+    assert "1, 2, 3" in (tmp_path / "README.md").read_text()
+    assert main(["documents"]) == 0
+    assert capsys.readouterr().out == "All documents are current.\n"
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,7 +130,7 @@ def test_released_weights_give_the_released_scores(name: str, tmp_path: Path) ->
     (method,) = [entry.key for entry in experiment.methods(case) if entry.key in CHEAP]
     report = driver.reproduce(experiment, RunOptions(out=tmp_path, cases=(case.key,), methods=(method,)))
     if released_results(name).data_version < experiment.data_version:
-        assert report.verdict.startswith("Not compared: the release is of data version"), report.verdict
+        assert report.verdict.startswith("Not compared with the release"), report.verdict
     else:
         assert report.verdict.startswith("Reproduced: the row equals"), report.verdict
     assert not report.records.duplicated([*KEY, "source", "note"]).any()

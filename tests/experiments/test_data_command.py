@@ -149,6 +149,15 @@ def test_the_screen_and_the_object_say_what_was_made(
     assert content["file"] == "darcy-train.h5"
 
 
+def test_the_printed_lines_read_the_file_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("nodir") / "sub" / 'a "b".h5', n=2) == 0
+    *_, importing, reading, showing = capsys.readouterr().out.splitlines()
+    exec("\n".join(line.strip() for line in (importing, reading, showing)))
+
+
 def test_what_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "a.h5"
     file.write_text("other")

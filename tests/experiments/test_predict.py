@@ -19,6 +19,7 @@ from experiments.predict import (
     predict_command,
     read_observations,
 )
+from experiments.storage import checksum
 from tests.documents import TUTORIALS, agree, run_python
 
 END_OF_ROD = ("--low", "0", "--high", "1", "--initial-total", str(2 / np.pi), "--flux-right", "q_right")
@@ -64,19 +65,43 @@ def test_totals_follow_the_fluxes_and_the_prediction_keeps_them(rod: Path, capsy
         truth = exact * np.pi / 2 * np.cos(np.pi * x / 2)
         error_before, error_after = (np.square(np.array(field["mean"]) - truth).mean() for field in (before, after))
         assert error_after < error_before
-    folder = rod.parent / "out" / "rod.csv"
+    folder = Path(result["files"][0]).parent
+    assert folder.parent == rod.parent / "out" / "rod.csv"
     assert result["files"] == [str(folder / f"prediction.{end}") for end in ("csv", "png", "pdf")]
     assert all(Path(file).stat().st_size > 0 for file in result["files"])
 
 
 def test_one_table_holds_all_times(rod: Path) -> None:
     run(rod, *END_OF_ROD, "--times", "0.1", "0.25")
-    with (rod.parent / "out" / "rod.csv" / "prediction.csv").open() as file:
+    (table,) = (rod.parent / "out" / "rod.csv").glob("*/prediction.csv")
+    with table.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["t"] for row in rows[::41]] == ["0.1", "0.25"]
     for row in rows:
         for method in ("GP", "ProbConserv-GP"):
             assert float(row[f"{method} low95"]) <= float(row[f"{method} mean"]) <= float(row[f"{method} high95"])
+
+
+def test_every_input_and_choice_of_options_has_a_folder_that_says_so(tmp_path: Path) -> None:
+    t, x = np.meshgrid([0.0, 0.05, 0.1], [0.1, 0.5, 0.9], indexing="ij")
+    files = []
+    for name, factor in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / name).mkdir()
+        u = factor * np.maximum(1 - x, 0)
+        files.append(write_table(tmp_path / name / "data.csv", t=t, x=x, u=u))
+    of_stefan = ("--law", "stefan", "--parameter", "0.6", "--times", "0.05")
+    out = ("--out", str(tmp_path / "out"))
+    for file, words in ((files[0], of_stefan), (files[1], of_stefan), (files[0], ("--initial-total", "0.6"))):
+        run(file, *words, *out)
+    tables = list((tmp_path / "out" / "data.csv").glob("*/prediction.csv"))
+    assert len(tables) == 3
+    configs = [json.loads(table.with_name("config.json").read_text(encoding="utf-8")) for table in tables]
+    said = {(each["checksum"], each["options"]["law"], each["options"]["parameter"]) for each in configs}
+    first, second = map(checksum, files)
+    assert said == {(first, "stefan", 0.6), (second, "stefan", 0.6), (first, "fluxes", None)}
+    assert all(each["file"] == "data.csv" and "out" not in each["options"] for each in configs)
+    run(files[0], *of_stefan, *out)
+    assert sorted(tmp_path.glob("out/data.csv/*/prediction.csv")) == sorted(tables), "the same again"
 
 
 def test_a_time_is_predicted_alike_alone_and_among_others(rod: Path) -> None:

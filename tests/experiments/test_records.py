@@ -29,8 +29,9 @@ from experiments.records.release import (
 from experiments.records.table import Labels, as_markdown, json_rows, numbers, wide
 from experiments.records.verdict import compare
 from experiments.releasing import release
+from experiments.report.terminal import print_report
 from tests.documents import ROOT
-from tests.experiments.stub import Stub
+from tests.experiments.stub import Entry, Stub
 
 KEY = {"experiment": "stefan", "case": "u=0.6", "method": "anp", "seed": 0}
 LABELS = Labels(cases={"u=0.6": "u*=0.6"}, methods={"truth": "truth", "gp": "GP", "anp": "ANP"})
@@ -328,5 +329,63 @@ def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library
     release([first], options, seeds=(0,), root=library)
     assert driver.reproduce(first, options, library).verdict.startswith("Reproduced: all 4 rows equal")
     verdict = driver.reproduce(second, options, library).verdict
-    assert verdict.startswith("Not compared: the release is of data version 1, this library makes version 2; ")
-    assert verdict.endswith("python -m experiments run stub trains on it.")
+    assert verdict.startswith("Not compared with the release, and none of its rows copied: it is of data version 1, ")
+    assert verdict.endswith("this library makes version 2; python -m experiments run stub trains on it.")
+
+
+@pytest.fixture
+def of_two_seeds(library: Path, tmp_path: Path) -> Stub:
+    """A stub of which two seeds are released, and the weights of the first."""
+    entry, options = replace(Stub(), over=Over.SEEDS), RunOptions(out=tmp_path)
+    for seed in (0, 1):
+        driver.run(entry, replace(options, seed=seed))
+    release([entry], options, seeds=(0, 1), root=library)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "reason"),
+    [
+        ({"seed": 5}, 1, "its test functions are those of --seed 0."),
+        ({"data": "exact"}, 1, "its test functions are those of --seed 0 without --data."),
+        ({}, 2, "it is of data version 1, this library makes version 2; "),
+    ],
+)
+def test_scores_on_other_test_functions_are_not_averaged_with_released_ones(
+    options: dict, version: int, reason: str, of_two_seeds: Stub, library: Path, tmp_path: Path
+) -> None:
+    same = driver.reproduce(of_two_seeds, RunOptions(out=tmp_path), library)
+    assert same.records[same.records["source"] == Source.RELEASED]["seed"].unique().tolist() == [1]
+    entry = replace(of_two_seeds, data_version=version)
+    other = driver.reproduce(entry, RunOptions(out=tmp_path, **options), library)
+    assert set(other.records["source"]) == {Source.COMPUTED, Source.PUBLISHED}
+    assert other.verdict.startswith(f"Not compared with the release, and none of its rows copied: {reason}")
+
+
+def test_a_reproduction_without_any_row_says_how_to_make_them(
+    of_two_seeds: Stub, library: Path, tmp_path: Path
+) -> None:
+    (library / "weights" / "stub.safetensors").unlink()
+    options = RunOptions(out=tmp_path, methods=("trained",))
+    assert Source.COMPUTED not in set(driver.reproduce(of_two_seeds, options, library).records["source"])
+    reason = "experiments run stub --preset laptop trains them. Not compared with the release, .* of --seed 0.$"
+    with pytest.raises(NotReleasedError, match=f"nothing to show of stub: .* {reason}"):
+        driver.reproduce(of_two_seeds, replace(options, seed=5), library)
+
+
+class Renamed(Stub):
+    """The stub after its trained method got another key."""
+
+    def methods(self, case: Entry) -> list[Entry]:  # noqa: ARG002
+        return [Entry("truth", "truth"), Entry("learnt", "Learnt")]
+
+
+def test_released_rows_of_a_method_that_is_gone_are_shown(
+    of_two_seeds: Stub, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = driver.reproduce(Renamed(over=of_two_seeds.over), RunOptions(out=tmp_path), library)
+    assert "2 rows are copied" in report.verdict
+    table = pd.read_csv(report.folder / "table.csv")
+    assert table["method"].tolist() == 2 * ["truth", "learnt", "trained"]
+    print_report(report, everything=True)
+    assert capsys.readouterr().out.count(" trained ") == 2

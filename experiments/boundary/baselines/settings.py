@@ -88,11 +88,17 @@ def settings(file: Path = FILE) -> Settings:
         raise DataFileError(f"'{file}' does not hold settings by problem, case and method ({error}).") from error
 
 
-def store(problem: str, case: str, chosen: Mapping[str, Setting], file: Path = FILE) -> None:
-    """Puts settings of methods on one case into the file; those of other methods and cases stay."""
+def store(problem: str, case: str, chosen: Mapping[str, Setting], file: Path = FILE) -> dict[str, Setting]:
+    """Puts settings of methods on one case into the file; those of other methods and cases stay.
+
+    Returns:
+        The settings that the file had for methods on this case.
+    """
     content = read_object(file) if file.exists() else {}
     entries = {method: {"structure": each.structure, "rate": each.rate} for method, each in chosen.items()}
     cases = content.setdefault(problem, {})
-    cases[case] = dict(sorted((cases.get(case, {}) | entries).items()))
+    before = cases.get(case, {})
+    cases[case] = dict(sorted((before | entries).items()))
     write_json(file, dict(sorted(content.items())))
     settings.cache_clear()
+    return {method: Setting(**entry) for method, entry in before.items()}

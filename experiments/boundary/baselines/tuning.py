@@ -12,7 +12,8 @@ from experiments.boundary.cases import BoundaryCase, Versions
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.methods import SETTINGS_OF, Method, untuned
 from experiments.boundary.versions import VERSIONS
-from experiments.experiment import Preset
+from experiments.errors import InvalidArgumentError
+from experiments.experiment import Experiment, Preset, RunContext, RunOptions
 
 STEPS = 5
 """A trial has one in so many of the steps of a training."""
@@ -67,17 +68,50 @@ def best_settings(case: BoundaryCase, records: pd.DataFrame) -> Mapping[str, Set
     return {method: setting for method, (_, setting) in best.items()}
 
 
-def keep_settings(cases: Sequence[BoundaryCase], records: pd.DataFrame, file: Path = FILE) -> Path:
-    """Lets methods have their best settings on these cases from now on; returns the file.
+def require_fair(entry: Experiment, options: RunOptions) -> None:
+    """Refuses, before any trial, a tuning whose best settings are none to keep.
+
+    Args:
+        entry: The tuning.
+        options: Its options.
+
+    Raises:
+        InvalidArgumentError: If trials are too short to tell settings apart, or a method would have only some of its
+            trials.
+    """
+    if options.preset == "smoke":
+        raise InvalidArgumentError(
+            "--keep needs --preset laptop or paper, got smoke, whose trials are too short to choose settings by."
+        )
+    cases = entry.cases(RunContext(options=options))
+    methods = {key: method.key for case in cases for key, (method, _) in tuned_settings(case).items()}
+    named = {methods.get(key) for key in options.methods}
+    lacking = [key for key, method in methods.items() if method in named and key not in options.methods]
+    if lacking:
+        raise InvalidArgumentError(
+            f"--keep needs all trials of a method, but --methods lacks {', '.join(lacking)}; add them, or drop --keep."
+        )
+
+
+def keep_settings(cases: Sequence[BoundaryCase], records: pd.DataFrame, file: Path = FILE) -> str:
+    """Lets methods have their best settings on these cases from now on.
 
     Args:
         cases: Cases that were tuned.
         records: Records of the tuning.
         file: Where settings are kept.
+
+    Returns:
+        Lines that say which settings changed, and where they are.
     """
+    lines = []
     for case in cases:
-        store(case.source.name, case.key, best_settings(case, records), file)
-    return file
+        best = best_settings(case, records)
+        before = store(case.source.name, case.key, best, file)
+        for method, setting in best.items():
+            if (old := before.get(method)) != setting:
+                lines.append(f"{case.key}, {method}: {old.label if old else 'usual setting'} → {setting.label}")
+    return "\n".join([*(lines or ["No setting changed."]), f"Settings: {file}"])
 
 
 def _shortened(versions: Versions, preset: Preset) -> tuple[BoundaryCase, ...]:

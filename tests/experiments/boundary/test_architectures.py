@@ -18,7 +18,7 @@ from experiments.boundary.baselines.architectures import FourierOperator, Layout
 from experiments.boundary.baselines.sensors import Sensors
 from experiments.boundary.baselines.settings import SLOWER, Setting, settings, store, structures, trials
 from experiments.boundary.baselines.stored_pca import PrincipalComponents
-from experiments.boundary.baselines.tuning import best_settings, keep_settings, shorter, trial_methods
+from experiments.boundary.baselines.tuning import best_settings, keep_settings, require_fair, shorter, trial_methods
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.methods import Method, methods, tuned, untuned
@@ -148,7 +148,16 @@ def test_chosen_settings_are_those_of_the_methods_from_then_on(tmp_path: Path, m
         keys.FNO: Setting(structure="padding 0.5, channel MLP"),
         keys.DEEPONET: Setting(structure="POD", rate=SLOWER),
     }
-    assert keep_settings([CASE], records, file) == file
+    assert keep_settings([CASE], records, file).splitlines() == [
+        "single-values, fno: usual setting → padding 0.5, channel MLP",
+        "single-values, deeponet: usual setting → POD, 0.33 of the rate",
+        f"Settings: {file}",
+    ]
+    assert keep_settings([CASE], records, file) == f"No setting changed.\nSettings: {file}"
+    better = records.assign(mean=records["mean"].mask(records["method"] == "fno-0", 0.2))
+    line = "single-values, fno: padding 0.5, channel MLP → padding 0.125"
+    assert keep_settings([CASE], better, file) == f"{line}\nSettings: {file}"
+    keep_settings([CASE], records, file)
     store("another", "case", {}, file)
     store(CASE.source.name, CASE.key, {keys.UNET: Setting(structure="3 levels")}, file)
     store(CASE.source.name, CASE.key, {keys.DEFAULT: Setting(structure="all Fourier", rate=SLOWER)}, file)
@@ -178,6 +187,32 @@ def test_a_tuning_trains_trials_and_ranks_them_on_the_validation_set(tmp_path: P
     assert list(best) == [keys.DEEPONET]
     assert len(list(tmp_path.glob("**/weights.safetensors"))) == 4
     assert case.sizes.training.steps == 1
+
+
+def test_settings_are_kept_after_whole_sets_of_long_trials_only(tmp_path: Path) -> None:
+    tuning, long = TUNINGS["heat_independent"], replace(context(tmp_path).options, preset="laptop")
+    every = tuple(f"fno-{number}" for number in range(4))
+    require_fair(tuning, long)
+    require_fair(tuning, replace(long, methods=("truth", *every)))
+    with pytest.raises(InvalidArgumentError, match="lacks fno-0, fno-3, unet-0, unet-2, unet-3; add them, or drop"):
+        require_fair(tuning, replace(long, methods=("fno-1", "fno-2", "unet-1")))
+    with pytest.raises(InvalidArgumentError, match="needs --preset laptop or paper, got smoke"):
+        require_fair(tuning, replace(long, preset="smoke", methods=every))
+
+
+def test_operators_stay_as_they_were_trained_when_other_settings_are_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, options = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), context(tmp_path)
+    (training,) = experiment.trainings(CASE, method(keys.UNET), 0, options)
+    experiment.train(training, options)
+    path, before = training.weights(tmp_path), method(keys.UNET).treatment
+    other = {keys.UNET: Setting(structure="4 levels, half as wide")}
+    monkeypatch.setattr(keys, "settings", lambda: {CASE.source.name: {CASE.key: other}})
+    chosen = method(keys.UNET).treatment
+    assert chosen is not None
+    assert chosen != before
+    assert load(path, chosen, CASE).treatment == before
 
 
 def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from experiments.combined.training import FieldLoss
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.records.record import Source
+from experiments.records.scores import SCORES
+from experiments.report.terminal import print_report
 from probconserv import ProbConserv
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
@@ -50,6 +52,18 @@ def test_both_constraints_hold_on_one_prediction_and_scores_are_over_groups(tmp_
     assert {"MSE", "CRPS", "LL", "coverage50", "coverage90", "boundary", "conservation"} == set(table.columns.levels[0])
     assert {f.stem for f in report.files} == {"table", "profile-stefan-0", "profile-stefan-1", "shift-stefan-0"}
     assert "2 independent groups, ensembles of 2" in report.title
+
+
+@pytest.mark.parametrize("name", ["combined", "end_to_end"])
+def test_the_truth_alone_shows_the_score_that_it_has(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = driver.run(tiny(name), RunOptions(out=tmp_path, methods=("truth",)))
+    print_report(report)
+    printed = capsys.readouterr().out
+    assert SCORES["conservation"].title in printed
+    assert "truth" in printed
+    assert SCORES["CRPS"].heading not in printed
 
 
 def test_every_kind_of_uncertainty_has_a_row_before_and_after_the_law(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An experiment with few results for the tests of page and documents."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -81,8 +82,8 @@ TRAININGS = pd.DataFrame(
 )
 
 
-def results(experiment: Example | None = None) -> Results:
-    """Results of the example, as the release has them."""
+def results(experiment: Example | None = None, run: Path | None = None) -> Results:
+    """Results of the example, as the release or a stored run has them."""
     entry = experiment or Example()
     notes = {"preset": "laptop", "seed": 0, "date": "2026-01-02T03:04:05Z", "revision": "abc"}
-    return assemble(entry, notes, entry.records(), TRAININGS, released=True)  # type: ignore[arg-type]
+    return assemble(entry, notes, entry.records(), TRAININGS, run)  # type: ignore[arg-type]

@@ -31,9 +31,14 @@ def run_with_figure(out: Path) -> Path:
     return folder
 
 
-def test_the_page_has_the_rows_the_figure_the_trainings_and_the_commands(tmp_path: Path) -> None:
-    run_with_figure(tmp_path)
-    html = page.render({"examples": [results()], "nothing": []}, tmp_path)
+def widths(html: str) -> list[int]:
+    """Widths of the pictures on a page."""
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", html)
+    return [Image.open(io.BytesIO(base64.b64decode(text))).width for text in pictures]
+
+
+def test_the_page_has_the_rows_the_trainings_and_the_commands() -> None:
+    html = page.render({"examples": [results()], "nothing": []})
     assert "a=1 &lt;in range&gt;" in html
     assert "Hard &amp; fast" in html
     assert "<in range>" not in html
@@ -43,15 +48,29 @@ def test_the_page_has_the_rows_the_figure_the_trainings_and_the_commands(tmp_pat
     assert "python -m experiments reproduce example" in html
     assert "Nothing" not in html
     assert not re.findall(r'(?:src|href)="(?!#|data:)', html)
-    pictures = re.findall(r"data:image/png;base64,([^\"]+)", html)
-    assert [Image.open(io.BytesIO(base64.b64decode(text))).width for text in pictures] == [640, 1280]
 
 
-def test_studies_and_choices_have_commands_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Released numbers have the figure of the library, those of a run its own one or none."""
+    run = run_with_figure(tmp_path)
+    monkeypatch.setattr(picture, "FOLDER", tmp_path / "library")
+    monkeypatch.setattr(registry, "families", lambda: {"examples": {"example": Example()}})
+    monkeypatch.setattr(page, "released", lambda entry: results(entry) if isinstance(entry, Example) else None)
+    assert page.write_report(tmp_path, tmp_path / "report.html") == ["example"]
+    lead = picture.SMALL
+    assert widths((tmp_path / "report.html").read_text()) == [lead], "the run's figure is not that of these numbers"
+    picture.keep_figure("example", run, picture.FOLDER)
+    assert widths(page.render({"examples": [results()]})) == [lead, picture.SMALL]
+    assert widths(page.render({"examples": [results(run=run)]})) == [lead, picture.LARGE]
+    (run / "metrics.json").write_text("{}")
+    assert widths(page.render({"examples": [results(run=run)]})) == [lead]
+
+
+def test_studies_and_choices_have_commands_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     study, choice = Example(name="heat-study"), Example(name="heat-choice")
     monkeypatch.setitem(registry.STUDIES, "heat", study)
     monkeypatch.setitem(registry.CHOICES, "heat", choice)
-    html = page.render({"s": [results(study), results(choice)]}, tmp_path)
+    html = page.render({"s": [results(study), results(choice)]})
     assert "python -m experiments study heat --preset laptop" in html
     assert "python -m experiments choose heat --preset laptop" in html
     assert "python -m experiments reproduce heat-study" in html
@@ -65,9 +84,9 @@ def test_the_newest_run_stands_in_for_released_results(tmp_path: Path) -> None:
     assert newest_run("example", tmp_path) == folder
     assert newest_run("another", tmp_path) is None
     shown = of_run(entry, folder)  # type: ignore[arg-type]
-    assert not shown.released
+    assert shown.run == folder
     assert shown.origin == "preset laptop, 2026-01-02"
-    assert "Results of a stored run" in page.render({"e": [shown]}, tmp_path)
+    assert "Results of a stored run" in page.render({"e": [shown]})
 
 
 def test_a_released_figure_is_small(tmp_path: Path) -> None:
@@ -86,7 +105,7 @@ def test_a_damaged_figure_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataFileError, match=r"profile-a\.png\' cannot be read as a picture .* run the experiment again"
     ):
-        picture.leading_figure("example", tmp_path)
+        picture.leading_figure("example", folder)
 
 
 def test_every_released_figure_is_small_enough() -> None:

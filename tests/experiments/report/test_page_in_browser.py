@@ -26,9 +26,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    run_with_figure(folder)
     file = folder / "report.html"
-    file.write_text(page.render({"examples": [results()]}, folder), encoding="utf-8")
+    file.write_text(page.render({"examples": [results(run=run_with_figure(folder))]}), encoding="utf-8")
     return file
 
 

@@ -1,6 +1,11 @@
 from dataclasses import replace
 
+import pandas as pd
+import pytest
+
+from experiments.records.table import wide
 from experiments.report.results import MANY_ROWS, Results, Row, headline, title
+from experiments.report.tables import entries_of
 from tests.experiments.report.example import Entry, Example, results
 
 
@@ -36,6 +41,31 @@ def test_many_cases_are_rows_with_one_score_and_a_dash_where_a_method_is_missing
     assert [cell.heading for cell in rows[0].cells] == ["Bare", "Hard & fast", "Ours"]
     assert [cell.mark for cell in rows[0].cells] == ["", "", "worse"]
     assert rows[1].cells[1].text == "—"
+
+
+@pytest.mark.parametrize(("score", "heading"), [("LL", "LL ↑"), ("CRPS", "CRPS ↓")], ids=["the second", "none"])
+@pytest.mark.parametrize("count", [2, 2 * MANY_ROWS])
+def test_without_the_first_score_of_the_headline_others_are_shown(score: str, heading: str, count: int) -> None:
+    """The next of the headline, or all that there are."""
+    shown = results(replace(Example(), cases_=tuple(Entry(f"c{i}", f"case {i}") for i in range(count))))
+    rows = rows_of(replace(shown, records=shown.records[shown.records["score"] == score]))
+    assert len({row.group for row in rows} | {row.name for row in rows}) > count
+    headings = {row.group for row in rows} if count > MANY_ROWS else {cell.heading for cell in rows[0].cells}
+    assert headings == {heading}
+    assert all(len(row.cells) == len(rows[0].cells) > 0 for row in rows)
+
+
+def test_rows_of_methods_that_the_experiment_has_no_more_are_last_under_their_keys() -> None:
+    shown = results()
+    old = shown.records[shown.records["method"] == "bare"].assign(method="old")
+    both = replace(shown, records=pd.concat([old, shown.records], ignore_index=True))
+    assert list(both.labels.methods.values()) == ["Bare", "Hard & fast", "Ours", "old"]
+    table = wide(both.records, both.labels)
+    assert table["method"].tolist() == 2 * ["Bare", "Hard & fast", "Ours", "old"]
+    entries = entries_of(both, "MSE")
+    assert [method for _, method, *_ in entries] == table["method"].tolist()
+    only = replace(shown, records=old)
+    assert [row.name for row in rows_of(only)] == ["old", "old"]
 
 
 def test_the_best_is_marked_where_the_first_method_has_no_score() -> None:
