@@ -278,18 +278,9 @@ def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarr
     return factor
 
 
-def _pattern(rows: SparseRows) -> scipy.sparse.csr_array:
-    """Where S may differ from zero: pairs of rows that share a point, and the diagonal."""
-    share = rows.matrix(0)
-    share.data = np.ones_like(share.data)
-    pattern = scipy.sparse.csr_array(share @ share.T + scipy.sparse.eye_array(rows.rows))
-    pattern.sort_indices()
-    return pattern
-
-
 def _on_pattern(rows: SparseRows, matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """S with its zeros between rows that share a point: SciPy drops them, but the order of elimination needs them."""
-    full = _pattern(rows)
+    full = rows.overlap.copy()
     places, own = ((each.tocoo().coords[0] * np.int64(rows.rows) + each.tocoo().coords[1]) for each in (full, matrix))
     full.data = np.zeros_like(full.data)
     full.data[np.searchsorted(places, own)] = matrix.data
@@ -303,7 +294,7 @@ def _filled_pattern(rows: SparseRows, order: np.ndarray) -> tuple[np.ndarray, np
         rows: G.
         order: Place of every row of G in the order of elimination.
     """
-    pattern = _pattern(rows).tocoo()
+    pattern = rows.overlap.tocoo()
     first, second = (order[part] for part in pattern.coords)
     lower = first > second
     coords = (first[lower], second[lower])

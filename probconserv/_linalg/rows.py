@@ -216,6 +216,15 @@ class SparseRows(Rows):
         counts = torch.bincount(self.row, minlength=self.rows)
         return np.concatenate([[0], counts.cumsum(dim=0).numpy(force=True)])
 
+    @cached
+    def overlap(self) -> scipy.sparse.csr_array:
+        """Pairs of rows that share a point, and the diagonal, as positive numbers ``(k, k)``, sorted."""
+        share = self.matrix(0)
+        share.data = np.ones_like(share.data)
+        pairs = scipy.sparse.csr_array(share @ share.T + scipy.sparse.eye_array(self.rows))
+        pairs.sort_indices()
+        return pairs
+
     def functional(self, u: Tensor) -> Tensor:
         """See ``Rows``."""
         if self.entries.ndim == 1 and are_plain(u, self.entries):

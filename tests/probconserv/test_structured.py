@@ -320,22 +320,6 @@ def test_variances_where_the_factor_underflows():
     assert float((of_rows - of_rows[0]).abs().max()) <= 1e-13, "all rows look alike"
 
 
-def test_low_rank_plus_diagonal_keeps_its_structure_however_it_was_added():
-    n = 100_000  # a dense matrix of it would take 80 GB
-    members = torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    root, diagonal = RootLinearOperator(members), DiagLinearOperator(torch.full((n,), 0.5, dtype=torch.float64))
-    law = LinearConstraint(torch.ones(1, n, dtype=torch.float64).to_sparse(), torch.zeros(1))
-    mean = torch.ones(n, dtype=torch.float64)
-    first, *others = (
-        condition(MultivariateNormal(mean, covariance), law)
-        for covariance in (PsdSumLinearOperator(root, diagonal), root + diagonal, diagonal + root)
-    )
-    for other in others:
-        torch.testing.assert_close(other.mean, first.mean)
-        torch.testing.assert_close(other.variance, first.variance)
-        assert float(other.log_prob(first.mean)) == float(first.log_prob(first.mean))
-
-
 def test_dependent_and_contradicting_rows_are_refused():
     prior = Normal(torch.zeros(24).double(), torch.ones(24).double())
     row = torch.zeros(1, 24).double()

@@ -158,3 +158,19 @@ def test_derivatives_of_the_covariance(kind):
         )
 
     assert torch.autograd.gradcheck(product, (variance,), fast_mode=True)
+
+
+def test_low_rank_plus_diagonal_keeps_its_structure_however_it_was_added():
+    n = 100_000  # a dense matrix of it would take 80 GB
+    members = torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    root, diagonal = RootLinearOperator(members), DiagLinearOperator(torch.full((n,), 0.5, dtype=torch.float64))
+    law = LinearConstraint(torch.ones(1, n, dtype=torch.float64).to_sparse(), torch.zeros(1))
+    mean = torch.ones(n, dtype=torch.float64)
+    first, *others = (
+        condition(MultivariateNormal(mean, covariance), law)
+        for covariance in (PsdSumLinearOperator(root, diagonal), root + diagonal, diagonal + root)
+    )
+    for other in others:
+        torch.testing.assert_close(other.mean, first.mean)
+        torch.testing.assert_close(other.variance, first.variance)
+        assert float(other.log_prob(first.mean)) == float(first.log_prob(first.mean))
