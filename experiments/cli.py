@@ -33,7 +33,6 @@ from experiments.errors import (
 )
 from experiments.experiment import Experiment, Preset, RunContext, RunOptions
 from experiments.generation.command import constrain_command
-from experiments.given_files import require_reader
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
@@ -134,14 +133,14 @@ def _several(command: str, names: Sequence[str], seeds: Sequence[int], options: 
     if not names or not seeds:
         raise InvalidArgumentError(f"{command} needs an experiment (list shows them) and at least one of --seeds.")
     entries = [registry.experiment(name) for name in dict.fromkeys(names)]
-    require_reader(options, *entries)
+    registry.require_reader(options, *entries)
     return entries
 
 
 def _entry(find: Callable[[str], Experiment], name: str, options: RunOptions) -> Experiment:
     """What a command works on; refuses files that it does not read."""
     entry = find(name)
-    require_reader(options, entry)
+    registry.require_reader(options, entry)
     return entry
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments import boundary, combined, conservation, fields, generation
+from experiments.boundary.sources import DarcyFiles
 from experiments.checks import unknown_name
 from experiments.errors import InvalidArgumentError
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, RunOptions
 
 FAMILIES: dict[str, Mapping[str, Experiment]] = {
     "conservation laws": conservation.EXPERIMENTS,
@@ -24,6 +25,8 @@ CHOICES: dict[str, Experiment] = dict(boundary.CHOICES)
 """Choices of the default correction by the problem they are made on."""
 TUNINGS: dict[str, Experiment] = dict(boundary.TUNINGS)
 """Tunings of all methods by the problem they are made on."""
+READER = DarcyFiles().name
+"""The problem whose experiments read files that other people made; those that users register may."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
     "solver": "equal error beside LSODA, FiPy, py-pde (half an hour; extra 'bench')",
@@ -78,6 +81,15 @@ def families() -> dict[str, dict[str, Experiment]]:
     listed = {name for entries in grouped.values() for name in entries}
     registered = {name: entry for name, entry in EXPERIMENTS.items() if name not in listed}
     return {**grouped, "registered": registered} if registered else grouped
+
+
+def require_reader(options: RunOptions, *entries: Experiment) -> None:
+    """Raises InvalidArgumentError if ``--files`` is given and none of the experiments reads files."""
+    registered = families().get("registered", {})
+    reads = (getattr(entry, "problem", None) == READER or entry.name in registered for entry in entries)
+    if options.files is not None and not any(reads):
+        names = ", ".join(entry.name for entry in entries)
+        raise InvalidArgumentError(f"--files means nothing for {names}: only {READER} reads files; leave it out.")
 
 
 def register(entry: Experiment) -> None:

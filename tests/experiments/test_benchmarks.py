@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments import registry
-from experiments.benchmarks import boon, documents, fields, inequality, measure, page, scaling, scaling_page, update
+from experiments.benchmarks import boon, documents, fields, inequality, measure, page, scaling, update
 from experiments.cli import main
 from experiments.errors import DataFileError, ExperimentError, OutputFolderError
 from experiments.report.terminal import print_benchmark
@@ -95,7 +95,7 @@ def test_the_document_has_time_memory_and_growth(tmp_path: Path, capsys: pytest.
     print_benchmark(result)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     page = Path(shutil.copy(PAGE, tmp_path / "scaling.md"))
-    files, text = scaling_page.write(result, page), page.read_text(encoding="utf-8")
+    files, text = documents.write_scaling(result, page), page.read_text(encoding="utf-8")
     assert all(f"{case['case']} " in text for case in result["cases"])
     figures = ("figures/scaling-update.png", "figures/scaling-solver.png")
     assert all(figure in text and tmp_path / figure in files for figure in figures)
@@ -104,11 +104,11 @@ def test_the_document_has_time_memory_and_growth(tmp_path: Path, capsys: pytest.
 
 def test_the_document_says_whether_the_machine_was_busy_and_needs_its_marks(tmp_path: Path) -> None:
     result = {"machine": "one", "cases": [], "load": 0.1}
-    assert "Machine: one; otherwise idle." in scaling_page.as_markdown(result)
-    assert "busy with other work (load average 3.2)" in scaling_page.as_markdown(result | {"load": 3.2})
+    assert "Machine: one; otherwise idle." in documents.scaling_as_markdown(result)
+    assert "busy with other work (load average 3.2)" in documents.scaling_as_markdown(result | {"load": 3.2})
     (tmp_path / "empty.md").touch()
     with pytest.raises(DataFileError, match="needs the marks"):
-        scaling_page.write(result, tmp_path / "empty.md")
+        documents.write_scaling(result, tmp_path / "empty.md")
 
 
 def test_updates_repeat_and_solutions_have_the_size() -> None:

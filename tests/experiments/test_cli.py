@@ -14,7 +14,6 @@ from experiments import jobs, registry
 from experiments.boundary import experiment as boundary
 from experiments.cli import GROUPS, main
 from experiments.experiment import RunOptions
-from experiments.given_files import require_reader
 from experiments.jobs import Job
 from experiments.registry import BENCHMARKS, EXPERIMENTS, experiment
 from experiments.report.documents import BLOCKS, MAKER
@@ -133,9 +132,9 @@ def test_wrong_inputs_are_one_line_that_names_what_there_is(
 
 def test_files_are_for_what_reads_them_or_is_registered_by_a_user(stub: Stub) -> None:
     options = RunOptions(files=Path("a"))
-    require_reader(options, experiment("darcy_small-tuning"))
-    require_reader(options, experiment("darcy"), experiment("darcy_small"))
-    require_reader(options, stub)
+    registry.require_reader(options, experiment("darcy_small-tuning"))
+    registry.require_reader(options, experiment("darcy"), experiment("darcy_small"))
+    registry.require_reader(options, stub)
 
 
 def test_documents_says_which_file_changed_and_when_all_are_current(
