@@ -30,7 +30,7 @@ from boon.operator import BOON
 from boon.transforms import DomainFourier, FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically
-from solvers.tensor_files import encode_tensors, parse_tensors
+from solvers.tensor_files import encode_notes, encode_tensors, parse_tensors
 
 FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
@@ -280,18 +280,10 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
 
 
 def _encode_notes(notes: Mapping[str, Any]) -> str:
-    def of_array(value: Any) -> Any:
-        if isinstance(value, np.ndarray | np.generic | Tensor):
-            return value.tolist()
-        raise TypeError(f"got {type(value).__name__}")
-
     try:
-        return json.dumps(dict(notes), default=of_array)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgumentError(
-            f"notes takes what JSON knows: numbers, texts, lists, and dicts whose keys are texts ({error}); convert "
-            "the others, for instance with str()."
-        ) from error
+        return encode_notes(notes)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def _encode_side(side: Any) -> Any:

@@ -8,12 +8,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from solvers.errors import InvalidArgumentError
+
 _CHECKSUM = "checksum"
+_COMPLEX = "complex128"
+"""Metadata that names tensors of this dtype, which the format lacks: their real and imaginary parts are stored."""
 
 
 class TensorFile(NamedTuple):
@@ -45,7 +50,32 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
         metadata: Texts by name.
     """
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return save(stored, {**metadata, _CHECKSUM: _checksum(stored, metadata)})
+    entries = {**metadata, _CHECKSUM: _checksum(stored, metadata)}
+    wide = [name for name, tensor in stored.items() if tensor.dtype == torch.complex128]
+    if wide:
+        entries[_COMPLEX] = json.dumps(wide)
+    return save(stored | {name: torch.view_as_real(stored[name]) for name in wide}, entries)
+
+
+def encode_notes(notes: Mapping[str, Any]) -> str:
+    """Notes as JSON; arrays, tensors and NumPy's numbers become numbers or lists of numbers.
+
+    Raises:
+        InvalidArgumentError: If they contain what JSON does not know.
+    """
+
+    def of_array(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic | Tensor):
+            return value.tolist()
+        raise TypeError(f"got {type(value).__name__}")
+
+    try:
+        return json.dumps(dict(notes), default=of_array)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(
+            f"notes takes what JSON knows: numbers, texts, lists, and dicts whose keys are texts ({error}); convert "
+            "the others, for instance with str()."
+        ) from error
 
 
 def parse_tensors(content: bytes) -> TensorFile:
@@ -60,10 +90,12 @@ def parse_tensors(content: bytes) -> TensorFile:
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_unique)
+        metadata = header.get("__metadata__") or {}
+        tensors |= {name: torch.view_as_complex(tensors[name]) for name in json.loads(metadata.pop(_COMPLEX, "[]"))}
         infinite = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.view(-1)).all())]
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:  # unknown dtypes, endless shapes
+    except (SafetensorError, LookupError, TypeError, RuntimeError) as error:  # unknown dtypes, endless shapes
         raise ValueError(error) from error
-    return TensorFile(tensors, header.get("__metadata__") or {}, infinite)
+    return TensorFile(tensors, metadata, infinite)
 
 
 def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -14,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.checks import refuse_data
 from experiments.combined.cases import SIZES, Case, Sizes, cases_of
 from experiments.combined.fields import ADVECTION_FIELDS, DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, FieldProblem
 from experiments.combined.figures import against_shift, profiles
 from experiments.combined.methods import AFTER, IN_TRAINING, Method, constraint_rows, training_rows, uncertainty_rows
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
-from experiments.errors import DataFileError, InvalidArgumentError
+from experiments.errors import DataFileError
 from experiments.experiment import Durations, Preset, RunContext, Stored, Training
 from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
@@ -68,9 +69,7 @@ class CombinedExperiment:
 
     def cases(self, context: RunContext) -> list[Case]:
         """Every problem on every interval of its parameter; refuses a choice of where data come from."""
-        if context.options.data is not None:
-            text = f"--data means nothing for {self.name}, which trains on the solver; leave it out."
-            raise InvalidArgumentError(text)
+        refuse_data(context.options, self.name, "it trains on the solver")
         sizes = self.sizes[context.options.preset]
         return [case for problem in self.problems for case in cases_of(problem, sizes)]
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from torch.distributions import Normal
 
+from experiments.checks import refuse_data
 from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.data import validation_functions
 from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
@@ -28,7 +29,6 @@ from experiments.conservation.methods import (
     network,
 )
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
-from experiments.errors import InvalidArgumentError
 from experiments.experiment import Data, Durations, Preset, RunContext, Stored, Style, Training
 from experiments.experiment import Method as Row
 from experiments.records.record import Arrays, Over, Record
@@ -158,8 +158,7 @@ class CalibrationStudy:
 
     def cases(self, context: RunContext) -> list[Case]:
         """Every parameter; refuses a choice of where data come from."""
-        if context.options.data is not None:
-            raise InvalidArgumentError(f"--data means nothing for {self.name}: its fields are exact; leave it out.")
+        refuse_data(context.options, self.name, "its fields are exact")
         return [replace(case, data="exact") for case in self.base.cases(context)]
 
     def methods(self, case: Case) -> list[Method]:  # noqa: ARG002

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.errors import InvalidArgumentError
+from experiments.checks import refuse_data
 from experiments.experiment import RunContext, Training
 from experiments.records.record import Arrays, Over, Record
 from experiments.records.release import data_version
@@ -30,10 +30,7 @@ class UntrainedExperiment(ABC):
 
     def refuse_data(self, context: RunContext) -> None:
         """Raises InvalidArgumentError if the user chose where training functions come from."""
-        if context.options.data is not None:
-            raise InvalidArgumentError(
-                f"--data means nothing for {self.name}, whose data are always the same; drop it."
-            )
+        refuse_data(context.options, self.name, "its data are always the same")
 
     def seeds(self, case: Any, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
         return (context.options.seed,)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.errors import InvalidArgumentError
+from experiments.checks import refuse_data
 from experiments.experiment import Durations, Preset, RunContext, Stored, Training
 from experiments.generation.cases import SIZES, Case, Condition, Sizes
 from experiments.generation.figures import draw_moments
@@ -65,10 +65,7 @@ class GenerationExperiment:
 
     def cases(self, context: RunContext) -> list[Case]:
         """Every condition; refuses a choice of where data come from."""
-        if context.options.data is not None:
-            raise InvalidArgumentError(
-                f"--data means nothing for {self.name}, which has one way to make its fields; leave it out."
-            )
+        refuse_data(context.options, self.name, "there is one way to make its fields")
         sizes = self.sizes[context.options.preset]
         return [Case(problem=self.problem, condition=condition, sizes=sizes) for condition in self.conditions]
 

@@ -214,9 +214,10 @@ class ANP(Surrogate):
 
         Args:
             path: The file; its folder must exist.
-            **notes: Further metadata (seed, steps), as JSON values.
+            **notes: Further metadata (seed, steps), as JSON values; arrays and tensors become numbers.
 
         Raises:
+            InvalidArgumentError: If the notes contain what JSON does not know.
             WeightsError: If the file cannot be written.
         """
         write_weights(path, Weights("ANP", asdict(self.config), self.state_dict(), notes))

@@ -140,10 +140,10 @@ class GPSurrogate(Surrogate):
 
         Args:
             path: The file; its folder must exist.
-            **notes: Further metadata, as JSON values.
+            **notes: Further metadata, as JSON values; arrays and tensors become numbers.
 
         Raises:
-            InvalidArgumentError: If the process is not fitted.
+            InvalidArgumentError: If the process is not fitted, or the notes contain what JSON does not know.
             WeightsError: If the file cannot be written.
         """
         context, process = self.context, self.process

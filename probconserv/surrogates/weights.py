@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probconserv.errors import WeightsError
+from probconserv.errors import InvalidArgumentError, WeightsError
 from solvers.files import write_atomically
-from solvers.tensor_files import decode_tensors, encode_tensors
+from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors
 
 FORMAT = 1
 
@@ -41,6 +41,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
         weights: What to store; tensors are moved to the CPU.
 
     Raises:
+        InvalidArgumentError: If the notes contain what JSON does not know.
         WeightsError: If the file cannot be written.
     """
     path = Path(path)
@@ -48,7 +49,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
         "format": str(FORMAT),
         "kind": weights.kind,
         "config": json.dumps(weights.config),
-        "notes": json.dumps(weights.notes),
+        "notes": _encode_notes(weights.notes),
         "torch": torch.__version__,
     }
     content = encode_tensors(weights.tensors, metadata)
@@ -105,11 +106,26 @@ def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor]) -> N
     """
     state = module.state_dict()
     check_tensors(path, stored, state)
-    dtypes = {entry.dtype: stored[name].dtype for name, entry in state.items() if stored[name].is_floating_point()}
+    dtypes = {
+        entry.dtype: stored[name].dtype
+        for name, entry in state.items()
+        if _is_inexact(stored[name]) and entry.is_complex() == stored[name].is_complex()
+    }
     for entry in (*module.parameters(), *module.buffers()):  # buffers that are not stored among them
-        if entry.is_floating_point():
+        if _is_inexact(entry):
             entry.data = entry.data.to(dtypes.get(entry.dtype, entry.dtype))
     module.load_state_dict(stored)
+
+
+def _is_inexact(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _encode_notes(notes: Mapping[str, Any]) -> str:
+    try:
+        return encode_notes(notes)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def check_tensors(path: str | Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -1,9 +1,13 @@
 """The velocity of a flow of fields."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from boon import FNOConfig, FNOVelocity, InvalidArgumentError
+from probconserv import FieldLatent, FlowMatching
 
 CONFIG = FNOConfig(width=6, modes=(3, 4), depth=2)
 
@@ -36,3 +40,17 @@ def test_other_shapes_are_refused() -> None:
         FNOVelocity(CONFIG, inputs=1)(torch.zeros(2, 9, 9), t)
     with pytest.raises(InvalidArgumentError, match="must not be negative"):
         FNOVelocity(CONFIG, inputs=-1)
+
+
+def test_flows_in_double_precision_keep_their_fourier_weights(tmp_path: Path) -> None:
+    def velocity() -> FNOVelocity:
+        return FNOVelocity(FNOConfig(modes=(3,), width=4, depth=1))
+
+    x = torch.linspace(0, 1, 17, dtype=torch.float64)
+    coordinates = FieldLatent.of(torch.sin(x * torch.arange(1, 9)[:, None]), 4)
+    flow = FlowMatching(coordinates, velocity().double())
+    flow.save(tmp_path / "flow", steps=np.int64(3))
+    again = FlowMatching.load(tmp_path / "flow", velocity(), coordinates)
+    assert torch.complex128 in {each.dtype for each in again.velocity.parameters()}
+    assert all(torch.equal(a, b) for a, b in zip(flow.velocity.parameters(), again.velocity.parameters(), strict=True))
+    assert torch.equal(flow.sample(3), again.sample(3))

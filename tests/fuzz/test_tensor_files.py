@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,6 +192,21 @@ def test_metadata_that_are_no_json_object_are_refused(kind: str, entry: str, tex
         return
     with pytest.raises(KINDS[kind].error):
         KINDS[kind].read(path)
+
+
+@pytest.mark.parametrize("text", ["3", "null", "{", '"a"', '["b"]', "[3]", '["a"]', "[" * 100_000, '["a", "a"]'])
+def test_names_of_complex_tensors_that_do_not_fit_are_refused(text: str) -> None:
+    content = safetensors.torch.save({"a": torch.ones(2, 3)}, {"complex128": text})
+    with pytest.raises(ValueError):  # noqa: PT011 - of safetensors, json and torch
+        decode_tensors(content)
+
+
+def test_complex_tensors_of_both_precisions_come_back() -> None:
+    stored = {"a": (1 + 2j) * torch.ones(2, dtype=torch.complex128), "b": 3j * torch.ones(1)}
+    tensors, metadata = decode_tensors(encode_tensors(stored, {"n": "x"}))
+    assert tensors["a"].tolist() == [1 + 2j, 1 + 2j]
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == {"a": torch.complex128, "b": torch.complex64}
+    assert set(metadata) == {"n", "checksum"}
 
 
 plain_values = [None, True, -3, -1, 0, 1, 2, 5, 0.5, float("nan"), "", "x", "Periodic", "FNO"]

@@ -154,6 +154,11 @@ def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dty
         FlowMatching.load(tmp_path / "other")
 
 
+def test_notes_that_json_does_not_know_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
+        small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)
+
+
 def test_damaged_settings_are_named(tmp_path: Path) -> None:
     from probconserv.surrogates.weights import Weights, write_weights
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.checks import refuse_data
 from experiments.conservation.calibration import draw_study
 from experiments.conservation.cases import Sizes, laws_of
 from experiments.conservation.experiment import ConservationExperiment
@@ -76,8 +77,7 @@ class PredictionStudy:
             InvalidArgumentError: If the options choose where data come from, or the neural process and the flow were
                 trained on different ranges.
         """
-        if context.options.data is not None:
-            raise InvalidArgumentError(f"--data means nothing for {self.name}: its fields are exact; leave it out.")
+        refuse_data(context.options, self.name, "its fields are exact")
         problem, family = self.base.problem, self.flows.problem
         if (problem.training_range,) != family.ranges:
             raise InvalidArgumentError(

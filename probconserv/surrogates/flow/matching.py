@@ -217,9 +217,10 @@ class FlowMatching(Surrogate):
 
         Args:
             path: The file; its folder must exist.
-            **notes: Further metadata (seed, steps), as JSON values.
+            **notes: Further metadata (seed, steps), as JSON values; arrays and tensors become numbers.
 
         Raises:
+            InvalidArgumentError: If the notes contain what JSON does not know.
             WeightsError: If the file cannot be written.
         """
         write_flow(path, self.latent, self.velocity, self._settings(), notes)
