@@ -250,7 +250,7 @@ def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
 def _gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: float, validate: bool) -> AnyGain:
     """The factorised update by the structure of rows and Σ."""
     rows = constraint.G
-    if isinstance(rows, Rows) and keeps_structure(covariance, rows):
+    if isinstance(rows, Rows) and keeps_structure(covariance, rows, constraint.noise):
         return factorise_rows(covariance, rows, constraint.noise, validate)
     return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
 

@@ -315,5 +315,5 @@ def _check_diagonal(diagonal: Tensor) -> None:
 def _dependent(k: int) -> DependentConstraintsError:
     return DependentConstraintsError(
         f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop redundant "
-        "rows, give every row a point with variance, or set noise_variance > 0."
+        "rows, give every row a point with variance of its own, or set noise_variance > 0."
     )

@@ -174,13 +174,27 @@ _PLAIN = 1e-4  # squared pivot of M or S, scaled to a unit diagonal, above which
 _ONCE_MORE = 1e-10  # the same, above which the whitened vectors of this factor are enough
 _LARGEST = 1e22  # of M, since z is known to machine epsilon times its square root
 _SHIFT = 100 * torch.finfo(torch.float64).eps
-_DENSE = 1 << 20  # entries of G up to which overlapping rows are solved as a dense matrix
+_DENSE = 1 << 20  # entries of G up to which rows may be solved as a dense matrix
 
 
-def keeps_structure(covariance: LinearOperator, rows: Rows) -> bool:
-    """Whether the update uses the structure of the rows; few rows that overlap are faster as a matrix."""
-    overlap = not rows.is_disjoint
-    return splits(covariance) and not (overlap and rows.shape[-2:].numel() <= _DENSE)
+def keeps_structure(covariance: LinearOperator, rows: Rows, noise: Tensor) -> bool:
+    """Whether the update uses the structure of the rows.
+
+    Few rows are treated as a matrix if they overlap, which is faster, or if D gives one of them no variance.
+    """
+    if not splits(covariance):
+        return False
+    if rows.shape[-2:].numel() > _DENSE:
+        return True
+    return rows.is_disjoint and not (
+        isinstance(covariance, PsdSumLinearOperator) and _leaves_out(covariance, rows, noise)
+    )
+
+
+def _leaves_out(covariance: LinearOperator, rows: Rows, noise: Tensor) -> bool:
+    """Whether D and the noise are zero in some row, where they can be read."""
+    metric, _ = split(covariance)
+    return are_readable(metric, noise) and bool((rows.gram(metric) + noise == 0).any())
 
 
 def splits(covariance: LinearOperator) -> bool:

@@ -10,7 +10,7 @@ from linear_operator import to_dense
 from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch.distributions import Normal
 
-from probconserv import InvalidArgumentError, LinearConstraint, condition, from_samples
+from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition, from_samples
 from probconserv._linalg import structured
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from tests.probconserv.structured_rows import make_rows, take_large_paths
@@ -64,6 +64,21 @@ def test_members_too_large_for_their_noise_are_refused():
         with pytest.raises(InvalidArgumentError, match=r"low rank .* not finite, or is so large .* noise_variance"):
             condition(prior, law)
         assert bool(condition(prior, law, validate=False).mean.isnan().any())
+
+
+def test_few_rows_without_variance_of_their_own_follow_the_members(monkeypatch):
+    fields = torch.randn(9, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = BlockRows(counts=(6,), sizes=(4,), entries=torch.ones(24).double())
+    noise = (torch.arange(24) >= 4).double()
+    law = LinearConstraint(rows, torch.arange(6.0))
+    with pytest.raises(DependentConstraintsError, match="a point with variance of its own"):
+        condition(from_samples(fields, noise), law)
+    monkeypatch.setattr(structured, "_DENSE", 24 * 6)
+    actual = condition(from_samples(fields, noise), law)
+    expected = condition(from_samples(fields, noise), LinearConstraint(law.rows, law.b))
+    assert torch.allclose(actual.mean, expected.mean, rtol=0, atol=1e-12)
+    assert torch.allclose(actual.variance, expected.variance, rtol=0, atol=1e-12)
+    assert torch.allclose(actual.mean[:4].sum(), law.b[0], rtol=0, atol=1e-12)
 
 
 def test_members_vectorise_and_compile():
