@@ -42,7 +42,6 @@ SAMPLES, VALUES, NODES, INPUTS, STEPS = (
 """What the cases of a study are compared in."""
 USUAL = {VALUES: "as trained", NODES: "", INPUTS: "none"}
 """What the operators were trained on, by what is changed; the number of nodes where it says nothing."""
-METHODS = (FNO, CHANNELS, PRESCRIPTION, PAPER, DEFAULT)
 COUNTS: dict[Preset, tuple[int, ...]] = {"smoke": (20, 40), "laptop": (50, 100, 200, 500), "paper": (50, 100, 200, 500)}
 VALIDATION = 10  # one sample in ten
 BEYOND = ((1.0, 1.5), (1.5, 2.0))
@@ -152,11 +151,6 @@ def _rollout(base: BoundaryCase, steps: StepSource, trajectories: tuple[int, int
         compared=(STEPS, str(steps.steps)),
         **final,
     )
-
-
-def study_methods(case: BoundaryCase) -> tuple[Method, ...]:
-    """The methods of a case that are studied."""
-    return tuple(method for method in methods(case) if method.key in METHODS)
 
 
 def hard_methods(case: BoundaryCase) -> tuple[Method, ...]:
@@ -318,7 +312,7 @@ STUDIES: dict[str, BoundaryExperiment] = {
             few=True,
             beside="single-gradients",
         ),
-        study_methods,
+        sides_methods,
     ),
     "burgers_dirichlet": _study(
         "burgers_dirichlet",

@@ -20,7 +20,7 @@ from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import Treatment, build, load
 from experiments.boundary.scoring import over_time, roll_out
 from experiments.boundary.sources import RecipeSource, StepSource
-from experiments.boundary.studies import METHODS, Plan, hard_methods, outside_of, study_cases
+from experiments.boundary.studies import Plan, hard_methods, outside_of, sides_methods, study_cases
 from experiments.boundary.training import operator_task, operator_training, store_of, validation_error
 from experiments.boundary.versions import VERSIONS
 from experiments.disturbance import DISTURBANCES, Disturbance
@@ -151,11 +151,13 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
     study = tiny_experiment(*cases, of=STUDIES["heat_independent"])
     report = driver.run(study, RunOptions(out=tmp_path))
     errors = scores(report, "boundary_relative_max")
-    assert [case for case, _ in errors.index[:: len(METHODS)]] == ["samples-6", "outside-0", "nodes-9", "noise-0.0001"]
-    assert all(
-        (error > 1e-4) if method in (keys.FNO, keys.CHANNELS) else error == 0.0 for (_, method), error in errors.items()
-    )
-    assert len(list(tmp_path.glob("**/weights.safetensors"))) == 2 * len(METHODS)
+    studied = [method.key for method in sides_methods(cases[0])]
+    assert studied == [keys.CHANNELS, keys.PAPER_CHANNELS, keys.RESIDUAL, keys.DEFAULT]
+    assert list(errors.index) == [
+        (case, method) for case in ("samples-6", "outside-0", "nodes-9", "noise-0.0001") for method in studied
+    ]
+    assert all((error > 1e-4) if method == keys.CHANNELS else error == 0.0 for (_, method), error in errors.items())
+    assert len(list(tmp_path.glob("**/weights.safetensors"))) == 2 * len(studied)
     axes = study.overview(cases, report.records)["study"].axes
     assert [panel.get_xlabel() for panel in axes] == [
         "training samples",
@@ -164,7 +166,7 @@ def test_a_study_scores_its_methods_on_every_case_and_shares_trainings(tmp_path:
         "noise or rounding of inputs",
     ]
     assert [label.get_text() for label in axes[1].get_xticklabels()] == ["[1, 2]"]
-    assert axes[0].lines[0].get_ydata() == pytest.approx([scores(report, "relative_l2")["samples-6", keys.FNO]])
+    assert axes[0].lines[0].get_ydata() == pytest.approx([scores(report, "relative_l2")["samples-6", keys.CHANNELS]])
     assert study.trainings(cases[0], methods(cases[0])[1], 0, context(tmp_path))[0].release is None
     whole = replace(cases[0], trained_on=cases[0])
     (panel,) = study.overview([whole, cases[1]], report.records)["study"].axes
