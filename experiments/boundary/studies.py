@@ -187,7 +187,8 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
         return {}
     errors = records[records["score"] == "relative_l2"].set_index(["method", "case"])
     title = f"{names_of(cases[0].source.name).title}: when corrections pay"
-    figure, axes = panels(len(groups), title, width=0.85, columns=2 if len(groups) == 4 else None)
+    columns = len(groups) if len(groups) < 4 else -(-len(groups) // 2)
+    figure, axes = panels(len(groups), title, width=0.85, columns=columns)
     for panel, (axis, group) in zip(axes, groups.items(), strict=True):
         shown = [*usual, *group] if axis in USUAL else group
         for method in records["method"].unique():
@@ -196,7 +197,7 @@ def _draw(cases: Sequence[BoundaryCase], records: pd.DataFrame) -> Mapping[str, 
             line = {"color": row.style.colour, "ls": row.style.dashes, "label": row.label}
             line |= {"lw": 1.5, "marker": "o", "ms": 4, "capsize": 2}
             panel.errorbar(range(len(shown)), values["mean"], values["standard_error"], **line)
-        panel.set(xlabel=axis, yscale="log")
+        panel.set(xlabel=axis.replace(": ", ":\n"), yscale="log")
         ticks = [case.compared[1] if case in group else USUAL[axis] or str(case.sizes.nodes) for case in shown]
         panel.set_xticks(range(len(shown)), ticks, fontsize=7, rotation=30 if len(shown) > 4 else 0)
         panel.margins(x=0.15)
