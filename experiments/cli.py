@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-import torch
 import tyro
 
 from boon import BoonError
@@ -117,7 +116,7 @@ def sweep_command(
         for entry in entries
         for seed in dict.fromkeys(seeds)
     }
-    results, failures = run_jobs(works, jobs, options.out / "sweeps" / "logs")
+    results, failures = run_jobs(works, jobs.on(options.device), options.out / "sweeps" / "logs")
     content = []
     for entry in entries:
         reports = [report for label, report in results.items() if report.experiment.name == entry.name]
@@ -366,8 +365,7 @@ def _do_all(action: Action, options: RunOptions, json: bool) -> None:
     if options.cases or options.methods or options.data:
         raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")
     works = {entry.name: _Work(action, entry, options) for entry in registry.EXPERIMENTS.values()}
-    jobs = JobOptions(jobs=1 if options.device.startswith("cuda") else torch.get_num_threads())
-    results, failures = run_jobs(works, jobs, options.out / ALL / "logs")
+    results, failures = run_jobs(works, JobOptions().on(options.device), options.out / ALL / "logs")
     reports = [report for report in results.values() if report]
     if json:
         _print_json({"experiments": [_as_json(report, options.preset) for report in reports]})

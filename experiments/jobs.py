@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -65,6 +65,11 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgumentError(f"--{name} must be positive, got {value:g}.")
+
+    def on(self, device: str) -> "JobOptions":
+        """These, with one job at a time where jobs of this machine share its GPU and the user gives no number."""
+        alone = self.cluster == "local" and device.startswith("cuda")
+        return replace(self, jobs=self.jobs or 1) if alone else self
 
 
 @dataclass(frozen=True)

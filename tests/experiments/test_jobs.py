@@ -136,3 +136,10 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
     for name, value in {"jobs": 0, "cpus": 0, "gpus": -1, "hours": -2.0, "memory": 0.0}.items():
         with pytest.raises(InvalidArgumentError, match=f"--{name} must be"):
             JobOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_jobs_share_a_gpu_only_where_the_user_says_so() -> None:
+    assert JobOptions().on("cuda:0").jobs == 1
+    assert JobOptions(jobs=3).on("cuda").jobs == 3
+    assert JobOptions().on("cpu").jobs is None
+    assert JobOptions(cluster="slurm").on("cuda").jobs is None
