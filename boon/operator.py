@@ -118,8 +118,8 @@ class BOON(nn.Module):
             boundary: As in ``forward``.
 
         Returns:
-            The output, and ‖B u − g‖₂ of the operator's own u over all sides relative to the norm of
-            |g| + Σ_j |w_j u_j|: dimensionless, differentiable. Add a tenth of it to a relative L2 error.
+            The output, and ‖B u − g‖₂ of the operator's own u over all sides relative to the norm of its terms, see
+            ``scores.relative_residual``: dimensionless, differentiable. Add a tenth of it to a relative L2 error.
         """
         u, discrete = self._operate(a, boundary)
         missed = relative_residual(u, discrete)

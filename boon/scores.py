@@ -10,6 +10,9 @@ from torch import Tensor
 from boon.conditions.functionals import Boundary, residuals
 from boon.errors import InvalidArgumentError
 
+_SMALL = 0.1
+"""Of the root mean square of a field: what terms of a residual have at least in a loss."""
+
 
 @dataclass(frozen=True)
 class BoundaryError:
@@ -77,17 +80,28 @@ def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary
 def relative_residual(
     u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
 ) -> Float[Tensor, ""]:
-    """``BoundaryError.relative_l2`` as a differentiable number in the dtype of u, 0 without conditions.
+    """‖B u − g‖₂ over all sides relative to the norm of its terms, for a loss; 0 without conditions.
+
+    As ``BoundaryError.relative_l2``, but of terms |g| + Σ_j |w_j| max(|u_j|, s/10), with s the root mean square of the
+    channel, and without derivatives of the terms: ‖u‖/‖u‖ would be 1, without a slope, where all values are to be 0.
 
     Args:
         u: Predicted fields.
         boundary: As in ``boundary_error``.
 
+    Returns:
+        A number, differentiable, in the dtype of u.
+
     Raises:
         InvalidArgumentError: See ``boundary_error``.
     """
     pairs = boundary_residuals(u, boundary)
-    return _ratio(*_of_all_sides(pairs)).to(u.dtype) if pairs else u.new_zeros(())
+    if not pairs:
+        return u.new_zeros(())
+    field = u.detach().to(torch.float64)
+    size = field.square().mean(dim=(0, *range(2, u.ndim)), keepdim=True).sqrt()
+    terms = boundary_residuals(torch.maximum(field.abs(), _SMALL * size), boundary)
+    return _ratio(_of_all_sides(pairs)[0], _of_all_sides(terms)[1]).to(u.dtype)
 
 
 def _of_all_sides(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
