@@ -15,6 +15,7 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import joint_axes
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import are_readable, as_tensor, cached
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -34,7 +35,8 @@ class LinearConstraint:
             ``block_means`` and the other laws of fields make; stored in float64. Sparse rows stay sparse.
         b: Right-hand sides ``(*batch, k)``; stored in float64. Batch axes of G and b broadcast.
         noise_variance: σ², one number, or one per row ``(*batch, k)``.
-        shape: Lengths of the axes of the field, where they are known and more than one; n is their product.
+        shape: Lengths of the axes of the field, where they are known; n is their product. Neighbouring axes may be
+            given as one.
 
     Raises:
         InvalidArgumentError: If shapes do not match, an entry is not finite, a row is zero, or a variance is negative.
@@ -138,7 +140,7 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
-        shape = self.shape or other.shape
+        shape = joint_axes(self.shape, other.shape)
         if isinstance(self.G, Rows) or isinstance(other.G, Rows):
             first, second = (c.G if isinstance(c.G, Rows) else c.rows for c in (self, other))
             return LinearConstraint(
@@ -172,8 +174,7 @@ def integral(
     """
     total = as_tensor(total)
     rows = quadrature_weights(domain).to(total.device)[..., None, :]
-    shape = domain.shape if isinstance(domain, NodeGrid | CellGrid) and domain.dimension > 1 else None
-    return LinearConstraint(rows, total[..., None], noise_variance, shape)
+    return LinearConstraint(rows, total[..., None], noise_variance, _axes_of(domain))
 
 
 def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
@@ -190,7 +191,8 @@ def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) ->
     weights = quadrature_weights(domain).to(totals.device)
     blocks = torch.eye(totals.shape[-1], dtype=torch.float64, device=totals.device)
     rows = blocks[:, :, None] * weights[..., None, None, :]
-    return LinearConstraint(rows.flatten(-2), totals)
+    axes = _axes_of(domain)
+    return LinearConstraint(rows.flatten(-2), totals, shape=axes and (totals.shape[-1], *axes))
 
 
 def boundary_value(
@@ -326,6 +328,10 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
     return trapezoid_weights(as_tensor(domain))
 
 
+def _axes_of(domain: Domain) -> tuple[int, ...] | None:
+    return tuple(domain.shape) if isinstance(domain, NodeGrid | CellGrid) else None
+
+
 def _check_side(side: Side, axis: int, dimension: int) -> tuple[Side, int]:
     """The side, and the axis counted from the first."""
     if side not in ("first", "last"):
@@ -357,7 +363,7 @@ def _side_rows(
             "number or (*batch, *face)."
         ) from error
     b = value.flatten(-len(face)) if face else value[..., None]
-    return LinearConstraint(rows.to(value.device), b, noise_variance)
+    return LinearConstraint(rows.to(value.device), b, noise_variance, tuple(shape))
 
 
 def _as_rows(G: Any) -> Tensor | LinearOperator | Rows:

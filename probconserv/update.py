@@ -155,7 +155,7 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, MultivariateNormal):
         return prior
     if isinstance(prior, Normal):
-        return FieldGaussian(prior.loc, DiagLinearOperator(prior.scale.to(torch.float64).square()))
+        return FieldGaussian(_floating(prior.loc), DiagLinearOperator(prior.scale.to(torch.float64).square()))
     if isinstance(prior, TorchMultivariateNormal):
         return FieldGaussian(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):
@@ -186,7 +186,7 @@ def from_samples(
     support fade (Ledoit & Wolf 2004).
 
     Args:
-        samples: Fields ``(members, *batch, n)``, at least two members.
+        samples: Fields ``(members, *batch, n)``, at least two members; whole numbers become float64.
         noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
             singular and the distribution has no density.
         shrinkage: λ in [0, 1], best chosen on validation data.
@@ -203,6 +203,7 @@ def from_samples(
         )
     if not 0.0 <= shrinkage <= 1.0:
         raise InvalidArgumentError(f"shrinkage must lie in [0, 1], got {shrinkage:g}.")
+    samples = _floating(samples)
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
     smallest, noisy = 0.0, True  # where the numbers cannot be read
     if isinstance(noise_variance, int | float):
@@ -220,6 +221,10 @@ def from_samples(
     if shrinkage or noisy:
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
     return FieldGaussian(mean, covariance)
+
+
+def _floating(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.to(torch.float64)
 
 
 def truncate(

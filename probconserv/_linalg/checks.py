@@ -1,6 +1,7 @@
 """Checks of shapes and of the numbers in an update, with the errors that they raise."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -66,3 +67,23 @@ def joint_shape(**shapes: torch.Size) -> torch.Size:
             f"every other; {way_out}"
         )
     return joint
+
+
+def axes_agree(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether a field of one shape, flattened row by row, may be one of the other shape: one joins neighbouring axes of
+    the other, or has more axes of length 1.
+    """
+    strides = [{math.prod(shape[axis:]) for axis in range(len(shape) + 1)} for shape in (first, second)]
+    return math.prod(first) == math.prod(second) and (strides[0] <= strides[1] or strides[1] <= strides[0])
+
+
+def joint_axes(first: tuple[int, ...] | None, second: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The shape of two constraints together: the one that says more."""
+    if first is None or second is None:
+        return first or second
+    if not axes_agree(first, second):
+        raise InvalidArgumentError(
+            f"Constraints join only on the same field, got fields of the shapes {first} and {second}; build both on "
+            "one grid, with its axes in one order."
+        )
+    return max(first, second, key=len)

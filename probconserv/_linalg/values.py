@@ -41,17 +41,22 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     """A number, array or tensor as a tensor.
 
     Args:
-        value: An array is copied, since it may be read-only or reversed, which tensors cannot be.
+        value: An array is copied, since it may be read-only, reversed or of another byte order, as tensors cannot.
         dtype: Precision of the result; None keeps that of the value.
 
     Returns:
         The tensor, on the device of the value.
 
     Raises:
-        InvalidArgumentError: If the value is complex.
+        InvalidArgumentError: If the value is complex, or an array with masked entries.
     """
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.array(value, order="C"))
+        if np.ma.is_masked(value):
+            raise InvalidArgumentError(
+                "An array has masked entries, behind which stand fill values; drop their rows, or fill them: weights "
+                "with 0, labels of regions with −1."
+            )
+        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
         raise InvalidArgumentError("Rows and right-hand sides are real, got complex numbers; take their real part.")
     if isinstance(value, Tensor):  # torch.as_tensor would make it a constant of a traced graph

@@ -77,6 +77,7 @@ def _neighbours(values: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
 
 def spacing_of(points: Tensor, count: int) -> float:
     """The spacing, if the points are equally spaced up to rounding in their dtype."""
+    points = points if points.is_floating_point() else points.to(torch.float64)
     if points.shape == (count,) and count > 1:
         spacing = float(points[-1] - points[0]) / (count - 1)
         rounding = 4 * torch.finfo(points.dtype).eps * float(points.abs().max())

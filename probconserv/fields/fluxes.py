@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -150,7 +151,7 @@ def block_budgets(
     Raises:
         InvalidArgumentError: If blocks do not divide the grid, or a shape is wrong.
     """
-    sizes = (factor,) * grid.dimension if isinstance(factor, int) else tuple(factor)
+    sizes = (int(factor),) * grid.dimension if isinstance(factor, int | np.integer) else tuple(factor)
     if len(sizes) != grid.dimension or any(
         size < 1 or count % size for size, count in zip(sizes, grid.shape, strict=True)
     ):
@@ -168,7 +169,7 @@ def block_budgets(
     for axis, flux in enumerate(fluxes):
         contents = contents - flux.diff(dim=axis - grid.dimension)
     rows = BlockRows(counts=counts, sizes=sizes, entries=grid.weights.flatten().to(contents.device))
-    return LinearConstraint(rows, contents.flatten(-grid.dimension), noise_variance)
+    return LinearConstraint(rows, contents.flatten(-grid.dimension), noise_variance, tuple(grid.shape))
 
 
 def _face_numbers(layout: FluxLayout) -> list[tuple[Tensor, Tensor]]:

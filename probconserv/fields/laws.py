@@ -40,7 +40,7 @@ def block_means(
         InvalidArgumentError: If the shapes do not match, or weights are negative or vanish on a block.
     """
     means = as_tensor(means)
-    sizes = (factor, factor) if isinstance(factor, int) else tuple(factor)
+    sizes = (int(factor),) * 2 if isinstance(factor, int | np.integer) else tuple(factor)
     if not sizes or min(sizes) < 1 or means.ndim < len(sizes):
         raise InvalidArgumentError(
             f"factor needs a number of points ≥ 1 for every axis of the means, got {factor} for means "
@@ -53,7 +53,8 @@ def block_means(
     rows = BlockRows(counts=counts, sizes=sizes, entries=entries)
     noise = as_tensor(noise_variance)
     noise = noise.expand(torch.broadcast_shapes(noise.shape, counts)).flatten(-len(sizes)) if noise.ndim else noise
-    return LinearConstraint(rows, means.flatten(-len(sizes)), noise)
+    shape = tuple(count * size for count, size in zip(counts, sizes, strict=True))
+    return LinearConstraint(rows, means.flatten(-len(sizes)), noise, shape)
 
 
 def level_totals(
@@ -85,9 +86,8 @@ def level_totals(
         )
     each = weights.flatten(1)
     entries = each.expand(levels, each.shape[1]).flatten()
-    return LinearConstraint(
-        BlockRows(counts=(levels,), sizes=(each.shape[1],), entries=entries), totals, noise_variance
-    )
+    rows = BlockRows(counts=(levels,), sizes=(each.shape[1],), entries=entries)
+    return LinearConstraint(rows, totals, noise_variance, (levels, *weights.shape[1:]))
 
 
 def region_totals(
@@ -108,9 +108,10 @@ def region_totals(
         One row per region, over fields ``(*batch, n)`` flattened in row-major order.
 
     Raises:
-        InvalidArgumentError: If a label has no total, a region has no cell, or the weights have another shape.
+        InvalidArgumentError: If a label is no whole number or has no total, a region has no cell, or the weights have
+            another shape.
     """
-    totals, labels = as_tensor(totals), as_tensor(labels, dtype=None).to(torch.int64)
+    totals, labels = as_tensor(totals), _whole(as_tensor(labels, dtype=None))
     weights = torch.ones(labels.shape) if weights is None else weights
     weights = as_tensor(weights).to(labels.device)
     count = totals.shape[-1]
@@ -123,7 +124,7 @@ def region_totals(
     index = torch.stack([labels.flatten()[column], column])
     shape = (count, labels.numel())
     G = torch.sparse_coo_tensor(index, weights.flatten()[column], shape, check_invariants=False)
-    return LinearConstraint(as_sparse_rows(G).to(totals.device), totals, noise_variance)
+    return LinearConstraint(as_sparse_rows(G).to(totals.device), totals, noise_variance, tuple(labels.shape))
 
 
 def sphere_areas(
@@ -157,6 +158,16 @@ def sphere_areas(
         )
     rows, columns = torch.deg2rad(latitudes).sin().diff().abs(), torch.deg2rad(longitudes).diff().abs()
     return radius**2 * rows[:, None] * columns
+
+
+def _whole(labels: Tensor) -> Tensor:
+    """Labels as integers; InvalidArgumentError if they have fractions, as those of an interpolated map."""
+    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
+        raise InvalidArgumentError(
+            "labels must be whole numbers, got fractions or NaN; bring a map of regions to another grid by nearest "
+            "neighbours."
+        )
+    return labels.to(torch.int64)
 
 
 def _normalised(weights: Tensor, counts: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:

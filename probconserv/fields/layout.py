@@ -71,9 +71,10 @@ class FieldLayout:
         if tuple(field.shape[-len(expected) :]) != expected:
             raise InvalidArgumentError(f"field must end in the shape {expected}, got {tuple(field.shape)}.")
         batch = field.shape[: field.ndim - len(expected)]
-        if self._time_position is None:
+        if self._time_position is None or self.time_axis is None:
             return field.reshape(*batch, self.points)
-        return field.movedim(self._time_position, len(batch)).reshape(*batch, -1, self.points)
+        times = self.shape[self.time_axis]
+        return field.movedim(self._time_position, len(batch)).reshape(*batch, times, self.points)
 
     def unflatten(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Turns values on points into a field; the inverse of ``flatten``.
@@ -96,7 +97,7 @@ class FieldLayout:
         if self._time_position is None or self.time_axis is None:
             return values.reshape(*batch, self.channels, *self.shape)
         space = self.shape[: self.time_axis] + self.shape[self.time_axis + 1 :]
-        field = values.reshape(*batch, -1, self.channels, *space)
+        field = values.reshape(*batch, self.shape[self.time_axis], self.channels, *space)
         return field.movedim(len(batch), self._time_position)
 
     @property

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import variance_of
+from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields.layout import FieldLayout
@@ -107,7 +110,7 @@ def condition_fields(
 
     Args:
         prior: A ``Normal`` of shape ``(*batch, channels, *space)``; the members of an ensemble
-            ``(members, *batch, channels, *space)``; or a prediction over points.
+            ``(members, *batch, channels, *space)``, tensor or array; or a prediction over points.
         constraint: Laws and inequalities over the points of the layout.
         layout: How fields become points.
         noise_variance: Variance added to every value of an ensemble, a number or ``(*batch, channels, *space)``.
@@ -118,7 +121,8 @@ def condition_fields(
 
     Raises:
         InvalidArgumentError: If the shape of the prior does not fit the layout, or an order names no axis.
-        IncompatibleQueryError: If the points or the batch axes of the constraint are not those of the prior.
+        IncompatibleQueryError: If the points or the batch axes of the constraint are not those of the prior, or it was
+            built for a field whose axes are others than those of the layout.
     """
     points = points_of(prior, layout, noise_variance)
     _check_axes(points.mean.shape, constraint, layout)
@@ -126,8 +130,8 @@ def condition_fields(
 
 
 def _check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
-    """Says how to write an order that names no axis, or a law that was built for every channel by itself, where blocks
-    must count the channels.
+    """Says how to write an order that names no axis, a law that was built for every channel by itself, where blocks
+    must count the channels, or one whose axes are in another order.
     """
     law = constraint
     if isinstance(law, Inequality):
@@ -143,16 +147,22 @@ def _check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, la
             f"points together with its channels; make the channels part of the rows, for instance block_means(means, "
             "(1, f, f)) for means (*batch, channels, H/f, W/f)."
         )
+    if law.shape is not None and law.points == layout.points and not axes_agree(law.shape, layout.point_shape):
+        raise IncompatibleQueryError(
+            f"The constraint was built for a field of the shape {tuple(law.shape)}, but the layout has "
+            f"{layout.point_shape}, channels first; bring the axes of both into one order."
+        )
 
 
 def points_of(
     prior: Any, layout: FieldLayout, noise_variance: float | Float[Tensor, "..."] = 0.0
 ) -> Normal | MultivariateNormal | Mixture:
     """A prediction of fields as one over points; see ``condition_fields``."""
-    if isinstance(prior, Tensor):
-        noise = layout.flatten(noise_variance) if isinstance(noise_variance, Tensor) else noise_variance
-        return from_samples(layout.flatten(prior), noise)
-    if isinstance(noise_variance, Tensor) or noise_variance:
+    if isinstance(prior, Tensor | np.ndarray):
+        if isinstance(noise_variance, Tensor | np.ndarray) and noise_variance.ndim:
+            noise_variance = layout.flatten(as_tensor(noise_variance, dtype=None))
+        return from_samples(layout.flatten(as_tensor(prior, dtype=None)), noise_variance)
+    if isinstance(noise_variance, Tensor | np.ndarray) or noise_variance:
         raise InvalidArgumentError("noise_variance is for the members of an ensemble; add it to the variance instead.")
     if isinstance(prior, Normal):
         return Normal(layout.flatten(prior.loc), layout.flatten(prior.scale), validate_args=False)

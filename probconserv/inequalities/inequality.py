@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.values import are_readable
+from probconserv._linalg.values import are_readable, as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
@@ -65,7 +65,7 @@ class Bounded(Inequality):
 
     def joined(self) -> "JoinedConstraint":
         """See ``Inequality``."""
-        lower, upper = (torch.as_tensor(bound, dtype=torch.float64) for bound in (self.lower, self.upper))
+        lower, upper = (as_tensor(bound) for bound in (self.lower, self.upper))
         return JoinedConstraint(lower=lower, upper=upper)
 
 

@@ -1,0 +1,120 @@
+"""What users hand to laws of fields: masks, other byte orders, whole numbers, arrays, axes in another order."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from probconserv import (
+    Bounded,
+    FieldLayout,
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    block_budgets,
+    block_means,
+    boundary_value,
+    condition_fields,
+    displaced,
+    from_samples,
+    integral,
+    level_totals,
+    region_totals,
+)
+from solvers import CellGrid, NodeGrid
+
+FIELD = torch.arange(24, dtype=torch.float64).reshape(4, 6)
+MEANS = FIELD.reshape(2, 2, 3, 2).mean((1, 3))
+TURNED = FieldLayout(channels=1, shape=(6, 4))
+
+
+def unit(mean):
+    return Normal(mean, torch.ones(mean.shape, dtype=torch.float64))
+
+
+def test_masked_entries_are_no_data():
+    means = np.ma.masked_values(np.array([[280.0, 281.0], [1e20, 283.0]]), 1e20)
+    weights = np.ma.masked_array(np.ones((4, 4)), mask=np.eye(4, dtype=bool))
+    labels = np.ma.masked_array([[0, 0], [1, 1]], mask=[[0, 1], [0, 0]])
+    for law in (
+        lambda: block_means(means, 2),
+        lambda: block_means(np.zeros((2, 2)), 2, weights=weights),
+        lambda: region_totals(torch.ones(2), labels),
+        lambda: Bounded(lower=means.ravel()),
+    ):
+        with pytest.raises(InvalidArgumentError, match="masked entries, behind which stand fill values"):
+            law()
+    assert block_means(np.zeros((2, 2)), 2, weights=weights.filled(0)).rows[0, 0] == 0
+    assert torch.equal(block_means(np.ma.masked_array(MEANS.numpy()), 2).b, MEANS.flatten())
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        block_means(MEANS, 2),
+        block_budgets(
+            CellGrid((0.0, 0.0), (1.0, 1.0), (4, 6)), 2, torch.ones(2, 3), (torch.ones(3, 3), torch.ones(2, 4))
+        ),
+        integral(NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 6)), 1.0),
+        boundary_value(NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 6)), 7.0, side="first"),
+        region_totals(torch.ones(2), torch.tensor([[0] * 6, [1] * 6, [-1] * 6, [1] * 6])),
+        level_totals(torch.ones(4), torch.ones(4, 6)),
+    ],
+    ids=["means", "budgets", "integral", "side", "regions", "levels"],
+)
+def test_a_law_of_the_field_with_its_axes_turned_is_refused(law):
+    with pytest.raises(IncompatibleQueryError, match=r"a field of the shape \(4, 6\), but the layout has \(1, 6, 4\)"):
+        condition_fields(unit(FIELD.T[None]), law, TURNED)
+    condition_fields(unit(FIELD[None]), law, FieldLayout(channels=1, shape=(4, 6)))
+    with pytest.raises(InvalidArgumentError, match="join only on the same field"):
+        law & block_means(torch.ones(3, 2), 2)
+
+
+def test_laws_may_join_axes_or_count_channels():
+    layout = FieldLayout(channels=2, shape=(3, 4))
+    field = torch.zeros(2, 3, 4, dtype=torch.float64)
+    for law in (
+        level_totals(torch.ones(2), torch.ones(1, 12)),
+        level_totals(torch.ones(2), torch.ones(1, 3, 4)),
+        level_totals(torch.ones(2), torch.ones(1, 3, 4)) & level_totals(torch.ones(2), torch.arange(1.0, 13)[None]),
+        block_means(torch.ones(2, 3, 2), (1, 1, 2)),
+        region_totals(torch.ones(1), torch.zeros(24)),
+    ):
+        assert torch.allclose(
+            law.residual(condition_fields(unit(field), law, layout).points.mean), torch.zeros(1).double()
+        )
+
+
+def test_labels_are_whole_numbers():
+    with pytest.raises(InvalidArgumentError, match="whole numbers, got fractions or NaN"):
+        region_totals(torch.ones(2), np.array([[0.0, 0.9], [1.0, 1.9]]))
+    whole = np.array([[0.0, 0.0], [1.0, -1.0]])
+    assert region_totals(torch.ones(2), whole).rows.tolist() == [[1, 1, 0, 0], [0, 0, 1, 0]]
+
+
+def test_whole_numbers_are_read_in_double_precision():
+    layout, law = FieldLayout(channels=1, shape=(4, 6)), block_means(MEANS + 1, 2)
+    counts = FIELD.long()[None]
+    expected = condition_fields(unit(FIELD[None]), law, layout).mean
+    assert torch.equal(condition_fields(Normal(counts, torch.ones(counts.shape)), law, layout).mean, expected)
+    members = torch.randint(0, 9, (5, 1, 4, 6), generator=torch.Generator().manual_seed(0))
+    actual = condition_fields(members, law, layout, noise_variance=0.1)
+    assert torch.equal(actual.mean, condition_fields(members.double(), law, layout, noise_variance=0.1).mean)
+    assert from_samples(members.flatten(1)).mean.dtype == torch.float64
+    assert displaced(Normal(torch.zeros(5, 8), torch.ones(5, 8)), torch.arange(8), 1.0).mean.shape == (5, 8)
+
+
+def test_arrays_of_any_byte_order_and_their_numbers():
+    layout = FieldLayout(channels=1, shape=(4, 6))
+    law = block_means(MEANS.numpy().astype(">f4"), np.int64(2))
+    assert torch.equal(law.b, MEANS.flatten())
+    members = torch.randn(5, 1, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = condition_fields(members, law, layout, noise_variance=0.1).mean
+    for noise in (np.full((1, 4, 6), 0.1), torch.tensor(0.1, dtype=torch.float64), np.float64(0.1)):
+        assert torch.allclose(condition_fields(members.numpy(), law, layout, noise_variance=noise).mean, expected)
+
+
+def test_no_fields_at_several_times():
+    layout = FieldLayout(channels=1, shape=(3, 4, 4), time_axis=0)
+    points = layout.flatten(torch.zeros(0, 1, 3, 4, 4))
+    assert points.shape == (0, 3, 16)
+    assert layout.unflatten(points).shape == (0, 1, 3, 4, 4)
