@@ -22,7 +22,7 @@ class Disturbance:
         rounding: Format that the fields are rounded to; None for none.
 
     Raises:
-        InvalidArgumentError: If the noise is negative.
+        InvalidArgumentError: If the noise is negative, or there is no such format.
     """
 
     noise: float = 0.0
@@ -31,6 +31,8 @@ class Disturbance:
     def __post_init__(self) -> None:
         if not self.noise >= 0:
             raise InvalidArgumentError(f"noise must not be negative, got {self.noise}.")
+        if self.rounding not in (None, *_DTYPES):
+            raise InvalidArgumentError(f"rounding must be {', '.join(_DTYPES)} or None, got {self.rounding!r}.")
 
     @property
     def label(self) -> str:
@@ -38,9 +40,18 @@ class Disturbance:
         return self.rounding or f"{100 * self.noise:g} % noise"
 
     def __call__(self, a: Float[Tensor, "batch inputs *space"]) -> Float[Tensor, "batch inputs *space"]:
-        """The disturbed fields; equal fields get equal noise."""
+        """The disturbed fields; fields of one shape get the same noise in units of their size.
+
+        Raises:
+            InvalidArgumentError: If a field is too large for the format.
+        """
         if self.rounding is not None:
-            return a.to(_DTYPES[self.rounding]).to(a.dtype)
+            rounded = a.to(_DTYPES[self.rounding]).to(a.dtype)
+            if bool((rounded.isinf() & a.isfinite()).any()):
+                raise InvalidArgumentError(
+                    f"Fields up to {float(a.abs().max()):g} overflow in {self.rounding}; scale them, or take bfloat16."
+                )
+            return rounded
         size = a.transpose(0, 1).flatten(1).square().mean(1).sqrt().view(-1, *[1] * (a.ndim - 2))
         drawn = torch.randn(a.shape, generator=Generator().manual_seed(0), dtype=torch.float64)
         return a + self.noise * size * drawn.to(a)

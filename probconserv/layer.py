@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from probconserv.constraints import LinearConstraint
 from probconserv.fields.layout import FieldLayout
-from probconserv.fields.prediction import FieldPrediction, points_of
+from probconserv.fields.prediction import FieldPrediction, check_axes, points_of
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.prediction import Prediction
@@ -93,6 +93,7 @@ class ProbConserv(Surrogate):
         constraint = constraint if isinstance(constraint, LinearConstraint | Inequality) else constraint(*arguments)
         if self.layout is not None:
             prior = points_of(prior, self.layout)
+            check_axes(prior.mean.shape, constraint, self.layout)
         prior = from_samples(prior) if isinstance(prior, Tensor) else prior
         prediction = condition(prior, constraint, keep_weights=self.keep_weights, validate=self.validate)
         prediction = prediction.with_draws(self.draws) if isinstance(prediction, Projected) else prediction

@@ -125,11 +125,11 @@ def condition_fields(
             built for a field whose axes are others than those of the layout.
     """
     points = points_of(prior, layout, noise_variance)
-    _check_axes(points.mean.shape, constraint, layout)
+    check_axes(points.mean.shape, constraint, layout)
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
 
 
-def _check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
+def check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, layout: FieldLayout) -> None:
     """Says how to write an order that names no axis, a law that was built for every channel by itself, where blocks
     must count the channels, or one whose axes are in another order.
     """

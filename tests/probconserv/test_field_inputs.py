@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal
 
 from probconserv import (
@@ -10,6 +11,8 @@ from probconserv import (
     FieldLayout,
     IncompatibleQueryError,
     InvalidArgumentError,
+    Monotone,
+    ProbConserv,
     block_budgets,
     block_means,
     boundary_value,
@@ -25,6 +28,11 @@ from solvers import CellGrid, NodeGrid
 FIELD = torch.arange(24, dtype=torch.float64).reshape(4, 6)
 MEANS = FIELD.reshape(2, 2, 3, 2).mean((1, 3))
 TURNED = FieldLayout(channels=1, shape=(6, 4))
+
+
+class Fields(nn.Module):
+    def forward(self, mean):
+        return unit(mean)
 
 
 def unit(mean):
@@ -64,9 +72,17 @@ def test_masked_entries_are_no_data():
 def test_a_law_of_the_field_with_its_axes_turned_is_refused(law):
     with pytest.raises(IncompatibleQueryError, match=r"a field of the shape \(4, 6\), but the layout has \(1, 6, 4\)"):
         condition_fields(unit(FIELD.T[None]), law, TURNED)
+    with pytest.raises(IncompatibleQueryError, match="but the layout has"):
+        ProbConserv(Fields(), law, layout=TURNED)(FIELD.T[None])
     condition_fields(unit(FIELD[None]), law, FieldLayout(channels=1, shape=(4, 6)))
     with pytest.raises(InvalidArgumentError, match="join only on the same field"):
         law & block_means(torch.ones(3, 2), 2)
+
+
+def test_an_order_along_no_axis_is_refused_by_the_layer_too():
+    layout = FieldLayout(channels=1, shape=(4, 6))
+    with pytest.raises(InvalidArgumentError, match="say along which axis"):
+        ProbConserv(Fields(), Monotone(), layout=layout)(FIELD[None])
 
 
 def test_laws_may_join_axes_or_count_channels():

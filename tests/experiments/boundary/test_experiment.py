@@ -234,6 +234,10 @@ def test_disturbed_inputs_are_off_by_their_level_and_boundary_data_are_not() -> 
     assert torch.equal(noisy, Disturbance(noise=0.05)(a))
     assert torch.equal(Disturbance(rounding="bfloat16")(a), a.bfloat16().float())
     assert torch.equal(Disturbance(rounding="float16")(a), a.half().float())
+    with pytest.raises(InvalidArgumentError, match="overflow in float16"):
+        Disturbance(rounding="float16")(1e6 + a)
+    with pytest.raises(InvalidArgumentError, match="rounding must be float16, bfloat16 or None, got 'int8'"):
+        Disturbance(rounding="int8")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="noise must not be negative, got -1"):
         Disturbance(noise=-1.0)
 
