@@ -15,6 +15,7 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSum
 from torch import Tensor
 
 from experiments.checks import require_at_least
+from experiments.errors import InvalidArgumentError
 from experiments.experiment import Style
 from experiments.fields import layers
 from experiments.fields.regression import Ridge, left_out, regress_blocks
@@ -216,7 +217,17 @@ def forecast(series: Fields, factor: int, sizes: Sizes, method: Method) -> tuple
 
     The variance has one factor, the mean of (u − μ)²/v over the validation years, where the training years' model
     predicts them: errors grow as the climate leaves the years of the fit, for all methods.
+
+    Args:
+        series: Fine fields of all years, more than those of training and validation.
+        factor: Points of a block along each axis, at least 2; divides both axes of the fields.
+        sizes: Years and candidates.
+        method: A method with a black box.
+
+    Raises:
+        InvalidArgumentError: If the factor does not cut the fields into blocks, or no year is left for the test.
     """
+    check_series(series, factor, sizes)
     first, last = sizes.training, sizes.training + sizes.validation
     order = torch.arange(len(series))
     early = Years(series, order[:first], order[first:last], factor)
@@ -231,6 +242,20 @@ def forecast(series: Fields, factor: int, sizes: Sizes, method: Method) -> tuple
     fit = BLACK_BOXES[method.black_box][0](late, chosen_box)
     final = method.treatment(fit, late, candidates[best])
     return Forecast(final.mean, scale * final.variance), (chosen_box, candidates[best])
+
+
+def check_series(series: Fields, factor: int, sizes: Sizes) -> None:
+    """Raises InvalidArgumentError unless the factor cuts the fields into blocks and a year is left for the test."""
+    years, rows, columns = series.shape
+    if factor < 2 or rows % factor or columns % factor:
+        raise InvalidArgumentError(
+            f"factor must be at least 2 and divide both axes of the fields of {rows} × {columns} points, got {factor}."
+        )
+    if years <= sizes.training + sizes.validation:
+        raise InvalidArgumentError(
+            f"series must have more years than the {sizes.training} for training and {sizes.validation} for "
+            f"validation, got {years}: give more years, or Sizes with fewer."
+        )
 
 
 def _choose_box(years: Years, name: str, sizes: Sizes) -> Any:

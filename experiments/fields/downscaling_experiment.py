@@ -9,7 +9,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.experiment import Durations, Preset, RunContext, Stored
-from experiments.fields.downscaling import BARE_KEY, BEST, FIXER, METHODS, Fields, Forecast, Method, Sizes, forecast
+from experiments.fields.downscaling import (
+    BARE_KEY,
+    BEST,
+    FIXER,
+    METHODS,
+    Fields,
+    Forecast,
+    Method,
+    Sizes,
+    check_series,
+    forecast,
+)
 from experiments.fields.downscaling_figures import draw_maps
 from experiments.fields.layers import means_of, spread
 from experiments.fields.regression import Ridge
@@ -51,8 +62,8 @@ class DownscalingExperiment(UntrainedExperiment):
         name: Name on the command line.
         summary: One line for ``list``.
         durations: How long each preset takes.
-        series: Gives the fine fields of all years, in kelvins.
-        factors: Points of a block along each axis, a case each.
+        series: Gives the fine fields of all years, in kelvins; more years than those of training and validation.
+        factors: Points of a block along each axis, a case each; at least 2, and divisors of both axes of the fields.
         sizes: Years and candidates by preset.
     """
 
@@ -78,6 +89,7 @@ class DownscalingExperiment(UntrainedExperiment):
 
     def score_case(self, case: Case, method: Method, context: RunContext) -> Arrays:  # noqa: ARG002
         series, sizes = self.series(), case.sizes
+        check_series(series, case.factor, sizes)
         truth = series[sizes.training + sizes.validation :]
         if not method.black_box:
             means = spread(means_of(truth[-1:], case.factor), case.factor)[0]

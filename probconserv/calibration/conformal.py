@@ -81,7 +81,7 @@ def fit_band(
     deviation = deviation_of(prediction)
     _check_finite(values=values, mean=prediction.mean, deviation=deviation)
     ratio = (values - prediction.mean).abs() / deviation.clamp_min(floor)
-    points = math.ceil(inside * ratio.shape[-1] - _ROUNDING)
+    points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
     scores = ratio.kthvalue(points, dim=-1).values.flatten()
     rank = math.ceil((len(scores) + 1) * level - _ROUNDING)
     if rank > len(scores):

@@ -373,3 +373,27 @@ def test_bands_are_not_fitted_on_missing_values(name: str, number: float, inside
     prediction = Normal(tensors["mean"], tensors["deviation"], validate_args=False)
     with pytest.raises(InvalidArgumentError, match=f"finite numbers, but 1 of 180 entries of {name} are not"):
         fit_band(prediction, tensors["values"], level=0.5, inside=inside)
+
+
+@pytest.mark.parametrize(("components", "percent"), [(1, 1e-9), (100, 1.0), (150, 2.3), (151, 0.12), (4000, 0.12)])
+def test_coincident_components_score_as_one(components: int, percent: float) -> None:
+    mean, deviation = torch.zeros(components, 1).double(), torch.ones(components, 1).double().requires_grad_()
+    score = marginal_crps(mean[0], Mixture(as_normal(mean, deviation)))
+    (slope,) = torch.autograd.grad(score, deviation)
+    exact = math.sqrt(2 / math.pi) - 1 / math.sqrt(math.pi)  # the score is proportional to the deviation
+    assert [float(score.detach()), float(slope.sum())] == pytest.approx([exact, exact], rel=percent / 100)
+
+
+def test_the_score_of_many_components_is_that_of_all_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probconserv.calibration.marginals._VALUES", 100_000)  # five of the 14 points at a time
+    mean, spread, share = torch.rand(3, 300, 2, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    share, variance = share[..., :1] / share[..., :1].sum(dim=0), (0.01 + spread.square()).square()
+
+    def distance(error: Tensor, variance: Tensor) -> Tensor:
+        gaussian = scores.crps(error[..., None], torch.zeros_like(error)[..., None], variance[..., None])
+        return gaussian + (variance / math.pi).sqrt()
+
+    within = distance(mean[:, None] - mean, variance[:, None] + variance)
+    expected = (share * distance(mean - 0.3, variance)).sum(dim=0) - 0.5 * (share[:, None] * share * within).sum((0, 1))
+    score = marginal_crps(torch.full((2, 7), 0.3).double(), Mixture(as_normal(mean, variance.sqrt()), share[..., 0]))
+    torch.testing.assert_close(score, expected.mean(dim=-1), rtol=1e-3, atol=0)

@@ -200,6 +200,10 @@ def test_the_factor_of_a_band_has_the_stated_rank() -> None:
     assert fit_band(prediction, values, level=0.9).factor == 9.0
     assert fit_band(prediction, values, level=0.5).factor == 5.0
     assert fit_band(prediction, values, level=0.5, inside=0.75).factor == pytest.approx(1.5)
+    assert (
+        fit_band(prediction, values, level=0.5, inside=1e-12).factor
+        == fit_band(prediction, values, level=0.5, inside=0.25).factor
+    )
     with pytest.raises(InvalidArgumentError, match="needs at least 11 validation functions, got 9"):
         fit_band(prediction, values, level=0.91)
     with pytest.raises(InvalidArgumentError, match=r"got 1\.0, 1\.0 and 0\.001"):
