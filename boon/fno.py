@@ -110,10 +110,10 @@ class FNOConfig:
         for name, options in (("skip", SKIPS), ("norm", (None, *NORMS)), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in options:
                 raise InvalidArgumentError(f"{name} must be one of {options}, got {getattr(self, name)!r}.")
-        if self.factorisation == 0 or (self.channel_mlp is not None and not self.mlp_channels >= 1):
+        if 0 in (self.factorisation, self.projection) or (self.channel_mlp is not None and not self.mlp_channels >= 1):
             raise InvalidArgumentError(
-                "factorisation needs a rank and channel_mlp a multiple of the width that are at least one channel, got "
-                f"{self.factorisation} and {self.channel_mlp}; None leaves them out."
+                "factorisation needs a rank, projection and channel_mlp (times the width) at least one channel, got "
+                f"{self.factorisation}, {self.projection} and {self.channel_mlp}; None leaves them out."
             )
 
     @property

@@ -84,10 +84,12 @@ def relative_residual(
 
     As ``BoundaryError.relative_l2``, but of terms |g| + Σ_j |w_j| max(|u_j|, s/10), with s the root mean square of the
     channel, and without derivatives of the terms: ‖u‖/‖u‖ would be 1, without a slope, where all values are to be 0.
+    Terms of a gradient grow as nodes come closer, so that a value beside it counts for less on fine grids.
 
     Args:
         u: Predicted fields.
-        boundary: As in ``boundary_error``.
+        boundary: As in ``boundary_error``; of conditions per channel the result is the mean over channels that have
+            any, whatever their units.
 
     Returns:
         A number, differentiable, in the dtype of u.
@@ -98,6 +100,10 @@ def relative_residual(
     pairs = boundary_residuals(u, boundary)
     if not pairs:
         return u.new_zeros(())
+    if not isinstance(boundary, Boundary):
+        parts = zip(u.split(1, dim=1), boundary, strict=True)
+        missed = [relative_residual(channel, conditions) for channel, conditions in parts if conditions.has_any]
+        return torch.stack(missed).mean()
     field = u.detach().to(torch.float64)
     size = field.square().mean(dim=(0, *range(2, u.ndim)), keepdim=True).sqrt()
     terms = boundary_residuals(torch.maximum(field.abs(), _SMALL * size), boundary)

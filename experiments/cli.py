@@ -131,6 +131,8 @@ def _several(command: str, names: Sequence[str], seeds: Sequence[int], options: 
     """The experiments of a command that takes several, each once."""
     if not names or not seeds:
         raise InvalidArgumentError(f"{command} needs an experiment (list shows them) and at least one of --seeds.")
+    if options.seed:
+        raise InvalidArgumentError(f"{command} takes --seeds, got --seed {options.seed}; write --seeds {options.seed}.")
     entries = [registry.experiment(name) for name in dict.fromkeys(names)]
     registry.require_reader(options, *entries)
     return entries

@@ -44,7 +44,7 @@ class JobOptions:
         account: SLURM account.
 
     Raises:
-        InvalidArgumentError: If a number is out of range.
+        InvalidArgumentError: If a number is out of range, or what only SLURM knows is given without it.
     """
 
     cluster: Literal["local", "slurm"] = "local"
@@ -65,6 +65,12 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgumentError(f"--{name} must be positive, got {value:g}.")
+
+        if self.cluster == "local":
+            usual = {"hours": 24.0, "gpus": 0, "memory": None, "partition": None, "account": None}
+            given = [f"--{name}" for name, value in usual.items() if getattr(self, name) != value]
+            if given:
+                raise InvalidArgumentError(f"{', '.join(given)}: only for jobs of SLURM; add --cluster slurm.")
 
     def on(self, device: str) -> "JobOptions":
         """These, with one job at a time where jobs of this machine share its GPU and the user gives no number."""

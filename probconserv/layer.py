@@ -11,7 +11,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.fields.layout import FieldLayout
 from probconserv.fields.prediction import FieldPrediction, check_axes, points_of
 from probconserv.inequalities.inequality import Inequality
-from probconserv.inequalities.projected import Projected
+from probconserv.mixture import with_draws
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import condition, from_samples
@@ -96,7 +96,7 @@ class ProbConserv(Surrogate):
             check_axes(prior.mean.shape, constraint, self.layout)
         prior = from_samples(prior) if isinstance(prior, Tensor) else prior
         prediction = condition(prior, constraint, keep_weights=self.keep_weights, validate=self.validate)
-        prediction = prediction.with_draws(self.draws) if isinstance(prediction, Projected) else prediction
+        prediction = with_draws(prediction, self.draws) or prediction
         return prediction if self.layout is None else FieldPrediction(prediction, self.layout)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -1,5 +1,7 @@
 """Mixtures of Gaussians over fields, as models with latent variables predict them."""
 
+from typing import Any
+
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
@@ -12,6 +14,23 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.sampling import draw
+
+
+def with_draws(prediction: Any, draws: int, seed: int = 0) -> Any:
+    """A prediction, or a mixture of some, with mean and variance from another set of draws.
+
+    Args:
+        prediction: The prediction.
+        draws: Number of draws.
+        seed: Seed of the draws.
+
+    Returns:
+        The new prediction; None if mean and variance have a closed form and need no draws.
+    """
+    if isinstance(prediction, Mixture):
+        components = with_draws(prediction.components, draws, seed)
+        return components and Mixture(components, prediction.weights)
+    return prediction.with_draws(draws, seed) if isinstance(prediction, Projected | Truncated) else None
 
 
 class Mixture:

@@ -105,6 +105,11 @@ class Boundary:
     varying: tuple[Varying, ...] = ()
 
     @property
+    def has_any(self) -> bool:
+        """Whether there is any condition."""
+        return bool(self.sides or self.periodic)
+
+    @property
     def sides(self) -> tuple[Functional | Varying, ...]:
         """The functional of every side."""
         return self.varying or self.functionals

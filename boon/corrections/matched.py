@@ -46,7 +46,8 @@ class MatchedTransform(Correction):
     The default of version 0.1, for linear equations with constant coefficients and smooth inputs: it forces features
     such as a coefficient to conditions that they do not have, and where gradients are given it amplifies noise.
 
-    On these functions the weights define other operators than on Fourier modes: wrap an operator before training.
+    On these functions the weights define other operators than on Fourier modes: wrap an operator before training. With
+    lifted features and conditions at both ends the coordinates of the FNO do not reach its layers along that axis.
 
     Args:
         hidden: Whether to lift the features before every layer, so that boundary data enter the layers.

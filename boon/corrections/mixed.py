@@ -38,8 +38,10 @@ class MixedTransform(Correction):
     boundary data that do not follow from the input as input channels, see ``boundary_channels``.
 
     Args:
-        share: Part of the channels on Fourier series, between 0 and 1.
-        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis.
+        share: Part of the channels on Fourier series, between 0 and 1. Without influence along axes with conditions on
+            one side only, or on parts of sides.
+        length: Initial ℓ of the smooth extension of the output, as a fraction of the length of the axis. Where nodes
+            are farther apart than about 5 ℓ, the extension sets the boundary nodes alone, and ℓ does not learn.
 
     Raises:
         InvalidArgumentError: If the length is not a positive number or the share not between 0 and 1.

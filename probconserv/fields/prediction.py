@@ -16,7 +16,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields.layout import FieldLayout
 from probconserv.inequalities.inequality import Inequality
-from probconserv.mixture import Mixture
+from probconserv.mixture import Mixture, with_draws
 from probconserv.prediction import Prediction
 from probconserv.update import condition, from_samples
 
@@ -64,13 +64,13 @@ class FieldPrediction:
         Raises:
             InvalidArgumentError: If mean and variance are not those of draws, or there are fewer than 2.
         """
-        points: Any = self.points
-        if not hasattr(points, "with_draws"):
+        points = with_draws(self.points, draws, seed)
+        if points is None:
             raise InvalidArgumentError(
                 "Mean and variance of this prediction have a closed form and need no draws; with_draws is for "
                 "predictions under inequalities."
             )
-        return FieldPrediction(points.with_draws(draws, seed), self.layout)
+        return FieldPrediction(points, self.layout)
 
     def rsample(
         self,

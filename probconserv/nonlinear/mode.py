@@ -30,6 +30,7 @@ from probconserv.posterior import Posterior
 from probconserv.update import Gaussian
 
 _SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
+_SAME = 10.0  # objectives that differ by so many tolerances, relative to themselves plus one, are of one mode
 _SPREADS = (1.0, 3.0, 10.0)  # of the starts, in standard deviations of the prior, in turn
 
 
@@ -133,7 +134,7 @@ def nonlinear_mode(
             field = _conditioned(problem, best).mode.to(torch.float64)  # within the bounds to the last bit
     errors, objectives = torch.stack([run.error for run in runs]), torch.stack([run.objective for run in runs])
     converged = errors <= tolerance
-    same = (objectives - best.objective).abs() <= 1e-6 * (1 + best.objective)
+    same = (objectives - best.objective).abs() <= max(1e-6, _SAME * tolerance) * (1 + best.objective)
     return NonlinearMode(
         field=field,
         objective=best.objective,

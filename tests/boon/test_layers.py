@@ -154,9 +154,10 @@ def test_activations_may_be_overwritten(kind):
         ({"skip": "none"}, r"skip must be one of \('linear', 'identity', 'soft-gating'\), got 'none'"),
         ({"norm": "batch"}, "norm must be one of .* got 'batch'"),
         ({"activation": "sine"}, "activation must be one of"),
-        ({"factorisation": 0}, "factorisation needs a rank and channel_mlp a multiple"),
+        ({"factorisation": 0}, "factorisation needs a rank, projection and channel_mlp"),
+        ({"projection": 0}, "got None, 0 and None; None leaves them out"),
         ({"factorisation": -1}, "every count at least 1"),
-        ({"channel_mlp": 0.01}, "that are at least one channel, got None and 0.01"),
+        ({"channel_mlp": 0.01}, "at least one channel, got None, None and 0.01"),
         ({"channel_mlp": float("inf")}, "at least one channel"),
     ],
 )

@@ -84,9 +84,23 @@ def test_conditions_per_channel():
     u, missed = operator.with_residual(a)
     assert torch.equal(u, operator(a))
     raw = operator.operator(a)
-    assert missed.item() == pytest.approx(boundary_error(raw, operator.discretise(raw)).relative_l2, rel=0.02)
+    channels = zip(raw.split(1, dim=1), operator.discretise(raw), strict=True)
+    expected = sum(relative_residual(channel, conditions).item() for channel, conditions in channels) / 2
+    assert missed.item() == pytest.approx(expected, rel=1e-12)
     missed.backward()
     assert all(parameter.grad is not None for parameter in operator.operator.parameters())
+
+
+def test_the_unit_of_a_channel_does_not_matter():
+    u = torch.randn(3, 3, 33, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for size in (1.0, 1e5):
+        conditions = [[(Dirichlet(2.0), None)], [(Dirichlet(size), Neumann(0.0))], [None]]
+        field = u * torch.tensor([1.0, size, 1.0])[:, None]
+        missed = relative_residual(field, ChannelBOON(nn.Identity(), conditions).discretise(field))
+        assert missed.item() == pytest.approx(0.6, abs=0.3)
+        first = relative_residual(field[:, :1], BOON(nn.Identity(), conditions[0]).discretise(field[:, :1]))
+        second = relative_residual(field[:, 1:2], BOON(nn.Identity(), conditions[1]).discretise(field[:, 1:2]))
+        assert missed.item() == pytest.approx((first + second).item() / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("sides", [(Dirichlet(0.0), Dirichlet(0.0)), (Periodic(), Periodic()), None])

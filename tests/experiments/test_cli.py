@@ -103,6 +103,8 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("sweep", "sweep needs an experiment (list shows them)"),
         ("release", "release needs an experiment (list shows them)"),
         ("sweep stokes --seeds 0 -1", "--seed must lie in [0, 2³¹), got -1."),
+        ("sweep stokes --seed 7", "sweep takes --seeds, got --seed 7; write --seeds 7."),
+        ("release stokes --seed 3", "release takes --seeds, got --seed 3; write --seeds 3."),
         ("sweep stokes --jobs 0", "--jobs must be at least 1, got 0."),
         ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),
         (

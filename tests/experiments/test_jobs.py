@@ -143,3 +143,8 @@ def test_jobs_share_a_gpu_only_where_the_user_says_so() -> None:
     assert JobOptions(jobs=3).on("cuda").jobs == 3
     assert JobOptions().on("cpu").jobs is None
     assert JobOptions(cluster="slurm").on("cuda").jobs is None
+
+
+def test_what_only_slurm_knows_is_refused_on_this_machine() -> None:
+    with pytest.raises(InvalidArgumentError, match="--gpus, --partition: only for jobs of SLURM; add --cluster slurm"):
+        JobOptions(partition="gpu", gpus=1)

@@ -10,7 +10,11 @@ from torch.distributions import Normal
 from probconserv import (
     Context,
     Ensemble,
+    FieldLayout,
+    FieldPrediction,
+    InvalidArgumentError,
     Mixture,
+    NonNegative,
     ProbConserv,
     Query,
     Surrogate,
@@ -102,3 +106,16 @@ def test_gradients_reach_the_parameters_of_the_surrogate():
     layer.predict(CONTEXT, QUERY).mean.square().sum().backward()
     # A shift common to all nodes is taken out again by the law up to its trapezoid weights' unevenness.
     assert layer.surrogate.shift.grad is not None
+
+
+def test_draws_are_counted_for_mixtures_too() -> None:
+    class Two(nn.Module):
+        def forward(self) -> Mixture:
+            return Mixture(Normal(torch.tensor([[0.1, 0.2, 0.3], [0.5, 0.1, 0.0]]), torch.ones(2, 3)))
+
+    prediction = ProbConserv(Two(), NonNegative(), draws=7)()
+    assert prediction.components.draws == 7
+    layout = FieldLayout(channels=1, shape=(3,))
+    assert FieldPrediction(prediction, layout).with_draws(9, seed=1).points.components.draws == 9
+    with pytest.raises(InvalidArgumentError, match="need no draws"):
+        FieldPrediction(Two()(), layout).with_draws(9)

@@ -234,6 +234,12 @@ def test_derivatives_agree_with_differences():
     assert bool(torch.autograd.grad(fixed.mean.sum(), value)[0].all())
 
 
+@pytest.mark.parametrize("tolerance", [1e-10, 1e-4, 1e-2])
+def test_starts_that_end_at_one_mode_agree_whatever_the_tolerance(tolerance):
+    found = nonlinear_mode(Normal(torch.linspace(0, 1, 20).double(), torch.ones(20).double()), energy(10.0), tolerance)
+    assert (int(found.converged), int(found.agreeing)) == (5, 5)
+
+
 # Messages
 
 

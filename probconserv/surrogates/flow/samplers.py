@@ -103,7 +103,12 @@ def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Returns:
         Fields ``(count, n)``.
+
+    Raises:
+        InvalidArgumentError: If ``resample`` is set, or ``mixing`` without new noise.
     """
+    _refuse(task.options, "unconstrained", "resample")
+    _require_renewal(task.options, "unconstrained")
     return flow.latent.decode(_integrate(flow, task, None, keeps_noise=False))
 
 
@@ -124,13 +129,11 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
         Fields ``(count, n)``.
 
     Raises:
-        InvalidArgumentError: If several evaluations a step would all be the same, for want of new noise, or ``local``
-            meets another law or other coordinates than it is for.
+        InvalidArgumentError: If several evaluations a step would all be the same, for want of new noise, ``resample``
+            is set, or ``local`` meets another law or other coordinates than it is for.
     """
-    if task.options.mixing > 1 and not task.options.renewal:
-        raise InvalidArgumentError(
-            "mixing > 1 needs new noise for conditioned; set renewal, for instance to 0.3, or leave mixing at 1."
-        )
+    _refuse(task.options, "conditioned", "resample")
+    _require_renewal(task.options, "conditioned")
     latent = allowing_for(flow.latent, task.law)
     if task.options.local:
         information = shared_information(latent, task.law)
@@ -150,7 +153,11 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Returns:
         Fields ``(count, n)``.
+
+    Raises:
+        InvalidArgumentError: If ``renewal`` or ``local`` is set.
     """
+    _refuse(task.options, "eci", "renewal", "local")
     z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
     return final_fields(flow.latent.decode(z), identity_covariance(flow.latent), task.law)
 
@@ -162,17 +169,33 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Args:
         flow: The model.
-        task: What is drawn; ``mixing`` and ``resample`` must be left alone.
+        task: What is drawn; all options but ``steps`` must be left alone.
 
     Returns:
         Fields ``(count, n)``.
 
     Raises:
-        InvalidArgumentError: If the options ask for repeated evaluations or new noise.
+        InvalidArgumentError: If others are set: it has one evaluation a step and one noise.
     """
     if task.options.mixing > 1 or task.options.resample is not None:
         raise InvalidArgumentError("pcfm has one evaluation a step and one noise; use eci or conditioned for others.")
+    _refuse(task.options, "pcfm", "renewal", "local")
     return eci(flow, task)
+
+
+def _refuse(options: SamplingOptions, sampler: str, *names: str) -> None:
+    """Raises InvalidArgumentError if one of these options is set, which play no part in the sampler."""
+    usual = SamplingOptions()
+    for name in names:
+        if getattr(options, name) != getattr(usual, name):
+            raise InvalidArgumentError(f"{name} plays no part in {sampler}; leave it out, or take another sampler.")
+
+
+def _require_renewal(options: SamplingOptions, sampler: str) -> None:
+    if options.mixing > 1 and not options.renewal:
+        raise InvalidArgumentError(
+            f"mixing > 1 needs new noise for {sampler}; set renewal, for instance to 0.3, or leave mixing at 1."
+        )
 
 
 _StateCorrection = Callable[[Tensor, Tensor, float], Tensor]
