@@ -97,16 +97,15 @@ def relative_residual(
     Raises:
         InvalidArgumentError: See ``boundary_error``.
     """
-    pairs = boundary_residuals(u, boundary)
+    if not isinstance(boundary, Boundary):
+        missed = [relative_residual(*part) for part in _channels(u, boundary) if part[1].has_any]
+        return torch.stack(missed).mean() if missed else u.new_zeros(())
+    pairs = residuals(u, boundary)
     if not pairs:
         return u.new_zeros(())
-    if not isinstance(boundary, Boundary):
-        parts = zip(u.split(1, dim=1), boundary, strict=True)
-        missed = [relative_residual(channel, conditions) for channel, conditions in parts if conditions.has_any]
-        return torch.stack(missed).mean()
     field = u.detach().to(torch.float64)
     size = field.square().mean(dim=(0, *range(2, u.ndim)), keepdim=True).sqrt()
-    terms = boundary_residuals(torch.maximum(field.abs(), _SMALL * size), boundary)
+    terms = residuals(torch.maximum(field.abs(), _SMALL * size), boundary)
     return _ratio(_of_all_sides(pairs)[0], _of_all_sides(terms)[1]).to(u.dtype)
 
 
@@ -135,9 +134,13 @@ def boundary_residuals(
     """
     if isinstance(boundary, Boundary):
         return residuals(u, boundary)
+    return [pair for channel, conditions in _channels(u, boundary) for pair in residuals(channel, conditions)]
+
+
+def _channels(u: Tensor, boundary: Sequence[Boundary]) -> list[tuple[Tensor, Boundary]]:
+    """Every channel of a field with its conditions."""
     if len(boundary) != u.shape[1]:
         raise InvalidArgumentError(
             f"The field has {u.shape[1]} channels but conditions are given for {len(boundary)}; give one for each."
         )
-    parts = zip(u.split(1, dim=1), boundary, strict=True)
-    return [pair for channel, conditions in parts for pair in residuals(channel, conditions)]
+    return list(zip(u.split(1, dim=1), boundary, strict=True))

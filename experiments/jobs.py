@@ -65,10 +65,9 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgumentError(f"--{name} must be positive, got {value:g}.")
-
         if self.cluster == "local":
-            usual = {"hours": 24.0, "gpus": 0, "memory": None, "partition": None, "account": None}
-            given = [f"--{name}" for name, value in usual.items() if getattr(self, name) != value]
+            names = ("hours", "gpus", "memory", "partition", "account")
+            given = [f"--{name}" for name in names if getattr(self, name) != getattr(JobOptions, name)]
             if given:
                 raise InvalidArgumentError(f"{', '.join(given)}: only for jobs of SLURM; add --cluster slurm.")
 

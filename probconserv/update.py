@@ -17,7 +17,7 @@ from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import are_readable
+from probconserv._linalg.values import are_readable, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
@@ -155,7 +155,7 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, MultivariateNormal):
         return prior
     if isinstance(prior, Normal):
-        return FieldGaussian(_floating(prior.loc), DiagLinearOperator(prior.scale.to(torch.float64).square()))
+        return FieldGaussian(floating(prior.loc), DiagLinearOperator(prior.scale.to(torch.float64).square()))
     if isinstance(prior, TorchMultivariateNormal):
         return FieldGaussian(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):
@@ -203,7 +203,7 @@ def from_samples(
         )
     if not 0.0 <= shrinkage <= 1.0:
         raise InvalidArgumentError(f"shrinkage must lie in [0, 1], got {shrinkage:g}.")
-    samples = _floating(samples)
+    samples = floating(samples)
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
     smallest, noisy = 0.0, True  # where the numbers cannot be read
     if isinstance(noise_variance, int | float):
@@ -221,10 +221,6 @@ def from_samples(
     if shrinkage or noisy:
         covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
     return FieldGaussian(mean, covariance)
-
-
-def _floating(values: Tensor) -> Tensor:
-    return values if values.is_floating_point() else values.to(torch.float64)
 
 
 def truncate(

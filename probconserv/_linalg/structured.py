@@ -11,7 +11,7 @@ that of S = S₀ + U Uᵀ, formed if there are no more rows than columns of R, s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -193,7 +193,7 @@ def keeps_structure(covariance: LinearOperator, rows: Rows, noise: Tensor) -> bo
 
 def _leaves_out(covariance: LinearOperator, rows: Rows, noise: Tensor) -> bool:
     """Whether D and the noise are zero in some row, where they can be read."""
-    metric, _ = split(covariance)
+    metric = _independent(_parts(covariance))
     return are_readable(metric, noise) and bool((rows.gram(metric) + noise == 0).any())
 
 
@@ -252,11 +252,20 @@ def variance_of_rows(covariance: LinearOperator, rows: Rows) -> Tensor:
 
 def split(covariance: LinearOperator) -> tuple[Tensor, Tensor]:
     """D ``(*batch, n)`` and Rᵀ ``(*batch, r, n)``."""
-    parts = covariance.linear_ops if isinstance(covariance, PsdSumLinearOperator) else [covariance]
-    diagonals = [part.diagonal() for part in parts if isinstance(part, DiagLinearOperator)]
+    parts = _parts(covariance)
+    metric = _independent(parts)
     roots = [part.root.to_dense().mT for part in parts if isinstance(part, RootLinearOperator)]
-    metric = torch.stack(diagonals).sum(dim=0) if len(diagonals) > 1 else diagonals[0]
     return metric, torch.cat(roots, dim=-2) if roots else metric.new_zeros(0, metric.shape[-1])
+
+
+def _parts(covariance: LinearOperator) -> Sequence[LinearOperator]:
+    return covariance.linear_ops if isinstance(covariance, PsdSumLinearOperator) else [covariance]
+
+
+def _independent(parts: Sequence[LinearOperator]) -> Tensor:
+    """D ``(*batch, n)``, the sum of all diagonal parts."""
+    diagonals = [part.diagonal() for part in parts if isinstance(part, DiagLinearOperator)]
+    return torch.stack(diagonals).sum(dim=0) if len(diagonals) > 1 else diagonals[0]
 
 
 def _whitening(matrix: Tensor, whitened: Callable[[Tensor], Tensor], checked: bool) -> Tensor:

@@ -64,6 +64,11 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     return torch.as_tensor(value, dtype=dtype)
 
 
+def floating(values: Tensor) -> Tensor:
+    """Values as they are, whole numbers and truths in float64."""
+    return values if values.is_floating_point() else values.to(torch.float64)
+
+
 class cached(Generic[Value]):
     """``functools.cached_property`` without its lock, which ``torch.compile`` cannot trace in Python 3.11."""
 

@@ -9,6 +9,7 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian, variance_of
+from probconserv._linalg.values import floating
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
@@ -77,7 +78,7 @@ def _neighbours(values: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
 
 def spacing_of(points: Tensor, count: int) -> float:
     """The spacing, if the points are equally spaced up to rounding in their dtype."""
-    points = points if points.is_floating_point() else points.to(torch.float64)
+    points = floating(points)
     if points.shape == (count,) and count > 1:
         spacing = float(points[-1] - points[0]) / (count - 1)
         rounding = 4 * torch.finfo(points.dtype).eps * float(points.abs().max())
