@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.values import are_readable, as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
@@ -171,27 +172,32 @@ class JoinedConstraint(Inequality):
     def _check_order(self) -> None:
         if not self.order or self.law is None:
             return
-        if self.law.shape is not None:
-            self.require_axis(self.law.shape)
         if self.lines is not None and math.prod(self.lines.shape) != self.law.points:
             raise InvalidArgumentError(
                 f"The order is on a field {self.lines.shape} but the law acts on {self.law.points} points; build both "
                 "on one grid."
             )
+        if self.law.shape is not None:
+            self.require_axis(self.law.shape)
 
     def require_axis(self, shape: Sequence[int]) -> None:
-        """Checks that an order says along which axis it holds, for fields with several.
+        """Checks that an order says along which axis it holds, for fields with several, and that its axes are theirs.
 
         Args:
             shape: Lengths of the axes.
 
         Raises:
-            InvalidArgumentError: If it does not.
+            InvalidArgumentError: If it does not, or if it is on a field with its axes in another order.
         """
         if self.order and self.lines is None and sum(length > 1 for length in shape) > 1:
             raise InvalidArgumentError(
                 f"Monotone would order the flattened field {tuple(shape)} row by row; say along which axis it is "
                 f"ordered, Monotone(axis=0, shape={tuple(shape)})."
+            )
+        if self.order and self.lines is not None and not axes_agree(self.lines.shape, shape):
+            raise InvalidArgumentError(
+                f"The order is on a field {self.lines.shape}, but this one has the axes {tuple(shape)}; build both on "
+                "one grid, with its axes in one order."
             )
 
     def joined(self) -> "JoinedConstraint":
