@@ -304,6 +304,14 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
     ("stokes", "heat_neumann", "burgers_dirichlet", "burgers_periodic"),
     ("wave_neumann", "cavity"),
 )
+_STUDIED = {
+    "viscous Burgers": "viscous_burgers",
+    "Stokes": "stokes",
+    "Burgers": "burgers_dirichlet",
+    "heat between insulator and heater": "heat_neumann",
+    "Burgers on a circle": "burgers_periodic",
+    "heat": "heat_independent",
+}
 _calibration = partial(calibration_tables.methods_over_parameters, calibration_tables.CALIBRATION)
 _prediction = partial(calibration_tables.methods_over_parameters, calibration_tables.PREDICTION)
 _GENERATED = ("mean_error", "deviation_error", "protocol_mean", "protocol_deviation", "frechet")
@@ -328,12 +336,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "candidates for given gradients": partial(scores_as_columns, "heat_neumann-choice", RANKS[1:], errors=False),
     "hard problems": partial(problems_as_columns, registry.FAMILIES[HARD], "relative_l2"),
     "hard problem results": lambda: problem_sections(registry.FAMILIES[HARD]),
-    "study of Stokes": partial(methods_as_columns, "stokes-study", "relative_l2"),
-    "study of heat": partial(methods_as_columns, "heat_independent-study", "relative_l2"),
-    "study of Burgers": partial(methods_as_columns, "burgers_dirichlet-study", "relative_l2"),
-    "study of Burgers on a circle": partial(methods_as_columns, "burgers_periodic-study", "relative_l2"),
-    "study of heat between insulator and heater": partial(methods_as_columns, "heat_neumann-study", "relative_l2"),
-    "study of viscous Burgers": partial(methods_as_columns, "viscous_burgers-study", "relative_l2"),
+    **{
+        f"study of {problem}": partial(methods_as_columns, f"{name}-study", "relative_l2")
+        for problem, name in _STUDIED.items()
+    },
     "out of range": out_of_range_table,
     "calibration: MSE": partial(_calibration, "MSE"),
     "calibration: CRPS": partial(_calibration, "CRPS"),
