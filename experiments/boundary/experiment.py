@@ -241,7 +241,7 @@ _DURATIONS: dict[str, Durations] = {
     "reaction_diffusion": {"smoke": "15 s", "laptop": "60 min", "paper": "700 min", "reproduce": "20 s"},
     "darcy": {"smoke": "15 s", "laptop": "40 min", "paper": "500 min", "reproduce": "20 s"},
     "advection_diffusion": {"smoke": "30 s", "laptop": "70 min", "paper": "500 min", "reproduce": "40 s"},
-    "basin": {"smoke": "30 s", "laptop": "40 min", "paper": "400 min", "reproduce": "3 min"},
+    "basin": {"smoke": "30 s", "laptop": "100 min", "paper": "400 min", "reproduce": "3 min"},
     "darcy_small": {"smoke": "15 s", "laptop": "40 min", "paper": "500 min", "reproduce": "20 s"},
 }
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
