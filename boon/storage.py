@@ -94,7 +94,8 @@ def load(path: str | Path, module: nn.Module | None = None) -> Operator:
 
     Raises:
         InvalidArgumentError: If such a Module is needed and not given, or the reverse.
-        StoredOperatorError: If the file is missing, damaged or not an operator of this package.
+        StoredOperatorError: If the file is missing, damaged or not an operator of this package, or the Module is not
+            built like the one in it.
     """
     tensors, metadata = _read(path)
     try:
@@ -110,7 +111,7 @@ def load(path: str | Path, module: nn.Module | None = None) -> Operator:
         operator = _build(description, tensors, module)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
-    _fill(operator, tensors, path)
+    _fill(operator, tensors, path, foreign)
     return operator
 
 
@@ -236,11 +237,16 @@ def _build_inside(
     return _build_fno(description, tensors, hidden)
 
 
-def _fill(operator: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+def _fill(operator: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, foreign: bool) -> None:
     """Gives an operator the stored tensors, in their dtypes."""
     state = _state(operator)
     if {name: _as_real(entry).shape for name, entry in state.items()} != {n: t.shape for n, t in tensors.items()}:
-        raise StoredOperatorError(f"{path} holds weights that do not fit its configuration; save the operator again.")
+        way_out = (
+            "the Module that was given; give the network inside, built as it was, without BOON or Normalised around it"
+            if foreign
+            else "its configuration; save the operator again"
+        )
+        raise StoredOperatorError(f"{path} holds weights that do not fit {way_out}.")
     filled = {name: torch.view_as_complex(t) if state[name].is_complex() else t for name, t in tensors.items()}
     for name, entry in (*operator.named_parameters(), *operator.named_buffers()):
         if name in filled:

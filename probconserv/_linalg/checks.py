@@ -40,9 +40,15 @@ def check_covariance(innovation: Tensor, variance: Tensor, negative: bool) -> No
         )
 
 
-def require_independent(independent: Tensor, k: int) -> None:
-    """Raises DependentConstraintsError unless the k rows are independent."""
+def require_independent(independent: Tensor, k: int, members: int | None = None) -> None:
+    """Raises DependentConstraintsError unless the k rows are independent, under the covariance of so many members."""
     if not bool(independent):
+        if members is not None and k >= members:
+            raise DependentConstraintsError(
+                f"An ensemble of {members} members varies in at most {members - 1} directions, too few for {k} rows. "
+                "Give every value a variance of its own: noise_variance of from_samples or condition_fields (not that "
+                "of the law, which would loosen it)."
+            )
         raise DependentConstraintsError(
             f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "
             "redundant rows, do not condition twice on one exact law, or set noise_variance > 0."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
 from torch import Tensor
 
 from probconserv._linalg import kernels
@@ -217,12 +217,13 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     innovation = projected + torch.diag_embed(noise)
     if checked:
         check_covariance(innovation, variance, negative)
+    members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     positive = diagonal > _rounding_of(covariance, variance, rows, epsilon)
     if checked:
-        require_independent(positive.all(), rows.shape[-2])
+        require_independent(positive.all(), rows.shape[-2], members)
     scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
-    chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked)
+    chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked, members)
     if checked and _smallest_pivot(chol) < _REFINED:
         chol = _refine(chol, covariance, variance, scale[..., None] * rows, scale * noise.sqrt())
     return Gain(
@@ -245,14 +246,14 @@ def _rounding_of(covariance: LinearOperator, variance: Tensor, rows: Tensor, eps
     return ((100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon) * spread.square()
 
 
-def _cholesky(innovation: Tensor, checked: bool) -> Tensor:
+def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
     """Cholesky factor of D S D; where it is singular, an error if values are checked, else NaN."""
     k = innovation.shape[-1]
     if k == 1:
         return torch.ones_like(innovation)
     chol, info = torch.linalg.cholesky_ex(innovation)
     if checked:
-        require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k)
+        require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k, members)
         return chol
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
     return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)

@@ -5,6 +5,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
 
@@ -22,7 +23,16 @@ class FieldGaussian(MultivariateNormal):
 
 
 def variance_of(prediction: Prediction) -> Tensor:
-    """The pointwise variance ``(*batch, n)`` of a prediction; that of any ``MultivariateNormal`` without a floor."""
+    """The pointwise variance ``(*batch, n)`` of a prediction; that of any ``MultivariateNormal`` without a floor.
+
+    Raises:
+        InvalidArgumentError: If the prediction is one of fields, whose rows would be taken for functions.
+    """
+    if isinstance(getattr(prediction, "points", None), Prediction):
+        raise InvalidArgumentError(
+            "A prediction of fields is scored over its points: give prediction.points, and true fields as "
+            "layout.flatten(fields)."
+        )
     if isinstance(prediction, MultivariateNormal) and type(prediction).variance is MultivariateNormal.variance:
         return _diagonal(prediction)
     return prediction.variance

@@ -13,6 +13,8 @@ from torch import Tensor
 from probconserv._linalg.checks import joint_shape
 from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
+from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
 
@@ -35,7 +37,7 @@ def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction)
         Probability ``(*batch, n)``, NaN where the truth or the prediction is.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     return (weights * torch.special.ndtr((u - mean) / deviation)).sum(dim=0)
@@ -52,7 +54,7 @@ def marginal_log_likelihood(
         variance_floor: See ``scores.log_likelihood``.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     variance = deviation.square().clamp_min(variance_floor)
@@ -74,7 +76,7 @@ def marginal_crps(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float
         prediction: A Gaussian or a mixture of Gaussians.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     first = (weights * _absolute(u - mean, deviation)).sum(dim=0)
@@ -106,14 +108,25 @@ def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> fl
     return float((covered - level).square().mean().sqrt())
 
 
+def require_gaussian(prediction: Prediction) -> None:
+    """Raises InvalidArgumentError for predictions under inequalities, whose values pile up on the bounds."""
+    if isinstance(prediction.components if isinstance(prediction, Mixture) else prediction, Projected | Truncated):
+        raise InvalidArgumentError(
+            "A prediction under inequalities is no Gaussian; score its draws: crps_of_samples, interval_of_samples and "
+            "coverage_of_samples of probconserv.scores."
+        )
+
+
 def _parts(u: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64.
 
     Where the truth has more axes than the prediction, axes of length 1 follow that of the components.
 
     Raises:
-        InvalidArgumentError: If truth and prediction fit only with each of them repeated.
+        InvalidArgumentError: If truth and prediction fit only with each of them repeated, or the prediction is under
+            inequalities.
     """
+    require_gaussian(prediction)
     if isinstance(prediction, Mixture):
         mean, deviation = prediction.components.mean.double(), deviation_of(prediction.components)
         weights = prediction.weights.double()

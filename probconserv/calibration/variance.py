@@ -11,6 +11,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import joint_shape
 from probconserv._linalg.gaussian import FieldGaussian, deviation_of, variance_of
+from probconserv.calibration.marginals import require_gaussian
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
@@ -175,6 +176,7 @@ def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -
         values: Their fields; see ``standardised_squares``.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
     """
+    require_gaussian(prediction)
     return float(standardised_squares(prediction, values).mean())

@@ -160,7 +160,8 @@ class JoinedConstraint(Inequality):
             ) from error
         if shape and self.law is not None and shape[-1] not in (1, self.law.points):
             raise InvalidArgumentError(
-                f"The bounds are on {shape[-1]} points but the law acts on {self.law.points}; build both on one grid."
+                f"The bounds are on {shape[-1]} points but the law acts on {self.law.points}; build both on one grid, "
+                "bounds of fields flattened as the fields are: layout.flatten(bounds)."
             )
         nonempty = (self.lower <= self.upper).all() & (self.lower < math.inf).all() & (self.upper > -math.inf).all()
         if are_readable(self.lower, self.upper) and not bool(nonempty):

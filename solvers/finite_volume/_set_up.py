@@ -1,5 +1,6 @@
 """From the arguments of ``solve`` to initial rows and the operator that acts on them."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -86,6 +87,7 @@ def build_operator(
         convection = ConvectionTerm(convective, grid, sides, *numerical)
     if diffusive is not None:
         _refuse_outflow(conditions)
+        _warn_of_growth(conditions)
         newton = getattr(options.get("stepper"), "newton", Newton())
         diffusion = DiffusionTerm(diffusive, grid, sides, options.get("face_mean", IntegralMean()), newton)
     if options.get("source") is not None:
@@ -130,3 +132,18 @@ def _refuse_outflow(conditions: tuple[AxisConditions, ...]) -> None:
             "Outflow is for laws without diffusion; with diffusion give Dirichlet, Neumann, Robin or Periodic sides, "
             "for example Neumann(gradient=0.0)."
         )
+
+
+def _warn_of_growth(conditions: tuple[AxisConditions, ...]) -> None:
+    """Warns of Robin sides through which more comes in the larger the field is, as when a sign is the wrong one."""
+    for axis, pair in enumerate(conditions):
+        for place, sign, side in zip(("first", "last"), (-1, 1), pair, strict=True):
+            if isinstance(side, Robin) and not callable(side.a) and not callable(side.b):
+                a, b = torch.as_tensor(side.a), torch.as_tensor(side.b)
+                if bool((sign * a * b < 0).any()):
+                    warnings.warn(
+                        f"axis {axis}, {place} side: with Robin(a={side.a}, b={side.b}) the more there is the more "
+                        f"comes in, and the field may grow without bound; a side that cools or leaks has a·b "
+                        f"{'<' if sign < 0 else '>'} 0 there, since ∂u/∂x is along the axis, not outward.",
+                        stacklevel=4,
+                    )

@@ -29,7 +29,12 @@ BoundaryValue = Value | Callable[[float], Value] | None
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """u = value on the side."""
+    """u = value on the side.
+
+    Args:
+        value: A number, or an array or tensor ``(*batch, *face)``. A function takes the time in ``solve`` and
+            ``solve_system``, so values along a side go in as an array; for operators it takes the position on the side.
+    """
 
     value: BoundaryValue = None
 

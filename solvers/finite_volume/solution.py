@@ -41,7 +41,8 @@ class Solution:
         values: Cell averages ``(*batch, t, *space)``.
         initial_total: ∫ u dx at the start ``(*batch,)``.
         boundary_flux: Time-integrated flux through every side since the start, positive along +axis: first and last
-            side of each axis in order, ``(*batch, t, 2d)``.
+            side of each axis in order, ``(*batch, t, 2d)``. A rate is not given; a law of the update on ∫ u dx takes
+            ``total``.
         source_total: Time integral of ∫ s dx since the start ``(*batch, t)``; zero without a source.
         work: Steppers, steps and evaluations of every batch entry.
     """

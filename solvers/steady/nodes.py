@@ -30,9 +30,14 @@ def node_values(solution: SteadySolution, boundary: Sequence[Any] | None = None)
         Values ``(*batch, *nodes)``, float64.
 
     Raises:
-        InvalidArgumentError: If ``boundary`` does not have the kinds of conditions of the solution, or a value of it
-            does not fit the nodes of its side.
+        InvalidArgumentError: If it is no solution of ``solve_steady``, ``boundary`` does not have the kinds of
+            conditions of the solution, or a value of it does not fit the nodes of its side.
     """
+    if not isinstance(solution, SteadySolution):
+        raise InvalidArgumentError(
+            f"node_values takes a solution of solve_steady, got {type(solution).__name__}; values of solve become nodes "
+            "by restrict(solution.values, conditions, intervals) of solvers.problems.operator_problems."
+        )
     grid, d = solution.grid, solution.grid.dimension
     exact = solution.boundary if boundary is None else per_axis(boundary, d)
     _check_same_kinds(exact, solution.boundary)

@@ -100,7 +100,7 @@ def test_a_module_is_asked_for_where_it_is_needed_and_refused_where_it_is_not(tm
     save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
     with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
         load(tmp_path / "theirs")
-    with pytest.raises(StoredOperatorError, match="do not fit its configuration"):
+    with pytest.raises(StoredOperatorError, match="do not fit the Module that was given"):
         load(tmp_path / "theirs", Foreign(width=4))
     save(FNO(SMALL), tmp_path / "ours")
     with pytest.raises(InvalidArgumentError, match="operator of this package, got a module Foreign as well"):
@@ -299,3 +299,11 @@ def test_infinite_numbers_are_not_written(tmp_path):
     module.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
     with pytest.raises(InvalidArgumentError, match="'mask' holds NaN or infinity"):
         save(module, tmp_path / "x.safetensors")
+
+
+def test_a_module_that_is_not_the_stored_one_is_named(tmp_path):
+    network = nn.Conv1d(1, 1, 3, padding=1)
+    save(BOON(network, conditions=[(Dirichlet(0.0), Dirichlet(0.0))]), tmp_path / "x")
+    for other in (nn.Conv1d(1, 1, 5, padding=2), BOON(network, conditions=[(Dirichlet(0.0), Dirichlet(0.0))])):
+        with pytest.raises(StoredOperatorError, match="do not fit the Module that was given; give the network inside"):
+            load(tmp_path / "x", other)

@@ -14,11 +14,13 @@ from probconserv import (
     InvalidArgumentError,
     LinearConstraint,
     Mixture,
+    NonNegative,
     condition,
     displaced_by_law,
     evidence,
     integral,
     scores,
+    truncate,
 )
 from probconserv.calibration import (
     calibration_error,
@@ -26,6 +28,7 @@ from probconserv.calibration import (
     fit_band,
     marginal_crps,
     marginal_log_likelihood,
+    variance_factor,
 )
 from solvers import NodeGrid
 from tests.strategies import seeds
@@ -243,3 +246,18 @@ def test_messages() -> None:
         displaced_by_law(condition(prior, law), law, X)
     with pytest.raises(IncompatibleQueryError, match="one total per function"):
         displaced_by_law(prior, law_of(torch.tensor([0.5, 0.6], dtype=torch.float64)), X)
+
+
+def test_predictions_under_inequalities_are_no_gaussians() -> None:
+    """Half of the draws of a projected Gaussian lie on the bound; its moments say nothing of that."""
+    prior = Normal(torch.full((5,), -0.1, dtype=torch.float64), torch.full((5,), 0.1, dtype=torch.float64))
+    u = torch.full((5,), 0.01, dtype=torch.float64)
+    for prediction in (condition(prior, NonNegative()), truncate(prior, NonNegative())):
+        for score in (
+            lambda prediction: cumulative_probability(u, prediction),
+            lambda prediction: marginal_log_likelihood(u, prediction),
+            lambda prediction: marginal_crps(u, prediction),
+            lambda prediction: variance_factor(prediction, u),
+        ):
+            with pytest.raises(InvalidArgumentError, match="under inequalities is no Gaussian; score its draws"):
+                score(prediction)

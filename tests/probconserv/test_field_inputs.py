@@ -8,6 +8,7 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
+    DependentConstraintsError,
     FieldLayout,
     IncompatibleQueryError,
     InvalidArgumentError,
@@ -23,6 +24,7 @@ from probconserv import (
     level_totals,
     region_totals,
 )
+from probconserv.calibration import ConformalBand, fit_band, marginal_crps, variance_factor
 from solvers import CellGrid, NodeGrid
 
 FIELD = torch.arange(24, dtype=torch.float64).reshape(4, 6)
@@ -134,3 +136,39 @@ def test_no_fields_at_several_times():
     points = layout.flatten(torch.zeros(0, 1, 3, 4, 4))
     assert points.shape == (0, 3, 16)
     assert layout.unflatten(points).shape == (0, 1, 3, 4, 4)
+
+
+def test_predictions_of_fields_are_not_scored_row_by_row():
+    """One field of 12 × 12 is one function; its rows would pass for enough functions for a band."""
+    members = torch.randn(4, 1, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    layout = FieldLayout(channels=1, shape=(12, 12))
+    law = block_means(torch.zeros(3, 3), 4)
+    prediction = condition_fields(members, law, layout, noise_variance=0.1)
+    truth = torch.zeros(1, 12, 12, dtype=torch.float64)
+    for score in (
+        lambda: fit_band(prediction, truth, level=0.9),
+        lambda: ConformalBand(factor=1.0, level=0.9).ends(prediction),
+        lambda: marginal_crps(truth, prediction),
+        lambda: variance_factor(prediction, truth),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"give prediction\.points, .* layout\.flatten"):
+            score()
+    assert marginal_crps(layout.flatten(truth), prediction.points).shape == ()
+
+
+def test_too_few_members_are_not_blamed_on_the_rows():
+    members = torch.randn(4, 1, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    layout = FieldLayout(channels=1, shape=(12, 12))
+    with pytest.raises(DependentConstraintsError, match="4 members varies in at most 3 directions, too few for 9 rows"):
+        condition_fields(members, block_means(torch.zeros(3, 3), 4), layout)
+    means = members.mean(0)[0].reshape(3, 4, 3, 4).mean((1, 3))
+    with pytest.raises(DependentConstraintsError, match="not independent under this prior"):
+        condition_fields(members, block_means(means, 4) & block_means(means, 4), layout, noise_variance=0.1)
+
+
+def test_bounds_of_a_field_say_how_they_are_flattened():
+    layout = FieldLayout(channels=1, shape=(4, 6))
+    with pytest.raises(InvalidArgumentError, match=r"layout\.flatten\(bounds\)"):
+        block_means(MEANS, 2) & Bounded(torch.zeros(1, 4, 6), 100.0)
+    joined = block_means(MEANS, 2) & Bounded(layout.flatten(torch.zeros(1, 4, 6)), 100.0)
+    assert bool((condition_fields(unit(FIELD[None]), joined, layout).mode >= 0).all())

@@ -265,7 +265,9 @@ def test_an_order_of_fields_with_several_axes_names_one_of_them():
 
 def test_an_order_is_refused_on_a_field_with_its_axes_turned():
     turned = Monotone(axis=0, shape=(6, 4))
-    with pytest.raises(InvalidArgumentError, match=r"order is on a field \(6, 4\), but this one has the axes \(1, 4, 6"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"order is on a field \(6, 4\), but this one has the axes \(1, 4, 6"
+    ):
         condition_fields(unit(5, 1, 4, 6), turned, FieldLayout(channels=1, shape=(4, 6)))
     law = block_means(torch.zeros(2, 3), 2)
     with pytest.raises(InvalidArgumentError, match=r"order is on a field \(6, 4\), but this one has the axes \(4, 6"):

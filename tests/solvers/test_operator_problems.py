@@ -1,6 +1,7 @@
 """Problems for operators: errors below their bounds, exact data on the sides, samples that depend on nothing else."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,19 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from solvers import CellGrid, Dirichlet, FieldSet, InvalidArgumentError, Neumann, NodeGrid, PDEBench, TheWell, export
+from solvers import (
+    CellGrid,
+    Dirichlet,
+    FieldSet,
+    InvalidArgumentError,
+    Neumann,
+    NodeGrid,
+    PDEBench,
+    Periodic,
+    Robin,
+    TheWell,
+    export,
+)
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     Recipe,
@@ -19,8 +32,8 @@ from solvers.problems.operator_problems import (
     load_samples,
     operator_samples,
     reaction_diffusion,
+    restrict,
 )
-from solvers.problems.operator_problems.problem import restrict
 from solvers.problems.operator_problems.random_data import field_values
 
 PROBLEMS = list(OPERATOR_PROBLEMS.values())
@@ -148,6 +161,30 @@ def test_nodes_from_cells_are_second_order_inside_and_exact_on_dirichlet_sides(s
     rate = torch.log2(coarser[1:-1].max() / finer[1:-1].max())
     assert 1.8 < rate < 2.2
     assert float(finer[[0, -1]].max()) < (1e-15 if sides == "Dirichlet" else 1e-5)
+
+
+def test_nodes_on_a_longer_axis_and_on_a_circle():
+    """Gradients are per length: the cells of cos x on [0, 2], and of sin 2πx on a circle."""
+    faces = CellGrid(0.0, 2.0, 64).faces[0]
+    averages = torch.sin(faces).diff() * 32
+    slope = (torch.zeros(1).double(), torch.full((1,), -math.sin(2.0)).double())
+    nodes = restrict(averages[None], [tuple(Neumann(gradient=each) for each in slope)], 8, lengths=[2.0])[0]
+    torch.testing.assert_close(nodes, torch.cos(NodeGrid(0.0, 2.0, 9).points), rtol=0.0, atol=2e-4)
+    faces = CellGrid(0.0, 1.0, 64).faces[0]
+    averages = -torch.cos(2 * math.pi * faces).diff() * 64 / (2 * math.pi)
+    nodes = restrict(averages[None], [(Periodic(), Periodic())], 8)[0]
+    torch.testing.assert_close(nodes, torch.sin(2 * math.pi * NodeGrid(0.0, 1.0, 9).points), rtol=0.0, atol=2e-3)
+    assert nodes[0] == nodes[-1]
+
+
+def test_nodes_from_cells_refuse_what_they_do_not_know():
+    ends = (Neumann(gradient=0.0), Neumann(gradient=0.0))
+    for side in (Robin(1.0, 1.0, 0.0), Neumann(flux=0.0), Dirichlet(), Dirichlet(lambda t: t)):
+        with pytest.raises(InvalidArgumentError, match=r"restrict takes Neumann\(gradient=…\) and Dirichlet"):
+            restrict(torch.zeros(2, 8), [(side, ends[1])], 4)
+    for wrong in ({"intervals": 3}, {"intervals": 4, "lengths": [1.0, 1.0]}):
+        with pytest.raises(InvalidArgumentError, match="restrict needs one pair of conditions and one length per axis"):
+            restrict(torch.zeros(2, 8), [ends], **wrong)
 
 
 def test_wrong_use_is_refused():

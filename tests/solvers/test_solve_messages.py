@@ -25,14 +25,17 @@ from solvers import (
     IntegralMean,
     InvalidArgumentError,
     Logistic,
+    Neumann,
     NodeGrid,
     Outflow,
     Periodic,
     Robin,
     Rusanov,
     SolverDivergedError,
+    Source,
     Stefan,
     Transport,
+    align,
     solve,
 )
 
@@ -293,3 +296,29 @@ def test_a_source_that_turns_infinite_is_an_error_not_a_result(stepper):
 
     with pytest.raises(SolverDivergedError, match=r"row 0 failed at time 0\.00"):
         solve(Stefan(0.5), LINE, ENDS, 0.0, [0.01], source=source, stepper=stepper)
+
+
+@dataclass(frozen=True)
+class Decay(Source):
+    rates: torch.Tensor
+    placed: bool = False
+
+    def __call__(self, u, x, t):
+        return -(align(self.rates, u) if self.placed else self.rates) * u
+
+
+def test_one_rate_per_function_is_not_read_along_the_cells():
+    """As many functions as cells: without align the rates broadcast over the cells, each of which is damped by its own."""
+    rates, initial, sides = torch.linspace(0.0, 2.0, 10).double(), torch.ones(10, 10).double(), (Neumann(0.0),) * 2
+    with pytest.raises(InvalidArgumentError, match=r"Decay: the first function .* solvers\.align\(parameter, u\)"):
+        solve(LAW, LINE, sides, initial, [0.1], source=Decay(rates))
+    total = solve(LAW, LINE, sides, initial, [0.1], source=Decay(rates, placed=True)).total[:, 0]
+    torch.testing.assert_close(total, torch.exp(-0.1 * rates), rtol=1e-3, atol=0.0)
+
+
+def test_a_side_that_lets_in_more_the_more_there_is_warns():
+    cooled = (Robin(1.0, -0.5, 0.0), Robin(1.0, 0.5, 0.0))
+    solve(LAW, LINE, cooled, 1.0, [0.01])
+    for sides, place in ((cooled[:1] * 2, "last"), (cooled[1:] * 2, "first")):
+        with pytest.warns(UserWarning, match=f"axis 0, {place} side: .* may grow without bound"):
+            solve(LAW, LINE, sides, 1.0, [0.01])

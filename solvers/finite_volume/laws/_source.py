@@ -1,5 +1,6 @@
 """Sources on rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -67,7 +68,10 @@ class SourceTerm:
         def evaluate(part: Any, u: Tensor) -> list[Tensor]:
             return [part(u, grid.points, time if part is placed else row_times[: len(u)])]
 
-        return replace(term, divisible=is_divisible(placed, term.selection, states, evaluate))
+        divisible = is_divisible(placed, term.selection, states, evaluate)
+        if not divisible and _arrays(source):
+            _refuse_shared_parameters(source, term.selection, evaluate, placed, states)
+        return replace(term, divisible=divisible)
 
     def take(self, index: np.ndarray) -> "SourceTerm":
         """The source of some of the rows."""
@@ -141,6 +145,25 @@ def batch_of_source(
         if lead >= 0 and tuple(values.shape[lead:]) == grid.shape:
             return broadcast_batch(batch, tuple(values.shape[:lead]), _name(source))
     raise failure or _not_of_shape(source, "values that broadcast over the cells")
+
+
+def _refuse_shared_parameters(
+    source: Source, rows: BatchRows, evaluate: Callable[[Any, Tensor], list[Tensor]], placed: Any, states: Tensor
+) -> None:
+    """Raises InvalidArgumentError if the first row has another source with its own parameters alone than in the batch,
+    as where an array with one entry per function broadcasts over the cells.
+    """
+    whole = rows.gather(evaluate(placed, rows.scatter(states))[0])[:1]
+    try:
+        alone = evaluate(rows.take(np.array([0])).cut(placed), states[:1])[0]
+    except Exception:
+        return
+    if alone.shape == whole.shape and not torch.allclose(alone, whole, rtol=1e-12, atol=0.0, equal_nan=True):
+        raise InvalidArgumentError(
+            f"{_name(source)}: the first function of the batch has another source in the batch than alone. An array "
+            "parameter means one value per batch entry: shape it by solvers.align(parameter, u) in the source, and give "
+            "values on cells as a Field."
+        )
 
 
 class _FailedError(InvalidArgumentError):

@@ -4,7 +4,7 @@ from solvers.problems.operator_problems.advection_diffusion import AdvectionDiff
 from solvers.problems.operator_problems.basin import Basin
 from solvers.problems.operator_problems.burgers import ViscousBurgers
 from solvers.problems.operator_problems.darcy import Darcy
-from solvers.problems.operator_problems.problem import OperatorProblem, Recipe
+from solvers.problems.operator_problems.problem import OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.reaction_diffusion import ReactionDiffusion
 from solvers.problems.operator_problems.samples import OperatorSamples, join, load_samples, operator_samples
 
@@ -26,4 +26,5 @@ __all__ = [
     "join",
     "load_samples",
     "operator_samples",
+    "restrict",
 ]

@@ -5,7 +5,7 @@ fine cells; every few nodes of the fine grid are kept. All quantities are dimens
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers.data_files.field_set import FieldSet
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Neumann
+from solvers.finite_volume.boundary import AxisConditions, Condition, Dirichlet, Neumann, Periodic
 from solvers.finite_volume.grid import CellGrid, NodeGrid
 
 Split = Literal["train", "validation", "test"]
@@ -174,25 +174,37 @@ class OperatorProblem(ABC):
         )
 
 
-def restrict(cells: Tensor, conditions: tuple[AxisConditions, ...], intervals: int) -> Tensor:
-    """Point values at every few nodes from averages of fine cells.
+def restrict(
+    cells: Tensor, conditions: Sequence[AxisConditions], intervals: int, lengths: Sequence[float] | None = None
+) -> Tensor:
+    """Point values at every few nodes from averages of fine cells, such as the values of a solution.
 
     Inside the mean of the cells around a node; on a side with a gradient g = ∂u/∂x the parabola through two cell
     averages with that slope. Both are second order or better.
 
     Args:
-        cells: ``(*batch, *cells)`` on the unit interval or square.
-        conditions: One (first, last) pair per axis; ``Neumann(gradient)``, or ``Dirichlet`` with values at the kept
-            nodes ``(*batch, *face)``, which these nodes then hold.
-        intervals: Intervals between the kept nodes, a divisor of the number of cells.
+        cells: Averages ``(*batch, *cells)``.
+        conditions: One (first, last) pair per axis: ``Neumann(gradient)`` with a number or ``(*batch,)``, ``Dirichlet``
+            with a number or values at the kept nodes ``(*batch, *face)``, which these nodes then hold, or ``Periodic``.
+        intervals: Intervals between the kept nodes along every axis, a divisor of the number of cells.
+        lengths: Length of every axis; 1 by default.
 
     Returns:
         Values ``(*batch, *nodes)``.
+
+    Raises:
+        InvalidArgumentError: If a side has another condition or no value, or the intervals divide no axis.
     """
     d = len(conditions)
+    sizes = [1.0] * d if lengths is None else lengths
+    if len(sizes) != d or cells.ndim < d or any(count % intervals for count in cells.shape[cells.ndim - d :]):
+        raise InvalidArgumentError(
+            f"restrict needs one pair of conditions and one length per axis and intervals that divide the cells, got "
+            f"{d}, {len(sizes)} and {intervals} for cells {tuple(cells.shape)}."
+        )
     values = cells
-    for axis, pair in enumerate(conditions):
-        values = _nodes_along(values, axis - d, pair, intervals)
+    for axis, (pair, length) in enumerate(zip(conditions, sizes, strict=True)):
+        values = _nodes_along(values, axis - d, [_slope(side, length, d) for side in pair], intervals)
     for axis, pair in enumerate(conditions):
         for end, condition in zip((0, intervals), pair, strict=True):
             if isinstance(condition, Dirichlet):
@@ -201,14 +213,31 @@ def restrict(cells: Tensor, conditions: tuple[AxisConditions, ...], intervals: i
     return values
 
 
-def _nodes_along(values: Tensor, axis: int, pair: AxisConditions, intervals: int) -> Tensor:
+def _slope(condition: Condition, length: float, dimension: int) -> Tensor | None:
+    """∂u/∂x times the length of the axis, with axes of length 1 for space; None on a circle."""
+    if isinstance(condition, Periodic):
+        return None
+    value = condition.gradient if isinstance(condition, Neumann) else getattr(condition, "value", None)
+    if value is None or callable(value) or not isinstance(condition, Neumann | Dirichlet):
+        raise InvalidArgumentError(
+            "restrict takes Neumann(gradient=…) and Dirichlet(value) with numbers or tensors, or Periodic, got "
+            f"{condition!r}."
+        )
+    slope = torch.as_tensor(value if isinstance(condition, Neumann) else 0.0) * length
+    return slope.reshape(*slope.shape, *[1] * dimension) if slope.ndim else slope
+
+
+def _nodes_along(values: Tensor, axis: int, slopes: Sequence[Tensor | None], intervals: int) -> Tensor:
     """Values at the kept nodes of one axis from those at its cells."""
     n = values.shape[axis]
     inner = 0.5 * (values.narrow(axis, 0, n - 1) + values.narrow(axis, 1, n - 1))
     ends = []
-    for condition, edge, next_one, sign in ((pair[0], 0, 1, 1), (pair[1], n - 1, n - 2, -1)):
+    for slope, edge, next_one, sign in ((slopes[0], 0, 1, 1), (slopes[1], n - 1, n - 2, -1)):
         at_edge, beside = values.narrow(axis, edge, 1), values.narrow(axis, next_one, 1)
-        slope = sign * torch.as_tensor(condition.gradient if isinstance(condition, Neumann) else 0.0) / n
-        ends.append(at_edge - slope / 2 - (beside - at_edge - slope) / 6)
+        if slope is None:
+            ends.append(0.5 * (values.narrow(axis, 0, 1) + values.narrow(axis, n - 1, 1)))
+        else:
+            step = sign * slope / n
+            ends.append(at_edge - step / 2 - (beside - at_edge - step) / 6)
     every = torch.arange(0, n + 1, n // intervals)
     return torch.cat([ends[0], inner, ends[1]], dim=axis).index_select(axis, every)

@@ -83,7 +83,7 @@ class ReactionDiffusion(OperatorProblem):
             self.recipe.times,
             source=Logistic(self.rate),
         )
-        ends = (Dirichlet(left[:, None]), Neumann(gradient=right[:, None, None]))
+        ends = (Dirichlet(left[:, None]), Neumann(gradient=right[:, None]))
         later = restrict(solution.values, (ends,), self.recipe.intervals)
         start = _initial(draws, self.nodes)[:, None]
         return self.field_set(
