@@ -37,7 +37,8 @@ def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction)
         Probability ``(*batch, n)``, NaN where the truth or the prediction is.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
+            inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     return (weights * torch.special.ndtr((u - mean) / deviation)).sum(dim=0)
@@ -54,7 +55,8 @@ def marginal_log_likelihood(
         variance_floor: See ``scores.log_likelihood``.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
+            inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     variance = deviation.square().clamp_min(variance_floor)
@@ -76,7 +78,8 @@ def marginal_crps(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float
         prediction: A Gaussian or a mixture of Gaussians.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
+            inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     first = (weights * _absolute(u - mean, deviation)).sum(dim=0)

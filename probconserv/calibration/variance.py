@@ -176,7 +176,8 @@ def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -
         values: Their fields; see ``standardised_squares``.
 
     Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under inequalities.
+        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
+            inequalities.
     """
     require_gaussian(prediction)
     return float(standardised_squares(prediction, values).mean())

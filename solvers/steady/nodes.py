@@ -35,8 +35,8 @@ def node_values(solution: SteadySolution, boundary: Sequence[Any] | None = None)
     """
     if not isinstance(solution, SteadySolution):
         raise InvalidArgumentError(
-            f"node_values takes a solution of solve_steady, got {type(solution).__name__}; values of solve become nodes "
-            "by restrict(solution.values, conditions, intervals) of solvers.problems.operator_problems."
+            f"node_values takes a solution of solve_steady, got {type(solution).__name__}; values of solve become "
+            "nodes by restrict(solution.values, conditions, intervals) of solvers.problems.operator_problems."
         )
     grid, d = solution.grid, solution.grid.dimension
     exact = solution.boundary if boundary is None else per_axis(boundary, d)

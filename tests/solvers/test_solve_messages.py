@@ -303,12 +303,12 @@ class Decay(Source):
     rates: torch.Tensor
     placed: bool = False
 
-    def __call__(self, u, x, t):
+    def __call__(self, u, x, t):  # noqa: ARG002
         return -(align(self.rates, u) if self.placed else self.rates) * u
 
 
 def test_one_rate_per_function_is_not_read_along_the_cells():
-    """As many functions as cells: without align the rates broadcast over the cells, each of which is damped by its own."""
+    """As many functions as cells: without align the rates broadcast over the cells."""
     rates, initial, sides = torch.linspace(0.0, 2.0, 10).double(), torch.ones(10, 10).double(), (Neumann(0.0),) * 2
     with pytest.raises(InvalidArgumentError, match=r"Decay: the first function .* solvers\.align\(parameter, u\)"):
         solve(LAW, LINE, sides, initial, [0.1], source=Decay(rates))

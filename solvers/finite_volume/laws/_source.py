@@ -161,8 +161,8 @@ def _refuse_shared_parameters(
     if alone.shape == whole.shape and not torch.allclose(alone, whole, rtol=1e-12, atol=0.0, equal_nan=True):
         raise InvalidArgumentError(
             f"{_name(source)}: the first function of the batch has another source in the batch than alone. An array "
-            "parameter means one value per batch entry: shape it by solvers.align(parameter, u) in the source, and give "
-            "values on cells as a Field."
+            "parameter means one value per batch entry: shape it by solvers.align(parameter, u) in the source, and "
+            "give values on cells as a Field."
         )
 
 
