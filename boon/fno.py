@@ -233,7 +233,8 @@ class FNO(nn.Module):
             layers: A correction of the layers; None for no correction.
 
         Raises:
-            InvalidArgumentError: If the input has another number of channels or axes.
+            InvalidArgumentError: If the input has another number of channels or axes, or outside autocast another dtype
+                than the weights.
             TooManyModesError: If the grid is too coarse for the modes kept.
         """
         self._check(a)
@@ -284,6 +285,12 @@ class FNO(nn.Module):
             raise InvalidArgumentError(
                 f"The input must be (batch, {config.in_channels}, *space) with {config.dimension} axes, "
                 f"got {tuple(a.shape)}."
+            )
+        weights = self.lift.weight.dtype
+        if a.dtype != weights and not torch.is_autocast_enabled(a.device.type):
+            raise InvalidArgumentError(
+                f"The input is {a.dtype}, the weights are {weights}; give the input as .to({weights}), call "
+                "the operator under torch.autocast, or turn the operator to .double() for float64."
             )
 
 

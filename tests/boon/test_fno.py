@@ -4,7 +4,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from boon import FNO, FNOConfig, InvalidArgumentError, NodeFourier, TooManyModesError
+from boon import BOON, FNO, FNOConfig, InvalidArgumentError, NodeFourier, TooManyModesError
+from solvers import Dirichlet, Neumann
 
 
 def small(**options):
@@ -104,3 +105,15 @@ def test_input_of_the_wrong_shape(shape):
 def test_more_modes_than_the_grid_carries():
     with pytest.raises(TooManyModesError, match="modes=16 needs"):
         small(modes=(16,))(torch.zeros(1, 1, 20))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_inputs_of_another_precision_name_both(wrapped):
+    operator = FNO(FNOConfig(width=4, modes=(4,)))
+    operator = BOON(operator, [(Dirichlet(0.0), Neumann(0.0))]) if wrapped else operator
+    a = torch.ones(2, 1, 33)
+    for other in (torch.float16, torch.bfloat16, torch.float64):
+        with pytest.raises(InvalidArgumentError, match=f"The input is {other}, the weights are torch.float32; give"):
+            operator(a.to(other))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert operator(a.half()).shape == (2, 1, 33)
