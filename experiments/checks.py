@@ -1,10 +1,14 @@
 """Checks that configs and options share."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from experiments.errors import InvalidArgumentError, UnknownNameError
+
+RENAMED = {"--networks": "--methods", "--places": "--points"}
+"""Options of version 0.1 and what they are called now."""
 
 
 def require_at_least(config: Any, **least: int) -> None:
@@ -33,3 +37,16 @@ def unknown_name(kind: str, name: str, available: Iterable[str], where: str = ""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return UnknownNameError(f"There is no {kind} '{name}'{where}.{hint} Available: {', '.join(names) or 'none'}.")
+
+
+def wrong_options(printed: str) -> str:
+    """What tyro prints on wrong options on one line, with what was renamed since 0.1 and the first of similar options.
+
+    Args:
+        printed: The text in its box.
+    """
+    _, problem, *rest = re.split("[─-]{3,}", re.sub("[│|╭╮╰╯]", "", printed))
+    parts = [f"{' '.join(problem.split()).rstrip('.')}."]
+    parts += [f"{old} of version 0.1 is {new}." for old, new in RENAMED.items() if re.search(rf"{old}\b", problem)]
+    similar = re.search(r"(?:Perhaps you meant|similar to [^:]*):\s*(--[\w-]+)", " ".join(rest))
+    return " ".join([*parts, f"Did you mean {similar[1]}?"] if similar else parts)

@@ -1,7 +1,6 @@
 """The commands of ``python -m experiments``; results on standard output, progress and errors on standard error."""
 
 import json as json_module
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -18,7 +17,7 @@ from boon import BoonError
 from experiments import driver, registry
 from experiments.benchmarks.documents import WRITERS, require_document
 from experiments.boundary.baselines.tuning import keep_settings, require_fair
-from experiments.checks import unknown_name
+from experiments.checks import unknown_name, wrong_options
 from experiments.data_command import data_command
 from experiments.demo import demo_command
 from experiments.driver import Report
@@ -91,7 +90,8 @@ def run_command(name: Name, options: Options, all: Everything = False, json: Jso
 def reproduce_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
     """Scores the released networks and compares with the released numbers.
 
-    Nothing is trained, and no network is needed; the preset is that of the release.
+    Nothing is trained, and no network is needed; the preset is that of the release. The exit status is 0 also where
+    scores differ: the verdict says so, in the text and in --json.
     """
     if name == ALL:
         _do_all("reproduce", options, json)
@@ -219,12 +219,20 @@ def bench_command(name: Name, page: Page = None, json: Json = False) -> None:
 
 
 def report_command(out: Folder = Path("results"), file: File = Path("report.html"), json: Json = False) -> None:
-    """Writes all released and stored results to one HTML page."""
-    names = page.write_report(out, file)
+    """Writes all released and stored results to one HTML page.
+
+    The newest finished run of an experiment has a section of its own, named with its preset; reproductions have none.
+    """
+    shown = page.write_report(out, file)
+    names = list(dict.fromkeys(results.experiment.name for results in shown))
+    runs = [str(results.run) for results in shown if results.run]
+    if not runs:
+        empty = "holds no finished run" if out.is_dir() else "does not exist"
+        say_once(f"The folder '{out}' {empty}: the page shows released results alone.")
     if json:
-        _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names})
+        _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names, "runs": runs})
     else:
-        print(f"Page with {len(names)} experiments: {file}")
+        print(f"Page with {len(names)} experiments, {len(runs)} of them with a stored run: {file}")
 
 
 def release_command(names: Names, options: Options, seeds: Seeds = (0,), json: Json = False) -> None:
@@ -273,7 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the process by default.
 
     Returns:
-        Exit status: 0, 130 after Ctrl-C, or 2 after an error; the text of both goes to standard error.
+        Exit status: 0, also if a reproduction finds other scores, 130 after Ctrl-C, or 2 after an error; the text of
+        both goes to standard error.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -319,14 +328,8 @@ def _parse(words: Sequence[str]) -> Callable[[], None]:
     except SystemExit as ended:
         if not ended.code:
             raise
-        raise InvalidArgumentError(f"{_one_line(printed.getvalue())} Help: {_PROGRAM} {words[0]} --help") from ended
-
-
-def _one_line(printed: str) -> str:
-    """What tyro prints on wrong options, without its box; of similar options only the name of the first."""
-    _, problem, *rest = re.split("[─-]{3,}", re.sub("[│|╭╮╰╯]", "", printed))
-    similar = re.search(r"(?:Perhaps you meant|similar to [^:]*):\s*(--[\w-]+)", " ".join(rest))
-    return f"{' '.join(problem.split()).rstrip('.')}." + (f" Did you mean {similar[1]}?" if similar else "")
+        problem = wrong_options(printed.getvalue())
+        raise InvalidArgumentError(f"{problem} Help: {_PROGRAM} {words[0]} --help") from ended
 
 
 def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -29,7 +29,7 @@ class RunOptions:
         preset: Size of the run: seconds, a laptop, or the papers' sizes.
         data: Where training functions and context points come from: finite-volume solutions or closed forms; by
             default the solver for porous_medium and stefan, closed forms for the others. Conservation problems only.
-        seed: Seed of everything random.
+        seed: Seed of everything random; sweep and release take --seeds in its place.
         device: Torch device of surrogates and trainings; operators are scored on the CPU.
         out: Folder of all stored runs.
         cases: Keys of cases, for instance single-0.02 or u=0.6; all by default.

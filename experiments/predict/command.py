@@ -5,7 +5,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import tyro
 
 from experiments.predict.law import ConservedTotals, PredictOptions, conserved_totals
 from experiments.predict.observations import read_observations
-from experiments.predict.prediction import ConstrainedPrediction, Marginals, before_and_after, predict
+from experiments.predict.prediction import ConstrainedPrediction, Marginals, before_and_after, contradiction, predict
 from experiments.records.store import config_hash
 from experiments.report.plots import BAND, save
 from experiments.storage import checksum, writable_folder, write_bytes, write_json
@@ -40,21 +40,18 @@ def predict_command(
     observations = read_observations(file, options.flux_columns)
     law = conserved_totals(observations, options)
     folder = _folder(file, options)
-    for note in law.notes:
-        print(textwrap.fill(f"note: {note}", _LINE, subsequent_indent="      "), file=sys.stderr)
+    _print_notes(law.notes)
     prediction = predict(observations, law, options)
+    contradicting = contradiction(prediction, law, observations, options)
+    notes = [*law.notes, contradicting] if contradicting else list(law.notes)
+    _print_notes(notes[len(law.notes) :])
     methods = (("GP", prediction.before), ("ProbConserv-GP", prediction.after))
     table = folder / "prediction.csv"
     write_bytes(table, _table(prediction.x, law, methods).to_csv(index=False, lineterminator="\n").encode())
     figure = before_and_after(prediction, law, observations, file.name)
     files = [str(file) for file in (table, *save(figure, folder / "prediction"))]
     if json:
-        predictions = [
-            {"time": time, "total": total}
-            | {name: {key: values[i].tolist() for key, values in field._asdict().items()} for name, field in methods}
-            for i, (time, total) in enumerate(zip(law.times.tolist(), law.totals.tolist(), strict=True))
-        ]
-        content = {"x": prediction.x.tolist(), "predictions": predictions, "files": files}
+        content = _as_json(prediction, law, methods) | {"notes": notes, "files": files}
         print(json_module.dumps(content, ensure_ascii=False))
     else:
         _print_summary(prediction, law, len(observations.points))
@@ -68,6 +65,24 @@ def _folder(file: Path, options: PredictOptions) -> Path:
     folder = writable_folder(options.out / file.name / config_hash(config))
     write_json(folder / "config.json", config)
     return folder
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(textwrap.fill(f"note: {note}", _LINE, subsequent_indent="      "), file=sys.stderr)
+
+
+def _as_json(
+    prediction: ConstrainedPrediction, law: ConservedTotals, methods: Sequence[tuple[str, Marginals]]
+) -> dict[str, Any]:
+    """The domain, the points, and the fields at every time."""
+    numbers = zip(law.times.tolist(), law.totals.tolist(), prediction.standardised_residual.tolist(), strict=True)
+    predictions = [
+        {"time": time, "total": total, "standardised_residual": residual}
+        | {name: {key: values[i].tolist() for key, values in field._asdict().items()} for name, field in methods}
+        for i, (time, total, residual) in enumerate(numbers)
+    ]
+    return {"domain": [law.low, law.high], "x": prediction.x.tolist(), "predictions": predictions}
 
 
 def _print_summary(prediction: ConstrainedPrediction, law: ConservedTotals, rows: int) -> None:

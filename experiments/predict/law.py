@@ -111,7 +111,7 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
     observed = observations.columns["t"]
     times = np.array(options.times or (0.5 * float(observed.min() + observed.max()),))
     low, high = _domain(observations.columns["x"], options)
-    notes = _limits_of_the_data(observations, times, low, high)
+    notes = _limits_of_the_data(observations, times, (low, high), options)
     if options.law == "fluxes":
         assert options.initial_total is not None  # the options check it
         if times.min() < options.start:
@@ -132,14 +132,20 @@ def conserved_totals(observations: Observations, options: PredictOptions) -> Con
     return ConservedTotals(times, totals, low, high, tuple(dict.fromkeys(notes)))
 
 
-def _limits_of_the_data(observations: Observations, times: np.ndarray, low: float, high: float) -> list[str]:
-    """Notes on unused columns, extrapolation and an approximate fit."""
+def _limits_of_the_data(
+    observations: Observations, times: np.ndarray, domain: tuple[float, float], options: PredictOptions
+) -> list[str]:
+    """Notes on unused columns, a domain that nobody gave, extrapolation and an approximate fit."""
     t, x = observations.columns["t"], observations.columns["x"]
+    (low, high), ends = domain, {"--low": options.low, "--high": options.high}
+    missing = " and ".join(name for name, end in ends.items() if end is None)
     unused = textwrap.shorten(", ".join(observations.unused), 200, placeholder=" …")
     used, gp = ", ".join(observations.columns), GPConfig()
     outside = ", ".join(f"{time:g}" for time in times if not t.min() <= time <= t.max())
     notes = {
         f"Columns not used: {unused}. Used: {used}; name flux columns with --flux-left and --flux-right.": unused,
+        f"The total is taken over [{low:g}, {high:g}], as far as x was observed; if the domain is larger, give "
+        f"{missing}.": missing and options.law == "fluxes",
         f"t = {outside} is outside the observed times, {t.min():g} to {t.max():g}: the prediction is an "
         "extrapolation.": outside,
         f"The domain [{low:g}, {high:g}] is larger than the observed range of x, [{x.min():g}, {x.max():g}]: the "

@@ -61,8 +61,9 @@ class Observations:
 def read_observations(path: Path, fluxes: Sequence[str] = ()) -> Observations:
     """Reads the columns t, x, u and the named fluxes from CSV (with a header line) or HDF5.
 
-    HDF5 holds data sets of numbers of one length, or ``t`` (t,), ``x`` (n,) and ``u`` (t, n) on a product grid, where
-    fluxes have length t. All other columns, texts and scalars are not read.
+    HDF5 holds data sets of numbers at the top of the file: columns of one length, or ``u`` (t, n) with ``t`` (t,) and
+    ``x`` (n,) on a product grid, where fluxes have length t. Each may also have the shape of u, as ``meshgrid`` gives
+    it. All other columns, groups, texts and scalars are not read.
 
     Args:
         path: File ending in .csv, .h5 or .hdf5.
@@ -93,6 +94,7 @@ def _read_csv(path: Path, names: Sequence[str]) -> Observations:
     if not lines:
         raise DataFileError(f"'{path}' is empty; it needs a header line with t, x, u and rows of numbers.")
     header = [name.strip() for name in lines.pop(0)[1]]
+    _require_commas(path, header)
     unused, table = _unused(path, header, names), []
     for line, row in lines:
         try:
@@ -107,8 +109,18 @@ def _read_csv(path: Path, names: Sequence[str]) -> Observations:
     return Observations(dict(zip(names, columns, strict=True)), path, unused)
 
 
+def _require_commas(path: Path, header: Sequence[str]) -> None:
+    """Refuses a header that is one name for lack of commas."""
+    separator = next((each for each in (";", "\t", "|", " ") if each in header[0]), "")
+    if len(header) == 1 and separator:
+        raise DataFileError(
+            f"'{path}' must have commas between its columns and points in its numbers, got the header "
+            f"{header[0][:200]!r}; replace {separator!r} by commas."
+        )
+
+
 def _read_hdf5(path: Path, names: Sequence[str]) -> Observations:
-    """Columns of one length, or a product grid (t, x), whose rows are written out."""
+    """Columns of one length, arrays of one shape, or a product grid (t, x), whose rows are written out."""
     try:
         stored = read_columns(path)
     except ValueError as error:
@@ -116,11 +128,11 @@ def _read_hdf5(path: Path, names: Sequence[str]) -> Observations:
     unused, columns = _unused(path, list(stored), names), {name: stored[name] for name in names}
     shape = columns["u"].shape
     if len(shape) == 2:
-        expected = {"x": shape[1:], "u": shape}
         for name, column in columns.items():
-            if column.shape != expected.get(name, shape[:1]):
+            if column.shape not in (shape, shape[1:] if name == "x" else shape[:1]):
                 raise DataFileError(f"Data set '{name}' {column.shape} does not fit u {shape} = (t, x).")
-            columns[name] = np.broadcast_to(column if name in expected else column[:, None], shape).flatten()
+            along_t = column.ndim == 1 and name != "x"
+            columns[name] = np.broadcast_to(column[:, None] if along_t else column, shape).flatten()
     return Observations(columns, path, unused)
 
 
@@ -130,9 +142,9 @@ def _unused(path: Path, present: Sequence[str], needed: Sequence[str]) -> tuple[
     for name in needed:
         if counts[name] != 1:
             problem = "has more than one column" if counts[name] else "lacks the column"
-            why = ", which is required" if name in REQUIRED else ", which --flux-left or --flux-right names"
-            raise DataFileError(
-                f"'{path}' {problem} {name}{why}; it has {', '.join(counts)[:200] or 'none'}. A flux is "
-                "a number or the name of a column; no other word has a meaning."
-            )
+            why, rest = ", which is required", ""
+            if name not in REQUIRED:
+                why = ", which --flux-left or --flux-right names"
+                rest = " A flux is a number or the name of a column; no other word has a meaning."
+            raise DataFileError(f"'{path}' {problem} {name}{why}; it has {', '.join(counts)[:200] or 'none'}.{rest}")
     return tuple(name or "(no name)" for name in counts if name not in needed)

@@ -29,6 +29,7 @@ class Score:
         better: Which way is better.
         reduction: How scores of functions are joined.
         exact: Whether the score measures how exactly something holds, so that methods that meet it have round-off.
+        relative: Whether it is an error relative to the truth's norm, which single precision resolves to its eps.
         timing: Whether it is a time, which no two runs have in common.
     """
 
@@ -37,6 +38,7 @@ class Score:
     better: Better = Better.LOWER
     reduction: Reduction = Reduction.MEAN
     exact: bool = False
+    relative: bool = False
     timing: bool = False
 
     @property
@@ -80,8 +82,10 @@ SCORES: dict[str, Score] = {
     "moved": _neither("moved", "probability of a displacement given the law"),
     "band_coverage": _neither("band holds", "fraction of functions wholly within their conformal 90 % band"),
     "band_width": _neither("band width", "mean width of that band"),
-    "relative_l2": Score(heading="relative L2", meaning="‖u − truth‖/‖truth‖, mean over test samples"),
-    "validation": Score(heading="validation L2", meaning="the same on the validation set, by which choices are made"),
+    "relative_l2": Score(heading="relative L2", meaning="‖u − truth‖/‖truth‖, mean over test samples", relative=True),
+    "validation": Score(
+        heading="validation L2", meaning="the same on the validation set, by which choices are made", relative=True
+    ),
     "validation_noise_0.001": Score(heading="0.1 % noise", meaning="validation L2 with noise of 0.1 % in the inputs"),
     "validation_noise_0.01": Score(heading="1 % noise", meaning="the same with 1 %"),
     "validation_coarser": Score(heading="coarser", meaning="validation L2 on twice the distance between nodes"),

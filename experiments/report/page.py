@@ -1,7 +1,7 @@
 """All results on one HTML page that needs no network: a picture, a few sentences, and folded tables.
 
 Each experiment has a small table of the methods that matter and a figure; all rows, the trainings and the commands are
-folded below them. Where nothing is released the results of the newest stored run stand in.
+folded below them. The newest stored run has a section of its own, named with its preset, below the released results.
 """
 
 import base64
@@ -21,7 +21,7 @@ from experiments.report.results import Results, headline, newest_run, of_run, re
 from experiments.storage import writable_folder, write_bytes
 
 
-def write_report(out: Path, file: Path) -> list[str]:
+def write_report(out: Path, file: Path) -> list[Results]:
     """Writes the page.
 
     Args:
@@ -29,7 +29,7 @@ def write_report(out: Path, file: Path) -> list[str]:
         file: The page.
 
     Returns:
-        Names of the experiments on it.
+        What it shows, released results and stored runs.
 
     Raises:
         OutputFolderError: If the file cannot be written.
@@ -39,11 +39,11 @@ def write_report(out: Path, file: Path) -> list[str]:
     further = {"studies": registry.STUDIES, "choices of the default": registry.CHOICES, "tunings": registry.TUNINGS}
     groups = registry.families() | further
     results = {
-        family: [shown for entry in entries.values() if (shown := _results(entry, out)) is not None]
+        family: [shown for entry in entries.values() for shown in _results(entry, out)]
         for family, entries in groups.items()
     }
     write_bytes(file, render(results).encode())
-    return [entry.experiment.name for entries in results.values() for entry in entries]
+    return [shown for entries in results.values() for shown in entries]
 
 
 def render(results: Mapping[str, Sequence[Results]]) -> str:
@@ -59,9 +59,11 @@ def render(results: Mapping[str, Sequence[Results]]) -> str:
     )
 
 
-def _results(entry: Experiment, out: Path) -> Results | None:
+def _results(entry: Experiment, out: Path) -> list[Results]:
+    """The released results and the newest stored run; a run of cases that are gone has nothing to show."""
     run = newest_run(entry.name, out)
-    return released(entry) or (of_run(entry, run) if run is not None else None)
+    both = (released(entry), None if run is None else of_run(entry, run))
+    return [results for results in both if results is not None and results.cases]
 
 
 def _section(results: Results) -> dict[str, Any]:
@@ -69,9 +71,10 @@ def _section(results: Results) -> dict[str, Any]:
     entry, run = results.experiment, results.run
     picture = leading_figure(entry.name, run)
     return {
-        "name": entry.name,
-        "title": title(entry.name),
+        "name": entry.name if run is None else f"{entry.name}-run",
+        "title": title(entry.name) if run is None else f"{title(entry.name)}: stored run, preset {results.preset}",
         "summary": entry.summary,
+        "run": run or "",
         "origin": f"{'Released results' if run is None else 'Results of a stored run'} ({results.origin})",
         "headline": headline(entry, results.cases, results.records),
         "rows": wide(results.records, results.labels).to_html(index=False, border=0),

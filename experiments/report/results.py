@@ -34,6 +34,7 @@ class Results:
         cases: Its cases.
         records: Means over seeds, ours and the papers'.
         trainings: Case, method, seed, seconds, steps and processor of every training.
+        preset: Size of the run.
         origin: Preset, seed, date, processor and revision, as far as they were stored.
         run: Folder of the stored run; None for the released results.
     """
@@ -42,6 +43,7 @@ class Results:
     cases: Sequence[Any]
     records: pd.DataFrame
     trainings: pd.DataFrame
+    preset: str
     origin: str
     run: Path | None
 
@@ -114,8 +116,12 @@ def of_run(experiment: Experiment, folder: Path) -> Results:
 
 
 def newest_run(name: str, out: Path) -> Path | None:
-    """Folder of the newest finished run of an experiment; None if there is none."""
-    finished = (out / name).glob("*/metrics.json")
+    """Folder of the newest finished run of an experiment, reproductions of the release apart; None if there is none.
+
+    Raises:
+        DataFileError: If the file of a run is damaged.
+    """
+    finished = [path for path in (out / name).glob("*/metrics.json") if not read_object(path).get("verdict")]
     return max((path.parent for path in finished), key=lambda folder: folder.stat().st_mtime, default=None)
 
 
@@ -223,6 +229,7 @@ def assemble(
         cases=cases,
         records=over_seeds(both),
         trainings=trainings,
+        preset=options.preset,
         origin=", ".join(str(part) for part in origin if part),
         run=run,
     )

@@ -1,6 +1,8 @@
 """The command line: what a user types, what is printed where, and how errors read."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -10,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from experiments import jobs, registry
+from experiments import __main__ as program
+from experiments import driver, jobs, registry
 from experiments.boundary import experiment as boundary
 from experiments.cli import GROUPS, main
-from experiments.experiment import RunOptions
+from experiments.driver import Report
+from experiments.experiment import Experiment, RunOptions
 from experiments.jobs import Job
 from experiments.registry import BENCHMARKS, EXPERIMENTS, experiment
 from experiments.report.documents import BLOCKS, MAKER
@@ -37,6 +41,45 @@ def test_every_command_has_help_and_takes_json_where_it_has_results(
     assert ("--json" in printed) == (command not in ("demo", "documents"))
     options = [line for line in printed.splitlines() if line and not line[0].isupper()]  # a terminal wraps prose
     assert [line for line in options if len(line.rstrip()) > 80] == []
+
+
+def test_help_says_that_several_runs_take_seeds_and_what_status_a_reproduction_ends_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = {}
+    for command in ("sweep", "release", "reproduce"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed[command] = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    for command in ("sweep", "release"):
+        assert "--seed INT Seed of everything random; sweep and release take --seeds in its place." in printed[command]
+    assert "The exit status is 0 also where scores differ: the verdict says so" in printed["reproduce"]
+
+
+def test_a_reproduction_with_other_scores_ends_with_status_0(
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    differs = "NOT reproduced: 1 of 2 scores differ."
+
+    def reproduce(entry: Experiment, options: RunOptions) -> Report:
+        return replace(driver.run(entry, options), verdict=differs)
+
+    monkeypatch.setattr(driver, "reproduce", reproduce)
+    assert main(words(f"reproduce {stub.name} --json", tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == differs
+
+
+@pytest.mark.parametrize("arguments", [["list", "--json"], ["--help"]])
+def test_output_whose_reader_has_gone_ends_without_a_word(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert program.run() == program.READER_GONE
+    assert capsys.readouterr().err == ""
 
 
 def test_the_overview_has_one_line_of_80_columns_per_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +123,11 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("run stefan --seed abc", "Error parsing --seed: invalid literal"),
         ("predict a.csv --total 1", "Unrecognized options: --total, 1. Did you mean --initial-total?"),
         ("run stefan --device nonsense", "--device nonsense cannot be used here"),
+        (
+            "run stefan --networks anp",
+            "--networks, anp. --networks of version 0.1 is --methods. Help: python",
+        ),
+        ("predict a.csv --places=9 --time 1", "--places of version 0.1 is --points. Did you mean --times? Help: "),
         ("run", "Missing from python -m experiments run: NAME The experiment; list shows them."),
         ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
         ("run stokes --data exact", "--data exact does not belong to stokes"),

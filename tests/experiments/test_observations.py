@@ -55,15 +55,46 @@ def test_hdf5_product_grid_is_flattened(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.series("inflow")[1], [5.0, 6.0])
 
 
+def test_hdf5_arrays_of_meshgrid_are_flattened(tmp_path: Path) -> None:
+    """In either order of the axes, with fluxes of their shape or along t."""
+    times, places = np.array([0.0, 1.0]), np.array([0.0, 0.5, 1.0])
+    for indexing in ("ij", "xy"):
+        t, x = np.meshgrid(times, places, indexing=indexing)  # type: ignore[call-overload]
+        u = 10 * t + x
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.update({"t": t, "x": x, "u": u, "inflow": 5 + t})
+        data = read_observations(tmp_path / "a.h5", ["inflow"])
+        np.testing.assert_array_equal(data.columns["u"], 10 * data.columns["t"] + data.columns["x"])
+        np.testing.assert_array_equal(data.series("inflow")[1], [5.0, 6.0])
+    t, x = np.meshgrid(times, places, indexing="ij")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update({"t": t, "x": places, "u": 10 * t + x, "inflow": [5.0, 6.0]})
+    mixed = read_observations(tmp_path / "a.h5", ["inflow"])
+    np.testing.assert_array_equal(mixed.columns["u"], 10 * mixed.columns["t"] + mixed.columns["x"])
+    np.testing.assert_array_equal(mixed.series("inflow")[1], [5.0, 6.0])
+
+
+def test_groups_of_hdf5_are_not_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("run").update({"t": [0.0, 1.0], "x": [0.0, 1.0], "u": [1.0, 2.0]})
+    with pytest.raises(DataFileError, match=r"lacks the column t, which is required; it has none\.$"):
+        read_observations(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["t,x,u", "0,0,1", "0,one,2"], r"line 3: needs 3 cells with numbers in t, x, u, got '0,one,2'"),
         (["t,x,u", "0,0,1", "0,1"], r"line 3: needs 3 cells"),
         (["t,x,u", "0,0,1", "0,1,nan"], r"column u holds NaN or infinity in 1 rows, first in data row 2"),
-        (["t,x", "0,0", "0,1"], r"lacks the column u, which is required; it has t, x\."),
+        (["t,x", "0,0", "0,1"], r"lacks the column u, which is required; it has t, x\.$"),
+        (
+            ["t;x;u", "0;0,5;1"],
+            r"must have commas .* points in its numbers, got the header 't;x;u'; replace ';' by",
+        ),
+        (["t\tx\tu", "0\t0\t1"], r"got the header 't\\tx\\tu'; replace '\\t' by commas"),
         (["t,x,u", "0,0,1"], r"at least 2 rows"),
-        (["t,x,u,u", "0,0,1,9", "0,1,2,9"], r"has more than one column u"),
+        (["t,x,u,u", "0,0,1,9", "0,1,2,9"], r"has more than one column u, which is required; it has t, x, u\.$"),
         ([], r"is empty; it needs a header line"),
     ],
 )

@@ -133,8 +133,9 @@ def test_a_flux_column_is_extended_to_the_start_and_the_user_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     t, x = np.meshgrid([0.1, 0.2, 0.3], [0.0, 0.5, 1.0], indexing="ij")
-    path = write_table(tmp_path / "late.csv", t=t, x=x, u=1 + t, q=2 + 0 * t)
-    run(path, "--initial-total", "1", "--flux-left", "q", "--times", "0.3", "--json")
+    path = write_table(tmp_path / "late.csv", t=t, x=x, u=1 + 2 * t, q=2 + 0 * t)
+    domain = ("--low", "0", "--high", "1")
+    run(path, "--initial-total", "1", "--flux-left", "q", "--times", "0.3", *domain, "--json")
     printed = capsys.readouterr()
     assert json.loads(printed.out)["predictions"][0]["total"] == pytest.approx(1.6, abs=1e-15)
     said = re.sub(r"\s+", " ", printed.err)
@@ -176,8 +177,59 @@ def test_nothing_is_said_where_there_is_nothing_to_say(rod: Path, capsys: pytest
     with rod.open() as file:
         rows = [row[:3] for row in csv.reader(file)]
     rod.write_text("\n".join(",".join(row) for row in rows))
-    run(rod, "--initial-total", "0.5")
+    run(rod, "--initial-total", "0.385", "--low", "0.05", "--high", "0.65")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "domain", "missing"),
+    [
+        ("", "[0.05, 0.65]", "--low and --high"),
+        ("--high 0.7", "[0.05, 0.7]", "--low"),
+        ("--low 0", "[0, 0.65]", "--high"),
+    ],
+)
+def test_a_domain_that_nobody_gave_is_said(
+    rod: Path, capsys: pytest.CaptureFixture[str], words: str, domain: str, missing: str
+) -> None:
+    run(rod, "--initial-total", "0.45", *words.split(), "--json")
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    said = f"The total is taken over {domain}, as far as x was observed; if the domain is larger, give {missing}."
+    assert f"note: {said} " in re.sub(r"\s+", " ", printed.err)
+    assert said in result["notes"]
+    assert result["domain"] == [result["x"][0], result["x"][-1]]
+
+
+def test_a_total_that_contradicts_the_fit_is_said(rod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = ("--smoothness", "2.5", "--times", "0.1", "0.3", "--json", *END_OF_ROD)
+    run(rod, *right)
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert "contradict" not in printed.err
+    assert all(abs(prediction["standardised_residual"]) < 5 for prediction in result["predictions"])
+    run(rod, *right, "--initial-total", "64")
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    worst = max(result["predictions"], key=lambda prediction: -prediction["standardised_residual"])
+    said = f"At t = {worst['time']:g} the total by the law, {worst['total']:.4g}, is "
+    assert result["notes"][-1].startswith(f"{said}{-worst['standardised_residual']:,.0f} standard deviations")
+    assert worst["standardised_residual"] < -1000
+    assert result["notes"][-1] in re.sub(r"\s+", " ", printed.err)
+    assert "Check --initial-total, the fluxes and their signs, and the ends of the domain" in result["notes"][-1]
+
+
+def test_the_digits_of_a_total_do_not_contradict_a_nearly_exact_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    t, x = np.meshgrid(np.linspace(0.0, 1.0, 11), np.linspace(0.0, 1.0, 11), indexing="ij")
+    path = write_table(tmp_path / "smooth.csv", t=t, x=x, u=np.exp(-t) * np.sin(3 * x))
+    exact = np.exp(-0.5) * (1 - np.cos(3)) / 3
+    for total, notes in ((exact + 0.002, 0), (exact + 0.01, 1)):
+        run(path, "--smoothness", "2.5", "--low", "0", "--high", "1", "--initial-total", str(total), "--json")
+        result = json.loads(capsys.readouterr().out)
+        assert result["predictions"][0]["standardised_residual"] < -5
+        assert len(result["notes"]) == notes
 
 
 @pytest.mark.long

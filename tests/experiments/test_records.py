@@ -27,7 +27,6 @@ from experiments.records.release import (
     write_release,
 )
 from experiments.records.table import Labels, as_markdown, json_rows, numbers, wide
-from experiments.records.verdict import compare
 from experiments.releasing import release
 from experiments.report.terminal import print_report
 from tests.documents import ROOT
@@ -212,27 +211,6 @@ def test_every_released_file_is_that_of_the_manifest() -> None:
     assert used <= set(content["weights"])
     for file in content["weights"]:
         assert released_weights(file).is_file()
-
-
-def test_a_verdict_allows_three_digits_and_round_off() -> None:
-    released = as_frame([record(1.0), record(1e-13, score="CE"), record(2.0, score="LL")])
-    equal = compare(as_frame([record(1.0009), record(3e-13, score="CE"), record(2.0, score="LL", seed=1)]), released)
-    assert equal.reproduced
-    assert str(equal) == "Reproduced: the row equals the released ones to three digits."
-    assert len(equal.compared) == 2, "other seeds are not compared"
-    different = compare(as_frame([record(1.002), record(1e-5, score="CE"), record(2.0, score="LL")]), released)
-    assert not different.reproduced
-    assert different.different["score"].tolist() == ["MSE", "CE"]
-    assert str(different).startswith("NOT reproduced: 2 of 3 scores differ (anp at u=0.6: MSE 1.002, released 1;")
-    slower = compare(
-        as_frame([record(1.0), record(9.0, score="draw_milliseconds")]),
-        as_frame([record(1.0), record(2.0, score="draw_milliseconds")]),
-    )
-    assert slower.reproduced, "times of two runs differ"
-    nothing = compare(as_frame([record(1.0, seed=5)]), released)
-    assert not nothing.reproduced
-    assert str(nothing).startswith("Nothing to compare")
-    assert str(compare(released.head(0), released)) == str(nothing), "a study of which all rows are copied"
 
 
 def table_records() -> pd.DataFrame:

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from experiments import registry
+from experiments.cli import main
 from experiments.errors import DataFileError
+from experiments.records.store import write_records
 from experiments.report import page, picture
 from experiments.report.results import newest_run, of_run
-from tests.experiments.report.example import Example, results
+from tests.experiments.report.example import Entry, Example, results
 
 
 def draw(path: Path, width: int = 1800, seed: int = 0) -> None:
@@ -21,13 +23,14 @@ def draw(path: Path, width: int = 1800, seed: int = 0) -> None:
     Image.fromarray(noise).save(path)
 
 
-def run_with_figure(out: Path) -> Path:
-    folder = out / "example" / "abc"
+def run_with_figure(out: Path, preset: str = "laptop", key: str = "abc", verdict: str = "") -> Path:
+    folder = out / "example" / key
     folder.mkdir(parents=True)
     draw(folder / "profile-a.png")
-    metrics = {"preset": "laptop", "seed": 0, "trainings": [], "figures": ["profile-a.png", "other.png"]}
-    metrics["environment"] = {"date": "2026-01-02T00:00:00Z"}
+    metrics = {"preset": preset, "seed": 0, "verdict": verdict, "trainings": []}
+    metrics |= {"figures": ["profile-a.png", "other.png"], "environment": {"date": "2026-01-02T00:00:00Z"}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_records(folder / "records.csv", Example().records())
     return folder
 
 
@@ -54,16 +57,61 @@ def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeyp
     """Released numbers have the figure of the library, those of a run its own one or none."""
     run = run_with_figure(tmp_path)
     monkeypatch.setattr(picture, "FOLDER", tmp_path / "library")
-    monkeypatch.setattr(registry, "families", lambda: {"examples": {"example": Example()}})
-    monkeypatch.setattr(page, "released", lambda entry: results(entry) if isinstance(entry, Example) else None)
-    assert page.write_report(tmp_path, tmp_path / "report.html") == ["example"]
     lead = picture.SMALL
-    assert widths((tmp_path / "report.html").read_text()) == [lead], "the run's figure is not that of these numbers"
+    assert widths(page.render({"examples": [results()]})) == [lead]
+    assert widths(page.render({"examples": [results(), results(run=run)]})) == [lead, picture.LARGE]
     picture.keep_figure("example", run, picture.FOLDER)
     assert widths(page.render({"examples": [results()]})) == [lead, picture.SMALL]
     assert widths(page.render({"examples": [results(run=run)]})) == [lead, picture.LARGE]
     (run / "metrics.json").write_text("{}")
     assert widths(page.render({"examples": [results(run=run)]})) == [lead]
+
+
+@pytest.fixture
+def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One experiment, with released results, is all there is."""
+    monkeypatch.setattr(registry, "families", lambda: {"examples": {"example": Example()}})
+    for group in ("STUDIES", "CHOICES", "TUNINGS"):
+        monkeypatch.setattr(registry, group, {})
+    monkeypatch.setattr(page, "released", results)
+
+
+@pytest.mark.usefixtures("only_the_example")
+def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_path: Path) -> None:
+    run, file = run_with_figure(tmp_path, preset="smoke"), tmp_path / "report.html"
+    run_with_figure(tmp_path, key="reproduced", verdict="Reproduced: all rows")
+    assert [shown.run for shown in page.write_report(tmp_path, file)] == [None, run]
+    html = file.read_text(encoding="utf-8")
+    assert re.findall("<h3[^>]*>(.*)</h3>", html) == ["Example", "Example: stored run, preset smoke"]
+    anchors = re.findall('href="#([^"]*)"', html)
+    assert anchors == re.findall('<section id="([^"]*)"', html) == ["example", "example-run"]
+    _, below = html.split('<section id="example-run"')
+    assert f"Not part of the release: the newest finished run, <code>{run}</code>." in below
+    assert "Not part of" not in html.partition('<section id="example-run"')[0]
+    assert "Results of a stored run (preset smoke, 2026-01-02)" in below
+    records = Example(cases_=(Entry("gone", "gone"),)).records()
+    write_records(run / "records.csv", records)
+    assert [shown.run for shown in page.write_report(tmp_path, file)] == [None], "its cases are gone"
+
+
+@pytest.mark.usefixtures("only_the_example")
+def test_report_says_how_many_runs_it_shows_and_where_there_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "report.html")
+    for folder, why in (("nowhere", "does not exist"), ("empty", "holds no finished run")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        out = tmp_path / folder
+        assert main(["report", "--out", str(out), "--file", file]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == f"The folder '{out}' {why}: the page shows released results alone.\n"
+        assert printed.out == f"Page with 1 experiments, 0 of them with a stored run: {file}\n"
+    run = run_with_figure(tmp_path / "out")
+    assert main(["report", "--out", str(tmp_path / "out"), "--file", file, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    said = json.loads(printed.out)
+    assert (said["experiments"], said["runs"]) == (["example"], [str(run)])
 
 
 def test_studies_and_choices_have_commands_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +124,8 @@ def test_studies_and_choices_have_commands_of_their_own(monkeypatch: pytest.Monk
     assert "python -m experiments reproduce heat-study" in html
 
 
-def test_the_newest_run_stands_in_for_released_results(tmp_path: Path) -> None:
-    from experiments.records.store import write_records
-
+def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
     folder, entry = run_with_figure(tmp_path), Example()
-    write_records(folder / "records.csv", entry.records())
     assert newest_run("example", tmp_path) == folder
     assert newest_run("another", tmp_path) is None
     shown = of_run(entry, folder)  # type: ignore[arg-type]

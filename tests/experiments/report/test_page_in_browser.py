@@ -27,7 +27,8 @@ pytestmark = [
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     file = folder / "report.html"
-    file.write_text(page.render({"examples": [results(run=run_with_figure(folder))]}), encoding="utf-8")
+    both = [results(), results(run=run_with_figure(folder))]
+    file.write_text(page.render({"examples": both}), encoding="utf-8")
     return file
 
 
