@@ -307,6 +307,7 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
 _STUDIED = {
     "viscous Burgers": "viscous_burgers",
     "growth and diffusion": "reaction_diffusion",
+    "advection and diffusion": "advection_diffusion",
     "Stokes": "stokes",
     "Burgers": "burgers_dirichlet",
     "heat between insulator and heater": "heat_neumann",
