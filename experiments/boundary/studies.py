@@ -294,7 +294,7 @@ def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[
         name=f"{problem}-study",
         problem=problem,
         summary=f"{problem}: {subject}",
-        durations={"smoke": "2 min", "laptop": "200 min", "paper": "9000 min", "reproduce": "10 s"},
+        durations={"smoke": "2 min", "laptop": "100 min", "paper": "9000 min", "reproduce": "60 s"},
         versions=versions,
         methods_of=methods_of,
         subject=f"{subject}, rollouts" if hard else subject,

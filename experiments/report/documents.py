@@ -308,6 +308,7 @@ _STUDIED = {
     "viscous Burgers": "viscous_burgers",
     "growth and diffusion": "reaction_diffusion",
     "advection and diffusion": "advection_diffusion",
+    "small Darcy set": "darcy_small",
     "Stokes": "stokes",
     "Burgers": "burgers_dirichlet",
     "heat between insulator and heater": "heat_neumann",
