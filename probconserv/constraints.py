@@ -24,6 +24,7 @@ from solvers.stencils import one_sided_gradient
 
 Domain = NodeGrid | CellGrid | Tensor | np.ndarray
 Side = Literal["first", "last"]
+_SMALL = 1 << 20  # entries of a matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,7 @@ class LinearConstraint:
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
         shape = joint_axes(self.shape, other.shape)
-        if isinstance(self.G, Rows) or isinstance(other.G, Rows):
+        if _keep_structure(self, other):
             first, second = (c.G if isinstance(c.G, Rows) else c.rows for c in (self, other))
             return LinearConstraint(
                 stacked(first, second), _concatenate(self.b, other.b), _concatenate(self.noise, other.noise), shape
@@ -372,6 +373,13 @@ def _as_rows(G: Any) -> Tensor | LinearOperator | Rows:
     if is_sparse(G):
         return as_sparse_rows(G)
     return G.to(dtype=torch.float64) if isinstance(G, LinearOperator) else as_tensor(G)
+
+
+def _keep_structure(first: LinearConstraint, second: LinearConstraint) -> bool:
+    """Whether joined rows are stored as sparse ones; small ones are a matrix in a graph, which cannot count entries."""
+    if torch.compiler.is_compiling() and (first.b.shape[-1] + second.b.shape[-1]) * first.points <= _SMALL:
+        return False
+    return isinstance(first.G, Rows) or isinstance(second.G, Rows)
 
 
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ class ProbConserv(Surrogate):
     """A surrogate whose predictions meet a linear law, inequalities or both; itself a surrogate, so wrappers nest.
 
     A constraint given as a value moves with the module: ``.to(device)`` takes its tensors along, which stay in float64
-    whatever the precision of the module. With linear laws the layer can be exported, compiled as a whole graph, and
-    used in ``torch.func.vmap``, ``jvp`` and ``grad``.
+    whatever the precision of the module. It is a setting, as an architecture is, and not part of ``state_dict``: a
+    layer that loads weights keeps the constraint that it was built with. With linear laws the layer can be exported,
+    compiled as a whole graph, and used in ``torch.func.vmap``, ``jvp`` and ``grad``.
 
     Args:
         surrogate: A ``Surrogate``, or any module whose ``forward`` returns a ``Normal``, a ``MultivariateNormal``, a

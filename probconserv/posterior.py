@@ -15,6 +15,7 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Distribution
 
+from probconserv._linalg.checks import require_consistent
 from probconserv._linalg.conditioned import conditioned_covariance
 from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
@@ -27,7 +28,6 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import (
     DependentConstraintsError,
     IncompatibleQueryError,
-    InfeasibleConstraintError,
     InvalidArgumentError,
 )
 
@@ -52,6 +52,7 @@ class Posterior(MultivariateNormal):
             broadcast.
         InvalidArgumentError: If the prior is not finite or has a negative variance.
         DependentConstraintsError: If S is singular.
+        InfeasibleConstraintError: If exact rows contradict each other.
     """
 
     def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint, *, validate: bool = True) -> None:
@@ -64,7 +65,7 @@ class Posterior(MultivariateNormal):
         try:
             self._gain = _gain_of(covariance, constraint, self._precision, validate)
         except DependentConstraintsError:
-            _check_consistent(constraint)
+            require_consistent(constraint.G, constraint.b, constraint.noise)
             raise
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
@@ -255,22 +256,6 @@ def _gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: 
     return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
 
 
-def _check_consistent(constraint: LinearConstraint) -> None:
-    """Raises InfeasibleConstraintError if no field at all meets the exact rows."""
-    if isinstance(constraint.G, Rows):
-        return
-    exact = constraint.noise == 0
-    scale = torch.where(exact, 1 / torch.linalg.vector_norm(constraint.rows, dim=-1), 0.0)
-    rows, b = scale[..., None] * constraint.rows, scale * constraint.b
-    gram = rows @ rows.mT
-    missed = b - (gram @ torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ b[..., None])[..., 0]
-    if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
-        raise InfeasibleConstraintError(
-            "The rows of the law contradict each other: the same combination of values is given two totals, so no "
-            "field meets them all. Correct the right-hand sides, or set noise_variance > 0."
-        )
-
-
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:
     if prior.event_shape != (constraint.points,):
         raise IncompatibleQueryError(
@@ -286,7 +271,7 @@ def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
     Raises:
         IncompatibleQueryError: If the axes do not broadcast, or the constraint would enlarge a batch of fields.
     """
-    if prior == constraint or not constraint:
+    if prior == constraint or len(constraint) == 0:
         return prior
     try:
         batch = torch.broadcast_shapes(prior, constraint)

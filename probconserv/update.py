@@ -71,7 +71,7 @@ def condition(
             al. (2023) do with the equal weights of their latent samples. Inequalities do not enter the evidence.
         validate: Whether values are checked (finite, variances not negative, rows independent). Without it a bad input
             gives NaN instead of an error. Values are not checked inside ``torch.compile``, ``torch.export`` and
-            ``torch.func.vmap``; inequalities are always checked and cannot be traced.
+            ``torch.func.vmap``; inequalities are always checked and refused in ``torch.export`` and ``torch.func``.
 
     Returns:
         The conditioned prediction, in the precision of the prior; a mixture for a mixture.
@@ -79,7 +79,8 @@ def condition(
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches, or the law would
             enlarge the batch of the prior.
-        InvalidArgumentError: If the prior is not finite or has a negative variance.
+        InvalidArgumentError: If the prior is not finite or has a negative variance, or inequalities are recorded in a
+            graph.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
         InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
             contradict each other.

@@ -4,9 +4,13 @@ import math
 from collections.abc import Sequence
 
 import torch
+from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+from probconserv._linalg.rows import Rows
+from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError, InvalidArgumentError
+
+_SMALL = 1 << 20  # entries of structured rows up to which they are compared as a matrix
 
 
 def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
@@ -55,6 +59,28 @@ def require_independent(independent: Tensor, k: int, members: int | None = None)
         )
 
 
+def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
+    """Raises InfeasibleConstraintError if no field at all meets the exact rows; for rows that are dependent.
+
+    Args:
+        G: Rows ``(*batch, k, n)``; structured ones are not looked at where they are too many for a matrix.
+        b: Right-hand sides ``(*batch, k)``.
+        noise: σ² ``(*batch, k)``.
+    """
+    if isinstance(G, Rows) and G.shape.numel() > _SMALL:
+        return
+    rows = G if isinstance(G, Tensor) else G.to_dense()
+    scale = torch.where(noise == 0, 1 / torch.linalg.vector_norm(rows, dim=-1), 0.0)
+    rows, b = scale[..., None] * rows, scale * b
+    gram = rows @ rows.mT
+    missed = b - (gram @ torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ b[..., None])[..., 0]
+    if bool((missed.abs() > 1e-8 * b.abs().amax(dim=-1, keepdim=True)).any()):
+        raise InfeasibleConstraintError(
+            "The rows of the law contradict each other: the same combination of values is given two totals, so no "
+            "field meets them all. Correct the right-hand sides, or set noise_variance > 0."
+        )
+
+
 def joint_shape(**shapes: torch.Size) -> torch.Size:
     """The shape to which named shapes broadcast; one of them must be as large, so that not each is repeated.
 
@@ -92,4 +118,4 @@ def joint_axes(first: tuple[int, ...] | None, second: tuple[int, ...] | None) ->
             f"Constraints join only on the same field, got fields of the shapes {first} and {second}; build both on "
             "one grid, with its axes in one order."
         )
-    return max(first, second, key=len)
+    return second if len(second) > len(first) else first

@@ -336,8 +336,10 @@ def _less_squares(variance: Tensor, whitened: Tensor, out: Tensor | None = None)
 
 def common_shape(*shapes: torch.Size) -> torch.Size:
     """Broadcast batch shape; ``torch.broadcast_shapes`` costs as much as a small update."""
-    first = max(shapes, key=len)
-    return first if all(not shape or shape == first for shape in shapes) else torch.broadcast_shapes(*shapes)
+    first = shapes[0]
+    for shape in shapes[1:]:  # not max(key=len), which torch.compile cannot trace for sizes that vary
+        first = shape if len(shape) > len(first) else first
+    return first if all(len(shape) == 0 or shape == first for shape in shapes) else torch.broadcast_shapes(*shapes)
 
 
 def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:

@@ -26,6 +26,14 @@ def are_readable(*tensors: Tensor) -> bool:
     return not any(tensor.is_meta for tensor in tensors)
 
 
+def are_recorded(*tensors: Tensor) -> bool:
+    """Whether loops outside of torch cannot have the numbers; ``torch.compile`` leaves its graph for such loops."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    wrapped = any(_functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
+    return wrapped or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
 def are_plain(*tensors: Tensor) -> bool:
     """Whether compiled code may work on the tensors: readable, on the CPU, and without derivatives to record."""
     if not are_readable(*tensors) or any(tensor.device.type != "cpu" for tensor in tensors):

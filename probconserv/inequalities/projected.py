@@ -4,7 +4,9 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
-from probconserv.errors import InvalidArgumentError
+from probconserv._linalg.checks import require_consistent
+from probconserv._linalg.values import are_recorded
+from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
 from probconserv.inequalities._separable import project_separable
@@ -40,7 +42,8 @@ class Projected:
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
             broadcast.
         InfeasibleConstraintError: If no field meets them; the text names the feasible totals.
-        InvalidArgumentError: If the prior is not finite, a variance is negative, or there are fewer than 2 draws.
+        InvalidArgumentError: If the prior is not finite, a variance is negative, there are fewer than 2 draws, or the
+            numbers cannot be read, as in ``torch.export`` and ``torch.func``.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Projected:
     ) -> None:
         if draws < 2:
             raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
+        _require_numbers(prior, constraint)
         batch = common_batch(prior, constraint)
         self.prior = prior if prior.batch_shape == batch else prior.expand(batch)
         self.constraint = constraint
@@ -171,10 +175,16 @@ class Projected:
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
         if not fields.numel():
             return fields
-        if isinstance(self._feasible, StructuredSet):
-            return self._feasible.project(fields, target)
-        project = project_separable if self._feasible.is_separable else project_general
-        return project(fields, target, self._feasible)
+        try:
+            if isinstance(self._feasible, StructuredSet):
+                return self._feasible.project(fields, target)
+            project = project_separable if self._feasible.is_separable else project_general
+            return project(fields, target, self._feasible)
+        except DependentConstraintsError:
+            law = self.constraint.law
+            if law is not None:
+                require_consistent(law.G, law.b, law.noise)
+            raise
 
     def _estimate(self) -> tuple[Tensor, Tensor]:
         if self._moments is None or self._lacks_gradient(self._moments[0]):
@@ -204,3 +214,16 @@ class Projected:
         tensors = (self.prior.mean, feasible.variance, feasible.rows, feasible.target, feasible.lower, feasible.upper)
         tracked = any(tensor.requires_grad for tensor in tensors)
         return torch.is_grad_enabled() and tracked and not cached.requires_grad
+
+
+def _require_numbers(prior: MultivariateNormal, constraint: JoinedConstraint) -> None:
+    """Raises InvalidArgumentError where compiled loops cannot have the numbers."""
+    tensors = [prior.mean, constraint.lower, constraint.upper]
+    if constraint.law is not None:
+        tensors.append(constraint.law.b)
+    if are_recorded(*tensors):
+        raise InvalidArgumentError(
+            "Inequalities are solved by compiled loops, which torch.export, torch.jit.trace and torch.func cannot "
+            "record. Record the model under its linear law alone and condition its prediction on the inequalities "
+            "outside; give a batch instead of vmap, and take derivatives by backward()."
+        )

@@ -7,18 +7,22 @@ conditioned Gaussian (Matheron's rule); draws of another distribution, from a ge
 the law does not determine.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import require_consistent
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.gain import factorise
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv._linalg.structured import factorise_rows, splits
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._sparse_projection import project_nonlinear
@@ -53,19 +57,39 @@ def project(
         IncompatibleQueryError: If fields, covariance and law have different numbers of points, or other batches.
         InvalidArgumentError: If the fields are not finite.
         DependentConstraintsError: If rows are redundant under Σ.
-        InfeasibleConstraintError: If no field meets law and inequalities.
+        InfeasibleConstraintError: If no field meets law and inequalities, or rows contradict each other.
         ConvergenceError: If the search for a nonlinear law does not converge.
     """
     check_sizes(fields, covariance, law)
     if not bool(torch.isfinite(fields).all()):
         raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
     double, covariance = fields.to(torch.float64), as_double(covariance)
-    if isinstance(law, NonlinearLaw):
-        begin = None if start is None else start.to(torch.float64)
-        return project_nonlinear(double, covariance, law, begin).to(fields.dtype)
-    if isinstance(law, LinearConstraint):
-        return _project_linear(double, covariance, law).to(fields.dtype)
-    return _project_joined(double, covariance, law.joined()).to(fields.dtype)
+    begin = None if start is None else start.to(torch.float64)
+    with contradictions_named(law):
+        if isinstance(law, NonlinearLaw):
+            projected = project_nonlinear(double, covariance, law, begin)
+        elif isinstance(law, LinearConstraint):
+            projected = _project_linear(double, covariance, law)
+        else:
+            projected = _project_joined(double, covariance, law.joined())
+    return projected.to(fields.dtype)
+
+
+@contextmanager
+def contradictions_named(law: AnyLaw | None) -> Iterator[None]:
+    """Turns the error for dependent rows into InfeasibleConstraintError if linear rows of a law contradict each other.
+
+    Args:
+        law: The law that is imposed within.
+    """
+    try:
+        yield
+    except DependentConstraintsError:
+        law = law.joined().law if isinstance(law, Inequality) else law
+        linear = law.linear if isinstance(law, NonlinearLaw) else law
+        if linear is not None:
+            require_consistent(linear.G, linear.b, linear.noise)
+        raise
 
 
 def check_sizes(fields: Tensor, covariance: LinearOperator, law: AnyLaw) -> None:

@@ -53,7 +53,7 @@ class Standardisation:
         return (points.double() - self.low) / self.extent
 
     def data(self, context: Context) -> "Data":
-        noise = None if context.noise_variance is None else context.noise_variance.double() / self.spread.square()
+        noise = None if context.noise is None else context.noise.double() / self.spread.square()
         return Data(self.points(context.points), (context.values.double() - self.offset) / self.spread, noise)
 
 

@@ -149,7 +149,7 @@ class GPSurrogate(Surrogate):
         context, process = self.context, self.process
         assert process is not None
         tensors = process.raw | {"context_points": context.points, "context_values": context.values}
-        optional = {"context_noise_variance": context.noise_variance, "inducing_points": process.inducing}
+        optional = {"context_noise_variance": context.noise, "inducing_points": process.inducing}
         tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
         write_weights(path, Weights("GPSurrogate", asdict(self.config), tensors, {"problem": context.problem, **notes}))
 
@@ -193,7 +193,7 @@ class GPSurrogate(Surrogate):
         super()._apply(moved, recurse)
         if self.process is not None:
             context = self.context
-            noise = None if context.noise_variance is None else moved(context.noise_variance)
+            noise = None if context.noise is None else moved(context.noise)
             self._context = Context(moved(context.points), moved(context.values), context.problem, noise)
             self.process = _with_data(self.process, self.config, self._context, self._context)
         return self
@@ -221,7 +221,7 @@ def _check_count(context: Context) -> None:
 
 def _same(first: Context, second: Context) -> bool:
     """Whether two contexts hold the same observations."""
-    pairs = [(getattr(first, name), getattr(second, name)) for name in ("points", "values", "noise_variance")]
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("points", "values", "noise")]
     return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 

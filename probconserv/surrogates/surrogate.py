@@ -8,20 +8,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Context:
-    """Observed values of one function per batch entry.
+    """Observed values of one function per batch entry; NumPy arrays are stored as tensors.
 
     Args:
         points: Points ``(*batch, n, d)``; the columns are the coordinates, time first: (t, x) or (t, x, y).
         values: Observed field ``(*batch, n)``.
         problem: Name of the problem the data come from; empty matches any.
-        noise_variance: Variances of the observations' errors ``(*batch, n)``, where they are known; surrogates that
-            cannot use them refuse them.
+        noise_variance: Variances of the observations' errors, one number or ``(*batch, n)``, where they are known;
+            stored as ``(*batch, n)``. Surrogates that cannot use them refuse them.
 
     Raises:
         InvalidArgumentError: If the shapes do not match, there is no point, an entry is not finite, or a variance is
@@ -31,9 +32,11 @@ class Context:
     points: Float[Tensor, "*batch n d"]
     values: Float[Tensor, "*batch n"]
     problem: str = ""
-    noise_variance: Float[Tensor, "*batch n"] | None = None
+    noise_variance: Float[Tensor, "*batch n"] | float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("points", "values"):
+            object.__setattr__(self, name, as_tensor(getattr(self, name), dtype=None))
         _check_points(self.points, "context points")
         if self.values.shape != self.points.shape[:-1]:
             raise InvalidArgumentError(
@@ -42,18 +45,29 @@ class Context:
             )
         _check_finite(self.values, "context values")
         if self.noise_variance is not None:
-            self._check_noise(self.noise_variance)
+            noise = self.noise_variance
+            if isinstance(noise, int | float) or not noise.ndim:
+                noise = torch.full_like(floating(self.values), float(noise))
+            noise = as_tensor(noise, dtype=None)
+            self._check_noise(noise)
+            object.__setattr__(self, "noise_variance", noise)
+
+    @property
+    def noise(self) -> Float[Tensor, "*batch n"] | None:
+        """The variances of the observations' errors, if they are known."""
+        assert not isinstance(self.noise_variance, int | float)
+        return self.noise_variance
 
     def part(self, index: Tensor) -> "Context":
         """Some of the observations, the same of every function: indices or a mask ``(m,)``."""
-        noise = None if self.noise_variance is None else self.noise_variance[..., index]
+        noise = None if self.noise is None else self.noise[..., index]
         return Context(self.points[..., index, :], self.values[..., index], self.problem, noise)
 
     def _check_noise(self, noise: Tensor) -> None:
         if noise.shape != self.values.shape:
             raise InvalidArgumentError(
-                f"noise_variance must be (*batch, n) = {tuple(self.values.shape)}, one for every observation, got "
-                f"{tuple(noise.shape)}."
+                f"noise_variance must be (*batch, n) = {tuple(self.values.shape)}, one for every observation, or a "
+                f"number for all, got {tuple(noise.shape)}."
             )
         _check_finite(noise, "noise variances")
         if bool((noise < 0).any()):
@@ -64,7 +78,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Query:
-    """Points at which a prediction is requested.
+    """Points at which a prediction is requested; a NumPy array is stored as a tensor.
 
     Args:
         points: Points ``(*batch, n, d)``, with the same columns as the context.
@@ -78,6 +92,7 @@ class Query:
     problem: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "points", as_tensor(self.points, dtype=None))
         _check_points(self.points, "query points")
 
 

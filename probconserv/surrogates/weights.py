@@ -98,14 +98,20 @@ def read_weights(path: str | Path, kind: str) -> Weights:
     return Weights(kind, config, tensors, notes)
 
 
-def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor]) -> None:
+def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor], way_out: str = "train again") -> None:
     """Gives a module the stored tensors, in their dtypes and on its own devices.
+
+    Args:
+        path: The file, for messages.
+        module: Is changed in place.
+        stored: Parameters and buffers by name.
+        way_out: What to do if they do not fit.
 
     Raises:
         WeightsError: If names or shapes differ.
     """
     state = module.state_dict()
-    check_tensors(path, stored, state)
+    check_tensors(path, stored, state, way_out)
     dtypes = {
         entry.dtype: stored[name].dtype
         for name, entry in state.items()
@@ -128,7 +134,9 @@ def _encode_notes(notes: Mapping[str, Any]) -> str:
         raise InvalidArgumentError(str(error)) from error
 
 
-def check_tensors(path: str | Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_tensors(
+    path: str | Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], way_out: str = "train again"
+) -> None:
     """Raises WeightsError unless both hold the same names with the same shapes."""
     wrong = sorted(set(stored) ^ set(expected)) + [
         name for name in expected if name in stored and stored[name].shape != expected[name].shape
@@ -136,5 +144,5 @@ def check_tensors(path: str | Path, stored: Mapping[str, Tensor], expected: Mapp
     if wrong:
         raise WeightsError(
             f"'{path}' does not fit this version of the model: {len(wrong)} tensors differ, first '{wrong[0]}'; "
-            "train again."
+            f"{way_out}."
         )

@@ -21,6 +21,19 @@ def training_set(count: int = 60, rank: int = 6) -> Tensor:
     return 1 + ((random(count, rank) * scale) @ random(rank, 20, seed=1)).reshape(count, *SHAPE)
 
 
+def spoilt() -> Tensor:
+    fields = random(5, 4)
+    fields[1, :2], fields[4, 3] = math.nan, math.inf
+    return fields
+
+
+@pytest.mark.parametrize("kind", [KarhunenLoeve, FieldLatent])
+def test_arrays_are_taken_as_tensors_are(kind: type[KarhunenLoeve | FieldLatent]) -> None:
+    fields = training_set()
+    latent, same = kind.of(fields, 4), kind.of(fields.numpy(), 4)  # type: ignore[arg-type]
+    assert torch.equal(same.encode(fields.numpy()), latent.encode(fields))  # type: ignore[arg-type]
+
+
 def test_coefficients_are_white_and_give_the_fields_back() -> None:
     fields = training_set()
     latent = KarhunenLoeve.of(fields, 6)
@@ -161,7 +174,9 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
             r"spread must be \(2,\) and positive",
         ),
         (lambda: ResidualVelocity(2, spread=[1.0, 0.0]), "spread must be 2 positive numbers"),
-        (lambda: KarhunenLoeve.of(torch.full((5, 4), math.nan), 1), "three finite fields"),
+        (lambda: KarhunenLoeve.of(torch.ones(2, 4), 1), "at least three fields"),
+        (lambda: KarhunenLoeve.of(spoilt(), 1), "got 3 NaN or infinite values in 2 of 5 fields; drop"),
+        (lambda: FieldLatent.of(spoilt()), "got 3 NaN or infinite values in 2 of 5 fields; drop"),
         (
             lambda: KarhunenLoeve(torch.zeros(4), torch.ones(2, 3), torch.ones(4), (4,)),
             r"basis \(r, n\) with the n = 4",

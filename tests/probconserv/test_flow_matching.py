@@ -20,6 +20,7 @@ from probconserv import (
     Posterior,
     ProbConserv,
     Query,
+    ResidualFieldVelocity,
     ResidualVelocity,
     SamplingOptions,
     WeightsError,
@@ -146,12 +147,25 @@ def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dty
     flow.save(path)
     again = FlowMatching.load(path, Plain())
     assert torch.equal(flow.sample(3), again.sample(3))
-    with pytest.raises(WeightsError, match="holds a velocity Plain"):
+    with pytest.raises(WeightsError, match=r"holds a velocity Plain, .* give load a module .* as velocity=\.$"):
         FlowMatching.load(path, latent=latent)
-    with pytest.raises(WeightsError, match="does not fit"):
+    with pytest.raises(WeightsError, match=r"does not fit.*give, as velocity=, a Plain of the sizes that were saved"):
         FlowMatching.load(path, ResidualVelocity(3), latent)
     with pytest.raises(WeightsError, match="no file of weights"):
         FlowMatching.load(tmp_path / "other")
+
+
+def test_coordinates_that_the_file_holds_need_not_be_given(tmp_path: Path) -> None:
+    path, fields = tmp_path / "flow.safetensors", smooth_fields()
+    latent = FieldLatent.of(fields, 4, error=0.1)
+    FlowMatching(latent, Plain()).save(path)
+    again = FlowMatching.load(path, Plain()).latent
+    assert isinstance(again, FieldLatent)
+    assert torch.equal(again.clean_covariance(0.3).to_dense(), latent.clean_covariance(0.3).to_dense())
+    other = FieldLatent.of(fields[:9], 4)
+    assert len(other.modes.rest) != len(latent.modes.rest)
+    with pytest.raises(WeightsError, match="leave latent= out, since the file has all that a FieldLatent needs"):
+        FlowMatching.load(path, Plain(), other)
 
 
 def test_notes_that_json_does_not_know_are_named(tmp_path: Path) -> None:
@@ -197,6 +211,30 @@ def test_predictions_are_the_conditioned_gaussian_of_a_gaussian_flow() -> None:
         assert torch.allclose(actual, covariance, rtol=0, atol=2 * slack * float(covariance.diagonal().max()) ** 0.5)
 
 
+def test_one_noise_variance_is_that_of_all_observations_and_arrays_are_taken() -> None:
+    (context, query), flow = observed(), predictor(4)
+    points, values = context.points.numpy(), context.values.numpy()
+    other: Any = Context(points, values, noise_variance=0.01)  # type: ignore[arg-type]
+    assert torch.equal(other.noise, context.noise)
+    drawn = flow.predict(other, Query(query.points.numpy()))  # type: ignore[arg-type]
+    assert torch.allclose(drawn.draws, flow.predict(context, query).draws, rtol=0, atol=1e-12)
+    assert torch.equal(other.part(torch.tensor([0, 2])).noise, other.noise[:, [0, 2]])
+    with pytest.raises(InvalidArgumentError, match="must not be negative, got -1"):
+        replace(context, noise_variance=-1)
+    with pytest.raises(InvalidArgumentError, match=r"\(2, 3\), .* or a number for all, got \(2,\)"):
+        replace(context, noise_variance=torch.ones(2))
+
+
+def test_fields_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    fields = two_groups(20)
+    flow = small(fields)
+    fields[3, 2] = float("nan")
+    with pytest.raises(InvalidArgumentError, match="fields hold 1 NaN"):
+        flow.fit(fields.numpy(), TRAINING, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="inputs hold 1 NaN"):
+        flow.fit(two_groups(20), TRAINING, tmp_path, inputs=fields[:, :3])
+
+
 def test_draws_of_a_prediction_are_whole_fields() -> None:
     prediction = predictor(20).predict(*observed())
     samples = prediction.rsample(torch.Size([7]), generator=torch.Generator().manual_seed(0))
@@ -220,6 +258,35 @@ def test_observations_that_no_field_of_the_model_explains_are_named() -> None:
     with pytest.warns(UserWarning, match="miss the observations by .* of the fields' standard deviation"):
         predictor(5).predict(Context(places, values), Query(places))
     predictor(5).predict(Context(places, values, noise_variance=torch.full_like(values, 20.0)), Query(places))
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+@pytest.mark.parametrize("of_fields", [True, False])
+def test_values_that_draws_meet_outside_of_the_range_are_named(count: int, of_fields: bool) -> None:
+    options, latent = SamplingOptions(steps=20), FieldLatent.of(smooth_fields(), 9)
+    flow = FlowMatching(latent.modes, ResidualVelocity(9, width=4, blocks=1), axes=(X,), draws=20, options=options)
+    if of_fields:
+        flow = FlowMatching(latent, ResidualFieldVelocity.of(latent, Still()), axes=(X,), draws=20, options=options)
+    places = torch.linspace(0.1, 0.9, count, dtype=torch.float64)[:, None]
+    row = interpolation_rows((X,), places)
+    for field in smooth_fields(310)[300:]:
+        flow.predict(Context(places, row.functional(field[None])[0]), Query(places))
+    met = r"outside of what the flow knows: .* standard deviations .*where its draws"
+    for size in (10.0, 100.0, 1e4):
+        with pytest.warns(UserWarning, match=met if of_fields else rf"{met}|miss the observations"):
+            flow.predict(Context(places, torch.full((count,), size).double()), Query(places))
+
+
+def test_one_warning_says_where_a_batch_is_out_of_range(recwarn: pytest.WarningsRecorder) -> None:
+    places = torch.tensor([[0.5]], dtype=torch.float64).expand(2, 1, 1)
+    predictor(20).predict(Context(places, torch.tensor([[1.0], [50.0]]).double()), Query(places))
+    assert len(recwarn) == 1
+    assert recwarn[0].filename == __file__
+
+
+class Still(nn.Module):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.zeros_like(z)
 
 
 def test_single_precision_comes_back_in_single_precision() -> None:

@@ -10,18 +10,21 @@ from torch import Tensor, nn
 from probconserv import (
     Bounded,
     ConvergenceError,
+    DependentConstraintsError,
     FieldLatent,
     FlowMatching,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
     KarhunenLoeve,
+    Latent,
     LinearConstraint,
     Monotone,
     NonlinearLaw,
     ResidualVelocity,
     SamplingInterruptedError,
     SamplingOptions,
+    block_means,
     condition,
     conditioned,
     eci,
@@ -250,6 +253,29 @@ def test_laws_that_do_not_fit_are_refused_before_anything_is_drawn(law: Any, err
     flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(lambda *_: pytest.fail("the flow was started")))
     with pytest.raises(error, match=message):
         flow.sample(3, law=law)
+
+
+CONTRADICTIONS = {
+    "totals": (total(0.3), total(0.4)),
+    "blocks": (block_means(torch.full((7,), 0.3), (3,)), total(0.4)),
+    "bounded": (total(0.3) & Bounded(-9.0, 9.0), total(0.4)),
+    "nonlinear": (
+        total(0.3),
+        total(0.4) & NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 1.5, points=N),
+    ),
+}
+
+
+@pytest.mark.parametrize("latent", [KarhunenLoeve.of(smooth_fields(), 5), FieldLatent.of(smooth_fields(), 5)])
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_rows_that_contradict_each_other_are_told_from_redundant_ones(case: str, latent: Latent) -> None:
+    flow = FlowMatching(latent, Broken(lambda z, *_: torch.zeros_like(z)))
+    first, second = CONTRADICTIONS[case]
+    for sampler in (conditioned, eci):
+        with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
+            flow.sample(2, law=first & second, sampler=sampler, options=SamplingOptions(steps=2))
+        with pytest.raises(DependentConstraintsError, match="Drop redundant rows"):
+            flow.sample(2, law=first & total(0.3), sampler=sampler, options=SamplingOptions(steps=2))
 
 
 def test_an_order_of_fields_with_several_axes_names_one_of_them() -> None:

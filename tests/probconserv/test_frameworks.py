@@ -11,12 +11,14 @@ from torch import nn
 from torch.distributions import Normal
 
 from probconserv import (
+    Bounded,
     DependentConstraintsError,
     InvalidArgumentError,
     LinearConstraint,
     Mixture,
     NonNegative,
     ProbConserv,
+    block_means,
     boundary_value,
     condition,
     from_samples,
@@ -109,6 +111,30 @@ def test_compile_takes_one_graph(kind, law):
     assert torch._dynamo.explain(model)(X).graph_break_count == 0
 
 
+PLANE = NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 4))
+BLOCKS = block_means(torch.tensor([[0.1, 0.2], [0.3, 0.4]]), 2)
+LAWS_IN_GRAPHS = {
+    "integral": ONE_ROW,
+    "blocks": BLOCKS,
+    "side": boundary_value(GRID, 0.2, side="first"),
+    "joined": TWO_ROWS,
+    "with axes": integral(PLANE, 0.3) & boundary_value(PLANE, 0.2, side="first"),
+    "blocks and a side": BLOCKS & boundary_value(PLANE, 0.2, side="first"),
+    "joined inside": lambda x: integral(PLANE, x.sum(-1)) & boundary_value(PLANE, 0.2, side="first"),
+    "blocks joined inside": lambda x: block_means(x, (4,)) & boundary_value(GRID, 0.2, side="first"),
+}
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("law", LAWS_IN_GRAPHS)
+def test_a_compiled_model_takes_batches_of_several_sizes(law, dynamic):
+    torch._dynamo.reset()
+    model = Moments("normal", LAWS_IN_GRAPHS[law])
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=dynamic)
+    for batch in (X, X[:2]):
+        assert_same(compiled(batch), model(batch))
+
+
 @pytest.mark.parametrize(("kind", "law"), CASES)
 def test_vmap_gives_the_batch(kind, law):
     model = Moments(kind, LAWS[law])
@@ -176,6 +202,38 @@ def test_a_fixed_law_moves_with_the_module_and_stays_in_double_precision():
     single = Moments().float()
     mean = single(X.float())[0].detach()
     assert float(TWO_ROWS.residual(mean).abs().max()) <= 1e-6
+
+
+def test_a_layer_that_loads_weights_keeps_its_own_law():
+    first, second = (Moments(law=integral(GRID, total)) for total in (0.3, 0.7))
+    with torch.no_grad():
+        first.layer.surrogate.linear.bias.add_(1.0)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.layer.surrogate.linear.bias, first.layer.surrogate.linear.bias)
+    assert float(integral(GRID, 0.7).residual(second(X)[0].detach()).abs().max()) <= 1e-14
+
+
+RECORDINGS = {
+    "export": lambda model: torch.export.export(model, (X,)),
+    "vmap": lambda model: torch.func.vmap(model)(X),
+    "grad": lambda model: torch.func.grad(lambda x: model(x).sum())(X),
+    "jvp": lambda model: torch.func.jvp(model, (X,), (X,)),
+}
+
+
+@pytest.mark.parametrize(
+    "law", [NonNegative(), TWO_ROWS & NonNegative(), lambda x: LAWS["from the input"](x) & Bounded(-9.0)]
+)
+@pytest.mark.parametrize("way", RECORDINGS)
+def test_inequalities_are_refused_where_numbers_cannot_be_read(way, law):
+    class Mode(Moments):
+        def forward(self, x):
+            return self.layer(x).mode
+
+    model = Mode(law=law)
+    assert model(X).shape == (3, 16)
+    with pytest.raises(InvalidArgumentError, match=r"compiled loops.*under its linear law alone"):
+        RECORDINGS[way](model)
 
 
 def test_the_number_of_draws_can_be_set():

@@ -16,6 +16,7 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
+    DependentConstraintsError,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
@@ -24,6 +25,7 @@ from probconserv import (
     condition,
     project,
 )
+from probconserv._linalg.gaussian import FieldGaussian
 
 N, FIELDS = 12, 5
 
@@ -124,3 +126,20 @@ def test_single_precision_comes_back_in_single_precision() -> None:
 def test_what_does_not_fit_is_refused(fields: Tensor, law: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         project(fields, DiagLinearOperator(torch.ones(N, dtype=torch.float64)), law)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", covariances())
+def test_rows_that_contradict_each_other_are_told_from_redundant_ones(name: str) -> None:
+    covariance, rows = covariances()[name], overlapping()
+    for kind in (rows, sparse(rows)):
+        law = LinearConstraint(kind, torch.ones(3))
+        for bounds in (None, Bounded(-9.0, 9.0)):
+            contradicting, redundant = law & LinearConstraint(kind, torch.full((3,), 2.0)), law & law
+            joined = [each if bounds is None else each & bounds for each in (contradicting, redundant)]
+            with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
+                project(random(2, N), covariance, joined[0])
+            with pytest.raises(DependentConstraintsError, match="Drop redundant rows"):
+                project(random(2, N), covariance, joined[1])
+            prior = FieldGaussian(random(N), covariance)
+            with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
+                _ = condition(prior, joined[0]).mean

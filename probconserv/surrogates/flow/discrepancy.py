@@ -10,6 +10,8 @@ y²/(λ + τ²) is 1: a discrepancy after Kennedy and O'Hagan (2001), of the siz
 
 import math
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -30,6 +32,8 @@ _SURPRISING = 3.0  # mean square of standardised values that a law without discr
 _CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
 _MOST = 400  # rows that are looked at, and of draws with rows of their own
 _DRAWS = 4
+_FEWEST, _ENTRIES = 8, 1 << 25  # observations that are looked at at least, and numbers of their rows at most
+_FARTHER = 1.7  # than the farthest draw, from which observations are outside of what a flow knows
 _DEPENDENT = 1e-12  # square of a combination of rows, relative to the largest, below which it is round-off
 
 
@@ -87,15 +91,47 @@ def discrepancy(latent: Latent, law: AnyLaw | None) -> float:
     own = [] if len(linear.G.shape) == 2 else range(min(_DRAWS, linear.batch_shape[0]))
     parts = [part_of(linear, slice(draw, draw + 1)) for draw in own] or [linear]
     seen = [_standardised(covariance, mean, part) for part in parts if isinstance(part, LinearConstraint)]
-    squares, variances = (torch.cat(each) for each in zip(*seen, strict=True))
-    return _least_error(squares, variances)
+    squares = torch.cat([each.mean(dim=0) for each, _ in seen])
+    return _least_error(squares, torch.cat([variances for _, variances in seen]))
 
 
-def _standardised(covariance: LinearOperator, mean: Tensor, law: LinearConstraint) -> tuple[Tensor, Tensor]:
-    """The mean over draws of y², and λ, of some rows; rows that follow from others are left to later checks."""
+def distances(
+    latent: Latent, observations: LinearConstraint, draws: Callable[[], Float[Tensor, "s n"]]
+) -> tuple[float, float] | None:
+    """How far observations are from what a flow knows; None where they are not.
+
+    The distance is the root of the mean y²/λ, with the noise of the observations in λ. On a curved set some fields are
+    far from the mean, as those of an early front. Observations are far only if no draw comes near their distance.
+
+    Args:
+        latent: Coordinates of the flow.
+        observations: Rows without batch axes, with their noise.
+        draws: Gives fields drawn without a law; called only for distances that would surprise in a Gaussian.
+
+    Returns:
+        The distances of the observations and of the farthest draw, in standard deviations.
+    """
+    mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
+    covariance = latent.clean_covariance(0.0)
+    most = min(_MOST, max(_FEWEST, _ENTRIES // latent.points))
+    squares, variances = _standardised(covariance, mean, observations, most)
+    distance = float((squares / variances).mean())
+    if not distance > _usual(len(variances)):
+        return None
+    rows, fields = observations.G, draws()
+    values = rows.functional(fields) if isinstance(rows, Rows) else fields @ observations.rows.mT
+    squares, variances = _standardised(covariance, mean, replace(observations, b=values), most)
+    farthest = float((squares / variances).mean(dim=-1).max())
+    return (distance**0.5, farthest**0.5) if distance > _FARTHER**2 * farthest else None
+
+
+def _standardised(
+    covariance: LinearOperator, mean: Tensor, law: LinearConstraint, most: int = _MOST
+) -> tuple[Tensor, Tensor]:
+    """y² ``(s, k)`` of every draw, and λ with the noise ``(k,)``; rows that follow from others are left out."""
     chosen = torch.arange(law.b.shape[-1])
-    if len(chosen) > _MOST:
-        chosen = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:_MOST].sort().values
+    if len(chosen) > most:
+        chosen = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:most].sort().values
     residual = law.residual(mean)[..., chosen].reshape(-1, len(chosen))
     rows = torch.from_numpy(
         as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows).matrix(0)[chosen.numpy()].toarray()
@@ -103,9 +139,16 @@ def _standardised(covariance: LinearOperator, mean: Tensor, law: LinearConstrain
     sizes, turned = torch.linalg.eigh(rows @ rows.mT)
     own = sizes > _DEPENDENT * sizes[-1]
     whitening = (turned[:, own] / sizes[own].sqrt()).mT
+    noise = law.noise.reshape(-1, law.noise.shape[-1])[0, chosen]
+    noisy = (whitening * noise) @ whitening.mT
     rows, residual = whitening @ rows, residual @ whitening.mT
-    values, vectors = torch.linalg.eigh(rows @ covariance.matmul(rows.mT))
-    return (residual @ vectors).square().mean(dim=0), values.clamp_min(torch.finfo(values.dtype).eps * values[-1])
+    values, vectors = torch.linalg.eigh(rows @ covariance.matmul(rows.mT) + noisy)
+    return (residual @ vectors).square(), values.clamp_min(torch.finfo(values.dtype).eps * values[-1])
+
+
+def _usual(count: int) -> float:
+    """The mean square of so many standardised values above which it is more than chance."""
+    return max(_SURPRISING, float(chdtri(count, _CHANCE)) / count)
 
 
 def _least_error(squares: Tensor, variances: Tensor) -> float:
@@ -114,8 +157,7 @@ def _least_error(squares: Tensor, variances: Tensor) -> float:
     def excess(logarithm: float) -> float:
         return float((squares / (variances + math.exp(logarithm))).mean()) - 1.0
 
-    usual = max(_SURPRISING, float(chdtri(len(squares), _CHANCE)) / len(squares))
-    if not float((squares / variances).mean()) > usual:
+    if not float((squares / variances).mean()) > _usual(len(squares)):
         return 0.0
     low, high = math.log(float(variances[0])) - 40.0, math.log(float(squares.mean()))
     return math.exp(root_scalar(excess, bracket=(low, high)).root)

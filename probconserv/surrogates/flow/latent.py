@@ -15,6 +15,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Generator, Tensor, nn
 
+from probconserv._linalg.values import as_tensor
 from probconserv.errors import InvalidArgumentError
 
 _EXACT = 1500  # fields or points up to which all singular vectors are computed
@@ -46,11 +47,12 @@ class Latent(nn.Module, ABC):
         Raises:
             InvalidArgumentError: If they have another shape.
         """
+        fields = as_tensor(fields)
         if fields.shape[1:] not in (self.shape, (self.points,)):
             raise InvalidArgumentError(
                 f"fields must be (s, *{self.shape}) or (s, {self.points}), got {tuple(fields.shape)}."
             )
-        return fields.to(torch.float64).flatten(1)
+        return fields.flatten(1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves what is in float64 to another device and leaves it in float64, as coordinates and fields are."""
@@ -154,6 +156,7 @@ class KarhunenLoeve(Latent):
             InvalidArgumentError: If there are too few fields, or modes beyond the first ones are round-off of their
                 precision.
         """
+        fields = as_tensor(fields, dtype=None)
         flat = _flat(fields)
         if not 1 <= size <= min(len(flat) - 2, flat.shape[-1]):
             raise InvalidArgumentError(
@@ -253,6 +256,7 @@ class FieldLatent(Latent):
             noise_root: See ``FieldLatent``.
             error: See ``FieldLatent``.
         """
+        fields = as_tensor(fields, dtype=None)
         most = min(len(fields) - 2, 64, _flat(fields).shape[-1])
         return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root, error)
 
@@ -319,11 +323,18 @@ def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) 
 
 
 def _flat(fields: Tensor) -> Tensor:
-    if fields.ndim < 2 or len(fields) < 3 or not bool(torch.isfinite(fields).all()):
+    if fields.ndim < 2 or len(fields) < 3:
         raise InvalidArgumentError(
-            f"fields must be (count, *space) with at least three finite fields, got {tuple(fields.shape)}."
+            f"fields must be (count, *space) with at least three fields, got {tuple(fields.shape)}."
         )
-    return fields.detach().to(torch.float64).flatten(1)
+    flat = fields.detach().to(torch.float64).flatten(1)
+    wrong = ~torch.isfinite(flat)
+    if bool(wrong.any()):
+        raise InvalidArgumentError(
+            f"fields must be finite, got {int(wrong.sum())} NaN or infinite values in {int(wrong.any(dim=-1).sum())} "
+            f"of {len(flat)} fields; drop or repair these."
+        )
+    return flat
 
 
 def _epsilon(fields: Tensor) -> float:

@@ -6,6 +6,7 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Generator, Tensor, nn
 
+from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
-from probconserv.nonlinear.projection import AnyLaw
+from probconserv.nonlinear.projection import AnyLaw, contradictions_named
 from probconserv.surrogates.flow.corrections import check_law, part_of
+from probconserv.surrogates.flow.discrepancy import distances
 from probconserv.surrogates.flow.drawn import DrawnFields
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
 from probconserv.surrogates.flow.latent import Latent
@@ -140,7 +143,8 @@ class FlowMatching(Surrogate):
 
         Raises:
             IncompatibleQueryError: If the law acts on another number of points or has another batch.
-            InfeasibleConstraintError: If no field meets it.
+            InfeasibleConstraintError: If no field meets it, as where its rows contradict each other.
+            DependentConstraintsError: If its rows are redundant.
             InvalidArgumentError: If the velocity returns NaN or another shape, or a number is out of range.
             SamplingInterruptedError: If the sampling was interrupted; it holds the draws that are done.
         """
@@ -168,7 +172,8 @@ class FlowMatching(Surrogate):
                         options=options or self.options,
                         generator=Generator().manual_seed(random_seed(seed, 0, start)),
                     )
-                    done.append(sampler(self, task))
+                    with contradictions_named(task.law):
+                        done.append(sampler(self, task))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
         return torch.cat(done).reshape(-1, *self.latent.shape)
@@ -178,7 +183,8 @@ class FlowMatching(Surrogate):
 
         Observations are interpolated linearly on the model's grid. Those without ``noise_variance`` have a millionth of
         the variance of the fields. Observations that no field of the model explains, as of a parameter outside of its
-        training range, are named in a warning, and count as uncertain as the draws miss them by.
+        training range, are named in a warning: where draws miss them, which then count as uncertain as draws miss
+        them by, and where draws meet them far from all that the model draws without observations.
 
         Args:
             context: Observations within the grid.
@@ -198,7 +204,7 @@ class FlowMatching(Surrogate):
                 "coordinates for every axis."
             )
         batch, size = query.points.shape[:-2], context.points.shape[-1]
-        noise, variance = context.noise_variance, float(self.covariance().diagonal().mean())
+        noise, variance = context.noise, float(self.covariance().diagonal().mean())
         if noise is None:
             noise = _EXACT_OBSERVATION * variance * torch.ones_like(context.values, dtype=torch.float64)
         observed = zip(
@@ -208,7 +214,12 @@ class FlowMatching(Surrogate):
             query.points.reshape(-1, query.points.shape[-2], size),
             strict=True,
         )
-        drawn = [self._drawn(*entry, variance) for entry in observed]
+        free = cache(lambda: self.sample(self.draws, options=self.options, seed=self.seed).flatten(1))
+        drawn = []
+        for points, values, variances, places in observed:
+            law = LinearConstraint(interpolation_rows(self.axes, points), values, variances)
+            fields = given_observations(self._draw_under, law, variance, lambda far: distances(self.latent, far, free))
+            drawn.append(interpolation_rows(self.axes, places).functional(fields))
         draws = torch.stack(drawn, dim=1).reshape(self.draws, *batch, query.points.shape[-2])
         return DrawnFields(draws.to(context.values.dtype))
 
@@ -231,14 +242,16 @@ class FlowMatching(Surrogate):
 
         Args:
             path: The file.
-            velocity: A module of the same sizes, where the velocity was not a ``ResidualVelocity``.
-            latent: Coordinates of the same sizes, where they were not ``KarhunenLoeve``.
+            velocity: A module of the same sizes, where the velocity was not a ``ResidualVelocity``; it is filled with
+                the stored weights.
+            latent: Coordinates of the same sizes, where they were a ``Latent`` of your own; ``KarhunenLoeve`` and
+                ``FieldLatent`` are made from the file.
 
         Returns:
             The model.
 
         Raises:
-            WeightsError: If the file is missing, damaged or of another model, or the module has other sizes.
+            WeightsError: If the file is missing, damaged or of another model, a module is needed, or has other sizes.
         """
         latent, velocity, settings = read_flow(path, latent, velocity)
         axes = settings.pop("axes")
@@ -259,15 +272,20 @@ class FlowMatching(Surrogate):
         return self.latent.clean_covariance(0.0)
 
     def _training_set(self, fields: Tensor, inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if tuple(fields.shape[1:]) != self.latent.shape or not bool(torch.isfinite(fields).all()):
+        fields = as_tensor(fields, dtype=None)
+        if tuple(fields.shape[1:]) != self.latent.shape:
             raise InvalidArgumentError(
-                f"fields must be finite and (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
+                f"fields must be (count, *space) with space {self.latent.shape}, got {tuple(fields.shape)}."
             )
         if inputs is not None and (inputs.ndim != 2 or len(inputs) != len(fields)):
             raise InvalidArgumentError(
                 f"inputs must be (count, d) with one row for each of the {len(fields)} fields, got "
                 f"{tuple(inputs.shape)}."
             )
+        for name, values in (("fields", fields), ("inputs", inputs)):
+            wrong = 0 if values is None else int((~torch.isfinite(values)).sum())
+            if wrong:
+                raise InvalidArgumentError(f"{name} hold {wrong} NaN or infinite values; drop or repair them.")
         with torch.no_grad():
             z = torch.cat([self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)])
         return z.contiguous(), None if inputs is None else inputs.float().contiguous()
@@ -286,16 +304,9 @@ class FlowMatching(Surrogate):
             arguments = (*arguments, parameters[chosen].to(device))
         return (module(*arguments) - (data - noise)).square().mean()
 
-    def _drawn(self, points: Tensor, values: Tensor, noise: Tensor, places: Tensor, variance: float) -> Tensor:
-        """Draws ``(s, q)`` for one function; ``variance`` is that of the fields."""
-        assert self.axes is not None
-        law = LinearConstraint(interpolation_rows(self.axes, points), values, noise)
-
-        def sample(observations: LinearConstraint) -> Tensor:
-            return self.sample(self.draws, law=observations, options=self.options, seed=self.seed)
-
-        fields = given_observations(sample, law, variance)
-        return interpolation_rows(self.axes, places).functional(fields)
+    def _draw_under(self, observations: LinearConstraint) -> Tensor:
+        """The draws of a prediction."""
+        return self.sample(self.draws, law=observations, options=self.options, seed=self.seed)
 
     def _settings(self) -> dict[str, Any]:
         options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "local", "resample")}

@@ -11,6 +11,7 @@ from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 
 _KIND = "FlowMatching"
+_KNOWN = (KarhunenLoeve.__name__, FieldLatent.__name__, ResidualVelocity.__name__)
 
 
 def write_flow(
@@ -44,15 +45,32 @@ def read_flow(
     weights = read_weights(path, _KIND)
     parts = {part: _under(weights.tensors, f"{part}.") for part in ("latent", "velocity")}
     config = weights.config
+    advice = _advice(config, own_latent=latent is not None, own_velocity=velocity is not None)
     try:
-        latent = latent or _stored_latent(path, config, parts["latent"])
-        velocity = velocity or _stored_velocity(path, config, latent)
+        latent = _stored_latent(path, config, parts["latent"]) if latent is None else latent
+        velocity = _stored_velocity(path, config, latent) if velocity is None else velocity
         settings = dict(config["settings"])
+    except WeightsError:
+        raise
     except (KeyError, TypeError, ValueError, InvalidArgumentError) as error:
         raise WeightsError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
-    for module, tensors in ((latent, parts["latent"]), (velocity, parts["velocity"])):
-        fill(path, module, tensors)
+    for part, module in (("latent", latent), ("velocity", velocity)):
+        fill(path, module, parts[part], advice[part])
     return latent, velocity, settings
+
+
+def _advice(config: dict[str, Any], *, own_latent: bool, own_velocity: bool) -> dict[str, str]:
+    """What to do where tensors do not fit, for modules that were given and those that were not."""
+    advice = {}
+    for part, own in (("latent", own_latent), ("velocity", own_velocity)):
+        kind = config.get(part)
+        if not own:
+            advice[part] = "train again"
+        elif kind in _KNOWN:
+            advice[part] = f"leave {part}= out, since the file has all that a {kind} needs"
+        else:
+            advice[part] = f"give, as {part}=, a {kind} of the sizes that were saved"
+    return advice
 
 
 def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -64,7 +82,10 @@ def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, 
     if config["latent"] == FieldLatent.__name__:
         return FieldLatent(KarhunenLoeve(**_under(tensors, "modes."), shape=shape), tensors.get("noise_root"))
     if config["latent"] != KarhunenLoeve.__name__:
-        raise WeightsError(f"'{path}' holds a flow in {config['latent']}; give load one of the same sizes as latent=.")
+        raise WeightsError(
+            f"'{path}' holds a flow in {config['latent']}, of which it has the tensors only; give load one of the same "
+            "sizes as latent=."
+        )
     tensors.setdefault("spread", tensors["mean"].new_ones(len(tensors["basis"])))  # files before it was stored
     return KarhunenLoeve(**tensors, shape=shape)
 
@@ -72,6 +93,7 @@ def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, 
 def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
     if config["velocity"] != ResidualVelocity.__name__:
         raise WeightsError(
-            f"'{path}' holds a velocity {config['velocity']}; give load a module of the same sizes as velocity=."
+            f"'{path}' holds a velocity {config['velocity']}, of which it has the weights only; give load a module of "
+            "the same sizes as velocity=."
         )
     return ResidualVelocity(latent.state_shape[0], **config["network"])
