@@ -187,3 +187,5 @@ def test_the_page_runs_and_an_operator_takes_the_samples(tmp_path: Path, monkeyp
     for output, side in ((page["u"][:, :, 0], page["left"]), (page["u"][:, :, -1], page["right"])):
         assert torch.equal(output, side.flatten(1, 2))
     assert page["problem"].conductivities == (1.0, 100.0)
+    assert torch.equal(page["predicted"][:, :, 0], page["outputs"][:, :, 0])
+    assert page["solution"].imbalance.abs().max() < 1e-12
