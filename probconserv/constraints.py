@@ -15,7 +15,7 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import joint_axes
+from probconserv._linalg.checks import SMALL, joint_axes
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import are_readable, as_tensor, cached
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -24,7 +24,6 @@ from solvers.stencils import one_sided_gradient
 
 Domain = NodeGrid | CellGrid | Tensor | np.ndarray
 Side = Literal["first", "last"]
-_SMALL = 1 << 20  # entries of a matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,7 +376,7 @@ def _as_rows(G: Any) -> Tensor | LinearOperator | Rows:
 
 def _keep_structure(first: LinearConstraint, second: LinearConstraint) -> bool:
     """Whether joined rows are stored as sparse ones; small ones are a matrix in a graph, which cannot count entries."""
-    if torch.compiler.is_compiling() and (first.b.shape[-1] + second.b.shape[-1]) * first.points <= _SMALL:
+    if torch.compiler.is_compiling() and (first.b.shape[-1] + second.b.shape[-1]) * first.points <= SMALL:
         return False
     return isinstance(first.G, Rows) or isinstance(second.G, Rows)
 

@@ -16,6 +16,12 @@ from probconserv.inequalities.truncated import Truncated
 from probconserv.sampling import draw
 
 
+def is_bounded(prediction: Any) -> bool:
+    """Whether a prediction, or the components of a mixture, is under inequalities, so that it is no Gaussian."""
+    parts = prediction.components if isinstance(prediction, Mixture) else prediction
+    return isinstance(parts, Projected | Truncated)
+
+
 def with_draws(prediction: Any, draws: int, seed: int = 0) -> Any:
     """A prediction, or a mixture of some, with mean and variance from another set of draws.
 
@@ -30,7 +36,7 @@ def with_draws(prediction: Any, draws: int, seed: int = 0) -> Any:
     if isinstance(prediction, Mixture):
         components = with_draws(prediction.components, draws, seed)
         return components and Mixture(components, prediction.weights)
-    return prediction.with_draws(draws, seed) if isinstance(prediction, Projected | Truncated) else None
+    return prediction.with_draws(draws, seed) if is_bounded(prediction) else None
 
 
 class Mixture:

@@ -19,8 +19,7 @@ from experiments.storage import Arrays, checksum
 from probconserv import Mixture, Surrogate, condition, scores
 from probconserv.balance import local_conservation
 from probconserv.calibration import displaced, variance_factor
-from probconserv.inequalities.projected import Projected
-from probconserv.inequalities.truncated import Truncated
+from probconserv.mixture import is_bounded
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.surrogate import Context, Query
@@ -144,7 +143,7 @@ def _at_test_time(method: Method, files: Files, target: Target) -> dict[str, Ten
         samples = draw(prediction, (target.case.sizes.samples,), generator)[:, 0]
         fields = truth.expand_as(samples[0])
         parts.append(_scores(prediction, truth, laws) | _front_scores(samples, target, fields))
-        if isinstance(prediction.components if isinstance(prediction, Mixture) else prediction, Projected | Truncated):
+        if is_bounded(prediction):
             parts[-1] |= _draw_scores(samples, fields)
     axes = dict.fromkeys(("mean", "standard_deviation"), 0)
     return {name: torch.cat([part[name] for part in parts], dim=axes.get(name, -1)) for name in parts[0]}

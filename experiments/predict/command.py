@@ -42,16 +42,15 @@ def predict_command(
     folder = _folder(file, options)
     _print_notes(law.notes)
     prediction = predict(observations, law, options)
-    contradicting = contradiction(prediction, law, observations, options)
-    notes = [*law.notes, contradicting] if contradicting else list(law.notes)
-    _print_notes(notes[len(law.notes) :])
+    found = [note for note in [contradiction(prediction, law, observations, options)] if note]
+    _print_notes(found)
     methods = (("GP", prediction.before), ("ProbConserv-GP", prediction.after))
     table = folder / "prediction.csv"
     write_bytes(table, _table(prediction.x, law, methods).to_csv(index=False, lineterminator="\n").encode())
     figure = before_and_after(prediction, law, observations, file.name)
     files = [str(file) for file in (table, *save(figure, folder / "prediction"))]
     if json:
-        content = _as_json(prediction, law, methods) | {"notes": notes, "files": files}
+        content = _as_json(prediction, law, methods) | {"notes": [*law.notes, *found], "files": files}
         print(json_module.dumps(content, ensure_ascii=False))
     else:
         _print_summary(prediction, law, len(observations.points))

@@ -10,7 +10,8 @@ from torch import Tensor
 from probconserv._linalg.rows import Rows
 from probconserv.errors import DependentConstraintsError, InfeasibleConstraintError, InvalidArgumentError
 
-_SMALL = 1 << 20  # entries of structured rows up to which they are compared as a matrix
+SMALL = 1 << 20
+"""Entries of structured rows up to which they may become a matrix where nothing hangs on their speed."""
 
 
 def non_negative(reduced: Tensor, variance: Tensor, slack: float, floor: float) -> Tensor:
@@ -67,7 +68,7 @@ def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tens
         b: Right-hand sides ``(*batch, k)``.
         noise: σ² ``(*batch, k)``.
     """
-    if isinstance(G, Rows) and G.shape.numel() > _SMALL:
+    if isinstance(G, Rows) and G.shape.numel() > SMALL:
         return
     rows = G if isinstance(G, Tensor) else G.to_dense()
     scale = torch.where(noise == 0, 1 / torch.linalg.vector_norm(rows, dim=-1), 0.0)

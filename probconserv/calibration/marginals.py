@@ -13,9 +13,7 @@ from torch import Tensor
 from probconserv._linalg.checks import joint_shape
 from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities.projected import Projected
-from probconserv.inequalities.truncated import Truncated
-from probconserv.mixture import Mixture
+from probconserv.mixture import Mixture, is_bounded
 from probconserv.prediction import Prediction
 
 _FEW, _MOST = 150, 2000  # up to so many components share so many values; the released scores rest on this
@@ -113,7 +111,7 @@ def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> fl
 
 def require_gaussian(prediction: Prediction) -> None:
     """Raises InvalidArgumentError for predictions under inequalities, whose values pile up on the bounds."""
-    if isinstance(prediction.components if isinstance(prediction, Mixture) else prediction, Projected | Truncated):
+    if is_bounded(prediction):
         raise InvalidArgumentError(
             "A prediction under inequalities is no Gaussian; score its draws: crps_of_samples, interval_of_samples and "
             "coverage_of_samples of probconserv.scores."

@@ -193,7 +193,7 @@ def restrict(
         Values ``(*batch, *nodes)``.
 
     Raises:
-        InvalidArgumentError: If a side has another condition or no value, or the intervals divide no axis.
+        InvalidArgumentError: If a side has another condition or no value, or the intervals do not divide the cells.
     """
     d = len(conditions)
     sizes = [1.0] * d if lengths is None else lengths
