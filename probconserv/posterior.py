@@ -15,7 +15,7 @@ from linear_operator.operators import (
 from torch import Tensor
 from torch.distributions import Distribution
 
-from probconserv._linalg.checks import require_consistent
+from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.conditioned import conditioned_covariance
 from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
@@ -26,7 +26,6 @@ from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps
 from probconserv._linalg.values import are_readable, cached
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import (
-    DependentConstraintsError,
     IncompatibleQueryError,
     InvalidArgumentError,
 )
@@ -62,11 +61,8 @@ class Posterior(MultivariateNormal):
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
         covariance = as_double(prior.lazy_covariance_matrix)
-        try:
+        with contradictions_named(constraint.G, constraint.b, constraint.noise):
             self._gain = _gain_of(covariance, constraint, self._precision, validate)
-        except DependentConstraintsError:
-            require_consistent(constraint.G, constraint.b, constraint.noise)
-            raise
         self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
         self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
         self._updated_mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]

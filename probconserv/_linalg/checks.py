@@ -1,7 +1,8 @@
 """Checks of shapes and of the numbers in an update, with the errors that they raise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from linear_operator.operators import LinearOperator
@@ -60,14 +61,23 @@ def require_independent(independent: Tensor, k: int, members: int | None = None)
         )
 
 
-def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
-    """Raises InfeasibleConstraintError if no field at all meets the exact rows; for rows that are dependent.
+@contextmanager
+def contradictions_named(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> Iterator[None]:
+    """Turns the error for dependent rows into InfeasibleConstraintError if no field at all meets the exact ones.
 
     Args:
         G: Rows ``(*batch, k, n)``; structured ones are not looked at where they are too many for a matrix.
         b: Right-hand sides ``(*batch, k)``.
         noise: σ² ``(*batch, k)``.
     """
+    try:
+        yield
+    except DependentConstraintsError:
+        _require_consistent(G, b, noise)
+        raise
+
+
+def _require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
     if isinstance(G, Rows) and G.shape.numel() > SMALL:
         return
     rows = G if isinstance(G, Tensor) else G.to_dense()

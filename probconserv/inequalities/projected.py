@@ -1,12 +1,14 @@
 """Predictions whose draws meet a law and inequalities: the projection of a conditioned Gaussian."""
 
+from contextlib import nullcontext
+
 import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
-from probconserv._linalg.checks import require_consistent
+from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.values import are_recorded
-from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
 from probconserv.inequalities._separable import project_separable
@@ -175,16 +177,12 @@ class Projected:
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
         if not fields.numel():
             return fields
-        try:
+        law = self.constraint.law
+        with nullcontext() if law is None else contradictions_named(law.G, law.b, law.noise):
             if isinstance(self._feasible, StructuredSet):
                 return self._feasible.project(fields, target)
             project = project_separable if self._feasible.is_separable else project_general
             return project(fields, target, self._feasible)
-        except DependentConstraintsError:
-            law = self.constraint.law
-            if law is not None:
-                require_consistent(law.G, law.b, law.noise)
-            raise
 
     def _estimate(self) -> tuple[Tensor, Tensor]:
         if self._moments is None or self._lacks_gradient(self._moments[0]):

@@ -7,22 +7,21 @@ conditioned Gaussian (Matheron's rule); draws of another distribution, from a ge
 the law does not determine.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import require_consistent
+from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.gain import factorise
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv._linalg.structured import factorise_rows, splits
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._sparse_projection import project_nonlinear
@@ -65,7 +64,7 @@ def project(
         raise InvalidArgumentError("fields must be finite, got NaN or infinite entries; repair or drop these fields.")
     double, covariance = fields.to(torch.float64), as_double(covariance)
     begin = None if start is None else start.to(torch.float64)
-    with contradictions_named(law):
+    with contradictions_of(law):
         if isinstance(law, NonlinearLaw):
             projected = project_nonlinear(double, covariance, law, begin)
         elif isinstance(law, LinearConstraint):
@@ -75,21 +74,15 @@ def project(
     return projected.to(fields.dtype)
 
 
-@contextmanager
-def contradictions_named(law: AnyLaw | None) -> Iterator[None]:
+def contradictions_of(law: AnyLaw | None) -> AbstractContextManager[None]:
     """Turns the error for dependent rows into InfeasibleConstraintError if linear rows of a law contradict each other.
 
     Args:
         law: The law that is imposed within.
     """
-    try:
-        yield
-    except DependentConstraintsError:
-        law = law.joined().law if isinstance(law, Inequality) else law
-        linear = law.linear if isinstance(law, NonlinearLaw) else law
-        if linear is not None:
-            require_consistent(linear.G, linear.b, linear.noise)
-        raise
+    law = law.joined().law if isinstance(law, Inequality) else law
+    linear = law.linear if isinstance(law, NonlinearLaw) else law
+    return nullcontext() if linear is None else contradictions_named(linear.G, linear.b, linear.noise)
 
 
 def check_sizes(fields: Tensor, covariance: LinearOperator, law: AnyLaw) -> None:

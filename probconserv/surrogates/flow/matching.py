@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
-from probconserv.nonlinear.projection import AnyLaw, contradictions_named
+from probconserv.nonlinear.projection import AnyLaw, contradictions_of
 from probconserv.surrogates.flow.corrections import check_law, part_of
 from probconserv.surrogates.flow.discrepancy import distances
 from probconserv.surrogates.flow.drawn import DrawnFields
@@ -172,7 +172,7 @@ class FlowMatching(Surrogate):
                         options=options or self.options,
                         generator=Generator().manual_seed(random_seed(seed, 0, start)),
                     )
-                    with contradictions_named(task.law):
+                    with contradictions_of(task.law):
                         done.append(sampler(self, task))
         except KeyboardInterrupt as error:
             raise self._interrupted(done, first, count) from error
