@@ -137,6 +137,24 @@ def test_fields_as_coordinates_are_overwritten_by_eci_and_moved_as_a_whole_by_ou
 # Laws of all kinds
 
 
+def test_bounds_alone_move_only_what_is_outside() -> None:
+    flow = gaussian_flow()
+    free = flow.sample(40, options=QUICK, seed=3)
+    bounded = flow.sample(40, law=Bounded(0.0, 0.8), options=QUICK, seed=3)
+    assert bool((free < 0).any()) and bool((free > 0.8).any())
+    torch.testing.assert_close(bounded, free.clamp(0.0, 0.8), rtol=0, atol=1e-12)
+
+
+def test_beside_a_total_values_within_bounds_share_in_their_variances() -> None:
+    flow, law = gaussian_flow(), total(0.3)
+    under_law = flow.sample(40, law=law, options=QUICK, seed=3)
+    bounded = flow.sample(40, law=law & Bounded(-0.5, 1.2), options=QUICK, seed=3)
+    moved = (bounded - under_law) / flow.covariance().diagonal()
+    inside = (bounded > -0.5 + 1e-9) & (bounded < 1.2 - 1e-9)
+    for field, free in zip(moved, inside, strict=True):
+        torch.testing.assert_close(field[free], field[free][:1].expand(int(free.sum())), rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("sampler", [conditioned, eci, pcfm])
 def test_every_sampler_meets_law_and_bounds_to_round_off(sampler: Any) -> None:
     flow, law = gaussian_flow(), total(0.3) & Bounded(-0.5, 1.2)

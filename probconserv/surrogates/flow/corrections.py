@@ -14,13 +14,12 @@ from dataclasses import replace
 from typing import TypeGuard
 
 import torch
-from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
-from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
@@ -31,7 +30,7 @@ from probconserv.nonlinear.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
-_OF_POINTS = 1e-5  # least variance of a point by itself under inequalities, relative to the mean variance
+_LEAST = 1e-5  # variance that every point has under inequalities, relative to the mean variance
 Correction = Callable[[Tensor, float], Tensor]
 """(clean estimate ``(s, *state)``, t) → the same under the law."""
 
@@ -82,23 +81,28 @@ def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None
 def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None) -> Tensor:
     """Fields with exact rows, bounds and order met to round-off; rows with noise have done their work in the steps.
 
-    Bounds hold point by point, which few modes and a noise of round-off cannot. With inequalities, points therefore
-    have at least 1e-5 of the fields' mean variance to themselves.
+    Exact rows are met in the metric of the covariance. Bounds and order hold point by point: a value that is pulled to
+    its bound must not take with it all that vary with it, which would blur fronts. Fields with the rows therefore move
+    onto the inequalities in the metric of the variances alone, of which every point has at least 1e-5 of the mean.
     """
     exact = None if law is None else _exact_part(law)
     if exact is None:
         return fields
-    bounded = exact.inequalities is not None if isinstance(exact, NonlinearLaw) else isinstance(exact, Inequality)
-    if bounded and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
-        least = _OF_POINTS * float(covariance.diagonal().mean())
-        covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
-    return project(fields, covariance, exact)
+    equalities, bounded = _without_inequalities(exact)
+    if equalities is not None:
+        fields = project(fields, covariance, equalities)
+    if not bounded:
+        return fields
+    variances = covariance.diagonal()
+    independent = DiagLinearOperator(variances.clamp_min(_LEAST * float(variances.mean())))
+    return project(fields, independent, exact)
 
 
-def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
-    """A low rank plus diagonal with another diagonal."""
-    variances, root = split(covariance)
-    return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(change(variances)))
+def _without_inequalities(law: AnyLaw) -> tuple[LinearConstraint | NonlinearLaw | None, bool]:
+    """The equalities of a law, and whether it has inequalities."""
+    if isinstance(law, NonlinearLaw):
+        return replace(law, inequalities=None), law.inequalities is not None
+    return equalities_of(law), isinstance(law, Inequality)
 
 
 def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:

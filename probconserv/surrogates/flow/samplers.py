@@ -117,9 +117,10 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Every clean estimate is conditioned on the law with its covariance given z_t, which makes it the conditional mean
     E[z₁ | z_t, law] where data are Gaussian; without ``renewal`` the step is then that of the probability flow of the
-    conditional distribution. Rows with noise (observations) act through these steps alone. Exact rows, bounds and order
-    are met to round-off by a last projection of the field, in the metric of the data's covariance. Where they have
-    values that no field of the model has, a warning says so and the metric allows for it, see ``allowing_for``.
+    conditional distribution. Rows with noise (observations) act through these steps alone. Exact rows are met to
+    round-off by a last projection of the field in the metric of the data's covariance, bounds and order by another one
+    in that of its variances. Where rows have values that no field of the model has, a warning says so and the metric
+    allows for it, see ``allowing_for``.
 
     Args:
         flow: The model.
