@@ -1,3 +1,5 @@
+"""Operators under conditions: exact data in one to three axes, at every resolution, around any module."""
+
 from dataclasses import replace
 
 import pytest

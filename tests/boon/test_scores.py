@@ -1,3 +1,5 @@
+"""Relative L2 and boundary errors of known fields."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Stored operators give the same fields with the same conditions; what cannot be stored is refused."""
+
 import json
 from dataclasses import dataclass, replace
 

@@ -1,3 +1,5 @@
+"""Blocks of documents that are generated from stored runs."""
+
 import pytest
 
 from experiments.errors import DataFileError

@@ -1,3 +1,5 @@
+"""The page of results: rows, trainings, commands and figures."""
+
 import base64
 import io
 import json

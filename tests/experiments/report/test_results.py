@@ -1,3 +1,5 @@
+"""Tables of results: marks, missing scores, rows of methods that are no more."""
+
 from dataclasses import replace
 
 import pandas as pd

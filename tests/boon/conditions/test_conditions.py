@@ -1,0 +1,136 @@
+"""Boundary conditions as users state them: values of every shape, functions of a face, messages."""
+
+import pytest
+import torch
+
+from boon import Part
+from boon.conditions.discretisation import boundary_channels, check_conditions, check_lengths, discretise
+from boon.errors import InvalidArgumentError, MissingBoundaryError
+from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
+
+U = torch.zeros(3, 2, 5, 6)
+
+
+def data_of(conditions, values=None, u=U, lengths=(1.0, 2.0)):
+    return discretise(conditions, lengths, values, u, 2).data
+
+
+@pytest.mark.parametrize(
+    "value",
+    [4.0, torch.tensor(4.0), torch.full((3, 1, 1), 4.0), torch.full((3, 2, 6), 4.0), torch.full((6,), 4.0).numpy()],
+)
+def test_values_of_every_broadcastable_shape_fill_the_face(value):
+    (data,) = data_of([(Dirichlet(value), Dirichlet(0.0)), None])[:1]
+    assert data.shape == (3, 2, 6)
+    assert (data == 4.0).all()
+
+
+def test_functions_get_the_coordinates_of_the_face_from_zero_to_the_length():
+    (data, _) = data_of([(Dirichlet(lambda t: 10 * t), Dirichlet(lambda t: 0 * t)), None], lengths=(1.0, 2.0))
+    assert torch.allclose(data[0, 0], 10 * torch.linspace(0, 2, 6, dtype=torch.float64))
+
+
+def test_functions_of_two_coordinates_see_them_in_the_order_of_the_axes():
+    u = torch.zeros(1, 1, 4, 5, 6)
+    condition = (Dirichlet(lambda x, t: x + 100 * t), Dirichlet(lambda x, t: 0 * x * t))
+    (data, _) = discretise([None, condition, None], (1.0, 1.0, 1.0), None, u, 2).data
+    assert data.shape == (1, 1, 4, 6)
+    assert data[0, 0, 3, 0].item() == pytest.approx(1.0)
+    assert data[0, 0, 0, 5].item() == pytest.approx(100.0)
+
+
+def test_functions_without_remaining_axes_take_no_argument():
+    data = discretise([(Dirichlet(lambda: 3.0), Dirichlet(0.0))], (1.0,), None, torch.zeros(2, 1, 5), 2).data
+    assert (data[0] == 3.0).all()
+
+
+def test_data_are_rounded_to_the_precision_of_the_field():
+    data = discretise([(Dirichlet(0.1), Dirichlet(0.1))], (1.0,), None, torch.zeros(1, 1, 5), 2).data
+    assert data[0].item() == torch.tensor(0.1).double().item()
+
+
+def test_a_side_without_condition():
+    with pytest.raises(MissingBoundaryError, match=r"axis 1 must be a .* condition on one side"):
+        check_conditions([None, (None, None)])
+
+
+def test_periodic_on_one_side_only():
+    with pytest.raises(InvalidArgumentError, match="Axis 0 is periodic on one side only"):
+        check_conditions([(Periodic(), Dirichlet())])
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        (Outflow(), "must be Dirichlet"),
+        (Neumann(flux=1.0), "physical law"),
+        (Part(Dirichlet()), "A side of axis 0 is a single node, which has no parts"),
+        ((Part(Dirichlet()), Neumann()), "or parts of a side with one of the first three"),
+    ],
+)
+def test_conditions_an_operator_cannot_meet(side, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        check_conditions([(side, Dirichlet())])
+
+
+@pytest.mark.parametrize("lengths", [(1.0,), (1.0, 0.0), (1.0, float("nan"))])
+def test_lengths_must_be_positive_and_one_per_axis(lengths):
+    with pytest.raises(InvalidArgumentError, match="lengths needs one positive number per axis"):
+        check_lengths(lengths, 2)
+
+
+def test_a_side_without_value():
+    with pytest.raises(MissingBoundaryError, match="The last side of axis 0 has no value"):
+        data_of([(Dirichlet(1.0), Robin(1.0, 1.0)), None])
+
+
+def test_a_side_with_two_values():
+    with pytest.raises(MissingBoundaryError, match="The first side of axis 0 has a value in its condition and another"):
+        data_of([(Dirichlet(1.0), Dirichlet(1.0)), None], values=[(2.0, None), None])
+
+
+def test_a_value_of_the_wrong_face_shape():
+    with pytest.raises(InvalidArgumentError, match=r"first side of axis 0 .* = \(3, 2, 6\), got shape \(3, 2, 5\)"):
+        data_of([(Dirichlet(torch.zeros(3, 2, 5)), Dirichlet(0.0)), None])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite(bad):
+    with pytest.raises(InvalidArgumentError, match="last side of axis 0 has values that are NaN or infinite"):
+        data_of([(Dirichlet(1.0), Dirichlet(bad)), None])
+
+
+def test_a_value_for_a_free_axis():
+    with pytest.raises(InvalidArgumentError, match="first side of axis 1 is free or periodic and takes no"):
+        data_of([(Dirichlet(1.0), Dirichlet(1.0)), None], values=[None, (1.0, None)])
+
+
+def test_values_for_the_wrong_number_of_axes():
+    with pytest.raises(InvalidArgumentError, match=r"one .first, last. pair or None for each of 2 axes"):
+        data_of([(Dirichlet(1.0), Dirichlet()), None], values=[(None, 1.0)])
+
+
+def test_a_grid_too_coarse_for_the_stencil():
+    with pytest.raises(InvalidArgumentError, match="Axis 0 needs at least 4 nodes for its conditions, got 3"):
+        discretise([(Neumann(0.0), Neumann(0.0))], (1.0,), None, torch.zeros(1, 1, 3), 2)
+
+
+def test_fields_with_another_number_of_axes():
+    with pytest.raises(InvalidArgumentError, match="field has 1 axes but conditions are given for 2"):
+        discretise([(Dirichlet(0.0), Dirichlet(0.0)), None], (1.0, 1.0), None, torch.zeros(1, 1, 3), 2)
+
+
+def test_boundary_channels_repeat_the_data_along_the_axis_of_their_side():
+    u = torch.zeros(2, 1, 5, 6)
+    right = torch.arange(12.0).view(2, 1, 6)
+    boundary = discretise([(Dirichlet(3.0), Neumann()), None], (1.0, 1.0), [(None, right), None], u, 2)
+    channels = boundary_channels(boundary, (5, 6), torch.float32)
+    assert channels.shape == (2, 2, 5, 6)
+    assert (channels[:, 0] == 3.0).all()
+    assert torch.equal(channels[:, 1], right.expand(2, 5, 6))
+
+
+def test_boundary_channels_without_any_side():
+    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, torch.zeros(2, 1, 5), 2)
+    with pytest.raises(MissingBoundaryError, match="needs a side with data"):
+        boundary_channels(boundary, (5,), torch.float32)

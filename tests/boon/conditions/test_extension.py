@@ -1,0 +1,199 @@
+"""The smooth extension of boundary residuals: its columns, its lengths, and the update that it equals."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DenseLinearOperator
+
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import functional, read
+from boon.corrections.extension import (
+    ExtensionStep,
+    SmoothExtension,
+    derivative_weights,
+    extend,
+    extension_columns,
+    functional_row,
+    read_smoothly,
+)
+from boon.errors import InvalidArgumentError, SingularKernelError
+from probconserv import LinearConstraint, condition
+from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.strategies import seeds
+
+PAIRS = [
+    (Dirichlet(1.0), Dirichlet(-2.0)),
+    (Dirichlet(1.0), Neumann(0.5)),
+    (Neumann(0.3), Neumann(-0.4)),
+    (Robin(1.0, -0.2, 0.7), Neumann(0.1)),
+]
+
+
+def rows_of(boundary, axis, count):
+    return torch.stack([functional_row(side, count) for side in boundary.functionals if side.axis == axis])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_columns_reproduce_the_functionals_for_any_lengths(pair):
+    u = torch.zeros(1, 3, 40, dtype=torch.float64)
+    rows = rows_of(discretise([pair], (2.0,), None, u, 3), 0, 40)
+    lengths = torch.tensor([[0.02, 0.1, 0.5], [0.05, 0.01, 0.3]], dtype=torch.float64)
+    columns = extension_columns(rows, lengths)
+    # B E is a sum of at most 4 products of entries as large as |w| ~ 1/h = 40.
+    assert torch.allclose(rows @ columns, torch.eye(2, dtype=torch.float64).expand(3, 2, 2), atol=1e-11)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_equal_lengths_give_the_probconserv_update_with_boundary_functionals(pair):
+    n, length = 25, 0.15
+    torch.manual_seed(0)
+    u = torch.randn(1, 1, n, dtype=torch.float64)
+    boundary = discretise([pair], (1.0,), None, u, 2)
+    rows = rows_of(boundary, 0, n)
+    positions = torch.linspace(0, 1, n, dtype=torch.float64)
+    covariance = torch.exp(-0.5 * ((positions[:, None] - positions) / length).square())
+    data = torch.cat([part.flatten() for part in boundary.data])
+    prior = MultivariateNormal(u[0, 0], DenseLinearOperator(covariance))
+    expected = condition(prior, LinearConstraint(rows, data)).mean
+    step = ExtensionStep(2, 1, length).double()
+    with torch.no_grad():
+        step.log_length.fill_(math.log(length))  # it was made in float32
+    assert torch.allclose(step(u, boundary)[0, 0], expected, rtol=0, atol=1e-9)
+
+
+def test_a_short_length_moves_the_dirichlet_nodes_alone():
+    # Spacing 0.05, ℓ = 0.005: the neighbour gets exp(−50) of the residual.
+    u = torch.zeros(1, 1, 21, dtype=torch.float64)
+    boundary = discretise([(Dirichlet(1.0), Dirichlet(2.0))], (1.0,), None, u, 1)
+    result = ExtensionStep(2, 1, 0.005).double()(u, boundary)
+    expected = torch.zeros(21, dtype=torch.float64)
+    expected[0], expected[-1] = 1.0, 2.0
+    assert torch.allclose(result[0, 0], expected, atol=1e-14)
+
+
+def test_a_field_that_meets_its_conditions_is_left_alone():
+    x = torch.linspace(0, 1, 30, dtype=torch.float64)
+    u = (1 + 2 * x).view(1, 1, -1)
+    boundary = discretise([(Neumann(2.0), Dirichlet(3.0))], (1.0,), None, u, 2)
+    assert torch.allclose(ExtensionStep(2, 1, 0.1).double()(u, boundary), u, atol=1e-12)
+
+
+def test_residual_spreads_evenly_at_periodic_ends():
+    u = torch.zeros(1, 1, 21, dtype=torch.float64)
+    u[..., 0] = 1.0
+    boundary = discretise([(Periodic(), Periodic())], (1.0,), None, u, 1)
+    result = ExtensionStep(1, 1, 0.1).double()(u, boundary)
+    change = (result - u)[0, 0]
+    assert result[0, 0, 0].item() == pytest.approx(result[0, 0, -1].item(), abs=1e-14)
+    assert torch.allclose(change, -change.flip(0), atol=1e-14)
+
+
+@settings(deadline=None, max_examples=20)
+@given(first=st.sampled_from(PAIRS), second=st.sampled_from(PAIRS), seed=seeds)
+def test_a_later_axis_does_not_break_an_earlier_one(first, second, seed):
+    generator = torch.Generator().manual_seed(seed)
+    source, u = torch.randn(2, 2, 1, 9, 11, dtype=torch.float64, generator=generator)
+    bare = [tuple(_without_value(side) for side in pair) for pair in (first, second)]
+    sides = discretise(bare, (1.0, 1.0), [(0.0, 0.0), (0.0, 0.0)], u, 2).functionals
+    data = {(side.axis, side.last): read(side, source) for side in sides}
+    values = [(data[axis, False], data[axis, True]) for axis in range(2)]
+    boundary = discretise(bare, (1.0, 1.0), values, u, 2)
+    result = ExtensionStep(4, 1, 0.1).double()(u, boundary)
+    for side in boundary.functionals:
+        assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-9)
+
+
+def _without_value(side):
+    return Robin(side.a, side.b) if isinstance(side, Robin) else type(side)()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_extension_along_every_axis_is_a_product_with_the_columns(axis):
+    torch.manual_seed(1)
+    u = torch.randn(2, 3, 5, 6, 7, dtype=torch.float64)
+    columns = torch.randn(3, u.shape[2 + axis], 2, dtype=torch.float64)
+    shape = list(u.shape)
+    shape[2 + axis] = 2
+    residual = torch.randn(shape, dtype=torch.float64)
+    moved = torch.einsum("cns,bcspq->bcnpq", columns, residual.movedim(2 + axis, 2)).movedim(2, 2 + axis)
+    assert torch.allclose(extend(u, columns, residual, axis), u + moved, atol=1e-13)
+
+
+def test_gradient_reaches_field_lengths_and_data():
+    torch.manual_seed(2)
+    u = torch.randn(2, 1, 7, 5, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(2, 1, 5, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([[-1.5], [-2.0]], dtype=torch.float64, requires_grad=True)
+    step = ExtensionStep(2, 1, 0.2).double()
+
+    def call(u, g, lengths):
+        values = [(g, None), None]
+        boundary = discretise([(Dirichlet(), Neumann(0.1)), None], (1.0, 1.0), values, u, 2)
+        return torch.func.functional_call(step, {"log_length": lengths}, (u, boundary))
+
+    assert torch.autograd.gradcheck(call, (u, g, lengths))
+
+
+def test_float32_meets_the_conditions_to_float32_round_off():
+    torch.manual_seed(3)
+    u = torch.randn(4, 1, 200)
+    boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], (1.0,), None, u, 2)
+    result = SmoothExtension(reach=0.0).step([(Dirichlet(), Neumann())], 1)(u, boundary).detach()
+    assert result.dtype == torch.float32
+    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+        scale = sum(abs(w) for w in side.weights) * float(result.abs().max())
+        assert float((read(side, result) - data).abs().max()) < 4 * torch.finfo(torch.float32).eps * scale
+
+
+@pytest.mark.parametrize("length", [0.0, -1.0, float("nan")])
+def test_lengths_must_be_positive(length):
+    with pytest.raises(InvalidArgumentError, match="length of SmoothExtension must be positive"):
+        SmoothExtension(length=length)
+
+
+def test_lengths_that_make_the_ends_one():
+    rows = torch.zeros(2, 10, dtype=torch.float64)
+    rows[0, 0] = rows[1, -1] = 1.0
+    with pytest.raises(SingularKernelError, match="are dependent under extension lengths"):
+        extension_columns(rows, torch.full((2, 1), 1e12, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("n", [5, 8, 50])
+def test_derivatives_of_cubic_polynomials_are_read_exactly(order, last, n):
+    length, (a, b) = 2.0, (0.7, -0.3)
+    x = torch.linspace(0, length, n, dtype=torch.float64)
+    u = (1 + x - 0.5 * x**2 + 0.25 * x**3).view(1, 1, -1)
+    end = length if last else 0.0
+    expected = a * float(u[0, 0, -1 if last else 0]) + b * (1 - end + 0.75 * end**2)
+    side = functional(Robin(a, b), 0, last, length / (n - 1), min(order, n - 2))
+    assert float(read_smoothly(side, u, 0.25)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_derivative_read_from_a_stretch_converges_to_one_functional():
+    values = []
+    for n in (65, 129, 257, 513, 4097):
+        x = torch.linspace(0, 1, n, dtype=torch.float64)
+        weights = derivative_weights(n, 0.25)
+        values.append(float(weights @ torch.sin(9 * x[: len(weights)])))
+    errors = [abs(value - values[-1]) for value in values[:-1]]
+    assert all(later < 0.3 * earlier for earlier, later in pairwise(errors)), errors
+    assert errors[0] < 0.02 * 9
+    assert abs(values[-1] - 9) < 0.05 * 9  # fourth order in 9 × 0.25, with a small constant
+
+
+def test_noise_in_a_derivative_falls_with_the_number_of_nodes():
+    norms = [float(derivative_weights(n, 0.25).norm()) for n in (129, 257, 513, 1025)]
+    assert all(later < 0.78 * earlier for earlier, later in pairwise(norms))  # 1/√2 in the limit
+    assert norms[0] < 40  # that of the difference of order 4 is 690 there, and grows
+
+
+def test_a_reach_that_is_no_part_of_the_axis():
+    with pytest.raises(InvalidArgumentError, match=r"reach of SmoothExtension must be between 0 and 1, got 1.5"):
+        SmoothExtension(reach=1.5)

@@ -1,0 +1,272 @@
+"""Corrections of boundary nodes: exact data, orders of the stencils, invariants."""
+
+import math
+
+import pytest
+import torch
+
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import (
+    Boundary,
+    data_values,
+    functional,
+    harmonise,
+    prescribe,
+    read,
+    residuals,
+    set_nodes,
+    with_zero_data,
+)
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from solvers import Dirichlet, Neumann, Periodic, Robin
+
+
+def field(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def corrected(u, conditions, lengths=None, values=None, order=2):
+    boundary = discretise(conditions, lengths or (1.0,) * len(conditions), values, u, order)
+    return prescribe(u, boundary), boundary
+
+
+def test_dirichlet_sets_the_two_end_nodes_and_nothing_else():
+    u = field(3, 1, 9)
+    result, _ = corrected(u, [(Dirichlet(2.0), Dirichlet(-1.0))])
+    assert (result[..., 0] == 2.0).all()
+    assert (result[..., -1] == -1.0).all()
+    assert torch.equal(result[..., 1:-1], u[..., 1:-1])
+
+
+def test_first_order_neumann_puts_the_node_one_slope_away():
+    # (u_1 − u_0)/h = g, so u_0 = u_1 − h g; at the other end u_n = u_{n−1} + h g. h = 2/8.
+    u = field(2, 1, 9)
+    result, _ = corrected(u, [(Neumann(3.0), Neumann(-2.0))], lengths=(2.0,), order=1)
+    assert torch.allclose(result[..., 0], u[..., 1] - 0.25 * 3.0, atol=1e-15)
+    assert torch.allclose(result[..., -1], u[..., -2] + 0.25 * -2.0, atol=1e-15)
+
+
+def test_periodic_ends_become_their_average():
+    u = field(2, 1, 6)
+    result, _ = corrected(u, [(Periodic(), Periodic())])
+    assert torch.equal(result[..., 0], 0.5 * (u[..., 0] + u[..., -1]))
+    assert torch.equal(result[..., 0], result[..., -1])
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("last", [False, True])
+def test_neumann_recovers_the_boundary_value_at_the_order_of_its_stencil_plus_one(order, last):
+    # u_0 = (g − Σ w_j u_j)/w_0 with w_0 ~ 1/h: the error of the gradient, O(hᵖ), is multiplied by h.
+    errors, sizes = [], (16, 32, 64, 128)
+    for n in sizes:
+        x = torch.linspace(0.0, 1.0, n + 1, dtype=torch.float64)
+        exact = torch.exp(2 * x).view(1, 1, -1)
+        end = 1.0 if last else 0.0
+        gradient = 2 * math.exp(2 * end)
+        pair = (Dirichlet(exact[0, 0, 0].item()), Neumann(gradient)) if last else (Neumann(gradient), Dirichlet(0.0))
+        damaged = exact.clone()
+        damaged[..., -1 if last else 0] = 7.0
+        result, _ = corrected(damaged, [pair], order=order)
+        errors.append(abs(float(result[0, 0, -1 if last else 0] - exact[0, 0, -1 if last else 0])))
+    slope = math.log2(errors[-2] / errors[-1])
+    assert slope == pytest.approx(order + 1, abs=0.2)
+
+
+def test_robin_is_exact_for_a_straight_line():
+    # u = 1 + 2x: a u + b u' at x = 0 is a + 2b, and one-sided differences are exact for straight lines.
+    x = torch.linspace(0.0, 1.0, 8, dtype=torch.float64)
+    exact = (1 + 2 * x).view(1, 1, -1)
+    damaged = exact.clone()
+    damaged[..., [0, -1]] = 9.0
+    result, _ = corrected(damaged, [(Robin(2.0, -0.5, 1.0), Robin(1.0, 3.0, 9.0))], order=3)
+    assert torch.allclose(result, exact, atol=1e-14)
+
+
+def test_corners_of_two_neumann_axes_hold_when_the_data_come_from_one_field():
+    # Data read from one field are compatible (B₂ B₁ = B₁ B₂), so both sides hold at the corner too and are not changed.
+    u, source = field(2, 1, 7, 8), field(2, 1, 7, 8, seed=1)
+    sides = [(Neumann(), Robin(1.0, 1.0)), (Robin(2.0, -1.0), Neumann())]
+    zero = [(0.0, 0.0), (0.0, 0.0)]
+    functionals = discretise(sides, (1.0, 2.0), zero, u, 2).functionals
+    data = {(side.axis, side.last): read(side, source) for side in functionals}
+    values = [(data[0, False], data[0, True]), (data[1, False], data[1, True])]
+    result, boundary = corrected(u, sides, (1.0, 2.0), values)
+    for side, kept in zip(boundary.functionals, boundary.data, strict=True):
+        assert torch.allclose(kept, data[side.axis, side.last], atol=1e-12)
+        assert torch.allclose(read(side, result), data[side.axis, side.last], atol=1e-12)
+
+
+def test_dirichlet_wins_over_neumann_at_the_corner_whatever_the_order_of_axes():
+    u = field(1, 1, 6, 7)
+    result, boundary = corrected(u, [(Neumann(5.0), Neumann(5.0)), (Dirichlet(1.0), Dirichlet(2.0))])
+    assert (result[..., 0] == 1.0).all()
+    assert (result[..., -1] == 2.0).all()
+    gradient = read(boundary.functionals[2], result)
+    assert boundary.functionals[2].axis == 0
+    assert torch.allclose(gradient[..., 1:-1], torch.full((1, 1, 5), 5.0, dtype=torch.float64), atol=1e-12)
+    assert gradient[..., 0].item() == pytest.approx(0.0, abs=1e-12)  # along a constant side the gradient is 0
+
+
+def test_prescription_is_a_projection():
+    u = field(2, 2, 6, 7, 5)
+    sides = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Periodic(), Periodic()), (Dirichlet(0.2), Neumann(0.0))]
+    once, boundary = corrected(u, sides, order=3)
+    assert torch.allclose(prescribe(once, boundary), once, atol=1e-13)
+
+
+def test_gradient_of_prescription_with_respect_to_field_and_data():
+    u, g, h = field(2, 1, 6, 5).requires_grad_(), field(2, 1, 5, seed=1), field(2, 1, 1, seed=2)
+    g.requires_grad_(), h.requires_grad_()
+    sides = [(Neumann(), Dirichlet()), (Robin(1.0, -1.0), Neumann(0.0))]
+
+    def run(u, g, h):
+        return corrected(u, sides, values=[(g, 0.0), (h.expand(2, 1, 6), None)])[0]
+
+    assert torch.autograd.gradcheck(run, (u, g, h))
+
+
+def test_periodic_data_that_do_not_close_are_an_error():
+    y = torch.linspace(0.0, 1.0, 7, dtype=torch.float64)
+    with pytest.raises(IncompatibleCornersError, match=r"first side of axis 0 disagree by 0\.5"):
+        corrected(field(1, 1, 6, 7), [(Dirichlet(y), Dirichlet(0.0)), (Periodic(), Periodic())])
+
+
+def test_dirichlet_sides_that_disagree_at_a_corner_are_an_error():
+    with pytest.raises(IncompatibleCornersError, match=r"first side of axis 1 disagree by 1 .* at the corners"):
+        corrected(field(1, 1, 6, 7), [(Dirichlet(1.0), Dirichlet(1.0)), (Dirichlet(0.0), Dirichlet(1.0))])
+
+
+def test_corner_values_that_differ_by_round_off_are_accepted_and_the_earlier_axis_wins():
+    near = torch.full((1, 1, 6), 1.0 + 1e-15, dtype=torch.float64)
+    result, _ = corrected(field(1, 1, 6, 7), [(Dirichlet(1.0), Dirichlet(1.0)), (Dirichlet(near), Dirichlet(1.0))])
+    assert (result[:, :, 0] == 1.0).all()
+
+
+def test_robin_that_cannot_be_solved_for_the_boundary_node():
+    # First order, h = 1/8: a + b·(−1/h) = 8 − 8 = 0.
+    with pytest.raises(InvalidArgumentError, match=r"first side of axis 0 cannot be solved .* a \+ b·c₀/h = 0"):
+        functional(Robin(8.0, 1.0), axis=0, last=False, spacing=0.125, order=1)
+
+
+def test_residuals_measure_what_is_missed():
+    u = torch.zeros(1, 1, 5, dtype=torch.float64)
+    boundary = discretise([(Dirichlet(2.0), Neumann(0.5))], (1.0,), None, u, 1)
+    (value, value_scale), (slope, slope_scale) = residuals(u, boundary)
+    assert (value.item(), value_scale.item()) == (-2.0, 2.0)
+    assert (slope.item(), slope_scale.item()) == (-0.5, 0.5)
+
+
+SIDES = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Periodic(), Periodic()), (Dirichlet(0.2), Neumann(-0.4))]
+
+
+def test_conditions_inside_an_array_with_margins_act_at_the_same_nodes():
+    u = field(2, 1, 6, 7)
+    sides = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Dirichlet(0.2), Neumann(-0.4))]
+    boundary = discretise(sides, (1.0, 2.0), None, u, 3)
+    padded = torch.nn.functional.pad(u, (1, 1, 2, 2), value=9.0)
+    for side, same in zip(boundary.inside((2, 1)).functionals, boundary.functionals, strict=True):
+        actual = read(side, padded)  # beyond the face there is padding too
+        margin = (1, 2)[side.axis]
+        assert torch.equal(actual[..., margin:-margin], read(same, u))
+    assert boundary.inside((0, 0)) is boundary
+    with pytest.raises(InvalidArgumentError, match="Axis 1 is periodic but padded"):
+        discretise(SIDES, (1.0,) * 3, None, field(1, 1, 6, 7, 5), 2).inside((0, 1, 0))
+
+
+def test_data_values_are_what_conditions_make_of_the_field_zero():
+    u = field(2, 3, 6, 7, 5)
+    boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
+    expected = set_nodes(torch.zeros_like(u), boundary).flatten(2)
+    nodes, values = data_values(u, boundary)
+    assert len(nodes.unique()) == len(nodes)
+    assert torch.allclose(torch.zeros_like(expected).index_copy(-1, nodes, values), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_columns_are_set_as_fields_with_zero_data_are(axis):
+    u = field(1, 1, 6, 7, 5)
+    conditions = [(Neumann(0.0), Robin(1.0, 0.5, 0.0)), (Periodic(), Periodic()), (Dirichlet(0.0), Neumann(0.0))]
+    boundary = discretise(conditions, (1.0, 2.0, 0.5), None, u, 3)
+    columns = field(u.shape[2 + axis], 4, seed=3)
+    before = columns.clone()
+    alone = discretise([conditions[axis]], ((1.0, 2.0, 0.5)[axis],), None, columns.mT[:, None], 3)
+    expected = set_nodes(columns.mT[:, None].contiguous(), alone)[:, 0].mT
+    assert torch.allclose(with_zero_data(columns, boundary, axis), expected, atol=1e-14)
+    assert torch.equal(columns, before)
+
+
+def test_residuals_and_their_scales_in_float64_whatever_the_field():
+    u = field(2, 2, 6, 7).float()
+    boundary = discretise([(Neumann(0.25), Dirichlet(-0.5)), (Periodic(), Periodic())], (1.0, 2.0), None, u, 1)
+    wide = u.double()
+    (value, value_scale), (slope, slope_scale), (gap, gap_scale) = residuals(u, boundary)
+    assert torch.allclose(value, wide[:, :, -1] + 0.5, rtol=1e-14, atol=0)
+    assert torch.allclose(value_scale, wide[:, :, -1].abs() + 0.5, rtol=1e-14, atol=0)
+    assert torch.allclose(slope, 5 * (wide[:, :, 1] - wide[:, :, 0]) - 0.25, rtol=0, atol=1e-13)
+    assert torch.allclose(slope_scale, 5 * (wide[:, :, 1].abs() + wide[:, :, 0].abs()) + 0.25, rtol=1e-14, atol=0)
+    assert torch.equal(gap, wide[..., 0] - wide[..., -1])
+    assert torch.equal(gap_scale, wide[..., 0].abs() + wide[..., -1].abs())
+
+
+def test_float32_fields_are_prescribed_in_float64_and_set_in_float32():
+    u = field(2, 2, 6, 7, 5).float()
+    boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
+    assert torch.equal(prescribe(u, boundary), prescribe(u.double(), boundary).float())
+    assert set_nodes(u, boundary).dtype == torch.float32
+    assert read(boundary.functionals[1], u).dtype == torch.float64
+
+
+def test_corners_of_two_periodic_axes_become_the_average_of_all_four():
+    u = field(3, 2, 6, 7)
+    result, _ = corrected(u, [(Periodic(), Periodic()), (Periodic(), Periodic())])
+    corners = result[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    expected = u[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].mean(dim=-1, keepdim=True)
+    assert torch.allclose(corners, expected.expand_as(corners), atol=1e-15)
+    assert torch.equal(result[:, :, 0], result[:, :, -1])
+    assert torch.equal(result[:, :, 1:-1, 1:-1], u[:, :, 1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dirichlet_values_hold_to_the_last_bit_beside_derivatives(seed):
+    values = field(2, 1, 6, seed=seed)
+    sides = [(Neumann(0.3), Robin(1.0, 0.7, 0.1)), (Dirichlet(), Neumann(0.2))]
+    result, boundary = corrected(field(2, 1, 6, 7, seed=seed + 9), sides, (0.7, 1.3), [None, (values, None)], 3)
+    assert torch.equal(result[..., 0], boundary.data[0])
+    assert torch.equal(boundary.data[0], values)
+
+
+def test_the_tolerance_of_corners_is_relative_to_the_values():
+    sides = [(Dirichlet(1000.0), Neumann(0.0)), (Dirichlet(1000.5), Neumann(0.0))]
+    raw = discretise([(Dirichlet(1000.0), Neumann(0.0)), None], (1.0, 1.0), None, field(1, 1, 6, 7), 2)
+    other = functional(sides[1][0], axis=1, last=False, spacing=1.0, order=2)
+    both = Boundary(
+        functionals=(raw.functionals[0], other),
+        data=(raw.data[0], torch.full((1, 1, 6), 1000.5, dtype=torch.float64)),
+    )
+    assert harmonise(both, 1e-3).data[1][0, 0, 0] == 1000.0
+    with pytest.raises(IncompatibleCornersError, match=r"disagree by 0\.5"):
+        harmonise(both, 1e-4)
+
+
+def test_robin_conditions_are_judged_relative_to_their_size():
+    # a + b c₀/h = 0.08 of 1.6e7: nothing is left of the boundary node but round-off of the data.
+    with pytest.raises(InvalidArgumentError, match=r"cannot be solved"):
+        functional(Robin(8e6 + 0.08, 1e6), axis=0, last=False, spacing=0.125, order=1)
+    functional(Robin(8e-6 + 1e-9, 1e-6), axis=0, last=False, spacing=0.125, order=1)
+
+
+def test_residual_scales_belong_to_their_own_axis():
+    u = field(2, 3, 6, 7)
+    boundary = discretise([None, (Neumann(0.25), Dirichlet(-0.5))], (1.0, 1.0), None, u, 1)
+    (_, value_scale), (_, slope_scale) = residuals(u, boundary)
+    assert torch.allclose(value_scale, u[..., -1].abs() + 0.5, rtol=1e-14, atol=0)
+    assert torch.allclose(slope_scale, 6 * (u[..., 1].abs() + u[..., 0].abs()) + 0.25, rtol=1e-14, atol=0)
+
+
+def test_edges_of_the_later_two_of_three_axes_close_when_both_are_periodic():
+    u = field(2, 3, 4, 6, 7)
+    result, _ = corrected(u, [None, (Periodic(), Periodic()), (Periodic(), Periodic())])
+    assert torch.equal(result[:, :, :, 0], result[:, :, :, -1])
+    assert torch.equal(result[..., 0], result[..., -1])
+    corner = u[:, :, :, [0, 0, -1, -1], [0, -1, 0, -1]].mean(dim=-1)
+    assert torch.allclose(result[:, :, :, 0, 0], corner, atol=1e-15)

@@ -1,0 +1,94 @@
+"""Lifting by polynomials of the boundary data."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from boon.conditions.discretisation import discretise
+from boon.conditions.functionals import read
+from boon.corrections.lifting import LiftingStep, polynomial_columns
+from boon.errors import SingularKernelError
+from solvers import Dirichlet, Neumann, Periodic, Robin
+
+POWERS = [
+    ((Dirichlet(), Dirichlet()), (0, 1)),
+    ((Dirichlet(), Neumann()), (0, 1)),
+    ((Neumann(), Dirichlet()), (0, 1)),
+    ((Neumann(), Neumann()), (1, 2)),
+    ((Robin(1.0, -0.2), Neumann()), (0, 1)),
+    ((Robin(1.0, 1.0), Dirichlet()), (0, 2)),  # 1 − x is nothing to either
+]
+
+
+@pytest.mark.parametrize(("pair", "powers"), POWERS)
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_columns_are_polynomials_of_the_lowest_powers_that_carry_one_datum_each(pair, powers, order):
+    zero = torch.zeros(1, 1, 30, dtype=torch.float64)
+    sides = discretise([pair], (1.0,), [(0.0, 0.0)], zero, order).functionals
+    columns = polynomial_columns(sides, 30)
+    x = torch.linspace(0, 1, 30, dtype=torch.float64)
+    span = torch.stack([x**power for power in powers], 1)
+    assert torch.allclose(span @ torch.linalg.lstsq(span, columns).solution, columns, atol=1e-12)
+    carried = torch.stack([read(side, columns.mT[:, None])[:, 0] for side in sides])
+    assert torch.allclose(carried, torch.eye(2, dtype=torch.float64), atol=1e-11)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_two_values_are_joined_by_straight_lines_along_their_axis(axis):
+    torch.manual_seed(0)
+    shape = (5, 6, 7)
+    first, last = torch.randn(2, 2, 3, *shape[:axis], *shape[axis + 1 :], dtype=torch.float64)
+    u = torch.zeros(2, 3, *shape, dtype=torch.float64)
+    conditions = [(Dirichlet(), Dirichlet()) if other == axis else None for other in range(3)]
+    values = [(first, last) if other == axis else None for other in range(3)]
+    result = LiftingStep()(u, discretise(conditions, (1.0,) * 3, values, u, 2))
+    x = torch.linspace(0, 1, shape[axis], dtype=torch.float64)
+    lines = torch.stack([first, last], -1) @ torch.stack([1 - x, x])
+    assert torch.allclose(result, lines.movedim(-1, 2 + axis), atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "conditions", [[POWERS[3][0]], [POWERS[1][0], POWERS[0][0]], [POWERS[4][0], (Periodic(),) * 2]]
+)
+def test_lifted_fields_meet_their_conditions_and_overwriting_changes_nothing_else(conditions):
+    torch.manual_seed(1)
+    shape = (9, 8)[: len(conditions)]
+    u, source = torch.randn(2, 2, 2, *shape, dtype=torch.float64)
+    values = [None if isinstance(pair[0], Periodic) else (0.0, 0.0) for pair in conditions]
+    boundary = discretise(conditions, (1.0,) * len(shape), values, u, 2)
+    boundary = replace(boundary, data=tuple(read(side, source) for side in boundary.functionals))  # fit at corners
+    result = LiftingStep()(u, boundary)
+    for side, data in zip(boundary.functionals, boundary.data, strict=True):
+        assert torch.allclose(read(side, result), data, atol=1e-11)
+    copied = u.clone()
+    assert LiftingStep().overwrite(copied, boundary).data_ptr() == copied.data_ptr()
+    assert torch.equal(copied, result)
+
+
+def test_fields_of_any_memory_layout_are_lifted():
+    u = torch.randn(2, 7, 6, 3, dtype=torch.float64).permute(0, 3, 1, 2)
+    conditions = [(Dirichlet(0.0), Dirichlet(0.0)), (Neumann(0.0), Neumann(0.0))]
+    boundary = discretise(conditions, (1.0, 1.0), None, u, 2)
+    assert torch.equal(LiftingStep()(u, boundary), LiftingStep()(u.contiguous(), boundary))
+
+
+def test_gradients_reach_field_and_data():
+    torch.manual_seed(2)
+    u = torch.randn(2, 2, 6, 5, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(2, 2, 5, dtype=torch.float64, requires_grad=True)
+    conditions = [(Dirichlet(), Neumann(0.3)), (Neumann(0.0), Neumann(0.0))]
+
+    def call(u, g, overwrite):
+        boundary = discretise(conditions, (1.0, 1.0), [(g, None), None], u, 2)
+        return LiftingStep().overwrite(u * 1.0, boundary) if overwrite else LiftingStep()(u, boundary)
+
+    assert torch.autograd.gradcheck(lambda u, g: call(u, g, False), (u, g))
+    assert torch.autograd.gradcheck(lambda u, g: call(u, g, True), (u, g))
+
+
+def test_conditions_that_are_one():
+    u = torch.zeros(1, 1, 20, dtype=torch.float64)
+    (side, _) = discretise([(Dirichlet(), Dirichlet())], (1.0,), [(0.0, 0.0)], u, 2).functionals
+    with pytest.raises(SingularKernelError, match="conditions of axis 0 are dependent on parabolas with 20 nodes"):
+        polynomial_columns((side, side), 20)

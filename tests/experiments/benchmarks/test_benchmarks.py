@@ -1,0 +1,220 @@
+"""The benchmarks in small: they run, compare like with like, and report in the common shape."""
+
+import shutil
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from experiments import registry
+from experiments.benchmarks import boon, documents, fields, inequality, measure, page, scaling, update
+from experiments.cli import main
+from experiments.errors import DataFileError, ExperimentError, OutputFolderError
+from experiments.report.terminal import print_benchmark
+
+PAGE = Path(__file__).parents[3] / "docs" / "scaling.md"
+_PAIRS = zip(boon.SIZES, ((40,), (40, 9), (12, 12, 9)), strict=True)
+SIZES = [size._replace(batch=2, shape=shape, modes=(3,) * len(shape), width=4, rounds=1) for size, shape in _PAIRS]
+
+
+def test_the_shortest_time_counts_and_turns_alternate_after_one_to_warm_up() -> None:
+    seconds, result = measure.best_of(lambda: 7, repeats=2)
+    assert result == 7
+    assert 0.0 <= seconds < 1.0
+    order: list[str] = []
+    assert len(measure.take_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=2)) == 2
+    assert order == ["a", "b"] * 3
+
+
+def test_times_of_results_that_differ_do_not_count() -> None:
+    assert measure.difference_within(torch.zeros(2), torch.full((2,), 1e-3), 1e-2) == pytest.approx(1e-3)
+    for wrong, text in ((1e-3, r"0\.001"), (float("nan"), "nan")):
+        with pytest.raises(ExperimentError, match=f"differ by {text}, so their times do not count"):
+            measure.difference_within(torch.zeros(2), torch.full((2,), wrong), 1e-4)
+
+
+def test_update_is_compared_with_both_dense_forms_and_with_copying() -> None:
+    names = [case["case"].removeprefix("12 slices of 201 points, ") for case in update.short_fields(12)]
+    assert names == 2 * ["batched", "batched", "looped"]
+    measured = update.measure_long_field(1000)
+    assert measured.keys() == {"seconds", "cloned", "copied", "memory"}
+    assert min(measured.values()) >= 0
+
+
+def test_non_negative_fields_are_those_of_least_squares() -> None:
+    report = inequality.run(slices=6)
+    assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
+    assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
+
+
+@pytest.mark.slow
+def test_fields_with_many_rows_are_those_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "SIDE", 8)
+    monkeypatch.setattr(fields, "BATCH", 2)
+    assert fields.block_update()["ratio"] > 0
+    assert fields.block_mode()["difference"] <= 1e-6
+    assert fields.ensemble_mode(side=8, batch=2)["difference"] <= 1e-6
+    assert fields.ensemble_refusal(side=40, batch=2)["refused"]
+    measured = fields.measure_sparse_rows(side=50, stride=10, width=12)
+    assert measured.keys() == {"seconds", "variance seconds", "copied", "memory over input"}
+
+
+def test_every_correction_is_timed_against_the_plain_operator(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "neuralop", None)
+    cases = boon.run(SIZES)["cases"]
+    assert len({case["case"] for case in cases}) == 3 * len(boon.CORRECTIONS)
+    assert all(case["ratio"] == case["seconds"] / case["baseline_seconds"] > 0 for case in cases)
+    assert "neuraloperator is not installed" in capsys.readouterr().err
+
+
+def test_the_plain_operator_is_timed_against_one_with_as_many_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def theirs(n_modes: tuple[int, ...], in_channels: int, out_channels: int, **sizes: int) -> nn.Module:
+        built.append((n_modes, sizes))
+        return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(n_modes) - 1](in_channels, out_channels, 1)
+
+    for name in ("neuralop", "neuralop.models"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(FNO=theirs, __spec__="installed"))
+    assert [case["baseline"] for case in boon.run(SIZES, corrections={})["cases"]] == ["FNO of neuraloperator"] * 3
+    assert built == [((5,) * axes, {"hidden_channels": 4, "n_layers": 4}) for axes in (1, 2, 3)]
+
+
+def test_the_document_has_time_memory_and_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = scaling.run({"points": (2, 4), "constraints": (2, 4), "cells": (8, 16)}, scaling.measure)
+    assert len(result["cases"]) == 6
+    for first, second in zip(result["cases"][::2], result["cases"][1::2], strict=True):
+        assert first["growth"] is None
+        assert second["seconds"] == pytest.approx(first["seconds"] * 2 ** second["growth"])
+        assert first["memory"] >= 0
+    print_benchmark(result)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    page = Path(shutil.copy(PAGE, tmp_path / "scaling.md"))
+    files, text = documents.write_scaling(result, page), page.read_text(encoding="utf-8")
+    assert all(f"{case['case']} " in text for case in result["cases"])
+    figures = ("figures/scaling-update.png", "figures/scaling-solver.png")
+    assert all(figure in text and tmp_path / figure in files for figure in figures)
+    assert text.split("<!-- scaling")[0] == PAGE.read_text(encoding="utf-8").split("<!-- scaling")[0]
+
+
+def test_the_document_says_whether_the_machine_was_busy_and_needs_its_marks(tmp_path: Path) -> None:
+    result = {"machine": "one", "cases": [], "load": 0.1}
+    assert "Machine: one; otherwise idle." in documents.scaling_as_markdown(result)
+    assert "busy with other work (load average 3.2)" in documents.scaling_as_markdown(result | {"load": 3.2})
+    (tmp_path / "empty.md").touch()
+    with pytest.raises(DataFileError, match="needs the marks"):
+        documents.write_scaling(result, tmp_path / "empty.md")
+
+
+def test_updates_repeat_and_solutions_have_the_size() -> None:
+    for one, other in zip(scaling.update_of(3, 50, 4)(), scaling.update_of(3, 50, 4)(), strict=True):
+        assert one.shape == (3, 50)
+        assert torch.equal(one, other)
+    assert scaling.solution_of(2, 8)().values.shape == (2, 1, 8)
+
+
+@pytest.mark.slow
+def test_sizes_are_measured_in_a_new_process() -> None:
+    long = update.long_field(1000)
+    assert long["times copying"] == pytest.approx(1 / long["ratio"])
+    # The inputs alone are two arrays of float64 and a row of G.
+    assert scaling.in_new("points", 100_000)["memory"] > 2 * 8 * 100_000 / 1e6
+    with pytest.raises(ExperimentError, match=r"The measurement measure\('nothing', 3\) failed"):
+        scaling.in_new("nothing", 3)
+
+
+def test_a_table_has_a_row_per_case_and_notes_what_only_some_cases_measure(tmp_path: Path) -> None:
+    first = measure.compared("a", 0.002, "by hand", 0.004, difference=1e-9)
+    more = measure.compared("b", 3.0, "by hand", 6.0, difference=2e-9, megabytes=12.3, result="reached")
+    missing = {"baseline": "an accuracy", "baseline_seconds": None, "ratio": None}
+    page.write(measure.report("update", [first, more | missing]), document := _copied_page(tmp_path))
+    text = document.read_text(encoding="utf-8").split("<!-- update")[1].split("<!-- end of update")[0]
+    assert "| a | 2 ms | by hand | 4 ms | 2 | 1e-09 |" in text
+    assert "| b | 3 s | an accuracy | | | 2e-09 |" in text
+    assert "* b: megabytes 12, result reached." in text
+
+
+def test_the_table_of_training_steps_has_a_column_per_size(tmp_path: Path) -> None:
+    cases = [measure.compared(f"{size}: {name}", 2.0, "FNO", 1.0) for size in ("1-D", "2-D") for name in ("x", "y")]
+    cases += [measure.compared(f"{size}: FNO", 1.0, "FNO of neuraloperator", 4.0) for size in ("1-D", "2-D")]
+    reported = measure.report("boon", [case | {"ratio": case["seconds"] / case["baseline_seconds"]} for case in cases])
+    page.write(reported, document := _copied_page(tmp_path))
+    rows = document.read_text(encoding="utf-8").split("<!-- boon")[1].splitlines()
+    assert all(f"| {name} | 2.00 | 2.00 |" in rows for name in ("x", "y"))
+    assert "| plain FNO, seconds | 1 | 1 |" in rows
+    assert "| plain FNO over it | 0.25 | 0.25 |" in rows
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the benchmarks that were run, each with one case; none takes time."""
+    names: list[str] = []
+
+    def benchmark(name: str) -> Callable[[], dict[str, Any]]:
+        def run() -> dict[str, Any]:
+            names.append(name)
+            return measure.report(name, [measure.compared("a case", 0.002, "by hand", 0.004)])
+
+        return run
+
+    monkeypatch.setattr(registry, "benchmark", benchmark)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("update", b"", "page.md' needs the marks '<!-- update: written by"),
+        ("orders", b"", "--page docs/solver_orders.md -->' and '<!-- end of orders -->' once each"),
+        ("scaling", b"", "--page docs/scaling.md -->' and '<!-- end of scaling -->' once each"),
+        ("update", b"\xff", "page.md' cannot be read as a document"),
+        ("another", b"", "--page needs the benchmark update, solver,"),
+    ],
+)
+def test_a_document_that_cannot_take_the_table_is_refused_before_the_benchmark(
+    name: str, content: bytes, message: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.md").write_bytes(content)
+    assert main(["bench", name, "--page", str(tmp_path / "page.md")]) == 2
+    assert message in capsys.readouterr().err
+    assert runs == []
+
+
+def test_a_document_that_cannot_be_written_is_refused_before_the_benchmark(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> Path:
+        raise OutputFolderError(f"'{folder}' cannot be written.")
+
+    monkeypatch.setattr(documents, "writable_folder", refuse)
+    assert main(["bench", "update", "--page", str(_copied_page(tmp_path))]) == 2
+    assert capsys.readouterr().err == f"error: '{tmp_path}' cannot be written.\n"
+    assert runs == []
+
+
+def test_the_result_is_printed_before_the_document_is_written(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["bench", "update", "--page", str(_copied_page(tmp_path))]
+    assert main(words) == 0
+    assert "| a case | 2 ms | by hand | 4 ms |" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+
+    def fail(*_: object) -> list[Path]:
+        raise DataFileError("the disk is full.")
+
+    monkeypatch.setitem(documents.WRITERS, "update", fail)
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert "a case" in printed.out
+    assert printed.err == "error: the disk is full.\n"
+    assert runs == ["update", "update"]
+
+
+def _copied_page(folder: Path) -> Path:
+    return Path(shutil.copy(PAGE.with_name("benchmarks.md"), folder / "benchmarks.md"))

@@ -1,0 +1,323 @@
+"""Flows are trained, interrupted, stored, and predict from observations."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from probconserv import (
+    Context,
+    DrawnFields,
+    FieldLatent,
+    FlowMatching,
+    IncompatibleQueryError,
+    InvalidArgumentError,
+    KarhunenLoeve,
+    LinearConstraint,
+    Posterior,
+    ProbConserv,
+    Query,
+    ResidualFieldVelocity,
+    ResidualVelocity,
+    SamplingOptions,
+    WeightsError,
+)
+from probconserv.errors import CheckpointError, TrainingDivergedError, TrainingInterruptedError
+from probconserv.surrogates.flow.interpolation import interpolation_rows
+from probconserv.training import TrainingConfig
+from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields
+
+TRAINING = TrainingConfig(steps=9, peak_rate=1e-2, checkpoint_every=3, precision="32-true")
+X = torch.linspace(0, 1, N, dtype=torch.float64)
+
+
+def two_groups(count: int) -> Tensor:
+    """Fields ± sin(πx) with some spread: far from Gaussian."""
+    generator = torch.Generator().manual_seed(0)
+    sign = 2.0 * torch.randint(2, (count, 1), generator=generator) - 1
+    return (sign + 0.1 * torch.randn(count, 1, generator=generator)) * torch.sin(torch.pi * X) + 0.1 * torch.randn(
+        count, 1, generator=generator
+    ) * torch.cos(torch.pi * X)
+
+
+def small(fields: Tensor, inputs: int = 0, size: int = 2) -> FlowMatching:
+    torch.manual_seed(0)
+    velocity = ResidualVelocity(size, width=24, blocks=1, inputs=inputs)
+    return FlowMatching(KarhunenLoeve.of(fields, size), velocity, options=SamplingOptions(steps=20))
+
+
+def test_a_trained_flow_draws_both_groups(tmp_path: Path) -> None:
+    fields = two_groups(400)
+    flow = small(fields)
+    before = flow.sample(200)[:, N // 2].abs()
+    state = flow.fit(fields, replace(TRAINING, steps=240), tmp_path, batch=128, progress=False)
+    after = flow.sample(200)[:, N // 2].abs()
+    assert state.step == 240
+    assert not flow.velocity.training
+    near = [float(((part > 0.6) & (part < 1.4)).double().mean()) for part in (before, after)]
+    assert near[0] < 0.6
+    assert near[1] > 0.75, near
+    assert 0.3 < float((flow.sample(200)[:, N // 2] > 0).double().mean()) < 0.7
+
+
+def test_parameters_select_what_is_drawn(tmp_path: Path) -> None:
+    fields = two_groups(400)
+    sign = fields[:, [N // 2]].sign()
+    flow = small(fields, inputs=1)
+    flow.fit(fields, replace(TRAINING, steps=200), tmp_path, inputs=sign, batch=128, progress=False)
+    drawn = flow.sample(40, inputs=torch.cat([torch.ones(20, 1), -torch.ones(20, 1)]))[:, N // 2]
+    assert float(drawn[:20].min()) > 0 > float(drawn[20:].max())
+    with pytest.raises(InvalidArgumentError, match="inputs must have 1 columns, got 0"):
+        flow.sample(2)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    fields = two_groups(50)
+    whole, broken = small(fields), small(fields)
+    whole.fit(fields, TRAINING, tmp_path / "whole", batch=8, progress=False)
+
+    def interrupt(step: int, *_: float) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(fields, TRAINING, tmp_path / "broken", batch=8, progress=interrupt)
+    again = small(fields)
+    again.fit(fields, TRAINING, tmp_path / "broken", batch=8, progress=False)
+    for name, value in whole.velocity.state_dict().items():
+        assert torch.equal(value, again.velocity.state_dict()[name])
+    with pytest.raises(CheckpointError, match=r"task\.data"):
+        again.fit(fields + 1, TRAINING, tmp_path / "broken", batch=8, progress=False)
+
+
+def test_the_first_interrupt_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
+    import signal
+
+    fields = two_groups(50)
+
+    def interrupt(step: int, *_: float) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingInterruptedError, match=r"flow matching: interrupted after step [45] of 9"):
+        small(fields).fit(fields, TRAINING, tmp_path, batch=8, progress=interrupt)
+
+
+class Plain(nn.Module):
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(N + 1, N)
+        self.factor = factor
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.factor * self.linear(torch.cat([z, t[:, None]], dim=-1))
+
+
+def test_a_velocity_that_returns_nan_stops_the_training(tmp_path: Path) -> None:
+    flow = FlowMatching(FieldLatent.of(smooth_fields(), 4), Plain(float("nan")))
+    with pytest.raises(TrainingDivergedError, match="flow matching: diverged at step 1"):
+        flow.fit(smooth_fields(), TRAINING, tmp_path, progress=False)
+
+
+# Files
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stored_flows_draw_the_same_fields(tmp_path: Path, dtype: torch.dtype) -> None:
+    flow = small(two_groups(50))
+    flow.velocity.to(dtype)
+    flow.axes = (X,)
+    nn.init.normal_(flow.velocity.output.weight)  # type: ignore[union-attr,arg-type]
+    flow.save(tmp_path / "flow.safetensors", steps=3)
+    again = FlowMatching.load(tmp_path / "flow.safetensors")
+    assert torch.equal(flow.sample(3), again.sample(3))
+    assert {each.dtype for each in (*again.velocity.parameters(), *again.velocity.buffers())} == {dtype}
+    assert again.axes is not None
+    assert torch.equal(again.axes[0], X)
+    assert again.options == flow.options
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dtype) -> None:
+    path, latent = tmp_path / "flow.safetensors", FieldLatent.of(smooth_fields(), 4, torch.ones(N, 2))
+    flow = FlowMatching(latent, Plain().to(dtype))
+    flow.save(path)
+    again = FlowMatching.load(path, Plain())
+    assert torch.equal(flow.sample(3), again.sample(3))
+    with pytest.raises(WeightsError, match=r"holds a velocity Plain, .* give load a module .* as velocity=\.$"):
+        FlowMatching.load(path, latent=latent)
+    with pytest.raises(WeightsError, match=r"does not fit.*give, as velocity=, a Plain of the sizes that were saved"):
+        FlowMatching.load(path, ResidualVelocity(3), latent)
+    with pytest.raises(WeightsError, match="no file of weights"):
+        FlowMatching.load(tmp_path / "other")
+
+
+def test_coordinates_that_the_file_holds_need_not_be_given(tmp_path: Path) -> None:
+    path, fields = tmp_path / "flow.safetensors", smooth_fields()
+    latent = FieldLatent.of(fields, 4, error=0.1)
+    FlowMatching(latent, Plain()).save(path)
+    again = FlowMatching.load(path, Plain()).latent
+    assert isinstance(again, FieldLatent)
+    assert torch.equal(again.clean_covariance(0.3).to_dense(), latent.clean_covariance(0.3).to_dense())
+    other = FieldLatent.of(fields[:9], 4)
+    assert len(other.modes.rest) != len(latent.modes.rest)
+    with pytest.raises(WeightsError, match="leave latent= out, since the file has all that a FieldLatent needs"):
+        FlowMatching.load(path, Plain(), other)
+
+
+def test_notes_that_json_does_not_know_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
+        small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)
+
+
+def test_damaged_settings_are_named(tmp_path: Path) -> None:
+    from probconserv.surrogates.weights import Weights, write_weights
+
+    write_weights(tmp_path / "flow", Weights("FlowMatching", {"latent": "KarhunenLoeve"}, {}, {}))
+    with pytest.raises(WeightsError, match="is not that of a flow"):
+        FlowMatching.load(tmp_path / "flow")
+
+
+# Predictions
+
+
+def observed(batch: int = 2) -> tuple[Context, Query]:
+    places = torch.tensor([0.12, 0.5, 0.83], dtype=torch.float64)[:, None].expand(batch, 3, 1)
+    values = torch.tensor([[0.5, 1.0, -0.5]], dtype=torch.float64) * torch.arange(1, batch + 1)[:, None]
+    query = torch.linspace(0, 1, 8, dtype=torch.float64)[:, None].expand(batch, 8, 1)
+    return Context(places, values, noise_variance=torch.full_like(values, 0.01)), Query(query)
+
+
+def predictor(draws: int = 1500) -> FlowMatching:
+    flow = gaussian_flow()
+    return FlowMatching(flow.latent, flow.velocity, axes=(X,), draws=draws, options=SamplingOptions(steps=40))
+
+
+def test_predictions_are_the_conditioned_gaussian_of_a_gaussian_flow() -> None:
+    flow, (context, query) = predictor(), observed()
+    prediction = flow.predict(context, query)
+    assert isinstance(prediction, DrawnFields)
+    for entry in range(2):
+        rows = interpolation_rows((X,), context.points[entry])
+        posterior = Posterior(prior_of(flow), LinearConstraint(rows, context.values[entry], 0.01))
+        between = interpolation_rows((X,), query.points[entry]).to_dense()
+        covariance = between @ posterior.covariance_matrix @ between.mT
+        slack = 5 / 1500**0.5 + 0.02  # five standard errors and steps of 1/40, in units of the prior, about 1
+        assert torch.allclose(prediction.mean[entry], between @ posterior.mean, rtol=0, atol=slack)
+        actual = prediction.draws[:, entry].mT.cov()
+        assert torch.allclose(actual, covariance, rtol=0, atol=2 * slack * float(covariance.diagonal().max()) ** 0.5)
+
+
+def test_one_noise_variance_is_that_of_all_observations_and_arrays_are_taken() -> None:
+    (context, query), flow = observed(), predictor(4)
+    points, values = context.points.numpy(), context.values.numpy()
+    other: Any = Context(points, values, noise_variance=0.01)  # type: ignore[arg-type]
+    assert torch.equal(other.noise, context.noise)
+    drawn = flow.predict(other, Query(query.points.numpy()))  # type: ignore[arg-type]
+    assert torch.allclose(drawn.draws, flow.predict(context, query).draws, rtol=0, atol=1e-12)
+    assert torch.equal(other.part(torch.tensor([0, 2])).noise, other.noise[:, [0, 2]])
+    with pytest.raises(InvalidArgumentError, match="must not be negative, got -1"):
+        replace(context, noise_variance=-1)
+    with pytest.raises(InvalidArgumentError, match=r"\(2, 3\), .* or a number for all, got \(2,\)"):
+        replace(context, noise_variance=torch.ones(2))
+
+
+def test_fields_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    fields = two_groups(20)
+    flow = small(fields)
+    fields[3, 2] = float("nan")
+    with pytest.raises(InvalidArgumentError, match="fields hold 1 NaN"):
+        flow.fit(fields.numpy(), TRAINING, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="inputs hold 1 NaN"):
+        flow.fit(two_groups(20), TRAINING, tmp_path, inputs=fields[:, :3])
+
+
+def test_draws_of_a_prediction_are_whole_fields() -> None:
+    prediction = predictor(20).predict(*observed())
+    samples = prediction.rsample(torch.Size([7]), generator=torch.Generator().manual_seed(0))
+    assert samples.shape == (7, 2, 8)
+    for sample in samples[:, 1]:
+        assert bool((prediction.draws[:, 1] == sample).all(dim=-1).any())
+    with pytest.raises(InvalidArgumentError, match="base_samples"):
+        prediction.rsample(base_samples=torch.zeros(3))
+
+
+def test_a_prediction_can_be_wrapped_in_a_law() -> None:
+    context, query = observed()
+    law = LinearConstraint(torch.full((1, 8), 1 / 8), torch.tensor([[0.4], [0.8]]))
+    posterior = ProbConserv(predictor(50), law).predict(context, query)
+    assert float(law.residual(posterior.mean).abs().max()) <= 1e-13
+
+
+def test_observations_that_no_field_of_the_model_explains_are_named() -> None:
+    places = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)[None, :, None]
+    values = 3 * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(5)[None, :9]
+    with pytest.warns(UserWarning, match="miss the observations by .* of the fields' standard deviation"):
+        predictor(5).predict(Context(places, values), Query(places))
+    predictor(5).predict(Context(places, values, noise_variance=torch.full_like(values, 20.0)), Query(places))
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+@pytest.mark.parametrize("of_fields", [True, False])
+def test_values_that_draws_meet_outside_of_the_range_are_named(count: int, of_fields: bool) -> None:
+    options, latent = SamplingOptions(steps=20), FieldLatent.of(smooth_fields(), 9)
+    flow = FlowMatching(latent.modes, ResidualVelocity(9, width=4, blocks=1), axes=(X,), draws=20, options=options)
+    if of_fields:
+        flow = FlowMatching(latent, ResidualFieldVelocity.of(latent, Still()), axes=(X,), draws=20, options=options)
+    places = torch.linspace(0.1, 0.9, count, dtype=torch.float64)[:, None]
+    row = interpolation_rows((X,), places)
+    for field in smooth_fields(310)[300:]:
+        flow.predict(Context(places, row.functional(field[None])[0]), Query(places))
+    met = r"outside of what the flow knows: .* standard deviations .*where its draws"
+    for size in (10.0, 100.0, 1e4):
+        with pytest.warns(UserWarning, match=met if of_fields else rf"{met}|miss the observations"):
+            flow.predict(Context(places, torch.full((count,), size).double()), Query(places))
+
+
+def test_one_warning_says_where_a_batch_is_out_of_range(recwarn: pytest.WarningsRecorder) -> None:
+    places = torch.tensor([[0.5]], dtype=torch.float64).expand(2, 1, 1)
+    predictor(20).predict(Context(places, torch.tensor([[1.0], [50.0]]).double()), Query(places))
+    assert len(recwarn) == 1
+    assert recwarn[0].filename == __file__
+
+
+class Still(nn.Module):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.zeros_like(z)
+
+
+def test_single_precision_comes_back_in_single_precision() -> None:
+    context, query = observed(1)
+    single = Context(context.points, context.values.float())
+    prediction = predictor(10).predict(single, query)
+    assert prediction.draws.dtype == torch.float32
+    middle = prediction.draws[:, 0].mean(dim=-1)
+    assert bool(torch.isfinite(middle).all())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda c, q: (c, Query(q.points + 0.5)), IncompatibleQueryError, "outside the model's grid"),
+        (
+            lambda c, q: (Context(c.points.repeat(1, 1, 2), c.values), Query(q.points.repeat(1, 1, 2))),
+            IncompatibleQueryError,
+            "d = 1 coordinates",
+        ),
+    ],
+)
+def test_points_that_do_not_fit_are_refused(change: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        predictor(5).predict(*change(*observed()))
+
+
+def test_a_flow_without_axes_does_not_predict() -> None:
+    with pytest.raises(InvalidArgumentError, match="give FlowMatching"):
+        gaussian_flow().predict(*observed())
+    with pytest.raises(InvalidArgumentError, match="increasing coordinates"):
+        FlowMatching(KarhunenLoeve.of(smooth_fields(), 3), Plain(), axes=(X[:4],))
+    with pytest.raises(InvalidArgumentError, match="draws must be at least 2"):
+        FlowMatching(KarhunenLoeve.of(smooth_fields(), 3), Plain(), draws=1)

@@ -1,0 +1,360 @@
+"""Samplers under laws: draws of a Gaussian model against its conditioned Gaussian, both metrics, messages."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from probconserv import (
+    Bounded,
+    ConvergenceError,
+    DependentConstraintsError,
+    FieldLatent,
+    FlowMatching,
+    IncompatibleQueryError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+    KarhunenLoeve,
+    Latent,
+    LinearConstraint,
+    Monotone,
+    NonlinearLaw,
+    ResidualVelocity,
+    SamplingInterruptedError,
+    SamplingOptions,
+    block_means,
+    condition,
+    conditioned,
+    eci,
+    pcfm,
+    unconstrained,
+)
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.surrogates.flow.corrections import in_clean_metric, in_identity_metric
+
+N, DRAWS = 21, 2000
+QUICK = SamplingOptions(steps=40)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def smooth_fields(count: int = 300) -> Tensor:
+    x = torch.linspace(0, 1, N, dtype=torch.float64)
+    kernel = torch.exp(-8 * (x[:, None] - x).square()) + 1e-8 * torch.eye(N, dtype=torch.float64)
+    return torch.sin(3 * x) + random(count, N) @ torch.linalg.cholesky(kernel).mT
+
+
+def gaussian_flow(size: int = 5, *, whitened: bool = True) -> FlowMatching:
+    """A flow whose velocity is the exact one for its own Gaussian N(m, B Bᵀ)."""
+    latent = KarhunenLoeve.of(smooth_fields(), size, whitened=whitened)
+    return FlowMatching(latent, ResidualVelocity(size, width=4, blocks=1, spread=latent.spread).double())
+
+
+def prior_of(flow: FlowMatching) -> FieldGaussian:
+    mean = flow.latent.decode(torch.zeros(1, *flow.latent.state_shape, dtype=torch.float64))[0]
+    return FieldGaussian(mean, flow.covariance())
+
+
+def total(value: float | Tensor = 0.9, noise: float = 0.0) -> LinearConstraint:
+    return LinearConstraint(
+        torch.full((1, N), 1 / N, dtype=torch.float64), torch.as_tensor(value).reshape(-1, 1), noise
+    )
+
+
+def values(noise: float = 0.0) -> LinearConstraint:
+    rows = torch.eye(N, dtype=torch.float64)[[3, 10, 17]]
+    return LinearConstraint(rows, torch.tensor([0.5, 1.0, -0.5]), noise)
+
+
+# Exact: the conditioned Gaussian
+
+
+@pytest.mark.parametrize("law", [total(torch.tensor([0.9])[0]), values(0.05), total(0.9) & values(0.05)])
+@pytest.mark.parametrize(
+    ("options", "whitened"), [(QUICK, True), (QUICK, False), (SamplingOptions(steps=40, mixing=2, renewal=0.2), True)]
+)
+def test_draws_are_those_of_the_conditioned_gaussian(
+    law: LinearConstraint, options: SamplingOptions, whitened: bool
+) -> None:
+    law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
+    flow = gaussian_flow(whitened=whitened)
+    draws, posterior = flow.sample(DRAWS, law=law, options=options), condition(prior_of(flow), law)
+    scale = prior_of(flow).variance.sqrt()
+    # Means and standard deviations of so many draws, five standard errors, in units of the prior; steps of 1/40.
+    slack = 5 / DRAWS**0.5 + 0.02
+    assert float(((draws.mean(dim=0) - posterior.mean) / scale).abs().max()) <= slack
+    assert float(((draws.std(dim=0) - posterior.variance.sqrt()) / scale).abs().max()) <= slack
+    exact = law.noise == 0
+    assert bool((law.residual(draws)[:, exact].abs() <= 1e-13).all())
+
+
+@pytest.mark.parametrize("whitened", [True, False])
+def test_corrections_of_coefficients_are_conditional_means(whitened: bool) -> None:
+    """V Aᵀ (A V Aᵀ + G (RᵀR + D) Gᵀ + σ² I)⁻¹ with dense matrices."""
+    latent = KarhunenLoeve.of(smooth_fields(), 5, whitened=whitened)
+    law, z = total(0.9) & values(0.05), random(3, 5) * latent.spread
+    law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
+    correct = in_clean_metric(latent, law)
+    assert correct is not None
+    rows = law.rows @ latent.basis.mT
+    left = latent.rest.mT @ latent.rest + torch.diag(latent.noise_variance)
+    noise = law.rows @ left @ law.rows.mT + torch.diag(law.noise)
+    for t in (0.0, 0.4, 0.9):
+        v = 1 / (latent.spread**-2 + t**2 / (1 - t) ** 2)
+        missed = law.residual(latent.decode(z))
+        expected = z - torch.linalg.solve(rows * v @ rows.mT + noise, missed.mT).mT @ (rows * v)
+        assert torch.allclose(correct(z, t), expected, rtol=0, atol=1e-6)  # D is 1e-9 of the variance: eps/1e-9
+
+
+def test_corrections_in_the_identity_metric_are_projections_of_fields() -> None:
+    latent, law, z = KarhunenLoeve.of(smooth_fields(), 5), values(), random(3, 5)
+    correct = in_identity_metric(latent, law)
+    assert correct is not None
+    fields = latent.decode(z)
+    fields[:, [3, 10, 17]] = law.b
+    assert torch.allclose(correct(z, 0.3), latent.encode(fields), rtol=0, atol=1e-12)
+
+
+def test_fields_as_coordinates_are_overwritten_by_eci_and_moved_as_a_whole_by_ours() -> None:
+    latent, z = FieldLatent.of(smooth_fields(), 8), random(2, N)
+    law, fields = values(), latent.decode(z)
+    overwritten, moved = in_identity_metric(latent, law), in_clean_metric(latent, law)
+    assert overwritten is not None
+    assert moved is not None
+    other = torch.ones(N, dtype=torch.bool)
+    other[[3, 10, 17]] = False
+    first, second = latent.decode(overwritten(z, 0.2)), latent.decode(moved(z, 0.2))
+    assert torch.allclose(first[:, other], fields[:, other], rtol=0, atol=1e-12)
+    assert float((second - fields)[:, [2, 4, 9, 11]].abs().min()) > 1e-3
+    for corrected in (first, second):
+        assert float(law.residual(corrected).abs().max()) <= 1e-12
+
+
+# Laws of all kinds
+
+
+def test_bounds_alone_move_only_what_is_outside() -> None:
+    flow = gaussian_flow()
+    free = flow.sample(40, options=QUICK, seed=3)
+    bounded = flow.sample(40, law=Bounded(0.0, 0.8), options=QUICK, seed=3)
+    assert bool((free < 0).any())
+    assert bool((free > 0.8).any())
+    torch.testing.assert_close(bounded, free.clamp(0.0, 0.8), rtol=0, atol=1e-12)
+
+
+def test_beside_a_total_values_within_bounds_share_in_their_variances() -> None:
+    flow, law = gaussian_flow(), total(0.3)
+    under_law = flow.sample(40, law=law, options=QUICK, seed=3)
+    bounded = flow.sample(40, law=law & Bounded(-0.5, 1.2), options=QUICK, seed=3)
+    moved = (bounded - under_law) / flow.covariance().diagonal()
+    inside = (bounded > -0.5 + 1e-9) & (bounded < 1.2 - 1e-9)
+    for field, free in zip(moved, inside, strict=True):
+        torch.testing.assert_close(field[free], field[free][:1].expand(int(free.sum())), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", [conditioned, eci, pcfm])
+def test_every_sampler_meets_law_and_bounds_to_round_off(sampler: Any) -> None:
+    flow, law = gaussian_flow(), total(0.3) & Bounded(-0.5, 1.2)
+    draws = flow.sample(50, law=law, sampler=sampler, options=QUICK)
+    assert float(draws.min()) >= -0.5
+    assert float(draws.max()) <= 1.2
+    assert law.law is not None
+    assert float(law.law.residual(draws).abs().max()) <= 1e-13
+
+
+@pytest.mark.parametrize("sampler", [conditioned, eci, pcfm])
+def test_nonlinear_laws_are_met_to_round_off(sampler: Any) -> None:
+    law = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 1.5, points=N) & values()
+    law = law if sampler is not conditioned else law & Bounded(-4.0, 4.0)
+    draws = gaussian_flow().sample(6, law=law, sampler=sampler, options=SamplingOptions(steps=10))
+    assert float(law.residual(draws).abs().max()) <= 1e-12
+    assert float(draws.std(dim=0).max()) > 0.05
+
+
+def test_an_order_is_kept() -> None:
+    law = total(0.9) & Monotone(decreasing=True)
+    draws = gaussian_flow().sample(8, law=law, options=SamplingOptions(steps=10))
+    assert bool((draws.diff(dim=-1) <= 0).all())
+
+
+def test_a_law_of_its_own_for_every_draw_across_chunks() -> None:
+    goals = torch.linspace(0.5, 1.0, 600, dtype=torch.float64)
+    draws = gaussian_flow().sample(600, law=total(goals), options=SamplingOptions(steps=5))
+    assert torch.allclose(draws.mean(dim=-1), goals, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shared", ["rows", "totals", "noise", "bounds"])
+def test_parts_of_a_law_that_all_draws_share_may_have_a_batch_axis(shared: str) -> None:
+    rows, goals = torch.full((1, 1, N), 1 / N, dtype=torch.float64), torch.linspace(0.5, 1.0, 600).double()[:, None]
+    law: Any = LinearConstraint(rows[0], goals)
+    if shared == "rows":
+        law = LinearConstraint(rows, goals)
+    if shared == "totals":
+        goals = goals[:1]
+        law = LinearConstraint(rows[0], goals, torch.zeros(600, 1))
+    if shared == "noise":
+        law = LinearConstraint(rows[0], goals, torch.zeros(1, 1))
+    if shared == "bounds":
+        law = law & Bounded(torch.full((1, N), -50.0).double(), 50.0)
+    draws = gaussian_flow().sample(600, law=law, options=SamplingOptions(steps=2))
+    assert torch.allclose(draws.mean(dim=-1), goals[:, 0], rtol=0, atol=1e-13)
+
+
+def test_coefficients_that_leave_nothing_out_meet_rows_that_overlap() -> None:
+    latent = KarhunenLoeve.of(random(50, 3) @ random(3, 10, seed=1), 3)
+    assert not len(latent.rest)
+    flow = FlowMatching(latent, ResidualVelocity(3, width=4, blocks=1, spread=latent.spread).double())
+    law = LinearConstraint(random(2, 10, seed=2), torch.zeros(2))
+    draws = flow.sample(4, law=law, options=QUICK)
+    assert float(law.residual(draws).abs().max()) <= 1e-13
+
+
+def test_equal_seeds_give_equal_draws_and_the_law_may_be_ignored() -> None:
+    flow = gaussian_flow()
+    first = flow.sample(4, options=QUICK)
+    assert torch.equal(first, flow.sample(4, options=QUICK))
+    assert torch.equal(first, flow.sample(4, law=total(), sampler=unconstrained, options=QUICK))
+    assert not torch.equal(first, flow.sample(4, options=QUICK, seed=1))
+
+
+# Bad input
+
+
+class Broken(nn.Module):
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, z: Tensor, t: Tensor) -> Any:
+        return self.result(z, t)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda z, t: torch.where(t[:, None] > 0.5, math.nan, z), "NaN or infinite for 3 of 3 draws at t = 0.6"),
+        (lambda z, _: z[:, :2], r"shape of z, \(3, 5\), got \(3, 2\)"),
+        (lambda *_: None, "got NoneType"),
+    ],
+)
+def test_velocities_that_fail_are_named(result: Any, message: str) -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(result))
+    with pytest.raises(InvalidArgumentError, match=message):
+        flow.sample(3, options=SamplingOptions(steps=5))
+
+
+def test_a_velocity_for_other_coefficients_is_named() -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), ResidualVelocity(4, width=4, blocks=1))
+    with pytest.raises(InvalidArgumentError, match="z must have 4 coefficients, got 5"):
+        flow.sample(3)
+
+
+@pytest.mark.parametrize(
+    ("law", "error", "message"),
+    [
+        (
+            LinearConstraint(torch.ones(1, 7), torch.ones(1)),
+            IncompatibleQueryError,
+            "acts on 7 points but a field has 21",
+        ),
+        (Bounded(torch.zeros(7), 1.0), IncompatibleQueryError, "acts on 7 points"),
+        (total(torch.zeros(4)), IncompatibleQueryError, "one entry for each of the 3 draws"),
+        (total(2.0) & Bounded(0.0, 1.0), InfeasibleConstraintError, "between 0 and 1"),
+        (NonlinearLaw(residual_function=lambda u: u[:, :1], points=7), IncompatibleQueryError, "acts on 7 points"),
+        ("mass", InvalidArgumentError, "got str"),
+    ],
+)
+def test_laws_that_do_not_fit_are_refused_before_anything_is_drawn(law: Any, error: type, message: str) -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(lambda *_: pytest.fail("the flow was started")))
+    with pytest.raises(error, match=message):
+        flow.sample(3, law=law)
+
+
+CONTRADICTIONS = {
+    "totals": (total(0.3), total(0.4)),
+    "blocks": (block_means(torch.full((7,), 0.3), (3,)), total(0.4)),
+    "bounded": (total(0.3) & Bounded(-9.0, 9.0), total(0.4)),
+    "nonlinear": (
+        total(0.3),
+        total(0.4) & NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 1.5, points=N),
+    ),
+}
+
+
+@pytest.mark.parametrize("latent", [KarhunenLoeve.of(smooth_fields(), 5), FieldLatent.of(smooth_fields(), 5)])
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_rows_that_contradict_each_other_are_told_from_redundant_ones(case: str, latent: Latent) -> None:
+    flow = FlowMatching(latent, Broken(lambda z, *_: torch.zeros_like(z)))
+    first, second = CONTRADICTIONS[case]
+    for sampler in (conditioned, eci):
+        with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
+            flow.sample(2, law=first & second, sampler=sampler, options=SamplingOptions(steps=2))
+        with pytest.raises(DependentConstraintsError, match="Drop redundant rows"):
+            flow.sample(2, law=first & total(0.3), sampler=sampler, options=SamplingOptions(steps=2))
+
+
+def test_an_order_of_fields_with_several_axes_names_one_of_them() -> None:
+    fields = smooth_fields().reshape(-1, 3, 7)
+    velocity = Broken(lambda z, *_: torch.zeros_like(z))
+    flow = FlowMatching(KarhunenLoeve.of(fields, 5), velocity)
+    with pytest.raises(InvalidArgumentError, match=r"the flattened field \(3, 7\) row by row; say along which axis"):
+        flow.sample(3, law=Monotone())
+    draws = flow.sample(3, law=Monotone(axis=1, shape=(3, 7)), options=SamplingOptions(steps=2))
+    assert bool((draws.diff(dim=2) >= 0).all())
+    assert not bool((draws.flatten(1).diff(dim=1) >= 0).all())
+
+
+def test_a_nonlinear_law_that_no_field_within_bounds_meets_is_named() -> None:
+    law = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 9.0, points=N)
+    with pytest.raises(ConvergenceError, match=r"law and bounds may have no field in common|bound did not settle"):
+        gaussian_flow().sample(1, law=law & Bounded(-1.0, 1.0), options=SamplingOptions(steps=2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 0}, "count must be at least 1"),
+        ({"count": 3, "first": 1}, "a multiple of 512"),
+        ({"count": 3, "options": SamplingOptions(mixing=2)}, "mixing > 1 needs new noise"),
+        ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": pcfm}, "one evaluation a step"),
+        ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": unconstrained}, "noise for unconstrained"),
+        (
+            {"count": 3, "options": SamplingOptions(resample=2), "sampler": unconstrained},
+            "resample plays no part",
+        ),
+        ({"count": 3, "options": SamplingOptions(resample=2)}, "resample plays no part in conditioned"),
+        ({"count": 3, "options": SamplingOptions(renewal=0.3), "sampler": eci}, "renewal plays no part in eci"),
+        ({"count": 3, "options": SamplingOptions(local=True), "sampler": pcfm}, "local plays no part in pcfm"),
+        ({"count": 3, "sampler": "eci"}, "a function such as conditioned or eci.*got 'eci'"),
+        ({"count": 3, "options": {"steps": 3}}, "options SamplingOptions"),
+    ],
+)
+def test_bad_options_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        gaussian_flow().sample(law=total(), **arguments)
+    with pytest.raises(InvalidArgumentError, match="must be at least 1"):
+        SamplingOptions(steps=0)
+    with pytest.raises(InvalidArgumentError, match=r"renewal must lie in \[0, 1\]"):
+        SamplingOptions(renewal=1.5)
+
+
+def test_an_interrupted_sampling_keeps_its_draws_and_goes_on() -> None:
+    flow, options, calls = gaussian_flow(), SamplingOptions(steps=3), []
+    whole = flow.sample(1100, law=total(), options=options)
+    evaluate = flow.evaluate
+
+    def interrupting(*arguments: Any) -> Tensor:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    flow.evaluate = interrupting  # type: ignore[method-assign]
+    with pytest.raises(SamplingInterruptedError, match=r"after 512 of 1100 draws.*first=512") as caught:
+        flow.sample(1100, law=total(), options=options)
+    rest = flow.sample(1100, law=total(), options=options, first=512)
+    assert torch.equal(torch.cat([caught.value.draws, rest]), whole)

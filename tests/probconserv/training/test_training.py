@@ -1,0 +1,351 @@
+"""The training loop: exact resumption after kills and interrupts, the rate, divergence, checkpoints, data streams."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from probconserv.errors import (
+    CheckpointError,
+    InvalidArgumentError,
+    OutputFolderError,
+    TrainingDivergedError,
+    TrainingInterruptedError,
+)
+from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, one_cycle, random_seed, train
+from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
+from probconserv.training.files import alone_with, is_taken, write_bytes
+from probconserv.training.loop import clip_gradients
+from solvers.tensor_files import decode_tensors
+
+CONFIG = TrainingConfig(
+    steps=30, peak_rate=1e-2, validate_every=10, checkpoint_every=5, precision="32-true", device="cpu"
+)
+LONG = replace(CONFIG, steps=300, checkpoint_every=20)
+
+
+class Stop(Exception):
+    """Stands for a crash."""
+
+
+def line_task(
+    interrupt_at: int | None = None, crash_at: int | None = None, poison_at: int | None = None, interrupts: int = 1
+) -> Task:
+    """A straight line fitted with dropout to noisy data, so that every kind of randomness takes part."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.2), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(model: nn.Module, context: StepContext) -> torch.Tensor:
+        if context.step == crash_at:
+            raise Stop
+        if context.step == interrupt_at:
+            for _ in range(interrupts):
+                signal.raise_signal(signal.SIGINT)
+        x = torch.rand(16, 1, generator=context.generator)
+        y = 2 * x + 0.1 * torch.randn(16, 1)
+        factor = math.nan if context.step == poison_at else 1.0
+        return factor * (model(x) - y).square().mean()
+
+    def validate(model: nn.Module, generator: torch.Generator) -> dict[str, float]:
+        x = torch.rand(100, 1, generator=generator)
+        assert not model.training
+        return {"error": float((model(x) - 2 * x).square().mean())}
+
+    return Task(model=model, loss=loss, validate=validate, config={"name": "line"})
+
+
+def run(folder: Path, task: Task, config: TrainingConfig = CONFIG) -> tuple[TrainingState, dict[str, torch.Tensor]]:
+    state = train(task, config, folder, progress=False)
+    return state, {name: value.clone() for name, value in task.model.state_dict().items()}
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Step, seconds and history of a checkpoint."""
+    return json.loads(decode_tensors((folder / "checkpoint.safetensors").read_bytes())[1]["content"])
+
+
+def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_resumed_training_ends_with_the_same_weights(tmp_path: Path, precision: str) -> None:
+    config = replace(CONFIG, precision=precision)
+    whole, expected = run(tmp_path / "whole", line_task(), config)
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", line_task(crash_at=17), config)
+    resumed, weights = run(tmp_path / "broken", line_task(), config)
+    assert_equal(weights, expected)
+    assert resumed.step == whole.step == 30
+    assert [entry["step"] for entry in resumed.history] == [10, 20, 30]
+    assert [entry["error"] for entry in resumed.history] == [entry["error"] for entry in whole.history]
+    assert whole.history[-1]["error"] < whole.history[0]["error"]
+
+
+class Recorder(nn.Module):
+    """Keeps what it is called with, and the format in which it multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: list[tuple[torch.Tensor, torch.dtype]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result = self.layer(x.float())
+        self.seen.append((x, result.dtype))
+        return result
+
+
+def test_reduced_precision_multiplies_in_bfloat16_but_keeps_the_inputs(tmp_path: Path) -> None:
+    points = torch.linspace(0, 1, 201, dtype=torch.float64)[:, None]
+    model = Recorder()
+    task = Task(model=model, loss=lambda model, context: model(points).float().square().mean())  # noqa: ARG005
+    train(task, replace(CONFIG, steps=1, precision="bf16-mixed"), tmp_path, progress=False)
+    (seen, multiplied_in) = model.seen[0]
+    assert seen.dtype == torch.float64
+    assert torch.equal(seen, points)
+    assert multiplied_in == torch.bfloat16
+
+
+def test_an_interrupt_stops_with_a_checkpoint_and_the_training_goes_on_later(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    _, expected = run(tmp_path / "whole", line_task())
+    with pytest.raises(TrainingInterruptedError, match=r"^training: interrupted after step 13 of 30; '.*' holds"):
+        run(tmp_path / "stopped", line_task(interrupt_at=12))
+    assert signal.getsignal(signal.SIGINT) is before
+    stopped = stored(tmp_path / "stopped")
+    assert (stopped["step"], [entry["step"] for entry in stopped["history"]]) == (13, [10, 13])
+    resumed, weights = run(tmp_path / "stopped", line_task())
+    assert resumed.step == 30
+    assert resumed.seconds > stopped["seconds"]
+    assert_equal(weights, expected)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, line_task(interrupt_at=12, interrupts=2))
+    assert stored(tmp_path)["step"] == 10
+
+
+def test_a_job_that_gets_every_interrupt_twice_writes_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+    with pytest.raises(TrainingInterruptedError, match="after step 13 of 30"):
+        run(tmp_path, line_task(interrupt_at=12, interrupts=2))
+
+
+def test_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    _, expected = run(tmp_path, line_task())
+    _, weights = run(tmp_path, line_task(crash_at=0))
+    assert_equal(weights, expected)
+
+
+def test_other_seeds_give_other_weights_and_outer_randomness_does_not_matter(tmp_path: Path) -> None:
+    _, first = run(tmp_path / "first", line_task())
+    task = line_task()
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    _, again = run(tmp_path / "again", task)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_equal(first, again)
+    _, other = run(tmp_path / "other", line_task(), replace(CONFIG, seed=1))
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+
+
+def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError, match=r"at step 13 of 30 with loss nan.*The last checkpoint is '.*'"):
+        run(tmp_path, line_task(poison_at=12))
+    kept = load_file(tmp_path / "checkpoint.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in kept.values())
+    resumed, weights = run(tmp_path, line_task())
+    assert resumed.step == 30
+    assert_equal(weights, run(tmp_path / "whole", line_task())[1])
+    with pytest.raises(TrainingDivergedError, match="There is no checkpoint yet"):
+        run(tmp_path / "early", line_task(poison_at=2))
+
+
+def test_a_checkpoint_holds_the_tensors_of_a_module_that_adds_to_its_state(tmp_path: Path) -> None:
+    """As the models of neuraloperator do, which add the arguments they were built with."""
+
+    class Describing(nn.Linear):
+        def state_dict(self, **options: Any) -> dict[str, Any]:
+            return super().state_dict(**options) | {"_metadata": {"width": 1}}
+
+    model, path = Describing(1, 1), tmp_path / "checkpoint.safetensors"
+    optimizer = torch.optim.AdamW(model.parameters())
+    write_checkpoint(path, model, optimizer, TrainingState(), {})
+    assert set(load_file(path)) == {"model.weight", "model.bias"}
+    assert read_checkpoint(path, model, optimizer, {}) == TrainingState()
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterruptedError):
+        run(tmp_path, line_task(interrupt_at=3))
+    path = tmp_path / "checkpoint.safetensors"
+    whole = path.read_bytes()
+    for part in (len(whole) // 2, 4, 0):
+        path.write_bytes(whole[:part])
+        with pytest.raises(CheckpointError, match="is damaged, perhaps cut off"):
+            run(tmp_path, line_task())
+    path.write_bytes(whole)
+    assert run(tmp_path, line_task())[0].step == 30
+
+
+def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, line_task())
+    with pytest.raises(CheckpointError, match=r"another training \(training.peak_rate is 0.01 there and 0.001 here\)"):
+        run(tmp_path, line_task(), replace(CONFIG, peak_rate=1e-3))
+    with pytest.raises(CheckpointError, match=r"task.name is 'line' there and 'curve' here"):
+        run(tmp_path, replace(line_task(), config={"name": "curve"}))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        run(tmp_path, replace(line_task(), model=nn.Linear(1, 1)))
+
+
+def test_gradients_are_clipped_together_complex_ones_too() -> None:
+    model = nn.ParameterList([torch.zeros(3), torch.zeros(2, dtype=torch.complex64), torch.zeros(1)])
+    real, imaginary, unused = model
+    real.grad, imaginary.grad = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([3.0 + 4.0j, 2.0j])
+    length = 33**0.5
+    assert clip_gradients(model, 10.0) == pytest.approx(length)
+    assert imaginary.grad[0] == 3.0 + 4.0j, "short enough"
+    assert clip_gradients(model, 1.0) == pytest.approx(length)
+    torch.testing.assert_close(real.grad[0], torch.tensor(2.0 / length))
+    torch.testing.assert_close(imaginary.grad[0], torch.tensor((3.0 + 4.0j) / length))
+    assert unused.grad is None
+
+
+def test_rate_rises_linearly_and_falls_along_a_cosine() -> None:
+    config = TrainingConfig(steps=100, peak_rate=2.0, warmup=0.1)
+    rates = [one_cycle(step, config) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert rates[10] == pytest.approx(2.0)
+    assert rates[55] == pytest.approx(2.0 * (0.001 + 0.999 * 0.5))
+    assert rates[100] == pytest.approx(0.002)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_seeds_of_different_steps_and_streams_differ_and_are_those_of_the_networks_that_ship() -> None:
+    seeds = {random_seed(s, k, i) for s in range(3) for k in range(2) for i in range(50)}
+    assert len(seeds) == 3 * 2 * 50
+    assert random_seed(5, 0, 7) == 4696125535729916907 // 2
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"peak_rate": 0.0}, "peak_rate must be positive, got 0.0"),
+        ({"warmup": 1.0}, r"warmup must lie in \[0, 1\)"),
+    ],
+)
+def test_bad_training_configs_are_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        replace(CONFIG, **changes)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.probconserv.training.test_training import LONG, line_task, run
+run(Path(sys.argv[1]), line_task(), LONG)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "killed")]
+    child = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE)
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+    while not checkpoint.exists() and child.poll() is None:
+        time.sleep(0.002)
+    child.kill()
+    _, errors = child.communicate()
+    assert checkpoint.exists(), errors.decode()
+    assert stored(tmp_path / "killed")["step"] < LONG.steps, "the training ended before it was killed"
+    _, weights = run(tmp_path / "killed", line_task(), LONG)
+    _, expected = run(tmp_path / "whole", line_task(), LONG)
+    assert_equal(weights, expected)
+
+
+def test_progress_is_a_bar_of_80_columns_or_the_callers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[tuple[int, float, float]] = []
+    state = train(line_task(), CONFIG, tmp_path / "hook", progress=lambda *entry: seen.append(entry))
+    assert [step for step, _, _ in seen] == list(range(1, 31))
+    assert [rate for _, _, rate in seen] == [one_cycle(step, CONFIG) for step in range(30)]
+    assert sum(loss for _, loss, _ in seen[20:]) / 10 == pytest.approx(state.history[-1]["loss"])
+    assert capsys.readouterr().err == ""
+    train(replace(line_task(), title="Member 3 of the ensemble of five"), CONFIG, tmp_path / "bar")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Member 3 of the ens")
+    assert "30/30" in line
+    assert re.search(r"loss 0\.\d+ rate 4.4e-05", line)
+    assert len(line) <= 80
+
+
+def test_unwritable_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputFolderError, match=r"folder '.*file/inner' cannot be written .*; choose another one"):
+        run(tmp_path / "file" / "inner", line_task())
+    with pytest.raises(OutputFolderError, match=r"cannot be written .*; choose another folder"):
+        write_bytes(tmp_path / "missing" / "file", b"")
+
+
+def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(Stop), alone_with(tmp_path / "file"):
+        raise Stop
+    with alone_with(tmp_path / "file"):
+        assert is_taken(tmp_path / "file")
+    assert not is_taken(tmp_path / "file")
+
+
+def test_a_folder_without_locks_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".file.lock").mkdir()
+    for locked in (is_taken, lambda path: alone_with(path).__enter__()):
+        with pytest.raises(OutputFolderError, match=r"file' cannot be locked .*; choose another folder"):
+            locked(tmp_path / "file")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_crashed_training_on_a_gpu_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    def task(crash_at: int | None = None) -> Task:
+        task = line_task(crash_at=crash_at)
+        return replace(task, model=OnDevice(task.model))
+
+    config = replace(CONFIG, device="cuda")
+    _, expected = run(tmp_path / "whole", task(), config)
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", task(17), config)
+    _, weights = run(tmp_path / "broken", task(), config)
+    for name, value in expected.items():
+        assert value.device.type == "cuda"
+        assert torch.allclose(weights[name], value, rtol=1e-5, atol=1e-6), name
+
+
+class OnDevice(nn.Module):
+    """Takes data from the CPU to the model's device and its result back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x.to(next(self.parameters()).device)).cpu()

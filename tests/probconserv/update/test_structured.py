@@ -1,0 +1,388 @@
+"""Structured rows and covariances against dense matrices, in every path: disjoint, sparse, stacked, low rank."""
+
+import math
+
+import pytest
+import scipy.sparse
+import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_operator.operators import DiagLinearOperator, PsdSumLinearOperator, RootLinearOperator
+from torch import nn
+from torch.distributions import Normal
+
+from probconserv import (
+    Bounded,
+    DependentConstraintsError,
+    InfeasibleConstraintError,
+    InvalidArgumentError,
+    LinearConstraint,
+    Monotone,
+    NonNegative,
+    condition,
+    evidence,
+    from_samples,
+)
+from probconserv._linalg.rows import BlockRows, SparseRows, as_sparse_rows
+from probconserv._linalg.structured import StructuredGain
+from probconserv.inequalities import _structured
+from probconserv.inequalities._structured import StructuredSet
+from tests.oracles import condition_densely, log_density_on_surface, most_probable_by_enumeration
+from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
+from tests.strategies import seeds
+
+few = settings(deadline=None, max_examples=25)
+
+
+@pytest.fixture(autouse=True)
+def _no_dense_shortcut(monkeypatch):
+    take_large_paths(monkeypatch)
+
+
+@st.composite
+def problems(draw, kinds=ROWS, noises=(0.0, 0.3)):
+    """A prior with independent values or members and noise, and a structured law, with or without batch axes."""
+    generator = torch.Generator().manual_seed(draw(seeds))
+    batch, shared = draw(st.sampled_from(((), (3,), (2, 2)))), draw(st.booleans())
+
+    def normal(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    metric = DiagLinearOperator(normal(*(() if shared else batch), 24).square() + 0.05)
+    covariance = metric.expand(*batch, 24, 24)
+    if draw(st.booleans()):
+        covariance = PsdSumLinearOperator(RootLinearOperator(normal(*batch, 24, 3)), covariance)
+    G = make_rows(draw(st.sampled_from(kinds)), generator)
+    noise = draw(st.sampled_from(noises))
+    return MultivariateNormal(normal(*batch, 24), covariance), LinearConstraint(G, normal(*batch, G.shape[-2]), noise)
+
+
+def entries_of(prior, law):
+    """Mean, covariance, G, b and σ² of every batch entry, in NumPy."""
+    batch, k = prior.batch_shape, law.b.shape[-1]
+    parts = (
+        prior.mean.reshape(-1, 24),
+        prior.covariance_matrix.expand(*batch, 24, 24).reshape(-1, 24, 24),
+        law.rows.expand(batch.numel(), k, 24),
+        law.b.reshape(-1, k),
+        law.noise.expand(*batch, k).reshape(-1, k),
+    )
+    return [tuple(part.numpy() for part in each) for each in zip(*parts, strict=True)]
+
+
+@few
+@given(problems())
+def test_update_agrees_with_dense_matrices(problem):
+    prior, law = problem
+    posterior = condition(prior, law)
+    assert isinstance(posterior._gain, StructuredGain)
+    results = [condition_densely(*entry) for entry in entries_of(prior, law)]
+    mean, covariance = (torch.stack([torch.as_tensor(result[i]) for result in results]) for i in (0, 1))
+    shape = posterior.mean.shape
+    # Round-off of solves with a condition number up to about 1e3.
+    assert torch.allclose(posterior.mean, mean.reshape(shape), rtol=1e-12, atol=1e-12 * float(1 + mean.abs().max()))
+    assert torch.allclose(posterior.covariance_matrix, covariance.reshape(*shape, 24), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(
+        posterior.variance, covariance.diagonal(dim1=-2, dim2=-1).reshape(shape), rtol=1e-12, atol=1e-12
+    )
+    assert bool((posterior.variance >= 0).all() & (posterior.variance <= prior.variance).all())
+
+
+@few
+@given(problems(), seeds)
+def test_draws_meet_exact_rows_and_are_those_of_dense_rows(problem, seed):
+    prior, law = problem
+    posterior, dense = condition(prior, law), condition(prior, LinearConstraint(law.rows, law.b, law.noise))
+    generator = torch.Generator().manual_seed(seed)
+    shape = (5, *posterior.batch_shape, *posterior.base_sample_shape)
+    normals = torch.randn(shape, dtype=torch.float64, generator=generator)
+    draws = posterior.rsample(base_samples=normals)
+    assert torch.allclose(draws, dense.rsample(base_samples=normals), rtol=1e-11, atol=1e-11)
+    if not bool(law.noise.any()):
+        size = law.b.abs() + (law.rows.abs() @ draws.abs()[..., None])[..., 0]
+        assert float((law.residual(draws).abs() / size).max()) <= 1e-12
+
+
+@few
+@given(problems(noises=(0.0,)))
+def test_density_on_the_surface(problem):
+    prior, law = problem
+    posterior = condition(prior, law)
+    u = posterior.sample()
+    expected = [
+        log_density_on_surface(field, *entry[:4])
+        for field, entry in zip(u.reshape(-1, 24).numpy(), entries_of(prior, law), strict=True)
+    ]
+    actual = posterior.log_prob(u)
+    assert torch.allclose(actual, torch.tensor(expected).reshape(actual.shape), rtol=1e-9, atol=1e-9)
+    assert bool((posterior.log_prob(u + 1) == -math.inf).all())
+
+
+@few
+@given(problems(noises=(0.3,)))
+def test_density_with_noise_and_evidence_are_those_of_dense_rows(problem):
+    prior, law = problem
+    posterior, dense = condition(prior, law), condition(prior, LinearConstraint(law.rows, law.b, law.noise))
+    u = posterior.sample()
+    assert torch.allclose(posterior.log_prob(u), dense.log_prob(u), rtol=1e-11, atol=1e-11)
+    assert torch.allclose(posterior.log_evidence, dense.log_evidence, rtol=1e-11, atol=1e-11)
+    standardised = evidence(prior, LinearConstraint(law.rows, law.b, law.noise)).standardised_residual
+    assert torch.allclose(evidence(prior, law).standardised_residual, standardised, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("low_rank", [False, True])
+@pytest.mark.parametrize("kind", ROWS)
+def test_derivatives_of_mean_variance_and_draws(kind, low_rank):
+    generator = torch.Generator().manual_seed(0)
+    G = make_rows(kind, generator)
+    overlap = not as_sparse_rows(G).is_disjoint
+    mean, variance = (torch.rand(2, 24, dtype=torch.float64, generator=generator) + 0.5 for _ in range(2))
+    root = torch.randn(24, 3, dtype=torch.float64, generator=generator)
+    b = torch.randn(G.shape[-2], dtype=torch.float64, generator=generator)
+
+    def update(mean, variance, root, b):
+        covariance = DiagLinearOperator(variance)
+        if low_rank:
+            covariance = PsdSumLinearOperator(RootLinearOperator(root.expand(2, 24, 3)), covariance)
+        posterior = condition(MultivariateNormal(mean, covariance), LinearConstraint(G, b, 0.1))
+        draws = posterior.rsample(base_samples=torch.ones(3, 2, *posterior.base_sample_shape, dtype=torch.float64))
+        return (posterior.mean, draws) if overlap else (posterior.mean, draws, posterior.variance)
+
+    leaves = tuple(part.requires_grad_() for part in (mean, variance, root, b))
+    assert torch.autograd.gradcheck(update, leaves, fast_mode=True)
+    if overlap:
+        posterior = condition(Normal(mean, variance), LinearConstraint(G, b, 0.1))
+        with pytest.raises(InvalidArgumentError, match="no derivatives in the prior variance"):
+            posterior.variance  # noqa: B018 - evaluating it is the point
+
+
+@pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
+def test_disjoint_rows_compile_export_and_vectorise(kind):
+    torch._dynamo.reset()
+    generator = torch.Generator().manual_seed(1)
+    law = LinearConstraint(make_rows(kind, generator), torch.tensor(0.3).double().expand(4 if kind == "regions" else 6))
+    mean, scale = (torch.rand(3, 24, dtype=torch.float64, generator=generator) + 0.5 for _ in range(2))
+
+    class Update(nn.Module):
+        def forward(self, mean, scale):
+            posterior = condition(Normal(mean, scale, validate_args=False), law)
+            return posterior.mean, posterior.variance
+
+    update = Update()
+    expected = update(mean, scale)
+    for way in (
+        torch.export.export(update, (mean, scale)).module(),
+        torch.compile(update, fullgraph=True, backend="eager"),
+        torch.func.vmap(update),
+    ):
+        for actual, value in zip(way(mean, scale), expected, strict=True):
+            torch.testing.assert_close(actual, value, rtol=1e-12, atol=1e-12)
+
+
+@few
+@given(problems(kinds=("blocks", "weighted blocks", "regions")), st.sampled_from([NonNegative(), Bounded(-0.3, 0.8)]))
+def test_bounds_agree_with_dense_programmes(problem, bounds):
+    prior, law = problem
+    inside = condition(prior, bounds).mode
+    law = LinearConstraint(law.G, law.residual(inside) + law.b, law.noise)  # totals of a field between the bounds
+    projected = condition(prior, law & bounds)
+    assert isinstance(projected._feasible, StructuredSet)
+    draws = projected.sample((3,), generator=torch.Generator().manual_seed(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_structured, "LARGE", 10**9)
+        dense = condition(prior, LinearConstraint(law.rows, law.b, law.noise) & bounds)
+        assert not isinstance(dense._feasible, StructuredSet)
+        expected = dense.sample((3,), generator=torch.Generator().manual_seed(0))
+        # Two different algorithms, each exact to round-off of solves with condition numbers up to 1e3.
+        assert torch.allclose(projected.mode, dense.mode, rtol=1e-11, atol=1e-11)
+        assert torch.allclose(draws, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_the_mode_is_the_best_of_all_active_sets():
+    generator = torch.Generator().manual_seed(3)
+    mean, noise = torch.randn(8, dtype=torch.float64, generator=generator), torch.full((8,), 0.3).double()
+    root = torch.randn(8, 2, dtype=torch.float64, generator=generator)
+    prior = MultivariateNormal(mean, PsdSumLinearOperator(RootLinearOperator(root), DiagLinearOperator(noise)))
+    law = LinearConstraint(
+        BlockRows(counts=(2,), sizes=(4,), entries=torch.ones(8).double()), torch.tensor([1.0, 0.3]).double()
+    )
+    expected = most_probable_by_enumeration(
+        *(part.numpy() for part in (mean, prior.covariance_matrix, law.rows, law.b, torch.eye(8), torch.zeros(8)))
+    )
+    actual = condition(prior, law & NonNegative()).mode
+    torch.testing.assert_close(actual, torch.as_tensor(expected), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_modes_under_bounds_have_derivatives(low_rank):
+    generator = torch.Generator().manual_seed(4)
+    mean, noise, b = (torch.rand(n, dtype=torch.float64, generator=generator) for n in (24, 24, 6))
+    mean, root = mean - 0.4, torch.randn(24, 3, dtype=torch.float64, generator=generator)
+    rows = BlockRows(counts=(3, 2), sizes=(2, 2), entries=torch.tensor(0.25).double())
+
+    def mode(mean, noise, root, b):
+        covariance = DiagLinearOperator(noise + 0.2)
+        if low_rank:
+            covariance = PsdSumLinearOperator(RootLinearOperator(root), covariance)
+        return condition(MultivariateNormal(mean, covariance), LinearConstraint(rows, b + 0.1) & NonNegative()).mode
+
+    leaves = tuple(part.requires_grad_() for part in (mean, noise, root, b))
+    assert torch.autograd.gradcheck(mode, leaves, fast_mode=True)
+
+
+def test_a_total_at_the_end_of_its_interval_fixes_its_block():
+    law = LinearConstraint(
+        BlockRows(counts=(3,), sizes=(4,), entries=torch.ones(12).double()), torch.tensor([0.0, 2.0, 4.0]).double()
+    )
+    prior = Normal(torch.zeros(5, 12).double(), torch.linspace(0.1, 1, 12).double().expand(5, 12))
+    mode = condition(prior, law & Bounded(0.0, 1.0)).mode
+    assert torch.equal(mode[:, :4], torch.zeros(5, 4).double())
+    assert torch.equal(mode[:, 8:], torch.ones(5, 4).double())
+    assert float(law.residual(mode).abs().max()) <= 1e-15
+
+
+def test_points_of_no_row_and_points_without_variance():
+    G = torch.zeros(2, 6).double()
+    G[0, :2], G[1, 3:5] = 1.0, 2.0
+    scale = torch.tensor([1.0, 1, 1, 0, 1, 1]).double()
+    prior = Normal(torch.tensor([-1.0, 0.5, -2, 0.5, 0.2, 3]).double(), scale, validate_args=False)
+    law = LinearConstraint(G.to_sparse(), torch.tensor([1.0, 3.0]).double())
+    posterior = condition(prior, law)
+    # By hand: each law is met by moving the points that can move by equal amounts.
+    assert torch.allclose(posterior.mean, torch.tensor([-0.25, 1.25, -2, 0.5, 1, 3]).double(), atol=1e-15)
+    assert torch.allclose(posterior.variance, torch.tensor([0.5, 0.5, 1, 0, 0, 1]).double(), atol=1e-15)
+    mode = condition(prior, law & NonNegative()).mode
+    assert torch.allclose(mode, torch.tensor([0.0, 1, 0, 0.5, 1, 3]).double(), atol=1e-15)
+
+
+def test_joining_keeps_the_structure():
+    first = LinearConstraint(torch.eye(24)[:3].to_sparse(), torch.zeros(3))
+    second = LinearConstraint(scipy.sparse.csr_matrix(torch.eye(24)[5:7].numpy()), torch.ones(2), 0.5)
+    joined = first & second
+    assert isinstance(joined.G, SparseRows)
+    assert joined.G.is_disjoint
+    assert torch.equal(joined.rows, torch.cat([first.rows, second.rows]))
+    assert joined.noise.tolist() == [0, 0, 0, 0.5, 0.5]
+    assert not (joined & first).G.is_disjoint
+    dense = LinearConstraint(torch.ones(2, 1, 24), torch.ones(2, 1))
+    assert torch.equal((joined & dense).rows, torch.cat([joined.rows.expand(2, 5, 24), dense.rows], dim=1))
+
+
+def test_single_precision():
+    rows = BlockRows(counts=(8,), sizes=(8,), entries=torch.tensor(0.125).double())
+    law = LinearConstraint(rows, torch.linspace(-1, 1, 8))
+    posterior = condition(from_samples(torch.randn(5, 3, 64), 0.1), law)
+    assert posterior.mean.dtype == posterior.variance.dtype == posterior.sample().dtype == torch.float32
+    # Rounding the result to single precision.
+    assert float(law.residual(posterior.mean).abs().max()) <= 1e-6
+
+
+def test_large_structures_take_seconds_and_little_memory():
+    n, k = 200_000, 2_000
+    column = torch.arange(k)[:, None] * 100 + torch.arange(120)
+    index = torch.stack([torch.arange(k)[:, None].expand(k, 120).flatten(), (column % n).flatten()])
+    G = torch.sparse_coo_tensor(index, torch.ones(k * 120).double(), (k, n), check_invariants=True)
+    law = LinearConstraint(G, torch.ones(k))
+    posterior = condition(Normal(torch.zeros(n).double(), torch.ones(n).double()), law)
+    assert float(law.residual(posterior.mean).abs().max()) <= 1e-13
+    assert float(law.residual(posterior.sample()).abs().max()) <= 1e-11
+    assert bool((posterior.variance > 0.9).all())
+    with pytest.raises(InvalidArgumentError, match=r"would take 3\.2 GB as a dense matrix"):
+        law.rows  # noqa: B018 - evaluating it is the point
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_variances_where_rows_that_share_points_are_orthogonal(seed):
+    """Sums and differences of the same points: S has zeros where its inverse has none."""
+    n, k = 300, 100
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.stack([torch.randperm(12, generator=generator)[:4] for _ in range(k)])
+    places = (places + 3 * torch.arange(k)[:, None]) % n
+    signs = torch.randint(0, 2, (k, 4), generator=generator).double() * 2 - 1
+    index = torch.stack([torch.arange(k)[:, None].expand(k, 4).flatten(), places.flatten()])
+    G = torch.sparse_coo_tensor(index, signs.flatten(), (k, n), check_invariants=True)
+    rows = G.to_dense()
+    assert ((rows @ rows.mT == 0) & (rows.abs() @ rows.mT.abs() > 0)).any()
+    posterior = condition(Normal(torch.zeros(n).double(), torch.ones(n).double()), LinearConstraint(G, torch.zeros(k)))
+    expected = 1 - (rows * torch.linalg.solve(rows @ rows.mT, rows)).sum(dim=0)
+    assert float((posterior.variance - expected).abs().max()) <= 1e-12
+
+
+def test_variances_where_the_factor_underflows():
+    """A ring of rows: fill of the factor falls from row to row, to 0 after some hundred."""
+    n, k = 20_000, 2_000
+    index = torch.stack([torch.arange(k)[:, None].expand(k, 12), 10 * torch.arange(k)[:, None] + torch.arange(12)])
+    index[1] %= n
+    G = torch.sparse_coo_tensor(index.flatten(1), torch.ones(12 * k).double(), (k, n), check_invariants=True)
+    posterior = condition(Normal(torch.zeros(n).double(), torch.ones(n).double()), LinearConstraint(G, torch.ones(k)))
+    of_rows = posterior.variance.reshape(k, 10)
+    assert float((of_rows - of_rows[0]).abs().max()) <= 1e-13, "all rows look alike"
+
+
+def test_dependent_and_contradicting_rows_are_refused():
+    prior = Normal(torch.zeros(24).double(), torch.ones(24).double())
+    row = torch.zeros(1, 24).double()
+    row[0, :4] = 1.0
+    for second in (row, torch.roll(row, 2, dims=1)):
+        law = LinearConstraint(torch.cat([row, second, row + second]).to_sparse(), torch.zeros(3))
+        with pytest.raises(DependentConstraintsError, match="3 constraint rows are not independent"):
+            condition(prior, law)
+    pinned = Normal(torch.zeros(24).double(), (torch.arange(24) >= 4).double(), validate_args=False)
+    with pytest.raises(DependentConstraintsError, match="give every row a point with variance"):
+        condition(pinned, LinearConstraint(row.to_sparse(), torch.zeros(1)))
+
+
+def test_bad_input_is_refused():
+    rows = BlockRows(counts=(6,), sizes=(4,), entries=torch.ones(24).double())
+    law = LinearConstraint(rows, torch.ones(6))
+    with pytest.raises(InvalidArgumentError, match=r"mean of the prior .* not finite"):
+        condition(Normal(torch.full((24,), torch.nan).double(), torch.ones(24).double(), validate_args=False), law)
+    negative = MultivariateNormal(torch.zeros(24).double(), DiagLinearOperator(torch.full((24,), -1.0).double()))
+    with pytest.raises(InvalidArgumentError, match="variance must not be negative"):
+        condition(negative, law)
+    assert bool(condition(negative, law, validate=False).mean.isnan().all())
+    with pytest.raises(InvalidArgumentError, match="row of G is zero"):
+        LinearConstraint(torch.zeros(2, 24).to_sparse(), torch.ones(2))
+    with pytest.raises(InvalidArgumentError, match="G of the constraint holds 1 NaN"):
+        LinearConstraint(torch.tensor([[torch.nan, 1.0]]).to_sparse(), torch.ones(1))
+    prior = Normal(torch.zeros(24).double(), torch.ones(24).double())
+    with pytest.raises(InfeasibleConstraintError, match=r"Row 0 of the law asks for -1 .* between 0 and inf"):
+        condition(prior, LinearConstraint(rows, -torch.ones(6)) & NonNegative())
+    overlapping = LinearConstraint(make_rows("overlapping", torch.Generator()), torch.ones(8))
+    for joined in (law & Monotone(), overlapping & NonNegative()):
+        with pytest.raises(InvalidArgumentError, match="rows that share no point"):
+            condition(prior, joined)
+
+
+def test_members_without_added_variance_are_refused_before_any_work():
+    members = torch.randn(5, 32, 4096, dtype=torch.float64)
+    with pytest.raises(InfeasibleConstraintError, match=r"span of 5 samples.*noise_variance"):
+        condition(from_samples(members), NonNegative())
+
+
+@pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
+def test_tensors_stay_on_their_device(kind):
+    # The meta device stands for any that is not the CPU: whatever leaves it raises.
+    G = as_sparse_rows(make_rows(kind, torch.Generator())) if kind == "regions" else make_rows(kind, torch.Generator())
+    law = LinearConstraint(G.to("meta"), torch.ones(G.shape[-2], device="meta"))
+    members = torch.ones(5, 2, 24, dtype=torch.float64, device="meta")
+    for prior in (Normal(members[0], members[0] + 1, validate_args=False), from_samples(members, 0.1)):
+        posterior = condition(prior, law)
+        assert posterior.mean.is_meta
+        assert posterior.variance.is_meta
+        assert posterior.rsample(torch.Size([3])).is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ROWS)
+def test_the_gpu_gives_what_the_cpu_gives(kind):
+    generator = torch.Generator().manual_seed(0)
+    G = as_sparse_rows(make_rows(kind, generator))
+    mean, scale = (torch.rand(3, 24, dtype=torch.float64, generator=generator) + 0.5 for _ in range(2))
+    b = torch.rand(3, G.shape[-2], dtype=torch.float64, generator=generator)
+    expected = condition(Normal(mean, scale), LinearConstraint(G, b))
+    actual = condition(Normal(mean.cuda(), scale.cuda()), LinearConstraint(G.to("cuda"), b.cuda()))
+    for first, second in zip((actual.mean, actual.variance), (expected.mean, expected.variance), strict=True):
+        assert first.is_cuda
+        torch.testing.assert_close(first.cpu(), second, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,326 @@
+"""Convection on rows: kernels against plain formulas, sides, speeds, exact solutions."""
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+
+from solvers import (
+    MUSCL,
+    WENO,
+    Advection,
+    Burgers,
+    CellGrid,
+    Constant,
+    ConvectiveLaw,
+    Dirichlet,
+    Godunov,
+    InvalidArgumentError,
+    Outflow,
+    Periodic,
+    Robin,
+    Rusanov,
+)
+from solvers.finite_volume.convection.reconstruction_kernels import monotonized_central
+from tests.solvers.laws.traffic import Traffic
+from tests.solvers.terms.convection_terms import PAIRS, RECONSTRUCTIONS, integrate, make_term, random_cells, rate
+
+
+class PlainGodunov(Godunov):
+    """A flux that the kernels do not know."""
+
+
+class ConcaveTraffic(Traffic):
+    """Traffic that says that it has no inflection point."""
+
+    def inflection_points(self):
+        return ()
+
+
+class BuckleyLeverett(ConvectiveLaw):
+    """f = u²/(u² + ½(1 − u)²) with an inflection point near 0.387."""
+
+    def __init__(self, inflection_points):
+        self.points = inflection_points
+
+    def convective_flux(self, u):
+        return u * u / (u * u + 0.5 * (1.0 - u) ** 2)
+
+    def characteristic_speed(self, u):
+        return u * (1.0 - u) / (u * u + 0.5 * (1.0 - u) ** 2) ** 2
+
+    def stationary_points(self):
+        return (0.0, 1.0)
+
+    def inflection_points(self):
+        return self.points
+
+
+def test_rate_by_hand():
+    """Burgers, cells 1, 3, −1 of length ½, state 2 on the left, outflow on the right, constant reconstruction.
+
+    Fluxes: f(2) = 2, f(1) = ½, max(f(3), f(−1)) = 4.5, f(−1) = ½. Speed: 3/½.
+    """
+    term = make_term(Burgers(), CellGrid(0.0, 1.5, 3), [(Dirichlet(2.0), Outflow())], 1, Constant())
+    change, sides, speed = rate(term, np.array([[1.0, 3.0, -1.0]]))
+    assert change.tolist() == [[3.0, -8.0, 8.0]]
+    assert sides.tolist() == [[2.0, 0.5]]
+    assert speed.tolist() == [6.0]
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (17,), (7, 9), (3, 4, 5)])
+@pytest.mark.parametrize("reconstruction", RECONSTRUCTIONS, ids=repr)
+def test_kernels_agree_with_operations_on_whole_fields(shape, reconstruction):
+    d = len(shape)
+    grid = CellGrid((0.0,) * d, tuple(1.0 + axis for axis in range(d)), shape)
+    u = random_cells(3, 3, math.prod(shape))
+    for law, pair in product((Advection(torch.tensor([1.3, -0.7, 0.2])), Burgers()), PAIRS):
+        if isinstance(pair[0], Periodic) and min(shape) < reconstruction.ghosts:
+            continue
+        fast = make_term(law, grid, [pair] * d, 3, reconstruction)
+        plain = make_term(law, grid, [pair] * d, 3, reconstruction, PlainGodunov())
+        assert fast.compiled
+        assert not plain.compiled
+        for actual, expected in zip(rate(fast, u), rate(plain, u), strict=True):
+            assert actual.shape == expected.shape
+            np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@njit
+def superbee(a, b):
+    """A limiter that is not shipped."""
+    if a * b <= 0.0:
+        return 0.0
+    size = max(min(2.0 * abs(a), abs(b)), min(abs(a), 2.0 * abs(b)))
+    return size if a > 0.0 else -size
+
+
+@pytest.mark.slow
+def test_kernels_take_any_compiled_limiter():
+    grid, u = CellGrid(0.0, 1.0, 30), random_cells(7, 2, 30)
+    fast = make_term(Burgers(), grid, [PAIRS[2]], 2, MUSCL(superbee))
+    plain = make_term(Burgers(), grid, [PAIRS[2]], 2, MUSCL(superbee), PlainGodunov())
+    assert fast.compiled
+    for actual, expected in zip(rate(fast, u), rate(plain, u), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("flux", [Godunov(), PlainGodunov(), Rusanov()], ids=repr)
+@pytest.mark.parametrize("shape", [(19,), (7, 6)])
+def test_a_row_does_not_see_the_others(flux, shape):
+    grid = CellGrid((0.0,) * len(shape), (1.0,) * len(shape), shape)
+    u = random_cells(4, 5, math.prod(shape)) * np.logspace(-6, 6, 5)[:, None]
+    speeds = torch.linspace(-1.0, 2.0, 5, dtype=torch.float64)
+    values = torch.linspace(0.0, 1.0, 5, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
+    for law, reconstruction in product((Advection(speeds), Burgers()), (Constant(), MUSCL(), WENO())):
+        term = make_term(law, grid, [(Dirichlet(values), Outflow())] * len(shape), 5, reconstruction, flux)
+        together = rate(term, u)
+        for rows in ([0], [3], [4, 1]):
+            alone = rate(term.take(np.array(rows)), u[rows])
+            for part, whole in zip(alone, together, strict=True):
+                assert (part == whole[rows]).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([Advection(-0.6), Burgers(), ConcaveTraffic()]),
+    st.sampled_from(PAIRS),
+    st.sampled_from(RECONSTRUCTIONS),
+    st.sampled_from([Godunov(), Rusanov()]),
+)
+def test_the_total_changes_by_what_crosses_the_sides(seed, law, pair, reconstruction, flux):
+    grid = CellGrid((0.0, 0.0), (1.0, 3.0), (5, 7))
+    term = make_term(law, grid, [pair, PAIRS[1]], 2, reconstruction, flux)
+    change, sides, _ = rate(term, random_cells(seed, 2, 35))
+    net = sides[:, 0] - sides[:, 1] + sides[:, 2] - sides[:, 3]
+    total = change.sum(-1) * grid.volume / 35
+    assert np.abs(total - net).max() <= 1e-13 * (1.0 + np.abs(change).max())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.sampled_from([Burgers(), ConcaveTraffic(), BuckleyLeverett(None)]))
+def test_speed_bounds_the_states_between_neighbours_and_at_faces(seed, law):
+    grid = CellGrid(0.0, 2.0, 12)
+    u = np.random.default_rng(seed).uniform(0.0, 1.0, (1, 12))
+    term = make_term(law, grid, [(Dirichlet(0.9), Outflow())], 1, MUSCL())
+    states = np.concatenate(([0.9], u[0]))
+    between = states[:-1] + (states[1:] - states[:-1]) * np.linspace(0.0, 1.0, 501)[:, None]
+    assert rate(term, u)[2][0] >= np.abs(law.characteristic_speed(between)).max() / grid.spacing[0] - 1e-12
+
+
+@pytest.mark.parametrize("law", [Advection(torch.tensor([1.0, -0.4])), Burgers()], ids=repr)
+@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), WENO()], ids=repr)
+def test_compiled_steps_combine_rates(law, reconstruction):
+    """Oracle: the three stages by ``rate``; the total changes by the account."""
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 5))
+    sides = [(Dirichlet(lambda t: math.sin(9.0 * t)), Outflow()), PAIRS[0]]
+    term = make_term(law, grid, sides, 2, reconstruction)
+    u, time, step = random_cells(1, 2, 40), np.array([0.1, 0.3]), np.array([0.01, 0.02])
+    data = term.sides.at(time + step * np.array([[0.0], [1.0], [0.5]]))
+    h = step[:, None]
+    first, second = term.rate(u, data[0], time), term.rate(u + h * term.rate(u, data[0], time)[0], data[1], time)
+    middle = 0.75 * u + 0.25 * (u + h * first[0] + h * second[0])
+    third = term.rate(middle, data[2], time)
+    end, account, speed = term.ssprk3(u, first[:2], step, data)
+    np.testing.assert_allclose(end, u + h / 6.0 * (first[0] + second[0] + 4.0 * third[0]), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(account, h / 6.0 * (first[1] + second[1] + 4.0 * third[1]), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(speed, np.maximum(second[2], third[2]), rtol=1e-14)
+    net = account[:, 0] - account[:, 1] + account[:, 2] - account[:, 3]
+    np.testing.assert_allclose((end - u).sum(-1) / 40, net, rtol=0, atol=1e-14)
+
+
+def test_compiled_steps_are_of_third_order():
+    """Reference: scipy's DOP853 on the same cells, constant data."""
+    term = make_term(Burgers(), CellGrid(0.0, 1.0, 16), [PAIRS[0]], 1, WENO())
+    u = 1.5 + np.sin(2.0 * math.pi * (np.arange(16.0) + 0.5) / 16)[None]
+    exact = solve_ivp(lambda _, y: rate(term, y[None])[0][0], (0.0, 0.1), u[0], "DOP853", rtol=1e-12, atol=1e-12)
+    errors = []
+    for count in (8, 16, 32, 64):
+        y, step = u, np.array([0.1 / count])
+        for _ in range(count):
+            y, *_ = term.ssprk3(y, rate(term, y)[:2], step, term.sides.at(np.zeros((1, 1))))
+        errors.append(np.abs(y[0] - exact.y[:, -1]).mean())
+    assert abs(np.log2(errors[-2] / errors[-1]) - 3.0) < 0.2, errors
+
+
+def averages_of_wave(n, time):
+    """Cell averages of sin 2π(x − t) on (0, 1)."""
+    phase = 2.0 * math.pi * (np.linspace(0.0, 1.0, n + 1) - time)
+    return -np.diff(np.cos(phase)) / np.diff(phase)
+
+
+@pytest.mark.parametrize(("reconstruction", "order"), [(Constant(), 1), (MUSCL(), 2), (WENO(), 3)])
+def test_order_with_an_inflow_that_changes_with_time(reconstruction, order):
+    """u = sin 2π(x − t) between Dirichlet states, mean error at t = 0.8; steps small enough to show the cells alone."""
+    errors = []
+    for n in (20, 40, 80, 160):
+        pair = tuple(Dirichlet(lambda t, x=x: math.sin(2.0 * math.pi * (x - t))) for x in (0.0, 1.0))
+        term = make_term(Advection(1.0), CellGrid(0.0, 1.0, n), [pair], 1, reconstruction)
+
+        u = integrate(term, averages_of_wave(n, 0.0)[None], 0.8, courant=0.4 * (20 / n) ** (2 / 3))
+        errors.append(np.abs(u[0] - averages_of_wave(n, 0.8)).mean())
+    slope = np.log2(errors[0] / errors[-1]) / 3.0
+    assert slope > order - 0.2, errors
+    assert order == 3 or slope < order + 0.2, errors
+
+
+@pytest.mark.parametrize("reconstruction", [MUSCL(), WENO()], ids=repr)
+def test_robin_inflow_is_of_first_order(reconstruction):
+    """u − ½ u_x = g on the inflow side for u = sin 2π(x − t)."""
+
+    def datum(time):
+        phase = -2.0 * math.pi * time
+        return math.sin(phase) - math.pi * math.cos(phase)
+
+    errors = []
+    for n in (40, 80, 160):
+        outflow = Dirichlet(lambda t: math.sin(2.0 * math.pi * (1.0 - t)))
+        term = make_term(Advection(1.0), CellGrid(0.0, 1.0, n), [(Robin(1.0, -0.5, datum), outflow)], 1, reconstruction)
+        u = integrate(term, averages_of_wave(n, 0.0)[None], 0.8)
+        errors.append(np.abs(u[0] - averages_of_wave(n, 0.8)).mean())
+    assert np.log2(errors[-2] / errors[-1]) > 0.8, errors
+
+
+@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), MUSCL(monotonized_central), WENO()], ids=repr)
+def test_a_jump_that_enters_stays_between_its_states(reconstruction):
+    for law, states in ((Advection(1.0), (0.0, 1.0)), (Burgers(), (0.0, 1.0)), (Burgers(), (0.5, 1.0))):
+        outside, inside = states[1], states[0]
+        term = make_term(law, CellGrid(0.0, 1.0, 50), [(Dirichlet(outside), Outflow())], 1, reconstruction)
+        u = np.full((1, 50), inside)
+        for _ in range(20):
+            u = integrate(term, u, 0.02)
+            excess = max(u.max() - states[1], states[0] - u.min())
+            assert excess <= (5e-3 if isinstance(reconstruction, WENO) else 1e-14), law
+
+
+def riemann(left, right, xi):
+    """Exact solution of Burgers at x/t."""
+    if left > right:
+        return np.where(xi < 0.5 * (left + right), left, right)
+    return np.clip(xi, left, right)
+
+
+@pytest.mark.parametrize(("left", "right"), [(1.0, 0.0), (0.0, 1.0), (-1.0, 1.0), (1.0, -0.5), (-0.3, -1.0)])
+@pytest.mark.parametrize("reconstruction", [MUSCL(), WENO()], ids=repr)
+def test_riemann_problems(left, right, reconstruction):
+    """Mean error falls with the cells; h is the error of one cell in a shock of size 1."""
+    errors = []
+    for n in (50, 100, 200):
+        grid = CellGrid(-1.0, 1.0, n)
+        term = make_term(Burgers(), grid, [(Dirichlet(left), Dirichlet(right))], 1, reconstruction)
+        x = grid.points.numpy()
+        u = integrate(term, np.where(x < 0, left, right)[None], 0.5)[0]
+        exact = riemann(left, right, CellGrid(-1.0, 1.0, 20 * n).points.numpy() / 0.5).reshape(n, 20).mean(-1)
+        errors.append(np.abs(u - exact).mean())
+    assert errors[-1] < 1.1 / 200
+    assert errors[-1] < 0.7 * errors[0]
+
+
+def oleinik(x, time):
+    """Exact saturation for data 1|0: a fan from 1 to the state of tangency, then a shock to 0; and its speed."""
+    law = BuckleyLeverett(None)
+    state = float(brentq(lambda u: law.convective_flux(u) - u * law.characteristic_speed(u), 0.4, 0.99))  # type: ignore[arg-type]
+    shock = law.characteristic_speed(state)
+    fan = np.linspace(state, 1.0, 20001)
+    inside = np.interp(x / time, law.characteristic_speed(fan)[::-1], fan[::-1])
+    return np.where(x <= 0, 1.0, np.where(x < shock * time, inside, 0.0)), shock
+
+
+INFLECTION = brentq(
+    lambda u: np.gradient(BuckleyLeverett(None).characteristic_speed(u + np.array([-1e-6, 0, 1e-6])))[1], 0.2, 0.6
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("points", [(INFLECTION,), None], ids=["stated", "sampled"])
+@pytest.mark.parametrize(
+    ("flux", "bounds"), [(Godunov(), (2.3e-3, 1.0e-3, 7.5e-4)), (Rusanov(), (4.6e-3, 2.2e-3, 1.4e-3))]
+)
+def test_buckley_leverett_stays_between_0_and_1(points, flux, bounds):
+    for n, bound in zip((100, 200, 400), bounds, strict=True):
+        grid = CellGrid(-1.0, 1.0, n)
+        term = make_term(BuckleyLeverett(points), grid, [(Outflow(), Outflow())], 1, MUSCL(), flux)
+        u = integrate(term, (grid.points.numpy() < 0).astype(float)[None], 0.4, courant=0.5)[0]
+        assert u.min() >= -1e-14
+        assert u.max() <= 1.0 + 1e-14
+        fine = CellGrid(-1.0, 1.0, 20 * n).points.numpy()
+        exact = oleinik(fine, 0.4)[0].reshape(n, 20).mean(-1)
+        assert np.abs(u - exact).mean() < bound
+
+
+@pytest.mark.parametrize("flux", [Godunov(), PlainGodunov()], ids=repr)
+def test_weno_overshoots_alike_at_every_amplitude(flux):
+    grid = CellGrid(0.0, 1.0, 80)
+    pulse = (np.abs(grid.points.numpy() - 0.5) < 0.2).astype(float)
+    scales, constants = np.array([1.0, 1e-3, 1e6, 1.0]), np.array([0.0, 0.0, 0.0, 5.0])
+    term = make_term(Advection(1.0), grid, [PAIRS[0]], 4, WENO(), flux)
+    u = (integrate(term, scales[:, None] * (pulse + constants[:, None]), 0.3) / scales[:, None]) - constants[:, None]
+    assert np.abs(u - u[0]).max() < 1e-11
+    assert u.max() < 1.002
+
+
+def test_messages():
+    grid = CellGrid(0.0, 1.0, 2)
+    with pytest.raises(InvalidArgumentError, match=r"WENO needs at least 3 cells.*got 2 along axis 0"):
+        make_term(Burgers(), grid, [PAIRS[0]], 1, WENO())
+
+    class Unstated(ConvectiveLaw):
+        def convective_flux(self, u):
+            return u**3
+
+        def characteristic_speed(self, u):
+            return 3.0 * u**2
+
+    term = make_term(Unstated(), grid, [PAIRS[1]], 1, MUSCL())
+    with pytest.raises(InvalidArgumentError, match=r"needs Unstated\.stationary_points\(\)"):
+        rate(term, np.zeros((1, 2)))
+    assert rate(replace(term, flux=Rusanov()), np.ones((1, 2)))[0].tolist() == [[0.0, 0.0]]

@@ -1,0 +1,217 @@
+"""Face means, numerical fluxes and reconstructions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solvers import (
+    MUSCL,
+    WENO,
+    Advection,
+    ArithmeticMean,
+    Burgers,
+    Constant,
+    ConvectiveLaw,
+    Diffusion,
+    Godunov,
+    HarmonicMean,
+    IntegralMean,
+    InvalidArgumentError,
+    PorousMedium,
+    Rusanov,
+    Stefan,
+)
+from solvers.finite_volume.convection.numerical_fluxes import fastest
+from solvers.finite_volume.convection.reconstruction_kernels import (
+    inflow_ghosts,
+    minmod,
+    monotonized_central,
+    van_leer,
+)
+from solvers.finite_volume.diffusion.face_means import conductivity_with_slope
+from tests.solvers.laws.traffic import Traffic
+
+MEANS = [IntegralMean(), ArithmeticMean(), HarmonicMean()]
+
+
+class Buckley(ConvectiveLaw):
+    """f = u²/(u² + (1 − u)²), not convex; no stationary point inside (0, 1)."""
+
+    def convective_flux(self, u):
+        return u * u / (u * u + (1.0 - u) * (1.0 - u))
+
+    def characteristic_speed(self, u):
+        return 2.0 * u * (1.0 - u) / (u * u + (1.0 - u) * (1.0 - u)) ** 2
+
+
+def test_face_means_by_hand():
+    """k = u at u = 3, 1 over distance 1/2: ∫k = 4, mean (3+1)/2·2 = 4, harmonic 2·3/4·2 = 3, times 2."""
+    cells, inverse = torch.tensor([3.0, 1.0], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64)
+    fluxes = [float(mean.flux(PorousMedium(1.0), cells[:-1], cells[1:], inverse).value) for mean in MEANS]
+    assert fluxes == pytest.approx([8.0, 8.0, 6.0], rel=1e-14)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.floats(0.1, 3.0))
+def test_face_means_agree_where_the_conductivity_is_constant(seed, k):
+    cells = torch.randn(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    inverse = torch.full((5,), 3.0, dtype=torch.float64)
+    for mean in MEANS:
+        face = mean.flux(Diffusion(k), cells[:-1], cells[1:], inverse)
+        assert torch.allclose(face.value, -3.0 * k * cells.diff(), atol=1e-12)
+        assert torch.allclose(face.by_left, torch.full_like(inverse, 3.0 * k), atol=1e-12)
+        assert torch.allclose(face.by_right, torch.full_like(inverse, -3.0 * k), atol=1e-12)
+
+
+def test_harmonic_mean_locks_next_to_a_cell_that_does_not_conduct():
+    cells, inverse = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert float(HarmonicMean().flux(Stefan(0.5), cells[:-1], cells[1:], inverse).value) == 0.0
+    assert float(IntegralMean().flux(Stefan(0.5), cells[:-1], cells[1:], inverse).value) == 0.5
+
+
+def test_slope_of_the_conductivity_is_finite_where_the_law_degenerates():
+    k, slope = conductivity_with_slope(PorousMedium(0.5), torch.tensor([0.0, 4.0], dtype=torch.float64))
+    assert k.tolist() == [0.0, 2.0]
+    assert slope.tolist() == [0.0, 0.25]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from([Burgers(), Traffic()]), st.integers(0, 1000))
+def test_godunov_flux_is_the_extremum_over_the_states_between(law, seed):
+    """Oracle: 4001 states between; with |f″| ≤ 2 an extremum between two of them is missed by at most spacing²/4."""
+    left, right = 2.0 * torch.randn((2, 20), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    between = left + (right - left) * torch.linspace(0.0, 1.0, 4001, dtype=torch.float64)[:, None]
+    flux = law.convective_flux(between)
+    expected = torch.where(left <= right, flux.amin(0), flux.amax(0))
+    spread = ((right - left).abs() / 4000).square() / 4
+    assert ((Godunov().flux(law, left, right) - expected).abs() <= spread + 1e-12).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from([Advection(1.3), Advection(-0.7), Burgers()]), st.integers(0, 1000))
+def test_fluxes_are_consistent_and_monotone(law, seed):
+    """F(u, u) = f(u); F grows with the left state and falls with the right one."""
+    left, right, more = torch.rand((3, 20), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
+    assert torch.allclose(Godunov().flux(law, left, left), law.convective_flux(left), atol=1e-15)
+    assert torch.allclose(Rusanov().flux(law, left, left), law.convective_flux(left), atol=1e-15)
+    flux = Godunov().flux(law, left, right)
+    assert (Godunov().flux(law, left + more.abs(), right) >= flux - 1e-14).all()
+    assert (Godunov().flux(law, left, right + more.abs()) <= flux + 1e-14).all()
+
+
+@pytest.mark.parametrize("reconstruction", [Constant(), MUSCL(), MUSCL(minmod), MUSCL(monotonized_central), WENO()])
+def test_reconstructions_keep_constants_and_mirror(reconstruction):
+    ghosts = reconstruction.ghosts
+    constant = torch.full((2, 8 + 2 * ghosts), 3.0, dtype=torch.float64)
+    left, right = reconstruction.states(constant)
+    assert left.shape == right.shape == (2, 9)
+    assert torch.allclose(left, constant[:, :9], rtol=1e-15)
+    cells = torch.rand((2, 8 + 2 * ghosts), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    left, right = reconstruction.states(cells)
+    mirrored_left, mirrored_right = reconstruction.states(cells.flip(-1))
+    assert torch.allclose(left, mirrored_right.flip(-1), rtol=1e-13)
+    assert torch.allclose(right, mirrored_left.flip(-1), rtol=1e-13)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1000), st.sampled_from([van_leer, minmod, monotonized_central]))
+def test_limited_states_stay_between_neighbours(seed, limiter):
+    cells = torch.randn((3, 14), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    left, _ = MUSCL(limiter).states(cells)
+    cell, before, after = cells[:, 1:12], cells[:, 0:11], cells[:, 2:13]
+    assert (left <= torch.maximum(cell, torch.maximum(before, after)) + 1e-14).all()
+    assert (left >= torch.minimum(cell, torch.minimum(before, after)) - 1e-14).all()
+
+
+@pytest.mark.parametrize(("reconstruction", "order"), [(MUSCL(), 2), (WENO(), 5)])
+def test_order_on_smooth_monotone_data(reconstruction, order):
+    """Face values of eˣ from its exact cell averages."""
+    errors = []
+    for n in (10, 20, 40, 80):
+        faces = torch.arange(-reconstruction.ghosts, n + reconstruction.ghosts + 1, dtype=torch.float64) / n
+        left, _ = reconstruction.states((faces.exp().diff() * n)[None])
+        positions = torch.arange(n + 1, dtype=torch.float64) / n
+        errors.append(float((left[0] - positions.exp()).abs().mean()))
+    slopes = np.log2(errors[:-1]) - np.log2(errors[1:])
+    assert abs(slopes[-1] - order) < 0.25, slopes
+
+
+def test_kernels_take_float32_fields_as_float64_states():
+    left, _ = MUSCL().states(torch.arange(8, dtype=torch.float32)[None])
+    assert left[0].tolist() == [1.5, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_godunov_names_the_way_out_for_a_law_without_stationary_points():
+    states = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    with pytest.raises(InvalidArgumentError, match=r"Buckley\.stationary_points\(\).*flux=Rusanov\(\)"):
+        Godunov().flux(Buckley(), states, states.flip(0))
+    flux = Rusanov().flux(Buckley(), states, states.flip(0))
+    assert math.isfinite(float(flux.sum()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1000))
+def test_largest_speed_between_two_states(seed):
+    """Oracle: 4001 states between, to their 1e-6. Samples miss a peak of f′ by less than the margin of 1.1 covers."""
+    low = torch.rand(20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    high = low + (1.0 - low) * torch.rand(20, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    between = low + (high - low) * torch.linspace(0.0, 1.0, 4001, dtype=torch.float64)[:, None]
+    largest = Buckley().characteristic_speed(between).abs().amax(0)
+    sampled = fastest(Buckley(), low, high)
+    assert (sampled >= largest).all()
+    assert (sampled <= 1.1 * largest * (1 + 1e-6)).all()
+    exact = fastest(WithInflection(), low, high)
+    assert ((exact - largest).abs() <= 1e-6).all()
+
+
+class WithInflection(Buckley):
+    """f′ is largest at ½."""
+
+    def inflection_points(self):
+        return (0.5,)
+
+
+def test_rusanov_is_monotone_where_the_fastest_state_lies_between():
+    """f′ of the law vanishes at both states 0 and 1 but is 2 at ½: the flux falls with the right state."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert float(Rusanov().flux(WithInflection(), one, zero)) == pytest.approx(0.5 + 0.5 * 2.0)
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(1e-3, 0.0), (1e6, 0.0), (1.0, 1.0), (1e-90, 0.0), (1e90, 0.0)])
+def test_weno_does_not_depend_on_the_units_of_the_field(factor, constant):
+    cells = torch.where(torch.arange(40) % 20 < 10, 1.0, 0.0).double() + 0.1 * torch.arange(40).double().sin()
+    left, right = WENO().states(cells)
+    scaled_left, scaled_right = WENO().states(factor * (cells + constant))
+    assert torch.allclose(scaled_left / factor - constant, left, rtol=1e-12, atol=1e-13)
+    assert torch.allclose(scaled_right / factor - constant, right, rtol=1e-12, atol=1e-13)
+
+
+def test_weno_keeps_its_order_at_smooth_extrema():
+    """Largest error of the face values of sin from its exact cell averages, over one period."""
+    errors = []
+    for n in (40, 80, 160, 320):
+        faces = 2.0 * math.pi * torch.arange(-3, n + 4, dtype=torch.float64) / n
+        averages = -faces.cos().diff() * n / (2.0 * math.pi)
+        left, _ = WENO().states(averages)
+        errors.append(float((left - faces[3:-3].sin()).abs().max()))
+    assert np.log2(errors[-2] / errors[-1]) > 4.8, errors
+
+
+def test_ghost_cells_continue_a_parabola_through_the_state_on_the_side():
+    """Averages of g + a x + b x² are exact where b is small beside a; a shock keeps the straight line."""
+    faces = np.arange(-3.0, 4.0)
+    averages = np.diff(2.0 * faces + 3.0 * faces**2 / 2.0 + 0.02 * faces**3 / 3.0)
+    ghosts = inflow_ghosts(np.array([2.0]), averages[None, 3:], 3)
+    assert np.abs(ghosts[0] - averages[2::-1]).max() < 1e-5
+    assert inflow_ghosts(np.array([1.0]), np.array([[0.5, 7.0]]), 2)[0].tolist() == [1.5, 2.5]
+    shock = inflow_ghosts(np.array([1.0]), np.array([[0.99, 0.0, 0.0]]), 3)
+    assert np.abs(shock - 1.0).max() < 0.06
+
+
+def test_a_limiter_must_be_compiled():
+    with pytest.raises(InvalidArgumentError, match=r"limiter must be a function of two slopes compiled by numba\.njit"):
+        MUSCL(max)
