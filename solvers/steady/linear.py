@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg, splu
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 
 _ATTAINABLE = 100 * np.finfo(float).eps  # what round-off leaves of a residual, relative to its terms
-_REDUCTION = 1e-8  # of the residual, between two times that it is computed anew
+_REDUCTION = 1e-8  # of the residual at most, between two times that it is computed anew
 
 
 class Preconditioner(ABC):
@@ -148,7 +148,8 @@ class ConjugateGradients(LinearSolver):
                     "iterations; take more iterations, Multigrid() as preconditioner, or Direct()."
                 )
             residual = right - matrix @ x
-            x = x + cg(matrix, residual, rtol=_REDUCTION, atol=0.0, maxiter=left, M=inverse, callback=count)[0]
+            reduction = max(_REDUCTION, self.tolerance)
+            x = x + cg(matrix, residual, rtol=reduction, atol=0.0, maxiter=left, M=inverse, callback=count)[0]
             count.calls += 1  # a start costs about as much as an iteration
         return x, count.calls
 

@@ -252,6 +252,19 @@ def test_conjugate_gradients_agree_with_elimination(preconditioner, singular):
     assert direct.iterations == 0
 
 
+def test_a_coarse_tolerance_of_conjugate_gradients_saves_iterations():
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (40, 30))
+    k = 1 + 20 * torch.rand(grid.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    sides = [(Dirichlet(0.0), Dirichlet(1.0)), (Periodic(), Periodic())]
+    exact = solve_steady(k, grid, sides, solver=Direct()).values
+    coarse, fine = (
+        solve_steady(k, grid, sides, solver=ConjugateGradients(preconditioner=Jacobi(), tolerance=tolerance))
+        for tolerance in (1e-4, 1e-12)
+    )
+    assert coarse.iterations < 0.7 * fine.iterations
+    torch.testing.assert_close(coarse.values, exact, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("solver", [Direct(), ConjugateGradients(preconditioner=Jacobi())])
 def test_the_low_phase_is_as_accurate_as_the_high_one(solver):
     """u = 0 at the ends, s = −k, k = 1 and 1e-10 in two halves: u = x(1 − x)/2, since u' = 0 at the interface.
