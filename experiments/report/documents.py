@@ -307,6 +307,7 @@ _INDEPENDENT, _DEPENDENT, _SQUARE = (
 _STUDIED = {
     "viscous Burgers": "viscous_burgers",
     "growth and diffusion": "reaction_diffusion",
+    "Darcy flow": "darcy",
     "advection and diffusion": "advection_diffusion",
     "small Darcy set": "darcy_small",
     "Stokes": "stokes",
