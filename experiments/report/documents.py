@@ -309,6 +309,7 @@ _STUDIED = {
     "growth and diffusion": "reaction_diffusion",
     "Darcy flow": "darcy",
     "advection and diffusion": "advection_diffusion",
+    "basin": "basin",
     "small Darcy set": "darcy_small",
     "Stokes": "stokes",
     "Burgers": "burgers_dirichlet",

@@ -176,7 +176,7 @@ def disturbed() -> list[str]:
 
 def rounded(value: float) -> str:
     """One digit."""
-    return f"{float(f'{value:.0e}'):g}"
+    return f"{float(f'{value:.0e}'):,g}"
 
 
 @pytest.mark.parametrize(
