@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TypeGuard
 
 import torch
-from linear_operator.operators import DiagLinearOperator, LinearOperator
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
+from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
@@ -83,26 +84,30 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
 
     Exact rows are met in the metric of the covariance. Bounds and order hold point by point: a value that is pulled to
     its bound must not take with it all that vary with it, which would blur fronts. Fields with the rows therefore move
-    onto the inequalities in the metric of the variances alone, of which every point has at least 1e-5 of the mean.
+    onto the inequalities in the metric of the variances alone. A nonlinear law may mean nothing outside of its bounds
+    and is met together with them. Few modes cannot move every point by itself: under inequalities, points have at least
+    1e-5 of the fields' mean variance to themselves.
     """
     exact = None if law is None else _exact_part(law)
     if exact is None:
         return fields
-    equalities, bounded = _without_inequalities(exact)
+    least = _LEAST * float(covariance.diagonal().mean())
+    if isinstance(exact, NonlinearLaw):
+        if exact.inequalities is not None and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
+            covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
+        return project(fields, covariance, exact)
+    equalities = equalities_of(exact)
     if equalities is not None:
         fields = project(fields, covariance, equalities)
-    if not bounded:
+    if not isinstance(exact, Inequality):
         return fields
-    variances = covariance.diagonal()
-    independent = DiagLinearOperator(variances.clamp_min(_LEAST * float(variances.mean())))
-    return project(fields, independent, exact)
+    return project(fields, DiagLinearOperator(covariance.diagonal().clamp_min(least)), exact)
 
 
-def _without_inequalities(law: AnyLaw) -> tuple[LinearConstraint | NonlinearLaw | None, bool]:
-    """The equalities of a law, and whether it has inequalities."""
-    if isinstance(law, NonlinearLaw):
-        return replace(law, inequalities=None), law.inequalities is not None
-    return equalities_of(law), isinstance(law, Inequality)
+def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
+    """A low rank plus diagonal with another diagonal."""
+    variances, root = split(covariance)
+    return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(change(variances)))
 
 
 def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:

@@ -15,17 +15,17 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from linear_operator.operators import LinearOperator
 from scipy.optimize import root_scalar
 from scipy.special import chdtri
 from torch import Tensor
 
 from probconserv._linalg.rows import Rows, as_sparse_rows
-from probconserv._linalg.structured import split, splits
+from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.nonlinear.projection import AnyLaw
-from probconserv.surrogates.flow.corrections import equalities_of, exact_rows, part_of
+from probconserv.surrogates.flow.corrections import equalities_of, exact_rows, part_of, with_points
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
@@ -57,8 +57,7 @@ class AllowingLatent(Latent):
         covariance = self.latent.clean_covariance(t)
         if not splits(covariance):
             return covariance.add_jitter(self.variance)
-        variances, root = split(covariance)
-        return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator(variances + self.variance))
+        return with_points(covariance, lambda variances: variances + self.variance)
 
 
 def allowing_for(latent: Latent, law: AnyLaw | None) -> Latent:
