@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -104,17 +105,26 @@ class BoundaryExperiment:
         first, trained = context.training_seed, case.training_case
         seed = seed if method.random else first
         kept = method.key in rows.RELEASED or (self.problem in HARD and method.key not in rows.SETTINGS_OF)
-        released = kept and seed == first and case.trained_on is None and not self.by_validation
+        released = kept and seed == first and not self.by_validation and self._is_of_problem(trained, context)
         training = Training(
             key=f"{trained.key}-{seed}",
             label=f"{method.label}, {case.label}, seed {seed}",
             folder=f"{self.problem}/operators",
             config=operator_training(trained, method.treatment, first, seed, method.rate),
             data_version=self.data_version,
-            release=_released_file(self.problem, case.key, method.key) if released else None,
+            release=_released_file(self.problem, trained.key, method.key) if released else None,
             missing="" if method.available else EXTRA,
         )
         return (training,)
+
+    def _is_of_problem(self, trained: BoundaryCase, context: RunContext) -> bool:
+        """Whether a case is one of the problem itself, whose operators are released; its study tests some of them."""
+
+        def samples(case: BoundaryCase) -> Any:
+            return case.key, case.sizes, case.source.describe(case.training_data(context.training_seed))
+
+        versions = (VERSIONS | HARD).get(self.problem, self.versions)
+        return samples(trained) in map(samples, versions(context.options.preset))
 
     def train(self, training: Training, context: RunContext) -> None:
         """Trains an operator; a candidate that fails is named on standard error."""
