@@ -293,7 +293,7 @@ _SCORED = {"viscous_burgers": "3 min", "darcy": "2 min", "advection_diffusion": 
 
 def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[Method]]) -> BoundaryExperiment:
     subject = "few samples, values out of range, other grids, disturbed inputs"
-    hard, reproduced = problem in HARD, _SCORED.get(problem, "30 s")
+    hard = problem in HARD
     return BoundaryExperiment(
         name=f"{problem}-study",
         problem=problem,
