@@ -141,7 +141,7 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
         GenerationExperiment(
             name="generate_stefan",
             summary="fields of the Stefan problem drawn within [0, 1] under an initial value and mass",
-            durations={"smoke": "20 s", "laptop": "20 min", "paper": "500 min", "reproduce": "5 min"},
+            durations={"smoke": "20 s", "laptop": "10 min", "paper": "500 min", "reproduce": "60 s"},
             problem=STEFAN,
             conditions=_initial_and_mass("u*", 0.6),
             sizes=SMALL_SIZES,
@@ -149,7 +149,7 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
         GenerationExperiment(
             name="generate_porous_medium",
             summary="non-negative fields of the porous medium equation drawn under an initial value and mass",
-            durations={"smoke": "20 s", "laptop": "20 min", "paper": "500 min", "reproduce": "5 min"},
+            durations={"smoke": "20 s", "laptop": "10 min", "paper": "500 min", "reproduce": "60 s"},
             problem=POROUS_MEDIUM,
             conditions=_initial_and_mass("m", 3.0),
             sizes=SMALL_SIZES,
