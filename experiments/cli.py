@@ -134,14 +134,14 @@ def _several(command: str, names: Sequence[str], seeds: Sequence[int], options: 
     if options.seed:
         raise InvalidArgumentError(f"{command} takes --seeds, got --seed {options.seed}; write --seeds {options.seed}.")
     entries = [registry.experiment(name) for name in dict.fromkeys(names)]
-    registry.require_reader(options, *entries)
+    registry.refuse_idle(options, *entries)
     return entries
 
 
 def _entry(find: Callable[[str], Experiment], name: str, options: RunOptions) -> Experiment:
-    """What a command works on; refuses files that it does not read."""
+    """What a command works on; refuses options that play no part in it."""
     entry = find(name)
-    registry.require_reader(options, entry)
+    registry.refuse_idle(options, entry)
     return entry
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments import boundary, combined, conservation, fields, generation
+from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.sources import DarcyFiles
 from experiments.checks import unknown_name
 from experiments.errors import InvalidArgumentError
@@ -83,13 +84,18 @@ def families() -> dict[str, dict[str, Experiment]]:
     return {**grouped, "registered": registered} if registered else grouped
 
 
-def require_reader(options: RunOptions, *entries: Experiment) -> None:
-    """Raises InvalidArgumentError if ``--files`` is given and none of the experiments reads files."""
-    registered = families().get("registered", {})
-    reads = (getattr(entry, "problem", None) == READER or entry.name in registered for entry in entries)
-    if options.files is not None and not any(reads):
-        names = ", ".join(entry.name for entry in entries)
+def refuse_idle(options: RunOptions, *entries: Experiment) -> None:
+    """Raises InvalidArgumentError if ``--files`` or ``--makers`` is given and plays no part in the experiments."""
+    registered, names = families().get("registered", {}), ", ".join(entry.name for entry in entries)
+    known = [entry for entry in entries if entry.name not in registered]
+    if len(known) < len(entries):
+        return
+    if options.files is not None and not any(getattr(entry, "problem", None) == READER for entry in known):
         raise InvalidArgumentError(f"--files means nothing for {names}: only {READER} reads files; leave it out.")
+    if options.makers > 1 and not any(isinstance(entry, BoundaryExperiment) for entry in known):
+        raise InvalidArgumentError(
+            f"--makers means nothing for {names}: only samples of operators under conditions have makers; leave it out."
+        )
 
 
 def register(entry: Experiment) -> None:

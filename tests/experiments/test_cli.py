@@ -138,6 +138,7 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("train stefan --files a", "--files means nothing for stefan: only darcy_small reads files"),
         ("reproduce stefan --files a", "--files means nothing for stefan: only darcy_small reads files"),
         ("tune darcy --files a", "--files means nothing for darcy-tuning: only darcy_small reads files"),
+        ("run stefan --makers 2", "--makers means nothing for stefan: only samples of operators"),
         ("sweep stefan darcy --files a", "--files means nothing for stefan, darcy: only darcy_small reads files"),
         ("tune darcy --keep", "--keep needs --preset laptop or paper, got smoke, whose trials are too short"),
         (
@@ -182,9 +183,10 @@ def test_wrong_inputs_are_one_line_that_names_what_there_is(
 
 def test_files_are_for_what_reads_them_or_is_registered_by_a_user(stub: Stub) -> None:
     options = RunOptions(files=Path("a"))
-    registry.require_reader(options, experiment("darcy_small-tuning"))
-    registry.require_reader(options, experiment("darcy"), experiment("darcy_small"))
-    registry.require_reader(options, stub)
+    registry.refuse_idle(options, experiment("darcy_small-tuning"))
+    registry.refuse_idle(options, experiment("darcy"), experiment("darcy_small"))
+    registry.refuse_idle(options, stub)
+    registry.refuse_idle(RunOptions(makers=2), experiment("stefan"), experiment("stokes-study"))
 
 
 def test_documents_says_which_file_changed_and_when_all_are_current(
