@@ -87,12 +87,11 @@ def families() -> dict[str, dict[str, Experiment]]:
 def refuse_idle(options: RunOptions, *entries: Experiment) -> None:
     """Raises InvalidArgumentError if ``--files`` or ``--makers`` is given and plays no part in the experiments."""
     registered, names = families().get("registered", {}), ", ".join(entry.name for entry in entries)
-    known = [entry for entry in entries if entry.name not in registered]
-    if len(known) < len(entries):
+    if any(entry.name in registered for entry in entries):
         return
-    if options.files is not None and not any(getattr(entry, "problem", None) == READER for entry in known):
+    if options.files is not None and not any(getattr(entry, "problem", None) == READER for entry in entries):
         raise InvalidArgumentError(f"--files means nothing for {names}: only {READER} reads files; leave it out.")
-    if options.makers > 1 and not any(isinstance(entry, BoundaryExperiment) for entry in known):
+    if options.makers > 1 and not any(isinstance(entry, BoundaryExperiment) for entry in entries):
         raise InvalidArgumentError(
             f"--makers means nothing for {names}: only samples of operators under conditions have makers; leave it out."
         )

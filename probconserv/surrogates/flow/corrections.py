@@ -91,9 +91,9 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
     exact = None if law is None else _exact_part(law)
     if exact is None:
         return fields
-    least = _LEAST * float(covariance.diagonal().mean())
     if isinstance(exact, NonlinearLaw):
         if exact.inequalities is not None and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
+            least = _LEAST * float(covariance.diagonal().mean())
             covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
         return project(fields, covariance, exact)
     equalities = equalities_of(exact)
@@ -101,7 +101,8 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
         fields = project(fields, covariance, equalities)
     if not isinstance(exact, Inequality):
         return fields
-    return project(fields, DiagLinearOperator(covariance.diagonal().clamp_min(least)), exact)
+    variances = covariance.diagonal()
+    return project(fields, DiagLinearOperator(variances.clamp_min(_LEAST * float(variances.mean()))), exact)
 
 
 def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
