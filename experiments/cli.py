@@ -65,7 +65,7 @@ Action = Literal["run", "reproduce"]
 
 
 def list_command(all: Everything = False, json: Json = False) -> None:
-    """Lists experiments and benchmarks; how long each takes on two cores."""
+    """Lists experiments and benchmarks; how long each takes on one core."""
     entries = registry.EXPERIMENTS.values()
     if json:
         experiments = [{"name": e.name, "summary": e.summary, "durations": dict(e.durations)} for e in entries]

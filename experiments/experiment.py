@@ -18,7 +18,7 @@ from experiments.records.store import as_json, config_hash
 Preset = Literal["smoke", "laptop", "paper"]
 Data = Literal["solver", "exact"]
 Durations = Mapping[Literal["smoke", "laptop", "paper", "reproduce"], str]
-"""Time by preset on two cores, measured or (``paper``) extrapolated, and that of ``reproduce``."""
+"""Time by preset on one core, measured or (``paper``) extrapolated, and that of ``reproduce``."""
 
 
 @dataclass(frozen=True, kw_only=True)

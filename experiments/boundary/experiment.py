@@ -240,19 +240,19 @@ _SUMMARIES = {
     "darcy_small": "neuraloperator's small set for Darcy flow: u = 0 on all walls; needs --files",
 }
 _DURATIONS: dict[str, Durations] = {
-    "stokes": {"smoke": "10 s", "laptop": "110 min", "paper": "22000 min", "reproduce": "20 s"},
-    "burgers_dirichlet": {"smoke": "15 s", "laptop": "130 min", "paper": "22000 min", "reproduce": "8 s"},
-    "heat_neumann": {"smoke": "15 s", "laptop": "150 min", "paper": "9000 min", "reproduce": "9 s"},
-    "wave_neumann": {"smoke": "15 s", "laptop": "40 min", "paper": "8000 min", "reproduce": "16 s"},
-    "burgers_periodic": {"smoke": "15 s", "laptop": "100 min", "paper": "4000 min", "reproduce": "12 s"},
-    "cavity": {"smoke": "10 s", "laptop": "20 min", "paper": "4000 min", "reproduce": "31 s"},
-    "heat_independent": {"smoke": "15 s", "laptop": "140 min", "paper": "9000 min", "reproduce": "11 s"},
-    "viscous_burgers": {"smoke": "15 s", "laptop": "90 min", "paper": "1000 min", "reproduce": "20 s"},
-    "reaction_diffusion": {"smoke": "15 s", "laptop": "60 min", "paper": "700 min", "reproduce": "20 s"},
-    "darcy": {"smoke": "15 s", "laptop": "40 min", "paper": "500 min", "reproduce": "20 s"},
-    "advection_diffusion": {"smoke": "30 s", "laptop": "70 min", "paper": "500 min", "reproduce": "40 s"},
+    "stokes": {"smoke": "10 s", "laptop": "115 min", "paper": "22000 min", "reproduce": "20 s"},
+    "burgers_dirichlet": {"smoke": "15 s", "laptop": "150 min", "paper": "22000 min", "reproduce": "8 s"},
+    "heat_neumann": {"smoke": "15 s", "laptop": "190 min", "paper": "9000 min", "reproduce": "9 s"},
+    "wave_neumann": {"smoke": "15 s", "laptop": "60 min", "paper": "8000 min", "reproduce": "16 s"},
+    "burgers_periodic": {"smoke": "15 s", "laptop": "80 min", "paper": "4000 min", "reproduce": "12 s"},
+    "cavity": {"smoke": "10 s", "laptop": "31 min", "paper": "4000 min", "reproduce": "31 s"},
+    "heat_independent": {"smoke": "15 s", "laptop": "240 min", "paper": "9000 min", "reproduce": "11 s"},
+    "viscous_burgers": {"smoke": "15 s", "laptop": "130 min", "paper": "1000 min", "reproduce": "20 s"},
+    "reaction_diffusion": {"smoke": "15 s", "laptop": "85 min", "paper": "700 min", "reproduce": "20 s"},
+    "darcy": {"smoke": "15 s", "laptop": "230 min", "paper": "500 min", "reproduce": "20 s"},
+    "advection_diffusion": {"smoke": "30 s", "laptop": "105 min", "paper": "500 min", "reproduce": "40 s"},
     "basin": {"smoke": "30 s", "laptop": "100 min", "paper": "400 min", "reproduce": "3 min"},
-    "darcy_small": {"smoke": "15 s", "laptop": "40 min", "paper": "500 min", "reproduce": "20 s"},
+    "darcy_small": {"smoke": "15 s", "laptop": "75 min", "paper": "500 min", "reproduce": "20 s"},
 }
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
     name: BoundaryExperiment(

@@ -110,7 +110,7 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
         GenerationExperiment(
             name="generate_stokes_fields",
             summary="generate_stokes with a flow on fields, whose velocity is an FNO",
-            durations={"smoke": "30 s", "laptop": "60 min", "paper": "9000 min", "reproduce": "20 min"},
+            durations={"smoke": "30 s", "laptop": "100 min", "paper": "9000 min", "reproduce": "20 min"},
             problem=STOKES,
             conditions=_STOKES,
             sizes=FIELD_SIZES,

@@ -81,7 +81,7 @@ def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def print_list(families: Mapping[str, Mapping[str, Experiment]], benchmarks: Mapping[str, str]) -> None:
-    """Prints experiments with their times on two cores, and benchmarks."""
+    """Prints experiments with their times on one core, and benchmarks."""
     out = console()
     table = Table("run NAME", "smoke", "laptop", "paper", "reproduce", box=None, pad_edge=False)
     for family, entries in families.items():
@@ -91,7 +91,8 @@ def print_list(families: Mapping[str, Mapping[str, Experiment]], benchmarks: Map
             times = (took["smoke"], took["laptop"], took["paper"], took.get("reproduce", ""))
             table.add_row(f"  {entry.name}", *map(readable_duration, times))
     out.print(table)
-    out.print("  'all' instead of a name does all of them. What each shows: list --all\n")
+    out.print("  Times are those of one core. 'all' instead of a name does all of them, one on")
+    out.print("  every thread, and goes on where it was stopped. What each shows: list --all\n")
     benches = Table("bench NAME", "what it measures", box=None, pad_edge=False)
     for name, text in benchmarks.items():
         benches.add_row(f"  {name}", text)

@@ -5,8 +5,14 @@ from typing import get_args
 
 import pytest
 
+from experiments import fields
 from experiments.experiment import Preset
+from experiments.records.release import manifest, released_results
 from experiments.registry import BENCHMARKS, CHOICES, EXPERIMENTS, STUDIES, TUNINGS, benchmark, command_of, experiment
+from tests.documents import ROOT
+
+RELEASED = [name for name in EXPERIMENTS if name in manifest()["experiments"] and name not in fields.EXPERIMENTS]
+"""Those with trainings: laws of fields have none."""
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -26,6 +32,19 @@ def in_seconds(duration: str) -> float:
     """A duration as ``list`` shows it, for instance ``30 s`` or ``1.5 h``."""
     number, unit = re.fullmatch(r"(?:about )?(\d+(?:\.\d+)?) (s|min|h|days?)", duration).groups()
     return float(number) * {"s": 1, "min": 60, "h": 3600, "day": 86400, "days": 86400}[unit]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_run_takes_no_less_than_its_released_trainings(name: str) -> None:
+    """Of trainings that differ in their seed alone the fastest counts: others waited for the machine."""
+    trainings = released_results(name).trainings.drop_duplicates("seconds")
+    alike = trainings.groupby(["case", "method", trainings["training"].str.rstrip("0123456789")])["seconds"]
+    assert in_seconds(experiment(name).durations["laptop"]) >= (alike.min() * alike.size()).sum()
+
+
+def test_the_hours_of_all_experiments_are_those_in_the_guide() -> None:
+    hours = sum(in_seconds(entry.durations["laptop"]) for entry in EXPERIMENTS.values()) / 3600
+    assert f"{hours:.0f} hours on one core" in " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
 
 
 def test_studies_choices_and_tunings_are_found_by_their_full_names() -> None:
