@@ -24,7 +24,9 @@ def refuse_data(options: Any, name: str, reason: str) -> None:
         raise InvalidArgumentError(f"--data means nothing for {name}: {reason}; leave it out.")
 
 
-def unknown_name(kind: str, name: str, available: Iterable[str], where: str = "") -> UnknownNameError:
+def unknown_name(
+    kind: str, name: str, available: Iterable[str], where: str = "", further: Iterable[str] = ()
+) -> UnknownNameError:
     """The error about a name that nothing has; says the closest one and all there are.
 
     Args:
@@ -32,9 +34,10 @@ def unknown_name(kind: str, name: str, available: Iterable[str], where: str = ""
         name: What a user asks for.
         available: What there is.
         where: What follows the name, with a space before it.
+        further: What may be the closest one too, but is not listed.
     """
     names = list(available)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, [*names, *further], n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return UnknownNameError(f"There is no {kind} '{name}'{where}.{hint} Available: {', '.join(names) or 'none'}.")
 

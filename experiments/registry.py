@@ -1,6 +1,7 @@
 """All experiments and benchmarks by name."""
 
 import importlib
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,4 +128,5 @@ def _entry(kind: str, name: str, *entries: Mapping[str, Any]) -> Any:
     for group in entries:
         if name in group:
             return group[name]
-    raise unknown_name(kind, name, entries[0])
+    listed, *others = entries
+    raise unknown_name(kind, name, listed, further=itertools.chain(*others))
