@@ -114,7 +114,10 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
     ("text", "message"),
     [
         ("run stefann", "no experiment 'stefann'. Did you mean 'stefan'? Available: diffusion, porous_medium, stefan,"),
-        ("run stokes-studi", "There is no experiment 'stokes-studi'. Did you mean 'stokes-study'? Available: diffusion,"),
+        (
+            "run stokes-studi",
+            "There is no experiment 'stokes-studi'. Did you mean 'stokes-study'? Available: diffusion,",
+        ),
         ("reproduce nonsense", "There is no experiment 'nonsense'. Available: diffusion"),
         ("run stokes --cases nothing", "There is no case 'nothing' here. Available: single-0.02, multi-0.02."),
         ("run stefan --methods magic", "There is no method 'magic' here. Available: truth, gp, hardc-gp"),
