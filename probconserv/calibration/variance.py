@@ -12,8 +12,10 @@ from torch import Tensor
 from probconserv._linalg.checks import joint_shape
 from probconserv._linalg.gaussian import FieldGaussian, deviation_of, variance_of
 from probconserv.calibration.marginals import require_gaussian
+from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
+from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate
 from probconserv.update import as_multivariate_normal
@@ -27,7 +29,8 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         factor: f ≥ 0 that multiplies the variance, one number or ``(*batch,)``.
 
     Returns:
-        A prediction of the same type.
+        A prediction of the same type. Of a conditioned Gaussian, draws keep meeting its law to round-off: it is the
+        scaled prior under the same law, with f σ² for the noise of rows.
 
     Raises:
         InvalidArgumentError: If a factor is negative or not finite, or the prediction is of another type.
@@ -45,6 +48,10 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
         return Mixture(FieldGaussian(means, covariance), prediction.weights)
     if not isinstance(prediction, MultivariateNormal):
         raise InvalidArgumentError(f"Only Gaussians and their mixtures can be scaled, not {type(prediction).__name__}.")
+    if isinstance(prediction, Posterior) and bool((factor > 0).all()):  # meets its law by its update, as draws then do
+        law = prediction.constraint
+        law = LinearConstraint(law.G, law.b, law.noise * factor[..., None], law.shape)
+        return Posterior(scaled(prediction.prior, factor), law)
     prior = as_multivariate_normal(prediction)
     return FieldGaussian(prior.mean, prior.lazy_covariance_matrix * factor[..., None, None])
 

@@ -78,9 +78,9 @@ class FeasibleSet:
     @cached_property
     def attainable(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest G u ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
-        ends = torch.stack(self.tightened())[..., None, :] * self.rows
-        ends = torch.where(self.rows == 0, 0.0, ends)  # 0 · ∞ is undefined
-        smallest, largest = ends.amin(dim=0).sum(dim=-1), ends.amax(dim=0).sum(dim=-1)
+        products = (bound[..., None, :] * self.rows for bound in self.tightened())
+        at_lower, at_upper = (torch.where(self.rows == 0, 0.0, each) for each in products)  # 0 · ∞ is undefined
+        smallest, largest = torch.minimum(at_lower, at_upper).sum(dim=-1), torch.maximum(at_lower, at_upper).sum(dim=-1)
         if self.order == 0:
             return smallest, largest
         one_sign = (self.rows >= 0).all(dim=-1) | (self.rows <= 0).all(dim=-1)
@@ -222,9 +222,9 @@ def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
         )
     smallest, largest = feasible.attainable
     exact, target = feasible.noise == 0, feasible.target
-    ends = torch.stack([lower, upper])[..., None, :]
-    ends = torch.where(torch.isfinite(ends), ends, 0.0) * feasible.rows
-    scale = target.abs() + ends.abs().sum(dim=-1).amax(dim=0)
+    finite = (torch.where(torch.isfinite(bound), bound, 0.0)[..., None, :] for bound in (lower, upper))
+    at_lower, at_upper = ((bound * feasible.rows).abs().sum(dim=-1) for bound in finite)
+    scale = target.abs() + torch.maximum(at_lower, at_upper)
     outside = exact & ((target < smallest - _ROUNDING * scale) | (target > largest + _ROUNDING * scale))
     if bool(outside.any()):
         index = tuple(int(i) for i in outside.nonzero()[0])

@@ -50,7 +50,8 @@ def project(
         start: Fields that nearly meet a nonlinear law, from which the search starts instead of the given ones.
 
     Returns:
-        The projections, in the precision of the fields; the work is done in float64.
+        The projections, in the precision of the fields; the work is done in float64. Those onto a nonlinear law have
+        no derivatives; ``nonlinear_mode`` and ``condition_nonlinear`` have.
 
     Raises:
         IncompatibleQueryError: If fields, covariance and law have different numbers of points, or other batches.
@@ -66,7 +67,8 @@ def project(
     begin = None if start is None else start.to(torch.float64)
     with contradictions_of(law):
         if isinstance(law, NonlinearLaw):
-            projected = project_nonlinear(double, covariance, law, begin)
+            with torch.no_grad():
+                projected = project_nonlinear(double, covariance, law, begin)
         elif isinstance(law, LinearConstraint):
             projected = _project_linear(double, covariance, law)
         else:
@@ -107,7 +109,7 @@ def _points_of(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int |
         return law.points
     if law.law is not None:
         return law.law.points
-    return next((bound.shape[-1] for bound in (law.lower, law.upper) if bound.ndim), None)
+    return next((bound.shape[-1] for bound in (law.lower, law.upper) if bound.ndim and bound.shape[-1] > 1), None)
 
 
 def with_sparse_rows(law: LinearConstraint) -> LinearConstraint:

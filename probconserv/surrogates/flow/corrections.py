@@ -17,6 +17,7 @@ import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.innovation import innovation_of
 from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
@@ -84,25 +85,34 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
 
     Exact rows are met in the metric of the covariance. Bounds and order hold point by point: a value that is pulled to
     its bound must not take with it all that vary with it, which would blur fronts. Fields with the rows therefore move
-    onto the inequalities in the metric of the variances alone. A nonlinear law may mean nothing outside of its bounds
-    and is met together with them. Few modes cannot move every point by itself: under inequalities, points have at least
-    1e-5 of the fields' mean variance to themselves.
+    onto the inequalities in the metric of the variances alone, in which rows with noise hold what a draw has there: it
+    leaves them by their noise, not by the variance of the fields. A nonlinear law may mean nothing outside of its
+    bounds and is met together with them. Few modes cannot move every point by itself: under inequalities, points have
+    at least 1e-5 of the fields' mean variance to themselves.
     """
-    exact = None if law is None else _exact_part(law)
-    if exact is None:
+    if law is None:
         return fields
-    if isinstance(exact, NonlinearLaw):
-        if exact.inequalities is not None and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
+    if isinstance(law, NonlinearLaw):
+        if law.inequalities is not None and splits(covariance) and not isinstance(covariance, DiagLinearOperator):
             least = _LEAST * float(covariance.diagonal().mean())
             covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
-        return project(fields, covariance, exact)
-    equalities = equalities_of(exact)
-    if equalities is not None:
-        fields = project(fields, covariance, equalities)
-    if not isinstance(exact, Inequality):
+        return project(fields, covariance, law)
+    equalities = law.joined().law if isinstance(law, Inequality) else law
+    exact = None if equalities is None else exact_rows(equalities)
+    if exact is not None:
+        fields = project(fields, covariance, exact)
+    if not isinstance(law, Inequality):
         return fields
+    held = None if equalities is None else _with_values_of(equalities, fields)
     variances = covariance.diagonal()
-    return project(fields, DiagLinearOperator(variances.clamp_min(_LEAST * float(variances.mean()))), exact)
+    metric = DiagLinearOperator(variances.clamp_min(_LEAST * float(variances.mean())))
+    return project(fields, metric, replace(law.joined(), law=held))
+
+
+def _with_values_of(law: LinearConstraint, fields: Tensor) -> LinearConstraint:
+    """The law whose rows with noise have the values that the fields have, one for every field."""
+    values = law.b + law.residual(fields)
+    return LinearConstraint(law.G, torch.where(law.noise > 0, values, law.b), law.noise_variance, law.shape)
 
 
 def with_points(covariance: LinearOperator, change: Callable[[Tensor], Tensor]) -> LinearOperator:
@@ -136,6 +146,13 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
     if len(batch) > 1 or (batch and batch[0] not in (1, count)):
         raise IncompatibleQueryError(
             f"The law has the batch axes {tuple(batch)}; give it none, or one entry for each of the {count} draws."
+        )
+    linear = joined.law if isinstance(joined, JoinedConstraint) else joined
+    linear = linear.linear if isinstance(linear, NonlinearLaw) else linear
+    if linear is not None and linear.shape is not None and not axes_agree(linear.shape, latent.shape):
+        raise IncompatibleQueryError(
+            f"The law was built for a field of the shape {tuple(linear.shape)}, but fields have {latent.shape}; bring "
+            "the axes of both into one order."
         )
     if isinstance(joined, JoinedConstraint):
         joined.require_axis(latent.shape)
@@ -188,17 +205,6 @@ def _width(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int | Non
         return law.law.points
     widths = [bound.shape[-1] for bound in (law.lower, law.upper) if bound.ndim]
     return max(widths) if widths else None
-
-
-def _exact_part(law: AnyLaw) -> AnyLaw | None:
-    """The law without rows that have noise; None if nothing is left."""
-    if isinstance(law, NonlinearLaw):
-        return law
-    joined = law.joined() if isinstance(law, Inequality) else JoinedConstraint(law=law)
-    linear = None if joined.law is None else exact_rows(joined.law)
-    if isinstance(law, LinearConstraint):
-        return linear
-    return replace(joined, law=linear)
 
 
 def exact_rows(law: LinearConstraint) -> LinearConstraint | None:

@@ -159,5 +159,5 @@ def _least_error(squares: Tensor, variances: Tensor) -> float:
 
     if not float((squares / variances).mean()) > _usual(len(squares)):
         return 0.0
-    low, high = math.log(float(variances[0])) - 40.0, math.log(float(squares.mean()))
+    low, high = math.log(float(variances[0])) - 40.0, math.log(2 * float(squares.mean()))
     return math.exp(root_scalar(excess, bracket=(low, high)).root)

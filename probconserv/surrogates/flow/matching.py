@@ -5,7 +5,8 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class FlowMatching(Surrogate):
 
         Raises:
             InvalidArgumentError: If fields or inputs do not match the model or are not finite.
-            CheckpointError: If the checkpoint belongs to another training.
+            CheckpointError: If the checkpoint belongs to another training: other data, or a velocity of another class.
             TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
             TrainingInterruptedError: If the training was interrupted.
         """
@@ -108,7 +109,7 @@ class FlowMatching(Surrogate):
         task = Task(
             model=self.velocity,
             loss=lambda module, step: self._loss(module, step, z, parameters, batch),
-            config={"batch": batch, "data": digest.hexdigest()},
+            config={"batch": batch, "data": digest.hexdigest(), "velocity": type(self.velocity).__name__},
             title="flow matching",
         )
         state = train(task, training, Path(folder), progress)
@@ -162,7 +163,7 @@ class FlowMatching(Surrogate):
             inputs = inputs.expand(count, inputs.shape[-1])
         done: list[Tensor] = []
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _evaluating(self.velocity):
                 for start in range(first, count, _CHUNK):
                     part = slice(start, min(start + _CHUNK, count))
                     task = SamplingTask(
@@ -321,3 +322,14 @@ class FlowMatching(Surrogate):
             f"attribute draws of this error; the same call with first={first + len(draws)} draws the others.",
             draws,
         )
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within: dropout would draw numbers of its own, which no seed repeats."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -1,5 +1,6 @@
 """Flows on disk: coordinates, weights and settings in one safetensors file."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def read_flow(
 ) -> tuple[Latent, nn.Module, dict[str, Any]]:
     """Reads a flow in its stored dtypes; modules from outside this library must be given, and are filled in place.
 
+    A module of another class may have tensors of the same sizes and do something else with them; a warning names both.
+
     Raises:
         WeightsError: If the file is missing, damaged or of another model, or a module has other sizes.
     """
@@ -56,6 +59,12 @@ def read_flow(
         raise WeightsError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
     for part, module in (("latent", latent), ("velocity", velocity)):
         fill(path, module, parts[part], advice[part])
+        if config.get(part) not in (None, type(module).__name__):
+            warnings.warn(
+                f"'{path}' holds a {part} {config[part]} and fills a {type(module).__name__}; the weights fit, but mean "
+                "the same only if that class is the old one under a new name.",
+                stacklevel=3,
+            )
     return latent, velocity, settings
 
 

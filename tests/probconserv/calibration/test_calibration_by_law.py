@@ -28,6 +28,7 @@ from probconserv.calibration import (
     fit_band,
     marginal_crps,
     marginal_log_likelihood,
+    scaled,
     variance_factor,
 )
 from solvers import NodeGrid
@@ -261,3 +262,20 @@ def test_predictions_under_inequalities_are_no_gaussians() -> None:
         ):
             with pytest.raises(InvalidArgumentError, match="under inequalities is no Gaussian; score its draws"):
                 score(prediction)
+
+
+# Scaled variances
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("factor", [2.0, 100.0, torch.tensor([0.5, 4.0])])
+def test_draws_of_a_scaled_prediction_keep_its_law(factor, noise):
+    prior = MultivariateNormal(torch.zeros(2, 101).double(), torch.diag_embed(1.0 + torch.stack([X, X.square()])))
+    law = integral(GRID, torch.tensor([0.3, 0.4]), noise_variance=noise)
+    posterior = condition(prior, law)
+    stretched = scaled(posterior, factor)
+    torch.testing.assert_close(stretched.mean, posterior.mean, rtol=0, atol=1e-13)
+    expected = torch.as_tensor(factor).reshape(-1, 1, 1) * posterior.covariance_matrix
+    torch.testing.assert_close(stretched.covariance_matrix, expected, rtol=0, atol=1e-12)
+    if not noise:
+        assert float(law.residual(stretched.rsample(torch.Size([50]))).abs().max()) <= 1e-13

@@ -357,6 +357,22 @@ def test_batches_of_bounds_and_laws_broadcast():
     assert torch.allclose(actual.mode[0], alone.mode, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("inequality", [Bounded(0.0, 1.0), Bounded(0.0, 1.0) & Monotone()])
+def test_rows_of_their_own_for_every_entry_of_a_batch(inequality):
+    """As many entries as there are ends of an interval, and more."""
+    mean, totals = torch.rand(3, 21, dtype=double), torch.tensor([[0.7], [0.25], [0.2]], dtype=double)
+    rows = torch.tensor([[[2.0]], [[1.0]], [[1.0]]], dtype=double) / 21
+    rows = rows * torch.arange(1, 22, dtype=double).sqrt() / 21**0.5
+    scale = torch.ones(21, dtype=double)
+    for count in (2, 3):
+        law = LinearConstraint(rows[:count], totals[:count])
+        together = condition(Normal(mean[:count], scale), law & inequality)
+        assert float(law.residual(together.mode).abs().max()) <= 1e-14
+        for entry in range(count):
+            alone = condition(Normal(mean[entry], scale), LinearConstraint(rows[entry], totals[entry]) & inequality)
+            torch.testing.assert_close(together.mode[entry], alone.mode, rtol=0, atol=1e-12)
+
+
 def test_a_wrong_guess_of_the_active_inequalities_is_put_right(monkeypatch):
     mean, _, _, _ = projection_problem(16, 12)
     prior = MultivariateNormal(mean, DenseLinearOperator(positive_definite(12, torch.Generator().manual_seed(0))))

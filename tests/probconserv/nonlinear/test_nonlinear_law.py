@@ -101,7 +101,9 @@ def test_projections_are_the_modes_of_the_dense_search(rank: int) -> None:
         return torch.stack([u.square().mean(-1) - 1.1, (u[..., 1:] * u[..., :-1]).mean(-1) - 0.9], dim=-1)
 
     fields, metric = 1 + 0.2 * random(4, n, seed=3), covariance(rank, n)
-    actual = project(fields, metric, NonlinearLaw(residual_function=residual, points=n))
+    actual = project(fields.requires_grad_(), metric, NonlinearLaw(residual_function=residual, points=n))
+    assert not actual.requires_grad, "no derivatives rather than those of the last step"
+    fields = fields.detach()
     prior = MultivariateNormal(fields, DenseLinearOperator(metric.to_dense().expand(4, n, n)))
     modes = nonlinear_mode(prior, residual, starts=1).field
     # A step of 1e-6 of the field's largest value, 1.6, ends the search; steps shrink by a tenth at least.

@@ -155,3 +155,9 @@ def test_redundant_rows_are_named_as_before() -> None:
     twice = replace(law, G=torch.cat([law.rows, law.rows[:1]]), b=torch.cat([law.b, law.b[:1]]))
     with pytest.raises(DependentConstraintsError):
         gaussian_flow().sample(2, law=twice, options=QUICK)
+
+
+@pytest.mark.parametrize("value", [1e6, 1e8, 1e12])
+def test_values_beyond_all_digits_are_named_too(value: float) -> None:
+    law = LinearConstraint(torch.full((1, N), 1 / N, dtype=torch.float64), torch.tensor([value], dtype=torch.float64))
+    assert discrepancy(latent(), law) == pytest.approx(value**2 * N, rel=0.1)

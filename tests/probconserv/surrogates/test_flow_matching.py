@@ -93,6 +93,28 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         again.fit(fields + 1, TRAINING, tmp_path / "broken", batch=8, progress=False)
 
 
+class Plain(nn.Module):
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(N + 1, N)
+        self.factor = factor
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.factor * self.linear(torch.cat([z, t[:, None]], dim=-1))
+
+
+class Bent(Plain):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return super().forward(z, t).tanh()
+
+
+def test_a_fit_does_not_go_on_with_another_network_of_the_same_sizes(tmp_path: Path) -> None:
+    fields = smooth_fields()
+    FlowMatching(FieldLatent.of(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
+    with pytest.raises(CheckpointError, match=r"task\.velocity"):
+        FlowMatching(FieldLatent.of(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
+
+
 def test_the_first_interrupt_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
     import signal
 
@@ -104,16 +126,6 @@ def test_the_first_interrupt_ends_the_training_with_a_checkpoint(tmp_path: Path)
 
     with pytest.raises(TrainingInterruptedError, match=r"flow matching: interrupted after step [45] of 9"):
         small(fields).fit(fields, TRAINING, tmp_path, batch=8, progress=interrupt)
-
-
-class Plain(nn.Module):
-    def __init__(self, factor: float = 1.0) -> None:
-        super().__init__()
-        self.linear = nn.Linear(N + 1, N)
-        self.factor = factor
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.factor * self.linear(torch.cat([z, t[:, None]], dim=-1))
 
 
 def test_a_velocity_that_returns_nan_stops_the_training(tmp_path: Path) -> None:
@@ -147,6 +159,8 @@ def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dty
     flow.save(path)
     again = FlowMatching.load(path, Plain())
     assert torch.equal(flow.sample(3), again.sample(3))
+    with pytest.warns(UserWarning, match="holds a velocity Plain and fills a Bent"):
+        FlowMatching.load(path, Bent())
     with pytest.raises(WeightsError, match=r"holds a velocity Plain, .* give load a module .* as velocity=\.$"):
         FlowMatching.load(path, latent=latent)
     with pytest.raises(WeightsError, match=r"does not fit.*give, as velocity=, a Plain of the sizes that were saved"):

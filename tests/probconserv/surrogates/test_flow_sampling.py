@@ -156,6 +156,19 @@ def test_beside_a_total_values_within_bounds_share_in_their_variances() -> None:
         torch.testing.assert_close(field[free], field[free][:1].expand(int(free.sum())), rtol=1e-6, atol=1e-9)
 
 
+def test_beside_a_total_and_bounds_observations_keep_their_noise() -> None:
+    """A last projection without their rows moved observed values by as much as all others."""
+    flow, law = gaussian_flow(), total(0.3)
+    bounds = Bounded(0.1, 0.5)
+    seen = LinearConstraint(torch.eye(N, dtype=torch.float64)[4:5], torch.tensor([0.42]), noise_variance=1e-4)
+    free = flow.sample(200, law=law & seen, options=QUICK)
+    bounded = flow.sample(200, law=law & seen & bounds, options=QUICK)
+    assert float((free - free.clamp(0.1, 0.5)).abs().mean()) > 0.1, "bounds move draws by many times the noise"
+    assert float((bounded - free)[:, 4].square().mean().sqrt()) < 0.01
+    assert float(law.residual(bounded).abs().max()) <= 1e-13
+    torch.testing.assert_close(bounded, bounded.clamp(0.1, 0.5), rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("sampler", [conditioned, eci, pcfm])
 def test_every_sampler_meets_law_and_bounds_to_round_off(sampler: Any) -> None:
     flow, law = gaussian_flow(), total(0.3) & Bounded(-0.5, 1.2)
@@ -211,6 +224,19 @@ def test_coefficients_that_leave_nothing_out_meet_rows_that_overlap() -> None:
     law = LinearConstraint(random(2, 10, seed=2), torch.zeros(2))
     draws = flow.sample(4, law=law, options=QUICK)
     assert float(law.residual(draws).abs().max()) <= 1e-13
+
+
+def test_dropout_of_a_velocity_plays_no_part_in_draws() -> None:
+    velocity = nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.5)).double()
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(lambda z, *_: velocity(z)))
+    flow.velocity.add_module("dropped", velocity)
+    assert torch.equal(flow.sample(2, options=QUICK), flow.sample(2, options=QUICK))
+    assert velocity.training
+
+
+def test_one_bound_for_every_draw_needs_no_law() -> None:
+    draws = gaussian_flow().sample(2, law=Bounded(torch.tensor([[0.0], [0.25]]), 1.0), options=QUICK)
+    assert draws.amin(dim=-1).tolist() == [0.0, 0.25]
 
 
 def test_equal_seeds_give_equal_draws_and_the_law_may_be_ignored() -> None:
@@ -306,6 +332,15 @@ def test_an_order_of_fields_with_several_axes_names_one_of_them() -> None:
     draws = flow.sample(3, law=Monotone(axis=1, shape=(3, 7)), options=SamplingOptions(steps=2))
     assert bool((draws.diff(dim=2) >= 0).all())
     assert not bool((draws.flatten(1).diff(dim=1) >= 0).all())
+
+
+def test_a_law_for_a_grid_with_its_axes_turned_is_refused() -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields().reshape(-1, 3, 7), 5), Broken(lambda z, *_: 0 * z))
+    turned, right = (block_means(torch.full((1, 1), 0.3), shape) for shape in ((7, 3), (3, 7)))
+    for law in (turned, turned & Bounded(-9.0, 9.0), turned & CONTRADICTIONS["nonlinear"][1]):
+        with pytest.raises(IncompatibleQueryError, match=r"built for a field of the shape \(7, 3\), but fields have"):
+            flow.sample(2, law=law, options=SamplingOptions(steps=2))
+    flow.sample(2, law=right, options=SamplingOptions(steps=2))
 
 
 def test_a_nonlinear_law_that_no_field_within_bounds_meets_is_named() -> None:
