@@ -61,8 +61,8 @@ def read_flow(
         fill(path, module, parts[part], advice[part])
         if config.get(part) not in (None, type(module).__name__):
             warnings.warn(
-                f"'{path}' holds a {part} {config[part]} and fills a {type(module).__name__}; the weights fit, but mean "
-                "the same only if that class is the old one under a new name.",
+                f"'{path}' holds a {part} {config[part]} and fills a {type(module).__name__}; the weights fit, but "
+                "mean the same only if that class is the old one under a new name.",
                 stacklevel=3,
             )
     return latent, velocity, settings
