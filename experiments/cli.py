@@ -76,7 +76,7 @@ def list_command(all: Everything = False, json: Json = False) -> None:
         for entry in entries:
             print(f"{entry.name}\n    {entry.summary}")
         return
-    terminal.print_list(registry.families(), registry.BENCHMARKS)
+    terminal.print_list(registry.families(), registry.STUDIES.values(), registry.BENCHMARKS)
 
 
 def run_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:

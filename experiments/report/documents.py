@@ -45,7 +45,7 @@ LAWS = (
 COMPARED = ("anp", "hardc-anp", "probconserv-anp")
 OPERATORS = (
     ("darcy", "single", "Darcy's flow in a medium of two phases"),
-    ("reaction_diffusion", "single", "reaction and diffusion in a random medium"),
+    ("reaction_diffusion", "single", "growth and diffusion in a random medium"),
     ("viscous_burgers", "single", "viscous Burgers from 40 modes"),
 )
 """Experiment, case and label of the rows of README; above, the methods of the first five."""

@@ -1,12 +1,13 @@
 """What commands print: 80 columns, one screen, a sentence on what it means, one folder."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, TextIO
 
 import pandas as pd
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -80,8 +81,10 @@ def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
     out.print("Start here: python -m experiments reproduce stefan")
 
 
-def print_list(families: Mapping[str, Mapping[str, Experiment]], benchmarks: Mapping[str, str]) -> None:
-    """Prints experiments with their times on one core, and benchmarks."""
+def print_list(
+    families: Mapping[str, Mapping[str, Experiment]], studies: Iterable[Experiment], benchmarks: Mapping[str, str]
+) -> None:
+    """Prints experiments with their times on one core, studies, and benchmarks."""
     out = console()
     table = Table("run NAME", "smoke", "laptop", "paper", "reproduce", box=None, pad_edge=False)
     for family, entries in families.items():
@@ -93,6 +96,9 @@ def print_list(families: Mapping[str, Mapping[str, Experiment]], benchmarks: Map
     out.print(table)
     out.print("  Times are those of one core. 'all' instead of a name does all of them, one on")
     out.print("  every thread, and goes on where it was stopped. What each shows: list --all\n")
+    names = ", ".join(entry.name for entry in studies)
+    out.print("studies; study takes the name without -study or -calibration")
+    out.print(Padding(names, (0, 0, 1, 2)))
     benches = Table("bench NAME", "what it measures", box=None, pad_edge=False)
     for name, text in benchmarks.items():
         benches.add_row(f"  {name}", text)

@@ -269,7 +269,7 @@ class FlowMatching(Surrogate):
         return velocity.to("cpu", torch.float64) if isinstance(velocity, Tensor) else velocity
 
     def covariance(self) -> LinearOperator:
-        """Covariance of the fields ``(n, n)``, low rank plus diagonal: the metric of the final update."""
+        """Covariance of the fields ``(n, n)``, low rank plus diagonal: the metric in which exact rows are met."""
         return self.latent.clean_covariance(0.0)
 
     def _training_set(self, fields: Tensor, inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -119,8 +119,8 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     E[z₁ | z_t, law] where data are Gaussian; without ``renewal`` the step is then that of the probability flow of the
     conditional distribution. Rows with noise (observations) act through these steps alone. Exact rows are met to
     round-off by a last projection of the field in the metric of the data's covariance, bounds and order by another one
-    in that of its variances. Where rows have values that no field of the model has, a warning says so and the metric
-    allows for it, see ``allowing_for``.
+    in that of its variances; a nonlinear law is met together with its bounds. Where rows have values that no field of
+    the model has, a warning says so and the metric allows for it, see ``allowing_for``.
 
     Args:
         flow: The model.
@@ -150,7 +150,7 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Args:
         flow: The model.
-        task: What is drawn. Bounds and order, which the published method does not know, enter the final projection.
+        task: What is drawn. Bounds and order, which the published method does not know, are met at the end.
 
     Returns:
         Fields ``(count, n)``.
