@@ -148,9 +148,10 @@ def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *bat
         Score ``(*batch,)`` in the units of the field, smaller is better.
 
     Raises:
-        InvalidArgumentError: If there are fewer than two samples, or truth and draws fit only with each repeated.
+        InvalidArgumentError: If there are fewer than two samples, they have fewer axes than the truth, or truth and
+            draws fit only with each repeated.
     """
-    count = _sample_count(samples)
+    count = _sample_count(samples, u)
     ordered = _draws(u, samples).sort(dim=0).values
     rank = torch.arange(1, count + 1, dtype=torch.float64, device=samples.device)
     # Σ_{i<j} (x_j − x_i) = Σ_i (2i − s − 1) x_i for ordered x
@@ -200,7 +201,8 @@ def interval_of_samples(
         Lower and upper end, interpolated linearly between ordered samples, float64; NaN where a sample is.
 
     Raises:
-        InvalidArgumentError: If the level is not between 0 and 1 or there are fewer than two samples.
+        InvalidArgumentError: If the level is not between 0 and 1, there are fewer than two samples, or they have only
+            one axis.
     """
     _check_level(level)
     count = _sample_count(samples)
@@ -229,9 +231,10 @@ def coverage_of_samples(
         draws share a bound; NaN where a point or a draw of it is NaN.
 
     Raises:
-        InvalidArgumentError: If the level is not between 0 and 1, there are fewer than two samples, or truth and draws
-            fit only with each repeated.
+        InvalidArgumentError: If the level is not between 0 and 1, there are fewer than two samples, they have fewer
+            axes than the truth, or truth and draws fit only with each repeated.
     """
+    _sample_count(samples, u)
     lower, upper = interval_of_samples(samples, level)
     joint_shape(truth=u.shape, draw=samples.shape[1:])
     return _fraction_inside(u, lower, upper)
@@ -248,9 +251,10 @@ def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch 
         Score ``(*batch,)`` in the units of the field, smaller is better.
 
     Raises:
-        InvalidArgumentError: If there are fewer than two samples, or truth and draws fit only with each repeated.
+        InvalidArgumentError: If there are fewer than two samples, they have fewer axes than the truth, or truth and
+            draws fit only with each repeated.
     """
-    count = _sample_count(samples)
+    count = _sample_count(samples, u)
     draws = _draws(u, samples)
     root_n = math.sqrt(draws.shape[-1])
     to_truth = torch.linalg.vector_norm(draws - u, dim=-1).mean(dim=0)
@@ -289,7 +293,16 @@ def _check_level(level: float) -> None:
         raise InvalidArgumentError(f"level must lie strictly between 0 and 1, got {level}.")
 
 
-def _sample_count(samples: Tensor) -> int:
+def _sample_count(samples: Tensor, u: Tensor | None = None) -> int:
+    """The number of draws, refusing a truth in their place, which has fewer axes."""
+    if u is not None and samples.ndim < max(u.ndim, 2):
+        raise InvalidArgumentError(
+            "Scores of draws take the truth u (*batch, n), then samples (draws, *batch, n) with no fewer axes, got u "
+            f"{tuple(u.shape)} and samples {tuple(samples.shape)}; are they swapped? Give draws of one prediction for "
+            "several truths batch axes of length 1."
+        )
+    if samples.ndim < 2:
+        raise InvalidArgumentError(f"Samples are (draws, *batch, n), draws first, got shape {tuple(samples.shape)}.")
     if samples.shape[0] < 2:
         raise InvalidArgumentError(f"At least two samples are needed along the first axis, got {samples.shape[0]}.")
     return samples.shape[0]

@@ -187,6 +187,21 @@ def test_truths_are_aligned_with_the_batch_of_samples_not_with_the_draws(name):
     torch.testing.assert_close(score(u[:1, None], samples), expected[None])
 
 
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_swapped_truth_and_draws_are_refused(name, batch):
+    samples, u = torch.randn(7, *batch, 5), torch.randn(*batch, 5)
+    assert SAMPLE_SCORES[name](u, samples).shape == batch
+    shapes = rf"u \(7, {'3, ' if batch else ''}5\) and samples \({'3, 5' if batch else '5,'}\)"
+    with pytest.raises(InvalidArgumentError, match=shapes):
+        SAMPLE_SCORES[name](samples, u)
+
+
+def test_an_interval_of_samples_without_an_axis_of_draws_is_refused():
+    with pytest.raises(InvalidArgumentError, match=r"\(draws, \*batch, n\), draws first, got shape \(5,\)"):
+        scores.interval_of_samples(torch.randn(5), 0.5)
+
+
 def test_means_with_a_channel_axis_are_not_held_to_every_law():
     law = LinearConstraint(torch.ones(1, 4), torch.tensor([[1.0], [2.0], [3.0]]))
     with pytest.raises(InvalidArgumentError, match=r"mean \(3, 1\), law \(3,\) fit only if each is repeated"):
