@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon.conditions.functionals import Boundary, residuals
+from boon.conditions.functionals import Boundary, Functional, read
+from boon.conditions.varying import Varying
 from boon.errors import InvalidArgumentError
 
 _SMALL = 0.1
@@ -63,7 +64,8 @@ def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary
             corners with compatible data.
 
     Raises:
-        InvalidArgumentError: If there are conditions of another number of channels than the field has.
+        InvalidArgumentError: If there are conditions of another number of channels than the field has, or the field is
+            on another grid than the conditions.
     """
     pairs = boundary_residuals(u.detach(), boundary)
     if not pairs:
@@ -109,17 +111,6 @@ def relative_residual(
     return _ratio(_of_all_sides(pairs)[0], _of_all_sides(terms)[1]).to(u.dtype)
 
 
-def _of_all_sides(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Residuals and their scales as two vectors."""
-    residual, scale = (torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True))
-    return residual, scale
-
-
-def _ratio(residual: Tensor, scale: Tensor) -> Tensor:
-    """Ratio of norms; where all scales are 0, all residuals are."""
-    return residual.norm() / scale.norm().clamp(min=torch.finfo(scale.dtype).tiny)
-
-
 def boundary_residuals(
     u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
 ) -> list[tuple[Tensor, Tensor]]:
@@ -137,6 +128,37 @@ def boundary_residuals(
     return [pair for channel, conditions in _channels(u, boundary) for pair in residuals(channel, conditions)]
 
 
+def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
+    """B u − g on every side and u_0 − u_n on every periodic axis, each with the scale |g| + Σ_j |w_j u_j|, float64.
+
+    Raises:
+        InvalidArgumentError: If the field is on another grid than the conditions.
+    """
+    boundary.check_grid(u)
+    result = []
+    for side, data in zip(boundary.sides, boundary.data, strict=True):
+        if isinstance(side, Varying):
+            scale = side.scale(u.to(torch.float64))
+        else:
+            scale = sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
+        result.append((read(side, u) - data, data.abs() + scale))
+    for axis in boundary.periodic:
+        first, last = (u.select(2 + axis, index).to(torch.float64) for index in (0, -1))
+        result.append((first - last, first.abs() + last.abs()))
+    return result
+
+
+def _of_all_sides(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Residuals and their scales as two vectors."""
+    residual, scale = (torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True))
+    return residual, scale
+
+
+def _ratio(residual: Tensor, scale: Tensor) -> Tensor:
+    """Ratio of norms; where all scales are 0, all residuals are."""
+    return residual.norm() / scale.norm().clamp(min=torch.finfo(scale.dtype).tiny)
+
+
 def _channels(u: Tensor, boundary: Sequence[Boundary]) -> list[tuple[Tensor, Boundary]]:
     """Every channel of a field with its conditions."""
     if len(boundary) != u.shape[1]:
@@ -144,3 +166,8 @@ def _channels(u: Tensor, boundary: Sequence[Boundary]) -> list[tuple[Tensor, Bou
             f"The field has {u.shape[1]} channels but conditions are given for {len(boundary)}; give one for each."
         )
     return list(zip(u.split(1, dim=1), boundary, strict=True))
+
+
+def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
+    dim = 2 + side.axis
+    return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)

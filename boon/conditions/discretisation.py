@@ -164,6 +164,7 @@ def discretise(
         functionals=functionals(conditions, lengths, shape, order),
         data=tuple(data),
         periodic=periodic_axes(conditions),
+        grid=shape,
     )
     return harmonise(boundary, tolerance=tolerance_of(u.dtype))
 
@@ -187,7 +188,13 @@ def _discretise_varying(
         periodic_axes(conditions),
         tolerance_of(u.dtype),
     )
-    return Boundary(functionals=(), data=data, periodic=periodic_axes(conditions), varying=varying)
+    return Boundary(
+        functionals=(),
+        data=data,
+        periodic=periodic_axes(conditions),
+        varying=varying,
+        grid=tuple(u.shape[2:]),
+    )
 
 
 def _varying_side(

@@ -97,12 +97,14 @@ class Boundary:
         data: g of each of them, ``(batch, channels, *face)``, float64.
         periodic: The periodic axes.
         varying: In place of the functionals where a condition varies along a side.
+        grid: Nodes along every axis of the fields that the conditions are for; None leaves them unchecked.
     """
 
     functionals: tuple[Functional, ...]
     data: tuple[Tensor, ...]
     periodic: tuple[int, ...] = ()
     varying: tuple[Varying, ...] = ()
+    grid: tuple[int, ...] | None = None
 
     @property
     def has_any(self) -> bool:
@@ -113,6 +115,18 @@ class Boundary:
     def sides(self) -> tuple[Functional | Varying, ...]:
         """The functional of every side."""
         return self.varying or self.functionals
+
+    def check_grid(self, u: Tensor) -> None:
+        """Refuses a field on another grid, for which the weights of derivatives are wrong.
+
+        Raises:
+            InvalidArgumentError: If it is.
+        """
+        if self.grid is not None and tuple(u.shape[2:]) != self.grid:
+            raise InvalidArgumentError(
+                f"The conditions are discretised on a grid of {self.grid} nodes but the field has "
+                f"{tuple(u.shape[2:])}; discretise them anew with a field of that grid."
+            )
 
     def by_axis(self) -> dict[int, list[int]]:
         """The axes with sides, in order, and the indices of their sides."""
@@ -222,9 +236,10 @@ def prescribe(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
         The field with new boundary nodes: B u = g to round-off, exactly for Dirichlet and periodic sides.
 
     Raises:
-        InvalidArgumentError: If the field is not real.
+        InvalidArgumentError: If the field is not real, or on another grid than the conditions.
     """
     check_real(u)
+    boundary.check_grid(u)
     return set_nodes(u.to(torch.float64), boundary).to(u.dtype)
 
 
@@ -289,26 +304,6 @@ def with_zero_data(rows: Float[Tensor, "n columns"], boundary: Boundary, axis: i
     if axis in boundary.periodic:
         rows[[0, -1]] = 0.5 * (rows[0] + rows[-1])
     return rows
-
-
-def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:
-    """B u − g on every side and u_0 − u_n on every periodic axis, each with the scale |g| + Σ_j |w_j u_j|, float64."""
-    result = []
-    for side, data in zip(boundary.sides, boundary.data, strict=True):
-        if isinstance(side, Varying):
-            scale = side.scale(u.to(torch.float64))
-        else:
-            scale = sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
-        result.append((read(side, u) - data, data.abs() + scale))
-    for axis in boundary.periodic:
-        first, last = (u.select(2 + axis, index).to(torch.float64) for index in (0, -1))
-        result.append((first - last, first.abs() + last.abs()))
-    return result
-
-
-def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
-    dim = 2 + side.axis
-    return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

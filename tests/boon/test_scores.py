@@ -1,11 +1,15 @@
 """Relative L2 and boundary errors of known fields."""
 
+import re
+
 import pytest
 import torch
 
-from boon import InvalidArgumentError, boundary_error, relative_l2
+from boon import InvalidArgumentError, Part, boundary_error, relative_l2
 from boon.conditions.discretisation import discretise
-from solvers import Dirichlet, Periodic
+from boon.conditions.functionals import prescribe
+from boon.scores import relative_residual
+from solvers import Dirichlet, Neumann, Periodic
 
 
 def test_relative_l2_is_the_mean_over_samples():
@@ -43,3 +47,20 @@ def test_boundary_error_of_periodic_ends_and_of_free_axes():
 def test_relative_l2_refuses(u, truth, message):
     with pytest.raises(InvalidArgumentError, match=message):
         relative_l2(u, truth)
+
+
+@pytest.mark.parametrize("use", [prescribe, boundary_error, relative_residual])
+@pytest.mark.parametrize(
+    ("conditions", "grid", "other"),
+    [
+        ([(Neumann(1.0), None)], (33,), (20,)),
+        ([(Neumann(1.0), None), None], (9, 8), (8, 9)),
+        ([((Part(Neumann(1.0)),), None), None], (9, 8), (12, 8)),
+    ],
+)
+def test_conditions_of_another_grid_are_refused(use, conditions, grid, other):
+    boundary = discretise(conditions, (1.0,) * len(grid), None, torch.rand(2, 1, *grid), 2)
+    use(torch.rand(2, 1, *grid), boundary)
+    match = rf"grid of {re.escape(str(grid))} nodes but the field has {re.escape(str(other))}"
+    with pytest.raises(InvalidArgumentError, match=match):
+        use(torch.rand(2, 1, *other), boundary)

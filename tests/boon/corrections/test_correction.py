@@ -13,11 +13,11 @@ from boon.conditions.functionals import (
     harmonise,
     prescribe,
     read,
-    residuals,
     set_nodes,
     with_zero_data,
 )
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon.scores import residuals
 from solvers import Dirichlet, Neumann, Periodic, Robin
 
 

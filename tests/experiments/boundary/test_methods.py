@@ -8,8 +8,7 @@ import torch
 
 from boon import BOON, ChannelBOON, MixedTransform, Normalised, SmoothExtension, boundary_error
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import residuals
-from boon.scores import relative_residual
+from boon.scores import relative_residual, residuals
 from boon.spectral import SpectralConvolution
 from experiments.boundary import methods as keys
 from experiments.boundary.cases import BoundaryCase
