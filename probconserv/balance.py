@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv.constraints import Domain, LinearConstraint, as_tensor, integral
+from probconserv._linalg.values import are_readable, as_tensor
+from probconserv.constraints import Domain, LinearConstraint, integral
 from probconserv.errors import InvalidArgumentError
 from solvers.finite_volume.grid import CellGrid, trapezoid_weights
 
 Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
-_GAUSS_NODES = 10
+_GAUSS = tuple(torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(10))
+"""Nodes and weights on [−1, 1]; computed here, since a compiled graph holds no polynomials of NumPy."""
 
 
 def total_over_time(
@@ -39,10 +41,12 @@ def total_over_time(
         Totals ``(*batch, t)``, float64; the first is U(t₀).
 
     Raises:
-        InvalidArgumentError: If times do not increase or a flux has another number of times.
+        InvalidArgumentError: If times do not increase, where their values can be read, or a flux has another number of
+            times.
     """
     times = as_tensor(times)
-    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
+    ordered = not are_readable(times) or bool((times.diff() > 0).all())
+    if times.ndim != 1 or len(times) < 2 or not ordered:
         raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
     initial = as_tensor(initial_total)[..., None]
     gained = _integrate_intervals(flux_first, times) - _integrate_intervals(flux_last, times)
@@ -129,7 +133,7 @@ def _integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
         if flux.shape[-1] != len(times):
             raise InvalidArgumentError(f"A flux needs one value per time, {len(times)}, got {flux.shape[-1]}.")
         return 0.5 * gaps * (flux[..., 1:] + flux[..., :-1])
-    nodes, weights = (torch.as_tensor(part).to(times) for part in np.polynomial.legendre.leggauss(_GAUSS_NODES))
+    nodes, weights = (part.to(times) for part in _GAUSS)
     inner = times[:-1, None] + 0.5 * gaps[:, None] * (nodes + 1)
     values = flux(inner.flatten()).to(torch.float64)
     values = values.expand(*values.shape[:-1], inner.numel()).unflatten(-1, inner.shape)

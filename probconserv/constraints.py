@@ -353,7 +353,7 @@ def _side_rows(
     rows = torch.zeros(math.prod(shape) // shape[axis], math.prod(shape), dtype=torch.float64)
     for depth, weight in enumerate(stencil):
         nodes = index.select(axis, depth if side == "first" else shape[axis] - 1 - depth).flatten()
-        rows.scatter_(1, nodes[:, None], float(weight))
+        rows.scatter_(1, nodes[:, None], weight.expand(len(nodes), 1))
     face = shape[:axis] + shape[axis + 1 :]
     try:
         value = value.expand(torch.broadcast_shapes(value.shape, face))

@@ -19,8 +19,10 @@ from probconserv import (
     NonNegative,
     ProbConserv,
     block_means,
+    boundary_gradient,
     boundary_value,
     condition,
+    conservation,
     from_samples,
     integral,
 )
@@ -29,6 +31,7 @@ from tests.oracles import condition_densely
 from tests.strategies import positive_definite
 
 GRID = NodeGrid(0.0, 1.0, 16)
+PLANE = NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 4))
 ONE_ROW = integral(GRID, 0.3)
 TWO_ROWS = ONE_ROW & boundary_value(GRID, 0.2, side="first")
 MEMBERS = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -52,6 +55,15 @@ PRIORS = {
     "mixture": lambda mean, scale: Mixture(independent(members_around(mean), scale)),
 }
 LAWS = {"one row": ONE_ROW, "two rows": TWO_ROWS, "from the input": lambda x: integral(GRID, x.sum(-1))}
+TIMES = torch.tensor([0.0, 0.2, 0.7], dtype=torch.float64)
+LAWS_BUILT_INSIDE = {
+    "value": lambda x: boundary_value(GRID, x.sum(-1), side="first"),
+    "gradient": lambda x: boundary_gradient(GRID, x.sum(-1), side="last", order=3),
+    "gradients of a side": lambda x: boundary_gradient(PLANE, x, side="last", axis=1),
+    "fluxes as values": lambda x: conservation(GRID, TIMES, x[0, 0], x[0, 1:], 0 * TIMES),
+    "fluxes as functions": lambda x: conservation(GRID, TIMES, x[0, 0], lambda t: x[0, 1] * t, torch.cos),
+    "times": lambda x: conservation(GRID, x[0, :3].cumsum(0), x[0, 3], TIMES, 0 * TIMES),
+}
 
 
 class Predictor(nn.Module):
@@ -111,7 +123,15 @@ def test_compile_takes_one_graph(kind, law):
     assert torch._dynamo.explain(model)(X).graph_break_count == 0
 
 
-PLANE = NodeGrid((0.0, 0.0), (1.0, 1.0), (4, 4))
+@pytest.mark.parametrize("law", LAWS_BUILT_INSIDE)
+def test_laws_are_built_inside_of_graphs(law):
+    torch._dynamo.reset()
+    model, other = Moments(law=LAWS_BUILT_INSIDE[law]), X.flip(0) + 0.1
+    expected = model(other)
+    assert_same(torch.export.export(model, (X,)).module()(other), expected)
+    assert_same(torch.compile(model, fullgraph=True, backend="eager")(other), expected)
+
+
 BLOCKS = block_means(torch.tensor([[0.1, 0.2], [0.3, 0.4]]), 2)
 LAWS_IN_GRAPHS = {
     "integral": ONE_ROW,
