@@ -77,8 +77,9 @@ def condition(
         The conditioned prediction, in the precision of the prior; a mixture for a mixture.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches, or the law would
-            enlarge the batch of the prior.
+        IncompatibleQueryError: If prior and constraint have different numbers of points, their batch axes do not
+            broadcast, or the law has batch axes that a prior of several fields lacks. A prior of one field, ``(n,)`` or
+            ``(1, n)``, is conditioned on each of several laws.
         InvalidArgumentError: If the prior is not finite or has a negative variance, or inequalities are recorded in a
             graph.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
