@@ -51,10 +51,8 @@ def block_means(
     if weights is not None:
         entries = _normalised(as_tensor(weights).to(means.device), counts, sizes)
     rows = BlockRows(counts=counts, sizes=sizes, entries=entries)
-    noise = as_tensor(noise_variance)
-    noise = noise.expand(torch.broadcast_shapes(noise.shape, counts)).flatten(-len(sizes)) if noise.ndim else noise
     shape = tuple(count * size for count, size in zip(counts, sizes, strict=True))
-    return LinearConstraint(rows, means.flatten(-len(sizes)), noise, shape)
+    return LinearConstraint(rows, means.flatten(-len(sizes)), _of_blocks(as_tensor(noise_variance), counts), shape)
 
 
 def level_totals(
@@ -74,11 +72,13 @@ def level_totals(
         One row per level, over fields ``(*batch, levels·points)``.
 
     Raises:
-        InvalidArgumentError: If the weights are neither for one nor for all levels.
+        InvalidArgumentError: If totals are one number, or the weights are neither for one nor for all levels.
     """
     totals = as_tensor(totals)
     weights = as_tensor(weights).to(totals.device)
-    levels = totals.shape[-1] if totals.ndim else 0
+    if not totals.ndim:
+        raise InvalidArgumentError("level_totals needs totals (*batch, levels), got one number; give it an axis.")
+    levels = totals.shape[-1]
     if weights.ndim < 2 or weights.shape[0] not in (1, levels):
         raise InvalidArgumentError(
             f"weights must be (1, *space) or (levels, *space) with the {levels} levels of the totals, got "
@@ -108,12 +108,17 @@ def region_totals(
         One row per region, over fields ``(*batch, n)`` flattened in row-major order.
 
     Raises:
-        InvalidArgumentError: If a label is no whole number or has no total, a region has no cell, or the weights have
-            another shape.
+        InvalidArgumentError: If a label is no whole number or has no total, totals are one number, a region or the
+            field has no cell, or the weights have another shape.
     """
     totals, labels = as_tensor(totals), _whole(as_tensor(labels, dtype=None))
     weights = torch.ones(labels.shape) if weights is None else weights
     weights = as_tensor(weights).to(labels.device)
+    if not totals.ndim or not labels.numel():
+        raise InvalidArgumentError(
+            "region_totals needs totals (*batch, regions) and labels of at least one cell, got "
+            f"{tuple(totals.shape)} and {tuple(labels.shape)}."
+        )
     count = totals.shape[-1]
     if weights.shape != labels.shape or int(labels.min()) < -1 or int(labels.max()) >= count:
         raise InvalidArgumentError(
@@ -158,6 +163,19 @@ def sphere_areas(
         )
     rows, columns = torch.deg2rad(latitudes).sin().diff().abs(), torch.deg2rad(longitudes).diff().abs()
     return radius**2 * rows[:, None] * columns
+
+
+def _of_blocks(noise: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """Variances that broadcast to the blocks as one per row ``(*batch, k)``; a number stays one."""
+    if not noise.ndim:
+        return noise
+    try:
+        return noise.expand(*noise.shape[: -len(counts)], *counts).flatten(-len(counts))
+    except RuntimeError as error:
+        raise InvalidArgumentError(
+            f"noise_variance must be a number or (*batch, {', '.join(map(str, counts))}), one for every block, got "
+            f"{tuple(noise.shape)}."
+        ) from error
 
 
 def _whole(labels: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What users hand to laws of fields: masks, other byte orders, whole numbers, arrays, axes in another order."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +174,20 @@ def test_bounds_of_a_field_say_how_they_are_flattened():
         block_means(MEANS, 2) & Bounded(torch.zeros(1, 4, 6), 100.0)
     joined = block_means(MEANS, 2) & Bounded(layout.flatten(torch.zeros(1, 4, 6)), 100.0)
     assert bool((condition_fields(unit(FIELD[None]), joined, layout).mode >= 0).all())
+
+
+@pytest.mark.parametrize("shape", [(3,), (4,), (3, 3), (2, 1, 3)])
+def test_noise_of_another_shape_than_the_blocks_is_refused(shape):
+    with pytest.raises(InvalidArgumentError, match=rf"\(\*batch, 1, 2\), .* got {re.escape(str(shape))}"):
+        block_means(torch.rand(1, 2), 2, noise_variance=torch.rand(shape))
+    law = block_means(torch.rand(3, 1, 2), 2, noise_variance=torch.rand(3, 1, 1))
+    assert law.noise.shape == (3, 2)
+
+
+def test_totals_without_an_axis_and_maps_without_a_cell_are_refused():
+    with pytest.raises(InvalidArgumentError, match=r"totals \(\*batch, regions\) .* got \(\)"):
+        region_totals(torch.tensor(1.0), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(InvalidArgumentError, match=r"at least one cell, got \(2,\) and \(0,\)"):
+        region_totals(torch.rand(2), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(InvalidArgumentError, match=r"totals \(\*batch, levels\), got one number"):
+        level_totals(torch.tensor(1.0), torch.ones(1, 4))
