@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from boon.corrections.correction import CorrectedLayers
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
-from boon.spectral import Basis, convolve
+from boon.spectral import Basis, convolve, half_refused
 from boon.transforms import NodeFourier
 
 
@@ -35,6 +35,17 @@ def is_neuraloperator(operator: nn.Module) -> bool:
     """Whether it is a ``neuralop.models.FNO`` (or ``TFNO``, or a class derived from them)."""
     model = _imported("neuralop.models.fno", "FNO")
     return model is not None and isinstance(operator, model)
+
+
+def check_precision(operator: nn.Module) -> None:
+    """Refuses a ``neuralop.models.FNO`` in half precision: ``.bfloat16()`` and ``.half()`` leave its complex weights.
+
+    Raises:
+        InvalidArgumentError: If its real weights are in half precision, but for one that transforms in half precision.
+    """
+    half = next((p.dtype for p in operator.parameters() if p.is_floating_point() and p.dtype.itemsize < 4), None)
+    if half is not None and is_neuraloperator(operator) and operator.fno_block_precision == "full":
+        raise half_refused(half)
 
 
 class NeuralOperatorFNO:

@@ -13,7 +13,7 @@ from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
 from boon.errors import InvalidArgumentError
 from boon.fno import FNO
-from boon.neuraloperator import NeuralOperatorFNO, is_neuraloperator
+from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuraloperator
 from boon.normalisation import Normalised
 from boon.scores import relative_residual
 from solvers import Periodic
@@ -99,7 +99,8 @@ class BOON(nn.Module):
         Raises:
             MissingBoundaryError: If a side has no value, or two.
             IncompatibleCornersError: If Dirichlet values disagree where two sides meet.
-            InvalidArgumentError: If a value has the wrong shape or is not finite, or the axes do not match.
+            InvalidArgumentError: If a value has the wrong shape or is not finite, the axes do not match, or a neuralop
+                FNO is in half precision outside autocast.
         """
         u, discrete = self._operate(a, boundary)
         return prescribe(self.step(u, discrete), discrete)
@@ -131,6 +132,8 @@ class BOON(nn.Module):
         if layered and self.correction.amplifies_rounding and torch.is_autocast_enabled(a.device.type):
             with torch.autocast(a.device.type, enabled=False):
                 return self._operate(a.to(self._weight_dtype), boundary)
+        if self._inside or not torch.is_autocast_enabled(a.device.type):
+            check_precision(_core(self.operator))
         if not layered or not self._inside:
             u = self.operator(a)
             return u, self.discretise(u, boundary)

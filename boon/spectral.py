@@ -221,6 +221,14 @@ class SpectralConvolution(nn.Module):
         return super()._apply(in_real_pairs(fn), recurse)
 
 
+def half_refused(dtype: torch.dtype) -> InvalidArgumentError:
+    """The error for an operator with spectral weights whose weights are to be in half precision."""
+    return InvalidArgumentError(
+        f"Spectral weights are complex and exist in float32 and float64 only, got {dtype}; leave the weights in "
+        "float32 and call the operator under torch.autocast."
+    )
+
+
 def in_real_pairs(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A function of tensors, as ``nn.Module._apply`` takes them, that acts on complex ones as pairs of real numbers."""
 
@@ -229,10 +237,7 @@ def in_real_pairs(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             return fn(tensor)
         pairs = fn(torch.view_as_real(tensor))
         if pairs.dtype not in (torch.float32, torch.float64):
-            raise InvalidArgumentError(
-                f"Spectral weights are complex and exist in float32 and float64 only, got {pairs.dtype}; leave the "
-                "weights in float32 and call the operator under torch.autocast."
-            )
+            raise half_refused(pairs.dtype)
         return torch.view_as_complex(pairs)
 
     return on_real

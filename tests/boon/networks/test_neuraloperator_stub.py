@@ -270,3 +270,13 @@ def test_without_the_package_no_module_is_taken_for_its_operator(monkeypatch):
         BOON(model, [(Dirichlet(0.0), Dirichlet(0.0))], correction=Elimination())
     operator = BOON(model, [(Dirichlet(1.0), Neumann(0.0))])
     assert (operator(torch.randn(2, 1, 12))[..., 0] == 1.0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("correction", [SmoothExtension(), Elimination()], ids=str)
+def test_weights_in_half_precision_are_refused(dtype, correction):
+    operator = BOON(FNO((4,), 1, 1, 4), [(Dirichlet(0.0), Dirichlet(0.0))], correction=correction)
+    operator = operator.bfloat16() if dtype == torch.bfloat16 else operator.half()
+    for a in (torch.rand(2, 1, 12), torch.rand(2, 1, 12, dtype=dtype)):
+        with pytest.raises(InvalidArgumentError, match=rf"only, got {dtype}; leave the weights in float32"):
+            operator(a)
