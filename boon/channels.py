@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from boon.conditions.discretisation import SideValues
 from boon.conditions.functionals import Boundary, prescribe
-from boon.corrections.correction import Correction
+from boon.corrections.correction import Correction, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.errors import InvalidArgumentError
 from boon.operator import BOON
@@ -42,7 +42,8 @@ class ChannelBOON(nn.Module):
         order: int = 2,
     ) -> None:
         super().__init__()
-        correction = correction or SmoothExtension()
+        correction = SmoothExtension() if correction is None else correction
+        check_correction(correction)
         if correction.hidden or correction.acts_on_kernels:
             raise InvalidArgumentError(
                 f"{correction} acts inside the layers, whose features belong to all channels; conditions per channel "

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.tables import kept
+from boon._tensors.values import check_real
 from boon.conditions.functionals import Boundary, read
 from boon.errors import InvalidArgumentError
 from boon.spectral import along_axis
@@ -88,8 +89,11 @@ class Normalised(nn.Module):
             outputs: Output fields of the training set.
 
         Raises:
-            InvalidArgumentError: If the fields have no samples, differ in shape or are not finite.
+            InvalidArgumentError: If the fields have no samples, differ in shape, are not finite, or are no tensors of
+                real floating-point numbers.
         """
+        check_real(inputs)
+        check_real(outputs)
         grids = [(len(fields), *fields.shape[2:]) for fields in (inputs, outputs)]
         if min(inputs.ndim, outputs.ndim) < 3 or len(inputs) == 0 or grids[0] != grids[1]:
             raise InvalidArgumentError(

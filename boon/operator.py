@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from boon.conditions.discretisation import SideValues, check_conditions, check_lengths, discretise, sides
 from boon.conditions.functionals import Boundary, prescribe
-from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions
+from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
 from boon.errors import InvalidArgumentError
@@ -73,7 +73,8 @@ class BOON(nn.Module):
         self.operator = operator
         self.conditions = check_conditions(conditions)
         self.lengths = check_lengths(lengths, len(self.conditions))
-        self.correction = correction or default_correction(operator)
+        self.correction = default_correction(operator) if correction is None else correction
+        check_correction(self.correction)
         self.order = int(order)
         layered = self._layered()
         self._check_operator(layered)

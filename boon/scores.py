@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boon._tensors.values import check_real
 from boon.conditions.functionals import Boundary, Functional, read
 from boon.conditions.varying import Varying
 from boon.errors import InvalidArgumentError
@@ -43,8 +44,11 @@ def relative_l2(
         A number, differentiable, in the dtype of u.
 
     Raises:
-        InvalidArgumentError: If shapes differ or a true field is zero everywhere.
+        InvalidArgumentError: If shapes differ, a true field is zero everywhere, or the fields are no tensors of real
+            floating-point numbers.
     """
+    check_real(u)
+    check_real(truth)
     if u.shape != truth.shape or u.ndim < 2:
         raise InvalidArgumentError(
             f"relative_l2 needs two fields of one shape (batch, …), got {tuple(u.shape)} and {tuple(truth.shape)}."

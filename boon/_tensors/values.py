@@ -27,14 +27,16 @@ def are_readable(*tensors: Tensor) -> bool:
 
 
 def check_real(u: Tensor) -> None:
-    """Refuses fields of complex numbers or integers.
+    """Refuses arrays, and fields of complex numbers or integers.
 
     Raises:
         InvalidArgumentError: If it is one.
     """
+    if not isinstance(u, Tensor):
+        raise InvalidArgumentError(f"Fields are tensors, got {type(u).__name__}; use torch.as_tensor.")
     if not u.dtype.is_floating_point:
         raise InvalidArgumentError(
-            f"Conditions hold for fields of real numbers, got {u.dtype}; give real and imaginary parts as channels, or "
+            f"Needed are fields of real numbers, got {u.dtype}; give real and imaginary parts as channels, or "
             "integers as floats."
         )
 

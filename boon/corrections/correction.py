@@ -86,6 +86,18 @@ class Correction(ABC):
         return convolution(v, bases)
 
 
+def check_correction(correction: object) -> None:
+    """Refuses what is no correction, such as the class or the name of one.
+
+    Raises:
+        InvalidArgumentError: If it is none.
+    """
+    if isinstance(correction, Correction):
+        return
+    given = f"the class {correction.__name__}" if isinstance(correction, type) else repr(correction)
+    raise InvalidArgumentError(f"correction must be an instance, as SmoothExtension(), or None, got {given}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prescription(Correction):
     """Sets the boundary nodes and nothing else.

@@ -11,6 +11,7 @@ from torch import nn
 from boon import (
     BOON,
     FNO,
+    ChannelBOON,
     Elimination,
     FNOConfig,
     InvalidArgumentError,
@@ -136,6 +137,19 @@ def test_a_wrapped_module_that_needs_inner_layers():
 def test_operator_and_conditions_with_different_axes():
     with pytest.raises(InvalidArgumentError, match="operator has 1 axes but conditions are given for 2"):
         BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet()), None])
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [(SmoothExtension, "the class SmoothExtension"), ("smooth", "'smooth'"), ("", "''")]
+)
+def test_a_correction_that_is_a_class_or_a_name(given, named):
+    pairs = [(Dirichlet(0.0), None)]
+    for wrap in (
+        lambda: BOON(nn.Identity(), pairs, correction=given),
+        lambda: ChannelBOON(nn.Identity(), [pairs], correction=given),
+    ):
+        with pytest.raises(InvalidArgumentError, match=rf"as SmoothExtension\(\), or None, got {named}\."):
+            wrap()
 
 
 def test_an_order_that_does_not_exist():

@@ -42,6 +42,8 @@ def test_boundary_error_of_periodic_ends_and_of_free_axes():
     [
         (torch.ones(2, 3), torch.ones(2, 4), "two fields of one shape"),
         (torch.ones(2, 3), torch.zeros(2, 3), "zero everywhere"),
+        (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.int64), r"real numbers, got torch\.int64"),
+        (torch.ones(2, 3).numpy(), torch.ones(2, 3), "are tensors, got ndarray"),
     ],
 )
 def test_relative_l2_refuses(u, truth, message):

@@ -187,6 +187,11 @@ def test_fields_that_do_not_belong_together():
             Normalised.fit(nn.Identity(), inputs, outputs)
     with pytest.raises(InvalidArgumentError, match="outputs hold NaN or infinity"):
         Normalised.fit(nn.Identity(), a, u * torch.nan)
+    for inputs, outputs in ((a.long(), u), (a, u.long())):
+        with pytest.raises(InvalidArgumentError, match=r"real numbers, got torch\.int64; .* integers as floats"):
+            Normalised.fit(nn.Identity(), inputs, outputs)
+    with pytest.raises(InvalidArgumentError, match=r"are tensors, got ndarray; use torch\.as_tensor"):
+        Normalised.fit(nn.Identity(), a, u.numpy())
 
 
 def test_numbers_of_the_wrong_shape():
