@@ -2,7 +2,8 @@
 
 Truth and prediction broadcast, for instance one true field ``(n,)`` against predictions ``(*batch, n)``. Shapes that
 fit only with each of them repeated, such as ``(batch, 1, n)`` and ``(batch, n)``, raise InvalidArgumentError. Scores of
-a prediction against a truth are NaN where one of the two is.
+a prediction against a truth are NaN where one of the two is. Arrays and lists raise InvalidArgumentError; use
+``torch.as_tensor``.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from probconserv._linalg.checks import joint_shape
+from probconserv._linalg.checks import joint_shape, require_tensors
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 
@@ -58,7 +59,7 @@ def log_likelihood(
     Raises:
         InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
-    joint_shape(truth=u.shape, mean=mean.shape, variance=variance.shape)
+    _check_fit(u, mean, variance)
     u, mean, variance = (values.to(torch.float64) for values in (u, mean, variance))
     variance = variance.clamp_min(variance_floor)
     return -0.5 * ((u - mean).square() / variance + (2 * math.pi * variance).log()).mean(dim=-1)
@@ -103,7 +104,7 @@ def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[
     Raises:
         InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
-    joint_shape(truth=u.shape, mean=mean.shape)
+    _check_fit(u, mean)
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
 
@@ -127,7 +128,7 @@ def crps(
     Raises:
         InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
-    joint_shape(truth=u.shape, mean=mean.shape, variance=variance.shape)
+    _check_fit(u, mean, variance)
     error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
     exact = variance == 0
     sigma = torch.where(exact, 1.0, variance).sqrt()  # σ and z have no derivative where σ = 0
@@ -180,7 +181,7 @@ def coverage(
         InvalidArgumentError: If the level is not between 0 and 1, or the shapes fit only with each repeated.
     """
     _check_level(level)
-    joint_shape(truth=u.shape, mean=mean.shape, variance=variance.shape)
+    _check_fit(u, mean, variance)
     half_width = math.sqrt(2) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
     width = half_width * variance.sqrt()
     return _fraction_inside(u - mean, -width, width)
@@ -276,6 +277,7 @@ def shock_position(
     Returns:
         Positions ``(s, *batch)`` in the units of the points; no interpolation between points.
     """
+    require_tensors(samples=samples, points=points)
     below = samples <= threshold
     first = below.to(torch.uint8).argmax(dim=-1)
     last = torch.full_like(first, samples.shape[-1] - 1)
@@ -285,7 +287,15 @@ def shock_position(
 
 def has_shock(samples: Float[Tensor, "s *batch n"], threshold: float = 0.0) -> Bool[Tensor, " s *batch"]:
     """Whether a sample reaches the threshold at any point, so that it has a shock position."""
+    require_tensors(samples=samples)
     return (samples <= threshold).any(dim=-1)
+
+
+def _check_fit(u: Tensor, mean: Tensor, variance: Tensor | None = None) -> None:
+    """Refuses a truth and the moments of a prediction that are no tensors or do not fit together."""
+    moments = {"mean": mean} if variance is None else {"mean": mean, "variance": variance}
+    require_tensors(truth=u, **moments)
+    joint_shape(truth=u.shape, **{name: moment.shape for name, moment in moments.items()})
 
 
 def _check_level(level: float) -> None:
@@ -295,6 +305,7 @@ def _check_level(level: float) -> None:
 
 def _sample_count(samples: Tensor, u: Tensor | None = None) -> int:
     """The number of draws, refusing a truth in their place, which has fewer axes."""
+    require_tensors(samples=samples, **({} if u is None else {"truth": u}))
     if u is not None and samples.ndim < max(u.ndim, 2):
         raise InvalidArgumentError(
             "Scores of draws take the truth u (*batch, n), then samples (draws, *batch, n) with no fewer axes, got u "

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
 
+from probconserv._linalg.checks import require_tensors
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import are_readable, floating
 from probconserv.constraints import LinearConstraint
@@ -80,12 +81,13 @@ def condition(
         IncompatibleQueryError: If prior and constraint have different numbers of points, their batch axes do not
             broadcast, or the law has batch axes that a prior of several fields lacks. A prior of one field, ``(n,)`` or
             ``(1, n)``, is conditioned on each of several laws.
-        InvalidArgumentError: If the prior is not finite or has a negative variance, or inequalities are recorded in a
-            graph.
+        InvalidArgumentError: If the prior is not finite, has a negative variance or standard deviation or is no
+            prediction, the constraint is none, or inequalities are recorded in a graph.
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
         InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
             contradict each other.
     """
+    check_constraint(prior, constraint)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, constraint)
         components = _condition_one(prior.components, constraint, validate)
@@ -99,6 +101,8 @@ def condition(
 def _condition_one(
     prior: Gaussian | Projected | Tensor, constraint: LinearConstraint | Inequality, validate: bool
 ) -> Posterior | Projected:
+    if validate and isinstance(prior, Normal):
+        _check_scale(prior.scale)
     if isinstance(prior, Projected):
         return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(constraint, LinearConstraint):
@@ -108,6 +112,27 @@ def _condition_one(
     if isinstance(prior, Posterior):
         return Projected(prior.prior, prior.constraint & constraint)
     return Projected(as_multivariate_normal(prior), constraint.joined())
+
+
+def _check_scale(scale: Tensor) -> None:
+    """Refuses negative standard deviations, whose square hides the sign."""
+    if scale.numel() and are_readable(scale) and float(scale.detach().min()) < 0:
+        raise InvalidArgumentError(
+            "The standard deviations of the prior must not be negative, got a smallest entry of "
+            f"{float(scale.detach().min()):g}."
+        )
+
+
+def check_constraint(prior: object, constraint: object) -> None:
+    """Raises InvalidArgumentError if a constraint is none, or prior and constraint are swapped."""
+    if isinstance(constraint, LinearConstraint | Inequality):
+        return
+    swapped = isinstance(prior, LinearConstraint | Inequality)
+    raise InvalidArgumentError(
+        "The constraint must be a LinearConstraint, an inequality or both joined by &, got "
+        f"{type(constraint).__name__}; "
+        + ("give the prediction first, then the constraint." if swapped else "integral and its like build one.")
+    )
 
 
 def check_mixture_batch(prior: Mixture, constraint: LinearConstraint | Inequality) -> None:
@@ -197,8 +222,10 @@ def from_samples(
         Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
 
     Raises:
-        InvalidArgumentError: If there are fewer than two members, a noise variance is negative, or λ is not in [0, 1].
+        InvalidArgumentError: If samples are no tensor, there are fewer than two members, a noise variance is negative,
+            or λ is not in [0, 1].
     """
+    require_tensors(samples=samples)
     if samples.ndim < 2 or samples.shape[0] < 2:
         raise InvalidArgumentError(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."

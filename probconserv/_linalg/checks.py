@@ -92,6 +92,19 @@ def _require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Ten
         )
 
 
+def require_tensors(**values: object) -> None:
+    """Refuses arrays, lists and other named values that are no tensors.
+
+    Raises:
+        InvalidArgumentError: If one is none.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise InvalidArgumentError(
+                f"{name} must be a tensor, got {type(value).__name__}; use torch.as_tensor, or torch.stack for a list."
+            )
+
+
 def joint_shape(**shapes: torch.Size) -> torch.Size:
     """The shape to which named shapes broadcast; one of them must be as large, so that not each is repeated.
 

@@ -5,6 +5,7 @@ through the channels, then through space in row-major order.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -26,7 +27,7 @@ class FieldLayout:
             is one law per time. No meaning without a time axis.
 
     Raises:
-        InvalidArgumentError: If a size is below one or the time axis does not exist.
+        InvalidArgumentError: If shape is no sequence, a size is below one or the time axis does not exist.
     """
 
     channels: int
@@ -35,6 +36,10 @@ class FieldLayout:
     joint_time: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shape, Sequence):
+            raise InvalidArgumentError(
+                f"shape needs the length of every axis, as (64,) for one axis, got {self.shape!r}."
+            )
         if self.channels < 1 or not self.shape or min(self.shape) < 1:
             raise InvalidArgumentError(
                 f"A field needs at least one channel and one point on every axis, got {self.channels} and {self.shape}."

@@ -18,7 +18,7 @@ from probconserv.fields.layout import FieldLayout
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture, with_draws
 from probconserv.prediction import Prediction
-from probconserv.update import condition, from_samples
+from probconserv.update import check_constraint, condition, from_samples
 
 
 class FieldPrediction:
@@ -120,10 +120,12 @@ def condition_fields(
         The conditioned prediction, as fields.
 
     Raises:
-        InvalidArgumentError: If the shape of the prior does not fit the layout, or an order names no axis.
+        InvalidArgumentError: If the shape of the prior does not fit the layout, it is no prediction, the constraint is
+            none, or an order names no axis.
         IncompatibleQueryError: If the points or the batch axes of the constraint are not those of the prior, or it was
             built for a field whose axes are others than those of the layout.
     """
+    check_constraint(prior, constraint)
     points = points_of(prior, layout, noise_variance)
     check_axes(points.mean.shape, constraint, layout)
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
@@ -166,4 +168,9 @@ def points_of(
         raise InvalidArgumentError("noise_variance is for the members of an ensemble; add it to the variance instead.")
     if isinstance(prior, Normal):
         return Normal(layout.flatten(prior.loc), layout.flatten(prior.scale), validate_args=False)
+    if not hasattr(prior, "mean"):
+        raise InvalidArgumentError(
+            "The prior must be a prediction, or the members of an ensemble as one tensor (members, *batch, channels, "
+            f"*space), got {type(prior).__name__}; join members by torch.stack."
+        )
     return prior

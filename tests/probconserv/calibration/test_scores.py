@@ -202,6 +202,33 @@ def test_an_interval_of_samples_without_an_axis_of_draws_is_refused():
         scores.interval_of_samples(torch.randn(5), 0.5)
 
 
+@pytest.mark.parametrize("name", GAUSSIAN_SCORES)
+@pytest.mark.parametrize("operand", [0, 1, 2])
+def test_arrays_are_refused_and_whole_numbers_are_not(name, operand):
+    score, operands = GAUSSIAN_SCORES[name], [torch.arange(1, 6)] * 3
+    torch.testing.assert_close(score(*operands), score(*(values.double() for values in operands)))
+    operands[operand] = operands[operand].numpy()
+    if name != "mse" or operand < 2:
+        with pytest.raises(InvalidArgumentError, match=r"must be a tensor, got ndarray; use torch\.as_tensor"):
+            score(*operands)
+
+
+@pytest.mark.parametrize("name", SAMPLE_SCORES)
+def test_draws_and_truths_that_are_arrays_are_refused(name):
+    score, u, samples = SAMPLE_SCORES[name], torch.arange(5), torch.arange(20).reshape(4, 5)
+    torch.testing.assert_close(score(u, samples), score(u.double(), samples.double()))
+    for operands in ((u.numpy(), samples), (u, samples.numpy())):
+        with pytest.raises(InvalidArgumentError, match=r"must be a tensor, got ndarray; use torch\.as_tensor"):
+            score(*operands)
+
+
+def test_fronts_of_arrays_are_refused():
+    samples, points = torch.rand(4, 5), torch.arange(5)
+    for front in (scores.has_shock, lambda samples: scores.shock_position(samples, points)):
+        with pytest.raises(InvalidArgumentError, match="samples must be a tensor, got ndarray"):
+            front(samples.numpy())
+
+
 def test_means_with_a_channel_axis_are_not_held_to_every_law():
     law = LinearConstraint(torch.ones(1, 4), torch.tensor([[1.0], [2.0], [3.0]]))
     with pytest.raises(InvalidArgumentError, match=r"mean \(3, 1\), law \(3,\) fit only if each is repeated"):
