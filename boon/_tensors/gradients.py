@@ -189,7 +189,7 @@ def _plus_profiles(u: Tensor, profiles: Tensor, amounts: Tensor, dim: int) -> Te
         u.view(-1, count).addmm_(amounts.reshape(-1, profiles.shape[1]), profiles.mT)
         return u
     lines = u.view(-1, count, after)
-    lines.baddbmm_(profiles.expand(len(lines), -1, -1), amounts.reshape(len(lines), -1, after))
+    lines.baddbmm_(profiles.expand(len(lines), -1, -1), amounts.reshape(len(lines), profiles.shape[1], after))
     return u
 
 

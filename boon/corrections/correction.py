@@ -143,7 +143,7 @@ class HiddenConditions(nn.Module):
         """Maps the boundary of the solution to that of the features of every layer."""
         if not boundary.data:
             return [boundary] * len(self.weight)
-        flat = [data.reshape(*data.shape[:2], -1) for data in boundary.data]
+        flat = [data.reshape(*data.shape[:2], data.shape[2:].numel()) for data in boundary.data]
         sizes = [part.shape[-1] for part in flat]
         of_one = [_of_one(side, part).to(self.weight.dtype) for part, side in zip(flat, boundary.sides, strict=True)]
         images = self.weight @ torch.cat(flat, -1).to(self.weight.dtype)
@@ -173,7 +173,7 @@ def _of_one(side: Functional | Varying, data: Tensor) -> Tensor:
             "Robin coefficients that differ between channels do not pass into hidden features, which are sums over "
             "channels; use a correction at the output (SmoothExtension() or Prescription()), or ChannelBOON."
         )
-    return side.of_one.expand(len(data), *side.a.shape[1:]).reshape(len(data), 1, -1)
+    return side.of_one.expand(len(data), *side.a.shape[1:]).reshape(len(data), 1, data.shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,8 +232,7 @@ def _inverse_times(
     if not block:
         return values / _pivot(weight, bases)
     columns = values.movedim(2 + axis, 2)
-    batch, _, _, *rest = columns.shape
-    right = columns.permute(*range(3, columns.ndim), 2, 1, 0).reshape(*rest, -1, batch)
+    right = columns.permute(*range(3, columns.ndim), 2, 1, 0).flatten(-3, -2)
     wide = torch.complex128 if right.is_complex() else torch.float64
     kernel = boundary_kernel(weight, bases, axis, nodes).to(wide)
     solved, info = torch.linalg.solve_ex(kernel, right.to(wide))
@@ -248,7 +247,7 @@ def _inverse_times(
             "two modes, pad the axis, or use another correction."
         )
     solved = solved.to(right.dtype).unflatten(-2, (len(nodes), -1))
-    return solved.permute(-1, -2, -3, *range(len(rest))).movedim(2, 2 + axis)
+    return solved.permute(-1, -2, -3, *range(columns.ndim - 3)).movedim(2, 2 + axis)
 
 
 def _pivot(weight: Tensor, bases: Sequence[Basis]) -> Tensor:

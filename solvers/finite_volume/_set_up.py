@@ -68,6 +68,10 @@ def initial_field(
             batch = batch_of_law(part, tuple(batch), grid, start)
     if source is not None:
         batch = batch_of_source(source, tuple(batch), grid, start)
+    if 0 in batch:
+        raise InvalidArgumentError(
+            f"The batch {tuple(batch)} of law, initial and boundary values has no entries; give at least one."
+        )
     return field.expand(*batch, *grid.shape).clone(memory_format=torch.contiguous_format)
 
 

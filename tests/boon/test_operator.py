@@ -152,6 +152,15 @@ def test_a_correction_that_is_a_class_or_a_name(given, named):
             wrap()
 
 
+@pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
+@pytest.mark.parametrize("space", [(16,), (9, 16)])
+def test_a_batch_without_entries(correction, space):
+    config = FNOConfig(width=4, modes=(3,) * len(space), depth=2)
+    pairs = [(Dirichlet(0.0), Dirichlet(1.0)), (Periodic(), Periodic())][: len(space)]
+    operator = BOON(FNO(config), pairs, correction=correction)
+    assert operator(torch.zeros(0, 1, *space)).shape == (0, 1, *space)
+
+
 def test_an_order_that_does_not_exist():
     with pytest.raises(InvalidArgumentError, match="must be 1, 2, 3 or 4, got 5"):
         BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], order=5)

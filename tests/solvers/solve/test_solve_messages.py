@@ -322,3 +322,16 @@ def test_a_side_that_lets_in_more_the_more_there_is_warns():
     for sides, place in ((cooled[:1] * 2, "last"), (cooled[1:] * 2, "first")):
         with pytest.warns(UserWarning, match=f"axis 0, {place} side: .* may grow without bound"):
             solve(LAW, LINE, sides, 1.0, [0.01])
+
+
+@pytest.mark.parametrize(
+    ("law", "initial", "value"),
+    [
+        (Diffusion(torch.zeros(0)), 0.5, 0.0),
+        (Diffusion(1.0), torch.zeros(2, 0, 10), 0.0),
+        (Diffusion(1.0), 0.5, torch.zeros(0)),
+    ],
+)
+def test_a_batch_without_entries_is_refused(law, initial, value):
+    with pytest.raises(InvalidArgumentError, match=r"The batch \((2, 0|0,)\) .* has no entries; give at least one"):
+        solve(law, CellGrid(0.0, 1.0, 10), (Dirichlet(value), Dirichlet(0.0)), initial, [0.1])
