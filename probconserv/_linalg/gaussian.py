@@ -1,5 +1,7 @@
 """A Gaussian over a field with prescribed values, and variances as predictions state them."""
 
+from collections.abc import Sequence
+
 import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
@@ -20,6 +22,14 @@ class FieldGaussian(MultivariateNormal):
     def variance(self) -> Tensor:
         """diag Σ ``(*batch, n)``, in the precision of the mean; 0 where rounding made it negative."""
         return _diagonal(self)
+
+    def rsample(
+        self,
+        sample_shape: Sequence[int] = torch.Size(),  # noqa: B008 - as in the parent class
+        base_samples: Tensor | None = None,
+    ) -> Tensor:
+        """Draws ``(*sample_shape, *batch, n)``; the parent class takes no tuple."""
+        return super().rsample(torch.Size(sample_shape), base_samples)
 
 
 def variance_of(prediction: Prediction) -> Tensor:

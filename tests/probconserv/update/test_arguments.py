@@ -61,3 +61,9 @@ def test_negative_standard_deviations_are_refused_where_values_are_checked(law):
     with pytest.raises(InvalidArgumentError, match=r"deviations of the prior must not be negative, .* of -0\.25"):
         condition(prior, law)
     assert bool(torch.isfinite(condition(prior, law, validate=False).mean).all())
+
+
+def test_draws_of_an_ensemble_take_a_tuple_as_their_shape():
+    ensemble = from_samples(torch.rand(4, 8), noise_variance=0.1)
+    assert ensemble.rsample((3, 2)).shape == ensemble.sample((3, 2)).shape == (3, 2, 8)
+    assert ensemble.rsample().shape == (8,)
