@@ -25,7 +25,7 @@ class FieldGaussian(MultivariateNormal):
 
     def rsample(
         self,
-        sample_shape: Sequence[int] = torch.Size(),  # noqa: B008 - as in the parent class
+        sample_shape: Sequence[int] = torch.Size(),
         base_samples: Tensor | None = None,
     ) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)``; the parent class takes no tuple."""
