@@ -1,5 +1,7 @@
 """Predictions that are draws: fields from a generative model at the query points."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -26,7 +28,7 @@ class DrawnFields(FieldGaussian):
 
     def rsample(
         self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in the parent class
+        sample_shape: Sequence[int] = torch.Size(),
         base_samples: Tensor | None = None,
         *,
         generator: Generator | None = None,
@@ -46,8 +48,8 @@ class DrawnFields(FieldGaussian):
         """
         if base_samples is not None:
             raise InvalidArgumentError("Drawn fields are no function of normal numbers; leave base_samples out.")
-        sample_shape = torch.Size(sample_shape)
+        shape = torch.Size(sample_shape)
         batch = self.draws.shape[1:-1]
-        index = torch.randint(len(self.draws), (sample_shape.numel(), *batch), generator=generator)
+        index = torch.randint(len(self.draws), (shape.numel(), *batch), generator=generator)
         chosen = self.draws.gather(0, index[..., None].expand(*index.shape, self.draws.shape[-1]))
-        return chosen.reshape(*sample_shape, *self.draws.shape[1:])
+        return chosen.reshape(*shape, *self.draws.shape[1:])
