@@ -299,10 +299,14 @@ def _digits(value: float | None) -> str:
     return f"{value:.1e}" if value < 0.01 else f"{value:.2g}"
 
 
-_INDEPENDENT, _DEPENDENT, _SQUARE = (
-    ("heat_independent",),
-    ("stokes", "heat_neumann", "burgers_dirichlet", "burgers_periodic"),
-    ("wave_neumann", "cavity"),
+_OPERATORS = (
+    "heat_independent",
+    "stokes",
+    "heat_neumann",
+    "burgers_dirichlet",
+    "burgers_periodic",
+    "wave_neumann",
+    "cavity",
 )
 _STUDIED = {
     "viscous Burgers": "viscous_burgers",
@@ -328,10 +332,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "MSE over three seeds": partial(over_three_seeds, "MSE"),
     "LL over three seeds": partial(over_three_seeds, "LL"),
     "boundary results": lambda: problem_sections(registry.FAMILIES["boundary conditions"]),
-    "operators": lambda: operator_table((*_INDEPENDENT, *_DEPENDENT, *_SQUARE)),
-    "independent data": partial(operator_table, _INDEPENDENT),
-    "dependent data": partial(operator_table, _DEPENDENT),
-    "square": partial(operator_table, _SQUARE),
+    "operators": partial(operator_table, _OPERATORS),
     "combined": partial(methods_as_columns, "combined", "CRPS"),
     "operator uncertainty": partial(methods_as_columns, "operator_uncertainty", "CRPS"),
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
