@@ -32,6 +32,7 @@ from probconserv.nonlinear.projection import AnyLaw, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
+_FAR = 10.0  # standard deviations of the fields, root mean square over the points
 _LEAST = 1e-5  # variance that every point has under inequalities, relative to the mean variance
 Correction = Callable[[Tensor, float], Tensor]
 """(clean estimate ``(s, *state)``, t) → the same under the law."""
@@ -237,12 +238,19 @@ def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
 def _of_fields(
     latent: Latent, law: LinearConstraint | NonlinearLaw, covariance_of: Callable[[float], LinearOperator]
 ) -> Correction:
-    """Decodes, projects the field, and encodes it again; a nonlinear law by one Gauss–Newton step."""
+    """Decodes, projects the field, and encodes it again; a nonlinear law by one Gauss–Newton step.
+
+    Where the derivatives of a law vanish, as those of an energy at a field of zeros, the step goes anywhere. A field
+    that it would move by more than ten standard deviations of the fields stays as it is.
+    """
+    spread = latent.clean_covariance(0.0).diagonal().mean()
 
     def correct(clean: Tensor, t: float) -> Tensor:
         fields, covariance = latent.decode(clean), covariance_of(t)
         if isinstance(law, NonlinearLaw):
-            return latent.encode(linear_step(fields, covariance, law))
+            moved = linear_step(fields, covariance, law)
+            far = (moved - fields).square().mean(dim=-1, keepdim=True) > _FAR**2 * spread
+            return latent.encode(torch.where(far, fields, moved))
         return latent.encode(project(fields, covariance, law))
 
     return correct

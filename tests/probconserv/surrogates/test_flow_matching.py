@@ -128,6 +128,17 @@ def test_the_first_interrupt_ends_the_training_with_a_checkpoint(tmp_path: Path)
         small(fields).fit(fields, TRAINING, tmp_path, batch=8, progress=interrupt)
 
 
+class Dropped(Plain):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(z, t), 0.5, self.training)
+
+
+def test_dropout_of_a_velocity_plays_no_part_in_draws() -> None:
+    flow = FlowMatching(FieldLatent.of(smooth_fields(), 4), Dropped())
+    assert torch.equal(flow.sample(2), flow.sample(2))
+    assert flow.velocity.training
+
+
 def test_a_velocity_that_returns_nan_stops_the_training(tmp_path: Path) -> None:
     flow = FlowMatching(FieldLatent.of(smooth_fields(), 4), Plain(float("nan")))
     with pytest.raises(TrainingDivergedError, match="flow matching: diverged at step 1"):

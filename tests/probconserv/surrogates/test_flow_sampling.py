@@ -188,6 +188,19 @@ def test_nonlinear_laws_are_met_to_round_off(sampler: Any) -> None:
     assert float(draws.std(dim=0).max()) > 0.05
 
 
+@pytest.mark.parametrize("sampler", [conditioned, eci])
+def test_an_energy_is_met_by_fields_whose_mean_has_none(sampler: Any) -> None:
+    """At the mean, where every draw begins, the derivatives of the energy vanish."""
+    fields = smooth_fields() - smooth_fields().mean(dim=0)
+    latent = KarhunenLoeve.of(fields, 5)
+    flow = FlowMatching(latent, ResidualVelocity(5, width=4, blocks=1, spread=latent.spread).double())
+    energy = float(fields.square().mean())
+    law = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - energy, points=N)
+    draws = flow.sample(50, law=law, sampler=sampler, options=QUICK)
+    assert float(law.residual(draws).abs().max()) <= 1e-12
+    assert float(draws.std()) == pytest.approx(energy**0.5, rel=0.1)
+
+
 def test_an_order_is_kept() -> None:
     law = total(0.9) & Monotone(decreasing=True)
     draws = gaussian_flow().sample(8, law=law, options=SamplingOptions(steps=10))
@@ -224,14 +237,6 @@ def test_coefficients_that_leave_nothing_out_meet_rows_that_overlap() -> None:
     law = LinearConstraint(random(2, 10, seed=2), torch.zeros(2))
     draws = flow.sample(4, law=law, options=QUICK)
     assert float(law.residual(draws).abs().max()) <= 1e-13
-
-
-def test_dropout_of_a_velocity_plays_no_part_in_draws() -> None:
-    velocity = nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.5)).double()
-    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(lambda z, *_: velocity(z)))
-    flow.velocity.add_module("dropped", velocity)
-    assert torch.equal(flow.sample(2, options=QUICK), flow.sample(2, options=QUICK))
-    assert velocity.training
 
 
 def test_one_bound_for_every_draw_needs_no_law() -> None:
