@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -76,3 +78,9 @@ def is_module(name: str) -> bool:
 def is_own(key: str, member: object, module: ModuleType) -> bool:
     """Whether a module's member is public and defined there."""
     return not key.startswith("_") and getattr(member, "__module__", "") == module.__name__
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_import_gives_no_warning(package: str) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", f"import {package}"], check=True)
