@@ -76,14 +76,19 @@ def project(
     return projected.to(fields.dtype)
 
 
+def linear_part(law: AnyLaw | None) -> LinearConstraint | None:
+    """The linear rows of a law, without its inequalities and what is nonlinear; None if there are none."""
+    law = law.joined().law if isinstance(law, Inequality) else law
+    return law.linear if isinstance(law, NonlinearLaw) else law
+
+
 def contradictions_of(law: AnyLaw | None) -> AbstractContextManager[None]:
     """Turns the error for dependent rows into InfeasibleConstraintError if linear rows of a law contradict each other.
 
     Args:
         law: The law that is imposed within.
     """
-    law = law.joined().law if isinstance(law, Inequality) else law
-    linear = law.linear if isinstance(law, NonlinearLaw) else law
+    linear = linear_part(law)
     return nullcontext() if linear is None else contradictions_named(linear.G, linear.b, linear.noise)
 
 

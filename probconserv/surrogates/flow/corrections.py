@@ -28,7 +28,7 @@ from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._sparse_projection import linear_step
 from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.nonlinear.projection import AnyLaw, project, with_sparse_rows
+from probconserv.nonlinear.projection import AnyLaw, linear_part, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
@@ -98,7 +98,7 @@ def final_fields(fields: Tensor, covariance: LinearOperator, law: AnyLaw | None)
             least = _LEAST * float(covariance.diagonal().mean())
             covariance = with_points(covariance, lambda variances: variances.clamp_min(least))
         return project(fields, covariance, law)
-    equalities = law.joined().law if isinstance(law, Inequality) else law
+    equalities = linear_part(law)
     exact = None if equalities is None else exact_rows(equalities)
     if exact is not None:
         fields = project(fields, covariance, exact)
@@ -148,8 +148,7 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
         raise IncompatibleQueryError(
             f"The law has the batch axes {tuple(batch)}; give it none, or one entry for each of the {count} draws."
         )
-    linear = joined.law if isinstance(joined, JoinedConstraint) else joined
-    linear = linear.linear if isinstance(linear, NonlinearLaw) else linear
+    linear = linear_part(law)
     if linear is not None and linear.shape is not None and not axes_agree(linear.shape, latent.shape):
         raise IncompatibleQueryError(
             f"The law was built for a field of the shape {tuple(linear.shape)}, but fields have {latent.shape}; bring "

@@ -23,9 +23,8 @@ from torch import Tensor
 from probconserv._linalg.rows import Rows, as_sparse_rows
 from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
-from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.nonlinear.projection import AnyLaw
-from probconserv.surrogates.flow.corrections import equalities_of, exact_rows, part_of, with_points
+from probconserv.nonlinear.projection import AnyLaw, linear_part
+from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
@@ -81,8 +80,7 @@ def allowing_for(latent: Latent, law: AnyLaw | None) -> Latent:
 
 def discrepancy(latent: Latent, law: AnyLaw | None) -> float:
     """τ²; 0 where the exact linear rows of a law have values as the fields of a latent may have."""
-    law = equalities_of(law)
-    linear = law.linear if isinstance(law, NonlinearLaw) else law
+    linear = linear_part(law)
     linear = None if linear is None else exact_rows(linear)
     if linear is None:
         return 0.0
