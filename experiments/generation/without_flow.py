@@ -65,8 +65,8 @@ def _training_set(problem: GenerationProblem, sizes: Sizes) -> tuple[Tensor, Flo
 
 
 def _onto_law(case: Case, flow: FlowMatching, fields: Tensor) -> Tensor:
-    covariance = allowing_for(flow.latent, case.law).clean_covariance(0.0)
-    return final_fields(fields, covariance, case.law_and_bounds).reshape(-1, *flow.latent.shape)
+    [(_, latent)] = allowing_for(flow.latent, case.law)
+    return final_fields(fields, latent.clean_covariance(0.0), case.law_and_bounds).reshape(-1, *flow.latent.shape)
 
 
 def _generator(seed: int) -> Generator:

@@ -161,8 +161,8 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
         Projected(FieldGaussian(mean, latent.clean_covariance(0.0)), replace(joined, law=rows))
 
 
-def part_of(law: AnyLaw | None, part: slice) -> AnyLaw | None:
-    """The law of some of the draws."""
+def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
+    """The law of some of the draws, given by their positions."""
     if law is None or isinstance(law, Inequality):
         if law is None or not law.joined().batch_shape:
             return law
@@ -183,7 +183,7 @@ def part_of(law: AnyLaw | None, part: slice) -> AnyLaw | None:
     return LinearConstraint(G, _own(law.b, part, 1), _own(law.noise, part, 1), law.shape)
 
 
-def _own(values: Tensor, part: slice, axes: int) -> Tensor:
+def _own(values: Tensor, part: slice | Tensor, axes: int) -> Tensor:
     """Values ``(*batch, …)`` with ``axes`` axes of their own for some of the draws; those of all draws stay whole."""
     return values[part] if values.ndim > axes and len(values) > 1 else values
 

@@ -5,7 +5,8 @@ coefficients with as little noise. Values that are off by a thousandth then move
 deviations. For c = b − G m, with m and Σ the mean and covariance of the fields, in the eigenvectors of G Σ Gᵀ relative
 to G Gᵀ and with eigenvalues λ, the mean of y²/λ is 1 for Gaussian fields and less on a curved set of them. Where it is
 far more than chance allows, fields are given an independent error τ² at every point, the smallest for which the mean of
-y²/(λ + τ²) is 1: a discrepancy after Kennedy and O'Hagan (2001), of the size of Mandel and Paule (1970).
+y²/(λ + τ²) is 1: a discrepancy after Kennedy and O'Hagan (2001), of the size of Mandel and Paule (1970). Every entry of
+a batch of laws is judged by itself, so that one among many does not pass unseen and does not disturb the others.
 """
 
 import math
@@ -25,14 +26,14 @@ from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.projection import AnyLaw, linear_part
 from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
 _CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
-_MOST = 400  # rows that are looked at, and of draws with rows of their own
-_DRAWS = 4
+_MOST, _MOST_OWN = 400, 64  # rows that are looked at, and of every draw with rows of its own
 _FEWEST, _ENTRIES = 8, 1 << 25  # observations that are looked at at least, and numbers of their rows at most
 _FARTHER = 1.7  # than the farthest draw, from which observations are outside of what a flow knows
+_NEGLIGIBLE = 1.01e-3  # standard deviation of noise, relative to that of the fields, that nobody misses
 _DEPENDENT = 1e-12  # square of a combination of rows, relative to the largest, below which it is round-off
 
 
@@ -59,38 +60,97 @@ class AllowingLatent(Latent):
         return with_points(covariance, lambda variances: variances + self.variance)
 
 
-def allowing_for(latent: Latent, law: AnyLaw | None) -> Latent:
-    """A latent whose fields have as large an error at every point as a law needs, with a warning; else as it is."""
-    variance = discrepancy(latent, law)
-    if not variance:
-        return latent
+def allowing_for(latent: Latent, law: AnyLaw | None) -> list[tuple[slice | Tensor, Latent]]:
+    """Draws with coordinates whose fields have as large an error at every point as their law needs, with a warning.
+
+    Args:
+        latent: Coordinates of the flow.
+        law: Law of all draws, or with one batch entry for each.
+
+    Returns:
+        ``(draws, coordinates)`` for every group of draws. Those that need no error come first, with the coordinates as
+        they are; the others are together where the errors that they need are of one order of magnitude.
+    """
+    needed = discrepancy(latent, law)
+    variances = needed.unique().tolist()
+    if not variances[-1]:
+        return [(slice(None), latent)]
+    _warn(latent, [each for each in variances if each], int((needed > 0).sum()), len(needed))
+    allowing = [_with_error(latent, each) if each else latent for each in variances]
+    if len(needed) == 1:
+        return [(slice(None), allowing[0])]
+    return [((needed == each).nonzero()[:, 0], own) for each, own in zip(variances, allowing, strict=True)]
+
+
+def warn_of_small_noise(latent: Latent, law: AnyLaw | None) -> None:
+    """Names noise of a law's rows that counts as none in ``FieldLatent``.
+
+    A millionth of the fields' variance, which ``predict`` gives to observations without noise, is none to anybody.
+    """
+    linear = linear_part(law)
+    if linear is None or not isinstance(latent, FieldLatent):
+        return
+    least, counted = (float((each * latent.scale) ** 2) for each in (_NEGLIGIBLE, latent.error))
+    small = (linear.noise > least) & (linear.noise < counted)
+    if bool(small.any()):
+        warnings.warn(
+            f"Noise of observations down to {float(linear.noise[small].min()) ** 0.5:.2g} is below the error that the "
+            f"latent allows at every point, {counted**0.5:.2g}, and counts as none: draws meet these values too "
+            "closely. Make FieldLatent with a smaller error, or use KarhunenLoeve coefficients.",
+            stacklevel=4,
+        )
+
+
+def _warn(latent: Latent, variances: list[float], far: int, count: int) -> None:
     mean = float(latent.clean_covariance(0.0).diagonal().mean())
+    errors = [f"{(each / mean) ** 0.5:.2g}" for each in (min(variances), max(variances))]
     warnings.warn(
-        "No field that the flow knows has the values of this law: they are noisy or rounded, or those of a field "
-        "outside of its training range. Draws meet them exactly, with an independent error of "
-        f"{(variance / mean) ** 0.5:.2g} of the fields' standard deviation at every point. Say how large their noise "
-        "is (LinearConstraint(..., noise_variance)), or train on a range that holds the field.",
-        stacklevel=4,
+        f"No field that the flow knows has the values of {'this law' if count == 1 else f'{far} of {count} laws'}: "
+        "they are noisy or rounded, or those of a field outside of its training range. Draws meet them exactly, with "
+        f"an independent error of {' to '.join(dict.fromkeys(errors))} of the fields' standard deviation at every "
+        "point. Say how large their noise is (LinearConstraint(..., noise_variance)), or train on a range that holds "
+        "the field.",
+        stacklevel=5,
     )
+
+
+def _with_error(latent: Latent, variance: float) -> Latent:
+    """Coordinates for fields with an error of this variance at every point."""
     if isinstance(latent, KarhunenLoeve):
         noise = latent.noise_variance + variance
         return KarhunenLoeve(latent.mean, latent.basis, noise, latent.shape, latent.rest, latent.spread)
     return AllowingLatent(latent, variance)
 
 
-def discrepancy(latent: Latent, law: AnyLaw | None) -> float:
-    """τ²; 0 where the exact linear rows of a law have values as the fields of a latent may have."""
+def discrepancy(latent: Latent, law: AnyLaw | None) -> Float[Tensor, " entries"]:
+    """τ² of every entry of a law's batch; 0 where its exact linear rows have values as the fields of a latent may."""
     linear = linear_part(law)
     linear = None if linear is None else exact_rows(linear)
     if linear is None:
-        return 0.0
+        return torch.zeros(1, dtype=torch.float64)
     mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
     covariance = latent.clean_covariance(0.0)
-    own = [] if len(linear.G.shape) == 2 else range(min(_DRAWS, linear.batch_shape[0]))
-    parts = [part_of(linear, slice(draw, draw + 1)) for draw in own] or [linear]
-    seen = [_standardised(covariance, mean, part) for part in parts if isinstance(part, LinearConstraint)]
-    squares = torch.cat([each.mean(dim=0) for each, _ in seen])
-    return _least_error(squares, torch.cat([variances for _, variances in seen]))
+    seen: list[tuple[Tensor, Tensor]] = []
+    for part in _with_shared_rows(linear):
+        squares, variances = _standardised(covariance, mean, part, _MOST if part is linear else _MOST_OWN)
+        seen.extend((each, variances) for each in squares)
+    alike: dict[int, list[int]] = {}
+    for entry, (squares, variances) in enumerate(seen):
+        if float((squares / variances).mean()) > _usual(len(squares)):
+            alike.setdefault(_order_of_error(squares, variances), []).append(entry)
+    errors = torch.zeros(len(seen), dtype=torch.float64)
+    for entries in alike.values():
+        squares, variances = (torch.cat(each) for each in zip(*(seen[entry] for entry in entries), strict=True))
+        errors[entries] = _least_error(squares, variances)
+    return errors
+
+
+def _with_shared_rows(law: LinearConstraint) -> list[LinearConstraint]:
+    """The law, or that of every draw where each has rows of its own."""
+    if len(law.G.shape) == 2:
+        return [law]
+    parts = [part_of(law, slice(draw, draw + 1)) for draw in range(law.batch_shape[0])]
+    return [part for part in parts if isinstance(part, LinearConstraint)]
 
 
 def distances(
@@ -149,13 +209,19 @@ def _usual(count: int) -> float:
     return max(_SURPRISING, float(chdtri(count, _CHANCE)) / count)
 
 
+def _order_of_error(squares: Tensor, variances: Tensor) -> int:
+    """The power of ten of the likeliest τ for Gaussian fields."""
+    low, high = (math.floor(math.log10(float(each)) / 2) for each in (variances.min(), squares.max()))
+    orders = torch.arange(min(low, high), high + 2)
+    total = variances + 100.0 ** orders[:, None].to(variances.dtype)
+    return int(orders[(total.log() + squares / total).sum(dim=-1).argmin()])
+
+
 def _least_error(squares: Tensor, variances: Tensor) -> float:
-    """The smallest τ² with mean(y²/(λ + τ²)) = 1, or 0."""
+    """The smallest τ² with mean(y²/(λ + τ²)) = 1, for values whose mean is larger without it."""
 
     def excess(logarithm: float) -> float:
         return float((squares / (variances + math.exp(logarithm))).mean()) - 1.0
 
-    if not float((squares / variances).mean()) > _usual(len(squares)):
-        return 0.0
-    low, high = math.log(float(variances[0])) - 40.0, math.log(2 * float(squares.mean()))
+    low, high = math.log(float(variances.min())) - 40.0, math.log(2 * float(squares.mean()))
     return math.exp(root_scalar(excess, bracket=(low, high)).root)

@@ -215,7 +215,7 @@ class FieldLatent(Latent):
         error: Standard deviation of the error at every point of drawn fields, relative to that of the fields. Draws
             of an imperfect velocity leave the span of the modes; a law that took this for a departure from the mean by
             many standard deviations would move the modes without limit. Noise of observations below it counts as none,
-            so that draws are too sure there: choose it smaller where the velocity allows.
+            so that draws are too sure there, with a warning: choose it smaller where the velocity allows.
 
     Raises:
         InvalidArgumentError: If the root has another number of points, or the error is not positive.

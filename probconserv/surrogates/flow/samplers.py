@@ -5,7 +5,7 @@ on to t′ ẑ₁ + (1 − t′) z₀ with the noise z₀. At the end the law is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -20,9 +20,10 @@ from probconserv.surrogates.flow.corrections import (
     identity_covariance,
     in_clean_metric,
     in_identity_metric,
+    part_of,
     shared_information,
 )
-from probconserv.surrogates.flow.discrepancy import allowing_for
+from probconserv.surrogates.flow.discrepancy import allowing_for, warn_of_small_noise
 from probconserv.surrogates.flow.latent import Latent
 from probconserv.surrogates.flow.local import local_correction
 
@@ -89,6 +90,12 @@ class SamplingTask:
     options: SamplingOptions = field(default_factory=SamplingOptions)
     generator: Generator = field(default_factory=Generator)
 
+    def part(self, draws: slice | Tensor) -> "SamplingTask":
+        """The task of some of the draws, given by their positions."""
+        count = len(torch.arange(self.count)[draws])
+        inputs = None if self.inputs is None else self.inputs[draws]
+        return replace(self, count=count, law=part_of(self.law, draws), inputs=inputs)
+
 
 Sampler = Callable[[Flow, SamplingTask], Tensor]
 """(flow, task) → fields ``(count, n)``, float64."""
@@ -120,7 +127,7 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     conditional distribution. Rows with noise (observations) act through these steps alone. Exact rows are met to
     round-off by a last projection of the field in the metric of the data's covariance, bounds and order by another one
     in that of its variances; a nonlinear law is met together with its bounds. Where rows have values that no field of
-    the model has, a warning says so and the metric allows for it, see ``allowing_for``.
+    the model has, a warning says so and the metric of these draws allows for it, see ``allowing_for``.
 
     Args:
         flow: The model.
@@ -135,7 +142,15 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """
     _refuse(task.options, "conditioned", "resample")
     _require_renewal(task.options, "conditioned")
-    latent = allowing_for(flow.latent, task.law)
+    warn_of_small_noise(flow.latent, task.law)
+    fields = torch.empty(task.count, flow.latent.points, dtype=torch.float64)
+    for draws, latent in allowing_for(flow.latent, task.law):
+        fields[draws] = _conditioned(flow, task.part(draws), latent)
+    return fields
+
+
+def _conditioned(flow: Flow, task: SamplingTask, latent: Latent) -> Float[Tensor, "count n"]:
+    """Draws of one group, in coordinates that allow for what their law needs."""
     if task.options.local:
         information = shared_information(latent, task.law)
         correct = None if information is None else local_correction(flow, information, task.inputs)
