@@ -80,6 +80,11 @@ def read_weights(path: str | Path, kind: str) -> Weights:
         tensors, metadata = decode_tensors(path.read_bytes())
     except (OSError, ValueError) as error:
         raise WeightsError(f"{damaged} ({error}); restore it or train again.") from error
+    if not str(metadata.get("format")).isdigit():
+        raise WeightsError(
+            f"'{path}' was not written by a model of this package (format {metadata.get('format')}); operators are "
+            "read by boon.load, other files by the library that wrote them."
+        )
     if metadata.get("format") != str(FORMAT):
         raise WeightsError(
             f"'{path}' has format version {metadata.get('format')}, but this library reads version {FORMAT}; "

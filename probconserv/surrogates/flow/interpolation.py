@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.rows import SparseRows, as_sparse_rows
+from probconserv._linalg.values import as_tensor
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 
 _ROUNDING = 1e-9  # of an interval's length, by which a point may lie outside
@@ -55,7 +56,7 @@ def check_axes(axes: Sequence[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, 
     Raises:
         InvalidArgumentError: If they do not increase or have other lengths than the field.
     """
-    double = tuple(axis.detach().to(torch.float64) for axis in axes)
+    double = tuple(as_tensor(axis).detach() for axis in axes)
     lengths = tuple(len(axis) for axis in double if axis.ndim == 1)
     if lengths != shape or min(lengths) < 2 or not all(bool((axis.diff() > 0).all()) for axis in double):
         raise InvalidArgumentError(

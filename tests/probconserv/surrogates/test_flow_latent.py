@@ -160,7 +160,8 @@ def test_interpolation_is_exact_for_bilinear_fields() -> None:
         return 1 + 2 * first - second + 3 * first * second
 
     field = bilinear(axes[0].double()[:, None], axes[1].double()[None, :]).flatten()
-    values = interpolation_rows(check_axes(axes, (3, 5)), points).functional(field[None])[0]
+    checked = check_axes([axes[0].numpy(), axes[1].tolist()], (3, 5))  # type: ignore[list-item]
+    values = interpolation_rows(checked, points).functional(field[None])[0]
     assert torch.allclose(values, bilinear(points[:, 0], points[:, 1]), rtol=0, atol=1e-6)  # float32 coordinates
 
 
