@@ -274,7 +274,10 @@ def test_unfit_weights_are_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": "0"}, "has format version 0, but this library reads version 1"),
-        ({"format": "boon-2"}, r"not written by a model of this package \(format boon-2\); operators are read by boon.load"),
+        (
+            {"format": "boon-2"},
+            r"not written by a model of this package \(format boon-2\); operators are read by boon.load",
+        ),
         ({"kind": "FNO"}, "holds weights of FNO, not of ANP"),
         ({"config": json.dumps({"width": 16, "colour": 3})}, "does not fit this version of ANP: .*colour"),
     ],
