@@ -1,5 +1,6 @@
 """Predictions whose draws meet a law and inequalities: the projection of a conditioned Gaussian."""
 
+import warnings
 from contextlib import nullcontext
 
 import torch
@@ -30,9 +31,9 @@ class Projected:
     positive probability.
 
     For a diagonal Σ with at most one row the cost is O(n) per evaluation of the law. Otherwise, and for an order with
-    bounds or weights that rule out pooling, each field is a dense quadratic programme: O(n³), milliseconds at
-    n = 201. All results are differentiable in μ, Σ, G, b and the bounds wherever the set of active inequalities
-    does not change.
+    bounds or weights that rule out pooling, each field is a dense quadratic programme: O(n³), milliseconds at n = 201,
+    ten seconds at 2,048. A warning says how long several of more than 1,024 points may take. All results are
+    differentiable in μ, Σ, G, b and the bounds wherever the set of active inequalities does not change.
 
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
@@ -181,8 +182,10 @@ class Projected:
         with nullcontext() if law is None else contradictions_named(law.G, law.b, law.noise):
             if isinstance(self._feasible, StructuredSet):
                 return self._feasible.project(fields, target)
-            project = project_separable if self._feasible.is_separable else project_general
-            return project(fields, target, self._feasible)
+            if self._feasible.is_separable:
+                return project_separable(fields, target, self._feasible)
+            _warn_if_long(fields)
+            return project_general(fields, target, self._feasible)
 
     def _estimate(self) -> tuple[Tensor, Tensor]:
         if self._moments is None or self._lacks_gradient(self._moments[0]):
@@ -212,6 +215,21 @@ class Projected:
         tensors = (self.prior.mean, feasible.variance, feasible.rows, feasible.target, feasible.lower, feasible.upper)
         tracked = any(tensor.requires_grad for tensor in tensors)
         return torch.is_grad_enabled() and tracked and not cached.requires_grad
+
+
+def _warn_if_long(fields: Tensor) -> None:
+    """Says how long dense programmes may take, where there are several large ones."""
+    points = fields.shape[-1]
+    programmes = fields.numel() // points
+    if points <= LARGE or programmes == 1:
+        return
+    minutes = programmes * 10 * (points / 2048) ** 3 / 60
+    warnings.warn(
+        f"{programmes} fields of {points} points need a dense programme each, of the order of {minutes:.2g} minutes "
+        "in all. The most probable field (mode) needs a single one; with_draws(2) or a coarser grid needs fewer or "
+        "smaller ones, and bounds without an order, or an order with one row at most, none.",
+        stacklevel=3,
+    )
 
 
 def _require_numbers(prior: MultivariateNormal, constraint: JoinedConstraint) -> None:

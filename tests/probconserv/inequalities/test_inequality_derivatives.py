@@ -27,6 +27,7 @@ from probconserv import (
 )
 from probconserv.inequalities import _quadratic as quadratic
 from probconserv.inequalities import _separable as separable
+from probconserv.inequalities import projected as projected_module
 from solvers import NodeGrid
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem
 
@@ -181,3 +182,15 @@ def test_joined_constraint_says_what_it_holds():
     assert two.law is not None
     assert two.law.b.shape == (3, 2)
     assert all(a is not b for a, b in itertools.pairwise([joined, two]))
+
+
+def test_many_large_programmes_say_how_long_they_may_take(monkeypatch):
+    """The most probable field is a single one, and pooling has no programme."""
+    monkeypatch.setattr(projected_module, "LARGE", 11)
+    mean = torch.linspace(0, 1, 12, dtype=torch.float64)
+    law = LinearConstraint(torch.stack([torch.ones_like(mean), mean]) / 12, torch.tensor([0.5, 0.3]).double())
+    prior = Normal(mean, torch.ones_like(mean))
+    for quiet in (lambda: condition(prior, law & Monotone()).mode, lambda: condition(prior, Monotone()).mean):
+        quiet()
+    with pytest.warns(UserWarning, match="500 fields of 12 points need a dense programme each, of the order of"):
+        assert float(law.residual(condition(prior, law & Monotone()).mean).abs().max()) <= 1e-14
