@@ -4,9 +4,11 @@ Few modes explain the values of training fields to round-off, so that the rows o
 coefficients with as little noise. Values that are off by a thousandth then move weak modes by hundreds of standard
 deviations. For c = b − G m, with m and Σ the mean and covariance of the fields, in the eigenvectors of G Σ Gᵀ relative
 to G Gᵀ and with eigenvalues λ, the mean of y²/λ is 1 for Gaussian fields and less on a curved set of them. Where it is
-far more than chance allows, fields are given an independent error τ² at every point, the smallest for which the mean of
-y²/(λ + τ²) is 1: a discrepancy after Kennedy and O'Hagan (2001), of the size of Mandel and Paule (1970). Every entry of
-a batch of laws is judged by itself, so that one among many does not pass unseen and does not disturb the others.
+far more than chance allows, fields are given an independent error τ² at every point, the one with which Gaussian fields
+have these values with the largest density, ∏ N(y; 0, λ + τ²): a discrepancy after Kennedy and O'Hagan (2001). The size
+for which the mean of y²/(λ + τ²) is 1 (Mandel and Paule 1970) is as good for many rows; for few it is up to a hundred
+times too large, where y²/λ of strong modes happens to be above 1. Every entry of a batch of laws is judged by itself,
+so that one among many does not pass unseen and does not disturb the others.
 """
 
 import math
@@ -17,7 +19,7 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from linear_operator.operators import LinearOperator
-from scipy.optimize import root_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import chdtri
 from torch import Tensor
 
@@ -139,9 +141,9 @@ def discrepancy(latent: Latent, law: AnyLaw | None) -> Float[Tensor, " entries"]
         if float((squares / variances).mean()) > _usual(len(squares)):
             alike.setdefault(_order_of_error(squares, variances), []).append(entry)
     errors = torch.zeros(len(seen), dtype=torch.float64)
-    for entries in alike.values():
+    for order, entries in alike.items():
         squares, variances = (torch.cat(each) for each in zip(*(seen[entry] for entry in entries), strict=True))
-        errors[entries] = _least_error(squares, variances)
+        errors[entries] = _likeliest_error(order, squares, variances)
     return errors
 
 
@@ -210,18 +212,22 @@ def _usual(count: int) -> float:
 
 
 def _order_of_error(squares: Tensor, variances: Tensor) -> int:
-    """The power of ten of the likeliest τ for Gaussian fields."""
+    """The power of ten of the likeliest τ."""
     low, high = (math.floor(math.log10(float(each)) / 2) for each in (variances.min(), squares.max()))
-    orders = torch.arange(min(low, high), high + 2)
-    total = variances + 100.0 ** orders[:, None].to(variances.dtype)
-    return int(orders[(total.log() + squares / total).sum(dim=-1).argmin()])
+    orders = range(min(low, high), high + 2)
+    return min(orders, key=lambda order: _misfit(order, squares, variances))
 
 
-def _least_error(squares: Tensor, variances: Tensor) -> float:
-    """The smallest τ² with mean(y²/(λ + τ²)) = 1, for values whose mean is larger without it."""
+def _likeliest_error(order: int, squares: Tensor, variances: Tensor) -> float:
+    """The likeliest τ², for the power of ten of the likeliest τ."""
+    bounds = (order - 1.0, order + 1.0)
+    found = minimize_scalar(
+        _misfit, bounds=bounds, args=(squares, variances), method="bounded", options={"xatol": 1e-3}
+    )
+    return 100.0**found.x
 
-    def excess(logarithm: float) -> float:
-        return float((squares / (variances + math.exp(logarithm))).mean()) - 1.0
 
-    low, high = math.log(float(variances.min())) - 40.0, math.log(2 * float(squares.mean()))
-    return math.exp(root_scalar(excess, bracket=(low, high)).root)
+def _misfit(exponent: float, squares: Tensor, variances: Tensor) -> float:
+    """Twice the negative logarithm of the density of the values with τ a power of ten, up to a constant."""
+    total = variances + 100.0**exponent
+    return float((total.log() + squares / total).sum())

@@ -78,6 +78,16 @@ def test_the_noise_of_values_is_found(noise: float) -> None:
     assert float(each.mean()) ** 0.5 == pytest.approx(noise, rel=0.15)
 
 
+@pytest.mark.parametrize("rows", [8, 10, 12])
+def test_few_rows_do_not_mistake_the_size_of_fields_for_noise(rows: int) -> None:
+    """A mean square of 1 asks for up to a hundred times the noise, where strong modes are above theirs by chance."""
+    chosen = torch.linspace(0, N - 1, rows).round().long()
+    for seed in range(40):
+        u = fields(1, seed=seed + 1)[0] + NOISE * random(N, seed=seed + 7)
+        law = LinearConstraint(torch.eye(N, dtype=torch.float64)[chosen], u[chosen])
+        assert 0.1 * NOISE <= float(discrepancy(latent(), law)) ** 0.5 <= 4 * NOISE
+
+
 def test_a_single_row_is_surprising_from_five_standard_deviations_on() -> None:
     coordinates, row = latent(), torch.full((1, N), 1 / N, dtype=torch.float64)
     usual = float((row @ coordinates.clean_covariance(0.0).to_dense() @ row.mT).sqrt())
