@@ -1,5 +1,6 @@
 """A Gaussian process on (t, x, u) before and after it is conditioned on the law, and the figure of both."""
 
+import warnings
 from math import ceil
 from typing import NamedTuple
 
@@ -125,7 +126,9 @@ def _fields(observations: Observations, times: torch.Tensor, grid: NodeGrid, smo
     """The Gaussian process at each time, batch ``(t,)``: one fit, then the blocks of the joint covariance."""
     context = Context(torch.from_numpy(observations.points), torch.from_numpy(observations.columns["u"]))
     query = Query(torch.cartesian_prod(times, grid.points))
-    joint = GPSurrogate(GPConfig(smoothness=smoothness)).predict(context, query)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="GPSurrogate sees")  # a note says it
+        joint = GPSurrogate(GPConfig(smoothness=smoothness)).predict(context, query)
     shape = (len(times), len(grid.points))
     blocks = joint.covariance_matrix.reshape(*shape, *shape).diagonal(dim1=0, dim2=2).movedim(-1, 0)
     return MultivariateNormal(joint.mean.reshape(shape), to_linear_operator(blocks))

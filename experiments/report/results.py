@@ -118,10 +118,13 @@ def of_run(experiment: Experiment, folder: Path) -> Results:
 def newest_run(name: str, out: Path) -> Path | None:
     """Folder of the newest finished run of an experiment, reproductions of the release apart; None if there is none.
 
+    Runs of version 0.1, which had no records, are passed over.
+
     Raises:
         DataFileError: If the file of a run is damaged.
     """
-    finished = [path for path in (out / name).glob("*/metrics.json") if not read_object(path).get("verdict")]
+    runs = [path for path in (out / name).glob("*/metrics.json") if (path.parent / "records.csv").is_file()]
+    finished = [path for path in runs if not read_object(path).get("verdict")]
     return max((path.parent for path in finished), key=lambda folder: folder.stat().st_mtime, default=None)
 
 

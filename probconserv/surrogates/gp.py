@@ -9,6 +9,7 @@ Ghahramani, NIPS 2005).
 """
 
 import math
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -37,7 +38,7 @@ class GPConfig:
         learning_rate: Step size of the optimiser, for standardised data.
         noise_floor: Smallest noise variance τ², relative to the variance of the context values.
         exact_up_to: Largest number n of context points per function for which the process is exact: O(n³) a step of the
-            fit and the first prediction.
+            fit and the first prediction. Above the default a warning says that it is not.
         inducing_points: Number m of inducing points above it, spread over the context, and of the context points that
             the fit then sees: O(m³) a step and O(n·m²) the first prediction.
 
@@ -242,6 +243,13 @@ def _fitted(context: Context, config: GPConfig) -> Process:
         process = fit_process(_process(seen, scale, config, None), config.steps, config.learning_rate)
     if exact:
         return process
+    if config.exact_up_to == GPConfig.exact_up_to:
+        warnings.warn(
+            f"GPSurrogate sees the {count} observations of a function through {config.inducing_points} points among "
+            f"them, an approximation; GPConfig(exact_up_to={count}) is exact, in O(n³), and another value for "
+            "exact_up_to or fewer observations end this warning.",
+            stacklevel=3,
+        )
     inducing = spread_points(scale.points(context.points), config.inducing_points)
     return _process(context, scale, config, inducing).set_raw(process.raw)
 

@@ -1,6 +1,6 @@
 """Implicit steppers for diffusion, which take convection and sources explicitly."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from math import inf
 from typing import NamedTuple
 
@@ -47,6 +47,7 @@ class BackwardEuler(Stepper):
     """
 
     tolerance: float = 1e-4
+    _: KW_ONLY
     atol: float = 0.0
     largest_step: float = inf
     newton: Newton = field(default_factory=Newton)
@@ -107,6 +108,7 @@ class TRBDF2(Stepper):
     """
 
     tolerance: float = 1e-4
+    _: KW_ONLY
     atol: float = 0.0
     largest_step: float = inf
     newton: Newton = field(default_factory=Newton)

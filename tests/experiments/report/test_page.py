@@ -130,6 +130,10 @@ def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
     folder, entry = run_with_figure(tmp_path), Example()
     assert newest_run("example", tmp_path) == folder
     assert newest_run("another", tmp_path) is None
+    old = tmp_path / "another" / "of_0_1"
+    old.mkdir(parents=True)
+    (old / "metrics.json").write_text("{}")  # version 0.1 wrote table.json beside it
+    assert newest_run("another", tmp_path) is None
     shown = of_run(entry, folder)  # type: ignore[arg-type]
     assert shown.run == folder
     assert shown.origin == "preset laptop, 2026-01-02"

@@ -332,6 +332,13 @@ class TestInducingPoints:
         difference = (through.predict(context, query).mean - exact.predict(context, query).mean).abs().max()
         assert 0 < difference < 0.05  # one point of sixty is left out of fit and covariance
 
+    def test_an_approximation_that_nobody_chose_is_named(
+        self, context: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(GPConfig, "exact_up_to", 40)
+        with pytest.warns(UserWarning, match=r"sees the 60 observations .* through 20 points .*exact_up_to=60"):
+            GPSurrogate(GPConfig(steps=2, exact_up_to=40, inducing_points=20)).fit(context)
+
     def test_uncertainty_is_honest_at_a_front(self) -> None:
         """A step, 300 observations through 60 points: most of the truth lies within two standard deviations."""
         points = scattered((), 300, seed=5)

@@ -1,6 +1,7 @@
 """What ``solve`` and its arguments say about wrong uses: which argument, what it needs, what it got."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -335,3 +336,10 @@ def test_a_side_that_lets_in_more_the_more_there_is_warns():
 def test_a_batch_without_entries_is_refused(law, initial, value):
     with pytest.raises(InvalidArgumentError, match=r"The batch \((2, 0|0,)\) .* has no entries; give at least one"):
         solve(law, CellGrid(0.0, 1.0, 10), (Dirichlet(value), Dirichlet(0.0)), initial, [0.1])
+
+
+@pytest.mark.parametrize("stepper", [TRBDF2, BackwardEuler])
+def test_the_largest_step_is_given_by_name(stepper: Callable[..., object]) -> None:
+    """It was the second number in version 0.1."""
+    with pytest.raises(TypeError, match="positional argument"):
+        stepper(1e-4, 0.05)
