@@ -76,10 +76,15 @@ def project(
     return projected.to(fields.dtype)
 
 
+def equalities_of(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
+    """What a law says beside its inequalities."""
+    return law.joined().law if isinstance(law, Inequality) else law
+
+
 def linear_part(law: AnyLaw | None) -> LinearConstraint | None:
     """The linear rows of a law, without its inequalities and what is nonlinear; None if there are none."""
-    law = law.joined().law if isinstance(law, Inequality) else law
-    return law.linear if isinstance(law, NonlinearLaw) else law
+    equalities = equalities_of(law)
+    return equalities.linear if isinstance(equalities, NonlinearLaw) else equalities
 
 
 def contradictions_of(law: AnyLaw | None) -> AbstractContextManager[None]:

@@ -28,9 +28,9 @@ from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._sparse_projection import linear_step
 from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.nonlinear.projection import AnyLaw, linear_part, project, with_sparse_rows
+from probconserv.nonlinear.projection import AnyLaw, equalities_of, linear_part, project, with_sparse_rows
 from probconserv.surrogates.flow.information import Information, information_of
-from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
 
 _FAR = 10.0  # standard deviations of the fields, root mean square over the points
 _LEAST = 1e-5  # variance that every point has under inequalities, relative to the mean variance
@@ -156,7 +156,7 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
         )
     if isinstance(joined, JoinedConstraint):
         joined.require_axis(latent.shape)
-        mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
+        mean = mean_of(latent)
         rows = None if joined.law is None else with_sparse_rows(joined.law)
         Projected(FieldGaussian(mean, latent.clean_covariance(0.0)), replace(joined, law=rows))
 
@@ -186,11 +186,6 @@ def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
 def _own(values: Tensor, part: slice | Tensor, axes: int) -> Tensor:
     """Values ``(*batch, …)`` with ``axes`` axes of their own for some of the draws; those of all draws stay whole."""
     return values[part] if values.ndim > axes and len(values) > 1 else values
-
-
-def equalities_of(law: AnyLaw | None) -> LinearConstraint | NonlinearLaw | None:
-    """What a law says beside its inequalities."""
-    return law.joined().law if isinstance(law, Inequality) else law
 
 
 def _shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstraint]:

@@ -28,7 +28,7 @@ from probconserv._linalg.structured import splits
 from probconserv.constraints import LinearConstraint
 from probconserv.nonlinear.projection import AnyLaw, linear_part
 from probconserv.surrogates.flow.corrections import exact_rows, part_of, with_points
-from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
+from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent, mean_of
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
 _CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
@@ -130,7 +130,7 @@ def discrepancy(latent: Latent, law: AnyLaw | None) -> Float[Tensor, " entries"]
     linear = None if linear is None else exact_rows(linear)
     if linear is None:
         return torch.zeros(1, dtype=torch.float64)
-    mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
+    mean = mean_of(latent)
     covariance = latent.clean_covariance(0.0)
     seen: list[tuple[Tensor, Tensor]] = []
     for part in _with_shared_rows(linear):
@@ -171,7 +171,7 @@ def distances(
     Returns:
         The distances of the observations and of the farthest draw, in standard deviations.
     """
-    mean = latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
+    mean = mean_of(latent)
     covariance = latent.clean_covariance(0.0)
     most = min(_MOST, max(_FEWEST, _ENTRIES // latent.points))
     squares, variances = _standardised(covariance, mean, observations, most)

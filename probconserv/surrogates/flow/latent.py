@@ -295,6 +295,11 @@ class FieldLatent(Latent):
         return PsdSumLinearOperator(RootLinearOperator(root.mT), DiagLinearOperator((kept[1] * left).clamp_min(floor)))
 
 
+def mean_of(latent: Latent) -> Float[Tensor, " n"]:
+    """The field whose coordinates are all 0, float64."""
+    return latent.decode(torch.zeros(1, *latent.state_shape, dtype=torch.float64))[0]
+
+
 def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) -> Float[Tensor, "n q"]:
     """R of Gaussian noise R ε with the covariance exp(−|x − x′|²/2ℓ²), for ``FieldLatent``.
 

@@ -7,6 +7,7 @@ field; integrating dz/dt = v from 0 to 1 turns noise into fields (Lipman et al.,
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
 from probconserv.nonlinear.projection import AnyLaw, contradictions_of
-from probconserv.surrogates.flow.corrections import check_law, part_of
+from probconserv.surrogates.flow.corrections import check_law
 from probconserv.surrogates.flow.discrepancy import distances
 from probconserv.surrogates.flow.drawn import DrawnFields
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
@@ -161,18 +162,13 @@ class FlowMatching(Surrogate):
         check_law(self.latent, law, count)
         if inputs is not None:
             inputs = inputs.expand(count, inputs.shape[-1])
+        whole = SamplingTask(count=count, law=law, inputs=inputs, options=options or self.options)
         done: list[Tensor] = []
         try:
             with torch.no_grad(), _evaluating(self.velocity):
                 for start in range(first, count, _CHUNK):
-                    part = slice(start, min(start + _CHUNK, count))
-                    task = SamplingTask(
-                        count=part.stop - part.start,
-                        law=part_of(law, part),
-                        inputs=None if inputs is None else inputs[part],
-                        options=options or self.options,
-                        generator=Generator().manual_seed(random_seed(seed, 0, start)),
-                    )
+                    generator = Generator().manual_seed(random_seed(seed, 0, start))
+                    task = replace(whole.part(slice(start, start + _CHUNK)), generator=generator)
                     with contradictions_of(task.law):
                         done.append(sampler(self, task))
         except KeyboardInterrupt as error:
