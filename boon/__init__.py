@@ -11,15 +11,17 @@ from boon.corrections.extension import SmoothExtension
 from boon.corrections.matched import MatchedTransform
 from boon.corrections.mixed import MixedTransform
 from boon.corrections.scalar import ScalarElimination
+from boon.errors import BoonError as BoonError
 from boon.errors import (
-    BoonError,
+    DataFileError,
     IncompatibleCornersError,
     InvalidArgumentError,
+    LibraryError,
     MissingBoundaryError,
     SingularKernelError,
-    StoredOperatorError,
     TooManyModesError,
 )
+from boon.errors import StoredOperatorError as StoredOperatorError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
@@ -31,11 +33,11 @@ from boon.velocity import FNOVelocity
 __all__ = [
     "BOON",
     "FNO",
-    "BoonError",
     "Boundary",
     "BoundaryError",
     "ChannelBOON",
     "Correction",
+    "DataFileError",
     "DomainFourier",
     "Elimination",
     "FNOConfig",
@@ -43,6 +45,7 @@ __all__ = [
     "FourierTransform",
     "IncompatibleCornersError",
     "InvalidArgumentError",
+    "LibraryError",
     "MatchedTransform",
     "MissingBoundaryError",
     "MixedTransform",
@@ -54,7 +57,6 @@ __all__ = [
     "ScalarElimination",
     "SingularKernelError",
     "SmoothExtension",
-    "StoredOperatorError",
     "TooManyModesError",
     "boundary_channels",
     "boundary_error",

@@ -1,29 +1,25 @@
-"""Errors of boon, with one common base."""
+"""Errors of boon: those of all packages, and the kinds that only operators have."""
+
+from solvers.errors import DataFileError as DataFileError
+from solvers.errors import InvalidArgumentError as InvalidArgumentError
+from solvers.errors import LibraryError as LibraryError
+from solvers.errors import MissingPackageError as MissingPackageError
 
 
-class BoonError(Exception):
-    """Base of every error raised by ``boon``."""
-
-
-class InvalidArgumentError(BoonError, ValueError):
-    """An argument has the wrong value, shape or type."""
-
-
-class MissingBoundaryError(BoonError, ValueError):
+class MissingBoundaryError(LibraryError, ValueError):
     """A side has no condition, no value, or two values."""
 
 
-class IncompatibleCornersError(BoonError, ValueError):
+class IncompatibleCornersError(LibraryError, ValueError):
     """Two sides prescribe different values where they meet."""
 
 
-class TooManyModesError(BoonError, ValueError):
+class TooManyModesError(LibraryError, ValueError):
     """An axis has too few nodes for the modes of the operator."""
 
 
-class SingularKernelError(BoonError, RuntimeError):
+class SingularKernelError(LibraryError, RuntimeError):
     """The kernel between the boundary nodes cannot be inverted, so the interior cannot be eliminated from them."""
 
 
-class StoredOperatorError(BoonError, ValueError):
-    """A file is damaged, does not contain an operator, or cannot be written."""
+BoonError, StoredOperatorError = LibraryError, DataFileError  # the names of 0.2

@@ -23,7 +23,7 @@ from boon.corrections.extension import SmoothExtension
 from boon.corrections.matched import MatchedTransform
 from boon.corrections.mixed import MixedTransform
 from boon.corrections.scalar import ScalarElimination
-from boon.errors import InvalidArgumentError, StoredOperatorError
+from boon.errors import DataFileError, InvalidArgumentError
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
@@ -66,7 +66,7 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
         InvalidArgumentError: If the operator contains what cannot be stored: tensors or functions as boundary values, a
             user's correction or transform, a ``BOON`` inside another operator, NaN or infinity; or the notes contain
             what JSON does not know.
-        StoredOperatorError: If the file cannot be written.
+        DataFileError: If the file cannot be written.
     """
     path = Path(path)
     metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": _encode_notes(notes or {})}
@@ -81,7 +81,7 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise StoredOperatorError(f"'{path}' cannot be written ({error.strerror}); choose another folder.") from error
+        raise DataFileError(f"'{path}' cannot be written ({error.strerror}); choose another folder.") from error
 
 
 def load(path: str | Path, module: nn.Module | None = None) -> Operator:
@@ -94,7 +94,7 @@ def load(path: str | Path, module: nn.Module | None = None) -> Operator:
 
     Raises:
         InvalidArgumentError: If such a Module is needed and not given, or the reverse.
-        StoredOperatorError: If the file is missing, damaged or not an operator of this package, or the Module is not
+        DataFileError: If the file is missing, damaged or not an operator of this package, or the Module is not
             built like the one in it.
     """
     tensors, metadata = _read(path)
@@ -102,15 +102,15 @@ def load(path: str | Path, module: nn.Module | None = None) -> Operator:
         description = json.loads(metadata["operator"])
         foreign = _innermost(description)["class"] == _FOREIGN
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+        raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     if foreign != (module is not None):
         raise InvalidArgumentError(_which_module(path, _innermost(description), module))
     if module is None and not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
-        raise StoredOperatorError(f"{path} holds weights that are not float32 or float64; save the operator again.")
+        raise DataFileError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
         operator = _build(description, tensors, module)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+        raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     _fill(operator, tensors, path, foreign)
     return operator
 
@@ -119,15 +119,15 @@ def read_notes(path: str | Path) -> dict[str, Any]:
     """The notes that ``save`` stored with an operator.
 
     Raises:
-        StoredOperatorError: If the file is missing, damaged or not an operator of this package.
+        DataFileError: If the file is missing, damaged or not an operator of this package.
     """
     _, metadata = _read(path)
     try:
         notes = json.loads(metadata.get("notes", "{}"))
     except (ValueError, RecursionError) as error:
-        raise StoredOperatorError(f"The notes in {path} cannot be read ({error}); save it again.") from error
+        raise DataFileError(f"The notes in {path} cannot be read ({error}); save it again.") from error
     if not isinstance(notes, dict):
-        raise StoredOperatorError(f"The notes in {path} are no JSON object; save it again.")
+        raise DataFileError(f"The notes in {path} are no JSON object; save it again.")
     return notes
 
 
@@ -136,13 +136,13 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         file = parse_tensors(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise StoredOperatorError(f"{path} cannot be read as an operator ({error}); save it again.") from error
+        raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     if file.metadata.get("format") not in (FORMAT, OLDER):
-        raise StoredOperatorError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
+        raise DataFileError(f"{path} holds no operator of format {FORMAT}; write it with boon.save.")
     if file.infinite:
-        raise StoredOperatorError(f"{path} holds NaN or infinity in '{file.infinite[0]}'; train again.")
+        raise DataFileError(f"{path} holds NaN or infinity in '{file.infinite[0]}'; train again.")
     if file.mismatch:
-        raise StoredOperatorError(f"{path} is damaged: {file.mismatch}.")
+        raise DataFileError(f"{path} is damaged: {file.mismatch}.")
     return file.tensors, file.metadata
 
 
@@ -246,7 +246,7 @@ def _fill(operator: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, 
             if foreign
             else "its configuration; save the operator again"
         )
-        raise StoredOperatorError(f"{path} holds weights that do not fit {way_out}.")
+        raise DataFileError(f"{path} holds weights that do not fit {way_out}.")
     filled = {name: torch.view_as_complex(t) if state[name].is_complex() else t for name, t in tensors.items()}
     for name, entry in (*operator.named_parameters(), *operator.named_buffers()):
         if name in filled:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 import tyro
 
-from boon import BoonError
 from experiments import driver, registry
 from experiments.benchmarks.documents import WRITERS, require_document
 from experiments.boundary.baselines.tuning import keep_settings, require_fair
@@ -22,8 +21,8 @@ from experiments.data_command import data_command
 from experiments.demo import demo_command
 from experiments.driver import Report
 from experiments.errors import (
-    ExperimentError,
     InvalidArgumentError,
+    LibraryError,
     MissingFilesError,
     MissingPackageError,
     NotReleasedError,
@@ -38,9 +37,7 @@ from experiments.records.table import json_rows, labels_of, write_tables
 from experiments.releasing import release
 from experiments.report import documents, page, terminal
 from experiments.storage import writable_folder
-from probconserv.errors import ProbConservError
 from probconserv.training import launched, say_once
-from solvers.errors import SolverError
 
 ALL = "all"
 _PROGRAM = "python -m experiments"
@@ -296,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingInterruptedError as error:
         print(error, file=sys.stderr)
         return 130
-    except (ExperimentError, BoonError, ProbConservError, SolverError) as error:
+    except LibraryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,14 +13,16 @@ from probconserv.constraints import (
 )
 from probconserv.errors import (
     ConvergenceError,
+    DataFileError,
     DependentConstraintsError,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
-    ProbConservError,
+    LibraryError,
     SamplingInterruptedError,
-    WeightsError,
 )
+from probconserv.errors import ProbConservError as ProbConservError
+from probconserv.errors import WeightsError as WeightsError
 from probconserv.fields.fluxes import FluxLayout, block_budgets, divergence, flux_budgets
 from probconserv.fields.laws import block_means, level_totals, region_totals, sphere_areas
 from probconserv.fields.layout import FieldLayout
@@ -64,6 +66,7 @@ __all__ = [
     "ConformalBand",
     "Context",
     "ConvergenceError",
+    "DataFileError",
     "DependentConstraintsError",
     "DrawnFields",
     "Ensemble",
@@ -86,6 +89,7 @@ __all__ = [
     "KarhunenLoeve",
     "Latent",
     "LearntLaw",
+    "LibraryError",
     "LinearConstraint",
     "Mixture",
     "Monotone",
@@ -95,7 +99,6 @@ __all__ = [
     "Posterior",
     "Prediction",
     "ProbConserv",
-    "ProbConservError",
     "Projected",
     "Query",
     "ResidualFieldVelocity",
@@ -105,7 +108,6 @@ __all__ = [
     "SamplingTask",
     "Surrogate",
     "Truncated",
-    "WeightsError",
     "block_budgets",
     "block_means",
     "boundary_gradient",

@@ -1,49 +1,39 @@
-"""Errors of probconserv, with one common base."""
+"""Errors of probconserv: those of all packages, and the kinds that only predictions and trainings have."""
 
 from typing import Any
 
-
-class ProbConservError(Exception):
-    """Base of every error raised by ``probconserv``."""
-
-
-class InvalidArgumentError(ProbConservError, ValueError):
-    """An argument has the wrong value, shape or type."""
+from solvers.errors import DataFileError as DataFileError
+from solvers.errors import InvalidArgumentError as InvalidArgumentError
+from solvers.errors import LibraryError as LibraryError
+from solvers.errors import MissingPackageError as MissingPackageError
+from solvers.errors import OutputFolderError as OutputFolderError
 
 
-class DependentConstraintsError(ProbConservError, ValueError):
+class DependentConstraintsError(LibraryError, ValueError):
     """The constraint rows are not independent under the prior, so S = G Σ Gᵀ + σ² I is singular."""
 
 
-class InfeasibleConstraintError(ProbConservError, ValueError):
+class InfeasibleConstraintError(LibraryError, ValueError):
     """No field meets the law and the inequalities together; the text names the feasible totals."""
 
 
-class IncompatibleQueryError(ProbConservError, ValueError):
+class IncompatibleQueryError(LibraryError, ValueError):
     """Context, query and constraint do not match in problem, coordinates, batch or number of points."""
 
 
-class ConvergenceError(ProbConservError, RuntimeError):
+class ConvergenceError(LibraryError, RuntimeError):
     """An iteration did not reach its tolerance; the text names the residual."""
 
 
-class WeightsError(ProbConservError, ValueError):
-    """A file of weights is missing, damaged, or made for another model, problem or version."""
-
-
-class CheckpointError(ProbConservError, ValueError):
-    """A checkpoint is damaged, or belongs to another training, model or version."""
-
-
-class TrainingDivergedError(ProbConservError, RuntimeError):
+class TrainingDivergedError(LibraryError, RuntimeError):
     """A loss or a gradient is not finite; the text names the step and the last checkpoint."""
 
 
-class TrainingInterruptedError(ProbConservError, RuntimeError):
+class TrainingInterruptedError(LibraryError, RuntimeError):
     """A training was interrupted; its checkpoint is kept."""
 
 
-class SamplingInterruptedError(ProbConservError, RuntimeError):
+class SamplingInterruptedError(LibraryError, RuntimeError):
     """Sampling was interrupted; ``draws`` holds the fields that are done."""
 
     def __init__(self, message: str, draws: Any) -> None:
@@ -51,5 +41,4 @@ class SamplingInterruptedError(ProbConservError, RuntimeError):
         self.draws = draws
 
 
-class OutputFolderError(ProbConservError, RuntimeError):
-    """A folder cannot be written."""
+ProbConservError, WeightsError, CheckpointError = LibraryError, DataFileError, DataFileError  # the names of 0.2

@@ -3,7 +3,8 @@
 from solvers.data_files.field_set import FieldSet, collect
 from solvers.data_files.files import export, load
 from solvers.data_files.layouts import Layout, PDEBench, TheWell
-from solvers.errors import BoundarySamplingError, InvalidArgumentError, SolverDivergedError, SolverError
+from solvers.errors import BoundarySamplingError, InvalidArgumentError, LibraryError, SolverDivergedError
+from solvers.errors import SolverError as SolverError
 from solvers.finite_volume.boundary import Dirichlet, Neumann, Outflow, Periodic, Robin
 from solvers.finite_volume.convection.numerical_fluxes import Godunov, Rusanov
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant
@@ -70,6 +71,7 @@ __all__ = [
     "InvalidArgumentError",
     "Jacobi",
     "Layout",
+    "LibraryError",
     "LinearSolver",
     "Logistic",
     "Matern",
@@ -89,7 +91,6 @@ __all__ = [
     "ShallowWater",
     "Solution",
     "SolverDivergedError",
-    "SolverError",
     "Source",
     "SteadySolution",
     "Stefan",

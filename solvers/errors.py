@@ -1,17 +1,35 @@
-"""Errors of the solvers, with one common base."""
+"""The errors of all packages: one base, and one class per kind of error.
+
+``probconserv``, ``boon`` and ``experiments`` re-export what they raise and add the kinds that are theirs alone.
+"""
 
 
-class SolverError(Exception):
-    """Base of every error raised by ``solvers``."""
+class LibraryError(Exception):
+    """Base of every error that ``solvers``, ``probconserv``, ``boon`` and ``experiments`` raise."""
 
 
-class InvalidArgumentError(SolverError, ValueError):
+class InvalidArgumentError(LibraryError, ValueError):
     """An argument has the wrong value, shape or type."""
 
 
-class SolverDivergedError(SolverError, RuntimeError):
+class DataFileError(LibraryError, ValueError):
+    """A file is missing, damaged, made for something else, or does not hold what it should."""
+
+
+class OutputFolderError(LibraryError, RuntimeError):
+    """A folder cannot be written."""
+
+
+class MissingPackageError(LibraryError, ImportError):
+    """An optional package is not installed, or a package is too old for what is asked; the text names it."""
+
+
+class SolverDivergedError(LibraryError, RuntimeError):
     """A time step failed at the smallest allowed step; the text names time, step and residual."""
 
 
-class BoundarySamplingError(SolverError, RuntimeError):
+class BoundarySamplingError(LibraryError, RuntimeError):
     """Time steps missed an event in the boundary data; the text names the side, the interval and both integrals."""
+
+
+SolverError = LibraryError  # the name of 0.2

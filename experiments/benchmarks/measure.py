@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Normal
 
-from experiments.errors import ExperimentError
+from experiments.errors import LibraryError
 from experiments.records.store import environment
 from probconserv import LinearConstraint, condition, integral
 from solvers import NodeGrid
@@ -71,14 +71,14 @@ def in_new_process(function: Callable[..., dict[str, float]], *arguments: Any) -
             return pool.submit(function, *arguments).result()
     except Exception as error:
         call = f"{function.__name__}({', '.join(map(repr, arguments))})"
-        raise ExperimentError(f"The measurement {call} failed: {error!r}.") from error
+        raise LibraryError(f"The measurement {call} failed: {error!r}.") from error
 
 
 def difference_within(ours: Tensor, theirs: Tensor, tolerance: float) -> float:
-    """Largest difference of two results; raises ExperimentError if it exceeds the tolerance."""
+    """Largest difference of two results; raises LibraryError if it exceeds the tolerance."""
     difference = float((ours - theirs).abs().max())
     if not difference <= tolerance:
-        raise ExperimentError(f"The two results differ by {difference:.3g}, so their times do not count.")
+        raise LibraryError(f"The two results differ by {difference:.3g}, so their times do not count.")
     return difference
 
 

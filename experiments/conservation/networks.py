@@ -154,7 +154,7 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
     Raises:
         NotReleasedError: If there are no such weights, or none in this installation.
         DataFileError: If the file is damaged.
-        WeightsError: If it is of another version.
+        DataFileError: If it is of another version.
     """
     return ANP.load(released_weights(f"{problem}-{network}.safetensors"), problem)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
@@ -198,7 +198,7 @@ class ANP(Surrogate):
 
         Raises:
             InvalidArgumentError: If the dataset is no function, or validation returns no score for early stopping.
-            CheckpointError: If the checkpoint belongs to another training.
+            DataFileError: If the checkpoint belongs to another training.
             TrainingDivergedError: If a loss is not finite.
             TrainingInterruptedError: If the training was interrupted.
         """
@@ -218,7 +218,7 @@ class ANP(Surrogate):
 
         Raises:
             InvalidArgumentError: If the notes contain what JSON does not know.
-            WeightsError: If the file cannot be written.
+            DataFileError: If the file cannot be written.
         """
         write_weights(path, Weights("ANP", asdict(self.config), self.state_dict(), notes))
 
@@ -234,12 +234,12 @@ class ANP(Surrogate):
             The network.
 
         Raises:
-            WeightsError: If the file is missing, damaged, or of another model, problem or version.
+            DataFileError: If the file is missing, damaged, or of another model, problem or version.
         """
         weights = read_weights(path, kind="ANP")
         config = _stored_config(path, weights)
         if problem and config.problem != problem:
-            raise WeightsError(f"'{path}' holds weights for problem '{config.problem}', not for '{problem}'.")
+            raise DataFileError(f"'{path}' holds weights for problem '{config.problem}', not for '{problem}'.")
         network = cls(config)
         fill(path, network, weights.tensors)
         return network.eval()
@@ -285,21 +285,21 @@ def _stored_config(path: str | Path, weights: Weights) -> ANPConfig:
     """The config in a file of weights, checked for consistency with the tensors of the file."""
     expected = {field.name for field in fields(ANPConfig)}
     if set(weights.config) != expected:
-        raise WeightsError(
+        raise DataFileError(
             f"The config in '{path}' does not fit this version of ANP: "
             f"{', '.join(sorted(set(weights.config) ^ expected))}; train again."
         )
     arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in weights.config.items()}
     usual = asdict(ANPConfig(low=(0.0,), high=(1.0,)))
     if not all(_is_alike(value, usual[name]) for name, value in arguments.items()):
-        raise WeightsError(f"The config in '{path}' has entries of the wrong type: {weights.config}; train again.")
+        raise DataFileError(f"The config in '{path}' has entries of the wrong type: {weights.config}; train again.")
     try:
         config = ANPConfig(**arguments)
     except InvalidArgumentError as error:
-        raise WeightsError(f"The config in '{path}' is not that of an ANP ({error}); train again.") from error
+        raise DataFileError(f"The config in '{path}' is not that of an ANP ({error}); train again.") from error
     stored = sum(tensor.numel() for tensor in weights.tensors.values())
     if config.least_parameters > stored or config.blocks > len(weights.tensors):  # before memory is taken for them
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' holds {stored} numbers in {len(weights.tensors)} tensors, but a network of its config has at "
             f"least {config.least_parameters} in {config.blocks} blocks; restore it or train again."
         )

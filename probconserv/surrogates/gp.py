@@ -20,7 +20,7 @@ from linear_operator import to_linear_operator
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates._gp_process import Process, Standardisation, fit_process, linear_algebra, spread_points
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
 from probconserv.surrogates.weights import Weights, check_tensors, read_weights, write_weights
@@ -145,7 +145,7 @@ class GPSurrogate(Surrogate):
 
         Raises:
             InvalidArgumentError: If the process is not fitted, or the notes contain what JSON does not know.
-            WeightsError: If the file cannot be written.
+            DataFileError: If the file cannot be written.
         """
         context, process = self.context, self.process
         assert process is not None
@@ -165,12 +165,12 @@ class GPSurrogate(Surrogate):
             The fitted surrogate.
 
         Raises:
-            WeightsError: If the file is missing, damaged, or of another model or version.
+            DataFileError: If the file is missing, damaged, or of another model or version.
         """
         weights = read_weights(path, kind="GPSurrogate")
         tensors = dict(weights.tensors)
         if set(weights.config) != {field.name for field in fields(GPConfig)}:
-            raise WeightsError(f"The config in '{path}' does not fit this version of GPSurrogate; fit again.")
+            raise DataFileError(f"The config in '{path}' does not fit this version of GPSurrogate; fit again.")
         try:
             surrogate = cls(GPConfig(**weights.config))
             parts = (tensors.pop(f"context_{name}") for name in ("points", "values"))
@@ -180,7 +180,7 @@ class GPSurrogate(Surrogate):
                 context, Standardisation.of(context), surrogate.config, tensors.pop("inducing_points", None)
             )
         except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
-            raise WeightsError(f"'{path}' is not a fitted Gaussian process ({error}); fit again.") from error
+            raise DataFileError(f"'{path}' is not a fitted Gaussian process ({error}); fit again.") from error
         check_tensors(path, tensors, process.raw)
         surrogate.process, surrogate._context = process.set_raw(tensors), context
         return surrogate

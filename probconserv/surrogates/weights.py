@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probconserv.errors import InvalidArgumentError, WeightsError
+from probconserv.errors import DataFileError, InvalidArgumentError
 from solvers.files import write_atomically
 from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors
 
@@ -42,7 +42,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
 
     Raises:
         InvalidArgumentError: If the notes contain what JSON does not know.
-        WeightsError: If the file cannot be written.
+        DataFileError: If the file cannot be written.
     """
     path = Path(path)
     metadata = {
@@ -56,7 +56,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise WeightsError(f"'{path}' cannot be written ({error.strerror}); choose another folder.") from error
+        raise DataFileError(f"'{path}' cannot be written ({error.strerror}); choose another folder.") from error
 
 
 def read_weights(path: str | Path, kind: str) -> Weights:
@@ -70,36 +70,36 @@ def read_weights(path: str | Path, kind: str) -> Weights:
         The weights, tensors on the CPU.
 
     Raises:
-        WeightsError: If the file is missing, damaged, of another format version, or of another kind.
+        DataFileError: If the file is missing, damaged, of another format version, or of another kind.
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"There is no file of weights '{path}'; check the path, or train the model first.")
+        raise DataFileError(f"There is no file of weights '{path}'; check the path, or train the model first.")
     damaged = f"'{path}' is damaged, perhaps cut off, or not a file of weights"
     try:
         tensors, metadata = decode_tensors(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{damaged} ({error}); restore it or train again.") from error
+        raise DataFileError(f"{damaged} ({error}); restore it or train again.") from error
     if not str(metadata.get("format")).isdigit():
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' was not written by a model of this package (format {metadata.get('format')}); operators are "
             "read by boon.load, other files by the library that wrote them."
         )
     if metadata.get("format") != str(FORMAT):
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' has format version {metadata.get('format')}, but this library reads version {FORMAT}; "
             "install the library that wrote it, or train again."
         )
     if metadata.get("kind") != kind:
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' holds weights of {metadata.get('kind')}, not of {kind}; load them with that class."
         )
     try:
         config, notes = (json.loads(metadata[name]) for name in ("config", "notes"))
     except (KeyError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{damaged}: it has no config or notes ({error}); restore it or train again.") from error
+        raise DataFileError(f"{damaged}: it has no config or notes ({error}); restore it or train again.") from error
     if not isinstance(config, dict) or not isinstance(notes, dict):
-        raise WeightsError(f"{damaged}: config and notes must be JSON objects; restore it or train again.")
+        raise DataFileError(f"{damaged}: config and notes must be JSON objects; restore it or train again.")
     return Weights(kind, config, tensors, notes)
 
 
@@ -113,7 +113,7 @@ def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor], way_
         way_out: What to do if they do not fit.
 
     Raises:
-        WeightsError: If names or shapes differ.
+        DataFileError: If names or shapes differ.
     """
     state = module.state_dict()
     check_tensors(path, stored, state, way_out)
@@ -142,12 +142,12 @@ def _encode_notes(notes: Mapping[str, Any]) -> str:
 def check_tensors(
     path: str | Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], way_out: str = "train again"
 ) -> None:
-    """Raises WeightsError unless both hold the same names with the same shapes."""
+    """Raises DataFileError unless both hold the same names with the same shapes."""
     wrong = sorted(set(stored) ^ set(expected)) + [
         name for name in expected if name in stored and stored[name].shape != expected[name].shape
     ]
     if wrong:
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' does not fit this version of the model: {len(wrong)} tensors differ, first '{wrong[0]}'; "
             f"{way_out}."
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from probconserv.errors import CheckpointError
+from probconserv.errors import DataFileError
 from probconserv.training.files import write_bytes
 from solvers.tensor_files import decode_tensors, encode_tensors
 
@@ -70,12 +70,12 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: 
         Steps, seconds and history.
 
     Raises:
-        CheckpointError: If the file is damaged, of another version, or of another training.
+        DataFileError: If the file is damaged, of another version, or of another training.
     """
     content, tensors = _read(path)
     stored = content.pop("config")
     if stored != config:
-        raise CheckpointError(
+        raise DataFileError(
             f"The checkpoint '{path}' belongs to another training ({_difference(stored, config)}); choose another "
             "output folder, or delete it to train from the start."
         )
@@ -84,7 +84,7 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: 
         state = _optimizer_state(tensors, optimizer)
         model.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
-        raise CheckpointError(f"The checkpoint '{path}' does not fit this model; delete it ({error}).") from error
+        raise DataFileError(f"The checkpoint '{path}' does not fit this model; delete it ({error}).") from error
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return TrainingState(**content)
 
@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if metadata.get("format") != str(FORMAT):
-        raise CheckpointError(
+        raise DataFileError(
             f"The checkpoint '{path}' has format version {metadata.get('format')}, this library reads {FORMAT}; "
             "delete it to train from the start."
         )
@@ -113,8 +113,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return content, tensors
 
 
-def _damaged(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(
+def _damaged(path: Path, reason: str) -> DataFileError:
+    return DataFileError(
         f"The checkpoint '{path}' is damaged, perhaps cut off ({reason}); delete it to train from the start."
     )
 

@@ -121,7 +121,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
     Raises:
         TrainingInterruptedError: If it was interrupted; start it again to go on.
         TrainingDivergedError: If a loss or a gradient is not finite; the last checkpoint stays.
-        CheckpointError: If the checkpoint in the folder is damaged or belongs to another training.
+        DataFileError: If the checkpoint in the folder is damaged or belongs to another training.
         OutputFolderError: If the folder cannot be written.
         InvalidArgumentError: If the config asks for another number of processes than were started.
     """

@@ -13,6 +13,7 @@ from boon import (
     BOON,
     FNO,
     ChannelBOON,
+    DataFileError,
     DomainFourier,
     Elimination,
     FNOConfig,
@@ -24,7 +25,6 @@ from boon import (
     Part,
     Prescription,
     SmoothExtension,
-    StoredOperatorError,
     load,
     read_notes,
     save,
@@ -102,7 +102,7 @@ def test_a_module_is_asked_for_where_it_is_needed_and_refused_where_it_is_not(tm
     save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
     with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
         load(tmp_path / "theirs")
-    with pytest.raises(StoredOperatorError, match="do not fit the Module that was given"):
+    with pytest.raises(DataFileError, match="do not fit the Module that was given"):
         load(tmp_path / "theirs", Foreign(width=4))
     save(FNO(SMALL), tmp_path / "ours")
     with pytest.raises(InvalidArgumentError, match="operator of this package, got a module Foreign as well"):
@@ -123,18 +123,18 @@ def test_a_file_cut_in_half(tmp_path):
     path = tmp_path / "operator.safetensors"
     save(FNO(SMALL), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
+    with pytest.raises(DataFileError, match="cannot be read as an operator"):
         load(path)
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(StoredOperatorError, match=r"nothing there.* cannot be read"):
+    with pytest.raises(DataFileError, match=r"nothing there.* cannot be read"):
         load(tmp_path / "nothing there")
 
 
 def test_a_file_of_another_kind(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(StoredOperatorError, match="holds no operator of format"):
+    with pytest.raises(DataFileError, match="holds no operator of format"):
         load(tmp_path / "other")
 
 
@@ -143,7 +143,7 @@ def test_weights_of_another_configuration(tmp_path):
     state = {k: v.contiguous() for k, v in FNO(FNOConfig(width=5, modes=(3,), depth=2)).state_dict().items()}
     state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in state.items()}
     save_file(state, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
-    with pytest.raises(StoredOperatorError, match="do not fit its configuration"):
+    with pytest.raises(DataFileError, match="do not fit its configuration"):
         load(tmp_path / "x")
 
 
@@ -193,7 +193,7 @@ def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
 def test_a_transform_that_is_none(tmp_path):
     description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
     save_file({}, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
-    with pytest.raises(StoredOperatorError, match="is no transform"):
+    with pytest.raises(DataFileError, match="is no transform"):
         load(tmp_path / "x")
 
 
@@ -204,9 +204,9 @@ def test_notes_are_kept(tmp_path):
     assert read_notes(tmp_path / "without") == {}
     load(tmp_path / "with")
     save_file({}, tmp_path / "foreign")
-    with pytest.raises(StoredOperatorError, match="holds no operator of format boon-2"):
+    with pytest.raises(DataFileError, match="holds no operator of format boon-2"):
         read_notes(tmp_path / "foreign")
-    with pytest.raises(StoredOperatorError, match="cannot be read as an operator"):
+    with pytest.raises(DataFileError, match="cannot be read as an operator"):
         read_notes(tmp_path / "missing")
 
 
@@ -253,7 +253,7 @@ def test_notes_that_json_does_not_know(tmp_path, notes):
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
-    with pytest.raises(StoredOperatorError, match=r"absent.*cannot be written \(No such file .*choose another folder"):
+    with pytest.raises(DataFileError, match=r"absent.*cannot be written \(No such file .*choose another folder"):
         save(FNO(SMALL), tmp_path / "absent" / "x")
 
 
@@ -307,5 +307,5 @@ def test_a_module_that_is_not_the_stored_one_is_named(tmp_path):
     network = nn.Conv1d(1, 1, 3, padding=1)
     save(BOON(network, conditions=[(Dirichlet(0.0), Dirichlet(0.0))]), tmp_path / "x")
     for other in (nn.Conv1d(1, 1, 5, padding=2), BOON(network, conditions=[(Dirichlet(0.0), Dirichlet(0.0))])):
-        with pytest.raises(StoredOperatorError, match="do not fit the Module that was given; give the network inside"):
+        with pytest.raises(DataFileError, match="do not fit the Module that was given; give the network inside"):
             load(tmp_path / "x", other)

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import boon
-from boon import BOON, FNO, FNOConfig, StoredOperatorError
+from boon import BOON, FNO, DataFileError, FNOConfig
 from probconserv import ANP, ANPConfig
-from probconserv.errors import CheckpointError, WeightsError
 from probconserv.training import TrainingState
 from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
 from solvers import Dirichlet, Robin
@@ -79,15 +78,15 @@ KINDS = {
     "weights": Kind(
         lambda path: network().save(path, seed=3),
         lambda path: (lambda actual: (actual.config, in_lists(actual)))(ANP.load(path)),
-        WeightsError,
+        DataFileError,
     ),
     "operator": Kind(
         lambda path: boon.save(operator(), path, {"seed": 3}),
         lambda path: (lambda actual: (str(actual), in_lists(actual)))(boon.load(path)),
-        StoredOperatorError,
+        DataFileError,
     ),
-    "notes": Kind(lambda path: boon.save(operator(), path, {"seed": 3}), boon.read_notes, StoredOperatorError),
-    "checkpoint": Kind(write_training, read_training, CheckpointError),
+    "notes": Kind(lambda path: boon.save(operator(), path, {"seed": 3}), boon.read_notes, DataFileError),
+    "checkpoint": Kind(write_training, read_training, DataFileError),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -310,5 +309,5 @@ def test_checkpoints_whose_tensors_do_not_belong_to_the_model_are_refused(
     del metadata["checksum"], tensors[name if tensor is None else "model.bias"]
     tensors |= {} if tensor is None else {name: tensor, "model.bias": torch.zeros(1)}
     (tmp_path / "file").write_bytes(encode_tensors(tensors, metadata))
-    with pytest.raises(CheckpointError, match="does not fit this model; delete it"):
+    with pytest.raises(DataFileError, match="does not fit this model; delete it"):
         read_training(tmp_path / "file")

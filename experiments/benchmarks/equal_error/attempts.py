@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.benchmarks.measure import compared
-from experiments.errors import ExperimentError
+from experiments.errors import LibraryError
 
 MARGIN, ALLOWED = 1.15, 1.1
 """The target error is MARGIN × the spatial error of the common cells; a setting suffices within ALLOWED × it."""
@@ -59,14 +59,14 @@ def fastest(
         limit: Seconds per function at which a ladder ends.
 
     Raises:
-        ExperimentError: If no setting gives a finite error.
+        LibraryError: If no setting gives a finite error.
     """
     measured: list[Measured] = []
     for ladder in ladders:
         enough = min((each.seconds for each in measured if each.suffices), default=np.inf)
         measured += climb(ladder, error, floor, min(limit, _SLOWER * enough))
     if not measured:
-        raise ExperimentError("No setting of a method gave finite values, so there is nothing to compare with.")
+        raise LibraryError("No setting of a method gave finite values, so there is nothing to compare with.")
     sufficient = [each for each in measured if each.suffices]
     if sufficient:
         return min(sufficient, key=lambda each: each.seconds)

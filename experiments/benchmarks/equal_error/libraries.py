@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.benchmarks.equal_error.attempts import Attempt, Ladder
 from experiments.benchmarks.equal_error.cases import CELLS, Case
-from experiments.errors import ExperimentError
+from experiments.errors import LibraryError
 
 _FLAT = 1e-12
 
@@ -47,12 +47,12 @@ PY_PDE = (
 
 
 def library(name: str, title: str) -> Any:
-    """A package of the extra ``bench``; raises ExperimentError where it is not installed."""
+    """A package of the extra ``bench``; raises LibraryError where it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:
         text = f"compares with {title}, which is not installed; pip install 'probconserv-boon[bench]'."
-        raise ExperimentError(f"The benchmark 'solver' {text}") from error
+        raise LibraryError(f"The benchmark 'solver' {text}") from error
 
 
 def fipy(case: Case) -> list[Ladder]:

@@ -100,7 +100,7 @@ class FlowMatching(Surrogate):
 
         Raises:
             InvalidArgumentError: If fields or inputs do not match the model or are not finite.
-            CheckpointError: If the checkpoint belongs to another training: other data, or a velocity of another class.
+            DataFileError: If the checkpoint belongs to another training: other data, or a velocity of another class.
             TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
             TrainingInterruptedError: If the training was interrupted.
         """
@@ -229,7 +229,7 @@ class FlowMatching(Surrogate):
 
         Raises:
             InvalidArgumentError: If the notes contain what JSON does not know.
-            WeightsError: If the file cannot be written.
+            DataFileError: If the file cannot be written.
         """
         write_flow(path, self.latent, self.velocity, self._settings(), notes)
 
@@ -248,7 +248,7 @@ class FlowMatching(Surrogate):
             The model.
 
         Raises:
-            WeightsError: If the file is missing, damaged or of another model, a module is needed, or has other sizes.
+            DataFileError: If the file is missing, damaged or of another model, a module is needed, or has other sizes.
         """
         latent, velocity, settings = read_flow(path, latent, velocity)
         axes = settings.pop("axes")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from probconserv.errors import InvalidArgumentError, WeightsError
+from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Latent
 from probconserv.surrogates.flow.network import ResidualVelocity
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
@@ -21,7 +21,7 @@ def write_flow(
     """Writes a flow; modules from outside this library store their tensors only.
 
     Raises:
-        WeightsError: If the file cannot be written.
+        DataFileError: If the file cannot be written.
     """
     tensors = {f"latent.{name}": tensor for name, tensor in latent.state_dict().items()}
     tensors |= {f"velocity.{name}": tensor for name, tensor in velocity.state_dict().items()}
@@ -43,7 +43,7 @@ def read_flow(
     A module of another class may have tensors of the same sizes and do something else with them; a warning names both.
 
     Raises:
-        WeightsError: If the file is missing, damaged or of another model, or a module has other sizes.
+        DataFileError: If the file is missing, damaged or of another model, or a module has other sizes.
     """
     weights = read_weights(path, _KIND)
     parts = {part: _under(weights.tensors, f"{part}.") for part in ("latent", "velocity")}
@@ -53,10 +53,10 @@ def read_flow(
         latent = _stored_latent(path, config, parts["latent"]) if latent is None else latent
         velocity = _stored_velocity(path, config, latent) if velocity is None else velocity
         settings = dict(config["settings"])
-    except WeightsError:
+    except DataFileError:
         raise
     except (KeyError, TypeError, ValueError, InvalidArgumentError) as error:
-        raise WeightsError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
+        raise DataFileError(f"The config in '{path}' is not that of a flow ({error}); train again.") from error
     for part, module in (("latent", latent), ("velocity", velocity)):
         fill(path, module, parts[part], advice[part])
         if config.get(part) not in (None, type(module).__name__):
@@ -91,7 +91,7 @@ def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, 
     if config["latent"] == FieldLatent.__name__:
         return FieldLatent(KarhunenLoeve(**_under(tensors, "modes."), shape=shape), tensors.get("noise_root"))
     if config["latent"] != KarhunenLoeve.__name__:
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' holds a flow in {config['latent']}, of which it has the tensors only; give load one of the same "
             "sizes as latent=."
         )
@@ -101,7 +101,7 @@ def _stored_latent(path: str | Path, config: dict[str, Any], tensors: dict[str, 
 
 def _stored_velocity(path: str | Path, config: dict[str, Any], latent: Latent) -> nn.Module:
     if config["velocity"] != ResidualVelocity.__name__:
-        raise WeightsError(
+        raise DataFileError(
             f"'{path}' holds a velocity {config['velocity']}, of which it has the weights only; give load a module of "
             "the same sizes as velocity=."
         )

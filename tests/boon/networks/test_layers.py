@@ -10,12 +10,12 @@ from torch.nn import functional
 from boon import (
     BOON,
     FNO,
+    DataFileError,
     Elimination,
     FNOConfig,
     InvalidArgumentError,
     MixedTransform,
     Prescription,
-    StoredOperatorError,
     boundary_error,
     load,
     relative_l2,
@@ -87,7 +87,7 @@ def test_a_file_must_hold_the_numbers_of_its_channel_mlps(tmp_path):
     operator = build(channel_mlp=1.0)
     object.__setattr__(operator.config, "channel_mlp", 1e6)
     save(operator, tmp_path / "x.safetensors")
-    with pytest.raises(StoredOperatorError, match="an operator of its configuration has at least"):
+    with pytest.raises(DataFileError, match="an operator of its configuration has at least"):
         load(tmp_path / "x.safetensors")
 
 

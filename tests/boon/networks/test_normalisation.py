@@ -13,6 +13,7 @@ from torch import nn
 from boon import (
     BOON,
     FNO,
+    DataFileError,
     Elimination,
     FNOConfig,
     InvalidArgumentError,
@@ -21,7 +22,6 @@ from boon import (
     Normalised,
     Prescription,
     SmoothExtension,
-    StoredOperatorError,
     boundary_error,
     load,
     save,
@@ -176,7 +176,7 @@ def test_a_file_whose_scale_is_zero(tmp_path):
     normalised = fitted(dtype=torch.float32)
     normalised.output_scale.zero_()
     save(normalised, tmp_path / "x")
-    with pytest.raises(StoredOperatorError, match="output_scale must be positive"):
+    with pytest.raises(DataFileError, match="output_scale must be positive"):
         load(tmp_path / "x")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from experiments import registry
 from experiments.benchmarks import boon, documents, fields, inequality, measure, page, scaling, update
 from experiments.cli import main
-from experiments.errors import DataFileError, ExperimentError, OutputFolderError
+from experiments.errors import DataFileError, LibraryError, OutputFolderError
 from experiments.report.terminal import print_benchmark
 
 PAGE = Path(__file__).parents[3] / "docs" / "scaling.md"
@@ -34,7 +34,7 @@ def test_the_shortest_time_counts_and_turns_alternate_after_one_to_warm_up() -> 
 def test_times_of_results_that_differ_do_not_count() -> None:
     assert measure.difference_within(torch.zeros(2), torch.full((2,), 1e-3), 1e-2) == pytest.approx(1e-3)
     for wrong, text in ((1e-3, r"0\.001"), (float("nan"), "nan")):
-        with pytest.raises(ExperimentError, match=f"differ by {text}, so their times do not count"):
+        with pytest.raises(LibraryError, match=f"differ by {text}, so their times do not count"):
             measure.difference_within(torch.zeros(2), torch.full((2,), wrong), 1e-4)
 
 
@@ -124,7 +124,7 @@ def test_sizes_are_measured_in_a_new_process() -> None:
     assert long["times copying"] == pytest.approx(1 / long["ratio"])
     # The inputs alone are two arrays of float64 and a row of G.
     assert scaling.in_new("points", 100_000)["memory"] > 2 * 8 * 100_000 / 1e6
-    with pytest.raises(ExperimentError, match=r"The measurement measure\('nothing', 3\) failed"):
+    with pytest.raises(LibraryError, match=r"The measurement measure\('nothing', 3\) failed"):
         scaling.in_new("nothing", 3)
 
 

@@ -13,7 +13,7 @@ from experiments.benchmarks.equal_error import attempts as equal_error
 from experiments.benchmarks.equal_error import libraries, lsoda, planes
 from experiments.benchmarks.equal_error.attempts import Attempt, Measured
 from experiments.benchmarks.equal_error.cases import Case, cases, solution
-from experiments.errors import DataFileError, ExperimentError
+from experiments.errors import DataFileError, LibraryError
 from experiments.report.terminal import print_benchmark
 from solvers import TRBDF2
 from solvers.problems import BURGERS, DIFFUSION
@@ -45,7 +45,7 @@ def test_the_fastest_setting_within_a_tenth_of_the_target_counts() -> None:
 @pytest.mark.usefixtures("clock")
 def test_the_most_accurate_setting_counts_where_none_suffices() -> None:
     assert equal_error.fastest([attempts(3.0, 2.0), attempts(2.5)], size, 1.0).setting == "2"
-    with pytest.raises(ExperimentError, match="No setting of a method gave finite values"):
+    with pytest.raises(LibraryError, match="No setting of a method gave finite values"):
         equal_error.fastest([attempts(math.nan)], size, 1.0)
 
 
@@ -116,7 +116,7 @@ def test_ours_and_the_bare_loop_agree_in_two_dimensions() -> None:
 
 def test_the_solver_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fipy", None)
-    with pytest.raises(ExperimentError, match=r"FiPy, which is not installed; pip install 'probconserv-boon\[bench\]'"):
+    with pytest.raises(LibraryError, match=r"FiPy, which is not installed; pip install 'probconserv-boon\[bench\]'"):
         solver.run()
 
 

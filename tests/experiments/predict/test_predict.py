@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tyro
 
-from experiments.errors import ExperimentError
+from experiments.errors import LibraryError
 from experiments.predict import (
     PredictOptions,
     before_and_after,
@@ -143,7 +143,7 @@ def test_a_flux_column_is_extended_to_the_start_and_the_user_is_told(
         "note: Column 'q' begins at t = 0.1. Its first value, 2, is used from --start 0 on, which makes up 0.2 of its "
         "integral."
     )
-    with pytest.raises(ExperimentError, match=r"begins at t = 0\.1, too long after --start -5 to extend it"):
+    with pytest.raises(LibraryError, match=r"begins at t = 0\.1, too long after --start -5 to extend it"):
         run(path, "--initial-total", "1", "--flux-left", "q", "--start", "-5")
 
 
@@ -169,7 +169,7 @@ def test_many_rows_are_seen_through_some_of_them(tmp_path: Path, capsys: pytest.
 
 def test_too_many_rows_are_refused_before_any_work(tmp_path: Path) -> None:
     t, x = np.meshgrid(np.linspace(0.0, 1.0, 501), np.linspace(0.0, 1.0, 101), indexing="ij")
-    with pytest.raises(ExperimentError, match="at most 50000 rows, got 50601; thin the file"):
+    with pytest.raises(LibraryError, match="at most 50000 rows, got 50601; thin the file"):
         run(write_table(tmp_path / "many.csv", t=t, x=x, u=x), "--initial-total", "1")
 
 
@@ -312,6 +312,6 @@ def test_the_figure_has_a_pair_of_panels_per_time(rod: Path, count: int) -> None
     ],
 )
 def test_what_does_not_fit_is_refused_on_one_line(rod: Path, words: str, message: str) -> None:
-    with pytest.raises(ExperimentError, match=message) as refused:
+    with pytest.raises(LibraryError, match=message) as refused:
         run(rod, *words.split())
     assert "\n" not in str(refused.value)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributions import Normal
 
 from probconserv import ProbConserv, integral
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
 from probconserv.surrogates.anp import ANP, ANPConfig, TrainingPrediction
 from probconserv.surrogates.surrogate import Context, Query
@@ -256,17 +256,17 @@ def test_saved_network_predicts_the_same(tmp_path: Path, dtype: torch.dtype) -> 
 
 def test_unfit_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(WeightsError, match="There is no file of weights"):
+    with pytest.raises(DataFileError, match="There is no file of weights"):
         ANP.load(path)
     network().save(path)
-    with pytest.raises(WeightsError, match="holds weights for problem 'stefan', not for 'diffusion'"):
+    with pytest.raises(DataFileError, match="holds weights for problem 'stefan', not for 'diffusion'"):
         ANP.load(path, problem="diffusion")
     whole = path.read_bytes()
     for part in (len(whole) // 2, 4, 0):
         path.write_bytes(whole[:part])
-        with pytest.raises(WeightsError, match="is damaged, perhaps cut off"):
+        with pytest.raises(DataFileError, match="is damaged, perhaps cut off"):
             ANP.load(path)
-    with pytest.raises(WeightsError, match="cannot be written"):
+    with pytest.raises(DataFileError, match="cannot be written"):
         network().save(tmp_path / "absent" / "weights.safetensors")
 
 
@@ -288,11 +288,11 @@ def test_weights_of_another_kind_or_version_are_refused(tmp_path: Path, change: 
     config = json.dumps({name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__})
     metadata = {"format": "1", "kind": "ANP", "config": config, "notes": "{}"} | change
     save_file(load_file(path), path, metadata)
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(DataFileError, match=message):
         ANP.load(path)
     others = {str(index): torch.zeros(1000) for index in range(10)}
     save_file(others, path, metadata | {"format": "1", "kind": "ANP", "config": config})
-    with pytest.raises(WeightsError, match="tensors differ"):
+    with pytest.raises(DataFileError, match="tensors differ"):
         ANP.load(path)
 
 

@@ -23,9 +23,8 @@ from probconserv import (
     ResidualFieldVelocity,
     ResidualVelocity,
     SamplingOptions,
-    WeightsError,
 )
-from probconserv.errors import CheckpointError, TrainingDivergedError, TrainingInterruptedError
+from probconserv.errors import DataFileError, TrainingDivergedError, TrainingInterruptedError
 from probconserv.surrogates.flow.interpolation import interpolation_rows
 from probconserv.training import TrainingConfig
 from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields
@@ -89,7 +88,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     again.fit(fields, TRAINING, tmp_path / "broken", batch=8, progress=False)
     for name, value in whole.velocity.state_dict().items():
         assert torch.equal(value, again.velocity.state_dict()[name])
-    with pytest.raises(CheckpointError, match=r"task\.data"):
+    with pytest.raises(DataFileError, match=r"task\.data"):
         again.fit(fields + 1, TRAINING, tmp_path / "broken", batch=8, progress=False)
 
 
@@ -111,7 +110,7 @@ class Bent(Plain):
 def test_a_fit_does_not_go_on_with_another_network_of_the_same_sizes(tmp_path: Path) -> None:
     fields = smooth_fields()
     FlowMatching(FieldLatent.of(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
-    with pytest.raises(CheckpointError, match=r"task\.velocity"):
+    with pytest.raises(DataFileError, match=r"task\.velocity"):
         FlowMatching(FieldLatent.of(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
 
 
@@ -172,11 +171,11 @@ def test_modules_from_outside_are_given_to_load(tmp_path: Path, dtype: torch.dty
     assert torch.equal(flow.sample(3), again.sample(3))
     with pytest.warns(UserWarning, match="holds a velocity Plain and fills a Bent"):
         FlowMatching.load(path, Bent())
-    with pytest.raises(WeightsError, match=r"holds a velocity Plain, .* give load a module .* as velocity=\.$"):
+    with pytest.raises(DataFileError, match=r"holds a velocity Plain, .* give load a module .* as velocity=\.$"):
         FlowMatching.load(path, latent=latent)
-    with pytest.raises(WeightsError, match=r"does not fit.*give, as velocity=, a Plain of the sizes that were saved"):
+    with pytest.raises(DataFileError, match=r"does not fit.*give, as velocity=, a Plain of the sizes that were saved"):
         FlowMatching.load(path, ResidualVelocity(3), latent)
-    with pytest.raises(WeightsError, match="no file of weights"):
+    with pytest.raises(DataFileError, match="no file of weights"):
         FlowMatching.load(tmp_path / "other")
 
 
@@ -189,7 +188,7 @@ def test_coordinates_that_the_file_holds_need_not_be_given(tmp_path: Path) -> No
     assert torch.equal(again.clean_covariance(0.3).to_dense(), latent.clean_covariance(0.3).to_dense())
     other = FieldLatent.of(fields[:9], 4)
     assert len(other.modes.rest) != len(latent.modes.rest)
-    with pytest.raises(WeightsError, match="leave latent= out, since the file has all that a FieldLatent needs"):
+    with pytest.raises(DataFileError, match="leave latent= out, since the file has all that a FieldLatent needs"):
         FlowMatching.load(path, Plain(), other)
 
 
@@ -202,7 +201,7 @@ def test_damaged_settings_are_named(tmp_path: Path) -> None:
     from probconserv.surrogates.weights import Weights, write_weights
 
     write_weights(tmp_path / "flow", Weights("FlowMatching", {"latent": "KarhunenLoeve"}, {}, {}))
-    with pytest.raises(WeightsError, match="is not that of a flow"):
+    with pytest.raises(DataFileError, match="is not that of a flow"):
         FlowMatching.load(tmp_path / "flow")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probconserv import ProbConserv, condition, integral
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError, WeightsError
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates import gp
 from probconserv.surrogates._gp_process import spread_points
 from probconserv.surrogates.gp import GPConfig, GPSurrogate
@@ -211,7 +211,7 @@ class TestFit:
 
     def test_files_that_hold_no_process_are_refused(self, context: Context, tmp_path: Path) -> None:
         path = tmp_path / "gp.safetensors"
-        with pytest.raises(WeightsError, match="There is no file of weights"):
+        with pytest.raises(DataFileError, match="There is no file of weights"):
             GPSurrogate.load(path)
         GPSurrogate(GPConfig(steps=1)).fit(context).save(path)
         weights = read_weights(path, "GPSurrogate")
@@ -227,7 +227,7 @@ class TestFit:
             ({"tensors": {}}, "not a fitted Gaussian process"),
         ):
             write_weights(path, replace(weights, **change))
-            with pytest.raises(WeightsError, match=message):
+            with pytest.raises(DataFileError, match=message):
                 GPSurrogate.load(path)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from probconserv import ANP, ANPConfig, FitOptions, FunctionSet, LearntLaw, LinearConstraint
-from probconserv.errors import CheckpointError, InvalidArgumentError
+from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.surrogates.fitting import UnderLaw, evidence_loss
 from probconserv.training import StepContext, TrainingConfig
 
@@ -150,7 +150,7 @@ def test_the_precision_of_a_law_that_holds_rises_and_can_be_kept(tmp_path: Path)
 def test_other_options_refuse_the_checkpoint(tmp_path: Path) -> None:
     network().fit(waves(), TRAINING, tmp_path, FitOptions(batch=3, config="waves"), progress=False)
     for other in (FitOptions(batch=4, config="waves"), FitOptions(batch=3, config="steps")):
-        with pytest.raises(CheckpointError, match="belongs to another training"):
+        with pytest.raises(DataFileError, match="belongs to another training"):
             network().fit(waves(), TRAINING, tmp_path, other, progress=False)
 
 

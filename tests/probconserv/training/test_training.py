@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from probconserv.errors import (
-    CheckpointError,
+    DataFileError,
     InvalidArgumentError,
     OutputFolderError,
     TrainingDivergedError,
@@ -200,7 +200,7 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for part in (len(whole) // 2, 4, 0):
         path.write_bytes(whole[:part])
-        with pytest.raises(CheckpointError, match="is damaged, perhaps cut off"):
+        with pytest.raises(DataFileError, match="is damaged, perhaps cut off"):
             run(tmp_path, line_task())
     path.write_bytes(whole)
     assert run(tmp_path, line_task())[0].step == 30
@@ -208,11 +208,11 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
 
 def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
     run(tmp_path, line_task())
-    with pytest.raises(CheckpointError, match=r"another training \(training.peak_rate is 0.01 there and 0.001 here\)"):
+    with pytest.raises(DataFileError, match=r"another training \(training.peak_rate is 0.01 there and 0.001 here\)"):
         run(tmp_path, line_task(), replace(CONFIG, peak_rate=1e-3))
-    with pytest.raises(CheckpointError, match=r"task.name is 'line' there and 'curve' here"):
+    with pytest.raises(DataFileError, match=r"task.name is 'line' there and 'curve' here"):
         run(tmp_path, replace(line_task(), config={"name": "curve"}))
-    with pytest.raises(CheckpointError, match="does not fit this model"):
+    with pytest.raises(DataFileError, match="does not fit this model"):
         run(tmp_path, replace(line_task(), model=nn.Linear(1, 1)))
 
 
