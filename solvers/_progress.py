@@ -4,9 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import Progress
-
 
 @contextmanager
 def reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
@@ -19,6 +16,9 @@ def reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | Non
     if not show:
         yield None
         return
+    from rich.console import Console
+    from rich.progress import Progress
+
     with Progress(console=Console(file=sys.stderr)) as bar:
         task = bar.add_task("solving", total=total)
         yield lambda step: bar.advance(task, step)

@@ -1,0 +1,58 @@
+"""Packages that import a public name when it is first used.
+
+``__init__.pyi`` beside a package's ``__init__.py`` is the one list of its names: type checkers read it, and
+``lazy_names`` takes from it which module defines each name. ``import boon`` then loads no solver, and what one solver
+needs is loaded with that solver.
+"""
+
+import ast
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+
+
+def lazy_names(
+    package: str, *, former: Collection[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports its names on first use.
+
+    ``package.module`` works without an import of its own, too.
+
+    Args:
+        package: The package's ``__name__``. Its ``__init__.pyi`` holds lines ``from module import name as name``.
+        former: Names of earlier releases: they can be imported and are left out of ``__all__``.
+
+    Returns:
+        The three, to be assigned in the package's ``__init__.py``.
+    """
+    modules = _modules_by_name(package)
+    namespace = vars(sys.modules[package])
+
+    def load(name: str) -> Any:
+        try:
+            if name in modules:
+                namespace[name] = getattr(importlib.import_module(modules[name]), name)
+                return namespace[name]
+            if not name.startswith("_"):
+                return importlib.import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{package}.{name}":
+                raise
+        except AttributeError as error:  # Python would say no more than that the name cannot be imported.
+            raise ImportError(f"{package}.{name} cannot be imported: {error}") from error
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    def names() -> list[str]:
+        return sorted({*namespace, *modules})
+
+    return load, names, sorted(set(modules) - set(former))
+
+
+def _modules_by_name(package: str) -> dict[str, str]:
+    """The module that defines each name in a package's ``__init__.pyi``."""
+    stub = pkgutil.get_data(package, "__init__.pyi")
+    assert stub is not None, package
+    imports = [line for line in ast.parse(stub).body if isinstance(line, ast.ImportFrom)]
+    return {name.name: line.module for line in imports if line.module for name in line.names}

@@ -1,0 +1,104 @@
+"""Packages import a public name on first use, and no heavy package before."""
+
+import copy
+import importlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"numba", "h5py", "rich", "scipy.stats"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy packages that a fresh process has loaded after running the code."""
+    script = f"import sys\n{code}\nprint(*{HEAVY} & set(sys.modules))"
+    return set(
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import solvers",
+        "import boon",
+        "from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin",
+        "from boon import *",
+    ],
+)
+def test_no_heavy_package_is_loaded_before_a_solver_is_used(code: str) -> None:
+    assert not loaded_by(code)
+
+
+@pytest.mark.parametrize("package", ["solvers", "boon"])
+def test_every_name_can_be_imported(package: str) -> None:
+    module = importlib.import_module(package)
+    star: dict[str, object] = {}
+    exec(f"from {package} import *", star)
+    assert set(module.__all__) <= set(star)
+    assert set(module.__all__) <= set(dir(module))
+    for name in dir(module):
+        getattr(module, name)
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("solvers", "SolverError"), ("boon", "BoonError"), ("boon", "StoredOperatorError")]
+)
+def test_former_names_stay_outside_all(package: str, name: str) -> None:
+    module = importlib.import_module(package)
+    assert hasattr(module, name)
+    assert name not in module.__all__
+
+
+def test_public_classes_are_pickled_and_copied() -> None:
+    import solvers
+
+    condition = solvers.Dirichlet(1.0)
+    assert pickle.loads(pickle.dumps(condition)) == copy.deepcopy(condition) == condition
+    assert pickle.loads(pickle.dumps(solvers.solve)) is solvers.solve
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    folder = tmp_path / "lazy_example"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from solvers._lazy import lazy_names\n__getattr__, __dir__, __all__ = lazy_names(__name__, former=('old',))\n"
+    )
+    names = {"good": "good", "old": "good", "missing": "needs_package", "broken": "broken", "gone": "good"}
+    (folder / "__init__.pyi").write_text(
+        "".join(f"from lazy_example.{module} import {name} as {name}\n" for name, module in names.items())
+    )
+    (folder / "good.py").write_text("good = old = 1\n")
+    (folder / "needs_package.py").write_text("import no_such_package\nmissing = 1\n")
+    (folder / "broken.py").write_text("import math\nbroken = math.no_such_function\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "lazy_example"
+    for name in [name for name in sys.modules if name.startswith("lazy_example")]:
+        del sys.modules[name]
+
+
+def test_names_and_modules_are_imported_when_asked_for(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__all__ == ["broken", "gone", "good", "missing"]
+    assert f"{package}.good" not in sys.modules
+    assert module.good == module.old == 1
+    with pytest.raises(AttributeError, match="module 'lazy_example' has no attribute 'nothing'"):
+        _ = module.nothing
+    assert not hasattr(module, "_private")
+
+
+def test_errors_of_an_import_reach_the_user(package: str) -> None:
+    module = importlib.import_module(package)
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        _ = module.missing
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        _ = module.needs_package
+    with pytest.raises(ImportError, match=r"lazy_example.broken cannot be imported: .*no_such_function"):
+        _ = module.broken
+    with pytest.raises(ImportError, match="has no attribute 'gone'"):
+        _ = module.gone
