@@ -36,6 +36,7 @@ from experiments.records.record import Over, over_seeds
 from experiments.records.table import json_rows, labels_of, write_tables
 from experiments.releasing import release
 from experiments.report import documents, page, terminal
+from experiments.signals import terminated_as_interrupted
 from experiments.storage import writable_folder
 from probconserv.training import launched, say_once
 
@@ -278,8 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the process by default.
 
     Returns:
-        Exit status: 0, also if a reproduction finds other scores, 130 after Ctrl-C, or 2 after an error; the text of
-        both goes to standard error.
+        Exit status: 0, also if a reproduction finds other scores, 130 after Ctrl-C or SIGTERM, or 2 after an error; the
+        text of both goes to standard error.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -289,7 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if launched().world_size > 1 and words[0] != "train":
             raise InvalidArgumentError("Only train runs in several processes; start other commands without torchrun.")
-        _parse(words)()
+        with terminated_as_interrupted():
+            _parse(words)()
     except TrainingInterruptedError as error:
         print(error, file=sys.stderr)
         return 130

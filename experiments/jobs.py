@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from submitit.helpers import DelayedSubmission
 
 from experiments.errors import InvalidArgumentError, JobsFailedError
+from experiments.signals import handle_in_worker
 from experiments.storage import writable_folder
 
 REQUEUES = 100
@@ -218,7 +219,12 @@ def _in_processes(jobs: Sequence[Job], width: int) -> Iterator[tuple[Job, Future
 
 def _pool() -> ProcessPoolExecutor:
     """One process in a new group: Ctrl-C reaches it once, from here, and not from the terminal as well."""
-    return ProcessPoolExecutor(max_workers=1, initializer=os.setpgid, initargs=(0, 0))
+    return ProcessPoolExecutor(max_workers=1, initializer=_begin)
+
+
+def _begin() -> None:
+    os.setpgid(0, 0)
+    handle_in_worker()
 
 
 def slurm(options: JobOptions, folder: Path) -> submitit.Executor:

@@ -43,6 +43,7 @@ class Stub:
     Args:
         fails: Seeds that cannot be scored.
         interrupted: Step at which its trainings send themselves the signal of Ctrl-C.
+        seconds: Length of a step after the first, of which there are then very many.
         paper: The paper's score of the trained method.
     """
 
@@ -53,6 +54,7 @@ class Stub:
     over: Over = Over.FUNCTIONS
     fails: tuple[int, ...] = ()
     interrupted: int | None = None
+    seconds: float = 0.0
     paper: float = 0.25
 
     def title(self, cases: Any) -> str:
@@ -70,7 +72,10 @@ class Stub:
     def trainings(self, case: Entry, method: Entry, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
         if method.key == "truth":
             return []
-        config = TrainingConfig(steps=3, checkpoint_every=1, precision="32-true", seed=seed)
+        steps = 10**6 if self.seconds else 3
+        config = TrainingConfig(
+            steps=steps, checkpoint_every=steps // 3, validate_every=500, precision="32-true", seed=seed
+        )
         names = {"key": "net", "label": f"stub, seed {seed}", "release": f"{self.name}.safetensors"}
         return [Training(config=config, data_version=self.data_version, folder=self.name, **names)]
 
@@ -82,6 +87,9 @@ class Stub:
         def loss(module: nn.Module, step: StepContext) -> torch.Tensor:
             if step.step == self.interrupted:
                 signal.raise_signal(signal.SIGINT)
+            if step.step and self.seconds:
+                (training.path(context.options.out) / "under-way").touch()
+                time.sleep(self.seconds)
             return module(torch.ones(1)).square().sum()
 
         task = Task(model=model, loss=loss, config=training.hash, title=training.label)

@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -352,3 +355,48 @@ def test_ctrl_c_anywhere_else_ends_with_a_hint(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 130, ended.stderr
     assert ended.stderr == "Interrupted. Start the same command again to go on.\n"
+
+
+ENDLESS = """
+import sys
+from experiments import registry
+from experiments.cli import main
+from tests.experiments.stub import Stub
+
+registry.register(Stub(seconds=1.0))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run stub", "sweep stub --seeds 0 1 --jobs 2"])
+def test_sigterm_ends_a_command_as_ctrl_c_does_with_checkpoints_and_without_workers(
+    command: str, tmp_path: Path
+) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ENDLESS, *words(command, tmp_path)], stderr=subprocess.DEVNULL)
+    trainings = 2 if "seeds" in command else 1
+    while len(list(tmp_path.rglob("under-way"))) < trainings:
+        assert child.poll() is None
+        time.sleep(0.1)
+    workers = children_of(child.pid)
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(timeout=60)
+        time.sleep(0.5)
+        left = [pid for pid in workers if "popen_loky" in command_of(pid)]
+    finally:
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert (child.returncode, left) == (130, [])
+    assert len(list(tmp_path.rglob("checkpoint.safetensors"))) == trainings
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in listed.stdout.split()]
+
+
+def command_of(pid: int) -> str:
+    file = Path(f"/proc/{pid}/cmdline")
+    return file.read_text() if file.exists() else ""
