@@ -1,19 +1,18 @@
-"""Files that are whole or not there: atomic writes, and arrays whose damage is noticed by a checksum."""
+"""Files that are whole or not there: atomic writes, locks, and arrays whose damage is noticed by a checksum."""
 
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
-from experiments.errors import DataFileError
-from probconserv.training.files import alone_with as alone_with
-from probconserv.training.files import is_taken as is_taken
+from experiments.errors import DataFileError, OutputFolderError
 from probconserv.training.files import writable_folder as writable_folder
 from probconserv.training.files import write_bytes as write_bytes
 from solvers.tensor_files import encode_tensors, parse_tensors
@@ -84,3 +83,49 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], notes: Mapping[str, s
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Lets one process at a time make a file; the others wait, and then check whether it exists.
+
+    The operating system releases the lock of a process that is killed.
+
+    Args:
+        path: The file; its folder is created.
+
+    Raises:
+        OutputFolderError: If the folder cannot be written or has no locks.
+    """
+    lock = _lock_of(path)
+    if not _acquired(lock, path, timeout=0):
+        print(f"Another process makes '{path}'; waiting for it.", file=sys.stderr)
+        _acquired(lock, path, timeout=-1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_taken(path: Path) -> bool:
+    """Whether another process has the file to itself now; arguments and errors are those of ``alone_with``."""
+    lock = _lock_of(path)
+    if not _acquired(lock, path, timeout=0):
+        return True
+    lock.release()
+    return False
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(writable_folder(path.parent) / f".{path.name}.lock")
+
+
+def _acquired(lock: FileLock, path: Path, timeout: float) -> bool:
+    """Whether the lock was to be had within so many seconds; −1 waits for it."""
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return False
+    except OSError as error:
+        raise OutputFolderError(f"'{path}' cannot be locked ({error}); choose another folder.") from error
+    return True

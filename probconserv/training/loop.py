@@ -1,8 +1,7 @@
 """One training loop for every model: fresh data in each step, one-cycle rate, checkpoints, exact resumption.
 
 All random numbers of a step follow from (seed, stream, step, rank), so a training that is killed at any time and
-started again ends with the same weights as one that was not. Devices, precision and several processes come from
-lightning-fabric.
+started again ends with the same weights as one that was not.
 """
 
 import json
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +23,9 @@ from probconserv.training.checkpoint import TrainingState, read_checkpoint, writ
 from probconserv.training.config import TrainingConfig, one_cycle
 from probconserv.training.files import writable_folder
 from probconserv.training.memory import keep_freed_memory
+from probconserv.training.placement import place
 from probconserv.training.processes import Ranks, interruption, means, process_group
 from probconserv.training.progress import ProgressHook, progress_bar
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 TRAINING, VALIDATION = 0, 1
 _FREE = ("validate_every", "checkpoint_every", "device", "processes")  # a checkpoint may go on with others
@@ -142,16 +139,13 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
 
 def _set_up(task: Task, config: TrainingConfig, path: Path, ranks: Ranks) -> "_Loop":
     """Model and optimiser on their device, with the state of the checkpoint if there is one."""
-    from probconserv.training._fabric import launched_fabric  # takes a second, which only trainings should wait
-
-    fabric = launched_fabric(config, ranks)
+    model = place(task.model, config, ranks)
     optimizer = torch.optim.AdamW(
         task.model.parameters(), lr=config.peak_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
-    model, optimizer = fabric.setup(task.model, optimizer)
-    loop = _Loop(fabric, task, config, model, optimizer, path, ranks)
+    loop = _Loop(task, config, model, optimizer, path, ranks)
     if path.exists():  # after the set-up, since the optimiser's state goes to the device of the parameters
-        loop.state = read_checkpoint(path, task.model, optimizer.optimizer, loop.decisive)
+        loop.state = read_checkpoint(path, task.model, optimizer, loop.decisive)
     return loop
 
 
@@ -159,11 +153,10 @@ def _set_up(task: Task, config: TrainingConfig, path: Path, ranks: Ranks) -> "_L
 class _Loop:
     """The loop and what it works on."""
 
-    fabric: "Fabric"
     task: Task
     config: TrainingConfig
     model: nn.Module
-    optimizer: Any
+    optimizer: torch.optim.Optimizer
     path: Path
     ranks: Ranks
     state: TrainingState = field(default_factory=TrainingState)
@@ -208,7 +201,7 @@ class _Loop:
             loss = self.task.loss(self.model, context)
             value, stopped = means(loss.item(), float(interrupted()))
             if math.isfinite(value):
-                self.fabric.backward(loss)
+                loss.backward()
         norm = clip_gradients(self.model, self.config.gradient_norm) if math.isfinite(value) else math.nan
         if not math.isfinite(norm):
             kept = f"The last checkpoint is '{self.path}'." if self.path.exists() else "There is no checkpoint yet."
@@ -240,7 +233,7 @@ class _Loop:
     def save(self) -> None:
         """Writes the checkpoint on rank 0."""
         if self.ranks.first:
-            write_checkpoint(self.path, self.task.model, self.optimizer.optimizer, self.state, self.decisive)
+            write_checkpoint(self.path, self.task.model, self.optimizer, self.state, self.decisive)
 
     @property
     def decisive(self) -> dict[str, Any]:

@@ -11,7 +11,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from experiments.errors import DataFileError, OutputFolderError
-from experiments.storage import Arrays, cached_arrays, read_arrays, read_object, write_arrays, write_bytes
+from experiments.storage import (
+    Arrays,
+    alone_with,
+    cached_arrays,
+    is_taken,
+    read_arrays,
+    read_object,
+    write_arrays,
+    write_bytes,
+)
 from probconserv.training.files import writable_folder
 
 ARRAYS = {"u": np.linspace(0.0, 1.0), "backwards": np.arange(6.0)[::-2], "gap": np.array(np.nan), "count": np.array(3)}
@@ -104,3 +113,18 @@ def test_a_lock_is_released_when_building_fails(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no solution"):
             cached_arrays(tmp_path / "a.safetensors", fail)
     assert cached_arrays(tmp_path / "a.safetensors", lambda: ARRAYS)["count"] == 3
+
+
+def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), alone_with(tmp_path / "file"):
+        raise ZeroDivisionError
+    with alone_with(tmp_path / "file"):
+        assert is_taken(tmp_path / "file")
+    assert not is_taken(tmp_path / "file")
+
+
+def test_a_folder_without_locks_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".file.lock").mkdir()
+    for locked in (is_taken, lambda path: alone_with(path).__enter__()):
+        with pytest.raises(OutputFolderError, match=r"file' cannot be locked .*; choose another folder"):
+            locked(tmp_path / "file")

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ from probconserv.errors import (
 )
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, one_cycle, random_seed, train
 from probconserv.training.checkpoint import read_checkpoint, write_checkpoint
-from probconserv.training.files import alone_with, is_taken, write_bytes
+from probconserv.training.files import write_bytes
 from probconserv.training.loop import clip_gradients
 from solvers.tensor_files import decode_tensors
 
@@ -119,6 +119,54 @@ def test_reduced_precision_multiplies_in_bfloat16_but_keeps_the_inputs(tmp_path:
     assert seen.dtype == torch.float64
     assert torch.equal(seen, points)
     assert multiplied_in == torch.bfloat16
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: dict[str, Any]
+
+
+class Nested(nn.Module):
+    """Notes the formats of its input, and returns nested tensors in those that it computes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.name = nn.Linear(1, 1), "nested"
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, x: torch.Tensor, *, more: list[torch.Tensor]) -> Pair:
+        self.seen = [x.dtype, *(part.dtype for part in more), torch.ones(1).dtype]
+        u = self.layer(x.float() if self.layer.weight.dtype == torch.float32 else x)
+        return Pair(u, {"wide": u.double(), "index": more[1], "text": "none"})
+
+
+@pytest.mark.parametrize(
+    ("precision", "seen", "returned"),
+    [
+        ("32-true", [torch.float64, torch.float32, torch.int64, torch.float32], [torch.float32, torch.float64]),
+        ("64-true", [torch.float64, torch.float64, torch.int64, torch.float64], [torch.float32, torch.float32]),
+        ("bf16-mixed", [torch.float64, torch.float32, torch.int64, torch.float32], [torch.float32, torch.float32]),
+    ],
+)
+def test_the_precision_says_what_a_model_gets_and_returns(
+    tmp_path: Path, precision: Any, seen: list[torch.dtype], returned: list[torch.dtype]
+) -> None:
+    def loss(model: nn.Module, _: StepContext) -> torch.Tensor:
+        assert model.name == "nested", "attributes are those of the model"
+        pair = model(torch.ones(2, 1, dtype=torch.float64), more=[torch.ones(1), torch.ones(1, dtype=torch.int64)])
+        assert [pair.first.dtype, pair.second["wide"].dtype] == returned
+        assert (pair.second["index"].dtype, pair.second["text"]) == (torch.int64, "none")
+        return pair.first.square().mean()
+
+    model = Nested()
+    train(Task(model, loss), replace(CONFIG, steps=1, precision=precision), tmp_path, progress=False)
+    assert model.seen == seen
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_gpu_that_is_not_here_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"device is 'cuda:99', but PyTorch finds \d+ GPUs here; choose"):
+        run(tmp_path, line_task(), replace(CONFIG, device="cuda:99"))
 
 
 def test_an_interrupt_stops_with_a_checkpoint_and_the_training_goes_on_later(tmp_path: Path) -> None:
@@ -306,21 +354,6 @@ def test_unwritable_folders_are_named(tmp_path: Path) -> None:
         run(tmp_path / "file" / "inner", line_task())
     with pytest.raises(OutputFolderError, match=r"cannot be written .*; choose another folder"):
         write_bytes(tmp_path / "missing" / "file", b"")
-
-
-def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
-    with pytest.raises(Stop), alone_with(tmp_path / "file"):
-        raise Stop
-    with alone_with(tmp_path / "file"):
-        assert is_taken(tmp_path / "file")
-    assert not is_taken(tmp_path / "file")
-
-
-def test_a_folder_without_locks_is_named(tmp_path: Path) -> None:
-    (tmp_path / ".file.lock").mkdir()
-    for locked in (is_taken, lambda path: alone_with(path).__enter__()):
-        with pytest.raises(OutputFolderError, match=r"file' cannot be locked .*; choose another folder"):
-            locked(tmp_path / "file")
 
 
 @pytest.mark.gpu

@@ -52,7 +52,7 @@ def local_losses(folder: Path, rank: int) -> list[float]:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trainings in two processes: one to its end, one interrupted and resumed."""
     folder = tmp_path_factory.mktemp("two")
-    child = start(folder, "line", "interrupted", "resumed")
+    child = start(folder, "line", "interrupted", "resumed", "around")
     _, errors = child.communicate()
     assert child.returncode == 0, errors[-3000:]
     return folder
@@ -93,6 +93,12 @@ def test_an_interrupt_of_one_rank_stops_all_and_the_training_goes_on_later(two: 
         assert text.startswith("training: interrupted after step 3 of 6; ")
     resumed, whole = (load_file(two / name / "weights-1.safetensors") for name in ("interrupted", "line"))
     assert_close(resumed, whole, 0.0)
+
+
+def test_a_loss_that_goes_around_the_forward_of_its_model_is_refused(two: Path) -> None:
+    for rank in (0, 1):
+        text = (two / "around" / f"error-{rank}.txt").read_text()
+        assert text.startswith("The loss calls the method 'extend' of its model, but several processes only average")
 
 
 def test_only_rank_0_writes_files(two: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from probconserv.errors import TrainingInterruptedError
+from probconserv.errors import InvalidArgumentError, TrainingInterruptedError
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
 
 STEPS, BATCH = 6, 16
@@ -66,6 +66,18 @@ def interrupted(folder: Path) -> TrainingState:
 def resumed(folder: Path) -> TrainingState:
     """The interrupted training, to its end."""
     return line(folder.parent / "interrupted")
+
+
+def around(folder: Path) -> TrainingState:
+    """A loss that calls a method, whose gradients would not be averaged, and notes the error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = line_model()
+    config = TrainingConfig(steps=1, processes=launched().world_size, **EVERY_STEP)
+    try:
+        return train(Task(model, lambda model, _: model.extend([]).sum()), config, folder, progress=False)
+    except InvalidArgumentError as error:
+        (folder / f"error-{launched().rank}.txt").write_text(str(error))
+        return TrainingState()
 
 
 def endless(folder: Path) -> TrainingState:
