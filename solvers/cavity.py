@@ -20,10 +20,10 @@ from numbers import Integral
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
 from torch import Tensor
 
 from solvers._arguments import check_positive_number, output_times
+from solvers._compiled import compiled
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume.grid import NodeGrid
 from solvers.finite_volume.laws.coefficients import checked_values
@@ -155,7 +155,7 @@ class _Poisson:
         psi[:, 1:-1, 1:-1] = self._sines @ (modes * self._inverse) @ self._sines
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _set_walls(omega: np.ndarray, psi: np.ndarray, lid: np.ndarray, h: float) -> None:
     """Overwrites the wall vorticity by Wilkes' formula, the upper corners by the mean of their neighbours."""
     flows, n, _ = omega.shape
@@ -171,7 +171,7 @@ def _set_walls(omega: np.ndarray, psi: np.ndarray, lid: np.ndarray, h: float) ->
         omega[b, n - 1, n - 1] = 0.5 * (omega[b, n - 2, n - 1] + omega[b, n - 1, n - 2])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _transport(omega: np.ndarray, psi: np.ndarray, slope: np.ndarray, h: float, viscosity: float) -> None:
     """Fills the inside of ``slope`` with ν∇²ω − u ω_x − v ω_y by central differences."""
     flows, n, _ = omega.shape

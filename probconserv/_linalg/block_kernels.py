@@ -7,7 +7,8 @@ one row per field, or fewer that are repeated: a row of the metric serves ``grou
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 
@@ -22,7 +23,7 @@ def labels_of(counts: tuple[int, ...], sizes: tuple[int, ...]) -> _Array:
     return np.ascontiguousarray(labels.ravel())
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def functional(u: _Array, labels: _Array, weights: _Array, k: int) -> _Array:
     """Σ w u over every block ``(fields, k)``."""
     sums = np.zeros((u.shape[0], k))
@@ -32,7 +33,7 @@ def functional(u: _Array, labels: _Array, weights: _Array, k: int) -> _Array:
     return sums
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def functional_and_size(u: _Array, labels: _Array, weights: _Array, k: int) -> tuple[_Array, _Array]:
     """Σ w u and Σ |w u| over every block ``(fields, k)``."""
     sums, sizes = np.zeros((u.shape[0], k)), np.zeros((u.shape[0], k))
@@ -44,7 +45,7 @@ def functional_and_size(u: _Array, labels: _Array, weights: _Array, k: int) -> t
     return sums, sizes
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def subtract(u: _Array, metric: tuple[_Array, int], multipliers: _Array, labels: _Array, weights: _Array) -> _Array:
     """u − d λ w with the multiplier λ of the block of every point ``(fields, n)``; ``metric`` is d and ``group``."""
     values, group = metric
@@ -61,7 +62,7 @@ def subtract(u: _Array, metric: tuple[_Array, int], multipliers: _Array, labels:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def keep(metric: _Array, inverse: _Array, labels: _Array, weights: _Array) -> _Array:
     """d (1 − w² d / S), at least zero ``(fields, n)``; ``inverse`` is 1/S ``(fields, k)``."""
     result = np.empty((inverse.shape[0], labels.shape[0]))

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 _Piece = tuple[int, int, int, int]  # first and last field, first and last point
@@ -103,7 +104,7 @@ def _run(work: Callable[[int], None], pieces: int) -> None:
             other.result()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _add(total: float, lost: float, part: float) -> tuple[float, float]:
     """Total plus part, and the accumulated rounding error."""
     larger = total + part
@@ -111,7 +112,7 @@ def _add(total: float, lost: float, part: float) -> tuple[float, float]:
     return larger, lost
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _project_block(w: _Array, v: _Array) -> tuple[float, bool]:
     total, negative = 0.0, False
     for i in range(w.shape[0]):
@@ -120,7 +121,7 @@ def _project_block(w: _Array, v: _Array) -> tuple[float, bool]:
     return total, negative
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _functional_block(w: _Array, u: _Array) -> float:
     total = 0.0
     for i in range(w.shape[0]):
@@ -128,7 +129,7 @@ def _functional_block(w: _Array, u: _Array) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _subtract_block(u: _Array, w: _Array, v: _Array, multiplier: float, out: _Array) -> float:
     total = 0.0
     for i in range(w.shape[0]):
@@ -138,7 +139,7 @@ def _subtract_block(u: _Array, w: _Array, v: _Array, multiplier: float, out: _Ar
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _reduce_block(w: _Array, v: _Array, factor: float, out: _Array) -> bool:
     negative = False
     for i in range(w.shape[0]):
@@ -149,7 +150,7 @@ def _reduce_block(w: _Array, v: _Array, factor: float, out: _Array) -> bool:
     return negative
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _clear_round_off(v: _Array, slack: float, out: _Array) -> float:
     """Sets negative entries within ``slack * v`` to zero; returns the smallest of the others, or 0."""
     smallest = 0.0
@@ -161,7 +162,7 @@ def _clear_round_off(v: _Array, slack: float, out: _Array) -> float:
     return smallest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _project(weights: _Array, variance: _Array, piece: _Piece, sums: _Array, flag: _Array) -> None:
     first, last, start, stop = piece
     for field in range(first, last):
@@ -176,7 +177,7 @@ def _project(weights: _Array, variance: _Array, piece: _Piece, sums: _Array, fla
         sums[field] = total + lost
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _functional(u: _Array, weights: _Array, group: int, piece: _Piece, sums: _Array) -> None:
     first, last, start, stop = piece
     for field in range(first, last):
@@ -188,7 +189,7 @@ def _functional(u: _Array, weights: _Array, group: int, piece: _Piece, sums: _Ar
         sums[field] = total + lost
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _subtract(
     u: _Array,
     prior: tuple[_Array, _Array],
@@ -212,7 +213,7 @@ def _subtract(
         sums[field] = total + lost
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _reduce(
     prior: tuple[_Array, _Array], factors: _Array, slack: float, out: _Array, piece: _Piece, smallest: _Array
 ) -> None:

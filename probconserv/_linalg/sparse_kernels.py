@@ -4,12 +4,13 @@ A matrix is stored by rows: ``starts`` (k + 1,), ``columns`` and ``values`` (ent
 """
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def functional(u: _Array, starts: _Array, columns: _Array, values: _Array) -> _Array:
     """G u for every field ``(fields, k)``, with compensated sums (Neumaier 1974)."""
     fields, k = u.shape[0], starts.shape[0] - 1
@@ -26,7 +27,7 @@ def functional(u: _Array, starts: _Array, columns: _Array, values: _Array) -> _A
     return sums
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def spread(multipliers: _Array, points: int, starts: _Array, columns: _Array, values: _Array) -> _Array:
     """Gᵀ λ for every set of multipliers ``(fields, points)``."""
     result = np.zeros((multipliers.shape[0], points))
@@ -37,7 +38,7 @@ def spread(multipliers: _Array, points: int, starts: _Array, columns: _Array, va
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def quadratic_forms(
     rows: tuple[_Array, _Array, _Array], position: _Array, inverse: tuple[_Array, _Array, _Array, _Array]
 ) -> _Array:
@@ -66,7 +67,7 @@ def quadratic_forms(
     return forms
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def filled_pattern(starts: _Array, columns: _Array) -> tuple[_Array, _Array]:
     """The pattern of L for S = L P Lᵀ, from that of S: row i of L has an entry in every column on the paths from the
     columns of row i of S towards the root of the elimination tree (Liu 1990).
@@ -111,7 +112,7 @@ def filled_pattern(starts: _Array, columns: _Array) -> tuple[_Array, _Array]:
     return lower, rows
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def on_pattern(starts: _Array, rows: _Array, matrix: tuple[_Array, _Array, _Array]) -> _Array:
     """Values of a matrix by columns at the places of a pattern by columns, zero where it has none."""
     own_starts, own_rows, own_values = matrix
@@ -126,7 +127,7 @@ def on_pattern(starts: _Array, rows: _Array, matrix: tuple[_Array, _Array, _Arra
     return values
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def selected_inverse(starts: _Array, rows: _Array, factor: _Array, pivots: _Array) -> tuple[_Array, _Array]:
     """Entries of Z = (L P Lᵀ)⁻¹ on the pattern of L (Takahashi, Fagan & Chin 1973).
 
@@ -162,7 +163,7 @@ def selected_inverse(starts: _Array, rows: _Array, factor: _Array, pivots: _Arra
     return inverse, diagonal
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _find(rows: _Array, first: int, last: int, row: int) -> int:
     """Where a sorted part of ``rows`` holds ``row``; it does, since the pattern of a factor is closed."""
     while first < last:

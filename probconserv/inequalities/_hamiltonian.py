@@ -7,14 +7,15 @@ reflects the velocity. A trajectory of length π/2 would end at v, a fresh indep
 import math
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 _BOUNCES = 1_000_000  # of one trajectory
 _TOUCHING = 1e-14  # distance from a wall, relative to one and the wall's distance from the origin
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _next_hit(position: _Array, velocity: _Array, offset: _Array, longest: float) -> tuple[float, int]:
     """Time until the first wall is hit from inside, and its number; ``longest`` and −1 if none is hit before."""
     first, wall = longest, -1
@@ -33,7 +34,7 @@ def _next_hit(position: _Array, velocity: _Array, offset: _Array, longest: float
     return first, wall
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _rotate(position: _Array, velocity: _Array, time: float) -> None:
     """Moves along the circle for a time."""
     cosine, sine = math.cos(time), math.sin(time)
@@ -42,7 +43,7 @@ def _rotate(position: _Array, velocity: _Array, time: float) -> None:
         position[i], velocity[i] = x * cosine + v * sine, v * cosine - x * sine
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def run_chain(
     walls: tuple[_Array, _Array, _Array], start: _Array, trajectories: tuple[int, int], generator: np.random.Generator
 ) -> tuple[_Array, bool]:

@@ -11,7 +11,8 @@ evaluation is O(n).
 """
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 _EPS = float(np.finfo(np.float64).eps)
@@ -19,7 +20,7 @@ _EVALUATIONS = 400  # a bracket of floating-point numbers needs far fewer: about
 _POLISHES = 3
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _clip(
     x: _Array, metric: tuple[_Array, _Array], bounds: _Array, multiplier: float, u: _Array, slope: _Array
 ) -> None:
@@ -33,7 +34,7 @@ def _clip(
         slope[i] = step if inside else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _pool(
     x: _Array,
     metric: tuple[_Array, _Array],
@@ -86,7 +87,7 @@ def _pool(
         end = first
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _measure(x: _Array, w: _Array, u: _Array, slope: _Array) -> tuple[float, float, float]:
     """wᵀu, −d(wᵀu)/dλ, and the size of the numbers whose rounding enters wᵀu."""
     total, rate, size = 0.0, 0.0, 0.0
@@ -97,7 +98,7 @@ def _measure(x: _Array, w: _Array, u: _Array, slope: _Array) -> tuple[float, flo
     return total, rate, size
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _next_multiplier(
     multiplier: float, value: float, rate: float, bracket: tuple[float, float], growth: float
 ) -> float:
@@ -112,7 +113,7 @@ def _next_multiplier(
     return multiplier + growth if value > 0.0 else multiplier - growth
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _polish(
     w: _Array, bounds: _Array, law: _Array, state: tuple[float, float, float], u: _Array, slope: _Array
 ) -> float:
@@ -142,7 +143,7 @@ def _polish(
     return remainder
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _evaluate(
     x: _Array,
     metric: tuple[_Array, _Array],
@@ -160,7 +161,7 @@ def _evaluate(
     return _measure(x, metric[1], u, slope)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _search(
     x: _Array,
     metric: tuple[_Array, _Array],
@@ -207,7 +208,7 @@ def _search(
     return multiplier, rate, 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _project_row(
     x: _Array, metric: tuple[_Array, _Array], bounds: _Array, law: _Array, length: int, u: _Array
 ) -> float:
@@ -224,7 +225,7 @@ def _project_row(
     return remainder
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def project_rows(x: _Array, v: _Array, w: _Array, bounds: _Array, law: _Array, length: int) -> tuple[_Array, _Array]:
     """Projects every row of x; parameters with fewer rows are repeated.
 

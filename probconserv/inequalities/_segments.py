@@ -1,14 +1,14 @@
 """Compiled projection of fields whose points belong to one row of a law each: one multiplier per row."""
 
 import numpy as np
-from numba import njit
 
 from probconserv.inequalities._kernels import _polish, _search
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def project_segments(
     x: _Array, v: _Array, bounds: _Array, law: _Array, rows: tuple[_Array, _Array, _Array]
 ) -> tuple[_Array, float]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.systems._kernels import entry_rates
 
 _Array = np.ndarray
@@ -16,7 +16,7 @@ _LIMIT = 0.5
 _ROUND_OFF = 1e-14
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _stage(before: _Array, now: _Array, change: _Array, weight: float, step: float, floor: float, out: _Array) -> int:
     """Writes weight·before + (1 − weight)·(now + step·change); the first cell that is not admissible, or −1.
 
@@ -38,14 +38,14 @@ def _stage(before: _Array, now: _Array, change: _Array, weight: float, step: flo
     return bad
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _choose(remaining: float, speed: float, largest: float, courant: float) -> float:
     """The step: the rest of the interval, or at most half of it."""
     bound = min(courant / speed, largest) if speed > 0.0 else largest
     return remaining if bound >= remaining * (1.0 - 1e-9) else min(bound, 0.5 * remaining)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _attempt(u: _Array, step: float, problem: Any, first: Any, buffers: Any, floor: float) -> tuple[int, float]:
     """Stages two and three of a step; the result is ``buffers[0]``.
 
@@ -69,7 +69,7 @@ def _attempt(u: _Array, step: float, problem: Any, first: Any, buffers: Any, flo
     return _stage(u, two, change, 1.0 / 3.0, step, floor, one), speed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _run_entry(u: _Array, clock: _Array, account: Any, problem: Any, control: Any, budget: int) -> tuple[int, int]:
     """Integrates one entry; see ``run``. ``clock`` is time, largest step and number of steps."""
     target, courant, largest_step, smallest = control
@@ -105,7 +105,7 @@ def _run_entry(u: _Array, clock: _Array, account: Any, problem: Any, control: An
     return (DONE if clock[0] >= target else RUNNING), -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def run(
     u: _Array, clocks: _Array, account: Any, plan: Any, states: Any, bottoms: Any, control: Any, budget: int
 ) -> tuple[_Array, _Array]:

@@ -13,8 +13,8 @@ is the scheme of Audusse et al. (SIAM J. Sci. Comput. 25, 2004) without the pres
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.convection.reconstruction_kernels import half_slopes
 
 _Array = np.ndarray
@@ -25,7 +25,7 @@ PERIODIC, REFLECTING, OUTFLOW, GIVEN = 0, 1, 2, 3
 _THIN = 1e-8
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def velocity(depth: float, momentum: float, thin: float) -> float:
     """Momentum over depth; goes to zero below the depth ``thin`` (Kurganov and Petrova 2007)."""
     if depth <= 0.0:
@@ -35,7 +35,7 @@ def velocity(depth: float, momentum: float, thin: float) -> float:
     return 2.0 * depth * momentum / (depth * depth + thin * thin)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _speeds(h_left: float, u_left: float, h_right: float, u_right: float, gravity: float) -> tuple[float, float, float]:
     """Slowest and fastest wave, Einfeldt's (1988) or the front where one side is dry, and the largest |eigenvalue|."""
     c_left, c_right = np.sqrt(gravity * h_left), np.sqrt(gravity * h_right)
@@ -51,7 +51,7 @@ def _speeds(h_left: float, u_left: float, h_right: float, u_right: float, gravit
     return min(u_left - c_left, mean - wave), max(u_right + c_right, mean + wave), fastest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _face(
     h_left: float, u_left: float, h_right: float, u_right: float, gravity: float
 ) -> tuple[float, float, float, float, float, float]:
@@ -81,7 +81,7 @@ def _face(
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, work: _Array) -> None:
     """Cell values and half slopes of one row.
 
@@ -113,7 +113,7 @@ def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, wo
                 work[1, k, i] = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _hydrostatic(work: _Array, face: int, components: int) -> tuple[float, float, float, float]:
     """Depths at the two sides of a face, and above its higher bottom."""
     i, j = face + 1, face + 2
@@ -123,7 +123,7 @@ def _hydrostatic(work: _Array, face: int, components: int) -> tuple[float, float
     return h_i, h_j, min(h_i, max(0.0, w_i - top)), min(h_j, max(0.0, w_j - top))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _transverse(work: _Array, face: int, k: int, contact: bool, mass: float, weights: tuple[float, float]) -> float:
     """Flux of a component of the momentum along the face; the weights are those of its values on the two sides."""
     t_i, t_j = work[0, k, face + 1] + work[1, k, face + 1], work[0, k, face + 2] - work[1, k, face + 2]
@@ -132,7 +132,7 @@ def _transverse(work: _Array, face: int, k: int, contact: bool, mass: float, wei
     return weights[0] * t_i + weights[1] * t_j
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _distribute(work: _Array, face: int, normal: int, contact: bool, fluxes: Any, out: tuple[_Array, _Array]) -> None:
     """Adds the fluxes through a face to the changes of its cells; keeps those through sides."""
     mass, below, above, weights = fluxes
@@ -155,7 +155,7 @@ def _distribute(work: _Array, face: int, normal: int, contact: bool, fluxes: Any
             sides[1, k] = left_flux
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _row(
     work: _Array, normal: int, gravity: float, contact: bool, change: _Array, sides: _Array
 ) -> tuple[float, float]:
@@ -196,7 +196,7 @@ def _row(
     return source, fastest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _gather(u: _Array, axis: int, index: int, kinds: _Array, states: _Array, row: _Array) -> None:
     """Copies one row with two ghost cells at each end.
 
@@ -231,7 +231,7 @@ def _gather(u: _Array, axis: int, index: int, kinds: _Array, states: _Array, row
                 row[k, n + 2 + g] = states[1, k, index]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def entry_rates(
     u: _Array, plan: Any, states: Any, bottoms: Any, change: _Array, sides: _Array, source: _Array
 ) -> float:
@@ -281,7 +281,7 @@ def entry_rates(
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def rates(u: _Array, plan: Any, states: Any, bottoms: Any) -> tuple[_Array, _Array, _Array, _Array]:
     """Rates of change of every batch entry.
 

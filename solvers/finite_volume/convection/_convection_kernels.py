@@ -7,8 +7,8 @@ with neighbours ``inner`` apart, so that every loop runs along memory. A row nev
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.convection.reconstruction_kernels import half_slopes, parabola, weno5
 from solvers.finite_volume.laws._kernel_codes import BURGERS, TRANSPORT
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
@@ -18,7 +18,7 @@ _Array = np.ndarray
 _LANES = 8
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _largest(values: _Array) -> float:
     """Largest entry of a non-negative array, in lanes that vectorise."""
     lanes = np.zeros(_LANES)
@@ -32,7 +32,7 @@ def _largest(values: _Array) -> float:
     return lanes.max()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _extend(block: _Array, inner: int, ghosts: int, ends: Any, work: Any) -> None:
     """Copies a block between ghost cells and writes the states outside its first and last faces."""
     extended, outer = work
@@ -65,7 +65,7 @@ def _extend(block: _Array, inner: int, ghosts: int, ends: Any, work: Any) -> Non
                 outer[end, j] = block[edge + j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _muscl(extended: _Array, inner: int, limit: Any, half: _Array, states: tuple[_Array, _Array]) -> None:
     """Limited linear states on both sides of every face."""
     left, right = states
@@ -76,7 +76,7 @@ def _muscl(extended: _Array, inner: int, limit: Any, half: _Array, states: tuple
         right[k] = after[k] - later[k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _weno(extended: _Array, inner: int, scale: _Array, states: tuple[_Array, _Array]) -> None:
     """Fifth-order states on both sides of every face; ``scale`` is scratch for 1/(max − min)² of every line."""
     left, right = states
@@ -97,7 +97,7 @@ def _weno(extended: _Array, inner: int, scale: _Array, states: tuple[_Array, _Ar
             upper[j] = weno5((f[j], e[j], d[j], c[j], b[j]), scale[j])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _weno_line(extended: _Array, states: tuple[_Array, _Array]) -> None:
     """As ``_weno`` for cells next to each other."""
     left, right = states
@@ -109,7 +109,7 @@ def _weno_line(extended: _Array, states: tuple[_Array, _Array]) -> None:
         right[k] = weno5((f[k], e[k], d[k], c[k], b[k]), scale)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _advection_flux(a: float, states: tuple[_Array, _Array], flux: _Array) -> float:
     """Upwind flux; returns the speed."""
     upwind = states[0] if a >= 0.0 else states[1]
@@ -118,7 +118,7 @@ def _advection_flux(a: float, states: tuple[_Array, _Array], flux: _Array) -> fl
     return abs(a)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _transport_flux(velocity: _Array, states: tuple[_Array, _Array], flux: _Array, fast: _Array) -> float:
     """Upwind flux with one velocity per face; returns the largest speed."""
     left, right = states
@@ -128,7 +128,7 @@ def _transport_flux(velocity: _Array, states: tuple[_Array, _Array], flux: _Arra
     return _largest(fast)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _burgers_flux(
     states: tuple[_Array, _Array], neighbours: tuple[_Array, _Array], flux: _Array, fast: _Array
 ) -> float:
@@ -142,7 +142,7 @@ def _burgers_flux(
     return _largest(fast)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _block_flux(block: _Array, inner: int, ends: Any, law: tuple[int, _Array], scheme: Any, work: Any) -> float:
     """Writes the fluxes through the faces of a block into ``work[3]``; returns the largest speed."""
     ghosts, limit = scheme
@@ -179,14 +179,14 @@ def _block_flux(block: _Array, inner: int, ends: Any, law: tuple[int, _Array], s
     return speed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _subtract_divergence(flux: _Array, inner: int, inverse: float, change: _Array) -> None:
     after = flux[inner:]
     for k in range(change.shape[0]):
         change[k] -= (after[k] - flux[k]) * inverse
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _row_rate(u: _Array, data: _Array, law: Any, setting: Any, scheme: Any, work: Any, out: Any) -> float:
     """Writes du/dt and the side fluxes of one row; returns the speed.
 
@@ -236,7 +236,7 @@ def _row_rate(u: _Array, data: _Array, law: Any, setting: Any, scheme: Any, work
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _scratch(blocks: _Array, ghosts: int) -> Any:
     """Arrays for the largest block: extended cells, outer states, half slopes, fluxes, speeds, left, right."""
     cells, inner = 0, 0
@@ -254,7 +254,7 @@ def _scratch(blocks: _Array, ghosts: int) -> Any:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def rate(u: _Array, data: _Array, law: Any, setting: Any, ghosts: int, limit: Any) -> tuple[_Array, _Array, _Array]:
     """du/dt, side fluxes and speeds of all rows.
 
@@ -279,7 +279,7 @@ def rate(u: _Array, data: _Array, law: Any, setting: Any, ghosts: int, limit: An
     return change, sides, speed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _later_stages(
     start: _Array, initial: Any, step: float, data: tuple[_Array, _Array], row: Any, out: tuple[_Array, _Array]
 ) -> float:
@@ -302,7 +302,7 @@ def _later_stages(
     return fast
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def ssprk3(
     u: _Array,
     first: tuple[_Array, _Array],
@@ -340,7 +340,7 @@ def ssprk3(
     return end, account, speed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def march(
     u: _Array, room: _Array, control: tuple[float, float], data: _Array, law: Any, setting: Any, ghosts: int, limit: Any
 ) -> tuple[_Array, _Array, _Array, _Array]:

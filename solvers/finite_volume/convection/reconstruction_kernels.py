@@ -6,13 +6,15 @@ They release the interpreter lock, so that groups of a batch can run on several 
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def minmod(a: float, b: float) -> float:
     """The smaller slope if both agree in sign, else 0."""
     if a * b <= 0.0:
@@ -20,13 +22,13 @@ def minmod(a: float, b: float) -> float:
     return a if abs(a) < abs(b) else b
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def van_leer(a: float, b: float) -> float:
     """Harmonic mean of slopes that agree in sign, else 0."""
     return 0.0 if a * b <= 0.0 else 2.0 * a * b / (a + b)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def monotonized_central(a: float, b: float) -> float:
     """The central slope, at most twice the smaller one, if both agree in sign, else 0."""
     if a * b <= 0.0:
@@ -69,7 +71,7 @@ def _choose_limiter(before: Any, cell: Any, after: Any, limit: Any, half: Any) -
     return numbered if isinstance(limit, types.Integer) else passed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
     """Limited linear reconstruction: states left and right of every face.
 
@@ -90,7 +92,7 @@ def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
     return left, right
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def weno5(v: tuple[float, float, float, float, float], scale: float) -> float:
     """State at the right face of the middle one of five cells (Jiang and Shu 1996), ε = 1e-6/scale."""
     a, b, c, d, e = v
@@ -106,7 +108,7 @@ def weno5(v: tuple[float, float, float, float, float], scale: float) -> float:
     return c + changes / (6.0 * (weight0 + weight1 + weight2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def inverse_square_spread(cells: _Array) -> float:
     """1/(max − min)², or 0 for a constant."""
     low, high = cells[0], cells[0]
@@ -115,7 +117,7 @@ def inverse_square_spread(cells: _Array) -> float:
     return 0.0 if high == low else 1.0 / ((high - low) * (high - low))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     """Fifth-order weighted essentially non-oscillatory reconstruction: states left and right of every face.
 
@@ -136,7 +138,7 @@ def reconstruct_weno(cells: _Array) -> tuple[_Array, _Array]:
     return left, right
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def parabola(state: float, first: float, second: float, size: float) -> tuple[float, float]:
     """Slope a and curvature b of g + a x + b x² through the state g at a side and the averages of two inner cells.
 
@@ -150,7 +152,7 @@ def parabola(state: float, first: float, second: float, size: float) -> tuple[fl
     return slope - curvature * (2.0 / 3.0), curvature
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def inflow_ghosts(state: _Array, cells: _Array, count: int) -> _Array:
     """Averages of ghost cells beyond a side from the state on the side and the inner cells.
 

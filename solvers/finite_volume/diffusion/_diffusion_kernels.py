@@ -8,8 +8,8 @@ through the state on the side.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._potentials import conductivity, evaluate_row
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
@@ -18,7 +18,7 @@ _Array = np.ndarray
 _BLOCK = 2048
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def to_padded(cells: _Array, lines: _Array, padded: _Array) -> None:
     """Copies the cells of a row to their places; ``lines`` holds the first place of every line of the last axis."""
     n = cells.shape[0] // lines.shape[0]
@@ -26,7 +26,7 @@ def to_padded(cells: _Array, lines: _Array, padded: _Array) -> None:
         padded[lines[line] : lines[line] + n] = cells[line * n : (line + 1) * n]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def from_padded(padded: _Array, lines: _Array, cells: _Array) -> None:
     """Copies the cells of a row back from their places."""
     n = cells.shape[0] // lines.shape[0]
@@ -34,7 +34,7 @@ def from_padded(padded: _Array, lines: _Array, cells: _Array) -> None:
         cells[line * n : (line + 1) * n] = padded[lines[line] : lines[line] + n]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array) -> None:
     """States on the sides, in the ghost cells."""
     offsets, ghost, edge, opposite = edges
@@ -51,7 +51,7 @@ def fill_ghosts(u: _Array, edges: Any, modes: _Array, pull: _Array, data: _Array
                 u[ghost[e]] = u[edge[e]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def potentials(row: Any, edges: Any, data: _Array, u: _Array, potential: _Array) -> None:
     """Φ of the cells, and in the ghost cells its continuation through the state on the side."""
     kind, parameter, modes, pull = row
@@ -60,7 +60,7 @@ def potentials(row: Any, edges: Any, data: _Array, u: _Array, potential: _Array)
     close_sides(potential, edges, modes)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def close_sides(potential: _Array, edges: Any, modes: _Array) -> None:
     """Continues Φ to the ghost cells, whose values are those on the sides."""
     offsets, ghost, edge, _ = edges
@@ -70,7 +70,7 @@ def close_sides(potential: _Array, edges: Any, modes: _Array) -> None:
                 potential[ghost[e]] = 2.0 * potential[ghost[e]] - potential[edge[e]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _difference(potential: _Array, grid: Any, faces: _Array, axis: int, start: int, out: _Array, add: bool) -> None:
     """Σ over the two faces of an axis of w c (Φ beyond − Φ), for a block of the flat array from ``start`` on."""
     strides, weights = grid
@@ -93,14 +93,14 @@ def _difference(potential: _Array, grid: Any, faces: _Array, axis: int, start: i
         out[i] = (out[i] if add else 0.0) + change
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def divergence(potential: _Array, grid: Any, faces: _Array, start: int, out: _Array) -> None:
     """−∇·F of a block of the flat array, without given fluxes."""
     for axis in range(grid[0].shape[0]):
         _difference(potential, grid, faces, axis, start, out, axis > 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def side_fluxes(
     potential: _Array, edges: Any, modes: _Array, data: _Array, geometry: Any, faces: _Array, out: _Array
 ) -> None:
@@ -125,7 +125,7 @@ def side_fluxes(
         out[side] = area * weights[axis] * spacing[axis] * (total if side % 2 == 0 else -total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_given(out: _Array, edges: Any, modes: _Array, data: _Array, spacing: _Array, scale: float) -> None:
     """Adds scale · F/h to the cells at the sides where the flux is given."""
     offsets, _, edge, _ = edges
@@ -136,7 +136,7 @@ def add_given(out: _Array, edges: Any, modes: _Array, data: _Array, spacing: _Ar
                 out[edge[e]] += sign * data[e]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def rates(u: _Array, data: _Array, law: Any, sides: Any, grid: Any) -> tuple[_Array, _Array]:
     """du/dt ``(rows, cells)`` and the fluxes through the sides ``(rows, 2d)``.
 
@@ -167,7 +167,7 @@ def rates(u: _Array, data: _Array, law: Any, sides: Any, grid: Any) -> tuple[_Ar
     return rate, flux
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def radii(u: _Array, data: _Array, law: Any, sides: Any, grid: Any) -> _Array:
     """Bound ``(rows,)`` of the spectral radius of ∂(du/dt)/∂u, by Gershgorin's circles of its columns."""
     kind, parameters, coefficient, faces = law
@@ -192,13 +192,13 @@ def radii(u: _Array, data: _Array, law: Any, sides: Any, grid: Any) -> _Array:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _weight(k: int) -> float:
     """b of stage k of the Runge–Kutta–Legendre method of second order."""
     return 1.0 / 3.0 if k < 2 else (k * k + k - 2.0) / (2.0 * k * (k + 1.0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def legendre(j: int) -> tuple[float, float, float]:
     """μ, ν of stage j ≥ 2, and the weight of the first rate (Meyer, Balsara and Aslam 2014, eqs. 16 and 17)."""
     b, before, earlier = _weight(j), _weight(j - 1), _weight(j - 2)
@@ -206,7 +206,7 @@ def legendre(j: int) -> tuple[float, float, float]:
     return mu, (1.0 - j) / j * b / earlier, (before - 1.0) * mu
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _stage(states: Any, potential: _Array, stencil: Any, faces: _Array, weights: Any, change: _Array) -> None:
     """The next stage from the last one, over the one before it, in blocks of the flat array."""
     before, last, base, slope = states
@@ -235,7 +235,7 @@ def _stage(states: Any, potential: _Array, stencil: Any, faces: _Array, weights:
                 out[i] += step * change[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _combine(out: _Array, arrays: Any, neighbours: Any, weights: Any, scales: tuple[float, float]) -> None:
     """Y₀ + μ (Y_{j−1} − Y₀) + ν (Y_{j−2} − Y₀) + γ h f₀, over Y_{j−2}, and the differences along two axes.
 
@@ -251,7 +251,7 @@ def _combine(out: _Array, arrays: Any, neighbours: Any, weights: Any, scales: tu
         out[i] = kept + (across + inner * ((low[i] - here[i]) + (high[i] - here[i])))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _all_stages(row: Any, plan: Any, place: Any, data: _Array, work: Any, fluxes: Any, early: Any) -> _Array:
     """Stages of one row from Y₀ and h f₀; returns the last one, and leaves its fluxes in the second of ``fluxes``."""
     base, slope, potential, change = work
@@ -277,7 +277,7 @@ def _all_stages(row: Any, plan: Any, place: Any, data: _Array, work: Any, fluxes
     return last
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def supersteps(u: _Array, first: Any, plan: Any, data: _Array, law: Any, sides: Any, grid: Any) -> Any:
     """A step of the Runge–Kutta–Legendre method of second order for every row.
 

@@ -8,8 +8,8 @@ With D = diag k(u) and A the negative second differences between cells, a step s
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._diffusion_kernels import (
     add_given,
     close_sides,
@@ -33,7 +33,7 @@ _REDUCTION = 1e-3
 _ROUND_OFF = 1e-15
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def dot(a: _Array, b: _Array) -> float:
     """Scalar product, summed in eight lanes."""
     total = broadcast(0.0)
@@ -46,7 +46,7 @@ def dot(a: _Array, b: _Array) -> float:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out: _Array) -> None:
     """−A z of all cells; nothing flows through the sides unless they are periodic."""
     (offsets, ghost, edge, opposite), modes = sides
@@ -60,7 +60,7 @@ def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out:
         divergence(z, stencil, faces, start, out[start : min(start + _BLOCK, last)])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: Any, terms: Any) -> None:
     """B on the diagonal, and k_edge − ∂Φ_side/∂u_edge of every face of a side."""
     (offsets, ghost, edge, _), modes = sides
@@ -78,7 +78,7 @@ def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: A
             diagonal[edge[e]] += weight * gap[e]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _degrees(stencil: Any, faces: _Array, out: _Array) -> None:
     """Σ over the faces of a cell of w c."""
     strides, weights = stencil
@@ -92,7 +92,7 @@ def _degrees(stencil: Any, faces: _Array, out: _Array) -> None:
         out[i] = total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _conjugate_gradients(system: Any, sides: Any, stencil: Any, faces: _Array, work: Any, bound: float) -> bool:
     """y with ‖D^½ r − (B + s D^½ A D^½) y‖ ≤ bound, from y = 0; whether it was reached."""
     root, diagonal, inverse, s = system
@@ -121,7 +121,7 @@ def _conjugate_gradients(system: Any, sides: Any, stencil: Any, faces: _Array, w
     return False
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lines: _Array, n: int, out: Any) -> float:
     """r = right − u + s·rate and D^½ r on the cells, D^½ there, and the largest k; out is zero elsewhere."""
     residual, root, rest = out
@@ -135,7 +135,7 @@ def _residual(right: _Array, u: _Array, change: _Array, s: float, k: _Array, lin
     return largest
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations: Any) -> bool:
     """One Newton step from u: leaves Φ, k, D^½ y and δ; whether the conjugate gradients converged."""
     _, _, data, s, allowed = problem
@@ -172,7 +172,7 @@ def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations
     return solved
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, results: Any) -> Any:
     """Newton's method for one row; returns converged, iterations and the mean |change| of the last one."""
     right, guess, data, s, allowed = problem
@@ -209,7 +209,7 @@ def _solve_row(row: Any, problem: Any, limit: int, sides: Any, grid: Any, result
     return converged, iterations, mean
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _write(
     potential: _Array, right: _Array, data: _Array, s: float, sides: Any, stencil: Any, faces: _Array, grid: Any,
     change: _Array, results: Any,
@@ -228,7 +228,7 @@ def _write(
         u_out[i] = right[i] + s * rate[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def solve_rows_by_gradients(problem: Any, limit: int, law: Any, sides: Any, grid: Any) -> tuple[Any, Any]:
     """Solves u = r + s·rate(u) of every row.
 

@@ -8,8 +8,8 @@ has converged takes the next row. The rows never mix: a row has the same bits al
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, magnitude, store
 from solvers.finite_volume.diffusion._potentials import evaluate_lanes, spread_parameters
 from solvers.finite_volume.laws._kernel_codes import DIFFUSION
@@ -21,7 +21,7 @@ UNDAMPED = 8
 NEWTON_ROUND_OFF = 1e-13
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def face_weights(coefficient: _Array, modes: _Array, spacing: float, weights: _Array) -> None:
     """Weights c/h² of the n + 1 faces of a row: twice as large over the half cell at a side, 0 under a given flux."""
     n = weights.shape[0] - 1
@@ -35,7 +35,7 @@ def face_weights(coefficient: _Array, modes: _Array, spacing: float, weights: _A
             weights[face] = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _factor(k: _Array, weights: _Array, diagonal: _Array, pivot: _Array, one: Any, width: int) -> None:
     """Reciprocal pivots of the matrix with columns scaled by k: −w_i k_{i−1}, d_i, −w_{i+1} k_{i+1} in row i."""
     n = diagonal.shape[0] // width
@@ -49,7 +49,7 @@ def _factor(k: _Array, weights: _Array, diagonal: _Array, pivot: _Array, one: An
         store(pivot, at, last)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _substitute(k: _Array, weights: _Array, pivot: _Array, right: _Array, one: Any, width: int) -> None:
     """Overwrites ``right`` by the solution of the factored system."""
     n = pivot.shape[0] // width
@@ -69,7 +69,7 @@ def _substitute(k: _Array, weights: _Array, pivot: _Array, right: _Array, one: A
         store(right, at, last)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _add(u: _Array, delta: _Array, relaxation: _Array, means: _Array, one: Any, width: int) -> None:
     """Adds δ, or a part of it, to u; the means of |δ| and |u| over cells."""
     n = delta.shape[0] // width
@@ -87,7 +87,7 @@ def _add(u: _Array, delta: _Array, relaxation: _Array, means: _Array, one: Any, 
         means[i] /= n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _wrap(k: _Array, weights: _Array, diagonal: _Array, corner: _Array, width: int) -> None:
     """Changes the diagonal for Sherman and Morrison's formula, with the right-hand side of the corners."""
     n = diagonal.shape[0] // width
@@ -102,7 +102,7 @@ def _wrap(k: _Array, weights: _Array, diagonal: _Array, corner: _Array, width: i
         corner[lane], corner[end + lane] = shift, bottom
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _unwrap(k: _Array, weights: _Array, shifted: _Array, delta: _Array, corner: _Array) -> None:
     """Completes Sherman and Morrison's formula; ``shifted`` is twice the first diagonal entry."""
     width = shifted.shape[0]
@@ -116,7 +116,7 @@ def _unwrap(k: _Array, weights: _Array, shifted: _Array, delta: _Array, corner: 
             delta[i + lane] -= factor[lane] * corner[i + lane]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _close_sides(u: _Array, modes: _Array, sides: _Array, width: int) -> None:
     """States beyond the ends of the axis; ``sides`` holds data and pull of both sides, ``(4, width)``."""
     end = u.shape[0] - width
@@ -128,7 +128,7 @@ def _close_sides(u: _Array, modes: _Array, sides: _Array, width: int) -> None:
             u[end + lane] = sides[1, lane] + sides[3, lane] * u[end - width + lane]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def side_slope(outer: Any, inner: Any, pull: float, weight: float, iterations: int) -> float:
     """Derivative of Φ on a side by the edge cell, for the iteration after so many.
 
@@ -141,7 +141,7 @@ def side_slope(outer: Any, inner: Any, pull: float, weight: float, iterations: i
     return min(slope, inner + 0.5 / weight) if iterations < UNDAMPED else min(slope, 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _assemble(
     u: _Array, right: _Array, weights: _Array, potential: _Array, k: _Array, delta: _Array, diagonal: _Array, width: int
 ) -> None:
@@ -154,7 +154,7 @@ def _assemble(
         diagonal[i] = 1.0 + (low + high) * k[i + width]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def linear_step(tile: Any, modes: _Array, kind: int, lanes: Any, one: Any) -> None:
     """Φ, k and the change δ of Newton's method of every lane, left in the tile."""
     u, right, weights, potential, k, delta, diagonal, pivot, corner, parameters = tile
@@ -179,7 +179,7 @@ def linear_step(tile: Any, modes: _Array, kind: int, lanes: Any, one: Any) -> No
         _unwrap(k, weights, diagonal[:width], delta, corner)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _enter(tile: Any, problem: Any, scratch: Any, row: Any, lane: int, lanes: Any) -> None:
     """Puts a row into a lane."""
     u, right, weights, _, _, _, _, _, _, parameters = tile
@@ -202,7 +202,7 @@ def _enter(tile: Any, problem: Any, scratch: Any, row: Any, lane: int, lanes: An
         inflow[side, lane] = sign * s[row] * data[row, side] / spacing if modes[side] == GIVEN_FLUX else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _leave(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: Any, results: Any) -> None:
     """Writes u = r + s ∇²(Φ + k δ) of a lane's row, its rate and the fluxes through its sides."""
     _, _, _, potential, k, delta, _, _, _, _ = tile
@@ -235,7 +235,7 @@ def _leave(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: An
         u_out[row, i] = target[row, i] + s[row] * rate[row, i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def second_difference(potential: _Array, weights: _Array, out: _Array) -> None:
     """Σ over the faces of a cell of w (Φ beyond − Φ)."""
     for i in range(out.shape[0]):
@@ -243,7 +243,7 @@ def second_difference(potential: _Array, weights: _Array, out: _Array) -> None:
         out[i] = weights[i] * (potential[i] - here) + weights[i + 1] * (potential[i + 2] - here)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def empty_tile(n: int, width: int) -> Any:
     """u, r, s w, Φ, k, δ, diagonal, pivots, right-hand side of the corners and parameters, interleaved by lanes."""
     small, large = n * width, (n + 2) * width
@@ -252,7 +252,7 @@ def empty_tile(n: int, width: int) -> Any:
     return u, right, weights, potential, k, delta, diagonal, np.zeros(small), np.zeros(small), np.ones((2, large))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, one: Any, width: int) -> None:
     """All rows through the lanes of one tile."""
     kind, modes, target = problem[0], problem[3], problem[8]
@@ -293,7 +293,7 @@ def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, o
             before[lane] = residual[row] = change
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def relaxation(last: float, iterations: Any, change: float, before: float) -> float:
     """Part of the next change to take: less if many iterations go to and fro between the branches of a kinked Φ."""
     if iterations < UNDAMPED:
@@ -301,7 +301,7 @@ def relaxation(last: float, iterations: Any, change: float, before: float) -> fl
     return 0.5 * last if change > 0.9 * before else min(1.0, 1.25 * last)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def has_converged(change: float, before: float, allowed: Any, first: bool, linear: bool) -> bool:
     """Whether what is left after the last change is allowed, if the changes go on shrinking by the last ratio θ."""
     if linear or change <= 0.0:
@@ -333,17 +333,17 @@ def solve_rows(problem: Any, allowed: _Array, limit: int) -> tuple[Any, Any]:
     return results, report
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _solve_lanes(problem: Any, allowed: _Array, limit: int, results: Any, report: Any) -> None:
     _run(problem, allowed, limit, results, report, broadcast(1.0), WIDTH)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _solve_singly(problem: Any, allowed: _Array, limit: int, results: Any, report: Any) -> None:
     _run(problem, allowed, limit, results, report, 1.0, 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def solve_tridiagonal_rows(by_left: _Array, by_right: _Array, scale: _Array, periodic: bool, right: _Array) -> None:
     """Overwrites r by the solution of δ + s/h (δF_{i+1} − δF_i) = r, with δF = L δ_left + R δ_right on faces.
 

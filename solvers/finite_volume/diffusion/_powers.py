@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from solvers._compiled import compiled
 
 _BITS = ir.IntType(64)
 _intrinsic: Any = intrinsic
@@ -54,7 +56,7 @@ def _from_bits(_: Any, _value: Any) -> Any:
     return types.float64(types.int64), lambda _c, builder, _s, args: builder.bitcast(args[0], ir.DoubleType())
 
 
-@njit(forceinline=True, error_model="numpy")
+@compiled(forceinline=True)
 def power(x: float, p: float) -> float:
     """x^p for p > 0, relative error below 1e-14; 0 for x ≤ 0 and subnormal x, NaN if x is not finite.
 
@@ -82,7 +84,7 @@ def power(x: float, p: float) -> float:
     return 0.0 if x < _SMALLEST else y + (x - x)
 
 
-@njit(forceinline=True, error_model="numpy")
+@compiled(forceinline=True)
 def _exp2(r: float) -> float:
     """2^r for |r| ≤ ½."""
     z = r * r
@@ -92,7 +94,7 @@ def _exp2(r: float) -> float:
     return low + (z * z) * (middle + (z * z) * high)
 
 
-@njit(forceinline=True, error_model="numpy")
+@compiled(forceinline=True)
 def integer_power(x: float, p: float) -> float:
     """x^p for p = 1, …, 7 by multiplication; 0 for x ≤ 0."""
     base = 0.0 if x < 0.0 else x
@@ -104,7 +106,7 @@ def integer_power(x: float, p: float) -> float:
     return first * (second * third)
 
 
-@njit(forceinline=True, error_model="numpy")
+@compiled(forceinline=True)
 def has_integer_power(p: float) -> bool:
     """Whether ``integer_power`` takes this exponent."""
     return p == np.floor(p) and 1.0 <= p <= _LARGEST_INTEGER

@@ -7,8 +7,8 @@ so that its Φ, k and change remain what they were: a row has the same bits alon
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._lanes import load, magnitude, store
 from solvers.finite_volume.diffusion._newton_kernels import (
     NEWTON_ROUND_OFF,
@@ -82,7 +82,7 @@ class Stages(NamedTuple):
     weights: _Array
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def empty_stages(n: int, width: int) -> Stages:
     """Scratch for n cells."""
     return Stages(
@@ -103,7 +103,7 @@ def empty_stages(n: int, width: int) -> Stages:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def enter_medium(stages: Stages, medium: Medium, row: int, lane: int, width: int) -> None:
     """Sets what does not change with time in the lane of a row."""
     face_weights(medium.coefficient[row], medium.modes, medium.spacing, stages.weights)
@@ -114,7 +114,7 @@ def enter_medium(stages: Stages, medium: Medium, row: int, lane: int, width: int
         stages.sides[2 + side, lane] = medium.pull[row, side] if medium.modes[side] == STATE else 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def set_factor(stages: Stages, one: Any, width: int) -> None:
     """Multiplies the weights of the faces by ``s``."""
     weights, s = stages.tile[2], load(stages.s, 0, one)
@@ -122,7 +122,7 @@ def set_factor(stages: Stages, one: Any, width: int) -> None:
         store(weights, at, s * load(stages.faces, at, one))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def solve_stage(stages: Stages, medium: Medium, data: _Array, limit: int, one: Any, width: int) -> None:
     """Iterates from the guess in the tile until no lane is open.
 
@@ -148,7 +148,7 @@ def solve_stage(stages: Stages, medium: Medium, data: _Array, limit: int, one: A
         any_open = _assess(stages, iteration, limit, linear, width)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _move(u: _Array, delta: _Array, part: _Array, one: Any, width: int) -> None:
     """Adds a part of δ to u."""
     taken = load(part, 0, one)
@@ -156,7 +156,7 @@ def _move(u: _Array, delta: _Array, part: _Array, one: Any, width: int) -> None:
         store(u, at + width, load(u, at + width, one) + taken * load(delta, at, one))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _measure(u: _Array, delta: _Array, part: _Array, means: _Array, one: Any, width: int) -> None:
     """Means over the cells of |δ| and of |u| after the change."""
     taken, total, size = load(part, 0, one), one - one, one - one
@@ -170,7 +170,7 @@ def _measure(u: _Array, delta: _Array, part: _Array, means: _Array, one: Any, wi
         means[i] /= delta.shape[0] // width
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _assess(stages: Stages, iteration: int, limit: int, linear: bool, width: int) -> bool:
     """Closes the lanes whose iteration ends here; whether one is left open."""
     any_open = False
@@ -191,7 +191,7 @@ def _assess(stages: Stages, iteration: int, limit: int, linear: bool, width: int
     return any_open
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def finish_stage(
     stages: Stages, medium: Medium, data: _Array, results: tuple[_Array, _Array, _Array], one: Any, width: int
 ) -> None:
@@ -223,7 +223,7 @@ def finish_stage(
         store(u, at, load(right, at, one) + s * load(rate, at, one))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _second_difference(potential: _Array, weights: _Array, out: _Array, one: Any, width: int) -> None:
     """Σ over the faces of a cell of w (Φ beyond − Φ)."""
     for at in range(0, out.shape[0], width):

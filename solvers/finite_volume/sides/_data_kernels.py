@@ -3,8 +3,8 @@
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.sides._side_kernels import panel_of, step_limit
 
 _Array = np.ndarray
@@ -67,7 +67,7 @@ class Sampler(NamedTuple):
     series: Series
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def value_at(sampler: Sampler, row: Any, entry: int, time: Any) -> float:
     """Datum of a face of a side; NaN where the series does not hold."""
     column = sampler.column[entry]
@@ -80,7 +80,7 @@ def value_at(sampler: Sampler, row: Any, entry: int, time: Any) -> float:
     return sampler.scale[row, entry] * _sum_of_series(series.coefficients[piece, column], x)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _sum_of_series(coefficients: _Array, x: float) -> float:
     """Σ cₖ Tₖ(x) by Clenshaw's recursion."""
     after, here = 0.0, 0.0
@@ -89,7 +89,7 @@ def _sum_of_series(coefficients: _Array, x: float) -> float:
     return coefficients[0] + x * here - after
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def largest_step(sampler: Sampler, row: Any, time: Any) -> float:
     """Largest step that sees the data and does not pass a break point or the end."""
     panels = sampler.panels
@@ -99,7 +99,7 @@ def largest_step(sampler: Sampler, row: Any, time: Any) -> float:
     return min(limit, sampler.largest)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def may_jump(sampler: Sampler, row: Any, time: Any) -> bool:
     """Whether the data may jump at a time."""
     panels = sampler.panels
@@ -115,7 +115,7 @@ def may_jump(sampler: Sampler, row: Any, time: Any) -> bool:
     return abs(time - panels.low[panel]) <= panels.margin
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fit_series(values: _Array, checks: _Array, matrix: _Array, at: _Array, scale: _Array) -> _Array:
     """Coefficients ``(pieces, columns, terms)`` of the polynomials through values; NaN where checks refute them.
 

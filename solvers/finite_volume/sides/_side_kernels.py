@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 Array = np.ndarray
 
 
-@njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def panel_of(first: Array, low: Array, row: Any, time: Any) -> int:
     """The panel of a row that contains a time."""
     a, b = int(first[row]), int(first[row + 1])
@@ -21,7 +22,7 @@ def panel_of(first: Array, low: Array, row: Any, time: Any) -> int:
     return a
 
 
-@njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def locate(first: Array, low: Array, rows: Array, times: Array) -> Array:
     """The panel that contains the time of every row."""
     panels = np.empty(len(rows), dtype=np.int64)
@@ -30,7 +31,7 @@ def locate(first: Array, low: Array, rows: Array, times: Array) -> Array:
     return panels
 
 
-@njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def step_limit(
     first: Array, low: Array, high: Array, ends_at_break: Array, row: Any, time: Any, margin: float
 ) -> float:
@@ -42,7 +43,7 @@ def step_limit(
     return limit
 
 
-@njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def step_limits(
     first: Array, low: Array, high: Array, ends_at_break: Array, rows: Array, times: Array, margin: float
 ) -> Array:
@@ -53,7 +54,7 @@ def step_limits(
     return limits
 
 
-@njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def steer(
     first: Array, low: Array, ends_at_break: Array, rows: Array, times: Array, since: Array, leftwards: bool,
     margin: float,

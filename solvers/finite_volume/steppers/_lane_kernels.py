@@ -7,14 +7,14 @@ Each does in every lane what its namesake in ``_row_kernels`` does in every row.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._lanes import larger, load, magnitude, pick, smaller, store
 
 _Array = np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def combine(out: _Array, base: _Array, rate: _Array, factor: _Array, one: Any, width: int) -> None:
     """base + c f, over ``out``."""
     c = load(factor, 0, one)
@@ -22,7 +22,7 @@ def combine(out: _Array, base: _Array, rate: _Array, factor: _Array, one: Any, w
         store(out, at, load(base, at, one) + c * load(rate, at, one))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def extrapolate(out: _Array, before: _Array, now: _Array, ratio: _Array, one: Any, width: int) -> None:
     """now + ratio · (now − before), over ``out``."""
     c = load(ratio, 0, one)
@@ -31,7 +31,7 @@ def extrapolate(out: _Array, before: _Array, now: _Array, ratio: _Array, one: An
         store(out, at, here + c * (here - load(before, at, one)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def range_of_lanes(u: _Array, ends: _Array, one: Any, width: int) -> None:
     """Smallest and largest value of every lane ``(2, width)``; NaN if one is not finite."""
     low, high, total = load(u, 0, one), load(u, 0, one), one - one
@@ -47,7 +47,7 @@ def range_of_lanes(u: _Array, ends: _Array, one: Any, width: int) -> None:
             ends[0, lane], ends[1, lane] = np.nan, np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def mean_magnitude(rates: Any, factors: _Array, mean: _Array, one: Any, width: int) -> None:
     """Mean |c₁ f₁ + c₂ f₂ + c₃ f₃| over the cells, with factors ``(3, width)``."""
     first, second, third = rates
@@ -61,7 +61,7 @@ def mean_magnitude(rates: Any, factors: _Array, mean: _Array, one: Any, width: i
         mean[lane] /= first.shape[0] // width
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def replace(mark: _Array, now: _Array, after: _Array, one: Any, width: int) -> None:
     """Overwrites the lanes whose mark is positive."""
     chosen = load(mark, 0, one)
@@ -69,14 +69,14 @@ def replace(mark: _Array, now: _Array, after: _Array, one: Any, width: int) -> N
         store(now, at, pick(chosen, load(after, at, one), load(now, at, one)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def put_row(row: _Array, lanes: _Array, lane: int, width: int) -> None:
     """Writes a row to a lane."""
     for i in range(row.shape[0]):
         lanes[i * width + lane] = row[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def get_row(lanes: _Array, lane: int, width: int, row: _Array) -> None:
     """Copies a lane to a row."""
     for i in range(row.shape[0]):

@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.sides._data_kernels import Sampler, largest_step, may_jump
 from solvers.finite_volume.steppers._output_kernels import keep_to_range
 from solvers.finite_volume.steppers._row_kernels import (
@@ -70,7 +70,7 @@ class Limits(NamedTuple):
     largest_step: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def planned_length(rows: March, limits: Limits, sampler: Sampler, row: Any, end: float) -> float:
     """Length of the next step of a row; NaN if data may jump where it starts or ends."""
     time = rows.time[row]
@@ -79,7 +79,7 @@ def planned_length(rows: March, limits: Limits, sampler: Sampler, row: Any, end:
     return np.nan if may_jump(sampler, row, time) or may_jump(sampler, row, time + length) else length
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def settle(rows: March, row: Any, verdict: tuple[Any, Any], length: Any, evaluations: Any, end: float) -> bool:
     """Counts a trial step and proposes the next one; whether the step failed at the smallest length.
 
@@ -99,14 +99,14 @@ def settle(rows: March, row: Any, verdict: tuple[Any, Any], length: Any, evaluat
     return not accepted and factor * length < smallest_step(rows.time[row], end)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def passes_output(rows: March, output: Output, row: Any, length: Any) -> bool:
     """Whether a step of a row passes an output."""
     finish = end_of_step(rows.time[row], length, output.times[-1])
     return passed(output.times, rows.cursor[row : row + 1], np.full(1, finish))[0] > rows.cursor[row]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def write_outputs(
     rows: March, output: Output, states: _Array, account: tuple[_Array, _Array], step: tuple[Any, Any], row: Any
 ) -> None:
@@ -136,7 +136,7 @@ def write_outputs(
     rows.cursor[row] = passed(output.times, plan[1], np.full(1, finish))[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def move_to_end(rows: March, account: _Array, length: Any, row: Any, end: float) -> None:
     """Adds the account of an accepted step and moves the time of its row to its end."""
     rows.account[row] += account

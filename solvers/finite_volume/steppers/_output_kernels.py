@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def keep_to_range(out: _Array, ends: _Array, end: _Array, plan: Any) -> None:
     """Moves what a parabola between states puts out of their range into the other cells; the totals stay.
 
@@ -28,7 +29,7 @@ def keep_to_range(out: _Array, ends: _Array, end: _Array, plan: Any) -> None:
             k += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _move_into_range(u: _Array, low: float, high: float) -> None:
     """Clips u and gives the difference to the cells in proportion to their distance from the other bound."""
     surplus, below, above = 0.0, 0.0, 0.0

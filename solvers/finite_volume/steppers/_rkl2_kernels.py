@@ -6,8 +6,8 @@ The arithmetic is that of ``RKL2.step`` and ``drive``, which take the steps that
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._diffusion_kernels import radii, rates, supersteps
 from solvers.finite_volume.sides._data_kernels import Sampler, value_at
 from solvers.finite_volume.steppers._march_kernels import (
@@ -35,38 +35,38 @@ SAFETY: Final = 1.05
 ORDER: Final = 3
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def euler_steps(stages: Any) -> Any:
     """Number of stable Euler steps in a stable step of s stages."""
     return 0.25 * (stages**2 + stages - 2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def stages_for(steps: Any) -> Any:
     """Fewest stages, odd and at least 3, with a stable step of so many stable Euler steps; a float or floats."""
     stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * steps) - 1.0))
     return np.maximum(stages + 1.0 - stages % 2.0, 3.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def middle_stage(stages: Any) -> Any:
     """The stage nearest to half of the step; a float or floats."""
     return np.maximum(np.rint(stages / 2**0.5), 2.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fraction_at(stage: Any, stages: Any) -> Any:
     """Fraction of the step that stages 2, 3, … have reached, at most 1."""
     return np.minimum((stage**2 + stage - 2.0) / (stages**2 + stages - 2.0), 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def first_fraction(stages: Any) -> Any:
     """Fraction of the step that stage 1 has reached."""
     return 4.0 / 3.0 / (stages**2 + stages - 2.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def march(rows: March, parts: Any, limits: Limits, sampler: Sampler, output: Output) -> None:
     """Takes steps until every row has reached the last output or must take its next step with more care.
 
@@ -90,7 +90,7 @@ def march(rows: March, parts: Any, limits: Limits, sampler: Sampler, output: Out
                 break
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _advance(rows: March, place: Any, limits: Limits, sampler: Sampler, output: Output, row: int) -> bool:
     """One trial step of a row; whether the row can go on."""
     one, end = slice(row, row + 1), output.times[-1]
@@ -130,7 +130,7 @@ def _advance(rows: March, place: Any, limits: Limits, sampler: Sampler, output: 
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _data(sampler: Sampler, row: int, times: _Array) -> _Array:
     """Data at times ``(k, 1, S)``; NaN where they are not known."""
     data = np.empty((times.shape[0], 1, sampler.fixed.shape[1]))
@@ -140,7 +140,7 @@ def _data(sampler: Sampler, row: int, times: _Array) -> _Array:
     return data
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _stage_data(
     rows: March, sampler: Sampler, row: int, interval: tuple[Any, Any], stages: int
 ) -> tuple[_Array, _Array]:
@@ -160,7 +160,7 @@ def _stage_data(
     return data, sampled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _ratio(limits: Limits, states: Any, slopes: Any, length: float, dirichlet: _Array) -> _Array:
     """Estimated over allowed error ``(1,)``."""
     before, after = states

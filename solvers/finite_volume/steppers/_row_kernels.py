@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from solvers._compiled import compiled
 
 _Array = np.ndarray
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -11,7 +12,7 @@ _GROWTH = 2.0
 _SMALLEST = 1e-12
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def combine(base: _Array, step: _Array, weights: tuple[float, ...], rates: Any) -> _Array:
     """base + Δt Σ wₖ fₖ with one Δt per row; ``rates`` is a tuple of arrays of the shape of ``base``."""
     out = base.copy()
@@ -24,7 +25,7 @@ def combine(base: _Array, step: _Array, weights: tuple[float, ...], rates: Any) 
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def weighted(step: _Array, weights: tuple[float, ...], rates: Any) -> _Array:
     """Δt Σ wₖ fₖ with one Δt per row."""
     out = np.empty_like(rates[0])
@@ -41,7 +42,7 @@ def weighted(step: _Array, weights: tuple[float, ...], rates: Any) -> _Array:
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def extrapolate(before: _Array, now: _Array, ratio: _Array) -> _Array:
     """now + ratio · (now − before) with one ratio per row."""
     out = np.empty_like(now)
@@ -51,7 +52,7 @@ def extrapolate(before: _Array, now: _Array, ratio: _Array) -> _Array:
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def range_of_rows(u: _Array) -> _Array:
     """Smallest and largest value of every row ``(2, rows)``; NaN if one is not finite."""
     ends = np.empty((2, u.shape[0]))
@@ -65,7 +66,7 @@ def range_of_rows(u: _Array) -> _Array:
     return ends
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def range_of_data(data: _Array, columns: _Array) -> _Array:
     """Smallest and largest value of some columns of data ``(k, rows, S)``: ``(2, rows)``, infinite without columns."""
     ends = np.empty((2, data.shape[1]))
@@ -78,7 +79,7 @@ def range_of_data(data: _Array, columns: _Array) -> _Array:
     return ends
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def allowed_error(before: _Array, after: _Array, data: _Array, tolerance: float, atol: float) -> _Array:
     """Allowed mean |error| of a step: tolerance · (max − min) + atol, at least 100 ε max |u|.
 
@@ -101,7 +102,7 @@ def allowed_error(before: _Array, after: _Array, data: _Array, tolerance: float,
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def allowed_change(rate: _Array, length: _Array, allowed: _Array, tolerance: float, fraction: float) -> _Array:
     """Fraction of the allowed error, or of tolerance · the mean change that the rate makes if that is larger."""
     result = np.empty(rate.shape[0])
@@ -113,7 +114,7 @@ def allowed_change(rate: _Array, length: _Array, allowed: _Array, tolerance: flo
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def error_ratio(error: _Array, allowed: _Array) -> _Array:
     """mean |error| over the allowed one; rows without any error pass also where nothing is allowed."""
     ratio = np.empty(error.shape[0])
@@ -125,7 +126,7 @@ def error_ratio(error: _Array, allowed: _Array) -> _Array:
     return ratio
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def control(ratio: _Array, order: int, failed_before: _Array) -> tuple[_Array, _Array]:
     """Which steps are accepted, and the factor for the next step; none grows right after a failure."""
     accepted, factor = np.empty(ratio.shape[0], np.bool_), np.empty(ratio.shape[0])
@@ -144,7 +145,7 @@ def control(ratio: _Array, order: int, failed_before: _Array) -> tuple[_Array, _
     return accepted, factor
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def landing(proposal: Any, remaining: Any) -> float:
     """A step without a tiny one before the end."""
     if proposal >= remaining * (1.0 - 1e-9):
@@ -152,26 +153,26 @@ def landing(proposal: Any, remaining: Any) -> float:
     return 0.5 * remaining if proposal > 0.5 * remaining else proposal
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def end_of_step(time: Any, length: Any, last: Any) -> float:
     """Where a step ends: at the last output if it goes there but for rounding."""
     return last if length >= (last - time) * (1.0 - 1e-12) else time + length
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def next_proposal(accepted: Any, factor: Any, length: Any, proposal: Any) -> float:
     """Next step to propose; a step that was shortened does not make it smaller."""
     following = factor * length
     return max(following, proposal) if accepted and length < proposal else following
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def smallest_step(time: Any, last: Any) -> float:
     """Length below which a step may not fail."""
     return _SMALLEST * max(abs(time), last - time)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def landings(proposal: _Array, remaining: _Array) -> _Array:
     """``landing`` of every row."""
     result = np.empty_like(proposal)
@@ -180,7 +181,7 @@ def landings(proposal: _Array, remaining: _Array) -> _Array:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def ends_of_steps(time: _Array, length: _Array, last: float) -> _Array:
     """``end_of_step`` of every row."""
     result = np.empty_like(time)
@@ -189,7 +190,7 @@ def ends_of_steps(time: _Array, length: _Array, last: float) -> _Array:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def next_proposals(accepted: _Array, factor: _Array, length: _Array, proposal: _Array) -> _Array:
     """``next_proposal`` of every row."""
     result = np.empty_like(proposal)
@@ -198,7 +199,7 @@ def next_proposals(accepted: _Array, factor: _Array, length: _Array, proposal: _
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def smallest_steps(time: _Array, last: float) -> _Array:
     """``smallest_step`` of every row."""
     result = np.empty_like(time)
@@ -207,7 +208,7 @@ def smallest_steps(time: _Array, last: float) -> _Array:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def record(out: _Array, before: _Array, after: _Array, bow: _Array, interval: tuple[_Array, _Array], plan: Any) -> None:
     """Writes the output times that accepted steps have passed: u + θ Δu + θ (1 − θ) bow.
 
@@ -234,7 +235,7 @@ def record(out: _Array, before: _Array, after: _Array, bow: _Array, interval: tu
             k += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def passed(times: _Array, cursor: _Array, end: _Array) -> _Array:
     """Number of output times up to ``end`` of every row."""
     result = cursor.copy()

@@ -7,8 +7,8 @@ next row. The arithmetic is that of ``TRBDF2.step`` and ``drive``, which take th
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from solvers._compiled import compiled
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast
 from solvers.finite_volume.diffusion._stage_kernels import (
     Medium,
@@ -88,21 +88,21 @@ def march(rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], samp
     take(rows, medium, limits, sampler, output)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _march_lanes(
     rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], sampler: Sampler, output: Output
 ) -> None:
     _march(rows, medium, limits, sampler, output, broadcast(1.0), WIDTH)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _march_singly(
     rows: March, medium: Medium, limits: tuple[Limits, NewtonLimits], sampler: Sampler, output: Output
 ) -> None:
     _march(rows, medium, limits, sampler, output, 1.0, 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _march(
     rows: March,
     medium: Medium,
@@ -135,13 +135,13 @@ def _march(
                 _leave(rows, cells, lanes, lane, width)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _empty_cells(n: int, width: int) -> _Cells:
     a = np.zeros((7, n * width))
     return _Cells(a[0], a[1], a[2], a[3], a[4], a[5], a[6])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _empty_lanes(width: int) -> _Lanes:
     return _Lanes(
         np.full(width, -1),
@@ -158,7 +158,7 @@ def _empty_lanes(width: int) -> _Lanes:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _fill(
     rows: March, medium: Medium, cells: _Cells, stages: Stages, lanes: _Lanes, following: Any, end: float, width: int
 ) -> int:
@@ -179,7 +179,7 @@ def _fill(
     return following
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _leave(rows: March, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> None:
     """Writes the state of a lane back to its row and empties the lane."""
     row = lanes.row[lane]
@@ -191,7 +191,7 @@ def _leave(rows: March, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> 
     lanes.row[lane] = -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _plan(rows: March, limits: Limits, sampler: Sampler, lanes: _Lanes, end: float, lane: int) -> bool:
     """Chooses the step of a lane and samples the data; False if it must be taken with more care."""
     row = lanes.row[lane]
@@ -206,7 +206,7 @@ def _plan(rows: March, limits: Limits, sampler: Sampler, lanes: _Lanes, end: flo
     return not np.isnan(lanes.data[1:, lane].sum())
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _try_step(
     medium: Medium,
     limits: tuple[Limits, NewtonLimits],
@@ -244,7 +244,7 @@ def _try_step(
     return _ratios(limits[0], cells, stages, lanes, dirichlet, one, width)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _allow(
     limits: tuple[Limits, NewtonLimits],
     cells: _Cells,
@@ -265,7 +265,7 @@ def _allow(
         stages.allowed[lane] = newton.tolerance * max(allowed[lane], newton.spread * mean[lane])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _ratios(
     limits: Limits, cells: _Cells, stages: Stages, lanes: _Lanes, dirichlet: _Array, one: Any, width: int
 ) -> _Array:
@@ -285,7 +285,7 @@ def _ratios(
     return ratio
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _judge(
     rows: March, output: Output, cells: _Cells, stages: Stages, lanes: _Lanes, ratio: _Array, width: int
 ) -> None:
@@ -305,7 +305,7 @@ def _judge(
             _accept(rows, output, cells, lanes, lane, width)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _accept(rows: March, output: Output, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> None:
     """Moves the row of a lane to the end of its step, but for its cells."""
     row, length = lanes.row[lane], lanes.length[lane]
