@@ -20,7 +20,7 @@ _COMPATIBLE = 1e-10  # mismatch of a problem without Dirichlet or Robin data, re
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """Σ over the faces of a cell (F out − F in)/h = −s, for a batch.
+    """Σ over the faces of a cell (F out − F in)/h = s, for a batch.
 
     Args:
         grid: The cells.
@@ -131,7 +131,7 @@ class System:
 
     def _diagonal_and_right(self) -> tuple[Tensor, Tensor]:
         """What the sides add to the diagonal ``(*, *cells)``, and the right-hand side ``(*batch, *cells)``."""
-        diagonal, right = torch.zeros(self.grid.shape, dtype=torch.float64), -self.source
+        diagonal, right = torch.zeros(self.grid.shape, dtype=torch.float64), self.source
         for side in self.sides:
             sign = (-1.0 if side.end == "first" else 1.0) / self.grid.spacing[side.axis]
             diagonal = diagonal + self._at_edge(sign * side.slope, side)
@@ -166,8 +166,8 @@ class System:
             index = tuple(int(i) for i in wrong.nonzero()[0])
             excess = float(mismatch[index]) / prod(self.grid.shape)
             raise InvalidArgumentError(
-                f"Only fluxes are given, and they do not balance the source in sample {index}: inflow − ∫ s dx = "
-                f"{excess * self.grid.volume:.6g}, so no steady solution exists. Add {excess:.17g} to the source "
+                f"Only fluxes are given, and they do not balance the source in sample {index}: inflow + ∫ s dx = "
+                f"{excess * self.grid.volume:.6g}, so no steady solution exists. Add {-excess:.17g} to the source "
                 "there, or give a Dirichlet or Robin condition on a side."
             )
 

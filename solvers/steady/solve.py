@@ -1,4 +1,4 @@
-"""``solve_steady``: a batch of solutions of ∇·(k ∇u) = s with mixed sides."""
+"""``solve_steady``: a batch of solutions of ∇·(k ∇u) + s = 0 with mixed sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _DIRECT_CELLS_3D = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class SteadySolution:
-    """Solution of ∇·(k ∇u) = s; float64.
+    """Solution of ∇·(k ∇u) + s = 0; float64.
 
     Attributes:
         grid: The cells.
@@ -58,8 +58,8 @@ class SteadySolution:
 
     @property
     def imbalance(self) -> Tensor:
-        """Net outflow + ∫ s dx ``(*batch,)``: round-off of the linear solver. It says nothing of the accuracy of u."""
-        return self.outflow + _sum_space(self.source, self.grid.dimension) * prod(self.grid.spacing)
+        """Net outflow − ∫ s dx ``(*batch,)``: round-off of the linear solver. It says nothing of the accuracy of u."""
+        return self.outflow - _sum_space(self.source, self.grid.dimension) * prod(self.grid.spacing)
 
 
 def solve_steady(
@@ -68,13 +68,14 @@ def solve_steady(
     boundary: Sequence[Any],
     source: Coefficient = 0.0,
     *,
+    source_adds: bool = False,
     solver: LinearSolver | None = None,
 ) -> SteadySolution:
-    """Solves ∇·(k ∇u) = s for a whole batch in one call.
+    """Solves ∇·(k ∇u) + s = 0 for a whole batch in one call.
 
     Finite volumes with two-point fluxes F = −k ∂u/∂x and the harmonic mean of k at faces, which is exact in one axis
-    for k constant in each cell. A source is positive where it takes away: −∇·(k ∇u) = f is ``source=-f``. If only
-    fluxes, gradients and periodic sides are given, u has mean 0.
+    for k constant in each cell. A source is positive where it adds, as in ``solve``. If only fluxes, gradients and
+    periodic sides are given, u has mean 0.
 
     Second order for smooth k, about first for inclusions with corners. Where two phases meet at a point like the
     squares of a checkerboard, u is singular and converges slowly: with k = 1 and 20 on random 8 × 8 blocks the flux
@@ -89,6 +90,8 @@ def solve_steady(
             or arrays ``(*batch, *face)``; without time. a and b of ``Robin`` are numbers or ``(*batch,)`` as in
             ``solve``, or ``(*batch, *face)`` if conductivity, source or values have the batch axes too.
         source: s, in the same forms.
+        source_adds: True says that ``source`` has the sign of ``solve``. Version 0.2 had the opposite sign, so a source
+            that is not 0 needs it in 0.3; later versions will not ask.
         solver: ``Direct()`` or ``ConjugateGradients()``; by default chosen by the number of cells.
 
     Returns:
@@ -104,6 +107,11 @@ def solve_steady(
     k = evaluate_coefficient(conductivity, grid.points, grid, "conductivity")
     check_positive(k, "conductivity")
     s = evaluate_coefficient(source, grid.points, grid, "source")
+    if not source_adds and bool(s.any()):
+        raise InvalidArgumentError(
+            "source has the sign of solve since version 0.3, ∇·(k ∇u) + s = 0; in 0.2 it was ∇·(k ∇u) = s. Change the "
+            "sign of what was written for 0.2, and pass source_adds=True to say that source adds."
+        )
     sides = side_fluxes(conductivity, k, s, grid, conditions)
     system = System(grid=grid, conditions=conditions, conductivity=k, source=s, sides=sides)
     solver = solver or _default_solver(grid)

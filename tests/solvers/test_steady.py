@@ -54,11 +54,11 @@ def gradient(x, y):
 
 
 def manufactured_source(points):
-    """∇·(k ∇u) by automatic differentiation of the flux written out by hand."""
+    """−∇·(k ∇u) by automatic differentiation of the flux written out by hand."""
     at = points.detach().clone().requires_grad_()
     flux = conductivity(*at.unbind(-1)) * gradient(*at.unbind(-1))
     parts = [torch.autograd.grad(flux[i].sum(), at, retain_graph=True)[0][..., i] for i in range(2)]
-    return (parts[0] + parts[1]).detach()
+    return -(parts[0] + parts[1]).detach()
 
 
 def mixed_sides(x, y, top, right):
@@ -74,7 +74,8 @@ def mixed_sides(x, y, top, right):
 def manufactured(n, **options):
     grid = CellGrid((0.0, 0.0), (1.0, 2.0), (n, 3 * n // 2))
     sides = mixed_sides(*grid.axes, 2.0, 1.0)
-    return solve_steady(lambda p: conductivity(*p.unbind(-1)), grid, sides, manufactured_source, **options)
+    source = {"source": manufactured_source, "source_adds": True}
+    return solve_steady(lambda p: conductivity(*p.unbind(-1)), grid, sides, **source, **options)
 
 
 def test_smooth_conductivity_with_mixed_sides_is_second_order_in_values_fluxes_and_nodes():
@@ -106,9 +107,9 @@ def test_periodic_axes_are_second_order(d):
         k = 1 + torch.cos(x) ** 2 / 2
         rest = waves[..., 1:].prod(-1)
         slope = -torch.sin(x) * 2 * pi * rest
-        source = -pi * torch.sin(2 * x) * slope - k * d * (2 * pi) ** 2 * u
+        source = pi * torch.sin(2 * x) * slope + k * d * (2 * pi) ** 2 * u
         # the sampled source has a mean of round-off only, since trigonometric sums vanish
-        solution = solve_steady(k, grid, [(Periodic(), Periodic())] * d, source)
+        solution = solve_steady(k, grid, [(Periodic(), Periodic())] * d, source, source_adds=True)
         errors.append(float((solution.values - u).abs().max()))
         assert abs(float(solution.values.mean())) < 1e-13
     assert all(abs(slope - 2) < 0.25 for slope in slopes(errors)), errors
@@ -218,17 +219,17 @@ def test_batch_members_do_not_depend_on_each_other(seed, batch, d):
     s = torch.randn((batch, *counts), generator=generator, dtype=torch.float64)
     ends = torch.randn((batch, *(1,) * (d - 1)), generator=generator, dtype=torch.float64)
     sides = [(Dirichlet(0.0), Neumann(flux=ends))] + [(Neumann(flux=0.0), Robin(1.0, 2.0, 0.5))] * (d - 1)
-    together = solve_steady(k, grid, sides, s)
+    together = solve_steady(k, grid, sides, s, source_adds=True)
     for i in range(batch):
         one = [(Dirichlet(0.0), Neumann(flux=ends[i])), *sides[1:]]
-        assert torch.equal(solve_steady(k[i], grid, one, s[i]).values, together.values[i])
+        assert torch.equal(solve_steady(k[i], grid, one, s[i], source_adds=True).values, together.values[i])
 
 
 def test_one_matrix_serves_a_batch_of_sources():
     sources = torch.randn((3, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    together = solve_steady(lambda x: 1 + x, LINE, (Dirichlet(1.0), Dirichlet(2.0)), sources)
+    together = solve_steady(lambda x: 1 + x, LINE, (Dirichlet(1.0), Dirichlet(2.0)), sources, source_adds=True)
     for i in range(3):
-        alone = solve_steady(lambda x: 1 + x, LINE, (Dirichlet(1.0), Dirichlet(2.0)), sources[i])
+        alone = solve_steady(lambda x: 1 + x, LINE, (Dirichlet(1.0), Dirichlet(2.0)), sources[i], source_adds=True)
         torch.testing.assert_close(alone.values, together.values[i], rtol=1e-13, atol=1e-14)
 
 
@@ -267,13 +268,13 @@ def test_a_coarse_tolerance_of_conjugate_gradients_saves_iterations():
 
 @pytest.mark.parametrize("solver", [Direct(), ConjugateGradients(preconditioner=Jacobi())])
 def test_the_low_phase_is_as_accurate_as_the_high_one(solver):
-    """u = 0 at the ends, s = −k, k = 1 and 1e-10 in two halves: u = x(1 − x)/2, since u' = 0 at the interface.
+    """u = 0 at the ends, s = k, k = 1 and 1e-10 in two halves: u = x(1 − x)/2, since u' = 0 at the interface.
 
     The scheme gives it with an excess of h²/8 everywhere, exactly.
     """
     grid = CellGrid(0.0, 1.0, 64)
     k = torch.where(grid.points < 0.5, 1.0, 1e-10).to(torch.float64)
-    solution = solve_steady(k, grid, (Dirichlet(0.0), Dirichlet(0.0)), -k, solver=solver)
+    solution = solve_steady(k, grid, (Dirichlet(0.0), Dirichlet(0.0)), k, source_adds=True, solver=solver)
     h, x = grid.spacing[0], grid.points
     torch.testing.assert_close(solution.values, x * (1 - x) / 2 + h**2 / 8, rtol=1e-9, atol=0)
 
@@ -292,19 +293,35 @@ def test_fluxes_beside_a_layer_lose_digits_and_those_through_it_do_not(solver):
 
 def test_a_constant_factor_or_shift_changes_nothing_else():
     k = lambda x: 1 + x  # noqa: E731
-    base = solve_steady(k, LINE, (Dirichlet(0.0), Dirichlet(1.0)), 3.0).values
-    scaled = solve_steady(lambda x: 1e8 * k(x), LINE, (Dirichlet(1e6), Dirichlet(1e6 + 1)), 3e8).values
+    high = (Dirichlet(1e6), Dirichlet(1e6 + 1))
+    base = solve_steady(k, LINE, (Dirichlet(0.0), Dirichlet(1.0)), -3.0, source_adds=True).values
+    scaled = solve_steady(lambda x: 1e8 * k(x), LINE, high, -3e8, source_adds=True).values
     torch.testing.assert_close(scaled - 1e6, base, rtol=0, atol=1e-9)
 
 
 def test_fluxes_that_do_not_balance_are_refused_with_the_remedy():
     sides = (Neumann(flux=2.0), Neumann(flux=torch.tensor([2.0, 1.5])))
-    with pytest.raises(InvalidArgumentError, match=r"sample \(1,\): inflow − ∫ s dx = 0.5") as info:
+    with pytest.raises(InvalidArgumentError, match=r"sample \(1,\): inflow \+ ∫ s dx = 0.5") as info:
         solve_steady(1.0, LINE, sides)
     excess = float(str(info.value).split("Add ")[1].split(" ")[0])
-    balanced = solve_steady(1.0, LINE, sides, torch.tensor([[0.0], [excess]]))
+    balanced = solve_steady(1.0, LINE, sides, torch.tensor([[0.0], [excess]]), source_adds=True)
     assert balanced.imbalance.abs().max() < 1e-14
     assert balanced.values.mean(-1).abs().max() < 1e-15
+
+
+def test_a_steady_solution_is_the_late_solution_of_solve_with_the_same_source():
+    grid, sides = CellGrid(0.0, 1.0, 20), (Dirichlet(0.0), Robin(1.0, 0.5, 0.2))
+    source = 3.0 * torch.cos(4.0 * grid.points) + 1.0
+    late = solve(Diffusion(0.7), grid, sides, 0.0, [30.0], source=lambda u, *_: source + 0.0 * u)
+    steady = solve_steady(0.7, grid, sides, source, source_adds=True)
+    torch.testing.assert_close(steady.values, late.values[0], rtol=0, atol=1e-6)
+    assert steady.imbalance.abs() < 1e-12
+
+
+def test_a_source_with_the_sign_of_an_earlier_version_is_refused():
+    with pytest.raises(InvalidArgumentError, match=r"the sign of solve since version 0\.3.* source_adds=True"):
+        solve_steady(1.0, LINE, DIRICHLET, -1.0)
+    assert torch.equal(solve_steady(1.0, LINE, DIRICHLET, 0.0).values, solve_steady(1.0, LINE, DIRICHLET).values)
 
 
 @pytest.mark.parametrize("rows", [3, 5])
@@ -361,7 +378,7 @@ def test_robin_coefficients_along_a_side_need_the_batch_axes_of_other_data():
         ((1.0, LINE, (Dirichlet(lambda t: t), Dirichlet(0.0))), "a steady problem has no time"),
         ((1.0, LINE, (Dirichlet(), Dirichlet(0.0))), "is missing"),
         ((1.0, LINE, (Robin(1.0, 1.0, 0.0), Dirichlet(0.0))), "needs a/b ≤ 0"),
-        ((torch.ones(2, 8), LINE, DIRICHLET, torch.ones(3, 8)), "do not broadcast"),
+        ((torch.ones(2, 8), LINE, DIRICHLET, torch.zeros(3, 8)), "do not broadcast"),
         (
             (1.0, CellGrid((0.0, 0.0), (1.0, 1.0), (4, 4)), [(Dirichlet(torch.zeros(3)), Dirichlet(0.0))] * 2),
             "with face",

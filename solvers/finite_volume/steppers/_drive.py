@@ -119,6 +119,7 @@ def _advance(
     state.proposal = kernels.next_proposals(accepted, factor, step.length, state.proposal)
     state.failed = failed
     state.rows = _next(rows, step, accepted, end)
+    _raise_if_unbounded(state, accepted, times[-1])
     if report is not None:
         report(float((end - rows.time)[accepted].sum()))
 
@@ -156,6 +157,20 @@ def _next(rows: Rows, step: Step, accepted: Array, end: Array) -> Rows:
         rate = after._replace(u=chosen(after.u, before.u), flow=chosen(after.flow, before.flow))
     earlier = chosen(rows.u, rows.earlier[0]), chosen(step.length, rows.earlier[1])
     return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate, earlier)
+
+
+def _raise_if_unbounded(state: Progress, accepted: Array, last: float) -> None:
+    """Raises an error where accepted steps shrink below the smallest one: the time never reaches the end."""
+    rows = state.rows
+    small = state.proposal < kernels.smallest_steps(rows.time, last)
+    endless = np.flatnonzero(accepted & (rows.time < last) & small)
+    if len(endless):
+        row = endless[0]
+        raise SolverDivergedError(
+            f"Row {state.index[row]} cannot be continued past time {rows.time[row]:.6g}: the steps have shrunk to "
+            f"{state.proposal[row]:.3g}, and max |u| is {np.abs(rows.u[row]).max():.3g}. A source such as u² makes "
+            "solutions infinite in finite time; end before."
+        )
 
 
 def _raise_if_stuck(state: Progress, step: Step, following: Array, failed: Array, times: Array) -> None:

@@ -82,7 +82,8 @@ class Darcy(OperatorProblem):
             self._averages(draws, cells),
             cells,
             _conditions(*_sides(draws, cells)),
-            -self.source,
+            self.source,
+            source_adds=True,
             solver=Direct(),
         )
         corners = NodeGrid(cells.low, cells.high, tuple(count + 1 for count in cells.count))

@@ -239,3 +239,14 @@ def test_combinations_of_rows_by_hand():
     step = np.array([0.5, 2.0])
     assert kernels.weighted(step, (2.0, 1.0), (before, now)).tolist() == [[2.0, 3.0], [18.0, 32.0]]
     assert kernels.extrapolate(before, now, step).tolist() == [[2.5, 2.0], [3.0, 16.0]]
+
+
+@pytest.mark.parametrize("stepper", [None, SSPRK3(), RKL2()])
+def test_a_solution_that_becomes_infinite_in_finite_time_is_an_error_with_the_time(stepper):
+    """u' = u² from 1 is 1/(1 − t)."""
+    arguments = (Diffusion(1.0), CellGrid(0.0, 1.0, 4), (Neumann(0.0),) * 2, 1.0)
+    source = {"source": lambda u, *_: u * u, "stepper": stepper}
+    before = solve(*arguments, [0.9], **source)
+    assert before.values == pytest.approx(torch.full((1, 4), 10.0).numpy(), rel=1e-3)
+    with pytest.raises(SolverDivergedError, match=r"cannot be continued past time (0\.9999|1\b|1\.0000)"):
+        solve(*arguments, [2.0], **source)
