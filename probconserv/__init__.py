@@ -11,6 +11,7 @@ from probconserv.constraints import (
     smoothness,
     stacked_integrals,
 )
+from probconserv.covariance import FittedCovariance, fit_covariance
 from probconserv.errors import (
     ConvergenceError,
     DataFileError,
@@ -75,6 +76,7 @@ __all__ = [
     "FieldLayout",
     "FieldPrediction",
     "FitOptions",
+    "FittedCovariance",
     "FlowMatching",
     "FluxLayout",
     "FunctionSet",
@@ -124,6 +126,7 @@ __all__ = [
     "eci",
     "evidence",
     "fit_band",
+    "fit_covariance",
     "flux_budgets",
     "from_samples",
     "integral",

@@ -97,9 +97,14 @@ class Posterior(MultivariateNormal):
     @property
     def log_evidence(self) -> Tensor:
         """log N(b; G μ, S) ``(*batch,)``, float64: how well the prior predicted the right-hand sides."""
+        return self._gain.log_evidence_peak() - 0.5 * self.misfit
+
+    @property
+    def misfit(self) -> Tensor:
+        """χ² = (G μ − b)ᵀ S⁻¹ (G μ − b) ``(*batch,)``, float64: how far the right-hand sides were from the prior's."""
         residual = self.constraint.residual(self._prior_mean)
         weighed = self._gain.multipliers(residual[..., None, :])[..., 0, :]
-        return self._gain.log_evidence_peak() - 0.5 * (residual * weighed).sum(dim=-1)
+        return (residual * weighed).sum(dim=-1)
 
     @property
     def base_sample_shape(self) -> torch.Size:

@@ -1,17 +1,12 @@
 """The update: conditions a Gaussian prediction on a constraint."""
 
 import warnings
-from typing import overload
+from typing import Literal, overload
 
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
-from linear_operator.operators import (
-    DiagLinearOperator,
-    LinearOperator,
-    PsdSumLinearOperator,
-    RootLinearOperator,
-)
+from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import MultivariateNormal as TorchMultivariateNormal
 from torch.distributions import Normal
@@ -24,6 +19,7 @@ from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
+from probconserv.members import MemberGaussian, Members, automatic_shrinkage, condition_members
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 
@@ -105,13 +101,21 @@ def _condition_one(
         _check_scale(prior.scale)
     if isinstance(prior, Projected):
         return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
+    prior, constraint = (
+        (prior.prior, prior.constraint & constraint)
+        if isinstance(prior, Posterior)
+        else (as_multivariate_normal(prior), constraint)
+    )
     if isinstance(constraint, LinearConstraint):
-        if isinstance(prior, Posterior):
-            return Posterior(prior.prior, prior.constraint & constraint, validate=validate)
-        return Posterior(as_multivariate_normal(prior), constraint, validate=validate)
-    if isinstance(prior, Posterior):
-        return Projected(prior.prior, prior.constraint & constraint)
-    return Projected(as_multivariate_normal(prior), constraint.joined())
+        return condition_members(prior, constraint, validate)
+    return Projected(_of_members(prior, constraint.joined().law), constraint.joined())
+
+
+def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:
+    """The Gaussian under which a law is imposed with inequalities."""
+    if law is None or not isinstance(prior, MemberGaussian):
+        return prior
+    return condition_members(prior, law, validate=True).prior
 
 
 def _check_scale(scale: Tensor) -> None:
@@ -204,7 +208,7 @@ def from_samples(
     samples: Float[Tensor, "members *batch n"],
     noise_variance: float | Float[Tensor, "*batch n"] = 0.0,
     *,
-    shrinkage: float = 0.0,
+    shrinkage: float | Literal["auto"] | None = None,
 ) -> MultivariateNormal:
     """The Gaussian with the mean and the covariance of samples, plus optional independent noise.
 
@@ -216,22 +220,25 @@ def from_samples(
         samples: Fields ``(members, *batch, n)``, at least two members; whole numbers become float64.
         noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
             singular and the distribution has no density.
-        shrinkage: λ in [0, 1], best chosen on validation data.
+        shrinkage: λ in [0, 1], 0 by default; "auto" takes that of ``fit_covariance``, and 1 where ``condition`` gives a
+            law that the members cannot explain: one of as many rows as members or more, or one whose joint χ² is beyond
+            what a further member would have. It says so by a warning. Without "auto" the warning comes alone; a number
+            says that as many rows as members are meant.
 
     Returns:
         Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
 
     Raises:
         InvalidArgumentError: If samples are no tensor, there are fewer than two members, a noise variance is negative,
-            or λ is not in [0, 1].
+            or λ is neither in [0, 1] nor "auto".
     """
     require_tensors(samples=samples)
     if samples.ndim < 2 or samples.shape[0] < 2:
         raise InvalidArgumentError(
             f"samples must be (members, *batch, n) with members ≥ 2, got {tuple(samples.shape)}."
         )
-    if not 0.0 <= shrinkage <= 1.0:
-        raise InvalidArgumentError(f"shrinkage must lie in [0, 1], got {shrinkage:g}.")
+    if not (shrinkage is None or shrinkage == "auto" or (not isinstance(shrinkage, str) and 0.0 <= shrinkage <= 1.0)):
+        raise InvalidArgumentError(f'shrinkage must lie in [0, 1] or be "auto", got {shrinkage!r}.')
     samples = floating(samples)
     noise = torch.as_tensor(noise_variance, dtype=samples.dtype, device=samples.device)
     smallest, noisy = 0.0, True  # where the numbers cannot be read
@@ -243,13 +250,14 @@ def from_samples(
         raise InvalidArgumentError(f"noise_variance must not be negative, got {smallest:g}.")
     mean = samples[0] + (samples - samples[0]).mean(dim=0)
     root = ((samples - mean) / (samples.shape[0] - 1) ** 0.5).movedim(0, -1)
-    if shrinkage:
-        noise = noise + shrinkage * root.square().sum(dim=-1)
-        root = (1.0 - shrinkage) ** 0.5 * root
-    covariance: LinearOperator = RootLinearOperator(root)
-    if shrinkage or noisy:
-        covariance = PsdSumLinearOperator(covariance, DiagLinearOperator(noise.expand(mean.shape)))
-    return FieldGaussian(mean, covariance)
+    members = Members(
+        root=root,
+        noise=noise if noisy else None,
+        shrinkage=automatic_shrinkage(root) if shrinkage == "auto" else shrinkage or 0.0,
+        stated=shrinkage is not None,
+        automatic=shrinkage == "auto",
+    )
+    return MemberGaussian.of(mean, members)
 
 
 def truncate(
@@ -291,4 +299,5 @@ def truncate(
         return Mixture(components, prior.weights)
     if isinstance(prior, Posterior | Projected):
         return Truncated(prior.prior, prior.constraint & constraint, draws=draws)
-    return Truncated(as_multivariate_normal(prior), constraint.joined(), draws=draws)
+    prior = _of_members(as_multivariate_normal(prior), constraint.joined().law)
+    return Truncated(prior, constraint.joined(), draws=draws)

@@ -129,7 +129,8 @@ def truncated(prior: Distribution, laws: Laws) -> Distribution:
     Of a mixture the Gaussian with its moments is taken, whose chain of draws is one and not one a component.
     """
     if isinstance(prior, Mixture):
-        prior = from_samples(prior.components.mean, prior.components.variance.mean(dim=0))
+        joined = from_samples(prior.components.mean, prior.components.variance.mean(dim=0))
+        prior = MultivariateNormal(joined.mean, joined.lazy_covariance_matrix)  # no ensemble, whose laws are tested
     return truncate(prior, laws.exact & NonNegative())
 
 

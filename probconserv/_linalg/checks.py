@@ -52,8 +52,9 @@ def require_independent(independent: Tensor, k: int, members: int | None = None)
         if members is not None and k >= members:
             raise DependentConstraintsError(
                 f"An ensemble of {members} members varies in at most {members - 1} directions, too few for {k} rows. "
-                "Give every value a variance of its own: noise_variance of from_samples or condition_fields (not that "
-                "of the law, which would loosen it)."
+                'Leave correlations out that so few cannot know, by shrinkage="auto" of from_samples or '
+                "condition_fields, or give every value a variance of its own, by their noise_variance (not that of the "
+                "law, which would loosen it)."
             )
         raise DependentConstraintsError(
             f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "

@@ -1,6 +1,6 @@
 """Conditioning of fields: ``(*batch, channels, *space)`` in and out, members of an ensemble first."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -104,6 +104,7 @@ def condition_fields(
     layout: FieldLayout,
     *,
     noise_variance: float | Float[Tensor, "..."] = 0.0,
+    shrinkage: float | Literal["auto"] | None = None,
     validate: bool = True,
 ) -> FieldPrediction:
     """Conditions a prediction of fields; see ``condition``.
@@ -114,6 +115,7 @@ def condition_fields(
         constraint: Laws and inequalities over the points of the layout.
         layout: How fields become points.
         noise_variance: Variance added to every value of an ensemble, a number or ``(*batch, channels, *space)``.
+        shrinkage: How far the correlations of an ensemble are shrunk; see ``from_samples``.
         validate: See ``condition``.
 
     Returns:
@@ -126,7 +128,7 @@ def condition_fields(
             built for a field whose axes are others than those of the layout.
     """
     check_constraint(prior, constraint)
-    points = points_of(prior, layout, noise_variance)
+    points = points_of(prior, layout, noise_variance, shrinkage)
     check_axes(points.mean.shape, constraint, layout)
     return FieldPrediction(condition(points, constraint, validate=validate), layout)
 
@@ -157,15 +159,22 @@ def check_axes(shape: torch.Size, constraint: LinearConstraint | Inequality, lay
 
 
 def points_of(
-    prior: Any, layout: FieldLayout, noise_variance: float | Float[Tensor, "..."] = 0.0
+    prior: Any,
+    layout: FieldLayout,
+    noise_variance: float | Float[Tensor, "..."] = 0.0,
+    shrinkage: float | Literal["auto"] | None = None,
 ) -> Normal | MultivariateNormal | Mixture:
     """A prediction of fields as one over points; see ``condition_fields``."""
     if isinstance(prior, Tensor | np.ndarray):
         if isinstance(noise_variance, Tensor | np.ndarray) and noise_variance.ndim:
             noise_variance = layout.flatten(as_tensor(noise_variance, dtype=None))
-        return from_samples(layout.flatten(as_tensor(prior, dtype=None)), noise_variance)
+        return from_samples(layout.flatten(as_tensor(prior, dtype=None)), noise_variance, shrinkage=shrinkage)
     if isinstance(noise_variance, Tensor | np.ndarray) or noise_variance:
         raise InvalidArgumentError("noise_variance is for the members of an ensemble; add it to the variance instead.")
+    if shrinkage is not None:
+        raise InvalidArgumentError(
+            "shrinkage is for the members of an ensemble; give from_samples(samples, shrinkage=...) as the prior."
+        )
     if isinstance(prior, Normal):
         return Normal(layout.flatten(prior.loc), layout.flatten(prior.scale), validate_args=False)
     if not hasattr(prior, "mean"):

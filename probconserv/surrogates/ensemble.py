@@ -80,7 +80,8 @@ class Ensemble(Surrogate):
         if self.own_variance:
             noise = noise + torch.stack([_variance(prediction) for prediction in predictions]).mean(dim=0)
         joined = from_samples(means, noise)
-        return joined if self.correlated else FieldGaussian(joined.mean, DiagLinearOperator(joined.variance))
+        covariance = joined.lazy_covariance_matrix if self.correlated else DiagLinearOperator(joined.variance)
+        return FieldGaussian(joined.mean, covariance)
 
 
 def _variance(prediction: Prediction | Tensor) -> Tensor:

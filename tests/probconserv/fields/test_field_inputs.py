@@ -29,6 +29,9 @@ from probconserv import (
 from probconserv.calibration import ConformalBand, fit_band, marginal_crps, variance_factor
 from solvers import CellGrid, NodeGrid
 
+# Few members under many rows, on purpose; test_members.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:The law has .* rows and the ensemble")
+
 FIELD = torch.arange(24, dtype=torch.float64).reshape(4, 6)
 MEANS = FIELD.reshape(2, 2, 3, 2).mean((1, 3))
 TURNED = FieldLayout(channels=1, shape=(6, 4))

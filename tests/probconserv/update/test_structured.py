@@ -32,6 +32,9 @@ from tests.oracles import condition_densely, log_density_on_surface, most_probab
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
 from tests.strategies import seeds
 
+# Few members under many rows, on purpose; test_members.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:The law has .* rows and the ensemble")
+
 few = settings(deadline=None, max_examples=25)
 
 

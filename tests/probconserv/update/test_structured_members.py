@@ -15,6 +15,9 @@ from probconserv._linalg import structured
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from tests.probconserv.update.structured_rows import make_rows, take_large_paths
 
+# Few members under many rows, on purpose; test_members.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:The law has .* rows and the ensemble")
+
 
 @pytest.fixture(autouse=True)
 def _no_dense_shortcut(monkeypatch):

@@ -287,7 +287,7 @@ def test_shrinkage_keeps_variances_and_scales_correlations():
     plain, shrunk = from_samples(samples), from_samples(samples, shrinkage=0.25)
     expected = 0.75 * plain.covariance_matrix + 0.25 * plain.covariance_matrix.diagonal().diag()
     assert torch.allclose(shrunk.covariance_matrix, expected, rtol=1e-13, atol=1e-14)
-    with pytest.raises(InvalidArgumentError, match=r"shrinkage must lie in \[0, 1\], got 2"):
+    with pytest.raises(InvalidArgumentError, match=r"shrinkage must lie in \[0, 1\] or be \"auto\", got 2"):
         from_samples(samples, shrinkage=2)
 
 
