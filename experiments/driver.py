@@ -301,7 +301,7 @@ def _verdict(records: pd.DataFrame, results: ReleasedResults, options: RunOption
     count = "1 row is" if len(rest) == 1 else f"{len(rest)} rows are"
     note = f" {count} copied: their weights are not released, or not in this installation."
     note = note if len(rest) and not options.methods else ""
-    verdict = compare(computed, results.records)
+    verdict = compare(computed, results.records, results.scores, set(results.trainings.get("method", [])))
     if len(verdict.different):
         write_bytes(folder / "verdict.csv", verdict.different.to_csv(index=False).encode())
     return f"{verdict} Data version {results.data_version}.{note}"

@@ -66,6 +66,8 @@ class Record:
 
 
 COLUMNS = tuple(entry.name for entry in fields(Record))
+TRUTH = "truth"
+"""Key of the method of every case that is the truth, or draws from it."""
 KEY = ["experiment", "case", "method", "seed", "score"]
 """What tells records of one source apart."""
 

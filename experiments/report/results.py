@@ -16,7 +16,6 @@ from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
 from experiments.records.table import Labels, format_score, labels_of, numbers
-from experiments.records.verdict import ROUND_OFF
 from experiments.storage import read_object
 
 MANY_ROWS = 20
@@ -192,8 +191,8 @@ def _column(part: pd.DataFrame, column: str) -> list[Cell]:
         return [Cell("paper", format_score(value), mark="paper") for value in values]
     errors = part.get(f"{column}_se", pd.Series(index=part.index, dtype=float))
     slack, compared = errors.fillna(0.0).to_numpy(), values.to_numpy()
-    if SCORES[column].exact:  # round-off of one method is not better than that of another
-        compared = np.where(np.abs(compared) > ROUND_OFF, compared, 0.0)
+    # round-off of one method is not better than that of another
+    compared = np.where(np.abs(compared) <= SCORES[column].round_off, 0.0, compared)
     sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
     ranks = sign * compared
     gains = ranks - ranks[0]

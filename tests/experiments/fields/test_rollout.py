@@ -221,7 +221,7 @@ def test_a_run_is_released_and_reproduced(
     release([tiny_rollout()], options, seeds=(0,), root=library)
     monkeypatch.setattr(driver, "save", lambda figure, path: [])  # noqa: ARG005 - drawn once is enough
     report = driver.reproduce(tiny_rollout(), replace(options, out=tmp_path), library)
-    assert report.verdict.startswith(f"Reproduced: all {len(METHODS)} rows equal")
+    assert report.verdict.startswith("Reproduced")
     assert len(tiny_rollout().cases(RunContext(options=replace(options, cases=())))) == 2
 
 
