@@ -17,7 +17,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import SMALL, joint_axes
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
-from probconserv._linalg.values import are_readable, as_tensor, cached
+from probconserv._linalg.values import are_readable, as_tensor, cached, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.finite_volume.grid import CellGrid, NodeGrid, trapezoid_weights
 from solvers.stencils import one_sided_gradient
@@ -305,7 +305,7 @@ def second_difference_variance(
             f"Second differences need at least 3 points and a correlation in [−1, 1], got {variance.shape[-1]} points "
             f"and {correlation}."
         )
-    sigma = variance.sqrt()
+    sigma = square_root(variance)
     left, centre, right = sigma[..., :-2], sigma[..., 1:-1], sigma[..., 2:]
     # Sum of squares of the innovations of an autoregressive process: not negative in floating point either.
     alpha = correlation

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import are_readable
+from probconserv._linalg.values import are_readable, square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
@@ -99,7 +99,7 @@ class Mixture:
     @property
     def stddev(self) -> Tensor:
         """Square root of the variance ``(*batch, n)``."""
-        return self.variance.sqrt()
+        return square_root(self.variance)
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -17,13 +17,13 @@ from torch.distributions import Distribution
 
 from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.conditioned import conditioned_covariance
-from probconserv._linalg.covariance import Root, apply_roots, as_double, square_roots
+from probconserv._linalg.covariance import Root, apply_roots, as_double
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
 from probconserv._linalg.gain import Gain, factorise
-from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.gaussian import FieldGaussian, roots_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
-from probconserv._linalg.values import are_readable, cached
+from probconserv._linalg.values import are_readable, cached, square_root
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import (
     IncompatibleQueryError,
@@ -75,6 +75,11 @@ class Posterior(MultivariateNormal):
     def variance(self) -> Tensor:
         """diag Σ′ ``(*batch, n)``: at least zero, at most the prior's."""
         return self._variance
+
+    @property
+    def stddev(self) -> Tensor:
+        """√diag Σ′ ``(*batch, n)``."""
+        return square_root(self.variance)
 
     @cached
     def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -140,7 +145,7 @@ class Posterior(MultivariateNormal):
         if self._is_noisy:
             k = self._target.shape[-1]
             field_normals, row_normals = normals[..., :-k], normals[..., -k:]
-            noise = row_normals * self._gain.noise.sqrt()[..., None, :]
+            noise = row_normals * square_root(self._gain.noise)[..., None, :]
         draws = self._prior_mean[..., None, :] + apply_roots(self._roots, field_normals)
         corrected = self._gain.correct(draws, self._target[..., None, :] - noise)
         return corrected.movedim(-2, 0).reshape(*sample_shape, *self.loc.shape).to(self._dtype)
@@ -227,7 +232,7 @@ class Posterior(MultivariateNormal):
 
     @cached
     def _roots(self) -> list[Root]:
-        return square_roots(self._gain.covariance, self._precision)
+        return roots_of(self.prior, self._gain.covariance)
 
     @cached
     def _is_noisy(self) -> bool:

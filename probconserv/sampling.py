@@ -8,7 +8,8 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv._linalg.covariance import apply_roots, as_double, square_roots
+from probconserv._linalg.covariance import apply_roots, as_double
+from probconserv._linalg.gaussian import roots_of
 from probconserv.posterior import Posterior
 from probconserv.prediction import Samplable
 
@@ -43,7 +44,7 @@ def draw(
         return Posterior.rsample(prediction, sample_shape, generator=generator)
     mean = prediction.mean
     covariance = as_double(prediction.lazy_covariance_matrix)
-    roots = square_roots(covariance, torch.finfo(mean.dtype).eps)
+    roots = roots_of(prediction, covariance)
     normals = torch.randn(
         *prediction.batch_shape,
         sample_shape.numel(),

@@ -186,7 +186,8 @@ def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:
     if isinstance(prior, MultivariateNormal):
         return prior
     if isinstance(prior, Normal):
-        return FieldGaussian(floating(prior.loc), DiagLinearOperator(prior.scale.to(torch.float64).square()))
+        deviation = prior.scale.to(torch.float64)
+        return FieldGaussian(floating(prior.loc), DiagLinearOperator(deviation.square()), deviation=deviation)
     if isinstance(prior, TorchMultivariateNormal):
         return FieldGaussian(prior.loc, prior.covariance_matrix)
     if isinstance(prior, Tensor):

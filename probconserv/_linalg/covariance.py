@@ -19,8 +19,11 @@ from linear_operator.operators import (
     RootLinearOperator,
 )
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 
 Root = Tensor | DiagLinearOperator | KroneckerProductLinearOperator
@@ -79,7 +82,7 @@ def square_roots(covariance: LinearOperator, epsilon: float) -> list[Root]:
         InvalidArgumentError: If Σ is indefinite beyond round-off.
     """
     if isinstance(covariance, DiagLinearOperator):
-        return [DiagLinearOperator(covariance.diagonal().sqrt())]
+        return [DiagLinearOperator(square_root(covariance.diagonal()))]
     if isinstance(covariance, RootLinearOperator):
         return [covariance.root.to_dense()]
     if isinstance(covariance, PsdSumLinearOperator):
@@ -135,11 +138,36 @@ def _dense_root(matrix: Tensor, epsilon: float) -> Tensor:
     chol, info = torch.linalg.cholesky_ex(matrix + torch.diag_embed(fixed.to(matrix.dtype)))
     if not bool(info.any()):
         return chol * ~fixed[..., None]
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = torch.linalg.eigh(matrix.detach())
     bound = matrix.shape[-1] * epsilon * values[..., -1:].abs()
     if bool((values < -bound).any()):
         raise InvalidArgumentError(
             f"The covariance is not positive semi-definite: its smallest eigenvalue is {float(values.min()):.3g} where "
             f"round-off explains {-float(bound.max()):.3g}. Check how it was computed."
         )
-    return vectors * values.clamp_min(0.0).sqrt()[..., None, :] * ~fixed[..., None]
+    return _EigenRoot.apply(matrix, vectors, values.clamp_min(0.0).sqrt()) * ~fixed[..., None]
+
+
+class _EigenRoot(Function):
+    """V √Λ of Σ = V Λ Vᵀ; vectors of equal eigenvalues follow the symmetric root, those of zero ones stay."""
+
+    @staticmethod
+    def forward(matrix: Tensor, vectors: Tensor, roots: Tensor) -> Tensor:  # noqa: ARG004 - what it depends on
+        return vectors * roots[..., None, :]
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004 - the signature of torch
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        vectors, roots = ctx.saved_tensors
+        turned, largest = vectors.mT @ gradient, roots.amax(dim=-1)[..., None, None]
+        across, along = roots[..., None, :], roots[..., :, None]
+        gap, total = across.square() - along.square(), across + along
+        equal, present = gap.abs() <= 1e-12 * largest.square(), total > 1e-7 * largest
+        together = torch.where(present, (turned + turned.mT) / torch.where(present, 2 * total, 1.0), 0.0)
+        apart = turned * across / torch.where(equal, 1.0, gap)
+        inner = torch.where(equal, together, 0.5 * (apart + apart.mT))
+        return vectors @ inner @ vectors.mT, None, None

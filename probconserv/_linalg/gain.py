@@ -21,7 +21,7 @@ from torch import Tensor
 from probconserv._linalg import kernels
 from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
 from probconserv._linalg.covariance import is_factored, rows_times
-from probconserv._linalg.values import are_plain, are_readable, cached
+from probconserv._linalg.values import are_plain, are_readable, cached, square_root
 from probconserv.errors import InvalidArgumentError
 
 _Tile = tuple[slice, slice]  # batch entries and points
@@ -225,7 +225,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
     chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked, members)
     if checked and _smallest_pivot(chol) < _REFINED:
-        chol = _refine(chol, covariance, variance, scale[..., None] * rows, scale * noise.sqrt())
+        chol = _refine(chol, covariance, variance, scale[..., None] * rows, scale * square_root(noise))
     return Gain(
         covariance=covariance,
         variance=variance,

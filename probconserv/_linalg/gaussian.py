@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
+from probconserv._linalg.covariance import Root, square_roots
+from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.prediction import Prediction
 
@@ -16,12 +19,41 @@ class FieldGaussian(MultivariateNormal):
 
     The parent class raises variances below 1e-10 (1e-6 in single precision) to that number and warns, whatever the
     units of the field. Here a prescribed value, such as a boundary value, keeps variance 0.
+
+    Args:
+        mean: μ ``(*batch, n)``.
+        covariance_matrix: Σ ``(*batch, n, n)``.
+        validate_args: See the parent class.
+        deviation: Standard deviations of independent values ``(*batch, n)``, float64, where these are given: draws are
+            differentiable in them at 0, where the root of a variance is not.
     """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        covariance_matrix: Tensor | LinearOperator,
+        validate_args: bool = False,
+        *,
+        deviation: Tensor | None = None,
+    ) -> None:
+        super().__init__(mean, covariance_matrix, validate_args)
+        self.deviation = deviation
+
+    def expand(self, batch_size: torch.Size) -> "FieldGaussian":
+        """The same distribution with larger batch axes ``batch_size``."""
+        deviation = None if self.deviation is None else self.deviation.expand(*batch_size, self.loc.shape[-1])
+        larger = super().expand(batch_size)
+        return FieldGaussian(larger.loc, larger.lazy_covariance_matrix, deviation=deviation)
 
     @property
     def variance(self) -> Tensor:
         """diag Σ ``(*batch, n)``, in the precision of the mean; 0 where rounding made it negative."""
         return _diagonal(self)
+
+    @property
+    def stddev(self) -> Tensor:
+        """√diag Σ ``(*batch, n)``."""
+        return square_root(self.variance)
 
     def rsample(
         self,
@@ -30,6 +62,13 @@ class FieldGaussian(MultivariateNormal):
     ) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)``; the parent class takes no tuple."""
         return super().rsample(torch.Size(sample_shape), base_samples)
+
+
+def roots_of(prior: MultivariateNormal, covariance: LinearOperator) -> list[Root]:
+    """``square_roots`` of a Gaussian's covariance, given in float64; the standard deviations themselves if stated."""
+    if isinstance(prior, FieldGaussian) and prior.deviation is not None:
+        return [DiagLinearOperator(prior.deviation)]
+    return square_roots(covariance, torch.finfo(prior.mean.dtype).eps)
 
 
 def variance_of(prediction: Prediction) -> Tensor:
@@ -52,7 +91,7 @@ def deviation_of(prediction: Prediction) -> Tensor:
     """The pointwise standard deviation ``(*batch, n)``, float64; that of a ``Normal`` is not squared on the way."""
     if isinstance(prediction, Normal):
         return prediction.scale.to(torch.float64)
-    return variance_of(prediction).to(torch.float64).sqrt()
+    return square_root(variance_of(prediction).to(torch.float64))
 
 
 def _diagonal(gaussian: MultivariateNormal) -> Tensor:

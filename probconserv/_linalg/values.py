@@ -77,6 +77,12 @@ def floating(values: Tensor) -> Tensor:
     return values if values.is_floating_point() else values.to(torch.float64)
 
 
+def square_root(variance: Tensor) -> Tensor:
+    """√v, with derivative 0 where v = 0: in v it is infinite there, but a value that is certain stays so."""
+    certain = variance == 0
+    return torch.where(certain, 1.0, variance).sqrt().masked_fill(certain, 0.0)
+
+
 class cached(Generic[Value]):
     """``functools.cached_property`` without its lock, which ``torch.compile`` cannot trace in Python 3.11."""
 

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.values import as_tensor, square_root
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields.layout import FieldLayout
@@ -46,7 +46,7 @@ class FieldPrediction:
     @property
     def stddev(self) -> Float[Tensor, "..."]:
         """Square root of the variance."""
-        return self.variance.sqrt()
+        return square_root(self.variance)
 
     @property
     def mode(self) -> Float[Tensor, "..."]:

@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv._linalg.checks import contradictions_named
-from probconserv._linalg.values import are_recorded
+from probconserv._linalg.values import are_recorded, square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
@@ -112,7 +112,7 @@ class Projected:
     @property
     def stddev(self) -> Tensor:
         """Square root of the variance ``(*batch, n)``."""
-        return self.variance.sqrt()
+        return square_root(self.variance)
 
     def project(self, fields: Tensor) -> Tensor:
         """The nearest fields that meet law and inequalities, in the metric Σ⁻¹; the mean of the prior plays no part.
@@ -172,7 +172,7 @@ class Projected:
         target = self._feasible.target.expand(count, *self._feasible.target.shape)
         if bool(self._feasible.noise.any()):
             normals = torch.randn(target.shape, dtype=torch.float64, device=target.device, generator=generator)
-            target = target - normals * self._feasible.noise.sqrt()
+            target = target - normals * square_root(self._feasible.noise)
         return self._project(fields, target)
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:

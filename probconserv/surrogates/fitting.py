@@ -330,7 +330,7 @@ def _scores(network: "ANP", sample: FunctionSample) -> dict[str, float]:
 def _conditioned(prediction: "TrainingPrediction", law: LinearConstraint) -> "TrainingPrediction":
     """Mean and scale of the targets under the law."""
     posterior = condition(Normal(prediction.mean.double(), prediction.scale.double()), law)
-    return prediction._replace(mean=posterior.mean, scale=posterior.variance.sqrt())
+    return prediction._replace(mean=posterior.mean, scale=posterior.stddev)
 
 
 Batch = TypeVar("Batch")
