@@ -2,8 +2,9 @@ PYTHON ?= python3
 PYTHONS ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 
-.PHONY: demo test test-long test-slow test-gpu wheel-check check docs documents mutation install clean
+.PHONY: demo test test-long test-slow test-gpu test-oldest wheel-check check docs documents mutation install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments demo
@@ -19,6 +20,9 @@ test-slow: $(VENV)/.installed-dev
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
+
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 wheel-check: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.wheel $(PYTHONS)
@@ -48,7 +52,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[experiments]'
 	touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
@@ -63,5 +67,14 @@ $(VENV)/.installed-mutation: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[mutation]'
 	touch $@
 
+# The lowest versions that pyproject.toml allows, and the tools of the tests beside them.
+$(OLDEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST) --resolution lowest-direct --editable '.[experiments]'
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST) --editable '.[test]'
+	$(OLDEST)/bin/uv pip list --quiet --python $(OLDEST)
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis mutants
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .ruff_cache .hypothesis mutants

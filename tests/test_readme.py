@@ -73,7 +73,8 @@ def test_the_readme_is_short() -> None:
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = dict(re.findall(r"^([\w-]+): *(.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE))
-    newest = re.findall(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    dated = r"^## (\S+) \(([\d-]+)\)$"  # the next release has no date yet
+    newest = re.findall(dated, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
     assert (citation["version"], citation["date-released"]) == newest
     assert citation["version"] == project["version"]
     assert citation["license"] == project["license"]

@@ -1,14 +1,17 @@
 """Builds the wheel and the sdist and runs the README from empty environments.
 
 ``python -m tests.wheel [PYTHON ...]`` takes interpreters such as ``python3.12``; the present one by default. The wheel
-is installed for each, the sdist for the first.
+is installed for each, with nothing else; the sdist is unpacked and run with the extra ``experiments`` for the first.
 """
 
+import re
 import shlex
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
+from zipfile import ZipFile
 
 from docs.blocks import BLOCK
 from tests.documents import README, ROOT
@@ -17,32 +20,77 @@ _COMMAND = "python -m experiments"
 _LONG = ("run", "data")
 """Commands of README that train or simulate for minutes; of these the help is shown."""
 _ROWS = "t,x,u\n" + "".join(f"{t / 50},{x / 5},{1 - x / 6}\n" for t in range(6) for x in range(6))
+_OF_A_CLONE = re.compile(r"^(from|import) experiments\b", flags=re.MULTILINE)
+
+_OWN_FOLDER = """
+import experiments
+assert experiments.MINE == 1, "the user's own folder"
+"""
+_FITS = """
+import torch
+from probconserv import ANP, ANPConfig, Context, FitOptions, FlowMatching, FunctionSet, GPSurrogate, KarhunenLoeve
+from probconserv import Query, ResidualVelocity
+from probconserv.training import TrainingConfig
+
+torch.manual_seed(0)
+training = TrainingConfig(steps=3)
+points, values = torch.rand(20, 16, 2).double(), torch.rand(20, 16).double()
+network = ANP(ANPConfig(low=(0.0, 0.0), high=(1.0, 1.0), width=8, latent_width=4))
+functions = FunctionSet(points=points, values=values, context=8)
+network.fit(functions, training, "anp", FitOptions(batch=4), progress=False)
+flow = FlowMatching(KarhunenLoeve.of(values, 2), ResidualVelocity(2, width=8, blocks=1))
+flow.fit(values, training, "flow", batch=4, progress=False)
+assert flow.sample(2).shape == (2, 16)
+process = GPSurrogate()
+process.fit(Context(points[0], values[0]))
+assert process.predict(Context(points[0], values[0]), Query(points[1])).mean.isfinite().all()
+"""
 
 
-def check(python: str, distribution: Path, folder: Path) -> None:
-    """Installs a distribution in a new environment and runs the Python and the commands of README in an empty folder.
+def check_wheel(python: str, wheel: Path, folder: Path) -> None:
+    """Installs the wheel in a new environment and runs the README there, beside an ``experiments`` of the user's own.
 
     Args:
         python: The interpreter.
-        distribution: Wheel or sdist.
-        folder: Takes the environment and what the commands write; must not exist.
+        wheel: The wheel.
+        folder: Takes the environment and what is written; must not exist.
 
     Raises:
         subprocess.CalledProcessError: If something fails.
     """
-    print(f"{python}: {distribution.name}", flush=True)
-    _call(python, "-m", "venv", str(folder / "environment"))
-    installed = str(folder / "environment" / "bin" / "python")
-    _call(installed, "-m", "pip", "install", "--quiet", str(distribution))
-    work = folder / "work"
-    work.mkdir()
-    text = README.read_text(encoding="utf-8")
-    (work / "data.csv").write_text(_ROWS, encoding="utf-8")
-    (work / "readme.py").write_text("".join(block["code"] for block in BLOCK.finditer(text)), encoding="utf-8")
-    _call(installed, "readme.py", cwd=work)
-    _call(installed, "-m", "experiments", "demo", cwd=work)  # make demo
-    for arguments in commands(text):
-        _call(installed, "-m", "experiments", *arguments, cwd=work)
+    print(f"{python}: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
+    packages = {name.partition("/")[0] for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert packages == {"boon", "probconserv", "solvers"}, packages
+    installed = _environment(python, folder / "environment", str(wheel))
+    own = folder / "work" / "experiments"
+    own.mkdir(parents=True)
+    (own / "__init__.py").write_text("MINE = 1\n", encoding="utf-8")
+    blocks = [block for block in _blocks() if not _OF_A_CLONE.search(block)]
+    assert len(blocks) == len(_blocks()) - 1
+    for code in (_OWN_FOLDER, "".join(blocks), _FITS):
+        _run(installed, code, folder / "work")
+
+
+def check_sdist(python: str, sdist: Path, folder: Path) -> None:
+    """Unpacks the sdist, installs it as a clone is, and runs the Python and the commands of README in it.
+
+    Args:
+        python: The interpreter.
+        sdist: The archive.
+        folder: Takes the environment and the files; must not exist.
+
+    Raises:
+        subprocess.CalledProcessError: If something fails.
+    """
+    print(f"{python}: {sdist.name}, {sdist.stat().st_size / 1e6:.1f} MB", flush=True)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (clone,) = folder.iterdir()
+    installed = _environment(python, folder / "environment", "--editable", f"{clone}[experiments]")
+    (clone / "data.csv").write_text(_ROWS, encoding="utf-8")
+    _run(installed, "".join(_blocks()), clone)
+    for arguments in (["demo"], *commands(README.read_text(encoding="utf-8"))):
+        _call(installed, "-m", "experiments", *arguments, cwd=clone)
 
 
 def commands(text: str) -> list[list[str]]:
@@ -50,6 +98,23 @@ def commands(text: str) -> list[list[str]]:
     lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith(_COMMAND)]
     arguments = [words[len(_COMMAND.split()) :] for words in lines]
     return [[*words[:1], "--help"] if words[:1] and words[0] in _LONG else words for words in arguments]
+
+
+def _blocks() -> list[str]:
+    return [block["code"] for block in BLOCK.finditer(README.read_text(encoding="utf-8"))]
+
+
+def _environment(python: str, folder: Path, *packages: str) -> str:
+    """The interpreter of a new environment with some packages."""
+    _call(python, "-m", "venv", str(folder))
+    installed = str(folder / "bin" / "python")
+    _call(installed, "-m", "pip", "install", "--quiet", *packages)
+    return installed
+
+
+def _run(python: str, code: str, folder: Path) -> None:
+    (folder / "program.py").write_text(code, encoding="utf-8")
+    _call(python, "program.py", cwd=folder)
 
 
 def _call(*command: str, cwd: Path = ROOT) -> None:
@@ -65,8 +130,8 @@ def main(pythons: list[str]) -> None:
         sdist, wheel = sorted(folder.glob("dist/*"), key=lambda path: path.suffix)
         _call(sys.executable, "-m", "twine", "check", "--strict", str(sdist), str(wheel))
         for i, python in enumerate(pythons):
-            check(python, wheel, folder / str(i))
-        check(pythons[0], sdist, folder / "sdist")
+            check_wheel(python, wheel, folder / str(i))
+        check_sdist(pythons[0], sdist, folder / "sdist")
 
 
 if __name__ == "__main__":

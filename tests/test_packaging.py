@@ -1,0 +1,62 @@
+"""What is installed: the libraries import what a plain installation brings, and nothing else."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARIES = ("solvers", "probconserv", "boon")
+OPTIONAL = {"neuralop", "pyamg"}
+"""Packages that a function imports where a user asks for them."""
+WITH = {"llvmlite": "numba"}
+"""Packages that come with one of ours, whose requirement settles the version."""
+
+
+def required() -> set[str]:
+    """The names of the packages that a plain installation brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {re.split(r"[<>=!~ \[]", line)[0] for line in project["dependencies"]}
+
+
+def imports(tree: ast.AST, at_once: bool = True) -> Iterator[tuple[str, bool]]:
+    """Top-level packages that a module imports, and whether importing the module does so."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((name.name.partition(".")[0], at_once) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, "no relative imports"
+            yield node.module.partition(".")[0], at_once
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "_imported")):
+            named = node.args[0]
+            if isinstance(named, ast.Constant):
+                yield named.value.partition(".")[0], at_once
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.Try)
+        yield from imports(node, at_once and not inside)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_imports_what_a_plain_installation_brings(library: str) -> None:
+    brought = required()
+    for path in sorted((ROOT / library).rglob("*.py")):
+        for name, at_once in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            if name not in sys.stdlib_module_names and name not in LIBRARIES:
+                known = WITH.get(name, name) in brought or (name in OPTIONAL and not at_once)
+                assert known, f"{path.relative_to(ROOT)} imports {name}, which pip install . does not bring"
+
+
+def test_a_plain_installation_brings_ten_packages_and_each_is_imported() -> None:
+    names = {
+        name
+        for library in LIBRARIES
+        for path in (ROOT / library).rglob("*.py")
+        for name, _ in imports(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert len(required()) <= 10
+    assert required() <= names
