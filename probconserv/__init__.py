@@ -28,6 +28,7 @@ from probconserv.fields.fluxes import FluxLayout, block_budgets, divergence, flu
 from probconserv.fields.laws import block_means, level_totals, region_totals, sphere_areas
 from probconserv.fields.layout import FieldLayout
 from probconserv.fields.prediction import FieldPrediction, condition_fields
+from probconserv.fitted_law import FittedLaw, fit_law
 from probconserv.inequalities.inequality import Bounded, Inequality, JoinedConstraint, Monotone, NonNegative
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
@@ -77,6 +78,7 @@ __all__ = [
     "FieldPrediction",
     "FitOptions",
     "FittedCovariance",
+    "FittedLaw",
     "FlowMatching",
     "FluxLayout",
     "FunctionSet",
@@ -127,6 +129,7 @@ __all__ = [
     "evidence",
     "fit_band",
     "fit_covariance",
+    "fit_law",
     "flux_budgets",
     "from_samples",
     "integral",

@@ -1,11 +1,13 @@
 """What a law says of a prediction before it is imposed: a standardised residual and the evidence."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.checks import SMALL
 from probconserv._linalg.covariance import as_double, rows_times
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import variance_of_rows
@@ -24,10 +26,25 @@ class Evidence:
         standardised_residual: z = (G μ − b)/√(G Σ Gᵀ + σ²)_ii ``(*batch, k)``, float64; its mean square over many
             functions is 1 for a calibrated prediction, larger where the prediction is over-sure.
         log_evidence: log N(b; G μ, G Σ Gᵀ + σ² I) ``(*batch,)``, float64.
+        chi_square: χ² = (G μ − b)ᵀ (G Σ Gᵀ + σ² I)⁻¹ (G μ − b) ``(*batch,)``, float64: all rows together, whose
+            residuals may be small one by one and hang together as the prediction says they do not. Of a mixture, with
+            the covariance of the mixture; NaN under structured rows of more than a million entries.
     """
 
     standardised_residual: Float[Tensor, "*batch k"]
     log_evidence: Float[Tensor, "*batch"]
+    chi_square: Float[Tensor, "*batch"]
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Number k of rows, the mean of χ² over many functions if the prediction is calibrated."""
+        return self.standardised_residual.shape[-1]
+
+    @property
+    def probability(self) -> Float[Tensor, "*batch"]:
+        """Probability of a larger χ² under the prediction ``(*batch,)``; tiny where it does not explain the law."""
+        half = torch.tensor(self.degrees_of_freedom / 2, dtype=torch.float64, device=self.chi_square.device)
+        return torch.special.gammaincc(half.expand(self.chi_square.shape), self.chi_square.detach() / 2)
 
 
 def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
@@ -42,7 +59,7 @@ def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
             seems wrong.
 
     Returns:
-        Standardised residual and log evidence; differentiable.
+        Standardised residuals, log evidence and joint χ²; differentiable.
 
     Raises:
         IncompatibleQueryError: If prediction and law do not fit.
@@ -55,32 +72,52 @@ def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
             raise InvalidArgumentError(
                 f"evidence takes mixtures of Gaussians, not of {type(prior.components).__name__}."
             )
-        residual, variance, log_evidence = of_gaussian(prior.components, law)
+        residual, variance, log_evidence, _ = of_gaussian(prior.components, law)
         weights = prior.weights.to(torch.float64)
         weights = weights.reshape(-1, *[1] * (log_evidence.ndim - 1)) if weights.ndim == 1 else weights
         centre = (weights[..., None] * residual).sum(dim=0)
         variance = (weights[..., None] * (variance + (residual - centre).square())).sum(dim=0)
+        standardised = centre / variance.sqrt()
         return Evidence(
-            standardised_residual=centre / variance.sqrt(),
+            standardised_residual=standardised,
             log_evidence=torch.logsumexp(weights.log() + log_evidence, dim=0),
+            chi_square=_joint(prior.components, law, (weights, residual, centre), standardised),
         )
     if not isinstance(prior, Gaussian):
         raise InvalidArgumentError(f"evidence takes a Gaussian or a mixture of Gaussians, got {type(prior).__name__}.")
-    residual, variance, log_evidence = of_gaussian(prior, law)
-    return Evidence(standardised_residual=residual / variance.sqrt(), log_evidence=log_evidence)
+    residual, variance, log_evidence, chi_square = of_gaussian(prior, law)
+    return Evidence(standardised_residual=residual / variance.sqrt(), log_evidence=log_evidence, chi_square=chi_square)
 
 
-def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor, Tensor]:
-    """G μ − b and its variance ``(*batch, k)``, and the log evidence ``(*batch,)``."""
+def _joint(
+    components: Gaussian, law: LinearConstraint, moments: tuple[Tensor, Tensor, Tensor], standardised: Tensor
+) -> Tensor:
+    """χ² of a mixture ``(*batch,)``, given weights, residuals of the components and their mean."""
+    if standardised.shape[-1] == 1:
+        return standardised[..., 0].square()
+    weights, residual, centre = moments
+    if isinstance(law.G, Rows) and law.G.shape.numel() > SMALL:
+        return torch.full_like(centre[..., 0], math.nan)
+    covariance = as_double(as_multivariate_normal(components).lazy_covariance_matrix)
+    within = rows_times(covariance, law.rows) @ law.rows.mT + torch.diag_embed(law.noise)
+    apart = (residual - centre)[..., None]
+    total = (weights[..., None, None] * (within + apart @ apart.mT)).sum(dim=0)
+    return (centre * torch.linalg.solve(total, centre)).sum(dim=-1)
+
+
+def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """G μ − b and its variance ``(*batch, k)``, log evidence and χ² ``(*batch,)``."""
     if isinstance(prior, Posterior):
-        gained = Posterior(prior.prior, prior.constraint & law).log_evidence - prior.log_evidence
+        joined = Posterior(prior.prior, prior.constraint & law)
+        gained, misfit = joined.log_evidence - prior.log_evidence, joined.misfit - prior.misfit
     else:
         prior = as_multivariate_normal(prior)
-        gained = Posterior(prior, law).log_evidence
+        posterior = Posterior(prior, law)
+        gained, misfit = posterior.log_evidence, posterior.misfit
     residual = law.residual(prior.mean.to(torch.float64))
     covariance = as_double(prior.lazy_covariance_matrix)
     if isinstance(law.G, Rows):
         variance = variance_of_rows(covariance, law.G) + law.noise
     else:
         variance = (rows_times(covariance, law.rows) * law.rows).sum(dim=-1) + law.noise
-    return residual, variance.expand(residual.shape), gained
+    return residual, variance.expand(residual.shape), gained, misfit

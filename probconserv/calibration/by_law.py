@@ -74,7 +74,7 @@ def displaced_by_law(
     deviation = (points.shape[0] - 1) * spacing / 10 if deviation is None else deviation
     _check(law, deviation, prior_weight, shape_error)
     prior = Mixture(components, weights)
-    residual, variance, evidence = of_gaussian(components, law)
+    residual, variance, evidence, _ = of_gaussian(components, law)
     own = weights.log() + evidence  # π_c N(b; G μ_c, S_c)
     average = (weights * residual[..., 0]).sum(dim=0)
     variance = (weights * (variance[..., 0] + (residual[..., 0] - average).square())).sum(dim=0)

@@ -1,10 +1,12 @@
 """Evidence of a law: closed forms by scipy, mixtures, further laws, calibration, messages."""
 
+import math
+
 import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
-from scipy.stats import multivariate_normal
+from scipy.stats import chi2, multivariate_normal
 from torch.distributions import Normal
 
 from probconserv import (
@@ -13,6 +15,7 @@ from probconserv import (
     LinearConstraint,
     Mixture,
     NonNegative,
+    block_means,
     condition,
     evidence,
 )
@@ -71,3 +74,54 @@ def test_messages():
         evidence(condition(Mixture(Normal(torch.zeros(2, 3), torch.ones(2, 3))), law & NonNegative()), law)
     with pytest.raises(DependentConstraintsError):
         evidence(condition(prior, law), law)
+
+
+@few
+@given(conditioning_problems(batches=((),), noise_variance=0.3))
+def test_the_joint_chi_square_of_all_rows(problem):
+    prior, law = problem
+    found = evidence(prior, law)
+    rows = law.rows
+    spread = rows @ prior.covariance_matrix @ rows.mT + 0.3 * torch.eye(len(rows)).double()
+    residual = rows @ prior.mean - law.b
+    expected = float(residual @ torch.linalg.solve(spread, residual))
+    assert float(found.chi_square) == pytest.approx(expected, rel=1e-9)
+    assert found.degrees_of_freedom == len(rows)
+    assert float(found.probability) == pytest.approx(float(chi2.sf(expected, len(rows))), rel=1e-6, abs=1e-300)
+
+
+@few
+@given(seeds)
+def test_the_joint_chi_square_of_a_mixture_and_of_a_further_law(seed):
+    generator = torch.Generator().manual_seed(seed)
+    loc, scale = torch.rand(2, 3, 6, dtype=double, generator=generator)
+    rows, targets = (
+        torch.rand(2, 6, dtype=double, generator=generator),
+        torch.rand(2, dtype=double, generator=generator),
+    )
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=double)
+    law = LinearConstraint(rows, targets, 0.1)
+    found = evidence(Mixture(Normal(loc, scale + 0.1), weights), law)
+    mean = weights @ loc
+    apart = loc - mean
+    covariance = (weights @ (scale + 0.1).square()).diag() + (weights[:, None] * apart).mT @ apart
+    total = rows @ covariance @ rows.mT + 0.1 * torch.eye(2, dtype=double)
+    residual = rows @ mean - targets
+    assert torch.allclose(found.chi_square, residual @ torch.linalg.solve(total, residual), rtol=1e-9)
+    gaussian = Normal(loc[0], scale[0] + 0.1)
+    first, second = (LinearConstraint(rows[i : i + 1], targets[i : i + 1], 0.1) for i in range(2))
+    after = evidence(condition(gaussian, first), second)
+    assert torch.allclose(after.chi_square, after.standardised_residual[0].square(), rtol=1e-9)
+    assert torch.allclose(evidence(gaussian, first).chi_square + after.chi_square, evidence(gaussian, law).chi_square)
+
+
+def test_residuals_that_are_small_one_by_one_may_be_large_together():
+    """Twenty rows, each half a standard deviation off, of values that are said to vary as one."""
+    ones = torch.ones(20, 1, dtype=double)
+    prior = MultivariateNormal(torch.zeros(20, dtype=double), ones @ ones.mT + 1e-4 * torch.eye(20, dtype=double))
+    found = evidence(prior, LinearConstraint(torch.eye(20), 0.5 * torch.tensor([1.0, -1.0]).repeat(10)))
+    assert float(found.standardised_residual.abs().max()) < 0.6
+    assert float(found.probability) < 1e-100
+    blocks = evidence(Mixture(Normal(torch.zeros(2, 2000), 1.0)), block_means(torch.zeros(1000), (2,)))
+    assert math.isnan(float(blocks.chi_square))
+    assert bool(torch.isfinite(blocks.log_evidence))

@@ -1,0 +1,162 @@
+"""Slope, offset and variance of a law from cases: closed forms, a grid of all parameters, coverage, messages."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, block_means, condition, scores
+from probconserv.fitted_law import fit_law
+
+double = torch.float64
+
+
+def cases(count, generator, noise=0.5, rows=1):
+    """Fields over four points whose totals are 0.8 b + 2 + ε, with different variances of what is observed."""
+    b = 10 * torch.rand(count, rows, dtype=double, generator=generator)
+    variance = 0.2 + torch.rand(count, rows, dtype=double, generator=generator)
+    error = (noise + variance).sqrt() * torch.randn(count, rows, dtype=double, generator=generator)
+    share = torch.rand(count, 4 * rows, dtype=double, generator=generator)
+    fields = share.unflatten(1, (rows, 4))
+    total = 0.8 * b + 2 + error
+    fields = fields + ((total - fields.sum(dim=-1)) / 4)[..., None]
+    return b, variance, fields.flatten(1)
+
+
+def row_of(rows):
+    return torch.kron(torch.eye(rows, dtype=double), torch.ones(1, 4, dtype=double))
+
+
+def test_without_variances_it_is_least_squares():
+    b, _, fields = cases(30, torch.Generator().manual_seed(0))
+    found = fit_law(LinearConstraint(row_of(1), b), fields)
+    y, columns = fields.sum(dim=1).numpy(), np.hstack([b.numpy(), np.ones((30, 1))])
+    (slope, offset), squares, *_ = np.linalg.lstsq(columns, y, rcond=None)
+    noise = float(squares[0]) / 28
+    covariance = noise * np.linalg.inv(columns.T @ columns)
+    assert float(found.slope) == pytest.approx(slope, rel=1e-10)
+    assert float(found.offset) == pytest.approx(offset, rel=1e-9)
+    assert float(found.noise_variance) == pytest.approx(noise, rel=1e-9)
+    assert np.allclose(found.covariance[0], covariance, rtol=1e-8)
+    assert np.allclose(found.errors[0], [*np.sqrt(np.diag(covariance)), noise * math.sqrt(2 / 28)], rtol=1e-8)
+    through = fit_law(LinearConstraint(row_of(1), b), fields, offset=False)
+    assert float(through.slope) == pytest.approx(
+        float((b[:, 0] * torch.as_tensor(y)).sum() / b.square().sum()), rel=1e-10
+    )
+    assert float(through.offset) == 0.0
+    assert float(through.errors[0, 1]) == 0.0
+
+
+def test_with_variances_it_is_the_best_of_a_grid_over_all_three_parameters():
+    """The evidence of σ² by brute force: the likelihood summed over a grid of slopes and offsets."""
+    b, variance, fields = cases(12, torch.Generator().manual_seed(1))
+    observed = Normal(fields, (variance / 4).sqrt().expand(-1, 4))
+    found = fit_law(LinearConstraint(row_of(1), b), observed)
+    y, x, v = (part.numpy() for part in (fields.sum(dim=1), b[:, 0], variance[:, 0]))
+    slopes, offsets = np.linspace(-0.2, 1.8, 601), np.linspace(-6, 10, 601)
+    residual = y - slopes[:, None, None] * x - offsets[:, None]
+
+    def log_evidence(noise):
+        exponent = -0.5 * (residual**2 / (v + noise) + np.log(2 * np.pi * (v + noise))).sum(axis=-1)
+        top = exponent.max()
+        weight = np.exp(exponent - top)
+        cell = (slopes[1] - slopes[0]) * (offsets[1] - offsets[0])
+        means = [(weight * part).sum() / weight.sum() for part in (slopes[:, None], offsets)]
+        return top + np.log(weight.sum() * cell), means
+
+    best = float(found.noise_variance)
+    assert best > 0
+    at_best, (slope, offset) = log_evidence(best)
+    assert float(found.log_evidence) == pytest.approx(at_best, rel=1e-6)
+    assert float(found.slope) == pytest.approx(slope, abs=1e-5)
+    assert float(found.offset) == pytest.approx(offset, abs=1e-4)
+    assert all(log_evidence(best * factor)[0] < at_best for factor in (0.1, 0.5, 0.9, 0.99, 1.01, 1.1, 2, 10))
+    curvature = sum(log_evidence(best + step)[0] for step in (-1e-2, 1e-2)) - 2 * at_best
+    assert float(found.errors[0, 2]) == pytest.approx((1e-4 / -curvature) ** 0.5, rel=0.5)  # expected, not observed
+
+
+def test_a_law_that_is_kept_better_than_observed_has_no_variance_of_its_own():
+    b, _, fields = cases(20, torch.Generator().manual_seed(2), noise=0.0)
+    found = fit_law(LinearConstraint(row_of(1), b, 100.0), fields)
+    assert float(found.noise_variance) == 0.0
+    exact = fields + ((b - fields.sum(dim=1, keepdim=True)) / 4)
+    kept = fit_law(LinearConstraint(row_of(1), b), exact)
+    assert float(kept.slope) == pytest.approx(1.0, rel=1e-12)
+    assert float(kept.noise_variance) < 1e-25
+
+
+def test_rows_are_fitted_one_by_one_and_structured_rows_are_the_same():
+    b, variance, fields = cases(25, torch.Generator().manual_seed(3), rows=3)
+    observed = Normal(fields, (variance / 4).sqrt().repeat_interleave(4, dim=1))
+    together = fit_law(LinearConstraint(row_of(3), b), observed)
+    blocks = fit_law(block_means(b / 4, (4,)), observed)
+    assert torch.allclose(blocks.slope, together.slope, rtol=1e-8)
+    assert torch.allclose(16 * blocks.noise_variance, together.noise_variance, rtol=1e-6)
+    for row in range(3):
+        part = slice(4 * row, 4 * row + 4)
+        alone = fit_law(
+            LinearConstraint(row_of(1), b[:, row : row + 1]), Normal(observed.loc[:, part], observed.scale[:, part])
+        )
+        assert torch.allclose(together.slope[row], alone.slope[0], rtol=1e-9)
+        assert torch.allclose(together.errors[row], alone.errors[0], rtol=1e-6)
+
+
+def test_errors_cover_the_truth_and_the_corrected_law_predicts_further_cases():
+    generator = torch.Generator().manual_seed(4)
+    inside = []
+    for _ in range(200):
+        b, variance, fields = cases(20, generator)
+        found = fit_law(LinearConstraint(row_of(1), b, variance), fields)
+        deviation = torch.tensor([float(found.slope) - 0.8, float(found.offset) - 2.0], dtype=double)
+        inside.append((deviation / found.errors[0, :2]).abs() < 1.645)
+    assert torch.stack(inside).double().mean(dim=0).tolist() == pytest.approx([0.9, 0.9], abs=0.07)
+    b, variance, fields = cases(2000, generator)
+    law = found.corrected(LinearConstraint(row_of(1), b, variance))
+    expected = found.slope * b + found.offset
+    assert torch.allclose(law.b, expected)
+    z = (fields.sum(dim=1, keepdim=True) - law.b) / law.noise.sqrt()
+    assert float(z.square().mean()) == pytest.approx(1.0, abs=0.35)
+    terms = torch.cat([b[:1], torch.ones(1, 1, dtype=double)], dim=1)
+    fit = (terms @ found.covariance[0] @ terms.mT)[0, 0]
+    assert float(law.noise[0, 0]) == pytest.approx(float(variance[0, 0] + found.noise_variance[0] + fit), rel=1e-10)
+
+
+def test_a_fitted_law_helps_where_the_exact_one_harms():
+    """Totals of 0.8 b + 2 in the place of b: an energy balance that observations do not close."""
+    generator = torch.Generator().manual_seed(5)
+    b, _, fields = cases(200, generator)
+    scale = torch.full_like(fields, 0.5)
+    noisy = fields + scale * torch.randn(fields.shape, dtype=double, generator=generator)
+    found = fit_law(LinearConstraint(row_of(1), b[:100]), fields[:100])
+    exact = LinearConstraint(row_of(1), b[100:])
+    prior = Normal(noisy[100:], scale[100:])
+    error = [
+        float(scores.mse(fields[100:], mean).mean())
+        for mean in (prior.mean, condition(prior, exact).mean, condition(prior, found.corrected(exact)).mean)
+    ]
+    assert error[2] < error[0] < error[1]
+
+
+@pytest.mark.parametrize(
+    ("b", "fields", "kind", "message"),
+    [
+        (torch.rand(2, 1), torch.rand(2, 4), InvalidArgumentError, r"more than 2 cases.*got \(2,\) cases"),
+        (torch.rand(1), torch.rand(4), InvalidArgumentError, "more than 2 cases"),
+        (torch.ones(5, 1), torch.rand(5, 4), InvalidArgumentError, "same in all cases"),
+        (torch.rand(5, 1), torch.full((5, 4), math.nan), InvalidArgumentError, "NaN or infinite"),
+        (torch.rand(5, 1), torch.rand(6, 4), IncompatibleQueryError, "do not fit; give observations"),
+        (torch.rand(5, 1), torch.rand(5, 3), IncompatibleQueryError, "acts on 4 points but the field has 3"),
+    ],
+)
+def test_messages(b, fields, kind, message):
+    with pytest.raises(kind, match=message):
+        fit_law(LinearConstraint(row_of(1), b), fields)
+
+
+def test_another_number_of_rows_is_refused():
+    b, _, fields = cases(5, torch.Generator().manual_seed(6))
+    found = fit_law(LinearConstraint(row_of(1), b), fields)
+    with pytest.raises(IncompatibleQueryError, match="fitted with 1 rows, but this one has 2"):
+        found.corrected(LinearConstraint(torch.eye(2), torch.ones(2)))
