@@ -22,7 +22,7 @@ from experiments.storage import alone_with, read_object, writable_folder, write_
 from solvers import FieldSet, PDEBench, TheWell, export, load
 from solvers.data_files.field_set import installed_versions
 from solvers.data_files.layouts import Layout
-from solvers.errors import InvalidArgumentError as DamagedFileError
+from solvers.errors import DataFileError
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     OperatorProblem,
@@ -208,7 +208,7 @@ def _count(wanted: _Set, first: int) -> int:
 def _is_whole(path: Path) -> bool:
     try:
         load(path)
-    except (FileNotFoundError, DamagedFileError):
+    except (FileNotFoundError, DataFileError):
         return False
     return True
 

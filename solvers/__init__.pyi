@@ -6,6 +6,7 @@ from solvers.data_files.layouts import Layout as Layout
 from solvers.data_files.layouts import PDEBench as PDEBench
 from solvers.data_files.layouts import TheWell as TheWell
 from solvers.errors import BoundarySamplingError as BoundarySamplingError
+from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import SolverDivergedError as SolverDivergedError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from solvers.data_files.field_set import CATEGORIES, FieldSet, collect
 from solvers.data_files.layouts import Layout, PDEBench
-from solvers.errors import InvalidArgumentError
+from solvers.errors import DataFileError, InvalidArgumentError
 from solvers.files import replacing
 from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
 from solvers.finite_volume.solve import Solution
@@ -63,7 +63,7 @@ def load(path: str | Path) -> FieldSet:
         The samples, float64; rounded to 32 bits if they were stored so.
 
     Raises:
-        InvalidArgumentError: If the file is damaged or not by ``export``; the text names it.
+        DataFileError: If the file is damaged or not by ``export``; the text names it.
         OSError: If there is no such file.
     """
     path = Path(path)
@@ -73,14 +73,14 @@ def load(path: str | Path) -> FieldSet:
         with h5py.File(path, "r") as file:
             text = file[_METADATA][()] if _METADATA in file else None  # pyright: ignore[reportIndexIssue]
             if not isinstance(text, bytes):
-                raise InvalidArgumentError(f"{path} was not written by export: it has no text {_METADATA!r}.")
+                raise DataFileError(f"{path} was not written by export: it has no text {_METADATA!r}.")
             if hashlib.sha256(text).hexdigest() != file[_METADATA].attrs["sha256"]:
                 raise ValueError("its text does not have its checksum")
             return _read(file, json.loads(text))
-    except InvalidArgumentError:
+    except DataFileError:
         raise
     except _HDF5_ERRORS as problem:
-        raise InvalidArgumentError(f"{path} is damaged ({problem}); write it again.") from problem
+        raise DataFileError(f"{path} is damaged ({problem}); write it again.") from problem
 
 
 def _describe(file: h5py.File, data: FieldSet, paths: dict[str, dict[str, str]], layout: Layout) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from solvers import (
     CellGrid,
+    DataFileError,
     Diffusion,
     Dirichlet,
     FieldSet,
@@ -222,14 +223,14 @@ def test_a_changed_byte_is_found_and_the_file_named(layout, tmp_path):
     numbers = data.fields["h"][1].float().numpy().tobytes()
     place = content.index(numbers) + 5
     path.write_bytes(content[:place] + bytes([content[place] ^ 64]) + content[place + 1 :])
-    with pytest.raises(InvalidArgumentError, match=r"a\.h5 is damaged"):
+    with pytest.raises(DataFileError, match=r"a\.h5 is damaged"):
         load(path)
     place = content.index(b'"seed": 7') + 8
     path.write_bytes(content[:place] + b"8" + content[place + 1 :])
-    with pytest.raises(InvalidArgumentError, match=r"a\.h5 is damaged \(its text"):
+    with pytest.raises(DataFileError, match=r"a\.h5 is damaged \(its text"):
         load(path)
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InvalidArgumentError, match=r"a\.h5 is damaged"):
+    with pytest.raises(DataFileError, match=r"a\.h5 is damaged"):
         load(path)
 
 
@@ -246,7 +247,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path):
 def test_files_of_others_and_missing_files_are_named(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["tensor"] = np.zeros(3)
-    with pytest.raises(InvalidArgumentError, match=r"b\.h5 .*not written by export"):
+    with pytest.raises(DataFileError, match=r"b\.h5 .*not written by export"):
         load(tmp_path / "b.h5")
     with pytest.raises(FileNotFoundError, match=r"no file .*c\.h5"):
         load(tmp_path / "c.h5")
