@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from boon._tensors.values import check_tensor
 from boon.conditions.discretisation import SideValues
 from boon.conditions.functionals import Boundary, prescribe
 from boon.corrections.correction import Correction, check_correction
@@ -92,6 +93,7 @@ class ChannelBOON(nn.Module):
         self, u: Float[Tensor, "batch out_channels *space"], boundary: Sequence[SideValues | None] | None = None
     ) -> list[Boundary]:
         """The conditions of every channel with their data on the grid of a field, for ``boon.boundary_error``."""
+        check_tensor(u)
         parts = zip(u.split(1, dim=1), self.channels, self._values(u, boundary), strict=True)
         return [channel.discretise(part, value) for part, channel, value in parts]  # type: ignore[operator]
 

@@ -26,14 +26,19 @@ def are_readable(*tensors: Tensor) -> bool:
     return not any(tensor.is_meta for tensor in tensors)
 
 
+def check_tensor(u: Any) -> None:
+    """Raises an error for a field that is an array or anything else but a tensor."""
+    if not isinstance(u, Tensor):
+        raise InvalidArgumentError(f"Fields are tensors, got {type(u).__name__}; use torch.as_tensor.")
+
+
 def check_real(u: Tensor) -> None:
     """Refuses arrays, and fields of complex numbers or integers.
 
     Raises:
         InvalidArgumentError: If it is one.
     """
-    if not isinstance(u, Tensor):
-        raise InvalidArgumentError(f"Fields are tensors, got {type(u).__name__}; use torch.as_tensor.")
+    check_tensor(u)
     if not u.dtype.is_floating_point:
         raise InvalidArgumentError(
             f"Needed are fields of real numbers, got {u.dtype}; give real and imaginary parts as channels, or "

@@ -37,8 +37,9 @@ def check_gap(gap: Tensor, values: Sequence[Tensor], tolerance: float, name: str
     if bool((found > tolerance * size).any()):
         raise IncompatibleCornersError(
             f"The values on the {name} disagree by {float(found.max()):.3g} with another Dirichlet side or "
-            "the other end of a periodic axis where they meet. Give values that agree at the corners, or smooth the "
-            "jump in the data."
+            "the other end of a periodic axis where they meet. Give values that agree at the corners, smooth the jump "
+            "in the data, or leave the corners to the other side: Part(Dirichlet(1.0), where=lambda x: (x > 0) & (x < "
+            "1)) on an axis of length 1."
         )
 
 

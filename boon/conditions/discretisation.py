@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boon._tensors.values import are_readable, check_real, real_tensor
+from boon._tensors.values import are_readable, check_real, is_traced, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
@@ -158,8 +158,8 @@ def discretise(
     for axis, last, side in sides(conditions):
         name = _name(axis, last)
         value = _one_value(_built_value(_whole(side)), at_call.get((axis, last)), name)
-        value = value(*_coordinates(axis, lengths, u)) if callable(value) else value
-        data.append(_on_side(value, axis, u, name))
+        coordinates = _coordinates(axis, lengths, u) if callable(value) else ()
+        data.append(_on_side(value, coordinates, axis, u, name))
     boundary = Boundary(
         functionals=functionals(conditions, lengths, shape, order),
         data=tuple(data),
@@ -215,9 +215,8 @@ def _varying_side(
         free, own = free & ~here, _inside(coordinates, here)
         own_a, own_b = coefficients(part.condition, own, here, gradient[0], u, name)
         value = _one_value(_built_value(part.condition), value, name)
-        value = value(*own) if callable(value) else value
         a, b = torch.where(here, own_a, a), torch.where(here, own_b, b)
-        data = torch.where(here, _on_side(value, axis, u, name, here), data)
+        data = torch.where(here, _on_side(value, own, axis, u, name, here), data)
         valued = valued | here if isinstance(part.condition, Dirichlet) else valued
     data = data.expand(*u.shape[:2], *face)
     return Varying(axis=axis, last=last, a=a, b=b, gradient=gradient, holds=~free, given=valued), data
@@ -349,10 +348,20 @@ def _inside(coordinates: Sequence[Tensor], here: Tensor) -> Sequence[Tensor]:
     return [torch.where(here, x, x.flatten()[first]) for x in coordinates]
 
 
-def _on_side(value: Any, axis: int, u: Tensor, name: str, here: Tensor | None = None) -> Tensor:
+def _on_side(
+    value: Any, coordinates: Sequence[Tensor], axis: int, u: Tensor, name: str, here: Tensor | None = None
+) -> Tensor:
     """The value as ``(batch, channels, *face)`` in float64, rounded to the dtype of u; 0 outside of ``here``."""
     shape = tuple(u.shape[:2]) + tuple(count for other, count in enumerate(u.shape[2:]) if other != axis)
-    tensor = real_tensor(value, u.dtype, u.device, name).to(torch.float64)
+    tensor = real_tensor(value(*coordinates) if callable(value) else value, u.dtype, u.device, name).to(torch.float64)
+    axes_are_clear = callable(value) or tensor.ndim in (0, len(shape)) or is_traced()
+    if not axes_are_clear and tensor.shape[0] == shape[0] > 1:
+        raise InvalidArgumentError(
+            f"{name}: a value of shape {tuple(tensor.shape)} may start with the batch of "
+            f"{shape[0]}, or with another axis. Give it one axis for the batch, one for the channels and those of the "
+            f"side, each of the size in {shape} or 1: {(shape[0], *(1,) * (len(shape) - 1))} holds one number for each "
+            "sample."
+        )
     try:
         tensor = tensor.broadcast_to(shape)
     except RuntimeError as error:

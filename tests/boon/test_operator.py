@@ -244,3 +244,14 @@ def test_hidden_conditions_are_those_of_an_affine_image_of_the_solution():
         image = torch.einsum("wc,bcij->bwij", hidden.weight[layer, 0], u) + hidden.bias[layer, 0, :, :, None]
         for side, data in zip(sides.functionals, boundary.data, strict=True):
             assert torch.allclose(data, read(side, image), atol=1e-12)
+
+
+@pytest.mark.parametrize("operator", [FNO(FNOConfig()), nn.Identity()])
+def test_an_array_as_input_is_refused(operator):
+    a = torch.zeros(1, 1, 33).numpy()
+    with pytest.raises(InvalidArgumentError, match=r"Fields are tensors, got ndarray; use torch\.as_tensor"):
+        BOON(operator, [(Dirichlet(0.0), Dirichlet(0.0))])(a)
+    with pytest.raises(InvalidArgumentError, match=r"Fields are tensors, got ndarray; use torch\.as_tensor"):
+        FNO(FNOConfig())(a)
+    with pytest.raises(InvalidArgumentError, match=r"Fields are tensors, got ndarray; use torch\.as_tensor"):
+        ChannelBOON(operator, [[(Dirichlet(0.0), Dirichlet(0.0))]])(a)

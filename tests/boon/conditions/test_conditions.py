@@ -5,14 +5,14 @@ import torch
 
 from boon import Part
 from boon.conditions.discretisation import boundary_channels, check_conditions, check_lengths, discretise
-from boon.errors import InvalidArgumentError, MissingBoundaryError
+from boon.errors import IncompatibleCornersError, InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Outflow, Periodic, Robin
 
 U = torch.zeros(3, 2, 5, 6)
 
 
 def data_of(conditions, values=None, u=U, lengths=(1.0, 2.0)):
-    return discretise(conditions, lengths, values, u, 2).data
+    return discretise(check_conditions(conditions), lengths, values, u, 2).data
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,41 @@ def test_values_of_every_broadcastable_shape_fill_the_face(value):
     (data,) = data_of([(Dirichlet(value), Dirichlet(0.0)), None])[:1]
     assert data.shape == (3, 2, 6)
     assert (data == 4.0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "value"),
+    [((6, 1, 5, 6), (6,)), ((3, 3, 5, 6), (3,)), ((3, 3, 5, 6), (3, 1)), ((3, 3, 5, 6), (3, 6)), ((2, 2, 5), (2,))],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_value_that_may_start_with_the_batch_is_refused(shape, value, split):
+    """It was spread along the side, or over the channels: every sample got the same numbers."""
+    if split and len(shape) == 3:
+        pytest.skip("a side of one node has no parts")
+    axes, given = [None] * (len(shape) - 3), torch.ones(value)
+    first, call = (Part(Dirichlet(), (0.0, 1.0)), [given]) if split else (Dirichlet(), given)
+    clear = rf"one axis for the batch, .*: \({shape[0]}(, 1)+\) holds one number for each sample"
+    with pytest.raises(InvalidArgumentError, match=clear):
+        data_of([(first, None), *axes], [(call, None), *axes], torch.zeros(shape), (1.0,) * (len(shape) - 2))
+
+
+def test_values_with_clear_axes_are_taken_at_any_size_of_the_batch():
+    u, side = torch.zeros(6, 6, 5, 6), torch.arange(6.0)
+    for value in (side.view(6, 1, 1), side.view(1, 6, 1), side.view(1, 1, 6), lambda y: torch.arange(6.0) + 0 * y):
+        (data,) = data_of([(Dirichlet(value), None), None], u=u)
+        assert torch.equal(data, (side if callable(value) else value).double().expand(6, 6, 6))
+    (data,) = data_of([(Dirichlet(side), None), None], u=u[:1])
+    assert torch.equal(data, side.double().expand(1, 6, 6))
+
+
+def test_values_that_disagree_at_a_corner_name_the_ways_out():
+    conditions = [(Dirichlet(0.0), Dirichlet(0.0)), (Dirichlet(0.0), Dirichlet(1.0))]
+    with pytest.raises(
+        IncompatibleCornersError, match=r"Part\(Dirichlet\(1\.0\), where=lambda x: \(x > 0\) & \(x < 1\)\)"
+    ):
+        data_of(conditions, lengths=(1.0, 1.0))
+    lid = Part(Dirichlet(1.0), where=lambda x: (x > 0) & (x < 1))
+    data_of([conditions[0], (Dirichlet(0.0), lid)], lengths=(1.0, 1.0))
 
 
 def test_functions_get_the_coordinates_of_the_face_from_zero_to_the_length():
