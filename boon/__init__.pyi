@@ -20,6 +20,7 @@ from boon.errors import MissingBoundaryError as MissingBoundaryError
 from boon.errors import SingularKernelError as SingularKernelError
 from boon.errors import StoredOperatorError as StoredOperatorError
 from boon.errors import TooManyModesError as TooManyModesError
+from boon.errors import TrainedWeightsWarning as TrainedWeightsWarning
 from boon.fno import FNO as FNO
 from boon.fno import FNOConfig as FNOConfig
 from boon.normalisation import Normalised as Normalised

@@ -22,4 +22,8 @@ class SingularKernelError(LibraryError, RuntimeError):
     """The kernel between the boundary nodes cannot be inverted, so the interior cannot be eliminated from them."""
 
 
+class TrainedWeightsWarning(UserWarning):
+    """Weights that were trained without a correction get one inside their layers, which changes what they compute."""
+
+
 BoonError, StoredOperatorError = LibraryError, DataFileError  # the names of 0.2

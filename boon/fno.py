@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from boon._tensors.values import are_readable, check_tensor
 from boon.errors import InvalidArgumentError
 from boon.layers.factorised import FactorisedConvolution
 from boon.layers.norms import NORMS, FieldNorm, Norm
@@ -261,6 +262,12 @@ class FNO(nn.Module):
         u = self.mlps[index](u) + self.gates[index](v)
         return u if last else activate(u, self.config.activation)
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether a part of a spectral weight is negative: all are drawn positive, and training moves some below 0."""
+        weights = [each.detach() for each in self.convolutions.parameters() if each.is_complex()]
+        return are_readable(*weights) and any(bool((torch.view_as_real(weight) < 0).any()) for weight in weights)
+
     def convolution(self, layer: int) -> SpectralConvolution | FactorisedConvolution:
         """The spectral convolution of a layer."""
         convolution = self.convolutions[layer]
@@ -280,6 +287,7 @@ class FNO(nn.Module):
         return channels
 
     def _check(self, a: Tensor) -> None:
+        check_tensor(a)
         config = self.config
         if a.ndim != config.dimension + 2 or a.shape[1] != config.in_channels:
             raise InvalidArgumentError(

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boon._tensors.values import are_readable
 from boon.corrections.correction import CorrectedLayers
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
@@ -83,6 +84,15 @@ class NeuralOperatorFNO:
             depth=self.operator.n_layers,
             padding=0.0,
             transform=NodeFourier(),
+        )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a pointwise weight lies beyond ±1/√inputs, within which torch draws it."""
+        maps = [each for each in self.operator.modules() if isinstance(each, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+        weights = [each.weight.detach() for each in maps]
+        return are_readable(*weights) and any(
+            bool((weight.abs() > 1.01 / weight[0].numel() ** 0.5).any()) for weight in weights
         )
 
     def __call__(self, a: Tensor, layers: CorrectedLayers) -> Tensor:

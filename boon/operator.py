@@ -1,17 +1,19 @@
 """BOON: an operator whose output meets boundary conditions for any weights (Saad et al. 2023)."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from boon._tensors.values import check_tensor
 from boon.conditions.discretisation import SideValues, check_conditions, check_lengths, discretise, sides
 from boon.conditions.functionals import Boundary, prescribe
 from boon.corrections.correction import CorrectedLayers, Correction, HiddenConditions, check_correction
 from boon.corrections.extension import SmoothExtension
 from boon.corrections.mixed import MixedTransform
-from boon.errors import InvalidArgumentError
+from boon.errors import InvalidArgumentError, TrainedWeightsWarning
 from boon.fno import FNO
 from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuraloperator
 from boon.normalisation import Normalised
@@ -39,7 +41,9 @@ class BOON(nn.Module):
     Values are numbers, tensors or arrays that broadcast to ``(batch, out_channels, *face)``, or functions of position
     and time, called with the coordinates of the nodes of the face, one tensor ``(*face)`` per remaining axis in
     order, each running from 0 to the length of that axis; they return something that broadcasts as above. ``face``
-    is the shape of the side, empty with one axis. The value of a side is given either in its condition or at the call.
+    is the shape of the side, empty with one axis. One number for each sample is ``(batch, 1, …)``; an array with fewer
+    axes is refused if its first has the size of the batch, since it could mean either. The value of a side is given
+    either in its condition or at the call.
 
     Args:
         operator: ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, or ``Normalised`` around one:
@@ -52,6 +56,9 @@ class BOON(nn.Module):
         correction: The correction; None means ``MixedTransform()`` for this package's ``FNO``,
             which must be wrapped before training, and ``SmoothExtension()`` for any other Module.
         order: Order 1 to 4 of the one-sided differences in Neumann and Robin conditions.
+
+    Warns:
+        TrainedWeightsWarning: If the correction acts inside the layers of an operator that is trained already.
 
     Raises:
         MissingBoundaryError: If neither side of a pair has a condition.
@@ -78,6 +85,15 @@ class BOON(nn.Module):
         self.order = int(order)
         layered = self._layered()
         self._check_operator(layered)
+        if layered and self._inside and layered.is_trained:
+            warnings.warn(
+                f"The weights of the {type(_core(operator)).__name__} are trained already, and {self.correction} "
+                "changes what its layers compute: errors grow many times unless it is trained on. Wrap an operator "
+                "before training, or correct a trained one at its output: correction=Prescription(), or "
+                "SmoothExtension(length=1 / (n - 1)), one grid step, on n nodes.",
+                TrainedWeightsWarning,
+                stacklevel=2,
+            )
         config = layered.config if layered else None
         self.step = self.correction.step(self.conditions, config.out_channels if config else 1)
         self.hidden_conditions, self.hidden_steps = None, nn.ModuleList()
@@ -129,6 +145,7 @@ class BOON(nn.Module):
 
     def _operate(self, a: Tensor, boundary: SideValues | None) -> tuple[Tensor, Boundary]:
         """The output before the conditions are enforced, and the conditions with their data."""
+        check_tensor(a)
         layered = self._layered()
         if layered and self.correction.amplifies_rounding and torch.is_autocast_enabled(a.device.type):
             with torch.autocast(a.device.type, enabled=False):

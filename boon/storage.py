@@ -6,6 +6,7 @@ Format boon-2 names the Fourier transform of an ``FNO``. Version 0.1 wrote boon-
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -23,7 +24,7 @@ from boon.corrections.extension import SmoothExtension
 from boon.corrections.matched import MatchedTransform
 from boon.corrections.mixed import MixedTransform
 from boon.corrections.scalar import ScalarElimination
-from boon.errors import DataFileError, InvalidArgumentError
+from boon.errors import DataFileError, InvalidArgumentError, TrainedWeightsWarning
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
@@ -108,7 +109,9 @@ def load(path: str | Path, module: nn.Module | None = None) -> Operator:
     if module is None and not {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.float64}:
         raise DataFileError(f"{path} holds weights that are not float32 or float64; save the operator again.")
     try:
-        operator = _build(description, tensors, module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainedWeightsWarning)  # the stored weights replace those of the Module
+            operator = _build(description, tensors, module)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataFileError(f"{path} cannot be read as an operator ({error}); save it again.") from error
     _fill(operator, tensors, path, foreign)
