@@ -45,12 +45,14 @@ class Innovation(ABC):
         """Batch axes of S."""
 
     @abstractmethod
-    def at(self, position: Tensor, metric: Tensor) -> "Innovation":
+    def at(self, position: Tensor, metric: Tensor, noise: Tensor, entries: Tensor | None = None) -> "Innovation":
         """Some of the batch entries.
 
         Args:
             position: Numbers of the entries in the flattened batch ``(*chosen)``.
             metric: D of these ``(*chosen, n)``.
+            noise: N of these ``(*chosen, k)``.
+            entries: Entries of their rows ``(*chosen, m)``; those of G without it.
         """
 
     @abstractmethod
@@ -85,9 +87,11 @@ class DiagonalInnovation(Innovation):
         """See ``Innovation``."""
         return self.diagonal.shape[:-1]
 
-    def at(self, position: Tensor, metric: Tensor) -> "DiagonalInnovation":
+    def at(
+        self, position: Tensor, metric: Tensor, noise: Tensor, entries: Tensor | None = None
+    ) -> "DiagonalInnovation":
         """See ``Innovation``."""
-        rows, noise = _rows_at(self.rows, self.batch_shape, position), _at(self.noise, self.batch_shape, position)
+        rows = _rows_at(self.rows, self.batch_shape, position, entries)
         diagonal = rows.gram(metric) + noise
         return DiagonalInnovation(rows, metric, noise, torch.where(diagonal > 0, diagonal, math.nan))
 
@@ -126,10 +130,10 @@ class SparseInnovation(Innovation):
         """See ``Innovation``."""
         return self.scale.shape[:-1]
 
-    def at(self, position: Tensor, metric: Tensor) -> "SparseInnovation":
+    def at(self, position: Tensor, metric: Tensor, noise: Tensor, entries: Tensor | None = None) -> "SparseInnovation":
         """See ``Innovation``."""
-        rows = _rows_at(self.rows, self.batch_shape, position)
-        noise, scale = (_at(part, self.batch_shape, position) for part in (self.noise, self.scale))
+        rows = _rows_at(self.rows, self.batch_shape, position, entries)
+        scale = _at(self.scale, self.batch_shape, position)
         factors = [self.factors[entry] for entry in position.flatten().tolist()]
         return SparseInnovation(rows, metric, noise, scale, factors)
 
@@ -193,10 +197,11 @@ class SparseInnovation(Innovation):
         )
 
     def _require_no_derivatives(self, name: str) -> None:
-        if torch.is_grad_enabled() and (self.metric.requires_grad or self.rows.entries.requires_grad):
+        tensors = (self.metric, self.noise, self.rows.entries)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             raise InvalidArgumentError(
-                f"{name} under sparse rows that overlap has no derivatives in the prior variance; call it inside "
-                "torch.no_grad(), or train on the mean or on draws, which have them."
+                f"{name} under sparse rows that overlap has no derivatives in the prior variance, the rows or their "
+                "noise; call it inside torch.no_grad(), or train on the mean or on draws, which have them."
             )
 
 
@@ -256,11 +261,13 @@ def _at(values: Tensor, batch: torch.Size, position: Tensor) -> Tensor:
     return values.expand(*batch, values.shape[-1]).reshape(-1, values.shape[-1])[position.to(values.device)]
 
 
-def _rows_at(rows: AnyRows, batch: torch.Size, position: Tensor) -> AnyRows:
-    """Rows of some batch entries; those that are the same for all stay as they are."""
-    if rows.entries.ndim <= 1:
-        return rows
-    return replace(rows, entries=_at(rows.entries, batch, position))  # pyright: ignore[reportArgumentType, reportReturnType] - a dataclass
+def _rows_at(rows: AnyRows, batch: torch.Size, position: Tensor, entries: Tensor | None = None) -> AnyRows:
+    """Rows of some batch entries, with other entries if given; those that are the same for all stay as they are."""
+    if entries is None:
+        if rows.entries.ndim <= 1:
+            return rows
+        entries = _at(rows.entries, batch, position)
+    return replace(rows, entries=entries)  # pyright: ignore[reportArgumentType, reportReturnType] - a dataclass
 
 
 def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> SuperLU:

@@ -1,6 +1,7 @@
 """Whether numbers may be read: checks and choices that depend on values are left out where a graph is recorded."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
@@ -84,7 +85,11 @@ def square_root(variance: Tensor) -> Tensor:
 
 
 class cached(Generic[Value]):
-    """``functools.cached_property`` without its lock, which ``torch.compile`` cannot trace in Python 3.11."""
+    """``functools.cached_property`` for tensors, and lists of them.
+
+    It has no lock, which ``torch.compile`` cannot trace in Python 3.11. A value that has derivatives is not stored
+    where none are recorded, since it would have lost them for later uses.
+    """
 
     def __init__(self, function: Callable[[Any], Value]) -> None:
         self._function = function
@@ -100,6 +105,15 @@ class cached(Generic[Value]):
     def __get__(self, instance: object | None, owner: type) -> Self | Value:
         if instance is None:
             return self
-        value = self._function(instance)
+        recorded = torch.is_grad_enabled()
+        with nullcontext() if recorded else torch.enable_grad():
+            value = self._function(instance)
+        if not recorded and _has_derivatives(value):
+            return self._function(instance)
         object.__setattr__(instance, self._name, value)
         return value
+
+
+def _has_derivatives(value: Any) -> bool:
+    parts = value if isinstance(value, tuple | list) else (value,)
+    return any(getattr(part, "requires_grad", False) for part in parts)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from gpytorch.distributions import MultivariateNormal
@@ -10,6 +9,7 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import as_double
+from probconserv._linalg.values import cached
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint, Lines
 from probconserv.posterior import check_batch
@@ -75,7 +75,7 @@ class FeasibleSet:
         lines = lines.flip(-1) if self.order < 0 else lines
         return lines[..., 0, :] if self.lines is None else self.lines.join(lines)
 
-    @cached_property
+    @cached
     def attainable(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest G u ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
         products = (bound[..., None, :] * self.rows for bound in self.tightened())
@@ -86,7 +86,7 @@ class FeasibleSet:
         one_sign = (self.rows >= 0).all(dim=-1) | (self.rows <= 0).all(dim=-1)
         return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
 
-    @cached_property
+    @cached
     def at_end(self) -> Tensor:
         """Which exact rows ask for the smallest or largest total in the set ``(*batch, k)``.
 
@@ -95,7 +95,7 @@ class FeasibleSet:
         smallest, largest = self.attainable
         return (self.noise == 0) & ((self.target == smallest) | (self.target == largest))
 
-    @cached_property
+    @cached
     def reduced(self) -> "FeasibleSet":
         """The same set with the values that rows at an end determine as equal bounds; such rows become zero.
 
