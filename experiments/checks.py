@@ -18,12 +18,6 @@ def require_at_least(config: Any, **least: int) -> None:
             raise InvalidArgumentError(f"{name} must be at least {minimum}, got {getattr(config, name)}.")
 
 
-def refuse_data(options: Any, name: str, reason: str) -> None:
-    """Raises InvalidArgumentError if the user chose where training functions come from and it means nothing."""
-    if options.data is not None:
-        raise InvalidArgumentError(f"--data means nothing for {name}: {reason}; leave it out.")
-
-
 def unknown_name(
     kind: str, name: str, available: Iterable[str], where: str = "", further: Iterable[str] = ()
 ) -> UnknownNameError:

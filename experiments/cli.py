@@ -15,7 +15,7 @@ import tyro
 
 from experiments import driver, registry
 from experiments.benchmarks.documents import WRITERS, require_document
-from experiments.boundary.baselines.tuning import keep_settings, require_fair
+from experiments.catalogue import CATALOGUE
 from experiments.checks import unknown_name, wrong_options
 from experiments.data_command import data_command
 from experiments.demo import demo_command
@@ -54,7 +54,6 @@ Page = Annotated[
     Path | None,
     tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md, scaling.md, solver_orders.md."),
 ]
-Keep = Annotated[bool, tyro.conf.arg(help="Use the best settings from now on.")]
 Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]
 File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]
@@ -64,9 +63,9 @@ Action = Literal["run", "reproduce"]
 
 def list_command(all: Everything = False, json: Json = False) -> None:
     """Lists experiments and benchmarks; how long each takes on one core."""
-    entries = registry.EXPERIMENTS.values()
+    entries = [CATALOGUE[name] for name in registry.names()]
     if json:
-        experiments = [{"name": e.name, "summary": e.summary, "durations": dict(e.durations)} for e in entries]
+        experiments = [{"name": e.name, "summary": e.summary, "durations": e.durations} for e in entries]
         benchmarks = [{"name": name, "summary": summary} for name, summary in registry.BENCHMARKS.items()]
         _print_json({"experiments": experiments, "benchmarks": benchmarks})
         return
@@ -74,7 +73,7 @@ def list_command(all: Everything = False, json: Json = False) -> None:
         for entry in entries:
             print(f"{entry.name}\n    {entry.summary}")
         return
-    terminal.print_list(registry.families(), registry.STUDIES.values(), registry.BENCHMARKS)
+    terminal.print_list(registry.families(), registry.BENCHMARKS)
 
 
 def run_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
@@ -82,7 +81,7 @@ def run_command(name: Name, options: Options, all: Everything = False, json: Jso
     if name == ALL:
         _do_all("run", options, json)
         return
-    _finish(driver.run(_entry(registry.experiment, name, options), options), options.preset, all, json)
+    _finish(driver.run(registry.experiment(name), options), options.preset, all, json)
 
 
 def reproduce_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
@@ -94,7 +93,7 @@ def reproduce_command(name: Name, options: Options, all: Everything = False, jso
     if name == ALL:
         _do_all("reproduce", options, json)
         return
-    _finish(driver.reproduce(_entry(registry.experiment, name, options), options), "laptop", all, json)
+    _finish(driver.reproduce(registry.experiment(name), options), "laptop", all, json)
 
 
 def sweep_command(
@@ -132,15 +131,9 @@ def _several(command: str, names: Sequence[str], seeds: Sequence[int], options: 
     if options.seed:
         raise InvalidArgumentError(f"{command} takes --seeds, got --seed {options.seed}; write --seeds {options.seed}.")
     entries = [registry.experiment(name) for name in dict.fromkeys(names)]
-    registry.refuse_idle(options, *entries)
+    for entry in entries:
+        entry.refuse_idle(options)
     return entries
-
-
-def _entry(find: Callable[[str], Experiment], name: str, options: RunOptions) -> Experiment:
-    """What a command works on; refuses options that play no part in it."""
-    entry = find(name)
-    registry.refuse_idle(options, entry)
-    return entry
 
 
 def _sweep_table(entry: Experiment, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
@@ -168,7 +161,7 @@ def train_command(name: Name, options: Options, role: Role = None, json: Json = 
 
     Processes that torchrun starts share every batch.
     """
-    experiment = _entry(registry.experiment, name, options)
+    experiment = registry.experiment(name)
     context = RunContext(options=options, training_seed=options.seed)
     trainings = [training for job in driver.plan(experiment, context) for training in job.trainings]
     picked = driver.chosen("training", trainings, [role] if role else [])
@@ -179,27 +172,6 @@ def train_command(name: Name, options: Options, role: Role = None, json: Json = 
         _print_json({"experiment": name, "weights": files})
     else:
         print("\n".join(f"Weights: {file}" for file in files))
-
-
-def study_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
-    """Studies a problem: calibration, few samples, values out of range, other grids, steps of samplers, prediction."""
-    _finish(driver.run(_entry(registry.study, name, options), options), options.preset, all, json)
-
-
-def choose_command(name: Name, options: Options, all: Everything = False, json: Json = False) -> None:
-    """Ranks boundary corrections on the validation set: all candidates are trained."""
-    _finish(driver.run(_entry(registry.choice, name, options), options), options.preset, all, json)
-
-
-def tune_command(name: Name, options: Options, keep: Keep = False, all: Everything = False, json: Json = False) -> None:
-    """Tunes every method on the validation set: four trials of each, with a fifth of the steps."""
-    entry = _entry(registry.tuning, name, options)
-    if keep:
-        require_fair(entry, options)
-    report = driver.run(entry, options)
-    _finish(report, options.preset, all, json)
-    if keep:
-        say_once(keep_settings(report.cases, report.records))
 
 
 def bench_command(name: Name, page: Page = None, json: Json = False) -> None:
@@ -262,9 +234,6 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "run": run_command,
         "sweep": sweep_command,
         "train": train_command,
-        "study": study_command,
-        "choose": choose_command,
-        "tune": tune_command,
         "bench": bench_command,
     },
     "Make data and releases": {"data": data_command, "release": release_command, "documents": documents_command},
@@ -368,7 +337,7 @@ def _do_all(action: Action, options: RunOptions, json: bool) -> None:
     """All experiments, then what failed."""
     if options.cases or options.methods or options.data:
         raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")
-    works = {entry.name: _Work(action, entry, options) for entry in registry.EXPERIMENTS.values()}
+    works = {entry.name: _Work(action, entry, options) for entry in map(registry.experiment, registry.names())}
     results, failures = run_jobs(works, JobOptions().on(options.device), options.out / ALL / "logs")
     reports = [report for report in results.values() if report]
     if json:

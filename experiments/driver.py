@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import registry
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
@@ -109,7 +108,7 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
         NotReleasedError: If there are no released results, or nothing to show for the options.
         DataFileError: If a released file is damaged.
     """
-    results = released_results(experiment.name, root, registry.command_of(experiment))
+    results = released_results(experiment.name, root)
     options = replace(options, preset=results.preset)  # type: ignore[arg-type]
     context = RunContext(options=options, released=True, training_seed=results.seed, release=root)
     jobs, weights = plan(experiment, context), dict[str, tuple[Path, ...]]()
@@ -125,6 +124,7 @@ def plan(experiment: Experiment, context: RunContext) -> list[Job]:
     Raises:
         UnknownNameError: If the options name a case or method that the experiment lacks.
     """
+    experiment.refuse_idle(context.options)
     writable_folder(context.options.out)
     cases = chosen("case", experiment.cases(context), context.options.cases)
     every = {method.key: method for case in cases for method in experiment.methods(case)}
@@ -285,7 +285,7 @@ def _other_functions(experiment: Experiment, options: RunOptions, results: Relea
     elif experiment.data_version != results.data_version:
         reason = (
             f"it is of data version {results.data_version}, this library makes version {experiment.data_version}; "
-            f"python -m experiments {registry.command_of(experiment)} trains on it."
+            f"python -m experiments run {experiment.name} trains on it."
         )
     else:
         return ""
@@ -331,7 +331,7 @@ def _beside(
         copied = copied[~pd.MultiIndex.from_frame(copied[KEY]).isin(rows)]
         ours = _joined(computed, copied.assign(source=np.full(len(copied), Source.RELEASED)))
     if ours.empty:
-        command = f"python -m experiments {registry.command_of(experiment)} --preset laptop"
+        command = f"python -m experiments run {experiment.name} --preset laptop"
         text = (
             f"There is nothing to show of {experiment.name}: the weights of these methods are not released, or not in "
             f"this installation; {command} trains them. {other}"

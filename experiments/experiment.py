@@ -1,6 +1,7 @@
 """What an experiment is: cases × methods × seeds, each trained, scored and drawn. The driver knows only this."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -9,16 +10,15 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from experiments.catalogue import CATALOGUE, Durations
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
 from experiments.records.record import Arrays, Over, Record
-from experiments.records.release import ROOT
+from experiments.records.release import ROOT, data_version
 from experiments.records.store import as_json, config_hash
 
 Preset = Literal["smoke", "laptop", "paper"]
 Data = Literal["solver", "exact"]
-Durations = Mapping[Literal["smoke", "laptop", "paper", "reproduce"], str]
-"""Time by preset on one core, measured or (``paper``) extrapolated, and that of ``reproduce``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,56 +183,78 @@ Stored = Mapping[tuple[str, int], Arrays]
 """What ``score`` returned, by key of the method and seed."""
 
 
-class Experiment(Protocol):
+class Experiment(ABC):
     """One table of results with its figures.
 
-    A frozen dataclass per family implements it. ``key``s name things in files; labels are for readers.
+    A family is a frozen dataclass: it says what its cases and methods are and how a method is scored, and replaces what
+    else it needs of the rest, which does nothing. ``key``s name things in files; labels are for readers.
+
+    Args:
+        name: Name on the command line.
+        over: What means and standard errors of the table are taken over.
+        shown: Keys of the scores that the terminal shows.
     """
 
-    @property
-    def name(self) -> str:
-        """Name on the command line."""
-        ...
+    name: str
+    over: Over = Over.FUNCTIONS
+    shown: Sequence[str] = ()
 
-    @property
-    def summary(self) -> str:
-        """One line for ``list``."""
-        ...
+    @abstractmethod
+    def cases(self, context: RunContext) -> Sequence[Any]:
+        """All cases in the sizes of the preset."""
 
-    @property
-    def durations(self) -> Durations:
-        """How long each preset takes."""
-        ...
+    @abstractmethod
+    def methods(self, case: Any) -> Sequence[Any]:
+        """The rows of a case in their order, ``truth`` first if it is among them."""
 
-    @property
-    def over(self) -> Over:
-        """What means and standard errors of the table are taken over."""
-        ...
+    @abstractmethod
+    def score(self, case: Any, method: Any, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+        """Scores per function by the keys of ``SCORES``, and further arrays for the figures.
+
+        ``weights`` are the files of ``trainings``, in their order.
+        """
 
     @property
     def data_version(self) -> int:
         """Version of the data; part of every config hash."""
-        ...
+        return data_version(self.name)
+
+    @property
+    def summary(self) -> str:
+        """One line that says what it shows; empty for what is not listed."""
+        return CATALOGUE[self.name].summary if self.name in CATALOGUE else ""
+
+    @property
+    def durations(self) -> Durations:
+        """How long each preset takes; empty for what is not listed."""
+        return CATALOGUE[self.name].durations if self.name in CATALOGUE else {}
+
+    def takes(self) -> Collection[str]:
+        """Which of the options ``data``, ``files`` and ``makers`` play a part."""
+        return ()
+
+    def refuse_idle(self, options: RunOptions) -> None:
+        """Raises InvalidArgumentError if an option is given that plays no part here."""
+        given = {"data": options.data is not None, "files": options.files is not None, "makers": options.makers > 1}
+        for option in (name for name, is_given in given.items() if is_given and name not in self.takes()):
+            raise InvalidArgumentError(f"--{option} plays no part in {self.name}; leave it out.")
 
     def title(self, cases: Sequence[Any]) -> str:
         """Title of the table: problem, sizes, what is reconstructed."""
-        ...
+        return self.name
 
-    def cases(self, context: RunContext) -> Sequence[Any]:
-        """All cases in the sizes of the preset; refuses options that mean nothing here."""
-        ...
-
-    def methods(self, case: Any) -> Sequence[Any]:
-        """The rows of a case in their order, ``truth`` among them."""
-        ...
+    def reference(self, case: Any) -> str:
+        """Key of the method that tables compare the others with: by default the first that is not the truth."""
+        keys = [method.key for method in self.methods(case)]
+        return next((key for key in keys if key != "truth"), keys[0])
 
     def seeds(self, case: Any, context: RunContext) -> Sequence[int]:
-        """Repetitions of a method within a run."""
-        ...
+        """Repetitions of a method within a run: by default one, since other seeds are other runs."""
+        return (context.training_seed,)
 
     def trainings(self, case: Any, method: Any, seed: int, context: RunContext) -> Sequence[Training]:
-        """What a method needs trained, a training before those that start from it; empty for none."""
-        ...
+        """What a method needs trained, a training before those that start from it."""
+        return ()
 
     def train(self, training: Training, context: RunContext) -> None:
         """Trains, or goes on from a checkpoint, and writes ``training.weights(out)``.
@@ -241,31 +263,27 @@ class Experiment(Protocol):
             TrainingInterruptedError: If it was stopped before its end.
             TrainingDivergedError: If the loss is not finite.
         """
-        ...
-
-    def score(self, case: Any, method: Any, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
-        """Scores per function by the keys of ``SCORES``, and further arrays for the figures.
-
-        ``weights`` are the files of ``trainings``, in their order.
-        """
-        ...
+        raise NotImplementedError(f"{self.name} has no trainings.")
 
     def compare(self, case: Any, records: pd.DataFrame) -> Sequence[Record]:
-        """Further records per seed that compare methods of a case with each other; often none."""
-        ...
+        """Further records per seed that compare methods of a case with each other."""
+        return ()
 
     def published(self, case: Any) -> Sequence[Record]:
         """Numbers of papers for a case; those of a method that has a row here carry its key."""
-        ...
+        return ()
 
     def headline(self, case: Any, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
-        """Keys of the few methods, and of the few scores, that the terminal shows of a case from its mean records."""
-        ...
+        """Keys of the few methods, and of the few scores, that the terminal shows of a case from its mean records.
+
+        By default all methods but the truth, and the scores of ``shown``.
+        """
+        return [method.key for method in self.methods(case) if method.key != "truth"], self.shown
 
     def figures(self, case: Any, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Figures of a case by name, from all that was scored (methods may be missing); the folder is for caches."""
-        ...
+        return {}
 
     def overview(self, cases: Sequence[Any], records: pd.DataFrame) -> Mapping[str, Figure]:
-        """Figures of all cases together by name, from means over seeds; often none."""
-        ...
+        """Figures of all cases together by name, from means over seeds."""
+        return {}

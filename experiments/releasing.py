@@ -12,7 +12,6 @@ from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.records.release import ROOT, ReleasedResults, write_release
 from experiments.records.store import read_records, read_scores
-from experiments.registry import command_of
 from experiments.report.picture import keep_figure
 from experiments.storage import read_object
 
@@ -52,7 +51,7 @@ def _finished(
         jobs = plan(experiment, context)
         folder = run_of(experiment, context, jobs, trained_files(jobs, context)).folder
         if not (folder / "metrics.json").exists():
-            command = f"{command_of(experiment)} --preset {options.preset} --seed {seed} --out {options.out}"
+            command = f"run {experiment.name} --preset {options.preset} --seed {seed} --out {options.out}"
             raise DataFileError(
                 f"'{options.out}' holds no finished run of {experiment.name} by this code, preset {options.preset}; "
                 f"python -m experiments {command} makes it or goes on with it."

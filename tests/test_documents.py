@@ -15,7 +15,7 @@ import torch
 from boon import boundary_error
 from docs.gallery_drawings import DRAWINGS
 from experiments.cli import main
-from experiments.registry import EXPERIMENTS, register
+from experiments.registry import register, unregister
 from probconserv import Monotone, NonNegative, condition, integral
 from solvers import CellGrid, ConvectiveLaw, Dirichlet, Outflow, solve
 from tests.documents import (
@@ -282,5 +282,5 @@ def test_the_new_law_ends_in_a_table_and_figures(new_law: dict, capsys: pytest.C
     try:
         assert main(["list"]) == 0
     finally:
-        del EXPERIMENTS[experiment.name]
+        unregister(experiment.name)
     assert "green_light" in capsys.readouterr().out

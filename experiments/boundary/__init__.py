@@ -1,9 +1,8 @@
 """The boundary-condition experiments: operators whose output meets its boundary conditions."""
 
-from experiments.boundary.baselines.tuning import TUNINGS
 from experiments.boundary.choices import CHOICES
 from experiments.boundary.experiment import EXPERIMENTS, load_operator
 from experiments.boundary.hard import HARD
 from experiments.boundary.studies import STUDIES
 
-__all__ = ["CHOICES", "EXPERIMENTS", "HARD", "STUDIES", "TUNINGS", "load_operator"]
+__all__ = ["CHOICES", "EXPERIMENTS", "HARD", "STUDIES", "load_operator"]

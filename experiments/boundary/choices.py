@@ -19,8 +19,6 @@ CHOICES: dict[str, BoundaryExperiment] = {
     name: BoundaryExperiment(
         name=f"{name}-choice",
         problem=name,
-        summary=f"{name}: {_SUBJECT}",
-        durations={"smoke": "30 s", "laptop": "60 min", "paper": "9000 min", "reproduce": "1 s"},
         versions=partial(_compared, versions),
         methods_of=candidates,
         subject=_SUBJECT,

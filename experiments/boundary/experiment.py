@@ -1,14 +1,14 @@
-# ruff: noqa: ARG002 - arguments that the driver gives to every experiment
 """The boundary-condition experiments as the driver runs them, and the operators that are released."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from typing_extensions import override
 
 from boon import SingularKernelError
 from experiments.boundary import methods as rows
@@ -21,10 +21,11 @@ from experiments.boundary.methods import Method, methods
 from experiments.boundary.operator import ConditionedOperator, load
 from experiments.boundary.sample_figures import draw_sample
 from experiments.boundary.scoring import RANKED_NOISES, rank, score_operator, score_truth
+from experiments.boundary.sources import DarcyFiles
 from experiments.boundary.training import operator_training, store_of, train_operator
 from experiments.boundary.versions import VERSIONS, Versions
-from experiments.errors import InvalidArgumentError, NotReleasedError, TrainingDivergedError
-from experiments.experiment import Durations, RunContext, Stored, Training
+from experiments.errors import NotReleasedError, TrainingDivergedError
+from experiments.experiment import Experiment, RunContext, Stored, Training
 from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version, manifest, released_weights
@@ -39,14 +40,12 @@ _FILES = {rows.CIRCLE: "fno-on-the-circle"} | {
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryExperiment:
+class BoundaryExperiment(Experiment):
     """Operators with and without boundary corrections on the versions of one problem.
 
     Args:
         name: Name on the command line.
         problem: Name of the problem; experiments of one problem use each other's trainings.
-        summary: One line for ``list``.
-        durations: How long each preset takes.
         versions: From the preset to the cases.
         methods_of: From a case to its methods, the truth first.
         subject: What the title says instead of sizes.
@@ -59,8 +58,6 @@ class BoundaryExperiment:
 
     name: str
     problem: str
-    summary: str
-    durations: Durations
     versions: Versions
     methods_of: Callable[[BoundaryCase], Sequence[Method]] = methods
     subject: str = ""
@@ -68,7 +65,10 @@ class BoundaryExperiment:
     overview_of: Callable[[Sequence[BoundaryCase], pd.DataFrame], Mapping[str, Figure]] | None = None
     by_validation: bool = False
     repetitions: int | None = None
-    over: Over = field(default=Over.SEEDS, init=False)
+    over = Over.SEEDS
+
+    def takes(self) -> tuple[str, ...]:
+        return ("files", "makers") if self.problem == DarcyFiles().name else ("makers",)
 
     @property
     def data_version(self) -> int:
@@ -86,10 +86,7 @@ class BoundaryExperiment:
         return f"{problem}: {equations}; {sizes.samples} training samples on {sizes.nodes} nodes an axis, {seeds}{note}"
 
     def cases(self, context: RunContext) -> Sequence[BoundaryCase]:
-        """The versions of the problem in the sizes of the preset; refuses a choice of where data come from."""
-        if (data := context.options.data) is not None:
-            where = f"{self.name}, whose fields have one source"
-            raise InvalidArgumentError(f"--data {data} does not belong to {where}; drop it.")
+        """The versions of the problem in the sizes of the preset."""
         return self.versions(context.options.preset)
 
     def methods(self, case: BoundaryCase) -> Sequence[Method]:
@@ -135,6 +132,7 @@ class BoundaryExperiment:
                 raise
             print(f"The training of {training.label} failed and scores inf: {error}", file=sys.stderr)
 
+    @override
     def score(
         self, case: BoundaryCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
@@ -145,9 +143,6 @@ class BoundaryExperiment:
         test = load_fields(case, case.test_data(context.options.seed), store)
         return score_truth(case, test) if treatment is None else score_operator(weights[0], treatment, case, test)
 
-    def compare(self, case: BoundaryCase, records: pd.DataFrame) -> Sequence[Record]:
-        return ()
-
     def published(self, case: BoundaryCase) -> Sequence[Record]:
         """Numbers of Saad et al. for their form of BOON."""
         entries = [entry for entry in published("boon").get(self.name, []) if case.key in entry["cases"]]
@@ -156,6 +151,7 @@ class BoundaryExperiment:
         source = {"standard_error": None, "source": Source.PUBLISHED}
         return [Record(**names, mean=mean, note=note, **source) for mean, note in quoted]
 
+    @override
     def headline(self, case: BoundaryCase, records: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
         """FNO, what but BOON is best on the validation set, the paper's form and the default, or the best few."""
         if self.by_validation:
@@ -164,6 +160,7 @@ class BoundaryExperiment:
             return list(by["method"].head(_BEST)), tuple(made)
         return list(dict.fromkeys(compared(records))), ("relative_l2", "boundary_relative")
 
+    @override
     def figures(self, case: BoundaryCase, stored: Stored, context: RunContext, folder: Path) -> Mapping[str, Figure]:
         """Fields and errors of a test sample, and errors over time; an animation for problems on the square."""
         return self.figures_of(self.problem, case, self.methods(case), stored, folder)
@@ -224,44 +221,12 @@ def _released_file(problem: str, case: str, method: str) -> str:
     return f"operators/{problem}-{case}-{_FILES.get(method, method)}.safetensors"
 
 
-_SUMMARIES = {
-    "stokes": "Stokes' second problem: fluid above an oscillating plate, values given at both ends",
-    "burgers_dirichlet": "viscous Burgers: a travelling wave, values given at both ends",
-    "heat_neumann": "heat between an insulator and a heater: gradients given at both ends",
-    "wave_neumann": "standing waves on a square whose walls reflect: zero normal derivatives",
-    "burgers_periodic": "Burgers on a circle from Gaussian random fields",
-    "cavity": "vorticity in a lid-driven cavity from an impulsive start, values given on four walls",
-    "heat_independent": "heat whose boundary data are independent of the initial field",
-    "viscous_burgers": "viscous Burgers at ν = 0.001 from 40 modes, random values at both ends",
-    "reaction_diffusion": "growth and diffusion in a random medium, a value and a gradient given",
-    "darcy": "Darcy flow through two materials, values on two sides, gradients on the others",
-    "advection_diffusion": "heat stirred by a random flow between two walls with random values",
-    "basin": "shallow water in a closed basin: depth and momenta, each with its conditions",
-    "darcy_small": "neuraloperator's small set for Darcy flow: u = 0 on all walls; needs --files",
-}
-_DURATIONS: dict[str, Durations] = {
-    "stokes": {"smoke": "10 s", "laptop": "115 min", "paper": "22000 min", "reproduce": "20 s"},
-    "burgers_dirichlet": {"smoke": "15 s", "laptop": "150 min", "paper": "22000 min", "reproduce": "8 s"},
-    "heat_neumann": {"smoke": "15 s", "laptop": "190 min", "paper": "9000 min", "reproduce": "9 s"},
-    "wave_neumann": {"smoke": "15 s", "laptop": "60 min", "paper": "8000 min", "reproduce": "16 s"},
-    "burgers_periodic": {"smoke": "15 s", "laptop": "80 min", "paper": "4000 min", "reproduce": "12 s"},
-    "cavity": {"smoke": "10 s", "laptop": "31 min", "paper": "4000 min", "reproduce": "31 s"},
-    "heat_independent": {"smoke": "15 s", "laptop": "240 min", "paper": "9000 min", "reproduce": "11 s"},
-    "viscous_burgers": {"smoke": "15 s", "laptop": "130 min", "paper": "1000 min", "reproduce": "20 s"},
-    "reaction_diffusion": {"smoke": "15 s", "laptop": "85 min", "paper": "700 min", "reproduce": "20 s"},
-    "darcy": {"smoke": "15 s", "laptop": "230 min", "paper": "500 min", "reproduce": "20 s"},
-    "advection_diffusion": {"smoke": "30 s", "laptop": "105 min", "paper": "500 min", "reproduce": "40 s"},
-    "basin": {"smoke": "30 s", "laptop": "100 min", "paper": "400 min", "reproduce": "3 min"},
-    "darcy_small": {"smoke": "15 s", "laptop": "75 min", "paper": "500 min", "reproduce": "20 s"},
-}
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
     name: BoundaryExperiment(
         name=name,
         problem=name,
-        summary=summary,
-        durations=_DURATIONS[name],
-        versions=VERSIONS[name],
+        versions=versions,
         figures_of=draw_sample if name in HARD else draw_case,
     )
-    for name, summary in _SUMMARIES.items()
+    for name, versions in VERSIONS.items()
 }

@@ -15,7 +15,7 @@ from experiments.boundary.baselines.architectures import (
     NeuralOperator,
     has_neuraloperator,
 )
-from experiments.boundary.baselines.settings import settings, structures
+from experiments.boundary.baselines.settings import settings
 from experiments.boundary.baselines.stored_pca import PrincipalComponents
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.operator import Treatment
@@ -119,7 +119,7 @@ def tuned(method: Method, case: BoundaryCase) -> Method:
     chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(key)
     if chosen is None or method.treatment is None:
         return method
-    return replace(method, treatment=structures(method.treatment)[chosen.structure], rate=chosen.rate)
+    return replace(method, treatment=method.treatment.structures()[chosen.structure], rate=chosen.rate)
 
 
 def _others(case: BoundaryCase) -> tuple[Method, ...]:

@@ -287,23 +287,12 @@ def beyond(source: RecipeSource, sizes: tuple[float, float]) -> RecipeSource:
     return replace(source, problem=replace(source.problem, beyond=sizes))  # pyright: ignore[reportArgumentType]
 
 
-_SCORED = {"viscous_burgers": "3 min", "darcy": "2 min", "advection_diffusion": "2 min", "basin": "15 min"}
-"""How long ``reproduce`` takes, by problem, where making samples on other grids takes longer than the scores."""
-
-
 def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[Method]]) -> BoundaryExperiment:
     subject = "few samples, values out of range, other grids, disturbed inputs"
     hard = problem in HARD
     return BoundaryExperiment(
         name=f"{problem}-study",
         problem=problem,
-        summary=f"{problem}: {subject}",
-        durations={
-            "smoke": "2 min",
-            "laptop": "100 min",
-            "paper": "9000 min",
-            "reproduce": _SCORED.get(problem, "30 s"),
-        },
         versions=versions,
         methods_of=methods_of,
         subject=f"{subject}, rollouts" if hard else subject,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from typing_extensions import override
 
-from experiments.checks import refuse_data
 from experiments.combined.cases import SIZES, Case, Sizes, cases_of
 from experiments.combined.fields import ADVECTION_FIELDS, DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, FieldProblem
 from experiments.combined.figures import against_shift, profiles
@@ -22,7 +22,7 @@ from experiments.combined.methods import AFTER, IN_TRAINING, Method, constraint_
 from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
 from experiments.errors import DataFileError
-from experiments.experiment import Durations, Preset, RunContext, Stored, Training
+from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.published import published
 from experiments.records.record import Arrays, Over, Record, Source
 from experiments.records.release import data_version
@@ -31,14 +31,12 @@ from experiments.storage import read_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
-class CombinedExperiment:
+class CombinedExperiment(Experiment):
     """Operators from a parameter to a field with a standard deviation, under boundary conditions, the law, or both.
 
     Args:
         name: Name on the command line.
-        summary: One line for ``list``.
         heading: What its tables show.
-        durations: How long each preset takes.
         problems: The problems.
         rows: From the number of members to the methods.
         main: Keys of the methods that the terminal shows and of which profiles are drawn.
@@ -47,9 +45,7 @@ class CombinedExperiment:
     """
 
     name: str
-    summary: str
     heading: str
-    durations: Durations
     problems: tuple[FieldProblem, ...]
     rows: Callable[[int], tuple[Method, ...]]
     main: tuple[str, ...]
@@ -68,15 +64,19 @@ class CombinedExperiment:
         return f"{self.heading}; {groups}" + (f", ensembles of {sizes.members}" if joined else "")
 
     def cases(self, context: RunContext) -> list[Case]:
-        """Every problem on every interval of its parameter; refuses a choice of where data come from."""
-        refuse_data(context.options, self.name, "it trains on the solver")
+        """Every problem on every interval of its parameter."""
         sizes = self.sizes[context.options.preset]
         return [case for problem in self.problems for case in cases_of(problem, sizes)]
 
     def methods(self, case: Case) -> tuple[Method, ...]:
         return self.rows(case.sizes.members)
 
-    def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
+    @override
+    def reference(self, case: Case) -> str:
+        return self.main[0]
+
+    @override
+    def seeds(self, case: Case, context: RunContext) -> range:
         return range(case.sizes.groups)
 
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
@@ -128,7 +128,8 @@ class CombinedExperiment:
         ratio = self._ratio(case, None, paper["in_training"] / paper["after"])
         return [replace(ratio, source=Source.PUBLISHED, note="Utkarsh et al. 2025, on their set-up")]
 
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG002
+    @override
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return self.main, ("CRPS", "MSE", "coverage90")
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
@@ -147,9 +148,6 @@ class CombinedExperiment:
             drawn["profile"] = profiles(case, main, stored, case.parameters(context.options.seed)[:1])
         return drawn
 
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
-
     def _ratio(self, case: Case, seed: int | None, value: float) -> Record:
         ratio = partial(Record, experiment=self.name, case=case.key, method=IN_TRAINING, score="ratio")
         return ratio(seed=seed, mean=value, standard_error=None)
@@ -160,27 +158,21 @@ EXPERIMENTS: dict[str, CombinedExperiment] = {
     for entry in (
         CombinedExperiment(
             name="combined",
-            summary="both constraints on one ensemble of operators, beside each alone: porous medium and Stefan",
             heading="Boundary conditions and conservation on one prediction",
-            durations={"smoke": "20 s", "laptop": "40 min", "paper": "9000 min", "reproduce": "18 s"},
             problems=(POROUS_FIELDS, STEFAN_FIELDS),
             rows=constraint_rows,
             main=("fno", "boon", "probconserv-fno", "probconserv-boon"),
         ),
         CombinedExperiment(
             name="operator_uncertainty",
-            summary="ensembles, diverse heads and dropout of operators under the law, in range and shifted",
             heading="Uncertainty of operators before and after the conservation law",
-            durations={"smoke": "25 s", "laptop": "55 min", "paper": "12000 min", "reproduce": "32 s"},
             problems=(DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS),
             rows=uncertainty_rows,
             main=("ensemble", "probconserv-ensemble", "diverse-heads", "probconserv-diverse-heads"),
         ),
         CombinedExperiment(
             name="end_to_end",
-            summary="operators trained through the update, against the update after training",
             heading="Training through the update against the update after training",
-            durations={"smoke": "25 s", "laptop": "25 min", "paper": "14000 min", "reproduce": "11 s"},
             problems=(DIFFUSION_FIELDS, POROUS_FIELDS, STEFAN_FIELDS, ADVECTION_FIELDS),
             rows=training_rows,
             main=("fno", AFTER, IN_TRAINING),

@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from torch.distributions import Normal
+from typing_extensions import override
 
-from experiments.checks import refuse_data
 from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.data import validation_functions
 from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
@@ -29,9 +29,9 @@ from experiments.conservation.methods import (
     network,
 )
 from experiments.conservation.scoring import Weights, learn_extrapolation, predict, predicted
-from experiments.experiment import Data, Durations, Preset, RunContext, Stored, Style, Training
+from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
 from experiments.experiment import Method as Row
-from experiments.records.record import Arrays, Over, Record
+from experiments.records.record import Arrays
 from experiments.report import plots
 from experiments.storage import checksum
 from experiments.training_files import take_released
@@ -63,7 +63,6 @@ HEADINGS = {
     "front_coverage90": "the same at the front",
 }
 """Scores that the figure of the study shows."""
-DURATIONS: Durations = {"smoke": "60 s", "laptop": "20 min", "paper": "50 h", "reproduce": "10 min"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,28 +123,20 @@ TREATMENTS: Mapping[str, tuple[Method, Treatment]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationStudy:
+class CalibrationStudy(Experiment):
     """Six treatments of one network's predictions, at parameters in its training range, below it and above it.
 
     Args:
+        name: Name on the command line.
         base: The experiment whose networks are used; its problem has the parameters and the time of the study.
         extrapolation: Name of the network that lacks a third of the training range.
     """
 
+    name: str
     base: ConservationExperiment
     extrapolation: str = SMALL_EXTRAPOLATION
 
-    over = Over.FUNCTIONS
-    durations = DURATIONS
-
-    @property
-    def name(self) -> str:
-        return f"{self.base.name}-calibration"
-
-    @property
-    def summary(self) -> str:
-        problem = self.base.name.replace("_", " ")
-        return f"{problem}: calibration in and out of the training range, overall and near the front"
+    shown = ("MSE", "CRPS", "coverage90", "front_coverage90")
 
     @property
     def data_version(self) -> int:
@@ -157,17 +148,14 @@ class CalibrationStudy:
         return f"{text} in [{low:g}, {high:g}], {cases[0].sizes.functions} functions, scores of mixtures"
 
     def cases(self, context: RunContext) -> list[Case]:
-        """Every parameter; refuses a choice of where data come from."""
-        refuse_data(context.options, self.name, "its fields are exact")
         return [replace(case, data="exact") for case in self.base.cases(context)]
 
-    def methods(self, case: Case) -> list[Method]:  # noqa: ARG002
+    @override
+    def methods(self, case: Case) -> list[Method]:
         return [method for method, _ in TREATMENTS.values()]
 
-    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
-        return (context.training_seed,)
-
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
+    @override
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         data: dict[str, Data] = {"anp": self.base.data, EXTRAPOLATION: self.base.data, SMALL_EXTRAPOLATION: "exact"}
         return [self.base.training(name, seed, data[name], context) for name in ("anp", self.extrapolation)]
 
@@ -176,23 +164,12 @@ class CalibrationStudy:
         if not take_released(training, context):
             self.base.train(training, context)
 
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
+    @override
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         files = tuple((path, checksum(path)) for path in weights)
         first = replace(case, parameter=case.problem.test_parameters[0])  # the same for all cases
         learnt = _learnt(first, self.extrapolation, VALIDATION[context.options.preset], files)
         return score_calibration(case, method.key, learnt, files[:1])
-
-    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def published(self, case: Case) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        return list(TREATMENTS), ["MSE", "CRPS", "coverage90", "front_coverage90"]
-
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
 
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
         """MSE, CRPS and coverage of all treatments over the parameter; the training range is shaded."""
@@ -321,7 +298,9 @@ def _study(
     parameters = (*inside, *below, *above)
     problem = replace(entry.problem, test_parameters=parameters, test_time=time or entry.problem.test_time)
     base = replace(entry, problem=problem)
-    return CalibrationStudy(base=base, extrapolation=EXTRAPOLATION if name == "stefan" else SMALL_EXTRAPOLATION)
+    return CalibrationStudy(
+        name=f"{name}-calibration", base=base, extrapolation=EXTRAPOLATION if name == "stefan" else SMALL_EXTRAPOLATION
+    )
 
 
 STUDIES: Mapping[str, CalibrationStudy] = {

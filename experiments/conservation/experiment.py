@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from typing_extensions import override
 
 from experiments.conservation import figures
 from experiments.conservation.cases import SIZES, Case, Sizes
@@ -16,9 +17,9 @@ from experiments.conservation.methods import Method, methods
 from experiments.conservation.networks import STARTS, NetworkPlan, network_config, with_starts
 from experiments.conservation.scoring import score_method, score_truth
 from experiments.conservation.training import train_network
-from experiments.experiment import Data, Durations, Preset, RunContext, Stored, Training
+from experiments.experiment import Data, Experiment, Preset, RunContext, Stored, Training
 from experiments.records.published import published
-from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.record import Arrays, Record, Source
 from experiments.records.release import data_version
 from experiments.records.table import PAPER
 from experiments.records.weights import is_whole
@@ -34,16 +35,15 @@ SOURCES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConservationExperiment:
+class ConservationExperiment(Experiment):
     """Gaussian process, neural processes and their ensemble on one problem, without and with its conservation law.
 
     Nothing looks the problem up by its name, so it need not be one of the library.
 
     Args:
         problem: The problem.
-        summary: One line for ``list``.
+        name: Name on the command line; that of the problem by default.
         gp: The Gaussian process that suits it.
-        durations: Time of every preset.
         networks: How its neural processes are trained; None for none, which leaves the rows of the Gaussian process.
         data: Where training functions and context points come from, unless the user says otherwise.
         sizes: How much is predicted and scored, by preset.
@@ -52,24 +52,27 @@ class ConservationExperiment:
     """
 
     problem: Problem
-    summary: str
+    name: str = ""
     gp: GPConfig
-    durations: Durations
     networks: NetworkPlan | None = NetworkPlan()  # noqa: RUF009 - a frozen value
     data: Data = "exact"
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
     version: int | None = None
     extra_figures: FiguresOfCase = lambda case, folder: {}  # noqa: ARG005 - none by default
 
-    over = Over.FUNCTIONS
-
-    @property
-    def name(self) -> str:
-        return self.problem.name
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.problem.name)
 
     @property
     def data_version(self) -> int:
         return data_version(self.name) if self.version is None else self.version
+
+    def takes(self) -> tuple[str, ...]:
+        return ("data",)
+
+    @override
+    def reference(self, case: Case) -> str:
+        return "anp" if self.networks else "gp"
 
     def title(self, cases: Sequence[Case]) -> str:
         name, functions = self.name.replace("_", " ").capitalize(), cases[0].sizes.functions
@@ -96,10 +99,6 @@ class ConservationExperiment:
     def methods(self, case: Case) -> list[Method]:
         return methods(self.problem, case.data, self.networks.members if self.networks else 0)
 
-    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
-        """One: other seeds are other runs."""
-        return (context.training_seed,)
-
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         return [self.training(name, seed, case.data, context) for name in with_starts(method.networks)]
 
@@ -125,13 +124,11 @@ class ConservationExperiment:
                 self.train(before, context)
         train_network(self.problem, training, weights, context)
 
-    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
+    @override
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         if method.black_box is None:
             return score_truth(case)
         return score_method(case, method, dict(zip(with_starts(method.networks), weights, strict=True)))
-
-    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
 
     def published(self, case: Case) -> list[Record]:
         """The numbers of Hansen et al. 2023, and those of their released weights."""
@@ -144,7 +141,8 @@ class ConservationExperiment:
                     records.append(record(method=method, score=score, mean=mean, standard_error=error))
         return records
 
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+    @override
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
         """The paper's four methods; those of the Gaussian process where there are no networks."""
         ours = set(records.loc[~records["source"].isin(PAPER), "method"])
         networks, gp = ([key for key in keys if key in ours] for keys in (figures.PAPER, figures.GP))
@@ -156,45 +154,21 @@ class ConservationExperiment:
         scored = [(row, stored[row.key, seed]) for row in self.methods(case) if (row.key, seed) in stored]
         return {**figures.draw_case(case, scored), **self.extra_figures(case, folder)}
 
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
 
-
-DURATIONS = {
-    "diffusion": ("30 s", "35 min", "24 h", "3 min"),
-    "porous_medium": ("45 s", "45 min", "50 h", "6 min"),
-    "stefan": ("30 s", "65 min", "50 h", "5 min"),
-    "advection": ("30 s", "30 min", "24 h", "4 min"),
-    "burgers_shock": ("30 s", "30 min", "24 h", "4 min"),
-}
-"""Of smoke, laptop, paper and reproduce."""
 FRONTS: dict[str, Any] = {"networks": NetworkPlan(steps=8000, soft_penalty=1e-4), "data": "solver"}
-
-
-def _entry(problem: Problem, summary: str, **options: Any) -> ConservationExperiment:
-    """An experiment of the library; a rough Gaussian process suits fields with fronts and shocks."""
-    times: Durations = dict(zip(("smoke", "laptop", "paper", "reproduce"), DURATIONS[problem.name], strict=True))
-    options = {"gp": GPConfig(smoothness=0.5), **options}
-    return ConservationExperiment(problem=problem, summary=summary, durations=times, **options)
-
-
+ROUGH = GPConfig(smoothness=0.5)
+"""Suits fields with fronts and shocks."""
 EXPERIMENTS: dict[str, ConservationExperiment] = {
     entry.name: entry
     for entry in (
-        _entry(
-            DIFFUSION,
-            "linear diffusion of a sine wave, periodic",
+        ConservationExperiment(
+            problem=DIFFUSION,
             gp=GPConfig(smoothness=2.5),
             networks=NetworkPlan(steps=6000, end_weighted=True),
         ),
-        _entry(POROUS_MEDIUM, "porous medium equation: degenerate diffusion with a front", **FRONTS),
-        _entry(
-            STEFAN,
-            "Stefan problem: a moving front in a medium that conducts only above a threshold",
-            extra_figures=face_means,
-            **FRONTS,
-        ),
-        _entry(ADVECTION, "linear advection of a step"),
-        _entry(BURGERS, "inviscid Burgers: a ramp that breaks into a shock", networks=NetworkPlan(soft_penalty=1e-4)),
+        ConservationExperiment(problem=POROUS_MEDIUM, gp=ROUGH, **FRONTS),
+        ConservationExperiment(problem=STEFAN, gp=ROUGH, extra_figures=face_means, **FRONTS),
+        ConservationExperiment(problem=ADVECTION, gp=ROUGH),
+        ConservationExperiment(problem=BURGERS, gp=ROUGH, networks=NetworkPlan(soft_penalty=1e-4)),
     )
 }

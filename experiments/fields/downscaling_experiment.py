@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
+from typing_extensions import override
 
-from experiments.experiment import Durations, Preset, RunContext, Stored
+from experiments.experiment import Experiment, Preset, RunContext, Stored
 from experiments.fields.downscaling import (
     BARE_KEY,
     BEST,
@@ -25,7 +27,6 @@ from experiments.fields.downscaling_figures import draw_maps
 from experiments.fields.layers import means_of, spread
 from experiments.fields.regression import Ridge
 from experiments.fields.temperature import temperature
-from experiments.fields.untrained import UntrainedExperiment
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
 from probconserv import scores
@@ -55,39 +56,42 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DownscalingExperiment(UntrainedExperiment):
+class DownscalingExperiment(Experiment):
     """Annual mean temperatures from their block means: constraint layers, the update, and a regression.
 
     Args:
         name: Name on the command line.
-        summary: One line for ``list``.
-        durations: How long each preset takes.
         series: Gives the fine fields of all years, in kelvins; more years than those of training and validation.
         factors: Points of a block along each axis, a case each; at least 2, and divisors of both axes of the fields.
         sizes: Years and candidates by preset.
     """
 
     name: str = "downscaling"
-    summary: str = "real temperatures from block means: constraint layers, the update, a regression"
-    durations: Durations = field(
-        default_factory=lambda: {"smoke": "20 s", "laptop": "40 s", "paper": "40 s", "reproduce": "40 s"}
-    )
 
     series: Callable[[], Fields] = temperature
     factors: tuple[int, ...] = (4,)
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
-    def title(self, cases: Sequence[Case]) -> str:  # noqa: ARG002
+    shown = ("RMSE", "CRPS", "LL", "coverage90", "block_error")
+
+    @override
+    def title(self, cases: Sequence[Case]) -> str:
         return "Downscaling of annual mean temperature over North America, test years 2040–2099, in kelvins"
 
     def cases(self, context: RunContext) -> list[Case]:
-        self.refuse_data(context)
         return [Case(factor=factor, sizes=self.sizes[context.options.preset]) for factor in self.factors]
 
-    def methods(self, case: Case) -> tuple[Method, ...]:  # noqa: ARG002
+    @override
+    def methods(self, case: Case) -> tuple[Method, ...]:
         return METHODS
 
-    def score_case(self, case: Case, method: Method, context: RunContext) -> Arrays:  # noqa: ARG002
+    @override
+    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:
+        """That of the test fields: what is fitted is fitted when it is scored, by ``reproduce`` too."""
+        return (context.options.seed,)
+
+    @override
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         series, sizes = self.series(), case.sizes
         check_series(series, case.factor, sizes)
         truth = series[sizes.training + sizes.validation :]
@@ -97,10 +101,8 @@ class DownscalingExperiment(UntrainedExperiment):
         prediction, _ = forecast(series, case.factor, sizes, method)
         return score_forecast(truth, prediction, case.factor)
 
-    def headline(self, case: Case, records: Any) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        return [entry.key for entry in METHODS[1:]], ["RMSE", "CRPS", "LL", "coverage90", "block_error"]
-
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Any) -> dict[str, Figure]:  # noqa: ARG002
+    @override
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Any) -> dict[str, Figure]:
         """Truth, block means, black box and update in the last year, and what the fixer and the update miss."""
         shown = {key: arrays for (key, _), arrays in stored.items()}
         return {"maps": draw_maps(case.label, shown)} if {"truth", BARE_KEY, FIXER, BEST} <= shown.keys() else {}

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from typing_extensions import override
 
 from experiments.checks import require_at_least
-from experiments.experiment import Durations, Preset, RunContext, Stored, Style
+from experiments.experiment import Experiment, Preset, RunContext, Stored, Style
 from experiments.fields import fixers
 from experiments.fields.basins import Basins
 from experiments.fields.rollout import fitted, roll_out, score_rollout, score_truth
 from experiments.fields.rollout_figures import draw_changes, draw_curves
-from experiments.fields.untrained import UntrainedExperiment
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
 from experiments.report.plots import BARE, BLACK, CONSERVED, ENSEMBLE, SKY, SOFT
@@ -98,40 +99,42 @@ STEPPERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutExperiment(UntrainedExperiment):
+class RolloutExperiment(Experiment):
     """Waves in closed basins by a stepper that does not conserve mass, under fixers after every step.
 
     Args:
         name: Name on the command line.
-        summary: One line for ``list``.
-        durations: How long each preset takes.
         sizes: Sizes by preset.
     """
 
     name: str = "shallow_water_rollout"
-    summary: str = "shallow water by a stepper that drifts, under fixers of mass after every step"
-    durations: Durations = field(
-        default_factory=lambda: {"smoke": "30 s", "laptop": "8 min", "paper": "120 min", "reproduce": "8 min"}
-    )
 
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
+
+    shown = ("rollout_error", "final_error", "mass_drift", "energy_error", "spectrum_error")
 
     def title(self, cases: Sequence[Case]) -> str:
         sizes = cases[0].sizes
         return f"Shallow water in {sizes.test} closed basins of {sizes.cells}² cells, {sizes.steps} steps, mass given"
 
     def cases(self, context: RunContext) -> list[Case]:
-        self.refuse_data(context)
         sizes, seed = self.sizes[context.options.preset], context.options.seed
         return [
             Case(key=key, label=label, penalty=penalty, sizes=sizes, seed=seed)
             for key, (label, penalty) in STEPPERS.items()
         ]
 
-    def methods(self, case: Case) -> tuple[Method, ...]:  # noqa: ARG002
+    @override
+    def methods(self, case: Case) -> tuple[Method, ...]:
         return METHODS
 
-    def score_case(self, case: Case, method: Method, context: RunContext) -> Arrays:
+    @override
+    def seeds(self, case: Case, context: RunContext) -> tuple[int, ...]:
+        """That of the test fields: what is fitted is fitted when it is scored, by ``reproduce`` too."""
+        return (context.options.seed,)
+
+    @override
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         truth = case.test.states(context.data_folder)
         if method.prepare is None:
             return score_truth(truth)
@@ -139,11 +142,8 @@ class RolloutExperiment(UntrainedExperiment):
         fixer = method.prepare(model.error, model.correction)
         return score_rollout(roll_out(model.stepper, fixer, truth[:, 0], case.sizes.steps), truth)
 
-    def headline(self, case: Case, records: Any) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        scores = ["rollout_error", "final_error", "mass_drift", "energy_error", "spectrum_error"]
-        return [entry.key for entry in METHODS[1:]], scores
-
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Any) -> dict[str, Figure]:  # noqa: ARG002
+    @override
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Any) -> dict[str, Figure]:
         """Mass, error and energy over the steps and the spectrum; where the fixers changed the depth."""
         shown = {key: arrays for (key, _), arrays in stored.items()}
         methods = [method for method in METHODS if method.key in shown]

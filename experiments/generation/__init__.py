@@ -102,54 +102,40 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     for entry in (
         GenerationExperiment(
             name="generate_stokes",
-            summary="fields of Stokes' second problem drawn under an initial or boundary value, against ECI and PCFM",
-            durations={"smoke": "20 s", "laptop": "60 min", "paper": "3000 min", "reproduce": "5 min"},
             problem=STOKES,
             conditions=_STOKES,
         ),
         GenerationExperiment(
             name="generate_stokes_fields",
-            summary="generate_stokes with a flow on fields, whose velocity is an FNO",
-            durations={"smoke": "30 s", "laptop": "100 min", "paper": "9000 min", "reproduce": "20 min"},
             problem=STOKES,
             conditions=_STOKES,
             sizes=FIELD_SIZES,
         ),
         GenerationExperiment(
             name="generate_heat",
-            summary="fields of the heat equation drawn under an initial value and mass, against ECI and PCFM",
-            durations={"smoke": "15 s", "laptop": "40 min", "paper": "2000 min", "reproduce": "3 min"},
             problem=HEAT,
             conditions=_HEAT,
         ),
         GenerationExperiment(
             name="generate_reaction_diffusion",
-            summary="fields of reaction and diffusion drawn under an initial value and a nonlinear mass",
-            durations={"smoke": "20 s", "laptop": "30 min", "paper": "1000 min", "reproduce": "15 min"},
             problem=REACTION_DIFFUSION,
             conditions=_REACTION_DIFFUSION,
             sizes=SCHEME_SIZES,
         ),
         GenerationExperiment(
             name="generate_burgers",
-            summary="fields of Burgers' equation drawn under initial value, mass and steps of Godunov's scheme",
-            durations={"smoke": "20 s", "laptop": "30 min", "paper": "1000 min", "reproduce": "15 min"},
             problem=BURGERS,
             conditions=_BURGERS,
             sizes=SCHEME_SIZES,
         ),
         GenerationExperiment(
             name="generate_stefan",
-            summary="fields of the Stefan problem drawn within [0, 1] under an initial value and mass",
-            durations={"smoke": "20 s", "laptop": "10 min", "paper": "500 min", "reproduce": "60 s"},
             problem=STEFAN,
             conditions=_initial_and_mass("u*", 0.6),
             sizes=SMALL_SIZES,
         ),
         GenerationExperiment(
             name="generate_porous_medium",
-            summary="non-negative fields of the porous medium equation drawn under an initial value and mass",
-            durations={"smoke": "20 s", "laptop": "10 min", "paper": "500 min", "reproduce": "60 s"},
             problem=POROUS_MEDIUM,
             conditions=_initial_and_mass("m", 3.0),
             sizes=SMALL_SIZES,
@@ -161,10 +147,14 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
 def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
     base = conservation.EXPERIMENTS[name]
     problem = replace(base.problem, test_parameters=parameters)
-    return PredictionStudy(base=replace(base, problem=problem), flows=EXPERIMENTS[f"generate_{name}"])
+    return PredictionStudy(
+        name=f"generate_{name}-prediction", base=replace(base, problem=problem), flows=EXPERIMENTS[f"generate_{name}"]
+    )
 
 
-STEPS: Mapping[str, StepsStudy] = {name: StepsStudy(flows=entry) for name, entry in EXPERIMENTS.items()}
+STEPS: Mapping[str, StepsStudy] = {
+    name: StepsStudy(name=f"{name}-study", flows=entry) for name, entry in EXPERIMENTS.items()
+}
 """Errors over the number of evaluations, by the experiment whose flow is used."""
 PREDICTIONS: Mapping[str, PredictionStudy] = {
     entry.name: entry
@@ -174,7 +164,7 @@ PREDICTIONS: Mapping[str, PredictionStudy] = {
     )
 }
 """Prediction from scattered observations, with parameters in the training range of the flow, below it and above it."""
-DISTURBED = DisturbedStudy(flows=EXPERIMENTS["generate_stokes"])
+DISTURBED = DisturbedStudy(name="generate_stokes-disturbed", flows=EXPERIMENTS["generate_stokes"])
 """Laws whose values no field of the flow has."""
 STUDIES: Mapping[str, StepsStudy | PredictionStudy | DisturbedStudy] = {
     **STEPS,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from typing_extensions import override
 
-from experiments.checks import refuse_data
-from experiments.experiment import Durations, Preset, RunContext, Stored, Training
+from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.generation.cases import SIZES, Case, Condition, Sizes
 from experiments.generation.figures import draw_moments
 from experiments.generation.methods import Method, methods_of
@@ -16,7 +16,6 @@ from experiments.generation.problems import GenerationProblem
 from experiments.generation.scoring import score_method
 from experiments.generation.training import train_flow, training_of
 from experiments.records.record import Arrays, Over, Record, Source
-from experiments.records.release import data_version
 
 
 def draws_of(cases: Sequence[Case]) -> str:
@@ -25,29 +24,21 @@ def draws_of(cases: Sequence[Case]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationExperiment:
+class GenerationExperiment(Experiment):
     """Draws of a flow under laws that it was not trained for, against the exact conditional distribution.
 
     Args:
         name: Name on the command line.
-        summary: One line for ``list``.
-        durations: How long each preset takes.
         problem: The problem.
         conditions: The laws.
         sizes: Sizes by preset.
     """
 
     name: str
-    summary: str
-    durations: Durations
     problem: GenerationProblem
     conditions: tuple[Condition, ...]
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
     over: Over = Over.GROUPS
-
-    @property
-    def data_version(self) -> int:
-        return data_version(self.name)
 
     @property
     def flow(self) -> str:
@@ -64,18 +55,23 @@ class GenerationExperiment:
         )
 
     def cases(self, context: RunContext) -> list[Case]:
-        """Every condition; refuses a choice of where data come from."""
-        refuse_data(context.options, self.name, "there is one way to make its fields")
         sizes = self.sizes[context.options.preset]
         return [Case(problem=self.problem, condition=condition, sizes=sizes) for condition in self.conditions]
 
     def methods(self, case: Case) -> tuple[Method, ...]:
         return methods_of(case)
 
-    def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
+    @override
+    def reference(self, case: Case) -> str:
+        """The flow alone: training fields are told the law."""
+        return "unconstrained"
+
+    @override
+    def seeds(self, case: Case, context: RunContext) -> range:
         return range(case.sizes.groups)
 
-    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
+    @override
+    def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
         """The flow of a group, the same for all cases and samplers."""
         return [] if method.sampler is None else [self.training(seed, context)]
 
@@ -97,9 +93,6 @@ class GenerationExperiment:
 
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         return score_method(case, method, seed, list(weights), context.options.seed)
-
-    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
 
     def published(self, case: Case) -> list[Record]:
         """What the notebook of ECI prints: its network, 256 draws against 512 references, once."""
@@ -123,16 +116,15 @@ class GenerationExperiment:
             for score, value in errors.items()
         ]
 
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:  # noqa: ARG002
-        """The flow alone first, with which the others are compared; true draws, the sampling floor, last."""
+    @override
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """All rows; true draws, the sampling floor, last."""
         truth, *samplers = (method.key for method in self.methods(case))
         bounded = ("outside",) if self.problem.bounds is not None else ()
         return (*samplers, truth), ("mean_error", "deviation_error", "law_residual", *bounded)
 
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
+    @override
+    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
         shown = {method: arrays for (method, seed), arrays in stored.items() if seed == 0}
         methods = [method for method in self.methods(case) if method.key in shown]
         return {"moments": draw_moments(case, methods, shown)} if methods else {}
-
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        return {}

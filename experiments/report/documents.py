@@ -10,7 +10,7 @@ with NAME one of ``BLOCKS``. ``python -m experiments documents`` writes all of t
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +19,8 @@ import pandas as pd
 from experiments import registry
 from experiments.boundary.experiment import RANKS, compared
 from experiments.boundary.methods import PCA
+from experiments.catalogue import CHOICES
 from experiments.errors import DataFileError
-from experiments.experiment import Experiment
 from experiments.records.record import PAPER
 from experiments.records.release import ROOT, manifest, released_weights
 from experiments.records.scores import SCORES, Better
@@ -116,7 +116,7 @@ def short_table() -> str:
 def over_three_seeds(score: str) -> str:
     """Means over seeds of the conservation problems."""
     entries: list[Entry] = []
-    for name, experiment in registry.FAMILIES["conservation laws"].items():
+    for name, experiment in registry.family("conservation laws").items():
         labels, frame = results_of(name).labels, _over_seeds(name)
         frame = frame[(frame["score"] == score) & frame["method"].isin(COMPARED)]
         for case, method, mean, error in frame[["case", "method", "mean", "standard_error"]].to_numpy():
@@ -183,13 +183,13 @@ def evaluations_as_columns(name: str, score: str) -> str:
     return table(entries, SCORES[score].title, better)
 
 
-def problems_as_columns(experiments: Mapping[str, Experiment], score: str) -> str:
-    """One score of all that is released of some experiments: methods as rows, problems and cases as columns."""
+def problems_as_columns(family: str, score: str) -> str:
+    """One score of all that is released of a family: methods as rows, problems and cases as columns."""
     entries = []
-    for problem, experiment in experiments.items():
+    for experiment in registry.family(family).values():
         results = released(experiment)
         if results is not None:
-            name = title(problem)
+            name = title(experiment.name.removesuffix("-choice"))
             entries += [(f"{name}, {case}", method, *rest) for case, method, *rest in entries_of(results, score)]
     return table(entries, SCORES[score].title, Better.LOWER, transposed=True)
 
@@ -231,7 +231,7 @@ def out_of_range_table() -> str:
 def soft_table() -> str:
     """Validation scores of a network before and after its fine-tuning with the penalty, as its files hold them."""
     rows = []
-    for problem in registry.FAMILIES["conservation laws"]:
+    for problem in registry.family("conservation laws"):
         files = [released_weights(f"{problem}-{network}.safetensors") for network in ("anp", "softc")]
         before, after = map(read_notes, files)
         cells = {"problem": f"`{problem}`", "λ": f"{after['training']['soft_penalty']:g}"}
@@ -328,20 +328,20 @@ _MOMENTS = ("mean_error", "deviation_error")
 _BOUNDED = (*_MOMENTS, "outside")
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": short_table,
-    "conservation results": lambda: problem_sections(registry.FAMILIES["conservation laws"]),
+    "conservation results": lambda: problem_sections(registry.family("conservation laws")),
     "MSE over three seeds": partial(over_three_seeds, "MSE"),
     "LL over three seeds": partial(over_three_seeds, "LL"),
-    "boundary results": lambda: problem_sections(registry.FAMILIES["boundary conditions"]),
+    "boundary results": lambda: problem_sections(registry.family("boundary conditions")),
     "operators": partial(operator_table, _OPERATORS),
     "combined": partial(methods_as_columns, "combined", "CRPS"),
     "operator uncertainty": partial(methods_as_columns, "operator_uncertainty", "CRPS"),
     "end to end": partial(methods_as_columns, "end_to_end", "CRPS"),
     "ratio": partial(methods_as_columns, "end_to_end", "ratio"),
-    "candidates": partial(problems_as_columns, registry.CHOICES, "validation_mean"),
-    "candidates on clean inputs": partial(problems_as_columns, registry.CHOICES, "validation"),
+    "candidates": lambda: problems_as_columns(CHOICES, "validation_mean"),
+    "candidates on clean inputs": lambda: problems_as_columns(CHOICES, "validation"),
     "candidates for given gradients": partial(scores_as_columns, "heat_neumann-choice", RANKS[1:], errors=False),
-    "hard problems": partial(problems_as_columns, registry.FAMILIES[HARD], "relative_l2"),
-    "hard problem results": lambda: problem_sections(registry.FAMILIES[HARD]),
+    "hard problems": lambda: problems_as_columns(HARD, "relative_l2"),
+    "hard problem results": lambda: problem_sections(registry.family(HARD)),
     **{
         f"study of {problem}": partial(methods_as_columns, f"{name}-study", "relative_l2")
         for problem, name in _STUDIED.items()

@@ -36,11 +36,9 @@ def write_report(out: Path, file: Path) -> list[Results]:
         DataFileError: If results or a figure are damaged.
     """
     writable_folder(file.parent)
-    further = {"studies": registry.STUDIES, "choices of the default": registry.CHOICES, "tunings": registry.TUNINGS}
-    groups = registry.families() | further
     results = {
-        family: [shown for entry in entries.values() for shown in _results(entry, out)]
-        for family, entries in groups.items()
+        family: [shown for entry in registry.family(family).values() for shown in _results(entry, out)]
+        for family in registry.families()
     }
     write_bytes(file, render(results).encode())
     return [shown for entries in results.values() for shown in entries]
@@ -101,9 +99,8 @@ def _trainings(results: Results) -> str:
 
 def _commands(entry: Experiment, released: bool) -> list[tuple[str, str]]:
     """What to type, and how long it takes."""
-    made = registry.command_of(entry)
     typed = {"reproduce": f"reproduce {entry.name}"} if released else {}
-    typed |= {preset: f"{made} --preset {preset}" for preset in ("laptop", "paper")}
+    typed |= {preset: f"run {entry.name} --preset {preset}" for preset in ("laptop", "paper")}
     return [(f"python -m experiments {words}", entry.durations.get(key, "")) for key, words in typed.items()]  # type: ignore[call-overload]
 
 

@@ -1,7 +1,7 @@
 """What commands print: 80 columns, one screen, a sentence on what it means, one folder."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from experiments.catalogue import CHOICES, STUDIES, Listed
 from experiments.driver import Report
-from experiments.experiment import Experiment
 from experiments.records.record import over_seeds
 from experiments.records.table import labels_of, wide
 from experiments.report.results import headline
@@ -81,24 +81,21 @@ def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
     out.print("Start here: python -m experiments reproduce stefan")
 
 
-def print_list(
-    families: Mapping[str, Mapping[str, Experiment]], studies: Iterable[Experiment], benchmarks: Mapping[str, str]
-) -> None:
+def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
     """Prints experiments with their times on one core, studies, and benchmarks."""
     out = console()
     table = Table("run NAME", "smoke", "laptop", "paper", "reproduce", box=None, pad_edge=False)
     for family, entries in families.items():
-        table.add_row(Text(family, style="bold"))
-        for entry in entries.values():
-            took = entry.durations
-            times = (took["smoke"], took["laptop"], took["paper"], took.get("reproduce", ""))
-            table.add_row(f"  {entry.name}", *map(readable_duration, times))
+        if family not in (STUDIES, CHOICES):
+            table.add_row(Text(family, style="bold"))
+            for entry in entries:
+                times = (entry.durations.get(key, "") for key in ("smoke", "laptop", "paper", "reproduce"))
+                table.add_row(f"  {entry.name}", *map(readable_duration, times))
     out.print(table)
     out.print("  Times are those of one core. 'all' instead of a name does all of them, one on")
     out.print("  every thread, and goes on where it was stopped. What each shows: list --all\n")
-    names = ", ".join(entry.name for entry in studies)
-    out.print("studies; study takes the name without -study or -calibration")
-    out.print(Padding(names, (0, 0, 1, 2)))
+    out.print("studies")
+    out.print(Padding(", ".join(entry.name for entry in families[STUDIES]), (0, 0, 1, 2)))
     benches = Table("bench NAME", "what it measures", box=None, pad_edge=False)
     for name, text in benchmarks.items():
         benches.add_row(f"  {name}", text)

@@ -23,6 +23,6 @@ def library(tmp_path: Path) -> Path:
 def stub() -> Iterator[Stub]:
     """A registered experiment that takes milliseconds."""
     entry = Stub()
-    registry.register(entry)
+    registry.register(entry, "takes no time", {"smoke": "1 s", "laptop": "2 s", "paper": "3 s"})
     yield entry
-    del registry.EXPERIMENTS[entry.name]
+    registry.unregister(entry.name)

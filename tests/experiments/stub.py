@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from experiments.errors import DataFileError
-from experiments.experiment import RunContext, Style, Training
+from experiments.experiment import Experiment, RunContext, Style, Training
 from experiments.records.record import Over, Record, Source
 from experiments.records.store import as_json
 from experiments.storage import write_bytes
@@ -37,10 +35,11 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stub:
+class Stub(Experiment):
     """Two cases, the truth and a trained method whose squared error is case + seed + weight.
 
     Args:
+        version: Version of the data.
         fails: Seeds that cannot be scored.
         interrupted: Step at which its trainings send themselves the signal of Ctrl-C.
         seconds: Length of a step after the first, of which there are then very many.
@@ -48,14 +47,21 @@ class Stub:
     """
 
     name: str = "stub"
-    summary: str = "takes no time"
-    durations: Any = field(default_factory=lambda: {"smoke": "1 s", "laptop": "2 s", "paper": "3 s"})
-    data_version: int = 1
+    version: int = 1
     over: Over = Over.FUNCTIONS
     fails: tuple[int, ...] = ()
     interrupted: int | None = None
     seconds: float = 0.0
     paper: float = 0.25
+
+    shown = ("CE", "MSE")
+
+    def takes(self) -> tuple[str, ...]:
+        return ("data",)
+
+    @property
+    def data_version(self) -> int:
+        return self.version
 
     def title(self, cases: Any) -> str:
         return f"Stub of {len(cases)} cases"
@@ -65,9 +71,6 @@ class Stub:
 
     def methods(self, case: Entry) -> list[Entry]:  # noqa: ARG002
         return [Entry("truth", "truth"), Entry("trained", "Trained")]
-
-    def seeds(self, case: Entry, context: RunContext) -> list[int]:  # noqa: ARG002
-        return [context.training_seed]
 
     def trainings(self, case: Entry, method: Entry, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
         if method.key == "truth":
@@ -109,21 +112,9 @@ class Stub:
         first = int(case.key[-1]) + seed + abs(weight)
         return {"CE": np.array([1.0, np.nan]), "MSE": np.array([first, first + 1]), "shown": np.zeros(3)}
 
-    def compare(self, case: Entry, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
-
     def published(self, case: Entry) -> list[Record]:
         keys = {"experiment": self.name, "case": case.key, "method": "trained", "seed": None, "score": "MSE"}
         return [Record(**keys, mean=self.paper, standard_error=None, source=Source.PUBLISHED, note="a paper")]
-
-    def headline(self, case: Entry, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        return ["trained"], ["CE", "MSE"]
-
-    def figures(self, case: Entry, stored: Any, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
-
-    def overview(self, cases: Any, records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -18,11 +19,12 @@ import pytest
 from experiments import __main__ as program
 from experiments import driver, jobs, registry
 from experiments.boundary import experiment as boundary
+from experiments.catalogue import CATALOGUE
 from experiments.cli import GROUPS, main
 from experiments.driver import Report
 from experiments.experiment import Experiment, RunOptions
 from experiments.jobs import Job
-from experiments.registry import BENCHMARKS, EXPERIMENTS, experiment
+from experiments.registry import BENCHMARKS, names
 from experiments.report.documents import BLOCKS, MAKER
 from tests.experiments.stub import Stub
 
@@ -97,17 +99,17 @@ def test_list_fits_80_columns_and_names_everything_with_its_time(capsys: pytest.
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    for word in (*EXPERIMENTS, *BENCHMARKS, "smoke", "laptop", "paper", "reproduce"):
+    for word in (*names(), *BENCHMARKS, "smoke", "laptop", "paper", "reproduce"):
         assert word in printed
     assert main(["list", "--all"]) == 0
     printed = capsys.readouterr().out
-    assert all(entry.summary in printed for entry in EXPERIMENTS.values())
+    assert all(CATALOGUE[name].summary in printed for name in names())
 
 
 def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixture[str], stub: Stub) -> None:
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    expected = {name: [entry.summary, dict(entry.durations)] for name, entry in EXPERIMENTS.items()}
+    expected = {name: [CATALOGUE[name].summary, CATALOGUE[name].durations] for name in names()}
     assert stub.name in expected
     assert {entry["name"]: [entry["summary"], entry["durations"]] for entry in listed["experiments"]} == expected
     assert {entry["name"]: entry["summary"] for entry in listed["benchmarks"]} == BENCHMARKS
@@ -137,21 +139,14 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("predict a.csv --places=9 --time 1", "--places of version 0.1 is --points. Did you mean --times? Help: "),
         ("run", "Missing from python -m experiments run: NAME The experiment; list shows them."),
         ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
-        ("run stokes --data exact", "--data exact does not belong to stokes"),
-        ("study stefan --data solver", "--data means nothing for stefan-calibration: its fields are exact; leave"),
-        ("run darcy --files a", "--files means nothing for darcy: only darcy_small reads files; leave it out."),
-        ("study stokes --files a", "--files means nothing for stokes-study: only darcy_small reads files"),
-        ("choose stokes --files a", "--files means nothing for stokes-choice: only darcy_small reads files"),
-        ("train stefan --files a", "--files means nothing for stefan: only darcy_small reads files"),
-        ("reproduce stefan --files a", "--files means nothing for stefan: only darcy_small reads files"),
-        ("tune darcy --files a", "--files means nothing for darcy-tuning: only darcy_small reads files"),
-        ("run stefan --makers 2", "--makers means nothing for stefan: only samples of operators"),
-        ("sweep stefan darcy --files a", "--files means nothing for stefan, darcy: only darcy_small reads files"),
-        ("tune darcy --keep", "--keep needs --preset laptop or paper, got smoke, whose trials are too short"),
-        (
-            "tune darcy --preset laptop --methods fno-0 fno-2 unet-1 --keep",
-            "but --methods lacks fno-1, fno-3, unet-0, unet-2, unet-3; add them, or drop --keep.",
-        ),
+        ("run stokes --data exact", "--data plays no part in stokes; leave it out."),
+        ("run stefan-calibration --data solver", "--data plays no part in stefan-calibration; leave it out."),
+        ("run darcy --files a", "--files plays no part in darcy; leave it out."),
+        ("run stokes-study --files a", "--files plays no part in stokes-study; leave it out."),
+        ("train stefan --files a", "--files plays no part in stefan; leave it out."),
+        ("reproduce stefan --files a", "--files plays no part in stefan; leave it out."),
+        ("run stefan --makers 2", "--makers plays no part in stefan; leave it out."),
+        ("sweep darcy_small darcy --files a", "--files plays no part in darcy; leave it out."),
         ("documents", "documents needs README.md and docs in '"),
         ("bench update --page nothing.md", "a file, got update and 'nothing.md'"),
         ("runn stefan", "There is no command 'runn'. Did you mean 'run'? Available: demo, predict,"),
@@ -163,11 +158,6 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("release stokes --seed 3", "release takes --seeds, got --seed 3; write --seeds 3."),
         ("sweep stokes --jobs 0", "--jobs must be at least 1, got 0."),
         ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),
-        (
-            "study cavity",
-            "There is no study of 'cavity'. Available: heat_independent, burgers_dirichlet, stokes",
-        ),
-        ("choose stefan", "There is no choice on 'stefan'. Available: stokes, "),
         ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver, "),
     ],
 )
@@ -186,14 +176,6 @@ def test_wrong_inputs_are_one_line_that_names_what_there_is(
     assert printed.err.startswith("error: ")
     assert len(printed.err.strip().splitlines()) == 1
     assert not [file for file in tmp_path.rglob("*") if file.is_file()], "it is refused before the work"
-
-
-def test_files_are_for_what_reads_them_or_is_registered_by_a_user(stub: Stub) -> None:
-    options = RunOptions(files=Path("a"))
-    registry.refuse_idle(options, experiment("darcy_small-tuning"))
-    registry.refuse_idle(options, experiment("darcy"), experiment("darcy_small"))
-    registry.refuse_idle(options, stub)
-    registry.refuse_idle(RunOptions(makers=2), experiment("stefan"), experiment("stokes-study"))
 
 
 def test_documents_says_which_file_changed_and_when_all_are_current(
@@ -221,7 +203,7 @@ def test_the_name_of_another_experiment_is_refused(stub: Stub) -> None:
     registry.register(stub)
     with pytest.raises(registry.InvalidArgumentError, match="another experiment 'stefan'; choose another name"):
         registry.register(replace(stub, name="stefan"))
-    assert registry.families()["registered"] == {stub.name: stub}
+    assert registry.family("registered") == {stub.name: stub}
 
 
 def test_run_prints_few_rows_the_papers_numbers_and_one_folder(
@@ -277,15 +259,16 @@ class HereAndNow:
 
 
 @pytest.fixture
-def only_stubs(monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
+def only_stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stub]]:
     """Nothing but two experiments of milliseconds; one cannot be scored with seed 1."""
     stubs = [Stub(fails=(1,)), Stub(name="other")]
-    for name in list(EXPERIMENTS):
-        monkeypatch.delitem(EXPERIMENTS, name)
     for entry in stubs:
-        monkeypatch.setitem(EXPERIMENTS, entry.name, entry)
+        registry.register(entry)
+    monkeypatch.setattr(registry, "names", lambda: [entry.name for entry in stubs])
     monkeypatch.setattr(jobs, "_pool", HereAndNow)
-    return stubs
+    yield stubs
+    for entry in stubs:
+        registry.unregister(entry.name)
 
 
 @pytest.mark.usefixtures("only_stubs")
@@ -335,7 +318,7 @@ def test_train_trains_every_method_and_a_role_all_trainings_of_its_name(
 def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(EXPERIMENTS, "stub", Stub(interrupted=1))
+    monkeypatch.setattr(registry, "experiment", lambda _: Stub(interrupted=1))
     assert main(words("run stub", tmp_path)) == 130
     printed = capsys.readouterr()
     assert printed.out == ""

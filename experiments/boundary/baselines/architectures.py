@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any, Self
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from boon import FNO, FNOConfig
 from experiments.boundary.baselines.deeponet import DeepONet, DeepONetConfig
@@ -87,7 +88,8 @@ class FourierOperator(Architecture):
     padding: float = 0.125
     channel_mlp: float | None = None
 
-    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+    @override
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
         return FNO(
             FNOConfig(
                 in_channels=len(layout.sensors.constant),
@@ -128,7 +130,8 @@ class NeuralOperator(Architecture):
     own_defaults: bool = False
     padding: float = 0.0
 
-    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+    @override
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
         if not has_neuraloperator():
             raise MissingPackageError(
                 f"This method needs the package {EXTRA}: pip install 'probconserv-boon[{EXTRA}]'."
@@ -192,7 +195,8 @@ class Convolutional(Architecture):
     levels: int = 3
     part: int = 2
 
-    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+    @override
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
         return UNet(
             UNetConfig(
                 dimension=len(layout.sensors.space),

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.gaussian_process.kernels import Matern
 from sklearn.preprocessing import PolynomialFeatures
+from typing_extensions import override
 
 Features = Float[np.ndarray, "samples features"]
 Targets = Float[np.ndarray, "samples targets"]
@@ -73,7 +74,8 @@ class Regression(ABC):
 class Linear(Regression):
     """Linear ridge regression."""
 
-    def features(self, z: Features, deviation: Deviation, centres: Features) -> Features:  # noqa: ARG002
+    @override
+    def features(self, z: Features, deviation: Deviation, centres: Features) -> Features:
         return z
 
 
@@ -89,7 +91,8 @@ class Polynomial(Regression):
     degree: int
     leading: int
 
-    def features(self, z: Features, deviation: Deviation, centres: Features) -> Features:  # noqa: ARG002
+    @override
+    def features(self, z: Features, deviation: Deviation, centres: Features) -> Features:
         leading = z[:, : self.leading] / deviation[: self.leading]
         monomials = PolynomialFeatures(self.degree).fit_transform(leading)
         return np.concatenate([monomials, z[:, self.leading :]], axis=1)

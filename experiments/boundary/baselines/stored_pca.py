@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from experiments.boundary.baselines.architectures import Architecture, Layout
 from experiments.boundary.baselines.pca import PCARegression, Trial
@@ -18,7 +19,8 @@ _REGRESSIONS = {cls.__name__: cls for cls in (Linear, Polynomial, Kernel)}
 class PrincipalComponents(Architecture):
     """Regression on principal components, which is fitted, not trained; its settings are all tried when it is."""
 
-    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:  # noqa: ARG002
+    @override
+    def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
         raise InvalidArgumentError("A regression on principal components has no untrained form; fit it.")
 
     def variants(self) -> dict[str, Architecture]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples
+from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples, Source
 from experiments.errors import DataFileError
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
@@ -21,7 +21,7 @@ _GROUP = 50  # samples evaluated together: memory
 
 
 @dataclass(frozen=True)
-class ClosedFormSource:
+class ClosedFormSource(Source):
     """Samples of a problem with a closed form or a reference solution on any grid.
 
     The file ``<problem>-<hash>.safetensors`` has metadata that say where values are, in which order axes come, units,

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from typing_extensions import override
 
-from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples
+from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples, Source
 from experiments.errors import DataFileError, MissingFilesError
 from solvers import Dirichlet
 
@@ -29,7 +30,7 @@ CHECKSUMS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DarcyFiles:
+class DarcyFiles(Source):
     """−∇·(a ∇u) = f with u = 0 on all walls.
 
     Args:
@@ -54,7 +55,8 @@ class DarcyFiles:
     def conditions(self) -> tuple[Conditions, ...]:
         return ((_WALLS, _WALLS),)
 
-    def times(self, config: SampleConfig) -> Tensor:  # noqa: ARG002
+    @override
+    def times(self, config: SampleConfig) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
 
     def describe(self, config: SampleConfig) -> dict[str, Any]:

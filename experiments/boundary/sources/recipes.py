@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from torch import Tensor
+from typing_extensions import override
 
-from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples
+from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples, Source
 from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
@@ -43,7 +44,7 @@ class _Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeSource:
+class RecipeSource(Source):
     """Samples of a problem of ``OPERATOR_PROBLEMS``, in files of 20 each that sets of any size have in common.
 
     On other grids the cells of the reference solution stay about as many, so that samples are the same up to its error.
@@ -159,7 +160,7 @@ class RecipeSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepSource:
+class StepSource(Source):
     """Single steps: pairs of fields Δt apart from the trajectories of a problem, those of one after the other.
 
     ``SampleConfig.samples`` counts pairs, and has to be a multiple of the number of steps.
@@ -194,7 +195,8 @@ class StepSource:
     def conditions(self) -> tuple[Conditions, ...]:
         return self.trajectories.conditions
 
-    def times(self, config: SampleConfig) -> Tensor:  # noqa: ARG002
+    @override
+    def times(self, config: SampleConfig) -> Tensor:
         return torch.tensor([self.final_time / self.steps], dtype=torch.float64)
 
     def describe(self, config: SampleConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.disturbance import Disturbance
-from experiments.experiment import Durations, RunContext
+from experiments.experiment import RunContext
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import draws_of
 from experiments.generation.methods import Method, methods_of
@@ -24,9 +24,9 @@ DISTURBANCES = (
     Disturbance(rounding="bfloat16"),
 )
 """Of the values of a law."""
+_SUBJECT = "laws whose values are noisy, rounded or out of range"
 BEYOND = 0.1
 """How far outside of its range a parameter is, relative to the width of the range."""
-DURATIONS: Durations = {"smoke": "60 s", "laptop": "15 min", "paper": "100 min", "reproduce": "15 min"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,8 @@ class DisturbedStudy(FlowStudy):
     Errors are those against the fields without the disturbance. The noise is not told.
     """
 
-    durations = DURATIONS
-
-    @property
-    def name(self) -> str:
-        return f"{self.flows.name}-disturbed"
-
-    @property
-    def summary(self) -> str:
-        return f"{self.flows.problem.label}: laws whose values are noisy, rounded or out of range"
-
     def title(self, cases: Sequence[Case]) -> str:
-        return f"{self.summary}; {draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
+        return f"{self.flows.problem.label}: {_SUBJECT}; {draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
 
     @cached_property
     def conditions(self) -> list[Condition]:
@@ -66,6 +56,9 @@ class DisturbedStudy(FlowStudy):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No field that the flow knows has the values of this law")
             return score_method(case, method, seed, list(weights), context.options.seed)
+
+    def reference(self, case: Case) -> str:
+        return self.flows.reference(case)
 
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return self.flows.headline(case, records)

@@ -1,17 +1,15 @@
 """What studies of one flow share: the first flow of an experiment, released or trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
+from typing_extensions import override
 
-from experiments.experiment import Preset, RunContext, Stored, Training
+from experiments.experiment import Experiment, Preset, RunContext, Training
 from experiments.generation.cases import Case
 from experiments.generation.experiment import GenerationExperiment
-from experiments.records.record import Over, Record
+from experiments.records.record import Over
 from experiments.training_files import take_released
 
 DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}
@@ -19,13 +17,15 @@ DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowStudy:
+class FlowStudy(Experiment):
     """A study of the samplers of one flow.
 
     Args:
+        name: Name on the command line.
         flows: The experiment whose first flow and whose laws are used.
     """
 
+    name: str
     flows: GenerationExperiment
 
     over = Over.GROUPS
@@ -40,7 +40,8 @@ class FlowStudy:
         cases = self.flows.cases(context)
         return [replace(case, sizes=replace(case.sizes, draws=min(most, case.sizes.draws))) for case in cases]
 
-    def seeds(self, case: Case, context: RunContext) -> range:  # noqa: ARG002
+    @override
+    def seeds(self, case: Case, context: RunContext) -> range:
         return range(1)
 
     def trainings(self, case: Case, method: Any, seed: int, context: RunContext) -> list[Training]:
@@ -50,15 +51,3 @@ class FlowStudy:
         """Takes the released weights of the laptop's flow, or trains one."""
         if not take_released(training, context):
             self.flows.train(training, context)
-
-    def compare(self, case: Case, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def published(self, case: Case) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
-
-    def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:  # noqa: ARG002
-        return {}

@@ -8,17 +8,17 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
+from typing_extensions import override
 
-from experiments.checks import refuse_data
 from experiments.conservation.calibration import draw_study
 from experiments.conservation.cases import Sizes, laws_of
 from experiments.conservation.experiment import ConservationExperiment
 from experiments.errors import InvalidArgumentError
-from experiments.experiment import Durations, Preset, RunContext, Stored, Training
+from experiments.experiment import Experiment, Preset, RunContext, Training
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.studies.prediction import METHODS, Method, PredictionCase
 from experiments.generation.training import FlowTraining
-from experiments.records.record import Arrays, Over, Record
+from experiments.records.record import Arrays
 from experiments.training_files import take_released
 from probconserv import evidence, from_samples, scores
 
@@ -30,34 +30,25 @@ SIZES: Mapping[Preset, Sizes] = {
 """Functions, and draws of each prediction."""
 HEADINGS = {"CRPS": "CRPS", "energy": "energy score", "coverage50": "covered by 50 %", "coverage90": "covered by 90 %"}
 """Scores that the figure shows."""
-DURATIONS: Durations = {"smoke": "60 s", "laptop": "10 min", "paper": "10 h", "reproduce": "10 min"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionStudy:
+class PredictionStudy(Experiment):
     """Posterior draws of a flow against the Gaussian process and the neural process, all given the same observations.
 
     Args:
+        name: Name on the command line.
         base: The experiment whose neural process and Gaussian process are used, at the parameters of the study.
         flows: The experiment whose first flow is used.
         sizes: Functions and draws by preset.
     """
 
+    name: str
     base: ConservationExperiment
     flows: GenerationExperiment
     sizes: Mapping[Preset, Sizes] = field(default_factory=lambda: SIZES)
 
-    over = Over.FUNCTIONS
-    durations = DURATIONS
-
-    @property
-    def name(self) -> str:
-        return f"{self.flows.name}-prediction"
-
-    @property
-    def summary(self) -> str:
-        problem = self.base.name.replace("_", " ")
-        return f"{problem}: a flow's draws given observations, in and out of its training range"
+    shown = ("CRPS", "energy", "coverage50", "coverage90", "MSE")
 
     @property
     def data_version(self) -> int:
@@ -74,10 +65,8 @@ class PredictionStudy:
         """Every parameter, at the time of the flow's grid that is closest to the test time of the problem.
 
         Raises:
-            InvalidArgumentError: If the options choose where data come from, or the neural process and the flow were
-                trained on different ranges.
+            InvalidArgumentError: If the neural process and the flow were trained on different ranges.
         """
-        refuse_data(context.options, self.name, "its fields are exact")
         problem, family = self.base.problem, self.flows.problem
         if (problem.training_range,) != family.ranges:
             raise InvalidArgumentError(
@@ -91,13 +80,16 @@ class PredictionStudy:
         shared = {"family": family, "nodes": sizes.nodes, "steps": sizes.steps, "fields": sizes.samples}
         return [PredictionCase(base=replace(case, data="exact"), **shared) for case in base.cases(context)]
 
-    def methods(self, case: PredictionCase) -> tuple[Method, ...]:  # noqa: ARG002
+    @override
+    def methods(self, case: PredictionCase) -> tuple[Method, ...]:
         return METHODS
 
-    def seeds(self, case: PredictionCase, context: RunContext) -> tuple[int, ...]:  # noqa: ARG002
-        return (context.training_seed,)
+    @override
+    def reference(self, case: PredictionCase) -> str:
+        return "flow"
 
-    def trainings(self, case: PredictionCase, method: Method, seed: int, context: RunContext) -> list[Training]:  # noqa: ARG002
+    @override
+    def trainings(self, case: PredictionCase, method: Method, seed: int, context: RunContext) -> list[Training]:
         """The neural process of the conservation experiment, and the first flow."""
         made = {
             "anp": lambda: self.base.training("anp", seed, self.base.data, context),
@@ -110,27 +102,11 @@ class PredictionStudy:
         if not take_released(training, context):
             (self.flows if isinstance(training.config, FlowTraining) else self.base).train(training, context)
 
+    @override
     def score(
-        self,
-        case: PredictionCase,
-        method: Method,
-        seed: int,  # noqa: ARG002
-        weights: Sequence[Path],
-        context: RunContext,  # noqa: ARG002
+        self, case: PredictionCase, method: Method, seed: int, weights: Sequence[Path], context: RunContext
     ) -> Arrays:
         return score_draws(method.draws(case, weights), case, method)
-
-    def compare(self, case: PredictionCase, records: pd.DataFrame) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def published(self, case: PredictionCase) -> list[Record]:  # noqa: ARG002
-        return []
-
-    def headline(self, case: PredictionCase, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
-        return [method.key for method in METHODS], ["CRPS", "energy", "coverage50", "coverage90", "MSE"]
-
-    def figures(self, case: PredictionCase, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:  # noqa: ARG002
-        return {}
 
     def overview(self, cases: Sequence[PredictionCase], records: pd.DataFrame) -> dict[str, Figure]:
         """Scores of all rows over the parameter; the training range is shaded."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from typing_extensions import override
 
-from experiments.experiment import Durations, RunContext, Style, Training
+from experiments.experiment import RunContext, Style, Training
 from experiments.generation.cases import Case
 from experiments.generation.experiment import draws_of
 from experiments.generation.methods import Method, methods_of
@@ -25,7 +26,6 @@ SETS = 20
 """Sets of true draws, over which the sampling floor varies."""
 SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
 """Scores that the figure shows."""
-DURATIONS: Durations = {"smoke": "30 s", "laptop": "30 min", "paper": "200 min", "reproduce": "30 min"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +56,6 @@ class Row:
 class StepsStudy(FlowStudy):
     """All samplers with few to many evaluations of one flow."""
 
-    durations = DURATIONS
-
-    @property
-    def name(self) -> str:
-        return f"{self.flows.name}-study"
-
-    @property
-    def summary(self) -> str:
-        return f"{self.flows.problem.label}: errors of all samplers over the number of evaluations"
-
     def title(self, cases: Sequence[Case]) -> str:
         drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
         return f"{self.flows.problem.label}: {drawn}; behind samplers, evaluations a draw"
@@ -77,10 +67,15 @@ class StepsStudy(FlowStudy):
         samplers = (each for each in others if each.sampler is not None)
         return [Row(method=truth), *(Row(method=each, evaluations=number) for each in samplers for number in numbers)]
 
+    @override
+    def reference(self, case: Case) -> str:
+        return f"unconstrained-{case.sizes.steps}"
+
     def trainings(self, case: Case, method: Row, seed: int, context: RunContext) -> list[Training]:
         return super().trainings(case, method.method, seed, context)
 
-    def score(self, case: Case, method: Row, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:  # noqa: ARG002
+    @override
+    def score(self, case: Case, method: Row, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         if method.evaluations is None:
             return floor_of(case, context.options.seed)
         steps = replace(case, sizes=replace(case.sizes, steps=method.evaluations))
@@ -88,7 +83,8 @@ class StepsStudy(FlowStudy):
         draws, seconds = sampled(case, method.method, options, weights[0], random)
         return errors_of(draws, case) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
 
-    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:  # noqa: ARG002
+    @override
+    def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
         """The rows with as many evaluations as the experiment takes, true draws last."""
         truth, *samplers = self.methods(case)
         shown = [row.key for row in samplers if row.evaluations == case.sizes.steps]

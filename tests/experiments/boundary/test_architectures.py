@@ -11,14 +11,13 @@ import torch
 import boon
 from boon import BOON
 from experiments import driver
-from experiments.boundary import EXPERIMENTS, TUNINGS
+from experiments.boundary import EXPERIMENTS
 from experiments.boundary import methods as keys
 from experiments.boundary.baselines import architectures
 from experiments.boundary.baselines.architectures import FourierOperator, Layout, NeuralOperator
 from experiments.boundary.baselines.sensors import Sensors
-from experiments.boundary.baselines.settings import SLOWER, Setting, settings, store, structures, trials
+from experiments.boundary.baselines.settings import Setting, settings
 from experiments.boundary.baselines.stored_pca import PrincipalComponents
-from experiments.boundary.baselines.tuning import best_settings, keep_settings, require_fair, shorter, trial_methods
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.methods import Method, methods, tuned, untuned
@@ -116,88 +115,33 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
         NeuralOperator().build(layout)
 
 
-def test_every_method_has_four_trials_the_usual_one_first() -> None:
+def test_the_usual_structure_is_the_first_that_was_tried() -> None:
     for entry in untuned(CASE):
-        if entry.treatment is None or entry.key in keys.SETTINGS_OF:
-            continue
-        tried = trials(entry.treatment)
-        assert len(set(tried)) == (0 if entry.key == keys.PCA else 4), entry.key
-        if tried:
-            assert structures(entry.treatment)[tried[0].structure] == entry.treatment
-            assert tried[0].rate == 1.0
-            assert {trial.rate for trial in tried} == (
-                {1.0} if len(structures(entry.treatment)) == 4 else {1.0, SLOWER}
-            )
-    extended = [entry.treatment for entry in trial_methods(CASE) if keys.DEFAULT in entry.key]
-    assert [each.correction.share for each in extended] == [0.5, 1.0, 0.5, 1.0]
-    assert [each.architecture.padding for each in extended] == [0.125, 0.5, 0.125, 0.5]
-    assert [each.architecture.channel_mlp for each in extended] == [None, None, 0.5, 0.5]
-    tried = [entry.treatment.architecture for entry in trial_methods(CASE) if entry.key.startswith("fno-")]
-    assert not any(entry.key.startswith(keys.RESIDUAL) for entry in trial_methods(CASE))
-    pairs = [(0.125, None), (0.5, None), (0.125, 0.5), (0.5, 0.5)]
-    assert tried == [FourierOperator(padding=padding, channel_mlp=mlp) for padding, mlp in pairs]
+        if entry.treatment is not None and entry.key != keys.PCA:
+            assert next(iter(entry.treatment.structures().values())) == entry.treatment, entry.key
+    tried = list(method(keys.DEFAULT).treatment.structures().values())
+    assert [each.correction.share for each in tried] == [0.5, 1.0, 0.5, 1.0]
+    assert [each.architecture.padding for each in tried] == [0.125, 0.5, 0.125, 0.5]
+    assert [each.architecture.channel_mlp for each in tried] == [None, None, 0.5, 0.5]
 
 
-def test_chosen_settings_are_those_of_the_methods_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "settings.json"
-    errors = {"fno-0": 0.5, "fno-1": 0.4, "fno-2": np.inf, "fno-3": 0.3, "unet-0": np.inf, "deeponet-3": 0.1}
-    records = pd.DataFrame(
-        [{"case": CASE.key, "method": key, "score": "validation", "mean": error} for key, error in errors.items()]
-    )
-    assert best_settings(CASE, records) == {
+def test_chosen_settings_are_those_of_the_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slower = 1 / 3
+    kept = {
         keys.FNO: Setting(structure="padding 0.5, channel MLP"),
-        keys.DEEPONET: Setting(structure="POD", rate=SLOWER),
+        keys.DEEPONET: Setting(structure="POD", rate=slower),
+        keys.DEFAULT: Setting(structure="all Fourier", rate=slower),
     }
-    assert keep_settings([CASE], records, file).splitlines() == [
-        "single-values, fno: usual setting → padding 0.5, channel MLP",
-        "single-values, deeponet: usual setting → POD, 0.33 of the rate",
-        f"Settings: {file}",
-    ]
-    assert keep_settings([CASE], records, file) == f"No setting changed.\nSettings: {file}"
-    better = records.assign(mean=records["mean"].mask(records["method"] == "fno-0", 0.2))
-    line = "single-values, fno: padding 0.5, channel MLP → padding 0.125"
-    assert keep_settings([CASE], better, file) == f"{line}\nSettings: {file}"
-    keep_settings([CASE], records, file)
-    store("another", "case", {}, file)
-    store(CASE.source.name, CASE.key, {keys.UNET: Setting(structure="3 levels")}, file)
-    store(CASE.source.name, CASE.key, {keys.DEFAULT: Setting(structure="all Fourier", rate=SLOWER)}, file)
-    kept = settings(file)
-    assert set(kept[CASE.source.name][CASE.key]) == {keys.FNO, keys.DEEPONET, keys.UNET, keys.DEFAULT}
-    monkeypatch.setattr(keys, "settings", lambda: kept)
+    monkeypatch.setattr(keys, "settings", lambda: {CASE.source.name: {CASE.key: kept}})
     chosen = method(keys.FNO)
     expected = Treatment(architecture=FourierOperator(padding=0.5, channel_mlp=0.5))
     assert (chosen.treatment, chosen.rate) == (expected, 1.0)
     assert tuned(method(keys.UNET), CASE) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
     default, residual = method(keys.DEFAULT), method(keys.RESIDUAL)
-    assert (residual.treatment, residual.rate) == (replace(default.treatment, penalty=0.1), SLOWER)
-    steps = TUNINGS["heat_independent"].cases(context(tmp_path))[0].sizes.training
-    usual = EXPERIMENTS["heat_independent"].cases(context(tmp_path))[0].sizes.training
-    assert (steps.steps, steps.peak_rate) == (usual.steps // 5, usual.peak_rate)
-    experiment, slower = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"]), method(keys.DEEPONET)
-    training = experiment.trainings(CASE, slower, 0, context(tmp_path))
-    assert training[0].config.training.peak_rate == SLOWER * CASE.sizes.training.peak_rate
-
-
-def test_a_tuning_trains_trials_and_ranks_them_on_the_validation_set(tmp_path: Path) -> None:
-    case = shorter(CASE)
-    experiment = tiny_experiment(case, of=TUNINGS["heat_independent"])
-    tried = tuple(f"{keys.DEEPONET}-{number}" for number in range(4))
-    report = driver.run(experiment, replace(context(tmp_path).options, methods=tried))
-    best = best_settings(case, report.records)
-    assert list(best) == [keys.DEEPONET]
-    assert len(list(tmp_path.glob("**/weights.safetensors"))) == 4
-    assert case.sizes.training.steps == 1
-
-
-def test_settings_are_kept_after_whole_sets_of_long_trials_only(tmp_path: Path) -> None:
-    tuning, long = TUNINGS["heat_independent"], replace(context(tmp_path).options, preset="laptop")
-    every = tuple(f"fno-{number}" for number in range(4))
-    require_fair(tuning, long)
-    require_fair(tuning, replace(long, methods=("truth", *every)))
-    with pytest.raises(InvalidArgumentError, match="lacks fno-0, fno-3, unet-0, unet-2, unet-3; add them, or drop"):
-        require_fair(tuning, replace(long, methods=("fno-1", "fno-2", "unet-1")))
-    with pytest.raises(InvalidArgumentError, match="needs --preset laptop or paper, got smoke"):
-        require_fair(tuning, replace(long, preset="smoke", methods=every))
+    assert (residual.treatment, residual.rate) == (replace(default.treatment, penalty=0.1), slower)
+    experiment = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"])
+    training = experiment.trainings(CASE, method(keys.DEEPONET), 0, context(tmp_path))
+    assert training[0].config.training.peak_rate == slower * CASE.sizes.training.peak_rate
 
 
 def test_operators_stay_as_they_were_trained_when_other_settings_are_chosen(

@@ -58,7 +58,7 @@ def test_versions_have_their_output_times() -> None:
         *(
             (
                 lambda entry=entry: driver.run(entry, RunOptions(data="solver")),
-                f"solver does not belong to {entry.name}",
+                f"--data plays no part in {entry.name}",
             )
             for entry in (EXPERIMENTS["stokes"], STUDIES["heat_independent"], CHOICES["cavity"])
         ),

@@ -7,7 +7,7 @@ import pytest
 from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.studies import STUDIES
 from experiments.experiment import RunContext, RunOptions
-from experiments.registry import EXPERIMENTS
+from experiments.registry import experiment
 
 
 def released(experiment: BoundaryExperiment, context: RunContext) -> dict[str, str | None]:
@@ -24,7 +24,7 @@ def released(experiment: BoundaryExperiment, context: RunContext) -> dict[str, s
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_names_the_released_operators_that_it_tests(name: str, tmp_path: Path) -> None:
     context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
-    problem = EXPERIMENTS[name]
+    problem = experiment(name)
     assert isinstance(problem, BoundaryExperiment)
     own, tested = released(problem, context), released(STUDIES[name], context)
     assert tested == {training: own.get(training) for training in tested}

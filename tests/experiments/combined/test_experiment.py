@@ -151,7 +151,7 @@ def test_the_loss_of_heads_is_their_mean_score_and_the_penalty(tmp_path: Path) -
 
 
 def test_wrong_options_and_sizes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--data means nothing for combined"):
+    with pytest.raises(InvalidArgumentError, match="--data plays no part in combined"):
         driver.run(tiny("combined"), RunOptions(out=tmp_path / "out", data="exact"))
     with pytest.raises(InvalidArgumentError, match="batch must not exceed the 6 samples, got 7"):
         replace(SIZES, batch=7)

@@ -12,7 +12,6 @@ from experiments.conservation.calibration import TREATMENTS, Learnt, score_calib
 from experiments.conservation.cases import Target, laws_of
 from experiments.driver import run
 from experiments.experiment import RunContext, RunOptions
-from experiments.registry import experiment, study
 from probconserv import Mixture
 from probconserv.calibration import ConformalBand
 from probconserv.scores import coverage, crps, log_likelihood
@@ -71,7 +70,3 @@ def test_scores_of_a_gaussian_are_those_of_the_formulas(monkeypatch: pytest.Monk
     held = ((truth - mean[0]).abs() <= 0.16).all(dim=-1).double()
     assert arrays["band_coverage"].tolist() == held.tolist()
     assert laws_of(target).loose.noise.min() > 0
-
-
-def test_the_study_is_found_by_its_problem() -> None:
-    assert study("advection") is experiment("advection-calibration")

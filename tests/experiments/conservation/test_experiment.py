@@ -84,9 +84,7 @@ def test_a_problem_of_a_user_is_trained_and_scored_without_a_registry(tmp_path: 
     problem = replace(ADVECTION, name="rigid", symbol="β", test_parameters=(2.0,))
     experiment = ConservationExperiment(
         problem=problem,
-        summary="a law of a user",
         gp=GPConfig(steps=3),
-        durations={},
         networks=NetworkPlan(steps=2, members=2),
         sizes={"smoke": TINY},
         version=3,

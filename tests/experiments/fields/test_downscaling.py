@@ -171,7 +171,7 @@ def test_files_with_other_contents_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--data means nothing for downscaling"):
+    with pytest.raises(InvalidArgumentError, match="--data plays no part in downscaling"):
         driver.run(tiny_downscaling(), RunOptions(out=tmp_path, data="exact"))
     with pytest.raises(InvalidArgumentError, match="training must be at least 6, got 5"):
         Sizes(training=5)

@@ -226,7 +226,7 @@ def test_a_run_is_released_and_reproduced(
 
 
 def test_options_out_of_range_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--data means nothing for shallow_water_rollout"):
+    with pytest.raises(InvalidArgumentError, match="--data plays no part in shallow_water_rollout"):
         driver.run(tiny_rollout(), RunOptions(out=tmp_path, data="solver"))
     with pytest.raises(InvalidArgumentError, match="steps must be at least 2, got 1"):
         replace(SHORT, steps=1)

@@ -9,12 +9,12 @@ from experiments import driver
 from experiments.experiment import RunContext, RunOptions
 from experiments.generation import DISTURBED, DisturbedStudy
 from experiments.generation.scoring import residual
-from experiments.registry import study
+from experiments.registry import experiment
 from tests.experiments.generation.tiny import tiny
 
 
 def test_the_study_has_every_law_as_it_is_disturbed_and_out_of_range() -> None:
-    assert study("generate_stokes-disturbed") is DISTURBED
+    assert experiment("generate_stokes-disturbed") is DISTURBED
     cases = DISTURBED.cases(RunContext(options=RunOptions(preset="laptop")))
     assert len({case.key for case in cases}) == len({case.label for case in cases}) == len(cases) == 2 * 7
     by_key = {case.key: case for case in cases}
@@ -31,7 +31,7 @@ def test_the_study_has_every_law_as_it_is_disturbed_and_out_of_range() -> None:
 
 @pytest.mark.long
 def test_ours_keeps_its_ground_under_noise_that_is_not_told(tmp_path: Path) -> None:
-    entry = DisturbedStudy(flows=tiny("generate_stokes"))
+    entry = DisturbedStudy(name="disturbed", flows=tiny("generate_stokes"))
     options = RunOptions(out=tmp_path, cases=("boundary", "boundary-1-noise"), methods=("gaussian", "conditioned"))
     report = driver.run(entry, options)
     errors = report.records.set_index(["score", "case", "method"])["mean"]

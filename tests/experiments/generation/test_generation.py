@@ -176,9 +176,8 @@ def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> 
 
 
 def test_bad_input_is_refused() -> None:
-    options = RunOptions(data="solver")
-    with pytest.raises(InvalidArgumentError, match="--data means nothing for generate_stokes"):
-        EXPERIMENTS["generate_stokes"].cases(RunContext(options=options))
+    with pytest.raises(InvalidArgumentError, match="--data plays no part in generate_stokes"):
+        EXPERIMENTS["generate_stokes"].refuse_idle(RunOptions(data="solver"))
     with pytest.raises(InvalidArgumentError, match="steps must be at least 5"):
         replace(SIZES, steps=1)
 

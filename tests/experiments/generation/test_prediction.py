@@ -20,7 +20,7 @@ from experiments.generation.studies.prediction import (
     resampled,
 )
 from experiments.generation.studies.prediction_study import score_draws
-from experiments.registry import study
+from experiments.registry import experiment
 from probconserv.scores import mse
 from tests.experiments.conservation.tiny import tiny as tiny_conservation
 from tests.experiments.generation.tiny import tiny as tiny_generation
@@ -33,7 +33,9 @@ def tiny() -> PredictionStudy:
     """The study of the Stefan problem with networks that are trained for a few steps."""
     entry = PREDICTIONS["generate_stefan-prediction"]
     base = tiny_conservation("stefan", problem=entry.base.problem, data="exact")
-    return PredictionStudy(base=base, flows=tiny_generation("generate_stefan"), sizes={"smoke": SIZES})
+    return PredictionStudy(
+        name="prediction", base=base, flows=tiny_generation("generate_stefan"), sizes={"smoke": SIZES}
+    )
 
 
 def case(parameter: float = 0.6) -> PredictionCase:
@@ -120,12 +122,12 @@ def test_what_makes_no_fair_comparison_is_refused() -> None:
     other = replace(entry, flows=tiny_generation("generate_porous_medium"))
     with pytest.raises(InvalidArgumentError, match=r"trained on \(\(1.0, 6.0\),\) and the networks of stefan on"):
         other.cases(context)
-    with pytest.raises(InvalidArgumentError, match="--data means nothing for generate_stefan-prediction"):
-        entry.cases(RunContext(options=RunOptions(data="exact")))
+    with pytest.raises(InvalidArgumentError, match="--data plays no part in prediction; leave it out"):
+        entry.refuse_idle(RunOptions(data="exact"))
 
 
 def test_the_study_is_found_by_the_experiment_of_its_flow() -> None:
-    assert study("generate_stefan-prediction") is PREDICTIONS["generate_stefan-prediction"]
+    assert experiment("generate_stefan-prediction") is PREDICTIONS["generate_stefan-prediction"]
     context = RunContext(options=RunOptions(preset="laptop"))
     entry = PREDICTIONS["generate_stefan-prediction"]
     chosen = entry.cases(context)[0]

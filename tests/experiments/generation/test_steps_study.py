@@ -12,19 +12,19 @@ from experiments.experiment import RunContext, RunOptions
 from experiments.generation import STEPS, StepsStudy
 from experiments.generation.cases import Case
 from experiments.generation.studies.steps import floor_of
-from experiments.registry import EXPERIMENTS, study
+from experiments.registry import experiment
 from tests.experiments.generation.tiny import SIZES, tiny
 
 
 def test_every_experiment_on_generated_fields_has_a_study() -> None:
     for name, entry in STEPS.items():
-        assert study(name) is entry
-        assert EXPERIMENTS[name] is entry.flows
+        assert experiment(f"{name}-study") is entry
+        assert experiment(name) is entry.flows
 
 
 @pytest.mark.long
 def test_all_samplers_are_scored_on_one_flow_with_every_number_of_evaluations(tmp_path: Path) -> None:
-    entry = StepsStudy(flows=tiny("generate_stokes"))
+    entry = StepsStudy(name="steps", flows=tiny("generate_stokes"))
     report = driver.run(entry, RunOptions(out=tmp_path))
     errors = report.records[report.records["score"] == "mean_error"].set_index(["case", "method"])["mean"]
     samplers = ("unconstrained", "eci", "pcfm", "conditioned-gaussian", "conditioned")
@@ -61,5 +61,5 @@ def test_the_floor_of_true_draws_falls_with_their_number() -> None:
 
 
 def test_a_choice_of_data_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="--data means nothing"):
-        STEPS["generate_heat"].cases(RunContext(options=RunOptions(data="exact")))
+    with pytest.raises(InvalidArgumentError, match="--data plays no part in"):
+        STEPS["generate_heat"].refuse_idle(RunOptions(data="exact"))

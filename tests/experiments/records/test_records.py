@@ -271,7 +271,8 @@ def test_only_what_decides_a_result_changes_its_hash() -> None:
 def all_hashes() -> dict[str, str]:
     """Hashes of all cases and trainings of all experiments."""
     hashes, context = {}, RunContext(options=RunOptions(preset="laptop"))
-    for name, entry in registry.EXPERIMENTS.items():
+    for name in registry.names():
+        entry = registry.experiment(name)
         for case in entry.cases(context):
             hashes[f"{name}, {case.key}"] = store.config_hash(store.as_json(case.config))
             for method in entry.methods(case):
@@ -300,7 +301,7 @@ def test_comments_docstrings_and_format_of_the_sources_change_no_hash(tmp_path: 
 
 def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library: Path, tmp_path: Path) -> None:
     options, first = RunOptions(out=tmp_path), Stub()
-    second = replace(first, data_version=2)
+    second = replace(first, version=2)
     before, after = driver.run(first, options), driver.run(second, options)
     assert before.folder != after.folder
     assert len(list(tmp_path.glob("stub/net-*/weights.safetensors"))) == 2, "one training for each version"
@@ -334,7 +335,7 @@ def test_scores_on_other_test_functions_are_not_averaged_with_released_ones(
 ) -> None:
     same = driver.reproduce(of_two_seeds, RunOptions(out=tmp_path), library)
     assert same.records[same.records["source"] == Source.RELEASED]["seed"].unique().tolist() == [1]
-    entry = replace(of_two_seeds, data_version=version)
+    entry = replace(of_two_seeds, version=version)
     other = driver.reproduce(entry, RunOptions(out=tmp_path, **options), library)
     assert set(other.records["source"]) == {Source.COMPUTED, Source.PUBLISHED}
     assert other.verdict.startswith(f"Not compared with the release, and none of its rows copied: {reason}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.experiment import Style
+from experiments.experiment import Experiment, Style
 from experiments.records.record import Over, Record, Source, as_frame
 from experiments.report.results import Results, assemble
 
@@ -27,13 +27,14 @@ DURATIONS = {"smoke": "1 s", "laptop": "2 min", "paper": "3 min", "reproduce": "
 
 
 @dataclass(frozen=True)
-class Example:
+class Example(Experiment):
     """An experiment whose parts are given."""
 
     name: str = "example"
     cases_: tuple[Entry, ...] = (Entry("a", "a=1 <in range>"), Entry("b", "b=2"))
-    over: Over = Over.SEEDS
-    summary: str = "an example: its cases & methods"
+
+    over = Over.SEEDS
+    summary = "an example: its cases & methods"
     durations = DURATIONS
 
     def cases(self, context: Any) -> tuple[Entry, ...]:  # noqa: ARG002
@@ -41,6 +42,9 @@ class Example:
 
     def methods(self, case: Any) -> tuple[Entry, ...]:  # noqa: ARG002
         return METHODS
+
+    def score(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
 
     def published(self, case: Entry) -> list[Record]:
         return [self.record(case.key, "ours", "MSE", 0.4, None, None, Source.PUBLISHED)] if case.key == "a" else []

@@ -72,9 +72,8 @@ def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeyp
 @pytest.fixture
 def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment, with released results, is all there is."""
-    monkeypatch.setattr(registry, "families", lambda: {"examples": {"example": Example()}})
-    for group in ("STUDIES", "CHOICES", "TUNINGS"):
-        monkeypatch.setattr(registry, group, {})
+    monkeypatch.setattr(registry, "families", lambda: {"examples": []})
+    monkeypatch.setattr(registry, "family", lambda _: {"example": Example()})
     monkeypatch.setattr(page, "released", results)
 
 
@@ -116,13 +115,9 @@ def test_report_says_how_many_runs_it_shows_and_where_there_are_none(
     assert (said["experiments"], said["runs"]) == (["example"], [str(run)])
 
 
-def test_studies_and_choices_have_commands_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    study, choice = Example(name="heat-study"), Example(name="heat-choice")
-    monkeypatch.setitem(registry.STUDIES, "heat", study)
-    monkeypatch.setitem(registry.CHOICES, "heat", choice)
-    html = page.render({"s": [results(study), results(choice)]})
-    assert "python -m experiments study heat --preset laptop" in html
-    assert "python -m experiments choose heat --preset laptop" in html
+def test_a_section_says_what_makes_its_results() -> None:
+    html = page.render({"s": [results(Example(name="heat-study"))]})
+    assert "python -m experiments run heat-study --preset laptop" in html
     assert "python -m experiments reproduce heat-study" in html
 
 
