@@ -11,12 +11,14 @@ from jaxtyping import Float
 from linear_operator import to_dense
 from linear_operator.operators import (
     AddedDiagLinearOperator,
+    ConstantMulLinearOperator,
     DenseLinearOperator,
     DiagLinearOperator,
     KroneckerProductLinearOperator,
     LinearOperator,
     PsdSumLinearOperator,
     RootLinearOperator,
+    SumLinearOperator,
 )
 from torch import Tensor
 from torch.autograd import Function
@@ -66,6 +68,37 @@ def is_factored(covariance: LinearOperator) -> bool:
     if isinstance(covariance, PsdSumLinearOperator):
         return all(is_factored(part) for part in covariance.linear_ops)
     return isinstance(covariance, DiagLinearOperator | RootLinearOperator)
+
+
+def rounding(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"], relative: float) -> Tensor:
+    """What is left of diag(G Σ Gᵀ) ``(*batch, k)`` by rounding, where it is zero without.
+
+    Numbers that Σ is stored by are rounded independently, so that errors add up as the terms of Σ_j G_j² Σ_jj do, which
+    a long or smooth field does not enlarge: by r of it for entries, r² for the factor R of R Rᵀ, whose error is
+    squared. In a Kronecker product this holds for every factor in turn; what is subtracted leaves r of itself.
+
+    Args:
+        covariance: Σ ``(*batch, n, n)``.
+        rows: G.
+        relative: r, relative rounding of a number.
+    """
+    if isinstance(covariance, DiagLinearOperator):
+        return rows.new_zeros(rows.shape[:-1])
+    if isinstance(covariance, SumLinearOperator):
+        return sum((rounding(part, rows, relative) for part in covariance.linear_ops), rows.new_zeros(()))
+    if isinstance(covariance, ConstantMulLinearOperator):
+        base, factor = covariance.base_linear_op, covariance._constant[..., None]
+        subtracted = relative * (rows_times(base, rows) * rows).sum(dim=-1)
+        return torch.where(factor < 0, -factor * subtracted, factor * rounding(base, rows, relative))
+    if isinstance(covariance, KroneckerProductLinearOperator):
+        factors = list(covariance.linear_ops)
+        errors = [
+            KroneckerProductLinearOperator(*factors[:i], DiagLinearOperator(factor.diagonal()), *factors[i + 1 :])
+            for i, factor in enumerate(factors)
+        ]
+        return relative * sum((rows_times(error, rows) * rows).sum(dim=-1) for error in errors)
+    weight = relative**2 if isinstance(covariance, RootLinearOperator) else relative
+    return weight * (rows.square() @ covariance.diagonal()[..., None])[..., 0]
 
 
 def square_roots(covariance: LinearOperator, epsilon: float) -> list[Root]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probconserv._linalg import kernels
 from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
-from probconserv._linalg.covariance import is_factored, rows_times
+from probconserv._linalg.covariance import is_factored, rounding, rows_times
 from probconserv._linalg.values import are_plain, are_readable, cached, square_root
 from probconserv.errors import InvalidArgumentError
 
@@ -219,7 +219,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         check_covariance(innovation, variance, negative)
     members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    positive = diagonal > _rounding_of(covariance, variance, rows, epsilon)
+    positive = _exceed_rounding(diagonal, (covariance, variance, rows), epsilon)
     if checked:
         require_independent(positive.all(), rows.shape[-2], members)
     scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
@@ -238,12 +238,23 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     )
 
 
-def _rounding_of(covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float) -> Tensor | float:
-    """What S_ii must exceed after cancellation: the rounding of entries or factors of Σ ``(*batch, k)``."""
+def _exceed_rounding(diagonal: Tensor, gain: tuple[LinearOperator, Tensor, Tensor], epsilon: float) -> Tensor:
+    """Which S_ii are more than what rounding leaves of a zero ``(*batch, k)``.
+
+    Args:
+        diagonal: S_ii.
+        gain: Σ, its diagonal and G.
+        epsilon: Machine epsilon of the dtype in which Σ was computed.
+    """
+    covariance, variance, rows = (part.detach() for part in gain)
     if isinstance(covariance, DiagLinearOperator):
-        return 0.0
-    spread = (rows.detach().abs() @ variance.detach().sqrt()[..., None])[..., 0]
-    return ((100 * epsilon) ** 2 if is_factored(covariance) else 100 * epsilon) * spread.square()
+        return diagonal > 0
+    relative = min(100 * epsilon, 0.1)
+    if are_readable(diagonal):  # a bound that is cheaper, and decides nearly always
+        largest = (rows.abs() @ variance.sqrt()[..., None])[..., 0].square()
+        if bool((diagonal > relative * largest).all()):
+            return torch.ones_like(diagonal, dtype=torch.bool)
+    return diagonal > rounding(covariance, rows, relative)
 
 
 def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:

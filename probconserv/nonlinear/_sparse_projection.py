@@ -68,7 +68,7 @@ def project_nonlinear(
 
     Raises:
         InvalidArgumentError: If Σ has another structure.
-        ConvergenceError: If a field does not converge; the text names it and its residual.
+        ConvergenceError: If a field does not converge, or a gradient is zero; the text names it and its residual.
         DependentConstraintsError: If rows of J are dependent under Σ.
     """
     if not splits(covariance):
@@ -92,7 +92,7 @@ def project_nonlinear(
 def linear_step(fields: Tensor, covariance: LinearOperator, law: NonlinearLaw) -> Tensor:
     """One Gauss–Newton step from the fields themselves, u − Σ Jᵀ (J Σ Jᵀ)⁻¹ g(u), as within a sampler."""
     residual, rows = law.linearise(fields)
-    gain = factorise_rows(covariance, rows, torch.zeros_like(residual))
+    gain = _factorised(covariance, rows, torch.zeros_like(residual), residual)
     return _corrected(gain, fields, rows, residual)[0]
 
 
@@ -119,7 +119,7 @@ class _Search:
         u, weight = self.x if start is None else start, self.x.new_zeros(len(self.x))
         for _ in range(self.options.iterations):
             residual, rows = self.law.linearise(u)
-            gain = factorise_rows(self.covariance, rows, torch.zeros_like(residual))
+            gain = _factorised(self.covariance, rows, torch.zeros_like(residual), residual)
             missed = residual + _times(rows, self.x - u)
             target, multipliers = _corrected(gain, self.x, rows, missed)
             step = target - u
@@ -185,7 +185,7 @@ class _Search:
             missed = torch.cat([missed, (base - limit)[:, points]], dim=-1)
             soft = _SOFT * self.covariance.diagonal()[points].expand(1, len(points))
             noise = torch.cat([noise, soft], dim=-1)
-        gain = factorise_rows(self.covariance, rows, noise)
+        gain = _factorised(self.covariance, rows, noise, residual)
         target, multipliers = _corrected(gain, base, rows, missed)
         pull = torch.zeros_like(u)
         pull[:, points] = multipliers[:, residual.shape[-1] :]
@@ -197,7 +197,8 @@ class _Search:
             residual, rows = self.law.linearise(u)
             if self._error(residual, rows, u) <= self.options.residual:
                 return u
-            u = _corrected(factorise_rows(self.covariance, rows, torch.zeros_like(residual)), u, rows, residual)[0]
+            gain = _factorised(self.covariance, rows, torch.zeros_like(residual), residual)
+            u = _corrected(gain, u, rows, residual)[0]
         raise self._failure(u, "rounding or a kink of g keeps it from the required residual")
 
     def _polished_within(self, u: Tensor, held: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -261,6 +262,22 @@ class _Search:
             f"field {self.first + worst} has a largest |g| of {float(residual[worst]):.3g}. Check that a field with "
             "g(u) = 0 exists near it, or start from one that nearly meets the law."
         )
+
+
+def _factorised(covariance: LinearOperator, rows: SparseRows, noise: Tensor, residual: Tensor) -> StructuredGain:
+    """The factorised update by linearised rows.
+
+    Raises:
+        ConvergenceError: If the gradient of a residual is zero, so that its row says nothing.
+    """
+    flat = rows.norms()[..., : residual.shape[-1]] == 0
+    if bool(flat.any()):
+        field, row = (int(i) for i in flat.expand(residual.shape).nonzero()[0])
+        raise ConvergenceError(
+            f"The gradient of residual {row} of the nonlinear law is zero at a field (there g = "
+            f"{float(residual[field, row]):.3g}), so that the search has no direction; start from another field."
+        )
+    return factorise_rows(covariance, rows, noise)
 
 
 def _sides(u: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -16,12 +16,14 @@ from torch.distributions import Normal
 
 from probconserv import (
     Bounded,
+    ConvergenceError,
     DependentConstraintsError,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
     LinearConstraint,
     Monotone,
+    NonlinearLaw,
     condition,
     project,
 )
@@ -143,3 +145,11 @@ def test_rows_that_contradict_each_other_are_told_from_redundant_ones(name: str)
             prior = FieldGaussian(random(N), covariance)
             with pytest.raises(InfeasibleConstraintError, match="contradict each other"):
                 _ = condition(prior, joined[0]).mean
+
+
+def test_a_gradient_that_is_zero_is_not_called_a_redundant_row() -> None:
+    law = NonlinearLaw(residual_function=lambda u: u.square().sum(dim=-1, keepdim=True) - 1, points=N)
+    with pytest.raises(
+        ConvergenceError, match=r"gradient of residual 0 of the nonlinear law is zero at a field \(there"
+    ):
+        project(torch.zeros(2, N, dtype=torch.float64), DiagLinearOperator(torch.ones(N, dtype=torch.float64)), law)

@@ -1,0 +1,76 @@
+"""Laws under predictions of low precision: refused only where rounding is all that is left of S."""
+
+import pytest
+import torch
+from linear_operator.operators import DenseLinearOperator, KroneckerProductLinearOperator
+
+from probconserv import DependentConstraintsError, LinearConstraint, condition, from_samples, integral
+from probconserv._linalg.gaussian import FieldGaussian
+from solvers import NodeGrid
+
+double = torch.float64
+PRECISIONS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+N = 201
+GRID = NodeGrid(0.0, 1.0, N)
+TOTAL = integral(GRID, torch.ones((), dtype=double))
+WEIGHTS = TOTAL.rows[0]
+X = torch.linspace(0, 1, N, dtype=double)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, dtype=double, generator=torch.Generator().manual_seed(seed))
+
+
+def members(kind):
+    """Twenty smooth or rough fields around 1."""
+    if kind == "rough":
+        return 1 + random(20, N)
+    return 1 + random(20, 1) * torch.sin(torch.pi * X) + random(20, 1, seed=1) * torch.cos(3 * X)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "rough"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_an_ensemble_whose_members_differ_in_a_total_is_conditioned_on_it(kind, dtype):
+    samples = members(kind).to(dtype)
+    posterior = condition(from_samples(samples, shrinkage=0.0), TOTAL)
+    expected = condition(from_samples(samples.double(), shrinkage=0.0), TOTAL)
+    tolerance = 20 * torch.finfo(dtype).eps  # members, mean and result are rounded
+    torch.testing.assert_close(posterior.mean.double(), expected.mean, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "rough"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_an_ensemble_whose_members_have_one_total_is_refused(kind, dtype):
+    samples = members(kind)
+    samples = samples - ((samples @ WEIGHTS - 1) / (WEIGHTS @ WEIGHTS))[:, None] * WEIGHTS
+    with pytest.raises(DependentConstraintsError, match="not independent"):
+        condition(from_samples(samples.to(dtype), shrinkage=0.0), TOTAL)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.002, 0.1])
+def test_a_kronecker_prior_in_single_precision_is_conditioned_on_a_total(length):
+    """White noise on 512² points has a total 512² times less uncertain than its most uncertain combination."""
+    x = torch.linspace(0, 1, 512)
+    kernel = torch.eye(512) if length == 0 else torch.exp(-(((x[:, None] - x) / length) ** 2) / 2)
+    factor = DenseLinearOperator(kernel)
+    prior = FieldGaussian(torch.zeros(512**2), KroneckerProductLinearOperator(factor, factor))
+    posterior = condition(prior, LinearConstraint(torch.full((1, 512**2), 1 / 512**2), torch.ones(1)))
+    assert float(posterior.mean.double().mean()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_total_that_one_factor_of_a_kronecker_prior_has_already_is_refused(dtype):
+    x = torch.linspace(0, 1, 20, dtype=double)
+    kernel = torch.exp(-(((x[:, None] - x) / 0.2) ** 2) / 2)
+    rest = kernel.sum(dim=0)
+    without = kernel - torch.outer(rest, rest) / rest.sum()
+    factors = (DenseLinearOperator(each.to(dtype)) for each in (without, kernel))
+    prior = FieldGaussian(torch.zeros(400, dtype=dtype), KroneckerProductLinearOperator(*factors))
+    with pytest.raises(DependentConstraintsError, match="not independent"):
+        condition(prior, LinearConstraint(torch.ones(1, 400), torch.ones(1)))
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_row_given_twice_is_refused(dtype):
+    with pytest.raises(DependentConstraintsError, match="2 constraint rows are not independent"):
+        condition(from_samples(members("rough").to(dtype), shrinkage=0.0), TOTAL & TOTAL)
