@@ -17,7 +17,7 @@ from torch import Tensor
 from probconserv._linalg.values import are_readable, as_tensor
 from probconserv.constraints import Domain, LinearConstraint, integral
 from probconserv.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid, trapezoid_weights
+from solvers.grids import CellGrid, trapezoid_weights
 
 Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
 _GAUSS = tuple(torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(10))

@@ -1,3 +1,8 @@
+from solvers.conditions import Dirichlet as Dirichlet
+from solvers.conditions import Neumann as Neumann
+from solvers.conditions import Outflow as Outflow
+from solvers.conditions import Periodic as Periodic
+from solvers.conditions import Robin as Robin
 from solvers.data_files.field_set import FieldSet as FieldSet
 from solvers.data_files.field_set import collect as collect
 from solvers.data_files.files import export as export
@@ -11,11 +16,6 @@ from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import SolverDivergedError as SolverDivergedError
 from solvers.errors import SolverError as SolverError
-from solvers.finite_volume.boundary import Dirichlet as Dirichlet
-from solvers.finite_volume.boundary import Neumann as Neumann
-from solvers.finite_volume.boundary import Outflow as Outflow
-from solvers.finite_volume.boundary import Periodic as Periodic
-from solvers.finite_volume.boundary import Robin as Robin
 from solvers.finite_volume.convection.numerical_fluxes import Godunov as Godunov
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov as Rusanov
 from solvers.finite_volume.convection.reconstruction import MUSCL as MUSCL
@@ -25,9 +25,6 @@ from solvers.finite_volume.diffusion.face_means import ArithmeticMean as Arithme
 from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
 from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton as Newton
-from solvers.finite_volume.grid import CellGrid as CellGrid
-from solvers.finite_volume.grid import Grid as Grid
-from solvers.finite_volume.grid import NodeGrid as NodeGrid
 from solvers.finite_volume.laws.balance import ConvectionDiffusion as ConvectionDiffusion
 from solvers.finite_volume.laws.balance import Logistic as Logistic
 from solvers.finite_volume.laws.balance import Source as Source
@@ -49,6 +46,9 @@ from solvers.finite_volume.steppers.explicit import RKL2 as RKL2
 from solvers.finite_volume.steppers.explicit import SSPRK3 as SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2 as TRBDF2
 from solvers.finite_volume.steppers.implicit import BackwardEuler as BackwardEuler
+from solvers.grids import CellGrid as CellGrid
+from solvers.grids import Grid as Grid
+from solvers.grids import NodeGrid as NodeGrid
 from solvers.problems import PROBLEMS as PROBLEMS
 from solvers.problems import Problem as Problem
 from solvers.random_fields import GaussianField as GaussianField

@@ -25,8 +25,8 @@ from torch import Tensor
 from solvers._arguments import check_positive_number, output_times
 from solvers._compiled import compiled
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume.grid import NodeGrid
 from solvers.finite_volume.laws.coefficients import checked_values
+from solvers.grids import NodeGrid
 
 _NODES_TOGETHER = 40_000  # nodes of a group of flows, so that its five arrays fit the processor's cache
 _USUAL = 0.3, 0.7  # steps in units of h²/ν and h/U

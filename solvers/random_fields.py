@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, Condition, Dirichlet, Neumann, Periodic, per_axis
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Condition, Dirichlet, Neumann, Periodic, per_axis
-from solvers.finite_volume.grid import Grid, NodeGrid
+from solvers.grids import Grid, NodeGrid
 
 _SIDES = "Dirichlet(0.0), Neumann(gradient=0.0) or Periodic()"
 

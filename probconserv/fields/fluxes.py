@@ -21,7 +21,7 @@ from torch import Tensor
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from probconserv.constraints import LinearConstraint, as_tensor
 from probconserv.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import per_axis
-from solvers.finite_volume.grid import Grid
 from solvers.finite_volume.solve import Solution
+from solvers.grids import Grid
 from solvers.steady.solve import SteadySolution
 from solvers.systems.boundary import make_sides
 from solvers.systems.solve import SystemSolution

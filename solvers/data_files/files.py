@@ -14,8 +14,8 @@ from solvers.data_files.field_set import CATEGORIES, FieldSet, collect
 from solvers.data_files.layouts import Layout, PDEBench
 from solvers.errors import DataFileError, InvalidArgumentError
 from solvers.files import replacing
-from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
 from solvers.finite_volume.solve import Solution
+from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.steady.solve import SteadySolution
 from solvers.systems.solve import SystemSolution
 

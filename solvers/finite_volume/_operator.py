@@ -12,9 +12,9 @@ import numpy as np
 
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws._source import SourceTerm
 from solvers.finite_volume.sides._side_data import SideData
+from solvers.grids import CellGrid
 
 Array = np.ndarray
 

@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, Outflow, Periodic, Robin
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Operator
-from solvers.finite_volume.boundary import AxisConditions, Outflow, Periodic, Robin
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.convection.numerical_fluxes import Godunov
 from solvers.finite_volume.convection.reconstruction import MUSCL
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws._law_batch import batch_of_law
 from solvers.finite_volume.laws._law_checks import check_law
 from solvers.finite_volume.laws._law_rows import LawRows
@@ -26,6 +25,7 @@ from solvers.finite_volume.laws.balance import ConvectionDiffusion
 from solvers.finite_volume.laws.coefficients import checked_values
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
 from solvers.finite_volume.sides._side_data import SideData, batch_shapes
+from solvers.grids import CellGrid
 
 Law = DiffusiveLaw | ConvectiveLaw | ConvectionDiffusion
 Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]

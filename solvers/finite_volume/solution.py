@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.steppers.stepper import Stepper
+from solvers.grids import CellGrid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from solvers._arguments import output_times
+from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._groups import Plan, integrate, plan_groups
 from solvers.finite_volume._set_up import Initial, Law, build_operator, check_laws, initial_field, parts_of
-from solvers.finite_volume.boundary import per_axis
 from solvers.finite_volume.convection.numerical_fluxes import NumericalFlux
 from solvers.finite_volume.convection.reconstruction import Reconstruction
 from solvers.finite_volume.diffusion.face_means import FaceMean
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws.balance import Source
 from solvers.finite_volume.solution import Solution, Work, total_of
 from solvers.finite_volume.steppers.stepper import Stepper
+from solvers.grids import CellGrid
 
 _KINDS = {
     "stepper": (Stepper, "TRBDF2(), RKL2() or SSPRK3()"),

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from solvers.cavity import solve_cavity
+from solvers.conditions import Dirichlet, Neumann, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet, Neumann, Periodic
-from solvers.finite_volume.grid import NodeGrid
+from solvers.grids import NodeGrid
 from solvers.problems import exact_boundary as exact
 from solvers.problems.boundary_samples import BoundaryProblem, Normal, Parameter, Parameters, SidePairs, Uniform
 from solvers.problems.exact_boundary import Harmonics

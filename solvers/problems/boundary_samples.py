@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from solvers._arguments import output_times
+from solvers.conditions import AxisConditions, Dirichlet, Neumann, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Neumann, Periodic
-from solvers.finite_volume.grid import NodeGrid
+from solvers.grids import NodeGrid
 
 Parameters = Mapping[str, Tensor]
 SidePairs = tuple[tuple[Tensor, Tensor] | None, ...]

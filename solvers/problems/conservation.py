@@ -11,10 +11,10 @@ from math import pi
 import torch
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Outflow, Periodic
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
+from solvers.grids import CellGrid
 from solvers.problems import exact
 from solvers.problems._closed_forms import Value
 

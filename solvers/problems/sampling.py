@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.solve import SolveOptions, solve
+from solvers.grids import CellGrid
 from solvers.problems.conservation import Problem
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import (
+from solvers.conditions import (
     AxisConditions,
     BoundaryValue,
     Condition,
@@ -20,7 +19,8 @@ from solvers.finite_volume.boundary import (
     Robin,
     value_at,
 )
-from solvers.finite_volume.grid import CellGrid
+from solvers.errors import InvalidArgumentError
+from solvers.grids import CellGrid
 
 Coefficient = float | np.ndarray | Tensor | Callable[[Tensor], Tensor | float]
 

@@ -9,9 +9,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Periodic
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 from solvers.steady._sides import SideFlux
 from solvers.steady.linear import LinearSolver
 

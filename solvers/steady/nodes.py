@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, Dirichlet, Periodic, per_axis
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Dirichlet, Periodic, per_axis
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 from solvers.steady._sides import side_value
 from solvers.steady.solve import SteadySolution
 

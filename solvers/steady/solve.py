@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, per_axis
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, per_axis
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 from solvers.steady._sides import Coefficient, check_positive, evaluate_coefficient, side_fluxes
 from solvers.steady._system import System
 from solvers.steady.linear import ConjugateGradients, Direct, LinearSolver

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic
 from solvers.finite_volume.convection.reconstruction import MUSCL, Constant, Reconstruction
 from solvers.finite_volume.convection.reconstruction_kernels import limiter_code
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 from solvers.systems import _kernels as kernels
 from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, ghost_cells, stated
 from solvers.systems.fluxes import HLLC, SystemFlux

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from solvers.conditions import Dirichlet, Outflow, Periodic, check_pairs, value_at
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet, Outflow, Periodic, check_pairs, value_at
 from solvers.systems.laws import SystemLaw
 
 

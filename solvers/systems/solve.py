@@ -15,7 +15,7 @@ from solvers._arguments import output_times
 from solvers._progress import reporter
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 from solvers.systems._checks import check_law
 from solvers.systems._events import Watch
 from solvers.systems._schemes import Scheme, Setting, make_scheme

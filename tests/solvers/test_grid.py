@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import CellGrid, InvalidArgumentError, NodeGrid
-from solvers.finite_volume.grid import trapezoid_weights
+from solvers.grids import trapezoid_weights
 
 sizes = st.integers(2, 30)
 

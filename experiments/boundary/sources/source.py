@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions
+from solvers.conditions import AxisConditions
 
 Conditions = tuple[AxisConditions, ...]
 """One (first, last) pair per axis of space."""

@@ -14,9 +14,9 @@ from solvers.finite_volume.convection import _convection_kernels as kernels
 from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, fastest
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
 from solvers.finite_volume.convection.reconstruction_kernels import LIMITERS, inflow_ghosts, limiter_code
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws._law_rows import kernel_of
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
+from solvers.grids import CellGrid
 
 Array = np.ndarray
 

@@ -14,9 +14,9 @@ from solvers.finite_volume.diffusion._stage_kernels import Medium
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws._kernel_codes import Kernel
 from solvers.finite_volume.laws._law_rows import kernel_of
+from solvers.grids import CellGrid
 
 __all__ = ["DiffusionTerm", "Stage", "StageSolution", "SuperStep"]
 

@@ -19,8 +19,8 @@ from solvers.finite_volume.diffusion._newton_kernels import (
 )
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
 from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
+from solvers.grids import CellGrid
 
 
 class _Change(NamedTuple):

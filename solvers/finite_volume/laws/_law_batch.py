@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import DiffusiveLaw, Law, Transport
+from solvers.grids import CellGrid
 
 MOST_AXES = 5
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, TRANSPORT, Kernel
 from solvers.finite_volume.laws._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.laws.coefficients import Values
@@ -23,6 +22,7 @@ from solvers.finite_volume.laws.laws import (
     Stefan,
     Transport,
 )
+from solvers.grids import CellGrid
 
 _KERNELS = {
     Diffusion: (DIFFUSION, None, "diffusivity"),

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws._law_batch import MOST_AXES, broadcast_batch, refuse_space
 from solvers.finite_volume.laws._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.laws.balance import Source, SourceFunction
+from solvers.grids import CellGrid
 
 
 @dataclass(frozen=True)

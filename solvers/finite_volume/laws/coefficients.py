@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 
 Function = Callable[..., Any]
 

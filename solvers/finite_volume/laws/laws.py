@@ -18,7 +18,6 @@ import numpy as np
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.grid import CellGrid
 from solvers.finite_volume.laws.coefficients import (
     FaceValue,
     FaceVelocity,
@@ -34,6 +33,7 @@ from solvers.finite_volume.laws.coefficients import (
     values_on_cells,
     with_sides,
 )
+from solvers.grids import CellGrid
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import value_at
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import value_at
 
 Array = np.ndarray
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.errors import BoundarySamplingError, InvalidArgumentError
-from solvers.finite_volume.boundary import (
+from solvers.conditions import (
     AxisConditions,
     BoundaryValue,
     Condition,
@@ -24,10 +23,11 @@ from solvers.finite_volume.boundary import (
     Robin,
     value_at,
 )
-from solvers.finite_volume.grid import CellGrid
+from solvers.errors import BoundarySamplingError, InvalidArgumentError
 from solvers.finite_volume.sides._data_kernels import Series
 from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, as_array, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
+from solvers.grids import CellGrid
 
 PERIODIC, GIVEN_FLUX, STATE, OUTFLOW = range(4)
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import Dirichlet, Neumann
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.boundary import Dirichlet, Neumann
-from solvers.finite_volume.grid import Grid
+from solvers.grids import Grid
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import draw_uniform
 from solvers.systems.boundary import Reflecting

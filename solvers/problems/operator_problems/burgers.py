@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import Dirichlet
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.boundary import Dirichlet
 from solvers.finite_volume.laws.balance import ConvectionDiffusion
 from solvers.finite_volume.laws.laws import Burgers, Diffusion
 from solvers.finite_volume.solve import solve

@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from solvers.conditions import Dirichlet, Neumann
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.boundary import Dirichlet, Neumann
-from solvers.finite_volume.grid import CellGrid, Grid, NodeGrid
+from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe
 from solvers.problems.operator_problems.random_data import (
     LEVEL,

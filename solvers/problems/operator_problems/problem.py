@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import AxisConditions, Condition, Dirichlet, Neumann, Periodic
 from solvers.data_files.field_set import FieldSet
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import AxisConditions, Condition, Dirichlet, Neumann, Periodic
-from solvers.finite_volume.grid import CellGrid, NodeGrid
+from solvers.grids import CellGrid, NodeGrid
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

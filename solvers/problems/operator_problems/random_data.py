@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import Dirichlet, Neumann
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet, Neumann
-from solvers.finite_volume.grid import Grid, NodeGrid
+from solvers.grids import Grid, NodeGrid
 from solvers.random_fields import GaussianField, Matern
 
 LEVEL = (Neumann(gradient=0.0), Neumann(gradient=0.0))

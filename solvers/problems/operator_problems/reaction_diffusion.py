@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.conditions import Dirichlet, Neumann
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.boundary import Dirichlet, Neumann
-from solvers.finite_volume.grid import Grid
 from solvers.finite_volume.laws.balance import Logistic
 from solvers.finite_volume.laws.coefficients import Field
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.solve import solve
+from solvers.grids import Grid
 from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import (
     LEVEL,

@@ -11,7 +11,7 @@ from torch import Tensor
 from solvers.data_files.field_set import CATEGORIES, FieldSet
 from solvers.data_files.files import load
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.grid import Grid
+from solvers.grids import Grid
 
 SidePair = tuple[Tensor | None, Tensor | None]
 

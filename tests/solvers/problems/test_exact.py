@@ -9,9 +9,9 @@ import torch
 from hypothesis import assume, given, settings
 from scipy.optimize import brentq
 
+from solvers.conditions import Dirichlet, value_at
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.boundary import Dirichlet, value_at
-from solvers.finite_volume.grid import CellGrid
+from solvers.grids import CellGrid
 from solvers.problems import ADVECTION, BURGERS, DIFFUSION, POROUS_MEDIUM, PROBLEMS, STEFAN, Problem, exact
 
 ALL = list(PROBLEMS.values())

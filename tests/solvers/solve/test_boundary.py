@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from solvers import Dirichlet, InvalidArgumentError, Neumann, Periodic, Robin
-from solvers.finite_volume.boundary import per_axis, value_at
+from solvers.conditions import per_axis, value_at
 
 
 def test_per_axis_accepts_a_pair_or_one_pair_per_axis():

@@ -18,8 +18,8 @@ from solvers import (
     Stefan,
     solve,
 )
+from solvers.conditions import per_axis
 from solvers.finite_volume._groups import drive
-from solvers.finite_volume.boundary import per_axis
 from solvers.finite_volume.diffusion._lanes import broadcast
 from solvers.finite_volume.sides._data_kernels import may_jump, value_at
 from solvers.finite_volume.sides._side_data import SideData

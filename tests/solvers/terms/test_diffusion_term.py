@@ -27,7 +27,7 @@ from solvers import (
     Robin,
     Stefan,
 )
-from solvers.finite_volume.boundary import per_axis
+from solvers.conditions import per_axis
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm, Stage
 from solvers.finite_volume.diffusion._powers import power
 from solvers.finite_volume.laws._law_rows import LawRows

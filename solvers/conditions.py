@@ -1,4 +1,4 @@
-"""Boundary conditions for the solvers and for ``boon``.
+"""Boundary conditions of solvers and of operators.
 
 Conditions are given per axis as a pair (first side, last side) and may differ. ``u_x`` is always ∂/∂x along the
 axis, never the outward normal derivative, and fluxes are positive along +x, at both ends.
