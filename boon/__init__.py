@@ -1,5 +1,13 @@
 """Neural operators whose output meets its boundary conditions exactly."""
 
-from solvers._lazy import lazy_names
+try:
+    from solvers._lazy import lazy_names
+except ImportError as error:  # a user's own package or module of that name
+    from importlib.util import find_spec
+
+    raise ImportError(
+        f"{__name__} needs the package solvers that it is installed with, but Python finds "
+        f"{getattr(find_spec('solvers'), 'origin', None)} first. Rename that file or folder, or start Python elsewhere."
+    ) from error
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, former=("BoonError", "StoredOperatorError"))

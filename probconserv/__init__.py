@@ -1,5 +1,15 @@
 """Probabilistic predictions that obey conservation laws exactly."""
 
+try:
+    from solvers._lazy import lazy_names  # noqa: F401
+except ImportError as error:  # a user's own package or module of that name
+    from importlib.util import find_spec
+
+    raise ImportError(
+        f"{__name__} needs the package solvers that it is installed with, but Python finds "
+        f"{getattr(find_spec('solvers'), 'origin', None)} first. Rename that file or folder, or start Python elsewhere."
+    ) from error
+
 from probconserv.balance import conservation, local_conservation, total_over_time
 from probconserv.baselines import project_uniformly
 from probconserv.calibration import ConformalBand, displaced, displaced_by_law, fit_band

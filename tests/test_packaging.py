@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -60,3 +61,16 @@ def test_a_plain_installation_brings_ten_packages_and_each_is_imported() -> None
     }
     assert len(required()) <= 10
     assert required() <= names
+
+
+@pytest.mark.parametrize("package", ["boon", "probconserv"])
+@pytest.mark.parametrize("other", ["solvers.py", "solvers/__init__.py"])
+def test_an_import_beside_a_users_own_solvers_says_so(package: str, other: str, tmp_path: Path) -> None:
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text("mine = 1\n")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import {package}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: {package} needs the package solvers that it is installed with")
+    assert str(tmp_path / other) in last
+    assert "Rename that file or folder" in last
