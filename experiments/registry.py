@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
     "solver": "equal error beside LSODA, FiPy, py-pde (half an hour; extra 'bench')",
-    "large": "one function on up to a million cells: seconds and memory",
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
     "projection": "a nonlinear law of 700 rows on fields, against PCFM's dense Jacobians",
-    "anp": "a training step of the neural process against explicit attention",
     "scaling": "time and memory of update and solver as sizes grow",
     "orders": "observed orders of the finite volumes (two minutes)",
 }

@@ -89,12 +89,6 @@ def compared(result: Mapping[str, Any]) -> str:
     return "\n\n".join([_machine(result), *parts])
 
 
-def grown(result: Mapping[str, Any]) -> str:
-    """Seconds, growth, memory and L1 error of every size."""
-    errors = [f"{case['L1 error']:.2e}" for case in result["cases"]]
-    return "\n\n".join([_machine(result), markdown(sizes(result["cases"]).assign(**{"L1 error": errors}))])
-
-
 def converged(result: Mapping[str, Any]) -> str:
     """Errors and orders of every case, and the order that it should have; no times, which others measure."""
     cases = pd.DataFrame([{key: value for key, value in case.items() if key != "seconds"} for case in result["cases"]])
@@ -133,12 +127,10 @@ def _plain(value: Any) -> str:
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "update": timed,
     "solver": compared,
-    "large": grown,
     "fields": timed,
     "inequality": timed,
     "projection": timed,
     "boon": stepped,
-    "anp": timed,
     "orders": converged,
 }
 """What makes the table of a benchmark."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import large, page, solver
+from experiments.benchmarks import page, solver
 from experiments.benchmarks.equal_error import attempts as equal_error
 from experiments.benchmarks.equal_error import libraries, lsoda, planes
 from experiments.benchmarks.equal_error.attempts import Attempt, Measured
@@ -120,12 +120,6 @@ def test_the_solver_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPat
         solver.run()
 
 
-def test_growth_is_the_exponent_of_time() -> None:
-    result = large.run({0.5: (10, 100)}, lambda cells, end: {"seconds": end * cells**2, "memory": 1.0, "L1 error": 0.1})
-    assert [case["growth"] for case in result["cases"]] == [None, pytest.approx(2.0)]
-    assert large.measure(200, 0.05)["L1 error"] < 1e-3
-
-
 def test_tables_show_every_method_and_mark_those_that_miss_the_target(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,9 +138,6 @@ def test_tables_show_every_method_and_mark_those_that_miss_the_target(
     print_benchmark(result)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert json.loads(json.dumps(result))["cases"][0]["methods"].keys() == {"ours", *others}
-    grown = large.run({0.5: (10,)}, lambda *size: {"seconds": size[1], "memory": 1.0, "L1 error": 0.1})
-    page.write(grown, document)
-    assert "| PME m = 3 to t = 0.5: 10 cells | 0.5 | | 1 | 1.00e-01 |" in document.read_text(encoding="utf-8")
     (tmp_path / "empty.md").touch()
     with pytest.raises(DataFileError, match="needs the marks"):
         page.write(result, tmp_path / "empty.md")
