@@ -52,6 +52,7 @@ from probconserv.posterior import Posterior
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
 from probconserv.surrogates.anp import ANP, ANPConfig
+from probconserv.surrogates.empirical import EmpiricalGP
 from probconserv.surrogates.ensemble import Ensemble
 from probconserv.surrogates.fitting import FitOptions, FunctionSet, LearntLaw
 from probconserv.surrogates.flow.drawn import DrawnFields
@@ -81,6 +82,7 @@ __all__ = [
     "DataFileError",
     "DependentConstraintsError",
     "DrawnFields",
+    "EmpiricalGP",
     "Ensemble",
     "Evidence",
     "FieldLatent",

@@ -1,0 +1,387 @@
+"""A Gaussian process whose covariance is that of functions of the problem, and mixtures between it and a search.
+
+Prior: (1/F) Σ_i N(x_i, h² C), x_i = μ + √(1 − h²) (u_i − μ), with μ and C the mean and covariance of F functions u_i.
+It has mean μ and covariance C for every bandwidth h; h = 1 is the Gaussian process (gappy POD), h → 0 a search among
+the functions. Given y = H u + ε, ε ~ N(0, R), with S = h² H C Hᵀ + R,
+
+    w_i ∝ exp(−½ r_iᵀ S⁻¹ r_i),  r_i = y − H x_i,   c_i = x_i + h² C Hᵀ S⁻¹ r_i,   P = h² C − h² C Hᵀ S⁻¹ H C h²
+
+is the posterior Σ_i w_i N(c_i, P). All of it is made of factors of C at the observed and the wanted points,
+C = BᵀB + D, never of C over the functions' own points.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from gpytorch.distributions import MultivariateNormal
+from jaxtyping import Float
+from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
+from torch import Tensor
+from torch.nn.functional import pad
+
+from probconserv import scores
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.values import as_tensor, floating
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.mixture import Mixture
+from probconserv.surrogates._interpolation import interpolated, places_of
+from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.weights import Weights, read_weights, write_weights
+
+_BANDWIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 11))
+_DROPPED = 1e-9  # total weight of the components that are left out
+
+
+class _Points(NamedTuple):
+    """The functions at some points: values ``(q, functions)``, B ``(r, q)`` or None, and the independent variance."""
+
+    values: Tensor
+    factor: Tensor | None
+    independent: Tensor
+
+
+class _Posterior(NamedTuple):
+    """w ``(components,)``, falling, c ``(components, q)``, a root of P ``(q, r)`` and its independent part."""
+
+    weights: Tensor
+    centres: Tensor
+    root: Tensor
+    independent: Tensor
+
+
+class EmpiricalGP(Surrogate):
+    """Predicts a function from a few observations by the mean and the covariance of many functions of its kind.
+
+    No training: the functions are kept. Between their points, in time and space, they are interpolated linearly.
+
+    Args:
+        functions: Values ``(functions, *shape)``, at least two functions that differ; stored in their precision.
+        points: Where they are known: a sequence of increasing coordinates, one for each axis of ``shape``, time first;
+            or scattered points ``(n, d)`` for values ``(functions, n)``, interpolated on their triangulation.
+        bandwidth: h in (0, 1]; ``fit`` chooses it.
+        rank: Number of leading components of C; what is left of every variance counts as independent. All by default,
+            which costs O(functions · (points asked + observations)²) a prediction; with a rank r it is
+            O(functions · points asked), and a first pass O(functions · points · r).
+        mixture: Whether ``predict`` returns the mixture, or one Gaussian with its mean and covariance.
+        problem: Name of the problem the functions come from; empty matches any.
+
+    Raises:
+        InvalidArgumentError: If functions and points do not match, an entry is not finite, there are fewer than two
+            functions or all are the same, or the bandwidth or the rank is out of range.
+    """
+
+    functions: Tensor
+
+    def __init__(
+        self,
+        functions: Float[Tensor, "functions ..."],
+        points: Sequence[Float[Tensor, " n"]] | Float[Tensor, "n d"],
+        bandwidth: float = 0.6,
+        *,
+        rank: int | None = None,
+        mixture: bool = True,
+        problem: str = "",
+    ) -> None:
+        super().__init__()
+        functions = floating(as_tensor(functions, dtype=None))
+        if isinstance(points, Tensor | np.ndarray):
+            self._places = places_of(as_tensor(points))
+        else:
+            self._places = places_of(tuple(as_tensor(axis) for axis in points))
+        if functions.ndim < 2 or tuple(functions.shape[1:]) != self._places.shape:
+            raise InvalidArgumentError(
+                f"functions must be (functions, *shape) with the shape {self._places.shape} of the points, got "
+                f"{tuple(functions.shape)}."
+            )
+        _check_functions(functions)
+        _check_numbers(bandwidth, rank)
+        self.bandwidth, self.rank, self.mixture, self.problem = bandwidth, rank, mixture, problem
+        self.register_buffer("functions", functions.flatten(1).mT.contiguous())  # (points, functions)
+        self._basis = None if rank is None else _leading(self.functions, rank)
+
+    def fit(
+        self,
+        context: Context,
+        query: Query,
+        values: Float[Tensor, "*batch q"],
+        bandwidths: Sequence[float] = _BANDWIDTHS,
+    ) -> Self:
+        """Chooses the bandwidth on functions that are not among the stored ones.
+
+        Args:
+            context: Observations of validation functions.
+            query: Points of the same functions.
+            values: Their true values ``(*batch, q)``.
+            bandwidths: Candidates; the one with the smallest mean CRPS of the prediction's mean and variance is taken.
+
+        Returns:
+            The same surrogate.
+
+        Raises:
+            IncompatibleQueryError: If context, query and functions do not match.
+            InvalidArgumentError: If the values do not fit the query, or a candidate is out of range.
+        """
+        values = as_tensor(values)
+        if values.shape != query.points.shape[:-1] or not bool(torch.isfinite(values).all()) or not bandwidths:
+            raise InvalidArgumentError(
+                f"values must be finite and one per query point, {tuple(query.points.shape[:-1])}, got "
+                f"{tuple(values.shape)}, and bandwidths not empty."
+            )
+        errors = []
+        for bandwidth in bandwidths:
+            _check_numbers(bandwidth, None)
+            prediction = self._gaussian(self._posteriors(context, query, bandwidth), query)
+            errors.append(float(scores.crps(values, prediction.mean, prediction.variance).mean()))
+        self.bandwidth = float(bandwidths[min(range(len(errors)), key=errors.__getitem__)])
+        return self
+
+    def predict(self, context: Context, query: Query) -> Mixture | MultivariateNormal:
+        """Predicts the field at the query points; see ``Surrogate.predict``.
+
+        Args:
+            context: Observations ``(*batch, n)``, with variances of their errors where these are known; without them
+                observations are exact, and there must be fewer of them than functions.
+            query: Points ``(*batch, q, d)`` of the same functions.
+
+        Returns:
+            A mixture, heaviest components first, whose components share one covariance ``(*batch, q, q)``, low rank
+            plus diagonal; or the Gaussian with its mean and covariance. In the precision of the context's values.
+
+        Raises:
+            IncompatibleQueryError: If context, query and functions do not match, or a point is outside of theirs.
+            InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
+        """
+        posteriors = self._posteriors(context, query, self.bandwidth)
+        combine = self._mixture if self.mixture else self._gaussian
+        prediction = combine(posteriors, query)
+        dtype = floating(context.values).dtype
+        if isinstance(prediction, Mixture):
+            parts = prediction.components
+            assert isinstance(parts, MultivariateNormal)
+            cast = FieldGaussian(parts.mean.to(dtype), parts.lazy_covariance_matrix.to(dtype))
+            return Mixture(cast, prediction.weights.to(dtype))
+        return FieldGaussian(prediction.mean.to(dtype), prediction.lazy_covariance_matrix.to(dtype))
+
+    def save(self, path: str | Path, **notes: Any) -> None:
+        """Writes functions, points and settings as one safetensors file.
+
+        Args:
+            path: The file; its folder must exist.
+            **notes: Further metadata, as JSON values.
+
+        Raises:
+            InvalidArgumentError: If the notes contain what JSON does not know.
+            DataFileError: If the file cannot be written.
+        """
+        config = {name: getattr(self, name) for name in ("bandwidth", "rank", "mixture", "problem")}
+        stored = getattr(self._places, "axes", None)
+        tensors = {"functions": self.functions.mT.contiguous()}
+        if stored is None:
+            tensors["points"] = self._places.points  # pyright: ignore[reportAttributeAccessIssue] - scattered
+        else:
+            tensors |= {f"axis_{number}": axis for number, axis in enumerate(stored)}
+        write_weights(path, Weights("EmpiricalGP", config, tensors, notes))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "EmpiricalGP":
+        """Reads what ``save`` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The surrogate.
+
+        Raises:
+            DataFileError: If the file is missing, damaged, or of another model or version.
+        """
+        weights = read_weights(path, kind="EmpiricalGP")
+        tensors = dict(weights.tensors)
+        try:
+            functions = tensors.pop("functions")
+            points = tensors.pop("points", None)
+            if points is None:
+                points = tuple(tensors[f"axis_{number}"] for number in range(len(tensors)))
+            shape = places_of(points).shape
+            return cls(functions.reshape(len(functions), *shape), points, **weights.config)
+        except (InvalidArgumentError, KeyError, TypeError, RuntimeError) as error:
+            raise DataFileError(f"'{path}' is not a stored EmpiricalGP ({error}); build it again.") from error
+
+    def _posteriors(self, context: Context, query: Query, bandwidth: float) -> list[_Posterior]:
+        """The posterior of every function of a flattened batch."""
+        check_compatible(context, query)
+        if self.problem and context.problem and self.problem != context.problem:
+            raise IncompatibleQueryError(
+                f"The functions come from problem '{self.problem}' but the context from '{context.problem}'."
+            )
+        if query.points.shape[-1] != self._places.dimension:
+            raise IncompatibleQueryError(
+                f"The functions have {self._places.dimension} coordinates but the points {query.points.shape[-1]}; "
+                "give the same columns, time first."
+            )
+        noise = torch.zeros_like(context.values) if context.noise is None else context.noise
+        observed, wanted = (
+            part.points.flatten(0, -3) if part.points.ndim > 2 else part.points[None] for part in (context, query)
+        )
+        y, noise = (
+            part.to(self.functions.device, torch.float64).reshape(-1, part.shape[-1])
+            for part in (context.values, noise)
+        )
+        shared = self._at(wanted[0]) if bool((wanted == wanted[:1]).all()) else None
+        gram = None
+        if shared is not None and shared.factor is None:
+            deviation = _deviations(shared.values)
+            gram = deviation @ deviation.mT
+        found = []
+        for entry in range(len(observed)):
+            target = shared or self._at(wanted[entry])
+            found.append(_conditioned(self._at(observed[entry]), target, (y[entry], noise[entry]), bandwidth, gram))
+        return found
+
+    def _at(self, points: Tensor) -> _Points:
+        """The functions at points ``(q, d)``."""
+        found = self._places.between(points.to("cpu", torch.float64))
+        index, weights = (part.to(self.functions.device) for part in found)
+        values = interpolated(self.functions, index, weights)
+        if self._basis is None:
+            return _Points(values, None, values.new_zeros(len(values)))
+        factor = interpolated(self._basis.to(values.device), index, weights).mT
+        left = values.var(dim=1) - factor.square().sum(dim=0)
+        return _Points(values, factor, left.clamp_min(0.0))
+
+    def _mixture(self, posteriors: list[_Posterior], query: Query) -> Mixture:
+        """The mixture; of functions with fewer components the missing ones weigh nothing."""
+        batch, count = query.points.shape[:-2], max(len(each.weights) for each in posteriors)
+        weights = [pad(each.weights, (0, count - len(each.weights))) for each in posteriors]
+        centres = [
+            torch.cat([each.centres, each.centres[:1].expand(count - len(each.weights), -1)]) for each in posteriors
+        ]
+        gaussian = FieldGaussian(
+            torch.stack(centres, dim=1).reshape(count, *batch, -1),
+            _covariance([each.root for each in posteriors], posteriors, (1, *batch)),
+        )
+        return Mixture(gaussian, torch.stack(weights, dim=1).reshape(count, *batch))
+
+    def _gaussian(self, posteriors: list[_Posterior], query: Query) -> MultivariateNormal:
+        """The Gaussian with mean and covariance of the mixture."""
+        means, roots = [], []
+        for each in posteriors:
+            mean = each.weights @ each.centres
+            apart = ((each.centres - mean) * each.weights.sqrt()[:, None]).mT
+            means.append(mean)
+            roots.append(_compressed(torch.cat([each.root, apart], dim=1)))
+        width = max(root.shape[1] for root in roots)
+        roots = [pad(root, (0, width - root.shape[1])) for root in roots]
+        batch = query.points.shape[:-2]
+        return FieldGaussian(torch.stack(means).reshape(*batch, -1), _covariance(roots, posteriors, batch))
+
+
+def _deviations(values: Tensor) -> Tensor:
+    """B of all functions ``(q, functions)``: Bᵀ B = C."""
+    return (values - values.mean(dim=1, keepdim=True)) / (values.shape[1] - 1) ** 0.5
+
+
+def _factors(observed: _Points, wanted: _Points, gram: Tensor | None) -> tuple[Tensor, Tensor]:
+    """B at the observed ``(r, n)`` and at the wanted points ``(r, q)``; with the fewest rows r that C has there."""
+    if observed.factor is not None and wanted.factor is not None:
+        return observed.factor, wanted.factor
+    seen, asked = _deviations(observed.values), _deviations(wanted.values)
+    count = len(seen) + len(asked)
+    if seen.shape[1] <= count:
+        return seen.mT, asked.mT
+    cross = seen @ asked.mT
+    upper = torch.cat([seen @ seen.mT, cross], dim=1)
+    joint = torch.cat([upper, torch.cat([cross.mT, asked @ asked.mT if gram is None else gram], dim=1)])
+    values, vectors = torch.linalg.eigh(joint)
+    factor = values.clamp_min(0.0).sqrt()[:, None] * vectors.mT
+    return factor[:, : len(seen)], factor[:, len(seen) :]
+
+
+def _conditioned(
+    observed: _Points, wanted: _Points, data: tuple[Tensor, Tensor], bandwidth: float, gram: Tensor | None
+) -> _Posterior:
+    """The posterior of one function, given its observations and their variances."""
+    seen, asked = _factors(observed, wanted, gram)
+    y, noise = data
+    factor = bandwidth * seen
+    noise = noise + bandwidth**2 * observed.independent
+    matrix = factor.mT @ factor + noise.diag()
+    scale = matrix.diagonal().rsqrt()
+    chol, info = torch.linalg.cholesky_ex(scale[:, None] * matrix * scale)
+    if bool(info) or not bool((chol.diagonal().square() > 1e-13 * len(y)).all()):
+        raise InvalidArgumentError(
+            f"The {len(y)} observations of a function determine each other among the {observed.values.shape[1]} "
+            "functions (there are as many of them as functions, two at one point, or one where no function varies); "
+            "give the variance of their errors as noise_variance of the context."
+        )
+    white = torch.linalg.solve_triangular(chol, scale[:, None] * factor.mT, upper=False)  # (n, r)
+    _, values, right = torch.linalg.svd(white, full_matrices=False)
+    shrink = (1 - (1 - values.square()).clamp_min(0.0).sqrt())[:, None] * right
+    root = bandwidth * (asked - right.mT @ (shrink @ asked)).mT
+    spread = (1 - bandwidth**2) ** 0.5
+    at_seen, at_asked = (_drawn_in(part.values, spread) for part in (observed, wanted))
+    apart = torch.linalg.solve_triangular(chol, scale[:, None] * (y[:, None] - at_seen), upper=False)  # (n, functions)
+    weights = torch.softmax(-0.5 * apart.square().sum(dim=0), dim=0)
+    gain = bandwidth * asked.mT @ white.mT  # (q, n)
+    ordered, order = weights.sort(descending=True)
+    count = 1 if spread == 0 else int((1 - ordered.cumsum(dim=0) > _DROPPED).sum()) + 1
+    kept, order = ordered[:count] / ordered[:count].sum(), order[:count]
+    centres = (at_asked[:, order] + gain @ apart[:, order]).mT
+    return _Posterior(kept, centres, root, bandwidth**2 * wanted.independent)
+
+
+def _drawn_in(values: Tensor, spread: float) -> Tensor:
+    """x_i = μ + √(1 − h²) (u_i − μ) ``(q, functions)``."""
+    mean = values.mean(dim=1, keepdim=True)
+    return mean + spread * (values - mean)
+
+
+def _compressed(root: Tensor) -> Tensor:
+    """A root of the same matrix with no more columns than rows."""
+    if root.shape[1] <= root.shape[0]:
+        return root
+    return torch.linalg.qr(root.mT, mode="r")[1].mT
+
+
+def _covariance(roots: list[Tensor], posteriors: list[_Posterior], batch: Sequence[int]) -> LinearOperator:
+    """Root Rootᵀ + D ``(*batch, q, q)``."""
+    root, independent = torch.stack(roots), torch.stack([each.independent for each in posteriors])
+    low_rank = RootLinearOperator(root.reshape(*batch, *root.shape[1:]))
+    return PsdSumLinearOperator(low_rank, DiagLinearOperator(independent.reshape(*batch, independent.shape[-1])))
+
+
+def _leading(functions: Tensor, rank: int) -> Tensor:
+    """√eigenvalues times the leading eigenvectors of C ``(points, r)``, by a randomised search with two more passes."""
+    count, width = functions.shape[1], min(rank + 10, *functions.shape)
+    mean = functions.mean(dim=1, keepdim=True)
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(count, width, generator=generator, dtype=torch.float64).to(functions)
+    image = functions
+    for _ in range(3):  # (A Aᵀ)² A of random vectors, A the deviations
+        image = torch.linalg.qr(functions @ basis - mean * basis.sum(dim=0))[0]
+        basis = functions.mT @ image - (mean.mT @ image)
+    triangle = torch.linalg.qr(basis)[1].to(torch.float64)  # A ≈ image basisᵀ
+    left, values, _ = torch.linalg.svd(triangle.mT)
+    scaled = left[:, :rank] * (values[:rank] / (count - 1) ** 0.5)
+    return image.to(torch.float64) @ scaled
+
+
+def _check_functions(functions: Tensor) -> None:
+    if len(functions) < 2:
+        raise InvalidArgumentError(f"An EmpiricalGP needs at least two functions, got {len(functions)}.")
+    if not bool(torch.isfinite(functions).all()):
+        bad = int((~torch.isfinite(functions)).flatten(1).any(dim=1).sum())
+        raise InvalidArgumentError(f"{bad} of the functions hold NaN or infinite entries; drop them.")
+    if bool((functions == functions[:1]).all()):
+        raise InvalidArgumentError("All functions are the same, so that they say nothing about another one.")
+
+
+def _check_numbers(bandwidth: float, rank: int | None) -> None:
+    if not (math.isfinite(bandwidth) and 0 < bandwidth <= 1):
+        raise InvalidArgumentError(f"bandwidth must lie above 0 and not above 1, got {bandwidth}.")
+    if rank is not None and rank < 1:
+        raise InvalidArgumentError(f"rank must be at least 1, or None for all components, got {rank}.")
