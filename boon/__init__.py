@@ -10,4 +10,4 @@ except ImportError as error:  # a user's own package or module of that name
         f"{getattr(find_spec('solvers'), 'origin', None)} first. Rename that file or folder, or start Python elsewhere."
     ) from error
 
-__getattr__, __dir__, __all__ = lazy_names(__name__, former=("BoonError", "StoredOperatorError"))
+__getattr__, __dir__, __all__ = lazy_names(__name__)

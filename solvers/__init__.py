@@ -2,4 +2,4 @@
 
 from solvers._lazy import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_names(__name__, former=("SolverError",))
+__getattr__, __dir__, __all__ = lazy_names(__name__)

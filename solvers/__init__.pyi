@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING
+
 from solvers.conditions import Dirichlet as Dirichlet
 from solvers.conditions import Neumann as Neumann
 from solvers.conditions import Outflow as Outflow
@@ -7,30 +9,19 @@ from solvers.data_files.field_set import FieldSet as FieldSet
 from solvers.data_files.field_set import collect as collect
 from solvers.data_files.files import export as export
 from solvers.data_files.files import load as load
-from solvers.data_files.layouts import Layout as Layout
 from solvers.data_files.layouts import PDEBench as PDEBench
 from solvers.data_files.layouts import TheWell as TheWell
-from solvers.errors import BoundarySamplingError as BoundarySamplingError
 from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import SolverDivergedError as SolverDivergedError
-from solvers.errors import SolverError as SolverError
 from solvers.finite_volume.convection.numerical_fluxes import Godunov as Godunov
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov as Rusanov
 from solvers.finite_volume.convection.reconstruction import MUSCL as MUSCL
 from solvers.finite_volume.convection.reconstruction import WENO as WENO
-from solvers.finite_volume.convection.reconstruction import Constant as Constant
-from solvers.finite_volume.diffusion.face_means import ArithmeticMean as ArithmeticMean
-from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
-from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean
-from solvers.finite_volume.diffusion.newton import Newton as Newton
 from solvers.finite_volume.laws.balance import ConvectionDiffusion as ConvectionDiffusion
-from solvers.finite_volume.laws.balance import Logistic as Logistic
 from solvers.finite_volume.laws.balance import Source as Source
-from solvers.finite_volume.laws.coefficients import FaceVelocity as FaceVelocity
 from solvers.finite_volume.laws.coefficients import Field as Field
-from solvers.finite_volume.laws.coefficients import align as align
 from solvers.finite_volume.laws.laws import Advection as Advection
 from solvers.finite_volume.laws.laws import Burgers as Burgers
 from solvers.finite_volume.laws.laws import ConvectiveLaw as ConvectiveLaw
@@ -38,30 +29,21 @@ from solvers.finite_volume.laws.laws import Diffusion as Diffusion
 from solvers.finite_volume.laws.laws import DiffusiveLaw as DiffusiveLaw
 from solvers.finite_volume.laws.laws import PorousMedium as PorousMedium
 from solvers.finite_volume.laws.laws import Stefan as Stefan
-from solvers.finite_volume.laws.laws import Transport as Transport
 from solvers.finite_volume.solution import Solution as Solution
-from solvers.finite_volume.solution import Work as Work
 from solvers.finite_volume.solve import solve as solve
 from solvers.finite_volume.steppers.explicit import RKL2 as RKL2
 from solvers.finite_volume.steppers.explicit import SSPRK3 as SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2 as TRBDF2
 from solvers.finite_volume.steppers.implicit import BackwardEuler as BackwardEuler
 from solvers.grids import CellGrid as CellGrid
-from solvers.grids import Grid as Grid
 from solvers.grids import NodeGrid as NodeGrid
 from solvers.problems import PROBLEMS as PROBLEMS
 from solvers.problems import Problem as Problem
 from solvers.random_fields import GaussianField as GaussianField
 from solvers.random_fields import Matern as Matern
-from solvers.random_fields import log_normal as log_normal
-from solvers.random_fields import two_phase as two_phase
 from solvers.steady.linear import ConjugateGradients as ConjugateGradients
 from solvers.steady.linear import Direct as Direct
-from solvers.steady.linear import Jacobi as Jacobi
-from solvers.steady.linear import LinearSolver as LinearSolver
 from solvers.steady.linear import Multigrid as Multigrid
-from solvers.steady.linear import Preconditioner as Preconditioner
-from solvers.steady.nodes import node_values as node_values
 from solvers.steady.solve import SteadySolution as SteadySolution
 from solvers.steady.solve import solve_steady as solve_steady
 from solvers.systems.boundary import Reflecting as Reflecting
@@ -71,3 +53,25 @@ from solvers.systems.laws import ShallowWater as ShallowWater
 from solvers.systems.laws import SystemLaw as SystemLaw
 from solvers.systems.solve import SystemSolution as SystemSolution
 from solvers.systems.solve import solve_system as solve_system
+
+if TYPE_CHECKING:  # names that can be imported and are left out of __all__
+    from solvers.data_files.layouts import Layout as Layout
+    from solvers.errors import BoundarySamplingError as BoundarySamplingError
+    from solvers.errors import SolverError as SolverError
+    from solvers.finite_volume.convection.reconstruction import Constant as Constant
+    from solvers.finite_volume.diffusion.face_means import ArithmeticMean as ArithmeticMean
+    from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
+    from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean
+    from solvers.finite_volume.diffusion.newton import Newton as Newton
+    from solvers.finite_volume.laws.balance import Logistic as Logistic
+    from solvers.finite_volume.laws.coefficients import FaceVelocity as FaceVelocity
+    from solvers.finite_volume.laws.coefficients import align as align
+    from solvers.finite_volume.laws.laws import Transport as Transport
+    from solvers.finite_volume.solution import Work as Work
+    from solvers.grids import Grid as Grid
+    from solvers.random_fields import log_normal as log_normal
+    from solvers.random_fields import two_phase as two_phase
+    from solvers.steady.linear import Jacobi as Jacobi
+    from solvers.steady.linear import LinearSolver as LinearSolver
+    from solvers.steady.linear import Preconditioner as Preconditioner
+    from solvers.steady.nodes import node_values as node_values

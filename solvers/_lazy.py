@@ -9,25 +9,27 @@ import ast
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
-def lazy_names(
-    package: str, *, former: Collection[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports its names on first use.
 
     ``package.module`` works without an import of its own, too.
 
     Args:
-        package: The package's ``__name__``. Its ``__init__.pyi`` holds lines ``from module import name as name``.
-        former: Names of earlier releases: they can be imported and are left out of ``__all__``.
+        package: The package's ``__name__``. Its ``__init__.pyi`` holds lines ``from module import name as name``; those
+            under ``if TYPE_CHECKING:`` are left out of ``__all__``.
 
     Returns:
         The three, to be assigned in the package's ``__init__.py``.
     """
-    modules = _modules_by_name(package)
+    stub = pkgutil.get_data(package, "__init__.pyi")
+    assert stub is not None, package
+    lines = ast.parse(stub).body
+    public = _modules_by_name(lines)
+    modules = public | _modules_by_name(line for block in lines if isinstance(block, ast.If) for line in block.body)
     namespace = vars(sys.modules[package])
 
     def load(name: str) -> Any:
@@ -47,12 +49,10 @@ def lazy_names(
     def names() -> list[str]:
         return sorted({*namespace, *modules})
 
-    return load, names, sorted(set(modules) - set(former))
+    return load, names, sorted(public)
 
 
-def _modules_by_name(package: str) -> dict[str, str]:
-    """The module that defines each name in a package's ``__init__.pyi``."""
-    stub = pkgutil.get_data(package, "__init__.pyi")
-    assert stub is not None, package
-    imports = [line for line in ast.parse(stub).body if isinstance(line, ast.ImportFrom)]
-    return {name.name: line.module for line in imports if line.module for name in line.names}
+def _modules_by_name(lines: Iterable[ast.stmt]) -> dict[str, str]:
+    """The module that each imported name is from."""
+    imports = [line for line in lines if isinstance(line, ast.ImportFrom) and line.module != "typing"]
+    return {name.name: str(line.module) for line in imports for name in line.names}
