@@ -33,7 +33,7 @@ from experiments.generation.command import constrain_command
 from experiments.jobs import JobOptions, require_all, run_jobs
 from experiments.predict import predict_command
 from experiments.records.record import Over, over_seeds
-from experiments.records.table import json_rows, labels_of, write_tables
+from experiments.records.table import json_rows, write_tables
 from experiments.releasing import release
 from experiments.report import documents, page, terminal
 from experiments.signals import terminated_as_interrupted
@@ -139,14 +139,15 @@ def _several(command: str, names: Sequence[str], seeds: Sequence[int], options: 
 def _sweep_table(entry: Experiment, reports: Sequence[Report], folder: Path, json: bool) -> dict[str, Any]:
     """Writes, and prints, the means over the seeds of several runs."""
     frame = pd.concat([_own_means(report) for report in reports], ignore_index=True)
-    records, labels = over_seeds(frame), labels_of(entry, reports[0].cases)
+    records = over_seeds(frame)
     title = f"{entry.name}, seeds {', '.join(str(seed) for seed in sorted(set(frame['seed'])))}"
-    write_tables(folder, title, records, labels, Over.SEEDS)
+    described = replace(reports[0].description, title=title, over=Over.SEEDS)
+    write_tables(folder, records, described)
     if not json:
         out = terminal.console()
-        out.print(f"{title}: means over seeds", *terminal.headline_tables(reports[0], records), sep="\n")
+        out.print(f"{title}: means over seeds", *terminal.headline_tables(described, records), sep="\n")
         out.print(f"All rows with standard errors: {folder}", soft_wrap=True)
-    return {"experiment": entry.name, "folder": str(folder), "rows": json_rows(records, labels)}
+    return {"experiment": entry.name, "folder": str(folder), "rows": json_rows(records, described)}
 
 
 def _own_means(report: Report) -> pd.DataFrame:
@@ -193,12 +194,15 @@ def report_command(out: Folder = Path("results"), file: File = Path("report.html
 
     The newest finished run of an experiment has a section of its own, named with its preset; reproductions have none.
     """
-    shown = page.write_report(out, file)
-    names = list(dict.fromkeys(results.experiment.name for results in shown))
+    shown, left_out = page.write_report(out, file)
+    names = list(dict.fromkeys(results.name for results in shown))
     runs = [str(results.run) for results in shown if results.run]
     if not runs:
-        empty = "holds no finished run" if out.is_dir() else "does not exist"
+        empty = "holds no finished run of its own" if out.is_dir() else "does not exist"
         say_once(f"The folder '{out}' {empty}: the page shows released results alone.")
+    if left_out:
+        texts = ", ".join(map(str, left_out))
+        say_once(f"Left out, since the version that made them stored no description: {texts}. Run them again.")
     if json:
         _print_json({"file": str(file), "bytes": file.stat().st_size, "experiments": names, "runs": runs})
     else:
@@ -357,7 +361,7 @@ def _finish(report: Report, preset: Preset, all: bool, json: bool) -> None:
 
 def _as_json(report: Report, preset: Preset) -> dict[str, Any]:
     content = {"experiment": report.experiment.name, "preset": preset, "folder": str(report.folder)}
-    rows = json_rows(report.records, labels_of(report.experiment, report.cases))
+    rows = json_rows(report.records, report.description)
     return {**content, "verdict": report.verdict, "rows": rows}
 
 

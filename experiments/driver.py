@@ -15,15 +15,16 @@ import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training
+from experiments.records.description import FILE, Description, describe
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
 from experiments.records.store import Run, as_json, scores_file, scores_frame
-from experiments.records.table import labels_of, write_tables
+from experiments.records.table import write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
 from experiments.report.plots import save
 from experiments.stages import free_first, made_once, one_thread, stage_progress
-from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes
+from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
 from probconserv.training import say_once
 
 SCORING_VERSION = 1
@@ -58,8 +59,7 @@ class Report:
 
     Args:
         experiment: The experiment.
-        cases: Its cases.
-        title: Title of the table.
+        description: What is shown of it besides its numbers.
         records: All records: means over seeds, ours, copied ones and the papers'.
         folder: Folder of the stored run.
         files: Tables and figures in it.
@@ -67,8 +67,7 @@ class Report:
     """
 
     experiment: Experiment
-    cases: Sequence[Any]
-    title: str
+    description: Description
     records: pd.DataFrame
     folder: Path
     files: list[Path] = field(default_factory=list)
@@ -187,7 +186,7 @@ def _finish(
     cases = list({job.case.key: job.case for job in jobs}.values())
     jobs = [job for job in jobs if job.key in weights]
     stored_run = run_of(experiment, context, jobs, weights)
-    folder, title = stored_run.open(), experiment.title(cases)
+    folder = stored_run.open()
     arrays = _score_all(experiment, context, jobs, weights, folder)
     computed = _records(experiment, cases, jobs, arrays)
     other = "" if results is None else _other_functions(experiment, context.options, results)
@@ -195,7 +194,9 @@ def _finish(
     cases = [case for case in cases if (records["case"] == case.key).any()]
     verdict = other if other or results is None else _verdict(records, results, context.options, folder)
     means = over_seeds(records)
-    files = write_tables(folder, title, means, labels_of(experiment, cases, means), experiment.over)
+    description = describe(experiment, cases, means)
+    write_json(folder / FILE, description.as_json())
+    files = write_tables(folder, means, description)
     drawn = [file for name, figure in experiment.overview(cases, means).items() for file in save(figure, folder / name)]
     drawn += _draw(experiment, context, jobs, arrays, folder)
     scores = scores_frame((job.case.key, job.method.key, job.seed, arrays[job.key]) for job in jobs)
@@ -203,7 +204,7 @@ def _finish(
         "preset": context.options.preset,
         "seed": context.options.seed,
         "data_version": experiment.data_version,
-        "title": title,
+        "title": description.title,
         "verdict": verdict,
         "figures": [file.name for file in drawn if file.suffix == ".png"],
         "trainings": _training_entries(jobs, weights),
@@ -211,8 +212,7 @@ def _finish(
     stored_run.finish(computed, scores, metrics)
     return Report(
         experiment=experiment,
-        cases=cases,
-        title=title,
+        description=description,
         records=records,
         folder=folder,
         files=files + drawn,

@@ -10,6 +10,8 @@ import pandas as pd
 from experiments.driver import plan, run_of, trained_files
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, RunOptions
+from experiments.records.description import describe
+from experiments.records.record import over_seeds
 from experiments.records.release import ROOT, ReleasedResults, write_release
 from experiments.records.store import read_records, read_scores
 from experiments.report.picture import keep_figure
@@ -68,15 +70,17 @@ def _finished(
                 for training in job.trainings
                 if training.release is not None
             }
+    records, cases = pd.concat(frames, ignore_index=True), list({job.case.key: job.case for job in jobs}.values())
     results = ReleasedResults(
         experiment=experiment.name,
         preset=options.preset,
         seed=seeds[0],
         data_version=experiment.data_version,
-        records=pd.concat(frames, ignore_index=True),
+        records=records,
         scores=pd.concat(scores, ignore_index=True),
         trainings=pd.DataFrame(metrics["trainings"]),
         weights=sorted(weights),
         environment=metrics["environment"],
+        description=describe(experiment, cases, over_seeds(records)),
     )
     return results, weights, first

@@ -56,6 +56,11 @@ class Method:
     def information(self) -> str:
         return "" if self.treatment is None else self.treatment.information
 
+    @property
+    def kind(self) -> str:
+        """``baseline`` for what is done without BOON; else empty."""
+        return "baseline" if self.key in BASELINES else ""
+
 
 FNO, CHANNELS, PRESCRIPTION, LIFTING = "fno", "boundary-channels", "output-prescription", "lifting"
 PENALTY, CIRCLE = "soft-penalty", "circle"

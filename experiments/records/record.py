@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,13 +123,19 @@ def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Records in the order of their first appearance; means have no seed. A paper's records stay as they are.
     """
-    group = ["experiment", "case", "method", "score"]
-    merged = []
-    for _, part in records.groupby([*group, records["source"].isin(PAPER).rename("paper")], sort=False):
-        means = part[part["seed"].isna()]
-        if len(means) or len(part) == 1:
-            merged.append(part.iloc[[0]] if means.empty else means)
-            continue
-        mean, error = mean_and_error(part["mean"].to_numpy())
-        merged.append(part.iloc[[0]].assign(seed=pd.array([pd.NA], "Int64"), mean=mean, standard_error=error))
-    return pd.concat(merged, ignore_index=True).astype({"seed": "Int64"}) if merged else records
+    columns = [records[name] for name in ("experiment", "case", "method", "score")]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for row, key in enumerate(zip(*columns, records["source"].isin(PAPER), strict=True)):
+        groups.setdefault(key, []).append(row)
+    over_all, values = records["seed"].isna().to_numpy(), records["mean"].to_numpy()
+    kept, merged = list[int](), dict[int, tuple[float, float | None]]()
+    for rows in groups.values():
+        means = [row for row in rows if over_all[row]]
+        if not means and len(rows) > 1:
+            merged[len(kept)] = mean_and_error(values[rows])
+        kept += means or rows[:1]
+    result = records.iloc[kept].reset_index(drop=True).astype({"seed": "Int64"})
+    if merged:
+        result.loc[list(merged), "seed"] = pd.NA
+        result.loc[list(merged), ["mean", "standard_error"]] = np.array(list(merged.values()), dtype=float)
+    return result

@@ -1,7 +1,7 @@
 """The release: results and weights that come with the library, and the manifest that names every file of them.
 
     manifest.json    data versions; SHA-256 of every file of weights; preset, seed and machine of every experiment
-    results/NAME/    records.csv (means), scores.csv.gz (per function and seed), trainings.json
+    results/NAME/    records.csv (means), scores.csv.gz (per function and seed), trainings.json, description.json
     weights/         safetensors, as ``load_pretrained`` and ``load_operator`` read them
 
 ``python -m experiments release NAME`` puts a finished run here. A wheel holds the weights that the documents show;
@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.errors import DataFileError, NotReleasedError
+from experiments.records.description import FILE, Description, read_description
 from experiments.records.store import read_records, read_scores, write_records, write_scores
 from experiments.storage import checksum, read_object, write_bytes, write_json
 
@@ -38,6 +39,7 @@ class ReleasedResults:
         trainings: Case, method, seed, seconds, steps and processor of every training.
         weights: Released files of weights, below ``experiments/weights``.
         environment: Versions and machine of the run.
+        description: What is shown of it besides its numbers.
     """
 
     experiment: str
@@ -49,6 +51,7 @@ class ReleasedResults:
     trainings: pd.DataFrame
     weights: list[str]
     environment: dict[str, Any]
+    description: Description
 
 
 def manifest(root: Path = ROOT) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def released_results(experiment: str, root: Path = ROOT, command: str | None = N
         records=read_records(folder / "records.csv"),
         scores=read_scores(folder / "scores.csv.gz"),
         trainings=trainings,
+        description=read_description(folder),
         **entries[experiment],
     )
 
@@ -155,12 +159,13 @@ def write_release(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]]
         write_records(folder / "records.csv", results.records)
         write_scores(folder / "scores.csv.gz", results.scores)
         write_bytes(folder / "trainings.json", (results.trainings.to_json(orient="records", indent=1) + "\n").encode())
+        write_json(folder / FILE, results.description.as_json())
         for file, path in weights.items():
             target = root / "weights" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(target, path.read_bytes())
         content["experiments"][results.experiment] = {key: getattr(results, key) for key in keys}
-        files += [folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json")]
+        files += [folder / file for file in ("records.csv", "scores.csv.gz", "trainings.json", FILE)]
     content["weights"].update(sums)
     write_json(root / "manifest.json", content)
     _read_manifest.cache_clear()

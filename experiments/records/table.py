@@ -1,59 +1,23 @@
 """Tables of records: labels come in here, at the very end."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.experiment import Experiment
-from experiments.records.record import PAPER, Over
+from experiments.records.description import Description
+from experiments.records.record import PAPER
 from experiments.records.scores import SCORES, Better
 from experiments.storage import write_bytes
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What keys are called in tables, in the order of tables.
-
-    Args:
-        cases: Label by key of the case.
-        methods: Label by key of the method.
-        information: What a method is told, by its key, where methods differ in that.
-    """
-
-    cases: Mapping[str, str]
-    methods: Mapping[str, str]
-    information: Mapping[str, str] = field(default_factory=dict)
-
-
-def labels_of(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame | None = None) -> Labels:
-    """The labels of an experiment's cases and methods.
-
-    Args:
-        experiment: The experiment.
-        cases: Its cases.
-        records: Records of which some may be of methods that the experiment has no more, such as those of an old
-            release: these come last, under their keys.
-    """
-    methods = {method.key: method for case in cases for method in experiment.methods(case)}
-    ours = [] if records is None else records.loc[~records["source"].isin(PAPER), "method"]
-    unknown = {key: key for key in ours if key not in methods}
-    return Labels(
-        cases={case.key: case.label for case in cases},
-        methods={key: method.label for key, method in methods.items()} | unknown,
-        information={key: method.information for key, method in methods.items() if method.information},
-    )
-
-
-def numbers(records: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+def numbers(records: pd.DataFrame, described: Description) -> pd.DataFrame:
     """Scores as columns of numbers, with all digits: ``score``, ``score_se`` and ``score_paper``.
 
     Args:
         records: Records, means over seeds; those of papers become columns beside the row of the same method, the best
             where a paper's method has several.
-        labels: Labels of cases and methods.
+        described: Description of cases and methods.
     """
     ours, paper = records[~records["source"].isin(PAPER)], records[records["source"].isin(PAPER)]
     rows = ["case", "method"]
@@ -71,19 +35,19 @@ def numbers(records: pd.DataFrame, labels: Labels) -> pd.DataFrame:
             best = beside.groupby(rows)["mean"].agg("max" if score.better is Better.HIGHER else "min")
             columns[f"{name}_paper"] = best
     frame = pd.DataFrame(columns)
-    order = [(case, method) for case in labels.cases for method in labels.methods if (case, method) in mean.index]
+    order = [(case, method) for case in described.cases for method in described.methods if (case, method) in mean.index]
     return frame.reindex(pd.MultiIndex.from_tuples(order, names=rows)) if order else frame
 
 
-def wide(records: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+def wide(records: pd.DataFrame, described: Description) -> pd.DataFrame:
     """The table as people read it: labels, three digits, standard errors in brackets."""
-    frame = numbers(records, labels)
+    frame = numbers(records, described)
     cells: dict[str, list[str]] = {
-        "case": [labels.cases[case] for case, _ in frame.index],
-        "method": [labels.methods[method] for _, method in frame.index],
+        "case": [described.cases[case] for case, _ in frame.index],
+        "method": [described.methods[method] for _, method in frame.index],
     }
-    if labels.information:
-        cells["sees"] = [labels.information.get(method, "") for _, method in frame.index]
+    if described.information:
+        cells["sees"] = [described.information.get(method, "") for _, method in frame.index]
     for name, score in SCORES.items():
         if name in frame:
             errors = frame.get(f"{name}_se", pd.Series(index=frame.index, dtype=float))
@@ -93,36 +57,36 @@ def wide(records: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def legend(records: pd.DataFrame, over: Over) -> str:
+def legend(records: pd.DataFrame, described: Description) -> str:
     """What the columns of a table mean."""
     used = [score for name, score in SCORES.items() if name in set(records["score"])]
     texts = "; ".join(f"{score.heading}: {score.meaning}" for score in used if score.meaning)
     units = "Dimensionless unless the title names a unit; arrows say which way is better."
-    return f"Mean (standard error) over {over.value}. {texts}. {units}"
+    return f"Mean (standard error) over {described.over.value}. {texts}. {units}"
 
 
-def as_markdown(title: str, records: pd.DataFrame, labels: Labels, over: Over) -> str:
+def as_markdown(records: pd.DataFrame, described: Description) -> str:
     """Title, table and legend as Markdown."""
-    escaped = wide(records, labels).rename(columns=lambda heading: heading.replace("|", "\\|"))
+    escaped = wide(records, described).rename(columns=lambda heading: heading.replace("|", "\\|"))
     table = escaped.to_markdown(index=False, disable_numparse=True)
-    return f"## {title}\n\n{table}\n\n{legend(records, over)}\n"
+    return f"## {described.title}\n\n{table}\n\n{legend(records, described)}\n"
 
 
-def write_tables(folder: Path, title: str, records: pd.DataFrame, labels: Labels, over: Over) -> list[Path]:
+def write_tables(folder: Path, records: pd.DataFrame, described: Description) -> list[Path]:
     """Writes ``table.md`` to read and ``table.csv`` with all digits; returns the files."""
     files = [folder / "table.md", folder / "table.csv"]
-    write_bytes(files[0], as_markdown(title, records, labels, over).encode())
-    write_bytes(files[1], numbers(records, labels).to_csv().encode())
+    write_bytes(files[0], as_markdown(records, described).encode())
+    write_bytes(files[1], numbers(records, described).to_csv().encode())
     return files
 
 
-def json_rows(records: pd.DataFrame, labels: Labels) -> list[dict[str, Any]]:
+def json_rows(records: pd.DataFrame, described: Description) -> list[dict[str, Any]]:
     """Records as the rows of ``--json``: one object per case, method, seed and source, ``[mean, error]`` per score."""
     rows = []
     for _, part in records.groupby(["case", "method", "seed", "source", "note"], sort=False, dropna=False):
         first: dict[str, Any] = {str(name): value for name, value in part.iloc[0].items()}
         case, method, seed, note = (first[name] for name in ("case", "method", "seed", "note"))
-        texts = {"parameter": labels.cases[case], "method": labels.methods.get(method, method)}
+        texts = {"parameter": described.cases[case], "method": described.methods.get(method, method)}
         keys = {"case": case, "method_key": method, "seed": None if pd.isna(seed) else int(seed)}
         origin = {"source": first["source"].value, **({"note": note} if note else {})}
         pairs = zip(part["score"], part["mean"], part["standard_error"], strict=True)

@@ -13,15 +13,18 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from experiments import registry
-from experiments.experiment import Experiment
+from experiments.records.description import Description
+from experiments.records.release import manifest
 from experiments.records.table import legend, wide
 from experiments.report.picture import FOLDER, leading_figure
-from experiments.report.results import Results, headline, newest_run, of_run, released, title
+from experiments.report.results import Results, headline, newest_runs, of_run, released, title
 from experiments.storage import writable_folder, write_bytes
 
+OTHERS = "further experiments"
+"""Heading of runs of experiments that are not released."""
 
-def write_report(out: Path, file: Path) -> list[Results]:
+
+def write_report(out: Path, file: Path) -> tuple[list[Results], list[Path]]:
     """Writes the page.
 
     Args:
@@ -29,57 +32,58 @@ def write_report(out: Path, file: Path) -> list[Results]:
         file: The page.
 
     Returns:
-        What it shows, released results and stored runs.
+        What it shows, released results and stored runs; and the runs that it leaves out, since the version that made
+        them stored no description.
 
     Raises:
         OutputFolderError: If the file cannot be written.
         DataFileError: If results or a figure are damaged.
     """
     writable_folder(file.parent)
-    results = {
-        family: [shown for entry in registry.family(family).values() for shown in _results(entry, out)]
-        for family in registry.families()
-    }
-    write_bytes(file, render(results).encode())
-    return [shown for entries in results.values() for shown in entries]
+    (runs, left_out), families = newest_runs(out), dict[str, list[Results]]()
+    of_runs = {results.name: results for results in map(of_run, runs)}
+    for name in manifest()["experiments"]:
+        results = released(name)
+        if results is not None:
+            both = [results, *filter(None, [of_runs.pop(name, None)])]
+            families.setdefault(results.description.family or OTHERS, []).extend(both)
+    for results in of_runs.values():
+        families.setdefault(results.description.family or OTHERS, []).append(results)
+    write_bytes(file, render(families, left_out).encode())
+    return [shown for family in families.values() for shown in family], left_out
 
 
-def render(results: Mapping[str, Sequence[Results]]) -> str:
+def render(results: Mapping[str, Sequence[Results]], left_out: Sequence[Path] = ()) -> str:
     """The page as HTML, from results by family."""
     loader = PackageLoader("experiments", "report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     sections = {family: [_section(entry) for entry in entries] for family, entries in results.items() if entries}
     return environment.get_template("page.html").render(
         sections=sections,
+        left_out=[str(run) for run in left_out],
         lead=_address((FOLDER / "lead.png").read_bytes()),
         version=metadata.version("probconserv-boon"),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
 
 
-def _results(entry: Experiment, out: Path) -> list[Results]:
-    """The released results and the newest stored run; a run of cases that are gone has nothing to show."""
-    run = newest_run(entry.name, out)
-    both = (released(entry), None if run is None else of_run(entry, run))
-    return [results for results in both if results is not None and results.cases]
-
-
 def _section(results: Results) -> dict[str, Any]:
     """What the template shows of an experiment."""
-    entry, run = results.experiment, results.run
-    picture = leading_figure(entry.name, run)
+    described, name, run = results.description, results.name, results.run
+    picture, references = leading_figure(name, run), dict.fromkeys(described.references.values())
     return {
-        "name": entry.name if run is None else f"{entry.name}-run",
-        "title": title(entry.name) if run is None else f"{title(entry.name)}: stored run, preset {results.preset}",
-        "summary": entry.summary,
+        "name": name if run is None else f"{name}-run",
+        "title": title(name) if run is None else f"{title(name)}: stored run, preset {results.preset}",
+        "summary": described.summary or described.title,
         "run": run or "",
         "origin": f"{'Released results' if run is None else 'Results of a stored run'} ({results.origin})",
-        "headline": headline(entry, results.cases, results.records),
-        "rows": wide(results.records, results.labels).to_html(index=False, border=0),
-        "legend": legend(results.records, entry.over),
+        "headline": headline(described, results.records),
+        "reference": " or ".join(described.methods.get(key, key) for key in references),
+        "rows": wide(results.records, described).to_html(index=False, border=0),
+        "legend": legend(results.records, described),
         "trainings": _trainings(results),
         "figure": _address(picture) if picture else "",
-        "commands": _commands(entry, run is None),
+        "commands": _commands(described, run is None),
     }
 
 
@@ -90,18 +94,19 @@ def _trainings(results: Results) -> str:
     unique = results.trainings.drop_duplicates(["training", "seconds", "steps"])
     frame = unique.groupby(["case", "method", "steps"], sort=False)["seconds"].agg(["count", "mean"]).reset_index()
     frame = frame.rename(columns={"count": "trainings", "mean": "minutes each"})
-    frame["case"] = frame["case"].replace(results.labels.cases)
-    frame["method"] = frame["method"].replace(results.labels.methods)
+    frame["case"] = frame["case"].replace(dict(results.description.cases))
+    frame["method"] = frame["method"].replace(dict(results.description.methods))
     frame["steps"] = frame["steps"].map("{:,.0f}".format)
     frame["minutes each"] = (frame["minutes each"] / 60).map("{:.1f}".format)
     return frame.to_html(index=False, border=0)
 
 
-def _commands(entry: Experiment, released: bool) -> list[tuple[str, str]]:
+def _commands(described: Description, released: bool) -> list[tuple[str, str]]:
     """What to type, and how long it takes."""
-    typed = {"reproduce": f"reproduce {entry.name}"} if released else {}
-    typed |= {preset: f"run {entry.name} --preset {preset}" for preset in ("laptop", "paper")}
-    return [(f"python -m experiments {words}", entry.durations.get(key, "")) for key, words in typed.items()]  # type: ignore[call-overload]
+    name = described.experiment
+    typed = {"reproduce": f"reproduce {name}"} if released else {}
+    typed |= {preset: f"run {name} --preset {preset}" for preset in ("laptop", "paper")}
+    return [(f"python -m experiments {words}", described.durations.get(key, "")) for key, words in typed.items()]
 
 
 def _address(png: bytes) -> str:

@@ -1,8 +1,9 @@
-"""What the page and the documents show of an experiment: its results with labels, and the few rows that matter."""
+"""What the page and the documents show of an experiment: its results, and the few rows that matter."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,18 +11,16 @@ import numpy as np
 import pandas as pd
 
 from experiments.errors import NotReleasedError
-from experiments.experiment import Experiment, RunContext, RunOptions
-from experiments.records.record import Over, as_frame, over_seeds
+from experiments.records.description import FILE, Description, read_description
+from experiments.records.record import TRUTH, Over, over_seeds
 from experiments.records.release import released_results
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
-from experiments.records.table import Labels, format_score, labels_of, numbers
+from experiments.records.table import format_score, numbers
 from experiments.storage import read_object
 
 MANY_ROWS = 20
 """Rows of a headline from which each case is one row, with one score."""
-Chosen = dict[str, list[str]]
-"""Methods by case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,7 @@ class Results:
     """Results of one experiment, released or of a stored run.
 
     Args:
-        experiment: The experiment.
-        cases: Its cases.
+        description: What is shown of it besides its numbers.
         records: Means over seeds, ours and the papers'.
         trainings: Case, method, seed, seconds, steps and processor of every training.
         preset: Size of the run.
@@ -38,8 +36,7 @@ class Results:
         run: Folder of the stored run; None for the released results.
     """
 
-    experiment: Experiment
-    cases: Sequence[Any]
+    description: Description
     records: pd.DataFrame
     trainings: pd.DataFrame
     preset: str
@@ -47,9 +44,14 @@ class Results:
     run: Path | None
 
     @property
-    def labels(self) -> Labels:
-        """The labels of cases and methods."""
-        return labels_of(self.experiment, self.cases, self.records)
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self.description.experiment
+
+    @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """Scores as columns, cases and methods as rows."""
+        return numbers(self.records, self.description)
 
 
 class Cell(NamedTuple):
@@ -59,9 +61,9 @@ class Cell(NamedTuple):
         heading: Heading of its column.
         text: Three digits.
         error: Its standard error; empty if it has none.
-        best: Whether none of its column is better.
-        mark: ``better`` or ``worse`` than the first method of the case by more than both standard errors, ``paper`` for
-            a paper's number, else empty.
+        best: Whether no method of the case is better.
+        mark: ``better`` or ``worse`` than the reference by more than both standard errors, ``paper`` for a paper's
+            number, else empty.
     """
 
     heading: str
@@ -85,46 +87,49 @@ class Row(NamedTuple):
     cells: list[Cell]
 
 
-def released(experiment: Experiment) -> Results | None:
+def released(name: str) -> Results | None:
     """The released results of an experiment; None if there are none.
 
     Raises:
         DataFileError: If they are damaged.
     """
     try:
-        stored = released_results(experiment.name)
+        stored = released_results(name)
     except NotReleasedError:
         return None
     records = stored.records
-    if experiment.over is Over.FUNCTIONS:  # other seeds have tables of their own
+    if stored.description.over is Over.FUNCTIONS:  # other seeds have tables of their own
         records = records[records["seed"].isna() | (records["seed"] == stored.seed)]
     notes = {"preset": stored.preset, "seed": stored.seed, **stored.environment}
-    return assemble(experiment, notes, records, stored.trainings)
+    return assemble(stored.description, notes, records, stored.trainings)
 
 
-def of_run(experiment: Experiment, folder: Path) -> Results:
+def of_run(folder: Path) -> Results:
     """The results in the folder of a finished run.
 
     Raises:
         DataFileError: If they are damaged.
     """
     metrics = read_object(folder / "metrics.json")
-    trainings = pd.DataFrame(metrics["trainings"])
     notes = {**metrics["environment"], **metrics}
-    return assemble(experiment, notes, read_records(folder / "records.csv"), trainings, folder)
+    records, trainings = read_records(folder / "records.csv"), pd.DataFrame(metrics["trainings"])
+    return assemble(read_description(folder), notes, records, trainings, folder)
 
 
-def newest_run(name: str, out: Path) -> Path | None:
-    """Folder of the newest finished run of an experiment, reproductions of the release apart; None if there is none.
+def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
+    """The newest finished run of every experiment, and those of an older version, which have no description.
 
-    Runs of version 0.1, which had no records, are passed over.
+    Reproductions of the release are none.
 
     Raises:
         DataFileError: If the file of a run is damaged.
     """
-    runs = [path for path in (out / name).glob("*/metrics.json") if (path.parent / "records.csv").is_file()]
-    finished = [path for path in runs if not read_object(path).get("verdict")]
-    return max((path.parent for path in finished), key=lambda folder: folder.stat().st_mtime, default=None)
+    newest: dict[Path, Path] = {}
+    for metrics in sorted(out.glob("*/*/metrics.json"), key=lambda file: file.parent.stat().st_mtime):
+        if not read_object(metrics).get("verdict"):
+            newest[metrics.parents[1]] = metrics.parent
+    runs = [newest[folder] for folder in sorted(newest)]
+    return [run for run in runs if (run / FILE).is_file()], [run for run in runs if not (run / FILE).is_file()]
 
 
 def title(name: str) -> str:
@@ -136,76 +141,61 @@ def title(name: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def headline(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
-    """The headline methods and scores of every case; of many cases one row each, with the first score.
+def headline(described: Description, records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
+    """The methods and scores that matter in every case; of many cases one row each, with the first score.
 
-    A run of some methods alone may have none of the headline's methods, or scores: then those that it has are shown.
+    A run of some methods alone may have none of these methods, or scores: then those that it has are shown.
 
     Args:
-        experiment: The experiment.
-        cases: Its cases.
+        described: Labels, methods and scores.
         records: Means over seeds.
         most: Rows from which each case is one row.
     """
-    labels = labels_of(experiment, cases, records)
-    frame = numbers(records, labels)
-    chosen: Chosen = {}
-    wanted: list[str] = []
-    for case in cases:
-        methods, scores = experiment.headline(case, records[records["case"] == case.key])
-        computed = [method for method in methods if (case.key, method) in frame.index]  # not what papers alone have
-        chosen[case.key] = computed or [method for key, method in frame.index if key == case.key]
-        wanted += scores
+    frame, labels = numbers(records, described), described.methods
+    chosen: dict[str, list[str]] = {}
+    for case in frame.index.unique("case"):
+        computed = list(frame.loc[case].index)
+        chosen[case] = [key for key in described.headline.get(case, ()) if key in computed] or computed
     present = [score for score in SCORES if score in frame]
-    shown = [score for score in dict.fromkeys(wanted) if score in present] or present
-    if sum(map(len, chosen.values())) > most:
-        return _cases_as_rows(frame, labels, chosen, shown[0])
-    return _methods_as_rows(frame, labels, chosen, shown)
-
-
-def _methods_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen, scores: Sequence[str]) -> list[Row]:
-    shown = [column for score in scores for column in (score, f"{score}_paper") if column in frame]
-    rows = []
+    scores = [score for score in described.scores if score in present] or present
+    as_rows = sum(map(len, chosen.values())) > most
+    shown = scores[:1] if as_rows else [name for score in scores for name in (score, f"{score}_paper") if name in frame]
+    used, rows = {key for methods in chosen.values() for key in methods}, list[Row]()
     for case, methods in chosen.items():
-        columns = [_column(frame.loc[[(case, method) for method in methods]], column) for column in shown]
-        cells = zip(*columns, strict=True)
-        rows += [Row(labels.cases[case], labels.methods[m], list(row)) for m, row in zip(methods, cells, strict=True)]
+        columns = [
+            _column(pd.DataFrame(frame.loc[case]), methods, name, described.references.get(case)) for name in shown
+        ]
+        if as_rows:
+            cells = [columns[0].get(key, Cell("", "—"))._replace(heading=labels[key]) for key in labels if key in used]
+            rows.append(Row(SCORES[shown[0]].title, described.cases[case], cells))
+        else:
+            rows += [Row(described.cases[case], labels[key], [column[key] for column in columns]) for key in methods]
     return rows
 
 
-def _cases_as_rows(frame: pd.DataFrame, labels: Labels, chosen: Chosen, score: str) -> list[Row]:
-    used = {method for methods in chosen.values() for method in methods}
-    names = {key: label for key, label in labels.methods.items() if key in used}
-    rows = []
-    for case, methods in chosen.items():
-        cells = dict(zip(methods, _column(frame.loc[[(case, method) for method in methods]], score), strict=True))
-        shown = [cells.get(key, Cell("", "—"))._replace(heading=name) for key, name in names.items()]
-        rows.append(Row(SCORES[score].title, labels.cases[case], shown))
-    return rows
-
-
-def _column(part: pd.DataFrame, column: str) -> list[Cell]:
-    """One score of the methods of a case, compared with the first."""
-    values = part[column]
+def _column(frame: pd.DataFrame, methods: Sequence[str], column: str, reference: str | None) -> dict[str, Cell]:
+    """One score of some methods of a case, compared with the reference; the truth takes no part."""
+    values = frame[column]
     if column not in SCORES:
-        return [Cell("paper", format_score(value), mark="paper") for value in values]
-    errors = part.get(f"{column}_se", pd.Series(index=part.index, dtype=float))
-    slack, compared = errors.fillna(0.0).to_numpy(), values.to_numpy()
-    # round-off of one method is not better than that of another
-    compared = np.where(np.abs(compared) <= SCORES[column].round_off, 0.0, compared)
-    sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[SCORES[column].better]
-    ranks = sign * compared
-    gains = ranks - ranks[0]
-    marks = np.select([gains > slack + slack[0], -gains > slack + slack[0]], ["better", "worse"], "")
-    best = (ranks == np.fmax.reduce(ranks)) & bool(sign)
-    spreads = [format_score(error) if error > 0 else "" for error in errors]
-    shown = zip(map(format_score, values), spreads, best.tolist(), marks.tolist(), strict=True)
-    return [Cell(SCORES[column].title, *entries) for entries in shown]
+        return {key: Cell("paper", format_score(values[key]), mark="paper") for key in methods}
+    score = SCORES[column]
+    sign = {Better.LOWER: -1.0, Better.HIGHER: 1.0, Better.NEITHER: 0.0}[score.better]
+    ranks = sign * values.mask(values.abs() <= score.round_off, 0.0)
+    errors = frame.get(f"{column}_se", pd.Series(index=frame.index, dtype=float)).fillna(0.0)
+    gains, slack = ranks - ranks.get(reference, np.nan), errors + errors.get(reference, 0.0)
+    best = ranks.reindex([key for key in methods if key != TRUTH]).max()
+    cells = {}
+    for key in methods:
+        mark = "better" if gains[key] > slack[key] else "worse" if -gains[key] > slack[key] else ""
+        spread = format_score(errors[key]) if errors[key] > 0 else ""
+        cell = Cell(score.title, format_score(values[key]), spread, bool(sign and ranks[key] == best), mark)
+        cells[key] = cell if key != TRUTH else cell._replace(best=False, mark="")
+    return cells
 
 
 def assemble(
-    experiment: Experiment,
-    notes: dict[str, Any],
+    described: Description,
+    notes: Mapping[str, Any],
     records: pd.DataFrame,
     trainings: pd.DataFrame,
     run: Path | None = None,
@@ -213,25 +203,20 @@ def assemble(
     """Results with the papers' numbers beside them.
 
     Args:
-        experiment: The experiment.
-        notes: ``preset``, ``seed``, and perhaps ``date``, ``machine`` and ``revision``.
+        described: What is shown of the experiment besides its numbers.
+        notes: ``preset``, and perhaps ``date``, ``machine`` and ``revision``.
         records: Records per seed, or means.
         trainings: As in ``Results``, here and below.
         run: Folder of the stored run.
     """
-    options = RunOptions(preset=notes["preset"], seed=notes["seed"])
-    context = RunContext(options=options, released=run is None, training_seed=options.seed)
-    cases = [case for case in experiment.cases(context) if case.key in set(records["case"])]
-    papers = as_frame(record for case in cases for record in experiment.published(case))
-    both = pd.concat([part for part in (records, papers) if len(part)], ignore_index=True)
+    both = pd.concat([part for part in (records, described.published) if len(part)], ignore_index=True)
     machine = notes.get("machine", {}).get("processor")
-    origin = (f"preset {options.preset}", notes.get("date", "")[:10], machine, notes.get("revision"))
+    origin = (f"preset {notes['preset']}", notes.get("date", "")[:10], machine, notes.get("revision"))
     return Results(
-        experiment=experiment,
-        cases=cases,
+        description=described,
         records=over_seeds(both),
         trainings=trainings,
-        preset=options.preset,
+        preset=notes["preset"],
         origin=", ".join(str(part) for part in origin if part),
         run=run,
     )

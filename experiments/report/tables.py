@@ -6,10 +6,11 @@ from functools import cache
 
 import pandas as pd
 
-from experiments import registry
 from experiments.errors import DataFileError
+from experiments.records.description import read_description
+from experiments.records.release import ROOT, manifest
 from experiments.records.scores import Better
-from experiments.records.table import format_score, numbers
+from experiments.records.table import format_score
 from experiments.report.results import Results, released
 
 Entry = tuple[str, str, float, float | None]
@@ -40,10 +41,10 @@ def table(
 
 def entries_of(results: Results, score: str) -> list[Entry]:
     """One score of all cases and methods."""
-    frame, labels = numbers(results.records, results.labels), results.labels
+    frame, described = results.numbers, results.description
     errors = frame.get(f"{score}_se", pd.Series(index=frame.index, dtype=float))
     return [
-        (labels.cases[case], labels.methods[method], value, errors[case, method])
+        (described.cases[case], described.methods[method], value, errors[case, method])
         for (case, method), value in frame[score].dropna().items()  # type: ignore[misc]
     ]
 
@@ -55,10 +56,16 @@ def results_of(name: str) -> Results:
     Raises:
         DataFileError: If they are not released.
     """
-    results = released(registry.experiment(name))
+    results = released(name)
     if results is None:
         raise DataFileError(f"A document shows results of '{name}', which are not released; drop its block.")
     return results
+
+
+def family_of(name: str) -> list[Results]:
+    """The released results of a family, in the order of the manifest."""
+    every = manifest()["experiments"]
+    return [results_of(each) for each in every if read_description(ROOT / "results" / each).family == name]
 
 
 def markdown(frame: pd.DataFrame) -> str:

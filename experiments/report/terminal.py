@@ -13,8 +13,9 @@ from rich.text import Text
 
 from experiments.catalogue import CHOICES, STUDIES, Listed
 from experiments.driver import Report
+from experiments.records.description import Description
 from experiments.records.record import over_seeds
-from experiments.records.table import labels_of, wide
+from experiments.records.table import wide
 from experiments.report.results import headline
 
 WIDTH = 80
@@ -35,28 +36,27 @@ def print_report(report: Report, everything: bool = False) -> None:
         report: Where a run ended.
         everything: Whether to print the whole table, as wide as it is.
     """
-    out, records = console(), over_seeds(report.records)
-    out.print(f"[bold]{report.title}[/]")
+    out, records, described = console(), over_seeds(report.records), report.description
+    out.print(f"[bold]{described.title}[/]")
     if everything:
-        labels = labels_of(report.experiment, report.cases, records)
-        sys.stdout.write(wide(records, labels).to_string(index=False) + "\n")
+        sys.stdout.write(wide(records, described).to_string(index=False) + "\n")
     else:
-        out.print(*headline_tables(report, records), sep="\n")
+        out.print(*headline_tables(described, records), sep="\n")
     if report.verdict:
         out.print(report.verdict)
     out.print(f"All rows, scores per function and figures: {report.folder}", soft_wrap=True)
 
 
-def headline_tables(report: Report, records: pd.DataFrame) -> Iterator[Table]:
+def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[Table]:
     """Methods as rows and scores as columns, the papers' numbers beside ours, the best in bold; a table for each case.
 
     Args:
-        report: Where a run ended.
-        records: Its records, means over seeds.
+        described: Labels, methods and scores.
+        records: Means over seeds.
     """
-    rows = headline(report.experiment, report.cases, records, MANY_ROWS)
+    rows = headline(described, records, MANY_ROWS)
     if any(_LABEL + sum(len(cell.text) + 2 for cell in row.cells) > WIDTH for row in rows):
-        rows = headline(report.experiment, report.cases, records, sys.maxsize)  # methods as rows
+        rows = headline(described, records, sys.maxsize)  # methods as rows
     for group, members in groupby(rows, key=lambda row: row.group):
         shown = list(members)
         table = Table(title=group, title_justify="left", title_style="", box=None, pad_edge=False)

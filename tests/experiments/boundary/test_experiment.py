@@ -66,7 +66,7 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
             assert error <= bound, key
         elif key not in (keys.LIFTING, keys.CIRCLE, keys.PCA, keys.DEEPONET):
             assert error > 1e-4, key
-    assert ("set-up reconstructed" in report.title) == bool(case.source.reconstructed)
+    assert ("set-up reconstructed" in report.description.title) == bool(case.source.reconstructed)
     square = case.axes == 2
     drawn = {file.stem.split("-")[0] for file in report.files if file.suffix == ".png"}
     usual = {"fields", "over"} | (set() if square else {"profile"})

@@ -51,7 +51,7 @@ def test_both_constraints_hold_on_one_prediction_and_scores_are_over_groups(tmp_
         assert (table[score].filter(regex=f"^(?!.*{constrained})") > 1e-4).all(axis=None)
     assert {"MSE", "CRPS", "LL", "coverage50", "coverage90", "boundary", "conservation"} == set(table.columns.levels[0])
     assert {f.stem for f in report.files} == {"table", "profile-stefan-0", "profile-stefan-1", "shift-stefan-0"}
-    assert "2 independent groups, ensembles of 2" in report.title
+    assert "2 independent groups, ensembles of 2" in report.description.title
 
 
 @pytest.mark.parametrize("name", ["combined", "end_to_end"])

@@ -171,7 +171,7 @@ def test_published_numbers_stand_beside_the_row_of_their_method() -> None:
 
 def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> None:
     report = driver.run(tiny("generate_stokes"), RunOptions(out=tmp_path, methods=("gaussian",)))
-    rows = headline(report.experiment, report.cases, report.records)
+    rows = headline(report.description, report.records)
     assert [row.name for row in rows] == ["Gaussian"] * 2
 
 

@@ -114,7 +114,7 @@ def test_a_run_meets_the_law_in_every_draw_and_draws_the_overview(tmp_path: Path
     assert largest[["probconserv-gp", "probconserv-anp", "flow-law"]].max() < 1e-12
     assert largest[["gp", "anp", "flow", "training-fields"]].min() > 1e-4
     assert {file.name for file in report.files} >= {"study.png"}
-    assert "u* in [0.55, 0.7]" in report.title
+    assert "u* in [0.55, 0.7]" in report.description.title
 
 
 def test_what_makes_no_fair_comparison_is_refused() -> None:

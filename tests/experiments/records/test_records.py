@@ -18,6 +18,7 @@ from experiments import driver, registry
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import RunContext, RunOptions, Training
 from experiments.records import store
+from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, mean_and_error, over_seeds, records_of_functions
 from experiments.records.release import (
     ReleasedResults,
@@ -26,14 +27,20 @@ from experiments.records.release import (
     released_weights,
     write_release,
 )
-from experiments.records.table import Labels, as_markdown, json_rows, numbers, wide
+from experiments.records.table import as_markdown, json_rows, numbers, wide
 from experiments.releasing import release
 from experiments.report.terminal import print_report
 from tests.documents import ROOT
 from tests.experiments.stub import Entry, Stub
 
 KEY = {"experiment": "stefan", "case": "u=0.6", "method": "anp", "seed": 0}
-LABELS = Labels(cases={"u=0.6": "u*=0.6"}, methods={"truth": "truth", "gp": "GP", "anp": "ANP"})
+LABELS = Description(
+    experiment="stefan",
+    title="Title",
+    over=Over.SEEDS,
+    cases={"u=0.6": "u*=0.6"},
+    methods={"truth": "truth", "gp": "GP", "anp": "ANP"},
+)
 
 
 def record(mean: float, score: str = "MSE", **changes: object) -> Record:
@@ -132,6 +139,7 @@ def results(name: str, weights: list[str]) -> ReleasedResults:
         trainings=pd.DataFrame([{"case": "u=0.6", "method": "anp", "seed": 0, "training": "anp", "seconds": 1.5}]),
         weights=weights,
         environment={"python": "3.11"},
+        description=replace(LABELS, experiment=name, papers=[record(0.2, source=Source.PUBLISHED, seed=None)]),
     )
 
 
@@ -143,6 +151,7 @@ def test_a_release_is_read_as_it_was_written(library: Path, tmp_path: Path) -> N
     assert all(path.is_file() for path in files)
     read = released_results("stefan", library)
     assert (read.preset, read.seed, read.data_version, read.weights) == ("laptop", 3, 2, written.weights)
+    assert read.description.as_json() == json.loads(json.dumps(written.description.as_json()))
     pd.testing.assert_frame_equal(read.records, written.records)
     pd.testing.assert_frame_equal(read.scores, written.scores)
     assert read.trainings.to_dict("records") == written.trainings.to_dict("records")
@@ -227,7 +236,7 @@ def test_tables_are_in_the_order_of_labels_with_the_papers_best_beside() -> None
     shown = wide(table_records(), replace(LABELS, information={"gp": "the kernel"}))
     assert list(shown) == ["case", "method", "sees", "LL ↑", "paper's LL", "MSE ↓", "paper's MSE"]
     assert shown.loc[1].tolist() == ["u*=0.6", "ANP", "", "—", "1", "0.5 (0.01)", "2"]
-    text = as_markdown("Title", table_records(), LABELS, Over.SEEDS)
+    text = as_markdown(table_records(), LABELS)
     assert text.startswith("## Title\n\n| case")
     assert "Mean (standard error) over seeds. LL: log-likelihood per point; MSE: mean squared error." in text
 

@@ -1,13 +1,14 @@
 """An experiment with few results for the tests of page and documents."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from experiments.experiment import Experiment, Style
-from experiments.records.record import Over, Record, Source, as_frame
+from experiments.records.description import Description, describe
+from experiments.records.record import Over, Record, Source, as_frame, over_seeds
 from experiments.report.results import Results, assemble
 
 
@@ -59,6 +60,12 @@ class Example(Experiment):
             source=source,
         )  # fmt: skip
 
+    def title(self, cases: Any) -> str:
+        return f"Example of {len(cases)} cases"
+
+    def described(self) -> Description:
+        return replace(describe(self, self.cases_, over_seeds(self.records())), family="examples")  # type: ignore[arg-type]
+
     def records(self) -> pd.DataFrame:
         """Means of two seeds; ours is better in case a and worse in case b, the other the same within its error."""
         rows = [
@@ -90,4 +97,4 @@ def results(experiment: Example | None = None, run: Path | None = None) -> Resul
     """Results of the example, as the release or a stored run has them."""
     entry = experiment or Example()
     notes = {"preset": "laptop", "seed": 0, "date": "2026-01-02T03:04:05Z", "revision": "abc"}
-    return assemble(entry, notes, entry.records(), TRAININGS, run)  # type: ignore[arg-type]
+    return assemble(entry.described(), notes, entry.records(), TRAININGS, run)

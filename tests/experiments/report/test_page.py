@@ -4,19 +4,21 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import registry
 from experiments.cli import main
 from experiments.errors import DataFileError
+from experiments.records.description import FILE
 from experiments.records.store import write_records
 from experiments.report import page, picture
-from experiments.report.results import newest_run, of_run
-from tests.experiments.report.example import Entry, Example, results
+from experiments.report.results import newest_runs, of_run
+from experiments.storage import write_json
+from tests.experiments.report.example import Example, results
 
 
 def draw(path: Path, width: int = 1800, seed: int = 0) -> None:
@@ -33,6 +35,7 @@ def run_with_figure(out: Path, preset: str = "laptop", key: str = "abc", verdict
     metrics |= {"figures": ["profile-a.png", "other.png"], "environment": {"date": "2026-01-02T00:00:00Z"}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     write_records(folder / "records.csv", Example().records())
+    write_json(folder / FILE, Example().described().as_json())
     return folder
 
 
@@ -72,16 +75,15 @@ def test_a_figure_stands_below_the_numbers_that_it_shows(tmp_path: Path, monkeyp
 @pytest.fixture
 def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment, with released results, is all there is."""
-    monkeypatch.setattr(registry, "families", lambda: {"examples": []})
-    monkeypatch.setattr(registry, "family", lambda _: {"example": Example()})
-    monkeypatch.setattr(page, "released", results)
+    monkeypatch.setattr(page, "manifest", lambda: {"experiments": {"example": {}}})
+    monkeypatch.setattr(page, "released", lambda name: results(Example(name=name)))
 
 
 @pytest.mark.usefixtures("only_the_example")
 def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_path: Path) -> None:
     run, file = run_with_figure(tmp_path, preset="smoke"), tmp_path / "report.html"
     run_with_figure(tmp_path, key="reproduced", verdict="Reproduced: all rows")
-    assert [shown.run for shown in page.write_report(tmp_path, file)] == [None, run]
+    assert [shown.run for shown in page.write_report(tmp_path, file)[0]] == [None, run]
     html = file.read_text(encoding="utf-8")
     assert re.findall("<h3[^>]*>(.*)</h3>", html) == ["Example", "Example: stored run, preset smoke"]
     anchors = re.findall('href="#([^"]*)"', html)
@@ -90,9 +92,27 @@ def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_
     assert f"Not part of the release: the newest finished run, <code>{run}</code>." in below
     assert "Not part of" not in html.partition('<section id="example-run"')[0]
     assert "Results of a stored run (preset smoke, 2026-01-02)" in below
-    records = Example(cases_=(Entry("gone", "gone"),)).records()
-    write_records(run / "records.csv", records)
-    assert [shown.run for shown in page.write_report(tmp_path, file)] == [None], "its cases are gone"
+
+
+@pytest.mark.usefixtures("only_the_example")
+def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_description_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page needs no code of an experiment, only what its run stored."""
+    run, file = run_with_figure(tmp_path), tmp_path / "report.html"
+    mine = run.parents[1] / "mine" / "abc"
+    shutil.copytree(run, mine)
+    write_json(mine / FILE, Example(name="mine").described().as_json() | {"family": "", "summary": "my own"})
+    old = shutil.copytree(run, run.parents[1] / "old" / "abc", ignore=shutil.ignore_patterns(FILE))
+    shown, left_out = page.write_report(tmp_path, file)
+    assert [(results.name, results.run) for results in shown] == [("example", None), ("example", run), ("mine", mine)]
+    assert left_out == [old]
+    html = file.read_text(encoding="utf-8")
+    assert f"Left out, since the version that made them stored no description: {old}. Run them again." in html
+    assert re.findall("<h2>(.*)</h2>", html) == ["Examples", "Further experiments"]
+    assert "<p>My own.</p>" in html
+    assert main(["report", "--out", str(tmp_path), "--file", str(file)]) == 0
+    assert f"stored no description: {old}. Run them again." in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("only_the_example")
@@ -100,7 +120,7 @@ def test_report_says_how_many_runs_it_shows_and_where_there_are_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = str(tmp_path / "report.html")
-    for folder, why in (("nowhere", "does not exist"), ("empty", "holds no finished run")):
+    for folder, why in (("nowhere", "does not exist"), ("empty", "holds no finished run of its own")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         out = tmp_path / folder
         assert main(["report", "--out", str(out), "--file", file]) == 0
@@ -115,21 +135,20 @@ def test_report_says_how_many_runs_it_shows_and_where_there_are_none(
     assert (said["experiments"], said["runs"]) == (["example"], [str(run)])
 
 
-def test_a_section_says_what_makes_its_results() -> None:
+def test_a_study_is_made_and_reproduced_by_its_name() -> None:
     html = page.render({"s": [results(Example(name="heat-study"))]})
     assert "python -m experiments run heat-study --preset laptop" in html
     assert "python -m experiments reproduce heat-study" in html
 
 
 def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
-    folder, entry = run_with_figure(tmp_path), Example()
-    assert newest_run("example", tmp_path) == folder
-    assert newest_run("another", tmp_path) is None
+    folder = run_with_figure(tmp_path)
+    assert newest_runs(tmp_path) == ([folder], [])
     old = tmp_path / "another" / "of_0_1"
     old.mkdir(parents=True)
     (old / "metrics.json").write_text("{}")  # version 0.1 wrote table.json beside it
-    assert newest_run("another", tmp_path) is None
-    shown = of_run(entry, folder)  # type: ignore[arg-type]
+    assert newest_runs(tmp_path) == ([folder], [old])
+    shown = of_run(folder)
     assert shown.run == folder
     assert shown.origin == "preset laptop, 2026-01-02"
     assert "Results of a stored run" in page.render({"e": [shown]})

@@ -5,17 +5,19 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from experiments.records.description import Description, describe
+from experiments.records.record import Record, as_frame
 from experiments.records.table import wide
-from experiments.report.results import MANY_ROWS, Results, Row, headline, title
+from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, title
 from experiments.report.tables import entries_of
 from tests.experiments.report.example import Entry, Example, results
 
 
 def rows_of(shown: Results) -> list[Row]:
-    return headline(shown.experiment, shown.cases, shown.records)
+    return headline(shown.description, shown.records)
 
 
-def test_marks_compare_with_the_first_method_and_leave_alone_what_is_within_the_errors() -> None:
+def test_marks_compare_with_the_reference_and_leave_alone_what_is_within_the_errors() -> None:
     rows = {(row.group, row.name): row.cells for row in rows_of(results())}
     headings = [cell.heading for cell in rows["b=2", "Bare"]]
     assert headings == ["MSE ↓", "paper", "LL ↑"]
@@ -58,16 +60,55 @@ def test_without_the_first_score_of_the_headline_others_are_shown(score: str, he
 
 
 def test_rows_of_methods_that_the_experiment_has_no_more_are_last_under_their_keys() -> None:
-    shown = results()
+    shown, entry = results(), Example()
     old = shown.records[shown.records["method"] == "bare"].assign(method="old")
-    both = replace(shown, records=pd.concat([old, shown.records], ignore_index=True))
-    assert list(both.labels.methods.values()) == ["Bare", "Hard & fast", "Ours", "old"]
-    table = wide(both.records, both.labels)
+    records = pd.concat([old, shown.records], ignore_index=True)
+    both = replace(shown, records=records, description=describe(entry, entry.cases_, records))  # type: ignore[arg-type]
+    assert list(both.description.methods.values()) == ["Bare", "Hard & fast", "Ours", "old"]
+    table = wide(both.records, both.description)
     assert table["method"].tolist() == 2 * ["Bare", "Hard & fast", "Ours", "old"]
     entries = entries_of(both, "MSE")
     assert [method for _, method, *_ in entries] == table["method"].tolist()
-    only = replace(shown, records=old)
+    only = replace(both, records=old)
     assert [row.name for row in rows_of(only)] == ["old", "old"]
+
+
+GENERATED = {"training-fields": 1e-4, "gaussian": 3e-4, "unconstrained": 1e-2, "eci": 4e-4, "ours": 2e-4, "truth": 1e-6}
+"""Errors of draws as a table of generated fields has them: of what is told the law, of the flow alone, true ones."""
+
+
+def generated(reference: str) -> dict[str, Cell]:
+    """The cells of such a table, which has no number of one method."""
+    described = Description(
+        experiment="generated",
+        cases={"law": "law"},
+        methods={key: key for key in (*GENERATED, "absent")},
+        headline={"law": [*GENERATED, "absent"]},
+        scores=["mean_error"],
+        references={"law": reference},
+    )
+    key = {"experiment": "generated", "case": "law", "seed": 0}
+    rows = [
+        Record(**key, method=method, score="mean_error", mean=mean, standard_error=0.1 * mean)
+        for method, mean in GENERATED.items()
+    ]
+    rows += [
+        Record(**key, method=method, score="law_residual", mean=0.0, standard_error=None)
+        for method in (*GENERATED, "absent")
+    ]
+    return {row.name: row.cells[0] for row in headline(described, as_frame(rows))}
+
+
+def test_what_is_better_than_the_reference_is_no_loss_and_the_truth_takes_no_part() -> None:
+    """Training fields, which are told the law, stand first; ours is worse than they, and better than the flow."""
+    cells = generated("unconstrained")
+    better = dict.fromkeys(("training-fields", "gaussian", "eci", "ours"), "better")
+    assert {key: cell.mark for key, cell in cells.items()} == {**better, "unconstrained": "", "truth": "", "absent": ""}
+    assert [key for key, cell in cells.items() if cell.best] == ["training-fields"], "neither true draws nor a dash"
+    assert cells["absent"].text == "—"
+    worse = {key: cell.mark for key, cell in generated("ours").items() if cell.mark}
+    assert worse == {"training-fields": "better", "gaussian": "worse", "unconstrained": "worse", "eci": "worse"}
+    assert not any(cell.mark for cell in generated("absent").values()), "without a number of the reference no colour"
 
 
 def test_the_best_is_marked_where_the_first_method_has_no_score() -> None:

@@ -1,11 +1,9 @@
 """Headlines at a terminal of 80 columns."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 
-from experiments.registry import experiment
 from experiments.report.results import released
 from experiments.report.terminal import console, headline_tables
 
@@ -15,10 +13,9 @@ from experiments.report.terminal import console, headline_tables
 )
 def test_every_number_of_a_headline_is_printed_whole(name: str) -> None:
     """Names of rows wrap or are cut, numbers are not."""
-    results, printed = released(experiment(name)), io.StringIO()
+    results, printed = released(name), io.StringIO()
     assert results is not None
-    report = SimpleNamespace(experiment=experiment(name), cases=results.cases)
-    tables = list(headline_tables(report, results.records))  # type: ignore[arg-type]
+    tables = list(headline_tables(results.description, results.records))
     console(printed).print(*tables, sep="\n")
     shown = printed.getvalue().split()
     for table in tables:
@@ -28,10 +25,8 @@ def test_every_number_of_a_headline_is_printed_whole(name: str) -> None:
 
 
 def test_a_run_of_other_methods_than_those_of_the_headline_shows_them() -> None:
-    entry, printed = experiment("wave_neumann"), io.StringIO()
-    results = released(entry)
+    results, printed = released("wave_neumann"), io.StringIO()
     assert results is not None
     records = results.records[results.records["method"] == "boon-residual"]
-    report = SimpleNamespace(experiment=entry, cases=results.cases)
-    console(printed).print(*headline_tables(report, records), sep="\n")  # type: ignore[arg-type]
-    assert printed.getvalue().count("residual in the loss") == len(results.cases)
+    console(printed).print(*headline_tables(results.description, records), sep="\n")
+    assert printed.getvalue().count("residual in the loss") == len(results.description.cases)
