@@ -18,6 +18,7 @@ from probconserv.constraints import (
     boundary_gradient,
     boundary_value,
     integral,
+    quadrature_variance,
     smoothness,
     stacked_integrals,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "pcfm",
     "project",
     "project_uniformly",
+    "quadrature_variance",
     "region_totals",
     "smooth_noise",
     "smoothness",

@@ -6,7 +6,7 @@ have any precision. NumPy arrays are accepted wherever tensors are. Units are th
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,9 @@ class LinearConstraint:
         noise_variance: σ², one number, or one per row ``(*batch, k)``.
         shape: Lengths of the axes of the field, where they are known; n is their product. Neighbouring axes may be
             given as one.
+        rule_variance: Variance of the error of the rows themselves, such as that of a quadrature: how far true fields
+            miss G u = b; a number, or one per row ``(*batch, k)``. It changes nothing in the update, but ``condition``
+            warns where a prediction knows G u better than the rule does; ``softened`` adds it to σ².
 
     Raises:
         InvalidArgumentError: If shapes do not match, an entry is not finite, a row is zero, or a variance is negative.
@@ -46,6 +49,7 @@ class LinearConstraint:
     b: Float[Tensor, "*batch k"]
     noise_variance: float | Float[Tensor, "*batch k"] = 0.0
     shape: tuple[int, ...] | None = None
+    rule_variance: float | Float[Tensor, "*batch k"] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "G", _as_rows(self.G))
@@ -61,6 +65,8 @@ class LinearConstraint:
                 f"noise_variance must be a number or (*batch, k) with k = {self.b.shape[-1]}, got {tuple(noise.shape)}."
             )
         object.__setattr__(self, "noise_variance", noise)
+        if self.rule_variance is not None:
+            object.__setattr__(self, "rule_variance", _variances(self.rule_variance, self.b))
         if are_readable(self.b, noise):
             self._check_values(noise)
         try:
@@ -92,6 +98,26 @@ class LinearConstraint:
         """Variances σ² of the rows ``(*batch, k)``, float64."""
         noise = torch.as_tensor(self.noise_variance)
         return noise if noise.ndim else noise.expand(self.b.shape[-1])
+
+    def with_rule_variance(self, variance: float | Float[Tensor, "*batch k"]) -> "LinearConstraint":
+        """The same law with the variance of the error of its rows.
+
+        Args:
+            variance: From fields whose totals are known, ``quadrature_variance``; B²/3 for an error somewhere within
+                ±B.
+
+        Raises:
+            InvalidArgumentError: If it is negative, not finite, or of another shape than the rows.
+        """
+        return replace(self, rule_variance=variance)
+
+    def softened(self) -> "LinearConstraint":
+        """The same law as rough as its rule is: the variance of the rule added to σ²."""
+        if self.rule_variance is None:
+            raise InvalidArgumentError(
+                "This law has no rule_variance to be softened by; give it one by with_rule_variance."
+            )
+        return replace(self, noise_variance=self.noise + self.rule_variance, rule_variance=None)
 
     @property
     def points(self) -> int:
@@ -140,11 +166,15 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
-        shape = joint_axes(self.shape, other.shape)
+        shape, rule = joint_axes(self.shape, other.shape), _joined_rules(self, other)
         if _keep_structure(self, other):
             first, second = (c.G if isinstance(c.G, Rows) else c.rows for c in (self, other))
             return LinearConstraint(
-                stacked(first, second), _concatenate(self.b, other.b), _concatenate(self.noise, other.noise), shape
+                stacked(first, second),
+                _concatenate(self.b, other.b),
+                _concatenate(self.noise, other.noise),
+                shape,
+                rule,
             )
         batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
         return LinearConstraint(
@@ -152,11 +182,16 @@ class LinearConstraint:
             _concatenate(self.b, other.b),
             _concatenate(self.noise, other.noise),
             shape,
+            rule,
         )
 
 
 def integral(
-    domain: Domain, total: Float[Tensor, "*batch"] | float, noise_variance: float | Float[Tensor, "*batch 1"] = 0.0
+    domain: Domain,
+    total: Float[Tensor, "*batch"] | float,
+    noise_variance: float | Float[Tensor, "*batch 1"] = 0.0,
+    *,
+    rule_variance: float | Float[Tensor, "*batch 1"] | None = None,
 ) -> LinearConstraint:
     """The conservation law ∫ u dx = total, as one row of quadrature weights.
 
@@ -167,14 +202,38 @@ def integral(
     Args:
         domain: Grid, or increasing, possibly unequally spaced points ``(*batch, n)``.
         total: Value of the integral ``(*batch,)``, from a closed form or from ``total_over_time``.
-        noise_variance: σ², for instance the variance of the quadrature error.
+        noise_variance: σ², the variance of the total.
+        rule_variance: Variance of the quadrature error, see ``LinearConstraint`` and ``quadrature_variance``.
 
     Returns:
         One row per batch entry.
     """
     total = as_tensor(total)
     rows = quadrature_weights(domain).to(total.device)[..., None, :]
-    return LinearConstraint(rows, total[..., None], noise_variance, _axes_of(domain))
+    return LinearConstraint(rows, total[..., None], noise_variance, _axes_of(domain), rule_variance)
+
+
+def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"]) -> Float[Tensor, " k"]:
+    """The variance of the error of a rule, from fields that meet the law but for that error.
+
+    Args:
+        law: The rule with the true right-hand sides of the fields ``(cases, k)``.
+        fields: True fields, such as solutions at parameters of the training, ``(cases, n)``.
+
+    Returns:
+        Mean square of G u − b over the cases, for ``rule_variance``.
+
+    Raises:
+        InvalidArgumentError: If there is no case, or an entry is not finite.
+        IncompatibleQueryError: If law and fields do not fit.
+    """
+    missed = law.residual(fields)
+    if missed.ndim < 2 or not missed.shape[0] or not bool(torch.isfinite(missed).all()):
+        raise InvalidArgumentError(
+            f"fields must be (cases, n) of at least one case, without NaN, with totals (cases, k); got "
+            f"{tuple(fields.shape)} and {tuple(law.b.shape)}."
+        )
+    return missed.square().flatten(0, -2).mean(dim=0)
 
 
 def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
@@ -326,6 +385,32 @@ def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
     if isinstance(domain, NodeGrid | CellGrid):
         return domain.weights.flatten()
     return trapezoid_weights(as_tensor(domain))
+
+
+def _variances(value: float | Tensor, b: Tensor) -> Tensor:
+    """Variances of the rules of rows as a tensor that broadcasts with b."""
+    variance = as_tensor(value).to(b.device)
+    if variance.ndim and variance.shape[-1] != b.shape[-1]:
+        raise InvalidArgumentError(
+            f"rule_variance must be a number or (*batch, k) with k = {b.shape[-1]}, got {tuple(variance.shape)}."
+        )
+    if are_readable(variance) and not bool(((variance >= 0) & torch.isfinite(variance)).all()):
+        raise InvalidArgumentError(
+            f"rule_variance must be finite and not negative, got a smallest entry of {float(variance.min()):g}."
+        )
+    return variance
+
+
+def _joined_rules(first: LinearConstraint, second: LinearConstraint) -> Tensor | None:
+    """Variances of the rules of both, 0 where one has none."""
+    if first.rule_variance is None and second.rule_variance is None:
+        return None
+    both = [torch.zeros(()) if law.rule_variance is None else as_tensor(law.rule_variance) for law in (first, second)]
+    both = [
+        part.to(law.b).expand(*part.shape[:-1], law.b.shape[-1])
+        for part, law in zip(both, (first, second), strict=True)
+    ]
+    return _concatenate(*both)
 
 
 def _axes_of(domain: Domain) -> tuple[int, ...] | None:

@@ -22,6 +22,7 @@ from probconserv.inequalities.truncated import Truncated
 from probconserv.members import MemberGaussian, Members, automatic_shrinkage, condition_members
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
+from probconserv.rule_error import warn_of_rule
 
 Gaussian = TorchMultivariateNormal | Normal
 
@@ -87,11 +88,16 @@ def condition(
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, constraint)
         components = _condition_one(prior.components, constraint, validate)
+        if validate:
+            warn_of_rule(prior, constraint)
         if keep_weights:
             return Mixture(components, prior.weights)
         gained = _log_evidence(components) - _log_evidence(prior.components)
         return Mixture(components, _reweighed(prior.weights, gained))
-    return _condition_one(prior, constraint, validate)
+    posterior = _condition_one(prior, constraint, validate)
+    if validate:
+        warn_of_rule(prior, constraint)
+    return posterior
 
 
 def _condition_one(

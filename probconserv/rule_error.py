@@ -1,0 +1,65 @@
+"""Whether a prediction knows its total better than the rule of the law does."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal
+
+from probconserv._linalg.covariance import as_double, rows_times
+from probconserv._linalg.rows import Rows
+from probconserv._linalg.structured import variance_of_rows
+from probconserv._linalg.values import are_readable, as_tensor
+from probconserv.constraints import LinearConstraint
+from probconserv.inequalities.inequality import Inequality
+from probconserv.mixture import Mixture
+from probconserv.prediction import Prediction
+
+
+def warn_of_rule(prior: Prediction | Tensor, constraint: LinearConstraint | Inequality) -> None:
+    """Warns where a law is imposed more strictly than its rule is right, on a prediction that knows its total better.
+
+    An exact row moves the prediction by the error of its rule. That harms where G u is known better than the rule
+    knows it, G Σ Gᵀ below the variance of the rule. Of a mixture that is the variance of G u under all components.
+
+    Args:
+        prior: What was conditioned; of samples and of predictions under inequalities nothing is asked.
+        constraint: The constraint; nothing is asked of laws without ``rule_variance``.
+    """
+    law = constraint.joined().law if isinstance(constraint, Inequality) else constraint
+    if law is None or law.rule_variance is None:
+        return
+    parts = prior.components if isinstance(prior, Mixture) else prior
+    if not isinstance(parts, Normal | MultivariateNormal) or not are_readable(law.b, parts.mean):
+        return
+    with torch.no_grad():
+        rule, variance = as_tensor(law.rule_variance), _variance_of(prior, law)
+        harmed = (law.noise < rule) & (variance < rule)
+    if not bool(harmed.any()):
+        return
+    ratio = float((variance / rule).expand(harmed.shape)[harmed].min().sqrt())
+    warnings.warn(
+        f"The prediction knows {int(harmed.sum())} of {harmed.numel()} totals better than the rule of the law (its "
+        f"standard deviation is down to {ratio:.1g} of the rule's error), so that an exact law moves it by that error. "
+        "Give law.softened(), which is as rough as its rule, or a finer grid.",
+        stacklevel=3,
+    )
+
+
+def _variance_of(prior: Any, law: LinearConstraint) -> Tensor:
+    """Variance of G u ``(*batch, k)``."""
+    if isinstance(prior, Mixture):
+        within, values = _variance_of(prior.components, law), law.residual(prior.components.mean)
+        weights = prior.weights.to(torch.float64)
+        weights = weights.reshape(-1, *[1] * (values.ndim - 1)) if weights.ndim == 1 else weights[..., None]
+        centre = (weights * values).sum(dim=0)
+        return (weights * (within + (values - centre).square())).sum(dim=0)
+    lazy = getattr(prior, "lazy_covariance_matrix", None)
+    if lazy is None:
+        rows = law.rows
+        return (rows.square() * prior.variance.to(torch.float64)[..., None, :]).sum(dim=-1)
+    covariance = as_double(lazy)
+    if isinstance(law.G, Rows):
+        return variance_of_rows(covariance, law.G)
+    return (rows_times(covariance, law.rows) * law.rows).sum(dim=-1)
