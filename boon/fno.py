@@ -142,6 +142,7 @@ def _one_or_several(value: Any) -> float | tuple[float, ...]:
     return tuple(map(float, value)) if hasattr(value, "__len__") else float(value)
 
 
+_ROUNDING = 1e-6
 _SIZES = ("in_channels", "out_channels", "width", "depth", "projection", "factorisation")
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_SIZES, operator.index),
@@ -264,9 +265,12 @@ class FNO(nn.Module):
 
     @property
     def is_trained(self) -> bool:
-        """Whether a part of a spectral weight is negative: all are drawn positive, and training moves some below 0."""
-        weights = [each.detach() for each in self.convolutions.parameters() if each.is_complex()]
-        return are_readable(*weights) and any(bool((torch.view_as_real(weight) < 0).any()) for weight in weights)
+        """Whether a spectral weight lies outside of the interval from which it was drawn: training moves some out."""
+        limits = [pair for layer in range(self.config.depth) for pair in self.convolution(layer).limits]
+        parts = [(torch.view_as_real(weight.detach()), limit) for weight, limit in limits]
+        return are_readable(*self.parameters()) and any(
+            bool(((part < 0) | (part > (1 + _ROUNDING) * limit)).any()) for part, limit in parts
+        )
 
     def convolution(self, layer: int) -> SpectralConvolution | FactorisedConvolution:
         """The spectral convolution of a layer."""

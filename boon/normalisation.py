@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon._tensors.values import check_real
 from boon.conditions.functionals import Boundary, read
 from boon.errors import InvalidArgumentError
@@ -21,7 +21,7 @@ from boon.spectral import along_axis
 
 _STENCIL = 4  # nodes of a cubic polynomial
 _ROUNDING = 16
-"""Deviations of so many units of rounding are none."""
+"""Deviations up to this many units of rounding count as zero."""
 
 
 class Normalised(nn.Module):
@@ -169,7 +169,7 @@ def interpolate(field: Float[Tensor, " channels *nodes"], shape: tuple[int, ...]
     return field
 
 
-@kept
+@cached_table
 def _interpolation(stored: int, count: int) -> Float[Tensor, "count stored"]:
     """Weights of Lagrange polynomials through the four nodes around each point (three intervals), float64."""
     width = min(_STENCIL, stored)

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._tensors.values import check_real
-from boon.conditions.functionals import Boundary, Functional, read
-from boon.conditions.varying import Varying
+from boon.conditions.functionals import Boundary
 from boon.errors import InvalidArgumentError
 
 _SMALL = 0.1
@@ -141,11 +140,7 @@ def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> 
     boundary.check_grid(u)
     result = []
     for side, data in zip(boundary.sides, boundary.data, strict=True):
-        if isinstance(side, Varying):
-            scale = side.scale(u.to(torch.float64))
-        else:
-            scale = sum(abs(w) * _node(side, u, j).abs() for j, w in enumerate(side.weights))
-        result.append((read(side, u) - data, data.abs() + scale))
+        result.append((side.read(u) - data, data.abs() + side.scale(u)))
     for axis in boundary.periodic:
         first, last = (u.select(2 + axis, index).to(torch.float64) for index in (0, -1))
         result.append((first - last, first.abs() + last.abs()))
@@ -170,8 +165,3 @@ def _channels(u: Tensor, boundary: Sequence[Boundary]) -> list[tuple[Tensor, Bou
             f"The field has {u.shape[1]} channels but conditions are given for {len(boundary)}; give one for each."
         )
     return list(zip(u.split(1, dim=1), boundary, strict=True))
-
-
-def _node(side: Functional, u: Tensor, offset: int) -> Tensor:
-    dim = 2 + side.axis
-    return u.select(dim, side.node(offset, u.shape[dim])).to(torch.float64)

@@ -20,7 +20,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from boon._tensors.gradients import multiply_modes
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.transforms import DomainFourier, FourierTransform
 
@@ -82,7 +82,7 @@ def fourier_basis(
     return _fourier_matrices(count, modes, float(period), ends, like.dtype, like.device)
 
 
-@kept
+@cached_table
 def _fourier_matrices(
     count: int, modes: int, period: float, ends: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> Basis:
@@ -209,6 +209,11 @@ class SpectralConvolution(nn.Module):
         shape = (*(2 * m - 1 for m in modes[:-1]), modes[-1], in_channels, out_channels)
         dtype = torch.complex128 if torch.get_default_dtype() == torch.float64 else torch.complex64
         self.weight = nn.Parameter(torch.rand(shape, dtype=dtype) / (in_channels * out_channels))
+
+    @property
+    def limits(self) -> list[tuple[Tensor, float]]:
+        """The weights, with the upper end of the interval [0, limit) from which their parts are drawn."""
+        return [(self.weight, 1.0 / self.weight.shape[-2:].numel())]
 
     def forward(
         self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]

@@ -130,7 +130,7 @@ def read_notes(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataFileError(f"The notes in {path} cannot be read ({error}); save it again.") from error
     if not isinstance(notes, dict):
-        raise DataFileError(f"The notes in {path} are no JSON object; save it again.")
+        raise DataFileError(f"The notes in {path} are not a JSON object; save it again.")
     return notes
 
 
@@ -200,7 +200,7 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: n
         return _build_inside(description, tensors, module)
     correction = _decode(description["correction"])
     if not isinstance(correction, Correction):
-        raise TypeError(f"{correction} is no correction")
+        raise TypeError(f"{correction} is not a correction")
     inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
     beside = sum(each.numel() for name, each in tensors.items() if not name.startswith(_INSIDE))
     hidden = (
@@ -269,7 +269,7 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
     entries = dict(description["config"])
     transform = _decode(entries.pop("transform", {"class": NodeFourier.__name__}))
     if not isinstance(transform, FourierTransform):
-        raise TypeError(f"{transform} is no transform")
+        raise TypeError(f"{transform} is not a transform")
     config = FNOConfig(**{key: _as_tuple(value) for key, value in entries.items()}, transform=transform)
     projection, width = config.projection or 2 * config.width, config.width
     rank = config.factorisation
@@ -296,7 +296,7 @@ def _encode_notes(notes: Mapping[str, Any]) -> str:
 
 
 def _encode_side(side: Any) -> Any:
-    """A condition, or a list of parts with the places where they hold."""
+    """A condition, or a list of parts with where each holds."""
     if not isinstance(side, tuple):
         return _encode(side)
     if any(part.where is not None and part.intervals is None for part in side):

@@ -178,13 +178,13 @@ def _discretise_varying(
 ) -> Boundary:
     """``discretise`` where a condition varies along a side: every side then has coefficients on its nodes."""
     check_nodes(conditions, u.shape[2:], order)
-    found = [
+    pairs = [
         _varying_side(axis, last, side, at_call.get((axis, last)), lengths, u, order)
         for axis, last, side in sides(conditions)
     ]
     varying, data = settle(
-        [side for side, _ in found],
-        [each for _, each in found],
+        [side for side, _ in pairs],
+        [data for _, data in pairs],
         periodic_axes(conditions),
         tolerance_of(u.dtype),
     )

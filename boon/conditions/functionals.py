@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._tensors.gradients import Strip, edit_nodes
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon._tensors.values import check_real, is_transformed
 from boon.conditions.corners import check_gap, name_of
 from boon.conditions.varying import Varying, set_varying
@@ -70,6 +70,20 @@ class Functional:
     def of_one(self) -> float:
         """B 1, the functional of the constant 1."""
         return 1.0 if self.is_value else sum(self.weights)
+
+    def read(self, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
+        """B u, in float64."""
+        return read_strip(self, u.narrow(*self.strip(u.shape[2 + self.axis])).to(torch.float64))
+
+    def scale(self, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *face"]:
+        """Σ_j |w_j u_j|, in float64."""
+        dim, count = 2 + self.axis, u.shape[2 + self.axis]
+        nodes = [u.select(dim, self.node(j, count)).to(torch.float64).abs() for j in range(len(self.weights))]
+        return sum((abs(w) * node for w, node in zip(self.weights, nodes, strict=True)), torch.zeros_like(nodes[0]))
+
+    def of_one_on(self, data: Float[Tensor, "batch channels *face"]) -> Float[Tensor, " nodes"]:
+        """B 1 on the nodes of the side, in the dtype of its data."""
+        return data.new_full((data.shape[2:].numel(),), self.of_one)
 
     def node(self, offset: int, count: int) -> int:
         """Index of the node ``offset`` nodes inward on an axis with ``count`` nodes."""
@@ -188,9 +202,7 @@ def read(
     side: Functional | Varying, u: Float[Tensor, "batch channels *space"]
 ) -> Float[Tensor, "batch channels *face"]:
     """B u on a side, in float64."""
-    if isinstance(side, Varying):
-        return side.read(u.to(torch.float64))
-    return read_strip(side, u.narrow(*side.strip(u.shape[2 + side.axis])).to(torch.float64))
+    return side.read(u)
 
 
 def read_strip(side: Functional, strip: Tensor, inner: bool = False) -> Float[Tensor, "batch channels *face"]:
@@ -363,7 +375,7 @@ def _updated(strip: Strip, values: Tensor, new: Sequence[Face]) -> Tensor:
     return values
 
 
-@kept
+@cached_table
 def _face_nodes(shape: tuple[int, ...], faces: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """Indices of all nodes on some faces (axis, node), without repetition, and their position in the last such face."""
     numbers = torch.arange(prod(shape)).view(shape)

@@ -46,11 +46,6 @@ class Varying:
     holds: Bool[Tensor, "*face"]
     given: Bool[Tensor, "*face"]
 
-    @property
-    def of_one(self) -> Tensor:
-        """B 1, the functional of the constant 1."""
-        return self.a
-
     def nodes(self, u: Tensor) -> list[Tensor]:
         """u at the boundary node and the nodes next to it, ``(batch, channels, *face)`` each."""
         dim = 2 + self.axis
@@ -61,16 +56,33 @@ class Varying:
         return self.a.to(u.dtype) * self.nodes(u)[0]
 
     def read(self, u: Tensor) -> Tensor:
+        """B u, in float64."""
+        return self.apply(u.to(torch.float64))
+
+    def apply(self, u: Tensor) -> Tensor:
         """B u, in the dtype of u."""
         return self.value(u) + self.b.to(u.dtype) * self._sum(self.nodes(u))
 
     def scale(self, u: Tensor) -> Tensor:
-        """Σ_j |w_j u_j| of the weights w of B, in the dtype of u."""
-        first, *others = (node.abs() for node in self.nodes(u))
-        total = (self.a + self.b * self.gradient[0]).abs().to(u.dtype) * first
+        """Σ_j |w_j u_j| of the weights w of B, in float64."""
+        first, *others = (node.to(torch.float64).abs() for node in self.nodes(u))
+        total = (self.a + self.b * self.gradient[0]).abs() * first
         for weight, node in zip(self.gradient[1:], others, strict=True):
-            total = total + (self.b * weight).abs().to(u.dtype) * node
+            total = total + (self.b * weight).abs() * node
         return total
+
+    def of_one_on(self, data: Tensor) -> Float[Tensor, "batch 1 nodes"]:
+        """B 1 on the nodes of the side, for features, which are sums over the channels of the data.
+
+        Raises:
+            InvalidArgumentError: If it differs between channels.
+        """
+        if self.a.shape[1] > 1 or self.b.shape[1] > 1:
+            raise InvalidArgumentError(
+                "Robin coefficients that differ between channels do not pass into hidden features, which are sums over "
+                "channels; use a correction at the output (SmoothExtension() or Prescription()), or ChannelBOON."
+            )
+        return self.a.expand(len(data), *self.a.shape[1:]).reshape(len(data), 1, data.shape[2:].numel())
 
     def set(self, u: Tensor, data: Tensor) -> Tensor:
         """The field with its boundary nodes such that B u = g where the side holds."""

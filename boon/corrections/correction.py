@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from boon.conditions.discretisation import AxisCondition
-from boon.conditions.functionals import Boundary, Functional, set_nodes
-from boon.conditions.varying import Varying
+from boon.conditions.functionals import Boundary, set_nodes
 from boon.errors import InvalidArgumentError
 from boon.fno import FNOConfig, Layers, fourier_bases
 from boon.spectral import Basis, Convolution
@@ -87,10 +86,10 @@ class Correction(ABC):
 
 
 def check_correction(correction: object) -> None:
-    """Refuses what is no correction, such as the class or the name of one.
+    """Raises an error for anything but an instance of a correction, such as its class or its name.
 
     Raises:
-        InvalidArgumentError: If it is none.
+        InvalidArgumentError: If it is not one.
     """
     if isinstance(correction, Correction):
         return
@@ -145,7 +144,8 @@ class HiddenConditions(nn.Module):
             return [boundary] * len(self.weight)
         flat = [data.reshape(*data.shape[:2], data.shape[2:].numel()) for data in boundary.data]
         sizes = [part.shape[-1] for part in flat]
-        of_one = [_of_one(side, part).to(self.weight.dtype) for part, side in zip(flat, boundary.sides, strict=True)]
+        pairs = zip(boundary.sides, boundary.data, strict=True)
+        of_one = [side.of_one_on(data).to(self.weight.dtype) for side, data in pairs]
         images = self.weight @ torch.cat(flat, -1).to(self.weight.dtype)
         images = images + self.bias * torch.cat(of_one, -1)
         return [
@@ -158,22 +158,6 @@ class HiddenConditions(nn.Module):
             )
             for image in images
         ]
-
-
-def _of_one(side: Functional | Varying, data: Tensor) -> Tensor:
-    """B 1 on the nodes of a side, ``(nodes,)`` or ``(batch, 1, nodes)`` for data ``(batch, channels, nodes)``.
-
-    Raises:
-        InvalidArgumentError: If it differs between channels: features are sums over channels.
-    """
-    if not isinstance(side, Varying):
-        return data.new_full((data.shape[-1],), side.of_one)
-    if side.a.shape[1] > 1 or side.b.shape[1] > 1:
-        raise InvalidArgumentError(
-            "Robin coefficients that differ between channels do not pass into hidden features, which are sums over "
-            "channels; use a correction at the output (SmoothExtension() or Prescription()), or ChannelBOON."
-        )
-    return side.of_one.expand(len(data), *side.a.shape[1:]).reshape(len(data), 1, data.shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)

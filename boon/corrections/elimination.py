@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._tensors.gradients import add_at, take_strips
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon._tensors.values import are_readable, is_transformed
 from boon.conditions.discretisation import AxisCondition, has_free_side
 from boon.conditions.functionals import Boundary, data_values, read_strip, set_nodes, with_zero_data
@@ -105,7 +105,7 @@ def eliminated(
     if boundary.varying:
         ends = {axis: v.index_select(2 + axis, torch.tensor(end_nodes(bases[axis]), device=v.device)) for axis in axes}
         modes = method(v, ends, convolution.weight, bases)
-        kept = tuple(side.read(v) for side in boundary.varying)
+        kept = tuple(side.apply(v) for side in boundary.varying)
         return set_nodes(synthesise(modes, bases), replace(boundary, data=kept))
     strips = [side.strip(v.shape[2 + side.axis]) for side in boundary.functionals]
     strips += [(2 + axis, node, 1) for axis in axes for node in end_nodes(bases[axis])]
@@ -289,7 +289,7 @@ def _phases(basis: Basis, nodes: Sequence[int], *, full: bool, like: Tensor) -> 
     return _phase_table(basis.modes, basis.period, tuple(nodes), full, dtype, like.device)
 
 
-@kept
+@cached_table
 def _phase_table(
     modes: int, period: float, nodes: tuple[int, ...], full: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon._tensors.values import are_readable
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, read
@@ -232,7 +232,7 @@ def smooth_derivative(side: Functional | Varying, u: Tensor, reach: float, weigh
     return along_axis(row[None], strip, dim).squeeze(dim)
 
 
-@kept
+@cached_table
 def derivative_weights(count: int, reach: float) -> Float[Tensor, " k"]:
     """Weights of the first nodes of the interval [0, 1] for the derivative at 0, exact for cubic polynomials.
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boon._tensors.gradients import add_profiles, take_strips
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon.conditions.functionals import Boundary, Functional, read, read_strip
 from boon.conditions.varying import Varying
 from boon.corrections.correction import Step
@@ -71,7 +71,7 @@ def parabolic_profiles(side: Varying, count: int) -> Profiles:
     return Profiles(((monomials @ value) @ monomials)[None], ((monomials @ gradient) @ monomials)[None])
 
 
-@kept
+@cached_table
 def polynomial_columns(sides: tuple[Functional, ...], count: int) -> Float[Tensor, "n sides"]:
     """E with B E = I in the span of 1, x, x²: the lowest powers for which the functionals are well-conditioned.
 

@@ -27,7 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon.conditions.discretisation import AxisCondition, has_free_side
 from boon.conditions.functionals import Boundary, read
 from boon.corrections.correction import Correction, Step
@@ -162,7 +162,7 @@ def matched_basis(count: int, modes: int, odd: tuple[bool, bool], like: Tensor) 
     return _matched_matrices(count, modes, odd, like.dtype, like.device)
 
 
-@kept
+@cached_table
 def _matched_matrices(
     count: int, modes: int, odd: tuple[bool, bool], dtype: torch.dtype, device: torch.device
 ) -> Basis:

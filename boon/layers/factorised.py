@@ -41,8 +41,18 @@ class FactorisedConvolution(nn.Module):
             torch.complex(part, torch.rand_like(part) if axis == last else 0 * part)
             for axis, part in enumerate(torch.rand(size, rank) for size in sizes)
         ]
-        factors[last] = factors[last] * (2 ** (len(sizes) - 1) / (rank * in_channels * out_channels))
         self.factors = nn.ParameterList(factors)
+        with torch.no_grad():
+            self.factors[last] *= self.limits[last][1]
+
+    @property
+    def limits(self) -> list[tuple[Tensor, float]]:
+        """As in ``SpectralConvolution``, for every factor."""
+        factors = list(self.factors)
+        (inputs, rank), outputs = factors[-2].shape, len(factors[-1])
+        largest = [1.0] * len(factors)
+        largest[-3] = 2 ** (len(factors) - 1) / (rank * inputs * outputs)
+        return list(zip(factors, largest, strict=True))
 
     @property
     def weight(self) -> Tensor:

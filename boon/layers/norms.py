@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tensors.tables import kept
+from boon._tensors.tables import cached_table
 from boon.transforms import DomainFourier
 
 Norm = Literal["instance", "group"]
@@ -56,7 +56,7 @@ class FieldNorm(nn.Module):
         return means.view(*means.shape, *[1] * (x.ndim - 2))
 
 
-@kept
+@cached_table
 def mean_weights(count: int, periodic: bool) -> Float[Tensor, " n"]:
     """Weights of the nodes in a mean over an axis, float64.
 

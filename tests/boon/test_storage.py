@@ -193,7 +193,7 @@ def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
 def test_a_transform_that_is_none(tmp_path):
     description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
     save_file({}, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
-    with pytest.raises(DataFileError, match="is no transform"):
+    with pytest.raises(DataFileError, match="is not a transform"):
         load(tmp_path / "x")
 
 

@@ -49,7 +49,11 @@ def test_trained_weights_under_an_inside_correction_warn(correction: boon.Correc
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("optimiser", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
-def test_a_few_steps_are_seen(config: FNOConfig, optimiser: type[torch.optim.Optimizer], tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_steps_are_seen(
+    config: FNOConfig, optimiser: type[torch.optim.Optimizer], seed: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(seed)
     operator = trained(FNO(config), config.dimension, optimiser)
     boon.save(operator, tmp_path / "operator.safetensors")
     zero, one = torch.zeros(1), torch.ones(1)
