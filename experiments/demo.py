@@ -9,8 +9,8 @@ from experiments.conservation.cases import Sizes
 from experiments.conservation.experiment import EXPERIMENTS
 from experiments.conservation.figures import Drawing, draw_profile, drawing_of
 from experiments.experiment import RunContext, RunOptions
+from experiments.plots import save
 from experiments.records.release import released_weights
-from experiments.report.plots import save
 from experiments.stages import one_thread
 from experiments.storage import writable_folder
 

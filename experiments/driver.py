@@ -15,6 +15,7 @@ import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training
+from experiments.plots import save
 from experiments.records.description import FILE, Description, describe
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
@@ -22,7 +23,6 @@ from experiments.records.store import Run, as_json, scores_file, scores_frame
 from experiments.records.table import write_tables
 from experiments.records.verdict import compare
 from experiments.records.weights import is_whole, read_notes
-from experiments.report.plots import save
 from experiments.stages import free_first, made_once, one_thread, stage_progress
 from experiments.storage import cached_arrays, checksum, writable_folder, write_bytes, write_json
 from probconserv.training import say_once

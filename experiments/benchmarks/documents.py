@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.benchmarks import page as tables
 from experiments.errors import InvalidArgumentError
-from experiments.report.plots import BLUE, GREY, VERMILION, open_box, save
+from experiments.plots import BLUE, GREY, VERMILION, open_box, save
 from experiments.report.tables import markdown
 from experiments.storage import writable_folder, write_bytes
 

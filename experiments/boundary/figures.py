@@ -16,9 +16,9 @@ from matplotlib.image import AxesImage
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.methods import DEFAULT, FNO, TRUE_FIELD, Method
 from experiments.experiment import Stored
+from experiments.plots import GREY, legend_below, panels
 from experiments.records.record import Arrays
 from experiments.records.table import format_number
-from experiments.report.plots import GREY, legend_below, panels
 from experiments.storage import write_bytes
 from solvers import Neumann
 from solvers.stencils import one_sided_gradient

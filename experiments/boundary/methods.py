@@ -20,7 +20,7 @@ from experiments.boundary.baselines.stored_pca import PrincipalComponents
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.operator import Treatment
 from experiments.experiment import Style
-from experiments.report.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
+from experiments.plots import BARE, CONSERVED, GREY, HARD, PURPLE, SKY, SOFT, TRUTH, YELLOW
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.figures import LARGEST, SMALL, Names, draw_case, names_of
 from experiments.boundary.methods import BASELINES, DEFAULT, TRUE_FIELD, Method
 from experiments.experiment import Stored
-from experiments.report.plots import legend_below, panels
+from experiments.plots import legend_below, panels
 
 
 def draw_sample(

@@ -27,7 +27,7 @@ from experiments.boundary.sources import ClosedFormSource, RecipeSource, Source,
 from experiments.boundary.versions import VERSIONS
 from experiments.disturbance import DISTURBANCES
 from experiments.experiment import Preset
-from experiments.report.plots import legend_below, panels
+from experiments.plots import legend_below, panels
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
 
 Outside = Mapping[str, Source]

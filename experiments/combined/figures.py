@@ -10,7 +10,7 @@ from torch import Tensor
 from experiments.combined.cases import Case
 from experiments.combined.methods import Method
 from experiments.experiment import Stored
-from experiments.report.plots import BAND, TRUTH, legend_below, panels
+from experiments.plots import BAND, TRUTH, legend_below, panels
 
 _FAR = 5.0
 """Largest ratio of scores on a linear axis."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from boon import Correction, Prescription
 from experiments.combined.networks import Network
 from experiments.experiment import Style
-from experiments.report.plots import BARE, BLACK, CONSERVED, SKY
+from experiments.plots import BARE, BLACK, CONSERVED, SKY
 
 PLAIN = Network(name="fno")
 BOUNDED = Network(name="boon", correction=Prescription())

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from torch.distributions import Normal
 from typing_extensions import override
 
+from experiments import plots
 from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.data import validation_functions
 from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
@@ -32,7 +33,6 @@ from experiments.conservation.scoring import Weights, learn_extrapolation, predi
 from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
 from experiments.experiment import Method as Row
 from experiments.records.record import Arrays
-from experiments.report import plots
 from experiments.storage import checksum
 from experiments.training_files import take_released
 from probconserv import Mixture, evidence, scores

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from experiments import plots
 from experiments.conservation.cases import Case
-from experiments.report import plots
 from experiments.storage import Arrays, cached_arrays
 from solvers import CellGrid, solve
 from solvers.finite_volume.diffusion.face_means import ArithmeticMean, HarmonicMean, IntegralMean

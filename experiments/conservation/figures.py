@@ -9,11 +9,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments import plots
 from experiments.conservation import soft_to_hard
 from experiments.conservation.cases import Case
 from experiments.conservation.methods import Method
 from experiments.conservation.scoring import LEVELS, typical
-from experiments.report import plots
 from experiments.storage import Arrays
 
 PAIRS = (("anp", "probconserv-anp"), ("gp", "probconserv-gp"))

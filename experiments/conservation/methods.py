@@ -14,9 +14,9 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch.distributions import Normal
 
+from experiments import plots
 from experiments.conservation.cases import Case, Laws, tested_outside
 from experiments.experiment import Data, Style
-from experiments.report import plots
 from probconserv import (
     ANP,
     Ensemble,

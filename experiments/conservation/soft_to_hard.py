@@ -11,9 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments import plots
 from experiments.conservation.cases import Laws
 from experiments.conservation.methods import Distribution
-from experiments.report import plots
 from experiments.storage import Arrays
 from probconserv import condition, scores
 

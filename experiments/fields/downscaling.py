@@ -19,7 +19,7 @@ from experiments.errors import InvalidArgumentError
 from experiments.experiment import Style
 from experiments.fields import layers
 from experiments.fields.regression import Ridge, left_out, regress_blocks
-from experiments.report.plots import BARE, BLACK, CONSERVED, ENSEMBLE, HARD, SKY, SOFT
+from experiments.plots import BARE, BLACK, CONSERVED, ENSEMBLE, HARD, SKY, SOFT
 from probconserv import FieldLayout, block_means, condition_fields, from_samples
 
 Fields = Float[Tensor, "years rows columns"]

@@ -14,9 +14,9 @@ from experiments.fields import fixers
 from experiments.fields.basins import Basins
 from experiments.fields.rollout import fitted, roll_out, score_rollout, score_truth
 from experiments.fields.rollout_figures import draw_changes, draw_curves
+from experiments.plots import BARE, BLACK, CONSERVED, ENSEMBLE, SKY, SOFT
 from experiments.records.record import Arrays
 from experiments.records.release import data_version
-from experiments.report.plots import BARE, BLACK, CONSERVED, ENSEMBLE, SKY, SOFT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.plots import legend_below, panels
 from experiments.records.record import Arrays
-from experiments.report.plots import legend_below, panels
 
 ROUND_OFF = 1e-17
 """What stands for no drift at all on a logarithmic axis."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from experiments.experiment import Style
 from experiments.generation.cases import Case
 from experiments.generation.without_flow import gaussian_fields, nearest_fields, true_fields
-from experiments.report.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY
+from experiments.plots import BARE, BLACK, CONSERVED, GREEN, GREY, ORANGE, SKY
 from probconserv import LinearConstraint, SamplingOptions, conditioned, eci, pcfm, unconstrained
 from probconserv.surrogates.flow.samplers import Sampler
 

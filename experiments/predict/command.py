@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from experiments.plots import BAND, save
 from experiments.predict.law import ConservedTotals, PredictOptions, conserved_totals
 from experiments.predict.observations import read_observations
 from experiments.predict.prediction import ConstrainedPrediction, Marginals, before_and_after, contradiction, predict
 from experiments.records.store import config_hash
-from experiments.report.plots import BAND, save
 from experiments.storage import checksum, writable_folder, write_bytes, write_json
 
 _LINE = 79  # characters of a line on the terminal

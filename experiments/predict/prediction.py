@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.errors import InvalidArgumentError
+from experiments.plots import BAND, BLUE, VERMILION, open_box
 from experiments.predict.law import ConservedTotals, PredictOptions
 from experiments.predict.observations import Observations
-from experiments.report.plots import BAND, BLUE, VERMILION, open_box
 from probconserv import Context, GPConfig, GPSurrogate, NonNegative, Query, condition, evidence, integral
 from solvers import NodeGrid
 

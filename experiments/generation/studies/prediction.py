@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from experiments import plots
 from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.methods import GP, NETWORK, BlackBox, Distribution, Transform, bare, conserved
 from experiments.conservation.scoring import predict
 from experiments.experiment import Style
 from experiments.generation.problems import GenerationProblem
-from experiments.report import plots
 from experiments.storage import checksum
 from probconserv import FlowMatching, LinearConstraint, SamplingOptions, condition
 from probconserv.sampling import draw

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from typing_extensions import override
 
+from experiments import plots
 from experiments.experiment import RunContext, Style, Training
 from experiments.generation.cases import Case
 from experiments.generation.experiment import draws_of
@@ -17,7 +18,6 @@ from experiments.generation.methods import Method, methods_of
 from experiments.generation.scoring import errors_of, sampled
 from experiments.generation.studies.flow_study import FlowStudy
 from experiments.records.record import Arrays
-from experiments.report import plots
 
 EVALUATIONS = (5, 10, 20, 50, 100, 200)
 """Evaluations of the velocity for one draw, up to ``MOST`` times as many as the experiment takes."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.report.plots import legend_below, panels
+from experiments.plots import legend_below, panels
 
 LONG = "FNO of neuraloperator, its defaults + channels"
 
