@@ -1,6 +1,5 @@
 from typing import TYPE_CHECKING
 
-from boon.amplification import noise_gain as noise_gain
 from boon.channels import ChannelBOON as ChannelBOON
 from boon.conditions.discretisation import boundary_channels as boundary_channels
 from boon.conditions.parts import Part as Part
@@ -21,6 +20,7 @@ from boon.normalisation import Normalised as Normalised
 from boon.operator import BOON as BOON
 from boon.scores import BoundaryError as BoundaryError
 from boon.scores import boundary_error as boundary_error
+from boon.scores import noise_gain as noise_gain
 from boon.scores import relative_l2 as relative_l2
 from boon.storage import load as load
 from boon.storage import read_notes as read_notes

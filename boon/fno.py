@@ -13,20 +13,21 @@ from torch import Tensor, nn
 
 from boon._tensors.values import are_readable, check_tensor
 from boon.errors import InvalidArgumentError
-from boon.layers.factorised import FactorisedConvolution
-from boon.layers.norms import NORMS, FieldNorm, Norm
-from boon.layers.pointwise import (
+from boon.layers import (
     ACTIVATIONS,
+    NORMS,
     SKIPS,
     Activation,
     ChannelMLP,
+    FieldNorm,
+    Norm,
     Pointwise,
     Skip,
     SoftGating,
     activate,
     skip_connection,
 )
-from boon.spectral import Basis, Convolution, SpectralConvolution, fourier_basis
+from boon.spectral import Basis, Convolution, FactorisedConvolution, SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, FourierTransform
 
 

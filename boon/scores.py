@@ -1,11 +1,11 @@
-"""Scores of predicted fields: relative L2 error and boundary error."""
+"""Scores: relative L2 error and boundary error of predicted fields, and how an operator amplifies noise."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from boon._tensors.values import check_real
 from boon.conditions.functionals import Boundary
@@ -112,6 +112,44 @@ def relative_residual(
     size = field.square().mean(dim=(0, *range(2, u.ndim)), keepdim=True).sqrt()
     terms = residuals(torch.maximum(field.abs(), _SMALL * size), boundary)
     return _ratio(_of_all_sides(pairs)[0], _of_all_sides(terms)[1]).to(u.dtype)
+
+
+def noise_gain(
+    operator: Callable[[Tensor], Tensor],
+    a: Float[Tensor, "batch channels *space"],
+    noise: float = 1e-4,
+    draws: int = 4,
+    generator: Generator | None = None,
+) -> float:
+    """Response to white noise δ: the root mean square of N(a + δ) − N(a) over that of δ, dimensionless.
+
+    For small noise it is ‖J‖/√n_out, J the Jacobian of one sample in the Frobenius norm, n_out the size of its output.
+    An operator that differentiates has a gain that grows with the number of nodes; a sound one has one that does not.
+
+    Args:
+        operator: The operator as a function of its input field alone: ``lambda a: operator(a, boundary)``.
+        a: Input fields.
+        noise: Standard deviation of δ relative to the root mean square of a.
+        draws: Number of fields δ.
+        generator: Source of the random numbers; None means torch's global one.
+
+    Raises:
+        InvalidArgumentError: If the noise is not positive, there are no draws, or a is zero everywhere.
+    """
+    size = a.detach().square().mean().sqrt()
+    if not (noise > 0 and draws >= 1 and bool(size > 0)):
+        raise InvalidArgumentError(
+            f"noise_gain needs noise > 0, at least one draw and a field that is not zero, got noise={noise}, "
+            f"draws={draws} and a field of root mean square {float(size):.3g}."
+        )
+    with torch.no_grad():
+        before, response, given = operator(a), [], []
+        for _ in range(draws):
+            delta = noise * size * torch.randn(a.shape, generator=generator, dtype=a.dtype).to(a.device)
+            disturbed = a + delta
+            response.append((operator(disturbed) - before).double().square().mean())
+            given.append((disturbed - a).double().square().mean())  # in half precision less than delta, or none
+        return float((torch.stack(response).sum() / torch.stack(given).sum()).sqrt())
 
 
 def boundary_residuals(

@@ -21,10 +21,8 @@ from boon import (
     relative_l2,
     save,
 )
-from boon.layers.factorised import FactorisedConvolution
-from boon.layers.norms import FieldNorm
-from boon.layers.pointwise import activate
-from boon.spectral import SpectralConvolution
+from boon.layers import FieldNorm, activate
+from boon.spectral import FactorisedConvolution, SpectralConvolution
 from solvers import Dirichlet, Neumann
 
 OPTIONS = [

@@ -1,1 +1,0 @@
-"""Parts of the layers of an operator: pointwise maps, skip connections, norms, factorised kernels."""
