@@ -1,6 +1,5 @@
 """The papers' tables and figures; released models: ``load_pretrained("stefan")``, ``load_operator("stokes", case)``."""
 
-from experiments.boundary import load_operator
-from experiments.conservation import load_pretrained
+from solvers._lazy import lazy_names
 
-__all__ = ["load_operator", "load_pretrained"]
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-import tyro
 from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from experiments.checks import require_at_least, unknown_name
+from experiments.checks import unknown_name
 from experiments.errors import InvalidArgumentError
+from experiments.options import DataOptions
 from experiments.stages import one_thread
 from experiments.storage import alone_with, read_object, writable_folder, write_json
 from solvers import FieldSet, PDEBench, TheWell, export, load
@@ -32,33 +32,6 @@ from solvers.problems.operator_problems import (
 
 _SETTINGS = "settings.json"
 _PART = 20  # samples of a part
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """What is made, and where.
-
-    Args:
-        n: Number of samples; by default what the problem's recipe says for the split.
-        out: The file; by default NAME-SPLIT.h5 here.
-        layout: Layout of the file; by default The Well's for what changes in time in two axes, else PDEBench's.
-        split: Which samples; splits share none.
-        seed: Seed of the samples.
-        jobs: Processes.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
-    """
-
-    n: int | None = None
-    out: Path | None = None
-    layout: Literal["pdebench", "the-well"] | None = None
-    split: Literal["train", "validation", "test"] = "train"
-    seed: int = 0
-    jobs: int = 1
-
-    def __post_init__(self) -> None:
-        require_at_least(self, seed=0, jobs=1, **({} if self.n is None else {"n": 1}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,20 +73,13 @@ class _Set:
         return {first: self.folder / f"{first:08d}.h5" for first in range(0, self.n, self.part)}
 
 
-def data_command(
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
-    options: Annotated[DataOptions, tyro.conf.arg(name="")],
-    json: bool = False,
-) -> None:
-    """Makes training data for operators: random problems, solved.
-
-    Sample k depends on problem, seed, split and k alone, so 100 samples are the first 100 of 1000. After an interrupt
-    the same command goes on.
+def make_data(name: str, options: DataOptions, json: bool) -> None:
+    """Makes a file of training data, and says what it holds.
 
     Args:
-        name: viscous_burgers, reaction_diffusion, darcy, advection_diffusion or basin.
+        name: The problem.
         options: Size, file and the rest.
-        json: Print one JSON object on standard output and nothing else there.
+        json: Whether to print one JSON object.
     """
     if name not in OPERATOR_PROBLEMS:
         raise unknown_name("problem", name, OPERATOR_PROBLEMS)
@@ -130,7 +96,7 @@ def data_command(
     started = time.monotonic()
     with alone_with(wanted.file):
         _begin(wanted)
-        _make_parts(wanted, options.jobs)
+        _make_parts(wanted, options.workers)
         whole = join([load(path) for path in wanted.parts.values()])
         export(whole, wanted.file, layout)
         shutil.rmtree(wanted.folder)
@@ -175,7 +141,7 @@ def _short(value: Any) -> str:
     return str(value["name"] if isinstance(value, dict) else value)
 
 
-def _make_parts(wanted: _Set, jobs: int) -> None:
+def _make_parts(wanted: _Set, workers: int) -> None:
     """Makes the parts that are missing or damaged."""
     with _progress(wanted.n) as bar:
         task = bar.add_task("", total=wanted.n)
@@ -186,7 +152,7 @@ def _make_parts(wanted: _Set, jobs: int) -> None:
             else:
                 missing.append(first)
         make = partial(_make_part, wanted)
-        made: Iterator[int] = Parallel(n_jobs=jobs, return_as="generator_unordered")(  # pyright: ignore[reportAssignmentType]
+        made: Iterator[int] = Parallel(n_jobs=workers, return_as="generator_unordered")(  # pyright: ignore[reportAssignmentType]
             delayed(make)(first) for first in missing
         )
         for first in made:

@@ -18,8 +18,8 @@ METHODS = ("truth", "anp", "probconserv-anp")
 SIZES = Sizes(functions=9, samples=20, curve_functions=1, curve_times=2)
 
 
-def demo_command(out: Path = Path("results")) -> None:
-    """Shows one prediction without and with its conservation law; takes seconds.
+def show(out: Path) -> None:
+    """Prints one prediction without and with its conservation law, and draws it.
 
     Args:
         out: Folder of the picture.

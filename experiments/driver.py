@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.errors import NotReleasedError, UnknownNameError
-from experiments.experiment import Experiment, RunContext, RunOptions, Training
+from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
 from experiments.plots import save
 from experiments.records.description import FILE, Description, describe
 from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
@@ -124,6 +124,7 @@ def plan(experiment: Experiment, context: RunContext) -> list[Job]:
         UnknownNameError: If the options name a case or method that the experiment lacks.
     """
     experiment.refuse_idle(context.options)
+    require_device(context.options.device)
     writable_folder(context.options.out)
     cases = chosen("case", experiment.cases(context), context.options.cases)
     every = {method.key: method for case in cases for method in experiment.methods(case)}

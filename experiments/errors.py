@@ -1,12 +1,12 @@
 """Errors of the experiments: those of all packages, and the kinds that only runs have."""
 
-from probconserv.errors import TrainingDivergedError as TrainingDivergedError
-from probconserv.errors import TrainingInterruptedError as TrainingInterruptedError
 from solvers.errors import DataFileError as DataFileError
 from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import MissingPackageError as MissingPackageError
 from solvers.errors import OutputFolderError as OutputFolderError
+from solvers.errors import TrainingDivergedError as TrainingDivergedError
+from solvers.errors import TrainingInterruptedError as TrainingInterruptedError
 
 
 class UnknownNameError(LibraryError, ValueError):

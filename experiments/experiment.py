@@ -4,63 +4,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from experiments.catalogue import CATALOGUE, Durations
-from experiments.checks import require_at_least
 from experiments.errors import InvalidArgumentError
+from experiments.options import Data as Data
+from experiments.options import Preset as Preset
+from experiments.options import RunOptions as RunOptions
 from experiments.records.record import Arrays, Over, Record
 from experiments.records.release import ROOT, data_version
 from experiments.records.store import as_json, config_hash
 
-Preset = Literal["smoke", "laptop", "paper"]
-Data = Literal["solver", "exact"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What a user chooses for a run.
-
-    Args:
-        preset: Size of the run: seconds, a laptop, or the papers' sizes.
-        data: Where training functions and context points come from: finite-volume solutions or closed forms; by
-            default the solver for porous_medium and stefan, closed forms for the others. Conservation problems only.
-        seed: Seed of everything random; sweep and release take --seeds in its place.
-        device: Torch device of surrogates and trainings; operators are scored on the CPU.
-        out: Folder of all stored runs.
-        cases: Keys of cases, for instance single-0.02 or u=0.6; all by default.
-        methods: Keys of methods, for instance anp or boon-default; all by default.
-        files: Folder of files that other people made, for darcy_small.
-        makers: Processes that make the samples of operators.
-
-    Raises:
-        InvalidArgumentError: If the seed is out of range or the device is not there.
-    """
-
-    preset: Preset = "smoke"
-    data: Data | None = None
-    seed: int = 0
-    device: str = "cpu"
-    out: Path = Path("results")
-    cases: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    files: Path | None = None
-    makers: int = 1
-
-    def __post_init__(self) -> None:
-        require_at_least(self, makers=1)
-        if not 0 <= self.seed < 2**31:
-            raise InvalidArgumentError(f"--seed must lie in [0, 2³¹), got {self.seed}.")
-        try:
-            if torch.empty(0, device=self.device).device.type not in ("cpu", "cuda"):
-                raise RuntimeError("no device of this kind can run the experiments")
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InvalidArgumentError(f"--device {self.device} cannot be used here ({reason}); take cpu.") from error
+def require_device(name: str) -> None:
+    """Raises InvalidArgumentError if torch cannot use the device here."""
+    try:
+        if torch.empty(0, device=name).device.type not in ("cpu", "cuda"):
+            raise RuntimeError("no device of this kind can run the experiments")
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidArgumentError(f"--device {name} cannot be used here ({reason}); take cpu.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +197,13 @@ class Experiment(ABC):
         return CATALOGUE[self.name].durations if self.name in CATALOGUE else {}
 
     def takes(self) -> Collection[str]:
-        """Which of the options ``data``, ``files`` and ``makers`` play a part."""
+        """Which of the options ``data``, ``files`` and ``workers`` play a part."""
         return ()
 
     def refuse_idle(self, options: RunOptions) -> None:
         """Raises InvalidArgumentError if an option is given that plays no part here."""
-        given = {"data": options.data is not None, "files": options.files is not None, "makers": options.makers > 1}
-        for option in (name for name, is_given in given.items() if is_given and name not in self.takes()):
+        given = (name for name in ("data", "files", "workers") if getattr(options, name) is not None)
+        for option in (name for name in given if name not in self.takes()):
             raise InvalidArgumentError(f"--{option} plays no part in {self.name}; leave it out.")
 
     def title(self, cases: Sequence[Any]) -> str:

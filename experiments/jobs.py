@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import submitit
 import torch
@@ -23,59 +23,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from submitit.helpers import DelayedSubmission
 
 from experiments.errors import InvalidArgumentError, JobsFailedError
+from experiments.options import ClusterOptions
 from experiments.signals import handle_in_worker
 from experiments.storage import writable_folder
 
 REQUEUES = 100
 """How often SLURM queues a job again that reached its time limit; it goes on from its checkpoints."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """Where jobs run, and what each may take.
-
-    Args:
-        cluster: ``local``: processes of this machine; ``slurm``: jobs of the cluster.
-        jobs: Most jobs at a time; by default one per thread of this machine (one with a GPU), or all through SLURM.
-        hours: Time limit of a SLURM job, after which it is queued again and goes on.
-        cpus: Cores, and threads, of a job.
-        gpus: GPUs of a SLURM job.
-        memory: Memory of a SLURM job in GB; by default what the cluster gives.
-        partition: SLURM partition.
-        account: SLURM account.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range, or what only SLURM knows is given without it.
-    """
-
-    cluster: Literal["local", "slurm"] = "local"
-    jobs: int | None = None
-    hours: float = 24.0
-    cpus: int = 1
-    gpus: int = 0
-    memory: float | None = None
-    partition: str | None = None
-    account: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in {"jobs": 1, "cpus": 1, "gpus": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InvalidArgumentError(f"--{name} must be at least {least}, got {value}.")
-        for name in ("hours", "memory"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidArgumentError(f"--{name} must be positive, got {value:g}.")
-        if self.cluster == "local":
-            names = ("hours", "gpus", "memory", "partition", "account")
-            given = [f"--{name}" for name in names if getattr(self, name) != getattr(JobOptions, name)]
-            if given:
-                raise InvalidArgumentError(f"{', '.join(given)}: only for jobs of SLURM; add --cluster slurm.")
-
-    def on(self, device: str) -> "JobOptions":
-        """These, with one job at a time where jobs of this machine share its GPU and the user gives no number."""
-        alone = self.cluster == "local" and device.startswith("cuda")
-        return replace(self, jobs=self.jobs or 1) if alone else self
 
 
 @dataclass(frozen=True)
@@ -101,17 +54,15 @@ class Job:
         label: Which, for messages.
         work: What to do; its result is sent back.
         log: File for everything that it prints.
-        threads: Threads of torch.
     """
 
     label: str
     work: Callable[[], Any]
     log: Path
-    threads: int = 1
 
     def __call__(self) -> Any:
-        """Does the work; an error is written to the log and raised."""
-        torch.set_num_threads(self.threads)
+        """Does the work, on one thread or the cores of a job of SLURM; an error is written to the log and raised."""
+        torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", 1)))
         with self.log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
             try:
                 return self.work()
@@ -125,7 +76,7 @@ class Job:
 
 
 def run_jobs(
-    works: Mapping[str, Callable[[], Any]], options: JobOptions, folder: Path
+    works: Mapping[str, Callable[[], Any]], workers: int | None, options: ClusterOptions, folder: Path
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Does all works; one that fails stops no other.
 
@@ -133,6 +84,7 @@ def run_jobs(
 
     Args:
         works: Work by label.
+        workers: Most at a time; by default one per core of this machine, and all on a cluster.
         options: Where they run.
         folder: Where logs are kept.
 
@@ -144,11 +96,11 @@ def run_jobs(
         OutputFolderError: If the folder cannot be written.
     """
     writable_folder(folder)
-    jobs = [Job(label, work, folder / f"{_slug(label)}.log", options.cpus) for label, work in works.items()]
+    jobs = [Job(label, work, folder / f"{_slug(label)}.log") for label, work in works.items()]
     if options.cluster == "slurm":
-        completed = on_cluster(jobs, slurm(options, folder))
+        completed = on_cluster(jobs, slurm(workers, options, folder))
     else:
-        completed = _in_processes(jobs, options.jobs or torch.get_num_threads())
+        completed = _in_processes(jobs, workers or torch.get_num_threads())
     results, failures = dict[str, Any](), list[Failure]()
     with _progress(len(jobs)) as advance:
         for job, future in completed:
@@ -227,10 +179,11 @@ def _begin() -> None:
     handle_in_worker()
 
 
-def slurm(options: JobOptions, folder: Path) -> submitit.Executor:
+def slurm(workers: int | None, options: ClusterOptions, folder: Path) -> submitit.Executor:
     """What submits jobs with these options to SLURM.
 
     Args:
+        workers: Most jobs at a time; all by default.
         options: What a job may take.
         folder: Where SLURM keeps its scripts and logs.
 
@@ -241,18 +194,19 @@ def slurm(options: JobOptions, folder: Path) -> submitit.Executor:
         executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=REQUEUES)
     except RuntimeError as error:
         raise InvalidArgumentError(
-            f"--cluster slurm cannot be used here ({error}); start it on a login node, or take local."
+            f"--cluster slurm cannot be used here ({error}); start it on a login node, or leave it out."
         ) from error
     executor.update_parameters(
-        timeout_min=max(1, round(60 * options.hours)),
-        cpus_per_task=options.cpus,
-        gpus_per_node=options.gpus,
-        mem_gb=options.memory,
-        slurm_partition=options.partition,
-        slurm_account=options.account,
-        slurm_array_parallelism=options.jobs,
+        timeout_min=minutes(options),
+        slurm_array_parallelism=workers,
+        slurm_additional_parameters={name.replace("-", "_"): value for name, value in options.sbatch.items()},
     )
     return executor
+
+
+def minutes(options: ClusterOptions) -> int:
+    """Time limit of a job as SLURM counts."""
+    return max(1, round(60 * options.hours))
 
 
 @contextmanager

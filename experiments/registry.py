@@ -29,6 +29,12 @@ def names(studies: bool = False) -> list[str]:
     return [name for name, entry in CATALOGUE.items() if studies or entry.family not in (STUDIES, CHOICES)]
 
 
+def require_known(name: str) -> None:
+    """Raises UnknownNameError, with the closest name, if there is no experiment, study or choice of this name."""
+    if name not in CATALOGUE:
+        raise unknown_name("experiment", name, names(), further=CATALOGUE)
+
+
 def experiment(name: str) -> "Experiment":
     """The experiment, study or choice of this name.
 
@@ -37,8 +43,7 @@ def experiment(name: str) -> "Experiment":
     """
     if name in _registered:
         return _registered[name]
-    if name not in CATALOGUE:
-        raise unknown_name("experiment", name, names(), further=CATALOGUE)
+    require_known(name)
     module, _, group = CATALOGUE[name].home.partition(":")
     entries = getattr(importlib.import_module(f"experiments.{module}"), group).values()
     return {entry.name: entry for entry in entries}[name]

@@ -1,4 +1,4 @@
-"""Errors of probconserv: those of all packages, and the kinds that only predictions and trainings have."""
+"""Errors of probconserv: those of all packages, and the kinds that only predictions have."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ from solvers.errors import InvalidArgumentError as InvalidArgumentError
 from solvers.errors import LibraryError as LibraryError
 from solvers.errors import MissingPackageError as MissingPackageError
 from solvers.errors import OutputFolderError as OutputFolderError
+from solvers.errors import TrainingDivergedError as TrainingDivergedError
+from solvers.errors import TrainingInterruptedError as TrainingInterruptedError
 
 
 class DependentConstraintsError(LibraryError, ValueError):
@@ -23,14 +25,6 @@ class IncompatibleQueryError(LibraryError, ValueError):
 
 class ConvergenceError(LibraryError, RuntimeError):
     """An iteration did not reach its tolerance; the text names the residual."""
-
-
-class TrainingDivergedError(LibraryError, RuntimeError):
-    """A loss or a gradient is not finite; the text names the step and the last checkpoint."""
-
-
-class TrainingInterruptedError(LibraryError, RuntimeError):
-    """A training was interrupted; its checkpoint is kept."""
 
 
 class SamplingInterruptedError(LibraryError, RuntimeError):

@@ -32,4 +32,12 @@ class BoundarySamplingError(LibraryError, RuntimeError):
     """Time steps missed an event in the boundary data; the text names the side, the interval and both integrals."""
 
 
+class TrainingDivergedError(LibraryError, RuntimeError):
+    """A loss or a gradient is not finite; the text names the step and the last checkpoint."""
+
+
+class TrainingInterruptedError(LibraryError, RuntimeError):
+    """A training was interrupted; its checkpoint is kept."""
+
+
 SolverError = LibraryError  # the name of 0.2

@@ -68,7 +68,7 @@ class BoundaryExperiment(Experiment):
     over = Over.SEEDS
 
     def takes(self) -> tuple[str, ...]:
-        return ("files", "makers") if self.problem == DarcyFiles().name else ("makers",)
+        return ("files", "workers") if self.problem == DarcyFiles().name else ("workers",)
 
     @property
     def data_version(self) -> int:

@@ -67,7 +67,7 @@ def operator_training(
 def store_of(context: RunContext, version: int) -> DataStore:
     """Where the samples of a run are."""
     options = context.options
-    return DataStore(folder=context.data_folder, version=version, jobs=options.makers, given=options.files)
+    return DataStore(folder=context.data_folder, version=version, jobs=options.workers or 1, given=options.files)
 
 
 def train_operator(training: Training, context: RunContext) -> None:

@@ -2,7 +2,7 @@
 
 A user's problem is an experiment too:
 
-    experiment = ConservationExperiment(problem=problem, summary="…", gp=GPConfig(), durations={…}, networks=None)
+    experiment = ConservationExperiment(problem=problem, gp=GPConfig(), networks=None)
 """
 
 from experiments.conservation.calibration import STUDIES, CalibrationStudy

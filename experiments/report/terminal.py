@@ -1,17 +1,15 @@
 """What commands print: 80 columns, one screen, a sentence on what it means, one folder."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, TextIO
 
 import pandas as pd
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments.catalogue import CHOICES, STUDIES, Listed
 from experiments.driver import Report
 from experiments.records.description import Description
 from experiments.records.record import over_seeds
@@ -67,48 +65,6 @@ def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[T
         for row in shown:
             table.add_row(row.name, *(Text(cell.text, style="bold" if cell.best else "") for cell in row.cells))
         yield table
-
-
-def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
-    """Prints the commands, grouped, one line each."""
-    out = console()
-    out.print("Constrain your predictions, reproduce the papers' tables, measure costs.\n")
-    for group, commands in groups.items():
-        out.print(f"[bold]{group}[/]")
-        for name, text in commands.items():
-            out.print(f"  {name:<11}{text}")
-    out.print("\nOptions of a command: python -m experiments COMMAND --help")
-    out.print("Start here: python -m experiments reproduce stefan")
-
-
-def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
-    """Prints experiments with their times on one core, studies, and benchmarks."""
-    out = console()
-    table = Table("run NAME", "smoke", "laptop", "paper", "reproduce", box=None, pad_edge=False)
-    for family, entries in families.items():
-        if family not in (STUDIES, CHOICES):
-            table.add_row(Text(family, style="bold"))
-            for entry in entries:
-                times = (entry.durations.get(key, "") for key in ("smoke", "laptop", "paper", "reproduce"))
-                table.add_row(f"  {entry.name}", *map(readable_duration, times))
-    out.print(table)
-    out.print("  Times are those of one core. 'all' instead of a name does all of them, one on")
-    out.print("  every thread, and goes on where it was stopped. What each shows: list --all\n")
-    out.print("studies")
-    out.print(Padding(", ".join(entry.name for entry in families[STUDIES]), (0, 0, 1, 2)))
-    benches = Table("bench NAME", "what it measures", box=None, pad_edge=False)
-    for name, text in benchmarks.items():
-        benches.add_row(f"  {name}", text)
-    out.print(benches)
-
-
-def readable_duration(duration: str) -> str:
-    """A time with many minutes in hours or days."""
-    number, _, unit = duration.partition(" ")
-    if unit != "min" or int(number) < 300:
-        return duration
-    hours = int(number) / 60
-    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
 _HIDDEN = ("case", "series", "axis", "size", "methods")

@@ -17,18 +17,16 @@ from typing import Any
 import pytest
 
 from experiments import __main__ as program
-from experiments import driver, jobs, registry
+from experiments import driver, jobs, maintain, registry
 from experiments.boundary import experiment as boundary
 from experiments.catalogue import CATALOGUE
-from experiments.cli import GROUPS, main
+from experiments.cli import COMMANDS, FORMER, GROUPS, main
 from experiments.driver import Report
 from experiments.experiment import Experiment, RunOptions
 from experiments.jobs import Job
 from experiments.registry import BENCHMARKS, names
 from experiments.report.documents import BLOCKS, MAKER
 from tests.experiments.stub import Stub
-
-COMMANDS = [name for group in GROUPS.values() for name in group]
 
 
 def words(text: str, out: Path) -> list[str]:
@@ -43,22 +41,34 @@ def test_every_command_has_help_and_takes_json_where_it_has_results(
         main([command, "--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert ("--json" in printed) == (command not in ("demo", "documents"))
-    options = [line for line in printed.splitlines() if line and not line[0].isupper()]  # a terminal wraps prose
-    assert [line for line in options if len(line.rstrip()) > 80] == []
+    assert ("--json" in printed) == (command != "demo")
+    assert [line for line in printed.splitlines() if len(line.rstrip()) > 80] == []
 
 
-def test_help_says_that_several_runs_take_seeds_and_what_status_a_reproduction_ends_with(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    printed = {}
-    for command in ("sweep", "release", "reproduce"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        printed[command] = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    for command in ("sweep", "release"):
-        assert "--seed INT Seed of everything random; sweep and release take --seeds in its place." in printed[command]
-    assert "The exit status is 0 also where scores differ: the verdict says so" in printed["reproduce"]
+def test_the_help_of_reproduce_says_what_status_it_ends_with(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    printed = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert "The exit status is 0 also where scores differ: the verdict says so" in printed
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["list"], ["list", "--all"], ["run", "--help"], ["study", "stefan"]])
+def test_help_and_lists_import_nothing_that_computes(words: list[str]) -> None:
+    """``run`` and ``list`` would wait seconds for them."""
+    script = (
+        "import sys; from experiments.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('loaded:', *sorted(sys.modules.keys() & {'torch', 'numpy', 'pandas', 'matplotlib', 'numba', 'h5py'}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.parametrize("command", FORMER)
+def test_a_command_of_before_says_what_to_type_now(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "stefan"]) == 2
+    assert capsys.readouterr().err == f"error: The command {command} has gone: {FORMER[command]}.\n"
 
 
 def test_a_reproduction_with_other_scores_ends_with_status_0(
@@ -90,7 +100,7 @@ def test_output_whose_reader_has_gone_ends_without_a_word(
 def test_the_overview_has_one_line_of_80_columns_per_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("  ")] == COMMANDS
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
     assert len(lines) == len(COMMANDS) + len(GROUPS) + 5, "no line is wrapped"
     assert len(lines) <= 25
 
@@ -101,9 +111,10 @@ def test_list_fits_80_columns_and_names_everything_with_its_time(capsys: pytest.
     assert max(map(len, printed.splitlines())) <= 80
     for word in (*names(), *BENCHMARKS, "smoke", "laptop", "paper", "reproduce"):
         assert word in printed
+    assert len(printed.splitlines()) <= 45
     assert main(["list", "--all"]) == 0
-    printed = capsys.readouterr().out
-    assert all(CATALOGUE[name].summary in printed for name in names())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(name in printed and CATALOGUE[name].summary in printed for name in CATALOGUE)
 
 
 def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixture[str], stub: Stub) -> None:
@@ -137,27 +148,25 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
             "--networks, anp. --networks of version 0.1 is --methods. Help: python",
         ),
         ("predict a.csv --places=9 --time 1", "--places of version 0.1 is --points. Did you mean --times? Help: "),
-        ("run", "Missing from python -m experiments run: NAME The experiment; list shows them."),
+        ("run", "Which experiment? python -m experiments list shows their names."),
         ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
         ("run stokes --data exact", "--data plays no part in stokes; leave it out."),
         ("run stefan-calibration --data solver", "--data plays no part in stefan-calibration; leave it out."),
         ("run darcy --files a", "--files plays no part in darcy; leave it out."),
         ("run stokes-study --files a", "--files plays no part in stokes-study; leave it out."),
-        ("train stefan --files a", "--files plays no part in stefan; leave it out."),
+        ("run stefan --train-only --files a", "--files plays no part in stefan; leave it out."),
         ("reproduce stefan --files a", "--files plays no part in stefan; leave it out."),
-        ("run stefan --makers 2", "--makers plays no part in stefan; leave it out."),
-        ("sweep darcy_small darcy --files a", "--files plays no part in darcy; leave it out."),
-        ("documents", "documents needs README.md and docs in '"),
+        ("run stefan --workers 2", "--workers plays no part in stefan; leave it out."),
+        ("run darcy_small darcy --files a", "--files plays no part in darcy; leave it out."),
         ("bench update --page nothing.md", "a file, got update and 'nothing.md'"),
         ("runn stefan", "There is no command 'runn'. Did you mean 'run'? Available: demo, predict,"),
         ("predict nothere.csv --law stefan --parameter 0.6", "nothere.csv"),
-        ("sweep", "sweep needs an experiment (list shows them)"),
-        ("release", "release needs an experiment (list shows them)"),
-        ("sweep stokes --seeds 0 -1", "--seed must lie in [0, 2³¹), got -1."),
-        ("sweep stokes --seed 7", "sweep takes --seeds, got --seed 7; write --seeds 7."),
-        ("release stokes --seed 3", "release takes --seeds, got --seed 3; write --seeds 3."),
-        ("sweep stokes --jobs 0", "--jobs must be at least 1, got 0."),
-        ("train stefan --role nobody", "There is no training 'nobody' here. Available: anp, softc,"),
+        ("run stokes --seeds 2147483648", "--seed must lie in [0, 2³¹), got 2147483648."),
+        ("run stokes --seed 7 --seeds 0-2", "run takes --seed or --seeds, got both; write --seeds 7."),
+        ("run stokes --workers 0", "workers must be at least 1, got 0."),
+        ("run stefan --train-only --trainings nobody", "There is no training 'nobody' here. Available: anp, softc,"),
+        ("run stefan --trainings anp", "--trainings says which networks --train-only trains; add --train-only."),
+        ("run stefan --slurm partition=long", "--slurm: only for a cluster; add --cluster slurm."),
         ("bench nothing", "There is no benchmark 'nothing'. Available: update, solver, "),
     ],
 )
@@ -185,10 +194,10 @@ def test_documents_says_which_file_changed_and_when_all_are_current(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(f"<!-- numbers: {MAKER} -->\n<!-- end of numbers -->\n")
-    assert main(["documents"]) == 0
+    assert maintain.main(["documents"]) == 0
     assert capsys.readouterr().out == f"File: {tmp_path / 'README.md'}\n"
     assert "1, 2, 3" in (tmp_path / "README.md").read_text()
-    assert main(["documents"]) == 0
+    assert maintain.main(["documents"]) == 0
     assert capsys.readouterr().out == "All documents are current.\n"
 
 
@@ -236,7 +245,7 @@ def test_json_is_one_object_and_alone_on_standard_output(
     assert trained["seed"] == 3
     assert trained["CE"] == [1.0, None]
     assert trained["MSE"][1] == pytest.approx(0.5)
-    assert main(words(f"train {stub.name} --json --seed 3", tmp_path)) == 0
+    assert main(words(f"run {stub.name} --train-only --json --seed 3", tmp_path)) == 0
     (file,) = json.loads(capsys.readouterr().out)["weights"]
     assert Path(file).is_file()
     assert main(words(f"reproduce {stub.name} --json", tmp_path)) == 2
@@ -272,22 +281,45 @@ def only_stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stub]]:
 
 
 @pytest.mark.usefixtures("only_stubs")
-def test_a_sweep_ends_with_tables_over_seeds_and_names_what_failed(
+def test_several_seeds_end_with_tables_over_seeds_and_names_what_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = words("sweep stub other --seeds 0 1 --jobs 1", tmp_path)
+    given = words("run stub other --seeds 0-1 --workers 1", tmp_path)
     assert main([*given, "--json"]) == 2
     printed = capsys.readouterr()
     content = json.loads(printed.out)
     assert len(content["failed"]) == 1
     assert "1 of the jobs failed; start again to go on.\n  stub, seed 1: DataFileError: seed 1 is unl" in printed.err
-    assert "sweeps/logs/stub-seed-1.log" in printed.err
+    assert "logs/stub-seed-1.log" in printed.err
     stub, other = content["experiments"]
     assert [stub["experiment"], other["experiment"]] == ["stub", "other"]
     (both,) = [row for row in other["rows"] if row["case"] == "m=1" and row["method_key"] == "trained"]
     assert both["CE"] == [1.0, 0.0]
     assert both["MSE"][1] > 0.1
     assert {file.name for file in Path(other["folder"]).iterdir()} == {"table.md", "table.csv"}
+
+
+def test_a_dry_run_says_what_would_be_sent_without_a_cluster(
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = f"run {stub.name} --seeds 0-1 --cluster slurm --hours 2 --workers 8 --slurm partition=long --dry-run"
+    assert main(words(given, tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "stub, seed 0",
+        "stub, seed 1",
+        "2 jobs of slurm, 8 at a time; each asks for time 120 minutes, partition long",
+    ]
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_the_commands_of_maintainers_are_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, message in (
+        ("release", "release needs the name of an experiment."),
+        ("release stokes --seed 3", "release takes --seeds, got --seed 3; write --seeds 3."),
+        ("", "There is no command 'nothing'. Available: release, documents."),
+    ):
+        assert maintain.main(typed.split()) == 2
+        assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.usefixtures("only_stubs")
@@ -298,26 +330,27 @@ def test_all_experiments_run_and_those_without_a_release_are_left_out(
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed] == ["stub", "other"]
     assert main(words("reproduce all --json", tmp_path)) == 0
-    assert json.loads(capsys.readouterr().out) == {"experiments": []}
+    assert json.loads(capsys.readouterr().out) == {"experiments": [], "failed": []}
 
 
-def test_train_trains_every_method_and_a_role_all_trainings_of_its_name(
+def test_train_only_trains_every_method_or_the_trainings_that_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
     monkeypatch.setattr(boundary.BoundaryExperiment, "train", lambda _, training, __: trained.append(training.label))
-    one = "train burgers_dirichlet --cases single-0.02 --methods fno boon-paper boon-default"
+    one = "run burgers_dirichlet --train-only --cases single-0.02 --methods fno boon-paper boon-default"
     assert main(words(one, tmp_path)) == 0
     assert [label.split(",")[0] for label in trained] == ["FNO", "BOON (paper's form)", "BOON (default)"]
-    assert main(words(f"{one} --role single-0.02-0", tmp_path)) == 0
+    assert main(words(f"{one} --trainings single-0.02-0", tmp_path)) == 0
     assert len(trained) == 6
-    assert main(words(f"{one} --role member-0", tmp_path)) == 2
+    assert main(words(f"{one} --trainings member-0", tmp_path)) == 2
     assert capsys.readouterr().err.count("single-0.02-0") == 1
 
 
 def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "require_known", lambda _: None)
     monkeypatch.setattr(registry, "experiment", lambda _: Stub(interrupted=1))
     assert main(words("run stub", tmp_path)) == 130
     printed = capsys.readouterr()
@@ -332,8 +365,8 @@ def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
 def test_ctrl_c_anywhere_else_ends_with_a_hint(tmp_path: Path) -> None:
     script = (
         "import signal, sys; from experiments import cli; "
-        "cli.GROUPS['x'] = {'x': lambda: signal.raise_signal(signal.SIGINT)}; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(cli.main(['x']))"
+        "cli.list_command = lambda: signal.raise_signal(signal.SIGINT); "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(cli.main(['list']))"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 130, ended.stderr
@@ -352,7 +385,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["run stub", "sweep stub --seeds 0 1 --jobs 2"])
+@pytest.mark.parametrize("command", ["run stub", "run stub --seeds 0-1 --workers 2"])
 def test_sigterm_ends_a_command_as_ctrl_c_does_with_checkpoints_and_without_workers(
     command: str, tmp_path: Path
 ) -> None:

@@ -12,12 +12,12 @@ from experiments import boundary, combined, conservation, driver, fields, genera
 from experiments.catalogue import CATALOGUE
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions
+from experiments.maintain import release
 from experiments.records.record import KEY, Source
 from experiments.records.release import manifest, released_results
 from experiments.records.scores import SCORES, Reduction
 from experiments.records.store import as_json, read_records, read_scores, write_records
 from experiments.registry import experiment, names
-from experiments.releasing import release
 from tests.experiments.boundary.tiny import tiny as tiny_case
 from tests.experiments.boundary.tiny import tiny_experiment
 from tests.experiments.combined.tiny import tiny as tiny_combined

@@ -62,7 +62,7 @@ def test_a_small_set_is_the_beginning_of_a_large_one_whatever_the_parts_and_proc
     small, large = tmp_path / "small.h5", tmp_path / "large.h5"
     assert run(small, n=4) == 0
     monkeypatch.setattr(command, "_PART", 5)
-    assert run(large, "--jobs", "2") == 0
+    assert run(large, "--workers", "2") == 0
     for category in ("fields", "coefficients", "extras"):
         for name, array in getattr(load(small), category).items():
             assert torch.equal(array, getattr(load(large), category)[name][:4])
@@ -172,7 +172,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.Capture
         (("dary",), "There is no problem 'dary'. Did you mean 'darcy'?"),
         (("darcy", "--n", "0"), "n must be at least 1, got 0"),
         (("darcy", "--seed", "-1"), "seed must be at least 0, got -1"),
-        (("darcy", "--jobs", "0"), "jobs must be at least 1, got 0"),
+        (("darcy", "--workers", "0"), "workers must be at least 1, got 0"),
         (("basin", "--layout", "pdebench"), "take --layout the-well"),
     ],
 )

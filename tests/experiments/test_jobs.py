@@ -16,16 +16,18 @@ from submitit.slurm.slurm import SlurmJob
 
 from experiments import jobs
 from experiments.errors import InvalidArgumentError, JobsFailedError
-from experiments.jobs import Failure, Job, JobOptions, on_cluster, require_all, run_jobs
+from experiments.jobs import Failure, Job, on_cluster, require_all, run_jobs
+from experiments.options import ClusterOptions, seeds_of
 
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from experiments.jobs import JobOptions, run_jobs
+from experiments.jobs import run_jobs
+from experiments.options import ClusterOptions
 from tests.experiments.stub import Endless
 
 folder = Path(sys.argv[1])
-run_jobs({name: Endless(folder / name) for name in "abc"}, JobOptions(jobs=2), folder / "logs")
+run_jobs({name: Endless(folder / name) for name in "abc"}, 2, ClusterOptions(), folder / "logs")
 """
 
 
@@ -51,7 +53,7 @@ def test_results_come_in_order_and_a_failure_stops_no_other_job(
         "killed": partial(os._exit, 3),
         "last": partial(square, 3, before=tmp_path / "done"),
     }
-    results, failures = run_jobs(works, JobOptions(jobs=2), tmp_path / "logs")
+    results, failures = run_jobs(works, 2, ClusterOptions(), tmp_path / "logs")
     assert results == {"slow": 4, "last": 9}
     assert list(results) == ["slow", "last"]
     assert {failure.label for failure in failures} == {"negative, seed 1", "killed"}
@@ -103,14 +105,13 @@ def test_jobs_of_a_cluster_give_their_results_and_the_last_line_of_an_error(tmp_
 
 
 def test_slurm_is_asked_for_what_the_options_say(tmp_path: Path) -> None:
-    options = JobOptions(
-        cluster="slurm", jobs=3, hours=1.5, cpus=4, gpus=2, memory=20, partition="long", account="physics"
-    )
+    given = ("partition=long", "account=physics", "cpus-per-task=4", "gpus-per-node=2", "mem=20GB")
+    options = ClusterOptions(cluster="slurm", hours=1.5, slurm=given)
     works = [Job(str(number), partial(square, number), tmp_path / "log") for number in range(5)]
     mock = MockedSubprocess(known_cmds=["srun"])
     with mock.context():
         try:
-            executor = jobs.slurm(options, tmp_path / "logs")
+            executor = jobs.slurm(3, options, tmp_path / "logs")
             with executor.batch():
                 submitted = [executor.submit(work) for work in works]
             assert submitted[3].submission().function.label == "3"
@@ -132,19 +133,26 @@ def test_a_job_at_its_time_limit_is_queued_again_as_it_was(tmp_path: Path) -> No
 
 def test_impossible_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="--cluster slurm cannot be used here"):
-        run_jobs({"one": partial(square, 1)}, JobOptions(cluster="slurm"), tmp_path)
-    for name, value in {"jobs": 0, "cpus": 0, "gpus": -1, "hours": -2.0, "memory": 0.0}.items():
-        with pytest.raises(InvalidArgumentError, match=f"--{name} must be"):
-            JobOptions(**{name: value})  # type: ignore[arg-type]
+        run_jobs({"one": partial(square, 1)}, None, ClusterOptions(cluster="slurm"), tmp_path)
+    with pytest.raises(InvalidArgumentError, match="--hours must be positive, got -2"):
+        ClusterOptions(cluster="slurm", hours=-2.0)
+    with pytest.raises(InvalidArgumentError, match=r"--slurm takes options of sbatch with a value, .* got exclusive"):
+        ClusterOptions(cluster="slurm", slurm=("exclusive",))
 
 
-def test_jobs_share_a_gpu_only_where_the_user_says_so() -> None:
-    assert JobOptions().on("cuda:0").jobs == 1
-    assert JobOptions(jobs=3).on("cuda").jobs == 3
-    assert JobOptions().on("cpu").jobs is None
-    assert JobOptions(cluster="slurm").on("cuda").jobs is None
+def test_what_only_a_cluster_knows_is_refused_on_this_machine() -> None:
+    with pytest.raises(InvalidArgumentError, match="--hours, --slurm: only for a cluster; add --cluster slurm"):
+        ClusterOptions(slurm=("partition=gpu",), hours=2.0)
 
 
-def test_what_only_slurm_knows_is_refused_on_this_machine() -> None:
-    with pytest.raises(InvalidArgumentError, match="--gpus, --partition: only for jobs of SLURM; add --cluster slurm"):
-        JobOptions(partition="gpu", gpus=1)
+@pytest.mark.parametrize(
+    ("words", "seeds"), [(("0-3",), (0, 1, 2, 3)), (("0,2,5",), (0, 2, 5)), (("0", "1-2", "2"), (0, 1, 2)), ((), ())]
+)
+def test_seeds_are_numbers_lists_and_ranges(words: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    assert seeds_of(words) == seeds
+
+
+@pytest.mark.parametrize("word", ["a", "-1", "3-", "1-2-3", "0,", ""])
+def test_other_seeds_are_refused(word: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="--seeds takes numbers and ranges, as 0-7 or 0,2,5, got "):
+        seeds_of((word,))

@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from experiments import driver, registry
-from experiments.cli import _Work, main
+from experiments.cli import main
+from experiments.commands import _Work
 from experiments.errors import DataFileError, InvalidArgumentError, MissingPackageError
 from experiments.experiment import RunOptions
 from experiments.fields import downscaling, layers
 from experiments.fields.downscaling import BEST, FIXER, METHODS, Fit, Sizes, Years, forecast
 from experiments.fields.downscaling_experiment import score_forecast
 from experiments.fields.temperature import read_series, temperature
+from experiments.maintain import release
 from experiments.records.release import released_results
 from experiments.records.store import read_records
-from experiments.releasing import release
 from tests.documents import DOCS
 from tests.experiments.fields.tiny import FEW, series, tiny_downscaling
 

@@ -17,8 +17,8 @@ from experiments.fields.basins import Basins
 from experiments.fields.fixers import RANK, mean_depth
 from experiments.fields.rollout_experiment import METHODS
 from experiments.fields.stepper import Pairs, coarse_step, fit_stepper, monomials, pairs_of
+from experiments.maintain import release
 from experiments.records.store import read_records
-from experiments.releasing import release
 from tests.experiments.fields.tiny import SHORT, tiny_rollout
 
 BASINS = Basins(count=2, stream=0, seed=0, cells=8, steps=4)

@@ -17,6 +17,7 @@ import pytest
 from experiments import driver, registry
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import RunContext, RunOptions, Training
+from experiments.maintain import release
 from experiments.records import store
 from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, mean_and_error, over_seeds, records_of_functions
@@ -28,7 +29,6 @@ from experiments.records.release import (
     write_release,
 )
 from experiments.records.table import as_markdown, json_rows, numbers, wide
-from experiments.releasing import release
 from experiments.report.terminal import print_report
 from tests.documents import ROOT
 from tests.experiments.stub import Entry, Stub

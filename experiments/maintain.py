@@ -1,21 +1,68 @@
-"""Puts finished runs into the release, those that share trainings together."""
+"""What maintainers type: ``python -m experiments.maintain release NAME``, and ``documents`` in its place."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import tyro
 
+from experiments import registry
+from experiments.checks import unknown_name
+from experiments.cli import Options, Seeds, answered, parsed
 from experiments.driver import plan, run_of, trained_files
-from experiments.errors import DataFileError
+from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.experiment import Experiment, RunContext, RunOptions
+from experiments.options import seeds_of
 from experiments.records.description import describe
 from experiments.records.record import over_seeds
 from experiments.records.release import ROOT, ReleasedResults, write_release
 from experiments.records.store import read_records, read_scores
+from experiments.report import documents
 from experiments.report.picture import keep_figure
 from experiments.storage import read_object
+
+PROGRAM = "python -m experiments.maintain"
+Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="Experiments.")]
+
+
+def release_command(names: Names, options: Options, seeds: Seeds = ("0",)) -> None:
+    """Puts finished runs into the release: results, weights, numbers in documents.
+
+    Experiments that share trainings are released together.
+    """
+    if not names:
+        raise InvalidArgumentError("release needs the name of an experiment.")
+    if options.seed:
+        raise InvalidArgumentError(f"release takes --seeds, got --seed {options.seed}; write --seeds {options.seed}.")
+    files = release([registry.experiment(name) for name in names], options, seeds_of(seeds))
+    print("\n".join(f"File: {file}" for file in [*files, *documents.write_all(Path.cwd())]))
+
+
+def documents_command() -> None:
+    """Rewrites the generated blocks of README and docs: numbers of the release."""
+    root = Path.cwd()
+    if not (root / "README.md").is_file() or not (root / "docs").is_dir():
+        raise InvalidArgumentError(f"documents needs README.md and docs in '{root}'; start it in the root of a clone.")
+    files = documents.write_all(root)
+    print("\n".join(f"File: {file}" for file in files) or "All documents are current.")
+
+
+COMMANDS = {"release": release_command, "documents": documents_command}
+
+
+def main(words: Sequence[str]) -> int:
+    """Does one of the commands; exit statuses are those of ``experiments.cli.main``."""
+
+    def command() -> Any:
+        name, *rest = words or ("nothing",)
+        if name not in COMMANDS:
+            raise unknown_name("command", name, COMMANDS)
+        return parsed(COMMANDS[name], f"{PROGRAM} {name}", rest)
+
+    return answered(command)
 
 
 def release(
@@ -84,3 +131,7 @@ def _finished(
         description=describe(experiment, cases, over_seeds(records)),
     )
     return results, weights, first
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
