@@ -276,7 +276,7 @@ class FNO(nn.Module):
     def convolution(self, layer: int) -> SpectralConvolution | FactorisedConvolution:
         """The spectral convolution of a layer."""
         convolution = self.convolutions[layer]
-        assert isinstance(convolution, SpectralConvolution | FactorisedConvolution)
+        assert isinstance(convolution, (SpectralConvolution, FactorisedConvolution))  # torch 2.6 cannot compile A | B
         return convolution
 
     def _coordinates(self, a: Tensor) -> list[Tensor]:

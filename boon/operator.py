@@ -19,6 +19,7 @@ from boon.neuraloperator import NeuralOperatorFNO, check_precision, is_neuralope
 from boon.normalisation import Normalised
 from boon.scores import relative_residual
 from solvers import Periodic
+from solvers.recording import check_recording
 
 
 def default_correction(operator: nn.Module) -> Correction:
@@ -118,6 +119,7 @@ class BOON(nn.Module):
             IncompatibleCornersError: If Dirichlet values disagree where two sides meet.
             InvalidArgumentError: If a value has the wrong shape or is not finite, the axes do not match, or a neuralop
                 FNO is in half precision outside autocast.
+            MissingPackageError: If a PyTorch below 2.11 compiles or exports it.
         """
         u, discrete = self._operate(a, boundary)
         return prescribe(self.step(u, discrete), discrete)
@@ -145,6 +147,7 @@ class BOON(nn.Module):
 
     def _operate(self, a: Tensor, boundary: SideValues | None) -> tuple[Tensor, Boundary]:
         """The output before the conditions are enforced, and the conditions with their data."""
+        check_recording()
         check_tensor(a)
         layered = self._layered()
         if layered and self.correction.amplifies_rounding and torch.is_autocast_enabled(a.device.type):

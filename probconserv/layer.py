@@ -15,6 +15,7 @@ from probconserv.mixture import with_draws
 from probconserv.prediction import Prediction
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, ask
 from probconserv.update import condition, from_samples
+from solvers.recording import check_recording
 
 Constraint = LinearConstraint | Inequality
 
@@ -89,7 +90,11 @@ class ProbConserv(Surrogate):
 
         Returns:
             The conditioned prediction over n points, or of fields if the layer has a layout.
+
+        Raises:
+            MissingPackageError: If a PyTorch below 2.11 compiles or exports it.
         """
+        check_recording()
         constraint, prior = self.constraint, ask(self.surrogate, arguments)
         constraint = constraint if isinstance(constraint, LinearConstraint | Inequality) else constraint(*arguments)
         if self.layout is not None:

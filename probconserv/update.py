@@ -23,6 +23,7 @@ from probconserv.members import MemberGaussian, Members, automatic_shrinkage, co
 from probconserv.mixture import Mixture
 from probconserv.posterior import Posterior
 from probconserv.rule_error import warn_of_rule
+from solvers.recording import check_recording
 
 Gaussian = TorchMultivariateNormal | Normal
 
@@ -83,7 +84,9 @@ def condition(
         DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
         InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
             contradict each other.
+        MissingPackageError: If a PyTorch below 2.11 compiles or exports the call.
     """
+    check_recording()
     check_constraint(prior, constraint)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, constraint)

@@ -27,6 +27,7 @@ from boon import (
 )
 from solvers import Dirichlet, Neumann, Periodic
 from tests.documents import BOUNDARY_PAGE
+from tests.recording import records
 
 CONFIG = FNOConfig(width=4, modes=(3,), depth=2)
 CORRECTIONS = [None, MixedTransform(), MatchedTransform(), SmoothExtension(hidden=True)]
@@ -201,6 +202,7 @@ def test_under_a_transform_of_functions(transform, correction):
     assert torch.allclose(transform(operator, a), operator(a), atol=1e-6)
 
 
+@records
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=list(GRAPHS))
@@ -210,6 +212,7 @@ def test_as_one_graph(graph, correction):
     assert torch.allclose(graph(operator, a), operator(a), atol=1e-6)
 
 
+@records
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=list(GRAPHS))
 def test_a_small_operator_as_one_graph(graph):
@@ -218,6 +221,7 @@ def test_a_small_operator_as_one_graph(graph):
     assert torch.allclose(graph(operator, a), operator(a), atol=1e-6)
 
 
+@records
 def test_a_traced_operator_leaves_nothing_behind():
     # The first call at this size is the trace: its tensors must not be kept for the calls after it.
     operator, a = build(), torch.randn(2, 1, 19)
