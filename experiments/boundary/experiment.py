@@ -26,8 +26,7 @@ from experiments.boundary.training import operator_training, store_of, train_ope
 from experiments.boundary.versions import VERSIONS, Versions
 from experiments.errors import NotReleasedError, TrainingDivergedError
 from experiments.experiment import Experiment, RunContext, Stored, Training
-from experiments.records.published import published
-from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version, manifest, released_weights
 
 RANKS = ("validation_mean", "validation", *RANKED_NOISES, "validation_coarser", "validation_finer")

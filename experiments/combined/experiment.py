@@ -23,8 +23,7 @@ from experiments.combined.scoring import score_method, score_truth
 from experiments.combined.training import FieldTraining, train_operator
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
-from experiments.records.published import published
-from experiments.records.record import Arrays, Over, Record, Source
+from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version
 from experiments.records.store import scores_file
 from experiments.storage import read_arrays

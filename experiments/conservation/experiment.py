@@ -18,8 +18,7 @@ from experiments.conservation.networks import STARTS, NetworkPlan, network_confi
 from experiments.conservation.scoring import score_method, score_truth
 from experiments.conservation.training import train_network
 from experiments.experiment import Data, Experiment, Preset, RunContext, Stored, Training
-from experiments.records.published import published
-from experiments.records.record import Arrays, Record, Source
+from experiments.records.record import Arrays, Record, Source, published
 from experiments.records.release import data_version
 from experiments.records.table import PAPER
 from experiments.records.weights import is_whole

@@ -1,9 +1,12 @@
-"""One score of one method as a record, and the reduction from scores per function to records."""
+"""One score of one method as a record, from scores per function or from a paper."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -80,22 +83,22 @@ def as_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
-    """Mean and standard error of what is not NaN; no error of one value, or with infinite ones, and 0 of equal ones."""
-    kept = np.asarray(values, dtype=float)
-    kept = kept[~np.isnan(kept)]
-    if not len(kept):
+    """Mean and standard error of the values that are not NaN: 0 if all are equal, None for one or infinite values."""
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values):
         return math.nan, None
-    if len(kept) == 1 or not np.isfinite(kept).all():
-        return float(kept.mean()), None
-    deviation = float(kept.std(ddof=1)) if np.ptp(kept) else 0.0
-    return float(kept.mean()), deviation / math.sqrt(len(kept))
+    if len(values) == 1 or not np.isfinite(values).all():
+        return float(values.mean()), None
+    deviation = float(values.std(ddof=1)) if np.ptp(values) else 0.0
+    return float(values.mean()), deviation / math.sqrt(len(values))
 
 
 def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:
     """The records of one method on one case and seed.
 
     Args:
-        arrays: Scores per function ``(functions,)``; what is no score is left out, as is a score that is NaN for all
+        arrays: Scores per function ``(functions,)``. Other arrays are left out, and scores that are NaN for all
             functions.
         key: ``experiment``, ``case``, ``method`` and ``seed``.
     """
@@ -118,7 +121,7 @@ def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over seeds of every score; records of one seed keep their standard error.
 
     Args:
-        records: Records per seed, and perhaps means over seeds, which are kept in the place of what they are means of.
+        records: Records per seed, and perhaps means over seeds, which replace those of single seeds.
 
     Returns:
         Records in the order of their first appearance; means have no seed. A paper's records stay as they are.
@@ -128,14 +131,20 @@ def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
     for row, key in enumerate(zip(*columns, records["source"].isin(PAPER), strict=True)):
         groups.setdefault(key, []).append(row)
     over_all, values = records["seed"].isna().to_numpy(), records["mean"].to_numpy()
-    kept, merged = list[int](), dict[int, tuple[float, float | None]]()
+    chosen, merged = list[int](), dict[int, tuple[float, float | None]]()
     for rows in groups.values():
         means = [row for row in rows if over_all[row]]
         if not means and len(rows) > 1:
-            merged[len(kept)] = mean_and_error(values[rows])
-        kept += means or rows[:1]
-    result = records.iloc[kept].reset_index(drop=True).astype({"seed": "Int64"})
+            merged[len(chosen)] = mean_and_error(values[rows])
+        chosen += means or rows[:1]
+    result = records.iloc[chosen].reset_index(drop=True).astype({"seed": "Int64"})
     if merged:
         result.loc[list(merged), "seed"] = pd.NA
         result.loc[list(merged), ["mean", "standard_error"]] = np.array(list(merged.values()), dtype=float)
     return result
+
+
+@cache
+def published(paper: str) -> dict[str, Any]:
+    """The numbers of a paper: ``probconserv``, ``boon`` or ``probharde2e``."""
+    return json.loads(resources.files("experiments").joinpath(f"reference/{paper}.json").read_text(encoding="utf-8"))

@@ -176,7 +176,7 @@ def _check_shared(together: Sequence[str], sums: Mapping[str, str], content: Map
     """Refuses weights that would replace a file of an experiment that is not released with them."""
     for other, entry in content["experiments"].items():
         before = {file: content["weights"][file] for file in entry["weights"]}
-        changed = [file for file, kept in before.items() if sums.get(file, kept) != kept]
+        changed = [file for file, old in before.items() if sums.get(file, old) != old]
         if other not in together and changed:
             names = " ".join([*together, other])
             raise DataFileError(

@@ -129,7 +129,7 @@ SCORES: dict[str, Score] = {
     "changed_share": _neither("in a tenth", "part of the change of depth in the tenth of cells that changed most"),
     "mean_error": _squared("error of mean", "mean squared difference of the pointwise mean from the exact one"),
     "deviation_error": _squared("error of std", "the same for the pointwise standard deviation"),
-    "mean_error_10": _squared("error of mean, 10 %", "10 % quantile over sets of as many true draws"),
+    "mean_error_10": _squared("error of mean, 10 %", "10 % quantile over sets of true draws of the same size"),
     "mean_error_90": _squared("error of mean, 90 %", "90 % quantile over these"),
     "deviation_error_10": _squared("error of std, 10 %"),
     "deviation_error_90": _squared("error of std, 90 %"),

@@ -24,9 +24,9 @@ def read_notes(path: Path) -> dict[str, Any]:
     try:
         notes = json.loads(decode_tensors(path.read_bytes())[1]["notes"])
         last = notes["last"] if "last" in notes else notes["history"][-1]
-        kept = {key: notes[key] for key in ("training", "seconds", "environment")}
-        kept |= {key: notes[key] for key in notes.keys() & {"data_version"}}
-        return {**kept, "steps": last["step"], "last": last}
+        known = {key: notes[key] for key in ("training", "seconds", "environment")}
+        known |= {key: notes[key] for key in notes.keys() & {"data_version"}}
+        return {**known, "steps": last["step"], "last": last}
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DataFileError(f"'{path}' holds no weights with notes of a training ({error}); train it again.") from error
 

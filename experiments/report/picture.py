@@ -30,8 +30,8 @@ def leading_figure(name: str, run: Path | None) -> bytes | None:
         DataFileError: If a figure is damaged.
     """
     if run is None:
-        kept = FOLDER / f"{name}.png"
-        return kept.read_bytes() if kept.is_file() else None
+        released = FOLDER / f"{name}.png"
+        return released.read_bytes() if released.is_file() else None
     drawn = _first_figure(run)
     return None if drawn is None else shrunk(drawn, LARGE)
 

@@ -4,6 +4,8 @@ import pytest
 
 from experiments.errors import DataFileError
 from experiments.records.scores import Better
+from experiments.registry import experiment
+from experiments.report.calibration_tables import STUDIED
 from experiments.report.documents import MAKER, fill, filled, stale
 from experiments.report.tables import table
 from tests.documents import ROOT
@@ -37,3 +39,8 @@ def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
 @pytest.mark.long
 def test_documents_show_the_released_results() -> None:
     assert list(stale(ROOT)) == [], "run: python -m experiments documents"
+
+
+def test_training_ranges_of_tables_are_those_of_the_problems() -> None:
+    for name, (_, trained) in STUDIED.items():
+        assert experiment(name).problem.training_range == trained, name  # type: ignore[attr-defined]
