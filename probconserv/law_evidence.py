@@ -14,6 +14,7 @@ from probconserv._linalg.structured import variance_of_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture
+from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_batch
 
@@ -47,7 +48,7 @@ class Evidence:
         return torch.special.gammaincc(half.expand(self.chi_square.shape), self.chi_square.detach() / 2)
 
 
-def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
+def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Evidence:
     """The evidence of a law, one observation that costs nothing: it warns where a prediction is out of its range.
 
     Of a mixture, log Σ_c π_c N(b; G μ_c, S_c), and the residual in units of the mixture's own standard deviation of
@@ -66,6 +67,8 @@ def evidence(prior: Gaussian | Mixture, law: LinearConstraint) -> Evidence:
         InvalidArgumentError: If the prediction has inequalities.
         DependentConstraintsError: If the prediction already determines a row, so that there is no density of b.
     """
+    if isinstance(prior, NEIGHBOURS):
+        return evidence(as_known(prior), law)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, law)
         if not isinstance(prior.components, Gaussian):

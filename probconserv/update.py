@@ -3,6 +3,7 @@
 import warnings
 from typing import Literal, overload
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from torch.distributions import Normal
 
 from probconserv._linalg.checks import require_tensors
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import are_readable, floating
+from probconserv._linalg.values import are_readable, as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
@@ -21,6 +22,7 @@ from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.members import MemberGaussian, Members, automatic_shrinkage, condition_members
 from probconserv.mixture import Mixture
+from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
 from probconserv.rule_error import warn_of_rule
 from solvers.recording import check_recording
@@ -40,14 +42,14 @@ def condition(prior: Gaussian | Tensor, constraint: Inequality, *, validate: boo
 def condition(prior: Projected, constraint: LinearConstraint | Inequality, *, validate: bool = ...) -> Projected: ...
 @overload
 def condition(
-    prior: Gaussian | Mixture | Projected | Tensor,
+    prior: Gaussian | Mixture | Projected | Neighbour | Tensor,
     constraint: LinearConstraint | Inequality,
     *,
     keep_weights: bool = ...,
     validate: bool = ...,
 ) -> Posterior | Mixture | Projected: ...
 def condition(
-    prior: Gaussian | Mixture | Projected | Tensor,
+    prior: Gaussian | Mixture | Projected | Neighbour | Tensor,
     constraint: LinearConstraint | Inequality,
     *,
     keep_weights: bool = False,
@@ -62,9 +64,11 @@ def condition(
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
             ``(*batch, n)``, read as independent values; a ``Mixture``, whose components are conditioned one by one and
-            weighed by their evidence, π_c N(b; G μ_c, S_c) (Bayes' theorem); or samples ``(members, *batch, n)``, read
-            as their mean and covariance (rank members − 1), for which ``from_samples`` is the explicit name. A
-            conditioned prediction may be conditioned again, which equals conditioning at once.
+            weighed by their evidence, π_c N(b; G μ_c, S_c) (Bayes' theorem); torch's ``Independent``,
+            ``LowRankMultivariateNormal`` and ``MixtureSameFamily`` and gpytorch's multitask Gaussians (task by task),
+            read as these; or samples ``(members, *batch, n)``, read as their mean and covariance (rank members − 1),
+            for which ``from_samples`` is the explicit name. A conditioned prediction may be conditioned again, which
+            equals conditioning at once.
         constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``, or several.
         keep_weights: Whether the components of a mixture keep their weights whatever the law says of them, as Hansen et
             al. (2023) do with the equal weights of their latent samples. Inequalities do not enter the evidence.
@@ -88,6 +92,8 @@ def condition(
     """
     check_recording()
     check_constraint(prior, constraint)
+    if isinstance(prior, NEIGHBOURS):
+        return condition(as_known(prior), constraint, keep_weights=keep_weights, validate=validate)
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, constraint)
         components = _condition_one(prior.components, constraint, validate)
@@ -227,7 +233,8 @@ def from_samples(
     support fade (Ledoit & Wolf 2004).
 
     Args:
-        samples: Fields ``(members, *batch, n)``, at least two members; whole numbers become float64.
+        samples: Fields ``(members, *batch, n)``, at least two members, a tensor or an array; whole numbers become
+            float64.
         noise_variance: Variance added at every point, a number or ``(*batch, n)``; without it the covariance is
             singular and the distribution has no density.
         shrinkage: λ in [0, 1], 0 by default; "auto" takes that of ``fit_covariance``, and 1 where ``condition`` gives a
@@ -239,9 +246,11 @@ def from_samples(
         Gaussian with lazy covariance; where all members agree, the mean equals their value to the last bit.
 
     Raises:
-        InvalidArgumentError: If samples are no tensor, there are fewer than two members, a noise variance is negative,
+        InvalidArgumentError: If samples are no array, there are fewer than two members, a noise variance is negative,
             or λ is neither in [0, 1] nor "auto".
     """
+    if isinstance(samples, np.ndarray) or hasattr(samples, "to_numpy"):
+        samples = as_tensor(samples, dtype=None)
     require_tensors(samples=samples)
     if samples.ndim < 2 or samples.shape[0] < 2:
         raise InvalidArgumentError(
@@ -271,7 +280,11 @@ def from_samples(
 
 
 def truncate(
-    prior: Gaussian | Mixture | Projected, constraint: Inequality, *, keep_weights: bool = False, draws: int = 500
+    prior: Gaussian | Mixture | Projected | Neighbour,
+    constraint: Inequality,
+    *,
+    keep_weights: bool = False,
+    draws: int = 500,
 ) -> Truncated | Mixture:
     """Conditions a prediction on inequalities, and a law, by Bayes' theorem: the Gaussian cut off where they fail.
 
@@ -297,6 +310,8 @@ def truncate(
         raise InvalidArgumentError(
             "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
         )
+    if isinstance(prior, NEIGHBOURS):
+        return truncate(as_known(prior), constraint, keep_weights=keep_weights, draws=draws)
     if isinstance(prior, Mixture):
         if not keep_weights:
             raise InvalidArgumentError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -50,7 +50,8 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     """A number, array or tensor as a tensor.
 
     Args:
-        value: An array is copied, since it may be read-only, reversed or of another byte order, as tensors cannot.
+        value: An array, also one with labels of xarray or pandas, is copied, since it may be read-only, reversed or of
+            another byte order, as tensors cannot.
         dtype: Precision of the result; None keeps that of the value.
 
     Returns:
@@ -59,6 +60,8 @@ def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = to
     Raises:
         InvalidArgumentError: If the value is complex, or an array with masked entries.
     """
+    if not isinstance(value, Tensor | np.ndarray | int | float) and hasattr(value, "to_numpy"):
+        value = cast(np.ndarray, value.to_numpy())  # pyright: ignore[reportAttributeAccessIssue] - of xarray and pandas
     if isinstance(value, np.ndarray):
         if np.ma.is_masked(value):
             raise InvalidArgumentError(

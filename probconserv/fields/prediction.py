@@ -165,7 +165,7 @@ def points_of(
     shrinkage: float | Literal["auto"] | None = None,
 ) -> Normal | MultivariateNormal | Mixture:
     """A prediction of fields as one over points; see ``condition_fields``."""
-    if isinstance(prior, Tensor | np.ndarray):
+    if isinstance(prior, Tensor | np.ndarray) or hasattr(prior, "to_numpy"):
         if isinstance(noise_variance, Tensor | np.ndarray) and noise_variance.ndim:
             noise_variance = layout.flatten(as_tensor(noise_variance, dtype=None))
         return from_samples(layout.flatten(as_tensor(prior, dtype=None)), noise_variance, shrinkage=shrinkage)
