@@ -4,8 +4,7 @@
     results/NAME/    records.csv (means), scores.csv.gz (per function and seed), trainings.json, description.json
     weights/         safetensors, as ``load_pretrained`` and ``load_operator`` read them
 
-``python -m experiments release NAME`` puts a finished run here. A wheel holds the weights that the documents show;
-all others are in the repository.
+``python -m experiments.maintain release NAME`` puts a finished run here.
 """
 
 from collections.abc import Mapping, Sequence

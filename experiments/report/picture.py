@@ -1,6 +1,6 @@
 """The figure that stands for an experiment: of released results a small copy in the library, of a run its first one.
 
-``python -m experiments release NAME`` makes the small copy.
+``python -m experiments.maintain release NAME`` makes the small copy.
 """
 
 import io

@@ -38,7 +38,7 @@ def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
 
 @pytest.mark.long
 def test_documents_show_the_released_results() -> None:
-    assert list(stale(ROOT)) == [], "run: python -m experiments documents"
+    assert list(stale(ROOT)) == [], "run: python -m experiments.maintain documents"
 
 
 def test_training_ranges_of_tables_are_those_of_the_problems() -> None:
