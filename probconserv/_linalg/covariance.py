@@ -96,7 +96,7 @@ def rounding(covariance: LinearOperator, rows: Float[Tensor, "*batch k n"], rela
             KroneckerProductLinearOperator(*factors[:i], DiagLinearOperator(factor.diagonal()), *factors[i + 1 :])
             for i, factor in enumerate(factors)
         ]
-        return relative * sum((rows_times(error, rows) * rows).sum(dim=-1) for error in errors)
+        return relative * torch.stack([(rows_times(error, rows) * rows).sum(dim=-1) for error in errors]).sum(dim=0)
     weight = relative**2 if isinstance(covariance, RootLinearOperator) else relative
     return weight * (rows.square() @ covariance.diagonal()[..., None])[..., 0]
 

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
 from torch import Tensor
 
-from probconserv._linalg import kernels
 from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
 from probconserv._linalg.covariance import is_factored, rounding, rows_times
 from probconserv._linalg.values import are_plain, are_readable, cached, square_root
@@ -159,6 +158,8 @@ class Gain:
 
     def _reduce_by_kernel(self, variance: Tensor, slack: float) -> Tensor:
         """``reduced_variance`` of many numbers and one row, ``(*batch, 1, n)``."""
+        from probconserv._linalg import kernels  # numba, which is slow to import and rarely needed
+
         reduced = variance.new_empty(variance.shape)
         factors = self.scale[..., None].expand(*variance.shape[:-1], 1)
         prior = _array(self.rows), _array(variance)
@@ -178,6 +179,8 @@ class Gain:
             return corrected, corrected @ self.rows.mT
         corrected = u.new_empty(u.shape)
         if self.rows.shape[-2] == 1:
+            from probconserv._linalg import kernels
+
             prior, weights = (_array(self.rows), _array(variance)), _vector(multipliers)
             sums = kernels.subtract(_array(u), prior, weights, u.shape[-2], _array(corrected), torch.get_num_threads())
             return corrected, torch.from_numpy(sums).reshape(multipliers.shape)
@@ -219,7 +222,7 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         check_covariance(innovation, variance, negative)
     members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    positive = _exceed_rounding(diagonal, (covariance, variance, rows), epsilon)
+    positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
     if checked:
         require_independent(positive.all(), rows.shape[-2], members)
     scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
@@ -238,15 +241,10 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     )
 
 
-def _exceed_rounding(diagonal: Tensor, gain: tuple[LinearOperator, Tensor, Tensor], epsilon: float) -> Tensor:
-    """Which S_ii are more than what rounding leaves of a zero ``(*batch, k)``.
-
-    Args:
-        diagonal: S_ii.
-        gain: Σ, its diagonal and G.
-        epsilon: Machine epsilon of the dtype in which Σ was computed.
-    """
-    covariance, variance, rows = (part.detach() for part in gain)
+def _exceed_rounding(
+    diagonal: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, epsilon: float
+) -> Tensor:
+    """Which S_ii ``(*batch, k)`` are more than what rounding leaves of a zero; arguments are those of ``Gain``."""
     if isinstance(covariance, DiagLinearOperator):
         return diagonal > 0
     relative = min(100 * epsilon, 0.1)
@@ -254,7 +252,7 @@ def _exceed_rounding(diagonal: Tensor, gain: tuple[LinearOperator, Tensor, Tenso
         largest = (rows.abs() @ variance.sqrt()[..., None])[..., 0].square()
         if bool((diagonal > relative * largest).all()):
             return torch.ones_like(diagonal, dtype=torch.bool)
-    return diagonal > rounding(covariance, rows, relative)
+    return diagonal > rounding(covariance.detach(), rows, relative)
 
 
 def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
@@ -298,6 +296,8 @@ def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor, checked
         return (rows * variance) @ rows.mT, checked and _has_negative(variance)
     projected = rows.new_zeros(*batch, rows.shape[-2], rows.shape[-2])
     if rows.shape[-2] == 1:
+        from probconserv._linalg import kernels
+
         sums, negative = kernels.project(_array(rows), _array(variance), projected.numel(), torch.get_num_threads())
         return torch.from_numpy(sums).reshape(projected.shape), negative
     negative = False
@@ -318,6 +318,8 @@ def _functional(u: Tensor, rows: Tensor, large: bool) -> Tensor:
         return u @ rows.mT
     functional = u.new_zeros(*u.shape[:-1], rows.shape[-2])
     if rows.shape[-2] == 1:
+        from probconserv._linalg import kernels
+
         shape = functional.numel(), u.shape[-2]
         sums = kernels.functional(_array(u), _array(rows), shape, torch.get_num_threads())
         return torch.from_numpy(sums).reshape(functional.shape)

@@ -7,21 +7,21 @@ the CPU, S = L P Lᵀ in an order that keeps L sparse, and the variances come fr
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import scipy.sparse
 import torch
-from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from probconserv._linalg import sparse_kernels
 from probconserv._linalg.rows import Rows, SparseRows
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
 _EPS = torch.finfo(torch.float64).eps
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import SuperLU
 AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
@@ -123,7 +123,7 @@ class SparseInnovation(Innovation):
 
     rows: SparseRows
     scale: Tensor
-    factors: list[SuperLU]
+    factors: "list[SuperLU]"
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -181,6 +181,8 @@ class SparseInnovation(Innovation):
 
     def _forms(self, entry: int) -> np.ndarray:
         """g_jᵀ S⁻¹ g_j for every column g_j of G ``(n,)``."""
+        from probconserv._linalg import sparse_kernels  # numba, which is slow to import and rarely needed
+
         factor = self.factors[entry]
         order = np.asarray(factor.perm_r)
         starts, indices = _filled_pattern(self.rows, order)
@@ -270,8 +272,10 @@ def _rows_at(rows: AnyRows, batch: torch.Size, position: Tensor, entries: Tensor
     return replace(rows, entries=entries)  # pyright: ignore[reportArgumentType, reportReturnType] - a dataclass
 
 
-def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> SuperLU:
+def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> "SuperLU":
     """L P Lᵀ of S with rows and columns scaled to a unit diagonal."""
+    from scipy.sparse.linalg import splu  # slow to import, rarely needed
+
     left = scipy.sparse.diags_array(scale) @ rows.matrix(entry)
     matrix = _on_pattern(rows, (left * metric) @ left.T + scipy.sparse.diags_array(noise * scale**2))
     options = {"SymmetricMode": True, "Equil": False}
@@ -301,6 +305,8 @@ def _filled_pattern(rows: SparseRows, order: np.ndarray) -> tuple[np.ndarray, np
         rows: G.
         order: Place of every row of G in the order of elimination.
     """
+    from probconserv._linalg import sparse_kernels
+
     pattern = rows.overlap.tocoo()
     first, second = (order[part] for part in pattern.coords)
     lower = first > second

@@ -16,7 +16,6 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from probconserv._linalg import block_kernels, sparse_kernels
 from probconserv._linalg.values import are_plain, cached
 from probconserv.errors import InvalidArgumentError
 
@@ -122,6 +121,8 @@ class BlockRows(Rows):
     def functional(self, u: Tensor) -> Tensor:
         """See ``Rows``."""
         if self._is_plain(u):
+            from probconserv._linalg import block_kernels  # numba, which is slow to import and not always needed
+
             sums = block_kernels.functional(_fields(u), *self._arrays(), self.shape[-2])
             return torch.from_numpy(sums).reshape(*u.shape[:-1], self.shape[-2])
         if not self.entries.ndim:
@@ -146,6 +147,8 @@ class BlockRows(Rows):
         """See ``Rows``."""
         if not self._is_plain(u):
             return super().functional_and_size(u)
+        from probconserv._linalg import block_kernels
+
         both = block_kernels.functional_and_size(_fields(u), *self._arrays(), self.shape[-2])
         functional, size = (torch.from_numpy(sums).reshape(*u.shape[:-1], self.shape[-2]) for sums in both)
         return functional, size
@@ -153,11 +156,15 @@ class BlockRows(Rows):
     def kept(self, metric: Tensor, diagonal: Tensor) -> Tensor:
         """D − D Gᵀ S⁻¹ G D for a diagonal S ``(*batch, n)``."""
         if self._is_plain(metric, diagonal) and _matches(metric, diagonal.shape[:-1]):
+            from probconserv._linalg import block_kernels
+
             values = block_kernels.keep(_fields(metric), _fields(1.0 / diagonal), *self._arrays())
             return torch.from_numpy(values).reshape(*diagonal.shape[:-1], self.shape[-1])
         return super().kept(metric, diagonal)
 
     def _subtract_plain(self, u: Tensor, metric: Tensor, multipliers: Tensor) -> Tensor:
+        from probconserv._linalg import block_kernels
+
         batch = torch.broadcast_shapes(u.shape[:-1], multipliers.shape[:-1], (*metric.shape[:-1], 1))
         fields, factors = u.expand(*batch, u.shape[-1]), multipliers.expand(*batch, multipliers.shape[-1])
         metric = metric if _matches(metric, batch[:-1]) else metric.expand(*batch[:-1], metric.shape[-1])
@@ -170,6 +177,8 @@ class BlockRows(Rows):
         return self.entries.ndim <= 1 and are_plain(self.entries, *tensors)
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        from probconserv._linalg import block_kernels
+
         return block_kernels.labels_of(self.counts, self.sizes), self.entries.detach().reshape(-1).numpy()
 
     def _blocks(self, values: Tensor) -> Tensor:
@@ -228,6 +237,8 @@ class SparseRows(Rows):
     def functional(self, u: Tensor) -> Tensor:
         """See ``Rows``."""
         if self.entries.ndim == 1 and are_plain(u, self.entries):
+            from probconserv._linalg import sparse_kernels
+
             sums = sparse_kernels.functional(_fields(u), *self._arrays())
             return torch.from_numpy(sums).reshape(*u.shape[:-1], self.rows)
         terms = u[..., self.column] * self.entries[..., None, :]
@@ -237,6 +248,8 @@ class SparseRows(Rows):
         """See ``Rows``."""
         tensors = (self.entries, metric, multipliers) if u is None else (self.entries, metric, multipliers, u)
         if self.entries.ndim == 1 and are_plain(*tensors):
+            from probconserv._linalg import sparse_kernels
+
             spread = sparse_kernels.spread(_fields(multipliers), self.points, *self._arrays())
             spread = torch.from_numpy(spread).reshape(*multipliers.shape[:-1], self.points)
         else:

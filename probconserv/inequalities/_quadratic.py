@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from linear_operator import to_dense
 from linear_operator.operators import DenseLinearOperator, DiagLinearOperator, LinearOperator
-from scipy.optimize import nnls
 from torch import Tensor
 
 from probconserv._linalg.covariance import square_roots
@@ -95,6 +94,8 @@ class _Programme:
 
     def guess(self, u: Tensor) -> Tensor:
         """Active inequalities ``(m,)`` by non-negative least squares, from the field ``u`` on the rows."""
+        from scipy.optimize import nnls  # slow to import, rarely needed
+
         directions, length = self.directions
         gap = self.limits - self.inequalities @ u
         free = length > 0

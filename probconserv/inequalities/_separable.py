@@ -16,7 +16,6 @@ from torch import Tensor
 
 from probconserv.errors import ConvergenceError
 from probconserv.inequalities._feasible import FeasibleSet
-from probconserv.inequalities._kernels import project_rows
 
 _TOLERANCE = 1e-12  # of the law's residual, relative to |b| + Σ|w u|
 
@@ -69,6 +68,8 @@ def project_separable(
 
 
 def _solve(parts: tuple[Tensor, ...], length: int) -> Tensor:
+    from probconserv.inequalities._kernels import project_rows  # numba, slow to import
+
     x, variance, weights, bounds, b, noise = (part.detach() for part in parts)
     batch, n = x.shape[1:-1], x.shape[-1]
     law = torch.stack(torch.broadcast_tensors(b, noise), dim=-1)

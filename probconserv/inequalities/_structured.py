@@ -24,7 +24,6 @@ from probconserv._linalg.structured import split, splits
 from probconserv._linalg.values import cached
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._feasible import _all_finite, _check_fixed
-from probconserv.inequalities._segments import project_segments
 from probconserv.inequalities.inequality import JoinedConstraint
 
 LARGE = 1024  # points up to which a dense programme is solved where there is a choice
@@ -170,6 +169,8 @@ class StructuredSet:
 
     def _separable(self, x: Tensor, target: Tensor) -> Tensor:
         """argmin (u − x)ᵀ D⁻¹ (u − x) on rows and bounds, on the CPU wherever the fields are."""
+        from probconserv.inequalities._segments import project_segments  # numba, slow to import
+
         n, k = x.shape[-1], target.shape[-1]
         rows, batch = self._sparse, x.shape[1:-1]
         bounds = torch.stack([self.lower, self.upper], dim=-2)

@@ -7,13 +7,11 @@ import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
-from scipy.stats import truncnorm
 from torch import Tensor
 
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
 from probconserv.inequalities._feasible import settle
-from probconserv.inequalities._hamiltonian import run_chain
-from probconserv.inequalities._moments import moments_between
+from probconserv.inequalities._moments import moments_between, quantiles_between
 from probconserv.inequalities._quadratic import _Programme, programmes_of
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.projected import Projected
@@ -169,7 +167,7 @@ class Truncated:
         below = torch.where(fixed, -math.inf, (lower - mean) / divisor)
         above = torch.where(fixed, math.inf, (upper - mean) / divisor)
         uniform = torch.rand((count, *mean.shape), dtype=torch.float64, device=mean.device, generator=generator)
-        values = truncnorm.ppf(uniform.numpy(force=True), below.numpy(force=True), above.numpy(force=True))
+        values = quantiles_between(uniform.numpy(force=True), below.numpy(force=True), above.numpy(force=True))
         draws = mean + scale * torch.as_tensor(values, device=mean.device)
         return settle(torch.where(fixed, mean, draws), self._feasible)
 
@@ -205,6 +203,8 @@ class Truncated:
 
 def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int]) -> Tensor:
     """Draws ``(count, n)`` of one field by one chain; ``chain`` is the count and a seed."""
+    from probconserv.inequalities._hamiltonian import run_chain  # numba, slow to import
+
     none = torch.zeros(len(programme.limits), dtype=torch.bool, device=x.device)
     centre = programme.solve(x, target, none)[0]
     directions, length = programme.directions

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy.sparse import csc_matrix
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from probconserv.errors import (
@@ -192,6 +190,9 @@ def multipliers_of(at: Linearised) -> Tensor:
     """
     k = at.residual.shape[-1]
     if at.jacobian.is_sparse:
+        from scipy.sparse import csc_matrix
+        from scipy.sparse.linalg import splu  # slow to import, rarely needed
+
         jacobian = at.jacobian.coalesce()
         rows, columns = jacobian.indices().numpy(force=True)
         matrix = csc_matrix((jacobian.values().numpy(force=True), (rows, columns)), shape=jacobian.shape)

@@ -5,10 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
 ProgressHook = Callable[[int, float, float], None]
 """Is called after every step with the number of steps done, the loss and the rate of the step."""
 
@@ -24,6 +20,10 @@ def progress_bar(title: str, steps: int) -> Iterator[ProgressHook]:
     Yields:
         What the training calls after every step.
     """
+    from rich.console import Console  # slow to import, needed here alone
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
     columns = (
         TextColumn("{task.description}", table_column=Column(max_width=20, no_wrap=True, overflow="ellipsis")),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),

@@ -18,7 +18,6 @@ from probconserv import (
     Mixture,
     NonNegative,
     ProbConserv,
-    block_means,
     boundary_gradient,
     boundary_value,
     condition,
@@ -26,6 +25,7 @@ from probconserv import (
     from_samples,
     integral,
 )
+from probconserv.fields import block_means
 from solvers import NodeGrid
 from tests.oracles import condition_densely
 from tests.recording import records

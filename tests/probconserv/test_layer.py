@@ -10,8 +10,6 @@ from torch.distributions import Normal
 from probconserv import (
     Context,
     Ensemble,
-    FieldLayout,
-    FieldPrediction,
     InvalidArgumentError,
     Mixture,
     NonNegative,
@@ -22,6 +20,7 @@ from probconserv import (
     from_samples,
     integral,
 )
+from probconserv.fields import FieldLayout, FieldPrediction
 
 POINTS = torch.stack([torch.full((11,), 0.5), torch.linspace(0, 1, 11)], dim=-1).double().expand(2, 11, 2)
 CONTEXT, QUERY = Context(POINTS[:, :3], torch.ones(2, 3).double()), Query(POINTS)

@@ -28,13 +28,21 @@ def loaded_by(code: str) -> set[str]:
         "import boon",
         "from solvers import CellGrid, Dirichlet, Neumann, NodeGrid, Periodic, Robin",
         "from boon import *",
+        "import probconserv",
+        "from probconserv import *",
+        "from probconserv.fields import *",
+        "from probconserv.surrogates.flow import *",
+        "import torch; from probconserv import LinearConstraint, condition; from torch.distributions import Normal\n"
+        "condition(Normal(torch.zeros(4), torch.ones(4)), LinearConstraint(torch.ones(1, 4), torch.ones(1))).rsample()",
     ],
 )
 def test_no_heavy_package_is_loaded_before_a_solver_is_used(code: str) -> None:
     assert not loaded_by(code)
 
 
-@pytest.mark.parametrize("package", ["solvers", "boon"])
+@pytest.mark.parametrize(
+    "package", ["solvers", "boon", "probconserv", "probconserv.fields", "probconserv.surrogates.flow"]
+)
 def test_every_name_can_be_imported(package: str) -> None:
     module = importlib.import_module(package)
     star: dict[str, object] = {}

@@ -19,8 +19,6 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from linear_operator.operators import LinearOperator
-from scipy.optimize import minimize_scalar
-from scipy.special import chdtri
 from torch import Tensor
 
 from probconserv._linalg.rows import Rows, as_sparse_rows
@@ -208,6 +206,8 @@ def _standardised(
 
 def _usual(count: int) -> float:
     """The mean square of so many standardised values above which it is more than chance."""
+    from scipy.special import chdtri  # slow to import, rarely needed
+
     return max(_SURPRISING, float(chdtri(count, _CHANCE)) / count)
 
 
@@ -220,6 +220,8 @@ def _order_of_error(squares: Tensor, variances: Tensor) -> int:
 
 def _likeliest_error(order: int, squares: Tensor, variances: Tensor) -> float:
     """The likeliest τ², for the power of ten of the likeliest τ."""
+    from scipy.optimize import minimize_scalar  # slow to import, rarely needed
+
     bounds = (order - 1.0, order + 1.0)
     found = minimize_scalar(
         _misfit, bounds=bounds, args=(squares, variances), method="bounded", options={"xatol": 1e-3}

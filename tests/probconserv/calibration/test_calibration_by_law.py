@@ -16,7 +16,6 @@ from probconserv import (
     Mixture,
     NonNegative,
     condition,
-    displaced_by_law,
     evidence,
     integral,
     scores,
@@ -25,6 +24,7 @@ from probconserv import (
 from probconserv.calibration import (
     calibration_error,
     cumulative_probability,
+    displaced_by_law,
     fit_band,
     marginal_crps,
     marginal_log_likelihood,

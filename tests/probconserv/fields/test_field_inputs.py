@@ -11,22 +11,16 @@ from torch.distributions import Normal
 from probconserv import (
     Bounded,
     DependentConstraintsError,
-    FieldLayout,
     IncompatibleQueryError,
     InvalidArgumentError,
     Monotone,
     ProbConserv,
-    block_budgets,
-    block_means,
     boundary_value,
-    condition_fields,
-    displaced,
     from_samples,
     integral,
-    level_totals,
-    region_totals,
 )
-from probconserv.calibration import ConformalBand, fit_band, marginal_crps, variance_factor
+from probconserv.calibration import ConformalBand, displaced, fit_band, marginal_crps, variance_factor
+from probconserv.fields import FieldLayout, block_budgets, block_means, condition_fields, level_totals, region_totals
 from solvers import CellGrid, NodeGrid
 
 # Few members under many rows, on purpose; test_members.py has the warning.

@@ -8,23 +8,25 @@ from torch import nn
 from torch.distributions import Normal
 
 from probconserv import (
-    FieldLayout,
-    FieldPrediction,
-    FluxLayout,
     IncompatibleQueryError,
     InvalidArgumentError,
     Monotone,
     NonNegative,
     ProbConserv,
+    condition,
+    integral,
+    local_conservation,
+)
+from probconserv.fields import (
+    FieldLayout,
+    FieldPrediction,
+    FluxLayout,
     block_budgets,
     block_means,
-    condition,
     condition_fields,
     divergence,
     flux_budgets,
-    integral,
     level_totals,
-    local_conservation,
     region_totals,
     sphere_areas,
 )

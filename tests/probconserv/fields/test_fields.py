@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probconserv import FieldLayout, InvalidArgumentError, stacked_integrals
+from probconserv import InvalidArgumentError, stacked_integrals
+from probconserv.fields import FieldLayout
 from solvers import NodeGrid
 
 few = settings(deadline=None, max_examples=40)

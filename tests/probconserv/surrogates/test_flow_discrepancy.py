@@ -8,18 +8,8 @@ import torch
 from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Tensor
 
-from probconserv import (
-    Bounded,
-    DependentConstraintsError,
-    FieldLatent,
-    FlowMatching,
-    KarhunenLoeve,
-    LinearConstraint,
-    NonlinearLaw,
-    ResidualVelocity,
-    SamplingOptions,
-    eci,
-)
+from probconserv import Bounded, DependentConstraintsError, FlowMatching, LinearConstraint, NonlinearLaw
+from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, ResidualVelocity, SamplingOptions, eci
 from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy, warn_of_small_noise
 
 N, MODES = 41, 6

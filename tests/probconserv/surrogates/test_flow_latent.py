@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from probconserv import FieldLatent, InvalidArgumentError, KarhunenLoeve, Latent, ResidualVelocity, smooth_noise
+from probconserv import InvalidArgumentError
+from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, Latent, ResidualVelocity, smooth_noise
 from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
 
 SHAPE = (4, 5)

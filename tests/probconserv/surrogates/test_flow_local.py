@@ -5,15 +5,8 @@ import torch
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor, nn
 
-from probconserv import (
-    FlowMatching,
-    InvalidArgumentError,
-    KarhunenLoeve,
-    Latent,
-    LinearConstraint,
-    ResidualVelocity,
-    SamplingOptions,
-)
+from probconserv import FlowMatching, InvalidArgumentError, LinearConstraint
+from probconserv.surrogates.flow import KarhunenLoeve, Latent, ResidualVelocity, SamplingOptions
 from probconserv.surrogates.flow.information import information_of
 from probconserv.surrogates.flow.local import local_correction
 

@@ -10,21 +10,23 @@ from torch import Tensor, nn
 
 from probconserv import (
     Context,
-    DrawnFields,
-    FieldLatent,
     FlowMatching,
     IncompatibleQueryError,
     InvalidArgumentError,
-    KarhunenLoeve,
     LinearConstraint,
     Posterior,
     ProbConserv,
     Query,
+)
+from probconserv.errors import DataFileError, TrainingDivergedError, TrainingInterruptedError
+from probconserv.surrogates.flow import (
+    DrawnFields,
+    FieldLatent,
+    KarhunenLoeve,
     ResidualFieldVelocity,
     ResidualVelocity,
     SamplingOptions,
 )
-from probconserv.errors import DataFileError, TrainingDivergedError, TrainingInterruptedError
 from probconserv.surrogates.flow.interpolation import interpolation_rows
 from probconserv.training import TrainingConfig
 from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields

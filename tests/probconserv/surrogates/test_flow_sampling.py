@@ -11,27 +11,29 @@ from probconserv import (
     Bounded,
     ConvergenceError,
     DependentConstraintsError,
-    FieldLatent,
     FlowMatching,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
-    KarhunenLoeve,
-    Latent,
     LinearConstraint,
     Monotone,
     NonlinearLaw,
-    ResidualVelocity,
     SamplingInterruptedError,
-    SamplingOptions,
-    block_means,
     condition,
+)
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.fields import block_means
+from probconserv.surrogates.flow import (
+    FieldLatent,
+    KarhunenLoeve,
+    Latent,
+    ResidualVelocity,
+    SamplingOptions,
     conditioned,
     eci,
     pcfm,
     unconstrained,
 )
-from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.surrogates.flow.corrections import in_clean_metric, in_identity_metric
 
 N, DRAWS = 21, 2000

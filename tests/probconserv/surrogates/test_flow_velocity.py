@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import (
-    FieldLatent,
-    FlowMatching,
-    InvalidArgumentError,
-    ResidualFieldVelocity,
-    SamplingOptions,
-    smooth_noise,
-)
+from probconserv import FlowMatching, InvalidArgumentError
+from probconserv.surrogates.flow import FieldLatent, ResidualFieldVelocity, SamplingOptions, smooth_noise
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

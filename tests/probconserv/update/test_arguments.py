@@ -4,17 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import (
-    FieldLayout,
-    InvalidArgumentError,
-    Mixture,
-    NonNegative,
-    block_means,
-    condition,
-    condition_fields,
-    from_samples,
-    integral,
-)
+from probconserv import InvalidArgumentError, Mixture, NonNegative, condition, from_samples, integral
+from probconserv.fields import FieldLayout, block_means, condition_fields
 from solvers import NodeGrid
 
 LAW = integral(NodeGrid(0.0, 1.0, 8), 1.0)

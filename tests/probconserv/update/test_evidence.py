@@ -15,10 +15,10 @@ from probconserv import (
     LinearConstraint,
     Mixture,
     NonNegative,
-    block_means,
     condition,
     evidence,
 )
+from probconserv.fields import block_means
 from tests.strategies import conditioning_problems, seeds
 
 double = torch.float64

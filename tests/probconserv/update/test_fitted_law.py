@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, block_means, condition, scores
+from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, condition, scores
+from probconserv.fields import block_means
 from probconserv.fitted_law import fit_law
 
 double = torch.float64

@@ -9,16 +9,14 @@ from torch.distributions import Normal
 
 from probconserv import (
     DependentConstraintsError,
-    FieldLayout,
     InvalidArgumentError,
     LinearConstraint,
     NonNegative,
-    block_means,
     condition,
-    condition_fields,
     from_samples,
     truncate,
 )
+from probconserv.fields import FieldLayout, block_means, condition_fields
 from tests.oracles import condition_densely
 
 ROWS, COLUMNS, MEMBERS = 96, 192, 20
