@@ -285,6 +285,7 @@ def truncate(
     *,
     keep_weights: bool = False,
     draws: int = 500,
+    thinning: int = 1,
 ) -> Truncated | Mixture:
     """Conditions a prediction on inequalities, and a law, by Bayes' theorem: the Gaussian cut off where they fail.
 
@@ -296,7 +297,9 @@ def truncate(
         constraint: ``NonNegative``, ``Bounded``, ``Monotone``, or several, joined with a law or not.
         keep_weights: Has to be set for a mixture, whose components then keep their weights: how likely each of them
             makes the inequalities is not computed.
-        draws: Number of draws for mean and variance where these have no closed form.
+        draws: Number of draws for mean and variance where these have no closed form. They are a chain and worth fewer
+            independent ones: ``effective_size`` of the result, often a tenth.
+        thinning: Steps of the chain for a draw.
 
     Returns:
         The truncated prediction; a mixture for a mixture.
@@ -311,7 +314,7 @@ def truncate(
             "truncate needs inequalities, alone or joined with a law; condition(prior, law) conditions on a law."
         )
     if isinstance(prior, NEIGHBOURS):
-        return truncate(as_known(prior), constraint, keep_weights=keep_weights, draws=draws)
+        return truncate(as_known(prior), constraint, keep_weights=keep_weights, draws=draws, thinning=thinning)
     if isinstance(prior, Mixture):
         if not keep_weights:
             raise InvalidArgumentError(
@@ -319,10 +322,10 @@ def truncate(
                 "keep them, or truncate one Gaussian."
             )
         check_mixture_batch(prior, constraint)
-        components = truncate(prior.components, constraint, draws=draws)
+        components = truncate(prior.components, constraint, draws=draws, thinning=thinning)
         assert isinstance(components, Truncated)
         return Mixture(components, prior.weights)
     if isinstance(prior, Posterior | Projected):
-        return Truncated(prior.prior, prior.constraint & constraint, draws=draws)
+        return Truncated(prior.prior, prior.constraint & constraint, draws=draws, thinning=thinning)
     prior = _of_members(as_multivariate_normal(prior), constraint.joined().law)
-    return Truncated(prior, constraint.joined(), draws=draws)
+    return Truncated(prior, constraint.joined(), draws=draws, thinning=thinning)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
+from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.truncated import Truncated
+from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
 
 _ROUNDING = 1e-9  # of a rank, so that 0.9·200 is 180
@@ -19,7 +22,7 @@ class ConformalBand:
     """The band μ ± factor · max(s, floor) around a prediction with mean μ and standard deviation s.
 
     Around a conditioned prediction it respects the law: its centre meets it, and it is narrow where the law leaves
-    little open.
+    little open. Around one with bounds it ends at the bounds, beyond which no field lies.
 
     Args:
         factor: Half width in standard deviations.
@@ -34,9 +37,14 @@ class ConformalBand:
     floor: float = 1e-3
 
     def ends(self, prediction: Prediction) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
-        """Lower and upper end of the band."""
+        """Lower and upper end of the band, within the bounds of the prediction."""
         width = self.factor * deviation_of(prediction).clamp_min(self.floor).to(prediction.mean.dtype)
-        return prediction.mean - width, prediction.mean + width
+        lower, upper = prediction.mean - width, prediction.mean + width
+        parts = prediction.components if isinstance(prediction, Mixture) else prediction
+        if isinstance(parts, Projected | Truncated):
+            least, most = (bound.to(lower) for bound in (parts.constraint.lower, parts.constraint.upper))
+            lower, upper = torch.maximum(lower, least), torch.minimum(upper, most)
+        return lower, upper
 
 
 def fit_band(

@@ -38,6 +38,8 @@ class Truncated:
         constraint: Law, bounds and order.
         draws: Number of draws for mean and variance, at least 2.
         seed: Seed of these draws.
+        thinning: Steps of the chain for a draw, at least 1; more make draws less alike. ``effective_size`` says how
+            many independent draws those of mean and variance are worth.
 
     Raises:
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
@@ -46,14 +48,23 @@ class Truncated:
     """
 
     def __init__(
-        self, prior: MultivariateNormal, constraint: JoinedConstraint, *, draws: int = 500, seed: int = 0
+        self,
+        prior: MultivariateNormal,
+        constraint: JoinedConstraint,
+        *,
+        draws: int = 500,
+        seed: int = 0,
+        thinning: int = 1,
     ) -> None:
+        if thinning < 1:
+            raise InvalidArgumentError(f"thinning must be at least 1 step of the chain for a draw, got {thinning}.")
         self._projected = Projected(prior, constraint, draws=draws, seed=seed)
         self._feasible = self._projected.feasible
         self.prior = self._projected.prior
         self.constraint = constraint
         self.draws = draws
         self.seed = seed
+        self.thinning = thinning
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -93,7 +104,7 @@ class Truncated:
 
     def with_draws(self, draws: int, seed: int = 0) -> "Truncated":
         """The same prediction with mean and variance from another set of draws."""
-        return Truncated(self.prior, self.constraint, draws=draws, seed=seed)
+        return Truncated(self.prior, self.constraint, draws=draws, seed=seed, thinning=self.thinning)
 
     def rsample(
         self,
@@ -139,20 +150,39 @@ class Truncated:
         self._refuse_gradients()
         if self.is_exact:
             return self._exact_moments()
-        generator = torch.Generator(self.prior.mean.device).manual_seed(self.seed)
         with torch.no_grad():
-            draws = self._draw(self.draws, generator)
+            draws = self._own_draws
             return settle(draws.mean(dim=0), self._feasible), draws.var(dim=0)
+
+    @property
+    def effective_size(self) -> Tensor:
+        """How many independent draws the ``draws`` of mean and variance are worth, the mean over points ``(*batch,)``.
+
+        The standard error of the mean is the standard deviation over its root, that of the variance about √2 of the
+        variance over it. By the autocorrelation of the chain, summed while pairs of it are positive (Geyer 1992);
+        infinite where both are exact.
+        """
+        if self.is_exact:
+            return torch.full(self.batch_shape, math.inf, dtype=torch.float64, device=self.prior.mean.device)
+        return _effective_size(self._own_draws)
+
+    @cached_property
+    def _own_draws(self) -> Tensor:
+        """The draws of mean and variance."""
+        with torch.no_grad():
+            return self._draw(self.draws, torch.Generator(self.prior.mean.device).manual_seed(self.seed))
 
     def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draws ``(count, *batch, n)``, float64."""
         if self.is_exact:
             return self._exact_draws(count, generator)
         mean, target = self.prior.mean.to(torch.float64), self._feasible.target
+        if not self.batch_shape.numel():
+            return mean.new_zeros(count, *mean.shape)
         programmes = programmes_of(self._feasible.reduced)
         seeds = torch.randint(2**31 - 1, (len(programmes),), generator=generator, device=mean.device).tolist()
         fields = [
-            _run(programme, x, torch.cat([b[programme.kept], programme.fixed_values]), (count, seed))
+            _run(programme, x, torch.cat([b[programme.kept], programme.fixed_values]), (count, seed, self.thinning))
             for programme, x, b, seed in zip(
                 programmes, mean.reshape(-1, *self.event_shape), target.reshape(len(programmes), -1), seeds, strict=True
             )
@@ -201,10 +231,11 @@ class Truncated:
             )
 
 
-def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int]) -> Tensor:
-    """Draws ``(count, n)`` of one field by one chain; ``chain`` is the count and a seed."""
+def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int, int]) -> Tensor:
+    """Draws ``(count, n)`` of one field by one chain; ``chain`` is the count, a seed and the steps of a draw."""
     from probconserv.inequalities._hamiltonian import run_chain  # numba, slow to import
 
+    count, seed, thinning = chain
     none = torch.zeros(len(programme.limits), dtype=torch.bool, device=x.device)
     centre = programme.solve(x, target, none)[0]
     directions, length = programme.directions
@@ -213,13 +244,28 @@ def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int
     products = normals @ normals.mT
     walls = normals.numpy(force=True), products.numpy(force=True), offset.numpy(force=True)
     start = _interior_point(programme, x, target, centre)
-    positions, ended = run_chain(walls, start.numpy(force=True), (_LEFT_OUT, chain[0]), np.random.default_rng(chain[1]))
+    steps = (_LEFT_OUT, count * thinning)
+    positions, ended = run_chain(walls, start.numpy(force=True), steps, np.random.default_rng(seed))
+    positions = positions[thinning - 1 :: thinning]
     if not ended:
         raise ConvergenceError(
             "A trajectory of the truncated Gaussian bounced a million times: the inequalities leave a corner that is "
             "too narrow for it. Loosen them, or use the projection, condition(prior, constraint)."
         )
     return centre + torch.as_tensor(positions, device=x.device) @ programme.conditioned_root.mT
+
+
+def _effective_size(draws: Tensor) -> Tensor:
+    """Number of independent draws that a chain ``(count, *batch, n)`` is worth, the mean over points ``(*batch,)``."""
+    count = len(draws)
+    apart = draws - draws.mean(dim=0)
+    moving = apart.square().sum(dim=0) > 0
+    spectrum = torch.fft.rfft(apart, n=2 * count, dim=0)
+    covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[: count - count % 2]
+    pairs = covariance.unflatten(0, (-1, 2)).sum(dim=1) / torch.where(moving, covariance[0], 1.0)
+    summed = (pairs * (pairs > 0).cumprod(dim=0)).sum(dim=0)
+    size = count / (2 * summed - 1).clamp_min(1 / count)
+    return torch.where(moving, size.clamp_max(count), 0.0).sum(dim=-1) / moving.sum(dim=-1).clamp_min(1)
 
 
 def _interior_point(programme: _Programme, x: Tensor, target: Tensor, centre: Tensor) -> Tensor:

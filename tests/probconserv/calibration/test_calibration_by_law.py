@@ -10,6 +10,7 @@ from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch.distributions import Normal
 
 from probconserv import (
+    Bounded,
     IncompatibleQueryError,
     InvalidArgumentError,
     LinearConstraint,
@@ -231,6 +232,26 @@ def test_bands_cover_new_functions_as_often_as_they_say(lawful: bool) -> None:
         lower, upper = fit_band(parts[0], truth[split, :19], level=0.9).ends(parts[1])
         held += bool(((truth[split, 19] >= lower) & (truth[split, 19] <= upper)).all())
     assert held / 200 == pytest.approx(0.9, abs=0.06)
+
+
+@pytest.mark.parametrize("update", [condition, truncate])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_bands_end_at_the_bounds_of_the_prediction(update, mixed: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(30, 6, dtype=torch.float64, generator=generator).round()  # on the bounds
+    prior = Normal(values + 0.3 * torch.randn(30, 6, dtype=torch.float64, generator=generator), 0.3 + 0 * values)
+    if mixed:
+        prior = Mixture(Normal(torch.stack([prior.loc, prior.loc]), torch.stack([prior.scale, prior.scale])))
+    prediction = update(prior, Bounded(0.0, 1.0), **({"keep_weights": True} if mixed else {}))
+    band = fit_band(prediction, values, level=0.9)
+    lower, upper = band.ends(prediction)
+    width = band.factor * prediction.variance.sqrt().clamp_min(band.floor)
+    assert float((prediction.mean - width).min()) < 0
+    assert (float(lower.min()), float(upper.max())) == (0.0, 1.0)
+    assert torch.equal(lower, (prediction.mean - width).clamp_min(0.0))
+    assert torch.equal(upper, (prediction.mean + width).clamp_max(1.0))
+    held = ((values >= lower) & (values <= upper)).all(dim=-1)
+    assert float(held.double().mean()) >= 0.9
 
 
 def test_messages() -> None:

@@ -278,3 +278,43 @@ def test_messages():
     rows = torch.tensor([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
     with torch.no_grad(), pytest.raises(InfeasibleConstraintError, match="does not exist"):
         truncate(prior, LinearConstraint(rows, torch.zeros(2)) & Monotone() & Bounded(0.0, 1e-9)).mean  # noqa: B018
+
+
+def rising_chain(**options):
+    """Independent values with a total and an order, whose draws are a Markov chain."""
+    prior = Normal(torch.linspace(4, 0, 8, dtype=torch.float64), torch.full((8,), 0.3, dtype=torch.float64))
+    law = LinearConstraint(torch.full((1, 8), 0.125), torch.tensor([0.5]))
+    return truncate(prior, law & NonNegative() & Monotone(), **options)
+
+
+def test_the_effective_size_is_that_of_the_spread_of_means():
+    """Means of 40 chains spread as those of so many independent draws do, within the error of 40."""
+    one = rising_chain(draws=300)
+    size = float(one.effective_size)
+    assert 5 < size < 150
+    means = torch.stack([one.with_draws(300, seed).mean for seed in range(40)])
+    sizes = [float(one.with_draws(300, seed).effective_size) for seed in range(5)]
+    found = float((one.variance / means.var(dim=0)).mean())
+    assert found == pytest.approx(sum(sizes) / 5, rel=0.5)
+
+
+def test_thinned_draws_are_worth_more_and_are_those_of_the_chain():
+    plain, thin = rising_chain(draws=300), rising_chain(draws=300, thinning=8)
+    assert float(thin.effective_size) > 2 * float(plain.effective_size)
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    every, eighth = (
+        each.sample(torch.Size([n]), generator=g)
+        for each, n, g in zip((plain, thin), (80, 10), generators, strict=True)
+    )
+    assert torch.allclose(every[7::8], eighth)
+    assert thin.with_draws(20).thinning == 8
+    with pytest.raises(InvalidArgumentError, match="thinning must be at least 1"):
+        rising_chain(thinning=0)
+
+
+def test_exact_draws_are_worth_infinitely_many_and_an_empty_batch_has_none():
+    prior = Normal(torch.zeros(2, 3, dtype=torch.float64), torch.ones(2, 3, dtype=torch.float64))
+    assert truncate(prior, NonNegative()).effective_size.tolist() == [math.inf] * 2
+    empty = Normal(torch.zeros(0, 3, dtype=torch.float64), torch.ones(0, 3, dtype=torch.float64), validate_args=False)
+    law = LinearConstraint(torch.ones(1, 3), torch.ones(0, 1))
+    assert truncate(empty, law & NonNegative()).sample(torch.Size([4])).shape == (4, 0, 3)
