@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.errors import DataFileError
+from experiments.records.record import TRUTH
 from experiments.records.release import ROOT, released_weights
 from experiments.records.scores import SCORES, Better
 from experiments.records.store import read_records
@@ -142,7 +143,9 @@ def problem_sections(family: str) -> str:
 
 def methods_as_columns(name: str, score: str) -> str:
     """One score of an experiment, cases as rows and methods as columns."""
-    return table(entries_of(results_of(name), score), SCORES[score].title, SCORES[score].better)
+    results = results_of(name)
+    truth = results.description.methods.get(TRUTH, "")
+    return table(entries_of(results, score), SCORES[score].title, SCORES[score].better, truth=truth)
 
 
 def scores_as_columns(name: str, scores: Sequence[str] = (), errors: bool = True) -> str:

@@ -23,17 +23,21 @@ def table(
     better: Better,
     texts: dict[str, list[str]] | None = None,
     transposed: bool = False,
+    truth: str = "",
 ) -> str:
-    """A table of scores, the best of a row in bold (of a column if the table is transposed), and further columns."""
+    """A table of scores, the best of a row but ``truth`` in bold (of a column if transposed), and further texts."""
     rows: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         rows.setdefault(entry[0], {})[entry[1]] = entry
     choose = {Better.LOWER: min, Better.HIGHER: max, Better.NEITHER: lambda _: None}[better]
     cells = {}
     for name, row in rows.items():
-        best = choose(entry[2] for entry in row.values()) if len(row) > 1 else None
+        best = choose(entry[2] for column, entry in row.items() if column != truth) if len(row) > 1 else None
         shown = {column: format_score(*entry[2:]) for column, entry in row.items()}
-        cells[name] = {column: f"**{text}**" if row[column][2] == best else text for column, text in shown.items()}
+        cells[name] = {
+            column: f"**{text}**" if column != truth and row[column][2] == best else text
+            for column, text in shown.items()
+        }
     frame = pd.DataFrame(cells) if transposed else pd.DataFrame(cells).T
     frame = frame.assign(**(texts or {})).fillna("—").rename_axis(corner).reset_index()
     return markdown(frame)

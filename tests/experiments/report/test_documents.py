@@ -34,6 +34,7 @@ def test_the_best_of_a_row_is_bold_where_there_are_several() -> None:
     lines = table(entries, "LL ↑", Better.HIGHER).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
     assert cells == [["LL ↑", "x", "y"], ["a", "1 (0.1)", "**2**"], ["b", "—", "3"]]
+    assert "| **1 (0.1)** | 2 |" in table(entries, "LL ↑", Better.HIGHER, truth="y"), "true draws are never the best"
 
 
 @pytest.mark.long
