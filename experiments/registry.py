@@ -17,7 +17,6 @@ BENCHMARKS: dict[str, str] = {
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
-    "projection": "a nonlinear law of 700 rows on fields, against PCFM's dense Jacobians",
     "scaling": "time and memory of update and solver as sizes grow",
     "orders": "observed orders of the finite volumes (two minutes)",
 }

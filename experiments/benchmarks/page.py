@@ -129,7 +129,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "solver": compared,
     "fields": timed,
     "inequality": timed,
-    "projection": timed,
     "boon": stepped,
     "orders": converged,
 }

@@ -9,22 +9,18 @@ generate_stefan              the Stefan problem: initial value and mass, within 
 generate_porous_medium       the porous medium equation: initial value and mass, within bounds
 
 The study of each is of the number of evaluations that its samplers need. That of generate_stokes-disturbed has laws
-whose values no field of the flow has. Those of generate_stefan-prediction and
-generate_porous_medium-prediction draw fields given scattered observations, against the black boxes of conservation.
+whose values no field of the flow has.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from math import pi
 
-from experiments import conservation
 from experiments.generation import laws
 from experiments.generation.cases import FIELD_SIZES, SCHEME_SIZES, SMALL_SIZES, Condition, Published
 from experiments.generation.experiment import GenerationExperiment
 from experiments.generation.families import BURGERS, HEAT, POROUS_MEDIUM, REACTION_DIFFUSION, STEFAN, STOKES
-from experiments.generation.studies.disturbed import DisturbedStudy
-from experiments.generation.studies.prediction_study import PredictionStudy
-from experiments.generation.studies.steps import StepsStudy
+from experiments.generation.studies import DisturbedStudy, StepsStudy
 
 
 def _initial_and_mass(parameter: str, value: float) -> tuple[Condition, Condition]:
@@ -144,42 +140,20 @@ EXPERIMENTS: Mapping[str, GenerationExperiment] = {
 }
 
 
-def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
-    base = conservation.EXPERIMENTS[name]
-    problem = replace(base.problem, test_parameters=parameters)
-    return PredictionStudy(
-        name=f"generate_{name}-prediction", base=replace(base, problem=problem), flows=EXPERIMENTS[f"generate_{name}"]
-    )
-
-
 STEPS: Mapping[str, StepsStudy] = {
     name: StepsStudy(name=f"{name}-study", flows=entry) for name, entry in EXPERIMENTS.items()
 }
 """Errors over the number of evaluations, by the experiment whose flow is used."""
-PREDICTIONS: Mapping[str, PredictionStudy] = {
-    entry.name: entry
-    for entry in (
-        _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
-        _prediction("porous_medium", (1.0, 3.0, 6.0, 0.7, 8.0)),
-    )
-}
-"""Prediction from scattered observations, with parameters in the training range of the flow, below it and above it."""
 DISTURBED = DisturbedStudy(name="generate_stokes-disturbed", flows=EXPERIMENTS["generate_stokes"])
 """Laws whose values no field of the flow has."""
-STUDIES: Mapping[str, StepsStudy | PredictionStudy | DisturbedStudy] = {
-    **STEPS,
-    **PREDICTIONS,
-    DISTURBED.name: DISTURBED,
-}
+STUDIES: Mapping[str, StepsStudy | DisturbedStudy] = {**STEPS, DISTURBED.name: DISTURBED}
 
 __all__ = [
     "DISTURBED",
     "EXPERIMENTS",
-    "PREDICTIONS",
     "STEPS",
     "STUDIES",
     "DisturbedStudy",
     "GenerationExperiment",
-    "PredictionStudy",
     "StepsStudy",
 ]

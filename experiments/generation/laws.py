@@ -5,11 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.generation.families import RATE
-from experiments.generation.published import BurgersRows
 from probconserv import LinearConstraint, NonlinearLaw
 
 _ALL = slice(None)
-_FLUX_STEPS = 5  # of Godunov's scheme, as published
+_FLUX_STEPS = 5  # of Godunov's scheme, as published by PCFM (Utkarsh et al. 2025)
+_SMOOTHING = 1e-6  # of the positive and negative parts in the flux, as published
 
 
 def value_rows(u: Float[Tensor, "t x"], where: tuple[slice | int, slice | int]) -> LinearConstraint:
@@ -62,15 +62,27 @@ def initial_inflow_and_flux(u: Tensor, times: Tensor, points: Tensor) -> Nonline
     second = torch.eye(len(times), dtype=u.dtype).diff(dim=0).diff(dim=0)
     rows = torch.kron(second, torch.full((1, len(points)), 1 / len(points), dtype=u.dtype))
     inflow = LinearConstraint(rows.to_sparse(), torch.zeros(len(rows), dtype=u.dtype))
-    scheme = BurgersRows(
-        times=len(times),
-        points=len(points),
-        flux_steps=min(_FLUX_STEPS, len(times) - 1),
-        time_step=float(times[1] - times[0]),
-        spacing=float(points[1] - points[0]),
-    )
-    law = NonlinearLaw(residual_function=scheme.residual, points=u.numel())
+    ratio = float(times[1] - times[0]) / float(points[1] - points[0])
+
+    def residual(fields: Float[Tensor, "s n"]) -> Float[Tensor, "s k"]:
+        return godunov_residual(fields.reshape(-1, *u.shape), ratio)
+
+    law = NonlinearLaw(residual_function=residual, points=u.numel())
     return law & initial(u, times, points) & inflow
+
+
+def godunov_residual(fields: Float[Tensor, "s t x"], ratio: float) -> Float[Tensor, "s k"]:
+    """u_i^{t+1} − u_i^t + (Δt/Δx)(F_{i+½} − F_{i−½}) of Burgers' equation at inner points, for the first steps.
+
+    Args:
+        fields: Fields on cells.
+        ratio: Δt/Δx.
+    """
+    u = fields[:, : _FLUX_STEPS + 1]
+    root = (u.square() + _SMOOTHING**2).sqrt()
+    flux = 0.125 * ((u + root)[..., :-1].square() + (u - root)[..., 1:].square())
+    change = ratio * flux[:, :-1].diff(dim=-1)
+    return (u[:, 1:, 1:-1] - u[:, :-1, 1:-1] + change).flatten(1)
 
 
 def initial_and_reaction(u: Tensor, times: Tensor, points: Tensor) -> NonlinearLaw:

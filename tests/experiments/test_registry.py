@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from experiments import boundary, combined, conservation, fields, generation
+from experiments import boundary, combined, conservation, fields, generation, prediction
 from experiments.catalogue import CATALOGUE
 from experiments.experiment import Preset
 from experiments.records.release import manifest, released_results
@@ -33,7 +33,7 @@ def test_every_listed_experiment_is_there_and_says_how_long_each_preset_takes(na
 
 def test_every_experiment_of_a_family_is_listed() -> None:
     groups = [family.EXPERIMENTS for family in (boundary, combined, conservation, fields, generation)]
-    groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES]
+    groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)
 
 

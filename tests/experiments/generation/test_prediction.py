@@ -11,15 +11,15 @@ from experiments.conservation.cases import Sizes, laws_of
 from experiments.driver import run
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
-from experiments.generation import PREDICTIONS, PredictionStudy
-from experiments.generation.studies.prediction import (
+from experiments.prediction import STUDIES, PredictionStudy
+from experiments.prediction.rows import (
     METHODS,
     PredictionCase,
     law_of_fields,
     of_training_fields,
     resampled,
 )
-from experiments.generation.studies.prediction_study import score_draws
+from experiments.prediction.study import score_draws
 from experiments.registry import experiment
 from probconserv.scores import mse
 from tests.experiments.conservation.tiny import tiny as tiny_conservation
@@ -31,7 +31,7 @@ BARE, TOLD = METHODS[0], METHODS[1]
 
 def tiny() -> PredictionStudy:
     """The study of the Stefan problem with networks that are trained for a few steps."""
-    entry = PREDICTIONS["generate_stefan-prediction"]
+    entry = STUDIES["generate_stefan-prediction"]
     base = tiny_conservation("stefan", problem=entry.base.problem, data="exact")
     return PredictionStudy(
         name="prediction", base=base, flows=tiny_generation("generate_stefan"), sizes={"smoke": SIZES}
@@ -127,9 +127,9 @@ def test_what_makes_no_fair_comparison_is_refused() -> None:
 
 
 def test_the_study_is_found_by_the_experiment_of_its_flow() -> None:
-    assert experiment("generate_stefan-prediction") is PREDICTIONS["generate_stefan-prediction"]
+    assert experiment("generate_stefan-prediction") is STUDIES["generate_stefan-prediction"]
     context = RunContext(options=RunOptions(preset="laptop"))
-    entry = PREDICTIONS["generate_stefan-prediction"]
+    entry = STUDIES["generate_stefan-prediction"]
     chosen = entry.cases(context)[0]
     released = {training.release for method in METHODS for training in entry.trainings(chosen, method, 0, context)}
     assert released == {"stefan-anp.safetensors", "generation/stefan-flow-0.safetensors"}

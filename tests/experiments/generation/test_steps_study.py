@@ -11,7 +11,7 @@ from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.generation import STEPS, StepsStudy
 from experiments.generation.cases import Case
-from experiments.generation.studies.steps import floor_of
+from experiments.generation.studies import floor_of
 from experiments.registry import experiment
 from tests.experiments.generation.tiny import SIZES, tiny
 

@@ -16,8 +16,8 @@ from experiments.conservation.experiment import ConservationExperiment
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment, Preset, RunContext, Training
 from experiments.generation.experiment import GenerationExperiment
-from experiments.generation.studies.prediction import METHODS, Method, PredictionCase
 from experiments.generation.training import FlowTraining
+from experiments.prediction.rows import METHODS, Method, PredictionCase
 from experiments.records.record import Arrays
 from experiments.training_files import take_released
 from probconserv import evidence, from_samples, scores
