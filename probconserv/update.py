@@ -249,6 +249,7 @@ def from_samples(
         InvalidArgumentError: If samples are no array, there are fewer than two members, a noise variance is negative,
             or λ is neither in [0, 1] nor "auto".
     """
+    check_recording()
     if isinstance(samples, np.ndarray) or hasattr(samples, "to_numpy"):
         samples = as_tensor(samples, dtype=None)
     require_tensors(samples=samples)

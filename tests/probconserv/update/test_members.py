@@ -18,6 +18,7 @@ from probconserv import (
 )
 from probconserv.fields import FieldLayout, block_means, condition_fields
 from tests.oracles import condition_densely
+from tests.recording import records
 
 ROWS, COLUMNS, MEMBERS = 96, 192, 20
 LAYOUT = FieldLayout(channels=1, shape=(ROWS, COLUMNS))
@@ -125,6 +126,7 @@ def test_a_stated_number_means_many_rows_and_nothing_is_asked_of_what_was_made_o
     assert condition(from_samples(fields[:-1], noise_variance=100.0), law, validate=False).mean.shape == (8,)
 
 
+@records
 def test_gradients_and_graphs_under_automatic_shrinkage():
     generator = torch.Generator().manual_seed(2)
     fields = honest(generator, 6, 8, 1)[:, 0].requires_grad_()

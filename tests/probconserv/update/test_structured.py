@@ -30,6 +30,7 @@ from probconserv.inequalities import _structured
 from probconserv.inequalities._structured import StructuredSet
 from tests.oracles import condition_densely, log_density_on_surface, most_probable_by_enumeration
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
+from tests.recording import records
 from tests.strategies import seeds
 
 # Few members under many rows, on purpose; test_members.py has the warning.
@@ -160,6 +161,7 @@ def test_derivatives_of_mean_variance_and_draws(kind, low_rank):
             posterior.variance  # noqa: B018 - evaluating it is the point
 
 
+@records
 @pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
 def test_disjoint_rows_compile_export_and_vectorise(kind):
     torch._dynamo.reset()

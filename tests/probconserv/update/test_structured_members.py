@@ -14,6 +14,7 @@ from probconserv import DependentConstraintsError, InvalidArgumentError, LinearC
 from probconserv._linalg import structured
 from probconserv._linalg.rows import BlockRows, as_sparse_rows
 from tests.probconserv.update.structured_rows import make_rows, take_large_paths
+from tests.recording import records
 
 # Few members under many rows, on purpose; test_members.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore:The law has .* rows and the ensemble")
@@ -84,6 +85,7 @@ def test_few_rows_without_variance_of_their_own_follow_the_members(monkeypatch):
     assert torch.allclose(actual.mean[:4].sum(), law.b[0], rtol=0, atol=1e-12)
 
 
+@records
 def test_members_vectorise_and_compile():
     torch._dynamo.reset()
     generator = torch.Generator().manual_seed(1)
