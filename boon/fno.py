@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boon._tensors.values import are_readable, check_tensor
+from boon._tensors.values import check_tensor
 from boon.errors import InvalidArgumentError
 from boon.layers import (
     ACTIVATIONS,
@@ -29,6 +29,7 @@ from boon.layers import (
 )
 from boon.spectral import Basis, Convolution, FactorisedConvolution, SpectralConvolution, fourier_basis
 from boon.transforms import DomainFourier, FourierTransform
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True)

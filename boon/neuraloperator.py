@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boon._tensors.values import are_readable
 from boon.corrections.correction import CorrectedLayers
 from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.fno import FNOConfig
 from boon.spectral import Basis, convolve, half_refused
 from boon.transforms import NodeFourier
+from solvers.recording import are_readable
 
 
 def is_neuraloperator(operator: nn.Module) -> bool:

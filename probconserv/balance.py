@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.values import are_readable, as_tensor
+from probconserv._linalg.values import as_tensor
 from probconserv.constraints import Domain, LinearConstraint, integral
 from probconserv.errors import InvalidArgumentError
 from solvers.grids import CellGrid, trapezoid_weights
+from solvers.recording import are_readable
 
 Flux = Tensor | np.ndarray | Callable[[Tensor], Tensor]
 _GAUSS = tuple(torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(10))

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from probconserv._linalg.checks import SMALL, joint_axes
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
-from probconserv._linalg.values import are_readable, as_tensor, cached, square_root
+from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.grids import CellGrid, NodeGrid, trapezoid_weights
+from solvers.recording import are_readable
 from solvers.stencils import one_sided_gradient
 
 Domain = NodeGrid | CellGrid | Tensor | np.ndarray

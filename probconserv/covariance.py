@@ -15,8 +15,9 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import are_readable, as_tensor, floating
+from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

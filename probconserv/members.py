@@ -15,10 +15,10 @@ from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSum
 from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import are_readable
 from probconserv.constraints import LinearConstraint
 from probconserv.covariance import shrinkage_of
 from probconserv.posterior import Posterior
+from solvers.recording import are_readable
 
 _LEVEL = 1e-3  # probability with which members that do explain their laws are rejected, over all fields together
 _REMEDY = 'shrinkage="auto" of from_samples or condition_fields leaves their correlations out where they do harm'

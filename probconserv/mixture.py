@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import are_readable, square_root
+from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.sampling import draw
+from solvers.recording import are_readable
 
 
 def is_bounded(prediction: Any) -> bool:

@@ -23,12 +23,13 @@ from probconserv._linalg.gain import Gain, factorise
 from probconserv._linalg.gaussian import FieldGaussian, roots_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
-from probconserv._linalg.values import are_readable, cached, square_root
+from probconserv._linalg.values import cached, square_root
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import (
     IncompatibleQueryError,
     InvalidArgumentError,
 )
+from solvers.recording import are_readable
 
 AnyGain = Gain | StructuredGain
 

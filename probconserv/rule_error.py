@@ -10,11 +10,12 @@ from torch.distributions import MultivariateNormal, Normal
 from probconserv._linalg.covariance import as_double, rows_times
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import variance_of_rows
-from probconserv._linalg.values import are_readable, as_tensor
+from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture
 from probconserv.prediction import Prediction
+from solvers.recording import are_readable
 
 
 def warn_of_rule(prior: Prediction | Tensor, constraint: LinearConstraint | Inequality) -> None:

@@ -14,7 +14,7 @@ from torch.distributions import Normal
 
 from probconserv._linalg.checks import require_tensors
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.values import are_readable, as_tensor, floating
+from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality
@@ -25,7 +25,7 @@ from probconserv.mixture import Mixture
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
 from probconserv.rule_error import warn_of_rule
-from solvers.recording import check_recording
+from solvers.recording import are_readable, check_recording
 
 Gaussian = TorchMultivariateNormal | Normal
 

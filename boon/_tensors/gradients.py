@@ -1,6 +1,6 @@
 """Differentiable operations with gradients in one pass over the field.
 
-Where a graph is recorded or a function transformed (``values.is_transformed``) they are plain operations of torch,
+Where a graph is recorded or a function transformed (``is_transformed``) they are plain operations of torch,
 which compilers, ``vmap`` and ``jvp`` know, and nothing is overwritten.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from boon._tensors.values import is_transformed
+from solvers.recording import is_transformed
 
 Strip = tuple[int, int, int]
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from boon._tensors.values import is_transformed
+from solvers.recording import is_transformed
 
 Table = TypeVar("Table", bound=Callable[..., Any])
 

@@ -1,29 +1,12 @@
-"""Whether the numbers of tensors may be read, and whether a function transform or a compiler is at work."""
+"""Fields and values as tensors of real numbers."""
 
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from boon.errors import InvalidArgumentError
-
-# Only these private names tell vmap from grad and jvp, whose numbers can be read.
-_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def are_readable(*tensors: Tensor) -> bool:
-    """False in ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, under ``vmap``, and for meta tensors.
-
-    Checks of values are left out where it is False, so bad values give NaN instead of an error.
-    """
-    if is_traced():
-        return False
-    stack = _functorch.get_interpreter_stack()
-    if stack and any(level.key() == _functorch.TransformType.Vmap for level in stack):
-        return False
-    return not any(tensor.is_meta for tensor in tensors)
 
 
 def check_tensor(u: Any) -> None:
@@ -62,15 +45,3 @@ def real_tensor(value: Any, dtype: torch.dtype, device: torch.device, name: str)
     if isinstance(value, complex) or complex_array or (isinstance(value, Tensor) and value.is_complex()):
         raise InvalidArgumentError(f"{name} needs real numbers, got complex ones.")
     return torch.as_tensor(value, dtype=dtype, device=device)
-
-
-def is_traced() -> bool:
-    """Whether a graph is recorded: ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-
-
-def is_transformed() -> bool:
-    """Whether a graph is recorded or a transform of ``torch.func`` or forward-mode differentiation is at work."""
-    if is_traced():
-        return True
-    return _functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0

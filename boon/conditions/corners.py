@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from boon._tensors.values import are_readable
 from boon.errors import IncompatibleCornersError
+from solvers.recording import are_readable
 
 _UNITS, _UNITS_OF_HALF = 100, 4
 

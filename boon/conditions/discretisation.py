@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boon._tensors.values import are_readable, check_real, is_traced, real_tensor
+from boon._tensors.values import check_real, real_tensor
 from boon.conditions.corners import name_of, tolerance_of
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, SideCondition, functional, harmonise
 from boon.conditions.parts import Part, Parts, as_parts, may_be_free, nodes_of
 from boon.conditions.varying import Varying, coefficients, settle
 from boon.errors import InvalidArgumentError, MissingBoundaryError
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from solvers.recording import are_readable, is_traced
 
 SideEntry = SideCondition | Parts
 Pair = tuple[SideEntry | Periodic | None, SideEntry | Periodic | None]

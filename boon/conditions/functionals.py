@@ -27,11 +27,12 @@ from torch import Tensor
 
 from boon._tensors.gradients import Strip, edit_nodes
 from boon._tensors.tables import cached_table
-from boon._tensors.values import check_real, is_transformed
+from boon._tensors.values import check_real
 from boon.conditions.corners import check_gap, name_of
 from boon.conditions.varying import Varying, set_varying
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
+from solvers.recording import is_transformed
 from solvers.stencils import one_sided_gradient
 
 SideCondition = Dirichlet | Neumann | Robin

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from boon._tensors.values import are_readable
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
+from solvers.recording import are_readable
 
 Intervals = tuple[float, float] | tuple[tuple[float, float], ...]
 

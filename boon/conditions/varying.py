@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from boon._tensors.values import are_readable, real_tensor
+from boon._tensors.values import real_tensor
 from boon.conditions.corners import check_gap, name_of
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from boon._tensors.gradients import add_at, take_strips
 from boon._tensors.tables import cached_table
-from boon._tensors.values import are_readable, is_transformed
 from boon.conditions.discretisation import AxisCondition, has_free_side
 from boon.conditions.functionals import Boundary, data_values, read_strip, set_nodes, with_zero_data
 from boon.corrections.correction import Correction, PrescriptionStep, Step
@@ -44,6 +43,7 @@ from boon.spectral import (
     synthesise,
     synthesise_lines,
 )
+from solvers.recording import are_readable, is_transformed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boon._tensors.tables import cached_table
-from boon._tensors.values import are_readable
 from boon.conditions.discretisation import AxisCondition, periodic_axes, sides
 from boon.conditions.functionals import DIFFERENCES, Boundary, Functional, read
 from boon.conditions.varying import Varying
@@ -37,6 +36,7 @@ from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
+from solvers.recording import are_readable
 
 Read = Callable[[Functional | Varying, Tensor], Tensor]
 _DEGREE = 3

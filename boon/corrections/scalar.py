@@ -15,7 +15,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from boon._tensors.values import are_readable
 from boon.conditions.discretisation import AxisCondition, periodic_axes
 from boon.conditions.functionals import Boundary
 from boon.corrections.correction import Correction, Step
@@ -34,6 +33,7 @@ from boon.corrections.elimination import (
 from boon.errors import SingularKernelError
 from boon.fno import FNOConfig, fourier_bases
 from boon.spectral import Basis, Convolution, fourier_basis, multiply
+from solvers.recording import are_readable
 
 _SMALLEST = 1e-7
 

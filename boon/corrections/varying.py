@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boon._tensors.values import are_readable
 from boon.conditions.varying import Varying
 from boon.errors import SingularKernelError
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True)

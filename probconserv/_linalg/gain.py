@@ -20,8 +20,9 @@ from torch import Tensor
 
 from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
 from probconserv._linalg.covariance import is_factored, rounding, rows_times
-from probconserv._linalg.values import are_plain, are_readable, cached, square_root
+from probconserv._linalg.values import cached, square_root
 from probconserv.errors import InvalidArgumentError
+from solvers.recording import are_plain, are_readable
 
 _Tile = tuple[slice, slice]  # batch entries and points
 _TILE = 1 << 15  # numbers of a tile

@@ -16,8 +16,9 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from probconserv._linalg.values import are_plain, cached
+from probconserv._linalg.values import cached
 from probconserv.errors import InvalidArgumentError
+from solvers.recording import are_plain
 
 _DENSE = 1 << 27  # numbers of a matrix that is still formed on request
 

@@ -22,8 +22,9 @@ from torch import Tensor
 from probconserv._linalg.covariance import rows_times
 from probconserv._linalg.innovation import Innovation, innovation_of
 from probconserv._linalg.rows import Rows
-from probconserv._linalg.values import are_readable, cached
+from probconserv._linalg.values import cached
 from probconserv.errors import InvalidArgumentError
+from solvers.recording import are_readable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

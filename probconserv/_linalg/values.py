@@ -1,4 +1,4 @@
-"""Whether numbers may be read: checks and choices that depend on values are left out where a graph is recorded."""
+"""Values as tensors, the root of a variance, and results that are computed once."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -7,43 +7,10 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from probconserv.errors import InvalidArgumentError
 
 Value = TypeVar("Value")
-
-# Only these private names tell vmap from grad and jvp, whose numbers can be read.
-_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def are_readable(*tensors: Tensor) -> bool:
-    """False in ``torch.compile``, ``torch.export`` and ``torch.jit.trace``, under ``vmap``, and for meta tensors."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-        return False
-    stack = _functorch.get_interpreter_stack()
-    if stack and any(level.key() == _functorch.TransformType.Vmap for level in stack):
-        return False
-    return not any(tensor.is_meta for tensor in tensors)
-
-
-def are_recorded(*tensors: Tensor) -> bool:
-    """Whether loops outside of torch cannot have the numbers; ``torch.compile`` leaves its graph for such loops."""
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    wrapped = any(_functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
-    return wrapped or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-
-
-def are_plain(*tensors: Tensor) -> bool:
-    """Whether compiled code may work on the tensors: readable, on the CPU, and without derivatives to record."""
-    if not are_readable(*tensors) or any(tensor.device.type != "cpu" for tensor in tensors):
-        return False
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return False
-    if _functorch.peek_interpreter_stack() is not None:
-        return False
-    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
 
 
 def as_tensor(value: Tensor | np.ndarray | float, dtype: torch.dtype | None = torch.float64) -> Tensor:

@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree
-from probconserv._linalg.values import are_readable, as_tensor
+from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from solvers.recording import are_readable
 
 
 class Inequality(ABC):

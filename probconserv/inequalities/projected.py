@@ -8,7 +8,7 @@ from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
 from probconserv._linalg.checks import contradictions_named
-from probconserv._linalg.values import are_recorded, square_root
+from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
 from probconserv.inequalities._quadratic import project_general
@@ -16,6 +16,7 @@ from probconserv.inequalities._separable import project_separable
 from probconserv.inequalities._structured import LARGE, StructuredSet, structured_set
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.sampling import draw
+from solvers.recording import are_recorded
 
 _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
 
