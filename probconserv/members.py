@@ -17,6 +17,7 @@ from torch import Tensor
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.covariance import shrinkage_of
+from probconserv.met_rows import posterior_of
 from probconserv.posterior import Posterior
 from solvers.recording import are_readable
 
@@ -110,14 +111,14 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     """
     members = prior.members if isinstance(prior, MemberGaussian) else None
     if members is None or not members.are_correlated:
-        return Posterior(prior, law, validate=validate)
+        return posterior_of(prior, law, validate)
     rows, readable = law.b.shape[-1], validate and are_readable(prior.loc, law.b)
     many = rows >= members.count
     if many and members.automatic:
         if readable:
             warnings.warn(f"{_few(rows, members)} Values are taken as independent (shrinkage 1).", stacklevel=4)
-        return Posterior(_independent(prior, members, None), law, validate=validate)
-    posterior = Posterior(prior, law, validate=validate)
+        return posterior_of(_independent(prior, members, None), law, validate)
+    posterior = posterior_of(prior, law, validate)
     if readable and many and not members.stated:
         warnings.warn(f"{_few(rows, members)} The update can do harm; {_REMEDY}.", stacklevel=4)
         return posterior
@@ -129,7 +130,7 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     if not bool(rejected.any()):
         return posterior
     chosen = _rejected(prior, members, rejected, float(probability.min()))
-    return posterior if chosen is prior else Posterior(chosen, law, validate=validate)
+    return posterior if chosen is prior else posterior_of(chosen, law, validate)
 
 
 def _few(rows: int, members: Members) -> str:

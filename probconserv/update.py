@@ -85,7 +85,8 @@ def condition(
             ``(1, n)``, is conditioned on each of several laws.
         InvalidArgumentError: If the prior is not finite, has a negative variance or standard deviation or is no
             prediction, the constraint is none, or inequalities are recorded in a graph.
-        DependentConstraintsError: If rows are redundant under the prior or an exact law is given twice.
+        DependentConstraintsError: If rows are certain under the prior, or once others are met, and not met; of those
+            that are met nothing is asked.
         InfeasibleConstraintError: If no field meets law and inequalities (the text names the feasible totals), or rows
             contradict each other.
         MissingPackageError: If a PyTorch below 2.11 compiles or exports the call.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from linear_operator.operators import DenseLinearOperator, KroneckerProductLinearOperator
 
-from probconserv import DependentConstraintsError, LinearConstraint, condition, from_samples, integral
+from probconserv import DependentConstraintsError, LinearConstraint, Posterior, condition, from_samples, integral
 from probconserv._linalg.gaussian import FieldGaussian
 from solvers import NodeGrid
 
@@ -44,7 +44,7 @@ def test_an_ensemble_whose_members_have_one_total_is_refused(kind, dtype):
     samples = members(kind)
     samples = samples - ((samples @ WEIGHTS - 1) / (WEIGHTS @ WEIGHTS))[:, None] * WEIGHTS
     with pytest.raises(DependentConstraintsError, match="not independent"):
-        condition(from_samples(samples.to(dtype), shrinkage=0.0), TOTAL)
+        Posterior(from_samples(samples.to(dtype), shrinkage=0.0), TOTAL)
 
 
 @pytest.mark.parametrize("length", [0.0, 0.002, 0.1])
@@ -67,10 +67,10 @@ def test_a_total_that_one_factor_of_a_kronecker_prior_has_already_is_refused(dty
     factors = (DenseLinearOperator(each.to(dtype)) for each in (without, kernel))
     prior = FieldGaussian(torch.zeros(400, dtype=dtype), KroneckerProductLinearOperator(*factors))
     with pytest.raises(DependentConstraintsError, match="not independent"):
-        condition(prior, LinearConstraint(torch.ones(1, 400), torch.ones(1)))
+        Posterior(prior, LinearConstraint(torch.ones(1, 400), torch.ones(1)))
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_a_row_given_twice_is_refused(dtype):
     with pytest.raises(DependentConstraintsError, match="2 constraint rows are not independent"):
-        condition(from_samples(members("rough").to(dtype), shrinkage=0.0), TOTAL & TOTAL)
+        Posterior(from_samples(members("rough").to(dtype), shrinkage=0.0), TOTAL & TOTAL)

@@ -20,6 +20,7 @@ from probconserv import (
     LinearConstraint,
     Monotone,
     NonNegative,
+    Posterior,
     condition,
     evidence,
     from_samples,
@@ -28,6 +29,7 @@ from probconserv._linalg.rows import BlockRows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import StructuredGain
 from probconserv.inequalities import _structured
 from probconserv.inequalities._structured import StructuredSet
+from probconserv.update import as_multivariate_normal
 from tests.oracles import condition_densely, log_density_on_surface, most_probable_by_enumeration
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
 from tests.recording import records
@@ -332,10 +334,10 @@ def test_dependent_and_contradicting_rows_are_refused():
     for second in (row, torch.roll(row, 2, dims=1)):
         law = LinearConstraint(torch.cat([row, second, row + second]).to_sparse(), torch.zeros(3))
         with pytest.raises(DependentConstraintsError, match="3 constraint rows are not independent"):
-            condition(prior, law)
+            Posterior(as_multivariate_normal(prior), law)
     pinned = Normal(torch.zeros(24).double(), (torch.arange(24) >= 4).double(), validate_args=False)
     with pytest.raises(DependentConstraintsError, match="give every row a point with variance"):
-        condition(pinned, LinearConstraint(row.to_sparse(), torch.zeros(1)))
+        condition(pinned, LinearConstraint(row.to_sparse(), torch.ones(1)))
 
 
 def test_bad_input_is_refused():

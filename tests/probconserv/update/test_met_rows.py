@@ -1,0 +1,90 @@
+"""Rows that a prediction or other rows meet already ask for nothing; certain rows that are missed are refused."""
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from torch.distributions import Normal
+
+from probconserv import DependentConstraintsError, LinearConstraint, Mixture, block_means, condition, draw, from_samples
+
+double = torch.float64
+G = torch.Generator().manual_seed(0)
+TOTAL = LinearConstraint(torch.ones(1, 12), torch.zeros(1))
+
+
+def centred(*shape: int) -> torch.Tensor:
+    """Fields of zero mean."""
+    fields = torch.randn(*shape, dtype=double, generator=G)
+    return fields - fields.mean(dim=-1, keepdim=True)
+
+
+def same(first, second, tolerance=1e-9):
+    assert torch.allclose(first.mean, second.mean, atol=tolerance)
+    assert torch.allclose(first.variance, second.variance, atol=tolerance)
+    torch.manual_seed(0)
+    means = [draw(each, (400,)).mean(dim=0) for each in (first, second)]
+    assert float((means[0] - means[1]).abs().max()) < 0.5 * float(first.stddev.max())
+
+
+def test_members_that_agree_on_a_total_stay_as_they_are():
+    prior = from_samples(centred(5, 12))
+    posterior = condition(prior, TOTAL)
+    same(posterior, prior)
+    assert float(TOTAL.residual(posterior.rsample((20,))).abs().max()) < 1e-12
+    more = LinearConstraint(torch.eye(12)[:1], torch.ones(1))
+    same(condition(prior, TOTAL & more), condition(prior, more))
+
+
+def test_zonal_and_global_means_together():
+    prior = Normal(torch.randn(12, dtype=double, generator=G), torch.rand(12, dtype=double, generator=G) + 0.1)
+    zonal = block_means(torch.arange(3.0), (4,))
+    whole = LinearConstraint(torch.full((1, 12), 1 / 12, dtype=double), torch.ones(1))
+    expected = condition(prior, zonal)
+    for law in (zonal & whole, LinearConstraint(zonal.rows, zonal.b) & whole, whole & zonal):
+        found = condition(prior, law)
+        same(found, expected)
+        assert float(law.residual(found.rsample((20,))).abs().max()) < 1e-12
+    batch = Normal(prior.loc.expand(2, 12), torch.stack([prior.scale, 2 * prior.scale]))
+    same(condition(batch, zonal & whole), condition(batch, zonal))
+    assert torch.allclose(condition(batch, zonal & whole).mean[0], expected.mean)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, double])
+def test_an_exact_law_given_twice(dtype):
+    root = torch.randn(12, 12, dtype=double, generator=G)
+    prior = MultivariateNormal(torch.zeros(12, dtype=dtype), (root @ root.mT).to(dtype))
+    posterior = condition(prior, TOTAL)
+    same(condition(posterior, TOTAL), posterior, 1e-9 if dtype == double else 1e-4)
+
+
+def test_weights_of_a_mixture_see_only_what_was_open():
+    components = torch.stack([centred(12), centred(12)])
+    scale = torch.tensor([[0.5], [2.0]], dtype=double).expand(2, 12)
+    row = LinearConstraint(torch.eye(12)[:1], torch.ones(1))
+    twice = condition(Mixture(Normal(components, scale)), row & row)
+    once = condition(Mixture(Normal(components, scale)), row)
+    assert torch.allclose(twice.weights, once.weights, rtol=1e-6)
+    assert torch.allclose(twice.mean, once.mean)
+
+
+def test_certain_rows_that_are_missed_are_refused():
+    with pytest.raises(DependentConstraintsError, match="singular"):
+        condition(from_samples(centred(5, 12)), LinearConstraint(torch.ones(1, 12), torch.ones(1)))
+    fixed = Normal(torch.zeros(12, dtype=double), (torch.arange(12) > 3).double(), validate_args=False)
+    wall = LinearConstraint(torch.eye(12)[:1], torch.zeros(1))
+    same(
+        condition(fixed, wall & LinearConstraint(torch.ones(1, 12), torch.ones(1))),
+        condition(fixed, LinearConstraint(torch.ones(1, 12), torch.ones(1))),
+    )
+    with pytest.raises(DependentConstraintsError, match=r"prediction is certain of row 0 .* misses it by 1"):
+        condition(fixed, LinearConstraint(torch.eye(12)[:1], torch.ones(1)))
+
+
+def test_what_is_certain_in_a_part_of_a_batch_is_refused():
+    scale = torch.ones(2, 12, dtype=double)
+    scale[0, 0] = 0.0
+    with pytest.raises(DependentConstraintsError):
+        condition(
+            Normal(torch.zeros(2, 12).double(), scale, validate_args=False),
+            LinearConstraint(torch.eye(12)[:1], torch.zeros(1)),
+        )
