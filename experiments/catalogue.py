@@ -11,7 +11,7 @@ from typing import Literal
 
 Durations = dict[Literal["smoke", "laptop", "paper", "reproduce"], str]
 STUDIES, CHOICES, REGISTERED = "studies", "choices of the default", "registered"
-"""Headings of what is no problem of its own, and of what users register."""
+"""Headings of studies, of choices between corrections, and of what users register."""
 
 
 @dataclass(frozen=True, kw_only=True)

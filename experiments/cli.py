@@ -24,7 +24,7 @@ from experiments.errors import InvalidArgumentError, LibraryError, TrainingInter
 from experiments.options import ClusterOptions, DataOptions, RunOptions, seeds_of
 from experiments.signals import terminated_as_interrupted
 
-PROGRAM, ALL = "python -m experiments", "all"
+PROGRAM = "python -m experiments"
 PROBLEMS = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
 """Problems that ``data`` makes samples of."""
 Names = Annotated[
@@ -102,7 +102,7 @@ def _require(names: Sequence[str]) -> None:
     if not names:
         raise InvalidArgumentError("Which experiment? python -m experiments list shows their names.")
     for name in names:
-        if name != ALL:
+        if name != registry.ALL:
             registry.require_known(name)
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from experiments import driver, registry
 from experiments.benchmarks.documents import WRITERS, require_document
-from experiments.cli import ALL
 from experiments.driver import Report
 from experiments.errors import InvalidArgumentError, MissingFilesError, MissingPackageError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions, require_device
@@ -124,7 +123,7 @@ class _Work:
 
 def _entries(names: Sequence[str], options: RunOptions, several: bool = False) -> list[Experiment]:
     """The experiments of these names, each once; refuses options that play no part in one of them."""
-    every = ALL in names
+    every = registry.ALL in names
     if every and (options.cases or options.methods or options.data):
         raise InvalidArgumentError("--cases, --methods and --data belong to single experiments; drop them with 'all'.")
     entries = [registry.experiment(name) for name in (registry.names() if every else dict.fromkeys(names))]

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.catalogue import CATALOGUE
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
 from experiments.plots import save
-from experiments.records.description import FILE, Description, describe
-from experiments.records.record import KEY, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
+from experiments.records.description import FILE, Description
+from experiments.records.record import KEY, PAPER, Arrays, Over, Source, as_frame, over_seeds, records_of_functions
 from experiments.records.release import ROOT, ReleasedResults, released_results, released_weights
 from experiments.records.store import Run, as_json, scores_file, scores_frame
 from experiments.records.table import write_tables
@@ -340,6 +341,37 @@ def _beside(
         raise NotReleasedError(text.rstrip())
     shown = [case for case in cases if (ours["case"] == case.key).any()]
     return _joined(ours, as_frame(record for case in shown for record in experiment.published(case)))
+
+
+def describe(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame) -> Description:
+    """The description of an experiment.
+
+    Args:
+        experiment: The experiment.
+        cases: Its cases that have records.
+        records: Means over seeds. Methods that the experiment has no more, such as those of an old release, come last,
+            under their keys.
+    """
+    methods = {method.key: method for case in cases for method in experiment.methods(case)}
+    ours = records.loc[~records["source"].isin(PAPER), "method"]
+    headlines = {case.key: experiment.headline(case, records[records["case"] == case.key]) for case in cases}
+    return Description(
+        experiment=experiment.name,
+        title=experiment.title(cases),
+        summary=experiment.summary,
+        family=CATALOGUE[experiment.name].family if experiment.name in CATALOGUE else "",
+        over=experiment.over,
+        durations={str(preset): text for preset, text in experiment.durations.items()},
+        cases={case.key: case.label for case in cases},
+        methods={key: method.label for key, method in methods.items()}
+        | {key: key for key in ours if key not in methods},
+        information={key: method.information for key, method in methods.items() if method.information},
+        baselines=[key for key, method in methods.items() if getattr(method, "kind", "") == "baseline"],
+        headline={case: list(methods) for case, (methods, _) in headlines.items()},
+        scores=list(dict.fromkeys(score for _, scores in headlines.values() for score in scores)),
+        references={case.key: experiment.reference(case) for case in cases},
+        papers=[record for case in cases for record in experiment.published(case)],
+    )
 
 
 def _joined(*parts: pd.DataFrame) -> pd.DataFrame:

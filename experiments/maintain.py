@@ -12,11 +12,10 @@ import tyro
 from experiments import registry
 from experiments.checks import unknown_name
 from experiments.cli import Options, Seeds, answered, parsed
-from experiments.driver import plan, run_of, trained_files
+from experiments.driver import describe, plan, run_of, trained_files
 from experiments.errors import DataFileError, InvalidArgumentError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
-from experiments.records.description import describe
 from experiments.records.record import over_seeds
 from experiments.records.release import ROOT, ReleasedResults, write_release
 from experiments.records.store import read_records, read_scores

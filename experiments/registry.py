@@ -11,6 +11,8 @@ from experiments.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from experiments.experiment import Experiment
 
+ALL = "all"
+"""What ``run`` and ``reproduce`` take in place of the names of all experiments."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
     "solver": "equal error beside LSODA, FiPy, py-pde (half an hour; extra 'bench')",

@@ -283,7 +283,7 @@ def _of_hard(name: str) -> Versions:
 
 
 def beyond(source: RecipeSource, sizes: tuple[float, float]) -> RecipeSource:
-    """The same problem with data of the sides that are so many times as large as any in training."""
+    """The same problem with larger data of the sides than any in training, by factors between the two ``sizes``."""
     return replace(source, problem=replace(source.problem, beyond=sizes))  # pyright: ignore[reportArgumentType]
 
 

@@ -29,7 +29,7 @@ VOLUMES = 20
 class Sizes:
     """How much is predicted and scored.
 
-    Per parameter so many ``functions`` at ``points`` with ``samples`` of each posterior, of them ``curve_functions`` at
+    Per parameter ``functions`` at ``points`` with ``samples`` of each posterior, of them ``curve_functions`` at
     ``curve_times``; context from finite-volume solutions on ``cells`` at ``output_times``.
     """
 

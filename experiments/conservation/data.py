@@ -26,7 +26,7 @@ GROUP = 8
 
 @dataclass(frozen=True, kw_only=True)
 class BankConfig:
-    """Finite-volume solutions that training functions are sampled from, for so many parameters (``members``).
+    """Finite-volume solutions that training functions are sampled from, for ``members`` parameters.
 
     One of ``keep_every`` cells is kept to sample from: memory, not accuracy.
     """

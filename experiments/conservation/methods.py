@@ -93,7 +93,7 @@ def by_evidence(prior: Distribution, laws: Laws) -> Distribution:
     return condition(prior, laws.exact)
 
 
-def loosely(prior: Distribution, laws: Laws) -> Distribution:
+def up_to_quadrature(prior: Distribution, laws: Laws) -> Distribution:
     """Conditioned on the law up to its quadrature error."""
     return condition(prior, laws.loose, keep_weights=True)
 
@@ -167,7 +167,7 @@ DASHED, DASHED_BARE = Style(plots.CONSERVED, "--"), Style(plots.BARE, "--")
 
 
 def methods(problem: Problem, data: Data, members: int) -> list[Method]:
-    """The rows of a problem's table, for an ensemble of so many members; 0 without networks."""
+    """The rows of a problem's table, for an ensemble of ``members``; 0 without networks."""
     rows = [
         TRUTH,
         Method("gp", "GP", Style(plots.GAUSSIAN_PROCESS), GP, followed=True),
@@ -205,7 +205,7 @@ def _main(problem: Problem) -> list[Method]:
         ),
         _variant("by evidence", by_evidence, (0, (4, 2))),
         _variant("diffusion", smoothed, "--"),
-        _variant("quadrature variance", loosely, (0, (5, 1, 1, 1))),
+        _variant("quadrature variance", up_to_quadrature, (0, (5, 1, 1, 1))),
     ]
     if problem.bounds is not None and torch.as_tensor(problem.bounds(problem.training_range[0])[0]).min() >= 0:
         rows.append(_variant("non-negative", bounded_by(NonNegative()), ":", followed=True))

@@ -32,7 +32,7 @@ class Sizes:
     Training fields on nodes², Karhunen–Loève modes, width and blocks of the network, its training (the seed is set for
     each) with ``batch`` fields a step; draws that are scored, steps of the samplers, the published protocol, and
     independent trainings, over which standard errors of the tables are. With ``frequencies`` the flow works on fields:
-    its velocity is an FNO with so many along every axis.
+    its velocity is an FNO with as many along every axis.
     """
 
     samples: int = 8192

@@ -19,7 +19,7 @@ from probconserv import Context, GPConfig, GPSurrogate, NonNegative, Query, cond
 from solvers import NodeGrid
 
 MOST_ROWS = 50_000  # their covariances with 400 inducing points fill 160 MB each
-MOST_POINTS = 4000  # the covariance of so many points fills 128 MB, and its factorisation takes seconds
+MOST_POINTS = 4000  # the covariance of 4,000 points fills 128 MB, and its factorisation takes seconds
 CONTRADICTION = 5.0
 """Standardised residual above which a note says that the law contradicts the fit.
 

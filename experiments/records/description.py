@@ -5,17 +5,13 @@ code of the experiment.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from experiments.catalogue import CATALOGUE
 from experiments.errors import DataFileError
-from experiments.records.record import PAPER, Over, Record, Source, as_frame
+from experiments.records.record import Over, Record, Source, as_frame
 from experiments.storage import read_object
-
-if TYPE_CHECKING:
-    from experiments.experiment import Experiment
 
 FILE = "description.json"
 """Its name in the folder of a run and of released results."""
@@ -66,37 +62,6 @@ class Description:
     def published(self) -> pd.DataFrame:
         """The papers' numbers as a table of records."""
         return as_frame(self.papers)
-
-
-def describe(experiment: "Experiment", cases: Sequence[Any], records: pd.DataFrame) -> Description:
-    """The description of an experiment.
-
-    Args:
-        experiment: The experiment.
-        cases: Its cases that have records.
-        records: Means over seeds. Methods that the experiment has no more, such as those of an old release, come last,
-            under their keys.
-    """
-    methods = {method.key: method for case in cases for method in experiment.methods(case)}
-    ours = records.loc[~records["source"].isin(PAPER), "method"]
-    headlines = {case.key: experiment.headline(case, records[records["case"] == case.key]) for case in cases}
-    return Description(
-        experiment=experiment.name,
-        title=experiment.title(cases),
-        summary=experiment.summary,
-        family=CATALOGUE[experiment.name].family if experiment.name in CATALOGUE else "",
-        over=experiment.over,
-        durations={str(preset): text for preset, text in experiment.durations.items()},
-        cases={case.key: case.label for case in cases},
-        methods={key: method.label for key, method in methods.items()}
-        | {key: key for key in ours if key not in methods},
-        information={key: method.information for key, method in methods.items() if method.information},
-        baselines=[key for key, method in methods.items() if getattr(method, "kind", "") == "baseline"],
-        headline={case: list(methods) for case, (methods, _) in headlines.items()},
-        scores=list(dict.fromkeys(score for _, scores in headlines.values() for score in scores)),
-        references={case.key: experiment.reference(case) for case in cases},
-        papers=[record for case in cases for record in experiment.published(case)],
-    )
 
 
 def read_description(folder: Path) -> Description:

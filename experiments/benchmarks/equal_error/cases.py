@@ -46,7 +46,7 @@ class Case:
         return self.problem.initial(self.grid(cells), parameter).numpy().copy()
 
     def every(self, stride: int) -> "Case":
-        """Every so many functions of these."""
+        """Every ``stride``-th of these functions."""
         return replace(self, parameters=self.parameters[::stride])
 
     def error(self, values: np.ndarray) -> float:

@@ -33,7 +33,7 @@ def barenblatt(cells: int) -> tuple[_Array, _Array]:
 
 
 def measure(cells: int, limit: float) -> dict[str, Any]:
-    """The case of so many cells an axis."""
+    """The case on ``cells`` cells an axis."""
     start, end = barenblatt(cells)
 
     def error(values: _Array) -> float:

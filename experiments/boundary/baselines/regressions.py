@@ -126,7 +126,7 @@ class Kernel(Regression):
 
 
 def candidates(available: int) -> Iterator[Regression]:
-    """All regressions that are tried, for so many components of the input."""
+    """All regressions that are tried, by the number of components of the input."""
     for inputs in (*(count for count in COUNTS if count < available), available):
         yield Linear(inputs=inputs)
     for degree, counts in DEGREES.items():

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.driver import describe
 from experiments.experiment import Experiment, Style
-from experiments.records.description import Description, describe
+from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, over_seeds
 from experiments.report.results import Results, assemble
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from experiments.records.description import Description, describe
+from experiments.driver import describe
+from experiments.records.description import Description
 from experiments.records.record import Record, as_frame
 from experiments.records.table import wide
 from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, title
