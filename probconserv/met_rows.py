@@ -6,10 +6,10 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import as_double, rounding, rows_times
 from probconserv._linalg.density import surface_tolerance
-from probconserv._linalg.values import are_readable
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import DependentConstraintsError
 from probconserv.posterior import Posterior
+from solvers.recording import are_readable
 
 _MANY = 512  # rows above which dependent ones are an error at once
 _EPS = torch.finfo(torch.float64).eps
