@@ -232,6 +232,7 @@ def test_projecting_a_projection_changes_nothing(seed, n):
     assert torch.allclose(condition(Normal(once, scale), joined).mode, once, rtol=0, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore:The members cannot explain the law")  # random members and laws may be far apart
 @few
 @given(seeds, st.integers(4, 30), st.booleans())
 def test_dense_priors_meet_law_and_inequalities(seed, n, with_samples):
