@@ -92,6 +92,31 @@ class FieldPrediction:
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
+    def labelled(self, like: Any) -> tuple[Any, Any]:
+        """Mean and standard deviation with the labels of a field.
+
+        Args:
+            like: A ``DataArray`` of xarray (*batch, channels, *space), such as one member of the ensemble; its name and
+                attributes stay.
+
+        Returns:
+            Two of its kind, with its dimensions and coordinates.
+
+        Raises:
+            InvalidArgumentError: If it has no labels, or another shape.
+        """
+        if not (hasattr(like, "copy") and hasattr(like, "dims")):
+            raise InvalidArgumentError(
+                f"labelled needs a field with labels, a DataArray of xarray, got {type(like).__name__}."
+            )
+        if tuple(like.shape) != tuple(self.mean.shape):
+            raise InvalidArgumentError(
+                f"The labels are those of a field {tuple(like.shape)}, but the prediction is one of "
+                f"{tuple(self.mean.shape)}; give one field, without the axis of the members."
+            )
+        mean, deviation = (like.copy(data=part.numpy(force=True)) for part in (self.mean, self.stddev))
+        return mean, deviation
+
     def log_prob(self, value: Float[Tensor, "..."]) -> Tensor:
         """Log-density of fields, where the prediction has one; see ``Posterior.log_prob``."""
         points: Any = self.points
@@ -111,7 +136,8 @@ def condition_fields(
 
     Args:
         prior: A ``Normal`` of shape ``(*batch, channels, *space)``; the members of an ensemble
-            ``(members, *batch, channels, *space)``, tensor or array; or a prediction over points.
+            ``(members, *batch, channels, *space)``, tensor, array or ``DataArray`` of xarray; or a prediction over
+            points.
         constraint: Laws and inequalities over the points of the layout.
         layout: How fields become points.
         noise_variance: Variance added to every value of an ensemble, a number or ``(*batch, channels, *space)``.

@@ -117,6 +117,46 @@ def test_arrays_and_arrays_with_labels():
     assert totals.b.shape == (2, 1)
 
 
+class LabelledField(Labelled):
+    """The members of a DataArray that a labelled result needs."""
+
+    dims = ("channel", "lat", "lon")
+
+    @property
+    def shape(self):
+        return self._values.shape
+
+    def copy(self, data):
+        return LabelledField(data)
+
+
+def test_labels_come_out_again():
+    samples = torch.rand(5, 1, 2, 3, dtype=double, generator=G)
+    prediction = condition_fields(samples, LAW, FieldLayout(channels=1, shape=(2, 3)))
+    mean, deviation = prediction.labelled(LabelledField(samples[0].numpy()))
+    assert mean.dims == ("channel", "lat", "lon")
+    assert torch.equal(torch.as_tensor(mean.values), prediction.mean)
+    assert torch.equal(torch.as_tensor(deviation.values), prediction.stddev)
+    with pytest.raises(InvalidArgumentError, match="without the axis of the members"):
+        prediction.labelled(LabelledField(samples.numpy()))
+    with pytest.raises(InvalidArgumentError, match="a DataArray of xarray, got Tensor"):
+        prediction.labelled(samples[0])
+
+
+def test_xarray_itself():
+    xarray = pytest.importorskip("xarray")
+    samples = xarray.DataArray(
+        torch.rand(5, 1, 2, 3, dtype=double, generator=G).numpy(),
+        dims=("member", "level", "lat", "lon"),
+        coords={"lat": [-45.0, 45.0], "lon": [0.0, 120.0, 240.0]},
+    )
+    prediction = condition_fields(samples, LAW, FieldLayout(channels=1, shape=(2, 3)))
+    mean, _ = prediction.labelled(samples[0])
+    assert mean.dims == ("level", "lat", "lon")
+    assert mean.sel(lat=45.0, lon=0.0).item() == pytest.approx(float(prediction.mean[0, 1, 0]))
+    assert integral(NodeGrid(0.0, 1.0, 6), samples.mean(("lat", "lon"))).b.shape == (5, 1, 1)
+
+
 def test_messages():
     with pytest.raises(InvalidArgumentError, match=r"has components of its own at every point; wrap"):
         condition(MixtureSameFamily(Categorical(torch.ones(6, 4)), Normal(LOC.mT, SCALE.mT)), LAW)
