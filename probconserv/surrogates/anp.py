@@ -14,58 +14,27 @@ coordinates have coarse ones, since functions of one family differ smoothly, and
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import kl_divergence
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.mixture import Mixture
 from probconserv.surrogates._anp_parts import ANPConfig, Decoder, LatentEncoder, SetEncoder
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
-from probconserv.surrogates.fitting import Fit, FitOptions, Sampler, fit_network
-from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible
+from probconserv.surrogates.fitting import Fit, FitOptions, NeuralProcess, Sampler, TrainingPrediction, fit_network
+from probconserv.surrogates.surrogate import Context, Query, check_compatible
 from probconserv.surrogates.weights import Weights, fill, read_weights, write_weights
 from probconserv.training import TrainingConfig
 from probconserv.training.progress import ProgressHook
 
 
-class TrainingPrediction(NamedTuple):
-    """Terms of the loss of a batch; a tuple, since wrappers of modules pass tuples through.
-
-    Args:
-        mean: Predicted mean at the targets ``(*batch, q)``.
-        scale: Predicted scale at the targets ``(*batch, q)``.
-        divergence: KL(q(z | targets) ‖ q(z | context)) of every function ``(*batch)``.
-    """
-
-    mean: Float[Tensor, "*batch q"]
-    scale: Float[Tensor, "*batch q"]
-    divergence: Float[Tensor, "*batch"]
-
-    def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0) -> Tensor:
-        """Negative evidence lower bound per target, averaged over the batch: a scalar.
-
-        With β > 0 every term is weighted by (scale)^(2β), without gradient, so that targets with a small scale do not
-        dominate (β-NLL, Seitzer et al., ICLR 2022); β = 1 fits the mean by least squares.
-
-        Args:
-            values: True field at the targets.
-            tempering: β in [0, 1].
-
-        Returns:
-            The loss.
-        """
-        misfit = -Normal(self.mean, self.scale, validate_args=False).log_prob(values)
-        weight = self.scale.detach() ** (2 * tempering)
-        return (weight * misfit).mean() + self.divergence.mean() / values.shape[-1]
-
-
-class ANP(Surrogate):
+class ANP(NeuralProcess):
     """Attentive neural process as a surrogate; untrained until its weights are fitted or loaded.
 
     Args:

@@ -5,11 +5,12 @@ conditioned before it is scored, as in Hansen et al. 2023, with noise variance �
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,16 +19,59 @@ from torch.distributions import Normal
 
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.surrogates.surrogate import Context, Query
+from probconserv.surrogates._anp_parts import ANPConfig
+from probconserv.surrogates.surrogate import Context, Query, Surrogate
 from probconserv.surrogates.weights import read_weights
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, launched, train
 from probconserv.update import condition
 
-if TYPE_CHECKING:
-    from probconserv.surrogates.anp import ANP, TrainingPrediction
-
 MONITORED = "NLL"
 """The score of a validation that early stopping follows; lower is better."""
+
+
+class TrainingPrediction(NamedTuple):
+    """Terms of the loss of a batch; a tuple, since wrappers of modules pass tuples through.
+
+    Args:
+        mean: Predicted mean at the targets ``(*batch, q)``.
+        scale: Predicted scale at the targets ``(*batch, q)``.
+        divergence: KL(q(z | targets) ‖ q(z | context)) of every function ``(*batch)``.
+    """
+
+    mean: Float[Tensor, "*batch q"]
+    scale: Float[Tensor, "*batch q"]
+    divergence: Float[Tensor, "*batch"]
+
+    def loss(self, values: Float[Tensor, "*batch q"], tempering: float = 0.0) -> Tensor:
+        """Negative evidence lower bound per target, averaged over the batch: a scalar.
+
+        With β > 0 every term is weighted by (scale)^(2β), without gradient, so that targets with a small scale do not
+        dominate (β-NLL, Seitzer et al., ICLR 2022); β = 1 fits the mean by least squares.
+
+        Args:
+            values: True field at the targets.
+            tempering: β in [0, 1].
+
+        Returns:
+            The loss.
+        """
+        misfit = -Normal(self.mean, self.scale, validate_args=False).log_prob(values)
+        weight = self.scale.detach() ** (2 * tempering)
+        return (weight * misfit).mean() + self.divergence.mean() / values.shape[-1]
+
+
+class NeuralProcess(Surrogate):
+    """A network that a fit can train: called as in ``ANP.forward``, it gives a ``TrainingPrediction``."""
+
+    config: ANPConfig
+
+    @abstractmethod
+    def components(self, context: Context, query: Query, samples: int | None = None) -> tuple[Tensor, Tensor]:
+        """Means and scales ``(samples, *batch, q)``, one for every draw of the latent variable."""
+
+    @abstractmethod
+    def save(self, path: str | Path, **notes: Any) -> None:
+        """Writes the weights with the config and further metadata."""
 
 
 class FunctionSample(Protocol):
@@ -215,7 +259,7 @@ class UnderLaw(nn.Module):
         start = torch.tensor(math.log(law.noise_variance), dtype=torch.float64)
         self.log_noise_variance = nn.Parameter(start, requires_grad=law.learnt)
 
-    def forward(self, *arguments: Tensor) -> "tuple[TrainingPrediction, Tensor]":
+    def forward(self, *arguments: Tensor) -> tuple[TrainingPrediction, Tensor]:
         return self.network(*arguments), self.log_noise_variance.exp()
 
 
@@ -243,7 +287,7 @@ def evidence_loss(model: nn.Module, step: StepContext, dataset: Sampler, options
 
 
 def fit_network(
-    network: "ANP", dataset: Sampler, training: TrainingConfig, folder: Path, options: FitOptions, progress: Any = True
+    network: NeuralProcess, dataset: Sampler, training: TrainingConfig, folder: Path, options: FitOptions, progress: Any
 ) -> Fit:
     """Trains a network; see ``ANP.fit``."""
     model = network if options.law is None else UnderLaw(network, options.law)
@@ -269,7 +313,7 @@ def fit_network(
 class _Best:
     """The weights of the best validation so far, in a file beside the checkpoint."""
 
-    network: "ANP"
+    network: NeuralProcess
     model: nn.Module
     path: Path
 
@@ -301,7 +345,7 @@ def _exhausted(history: list[dict[str, float]], patience: int) -> bool:
     return len(steps) > patience and _best_step(history) < steps[-patience]
 
 
-def _validate(network: "ANP", options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:
+def _validate(network: NeuralProcess, options: FitOptions, _: nn.Module, generator: Generator) -> dict[str, float]:
     """Scores of the validation; those of a set of functions are of the mixture at its targets."""
     if isinstance(options.validation, FunctionSet):
         scores = _scores(network, options.validation(generator, options.validation_functions))
@@ -315,7 +359,7 @@ def _validate(network: "ANP", options: FitOptions, _: nn.Module, generator: Gene
     return scores
 
 
-def _scores(network: "ANP", sample: FunctionSample) -> dict[str, float]:
+def _scores(network: NeuralProcess, sample: FunctionSample) -> dict[str, float]:
     """Mean squared error, and negative log-likelihood of the mixture at a point."""
     batch = moved(sample, next(network.parameters()).device)
     few = min(10, network.config.latent_samples)
@@ -327,7 +371,7 @@ def _scores(network: "ANP", sample: FunctionSample) -> dict[str, float]:
     return {MONITORED: -float(likelihood.mean()), "MSE": float(error.mean())}
 
 
-def _conditioned(prediction: "TrainingPrediction", law: LinearConstraint) -> "TrainingPrediction":
+def _conditioned(prediction: TrainingPrediction, law: LinearConstraint) -> TrainingPrediction:
     """Mean and scale of the targets under the law."""
     posterior = condition(Normal(prediction.mean.double(), prediction.scale.double()), law)
     return prediction._replace(mean=posterior.mean, scale=posterior.stddev)
