@@ -20,7 +20,6 @@ BENCHMARKS: dict[str, str] = {
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
     "scaling": "time and memory of update and solver as sizes grow",
-    "orders": "observed orders of the finite volumes (two minutes)",
 }
 _registered: dict[str, "Experiment"] = {}
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments import registry
-from experiments.benchmarks import boon, documents, fields, inequality, measure, page, scaling, update
+from experiments.benchmarks import boon, documents, fields, inequality, measure, scaling, update
 from experiments.cli import main
 from experiments.errors import DataFileError, LibraryError, OutputFolderError
 from experiments.report.terminal import print_benchmark
@@ -132,7 +132,7 @@ def test_a_table_has_a_row_per_case_and_notes_what_only_some_cases_measure(tmp_p
     first = measure.compared("a", 0.002, "by hand", 0.004, difference=1e-9)
     more = measure.compared("b", 3.0, "by hand", 6.0, difference=2e-9, megabytes=12.3, result="reached")
     missing = {"baseline": "an accuracy", "baseline_seconds": None, "ratio": None}
-    page.write(measure.report("update", [first, more | missing]), document := _copied_page(tmp_path))
+    documents.write(measure.report("update", [first, more | missing]), document := _copied_page(tmp_path))
     text = document.read_text(encoding="utf-8").split("<!-- update")[1].split("<!-- end of update")[0]
     assert "| a | 2 ms | by hand | 4 ms | 2 | 1e-09 |" in text
     assert "| b | 3 s | an accuracy | | | 2e-09 |" in text
@@ -143,7 +143,7 @@ def test_the_table_of_training_steps_has_a_column_per_size(tmp_path: Path) -> No
     cases = [measure.compared(f"{size}: {name}", 2.0, "FNO", 1.0) for size in ("1-D", "2-D") for name in ("x", "y")]
     cases += [measure.compared(f"{size}: FNO", 1.0, "FNO of neuraloperator", 4.0) for size in ("1-D", "2-D")]
     reported = measure.report("boon", [case | {"ratio": case["seconds"] / case["baseline_seconds"]} for case in cases])
-    page.write(reported, document := _copied_page(tmp_path))
+    documents.write(reported, document := _copied_page(tmp_path))
     rows = document.read_text(encoding="utf-8").split("<!-- boon")[1].splitlines()
     assert all(f"| {name} | 2.00 | 2.00 |" in rows for name in ("x", "y"))
     assert "| plain FNO, seconds | 1 | 1 |" in rows
@@ -170,10 +170,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("name", "content", "message"),
     [
         ("update", b"", "page.md' needs the marks '<!-- update: written by"),
-        ("orders", b"", "--page docs/solver_orders.md -->' and '<!-- end of orders -->' once each"),
         ("scaling", b"", "--page docs/scaling.md -->' and '<!-- end of scaling -->' once each"),
         ("update", b"\xff", "page.md' cannot be read as a document"),
-        ("another", b"", "--page needs the benchmark update, solver,"),
+        ("another", b"", "--page needs the benchmark update, fields,"),
     ],
 )
 def test_a_document_that_cannot_take_the_table_is_refused_before_the_benchmark(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import page, solver
+from experiments.benchmarks import documents, solver
 from experiments.benchmarks.equal_error import attempts as equal_error
 from experiments.benchmarks.equal_error import libraries, lsoda, planes
 from experiments.benchmarks.equal_error.attempts import Attempt, Measured
@@ -132,7 +132,7 @@ def test_tables_show_every_method_and_mark_those_that_miss_the_target(
     result = {"benchmark": "solver", "machine": "one", "cases": [equal_error.case_of("Stefan", mine, others, 2e-4)]}
     document = tmp_path / "page.md"
     document.write_text((DOCS / "benchmarks.md").read_text(encoding="utf-8"), encoding="utf-8")
-    page.write(result, document)
+    documents.write(result, document)
     row = r"| Stefan | 2.3e-04 | 2 ms (1.0e-04) | 4 s (1.0e-04) | 1 s (9.0e+00\*) | 1 s (9.0e+00\*) | 2e+03 | RKL2(1) |"
     assert row in document.read_text(encoding="utf-8")
     print_benchmark(result)
@@ -140,7 +140,7 @@ def test_tables_show_every_method_and_mark_those_that_miss_the_target(
     assert json.loads(json.dumps(result))["cases"][0]["methods"].keys() == {"ours", *others}
     (tmp_path / "empty.md").touch()
     with pytest.raises(DataFileError, match="needs the marks"):
-        page.write(result, tmp_path / "empty.md")
+        documents.write(result, tmp_path / "empty.md")
 
 
 @pytest.mark.slow
