@@ -24,8 +24,7 @@ from experiments.generation.problems import GenerationProblem
 from experiments.storage import checksum
 from probconserv import FlowMatching, LinearConstraint, SamplingOptions, condition
 from probconserv.sampling import draw
-from probconserv.surrogates.flow.interpolation import interpolation_rows
-from probconserv.surrogates.flow.observations import given_observations
+from probconserv.surrogates.flow.observations import given_observations, interpolation_rows
 from probconserv.surrogates.surrogate import Context
 from solvers.problems import Problem, sampling
 

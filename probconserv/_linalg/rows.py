@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse
 import torch
+from linear_operator.operators import LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.values import cached
@@ -273,7 +274,8 @@ def as_sparse_rows(G: Any) -> SparseRows:
     """Sparse rows from rows of any kind.
 
     Args:
-        G: A dense or sparse tensor, a matrix of SciPy ``(k, n)``, or ``Rows``. Entries given twice are added.
+        G: A dense or sparse tensor, a ``LinearOperator``, a matrix of SciPy ``(k, n)``, or ``Rows``. Entries given
+            twice are added.
 
     Returns:
         The rows, float64.
@@ -282,6 +284,8 @@ def as_sparse_rows(G: Any) -> SparseRows:
         return G
     if isinstance(G, BlockRows):
         return _sparse_blocks(G)
+    if isinstance(G, LinearOperator):
+        G = G.to_dense()
     if scipy.sparse.issparse(G):
         coordinates = G.tocoo()
         index = torch.as_tensor(np.stack([coordinates.row, coordinates.col]).astype(np.int64))

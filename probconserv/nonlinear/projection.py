@@ -8,6 +8,7 @@ the law does not determine.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -100,7 +101,7 @@ def contradictions_of(law: AnyLaw | None) -> AbstractContextManager[None]:
 def check_sizes(fields: Tensor, covariance: LinearOperator, law: AnyLaw) -> None:
     """Raises IncompatibleQueryError unless fields, covariance and law fit."""
     joined = law.joined() if isinstance(law, Inequality) else law
-    points, n = _points_of(joined), covariance.shape[-1]
+    points, n = points_of(joined), covariance.shape[-1]
     if fields.ndim != 2 or fields.shape[-1] != n or points not in (None, n):
         raise IncompatibleQueryError(
             "fields must be (s, n) on the n points of covariance and law, got "
@@ -114,7 +115,8 @@ def check_sizes(fields: Tensor, covariance: LinearOperator, law: AnyLaw) -> None
         )
 
 
-def _points_of(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int | None:
+def points_of(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int | None:
+    """Number of points that a law acts on; None for bounds that are numbers."""
     if not isinstance(law, JoinedConstraint):
         return law.points
     if law.law is not None:
@@ -146,12 +148,6 @@ def _project_linear(fields: Tensor, covariance: LinearOperator, law: LinearConst
 
 def _project_joined(fields: Tensor, covariance: LinearOperator, joined: JoinedConstraint) -> Tensor:
     if joined.law is not None:
-        joined = JoinedConstraint(
-            law=with_sparse_rows(joined.law),
-            lower=joined.lower,
-            upper=joined.upper,
-            order=joined.order,
-            lines=joined.lines,
-        )
+        joined = replace(joined, law=with_sparse_rows(joined.law))
     centre = FieldGaussian(fields.new_zeros(fields.shape[-1]), covariance)
     return Projected(centre, joined).project(fields)

@@ -2,11 +2,7 @@
 
 A sampler under a law corrects the clean estimate ẑ₁ = z + (1 − t) v in every step. The metric is what samplers differ
 in: the identity of the field (Cheng et al., ICLR 2025; Utkarsh et al., NeurIPS 2025), or the covariance Σ_t that the
-clean field has given z_t. For Karhunen–Loève coefficients u = m + B z + e, e ~ N(0, D), and linear rows the latter is
-
-    ẑ₁ + (V_t⁻¹ + H)⁻¹ (Aᵀ M⁻¹ c − H ẑ₁),   H = Aᵀ M⁻¹ A,   M = G D Gᵀ + σ² I,   A = G B,
-
-which costs r² per draw however many rows and points there are.
+clean field has given z_t. ``coefficients`` has both for Karhunen–Loève coefficients under rows that all draws share.
 """
 
 from collections.abc import Callable
@@ -19,8 +15,7 @@ from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv._linalg.innovation import innovation_of
-from probconserv._linalg.rows import Rows, SparseRows, as_sparse_rows
+from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv._linalg.structured import split, splits
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -28,14 +23,18 @@ from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._sparse_projection import linear_step
 from probconserv.nonlinear.law import NonlinearLaw
-from probconserv.nonlinear.projection import AnyLaw, equalities_of, linear_part, project, with_sparse_rows
-from probconserv.surrogates.flow.information import Information, information_of
+from probconserv.nonlinear.projection import AnyLaw, equalities_of, linear_part, points_of, project, with_sparse_rows
+from probconserv.surrogates.flow.coefficients import (
+    Correction,
+    Information,
+    clean_correction,
+    identity_correction,
+    information_of,
+)
 from probconserv.surrogates.flow.latent import KarhunenLoeve, Latent, mean_of
 
 _FAR = 10.0  # standard deviations of the fields, root mean square over the points
 _LEAST = 1e-5  # variance that every point has under inequalities, relative to the mean variance
-Correction = Callable[[Tensor, float], Tensor]
-"""(clean estimate ``(s, *state)``, t) → the same under the law."""
 
 
 def identity_covariance(latent: Latent) -> LinearOperator:
@@ -49,7 +48,7 @@ def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     if equalities is None:
         return None
     if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
-        return _identity_of_coefficients(latent, equalities)
+        return identity_correction(latent, equalities)
     covariance = identity_covariance(latent)
     return _of_fields(latent, equalities, lambda _: covariance)
 
@@ -60,7 +59,7 @@ def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     if equalities is None:
         return None
     if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
-        return _clean_of_coefficients(latent, equalities)
+        return clean_correction(latent, equalities)
     return _of_fields(latent, equalities, latent.clean_covariance)
 
 
@@ -139,8 +138,8 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
             f"{type(law).__name__}."
         )
     joined = law.joined() if isinstance(law, Inequality) else law
-    batch, points = joined.batch_shape, _width(joined)
-    if points not in (None, 1, latent.points):
+    batch, points = joined.batch_shape, points_of(joined)
+    if points not in (None, latent.points):
         raise IncompatibleQueryError(
             f"The law acts on {points} points but a field has {latent.points}, {latent.shape}; build it on that grid."
         )
@@ -193,15 +192,6 @@ def _shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstr
     return isinstance(law, LinearConstraint) and len(law.G.shape) == 2 and law.noise.ndim == 1
 
 
-def _width(law: LinearConstraint | JoinedConstraint | NonlinearLaw) -> int | None:
-    if not isinstance(law, JoinedConstraint):
-        return law.points
-    if law.law is not None:
-        return law.law.points
-    widths = [bound.shape[-1] for bound in (law.lower, law.upper) if bound.ndim]
-    return max(widths) if widths else None
-
-
 def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
     """The rows without noise, None if there are none.
 
@@ -216,7 +206,7 @@ def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
         return None
     if bool(kept.all()):
         return law
-    rows = as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows)
+    rows = as_sparse_rows(law.G)
     chosen = kept[rows.row]
     number = torch.cumsum(kept, dim=0) - 1
     left = replace(
@@ -246,32 +236,5 @@ def _of_fields(
             far = (moved - fields).square().mean(dim=-1, keepdim=True) > _FAR**2 * spread
             return latent.encode(torch.where(far, fields, moved))
         return latent.encode(project(fields, covariance, law))
-
-    return correct
-
-
-def _clean_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
-    information = information_of(latent, law)
-    values, vectors = information.values, information.vectors
-
-    def correct(clean: Tensor, t: float) -> Tensor:
-        along = latent.clean_variances(t)[:, None] * vectors
-        inner = torch.eye(len(values), dtype=torch.float64) + values[:, None] * (vectors.mT @ along)
-        pull = information.goal - (clean @ vectors) * values
-        return clean + torch.linalg.solve(inner, pull.mT).mT @ along.mT
-
-    return correct
-
-
-def _identity_of_coefficients(latent: KarhunenLoeve, law: LinearConstraint) -> Correction:
-    rows = as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows)
-    dual = latent.basis / latent.basis.square().sum(dim=-1, keepdim=True)
-    metric = torch.ones(latent.points, dtype=torch.float64)
-    solved = innovation_of(rows, metric, law.noise, checked=True).solve(rows.functional(dual))
-    goal = -law.residual(latent.mean) @ solved.mT
-    response = rows.functional(latent.basis) @ solved.mT
-
-    def correct(clean: Tensor, t: float) -> Tensor:  # noqa: ARG001 - the metric is the same at all times
-        return clean + goal - clean @ response
 
     return correct

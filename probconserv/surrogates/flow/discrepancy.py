@@ -191,9 +191,7 @@ def _standardised(
     if len(chosen) > most:
         chosen = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:most].sort().values
     residual = law.residual(mean)[..., chosen].reshape(-1, len(chosen))
-    rows = torch.from_numpy(
-        as_sparse_rows(law.G if isinstance(law.G, Rows) else law.rows).matrix(0)[chosen.numpy()].toarray()
-    )
+    rows = torch.from_numpy(as_sparse_rows(law.G).matrix(0)[chosen.numpy()].toarray())
     sizes, turned = torch.linalg.eigh(rows @ rows.mT)
     own = sizes > _DEPENDENT * sizes[-1]
     whitening = (turned[:, own] / sizes[own].sqrt()).mT

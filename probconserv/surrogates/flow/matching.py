@@ -23,10 +23,13 @@ from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
 from probconserv.nonlinear.projection import AnyLaw, contradictions_of
 from probconserv.surrogates.flow.corrections import check_law
 from probconserv.surrogates.flow.discrepancy import distances
-from probconserv.surrogates.flow.drawn import DrawnFields
-from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
 from probconserv.surrogates.flow.latent import Latent
-from probconserv.surrogates.flow.observations import given_observations
+from probconserv.surrogates.flow.observations import (
+    DrawnFields,
+    check_axes,
+    given_observations,
+    interpolation_rows,
+)
 from probconserv.surrogates.flow.samplers import Sampler, SamplingOptions, SamplingTask, conditioned
 from probconserv.surrogates.flow.storage import read_flow, write_flow
 from probconserv.surrogates.surrogate import Context, Query, Surrogate, check_compatible

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 
 from probconserv.errors import InvalidArgumentError
 from probconserv.nonlinear.projection import AnyLaw
+from probconserv.surrogates.flow.coefficients import Correction, local_correction
 from probconserv.surrogates.flow.corrections import (
-    Correction,
     final_fields,
     identity_covariance,
     in_clean_metric,
@@ -25,7 +25,6 @@ from probconserv.surrogates.flow.corrections import (
 )
 from probconserv.surrogates.flow.discrepancy import allowing_for, warn_of_small_noise
 from probconserv.surrogates.flow.latent import Latent
-from probconserv.surrogates.flow.local import local_correction
 
 
 class Flow(Protocol):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from probconserv import InvalidArgumentError
 from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, Latent, ResidualVelocity, smooth_noise
-from probconserv.surrogates.flow.interpolation import check_axes, interpolation_rows
+from probconserv.surrogates.flow.observations import check_axes, interpolation_rows
 
 SHAPE = (4, 5)
 

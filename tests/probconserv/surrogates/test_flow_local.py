@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from probconserv import FlowMatching, InvalidArgumentError, LinearConstraint
 from probconserv.surrogates.flow import KarhunenLoeve, Latent, ResidualVelocity, SamplingOptions
-from probconserv.surrogates.flow.information import information_of
-from probconserv.surrogates.flow.local import local_correction
+from probconserv.surrogates.flow.coefficients import information_of, local_correction
 
 N = 20
 UNIT = torch.eye(3, dtype=torch.float64)

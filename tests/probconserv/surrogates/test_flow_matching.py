@@ -27,7 +27,7 @@ from probconserv.surrogates.flow import (
     ResidualVelocity,
     SamplingOptions,
 )
-from probconserv.surrogates.flow.interpolation import interpolation_rows
+from probconserv.surrogates.flow.observations import interpolation_rows
 from probconserv.training import TrainingConfig
 from tests.probconserv.surrogates.test_flow_sampling import N, gaussian_flow, prior_of, smooth_fields
 
