@@ -194,6 +194,27 @@ def test_a_rank_keeps_every_variance_and_a_full_one_everything():
     assert few.components.lazy_covariance_matrix.linear_ops[0].root.shape[-1] == 3
 
 
+def test_what_a_rank_leaves_out_counts_as_independent():
+    """One component, a Gaussian: C is bᵀb + D at observed and wanted points, with b the leading eigenvector of C."""
+    functions, truth = waves(40), waves(1, seed=1)[0]
+    context, query = observed(truth, 5), at_time(0.3)
+    found = EmpiricalGP(functions, (TIMES, PLACES), 1.0, rank=1).predict(context, query)
+    flat = functions.flatten(1).numpy()
+    values, vectors = np.linalg.eigh(np.cov(flat.T))
+    leading = (np.sqrt(values[-1]) * vectors[:, -1]).reshape(1, 4, 11)
+    points = torch.cat([context.points, query.points])
+    b = np.array([linearly(leading, *point.tolist())[0] for point in points])
+    joint = np.stack([linearly(functions.numpy(), *point.tolist()) for point in points], axis=1)
+    covariance = np.outer(b, b)
+    covariance += np.diag(joint.var(axis=0, ddof=1) - b**2)
+    rows = np.eye(len(points))[:5]
+    mean, posterior = condition_densely(
+        joint.mean(axis=0), covariance, rows, context.values.numpy(), context.noise.numpy()
+    )
+    assert np.allclose(found.mean, mean[5:], atol=1e-6)
+    assert np.allclose(found.components.covariance_matrix[0], posterior[5:, 5:], atol=1e-6)
+
+
 def test_two_axes_and_time_and_scattered_points():
     """Bumps on the unit square at two times; scattered points are those of the grid, so linear fields agree."""
     generator = torch.Generator().manual_seed(0)

@@ -13,10 +13,12 @@ from probconserv import (
     LinearConstraint,
     NonNegative,
     condition,
+    evidence,
     from_samples,
     truncate,
 )
 from probconserv.fields import FieldLayout, block_means, condition_fields
+from probconserv.members import _probability as further_member
 from tests.oracles import condition_densely
 from tests.recording import records
 
@@ -90,6 +92,18 @@ def test_members_that_explain_the_law_are_no_cause_for_alarm(members, rows):
         automatic = condition(from_samples(fields[:-1], shrinkage="auto"), law)
         condition(from_samples(fields[:-1]), law)
     assert automatic.prior.members.automatic
+
+
+@pytest.mark.parametrize(("members", "rows"), [(8, 6), (20, 4)])
+def test_the_probability_of_a_further_member_is_uniform(members, rows):
+    generator = torch.Generator().manual_seed(members)
+    fields = honest(generator, members, 12, 2000)
+    G = torch.randn(rows, 12, generator=generator, dtype=torch.float64)
+    told = evidence(from_samples(fields[:-1]), LinearConstraint(G, fields[-1] @ G.mT))
+    probability = further_member(told.chi_square, rows, members)
+    assert [float((probability < level).double().mean()) for level in (0.1, 0.5, 0.9)] == pytest.approx(
+        [0.1, 0.5, 0.9], abs=0.035
+    )
 
 
 def test_only_the_fields_that_are_rejected_lose_their_correlations():

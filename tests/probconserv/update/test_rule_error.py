@@ -89,6 +89,7 @@ def test_only_the_exact_law_harms_and_its_softened_form_does_not():
         rough = condition(prior, law.softened())
         condition(prior, law, validate=False)
         condition(prior, integral(GRID, 0.51))  # knows nothing of its rule
+        condition(prior, integral(GRID, 0.51, 2 * RULE, rule_variance=RULE))  # is rough already
     errors = [float((each.mean - truth).square().mean()) for each in (prior, exact, rough)]
     assert errors[1] > 100 * errors[0]
     assert errors[2] < 1.01 * errors[0]
