@@ -64,14 +64,8 @@ def conservation(
 ) -> LinearConstraint:
     """The global conservation law at every time, from the initial total and the boundary fluxes.
 
-    If the total has a closed form, or points move in time, use ``integral(domain, total)``.
-
-    Args:
-        domain: Grid, or points ``(*batch, n)`` of every function, the same at all times; see ``integral``.
-        times: See ``total_over_time``.
-        initial_total: See ``total_over_time``.
-        flux_first: See ``total_over_time``.
-        flux_last: See ``total_over_time``.
+    If the total has a closed form, or points move in time, use ``integral(domain, total)``. ``domain`` is that of
+    ``integral``, the same at all times; the other arguments are those of ``total_over_time``.
 
     Returns:
         One exact row per function and time, batch axes ``(*batch, t)``.

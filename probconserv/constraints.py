@@ -167,23 +167,17 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
-        shape, rule = joint_axes(self.shape, other.shape), _joined_rules(self, other)
         if _keep_structure(self, other):
-            first, second = (c.G if isinstance(c.G, Rows) else c.rows for c in (self, other))
-            return LinearConstraint(
-                stacked(first, second),
-                _concatenate(self.b, other.b),
-                _concatenate(self.noise, other.noise),
-                shape,
-                rule,
-            )
-        batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
+            rows = stacked(self.G, other.G)
+        else:
+            batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
+            rows = torch.cat([c.rows.expand(*batch, *c.rows.shape[-2:]) for c in (self, other)], dim=-2)
         return LinearConstraint(
-            torch.cat([c.rows.expand(*batch, *c.rows.shape[-2:]) for c in (self, other)], dim=-2),
+            rows,
             _concatenate(self.b, other.b),
             _concatenate(self.noise, other.noise),
-            shape,
-            rule,
+            joint_axes(self.shape, other.shape),
+            _joined_rules(self, other),
         )
 
 
@@ -300,8 +294,8 @@ def boundary_gradient(
     Args:
         grid: Nodes that include the side.
         gradient: Value ``(*batch, *face)``, field per length.
-        side: See ``boundary_value``.
-        axis: See ``boundary_value``.
+        side: End of the axis, as for ``boundary_value``.
+        axis: Axis normal to the side.
         order: Order of accuracy of the one-sided difference, ``order + 1`` nodes.
         noise_variance: σ² of the gradient.
 
@@ -406,12 +400,11 @@ def _joined_rules(first: LinearConstraint, second: LinearConstraint) -> Tensor |
     """Variances of the rules of both, 0 where one has none."""
     if first.rule_variance is None and second.rule_variance is None:
         return None
-    both = [torch.zeros(()) if law.rule_variance is None else as_tensor(law.rule_variance) for law in (first, second)]
-    both = [
-        part.to(law.b).expand(*part.shape[:-1], law.b.shape[-1])
-        for part, law in zip(both, (first, second), strict=True)
-    ]
-    return _concatenate(*both)
+    parts = []
+    for law in (first, second):
+        variance = torch.zeros(()) if law.rule_variance is None else as_tensor(law.rule_variance)
+        parts.append(variance.to(law.b).expand(*variance.shape[:-1], law.b.shape[-1]))
+    return _concatenate(*parts)
 
 
 def _axes_of(domain: Domain) -> tuple[int, ...] | None:

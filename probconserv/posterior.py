@@ -25,10 +25,7 @@ from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
 from probconserv._linalg.values import cached, square_root
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import (
-    IncompatibleQueryError,
-    InvalidArgumentError,
-)
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers.recording import are_readable
 
 AnyGain = Gain | StructuredGain
@@ -187,11 +184,6 @@ class Posterior(MultivariateNormal):
             self._gain, self._updated_mean, self._target, fields, surface_tolerance(value.dtype)
         )
         return density.movedim(-1, 0).reshape(shape[:-1]).to(self._dtype)
-
-    def confidence_region(self) -> tuple[Tensor, Tensor]:
-        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
-        width = 2 * self.stddev
-        return self.mean - width, self.mean + width
 
     def expand(self, batch_size: torch.Size) -> "Posterior":
         """The same distribution with larger batch axes ``batch_size``."""

@@ -1,9 +1,16 @@
 """Scores of predictions, one value per function ``(*batch,)``.
 
-Truth and prediction broadcast, for instance one true field ``(n,)`` against predictions ``(*batch, n)``. Shapes that
-fit only with each of them repeated, such as ``(batch, 1, n)`` and ``(batch, n)``, raise InvalidArgumentError. Scores of
-a prediction against a truth are NaN where one of the two is. Arrays and lists raise InvalidArgumentError; use
-``torch.as_tensor``.
+Arguments that several scores share:
+
+* ``u``: the true field ``(*batch, n)``;
+* ``mean`` and ``variance``: μ and v ≥ 0 of the prediction at every point ``(*batch, n)``;
+* ``samples``: at least two draws of the prediction ``(draws, *batch, n)``, draws first;
+* ``level``: the probability of an interval, strictly between 0 and 1.
+
+Truth and prediction broadcast, for instance one true field ``(n,)`` against predictions ``(*batch, n)``. Scores of a
+prediction against a truth are NaN where one of the two is. InvalidArgumentError is raised for shapes that do not fit,
+or fit only with each of them repeated, such as ``(batch, 1, n)`` and ``(batch, n)``; for fewer than two samples, or
+samples with fewer axes than the truth; for a level out of range; and for arrays and lists: use ``torch.as_tensor``.
 """
 
 import math
@@ -46,18 +53,10 @@ def log_likelihood(
 ) -> Float[Tensor, "*batch"]:
     """Mean over the points of log N(u; μ, max(v, floor)).
 
-    Args:
-        u: True field.
-        mean: μ.
-        variance: v.
-        variance_floor: Lower bound on the variance, the same for every method; without it the score is unbounded
-            where the variance vanishes.
+    ``variance_floor`` is the same for every method; without it the score is unbounded where the variance vanishes.
 
     Returns:
         Score ``(*batch,)``, larger is better.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
     _check_fit(u, mean, variance)
     u, mean, variance = (values.to(torch.float64) for values in (u, mean, variance))
@@ -74,19 +73,11 @@ def nll(
     """The marginal negative log-likelihood −``log_likelihood``: a loss to train through the update with.
 
     ``-posterior.log_prob(u)`` is no such loss: it is infinite, without a gradient, wherever u misses an exact law,
-    for instance by its quadrature error. ``crps`` is the other marginal loss, less sensitive to outliers.
-
-    Args:
-        u: True field.
-        mean: μ.
-        variance: v; no gradient reaches it where it is below the floor.
-        variance_floor: See ``log_likelihood``.
+    for instance by its quadrature error. ``crps`` is the other marginal loss, less sensitive to outliers. No gradient
+    reaches the variance where it is below the floor.
 
     Returns:
         Loss ``(*batch,)``, smaller is better.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
     return -log_likelihood(u, mean, variance, variance_floor)
 
@@ -94,15 +85,8 @@ def nll(
 def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """Mean over the points of the squared error (u − μ)².
 
-    Args:
-        u: True field.
-        mean: μ.
-
     Returns:
         Score ``(*batch,)``, smaller is better.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
     _check_fit(u, mean)
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
@@ -117,16 +101,8 @@ def crps(
     Differentiable, so it serves as a training loss, as ``nll`` does; values with σ = 0 have no derivative with respect
     to σ².
 
-    Args:
-        u: True field.
-        mean: μ.
-        variance: σ² ≥ 0.
-
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not fit, or only with each of them repeated.
     """
     _check_fit(u, mean, variance)
     error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
@@ -141,16 +117,8 @@ def crps(
 def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
     """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points.
 
-    Args:
-        u: True field.
-        samples: At least two draws, sample axis first.
-
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two samples, they have fewer axes than the truth, or truth and
-            draws fit only with each repeated.
     """
     count = _sample_count(samples, u)
     ordered = _draws(u, samples).sort(dim=0).values
@@ -168,17 +136,8 @@ def coverage(
 ) -> Float[Tensor, "*batch"]:
     """Fraction of points whose true value lies in the central Gaussian interval of a level.
 
-    Args:
-        u: True field.
-        mean: μ.
-        variance: σ².
-        level: Probability of the interval, for example 0.5 or 0.9.
-
     Returns:
         Fraction ``(*batch,)``; equals the level for a calibrated prediction, NaN where a point is NaN.
-
-    Raises:
-        InvalidArgumentError: If the level is not between 0 and 1, or the shapes fit only with each repeated.
     """
     _check_level(level)
     _check_fit(u, mean, variance)
@@ -194,16 +153,8 @@ def interval_of_samples(
 
     For predictions that are not Gaussian, such as those with inequalities, whose draws lie on bounds.
 
-    Args:
-        samples: At least two draws, sample axis first.
-        level: Probability of the interval.
-
     Returns:
         Lower and upper end, interpolated linearly between ordered samples, float64; NaN where a sample is.
-
-    Raises:
-        InvalidArgumentError: If the level is not between 0 and 1, there are fewer than two samples, or they have only
-            one axis.
     """
     _check_level(level)
     count = _sample_count(samples)
@@ -222,18 +173,11 @@ def coverage_of_samples(
 ) -> Float[Tensor, "*batch"]:
     """Fraction of points whose true value lies in ``interval_of_samples``, ends included.
 
-    Args:
-        u: True field.
-        samples: At least two draws, sample axis first; the interval of s draws covers (s − 1)/(s + 1) of its level.
-        level: Probability of the interval.
+    The interval of s draws covers (s − 1)/(s + 1) of its level.
 
     Returns:
         Fraction ``(*batch,)``; about the level for a calibrated prediction without point masses, more where truth and
         draws share a bound; NaN where a point or a draw of it is NaN.
-
-    Raises:
-        InvalidArgumentError: If the level is not between 0 and 1, there are fewer than two samples, they have fewer
-            axes than the truth, or truth and draws fit only with each repeated.
     """
     _sample_count(samples, u)
     lower, upper = interval_of_samples(samples, level)
@@ -244,16 +188,8 @@ def coverage_of_samples(
 def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
     """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased.
 
-    Args:
-        u: True field.
-        samples: At least two draws, sample axis first.
-
     Returns:
         Score ``(*batch,)`` in the units of the field, smaller is better.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two samples, they have fewer axes than the truth, or truth and
-            draws fit only with each repeated.
     """
     count = _sample_count(samples, u)
     draws = _draws(u, samples)
@@ -270,7 +206,7 @@ def shock_position(
     """First point where a sample is at or below a threshold; the last point if it stays above everywhere.
 
     Args:
-        samples: Fields, sample axis first.
+        samples: Any number of fields.
         points: Increasing positions ``(n,)`` or ``(*batch, n)``.
         threshold: 0 for porous medium and Stefan, ½ for advection.
 

@@ -2,6 +2,10 @@
 
 A mixture of a likely narrow and an unlikely wide part has moments that neither part has; its intervals and its CRPS are
 far smaller than theirs. A Gaussian is a mixture of one component.
+
+``u`` is the true field, of the shape of the prediction or one that broadcasts with it, and the prediction a Gaussian or
+a mixture of Gaussians. InvalidArgumentError is raised if the shapes fit only with each of them repeated, or the
+prediction is under inequalities.
 """
 
 import math
@@ -27,16 +31,8 @@ def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction)
 
     The central interval of a level holds u where the result lies within ½ (1 ∓ level).
 
-    Args:
-        u: True field, of the shape of the prediction or one that broadcasts with it.
-        prediction: A Gaussian or a mixture of Gaussians.
-
     Returns:
         Probability ``(*batch, n)``, NaN where the truth or the prediction is.
-
-    Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
-            inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     return (weights * torch.special.ndtr((u - mean) / deviation)).sum(dim=0)
@@ -45,16 +41,9 @@ def cumulative_probability(u: Float[Tensor, "*batch n"], prediction: Prediction)
 def marginal_log_likelihood(
     u: Float[Tensor, "*batch n"], prediction: Prediction, variance_floor: float = 1e-6
 ) -> Float[Tensor, "*batch"]:
-    """Mean over the points of log Σ_c π_c N(u; μ_c, max(v_c, floor)); ``scores.log_likelihood`` for a Gaussian.
+    """Mean over the points of log Σ_c π_c N(u; μ_c, max(v_c, floor)).
 
-    Args:
-        u: True field, of the shape of the prediction or one that broadcasts with it.
-        prediction: A Gaussian or a mixture of Gaussians.
-        variance_floor: See ``scores.log_likelihood``.
-
-    Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
-            inequalities.
+    For a Gaussian it is ``scores.log_likelihood``, which has the same floor.
     """
     weights, mean, deviation = _parts(u, prediction)
     variance = deviation.square().clamp_min(variance_floor)
@@ -70,14 +59,6 @@ def marginal_crps(u: Float[Tensor, "*batch n"], prediction: Prediction) -> Float
     components overlap. Where all coincide, and the truth is at their centre, it is so by 1 % for up to 100 components
     (20 values each), by 2.2 % for 150 (13 values each), and by 0.1 % for more (64 values each). It is exact for one.
     For many, time grows with their number, and memory only with what the components themselves take.
-
-    Args:
-        u: True field, of the shape of the prediction or one that broadcasts with it.
-        prediction: A Gaussian or a mixture of Gaussians.
-
-    Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
-            inequalities.
     """
     weights, mean, deviation = _parts(u, prediction)
     first = (weights * _absolute(u - mean, deviation)).sum(dim=0)

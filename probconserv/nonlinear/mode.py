@@ -112,13 +112,7 @@ def nonlinear_mode(
 ) -> NonlinearMode:
     """The most probable field that ``condition_nonlinear`` linearises at, with what the starts say of it.
 
-    Args:
-        prior: See ``condition_nonlinear``.
-        law: See ``condition_nonlinear``.
-        tolerance: See ``condition_nonlinear``.
-        max_iterations: See ``condition_nonlinear``.
-        starts: See ``condition_nonlinear``.
-        jacobian: See ``condition_nonlinear``.
+    Arguments are those of ``condition_nonlinear``.
 
     Returns:
         The field without derivatives, its objective, and how many starts agree.

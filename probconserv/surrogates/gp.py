@@ -137,14 +137,10 @@ class GPSurrogate(Surrogate):
         return _predicted(process, Standardisation.of(self.context), context, query)
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes the fitted process with its context and config as one safetensors file.
-
-        Args:
-            path: The file; its folder must exist.
-            **notes: Further metadata, as JSON values; arrays and tensors become numbers.
+        """Writes the fitted process with its context and config as one safetensors file; see ``ANP.save``.
 
         Raises:
-            InvalidArgumentError: If the process is not fitted, or the notes contain what JSON does not know.
+            InvalidArgumentError: If the process is not fitted, or a note is not JSON.
             DataFileError: If the file cannot be written.
         """
         context, process = self.context, self.process

@@ -224,16 +224,7 @@ class FlowMatching(Surrogate):
         return DrawnFields(draws.to(context.values.dtype))
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes coordinates and weights as one safetensors file.
-
-        Args:
-            path: The file; its folder must exist.
-            **notes: Further metadata (seed, steps), as JSON values; arrays and tensors become numbers.
-
-        Raises:
-            InvalidArgumentError: If the notes contain what JSON does not know.
-            DataFileError: If the file cannot be written.
-        """
+        """Writes coordinates and weights as one safetensors file; arguments and errors are those of ``ANP.save``."""
         write_flow(path, self.latent, self.velocity, self._settings(), notes)
 
     @classmethod
