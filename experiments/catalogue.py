@@ -19,9 +19,6 @@ class Listed:
     """An experiment as it is listed.
 
     Args:
-        family: Heading that it is listed under.
-        name: Name on the command line.
-        summary: What it shows, in a line.
         durations: How long each preset takes, and ``reproduce``; empty where nobody said.
         home: Module of ``experiments``, and the name in it of a dictionary of experiments.
     """

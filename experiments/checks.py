@@ -23,12 +23,7 @@ def unknown_name(
 ) -> UnknownNameError:
     """The error about a name that nothing has; says the closest one and all there are.
 
-    Args:
-        kind: What is named.
-        name: What a user asks for.
-        available: What there is.
-        where: What follows the name, with a space before it.
-        further: What may be the closest one too, but is not listed.
+    ``where`` follows the name, with a space before it; ``further`` ones may be the closest too, but are not listed.
     """
     names = list(available)
     close = difflib.get_close_matches(name, [*names, *further], n=1)
@@ -37,11 +32,7 @@ def unknown_name(
 
 
 def wrong_options(printed: str) -> str:
-    """What tyro prints on wrong options on one line, with what was renamed since 0.1 and the first of similar options.
-
-    Args:
-        printed: The text in its box.
-    """
+    """What tyro prints in a box, on one line, with what was renamed since 0.1 and the first of similar options."""
     _, problem, *rest = re.split("[─-]{3,}", re.sub("[│|╭╮╰╯]", "", printed))
     parts = [f"{' '.join(problem.split()).rstrip('.')}."]
     parts += [f"{old} of version 0.1 is {new}." for old, new in RENAMED.items() if re.search(rf"{old}\b", problem)]

@@ -209,13 +209,7 @@ def answered(parse: Callable[[], Callable[[], None]]) -> int:
 
 
 def _command_of(words: Sequence[str]) -> Callable[[], None]:
-    """The command that the words stand for, with its options.
-
-    Raises:
-        UnknownNameError: If there is no such command.
-        InvalidArgumentError: If an option is unknown, a value has the wrong type, or several processes were started for
-            what does not train.
-    """
+    """The command that the words stand for, with its options."""
     if not words or words[0] in ("--help", "-h"):
         texts = {group: {name: text for name, (_, text) in entries.items()} for group, entries in GROUPS.items()}
         return partial(listing.print_overview, texts)

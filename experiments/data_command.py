@@ -36,16 +36,7 @@ _PART = 20  # samples of a part
 
 @dataclass(frozen=True, kw_only=True)
 class _Set:
-    """A set of samples to be made.
-
-    Args:
-        problem: The problem.
-        n: Number of samples.
-        split: Which samples.
-        seed: Seed.
-        file: The file.
-        part: Samples of a part.
-    """
+    """A set of samples to be made."""
 
     problem: OperatorProblem
     n: int
@@ -74,13 +65,7 @@ class _Set:
 
 
 def make_data(name: str, options: DataOptions, json: bool) -> None:
-    """Makes a file of training data, and says what it holds.
-
-    Args:
-        name: The problem.
-        options: Size, file and the rest.
-        json: Whether to print one JSON object.
-    """
+    """Makes a file of training data, and says what it holds."""
     if name not in OPERATOR_PROBLEMS:
         raise unknown_name("problem", name, OPERATOR_PROBLEMS)
     problem = OPERATOR_PROBLEMS[name]

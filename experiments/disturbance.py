@@ -20,9 +20,6 @@ class Disturbance:
         noise: Standard deviation of independent normal noise at every node, relative to the root mean square of the
             channel over all samples.
         rounding: Format that the fields are rounded to; None for none.
-
-    Raises:
-        InvalidArgumentError: If the noise is negative, or there is no such format.
     """
 
     noise: float = 0.0
@@ -40,11 +37,7 @@ class Disturbance:
         return self.rounding or f"{100 * self.noise:g} % noise"
 
     def __call__(self, a: Float[Tensor, "batch inputs *space"]) -> Float[Tensor, "batch inputs *space"]:
-        """The disturbed fields; fields of one shape get the same noise in units of their size.
-
-        Raises:
-            InvalidArgumentError: If a field is too large for the format.
-        """
+        """The disturbed fields; fields of one shape get the same noise in units of their size."""
         if self.rounding is not None:
             rounded = a.to(_DTYPES[self.rounding]).to(a.dtype)
             if bool((rounded.isinf() & a.isfinite()).any()):

@@ -34,14 +34,7 @@ SCORING_VERSION = 1
 
 @dataclass(frozen=True)
 class Job:
-    """One method on one case with one seed.
-
-    Args:
-        case: The case.
-        method: The method.
-        seed: The repetition.
-        trainings: What it needs trained.
-    """
+    """One method on one case with one seed."""
 
     case: Any
     method: Any
@@ -59,11 +52,8 @@ class Report:
     """Where a run ended.
 
     Args:
-        experiment: The experiment.
         description: What is shown of it besides its numbers.
         records: All records: means over seeds, ours, copied ones and the papers'.
-        folder: Folder of the stored run.
-        files: Tables and figures in it.
         verdict: What ``reproduce`` found; empty after ``run``.
     """
 
@@ -77,10 +67,6 @@ class Report:
 
 def run(experiment: Experiment, options: RunOptions) -> Report:
     """Trains what is missing, scores, stores, tabulates and draws; reads what an earlier start finished.
-
-    Args:
-        experiment: The experiment.
-        options: Preset, seed, device and folder.
 
     Raises:
         InvalidArgumentError: If an option does not belong to the experiment.
@@ -97,12 +83,8 @@ def run(experiment: Experiment, options: RunOptions) -> Report:
 def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) -> Report:
     """Scores the released weights and compares with the released results; other rows are copied from those.
 
-    Where the test functions are not those of the release nothing is compared or copied.
-
-    Args:
-        experiment: The experiment.
-        options: Seed of the test functions, device and folder; the preset is that of the release.
-        root: Folder of the release.
+    Where the test functions are not those of the release nothing is compared or copied. The preset is that of the
+    release, whose folder is ``root``.
 
     Raises:
         NotReleasedError: If there are no released results, or nothing to show for the options.
@@ -119,11 +101,7 @@ def reproduce(experiment: Experiment, options: RunOptions, root: Path = ROOT) ->
 
 
 def plan(experiment: Experiment, context: RunContext) -> list[Job]:
-    """All jobs of a run, case by case and method by method; names packages that some need and that are missing.
-
-    Raises:
-        UnknownNameError: If the options name a case or method that the experiment lacks.
-    """
+    """All jobs of a run, case by case and method by method; names packages that some need and that are missing."""
     experiment.refuse_idle(context.options)
     require_device(context.options.device)
     writable_folder(context.options.out)
@@ -148,11 +126,7 @@ def plan(experiment: Experiment, context: RunContext) -> list[Job]:
 
 
 def chosen(kind: str, entries: Sequence[Any], keys: Iterable[str]) -> list[Any]:
-    """The entries with these keys in their order, all without keys.
-
-    Raises:
-        UnknownNameError: If a key is none of theirs.
-    """
+    """The entries with these keys in their order, all without keys."""
     keys, available = tuple(keys), list(dict.fromkeys(entry.key for entry in entries))
     for key in keys:
         if key not in available:
@@ -314,12 +288,7 @@ def _beside(
 ) -> pd.DataFrame:
     """Records of the table: what was computed, released rows that were not, and the papers' of cases with such rows.
 
-    Args:
-        experiment: The experiment.
-        cases: Its cases.
-        computed: Records per seed that were computed.
-        results: The released results; None after ``run``.
-        other: Why none of them are copied; empty if they are.
+    ``other`` says why no released rows are copied; empty if they are.
 
     Raises:
         NotReleasedError: If nothing was computed and nothing is released.
@@ -344,13 +313,9 @@ def _beside(
 
 
 def describe(experiment: Experiment, cases: Sequence[Any], records: pd.DataFrame) -> Description:
-    """The description of an experiment.
+    """The description of an experiment, from the means over seeds of those cases that have records.
 
-    Args:
-        experiment: The experiment.
-        cases: Its cases that have records.
-        records: Means over seeds. Methods that the experiment has no more, such as those of an old release, come last,
-            under their keys.
+    Methods that the experiment has no more, such as those of an old release, come last, under their keys.
     """
     methods = {method.key: method for case in cases for method in experiment.methods(case)}
     ours = records.loc[~records["source"].isin(PAPER), "method"]

@@ -56,12 +56,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Style:
-    """How figures show a method: the same everywhere.
-
-    Args:
-        colour: Colour of lines, bands and bars.
-        dashes: Matplotlib's line style.
-    """
+    """How figures show a method: the same everywhere."""
 
     colour: str = "#7f7f7f"
     dashes: Any = "-"

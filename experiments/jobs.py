@@ -33,13 +33,7 @@ REQUEUES = 100
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not end well.
-
-    Args:
-        label: Which.
-        reason: The last line of its error.
-        log: File with everything that it printed.
-    """
+    """A job that did not end well, with the last line of its error and the file with everything that it printed."""
 
     label: str
     reason: str
@@ -48,13 +42,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Job:
-    """Work with a log; called in another process.
-
-    Args:
-        label: Which, for messages.
-        work: What to do; its result is sent back.
-        log: File for everything that it prints.
-    """
+    """Work with a log; called in another process."""
 
     label: str
     work: Callable[[], Any]
@@ -80,20 +68,11 @@ def run_jobs(
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Does all works; one that fails stops no other.
 
-    After an interrupt no further job starts on this machine, and those that run write their checkpoints first.
-
-    Args:
-        works: Work by label.
-        workers: Most at a time; by default one per core of this machine, and all on a cluster.
-        options: Where they run.
-        folder: Where logs are kept.
+    After an interrupt no further job starts on this machine, and those that run write their checkpoints first. At most
+    ``workers`` run at a time: by default one per core of this machine, and all on a cluster. ``folder`` gets the logs.
 
     Returns:
         Results by label in the order of ``works``, and the failures.
-
-    Raises:
-        InvalidArgumentError: If there is no SLURM here.
-        OutputFolderError: If the folder cannot be written.
     """
     writable_folder(folder)
     jobs = [Job(label, work, folder / f"{_slug(label)}.log") for label, work in works.items()]
@@ -121,13 +100,7 @@ def require_all(failures: Sequence[Failure]) -> None:
 
 
 def on_cluster(jobs: Sequence[Job], executor: submitit.Executor, every: float = 10.0) -> Iterator[tuple[Job, Any]]:
-    """Jobs of a cluster with their futures, as they end.
-
-    Args:
-        jobs: The jobs, submitted as one array.
-        executor: What submits them.
-        every: Seconds after which the cluster is asked again.
-    """
+    """Jobs of a cluster, submitted as one array, with their futures as they end; ``every`` is in seconds."""
     with executor.batch():
         futures = [executor.submit(job) for job in jobs]
     try:
@@ -180,16 +153,7 @@ def _begin() -> None:
 
 
 def slurm(workers: int | None, options: ClusterOptions, folder: Path) -> submitit.Executor:
-    """What submits jobs with these options to SLURM.
-
-    Args:
-        workers: Most jobs at a time; all by default.
-        options: What a job may take.
-        folder: Where SLURM keeps its scripts and logs.
-
-    Raises:
-        InvalidArgumentError: If there is no SLURM here.
-    """
+    """What submits jobs with these options to SLURM, ``workers`` at a time, with its scripts and logs in the folder."""
     try:
         executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=REQUEUES)
     except RuntimeError as error:

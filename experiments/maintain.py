@@ -69,14 +69,8 @@ def release(
 ) -> list[Path]:
     """Puts finished runs into the release; weights are those of the first seed.
 
-    Args:
-        experiments: The experiments; those that share trainings together.
-        options: Those that the runs were made with; ``methods`` restricts whose weights are released.
-        seeds: Seeds of the runs.
-        root: Folder of the release.
-
-    Returns:
-        The files that were written.
+    Experiments that share trainings are given together; ``methods`` of the options restricts whose weights are
+    released. Returns the files that were written.
 
     Raises:
         DataFileError: If a run is not finished, or a file would replace one of another experiment; nothing is written.

@@ -28,15 +28,7 @@ _LEGEND_ENTRY = 2.2  # inches, width of the longest entry of a legend
 def panels(
     count: int, title: str, share_y: bool = True, width: float = 1.0, columns: int | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side.
-
-    Args:
-        count: Number of panels.
-        title: Title of the figure.
-        share_y: Whether all panels have the same vertical axis.
-        width: Width of a panel in units of ``PANEL``.
-        columns: Panels in a row; all of them by default.
-    """
+    """A figure with panels side by side, ``columns`` in a row, each ``width`` times as wide as ``PANEL``."""
     columns = min(columns or count, count)
     rows = -(-count // columns)
     figure = Figure(
@@ -82,15 +74,7 @@ def legend_below(figure: Figure, *axes: Axes, grey: Sequence[str] = ()) -> None:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes a figure as PNG and PDF, atomically.
-
-    Args:
-        figure: The figure.
-        path: File name without ending.
-
-    Returns:
-        The two files.
-    """
+    """Writes a figure as PNG and PDF, atomically, under a name without ending; returns the two files."""
     png, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=160)
     figure.set_layout_engine("none")  # keeps the places that the first drawing has found; finding them takes as long

@@ -36,11 +36,7 @@ def require_known(name: str) -> None:
 
 
 def experiment(name: str) -> "Experiment":
-    """The experiment, study or choice of this name.
-
-    Raises:
-        UnknownNameError: If there is none; names the closest one.
-    """
+    """The experiment, study or choice of this name."""
     if name in _registered:
         return _registered[name]
     require_known(name)
@@ -87,11 +83,7 @@ def unregister(name: str) -> None:
 
 
 def benchmark(name: str) -> Callable[[], dict[str, Any]]:
-    """The benchmark of this name: a function that runs it.
-
-    Raises:
-        UnknownNameError: If there is none; names the closest one.
-    """
+    """The benchmark of this name: a function that runs it."""
     if name not in BENCHMARKS:
         raise unknown_name("benchmark", name, BENCHMARKS)
     return importlib.import_module(f"experiments.benchmarks.{name}").run

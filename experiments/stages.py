@@ -24,16 +24,7 @@ def one_thread() -> Iterator[None]:
 
 
 def made_once(path: Path, make: Callable[[], object], is_whole: Callable[[], bool]) -> Path:
-    """A file of weights, made unless it is there; of several runs that want it one makes it and the others wait.
-
-    Args:
-        path: The file.
-        make: Trains and stores.
-        is_whole: Whether the file is there and can be read.
-
-    Returns:
-        The file.
-    """
+    """A file of weights, made unless it is there; of several runs that want it one makes it and the others wait."""
     several = launched().world_size > 1  # ranks of one training wait for each other there
     with nullcontext() if several else alone_with(path):
         if not is_whole():

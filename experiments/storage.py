@@ -26,11 +26,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object.
-
-    Raises:
-        DataFileError: If it is missing, no JSON, or holds something else.
-    """
+    """Reads a JSON file that holds an object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -47,11 +43,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[st
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Reads what ``write_arrays`` wrote.
-
-    Raises:
-        DataFileError: If the file is missing or damaged, has no checksum, or holds other things than arrays.
-    """
+    """Reads what ``write_arrays`` wrote."""
     try:
         file = parse_tensors(path.read_bytes())
         arrays = {name: file.tensors[name].numpy() for name in sorted(file.tensors)}
@@ -90,12 +82,6 @@ def alone_with(path: Path) -> Iterator[None]:
     """Lets one process at a time make a file; the others wait, and then check whether it exists.
 
     The operating system releases the lock of a process that is killed.
-
-    Args:
-        path: The file; its folder is created.
-
-    Raises:
-        OutputFolderError: If the folder cannot be written or has no locks.
     """
     lock = _lock_of(path)
     if not _acquired(lock, path, timeout=0):

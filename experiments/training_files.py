@@ -40,9 +40,6 @@ def take_released(training: Training, context: RunContext) -> bool:
 
     They are those of the preset laptop, of the seed that is released. Weights that were trained with another
     configuration or on other data are named and left alone.
-
-    Raises:
-        DataFileError: If the released file is damaged.
     """
     if training.release is None or context.options.preset != "laptop":
         return False

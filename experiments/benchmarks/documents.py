@@ -21,13 +21,7 @@ _TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
 
 
 def require_document(name: str, page: Path) -> None:
-    """Checks that a benchmark has a table and that a document can take it.
-
-    Raises:
-        InvalidArgumentError: If the benchmark has no table, or the document is not there.
-        OutputFolderError: If the document cannot be written.
-        DataFileError: If the document is no text, or lacks the marks of the benchmark.
-    """
+    """Raises LibraryError unless a benchmark has a table and a document can take it."""
     if name not in WRITERS or not page.is_file():
         *names, last = WRITERS
         raise InvalidArgumentError(
@@ -45,11 +39,7 @@ def write(result: Mapping[str, Any], page: Path) -> list[Path]:
 
 
 def between_marks(page: Path, name: str, content: str) -> str:
-    """The text of a document with new content between the marks of a benchmark.
-
-    Raises:
-        DataFileError: If the document is no text, or lacks the marks.
-    """
+    """The text of a document with new content between the marks of a benchmark."""
     document = "scaling" if name == "scaling" else "benchmarks"
     begin = f"<!-- {name}: written by python -m experiments bench {name} --page docs/{document}.md -->"
     try:

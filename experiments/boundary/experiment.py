@@ -43,7 +43,6 @@ class BoundaryExperiment(Experiment):
     """Operators with and without boundary corrections on the versions of one problem.
 
     Args:
-        name: Name on the command line.
         problem: Name of the problem; experiments of one problem use each other's trainings.
         versions: From the preset to the cases.
         methods_of: From a case to its methods, the truth first.

@@ -28,9 +28,6 @@ class Method:
     """One row of a table.
 
     Args:
-        key: Name in files and options.
-        label: Name in tables and figures.
-        style: Colour and dashes in figures.
         treatment: The operator; None for the truth.
         rate: Peak learning rate in units of that of the case.
     """

@@ -135,16 +135,7 @@ class ConditionedOperator(nn.Module):
 
 
 def discretise_case(case: BoundaryCase, like: Tensor, values: Values | None) -> Boundary | list[Boundary]:
-    """The conditions of a case with their data on the grid of a field.
-
-    Args:
-        case: The case.
-        like: A field ``(batch, any, *space)``.
-        values: Boundary values.
-
-    Returns:
-        One for all channels, or one for each where unknowns differ.
-    """
+    """The conditions of a case with their data on the grid of a field: one for all channels, or one for each."""
     lengths, order = (1.0,) * (like.ndim - 2), case.sizes.network.order
     output = like[:, :1].expand(-1, case.channels, *like.shape[2:])
     if case.shared:

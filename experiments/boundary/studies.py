@@ -73,10 +73,8 @@ class Plan:
 def study_cases(base: BoundaryCase, plan: Plan, trajectories: tuple[int, int] = (200, 20)) -> tuple[BoundaryCase, ...]:
     """Operators of a case on fewer samples, outside the training range, on other grids, with disturbed inputs.
 
-    Args:
-        base: What is studied; all its training samples are the last of the counts.
-        plan: What changes.
-        trajectories: For training and validation of single steps.
+    All training samples of ``base`` are the last of the counts; ``trajectories`` are for training and validation of
+    single steps.
     """
     cases, other = [], replace(base, trained_on=base)
     for count in plan.counts:
@@ -229,12 +227,8 @@ def _of_version(
 ) -> Versions:
     """From the preset to the cases of the study of one version of a problem.
 
-    Args:
-        problem: Its name.
-        key: Key of the version.
-        outside: Values out of range.
-        few: Whether operators are trained on fewer samples too.
-        beside: Key of a further version whose inputs are disturbed as well.
+    ``few`` trains operators on fewer samples too; ``beside`` names a further version whose inputs are disturbed as
+    well.
     """
 
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:

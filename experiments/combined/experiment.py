@@ -34,13 +34,10 @@ class CombinedExperiment(Experiment):
     """Operators from a parameter to a field with a standard deviation, under boundary conditions, the law, or both.
 
     Args:
-        name: Name on the command line.
         heading: What its tables show.
         problems: The problems.
         rows: From the number of members to the methods.
         main: Keys of the methods that the terminal shows and of which profiles are drawn.
-        over: What means and standard errors of the table are taken over.
-        sizes: Sizes by preset.
     """
 
     name: str

@@ -127,7 +127,6 @@ class CalibrationStudy(Experiment):
     """Six treatments of one network's predictions, at parameters in its training range, below it and above it.
 
     Args:
-        name: Name on the command line.
         base: The experiment whose networks are used; its problem has the parameters and the time of the study.
         extrapolation: Name of the network that lacks a third of the training range.
     """
@@ -264,11 +263,7 @@ def draw_study(
 ) -> Figure:
     """Panels of scores over the parameter, one line per method; those of coverage show the level aimed at.
 
-    Args:
-        cases: A problem at several parameters.
-        records: Means over seeds.
-        methods: The lines.
-        headings: Scores that have a panel, and their titles.
+    ``headings`` has the titles of the panels by score.
     """
     order = sorted(cases, key=lambda case: case.parameter)
     figure, axes = plots.panels(

@@ -87,9 +87,6 @@ class NetworkPlan:
             residual at a sharp front rules the loss, and the network gives up the field.
         end_weighted: Whether more parameters are drawn near the ends of the range, where networks are worst.
         members: Networks of the ensemble.
-
-    Raises:
-        InvalidArgumentError: If a number is too small.
     """
 
     steps: int = 5000

@@ -29,12 +29,8 @@ Fields = Float[Tensor, "years rows columns"]
 class Sizes:
     """Years and candidates. The first years are for training, the next for validation, the rest for the test.
 
-    Args:
-        training: Training years.
-        validation: Validation years.
-        shrinkages: Candidates for λ of the shrunk covariance.
-        ranks: Candidates for the rank of low rank + diagonal.
-        ridges: Candidates for the regression.
+    The rest are candidates: for λ of the shrunk covariance, for the rank of low rank + diagonal, and for the
+    regression.
     """
 
     training: int = 150
@@ -49,14 +45,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Years:
-    """A series cut into its parts.
-
-    Args:
-        series: Fine fields of all years.
-        fitted: Years that models are fitted on.
-        scored: Years that they are scored on.
-        factor: Points of a block along each axis.
-    """
+    """Fine fields of all years, the years of the fit and of the scores, and the points along an axis of a block."""
 
     series: Fields
     fitted: Tensor
@@ -217,15 +206,6 @@ def forecast(series: Fields, factor: int, sizes: Sizes, method: Method) -> tuple
 
     The variance has one factor, the mean of (u − μ)²/v over the validation years, where the training years' model
     predicts them: errors grow as the climate leaves the years of the fit, for all methods.
-
-    Args:
-        series: Fine fields of all years, more than those of training and validation.
-        factor: Points of a block along each axis, at least 2; divides both axes of the fields.
-        sizes: Years and candidates.
-        method: A method with a black box.
-
-    Raises:
-        InvalidArgumentError: If the factor does not cut the fields into blocks, or no year is left for the test.
     """
     check_series(series, factor, sizes)
     first, last = sizes.training, sizes.training + sizes.validation

@@ -60,10 +60,8 @@ class DownscalingExperiment(Experiment):
     """Annual mean temperatures from their block means: constraint layers, the update, and a regression.
 
     Args:
-        name: Name on the command line.
         series: Gives the fine fields of all years, in kelvins; more years than those of training and validation.
         factors: Points of a block along each axis, a case each; at least 2, and divisors of both axes of the fields.
-        sizes: Years and candidates by preset.
     """
 
     name: str = "downscaling"

@@ -26,16 +26,9 @@ class Ridge:
 def regress(
     inputs: Float[Tensor, "years p"], targets: Float[Tensor, "years q"], fitted: Tensor, penalty: float
 ) -> Float[Tensor, "years q"]:
-    """Predicts targets by ridge regression with an intercept that is not penalised.
+    """Predictions of targets for all years by ridge regression with an intercept that is not penalised.
 
-    Args:
-        inputs: Inputs of all years.
-        targets: Targets of all years; only those of ``fitted`` are used.
-        fitted: Indices of the years of the fit.
-        penalty: λ of ‖Y − X W‖² + λ ‖W‖².
-
-    Returns:
-        Predictions for all years.
+    Only the targets of the years ``fitted`` are used; ``penalty`` is λ of ‖Y − X W‖² + λ ‖W‖².
     """
     centre, level = inputs[fitted].mean(dim=0), targets[fitted].mean(dim=0)
     X, Y = inputs - centre, targets[fitted] - level
@@ -46,17 +39,7 @@ def regress(
 def regress_blocks(
     coarse: Float[Tensor, "years h w"], targets: Float[Tensor, "years rows columns"], fitted: Tensor, ridge: Ridge
 ) -> Float[Tensor, "years rows columns"]:
-    """Predicts the values in every block from the coarse cells around it.
-
-    Args:
-        coarse: Coarse fields of all years.
-        targets: Fine fields of all years; only those of ``fitted`` are used.
-        fitted: Indices of the years of the fit.
-        ridge: Reach and penalty.
-
-    Returns:
-        Predictions for all years.
-    """
+    """Predictions for all years of the values in every block from the coarse cells around it; see ``regress``."""
     factor, reach = targets.shape[-1] // coarse.shape[-1], ridge.reach
     predicted = torch.empty_like(targets)
     for i in range(coarse.shape[1]):

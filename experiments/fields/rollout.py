@@ -42,14 +42,7 @@ class Fitted:
 
 @lru_cache(maxsize=2)
 def fitted(training: Basins, every: int, penalty: float, folder: Path) -> Fitted:
-    """The stepper of some basins.
-
-    Args:
-        training: Basins to fit to.
-        every: Steps from one pair to the next.
-        penalty: See ``fit_stepper``.
-        folder: Where solutions are kept.
-    """
+    """The stepper of some basins. ``every`` is the number of steps from one pair to the next."""
     pairs = pairs_of(training, training.states(folder), every)
     stepper = fit_stepper(training, pairs, penalty)
     state, correction = stepper(pairs.state)
@@ -57,11 +50,7 @@ def fitted(training: Basins, every: int, penalty: float, folder: Path) -> Fitted
 
 
 def roll_out(stepper: Stepper, fixer: Fixer, start: Float[Tensor, "basins 3 rows columns"], steps: int) -> Rollout:
-    """Steps and fixes in turn; the mass is that of the start.
-
-    Raises:
-        solvers.InvalidArgumentError: If the stepper makes a depth negative.
-    """
+    """Steps and fixes in turn; the mass is that of the start."""
     depth, states, changed = mean_depth(start), [start], torch.zeros_like(start)
     for _ in range(steps):
         state, correction = stepper(states[-1])

@@ -100,12 +100,7 @@ STEPPERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutExperiment(Experiment):
-    """Waves in closed basins by a stepper that does not conserve mass, under fixers after every step.
-
-    Args:
-        name: Name on the command line.
-        sizes: Sizes by preset.
-    """
+    """Waves in closed basins by a stepper that does not conserve mass, under fixers after every step."""
 
     name: str = "shallow_water_rollout"
 

@@ -14,13 +14,7 @@ ROUND_OFF = 1e-17
 
 
 def draw_curves(label: str, methods: Sequence[Any], shown: Mapping[str, Arrays]) -> Figure:
-    """Drift of mass, error and energy over the steps, and the spectrum at the end; means over basins.
-
-    Args:
-        label: What is known of the stepper.
-        methods: The rows, the truth first.
-        shown: Arrays by key of the method, see ``score_rollout``.
-    """
+    """Drift of mass, error and energy over the steps, and the spectrum at the end; means over basins."""
     figure, axes = panels(4, f"Mean over basins; {label}", share_y=False, columns=2, width=1.1)
     mass, error, energy, power = axes
     for method in methods:

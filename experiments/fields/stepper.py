@@ -23,12 +23,7 @@ _PART = 20
 
 @dataclass(frozen=True)
 class Stepper:
-    """From a state to the next.
-
-    Args:
-        basins: Says cells and interval.
-        weights: Of the monomials ``(features, 3)``.
-    """
+    """From a state to the next."""
 
     basins: Basins
     weights: Float[Tensor, "features 3"]
@@ -68,16 +63,7 @@ def pairs_of(basins: Basins, states: Float[Tensor, "basins times 3 rows columns"
 
 
 def fit_stepper(basins: Basins, pairs: Pairs, penalty: float) -> Stepper:
-    """Fits the correction by ridge regression, all cells alike.
-
-    Args:
-        basins: Says cells and interval.
-        pairs: What to fit.
-        penalty: λ of mean ‖y − W f‖² + λ ‖W‖².
-
-    Returns:
-        The stepper.
-    """
+    """Fits the correction by ridge regression, all cells alike. ``penalty`` is λ of mean ‖y − W f‖² + λ ‖W‖²."""
     normal, right = torch.zeros(()), torch.zeros(())
     for part in range(0, len(pairs.state), _PART):
         f = monomials(pairs.coarse[part : part + _PART]).flatten(0, 2)

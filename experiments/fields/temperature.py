@@ -38,11 +38,7 @@ def temperature() -> Float[Tensor, "years rows columns"]:
 
 
 def read_series(path: Path) -> Float[Tensor, "years rows columns"]:
-    """The kept part of a series in a netCDF file.
-
-    Raises:
-        DataFileError: If the file cannot be read, or has another variable or shape.
-    """
+    """The kept part of a series in a netCDF file."""
     try:
         with h5py.File(path) as file:
             values = torch.from_numpy(file[_VARIABLE][:])  # type: ignore[index]

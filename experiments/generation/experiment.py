@@ -25,14 +25,7 @@ def draws_of(cases: Sequence[Case]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationExperiment(Experiment):
-    """Draws of a flow under laws that it was not trained for, against the exact conditional distribution.
-
-    Args:
-        name: Name on the command line.
-        problem: The problem.
-        conditions: The laws.
-        sizes: Sizes by preset.
-    """
+    """Draws of a flow under laws that it was not trained for, against the exact conditional distribution."""
 
     name: str
     problem: GenerationProblem

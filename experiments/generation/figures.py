@@ -13,13 +13,7 @@ _DRAWS = 2
 
 
 def draw_moments(case: Case, methods: Sequence[Method], shown: Mapping[str, Arrays]) -> Figure:
-    """A row per method: two draws, mean, standard deviation, and both minus the exact ones.
-
-    Args:
-        case: The case.
-        methods: The rows; true draws first.
-        shown: Arrays by key of the method, see ``score_method``.
-    """
+    """A row per method: two draws, mean, standard deviation, and both minus the exact ones."""
     mean, deviation = (moment.numpy() for moment in case.moments())
     headings = [f"draw {number + 1}" for number in range(_DRAWS)] + ["mean", "std", "mean − exact", "std − exact"]
     figure = Figure(figsize=(1.55 * len(headings) + 1.0, 1.4 * len(methods) + 0.7), layout="constrained")

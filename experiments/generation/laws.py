@@ -74,9 +74,7 @@ def initial_inflow_and_flux(u: Tensor, times: Tensor, points: Tensor) -> Nonline
 def godunov_residual(fields: Float[Tensor, "s t x"], ratio: float) -> Float[Tensor, "s k"]:
     """u_i^{t+1} − u_i^t + (Δt/Δx)(F_{i+½} − F_{i−½}) of Burgers' equation at inner points, for the first steps.
 
-    Args:
-        fields: Fields on cells.
-        ratio: Δt/Δx.
+    ``ratio`` is Δt/Δx.
     """
     u = fields[:, : _FLUX_STEPS + 1]
     root = (u.square() + _SMOOTHING**2).sqrt()

@@ -30,12 +30,7 @@ DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}
 
 @dataclass(frozen=True, kw_only=True)
 class FlowStudy(Experiment):
-    """A study of the samplers of one flow.
-
-    Args:
-        name: Name on the command line.
-        flows: The experiment whose first flow and whose laws are used.
-    """
+    """A study of the samplers of one flow, the first of an experiment, whose laws it takes as well."""
 
     name: str
     flows: GenerationExperiment
@@ -222,13 +217,7 @@ def floor_of(case: Case, seed: int) -> Arrays:
 
 
 def draw_study(cases: Sequence[Case], records: pd.DataFrame, rows_of: Callable[[Case], Sequence[Row]]) -> Figure:
-    """A panel per score and law, logarithmic: a line per sampler, and true draws as a band from 10 % to 90 %.
-
-    Args:
-        cases: A problem under its laws.
-        records: Means over seeds.
-        rows_of: The rows of a case.
-    """
+    """A panel per score and law, logarithmic: a line per sampler, and true draws as a band from 10 % to 90 %."""
     title = f"{cases[0].problem.label}: errors over the number of evaluations"
     figure, axes = plots.panels(len(SHOWN) * len(cases), title, share_y=False, columns=len(cases))
     means = records.set_index(["score", "case", "method"])["mean"]

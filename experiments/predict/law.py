@@ -97,13 +97,6 @@ class ConservedTotals(NamedTuple):
 def conserved_totals(observations: Observations, options: PredictOptions) -> ConservedTotals:
     """The totals that the law requires, with notes on what goes beyond the observations.
 
-    Args:
-        observations: Observed field, with the flux columns.
-        options: The law, the domain and the times.
-
-    Returns:
-        One total per time, over the domain.
-
     Raises:
         DataFileError: If a flux column has two values at one time.
         InvalidArgumentError: If the options do not fit each other or the observations.

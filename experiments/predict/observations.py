@@ -65,13 +65,6 @@ def read_observations(path: Path, fluxes: Sequence[str] = ()) -> Observations:
     ``x`` (n,) on a product grid, where fluxes have length t. Each may also have the shape of u, as ``meshgrid`` gives
     it. All other columns, groups, texts and scalars are not read.
 
-    Args:
-        path: File ending in .csv, .h5 or .hdf5.
-        fluxes: Names of the flux columns.
-
-    Returns:
-        The checked observations.
-
     Raises:
         DataFileError: If the file is missing, damaged, of another kind, lacks a column, or its content fails the
             checks.

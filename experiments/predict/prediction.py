@@ -66,14 +66,6 @@ class ConstrainedPrediction(NamedTuple):
 def predict(observations: Observations, law: ConservedTotals, options: PredictOptions) -> ConstrainedPrediction:
     """Fits a Gaussian process to the observations and conditions its field at each time on the total there.
 
-    Args:
-        observations: The data of the fit.
-        law: Times, totals and domain.
-        options: Points of the prediction, sign and smoothness.
-
-    Returns:
-        The prediction before and after.
-
     Raises:
         InvalidArgumentError: If there are too many rows, times or points.
     """
@@ -97,14 +89,7 @@ def contradiction(
 ) -> str:
     """What to tell the user where the total is more than ``CONTRADICTION`` standard deviations from that of the fit.
 
-    Args:
-        prediction: Before and after, at all times.
-        law: Times and totals.
-        observations: The data of the fit.
-        options: What the user may have got wrong.
-
-    Returns:
-        A note on the time that is worst; empty if there is none.
+    It speaks of the worst time, and is empty if there is none.
     """
     before = prediction.totals(prediction.before)
     u = observations.columns["u"]
@@ -139,14 +124,7 @@ def before_and_after(
 ) -> Figure:
     """Means and 95 % bands before and after, the nearest observations, and the change of the mean.
 
-    Args:
-        prediction: Before and after, at all times.
-        law: The times.
-        observations: Drawn where they were made nearest in time.
-        title: Names the data.
-
-    Returns:
-        One pair of panels per time, at most three pairs side by side.
+    Observations are those made nearest in time. A pair of panels per time, at most three side by side.
     """
     count = len(law.times)
     rows = ceil(count / _COLUMNS)

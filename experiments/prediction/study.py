@@ -37,7 +37,6 @@ class PredictionStudy(Experiment):
     """Posterior draws of a flow against the Gaussian process and the neural process, all given the same observations.
 
     Args:
-        name: Name on the command line.
         base: The experiment whose neural process and Gaussian process are used, at the parameters of the study.
         flows: The experiment whose first flow is used.
         sizes: Functions and draws by preset.
@@ -62,11 +61,7 @@ class PredictionStudy(Experiment):
         return f"{text}, {trained}; {case.sizes.functions} functions, {case.sizes.samples} draws each"
 
     def cases(self, context: RunContext) -> list[PredictionCase]:
-        """Every parameter, at the time of the flow's grid that is closest to the test time of the problem.
-
-        Raises:
-            InvalidArgumentError: If the neural process and the flow were trained on different ranges.
-        """
+        """Every parameter, at the time of the flow's grid that is closest to the test time of the problem."""
         problem, family = self.base.problem, self.flows.problem
         if (problem.training_range,) != family.ranges:
             raise InvalidArgumentError(

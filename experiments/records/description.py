@@ -65,11 +65,7 @@ class Description:
 
 
 def read_description(folder: Path) -> Description:
-    """Reads ``description.json``.
-
-    Raises:
-        DataFileError: If it is missing or damaged.
-    """
+    """Reads ``description.json``."""
     content = read_object(folder / FILE)
     try:
         papers = [Record(**{**record, "source": Source(record["source"])}) for record in content["papers"]]

@@ -47,14 +47,9 @@ class Record:
     """Mean and standard error of one score.
 
     Args:
-        experiment: Name of the experiment.
-        case: Key of the case.
-        method: Key of the method.
         seed: Number of the repetition; None for a mean over several.
         score: A key of ``SCORES``.
-        mean: The mean.
         standard_error: Its standard error; None if it is unknown.
-        source: Where the numbers come from.
         note: What else is known of a source, for readers only.
     """
 
@@ -97,10 +92,7 @@ def mean_and_error(values: Sequence[float] | np.ndarray) -> tuple[float, float |
 def records_of_functions(arrays: Mapping[str, np.ndarray], key: Mapping[str, object]) -> list[Record]:
     """The records of one method on one case and seed.
 
-    Args:
-        arrays: Scores per function ``(functions,)``. Other arrays are left out, and scores that are NaN for all
-            functions.
-        key: ``experiment``, ``case``, ``method`` and ``seed``.
+    Arrays that are no scores are left out, and scores that are NaN for all functions.
     """
     records = []
     for name, values in per_function(arrays).items():
@@ -120,11 +112,8 @@ def per_function(arrays: Mapping[str, np.ndarray]) -> Arrays:
 def over_seeds(records: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard error over seeds of every score; records of one seed keep their standard error.
 
-    Args:
-        records: Records per seed, and perhaps means over seeds, which replace those of single seeds.
-
-    Returns:
-        Records in the order of their first appearance; means have no seed. A paper's records stay as they are.
+    Means over seeds that are there replace those of single seeds; a paper's records stay as they are. Records come in
+    the order of their first appearance; means have no seed.
     """
     columns = [records[name] for name in ("experiment", "case", "method", "score")]
     groups: dict[tuple[Any, ...], list[int]] = {}

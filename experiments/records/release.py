@@ -29,15 +29,11 @@ class ReleasedResults:
     """The results of one experiment that come with the library.
 
     Args:
-        experiment: Name of the experiment.
-        preset: Preset of the run.
-        seed: Seed of the run.
         data_version: Version of the data that it was trained and scored on.
         records: Means and standard errors.
         scores: Scores per function and seed, of the methods whose weights are released.
         trainings: Case, method, seed, seconds, steps and processor of every training.
         weights: Released files of weights, below ``experiments/weights``.
-        environment: Versions and machine of the run.
         description: What is shown of it besides its numbers.
     """
 
@@ -111,10 +107,6 @@ def released_results(experiment: str, root: Path = ROOT, command: str | None = N
 
 def released_weights(name: str, root: Path = ROOT) -> Path:
     """A released file of weights.
-
-    Args:
-        name: Path below ``experiments/weights``.
-        root: Folder of the release.
 
     Raises:
         NotReleasedError: If it is not part of the release, or of this installation.

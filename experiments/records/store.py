@@ -30,13 +30,7 @@ SCORE_KEY = ["case", "method", "seed", "function"]
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one run, by what decides its result.
-
-    Args:
-        experiment: Name of the experiment.
-        config: Everything that decides the result, as JSON can hold it.
-        out: Folder of all runs.
-    """
+    """The folder of one run, by what decides its result."""
 
     experiment: str
     config: dict[str, Any]
@@ -89,11 +83,7 @@ def config_hash(content: Any) -> str:
 def scores_frame(stored: Iterable[tuple[str, str, int, Arrays]]) -> pd.DataFrame:
     """Scores per function as a table.
 
-    Args:
-        stored: Case, method, seed and arrays of every scored method; arrays that are no scores are left out.
-
-    Returns:
-        Columns ``SCORE_KEY``, then one per score; scores with one value per case stand beside the first function.
+    Columns are ``SCORE_KEY``, then one per score; scores with one value per case stand beside the first function.
     """
     parts = []
     for case, method, seed, arrays in stored:
@@ -118,11 +108,7 @@ def write_scores(path: Path, scores: pd.DataFrame) -> None:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Reads what ``write_scores`` wrote.
-
-    Raises:
-        DataFileError: If the file is missing or damaged.
-    """
+    """Reads what ``write_scores`` wrote."""
     return _read_csv(path, SCORE_KEY).astype({"case": str, "method": str})
 
 
@@ -133,11 +119,7 @@ def write_records(path: Path, records: pd.DataFrame) -> None:
 
 
 def read_records(path: Path) -> pd.DataFrame:
-    """Reads what ``write_records`` wrote.
-
-    Raises:
-        DataFileError: If the file is missing or damaged.
-    """
+    """Reads what ``write_records`` wrote."""
     frame = _read_csv(path, COLUMNS)
     try:
         frame = frame.assign(source=[Source(value) for value in frame["source"]], note=frame["note"].fillna(""))

@@ -11,9 +11,6 @@ from solvers.tensor_files import decode_tensors
 def read_notes(path: Path) -> dict[str, Any]:
     """How the weights of a file were trained.
 
-    Args:
-        path: A file that the training of an experiment wrote.
-
     Returns:
         ``training`` (its config), ``seconds``, ``steps``, ``last`` (last entry of the history), ``environment``; and
         ``data_version``, which files of release 0.1 lack.

@@ -53,13 +53,7 @@ REMEDIES = ("monotone", "tempered", "context-calibrated", "noisy-context")
 
 
 def write_all(root: Path) -> list[Path]:
-    """Rewrites the blocks of both READMEs and docs.
-
-    Args:
-        root: Folder of the checkout.
-
-    Returns:
-        The documents that changed.
+    """Rewrites the blocks of both READMEs and docs in a checkout; returns the documents that changed.
 
     Raises:
         DataFileError: If a document has a block of an unknown name or without its end, or results are damaged.
@@ -89,14 +83,7 @@ def filled(text: str, name: str) -> str:
 
 
 def fill(text: str, begin: str, end: str, content: str, name: str = "the document") -> str:
-    """A text with new content between two marks.
-
-    Args:
-        text: The text.
-        begin: First mark.
-        end: Last mark.
-        content: What stands between them, without empty lines around it.
-        name: What errors call the document.
+    """A text with new content between two marks, empty lines around it; ``name`` is what errors call the document.
 
     Raises:
         DataFileError: If the text does not have both marks once, in this order.

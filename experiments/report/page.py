@@ -27,13 +27,8 @@ OTHERS = "further experiments"
 def write_report(out: Path, file: Path) -> tuple[list[Results], list[Path]]:
     """Writes the page.
 
-    Args:
-        out: Folder of all stored runs; it need not exist.
-        file: The page.
-
-    Returns:
-        What it shows, released results and stored runs; and the runs that it leaves out, since the version that made
-        them stored no description.
+    Returns what it shows, released results and stored runs, and the runs that it leaves out, since the version that
+    made them stored no description.
 
     Raises:
         OutputFolderError: If the file cannot be written.

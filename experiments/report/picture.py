@@ -20,15 +20,7 @@ _COLOURS = (256, 128, 64, 32, 16)
 
 
 def leading_figure(name: str, run: Path | None) -> bytes | None:
-    """The figure of results as PNG; None if the run has drawn none, or none comes with the library.
-
-    Args:
-        name: The experiment.
-        run: Folder of the stored run; None for the released results.
-
-    Raises:
-        DataFileError: If a figure is damaged.
-    """
+    """The figure of results as PNG; None if the run has drawn none, or none comes with the library."""
     if run is None:
         released = FOLDER / f"{name}.png"
         return released.read_bytes() if released.is_file() else None
@@ -52,16 +44,7 @@ def _first_figure(run: Path) -> Path | None:
 
 
 def shrunk(path: Path, width: int, largest: int | None = None) -> bytes:
-    """A figure as a PNG of few colours.
-
-    Args:
-        path: The figure.
-        width: Largest width in pixels.
-        largest: Largest size in bytes; colours are given up for it.
-
-    Raises:
-        DataFileError: If the file is no picture.
-    """
+    """A figure as a PNG of few colours and at most these sizes, in pixels and bytes; colours are given up for bytes."""
     try:
         picture = Image.open(path).convert("RGB")
     except OSError as error:

@@ -28,10 +28,8 @@ class Results:
     """Results of one experiment, released or of a stored run.
 
     Args:
-        description: What is shown of it besides its numbers.
         records: Means over seeds, ours and the papers'.
         trainings: Case, method, seed, seconds, steps and processor of every training.
-        preset: Size of the run.
         origin: Preset, seed, date, processor and revision, as far as they were stored.
         run: Folder of the stored run; None for the released results.
     """
@@ -74,13 +72,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a headline.
-
-    Args:
-        group: Label of the case, or heading of the score if the row is a case.
-        name: Label of the method, or of the case.
-        cells: Its numbers.
-    """
+    """A row of a headline: the case and the method, or the heading of the score and the case; and its numbers."""
 
     group: str
     name: str
@@ -88,11 +80,7 @@ class Row(NamedTuple):
 
 
 def released(name: str) -> Results | None:
-    """The released results of an experiment; None if there are none.
-
-    Raises:
-        DataFileError: If they are damaged.
-    """
+    """The released results of an experiment; None if there are none."""
     try:
         stored = released_results(name)
     except NotReleasedError:
@@ -105,11 +93,7 @@ def released(name: str) -> Results | None:
 
 
 def of_run(folder: Path) -> Results:
-    """The results in the folder of a finished run.
-
-    Raises:
-        DataFileError: If they are damaged.
-    """
+    """The results in the folder of a finished run."""
     metrics = read_object(folder / "metrics.json")
     notes = {**metrics["environment"], **metrics}
     records, trainings = read_records(folder / "records.csv"), pd.DataFrame(metrics["trainings"])
@@ -120,9 +104,6 @@ def newest_runs(out: Path) -> tuple[list[Path], list[Path]]:
     """The newest finished run of every experiment, and those of an older version, which have no description.
 
     Reproductions of the release are none.
-
-    Raises:
-        DataFileError: If the file of a run is damaged.
     """
     newest: dict[Path, Path] = {}
     for metrics in sorted(out.glob("*/*/metrics.json"), key=lambda file: file.parent.stat().st_mtime):
@@ -142,14 +123,9 @@ def title(name: str) -> str:
 
 
 def headline(described: Description, records: pd.DataFrame, most: int = MANY_ROWS) -> list[Row]:
-    """The methods and scores that matter in every case; of many cases one row each, with the first score.
+    """The methods and scores that matter in every case; from ``most`` rows on one row a case, with the first score.
 
     A run of some methods alone may have none of these methods, or scores: then those that it has are shown.
-
-    Args:
-        described: Labels, methods and scores.
-        records: Means over seeds.
-        most: Rows from which each case is one row.
     """
     frame, labels = numbers(records, described), described.methods
     chosen: dict[str, list[str]] = {}
@@ -202,12 +178,7 @@ def assemble(
 ) -> Results:
     """Results with the papers' numbers beside them.
 
-    Args:
-        described: What is shown of the experiment besides its numbers.
-        notes: ``preset``, and perhaps ``date``, ``machine`` and ``revision``.
-        records: Records per seed, or means.
-        trainings: As in ``Results``, here and below.
-        run: Folder of the stored run.
+    ``notes`` has the preset, and perhaps date, machine and revision.
     """
     both = pd.concat([part for part in (records, described.published) if len(part)], ignore_index=True)
     machine = notes.get("machine", {}).get("processor")

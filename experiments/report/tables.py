@@ -55,11 +55,7 @@ def entries_of(results: Results, score: str) -> list[Entry]:
 
 @cache
 def results_of(name: str) -> Results:
-    """The released results that a document shows, read once; ``results_of.cache_clear()`` forgets them.
-
-    Raises:
-        DataFileError: If they are not released.
-    """
+    """The released results that a document shows, read once; ``results_of.cache_clear()`` forgets them."""
     results = released(name)
     if results is None:
         raise DataFileError(f"A document shows results of '{name}', which are not released; drop its block.")

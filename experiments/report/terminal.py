@@ -28,12 +28,7 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def print_report(report: Report, everything: bool = False) -> None:
-    """Prints the few rows that answer the experiment's question, the verdict and the folder.
-
-    Args:
-        report: Where a run ended.
-        everything: Whether to print the whole table, as wide as it is.
-    """
+    """Prints the few rows that answer the experiment's question, or everything; the verdict and the folder."""
     out, records, described = console(), over_seeds(report.records), report.description
     out.print(f"[bold]{described.title}[/]")
     if everything:
@@ -46,12 +41,7 @@ def print_report(report: Report, everything: bool = False) -> None:
 
 
 def headline_tables(described: Description, records: pd.DataFrame) -> Iterator[Table]:
-    """Methods as rows and scores as columns, the papers' numbers beside ours, the best in bold; a table for each case.
-
-    Args:
-        described: Labels, methods and scores.
-        records: Means over seeds.
-    """
+    """A table for each case: methods as rows, scores as columns, the papers' numbers beside ours, the best in bold."""
     rows = headline(described, records, MANY_ROWS)
     if any(_LABEL + sum(len(cell.text) + 2 for cell in row.cells) > WIDTH for row in rows):
         rows = headline(described, records, sys.maxsize)  # methods as rows

@@ -51,15 +51,7 @@ def fastest(
     """The fastest setting whose error suffices, else the most accurate one.
 
     A ladder is climbed until its settings take thrice the time of the fastest that suffices, or ``limit`` seconds.
-
-    Args:
-        ladders: Settings, the cheapest first.
-        error: L1 error of computed values.
-        floor: Spatial error of the common cells.
-        limit: Seconds per function at which a ladder ends.
-
-    Raises:
-        LibraryError: If no setting gives a finite error.
+    ``floor`` is the spatial error of the common cells.
     """
     measured: list[Measured] = []
     for ladder in ladders:

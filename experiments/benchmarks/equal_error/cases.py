@@ -23,14 +23,7 @@ SPREAD = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Functions of one problem with neighbouring parameters.
-
-    Args:
-        name: Name in tables.
-        problem: The problem.
-        parameters: A parameter per function.
-        times: Output times; the L1 error is the mean over them, cells and functions.
-    """
+    """Functions of one problem with neighbouring parameters; the L1 error is a mean over them, times and cells."""
 
     name: str
     problem: Problem

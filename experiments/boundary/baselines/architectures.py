@@ -26,13 +26,8 @@ MLP, WITH_MLP = 0.5, "channel MLP"
 class Layout:
     """What a network maps between, and the sizes that networks of a case have in common.
 
-    Args:
-        sensors: Grid of the training samples, and the input channels.
-        out_channels: Channels of the output.
-        width: Channels of hidden layers.
-        modes: Frequencies 0 … m − 1 along every axis.
-        depth: Layers.
-        periodic: Whether an FNO has the period of the domain along each axis; empty for none.
+    ``modes`` are frequencies 0 … m − 1 along every axis; ``periodic`` says along which an FNO has the period of the
+    domain, and is empty for none.
     """
 
     sensors: Sensors
@@ -65,9 +60,7 @@ class Architecture(ABC):
     def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
         """A network between normalised fields, its weights drawn from torch's global generator.
 
-        Args:
-            layout: What it maps between.
-            targets: Normalised outputs of the training samples; None where weights are read from a file.
+        ``targets`` are normalised outputs of the training samples; None where weights are read from a file.
         """
 
     @abstractmethod
@@ -154,12 +147,7 @@ class NeuralOperator(Architecture):
 
 @dataclass(frozen=True, kw_only=True)
 class DeepOperator(Architecture):
-    """DeepONet with eight times the width of the FNO and three hidden layers; see ``DeepONetConfig``.
-
-    Args:
-        frequencies: Frequencies of the features of the coordinates; 0 for none.
-        pod: Whether principal components of the outputs take the place of the trunk.
-    """
+    """DeepONet with eight times the width of the FNO and three hidden layers; see ``DeepONetConfig``."""
 
     frequencies: int = 0
     pod: bool = True
@@ -185,12 +173,7 @@ class DeepOperator(Architecture):
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(Architecture):
-    """A U-Net, whose step costs about as much as one of the FNO; see ``UNetConfig``.
-
-    Args:
-        levels: Halvings of the grid.
-        part: The finest level has the width of the FNO, divided by this.
-    """
+    """A U-Net, whose step costs about as much as one of the FNO; its finest level is as wide as that over ``part``."""
 
     levels: int = 3
     part: int = 2

@@ -17,11 +17,7 @@ Rows = Float[np.ndarray, "samples numbers"]
 class Components:
     """x = x̄ + s (z D) with the mean x̄, one scale s per block and orthonormal rows D of falling variance.
 
-    Args:
-        mean: x̄ of every number.
-        scale: s of every number, the same within a block.
-        directions: D.
-        deviation: Standard deviation of every component z over the training samples.
+    ``deviation`` is that of every component z over the training samples.
     """
 
     mean: Float[np.ndarray, " numbers"]
@@ -31,12 +27,9 @@ class Components:
 
     @classmethod
     def fit(cls, samples: Rows, blocks: Sequence[int]) -> Self:
-        """The components of training samples.
+        """The components of training samples in float64, at least two rows, each of ``blocks`` of numbers.
 
-        Args:
-            samples: One sample a row, in float64, at least two.
-            blocks: Numbers in every block, in their order in a row. The scale of a block is the root mean square of its
-                deviations from the mean; a block that is constant has scale 1.
+        The scale of a block is the root mean square of its deviations from the mean, and 1 for one that is constant.
         """
         mean = samples.mean(axis=0)
         scale = np.concatenate([np.full(part.shape[1], _size(part)) for part in _split(samples - mean, blocks)])

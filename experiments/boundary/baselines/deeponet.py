@@ -47,11 +47,7 @@ class DeepONetConfig:
 
 
 class DeepONet(nn.Module):
-    """Field to field, ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, on any grid.
-
-    Args:
-        config: Sizes and variant.
-    """
+    """Field to field, ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, on any grid."""
 
     basis: Tensor
     mean: Tensor
@@ -70,11 +66,7 @@ class DeepONet(nn.Module):
         self.trunk = _network(len(space) * (1 + 2 * config.frequencies), config, terms)
 
     def set_basis(self, outputs: Float[Tensor, "samples out_channels *space"]) -> None:
-        """Takes the principal components of training outputs; there may be fewer than terms.
-
-        Raises:
-            InvalidArgumentError: If the network has a trunk, or the outputs have another shape.
-        """
+        """Takes the principal components of training outputs; there may be fewer than terms."""
         if not self.config.pod or outputs.shape[1:] != self.mean.shape:
             expected = ", ".join(map(str, (self.config.out_channels, *self.config.sensors.space)))
             raise InvalidArgumentError(
@@ -89,11 +81,7 @@ class DeepONet(nn.Module):
         self.mean.copy_(torch.from_numpy(components.mean).view(self.mean.shape))
 
     def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
-        """Maps input fields to output fields on the same nodes.
-
-        Raises:
-            InvalidArgumentError: If the input has another number of channels or axes.
-        """
+        """Maps input fields to output fields on the same nodes."""
         coefficients, space = self.branch(self.config.sensors.read(a)), tuple(a.shape[2:])
         if self.config.pod:
             basis = on_grid(self.basis, space)

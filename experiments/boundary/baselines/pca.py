@@ -38,14 +38,8 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A fitted regression.
-
-    Args:
-        regression: Its settings.
-        ridge: Penalty per training sample.
-        finished: Whether the boundary of the predicted fields is prescribed.
-        error: Relative L2 on the validation set.
-    """
+    """A fitted regression: its settings, its penalty per training sample, whether the boundary of its fields is
+    prescribed, and its relative L2 on the validation set."""
 
     regression: Regression
     ridge: float
@@ -54,13 +48,7 @@ class Trial:
 
 
 class PCARegression(nn.Module):
-    """Field to field, ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, in float64 inside.
-
-    Args:
-        sensors: Where the input is read.
-        regression: The regression.
-        arrays: Its buffers, see ``ARRAYS``.
-    """
+    """Field to field, ``(batch, in_channels, *space)`` → ``(batch, out_channels, *space)``, in float64 inside."""
 
     ARRAYS = ("input_mean", "input_scale", "input_directions", "deviation", "centres", "coefficients")
     ARRAYS += ("output_mean", "output_directions")
@@ -100,11 +88,7 @@ class PCARegression(nn.Module):
 
     @torch.no_grad()
     def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
-        """Maps input fields to output fields on the same nodes.
-
-        Raises:
-            InvalidArgumentError: If the input has another number of channels or axes.
-        """
+        """Maps input fields to output fields on the same nodes."""
         x = (self.sensors.read(a.double()) - self.input_mean) / self.input_scale
         z, *known = (each.cpu().numpy() for each in (x @ self.input_directions.T, self.deviation, self.centres))
         features = torch.from_numpy(self.regression.features(z, *known)).to(x)
@@ -125,9 +109,6 @@ def fit(
 
     Returns:
         The regression without ``finish``, and the best trial of every kind of regression, the best first.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two training samples, or fields are not on the sensors' grid.
     """
     for name, samples in (("training", training), ("validation", validation)):
         for fields in samples:

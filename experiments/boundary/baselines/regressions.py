@@ -52,13 +52,7 @@ class Regression(ABC):
 
     @abstractmethod
     def features(self, z: Features, deviation: Deviation, centres: Features) -> Features:
-        """Features of samples.
-
-        Args:
-            z: Components of the samples, as many as ``inputs``.
-            deviation: Standard deviation of each over the training samples.
-            centres: ``centres`` of the training samples.
-        """
+        """Features of samples, from their first ``inputs`` components and the deviations of these in training."""
 
     def centres(self, z: Features) -> Features:
         """The training samples that features refer to; none here."""

@@ -39,11 +39,7 @@ class Sensors:
         return tuple(prod(self.space) // (1 if axis is None else self.space[axis]) for axis in self.constant)
 
     def read(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch numbers"]:
-        """The values of input fields at the sensors; fields on other grids are interpolated linearly.
-
-        Raises:
-            InvalidArgumentError: If the fields have another number of channels or axes.
-        """
+        """The values of input fields at the sensors; fields on other grids are interpolated linearly."""
         if a.ndim != len(self.space) + 2 or a.shape[1] != len(self.constant):
             raise InvalidArgumentError(
                 f"The input must be (batch, {len(self.constant)}, *space) with {len(self.space)} axes, "

@@ -18,12 +18,7 @@ Settings = Mapping[str, Mapping[str, Mapping[str, "Setting"]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What was chosen of a method.
-
-    Args:
-        structure: A key of ``Treatment.structures``.
-        rate: Peak learning rate in units of that of the case.
-    """
+    """What was chosen: a key of ``Treatment.structures``, and the peak learning rate in units of the case's."""
 
     structure: str
     rate: float = 1.0
@@ -31,11 +26,7 @@ class Setting:
 
 @cache
 def settings(file: Path = FILE) -> Settings:
-    """The settings that were chosen.
-
-    Raises:
-        DataFileError: If the file does not hold settings.
-    """
+    """The settings that were chosen."""
     try:
         return {
             problem: {

@@ -47,9 +47,6 @@ class UNet(nn.Module):
 
     The field is extended by its last nodes until the levels divide the grid, and cut at the end. Kernels cover three
     nodes an axis whatever their distance, so that on another grid it is another map.
-
-    Args:
-        config: Sizes.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -62,11 +59,7 @@ class UNet(nn.Module):
         self.read_out = _CONVOLUTIONS[config.dimension](config.width, config.out_channels, 1)
 
     def forward(self, a: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
-        """Maps input fields to output fields on the same nodes.
-
-        Raises:
-            InvalidArgumentError: If the input has another number of channels or axes.
-        """
+        """Maps input fields to output fields on the same nodes."""
         axes, space = self.config.dimension, tuple(a.shape[2:])
         if a.ndim != axes + 2 or a.shape[1] != self.config.in_channels:
             raise InvalidArgumentError(

@@ -27,9 +27,6 @@ class ClosedFormSource(Source):
     The file ``<problem>-<hash>.safetensors`` has metadata that say where values are, in which order axes come, units,
     conditions per side, and how the samples were made. The hash covers config, constants, distributions and version.
     Fields and boundary values are rounded to float32, so that Dirichlet values stay equal to their nodes.
-
-    Args:
-        problem: The problem.
     """
 
     problem: BoundaryProblem
@@ -70,11 +67,7 @@ class ClosedFormSource(Source):
         return as_samples(self.stored(config, store))
 
     def stored(self, config: SampleConfig, store: DataStore) -> BoundarySamples:
-        """The samples with their parameters; a damaged file is made again.
-
-        Raises:
-            DataFileError: If the file holds something else.
-        """
+        """The samples with their parameters; a damaged file is made again."""
         problem, content = self.problem, {"samples": self.describe(config), "data_version": store.version}
         notes = {
             "location": problem.grid(config.nodes).location,

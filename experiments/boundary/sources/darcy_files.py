@@ -64,12 +64,7 @@ class DarcyFiles(Source):
         return {"problem": self.name, "file": self._file(config), "checksums": dict(self.checksums), "config": numbers}
 
     def samples(self, config: SampleConfig, store: DataStore) -> Samples:
-        """The first samples of a file; the validation set are its last.
-
-        Raises:
-            MissingFilesError: If no folder is given.
-            DataFileError: If a file is missing, another one, or has too few samples.
-        """
+        """The first samples of a file; the validation set are its last."""
         name = self._file(config)
         if store.given is None:
             raise MissingFilesError(

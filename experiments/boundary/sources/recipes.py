@@ -26,13 +26,7 @@ _KINDS = {"Dirichlet": Dirichlet(), "Neumann": Neumann()}
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Samples that are solved and stored together.
-
-    Args:
-        split: Which samples.
-        first: Number of the first.
-        count: How many.
-    """
+    """Samples that are solved and stored together."""
 
     split: Split
     first: int
@@ -110,11 +104,7 @@ class RecipeSource(Source):
         )
 
     def on_grid(self, config: SampleConfig) -> OperatorProblem:
-        """The problem with the nodes and times of a config.
-
-        Raises:
-            InvalidArgumentError: If there are times but the problem is steady.
-        """
+        """The problem with the nodes and times of a config."""
         recipe, intervals = self.problem.recipe, config.nodes - 1
         if not recipe.times and config.times > 1:
             raise InvalidArgumentError(f"{self.name} is steady and has no {config.times} times; take 1.")

@@ -30,9 +30,6 @@ class SampleConfig:
         final_time: Last output time; None for the usual one of the source.
         seed: Seed of the samples.
         split: Training samples, or test samples, which are none of the training samples of any seed.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     samples: int = 500
