@@ -47,10 +47,13 @@ from solvers.steady.linear import Multigrid as Multigrid
 from solvers.steady.solve import SteadySolution as SteadySolution
 from solvers.steady.solve import solve_steady as solve_steady
 from solvers.systems.boundary import Reflecting as Reflecting
+from solvers.systems.euler import Euler as Euler
 from solvers.systems.fluxes import HLL as HLL
 from solvers.systems.fluxes import HLLC as HLLC
 from solvers.systems.laws import ShallowWater as ShallowWater
 from solvers.systems.laws import SystemLaw as SystemLaw
+from solvers.systems.pointwise import PointFunctions as PointFunctions
+from solvers.systems.pointwise import PointwiseLaw as PointwiseLaw
 from solvers.systems.solve import SystemSolution as SystemSolution
 from solvers.systems.solve import solve_system as solve_system
 

@@ -29,3 +29,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         if "no locator available" not in str(error):
             raise
         return njit(**options)(function)
+
+
+inner = partial(compiled, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""``compiled`` for functions that only compiled functions call, without the wrapper that Python needs."""

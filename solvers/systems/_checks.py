@@ -1,17 +1,26 @@
 """Checks of a law once per solution: shapes, and the eigenvalues against the derivative of the flux."""
 
+from collections.abc import Callable
+from math import nan
+from numbers import Real
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.systems.laws import SystemLaw
+from solvers.systems._law_kernels import Law, admissible
+from solvers.systems.euler import Euler
+from solvers.systems.laws import ShallowWater, SystemLaw
+from solvers.systems.pointwise import PointwiseLaw
 
-_SAMPLES = 64
+_SAMPLES, _SAMPLES_IN_PYTHON = 64, 16
 _TOLERANCE = 1e-3
 
 
-def check_law(law: SystemLaw, states: Tensor, dimension: int) -> None:
-    """Raises an error for a law whose methods are not those of a hyperbolic system.
+def check_law(law: Law, states: Tensor, dimension: int) -> None:
+    """Raises an error for a law of a user's own whose functions are not those of a hyperbolic system.
 
     Args:
         law: The law.
@@ -22,30 +31,76 @@ def check_law(law: SystemLaw, states: Tensor, dimension: int) -> None:
         InvalidArgumentError: If a result has the wrong shape, the flux cannot be differentiated, ∂f/∂u has complex
             eigenvalues, or one outside the range of those that the law gives.
     """
-    states = states[torch.linspace(0, len(states) - 1, min(_SAMPLES, len(states))).long()]
-    name = type(law).__name__
+    if isinstance(law, ShallowWater | Euler):
+        return
+    samples = _SAMPLES if isinstance(law, SystemLaw) else _SAMPLES_IN_PYTHON
+    states = states[torch.linspace(0, len(states) - 1, min(samples, len(states))).long()]
     for axis in range(dimension):
-        _check_shapes(law, states, axis, dimension)
-        given = law.eigenvalues(states, axis)
-        slowest, fastest = given.amin(1), given.amax(1)
-        jacobian = _jacobian(law, states, axis)
-        keep = torch.isfinite(given).all(1) & torch.isfinite(jacobian).flatten(1).all(1) & law.admissible(states)
-        true = torch.linalg.eigvals(torch.where(keep[:, None, None], jacobian, 0.0))
-        scale = true.abs().amax(1) + (fastest - slowest)
-        margin = _TOLERANCE * scale
-        if bool((keep & (true.imag.abs().amax(1) > margin)).any()):
+        if isinstance(law, PointwiseLaw):
+            given, jacobian = _at_points(law, states, axis, dimension)
+        else:
+            _check_shapes(law, states, axis, dimension)
+            given, jacobian = law.eigenvalues(states, axis), _jacobian(law, states, axis)
+        keep = torch.isfinite(given).all(1) & torch.isfinite(jacobian).flatten(1).all(1)
+        keep &= admissible(law, states, dimension)
+        _check_eigenvalues(type(law).__name__, states[keep], axis, given[keep], jacobian[keep])
+
+
+def _check_eigenvalues(name: str, states: Tensor, axis: int, given: Tensor, jacobian: Tensor) -> None:
+    """Compares the eigenvalues that a law gives with those of ∂f/∂u."""
+    slowest, fastest = given.amin(1), given.amax(1)
+    true = torch.linalg.eigvals(jacobian)
+    margin = _TOLERANCE * (true.abs().amax(1) + (fastest - slowest))
+    if bool((true.imag.abs().amax(1) > margin).any()):
+        raise InvalidArgumentError(
+            f"{name} is not hyperbolic at some initial states: ∂f/∂u along axis {axis} has complex eigenvalues; check "
+            "the flux."
+        )
+    outside = (true.real.amax(1) > fastest + margin) | (true.real.amin(1) < slowest - margin)
+    if bool(outside.any()):
+        worst = int(torch.nonzero(outside)[0, 0])
+        raise InvalidArgumentError(
+            f"{name}.eigenvalues(u, axis={axis}) must include the smallest and the largest eigenvalue of ∂f/∂u; "
+            f"for u = {states[worst].tolist()} they are {float(true.real[worst].min()):.4g} and "
+            f"{float(true.real[worst].max()):.4g}, got {given[worst].tolist()}."
+        )
+
+
+def _at_points(law: PointwiseLaw, states: Tensor, axis: int, dimension: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(n, k)`` and ∂f/∂u by central differences ``(n, c, c)`` of a law given as functions of numbers."""
+    functions, c = law.functions(dimension), states.shape[1]
+    name, parameters = type(law).__name__, functions.parameters
+
+    def evaluate(function: Callable[..., Any], u: list[float], wanted: int | None) -> list[float]:
+        plain = getattr(function, "py_func", function)
+        try:
+            with np.errstate(all="ignore"):
+                result = plain(tuple(u), axis, *parameters)
+        except (ArithmeticError, ValueError):
+            return [nan] * (wanted or 1)
+        except Exception as error:
             raise InvalidArgumentError(
-                f"{name} is not hyperbolic at some initial states: ∂f/∂u along axis {axis} has complex eigenvalues; "
-                "check the flux."
-            )
-        outside = (true.real.amax(1) > fastest + margin) | (true.real.amin(1) < slowest - margin)
-        if bool((keep & outside).any()):
-            worst = int(torch.nonzero(keep & outside)[0, 0])
-            raise InvalidArgumentError(
-                f"{name}.eigenvalues(u, axis={axis}) must include the smallest and the largest eigenvalue of ∂f/∂u; "
-                f"for u = {states[worst].tolist()} they are {float(true.real[worst].min()):.4g} and "
-                f"{float(true.real[worst].max()):.4g}, got {given[worst].tolist()}."
-            )
+                f"{name}: {plain.__name__} failed for u = {u} along axis {axis}: {type(error).__name__}: {error}. It "
+                "takes the components as a tuple of numbers, the axis and the parameters."
+            ) from error
+        fits = isinstance(result, tuple) and len(result) == (wanted or len(result)) > 0
+        if not (fits and all(isinstance(x, Real) for x in result)):
+            count = "one or more numbers" if wanted is None else f"{wanted} numbers, one for each component"
+            raise InvalidArgumentError(f"{name}: {plain.__name__} must return a tuple of {count}, got {result!r}.")
+        return [float(x) for x in result]
+
+    given = [evaluate(functions.eigenvalues, u, None) for u in states.tolist()]
+    longest = max(len(row) for row in given)
+    jacobian = torch.empty(len(states), c, c, dtype=torch.float64)
+    for k in range(c):
+        step = 6e-6 * states.abs().amax(1).clamp(min=1e-3)
+        for side, sign in enumerate((1.0, -1.0)):
+            moved = states.clone()
+            moved[:, k] += sign * step
+            flux = torch.tensor([evaluate(functions.flux, u, c) for u in moved.tolist()], dtype=torch.float64)
+            jacobian[:, :, k] = flux if side == 0 else (jacobian[:, :, k] - flux) / (2.0 * step[:, None])
+    rows = [row if len(row) == longest else [nan] * longest for row in given]
+    return torch.tensor(rows, dtype=torch.float64), jacobian
 
 
 def _check_shapes(law: SystemLaw, states: Tensor, axis: int, dimension: int) -> None:

@@ -1,13 +1,13 @@
 """Whether the time steps saw what happens at sides whose states are functions of time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.systems._schemes import Setting
+from solvers.systems._run import Setting
 from solvers.systems.boundary import Side
 
 _POINTS = 4096
@@ -16,7 +16,7 @@ _ROUND_OFF = 1e-9
 _CHUNK = 2**16  # numbers of states held at once
 
 
-@dataclass
+@dataclass(frozen=True)
 class Watch:
     """Compares the time integral of given states, as the steps sample it, with that over many more points.
 
@@ -27,26 +27,12 @@ class Watch:
     too, whose variation may be smaller than that of its cells.
 
     Args:
-        setting: Law, grid and sides.
-        entries: Number of batch entries.
+        setting: What is solved.
+        sampled: Time-integrated states of all sides; see ``Run``.
     """
 
     setting: Setting
-    entries: int
-    sampled: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def sides(self) -> list[Side]:
-        """The sides whose state changes with time."""
-        return [side for pair in self.setting.sides for side in pair if side.changes]
-
-    def record(self, rows: Tensor, times: Tensor, steps: Tensor) -> None:
-        """Adds accepted steps of some entries, with the weights of SSPRK3."""
-        for side in self.sides:
-            first, middle, last = (self._states(side, times + part * steps, rows) for part in (0.0, 0.5, 1.0))
-            added = steps[:, None, None] * (first + 4.0 * middle + last) / 6.0
-            total = self.sampled.setdefault(side.name, added.new_zeros(self.entries, *added.shape[1:]))
-            total[rows] += added
+    sampled: Tensor
 
     def check(self, start: float, end: float) -> None:
         """Raises an error if the steps missed a part of a state.
@@ -58,7 +44,7 @@ class Watch:
         Raises:
             InvalidArgumentError: If an integral is off by more than a twentieth of the variation of the state.
         """
-        for side in self.sides if end > start else []:
+        for side in self.setting.changing if end > start else []:
             if self._misses(side, start, end):
                 raise InvalidArgumentError(
                     f"{side.name}: the time steps between {start:g} and {end:g} miss a part of the state, which changes"
@@ -78,7 +64,8 @@ class Watch:
             total += states.sum(0)
             of_mean += (states.mean(-1) - first.mean(-1)).abs().sum(0)
             variation += states.sub_(first).abs_().sum(0)
-        off = (self.sampled[side.name] / (end - start) - total / _POINTS) * _POINTS
+        sampled = self.sampled[:, self.setting.place(side)].reshape(first.shape)
+        off = (sampled / (end - start) - total / _POINTS) * _POINTS
         floor = _ROUND_OFF * (_POINTS * first.abs() + variation).amax(-1)
         if bool((off.mean(-1).abs() > _TOLERANCE * of_mean + floor).any()):
             return True
@@ -91,17 +78,11 @@ class Watch:
 
     def _chunks(self, side: Side, points: Tensor) -> Iterator[Tensor]:
         """States at points of time ``(points, entries, c, face cells)``, a part of the points at a time, to change."""
-        rows, states = torch.arange(self.entries), []
-        for point in points:
-            states.append(self._states(side, point.expand(self.entries), rows))
+        states = []
+        for point in points.tolist():
+            states.append(self.setting.state(side, point))
             if len(states) * states[0].numel() >= _CHUNK:
                 yield torch.stack(states)
                 states = []
         if states:
             yield torch.stack(states)
-
-    def _states(self, side: Side, times: Tensor, rows: Tensor) -> Tensor:
-        """States of the face cells ``(entries, c, face cells)``, one with one axis."""
-        state = self.setting.state(side, times, rows)
-        assert state is not None
-        return state.reshape(len(rows), self.setting.components, -1)

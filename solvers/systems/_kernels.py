@@ -1,304 +1,138 @@
-"""Compiled rates of change of shallow water: MUSCL, hydrostatic reconstruction, HLL or HLLC.
+"""Kernels: what is particular to a law, as functions that the compiled core calls by their addresses.
 
-It releases the interpreter lock, so that parts of a batch can run on several threads.
+All have one signature, ``kernel(a, b, out, extra, numbers, count, stride)``: pointers to float64, ``count`` states of c
+components, those of one component next to each other and the components ``stride`` apart. ``numbers`` holds a scale of
+the states, the length of a cell and then the law's parameters. So the core's types do not depend on the law, its code
+is kept on disk for every law, and tensors enter by the same signature as a callback of ctypes.
 
-With h⁻, h⁺ the depths at the two ends of a cell and w = h + z the surface there, the momentum changes by
-
-    −(E_right − E_left + g (h⁻ + h⁺)/2 (w⁺ − w⁻))/Δx,
-
-where E is the momentum flux of the hydrostatic states at a face less the pressure of the state on the cell's side. This
-is the scheme of Audusse et al. (SIAM J. Sci. Comput. 25, 2004) without the pressures that cancel at rest.
+* faces: states left (a) and right (b) of faces → flux (out) and largest speed (extra).
+* check: whether states (a) are admissible → 1 or 0 (extra). It may mend their round-off, b being those before the step.
+* reflect: states (a) → as a wall mirrors them (out).
+* slopes: cells (a) → half the limited slopes of all but the first and the last (out), of one component.
+* given: times (a) of some entries (b) → nothing; the states at the sides are where the core reads them.
 """
 
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import cfunc, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-from solvers._compiled import compiled
-from solvers.finite_volume.convection.reconstruction_kernels import half_slopes
+from solvers.finite_volume.convection.reconstruction_kernels import LIMITERS
 
-_Array = np.ndarray
+_NUMBERS = types.CPointer(types.float64)
+KERNEL = types.void(*[_NUMBERS] * 5, types.int64, types.int64)
+SWEEP = types.void(*[_NUMBERS] * 7, types.CPointer(types.int64))
 
-PERIODIC, REFLECTING, OUTFLOW, GIVEN = 0, 1, 2, 3
-"""Conditions of a side."""
-
-_THIN = 1e-8
-
-
-@compiled
-def velocity(depth: float, momentum: float, thin: float) -> float:
-    """Momentum over depth; goes to zero below the depth ``thin`` (Kurganov and Petrova 2007)."""
-    if depth <= 0.0:
-        return 0.0
-    if depth >= thin:
-        return momentum / depth
-    return 2.0 * depth * momentum / (depth * depth + thin * thin)
+_POINTER = ctypes.POINTER(ctypes.c_double)
+_CALLBACK = ctypes.CFUNCTYPE(None, *[_POINTER] * 5, ctypes.c_int64, ctypes.c_int64)
 
 
-@compiled
-def _speeds(h_left: float, u_left: float, h_right: float, u_right: float, gravity: float) -> tuple[float, float, float]:
-    """Slowest and fastest wave, Einfeldt's (1988) or the front where one side is dry, and the largest |eigenvalue|."""
-    c_left, c_right = np.sqrt(gravity * h_left), np.sqrt(gravity * h_right)
-    fastest = max(abs(u_left) + c_left, abs(u_right) + c_right)
-    if h_left <= 0.0 and h_right <= 0.0:
-        return 0.0, 0.0, fastest
-    if h_left <= 0.0:
-        return u_right - 2.0 * c_right, u_right + c_right, fastest
-    if h_right <= 0.0:
-        return u_left - c_left, u_left + 2.0 * c_left, fastest
-    mean = (c_left * u_left + c_right * u_right) / (c_left + c_right)
-    wave = np.sqrt(0.5 * gravity * (h_left + h_right))
-    return min(u_left - c_left, mean - wave), max(u_right + c_right, mean + wave), fastest
+@intrinsic
+def _call(typingctx: Any, address: Any, arrays: Any, counts: Any) -> Any:  # noqa: ARG001 - numba's signature
+    """Calls the function at an address with the data of a tuple of arrays and a tuple of integers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        passed = []
+        for k, kind in enumerate(signature.args[1].types):
+            array = cgutils.create_struct_proxy(kind)(context, builder, builder.extract_value(arguments[1], k))
+            passed.append(builder.bitcast(array.data, byte))
+        passed += [builder.extract_value(arguments[2], k) for k in range(signature.args[2].count)]
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), passed)
+        return context.get_dummy_value()
+
+    return types.void(address, arrays, counts), generate
 
 
-@compiled
-def _face(
-    h_left: float, u_left: float, h_right: float, u_right: float, gravity: float
-) -> tuple[float, float, float, float, float, float]:
-    """HLL at a face.
+call: Any = _call
+
+
+def kernel(signature: Any, function: Callable[..., None], *, cache: bool = True) -> Any:
+    """A function compiled for calls by address.
+
+    Args:
+        signature: ``KERNEL`` or ``SWEEP``.
+        function: The function.
+        cache: Whether to keep the machine code on disk, where a cache can be written; see ``compiled``.
 
     Returns:
-        Mass flux, momentum flux less the pressure on the left, the same less that on the right, the weights of the left
-        and the right transverse momentum flux, and the largest speed.
+        The compiled function; ``address`` is where it is.
     """
-    low, high, fastest = _speeds(h_left, u_left, h_right, u_right, gravity)
-    fastest = max(fastest, abs(low), abs(high))
-    low, high = min(low, 0.0), max(high, 0.0)
-    if high <= low:
-        return 0.0, 0.0, 0.0, 0.0, 0.0, fastest
-    scale = 1.0 / (high - low)
-    q_left, q_right = h_left * u_left, h_right * u_right
-    mass = (high * q_left - low * q_right + low * high * (h_right - h_left)) * scale
-    moved = (high * q_left * u_left - low * q_right * u_right + low * high * (q_right - q_left)) * scale
-    jump = 0.5 * gravity * (h_right - h_left) * (h_right + h_left)
-    return (
-        mass,
-        moved - low * jump * scale,
-        moved - high * jump * scale,
-        high * (u_left - low) * scale,
-        -low * (u_right - high) * scale,
-        fastest,
-    )
+    try:
+        return cfunc(signature, cache=cache, error_model="numpy")(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        return cfunc(signature, error_model="numpy")(function)
 
 
-@compiled
-def _reconstruct(u: _Array, z: _Array, thin: float, linear: bool, limit: Any, work: _Array) -> None:
-    """Cell values and half slopes of one row.
+_ARGUMENTS = "a, b, out, extra, numbers, count, stride"
+
+
+def written_kernel(name: str, lines: Sequence[str], names: dict[str, Any], *, cache: bool) -> Any:
+    """A kernel from the lines of its body.
 
     Args:
-        u: States ``(c, m)``.
-        z: Bottom ``(m,)``.
-        thin: See ``velocity``.
-        linear: Whether there are slopes.
-        limit: ``limiter_code`` of the slopes.
-        work: Depth, velocities and surface, then their half slopes, ``(2, c + 1, m)``, overwritten.
-    """
-    components, m = u.shape
-    for i in range(m):
-        work[0, 0, i] = u[0, i]
-        for k in range(1, components):
-            work[0, k, i] = velocity(u[0, i], u[k, i], thin)
-        work[0, components, i] = u[0, i] + z[i]
-    if not linear:
-        work[1] = 0.0
-        return
-    for k in range(components + 1):
-        cells, slopes = work[0, k], work[1, k]
-        half_slopes(cells, cells[1:], cells[2:], limit, slopes[1 : m - 1])
-        for i in range(1, m - 1):
-            slopes[i] = slopes[i] if u[0, i] > thin else 0.0
-    for i in range(1, m - 1):
-        if abs(work[1, 0, i]) > u[0, i]:
-            for k in range(components + 1):
-                work[1, k, i] = 0.0
-
-
-@compiled
-def _hydrostatic(work: _Array, face: int, components: int) -> tuple[float, float, float, float]:
-    """Depths at the two sides of a face, and above its higher bottom."""
-    i, j = face + 1, face + 2
-    h_i, h_j = work[0, 0, i] + work[1, 0, i], work[0, 0, j] - work[1, 0, j]
-    w_i, w_j = work[0, components, i] + work[1, components, i], work[0, components, j] - work[1, components, j]
-    top = max(w_i - h_i, w_j - h_j)
-    return h_i, h_j, min(h_i, max(0.0, w_i - top)), min(h_j, max(0.0, w_j - top))
-
-
-@compiled
-def _transverse(work: _Array, face: int, k: int, contact: bool, mass: float, weights: tuple[float, float]) -> float:
-    """Flux of a component of the momentum along the face; the weights are those of its values on the two sides."""
-    t_i, t_j = work[0, k, face + 1] + work[1, k, face + 1], work[0, k, face + 2] - work[1, k, face + 2]
-    if contact:
-        return mass * (t_i if mass >= 0.0 else t_j)
-    return weights[0] * t_i + weights[1] * t_j
-
-
-@compiled
-def _distribute(work: _Array, face: int, normal: int, contact: bool, fluxes: Any, out: tuple[_Array, _Array]) -> None:
-    """Adds the fluxes through a face to the changes of its cells; keeps those through sides."""
-    mass, below, above, weights = fluxes
-    change, sides = out
-    components, n = change.shape
-    for k in range(components):
-        left_flux, right_flux = mass, mass
-        if k == normal:
-            left_flux, right_flux = below, above
-        elif k > 0:
-            left_flux = _transverse(work, face, k, contact, mass, weights)
-            right_flux = left_flux
-        if face > 0:
-            change[k, face - 1] -= left_flux
-        else:
-            sides[0, k] = right_flux
-        if face < n:
-            change[k, face] += right_flux
-        else:
-            sides[1, k] = left_flux
-
-
-@compiled
-def _row(
-    work: _Array, normal: int, gravity: float, contact: bool, change: _Array, sides: _Array
-) -> tuple[float, float]:
-    """Adds what changes the cells of one row, per unit of time and area; integral of the source and largest speed.
-
-    Args:
-        work: Result of ``_reconstruct``.
-        normal: Component of the momentum along the row.
-        gravity: g.
-        contact: HLLC instead of HLL.
-        change: Minus the difference of the fluxes ``(c, n)``, set to zero before.
-        sides: Receives the fluxes through the first and the last side ``(2, c)``.
-    """
-    components, n = change.shape
-    source, fastest = 0.0, 0.0
-    for face in range(n + 1):
-        i, j = face + 1, face + 2
-        h_i, h_j, h_left, h_right = _hydrostatic(work, face, components)
-        v_i, v_j = work[0, normal, i] + work[1, normal, i], work[0, normal, j] - work[1, normal, j]
-        mass, below, above, by_left, by_right, speed = _face(h_left, v_i, h_right, v_j, gravity)
-        fastest = max(fastest, speed)
-        if h_left < h_i or h_right < h_j:
-            fastest = max(fastest, abs(v_i) + np.sqrt(gravity * h_i), abs(v_j) + np.sqrt(gravity * h_j))
-        weights = (by_left * h_left, by_right * h_right)
-        _distribute(work, face, normal, contact, (mass, below, above, weights), (change, sides))
-        low, high = 0.5 * gravity * h_i * h_i, 0.5 * gravity * h_j * h_j
-        if face == 0:
-            sides[0, normal] += high
-        elif face == n:
-            sides[1, normal] += low
-        else:
-            source += (above + high) - (below + low)
-    for cell in range(n):
-        i = cell + 2
-        pull = 2.0 * gravity * work[0, 0, i]
-        change[normal, cell] -= pull * work[1, components, i]
-        source -= pull * (work[1, components, i] - work[1, 0, i])
-    return source, fastest
-
-
-@compiled
-def _gather(u: _Array, axis: int, index: int, kinds: _Array, states: _Array, row: _Array) -> None:
-    """Copies one row with two ghost cells at each end.
-
-    Args:
-        u: States of an entry ``(c, cells, cells)``, the last axis of length 1 with one space axis.
-        axis: Space axis of the row.
-        index: Place of the row along the other axis.
-        kinds: Condition of every side, ``PERIODIC`` and so on, ``(d, 2)``.
-        states: Given states of the first and the last side ``(2, c, rows)``.
-        row: Receives the row ``(c, n + 4)``.
-    """
-    n = row.shape[1] - 4
-    first, last = kinds[axis, 0], kinds[axis, 1]
-    for k in range(u.shape[0]):
-        for i in range(n):
-            row[k, i + 2] = u[k, i, index] if axis == 0 else u[k, index, i]
-        sign = -1.0 if k == 1 + axis else 1.0
-        for g in range(2):
-            if first == PERIODIC:
-                row[k, 1 - g], row[k, n + 2 + g] = row[k, n + 1 - g], row[k, 2 + g]
-            if first == REFLECTING:
-                row[k, 1 - g] = sign * row[k, 2 + g]
-            if last == REFLECTING:
-                row[k, n + 2 + g] = sign * row[k, n + 1 - g]
-            if first == OUTFLOW:
-                row[k, 1 - g] = row[k, 2]
-            if last == OUTFLOW:
-                row[k, n + 2 + g] = row[k, n + 1]
-            if first == GIVEN:
-                row[k, 1 - g] = states[0, k, index]
-            if last == GIVEN:
-                row[k, n + 2 + g] = states[1, k, index]
-
-
-@compiled
-def entry_rates(
-    u: _Array, plan: Any, states: Any, bottoms: Any, change: _Array, sides: _Array, source: _Array
-) -> float:
-    """Rates of change of one batch entry.
-
-    Args:
-        u: States ``(c, cells, cells)``, the last axis of length 1 with one space axis.
-        plan: Conditions of the sides ``(d, 2)``, cell lengths ``(d,)``, g, whether HLLC instead of HLL, whether
-            linear in cells or constant, and the ``limiter_code`` of the slopes.
-        states: Given states of the sides, ``(2, c, rows)`` for each axis.
-        bottoms: Bottom with two ghost cells at each end, ``(rows, n + 4)`` for each axis.
-        change: Receives ∂u/∂t, as u.
-        sides: Receives the flux through every side ``(2d, c)``.
-        source: Receives the integral of the source ``(c,)``.
+        name: Name of the kernel, different for every body and every set of functions if it is kept on disk.
+        lines: Lines of the body.
+        names: Compiled functions that the lines call.
+        cache: Whether to keep the machine code on disk: for functions of this package alone, since numba does not
+            see that a function has changed that a kernel calls.
 
     Returns:
-        Sum over the axes of the largest speed over the cell length.
+        The kernel.
     """
-    kinds, spacing, gravity, contact, linear, limit = plan
-    components = u.shape[0]
-    change[:], sides[:], source[:] = 0.0, 0.0, 0.0
-    thin = _THIN * u[0].max()
-    total, volume = 0.0, 1.0
-    for h in spacing:
-        volume *= h
-    for axis in range(spacing.shape[0]):
-        n, h = u.shape[1 + axis], spacing[axis]
-        row, along, through = np.empty((components, n + 4)), np.empty((components, n)), np.empty((2, components))
-        work = np.zeros((2, components + 1, n + 4))
-        fastest = 0.0
-        for r in range(u.shape[2 - axis]):
-            _gather(u, axis, r, kinds, states[axis], row)
-            _reconstruct(row, bottoms[axis][r], thin, linear, limit, work)
-            along[:] = 0.0
-            force, speed = _row(work, 1 + axis, gravity, contact, along, through)
-            fastest = max(fastest, speed)
-            source[1 + axis] += volume / h * force
-            for k in range(components):
-                sides[2 * axis, k] += volume / h * through[0, k]
-                sides[2 * axis + 1, k] += volume / h * through[1, k]
-                for i in range(n):
-                    if axis == 0:
-                        change[k, i, r] += along[k, i] / h
-                    else:
-                        change[k, r, i] += along[k, i] / h
-        total += fastest / h
-    return total
+    source = "\n    ".join([f"def {name}({_ARGUMENTS}):", *lines])
+    names["__name__"] = __name__  # where numba looks for the globals of code that it kept
+    exec(compile(source, __file__, "exec"), names)
+    return kernel(KERNEL, names[name], cache=cache)
 
 
-@compiled
-def rates(u: _Array, plan: Any, states: Any, bottoms: Any) -> tuple[_Array, _Array, _Array, _Array]:
-    """Rates of change of every batch entry.
+@lru_cache
+def slopes_kernel(limiter: Any) -> Any:
+    """Half the slopes by a limiter."""
+    lines = [
+        "for k in range(count):",
+        "    out[k] = 0.5 * limiter(a[k + 1] - a[k], a[k + 2] - a[k + 1])",
+    ]
+    ours = limiter in LIMITERS
+    name = f"slopes_{limiter.__name__}" if ours else "slopes"
+    return written_kernel(name, lines, {"limiter": limiter}, cache=ours)
+
+
+class Callback:
+    """A Python function as a kernel. What it raises is kept, and ends the time steps since nothing is admissible.
 
     Args:
-        u: States ``(batch, c, cells, cells)``, the last axis of length 1 with one space axis.
-        plan: See ``entry_rates``.
-        states: Given states of the sides, ``(batch, 2, c, rows)`` for each axis.
-        bottoms: Bottom, ``(batch, rows, n + 4)`` for each axis.
-
-    Returns:
-        ∂u/∂t, fluxes through the sides ``(batch, 2d, c)``, integrals of the source ``(batch, c)`` and speeds
-        ``(batch,)``, as in ``entry_rates``.
+        function: Called with the arguments of a kernel.
+        error: Where to keep what it raises.
     """
-    batch, components, axes = u.shape[0], u.shape[1], plan[1].shape[0]
-    change, sides = np.empty(u.shape), np.empty((batch, 2 * axes, components))
-    source, speed = np.empty((batch, components)), np.empty(batch)
-    for b in range(batch):
-        given, level = (states[0][b], states[-1][b]), (bottoms[0][b], bottoms[-1][b])
-        speed[b] = entry_rates(u[b], plan, given, level, change[b], sides[b], source[b])
-    return change, sides, source, speed
+
+    def __init__(self, function: Callable[..., None], error: list[BaseException]) -> None:
+        def guarded(*arguments: Any) -> None:
+            try:
+                if not error:
+                    function(*arguments)
+            except BaseException as raised:
+                error.append(raised)
+
+        self._kept = _CALLBACK(guarded)
+        self.address = ctypes.cast(self._kept, ctypes.c_void_p).value or 0
+
+
+def call_from_python(compiled_kernel: Any, arrays: Sequence[np.ndarray], count: int) -> None:
+    """Calls a kernel with contiguous arrays."""
+    _CALLBACK(compiled_kernel.address)(*(array.ctypes.data_as(_POINTER) for array in arrays), count, count)
+
+
+def view(pointer: Any, components: int, count: int, stride: int) -> np.ndarray:
+    """States behind a pointer ``(components, count)``."""
+    flat = np.ctypeslib.as_array(pointer, shape=(components * stride,))
+    return flat.reshape(components, stride)[:, :count]

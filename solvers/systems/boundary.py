@@ -9,7 +9,6 @@ from torch import Tensor
 
 from solvers.conditions import Dirichlet, Outflow, Periodic, check_pairs, value_at
 from solvers.errors import InvalidArgumentError
-from solvers.systems.laws import SystemLaw
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def make_sides(boundary: Sequence[Any], dimension: int) -> tuple[tuple[Side, Sid
     return tuple((Side(first, axis, "first"), Side(last, axis, "last")) for axis, (first, last) in enumerate(pairs))
 
 
-def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...], law: SystemLaw) -> Tensor:
+def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...]) -> Tensor:
     """States of a Dirichlet side at a time.
 
     Args:
@@ -76,13 +75,12 @@ def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...
         time: Time.
         batch: Shape of the batch and number of components ``(*batch, c)``.
         face: Shape of the side, empty with one axis.
-        law: The law.
 
     Returns:
         States ``(entries, c, *face)``.
 
     Raises:
-        InvalidArgumentError: If the value is missing, not finite, not admissible, or has the wrong shape.
+        InvalidArgumentError: If the value is missing, not finite, or has the wrong shape.
     """
     assert isinstance(side.condition, Dirichlet)
     value = value_at(side.condition.value, time, side.name)
@@ -96,11 +94,6 @@ def stated(side: Side, time: float, batch: tuple[int, ...], face: tuple[int, ...
         value = value.expand(shape).reshape(-1, batch[-1], *face)
     except RuntimeError:
         raise _wrong_shape(side, given, batch, face) from None
-    if not bool(law.admissible(value).all()):
-        raise InvalidArgumentError(
-            f"{side.name}: the state at time {time:g} is not admissible for {type(law).__name__}; give the conserved "
-            f"components, got {value[0].tolist()}."
-        )
     return value
 
 
@@ -109,30 +102,6 @@ def _wrong_shape(side: Side, got: tuple[int, ...], batch: tuple[int, ...], face:
         f"{side.name}: Dirichlet needs a state of shape (c,) or one that broadcasts to (*batch, c, *face) = "
         f"{(*batch, *face)}, got shape {got}."
     )
-
-
-def ghost_cells(side: Side, cells: Tensor, count: int, law: SystemLaw, state: Tensor | None) -> Tensor:
-    """Ghost cells beyond a side, in the order of the axis.
-
-    Args:
-        side: The side.
-        cells: States with the axis of the side last, ``(entries, c, *face, n)``.
-        count: Number of ghost cells, at most n.
-        law: The law.
-        state: State of a Dirichlet side ``(entries, c, *face)``, else None.
-
-    Returns:
-        Ghost cells ``(entries, c, *face, count)``.
-    """
-    first = side.end == "first"
-    near = cells[..., :count] if first else cells[..., -count:]
-    if isinstance(side.condition, Periodic):
-        return cells[..., -count:] if first else cells[..., :count]
-    if isinstance(side.condition, Reflecting):
-        return law.reflect(near.flip(-1), side.axis)
-    if state is not None:
-        return state[..., None].expand(near.shape)
-    return (near[..., :1] if first else near[..., -1:]).expand(near.shape)
 
 
 def bottom_ghosts(side: Side, cells: Tensor, count: int) -> Tensor:

@@ -18,11 +18,12 @@ from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstructio
 from solvers.grids import CellGrid
 from solvers.systems._checks import check_law
 from solvers.systems._events import Watch
-from solvers.systems._schemes import Scheme, Setting, make_scheme
-from solvers.systems._stepping import Control, Progress, advance
+from solvers.systems._law_kernels import Law, admissible
+from solvers.systems._run import Control, Run, Setting
 from solvers.systems.boundary import Side, make_sides
 from solvers.systems.fluxes import HLL, SystemFlux
 from solvers.systems.laws import ShallowWater, SystemLaw
+from solvers.systems.pointwise import PointwiseLaw
 
 Initial = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 Bottom = np.ndarray | Tensor | Callable[[Tensor], Tensor]
@@ -102,7 +103,7 @@ class SystemSolution:
 
 
 def solve_system(
-    law: SystemLaw,
+    law: Law,
     grid: CellGrid,
     boundary: Sequence[Any],
     initial: Initial,
@@ -144,36 +145,36 @@ def solve_system(
     _check_states(law, u, batch, grid.dimension)
     if level is not None:
         level = level.expand(*batch, *grid.shape).reshape(-1, *grid.shape)
-    setting = Setting(law, grid, sides, batch, components)
-    flux, reconstruction = options.get("flux", HLL()), options.get("reconstruction", MUSCL())
-    scheme = make_scheme(setting, flux, reconstruction, level, u.shape[0])
-    with torch.no_grad():
-        return _integrate(scheme, u, [start, *output.tolist()], options)
-
-
-def _integrate(scheme: Scheme, u: Tensor, times: list[float], options: SystemOptions) -> SystemSolution:
-    """Runs the steps and collects the output."""
-    setting, entries, span = scheme.setting, u.shape[0], times[-1] - times[0]
-    changes = any(side.changes for pair in setting.sides for side in pair)
-    largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if changes else inf)
-    state = Progress(
-        u=u.clone(),
-        time=u.new_full((entries,), times[0]),
-        largest=u.new_full((entries,), inf),
-        boundary_flux=u.new_zeros(entries, 2 * setting.grid.dimension, setting.components),
-        source=u.new_zeros(entries, setting.components),
-        steps=torch.zeros(entries, dtype=torch.int64),
+    setting = Setting(
+        law=law,
+        grid=grid,
+        sides=sides,
+        batch=batch,
+        components=components,
+        flux=options.get("flux", HLL()),
+        reconstruction=options.get("reconstruction", MUSCL()),
     )
-    watch = Watch(setting, entries)
+    with torch.no_grad():
+        return _integrate(Run(setting, u, level, start), u, [start, *output.tolist()], options)
+
+
+def _integrate(run: Run, u: Tensor, times: list[float], options: SystemOptions) -> SystemSolution:
+    """Runs the steps and collects the output."""
+    setting, span = run.setting, times[-1] - times[0]
+    largest = options.get("largest_step", max(span, 1e-300) / _SAMPLED if setting.changing else inf)
     kept: tuple[list[Tensor], ...] = ([], [], [])
     with reporter(bool(options.get("progress", False)), span) as report:
-        smallest = _FLOOR * max(abs(times[-1]), span)
-        control = Control(options.get("courant", 0.4), largest, smallest, report, watch.record)
+        control = Control(
+            courant=options.get("courant", 0.4),
+            largest_step=largest,
+            smallest=_FLOOR * max(abs(times[-1]), span),
+            report=report,
+        )
         for time in times[1:]:
-            advance(scheme, state, time, control)
-            for place, now in zip(kept, (state.u, state.boundary_flux, state.source), strict=True):
+            run.advance(time, control)
+            for place, now in zip(kept, (run.u, run.boundary_flux, run.source), strict=True):
                 place.append(now.clone())
-    watch.check(times[0], times[-1])
+    Watch(setting, run.sampled).check(times[0], times[-1])
     values, account, source = (torch.stack(each, dim=1) for each in kept)
     return SystemSolution(
         grid=setting.grid,
@@ -182,7 +183,7 @@ def _integrate(scheme: Scheme, u: Tensor, times: list[float], options: SystemOpt
         initial_total=_total(u, setting.grid).reshape(*setting.batch, -1),
         boundary_flux=account.reshape(*setting.batch, *account.shape[1:]),
         source=source.reshape(*setting.batch, *source.shape[1:]),
-        steps=state.steps.reshape(setting.batch),
+        steps=run.steps.reshape(setting.batch),
     )
 
 
@@ -190,10 +191,12 @@ def _total(field: Tensor, grid: CellGrid) -> Tensor:
     return field.flatten(-grid.dimension).sum(-1) * prod(grid.spacing)
 
 
-def _check_kinds(law: SystemLaw, grid: CellGrid, options: SystemOptions) -> None:
+def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
     """Raises an error for an argument of the wrong type or an option that is unknown."""
-    if not isinstance(law, SystemLaw):
-        raise InvalidArgumentError(f"law must derive from SystemLaw, got {law!r}; for one unknown use solve.")
+    if not isinstance(law, SystemLaw | PointwiseLaw):
+        raise InvalidArgumentError(
+            f"law must derive from SystemLaw or PointwiseLaw, got {law!r}; for one unknown use solve."
+        )
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
     unknown = sorted(set(options) - set(SystemOptions.__annotations__))
@@ -202,9 +205,12 @@ def _check_kinds(law: SystemLaw, grid: CellGrid, options: SystemOptions) -> None
             f"solve_system takes no option {', '.join(unknown)}; the options are "
             f"{', '.join(sorted(SystemOptions.__annotations__))}."
         )
-    for name, kind, examples in (("flux", SystemFlux, "HLL()"), ("reconstruction", Reconstruction, "MUSCL()")):
+    for name, kind, choices in (
+        ("flux", SystemFlux, "HLL(), HLLC() or Rusanov()"),
+        ("reconstruction", Reconstruction, "MUSCL(), WENO() or Constant()"),
+    ):
         if name in options and not isinstance(options[name], kind):
-            raise InvalidArgumentError(f"{name} must be a {kind.__name__}, such as {examples}, got {options[name]!r}.")
+            raise InvalidArgumentError(f"{name} must be {choices}, got {options[name]!r}.")
     courant = options.get("courant", 0.4)
     if not (isinstance(courant, Real) and 0 < courant <= 0.5):
         raise InvalidArgumentError(f"courant must be a number in (0, 0.5], got {courant!r}.")
@@ -248,7 +254,7 @@ def _field(initial: Initial, grid: CellGrid, components: int) -> Tensor:
     return field
 
 
-def _bottom(bottom: Bottom | None, law: SystemLaw, grid: CellGrid) -> Tensor | None:
+def _bottom(bottom: Bottom | None, law: Law, grid: CellGrid) -> Tensor | None:
     """Cell averages of the bottom with at least the axes of the grid, or None."""
     if bottom is None:
         return None
@@ -285,11 +291,11 @@ def _batch(
         ) from None
 
 
-def _check_states(law: SystemLaw, u: Tensor, batch: tuple[int, ...], dimension: int) -> None:
+def _check_states(law: Law, u: Tensor, batch: tuple[int, ...], dimension: int) -> None:
     """Raises an error for a law that is not a hyperbolic system, or initial states outside it."""
     states = u.movedim(1, -1).reshape(-1, u.shape[1])
     check_law(law, states, dimension)
-    bad = torch.nonzero(~law.admissible(u))
+    bad = torch.nonzero(~admissible(law, u, dimension))
     if len(bad):
         entry, cell = int(bad[0, 0]), tuple(bad[0, 1:].tolist())
         raise InvalidArgumentError(
