@@ -76,8 +76,7 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
                 f"evidence takes mixtures of Gaussians, not of {type(prior.components).__name__}."
             )
         residual, variance, log_evidence, _ = of_gaussian(prior.components, law)
-        weights = prior.weights.to(torch.float64)
-        weights = weights.reshape(-1, *[1] * (log_evidence.ndim - 1)) if weights.ndim == 1 else weights
+        weights = prior.field_weights.to(torch.float64)
         centre = (weights[..., None] * residual).sum(dim=0)
         variance = (weights[..., None] * (variance + (residual - centre).square())).sum(dim=0)
         standardised = centre / variance.sqrt()
@@ -119,8 +118,5 @@ def of_gaussian(prior: Gaussian, law: LinearConstraint) -> tuple[Tensor, Tensor,
         gained, misfit = posterior.log_evidence, posterior.misfit
     residual = law.residual(prior.mean.to(torch.float64))
     covariance = as_double(prior.lazy_covariance_matrix)
-    if isinstance(law.G, Rows):
-        variance = variance_of_rows(covariance, law.G) + law.noise
-    else:
-        variance = (rows_times(covariance, law.rows) * law.rows).sum(dim=-1) + law.noise
+    variance = variance_of_rows(covariance, law.G) + law.noise
     return residual, variance.expand(residual.shape), gained, misfit

@@ -81,6 +81,11 @@ class Mixture:
         self.weights = weights / weights.sum(dim=0)
 
     @property
+    def field_weights(self) -> Tensor:
+        """Weights ``(components, *batch)``, with axes of length 1 where they are the same for all fields."""
+        return self.weights.reshape(-1, *[1] * len(self.batch_shape)) if self.weights.ndim == 1 else self.weights
+
+    @property
     def mean(self) -> Tensor:
         """Mean ``(*batch, n)``."""
         return self._average(self.components.mean)
@@ -175,10 +180,7 @@ class Mixture:
         log_prob = self.components.log_prob(value.unsqueeze(lead))
         if isinstance(self.components, Normal):
             log_prob = log_prob.sum(dim=-1)
-        weights = self.weights.log()
-        if weights.ndim == 1:
-            weights = weights.reshape(-1, *[1] * len(self.batch_shape))
-        return torch.logsumexp(weights + log_prob, dim=lead)
+        return torch.logsumexp(self.field_weights.log() + log_prob, dim=lead)
 
     def _average(self, values: Tensor) -> Tensor:
         weights = self.weights.to(values.dtype)

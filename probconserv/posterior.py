@@ -5,18 +5,11 @@ from typing import Any
 import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
-from linear_operator.operators import (
-    ConstantMulLinearOperator,
-    DenseLinearOperator,
-    LinearOperator,
-    RootLinearOperator,
-    SumLinearOperator,
-)
+from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Tensor
 from torch.distributions import Distribution
 
 from probconserv._linalg.checks import contradictions_named
-from probconserv._linalg.conditioned import conditioned_covariance
 from probconserv._linalg.covariance import Root, apply_roots, as_double
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
 from probconserv._linalg.gain import Gain, factorise
@@ -81,16 +74,8 @@ class Posterior(MultivariateNormal):
 
     @cached
     def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Σ′ = Σ − W Wᵀ ``(*batch, n, n)`` with W of k columns, D′ + W Wᵀ for structured rows; never formed."""
-        if isinstance(self._gain, StructuredGain):
-            return conditioned_covariance(self._gain, self.batch_shape, self._dtype)
-        root = self._gain.whitened_cross.mT
-        root = root.expand(*self.batch_shape, *root.shape[-2:]).to(self._dtype)
-        prior = self._gain.covariance.to(self._dtype)
-        if prior.batch_shape != self.batch_shape:
-            prior = prior.expand(*self.batch_shape, *prior.shape[-2:])
-        minus_one = torch.tensor(-1.0, dtype=self._dtype, device=root.device)
-        return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
+        """Σ′ ``(*batch, n, n)``: Σ less k squares, or for structured rows a diagonal and a low rank; never formed."""
+        return self._gain.conditioned(self.batch_shape, self._dtype)
 
     @cached
     def covariance_matrix(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -103,7 +103,7 @@ def condition(
         if keep_weights:
             return Mixture(components, prior.weights)
         gained = _log_evidence(components) - _log_evidence(prior.components)
-        return Mixture(components, _reweighed(prior.weights, gained))
+        return Mixture(components, _reweighed(prior, gained))
     posterior = _condition_one(prior, constraint, validate)
     if validate:
         warn_of_rule(prior, constraint)
@@ -177,13 +177,11 @@ def _log_evidence(prediction: Gaussian | Projected) -> Tensor:
     return prediction.log_evidence if isinstance(prediction, Posterior) else prediction.mean.new_zeros(())
 
 
-def _reweighed(weights: Tensor, gained: Tensor) -> Tensor:
+def _reweighed(prior: Mixture, gained: Tensor) -> Tensor:
     """Weights ``(components, *batch)`` after a law; unchanged if it says the same for all components."""
     if not gained.ndim:
-        return weights
-    if weights.ndim == 1:
-        weights = weights.reshape(-1, *[1] * (gained.ndim - 1))
-    return torch.softmax(weights.to(gained.dtype).log() + gained, dim=0)
+        return prior.weights
+    return torch.softmax(prior.field_weights.to(gained.dtype).log() + gained, dim=0)
 
 
 def as_multivariate_normal(prior: Gaussian | Tensor) -> MultivariateNormal:

@@ -33,17 +33,29 @@ def indefinite(smallest: float) -> InvalidArgumentError:
     )
 
 
-def check_covariance(innovation: Tensor, variance: Tensor, negative: bool) -> None:
-    """Raises InvalidArgumentError if S is not finite, or the prior variance negative."""
+def require_finite_multipliers(multipliers: Tensor) -> None:
+    """Raises InvalidArgumentError if S⁻¹ (G u − b) is not finite, as u is not."""
+    if not bool(torch.isfinite(multipliers).all()):
+        raise InvalidArgumentError(
+            "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
+            "conditioning it."
+        )
+
+
+def require_finite(innovation: Tensor) -> None:
+    """Raises InvalidArgumentError if S is not finite."""
     if not bool(torch.isfinite(innovation).all()):
         raise InvalidArgumentError(
             "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
             "before conditioning it."
         )
-    if negative:
-        raise InvalidArgumentError(
-            f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
-        )
+
+
+def negative_variance(variance: Tensor) -> InvalidArgumentError:
+    """The error for a variance of the prior that is negative."""
+    return InvalidArgumentError(
+        f"The prior variance must not be negative, got a smallest entry of {float(variance.detach().min()):g}."
+    )
 
 
 def require_independent(independent: Tensor, k: int, members: int | None = None) -> None:

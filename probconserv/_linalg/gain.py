@@ -15,13 +15,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from linear_operator.operators import DiagLinearOperator, LinearOperator, RootLinearOperator
+from linear_operator.operators import (
+    ConstantMulLinearOperator,
+    DiagLinearOperator,
+    LinearOperator,
+    RootLinearOperator,
+    SumLinearOperator,
+)
 from torch import Tensor
 
-from probconserv._linalg.checks import check_covariance, indefinite, non_negative, require_independent
+from probconserv._linalg.checks import (
+    indefinite,
+    negative_variance,
+    non_negative,
+    require_finite,
+    require_finite_multipliers,
+    require_independent,
+)
 from probconserv._linalg.covariance import is_factored, rounding, rows_times
 from probconserv._linalg.values import cached, square_root
-from probconserv.errors import InvalidArgumentError
 from solvers.recording import are_plain, are_readable
 
 _Tile = tuple[slice, slice]  # batch entries and points
@@ -111,11 +123,8 @@ class Gain:
             u, self.rows, self.variance[..., None, :], target
         )
         multipliers = self.multipliers(_functional(u, self.rows, large) - target)
-        if self.checked and not bool(torch.isfinite(multipliers).all()):
-            raise InvalidArgumentError(
-                "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
-                "conditioning it."
-            )
+        if self.checked:
+            require_finite_multipliers(multipliers)
         corrected, functional = self._subtract(u, multipliers, large)
         defect = functional - target - self.noise[..., None, :] * multipliers
         if not are_readable(u) or bool((defect.abs() > 1e-13 * target.abs()).any()):
@@ -156,6 +165,14 @@ class Gain:
             _less_squares(prior, _whiten(cross, self._cut_factors(tile)), out=out)
             non_negative(out, prior, slack, floor)
         return reduced[..., 0, :]
+
+    def conditioned(self, batch: torch.Size, dtype: torch.dtype) -> LinearOperator:
+        """Σ′ = Σ − Wᵀ W ``(*batch, n, n)``, never formed."""
+        root, prior = self.whitened_cross.mT, self.covariance.to(dtype)
+        root = root.expand(*batch, *root.shape[-2:]).to(dtype)
+        prior = prior if prior.batch_shape == batch else prior.expand(*batch, *prior.shape[-2:])
+        minus_one = torch.tensor(-1.0, dtype=dtype, device=root.device)
+        return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
 
     def _reduce_by_kernel(self, variance: Tensor, slack: float) -> Tensor:
         """``reduced_variance`` of many numbers and one row, ``(*batch, 1, n)``."""
@@ -220,7 +237,9 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
     projected, negative = _project(covariance, variance, rows, checked)
     innovation = projected + torch.diag_embed(noise)
     if checked:
-        check_covariance(innovation, variance, negative)
+        require_finite(innovation)
+        if negative:
+            raise negative_variance(variance)
     members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     diagonal = innovation.diagonal(dim1=-2, dim2=-1)
     positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from probconserv._linalg.checks import require_finite
 from probconserv._linalg.rows import Rows, SparseRows
 from probconserv.errors import DependentConstraintsError, InvalidArgumentError
 
@@ -242,7 +243,9 @@ def innovation_of(rows: Rows, metric: Tensor, noise: Tensor, checked: bool) -> I
     """
     diagonal = rows.gram(metric) + noise
     if checked:
-        _check_diagonal(diagonal)
+        require_finite(diagonal)
+        if not bool((diagonal > 0).all()):
+            raise _dependent(diagonal.shape[-1])
     if rows.is_disjoint:
         diagonal = diagonal if checked else torch.where(diagonal > 0, diagonal, math.nan)
         return DiagonalInnovation(rows, metric, noise, diagonal)
@@ -313,16 +316,6 @@ def _filled_pattern(rows: SparseRows, order: np.ndarray) -> tuple[np.ndarray, np
     coords = (first[lower], second[lower])
     by_rows = scipy.sparse.csr_array((pattern.data[lower], coords), shape=pattern.shape)
     return sparse_kernels.filled_pattern(by_rows.indptr, by_rows.indices)
-
-
-def _check_diagonal(diagonal: Tensor) -> None:
-    if not bool(torch.isfinite(diagonal).all()):
-        raise InvalidArgumentError(
-            "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
-            "before conditioning it."
-        )
-    if not bool((diagonal > 0).all()):
-        raise _dependent(diagonal.shape[-1])
 
 
 def _dependent(k: int) -> DependentConstraintsError:

@@ -111,8 +111,7 @@ def _parts(u: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     require_gaussian(prediction)
     if isinstance(prediction, Mixture):
         mean, deviation = prediction.components.mean.double(), deviation_of(prediction.components)
-        weights = prediction.weights.double()
-        weights = weights.reshape(-1, *[1] * (mean.ndim - 1)) if weights.ndim == 1 else weights[..., None]
+        weights = prediction.field_weights.double()[..., None]
     else:
         mean, deviation = prediction.mean.double()[None], deviation_of(prediction)[None]
         weights = mean.new_ones(1, *[1] * (mean.ndim - 1))

@@ -92,13 +92,7 @@ def flux_budgets(
     """
     contents = _on_cells(grid, initial_contents, "initial_contents")
     layout = FluxLayout(grid)
-    cells = torch.arange(prod(grid.shape))
-    rows, columns, entries = [cells], [cells], [grid.weights.flatten()]
-    for first, last in _face_numbers(layout):
-        rows += [cells, cells]
-        columns += [last, first]
-        entries += [torch.ones(len(cells)), -torch.ones(len(cells))]
-    return _sparse_law((rows, columns, entries), layout, contents, noise_variance)
+    return _law_of_faces(layout, (1.0,) * grid.dimension, contents, noise_variance)
 
 
 def divergence(
@@ -116,14 +110,7 @@ def divergence(
     """
     value = as_tensor(value)
     target = _on_cells(grid, value if value.ndim else value.expand(grid.shape), "value")
-    layout = FluxLayout(grid, cells=False)
-    cells = torch.arange(prod(grid.shape))
-    rows, columns, entries = [], [], []
-    for spacing, (first, last) in zip(grid.spacing, _face_numbers(layout), strict=True):
-        rows += [cells, cells]
-        columns += [last, first]
-        entries += [torch.full((len(cells),), sign / spacing, dtype=torch.float64) for sign in (1.0, -1.0)]
-    return _sparse_law((rows, columns, entries), layout, target, noise_variance)
+    return _law_of_faces(FluxLayout(grid, cells=False), grid.spacing, target, noise_variance)
 
 
 def block_budgets(
@@ -183,13 +170,18 @@ def _face_numbers(layout: FluxLayout) -> list[tuple[Tensor, Tensor]]:
     return numbers
 
 
-def _sparse_law(
-    parts: tuple[list[Tensor], list[Tensor], list[Tensor]], layout: FluxLayout, target: Tensor, noise_variance: float
+def _law_of_faces(
+    layout: FluxLayout, sizes: Sequence[float], target: Tensor, noise_variance: float
 ) -> LinearConstraint:
-    rows, columns, entries = (torch.cat([part.to(torch.float64) for part in many]) for many in parts)
-    index = torch.stack([rows, columns]).to(torch.int64)
-    shape = (prod(layout.grid.shape), layout.points)
-    G = torch.sparse_coo_tensor(index, entries, shape, check_invariants=False)
+    """One row per cell: its content, if the vector has it, and the difference of its fluxes over a size per axis."""
+    cells = torch.arange(prod(layout.grid.shape))
+    columns, entries = ([cells], [layout.grid.weights.flatten()]) if layout.cells else ([], [])
+    for size, (first, last) in zip(sizes, _face_numbers(layout), strict=True):
+        columns += [last, first]
+        entries += [torch.full((len(cells),), sign / size, dtype=torch.float64) for sign in (1.0, -1.0)]
+    index = torch.stack([cells.repeat(len(columns)), torch.cat(columns)])
+    shape = (len(cells), layout.points)
+    G = torch.sparse_coo_tensor(index, torch.cat(entries), shape, check_invariants=False)
     return LinearConstraint(as_sparse_rows(G).to(target.device), target, noise_variance)
 
 
