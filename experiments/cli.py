@@ -39,8 +39,7 @@ Seeds = Annotated[tuple[str, ...], tyro.conf.arg(help="Seeds, each a run, with t
 TrainOnly = Annotated[bool, tyro.conf.arg(help="Train what is missing and score nothing; for torchrun too.")]
 Trainings = Annotated[tuple[str, ...], tyro.conf.arg(help="With --train-only: which, as anp; all by default.")]
 Page = Annotated[
-    Path | None,
-    tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md or scaling.md."),
+    Path | None, tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md or scaling.md.")
 ]
 Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]
 File = Annotated[Path, tyro.conf.arg(help="The page.")]

@@ -23,12 +23,7 @@ from solvers import FieldSet, PDEBench, TheWell, export, load
 from solvers.data_files.field_set import installed_versions
 from solvers.data_files.layouts import Layout
 from solvers.errors import DataFileError
-from solvers.problems.operator_problems import (
-    OPERATOR_PROBLEMS,
-    OperatorProblem,
-    join,
-    operator_samples,
-)
+from solvers.problems.operator_problems import OPERATOR_PROBLEMS, OperatorProblem, join, operator_samples
 
 _SETTINGS = "settings.json"
 _PART = 20  # samples of a part

@@ -219,11 +219,7 @@ def run_of(
 
 
 def _score_all(
-    experiment: Experiment,
-    context: RunContext,
-    jobs: Sequence[Job],
-    weights: dict[str, tuple[Path, ...]],
-    folder: Path,
+    experiment: Experiment, context: RunContext, jobs: Sequence[Job], weights: dict[str, tuple[Path, ...]], folder: Path
 ) -> dict[str, Arrays]:
     """Scores every job, or reads what an earlier start stored."""
     arrays: dict[str, Arrays] = {}

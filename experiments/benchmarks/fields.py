@@ -12,14 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import best_of, compared, difference_within, report, take_turns
-from probconserv import (
-    InfeasibleConstraintError,
-    LinearConstraint,
-    NonNegative,
-    block_means,
-    condition,
-    from_samples,
-)
+from probconserv import InfeasibleConstraintError, LinearConstraint, NonNegative, block_means, condition, from_samples
 
 SIDE, FACTOR, BATCH = 128, 4, 16
 MEMBERS, NOISE = 5, 0.05

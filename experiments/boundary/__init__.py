@@ -1,7 +1,6 @@
 """The boundary-condition experiments: operators whose output meets its boundary conditions."""
 
-from experiments.boundary.choices import CHOICES
-from experiments.boundary.experiment import EXPERIMENTS, load_operator
+from experiments.boundary.experiment import CHOICES, EXPERIMENTS, load_operator
 from experiments.boundary.hard import HARD
 from experiments.boundary.studies import STUDIES
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import load_fields
 from experiments.boundary.figures import draw_case
 from experiments.boundary.hard import HARD
-from experiments.boundary.methods import Method, methods
+from experiments.boundary.methods import Method, candidates, methods
 from experiments.boundary.operator import ConditionedOperator, load
 from experiments.boundary.sample_figures import draw_sample
 from experiments.boundary.scoring import RANKED_NOISES, rank, score_operator, score_truth
@@ -25,7 +26,7 @@ from experiments.boundary.sources import DarcyFiles
 from experiments.boundary.training import operator_training, store_of, train_operator
 from experiments.boundary.versions import VERSIONS, Versions
 from experiments.errors import NotReleasedError, TrainingDivergedError
-from experiments.experiment import Experiment, RunContext, Stored, Training
+from experiments.experiment import Experiment, Preset, RunContext, Stored, Training
 from experiments.records.record import Arrays, Over, Record, Source, published
 from experiments.records.release import data_version, manifest, released_weights
 
@@ -221,10 +222,26 @@ def _released_file(problem: str, case: str, method: str) -> str:
 
 EXPERIMENTS: dict[str, BoundaryExperiment] = {
     name: BoundaryExperiment(
-        name=name,
-        problem=name,
-        versions=versions,
-        figures_of=draw_sample if name in HARD else draw_case,
+        name=name, problem=name, versions=versions, figures_of=draw_sample if name in HARD else draw_case
     )
     for name, versions in VERSIONS.items()
 }
+
+
+def _compared(versions: Versions, preset: Preset) -> tuple[BoundaryCase, ...]:
+    return tuple(case for case in versions(preset) if not case.published)
+
+
+CHOICES: dict[str, BoundaryExperiment] = {
+    name: BoundaryExperiment(
+        name=f"{name}-choice",
+        problem=name,
+        versions=partial(_compared, versions),
+        methods_of=candidates,
+        subject="candidates for the default correction, ranked on the validation set",
+        by_validation=True,
+        repetitions=1,
+    )
+    for name, versions in VERSIONS.items()
+}
+"""Which correction shall be the default of a problem: candidates of one family, trained alike."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -114,10 +115,7 @@ def disturbed_beside(base: BoundaryCase) -> tuple[BoundaryCase, ...]:
     plain = replace(other, key=f"{base.key}-clean", compared=(axis, USUAL[INPUTS]))
     return plain, *(
         replace(
-            each,
-            key=f"{base.key}-{each.key}",
-            label=f"{base.label}, {each.label}",
-            compared=(axis, each.compared[1]),
+            each, key=f"{base.key}-{each.key}", label=f"{base.label}, {each.label}", compared=(axis, each.compared[1])
         )
         for each in disturbed(other)
     )
@@ -221,14 +219,15 @@ def outside_of(
 def _of_version(
     problem: str,
     key: str,
-    outside: Callable[[ClosedFormSource], Outside] = lambda _: {},
+    methods_of: Callable[..., Sequence[Method]] = sides_methods,
+    outside: tuple[Any, ...] | None = None,
     few: bool = False,
     beside: str | None = None,
-) -> Versions:
-    """From the preset to the cases of the study of one version of a problem.
+) -> BoundaryExperiment:
+    """The study of one version of a problem.
 
-    ``few`` trains operators on fewer samples too; ``beside`` names a further version whose inputs are disturbed as
-    well.
+    ``outside`` are the parameters, the symbol and the intervals of ``outside_of``; ``few`` trains operators on fewer
+    samples too; ``beside`` names a further version whose inputs are disturbed as well.
     """
 
     def versions(preset: Preset) -> tuple[BoundaryCase, ...]:
@@ -236,10 +235,11 @@ def _of_version(
         base = cases[key]
         assert isinstance(base.source, ClosedFormSource)
         counts = COUNTS[preset] if few else COUNTS[preset][-1:]
-        plan = Plan(counts=counts, outside=outside(base.source), grids=_around(base.sizes.nodes))
+        beyond = outside_of(base.source, *outside) if outside else {}
+        plan = Plan(counts=counts, outside=beyond, grids=_around(base.sizes.nodes))
         return *study_cases(base, plan), *(() if beside is None else disturbed_beside(cases[beside]))
 
-    return versions
+    return _study(problem, versions, methods_of)
 
 
 def _around(nodes: int) -> tuple[int, ...]:
@@ -296,38 +296,21 @@ def _study(problem: str, versions: Versions, methods_of: Callable[..., Sequence[
 
 
 STUDIES: dict[str, BoundaryExperiment] = {
-    "heat_independent": _study(
-        "heat_independent",
+    entry.problem: entry
+    for entry in (
         _of_version(
             "heat_independent",
             "single-values",
-            lambda source: outside_of(source, ("left", "right"), "values", (1.0, 2.0), (2.0, 3.0)),
+            outside=(("left", "right"), "values", (1.0, 2.0), (2.0, 3.0)),
             few=True,
             beside="single-gradients",
         ),
-        sides_methods,
-    ),
-    "burgers_dirichlet": _study(
-        "burgers_dirichlet",
-        _of_version(
-            "burgers_dirichlet",
-            "single-0.02",
-            lambda source: outside_of(source, ("left",), "u_L", (1.5, 1.75), (1.75, 2.0)),
-        ),
-        sides_methods,
-    ),
-    "stokes": _study(
-        "stokes",
-        _of_version(
-            "stokes",
-            "single-0.02",
-            lambda source: outside_of(source, ("frequency",), "ω", (4.0, 4.25), (4.25, 4.5)),
-        ),
-        sides_methods,
-    ),
-    "heat_neumann": _study("heat_neumann", _of_version("heat_neumann", "single"), sides_methods),
-    "burgers_periodic": _study("burgers_periodic", _of_version("burgers_periodic", "single"), hard_methods),
-    **{name: _study(name, _of_hard(name), hard_methods) for name in HARD},
+        _of_version("burgers_dirichlet", "single-0.02", outside=(("left",), "u_L", (1.5, 1.75), (1.75, 2.0))),
+        _of_version("stokes", "single-0.02", outside=(("frequency",), "ω", (4.0, 4.25), (4.25, 4.5))),
+        _of_version("heat_neumann", "single"),
+        _of_version("burgers_periodic", "single", hard_methods),
+        *(_study(name, _of_hard(name), hard_methods) for name in HARD),
+    )
 }
 """By problem: those of the papers on an interval, with fewer samples for one whose boundary data are independent of the
 initial field, and the hard ones."""

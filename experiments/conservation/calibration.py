@@ -56,12 +56,7 @@ VALIDATION: Mapping[Preset, int] = {"smoke": 20, "laptop": 100, "paper": 100}
 """Functions of the training range that bands are fitted on."""
 NINETY = 1.6448536269514722
 """Standard deviations from the mean to the ends of a central 90 % interval."""
-HEADINGS = {
-    "MSE": "MSE",
-    "CRPS": "CRPS",
-    "coverage90": "covered by 90 %",
-    "front_coverage90": "the same at the front",
-}
+HEADINGS = {"MSE": "MSE", "CRPS": "CRPS", "coverage90": "covered by 90 %", "front_coverage90": "the same at the front"}
 """Scores that the figure of the study shows."""
 
 
@@ -92,30 +87,26 @@ def _moved(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
     return conserved(displaced(prior, laws.points, learnt.displacement), laws)
 
 
-def _bare(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - one signature
-    return prior
-
-
-def _conserved(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - one signature
-    return conserved(prior, laws)
-
-
-def _tempered(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
-    return conserved(scaled(prior, learnt.factor), laws)
-
-
-def _averaged(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - one signature
-    return displaced_by_law(prior, laws.loose, laws.points)
-
-
 TREATMENTS: Mapping[str, tuple[Method, Treatment]] = {
     key: (Method(key, label, Style(colour, dashes), NETWORK), treat)
     for key, label, colour, dashes, treat in (
-        ("anp", "ANP", plots.BARE, "-", _bare),
-        ("probconserv", "ProbConserv", plots.CONSERVED, "-", _conserved),
-        ("tempered", "tempered", plots.CONSERVED, "--", _tempered),
+        ("anp", "ANP", plots.BARE, "-", lambda prior, *_: prior),
+        ("probconserv", "ProbConserv", plots.CONSERVED, "-", lambda prior, laws, _: conserved(prior, laws)),
+        (
+            "tempered",
+            "tempered",
+            plots.CONSERVED,
+            "--",
+            lambda prior, laws, learnt: conserved(scaled(prior, learnt.factor), laws),
+        ),
         ("displaced", "displaced", plots.CONSERVED, ":", _moved),
-        ("by-law", "averaged by evidence", plots.ENSEMBLE, "-", _averaged),
+        (
+            "by-law",
+            "averaged by evidence",
+            plots.ENSEMBLE,
+            "-",
+            lambda prior, laws, _: displaced_by_law(prior, laws.loose, laws.points),
+        ),
         ("conformal", "conformal", plots.GAUSSIAN_PROCESS, "-", _conformal),
     )
 }

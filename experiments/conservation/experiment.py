@@ -161,9 +161,7 @@ EXPERIMENTS: dict[str, ConservationExperiment] = {
     entry.name: entry
     for entry in (
         ConservationExperiment(
-            problem=DIFFUSION,
-            gp=GPConfig(smoothness=2.5),
-            networks=NetworkPlan(steps=6000, end_weighted=True),
+            problem=DIFFUSION, gp=GPConfig(smoothness=2.5), networks=NetworkPlan(steps=6000, end_weighted=True)
         ),
         ConservationExperiment(problem=POROUS_MEDIUM, gp=ROUGH, **FRONTS),
         ConservationExperiment(problem=STEFAN, gp=ROUGH, extra_figures=face_means, **FRONTS),

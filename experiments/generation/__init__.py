@@ -96,39 +96,18 @@ _BURGERS = (
 EXPERIMENTS: Mapping[str, GenerationExperiment] = {
     entry.name: entry
     for entry in (
-        GenerationExperiment(
-            name="generate_stokes",
-            problem=STOKES,
-            conditions=_STOKES,
-        ),
-        GenerationExperiment(
-            name="generate_stokes_fields",
-            problem=STOKES,
-            conditions=_STOKES,
-            sizes=FIELD_SIZES,
-        ),
-        GenerationExperiment(
-            name="generate_heat",
-            problem=HEAT,
-            conditions=_HEAT,
-        ),
+        GenerationExperiment(name="generate_stokes", problem=STOKES, conditions=_STOKES),
+        GenerationExperiment(name="generate_stokes_fields", problem=STOKES, conditions=_STOKES, sizes=FIELD_SIZES),
+        GenerationExperiment(name="generate_heat", problem=HEAT, conditions=_HEAT),
         GenerationExperiment(
             name="generate_reaction_diffusion",
             problem=REACTION_DIFFUSION,
             conditions=_REACTION_DIFFUSION,
             sizes=SCHEME_SIZES,
         ),
+        GenerationExperiment(name="generate_burgers", problem=BURGERS, conditions=_BURGERS, sizes=SCHEME_SIZES),
         GenerationExperiment(
-            name="generate_burgers",
-            problem=BURGERS,
-            conditions=_BURGERS,
-            sizes=SCHEME_SIZES,
-        ),
-        GenerationExperiment(
-            name="generate_stefan",
-            problem=STEFAN,
-            conditions=_initial_and_mass("u*", 0.6),
-            sizes=SMALL_SIZES,
+            name="generate_stefan", problem=STEFAN, conditions=_initial_and_mass("u*", 0.6), sizes=SMALL_SIZES
         ),
         GenerationExperiment(
             name="generate_porous_medium",
@@ -148,12 +127,4 @@ DISTURBED = DisturbedStudy(name="generate_stokes-disturbed", flows=EXPERIMENTS["
 """Laws whose values no field of the flow has."""
 STUDIES: Mapping[str, StepsStudy | DisturbedStudy] = {**STEPS, DISTURBED.name: DISTURBED}
 
-__all__ = [
-    "DISTURBED",
-    "EXPERIMENTS",
-    "STEPS",
-    "STUDIES",
-    "DisturbedStudy",
-    "GenerationExperiment",
-    "StepsStudy",
-]
+__all__ = ["DISTURBED", "EXPERIMENTS", "STEPS", "STUDIES", "DisturbedStudy", "GenerationExperiment", "StepsStudy"]

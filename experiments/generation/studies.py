@@ -60,10 +60,7 @@ class FlowStudy(Experiment):
             self.flows.train(training, context)
 
 
-DISTURBANCES = (
-    *(Disturbance(noise=level) for level in (0.001, 0.01, 0.05)),
-    Disturbance(rounding="bfloat16"),
-)
+DISTURBANCES = (*(Disturbance(noise=level) for level in (0.001, 0.01, 0.05)), Disturbance(rounding="bfloat16"))
 """Of the values of a law."""
 _SUBJECT = "laws whose values are noisy, rounded or out of range"
 BEYOND = 0.1

@@ -13,14 +13,7 @@ from experiments.generation.cases import Sizes
 from experiments.generation.problems import GenerationProblem
 from experiments.records.store import as_json, environment
 from experiments.stages import one_thread
-from probconserv import (
-    FieldLatent,
-    FlowMatching,
-    KarhunenLoeve,
-    ResidualFieldVelocity,
-    ResidualVelocity,
-    smooth_noise,
-)
+from probconserv import FieldLatent, FlowMatching, KarhunenLoeve, ResidualFieldVelocity, ResidualVelocity, smooth_noise
 from probconserv.training import TrainingConfig, launched
 
 _MODES_OF = 2000  # training fields that the modes are computed from

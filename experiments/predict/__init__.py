@@ -5,11 +5,4 @@ from experiments.predict.law import PredictOptions, conserved_totals
 from experiments.predict.observations import read_observations
 from experiments.predict.prediction import before_and_after, predict
 
-__all__ = [
-    "PredictOptions",
-    "before_and_after",
-    "conserved_totals",
-    "predict",
-    "predict_command",
-    "read_observations",
-]
+__all__ = ["PredictOptions", "before_and_after", "conserved_totals", "predict", "predict_command", "read_observations"]

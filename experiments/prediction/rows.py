@@ -199,39 +199,24 @@ def resampled(draws: Float[Tensor, "c functions x"], likelihood: Float[Tensor, "
 
 _LAW = "the total at the test time"
 _EVIDENCE = f"{_LAW}, up to its quadrature error"
+
+
+def _of_box(box: BlackBox, key: str, label: str, colour: str, networks: tuple[str, ...] = ()) -> tuple[Method, ...]:
+    """The rows of a black box: without the law, under it, and with its evidence."""
+    rows = (
+        (key, label, "-", bare, ""),
+        (f"probconserv-{key}", f"ProbConserv-{label}", "--", conserved, _LAW),
+        (f"{key}-by-evidence", f"{label} by evidence", ":", by_law, _EVIDENCE),
+    )
+    return tuple(
+        Method(name, text, Style(colour, dashes), partial(of_black_box, box, transform), networks, information=told)
+        for name, text, dashes, transform, told in rows
+    )
+
+
 METHODS = (
-    Method("gp", "GP", Style(plots.GAUSSIAN_PROCESS), partial(of_black_box, GP, bare)),
-    Method(
-        "probconserv-gp",
-        "ProbConserv-GP",
-        Style(plots.GAUSSIAN_PROCESS, "--"),
-        partial(of_black_box, GP, conserved),
-        information=_LAW,
-    ),
-    Method(
-        "gp-by-evidence",
-        "GP by evidence",
-        Style(plots.GAUSSIAN_PROCESS, ":"),
-        partial(of_black_box, GP, by_law),
-        information=_EVIDENCE,
-    ),
-    Method("anp", "ANP", Style(plots.BARE), partial(of_black_box, NETWORK, bare), ("anp",)),
-    Method(
-        "probconserv-anp",
-        "ProbConserv-ANP",
-        Style(plots.BARE, "--"),
-        partial(of_black_box, NETWORK, conserved),
-        ("anp",),
-        information=_LAW,
-    ),
-    Method(
-        "anp-by-evidence",
-        "ANP by evidence",
-        Style(plots.BARE, ":"),
-        partial(of_black_box, NETWORK, by_law),
-        ("anp",),
-        information=_EVIDENCE,
-    ),
+    *_of_box(GP, "gp", "GP", plots.GAUSSIAN_PROCESS),
+    *_of_box(NETWORK, "anp", "ANP", plots.BARE, ("anp",)),
     Method("flow", "flow", Style(plots.CONSERVED), partial(of_flow, False), ("flow",)),
     Method(
         "flow-law",

@@ -12,10 +12,12 @@ from typing_extensions import override
 
 from experiments.conservation.calibration import draw_study
 from experiments.conservation.cases import Sizes, laws_of
+from experiments.conservation.experiment import EXPERIMENTS as CONSERVATION
 from experiments.conservation.experiment import ConservationExperiment
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import Experiment, Preset, RunContext, Training
-from experiments.generation.experiment import GenerationExperiment
+from experiments.generation import EXPERIMENTS as GENERATION
+from experiments.generation import GenerationExperiment
 from experiments.generation.training import FlowTraining
 from experiments.prediction.rows import METHODS, Method, PredictionCase
 from experiments.records.record import Arrays
@@ -127,3 +129,21 @@ def score_draws(draws: Float[Tensor, "s functions x"], case: PredictionCase, met
         told = evidence(from_samples(draws[:, None]), laws.loose)
         arrays["squared_residual"] = told.standardised_residual.square()[0, :, 0]
     return {name: values.numpy() for name, values in arrays.items()}
+
+
+def _prediction(name: str, parameters: tuple[float, ...]) -> PredictionStudy:
+    base = CONSERVATION[name]
+    problem = replace(base.problem, test_parameters=parameters)
+    return PredictionStudy(
+        name=f"generate_{name}-prediction", base=replace(base, problem=problem), flows=GENERATION[f"generate_{name}"]
+    )
+
+
+STUDIES: Mapping[str, PredictionStudy] = {
+    entry.name: entry
+    for entry in (
+        _prediction("stefan", (0.6, 0.65, 0.52, 0.5, 0.73, 0.75)),
+        _prediction("porous_medium", (1.0, 3.0, 6.0, 0.7, 8.0)),
+    )
+}
+"""Prediction from scattered observations, with parameters in the training range of the flow, below it and above it."""

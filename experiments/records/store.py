@@ -131,10 +131,7 @@ def read_records(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     try:
         frame = pd.read_csv(
-            path,
-            dtype={"case": str, "method": str, "note": str},
-            keep_default_na=False,
-            na_values=[""],
+            path, dtype={"case": str, "method": str, "note": str}, keep_default_na=False, na_values=[""]
         )
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataFileError(f"'{path}' cannot be read as a table ({error}); delete it and run again.") from error

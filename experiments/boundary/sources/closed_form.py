@@ -32,14 +32,6 @@ class ClosedFormSource(Source):
     problem: BoundaryProblem
 
     @property
-    def name(self) -> str:
-        return self.problem.name
-
-    @property
-    def equation(self) -> str:
-        return self.problem.equation
-
-    @property
     def reconstructed(self) -> str:
         return self.problem.reconstructed
 

@@ -48,10 +48,6 @@ class DarcyFiles(Source):
         return "-div(a grad u) = f, a of two phases, u = 0 on all walls"
 
     @property
-    def reconstructed(self) -> str:
-        return ""
-
-    @property
     def conditions(self) -> tuple[Conditions, ...]:
         return ((_WALLS, _WALLS),)
 

@@ -57,18 +57,6 @@ class RecipeSource(Source):
     whole: bool = False
 
     @property
-    def name(self) -> str:
-        return self.problem.name
-
-    @property
-    def equation(self) -> str:
-        return self.problem.equation
-
-    @property
-    def reconstructed(self) -> str:
-        return ""
-
-    @property
     def conditions(self) -> tuple[Conditions, ...]:
         given = tuple((_KINDS.get(first), _KINDS.get(last)) for first, last in self.problem.conditions)
         return self.walls or (given,)  # pyright: ignore[reportReturnType]
@@ -170,16 +158,8 @@ class StepSource(Source):
             raise InvalidArgumentError("StepSource needs a problem in time with all unknowns as inputs (whole=True).")
 
     @property
-    def name(self) -> str:
-        return self.trajectories.name
-
-    @property
-    def equation(self) -> str:
-        return self.trajectories.equation
-
-    @property
-    def reconstructed(self) -> str:
-        return ""
+    def problem(self) -> OperatorProblem:
+        return self.trajectories.problem
 
     @property
     def conditions(self) -> tuple[Conditions, ...]:

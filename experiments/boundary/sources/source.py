@@ -1,8 +1,9 @@
 """What an experiment asks of its samples: a config in, tensors out."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -84,41 +85,43 @@ class Samples:
     values: SideValues
 
 
-class Source(Protocol):
-    """Samples of one problem on the unit interval or square, on nodes that include both ends of every axis."""
+class Source(ABC):
+    """Samples of one problem on the unit interval or square, on nodes that include both ends of every axis.
+
+    A source that is not of a ``problem`` has a name and an equation, for tables, of its own.
+    """
+
+    problem: Any
+    reconstructed = ""
+    """Settings that a paper does not give, for tables; may be empty."""
 
     @property
     def name(self) -> str:
         """Name in files."""
-        ...
+        return self.problem.name
 
     @property
     def equation(self) -> str:
         """Equation, for tables."""
-        ...
+        return self.problem.equation
 
     @property
-    def reconstructed(self) -> str:
-        """Settings that a paper does not give, for tables; may be empty."""
-        ...
-
-    @property
+    @abstractmethod
     def conditions(self) -> tuple[Conditions, ...]:
         """Conditions of every unknown; where unknowns differ in them they have their values built in."""
-        ...
 
+    @abstractmethod
     def times(self, config: SampleConfig) -> Float[Tensor, " t"]:
         """Output times of a config."""
-        ...
 
+    @abstractmethod
     def describe(self, config: SampleConfig) -> dict[str, Any]:
         """Everything that decides samples but the version of the data, as JSON can hold it."""
-        ...
 
+    @abstractmethod
     def samples(self, config: SampleConfig, store: DataStore) -> Samples:
         """The samples, made once and read afterwards.
 
         Raises:
             DataFileError: If a file is missing, damaged, or does not hold what it should.
         """
-        ...

@@ -10,11 +10,10 @@ import torch
 import boon
 from experiments import driver
 from experiments.combined import EXPERIMENTS
-from experiments.combined.data import field_samples
 from experiments.combined.fields import FieldProblem
 from experiments.combined.methods import AFTER, BOUNDED, DROPOUT, IN_TRAINING, PLAIN, THROUGH_UPDATE, Method
 from experiments.combined.networks import UNIT, Network, build, diversity_penalty, inputs, surrogate
-from experiments.combined.training import FieldLoss
+from experiments.combined.training import FieldLoss, field_samples
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.records.record import Source

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.combined.data import field_samples
 from experiments.combined.fields import DIFFUSION_FIELDS, FieldProblem
+from experiments.combined.training import field_samples
 from solvers import CellGrid
 from tests.documents import ROOT
 from tests.experiments.combined.tiny import PROBLEMS, tiny_problem
