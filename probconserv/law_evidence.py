@@ -51,7 +51,7 @@ class Evidence:
 def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Evidence:
     """The evidence of a law, one observation that costs nothing: it warns where a prediction is out of its range.
 
-    Of a mixture, log Σ_c π_c N(b; G μ_c, S_c), and the residual in units of the mixture's own standard deviation of
+    Of a mixture, log Σ_c π_c N(b; G μ_c, S_c), and the residual in units of the mixture's standard deviation of
     G u. Of a conditioned prediction, the evidence of the further law given the first.
 
     Args:

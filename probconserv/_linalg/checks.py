@@ -59,14 +59,14 @@ def negative_variance(variance: Tensor) -> InvalidArgumentError:
 
 
 def require_independent(independent: Tensor, k: int, members: int | None = None) -> None:
-    """Raises DependentConstraintsError unless the k rows are independent, under the covariance of so many members."""
+    """Raises DependentConstraintsError unless the k rows are independent, under the covariance of this many members."""
     if not bool(independent):
         if members is not None and k >= members:
             raise DependentConstraintsError(
                 f"An ensemble of {members} members varies in at most {members - 1} directions, too few for {k} rows. "
-                'Leave correlations out that so few cannot know, by shrinkage="auto" of from_samples or '
-                "condition_fields, or give every value a variance of its own, by their noise_variance (not that of the "
-                "law, which would loosen it)."
+                'Let correlations fade that so few members cannot support, by shrinkage="auto" of from_samples or '
+                "condition_fields, or give every value an independent variance, by the noise_variance of these "
+                "functions (that of the law would only make the law inexact)."
             )
         raise DependentConstraintsError(
             f"The {k} constraint rows are not independent under this prior: S = G Σ Gᵀ + σ² I is singular. Drop "

@@ -173,9 +173,9 @@ class SparseInnovation(Innovation):
             return torch.zeros_like(residual)
         scaled = residual * self.scale[..., None, :]
         numbers = scaled.reshape(-1, *scaled.shape[-2:]).numpy(force=True)
-        own = torch.arange(len(self.factors)).reshape(self.batch_shape).expand(scaled.shape[:-2])
+        entries = torch.arange(len(self.factors)).reshape(self.batch_shape).expand(scaled.shape[:-2])
         solved = [
-            self.factors[entry].solve(part.T).T for entry, part in zip(own.flatten().tolist(), numbers, strict=True)
+            self.factors[entry].solve(part.T).T for entry, part in zip(entries.flatten().tolist(), numbers, strict=True)
         ]
         solution = torch.as_tensor(np.stack(solved), device=residual.device).reshape(scaled.shape)
         return solution * self.scale[..., None, :]
@@ -295,9 +295,9 @@ def _factorise(rows: SparseRows, entry: int, metric: np.ndarray, noise: np.ndarr
 def _on_pattern(rows: SparseRows, matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """S with its zeros between rows that share a point: SciPy drops them, but the order of elimination needs them."""
     full = rows.overlap.copy()
-    places, own = ((each.tocoo().coords[0] * np.int64(rows.rows) + each.tocoo().coords[1]) for each in (full, matrix))
+    entries, present = (c[0] * np.int64(rows.rows) + c[1] for c in (full.tocoo().coords, matrix.tocoo().coords))
     full.data = np.zeros_like(full.data)
-    full.data[np.searchsorted(places, own)] = matrix.data
+    full.data[np.searchsorted(entries, present)] = matrix.data
     return full
 
 

@@ -230,9 +230,9 @@ class SparseRows(Rows):
     @cached
     def overlap(self) -> scipy.sparse.csr_array:
         """Pairs of rows that share a point, and the diagonal, as positive numbers ``(k, k)``, sorted."""
-        share = self.matrix(0)
-        share.data = np.ones_like(share.data)
-        pairs = scipy.sparse.csr_array(share @ share.T + scipy.sparse.eye_array(self.rows))
+        pattern = self.matrix(0)
+        pattern.data = np.ones_like(pattern.data)
+        pairs = scipy.sparse.csr_array(pattern @ pattern.T + scipy.sparse.eye_array(self.rows))
         pairs.sort_indices()
         return pairs
 

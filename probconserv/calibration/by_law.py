@@ -75,19 +75,19 @@ def displaced_by_law(
     _check(law, deviation, prior_weight, shape_error)
     prior = Mixture(components, weights)
     residual, variance, evidence, _ = of_gaussian(components, law)
-    own = weights.log() + evidence  # π_c N(b; G μ_c, S_c)
+    unmoved = weights.log() + evidence  # π_c N(b; G μ_c, S_c)
     average = (weights * residual[..., 0]).sum(dim=0)
     variance = (weights * (variance[..., 0] + (residual[..., 0] - average).square())).sum(dim=0)
     count = math.ceil(2 * _FARTHEST * deviation / spacing)
     shift = 0.5 * spacing * torch.arange(-count, count + 1).to(components.mean)
     moved = _hypothesis(prior, law, variance, shift, (spacing, deviation, shape_error))
-    joint = torch.cat((own + math.log1p(-prior_weight), moved.log_weights + math.log(prior_weight)))
+    joint = torch.cat((unmoved + math.log1p(-prior_weight), moved.log_weights + math.log(prior_weight)))
     posterior = torch.softmax(joint, dim=0)
-    kept = posterior.reshape(len(posterior), -1).amax(dim=1) > _NEGLIGIBLE
-    kept[: len(own)] = True
-    mean = torch.cat((components.mean, moved.mean))[kept]
-    covariance = _joined(components.lazy_covariance_matrix, moved.variance[kept[len(own) :]])
-    averaged = Mixture(FieldGaussian(mean, covariance), posterior[kept])
+    counted = posterior.reshape(len(posterior), -1).amax(dim=1) > _NEGLIGIBLE
+    counted[: len(unmoved)] = True
+    mean = torch.cat((components.mean, moved.mean))[counted]
+    covariance = _joined(components.lazy_covariance_matrix, moved.variance[counted[len(unmoved) :]])
+    averaged = Mixture(FieldGaussian(mean, covariance), posterior[counted])
     return condition(averaged, LinearConstraint(law.G, law.b), keep_weights=True)
 
 
@@ -123,7 +123,7 @@ def _hypothesis(
     """H₁, given the variance of G u ``(*batch,)`` and (spacing, s₀, bound of τ)."""
     spacing, deviation, shape_error = lengths
     mean = shifted(prediction.mean, shift / spacing).movedim(-2, 0)
-    own = shifted_variance(prediction.mean, prediction.variance, shift / spacing).movedim(-2, 0)
+    variances = shifted_variance(prediction.mean, prediction.variance, shift / spacing).movedim(-2, 0)
     residual = law.residual(mean)[..., 0]
     log_prior = torch.log_softmax(-0.5 * (shift / deviation).square(), dim=0)
     log_prior = log_prior.reshape(-1, *[1] * (residual.ndim - 1))
@@ -136,7 +136,7 @@ def _hypothesis(
         scale = variance + (smallest.log() * (1 - part) + largest.log() * part).mul(2).exp()
         evidences.append(-0.5 * (residual.square() / scale + (2 * math.pi * scale).log()))
     log_weights = log_prior + torch.logsumexp(torch.stack(evidences), dim=0) - math.log(_SCALES)
-    return _Displaced(mean, own, log_weights)
+    return _Displaced(mean, variances, log_weights)
 
 
 def _joined(covariance: LinearOperator, variance: Tensor) -> LinearOperator:

@@ -20,7 +20,7 @@ from probconserv.errors import InvalidArgumentError
 from probconserv.mixture import Mixture, is_bounded
 from probconserv.prediction import Prediction
 
-_FEW, _MOST = 150, 2000  # up to so many components share so many values; the released scores rest on this
+_FEW, _MOST = 150, 2000  # components up to which all together have _MOST values; the released scores rest on this
 _STRATA = (20, 64)  # most values of one of few components, and of one of many
 _VALUES = 2_000_000  # values that are sorted at once
 _SMALLEST = 1e-8  # deviation that stands for none: a step of the distribution
@@ -132,14 +132,14 @@ def _distance(weights: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """E|X − X′| of two draws of a mixture with parts ``(c, *batch, n)``, some points at a time; see marginal_crps."""
     components = len(mean)
     strata = min(_STRATA[0], _MOST // components) if components <= _FEW else _STRATA[1]
-    values, own = _strata(strata)
+    values, within = _strata(strata)
     values = values.to(mean)[:, None, None]
 
     def of_some(weights: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
         ordered, order = (mean + deviation * values).flatten(0, 1).sort(dim=0)
         shares = (weights / strata).repeat(strata, 1).gather(0, order)
         pairs = 2 * (shares * ordered * (2 * shares.cumsum(dim=0) - shares - 1)).sum(dim=0)
-        return pairs + (weights.square() * deviation * (2 / math.sqrt(math.pi) - own)).sum(dim=0)
+        return pairs + (weights.square() * deviation * (2 / math.sqrt(math.pi) - within)).sum(dim=0)
 
     points = max(1, _VALUES // (strata * components))
     parts = (part.flatten(1).split(points, dim=1) for part in (weights.expand_as(mean), mean, deviation))

@@ -27,7 +27,7 @@ from probconserv.nonlinear.law import NonlinearLaw
 _HALVINGS = 12
 _CLOSE = 1e-3  # relative size of a step below which rounding decides whether the merit falls
 _ACTIVE_SETS, _TOGETHER = 200, 20  # tried for one linearised law; of these with all points changed together
-_SOFT = 1e-8  # variance of a point held at a bound, relative to its own, so that the law may determine it as well
+_SOFT = 1e-8  # variance of a point at a bound, relative to that of the prior, so that the law may determine it as well
 _OUTSIDE = 1e-12  # distance from a bound, relative to the field's largest value, up to which a point counts as inside
 _CHUNK = 1 << 24  # numbers in memory at once
 
@@ -82,8 +82,8 @@ def project_nonlinear(
     parts = []
     for first in range(0, len(fields), size):
         part = slice(first, first + size)
-        own = law if not batches or batches[0] == 1 else _part(law, part)
-        search = _Search(fields[part], covariance, own, options, first)
+        part_law = law if not batches or batches[0] == 1 else _part(law, part)
+        search = _Search(fields[part], covariance, part_law, options, first)
         begin = None if start is None else start[part]
         parts.append(search.free(begin) if law.inequalities is None else search.bounded(begin))
     return torch.cat(parts) if parts else fields

@@ -190,11 +190,11 @@ class _Pattern:
         return SparseRows(rows=k, points=n, row=self.row, column=self.column, entries=entries, is_disjoint=disjoint)
 
 
-def _pattern_of(values: Tensor, point: Tensor, chosen: Tensor | None = None, known: _Pattern | None = None) -> _Pattern:
-    """The pattern at some of the fields, joined with a known one: one backward pass a row."""
+def _pattern_of(values: Tensor, point: Tensor, chosen: Tensor | None = None, old: _Pattern | None = None) -> _Pattern:
+    """The pattern at some of the fields, joined with an old one: one backward pass a row."""
     k, n = values.shape[-1], point.shape[-1]
     chosen = torch.arange(min(_PROBES, len(point))) if chosen is None else chosen[:_PROBES]
-    places = set() if known is None else {(int(i), int(j)) for i, j in zip(known.row, known.column, strict=True)}
+    places = set() if old is None else {(int(i), int(j)) for i, j in zip(old.row, old.column, strict=True)}
     for i in range(k):
         (gradient,) = torch.autograd.grad(values[chosen, i].sum(), point, retain_graph=True, allow_unused=True)
         if gradient is None:

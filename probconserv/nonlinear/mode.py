@@ -30,13 +30,13 @@ from probconserv.posterior import Posterior
 from probconserv.update import Gaussian
 
 _SADDLE = -1e-6  # curvature along the law below which a stationary point is no minimum
-_SAME = 10.0  # objectives that differ by so many tolerances, relative to themselves plus one, are of one mode
+_SAME = 10.0  # tolerances, relative to the objective plus one, within which two objectives belong to one mode
 _SPREADS = (1.0, 3.0, 10.0)  # of the starts, in standard deviations of the prior, in turn
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NonlinearMode:
-    """The best of the modes that the starts reached: local, unless g is known to have one.
+    """The best of the modes that the starts reached: local, unless g has only one.
 
     Args:
         field: u ``(*batch, n)``, float64.

@@ -20,7 +20,7 @@ NUGGET = 1e-6
 _SMALL_NOISE = 100.0
 """The noise variance at which a fit starts, in units of its floor."""
 _ROUNDING = 8
-"""Values that deviate by so many units of rounding are equal."""
+"""Values that differ by at most this many units of rounding count as equal."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def fit_process(process: Process, steps: int, learning_rate: float) -> Process:
 
 
 def spread_points(points: Tensor, count: int) -> Tensor:
-    """At most so many of the points ``(*batch, n, d)``, each the farthest from those before it; none twice."""
+    """At most ``count`` of the points ``(*batch, n, d)``, each the farthest from those before it; none twice."""
     chosen = [torch.zeros(points.shape[:-2], dtype=torch.long, device=points.device)]
     distance = torch.full(points.shape[:-1], torch.inf, dtype=points.dtype, device=points.device)
     while len(chosen) < count:

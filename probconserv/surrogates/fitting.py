@@ -107,14 +107,14 @@ class _Sample:
 
 
 Sampler = Callable[[Generator, int], Any]
-"""(generator, count) → so many random functions, a ``FunctionSample``; equal generators give equal functions."""
+"""(generator, count) → ``count`` random functions, a ``FunctionSample``; equal generators give equal functions."""
 Scores = Callable[[Any, Generator], dict[str, float]]
 """(network, generator) → scores by name; ``NLL`` is the one that early stopping follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionSet:
-    """A finite set of functions, each known at n points; a call draws functions and splits their points at random.
+    """A finite set of functions, each given at n points; a call draws functions and splits their points at random.
 
     Args:
         points: Points ``(functions, n, d)``, time first, or ``(n, d)`` where all functions share them.

@@ -159,5 +159,5 @@ def _positive_part(product: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """C V and Vᵀ C V without the directions in which the network's C is negative."""
     inner = vectors.mT @ product
     values, turned = torch.linalg.eigh(0.5 * (inner + inner.mT))
-    kept = (values > 0).to(values)
-    return (product @ turned * kept[..., None, :]) @ turned.mT, turned * (values * kept)[..., None, :] @ turned.mT
+    positive = (values > 0).to(values)[..., None, :]
+    return (product @ turned * positive) @ turned.mT, turned * (values[..., None, :] * positive) @ turned.mT

@@ -168,7 +168,7 @@ def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
         joined = law.joined()
         linear = None if joined.law is None else part_of(joined.law, part)
         assert linear is None or isinstance(linear, LinearConstraint)
-        lower, upper = (_own(bound, part, 1) for bound in (joined.lower, joined.upper))
+        lower, upper = (_some(bound, part, 1) for bound in (joined.lower, joined.upper))
         return replace(joined, law=linear, lower=lower, upper=upper)
     if not law.batch_shape or law.batch_shape[0] == 1:
         return law
@@ -178,12 +178,12 @@ def part_of(law: AnyLaw | None, part: slice | Tensor) -> AnyLaw | None:
         return replace(law, linear=linear)
     G = law.G
     if len(G.shape) > 2:
-        G = replace(G, entries=_own(G.entries, part, 1)) if isinstance(G, SparseRows) else _own(law.rows, part, 2)
-    return LinearConstraint(G, _own(law.b, part, 1), _own(law.noise, part, 1), law.shape)
+        G = replace(G, entries=_some(G.entries, part, 1)) if isinstance(G, SparseRows) else _some(law.rows, part, 2)
+    return LinearConstraint(G, _some(law.b, part, 1), _some(law.noise, part, 1), law.shape)
 
 
-def _own(values: Tensor, part: slice | Tensor, axes: int) -> Tensor:
-    """Values ``(*batch, …)`` with ``axes`` axes of their own for some of the draws; those of all draws stay whole."""
+def _some(values: Tensor, part: slice | Tensor, axes: int) -> Tensor:
+    """Values of some of the draws, the last ``axes`` axes being no batch; values that all draws share stay whole."""
     return values[part] if values.ndim > axes and len(values) > 1 else values
 
 
@@ -201,22 +201,22 @@ def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
     exact = (law.noise == 0).reshape(-1, law.noise.shape[-1])
     if not bool((exact == exact[0]).all()):
         raise InvalidArgumentError("A row of a law must have noise for all draws or for none.")
-    kept = exact[0]
-    if not bool(kept.any()):
+    exact = exact[0]
+    if not bool(exact.any()):
         return None
-    if bool(kept.all()):
+    if bool(exact.all()):
         return law
     rows = as_sparse_rows(law.G)
-    chosen = kept[rows.row]
-    number = torch.cumsum(kept, dim=0) - 1
+    chosen = exact[rows.row]
+    number = torch.cumsum(exact, dim=0) - 1
     left = replace(
         rows,
-        rows=int(kept.sum()),
+        rows=int(exact.sum()),
         row=number[rows.row[chosen]],
         column=rows.column[chosen],
         entries=rows.entries[..., chosen],
     )
-    return LinearConstraint(left, law.b[..., kept])
+    return LinearConstraint(left, law.b[..., exact])
 
 
 def _of_fields(

@@ -30,7 +30,7 @@ from probconserv.surrogates.flow.latent import FieldLatent, KarhunenLoeve, Laten
 
 _SURPRISING = 3.0  # mean square of standardised values that a law without discrepancy may have; 1 is usual
 _CHANCE = 1e-6  # of a larger mean square for Gaussian fields: 24 for a single row
-_MOST, _MOST_OWN = 400, 64  # rows that are looked at, and of every draw with rows of its own
+_MOST, _MOST_EACH = 400, 64  # rows that are looked at, if all draws share them, and of every draw if not
 _FEWEST, _ENTRIES = 8, 1 << 25  # observations that are looked at at least, and numbers of their rows at most
 _FARTHER = 1.7  # than the farthest draw, from which observations are outside of what a flow knows
 _NEGLIGIBLE = 1.01e-3  # standard deviation of noise, relative to that of the fields, that nobody misses
@@ -79,7 +79,7 @@ def allowing_for(latent: Latent, law: AnyLaw | None) -> list[tuple[slice | Tenso
     allowing = [_with_error(latent, each) if each else latent for each in variances]
     if len(needed) == 1:
         return [(slice(None), allowing[0])]
-    return [((needed == each).nonzero()[:, 0], own) for each, own in zip(variances, allowing, strict=True)]
+    return [((needed == each).nonzero()[:, 0], part) for each, part in zip(variances, allowing, strict=True)]
 
 
 def warn_of_small_noise(latent: Latent, law: AnyLaw | None) -> None:
@@ -132,7 +132,7 @@ def discrepancy(latent: Latent, law: AnyLaw | None) -> Float[Tensor, " entries"]
     covariance = latent.clean_covariance(0.0)
     seen: list[tuple[Tensor, Tensor]] = []
     for part in _with_shared_rows(linear):
-        squares, variances = _standardised(covariance, mean, part, _MOST if part is linear else _MOST_OWN)
+        squares, variances = _standardised(covariance, mean, part, _MOST if part is linear else _MOST_EACH)
         seen.extend((each, variances) for each in squares)
     alike: dict[int, list[int]] = {}
     for entry, (squares, variances) in enumerate(seen):
@@ -146,7 +146,7 @@ def discrepancy(latent: Latent, law: AnyLaw | None) -> Float[Tensor, " entries"]
 
 
 def _with_shared_rows(law: LinearConstraint) -> list[LinearConstraint]:
-    """The law, or that of every draw where each has rows of its own."""
+    """The law, or the laws of the draws one by one where their rows differ."""
     if len(law.G.shape) == 2:
         return [law]
     parts = [part_of(law, slice(draw, draw + 1)) for draw in range(law.batch_shape[0])]
@@ -193,8 +193,8 @@ def _standardised(
     residual = law.residual(mean)[..., chosen].reshape(-1, len(chosen))
     rows = torch.from_numpy(as_sparse_rows(law.G).matrix(0)[chosen.numpy()].toarray())
     sizes, turned = torch.linalg.eigh(rows @ rows.mT)
-    own = sizes > _DEPENDENT * sizes[-1]
-    whitening = (turned[:, own] / sizes[own].sqrt()).mT
+    independent = sizes > _DEPENDENT * sizes[-1]
+    whitening = (turned[:, independent] / sizes[independent].sqrt()).mT
     noise = law.noise.reshape(-1, law.noise.shape[-1])[0, chosen]
     noisy = (whitening * noise) @ whitening.mT
     rows, residual = whitening @ rows, residual @ whitening.mT
@@ -203,7 +203,7 @@ def _standardised(
 
 
 def _usual(count: int) -> float:
-    """The mean square of so many standardised values above which it is more than chance."""
+    """The mean square of ``count`` standardised values that chance hardly exceeds."""
     from scipy.special import chdtri  # slow to import, rarely needed
 
     return max(_SURPRISING, float(chdtri(count, _CHANCE)) / count)
@@ -221,10 +221,10 @@ def _likeliest_error(order: int, squares: Tensor, variances: Tensor) -> float:
     from scipy.optimize import minimize_scalar  # slow to import, rarely needed
 
     bounds = (order - 1.0, order + 1.0)
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         _misfit, bounds=bounds, args=(squares, variances), method="bounded", options={"xatol": 1e-3}
     )
-    return 100.0**found.x
+    return 100.0**minimum.x
 
 
 def _misfit(exponent: float, squares: Tensor, variances: Tensor) -> float:

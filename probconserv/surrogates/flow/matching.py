@@ -216,10 +216,10 @@ class FlowMatching(Surrogate):
         )
         free = cache(lambda: self.sample(self.draws, options=self.options, seed=self.seed).flatten(1))
         drawn = []
-        for points, values, variances, places in observed:
+        for points, values, variances, targets in observed:
             law = LinearConstraint(interpolation_rows(self.axes, points), values, variances)
             fields = given_observations(self._draw_under, law, variance, lambda far: distances(self.latent, far, free))
-            drawn.append(interpolation_rows(self.axes, places).functional(fields))
+            drawn.append(interpolation_rows(self.axes, targets).functional(fields))
         draws = torch.stack(drawn, dim=1).reshape(self.draws, *batch, query.points.shape[-2])
         return DrawnFields(draws.to(context.values.dtype))
 
@@ -253,8 +253,8 @@ class FlowMatching(Surrogate):
     def evaluate(self, z: Tensor, t: float, inputs: Tensor | None = None) -> Tensor:
         """The velocity at ``(s, *state)``, float64; the module works in its own precision."""
         weight = next(self.velocity.parameters(), torch.empty(0))
-        moment = torch.full((len(z),), t, dtype=weight.dtype, device=weight.device)
-        arguments = (z.to(weight), moment) if inputs is None else (z.to(weight), moment, inputs.to(weight))
+        time = torch.full((len(z),), t, dtype=weight.dtype, device=weight.device)
+        arguments = (z.to(weight), time) if inputs is None else (z.to(weight), time, inputs.to(weight))
         velocity = self.velocity(*arguments)
         return velocity.to("cpu", torch.float64) if isinstance(velocity, Tensor) else velocity
 

@@ -48,7 +48,7 @@ def read_flow(
     weights = read_weights(path, _KIND)
     parts = {part: _under(weights.tensors, f"{part}.") for part in ("latent", "velocity")}
     config = weights.config
-    advice = _advice(config, own_latent=latent is not None, own_velocity=velocity is not None)
+    advice = _advice(config, given_latent=latent is not None, given_velocity=velocity is not None)
     try:
         latent = _stored_latent(path, config, parts["latent"]) if latent is None else latent
         velocity = _stored_velocity(path, config, latent) if velocity is None else velocity
@@ -68,12 +68,12 @@ def read_flow(
     return latent, velocity, settings
 
 
-def _advice(config: dict[str, Any], *, own_latent: bool, own_velocity: bool) -> dict[str, str]:
+def _advice(config: dict[str, Any], *, given_latent: bool, given_velocity: bool) -> dict[str, str]:
     """What to do where tensors do not fit, for modules that were given and those that were not."""
     advice = {}
-    for part, own in (("latent", own_latent), ("velocity", own_velocity)):
+    for part, given in (("latent", given_latent), ("velocity", given_velocity)):
         kind = config.get(part)
-        if not own:
+        if not given:
             advice[part] = "train again"
         elif kind in _KNOWN:
             advice[part] = f"leave {part}= out, since the file has all that a {kind} needs"
