@@ -182,18 +182,18 @@ class SparseInnovation(Innovation):
 
     def _forms(self, entry: int) -> np.ndarray:
         """g_jᵀ S⁻¹ g_j for every column g_j of G ``(n,)``."""
-        from probconserv._linalg import sparse_kernels  # numba, which is slow to import and rarely needed
+        from probconserv._linalg import row_kernels  # numba, which is slow to import and rarely needed
 
         factor = self.factors[entry]
         order = np.asarray(factor.perm_r)
         starts, indices = _filled_pattern(self.rows, order)
         lower = scipy.sparse.csc_array(factor.L)
         lower.sort_indices()
-        values = sparse_kernels.on_pattern(starts, indices, (lower.indptr, lower.indices, lower.data))
-        entries, diagonal = sparse_kernels.selected_inverse(starts, indices, values, factor.U.diagonal())
+        values = row_kernels.on_pattern(starts, indices, (lower.indptr, lower.indices, lower.data))
+        entries, diagonal = row_kernels.selected_inverse(starts, indices, values, factor.U.diagonal())
         scale = self.scale.reshape(len(self.factors), -1)[entry].numpy(force=True)
         columns = scipy.sparse.csr_array((scipy.sparse.diags_array(scale) @ self.rows.matrix(entry)).T)
-        return sparse_kernels.quadratic_forms(
+        return row_kernels.quadratic_forms(
             (columns.indptr, columns.indices, columns.data),
             order,
             (starts, indices, entries, diagonal),
@@ -308,14 +308,14 @@ def _filled_pattern(rows: SparseRows, order: np.ndarray) -> tuple[np.ndarray, np
         rows: G.
         order: Place of every row of G in the order of elimination.
     """
-    from probconserv._linalg import sparse_kernels
+    from probconserv._linalg import row_kernels
 
     pattern = rows.overlap.tocoo()
     first, second = (order[part] for part in pattern.coords)
     lower = first > second
     coords = (first[lower], second[lower])
     by_rows = scipy.sparse.csr_array((pattern.data[lower], coords), shape=pattern.shape)
-    return sparse_kernels.filled_pattern(by_rows.indptr, by_rows.indices)
+    return row_kernels.filled_pattern(by_rows.indptr, by_rows.indices)
 
 
 def _dependent(k: int) -> DependentConstraintsError:

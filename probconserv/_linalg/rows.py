@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -123,9 +124,7 @@ class BlockRows(Rows):
     def functional(self, u: Tensor) -> Tensor:
         """See ``Rows``."""
         if self._is_plain(u):
-            from probconserv._linalg import block_kernels  # numba, which is slow to import and not always needed
-
-            sums = block_kernels.functional(_fields(u), *self._arrays(), self.shape[-2])
+            sums = _kernels().block_functional(_fields(u), *self._arrays(), self.shape[-2])
             return torch.from_numpy(sums).reshape(*u.shape[:-1], self.shape[-2])
         if not self.entries.ndim:
             return self._sums(u) * self.entries
@@ -149,28 +148,22 @@ class BlockRows(Rows):
         """See ``Rows``."""
         if not self._is_plain(u):
             return super().functional_and_size(u)
-        from probconserv._linalg import block_kernels
-
-        both = block_kernels.functional_and_size(_fields(u), *self._arrays(), self.shape[-2])
+        both = _kernels().block_functional_and_size(_fields(u), *self._arrays(), self.shape[-2])
         functional, size = (torch.from_numpy(sums).reshape(*u.shape[:-1], self.shape[-2]) for sums in both)
         return functional, size
 
     def kept(self, metric: Tensor, diagonal: Tensor) -> Tensor:
         """D − D Gᵀ S⁻¹ G D for a diagonal S ``(*batch, n)``."""
         if self._is_plain(metric, diagonal) and _matches(metric, diagonal.shape[:-1]):
-            from probconserv._linalg import block_kernels
-
-            values = block_kernels.keep(_fields(metric), _fields(1.0 / diagonal), *self._arrays())
+            values = _kernels().block_keep(_fields(metric), _fields(1.0 / diagonal), *self._arrays())
             return torch.from_numpy(values).reshape(*diagonal.shape[:-1], self.shape[-1])
         return super().kept(metric, diagonal)
 
     def _subtract_plain(self, u: Tensor, metric: Tensor, multipliers: Tensor) -> Tensor:
-        from probconserv._linalg import block_kernels
-
         batch = torch.broadcast_shapes(u.shape[:-1], multipliers.shape[:-1], (*metric.shape[:-1], 1))
         fields, factors = u.expand(*batch, u.shape[-1]), multipliers.expand(*batch, multipliers.shape[-1])
         metric = metric if _matches(metric, batch[:-1]) else metric.expand(*batch[:-1], metric.shape[-1])
-        changed = block_kernels.subtract(
+        changed = _kernels().block_subtract(
             _fields(fields), (_fields(metric), batch[-1]), _fields(factors), *self._arrays()
         )
         return torch.from_numpy(changed).reshape(*batch, self.shape[-1])
@@ -179,9 +172,7 @@ class BlockRows(Rows):
         return self.entries.ndim <= 1 and are_plain(self.entries, *tensors)
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        from probconserv._linalg import block_kernels
-
-        return block_kernels.labels_of(self.counts, self.sizes), self.entries.detach().reshape(-1).numpy()
+        return _kernels().block_labels(self.counts, self.sizes), self.entries.detach().reshape(-1).numpy()
 
     def _blocks(self, values: Tensor) -> Tensor:
         return values.reshape(
@@ -239,9 +230,7 @@ class SparseRows(Rows):
     def functional(self, u: Tensor) -> Tensor:
         """See ``Rows``."""
         if self.entries.ndim == 1 and are_plain(u, self.entries):
-            from probconserv._linalg import sparse_kernels
-
-            sums = sparse_kernels.functional(_fields(u), *self._arrays())
+            sums = _kernels().sparse_functional(_fields(u), *self._arrays())
             return torch.from_numpy(sums).reshape(*u.shape[:-1], self.rows)
         terms = u[..., self.column] * self.entries[..., None, :]
         return terms.new_zeros(*terms.shape[:-1], self.rows).index_add(-1, self.row, terms)
@@ -250,9 +239,7 @@ class SparseRows(Rows):
         """See ``Rows``."""
         tensors = (self.entries, metric, multipliers) if u is None else (self.entries, metric, multipliers, u)
         if self.entries.ndim == 1 and are_plain(*tensors):
-            from probconserv._linalg import sparse_kernels
-
-            spread = sparse_kernels.spread(_fields(multipliers), self.points, *self._arrays())
+            spread = _kernels().sparse_spread(_fields(multipliers), self.points, *self._arrays())
             spread = torch.from_numpy(spread).reshape(*multipliers.shape[:-1], self.points)
         else:
             terms = multipliers[..., self.row] * self.entries[..., None, :]
@@ -337,3 +324,10 @@ def _matches(values: Tensor, batch: tuple[int, ...]) -> bool:
 
 def _fields(values: Tensor) -> np.ndarray:
     return values.detach().reshape(-1, values.shape[-1]).contiguous().numpy()
+
+
+def _kernels() -> ModuleType:
+    """The compiled loops; they need numba, which is slow to import and not always needed."""
+    from probconserv._linalg import row_kernels
+
+    return row_kernels
