@@ -8,6 +8,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,13 @@ from torch import Tensor, nn
 
 from boon.channels import ChannelBOON
 from boon.conditions.parts import Part
-from boon.corrections.correction import Correction, Prescription
-from boon.corrections.elimination import Elimination
+from boon.corrections.correction import Correction
 from boon.corrections.extension import SmoothExtension
-from boon.corrections.matched import MatchedTransform
-from boon.corrections.mixed import MixedTransform
-from boon.corrections.scalar import ScalarElimination
 from boon.errors import DataFileError, InvalidArgumentError, TrainedWeightsWarning
 from boon.fno import FNO, FNOConfig
 from boon.normalisation import Normalised
 from boon.operator import BOON
-from boon.transforms import DomainFourier, FourierTransform, NodeFourier
+from boon.transforms import FourierTransform, NodeFourier
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.files import write_atomically
 from solvers.tensor_files import encode_notes, encode_tensors, parse_tensors
@@ -37,15 +34,7 @@ FORMAT, OLDER = "boon-2", "boon-1"
 _AXES = 3
 _KEEP_STATE = "keep operator.state_dict() with torch.save and load it into an operator that is built alike"
 _FOREIGN, _INSIDE = "Module", "operator."
-_CLASSES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        *(Dirichlet, Neumann, Robin, Periodic),
-        *(Prescription, Elimination, ScalarElimination, SmoothExtension),
-        *(MatchedTransform, MixedTransform),
-        *(DomainFourier, NodeFourier),
-    )
-}
+_CONDITIONS: dict[str, type] = {cls.__name__: cls for cls in (Dirichlet, Neumann, Robin, Periodic)}
 
 
 Operator = FNO | Normalised | BOON | ChannelBOON
@@ -315,7 +304,7 @@ def _decode_side(description: Any) -> Any:
 
 def _encode(value: Any) -> dict[str, Any]:
     fields = {field.name: _of_python(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if _CLASSES.get(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
+    if _class_of(type(value).__name__) is not type(value) or not all(map(_is_number, fields.values())):
         raise InvalidArgumentError(
             f"{value!r} cannot be written to a file; only this package's conditions and corrections with numbers (or "
             f"nothing) as values can. Give functions and tensors at the call, or {_KEEP_STATE}."
@@ -323,9 +312,18 @@ def _encode(value: Any) -> dict[str, Any]:
     return {"class": type(value).__name__, **fields}
 
 
+def _class_of(name: str) -> type | None:
+    """What a file may name: a condition, or a correction or transform that ``boon/__init__.pyi`` lists; else None."""
+    cls = getattr(import_module("boon"), name, None)
+    listed = isinstance(cls, type) and issubclass(cls, Correction | FourierTransform)
+    return cls if listed else _CONDITIONS.get(name)
+
+
 def _decode(description: dict[str, Any]) -> Any:
     options = dict(description)
-    cls = _CLASSES[options.pop("class")]
+    cls = _class_of(options.pop("class"))
+    if cls is None:
+        raise LookupError(f"there is no class {description['class']!r}")
     if cls is SmoothExtension:
         options.setdefault("reach", 0.0)  # files of version 0.1
     if not all(map(_is_number, options.values())):

@@ -5,6 +5,7 @@ Commands are parsed without the packages that do the work, so that help and list
 
 import json as json_module
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -235,7 +236,8 @@ def parsed(command: Callable[..., None], program: str, words: Sequence[str]) -> 
             return tyro.cli(later, prog=program, args=words, config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as ended:
         if not ended.code:
-            for line in text.getvalue().splitlines():  # tyro wraps no prose where standard output is no terminal
+            printed = re.sub(r"\s*\(default:\s*(None)?\)", "", text.getvalue())  # where there is none
+            for line in printed.splitlines():  # tyro wraps no prose where standard output is no terminal
                 print(fill(line, listing.WIDTH) if len(line) > listing.WIDTH else line)
             raise
         raise InvalidArgumentError(f"{wrong_options(problem.getvalue())} Help: {program} --help") from ended
