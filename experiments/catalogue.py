@@ -19,7 +19,6 @@ class Listed:
     """An experiment as it is listed.
 
     Args:
-        durations: How long each preset takes, and ``reproduce``; empty where nobody said.
         home: Module of ``experiments``, and the name in it of a dictionary of experiments.
     """
 

@@ -35,11 +35,9 @@ class RunContext:
     """The options of a run, and whether it trains or takes released weights.
 
     Args:
-        options: What the user chose.
         released: Whether weights come from the release.
         training_seed: Seed of the first training: that of the options, or of the released run.
         progress: Whether to show progress bars on standard error.
-        release: Folder of the release.
     """
 
     options: RunOptions
@@ -111,10 +109,8 @@ class Training:
 
     Args:
         key: Name in files, for instance ``anp`` or ``boon-default-0``.
-        label: What is trained, for progress and messages.
         folder: Folder below the output folder that trainings of the kind share, for instance ``stefan/networks``.
         config: A frozen dataclass with everything that decides the weights, or its JSON.
-        data_version: Version of the data that it is trained on.
         release: Path of its weights below ``experiments/weights``; None if they are not released.
         missing: Name of a package that it needs and that is not installed; empty for none.
     """

@@ -107,7 +107,7 @@ def _lock_of(path: Path) -> FileLock:
 
 
 def _acquired(lock: FileLock, path: Path, timeout: float) -> bool:
-    """Whether the lock was to be had within so many seconds; −1 waits for it."""
+    """Whether the lock was to be had within the seconds of the timeout; −1 waits for it."""
     try:
         lock.acquire(timeout=timeout)
     except Timeout:

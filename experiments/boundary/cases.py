@@ -20,7 +20,6 @@ class NetworkSizes:
     """Sizes of the operators of a case, the same for every method.
 
     Args:
-        modes: Frequencies kept along every axis of space.
         time_modes: Frequencies kept along time, which then is the last axis of the fields, the input being repeated
             along it, as Saad et al. do; 0 makes the output times channels, which costs a sixth to a twentieth.
         order: Order of the one-sided differences of Neumann conditions.
@@ -64,7 +63,6 @@ class BoundaryCase:
     """One version of a problem in an experiment.
 
     Args:
-        times: Output times.
         final_time: Last output time; None for the usual one of the source.
         independent: Whether boundary data are random apart from the input fields, so that an operator needs them as
             input.

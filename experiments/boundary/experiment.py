@@ -170,11 +170,7 @@ class BoundaryExperiment(Experiment):
 
 def compared(records: pd.DataFrame) -> tuple[str, ...]:
     """Keys of the FNO, of what but BOON is best on the validation set if such a row was run, of the paper's form and of
-    the default.
-
-    Args:
-        records: Records of one case.
-    """
+    the default."""
     baselines = records[(records["score"] == "validation") & records["method"].isin(rows.BASELINES)]
     best = baselines.sort_values("mean")["method"].head(1)
     paper = rows.PAPER_CHANNELS if (records["method"] == rows.PAPER_CHANNELS).any() else rows.PAPER

@@ -57,10 +57,7 @@ class Plan:
     """What a study changes.
 
     Args:
-        counts: Numbers of training samples.
         within: Whether the validation set counts among them, one in ten; else it is as large beside them.
-        outside: Boundary values out of range.
-        grids: Nodes of test samples.
         rollout: Source of single steps; None for no rollouts.
     """
 

@@ -110,7 +110,7 @@ def _cavity(preset: Preset) -> tuple[BoundaryCase, ...]:
 
 
 def _burgers_periodic(preset: Preset) -> tuple[BoundaryCase, ...]:
-    """On a laptop with twice the steps of the others: its initial fields are no map of a few numbers."""
+    """On a laptop with twice the steps of the others: its initial fields are random, no map of a few parameters."""
     versions = _both(preset, problems.burgers_periodic())
     if preset != "laptop":
         return versions

@@ -35,7 +35,6 @@ class CombinedExperiment(Experiment):
 
     Args:
         heading: What its tables show.
-        problems: The problems.
         rows: From the number of members to the methods.
         main: Keys of the methods that the terminal shows and of which profiles are drawn.
     """

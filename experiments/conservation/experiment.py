@@ -40,7 +40,6 @@ class ConservationExperiment(Experiment):
     Nothing looks the problem up by its name, so it need not be one of the library.
 
     Args:
-        problem: The problem.
         name: Name on the command line; that of the problem by default.
         gp: The Gaussian process that suits it.
         networks: How its neural processes are trained; None for none, which leaves the rows of the Gaussian process.

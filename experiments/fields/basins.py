@@ -26,9 +26,7 @@ class Basins:
     """A set of basins, each at rest at the start with three bumps of the surface; see ``Basin``.
 
     Args:
-        count: Number of basins.
         stream: Sets of different streams and seeds share no basin.
-        seed: Seed of the run.
         cells: Coarse cells along each axis of the unit square.
         refinement: Fine cells per coarse one, along each axis.
         interval: Time between outputs; long waves have speed 1.

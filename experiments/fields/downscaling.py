@@ -60,12 +60,7 @@ class Years:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a black box says.
-
-    Args:
-        scored: Its predictions for the years that are scored.
-        fitted: Gives its predictions for the years of the fit; of a regression by fits without these years.
-    """
+    """Predictions of a black box for the years of the scores, and what gives them for the years of the fit."""
 
     scored: Fields
     fitted: Callable[[], Fields]

@@ -5,7 +5,6 @@ depth ``(basins,)`` that every basin has kept since its start.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,58 +22,34 @@ RANK = 20
 """Principal components of the low-rank covariance."""
 
 
-class Fixer(Protocol):
-    """A state with the mass that it should have."""
-
-    def __call__(self, state: State, correction: State, depth: Float[Tensor, " basins"]) -> State: ...
-
-
+Fixer = Callable[[State, State, Float[Tensor, " basins"]], State]
+"""From a state, the correction in it and the mean depth to the state with its mass."""
 Prepared = Callable[[State, State], Fixer]
 """From the errors of single steps, truth − state, and the corrections in these steps to a fixer."""
 
 
-def nothing(error: State, correction: State) -> Fixer:  # noqa: ARG001 - one signature
+def nothing(*_: State) -> Fixer:
     """Leaves the state as it is."""
-
-    def fix(state: State, correction: State, depth: Tensor) -> State:  # noqa: ARG001
-        return state
-
-    return fix
+    return lambda state, *_: state
 
 
-def shift(error: State, correction: State) -> Fixer:  # noqa: ARG001
+def shift(*_: State) -> Fixer:
     """Adds the same depth everywhere."""
-
-    def fix(state: State, correction: State, depth: Tensor) -> State:  # noqa: ARG001
-        fixed = state.clone()
-        fixed[:, 0] += (depth - mean_depth(state))[:, None, None]
-        return fixed
-
-    return fix
+    return lambda state, _, depth: _with_depth(state, state[:, 0] + (depth - mean_depth(state))[:, None, None])
 
 
-def scale(error: State, correction: State) -> Fixer:  # noqa: ARG001
+def scale(*_: State) -> Fixer:
     """Multiplies the depth by one factor; momenta stay."""
-
-    def fix(state: State, correction: State, depth: Tensor) -> State:  # noqa: ARG001
-        fixed = state.clone()
-        fixed[:, 0] *= (depth / mean_depth(state))[:, None, None]
-        return fixed
-
-    return fix
+    return lambda state, _, depth: _with_depth(state, state[:, 0] * (depth / mean_depth(state))[:, None, None])
 
 
-def diagonal(error: State, correction: State) -> Fixer:  # noqa: ARG001
+def diagonal(error: State, _: State) -> Fixer:
     """The update with the mean squared error of every cell on the diagonal of Σ."""
     deviation = error.square().mean(dim=0).sqrt()
-
-    def fix(state: State, correction: State, depth: Tensor) -> State:  # noqa: ARG001
-        return _conditioned(Normal(state, deviation.expand_as(state), validate_args=False), depth)
-
-    return fix
+    return lambda state, _, depth: _conditioned(Normal(state, deviation.expand_as(state), validate_args=False), depth)
 
 
-def low_rank(error: State, correction: State) -> Fixer:  # noqa: ARG001
+def low_rank(error: State, _: State) -> Fixer:
     """The update with the leading principal components of the errors of depth and momenta, and a diagonal."""
     flat = error.flatten(1) / len(error) ** 0.5
     _, s, V = torch.linalg.svd(flat, full_matrices=False)
@@ -82,7 +57,7 @@ def low_rank(error: State, correction: State) -> Fixer:  # noqa: ARG001
     rest = (flat.square().sum(dim=0) - root.square().sum(dim=-1)).clamp_min(0.0)
     sigma = PsdSumLinearOperator(RootLinearOperator(root), DiagLinearOperator(rest))
 
-    def fix(state: State, correction: State, depth: Tensor) -> State:  # noqa: ARG001
+    def fix(state: State, _: State, depth: Tensor) -> State:
         prior = MultivariateNormal(state.flatten(1), sigma.expand(len(state), *sigma.shape))
         return _conditioned(prior, depth, state)
 
@@ -102,6 +77,10 @@ def by_correction(error: State, correction: State) -> Fixer:
         return _conditioned(Normal(state, deviation, validate_args=False), depth)
 
     return fix
+
+
+def _with_depth(state: State, depth: Float[Tensor, "basins rows columns"]) -> State:
+    return torch.cat([depth[:, None], state[:, 1:]], dim=1)
 
 
 def mean_depth(state: Float[Tensor, "*batch 3 rows columns"]) -> Float[Tensor, "*batch"]:

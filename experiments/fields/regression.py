@@ -12,12 +12,7 @@ FOLDS = 6
 
 @dataclass(frozen=True)
 class Ridge:
-    """Sizes of the regression.
-
-    Args:
-        reach: Coarse cells on each side of a block that its values are regressed on, besides its own.
-        penalty: Of the squared coefficients, in the squared unit of the coarse field.
-    """
+    """Coarse cells on each side of a block that it is regressed on, besides its own; penalty of the coefficients."""
 
     reach: int
     penalty: float

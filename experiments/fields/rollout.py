@@ -20,12 +20,7 @@ SHARE = 0.1
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a stepper with a fixer made of some basins.
-
-    Args:
-        states: Depth and momenta at the start and after every step.
-        changed: Sum over the steps of |change by the fixer| ``(basins, 3, rows, columns)``.
-    """
+    """What a stepper with a fixer made of some basins: all states, and the sum of its |changes| over the steps."""
 
     states: States
     changed: Float[Tensor, "basins 3 rows columns"]

@@ -32,7 +32,7 @@ class Sizes:
     Training fields on nodes², Karhunen–Loève modes, width and blocks of the network, its training (the seed is set for
     each) with ``batch`` fields a step; draws that are scored, steps of the samplers, the published protocol, and
     independent trainings, over which standard errors of the tables are. With ``frequencies`` the flow works on fields:
-    its velocity is an FNO with as many along every axis.
+    its velocity is an FNO with this number of them along every axis.
     """
 
     samples: int = 8192
@@ -67,8 +67,6 @@ class Condition:
     """What is imposed on the draws.
 
     Args:
-        key: Name in files.
-        label: Name for readers.
         fixed: The parameters that it fixes; the reference is the distribution of the others.
         law: From a true field with these parameters, times and points to the law; None for none.
         mixing: Evaluations per step of ECI, as published.

@@ -33,11 +33,7 @@ class GenerationProblem:
     """Fields u(t, x) on nodes², of independent uniform parameters.
 
     Args:
-        name: Name in files.
-        label: Name for readers.
-        ranges: Interval of every parameter.
         lengths: Last time and length of the domain.
-        points: Where the values of a field are along x.
         bounds: Lower and upper bound of all solutions, if they have any.
         modes: Karhunen–Loève modes of a flow at most: those that are well above round-off.
         solution: From t ``(t, 1)``, x ``(x,)`` and each parameter ``(s, 1, 1)`` to u ``(s, t, x)``.

@@ -38,9 +38,6 @@ class PredictionCase:
 
     Args:
         base: Problem, parameter, seed and sizes; its test time is one of the grid's.
-        family: What the flow was trained on.
-        nodes: Nodes of the grid along t and along x.
-        steps: Steps of the flow's sampler.
         fields: Number of fields that the flow was trained on.
     """
 

@@ -41,7 +41,6 @@ class PredictionStudy(Experiment):
     Args:
         base: The experiment whose neural process and Gaussian process are used, at the parameters of the study.
         flows: The experiment whose first flow is used.
-        sizes: Functions and draws by preset.
     """
 
     name: str

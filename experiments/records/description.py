@@ -22,20 +22,12 @@ class Description:
     """What is called what in tables, in their order, and which rows and scores matter.
 
     Args:
-        experiment: Name of the experiment.
-        title: Title of its table.
-        summary: What it shows, in a line.
         family: Heading that it stands under on the page; empty for none.
-        over: What means and standard errors are taken over.
         durations: How long each preset takes, and ``reproduce``.
-        cases: Label by key of the case.
-        methods: Label by key of the method.
         information: What a method is told, by its key, where methods differ in that.
         baselines: Keys of methods that stand for what others do.
         headline: Keys of the methods that matter, by case.
-        scores: Keys of the scores that matter.
         references: Key of the method that others are compared with, by case.
-        papers: Records of the papers' numbers.
     """
 
     experiment: str

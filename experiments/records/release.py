@@ -30,11 +30,9 @@ class ReleasedResults:
 
     Args:
         data_version: Version of the data that it was trained and scored on.
-        records: Means and standard errors.
         scores: Scores per function and seed, of the methods whose weights are released.
         trainings: Case, method, seed, seconds, steps and processor of every training.
         weights: Released files of weights, below ``experiments/weights``.
-        description: What is shown of it besides its numbers.
     """
 
     experiment: str
@@ -78,10 +76,7 @@ def data_version(family: str) -> int:
 def released_results(experiment: str, root: Path = ROOT, command: str | None = None) -> ReleasedResults:
     """The released results of an experiment.
 
-    Args:
-        experiment: Name of the experiment.
-        root: Folder of the release.
-        command: The command that makes them, for the message; ``run NAME`` by default.
+    ``command`` is the one that makes them, for the message; ``run NAME`` by default.
 
     Raises:
         NotReleasedError: If there are none.
@@ -127,13 +122,7 @@ def released_weights(name: str, root: Path = ROOT) -> Path:
 def write_release(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]], root: Path = ROOT) -> list[Path]:
     """Puts results and weights where they are released from, and enters them in the manifest.
 
-    Args:
-        released: Results that are released together, and where every file of weights lies now, by its path below
-            ``experiments/weights``.
-        root: Folder of the release.
-
-    Returns:
-        The files that were written.
+    Files of weights are given by their path below ``experiments/weights``. Returns the files that were written.
 
     Raises:
         DataFileError: If a file would replace one that the results of an experiment that is not among them are from;

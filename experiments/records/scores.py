@@ -24,10 +24,7 @@ class Score:
     """A score as a column of tables.
 
     Args:
-        heading: What stands above it.
         meaning: What the legend says; empty where the heading says it all.
-        better: Which way is better.
-        reduction: How scores of functions are joined.
         round_off: Size up to which the score may be round-off, of which the order of magnitude is all that counts.
         squared: Whether it is a squared distance between moments of draws and exact ones.
         timing: Whether it is a time, which no two runs have in common.

@@ -14,10 +14,7 @@ from experiments.storage import write_bytes
 def numbers(records: pd.DataFrame, described: Description) -> pd.DataFrame:
     """Scores as columns of numbers, with all digits: ``score``, ``score_se`` and ``score_paper``.
 
-    Args:
-        records: Records, means over seeds; those of papers become columns beside the row of the same method, the best
-            where a paper's method has several.
-        described: Description of cases and methods.
+    Numbers of papers become columns beside the row of the same method, the best where a method has several there.
     """
     ours, paper = records[~records["source"].isin(PAPER)], records[records["source"].isin(PAPER)]
     rows = ["case", "method"]

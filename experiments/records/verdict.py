@@ -88,13 +88,9 @@ def compare(
     """Compares records of the same case, method, seed and score, times apart.
 
     Scores are equal to the digits shown (``RELATIVE``); or within the error, which is a part of their standard error
-    over functions or draws; or, if both are round-off, of the same order of magnitude; or different.
-
-    Args:
-        computed: Records per seed that were computed now.
-        released: Released records.
-        functions: Released scores per function, from which standard errors come that the records lack.
-        trained: Methods with trainings, whose files fix what draws follow; all by default.
+    over functions or draws; or, if both are round-off, of the same order of magnitude; or different. Standard errors
+    that the records lack come from the scores per function. ``trained`` methods have files that fix what draws follow;
+    all by default.
     """
     computed = computed[~computed["score"].isin([name for name, score in SCORES.items() if score.timing])]
     columns = {"mean": "released", "standard_error": "error"}

@@ -138,10 +138,7 @@ def methods_as_columns(name: str, score: str) -> str:
 def scores_as_columns(name: str, scores: Sequence[str] = (), errors: bool = True) -> str:
     """Some scores of an experiment, cases and methods as rows; methods that lack a score are left out.
 
-    Args:
-        name: The experiment.
-        scores: Keys of the scores; by default all but the first of those that its headline has.
-        errors: Whether standard errors stand beside them.
+    By default all scores but the first of the headline; ``errors`` sets standard errors beside them.
     """
     results = results_of(name)
     described, names = results.description, list(scores or results.description.scores[1:])

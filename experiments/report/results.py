@@ -28,8 +28,6 @@ class Results:
     """Results of one experiment, released or of a stored run.
 
     Args:
-        records: Means over seeds, ours and the papers'.
-        trainings: Case, method, seed, seconds, steps and processor of every training.
         origin: Preset, seed, date, processor and revision, as far as they were stored.
         run: Folder of the stored run; None for the released results.
     """
@@ -56,8 +54,6 @@ class Cell(NamedTuple):
     """One number of a headline.
 
     Args:
-        heading: Heading of its column.
-        text: Three digits.
         error: Its standard error; empty if it has none.
         best: Whether no method of the case is better.
         mark: ``better`` or ``worse`` than the reference by more than both standard errors, ``paper`` for a paper's

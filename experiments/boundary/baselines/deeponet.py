@@ -25,11 +25,6 @@ class DeepONetConfig:
     """Sizes of a DeepONet.
 
     Args:
-        sensors: Where it reads the input.
-        out_channels: Channels of the output field; they share the trunk.
-        width: Hidden width of both networks.
-        depth: Hidden layers of both networks.
-        terms: Terms of the sum.
         frequencies: F of the features sin πfx, cos πfx, f = 1 … F, of every coordinate in the trunk; 0 for none.
         pod: Whether principal components take the place of the trunk; see ``DeepONet.set_basis``.
     """

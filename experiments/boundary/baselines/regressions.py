@@ -44,8 +44,7 @@ class Solutions(NamedTuple):
 class Regression(ABC):
     """Targets as a linear combination of features of the leading components.
 
-    Args:
-        inputs: Leading components of the input that are used.
+    ``inputs`` is how many of them are used.
     """
 
     inputs: int

@@ -23,11 +23,7 @@ class UNetConfig:
     """Sizes of a U-Net.
 
     Args:
-        dimension: Axes of space, 1 to 3.
-        in_channels: Channels of the input field, without coordinates.
-        out_channels: Channels of the output field.
         width: Channels on the finest level; each coarser one has twice as many.
-        levels: Halvings of the grid.
     """
 
     dimension: int

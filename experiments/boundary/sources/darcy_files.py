@@ -31,11 +31,7 @@ CHECKSUMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DarcyFiles(Source):
-    """−∇·(a ∇u) = f with u = 0 on all walls.
-
-    Args:
-        checksums: SHA-256 of every file by name.
-    """
+    """−∇·(a ∇u) = f with u = 0 on all walls."""
 
     checksums: Mapping[str, str] = field(default_factory=lambda: dict(CHECKSUMS))
 

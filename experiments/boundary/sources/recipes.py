@@ -44,7 +44,6 @@ class RecipeSource(Source):
     On other grids the cells of the reference solution stay about as many, so that samples are the same up to its error.
 
     Args:
-        problem: The problem.
         walls: Conditions of every unknown where a side has no data (reflecting walls), with values.
         rest: State of rest that is subtracted from the unknowns, which then are deviations from it; one number each.
         whole: Whether all unknowns at the start are inputs, also those that are the same in all samples, as rollouts

@@ -23,13 +23,10 @@ class SampleConfig:
     """Which samples of a source.
 
     Args:
-        samples: Their number.
         validation: How many of them, the last, are the validation set; of test samples none.
         skipped: Training samples before them that are left out.
-        nodes: Nodes along every axis.
         times: Output times: 1 for the single-step version, more for equally spaced ones up to the final time.
         final_time: Last output time; None for the usual one of the source.
-        seed: Seed of the samples.
         split: Training samples, or test samples, which are none of the training samples of any seed.
     """
 
@@ -55,9 +52,7 @@ class DataStore:
     """Where samples are kept and how they are made.
 
     Args:
-        folder: Folder of files that are made once and read afterwards.
         version: Version of the data, part of their names.
-        jobs: Processes that make samples.
         given: Folder of files that other people made; None without.
     """
 
@@ -73,8 +68,6 @@ class Samples:
 
     Args:
         times: Output times ``(t,)``; 0 for a steady problem.
-        input: Input fields, one channel each.
-        output: Unknowns at the output times.
         values: Values of the conditions on the sides, ``(batch, t, unknowns, *face)`` each: of the field for Dirichlet,
             of ∂/∂x along the axis for Neumann.
     """
