@@ -53,7 +53,6 @@ class Report:
 
     Args:
         description: What is shown of it besides its numbers.
-        records: All records: means over seeds, ours, copied ones and the papers'.
         verdict: What ``reproduce`` found; empty after ``run``.
     """
 
@@ -285,9 +284,6 @@ def _beside(
     """Records of the table: what was computed, released rows that were not, and the papers' of cases with such rows.
 
     ``other`` says why no released rows are copied; empty if they are.
-
-    Raises:
-        NotReleasedError: If nothing was computed and nothing is released.
     """
     ours = computed
     if results is not None and not other:

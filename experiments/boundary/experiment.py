@@ -45,11 +45,9 @@ class BoundaryExperiment(Experiment):
 
     Args:
         problem: Name of the problem; experiments of one problem use each other's trainings.
-        versions: From the preset to the cases.
         methods_of: From a case to its methods, the truth first.
         subject: What the title says instead of sizes.
         figures_of: Draws the figures of one case, as ``draw_case`` does.
-        overview_of: Figures of all cases together, from their records.
         by_validation: Whether methods are scored on the validation set alone: no test samples are made, a training that
             fails scores inf, and weights are not released.
         repetitions: Trainings of a method; None for as many as the sizes of a case say.

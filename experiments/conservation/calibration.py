@@ -118,7 +118,6 @@ class CalibrationStudy(Experiment):
     """Six treatments of one network's predictions, at parameters in its training range, below it and above it.
 
     Args:
-        base: The experiment whose networks are used; its problem has the parameters and the time of the study.
         extrapolation: Name of the network that lacks a third of the training range.
     """
 

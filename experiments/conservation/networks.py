@@ -86,7 +86,6 @@ class NetworkPlan:
         soft_penalty: λ of SoftC: the one of 1, 1e-2 and 1e-4 with the best log-likelihood in validation. At λ = 1 the
             residual at a sharp front rules the loss, and the network gives up the field.
         end_weighted: Whether more parameters are drawn near the ends of the range, where networks are worst.
-        members: Networks of the ensemble.
     """
 
     steps: int = 5000
@@ -150,8 +149,7 @@ def load_pretrained(problem: str, network: str = "anp") -> ANP:
 
     Raises:
         NotReleasedError: If there are no such weights, or none in this installation.
-        DataFileError: If the file is damaged.
-        DataFileError: If it is of another version.
+        DataFileError: If the file is damaged or of another version.
     """
     return ANP.load(released_weights(f"{problem}-{network}.safetensors"), problem)
 

@@ -153,7 +153,6 @@ class Method:
 
     Args:
         black_box: Name of what predicts the field, see ``BLACK_BOXES``; empty for the truth.
-        treatment: What is done to it.
         candidates: Name of the entry of ``Sizes`` with the candidates of the treatment; empty for none.
     """
 

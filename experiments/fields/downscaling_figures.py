@@ -13,10 +13,7 @@ from experiments.records.record import Arrays
 def draw_maps(label: str, shown: Mapping[str, Arrays]) -> Figure:
     """Fields above, errors below; every row has one colour bar.
 
-    Args:
-        label: What is known of the field.
-        shown: By key of the method: ``mean`` ``(H, W)`` in kelvins, of the truth also ``means``, of the update also
-            ``standard_deviation``.
+    ``label`` says what is known of the field; ``shown`` has the arrays by key of the method, see ``score``.
     """
     truth, update = shown["truth"]["mean"], shown[BEST]
     fields = {"truth": truth, "given: block means": shown["truth"]["means"], "update, shrunk": update["mean"]}

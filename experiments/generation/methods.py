@@ -35,10 +35,7 @@ class Method:
     Args:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case.
-        conditional: Whether it needs a law.
-        linear: Whether the law must be linear.
         coefficients: Whether the flow must be one of coefficients.
-        bounded: Whether it knows the bounds of a problem.
     """
 
     key: str

@@ -20,8 +20,6 @@ class Observations:
 
     Args:
         columns: Equally long, finite columns ``(n,)`` by name: ``t``, ``x``, ``u`` and the fluxes.
-        source: The file, for error messages.
-        unused: Names of the columns of the file that are not used.
     """
 
     columns: dict[str, np.ndarray]

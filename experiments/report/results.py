@@ -29,7 +29,6 @@ class Results:
 
     Args:
         origin: Preset, seed, date, processor and revision, as far as they were stored.
-        run: Folder of the stored run; None for the released results.
     """
 
     description: Description
