@@ -34,9 +34,11 @@ class Network:
 
     Args:
         correction: Of a BOON around the FNO; None for no BOON.
+        heads: Number of last layers over one common network, each a prediction.
         diversity: λ of the loss CRPS + λ · mean over pairs of heads of exp(−d²/d₀²): d² is the mean squared difference
             of their last layers' weights and d₀² its expected value before training. It keeps the heads apart as the
             regularisation of Mouli et al. 2024 does, but is bounded, so that it cannot outweigh the data.
+        dropout: Fraction of the hidden features set to 0 between layers, in training and in predictions.
         conserved: Whether the loss is that of the prediction conditioned on the law (end-to-end training).
         padding: Extension of the interval by the FNO, as a fraction of its length.
     """
