@@ -26,6 +26,7 @@ from probconserv.fitted_law import fit_law as fit_law
 from probconserv.inequalities.inequality import Bounded as Bounded
 from probconserv.inequalities.inequality import Inequality as Inequality
 from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint
+from probconserv.inequalities.inequality import LinearInequality as LinearInequality
 from probconserv.inequalities.inequality import Monotone as Monotone
 from probconserv.inequalities.inequality import NonNegative as NonNegative
 from probconserv.inequalities.projected import Projected as Projected

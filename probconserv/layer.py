@@ -25,7 +25,7 @@ class ProbConserv(Surrogate):
 
     A constraint given as a value moves with the module: ``.to(device)`` takes its tensors along, which stay in float64
     whatever the precision of the module. It is a setting, as an architecture is, and not part of ``state_dict``: a
-    layer that loads weights keeps the constraint that it was built with. With linear laws the layer can be exported,
+    layer that loads weights keeps the constraint that it was built with. The layer can be exported,
     compiled as a whole graph, and used in ``torch.func.vmap``, ``jvp`` and ``grad``.
 
     Args:

@@ -59,7 +59,8 @@ def condition(
 
     μ′ = μ − Σ Gᵀ S⁻¹ (G μ − b), Σ′ = Σ − Σ Gᵀ S⁻¹ G Σ, S = G Σ Gᵀ + σ² I (Hansen et al. 2023, sec. 3): with σ = 0 the
     oblique projection of μ onto {G u = b} in the metric Σ⁻¹. Only Σ Gᵀ and diag Σ are needed. With inequalities
-    the projection, in the same metric, is onto the fields that meet them as well; see ``Projected``.
+    what this gives is projected onto the fields that meet them as well, in the metric of the variances; see
+    ``Projected``.
 
     Args:
         prior: The prediction over n points. A ``MultivariateNormal`` with any covariance; a ``Normal`` of shape
@@ -69,12 +70,13 @@ def condition(
             read as these; or samples ``(members, *batch, n)``, read as their mean and covariance (rank members − 1),
             for which ``from_samples`` is the explicit name. A conditioned prediction may be conditioned again, which
             equals conditioning at once.
-        constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``, or several.
+        constraint: G u = b + ε with rows ``(*batch, k, n)``, ``NonNegative``, ``Bounded``, ``Monotone``,
+            ``LinearInequality``, or several.
         keep_weights: Whether the components of a mixture keep their weights whatever the law says of them, as Hansen et
             al. (2023) do with the equal weights of their latent samples. Inequalities do not enter the evidence.
         validate: Whether values are checked (finite, variances not negative, rows independent). Without it a bad input
             gives NaN instead of an error. Values are not checked inside ``torch.compile``, ``torch.export`` and
-            ``torch.func.vmap``; inequalities are always checked and refused in ``torch.export`` and ``torch.func``.
+            ``torch.func.vmap``; elsewhere inequalities are always checked. ``torch.jit.trace`` cannot record them.
 
     Returns:
         The conditioned prediction, in the precision of the prior; a mixture for a mixture.
@@ -289,12 +291,13 @@ def truncate(
 ) -> Truncated | Mixture:
     """Conditions a prediction on inequalities, and a law, by Bayes' theorem: the Gaussian cut off where they fail.
 
-    ``condition`` with the same arguments gives the projection of the Gaussian's draws instead: the same most probable
-    field, differentiable and cheap, but with draws on the bounds.
+    ``condition`` with the same arguments gives the projection of draws instead: for independent values the same most
+    probable field, differentiable and cheap, but with draws on the bounds. A draw costs a step of a Markov chain here,
+    after O(n³) once a field, for 1,024 points at most; ``effective_size`` says what the draws are worth.
 
     Args:
         prior: As for ``condition``. Of a conditioned prediction the law stays in force.
-        constraint: ``NonNegative``, ``Bounded``, ``Monotone``, or several, joined with a law or not.
+        constraint: ``NonNegative``, ``Bounded``, ``Monotone``, ``LinearInequality``, or several, with a law or not.
         keep_weights: Has to be set for a mixture, whose components then keep their weights: how likely each of them
             makes the inequalities is not computed.
         draws: Number of draws for mean and variance where these have no closed form. They are a chain and worth fewer

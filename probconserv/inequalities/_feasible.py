@@ -1,187 +1,115 @@
-"""The set of fields that meet a law and inequalities under a prior."""
+"""The set of fields that meet a law and inequalities, arranged for the solver and checked for a field that exists."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import as_double
-from probconserv._linalg.values import cached
+from probconserv._linalg.rows import Rows
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities.inequality import JoinedConstraint, Lines
+from probconserv.inequalities._nearest import Region
+from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.posterior import check_batch
+from solvers.recording import are_readable
 
 _ROUNDING = 1e-13  # relative; a total this far outside the feasible interval is moved to its end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeasibleSet:
-    """{G u = b + ε, lower ≤ u ≤ upper, u in order} with the metric Σ⁻¹; build it with ``feasible_set``. All float64.
+    """{G u = b + ε, A u ≤ c, lower ≤ u ≤ upper, u in order} with the metric diag Σ; build it with ``feasible_set``.
 
     Args:
-        covariance: Σ ``(*batch, n, n)``.
-        variance: Its diagonal ``(*batch, n)``.
-        rows: G ``(*batch, k, n)`` or without batch axes; k may be 0.
-        target: b ``(*batch, k)``.
-        noise: σ² ``(*batch, k)``.
-        lower: Lower bounds ``(*batch, n)``, or ``(n,)`` for all; the node's value at a zero-variance node.
+        constraint: What is stated.
+        variance: diag Σ ``(*batch, n)``.
+        lower: Lower bounds ``(*batch, n)`` or ``(n,)`` that all statements of one point, the order and totals at their
+            end imply.
         upper: Upper bounds, likewise.
-        order: See ``JoinedConstraint``.
-        lines: See ``JoinedConstraint``.
-        epsilon: Machine epsilon of the prior's dtype.
+        target: b and c ``(*batch, k)``; exact totals that rounding put outside the feasible interval are at its end.
+        noise: σ² ``(*batch, k)``, 0 for c.
+        region: The same for the solver.
     """
 
-    covariance: LinearOperator
+    constraint: JoinedConstraint
     variance: Tensor
-    rows: Tensor
-    target: Tensor
-    noise: Tensor
     lower: Tensor
     upper: Tensor
-    order: int
-    epsilon: float
-    lines: Lines | None = None
+    target: Tensor
+    noise: Tensor
+    region: Region
 
-    @property
-    def is_separable(self) -> bool:
-        """Whether a search for one multiplier suffices: diagonal Σ, at most one row, bounds that allow pooling."""
-        if not isinstance(self.covariance, DiagLinearOperator) or self.rows.shape[-2] > 1:
-            return False
-        if self.order == 0:
-            return True
-        one_sign = bool((self.rows >= 0).all() | (self.rows <= 0).all())
-        free = self.variance > 0
-        return one_sign and _is_constant(self.lower, free) and _is_constant(self.upper, free)
+    def nearest(self, fields: Tensor, target: Tensor) -> Tensor:
+        """The nearest fields in the set to fields ``(s, *batch, n)``, with totals ``(s, *batch, k)``."""
+        lines = _arranged(self.constraint, fields)
+        u = self.region.nearest(lines.flatten(-2), self.constraint.division.sorted(target))
+        return _unarranged(self.constraint, u.unflatten(-1, lines.shape[-2:]))
 
-    def tightened(self) -> tuple[Tensor, Tensor]:
-        """Bounds that the order implies as well: the running maximum of lower, the running minimum of upper."""
-        if self.order == 0:
-            return self.lower, self.upper
-        lower = self.unarranged(self.arranged(self.lower).cummax(dim=-1).values)
-        upper = self.unarranged(self.arranged(self.upper).flip(-1).cummin(dim=-1).values.flip(-1))
-        return lower, upper
-
-    def arranged(self, values: Tensor) -> Tensor:
-        """Values ``(*batch, n)`` line by line, reversed if the order falls: an ordered field increases along the last
-        axis of ``(*batch, lines, length)``."""
-        lines = values[..., None, :] if self.lines is None else self.lines.split(values)
-        return lines.flip(-1) if self.order < 0 else lines
-
-    def unarranged(self, lines: Tensor) -> Tensor:
-        """The inverse of ``arranged``."""
-        lines = lines.flip(-1) if self.order < 0 else lines
-        return lines[..., 0, :] if self.lines is None else self.lines.join(lines)
-
-    @cached
-    def attainable(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest G u ``(*batch, k)``; infinite for ordered fields and a row with both signs."""
-        products = (bound[..., None, :] * self.rows for bound in self.tightened())
-        at_lower, at_upper = (torch.where(self.rows == 0, 0.0, each) for each in products)  # 0 · ∞ is undefined
-        smallest, largest = torch.minimum(at_lower, at_upper).sum(dim=-1), torch.maximum(at_lower, at_upper).sum(dim=-1)
-        if self.order == 0:
-            return smallest, largest
-        one_sign = (self.rows >= 0).all(dim=-1) | (self.rows <= 0).all(dim=-1)
-        return torch.where(one_sign, smallest, -math.inf), torch.where(one_sign, largest, math.inf)
-
-    @cached
-    def at_end(self) -> Tensor:
-        """Which exact rows ask for the smallest or largest total in the set ``(*batch, k)``.
-
-        Such a total (zero for a non-negative field) puts every point with non-zero weight on a bound.
-        """
-        smallest, largest = self.attainable
-        return (self.noise == 0) & ((self.target == smallest) | (self.target == largest))
-
-    @cached
-    def reduced(self) -> "FeasibleSet":
-        """The same set with the values that rows at an end determine as equal bounds; such rows become zero.
-
-        Raises:
-            InfeasibleConstraintError: If two rows determine different values at one point.
-        """
-        if not bool(self.at_end.any()):
-            return self
-        lower, upper = (bound[..., None, :] for bound in self.tightened())
-        at_smallest = (self.target == self.attainable[0])[..., None]
-        value = torch.where((self.rows > 0) == at_smallest, lower, upper)
-        weighed = self.at_end[..., None] & (self.rows != 0)
-        lower = torch.where(weighed, value, lower).amax(dim=-2)
-        upper = torch.where(weighed, value, upper).amin(dim=-2)
-        if bool((lower > upper).any()):
-            raise InfeasibleConstraintError(
-                "Rows of the law require the smallest or largest totals that the inequalities allow, and so two "
-                "different values at one point; correct the right-hand sides or the bounds."
-            )
-        rows = torch.where(self.at_end[..., None], 0.0, self.rows)
-        return replace(self, rows=rows, target=torch.where(self.at_end, 0.0, self.target), lower=lower, upper=upper)
-
-
-def settle(u: Tensor, feasible: FeasibleSet) -> Tensor:
-    """Restores bounds and order that rounding violates, by a few units in the last digit.
-
-    Args:
-        u: Fields ``(*shape, *batch, n)`` in the set up to rounding.
-        feasible: The set.
-
-    Returns:
-        Fields in the set, with the derivatives of ``u``.
-    """
-    lower, upper = feasible.tightened()
-    settled = torch.minimum(torch.maximum(u.detach(), lower.detach()), upper.detach())
-    if isinstance(feasible, FeasibleSet) and feasible.order:
-        settled = feasible.unarranged(feasible.arranged(settled).cummax(dim=-1).values)
-    return settled + (u - u.detach()) if u.requires_grad else settled
+    def settled(self, u: Tensor) -> Tensor:
+        """Fields ``(*shape, *batch, n)`` in the set up to rounding, with bounds and order restored that it violates."""
+        inside = torch.minimum(torch.maximum(u.detach(), self.lower.detach()), self.upper.detach())
+        if self.constraint.order:
+            inside = _unarranged(self.constraint, _arranged(self.constraint, inside).cummax(dim=-1).values)
+        return inside + (u - u.detach()) if u.requires_grad else inside
 
 
 def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> FeasibleSet:
-    """Brings prior and constraint to common shapes and checks that a field exists.
+    """Brings prior and constraint to common shapes and checks that a field exists, where numbers can be read.
 
     Args:
         prior: N(μ, Σ) with the full batch of both.
-        constraint: Law, bounds and order on its points.
+        constraint: Law and inequalities on its points.
 
     Returns:
-        The set; exact totals that rounding put outside the feasible interval are moved to its end.
+        The set.
 
     Raises:
         InvalidArgumentError: If the prior is not finite or has a negative variance.
-        InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or an exact row has an
-            infeasible total.
+        InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or a row cannot be met.
     """
-    covariance = as_double(prior.lazy_covariance_matrix)
-    mean, variance = prior.mean.to(torch.float64), covariance.diagonal()
-    smallest = float(variance.detach().min()) if variance.numel() else 0.0
-    if not (smallest >= 0 and _all_finite(mean) and _all_finite(variance)):
-        raise InvalidArgumentError(
-            "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
-        )
-    batch, n = mean.shape[:-1], mean.shape[-1]
-    law = constraint.law
-    rows = mean.new_zeros(0, n) if law is None else law.rows
-    target = mean.new_zeros(0) if law is None else law.b
-    noise = mean.new_zeros(0) if law is None else law.noise
+    mean, variance = prior.mean.to(torch.float64), as_double(prior.lazy_covariance_matrix).diagonal()
+    readable = are_readable(mean, variance)
+    smallest = _check_prior(mean, variance) if readable else 0.0
+    n = mean.shape[-1]
     bounds = torch.broadcast_tensors(constraint.lower.to(mean.device), constraint.upper.to(mean.device))
     lower, upper = (bound.expand(*bound.shape[:-1], n) for bound in bounds)
     if smallest == 0:
         fixed = variance == 0
-        _check_fixed(mean, fixed, lower, upper)
+        if readable:
+            _check_fixed(mean, fixed, lower, upper)
         lower, upper = (torch.where(fixed, mean, bound) for bound in (lower, upper))
-    feasible = FeasibleSet(
-        covariance=covariance,
+    if constraint.order:
+        lower, upper = _tightened(constraint, lower, upper)
+    target, noise = _stated(constraint, mean)
+    near, far = constraint.division.rows(constraint.parts, n)
+    near, far = None if near is None else near.to(mean.device), far.to(mean.device)
+    division, first = constraint.division, 0 if constraint.law is None else constraint.law.G.shape[-2]
+    bounded = division.places.to(mean.device) >= first
+    rows = _Rows(near, far, division.sorted(target), division.sorted(noise), bounded, bool(constraint.order))
+    lower, upper, moved = rows.closed(lower, upper)
+    if constraint.order:
+        lower, upper = _tightened(constraint, lower, upper)
+    arranged = [_arranged(constraint, values) for values in (variance, lower, upper, far)]
+    return FeasibleSet(
+        constraint=constraint,
         variance=variance,
-        rows=rows,
-        target=target.expand(*batch, target.shape[-1]),
-        noise=noise.expand(*batch, noise.shape[-1]),
         lower=lower,
         upper=upper,
-        order=constraint.order,
-        lines=constraint.lines,
-        epsilon=torch.finfo(prior.mean.dtype).eps,
+        target=division.unsorted(moved),
+        noise=noise,
+        region=Region(
+            metric=arranged[0].flatten(-2),
+            lower=arranged[1].flatten(-2),
+            upper=arranged[2].flatten(-2),
+            near=near,
+            far=arranged[3].flatten(-2),
+            noise=rows.noise,
+            bounded=bounded,
+            length=arranged[0].shape[-1] if constraint.order else 0,
+        ),
     )
-    return _with_attainable_target(feasible)
 
 
 def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> torch.Size:
@@ -193,12 +121,166 @@ def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> tor
     n = prior.event_shape[-1]
     widths = {bound.shape[-1] for bound in (constraint.lower, constraint.upper) if bound.ndim} - {1}
     widths |= set() if constraint.law is None else {constraint.law.points}
+    widths |= set() if constraint.rows is None else {constraint.rows.A.shape[-1]}
     if len(prior.event_shape) != 1 or widths - {n}:
         raise IncompatibleQueryError(
             f"The prediction has {tuple(prior.event_shape)} points but the constraint acts on {sorted(widths)}; build "
             "the constraint on the query points."
         )
     return check_batch(prior.batch_shape, constraint.batch_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows, the near ones first, with right-hand sides ``(*batch, k)``."""
+
+    near: Rows | None
+    far: Tensor
+    target: Tensor
+    noise: Tensor
+    bounded: Tensor
+    ordered: bool
+
+    def closed(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bounds and totals: where a row asks for an end of what the bounds allow, its points are fixed there.
+
+        Raises:
+            InfeasibleConstraintError: If a row asks for more or less than the bounds allow.
+        """
+        if not self.target.shape[-1]:
+            return lower, upper, self.target
+        readable, (smallest, largest) = are_readable(self.target, lower, upper), self._ends(lower, upper)
+        within = (self.noise > 0) | ((self.target > smallest) & (self.bounded | (self.target < largest)))
+        if readable and bool(within.all()):
+            return lower, upper, self.target
+        smallest, largest = self._checked((smallest, largest), readable)
+        exact = (self.noise == 0) & ~self.bounded
+        moved = torch.where(exact, torch.minimum(self.target, largest), self.target)
+        moved = torch.where(exact | self.bounded, torch.maximum(moved, smallest), self.target)
+        at_smallest, at_largest = (exact | self.bounded) & (moved == smallest), exact & (moved == largest)
+        moved = self.target + (moved - self.target).detach()
+        low = self._touches(at_smallest, 1.0) | self._touches(at_largest, -1.0)
+        high = self._touches(at_smallest, -1.0) | self._touches(at_largest, 1.0)
+        closed = torch.where(high, upper, lower), torch.where(low, lower, upper)
+        if readable and bool((low & high & (lower < upper)).any()):
+            raise InfeasibleConstraintError(
+                "Rows of the law require the smallest or largest totals that the inequalities allow, and so two "
+                "different values at one point; correct the right-hand sides or the bounds."
+            )
+        self._checked(self._ends(*closed), readable)
+        return *closed, moved
+
+    def _checked(self, ends: tuple[Tensor, Tensor], readable: bool) -> tuple[Tensor, Tensor]:
+        """The ends for every right-hand side, with an error where one is outside."""
+        smallest, largest = (end.expand(self.target.shape) for end in ends)
+        if not readable:
+            return smallest, largest
+        scale = self.target.abs() + sum(torch.where(end.isfinite(), end.abs(), 0.0) for end in (smallest, largest))
+        scale = _ROUNDING * scale
+        outside = ((self.noise == 0) & (self.target < smallest - scale)) | (
+            (self.noise == 0) & ~self.bounded & (self.target > largest + scale)
+        )
+        if bool(outside.any()):
+            index = tuple(int(i) for i in outside.nonzero()[0])
+            verb = "allows at most" if bool(self.bounded[index[-1]]) else "asks for"
+            asked, least, most = (float(part.detach()[index]) for part in (self.target, smallest, largest))
+            raise InfeasibleConstraintError(
+                f"Row {index[-1]} of the law {verb} {asked:g} (batch entry {index[:-1]}), but fields that meet the "
+                f"inequalities have between {least:g} and {most:g}; correct the total or the bounds."
+            )
+        return smallest, largest
+
+    def _ends(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest and largest totals between the bounds ``(*batch, k)``; infinite for orders and mixed signs."""
+        products = (bound[..., None, :] * self.far for bound in (lower, upper))
+        ends = [torch.where(self.far == 0, 0.0, product) for product in products]  # 0 · ∞ is undefined
+        smallest, largest = torch.minimum(*ends).sum(dim=-1), torch.maximum(*ends).sum(dim=-1)
+        if self.ordered:
+            mixed = (self.far > 0).any(dim=-1) & (self.far < 0).any(dim=-1)
+            smallest, largest = torch.where(mixed, -math.inf, smallest), torch.where(mixed, math.inf, largest)
+        if self.near is not None:
+            near = _extreme(self.near, lower, upper), -_extreme(self.near, -upper, -lower)
+            if not self.far.shape[-2]:
+                return near
+            batch = torch.broadcast_shapes(near[0].shape[:-1], smallest.shape[:-1])
+            parts = zip(near, (smallest, largest), strict=True)
+            smallest, largest = (torch.cat([end.expand(*batch, -1) for end in pair], dim=-1) for pair in parts)
+        return smallest, largest
+
+    def _touches(self, chosen: Tensor, sign: float) -> Tensor:
+        """Which points have a weight of that sign in a chosen row ``(*batch, n)``."""
+        k = 0 if self.near is None else self.near.shape[-2]
+        touched = (chosen[..., k:, None] & (sign * self.far > 0)).any(dim=-2)
+        if self.near is None:
+            return touched
+        unit = self.near.entries.new_ones(self.near.shape[-1])
+        signs = self.near.mapped(lambda w: (sign * w > 0).to(w))
+        return touched | (signs.subtract(None, unit, chosen[..., None, :k].to(unit))[..., 0, :] < 0)
+
+
+def _extreme(rows: Rows, lower: Tensor, upper: Tensor) -> Tensor:
+    """Smallest G u between the bounds ``(*batch, k)``."""
+    total, endless = lower.new_zeros(()), torch.zeros((), dtype=torch.bool, device=lower.device)
+    for sign, bound in ((1.0, lower), (-1.0, upper)):
+        infinite, part = torch.isinf(bound), rows.mapped(lambda weights, s=sign: (s * weights).clamp_min(0.0))
+        total = total + sign * part.functional(torch.where(infinite, 0.0, bound)[..., None, :])[..., 0, :]
+        endless = endless | (part.functional(infinite.to(bound)[..., None, :])[..., 0, :] > 0)
+    return torch.where(endless, -math.inf, total)
+
+
+def _stated(constraint: JoinedConstraint, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Right-hand sides and σ² of all rows ``(*batch, k)``, those of the law first."""
+    batch, law, rows = mean.shape[:-1], constraint.law, constraint.rows
+    parts = [] if law is None else [(law.b, law.noise)]
+    parts += [] if rows is None else [(rows.c, torch.zeros_like(rows.c))]
+    if not parts:
+        return mean[..., :0], mean[..., :0]
+    target, noise = (
+        [values.to(mean.device).expand(*batch, values.shape[-1]) for values in side]
+        for side in ([part[0] for part in parts], [part[1] for part in parts])
+    )
+    return torch.cat(target, dim=-1), torch.cat(noise, dim=-1)
+
+
+def _tightened(constraint: JoinedConstraint, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds that the order implies as well: the running maximum of lower, the running minimum of upper."""
+    if constraint.order:
+        lower = _unarranged(constraint, _arranged(constraint, lower).cummax(dim=-1).values)
+        upper = _unarranged(constraint, _arranged(constraint, upper).flip(-1).cummin(dim=-1).values.flip(-1))
+    if are_readable(lower, upper) and bool((lower > upper).any()):
+        raise InfeasibleConstraintError(
+            "Bounds, order and the values at zero-variance points contradict each other: no field meets them all. "
+            "Widen the bounds or drop the order."
+        )
+    return lower, upper
+
+
+def _arranged(constraint: JoinedConstraint, values: Tensor) -> Tensor:
+    """Values ``(*batch, n)`` line by line, reversed if the order falls: an ordered field increases along the last axis
+    of ``(*batch, lines, length)``."""
+    lines = constraint.split(values)
+    return lines.flip(-1) if constraint.order < 0 else lines
+
+
+def _unarranged(constraint: JoinedConstraint, lines: Tensor) -> Tensor:
+    """The inverse of ``_arranged``."""
+    lines = lines.flip(-1) if constraint.order < 0 else lines
+    return lines[..., 0, :] if constraint.lines is None else constraint.lines.join(lines)
+
+
+def _check_prior(mean: Tensor, variance: Tensor) -> float:
+    """The smallest variance."""
+    smallest = float(variance.detach().min()) if variance.numel() else 0.0
+    if not (smallest >= 0 and _all_finite(mean) and _all_finite(variance)):
+        raise InvalidArgumentError(
+            "The prior must be finite with variances that are not negative; repair the prediction before conditioning."
+        )
+    return smallest
+
+
+def _all_finite(values: Tensor) -> bool:
+    """Whether every entry is finite; the sum, which is faster to test, is finite only if they are."""
+    return bool(torch.isfinite(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
 def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> None:
@@ -210,40 +292,3 @@ def _check_fixed(mean: Tensor, fixed: Tensor, lower: Tensor, upper: Tensor) -> N
             f"bounds [{float(lower.expand(mean.shape)[index]):g}, {float(upper.expand(mean.shape)[index]):g}]; "
             "correct the prior or widen the bounds."
         )
-
-
-def _with_attainable_target(feasible: FeasibleSet) -> FeasibleSet:
-    """Checks the total of every exact row against the bounds."""
-    lower, upper = feasible.tightened()
-    if bool((lower > upper).any()):
-        raise InfeasibleConstraintError(
-            "Bounds, order and the values at zero-variance points contradict each other: no field meets them all. "
-            "Widen the bounds or drop the order."
-        )
-    smallest, largest = feasible.attainable
-    exact, target = feasible.noise == 0, feasible.target
-    finite = (torch.where(torch.isfinite(bound), bound, 0.0)[..., None, :] for bound in (lower, upper))
-    at_lower, at_upper = ((bound * feasible.rows).abs().sum(dim=-1) for bound in finite)
-    scale = target.abs() + torch.maximum(at_lower, at_upper)
-    outside = exact & ((target < smallest - _ROUNDING * scale) | (target > largest + _ROUNDING * scale))
-    if bool(outside.any()):
-        index = tuple(int(i) for i in outside.nonzero()[0])
-        interval = [float(end.expand(target.shape)[index]) for end in (smallest, largest)]
-        raise InfeasibleConstraintError(
-            f"Row {index[-1]} of the law asks for {float(target[index]):g} (batch entry {index[:-1]}), but fields that "
-            f"meet the inequalities have between {interval[0]:g} and {interval[1]:g}; correct the total or the bounds."
-        )
-    moved = torch.where(exact, torch.minimum(torch.maximum(target, smallest), largest) - target, 0.0)
-    return replace(feasible, target=target + moved.detach())
-
-
-def _all_finite(values: Tensor) -> bool:
-    """Whether every entry is finite; the sum, which is faster to test, is finite only if they are."""
-    return bool(torch.isfinite(values.detach().sum())) or bool(torch.isfinite(values).all())
-
-
-def _is_constant(bound: Tensor, free: Tensor) -> bool:
-    """Whether a bound is constant over the points with positive variance, for every field."""
-    largest = torch.where(free, bound, -math.inf).amax(dim=-1)
-    smallest = torch.where(free, bound, math.inf).amin(dim=-1)
-    return bool(((largest == smallest) | ~free.any(dim=-1)).all())

@@ -1,9 +1,9 @@
 """Inequalities on fields, combined with ``&``: non-negative, bounded and monotone fields.
 
-    law & NonNegative(),   law & Bounded(0.0, 1.0) & Monotone(decreasing=True)
+    law & NonNegative(),   law & Bounded(0.0, 1.0) & Monotone(decreasing=True),   law & LinearInequality(A, c)
 
-``condition(prior, joined)`` gives the most probable field of the prior that meets law and inequalities, and draws that
-meet them; see ``Projected``.
+``condition(prior, joined)`` gives the nearest field to the conditioned mean that meets law and inequalities, and draws
+that meet them; see ``Projected``.
 """
 
 import math
@@ -16,10 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probconserv._linalg.checks import axes_agree
-from probconserv._linalg.values import as_tensor
+from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
+from probconserv._linalg.values import as_tensor, cached
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
+from probconserv.inequalities._division import Division, divided
 from solvers.recording import are_readable
+
+_SPARSE = 0.2  # fraction of entries that are not zero below which dense rows are stored as sparse ones
 
 
 class Inequality(ABC):
@@ -69,6 +73,81 @@ class Bounded(Inequality):
         """See ``Inequality``."""
         lower, upper = (as_tensor(bound) for bound in (self.lower, self.upper))
         return JoinedConstraint(lower=lower, upper=upper)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearInequality(Inequality):
+    """A u ≤ c: inequalities between values, at two points or in two channels; for A u ≥ c give −A and −c.
+
+    Frozen precipitation that is no more than all precipitation, on fields with these two channels, is
+    ``LinearInequality(torch.cat([eye, -eye], dim=1).to_sparse(), torch.zeros(n))``.
+
+    Args:
+        A: Rows ``(*batch, m, n)``: a tensor, a sparse tensor, or a sparse matrix of SciPy; stored in float64. Rows that
+            are mostly zero are stored as sparse ones.
+        c: Right-hand sides ``(*batch, m)``, in the units of A u.
+
+    Raises:
+        InvalidArgumentError: If shapes do not match, an entry is not finite, or a row is zero.
+    """
+
+    A: Float[Tensor, "*batch m n"] | Rows
+    c: Float[Tensor, "*batch m"]
+
+    def __post_init__(self) -> None:
+        A = self.A if isinstance(self.A, Rows) else as_sparse_rows(self.A) if is_sparse(self.A) else as_tensor(self.A)
+        object.__setattr__(self, "A", A)
+        object.__setattr__(self, "c", as_tensor(self.c))
+        if A.ndim < 2 or self.c.ndim < 1 or 0 in A.shape[-2:] or A.shape[-2] != self.c.shape[-1]:
+            raise InvalidArgumentError(
+                "LinearInequality needs A (*batch, m, n) and c (*batch, m) with m, n ≥ 1 and the same m, got "
+                f"{tuple(A.shape)} and {tuple(self.c.shape)}."
+            )
+        entries = A.entries if isinstance(A, Rows) else A
+        if are_readable(entries, self.c):
+            self._check_values(entries)
+            # A matrix with derivatives stays, since its zeros have derivatives too.
+            if isinstance(A, Tensor) and A.ndim == 2 and not A.requires_grad and _is_sparse(A):
+                object.__setattr__(self, "A", as_sparse_rows(A))
+
+    def _check_values(self, entries: Tensor) -> None:
+        for name, values in (("A", entries), ("c", self.c)):
+            if not bool(torch.isfinite(values).all()):
+                raise InvalidArgumentError(
+                    f"{name} of a LinearInequality must be finite, got NaN or infinite entries; leave out rows that "
+                    "bound nothing."
+                )
+        if not bool((self.A.norms() > 0 if isinstance(self.A, Rows) else self.A.any(dim=-1)).all()):
+            raise InvalidArgumentError("A row of A is zero, so it says nothing about the field; drop it.")
+
+    def joined(self) -> "JoinedConstraint":
+        """See ``Inequality``."""
+        return JoinedConstraint(rows=self)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Common batch shape of A and c."""
+        return torch.broadcast_shapes(self.A.shape[:-2], self.c.shape[:-1])
+
+    def excess(self, u: Tensor) -> Tensor:
+        """A u − c of fields ``(*batch, n)``: ``(*batch, m)``, positive where the inequality fails."""
+        if isinstance(self.A, Rows):
+            return self.A.functional(u[..., None, :])[..., 0, :] - self.c
+        return (self.A @ u[..., None])[..., 0] - self.c
+
+    def stacked(self, other: "LinearInequality") -> "LinearInequality":
+        """Both, one below the other."""
+        if self.A.shape[-1] != other.A.shape[-1]:
+            raise InvalidArgumentError(
+                f"Inequalities join only on the same points, got {self.A.shape[-1]} and {other.A.shape[-1]} points."
+            )
+        batch = torch.broadcast_shapes(self.batch_shape, other.batch_shape)
+        c = torch.cat([part.c.expand(*batch, part.c.shape[-1]) for part in (self, other)], dim=-1)
+        if isinstance(self.A, Rows) or isinstance(other.A, Rows):
+            return LinearInequality(stacked(self.A, other.A), c)
+        batch = torch.broadcast_shapes(self.A.shape[:-2], other.A.shape[:-2])
+        A = [part.A.expand(*batch, *part.A.shape[-2:]) for part in (self, other) if isinstance(part.A, Tensor)]
+        return LinearInequality(torch.cat(A, dim=-2), c)
 
 
 @dataclass(frozen=True)
@@ -129,10 +208,11 @@ class Monotone(Inequality):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JoinedConstraint(Inequality):
-    """A linear law, bounds and an order together: the result of ``law & inequalities``.
+    """A linear law, bounds, an order and further rows together: the result of ``law & inequalities``.
 
     Args:
         law: Linear statements, or None.
+        rows: Inequalities between values, or None.
         lower: Lower bounds, one number or ``(*batch, n)``; stored in float64.
         upper: Upper bounds, likewise.
         order: 1 for increasing fields, −1 for decreasing ones, 0 for any.
@@ -147,9 +227,11 @@ class JoinedConstraint(Inequality):
     upper: Float[Tensor, "*batch"] = torch.tensor(math.inf, dtype=torch.float64)  # noqa: RUF009 - never written to
     order: int = 0
     lines: Lines | None = None
+    rows: LinearInequality | None = None
 
     def __post_init__(self) -> None:
         self._check_order()
+        self._check_rows()
         for name in ("lower", "upper"):
             object.__setattr__(self, name, getattr(self, name).to(torch.float64))
         try:
@@ -169,6 +251,13 @@ class JoinedConstraint(Inequality):
             raise InvalidArgumentError(
                 "The bounds leave no field: lower ≤ upper is required at every point, without NaN, lower < ∞ and "
                 f"upper > −∞; got a largest lower − upper of {float((self.lower - self.upper).max()):g}."
+            )
+
+    def _check_rows(self) -> None:
+        if self.rows is not None and self.law is not None and self.rows.A.shape[-1] != self.law.points:
+            raise InvalidArgumentError(
+                f"The inequalities are on {self.rows.A.shape[-1]} points but the law acts on {self.law.points}; build "
+                "both on one grid, columns in the order of the flattened field."
             )
 
     def _check_order(self) -> None:
@@ -206,6 +295,21 @@ class JoinedConstraint(Inequality):
         """See ``Inequality``."""
         return self
 
+    @property
+    def parts(self) -> list[Tensor | Rows]:
+        """G of the law and A of the inequalities, as far as there are any."""
+        parts: list[Tensor | Rows] = []
+        if self.law is not None:
+            parts.append(self.law.G if isinstance(self.law.G, Rows) else self.law.rows)
+        if self.rows is not None:
+            parts.append(self.rows.A)
+        return parts
+
+    @cached
+    def division(self) -> Division:
+        """The rows in the order of the solver."""
+        return divided(self.parts, bool(self.order))
+
     def split(self, values: Tensor) -> Tensor:
         """Values ``(*batch, n)`` by the lines of the order, ``(*batch, lines, length)``."""
         return values[..., None, :] if self.lines is None else self.lines.split(values)
@@ -213,8 +317,22 @@ class JoinedConstraint(Inequality):
     @property
     def batch_shape(self) -> torch.Size:
         """Common batch shape of law and bounds."""
-        law = torch.Size() if self.law is None else self.law.batch_shape
-        return torch.broadcast_shapes(law, self.lower.shape[:-1], self.upper.shape[:-1])
+        shapes = [part.batch_shape for part in (self.law, self.rows) if part is not None]
+        return torch.broadcast_shapes(*shapes, self.lower.shape[:-1], self.upper.shape[:-1])
+
+    def violation(self, u: Tensor) -> Tensor:
+        """By how much fields ``(*batch, n)`` miss the inequalities at worst ``(*batch,)``; 0 where they meet them."""
+        u = as_tensor(u)
+        missed = [self.lower - u, u - self.upper]
+        if self.order:
+            missed.append(-self.order * self.split(u).diff(dim=-1).flatten(-2))
+        if self.rows is not None:
+            missed.append(self.rows.excess(u))
+        return torch.stack([part.amax(dim=-1) for part in missed if part.shape[-1]]).amax(dim=0).clamp_min(0.0)
+
+
+def _is_sparse(A: Tensor) -> bool:
+    return int(A.count_nonzero()) <= _SPARSE * A.numel()
 
 
 def _as_joined(constraint: LinearConstraint | Inequality) -> JoinedConstraint:
@@ -223,7 +341,7 @@ def _as_joined(constraint: LinearConstraint | Inequality) -> JoinedConstraint:
     if isinstance(constraint, LinearConstraint):
         return JoinedConstraint(law=constraint)
     raise InvalidArgumentError(
-        "A constraint joins with a LinearConstraint, NonNegative, Bounded or Monotone, got "
+        "A constraint joins with a LinearConstraint, NonNegative, Bounded, Monotone or LinearInequality, got "
         f"{type(constraint).__name__}."
     )
 
@@ -238,8 +356,12 @@ def _join(first: JoinedConstraint, second: JoinedConstraint) -> JoinedConstraint
     law = first.law if second.law is None else second.law
     if first.law is not None and second.law is not None:
         law = first.law & second.law
+    rows = first.rows if second.rows is None else second.rows
+    if first.rows is not None and second.rows is not None:
+        rows = first.rows.stacked(second.rows)
     return JoinedConstraint(
         law=law,
+        rows=rows,
         lower=torch.maximum(first.lower, second.lower),
         upper=torch.minimum(first.upper, second.upper),
         order=first.order or second.order,

@@ -1,22 +1,20 @@
-"""Predictions whose draws meet a law and inequalities: the projection of a conditioned Gaussian."""
-
-import warnings
-from contextlib import nullcontext
+"""Predictions whose draws meet a law and inequalities: a conditioned Gaussian, projected onto the inequalities."""
 
 import torch
 from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.checks import contradictions_named
+from probconserv._linalg.covariance import as_double
+from probconserv._linalg.rows import Rows
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set, settle
-from probconserv.inequalities._quadratic import project_general
-from probconserv.inequalities._separable import project_separable
-from probconserv.inequalities._structured import LARGE, StructuredSet, structured_set
+from probconserv.inequalities._feasible import common_batch, feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.posterior import AnyGain, _gain_of
 from probconserv.sampling import draw
-from solvers.recording import are_recorded
+from solvers.recording import are_readable
 
 _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
 
@@ -24,21 +22,27 @@ _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without 
 class Projected:
     """A Gaussian N(μ, Σ) given a law and inequalities; build it with ``condition``.
 
-    ``mode`` is the most probable field, argmin (u − μ)ᵀ Σ⁻¹ (u − μ) + Σ_i (G u − b)_i²/σ_i² over the fields that meet
-    exact rows, bounds and order. A draw is a draw from N(μ, Σ), projected in the same way; this is not
-    conditioning on the inequalities. Projecting onto the law first (Matheron's rule) and then onto law and inequalities
-    gives the same field, since both projections are in the metric Σ⁻¹. Mean and variance have no closed form; they are
-    those of ``draws`` draws with seed ``seed``. There is no density, since draws lie on the boundary of the set with
-    positive probability.
+    A draw is a draw from N(μ, Σ) conditioned on the law, in the metric of Σ, then projected onto law and inequalities
+    together, in the metric of the marginal variances v = diag Σ:
 
-    For a diagonal Σ with at most one row the cost is O(n) per evaluation of the law. Otherwise, and for an order with
-    bounds or weights that rule out pooling, each field is a dense quadratic programme: O(n³), milliseconds at n = 201,
-    ten seconds at 2,048. A warning says how long several of more than 1,024 points may take. All results are
-    differentiable in μ, Σ, G, b and the bounds wherever the set of active inequalities does not change.
+        u = argmin Σ_i (u_i − y_i)²/v_i + Σ_j (g_jᵀ(u − y))²/σ_j²   over fields that meet exact rows and inequalities
+
+    with y the conditioned draw and the second sum over noisy rows. ``mode`` is the projection of the conditioned mean
+    in the same metric. For a diagonal Σ both steps have one metric, and ``mode`` is the most probable field that meets
+    all statements. For a correlated Σ it is not: in the metric of Σ a value that is pulled to its bound would drag its
+    neighbours along, which makes predictions worse than no bounds, while variances alone make them better and cost a
+    fraction. This is not conditioning on the inequalities, which ``truncate`` does. Mean and variance have no closed
+    form; they are those of ``draws`` draws with seed ``seed``. There is no density, since draws lie on the boundary of
+    the set with positive probability.
+
+    The solver works on the multipliers of the rows, with O(n) a step for rows that share no point, whether given as
+    such or found, and O(n k²) for k others. Exact rows hold to round-off, bounds and order exactly. All results are
+    differentiable in μ, Σ, G, b, A, c and the bounds wherever the set of active inequalities does not change.
+    ``torch.compile`` and ``torch.export`` record ``mode``; values are not checked there.
 
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: Law, bounds and order.
+        constraint: Law and inequalities.
         draws: Number of draws for mean and variance, at least 2.
         seed: Seed of these draws.
 
@@ -46,8 +50,8 @@ class Projected:
         IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
             broadcast.
         InfeasibleConstraintError: If no field meets them; the text names the feasible totals.
-        InvalidArgumentError: If the prior is not finite, a variance is negative, there are fewer than 2 draws, or the
-            numbers cannot be read, as in ``torch.export`` and ``torch.func``.
+        DependentConstraintsError: If rows of the law are redundant under the prior.
+        InvalidArgumentError: If the prior is not finite, a variance is negative, or there are fewer than 2 draws.
     """
 
     def __init__(
@@ -55,13 +59,18 @@ class Projected:
     ) -> None:
         if draws < 2:
             raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
-        _require_numbers(prior, constraint)
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            raise InvalidArgumentError(
+                "torch.jit.trace cannot record inequalities; torch.export and torch.compile can, or trace the model "
+                "under its linear law alone and condition its prediction on the inequalities outside."
+            )
         batch = common_batch(prior, constraint)
         self.prior = prior if prior.batch_shape == batch else prior.expand(batch)
         self.constraint = constraint
         self.draws = draws
         self.seed = seed
-        self._feasible = structured_set(self.prior, constraint) or feasible_set(self.prior, constraint)
+        self._feasible = feasible_set(self.prior, constraint)
+        self._gain = self._gain_of_law()
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -76,25 +85,13 @@ class Projected:
         return self.prior.event_shape
 
     @property
-    def feasible(self) -> FeasibleSet:
-        """The set of fields that meet law and inequalities under the prior, with its rows as a matrix."""
-        if not isinstance(self._feasible, StructuredSet):
-            return self._feasible
-        if self.event_shape[0] > LARGE:
-            raise InvalidArgumentError(
-                f"This needs a dense programme, for {LARGE} points at most, and got {self.event_shape[0]}; use the "
-                "projection, condition(prior, constraint)."
-            )
-        return feasible_set(self.prior, self.constraint)
-
-    @property
     def is_exact(self) -> bool:
         """Whether mean and variance are exact: never, they are those of draws."""
         return False
 
     @property
     def mode(self) -> Tensor:
-        """Most probable field ``(*batch, n)``."""
+        """The conditioned mean, projected ``(*batch, n)``; the most probable field if Σ is diagonal."""
         if self._mode is None or self._lacks_gradient(self._mode):
             mean = self.prior.mean.to(torch.float64)[None]
             self._mode = self._project(mean, self._feasible.target[None])[0]
@@ -116,7 +113,7 @@ class Projected:
         return square_root(self.variance)
 
     def project(self, fields: Tensor) -> Tensor:
-        """The nearest fields that meet law and inequalities, in the metric Σ⁻¹; the mean of the prior plays no part.
+        """What becomes of draws of the prior: fields on law and inequalities; the mean of the prior plays no part.
 
         Args:
             fields: ``(s, n)``, for the only batch entry or one for every entry.
@@ -176,17 +173,31 @@ class Projected:
             target = target - normals * square_root(self._feasible.noise)
         return self._project(fields, target)
 
+    def _gain_of_law(self) -> AnyGain | None:
+        """The update by the law; None without one, or where the projection alone does the same."""
+        law, covariance = self.constraint.law, as_double(self.prior.lazy_covariance_matrix)
+        if law is None:
+            return None
+        diagonal = isinstance(covariance, DiagLinearOperator)
+        apart = law.G.shape[-2] == 1 or self.constraint.division.apart == self._feasible.target.shape[-1]
+        if diagonal and (apart or not are_readable(self.prior.mean)):
+            return None
+        with contradictions_named(law.G, law.b, law.noise):
+            gain = _gain_of(covariance, law, torch.finfo(self.prior.mean.dtype).eps, True)
+        return None if diagonal else gain  # built for its check of the rows alone
+
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
+        """Fields ``(s, *batch, n)`` on the law and then on all statements, with right-hand sides ``(s, *batch, k)``."""
         if not fields.numel():
             return fields
-        law = self.constraint.law
-        with nullcontext() if law is None else contradictions_named(law.G, law.b, law.noise):
-            if isinstance(self._feasible, StructuredSet):
-                return self._feasible.project(fields, target)
-            if self._feasible.is_separable:
-                return project_separable(fields, target, self._feasible)
-            _warn_if_long(fields)
-            return project_general(fields, target, self._feasible)
+        if self._gain is not None and self.constraint.law is not None:
+            law = self.constraint.law
+            k = law.b.shape[-1]
+            fields = self._gain.correct(fields.movedim(0, -2), target[..., :k].movedim(0, -2)).movedim(-2, 0)
+            if not are_readable(law.noise) or bool(law.noise.any()):
+                met = torch.where(law.noise > 0, law.residual(fields) + law.b, target[..., :k])
+                target = torch.cat([met, target[..., k:]], dim=-1)
+        return self._feasible.nearest(fields, target)
 
     def _estimate(self) -> tuple[Tensor, Tensor]:
         if self._moments is None or self._lacks_gradient(self._moments[0]):
@@ -206,41 +217,12 @@ class Projected:
                 squares = squares + (part - total / count).square() * (count * size / (count + size))
             total, count = total + fields.sum(dim=0), count + size
         mean, variance = total / count, squares / (count - 1)
-        if isinstance(self._feasible, StructuredSet):
-            return self._feasible.settled(mean), variance
-        return settle(mean, self._feasible), variance
+        return self._feasible.settled(mean), variance
 
     def _lacks_gradient(self, cached: Tensor) -> bool:
         """Whether a cached result was computed without the gradients needed now."""
         feasible = self._feasible
-        tensors = (self.prior.mean, feasible.variance, feasible.rows, feasible.target, feasible.lower, feasible.upper)
+        tensors = [self.prior.mean, feasible.variance, feasible.target, feasible.noise, feasible.lower, feasible.upper]
+        tensors += [part.entries if isinstance(part, Rows) else part for part in self.constraint.parts]
         tracked = any(tensor.requires_grad for tensor in tensors)
         return torch.is_grad_enabled() and tracked and not cached.requires_grad
-
-
-def _warn_if_long(fields: Tensor) -> None:
-    """Says how long dense programmes may take, where there are several large ones."""
-    points = fields.shape[-1]
-    programmes = fields.numel() // points
-    if points <= LARGE or programmes == 1:
-        return
-    minutes = programmes * 10 * (points / 2048) ** 3 / 60
-    warnings.warn(
-        f"{programmes} fields of {points} points need a dense programme each, of the order of {minutes:.2g} minutes "
-        "in all. The most probable field (mode) needs a single one; with_draws(2) or a coarser grid needs fewer or "
-        "smaller ones, and bounds without an order, or an order with one row at most, none.",
-        stacklevel=3,
-    )
-
-
-def _require_numbers(prior: MultivariateNormal, constraint: JoinedConstraint) -> None:
-    """Raises InvalidArgumentError where compiled loops cannot have the numbers."""
-    tensors = [prior.mean, constraint.lower, constraint.upper]
-    if constraint.law is not None:
-        tensors.append(constraint.law.b)
-    if are_recorded(*tensors):
-        raise InvalidArgumentError(
-            "Inequalities are solved by compiled loops, which torch.export, torch.jit.trace and torch.func cannot "
-            "record. Record the model under its linear law alone and condition its prediction on the inequalities "
-            "outside; give a batch instead of vmap, and take derivatives by backward()."
-        )

@@ -9,13 +9,15 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.covariance import as_double
+from probconserv._linalg.rows import Rows
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities._feasible import settle
+from probconserv.inequalities._feasible import common_batch, feasible_set
 from probconserv.inequalities._moments import moments_between, quantiles_between
-from probconserv.inequalities._quadratic import _Programme, programmes_of
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.inequalities.projected import Projected
+from probconserv.inequalities.most_probable import Programme, most_probable, programmes_of
 
+LARGE = 1024  # points up to which dense programmes are solved
 _LEFT_OUT = 50  # trajectories before the first draw
 _MARGINS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6)  # of the start from the walls, in standard deviations
 
@@ -58,13 +60,20 @@ class Truncated:
     ) -> None:
         if thinning < 1:
             raise InvalidArgumentError(f"thinning must be at least 1 step of the chain for a draw, got {thinning}.")
-        self._projected = Projected(prior, constraint, draws=draws, seed=seed)
-        self._feasible = self._projected.feasible
-        self.prior = self._projected.prior
+        if draws < 2:
+            raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
+        batch = common_batch(prior, constraint)
+        self.prior = prior if prior.batch_shape == batch else prior.expand(batch)
+        self._feasible = feasible_set(self.prior, constraint)
         self.constraint = constraint
         self.draws = draws
         self.seed = seed
         self.thinning = thinning
+        if not self.is_exact and self.event_shape[0] > LARGE:
+            raise InvalidArgumentError(
+                f"A truncated Gaussian on {self.event_shape[0]} points needs dense programmes, for {LARGE} points at "
+                "most; use the projection, condition(prior, constraint)."
+            )
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -78,8 +87,8 @@ class Truncated:
 
     @property
     def mode(self) -> Tensor:
-        """Most probable field ``(*batch, n)``, differentiable; that of ``Projected``."""
-        return self._projected.mode
+        """Most probable field ``(*batch, n)``, differentiable; that of ``Projected`` if Σ is diagonal."""
+        return most_probable(self.prior, self.constraint).to(self.prior.mean.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -99,8 +108,8 @@ class Truncated:
     @property
     def is_exact(self) -> bool:
         """Whether mean, variance and draws are exact: independent values with bounds alone."""
-        separable = isinstance(self._feasible.covariance, DiagLinearOperator) and self._feasible.order == 0
-        return separable and not self._feasible.rows.shape[-2]
+        diagonal = isinstance(as_double(self.prior.lazy_covariance_matrix), DiagLinearOperator)
+        return diagonal and not self.constraint.order and not self.constraint.parts
 
     def with_draws(self, draws: int, seed: int = 0) -> "Truncated":
         """The same prediction with mean and variance from another set of draws."""
@@ -152,7 +161,7 @@ class Truncated:
             return self._exact_moments()
         with torch.no_grad():
             draws = self._own_draws
-            return settle(draws.mean(dim=0), self._feasible), draws.var(dim=0)
+            return self._feasible.settled(draws.mean(dim=0)), draws.var(dim=0)
 
     @property
     def effective_size(self) -> Tensor:
@@ -176,19 +185,17 @@ class Truncated:
         """Draws ``(count, *batch, n)``, float64."""
         if self.is_exact:
             return self._exact_draws(count, generator)
-        mean, target = self.prior.mean.to(torch.float64), self._feasible.target
+        mean = self.prior.mean.to(torch.float64)
         if not self.batch_shape.numel():
             return mean.new_zeros(count, *mean.shape)
-        programmes = programmes_of(self._feasible.reduced)
+        programmes = programmes_of(self.prior, self._feasible)
         seeds = torch.randint(2**31 - 1, (len(programmes),), generator=generator, device=mean.device).tolist()
         fields = [
-            _run(programme, x, torch.cat([b[programme.kept], programme.fixed_values]), (count, seed, self.thinning))
-            for programme, x, b, seed in zip(
-                programmes, mean.reshape(-1, *self.event_shape), target.reshape(len(programmes), -1), seeds, strict=True
-            )
+            _run(programme, x, (count, seed, self.thinning))
+            for programme, x, seed in zip(programmes, mean.reshape(-1, *self.event_shape), seeds, strict=True)
         ]
         draws = torch.stack(fields, dim=1) if fields else mean.new_zeros(count, 0)
-        return settle(draws.reshape(count, *mean.shape), self._feasible.reduced)
+        return self._feasible.settled(draws.reshape(count, *mean.shape))
 
     def _exact_draws(self, count: int, generator: torch.Generator | None) -> Tensor:
         mean, scale, (lower, upper) = self._independent()
@@ -199,7 +206,7 @@ class Truncated:
         uniform = torch.rand((count, *mean.shape), dtype=torch.float64, device=mean.device, generator=generator)
         values = quantiles_between(uniform.numpy(force=True), below.numpy(force=True), above.numpy(force=True))
         draws = mean + scale * torch.as_tensor(values, device=mean.device)
-        return settle(torch.where(fixed, mean, draws), self._feasible)
+        return self._feasible.settled(torch.where(fixed, mean, draws))
 
     def _exact_moments(self) -> tuple[Tensor, Tensor]:
         mean, scale, (lower, upper) = self._independent()
@@ -211,7 +218,7 @@ class Truncated:
         )
         offset, variance = moments_between(below, above, slope)
         centre = torch.where(fixed, mean, likeliest + scale * offset)
-        return settle(centre, self._feasible), torch.where(fixed, 0.0, scale.square() * variance)
+        return self._feasible.settled(centre), torch.where(fixed, 0.0, scale.square() * variance)
 
     def _independent(self) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Mean and standard deviation of independent values, and bounds; fixed values have deviation 0."""
@@ -223,7 +230,8 @@ class Truncated:
 
     def _refuse_gradients(self) -> None:
         feasible = self._feasible
-        tensors = (self.prior.mean, feasible.variance, feasible.rows, feasible.target, feasible.lower, feasible.upper)
+        tensors = [self.prior.mean, feasible.variance, feasible.target, feasible.noise, feasible.lower, feasible.upper]
+        tensors += [part.entries if isinstance(part, Rows) else part for part in self.constraint.parts]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             raise InvalidArgumentError(
                 "Draws of a truncated Gaussian and their moments have no derivatives. Use torch.no_grad(), or the "
@@ -231,19 +239,19 @@ class Truncated:
             )
 
 
-def _run(programme: _Programme, x: Tensor, target: Tensor, chain: tuple[int, int, int]) -> Tensor:
+def _run(programme: Programme, x: Tensor, chain: tuple[int, int, int]) -> Tensor:
     """Draws ``(count, n)`` of one field by one chain; ``chain`` is the count, a seed and the steps of a draw."""
     from probconserv.inequalities._hamiltonian import run_chain  # numba, slow to import
 
     count, seed, thinning = chain
     none = torch.zeros(len(programme.limits), dtype=torch.bool, device=x.device)
-    centre = programme.solve(x, target, none)[0]
+    centre = programme.solve(x, none)
     directions, length = programme.directions
     free = length > 0
     normals, offset = directions[free], (programme.inequalities @ centre - programme.limits)[free] / length[free]
     products = normals @ normals.mT
     walls = normals.numpy(force=True), products.numpy(force=True), offset.numpy(force=True)
-    start = _interior_point(programme, x, target, centre)
+    start = _interior_point(programme, x, centre)
     steps = (_LEFT_OUT, count * thinning)
     positions, ended = run_chain(walls, start.numpy(force=True), steps, np.random.default_rng(seed))
     positions = positions[thinning - 1 :: thinning]
@@ -268,12 +276,12 @@ def _effective_size(draws: Tensor) -> Tensor:
     return torch.where(moving, size.clamp_max(count), 0.0).sum(dim=-1) / moving.sum(dim=-1).clamp_min(1)
 
 
-def _interior_point(programme: _Programme, x: Tensor, target: Tensor, centre: Tensor) -> Tensor:
+def _interior_point(programme: Programme, x: Tensor, centre: Tensor) -> Tensor:
     """Coordinates z of a field off all walls: the mode under inequalities tightened by a margin."""
     for margin in _MARGINS:
         try:
             tight = programme.tightened(margin)
-            field = tight.solve(x, target, tight.find_active(x, target))[0]
+            field = tight.solve(x, tight.find_active(x))
         except (InfeasibleConstraintError, ConvergenceError):
             continue
         return torch.linalg.lstsq(programme.conditioned_root, (field - centre)[:, None], driver="gelsd").solution[:, 0]

@@ -13,6 +13,7 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
+from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._stationary import Aim, Law, Linearised
 from probconserv.nonlinear.law import NonlinearLaw
@@ -130,7 +131,7 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
 
     def coordinates(prior: MultivariateNormal, constraint: JoinedConstraint) -> Tensor:
         with torch.no_grad():
-            mode = Projected(prior, constraint).mode
+            mode = most_probable(prior, constraint)
         return (inverse @ (mode - centre)[..., None])[..., 0]
 
     def target(at: Linearised) -> Tensor:

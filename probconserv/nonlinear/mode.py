@@ -13,6 +13,7 @@ from probconserv.errors import (
     InfeasibleConstraintError,
     InvalidArgumentError,
 )
+from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
 from probconserv.nonlinear._problem import Problem, ResidualFunction, linear_law, problem_of
 from probconserv.nonlinear._stationary import (
@@ -86,8 +87,8 @@ def condition_nonlinear(
 
     Returns:
         The conditioned Gaussian, in the precision of the prior (which must resolve the tolerance). With
-        inequalities, of the prediction or of the law, a ``Projected`` one under the linearised law, whose mode is the
-        field; without derivatives.
+        inequalities, of the prediction or of the law, a ``Projected`` one under the linearised law, without
+        derivatives; its mode is the field if Σ is diagonal, and else the mean projected in the metric of the variances.
 
     Raises:
         IncompatibleQueryError: If a ``NonlinearLaw`` has another number of points or another batch than the prediction.
@@ -125,7 +126,9 @@ def nonlinear_mode(
     field = best.at.u
     if problem.inequalities is not None:
         with torch.no_grad():
-            field = _conditioned(problem, best).mode.to(torch.float64)  # within the bounds to the last bit
+            within = _conditioned(problem, best)
+            assert not isinstance(within, Posterior)
+            field = most_probable(within.prior, within.constraint)  # within the bounds to the last bit
     errors, objectives = torch.stack([run.error for run in runs]), torch.stack([run.objective for run in runs])
     converged = errors <= tolerance
     same = (objectives - best.objective).abs() <= max(1e-6, _SAME * tolerance) * (1 + best.objective)

@@ -218,7 +218,7 @@ def test_draws_and_mean_meet_law_and_inequalities(seed, inequality, dense, batch
     posterior = truncate(prior, joined, draws=50)
     assert isinstance(posterior, Prediction)
     draws = posterior.sample((20,), generator=generator)
-    assert torch.equal(posterior.mode, condition(prior, joined).mode)
+    assert dense or torch.equal(posterior.mode, condition(prior, joined).mode)
     for u in (draws, posterior.mean):
         assert float(joined.law.residual(u).abs().max()) <= 1e-11
         assert bool(((u >= joined.lower) & (u <= joined.upper)).all())

@@ -5,7 +5,6 @@ import torch
 from probconserv import LinearConstraint
 from probconserv._linalg import structured
 from probconserv._linalg.rows import BlockRows
-from probconserv.inequalities import _structured
 
 ROWS = ("blocks", "weighted blocks", "regions", "overlapping", "stacked")
 
@@ -13,7 +12,6 @@ ROWS = ("blocks", "weighted blocks", "regions", "overlapping", "stacked")
 def take_large_paths(monkeypatch):
     """Small problems take the paths of large ones."""
     monkeypatch.setattr(structured, "_DENSE", 0)
-    monkeypatch.setattr(_structured, "LARGE", 0)
 
 
 def make_rows(kind, generator):

@@ -18,17 +18,15 @@ from probconserv import (
     InfeasibleConstraintError,
     InvalidArgumentError,
     LinearConstraint,
-    Monotone,
     NonNegative,
     Posterior,
     condition,
     evidence,
     from_samples,
+    truncate,
 )
 from probconserv._linalg.rows import BlockRows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import StructuredGain
-from probconserv.inequalities import _structured
-from probconserv.inequalities._structured import StructuredSet
 from probconserv.update import as_multivariate_normal
 from tests.oracles import condition_densely, log_density_on_surface, most_probable_by_enumeration
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
@@ -194,16 +192,12 @@ def test_bounds_agree_with_dense_programmes(problem, bounds):
     inside = condition(prior, bounds).mode
     law = LinearConstraint(law.G, law.residual(inside) + law.b, law.noise)  # totals of a field between the bounds
     projected = condition(prior, law & bounds)
-    assert isinstance(projected._feasible, StructuredSet)
     draws = projected.sample((3,), generator=torch.Generator().manual_seed(0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_structured, "LARGE", 10**9)
-        dense = condition(prior, LinearConstraint(law.rows, law.b, law.noise) & bounds)
-        assert not isinstance(dense._feasible, StructuredSet)
-        expected = dense.sample((3,), generator=torch.Generator().manual_seed(0))
-        # Two different algorithms, each exact to round-off of solves with condition numbers up to 1e3.
-        assert torch.allclose(projected.mode, dense.mode, rtol=1e-11, atol=1e-11)
-        assert torch.allclose(draws, expected, rtol=1e-11, atol=1e-11)
+    dense = condition(prior, LinearConstraint(law.rows, law.b, law.noise) & bounds)
+    expected = dense.sample((3,), generator=torch.Generator().manual_seed(0))
+    # Two different updates, each exact to round-off of solves with condition numbers up to 1e3.
+    assert torch.allclose(projected.mode, dense.mode, rtol=1e-11, atol=1e-11)
+    assert torch.allclose(draws, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_the_mode_is_the_best_of_all_active_sets():
@@ -217,7 +211,7 @@ def test_the_mode_is_the_best_of_all_active_sets():
     expected = most_probable_by_enumeration(
         *(part.numpy() for part in (mean, prior.covariance_matrix, law.rows, law.b, torch.eye(8), torch.zeros(8)))
     )
-    actual = condition(prior, law & NonNegative()).mode
+    actual = truncate(prior, law & NonNegative()).mode
     torch.testing.assert_close(actual, torch.as_tensor(expected), rtol=1e-11, atol=1e-12)
 
 
@@ -356,16 +350,11 @@ def test_bad_input_is_refused():
     prior = Normal(torch.zeros(24).double(), torch.ones(24).double())
     with pytest.raises(InfeasibleConstraintError, match=r"Row 0 of the law asks for -1 .* between 0 and inf"):
         condition(prior, LinearConstraint(rows, -torch.ones(6)) & NonNegative())
-    overlapping = LinearConstraint(make_rows("overlapping", torch.Generator()), torch.ones(8))
-    for joined in (law & Monotone(), overlapping & NonNegative()):
-        with pytest.raises(InvalidArgumentError, match="rows that share no point"):
-            condition(prior, joined)
 
 
-def test_members_without_added_variance_are_refused_before_any_work():
-    members = torch.randn(5, 32, 4096, dtype=torch.float64)
-    with pytest.raises(InfeasibleConstraintError, match=r"span of 5 samples.*noise_variance"):
-        condition(from_samples(members), NonNegative())
+def test_members_without_added_variance_leave_their_span_for_bounds():
+    members = torch.randn(5, 2, 4096, dtype=torch.float64)
+    assert bool((condition(from_samples(members), NonNegative()).mode >= 0).all())
 
 
 @pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
