@@ -59,6 +59,11 @@ class NonlinearLaw:
             self._check_bounds(self.inequalities)
 
     def _check_bounds(self, bounds: JoinedConstraint) -> None:
+        if bounds.rows is not None:
+            raise InvalidArgumentError(
+                "A nonlinear law does not join with a LinearInequality; condition a prediction on it and use "
+                "condition_nonlinear."
+            )
         widths = {bound.shape[-1] for bound in (bounds.lower, bounds.upper) if bound.ndim} - {1, self.points}
         if bounds.order or widths or bounds.batch_shape:
             raise InvalidArgumentError(
@@ -80,7 +85,8 @@ class NonlinearLaw:
             linear = joined.law if linear is None else linear & joined.law
         rest = replace(joined, law=None)
         bounds = rest if bounds is None else (bounds & rest)
-        limited = bool(torch.isfinite(bounds.lower).any() | torch.isfinite(bounds.upper).any()) or bounds.order != 0
+        limited = bool(torch.isfinite(bounds.lower).any() | torch.isfinite(bounds.upper).any())
+        limited = limited or bounds.order != 0 or bounds.rows is not None
         return replace(self, linear=linear, inequalities=bounds if limited else None)
 
     def __rand__(self, other: LinearConstraint) -> "NonlinearLaw":

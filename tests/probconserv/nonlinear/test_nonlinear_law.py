@@ -18,6 +18,7 @@ from probconserv import (
     IncompatibleQueryError,
     InvalidArgumentError,
     LinearConstraint,
+    LinearInequality,
     Monotone,
     NonlinearLaw,
     NonNegative,
@@ -329,6 +330,14 @@ def test_residuals_of_fields_of_another_size_are_refused() -> None:
             lambda: NonlinearLaw(residual_function=energy(1.0), points=6) & Monotone(),
             InvalidArgumentError,
             "without an order",
+        ),
+        (
+            lambda: (
+                NonlinearLaw(residual_function=energy(1.0), points=6)
+                & LinearInequality(torch.eye(6)[:1] - torch.eye(6)[1:2], torch.zeros(1))
+            ),
+            InvalidArgumentError,
+            "does not join with a LinearInequality",
         ),
         (
             lambda: NonlinearLaw(residual_function=lambda u: (u.sum(-1, keepdim=True) - 99).sqrt(), points=6),
