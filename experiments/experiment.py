@@ -147,7 +147,7 @@ class Experiment(ABC):
     A family is a frozen dataclass: it says what its cases and methods are and how a method is scored, and replaces what
     else it needs of the rest, which does nothing. ``key``s name things in files; labels are for readers.
 
-    Args:
+    Attributes:
         name: Name on the command line.
         over: What means and standard errors of the table are taken over.
         shown: Keys of the scores that the terminal shows.

@@ -10,7 +10,8 @@ from torch import Tensor
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.rows import Rows
 from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities._nearest import Region
+from probconserv.inequalities._nearest import nearest
+from probconserv.inequalities._region import Region
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.posterior import check_batch
 from solvers.recording import are_readable
@@ -44,7 +45,7 @@ class FeasibleSet:
     def nearest(self, fields: Tensor, target: Tensor) -> Tensor:
         """The nearest fields in the set to fields ``(s, *batch, n)``, with totals ``(s, *batch, k)``."""
         lines = _arranged(self.constraint, fields)
-        u = self.region.nearest(lines.flatten(-2), self.constraint.division.sorted(target))
+        u = nearest(self.region, lines.flatten(-2), self.constraint.division.sorted(target))
         return _unarranged(self.constraint, u.unflatten(-1, lines.shape[-2:]))
 
     def settled(self, u: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from probconserv._linalg.covariance import as_double, square_roots
 from probconserv._linalg.gain import factorise
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError
 from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set
-from probconserv.inequalities._nearest import Region
+from probconserv.inequalities._nearest import solved
+from probconserv.inequalities._region import Region
 from probconserv.inequalities.inequality import JoinedConstraint
 
 _DEPENDENT = 1e-10  # relative to an inequality's prior standard deviation; below it the rows determine its value
@@ -114,7 +115,7 @@ class Programme:
             bounded=torch.ones(count, dtype=torch.bool),
         )
         try:
-            force = region.solved(u.new_zeros(1, r), (-gap[free] / length[free])[None], True)[1][0]
+            force = solved(region, u.new_zeros(1, r), (-gap[free] / length[free])[None], True)[1][0]
         except ConvergenceError as error:
             raise InfeasibleConstraintError(
                 "No field of this prior meets law and inequalities together. Correct the right-hand sides or the "

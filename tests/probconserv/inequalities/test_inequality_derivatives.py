@@ -27,7 +27,7 @@ from probconserv import (
     integral,
     truncate,
 )
-from probconserv.inequalities import _nearest as nearest
+from probconserv.inequalities import _ascent as ascent
 from solvers import NodeGrid
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem
 
@@ -186,7 +186,7 @@ def test_constraints_of_other_points_or_batches_are_refused():
 def test_searches_that_do_not_settle_say_so(monkeypatch):
     prior = Normal(torch.zeros(5), torch.ones(5))
     joined = integral(NodeGrid(0.0, 1.0, 5), 1.0) & NonNegative()
-    monkeypatch.setattr(nearest, "_TOLERANCE", -1.0)
+    monkeypatch.setattr(ascent, "_TOLERANCE", -1.0)
     with pytest.raises(ConvergenceError, match="The law is missed by"):
         _ = condition(prior, joined).mode
 
