@@ -34,7 +34,6 @@ from solvers.finite_volume.solve import solve as solve
 from solvers.finite_volume.steppers.explicit import RKL2 as RKL2
 from solvers.finite_volume.steppers.explicit import SSPRK3 as SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2 as TRBDF2
-from solvers.finite_volume.steppers.implicit import BackwardEuler as BackwardEuler
 from solvers.grids import CellGrid as CellGrid
 from solvers.grids import NodeGrid as NodeGrid
 from solvers.problems import PROBLEMS as PROBLEMS
@@ -71,6 +70,7 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from solvers.finite_volume.laws.coefficients import align as align
     from solvers.finite_volume.laws.laws import Transport as Transport
     from solvers.finite_volume.solution import Work as Work
+    from solvers.finite_volume.steppers.implicit import BackwardEuler as BackwardEuler
     from solvers.grids import Grid as Grid
     from solvers.random_fields import log_normal as log_normal
     from solvers.random_fields import two_phase as two_phase
