@@ -169,14 +169,17 @@ class StepsStudy(FlowStudy):
 
     def methods(self, case: Case) -> list[Row]:
         """True draws, then every sampler of the case with every number of evaluations."""
-        numbers = [number for number in EVALUATIONS if number <= MOST * case.sizes.steps]
         truth, *others = methods_of(case)
-        samplers = (each for each in others if each.sampler is not None)
+        samplers, numbers = (each for each in others if each.sampler is not None), self._numbers(case)
         return [Row(method=truth), *(Row(method=each, evaluations=number) for each in samplers for number in numbers)]
+
+    def _numbers(self, case: Case) -> list[int]:
+        return [number for number in EVALUATIONS if number <= MOST * case.sizes.steps]
 
     @override
     def reference(self, case: Case) -> str:
-        return f"unconstrained-{case.sizes.steps}"
+        """The flow alone, with about as many evaluations as the experiment takes."""
+        return f"unconstrained-{min(self._numbers(case), key=lambda number: abs(number - case.sizes.steps))}"
 
     def trainings(self, case: Case, method: Row, seed: int, context: RunContext) -> list[Training]:
         return super().trainings(case, method.method, seed, context)

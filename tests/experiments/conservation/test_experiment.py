@@ -52,7 +52,9 @@ def score(report: Report, name: str) -> pd.Series:
 
 
 def test_a_run_scores_every_method_and_draws_every_figure(stefan: Report) -> None:
-    experiment, (chosen,), error = tiny("stefan"), stefan.cases, score(stefan, "CE")["u=0.5"]
+    experiment, error = tiny("stefan"), score(stefan, "CE")["u=0.5"]
+    cases = experiment.cases(RunContext(options=RunOptions()))
+    chosen = next(case for case in cases if case.key == "u=0.5")
     assert error.index.tolist() == [method.key for method in experiment.methods(chosen)]
     met = error.index.str.startswith(("hardc", "probconserv")) & ~error.index.str.contains("quadrature")
     assert error[met].max() < 1e-12

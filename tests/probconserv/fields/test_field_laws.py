@@ -165,6 +165,7 @@ def test_budgets_of_blocks_add_up_and_agree_with_one_axis():
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The law has .* rows and the ensemble")
 def test_fields_go_in_and_come_out_as_fields():
     members = normal(5, 2, 3, 8, 12)  # members, functions, channels, space
     means = nn.functional.avg_pool2d(members[0], 4)
