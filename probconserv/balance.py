@@ -40,10 +40,6 @@ def total_over_time(
 
     Returns:
         Totals ``(*batch, t)``, float64; the first is U(t₀).
-
-    Raises:
-        InvalidArgumentError: If times do not increase, where their values can be read, or a flux has another number of
-            times.
     """
     times = as_tensor(times)
     ordered = not are_readable(times) or bool((times.diff() > 0).all())
@@ -96,9 +92,6 @@ def local_conservation(
 
     Returns:
         One exact row per volume.
-
-    Raises:
-        InvalidArgumentError: If the domain has several axes, a face lies outside it, or faces do not increase.
     """
     faces, initial_contents, passed = as_tensor(faces).cpu(), as_tensor(initial_contents), as_tensor(passed)
     nodes = _interval_ends(domain).cpu()

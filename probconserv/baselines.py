@@ -29,7 +29,6 @@ def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) ->
         Gaussian with the projected mean and the prior's covariance.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
         DependentConstraintsError: If the rows of G are dependent.
     """
     prior = as_multivariate_normal(prior)
@@ -58,9 +57,6 @@ def soft_penalty(
 
     Returns:
         The penalty, a scalar that can be differentiated with respect to the parameters of ``predict``.
-
-    Raises:
-        InvalidArgumentError: If there is no space column, or the prediction has another shape than the points.
     """
     if points.ndim < 2 or points.shape[-1] < 2:
         raise InvalidArgumentError(f"points must be (*batch, n, d) with columns t, x, …, got {tuple(points.shape)}.")

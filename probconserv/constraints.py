@@ -106,9 +106,6 @@ class LinearConstraint:
         Args:
             variance: From fields whose totals are known, ``quadrature_variance``; B²/3 for an error somewhere within
                 ±B.
-
-        Raises:
-            InvalidArgumentError: If it is negative, not finite, or of another shape than the rows.
         """
         return replace(self, rule_variance=variance)
 
@@ -138,9 +135,6 @@ class LinearConstraint:
 
         Returns:
             G u − b ``(*batch, k)`` in float64.
-
-        Raises:
-            IncompatibleQueryError: If the field has another number of points.
         """
         u = as_tensor(u)
         if u.shape[-1:] != (self.points,):
@@ -217,10 +211,6 @@ def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"])
 
     Returns:
         Mean square of G u − b over the cases, for ``rule_variance``.
-
-    Raises:
-        InvalidArgumentError: If there is no case, or an entry is not finite.
-        IncompatibleQueryError: If law and fields do not fit.
     """
     missed = law.residual(fields)
     if missed.ndim < 2 or not missed.shape[0] or not bool(torch.isfinite(missed).all()):
@@ -268,10 +258,6 @@ def boundary_value(
 
     Returns:
         The rows, in row-major order of the side.
-
-    Raises:
-        InvalidArgumentError: If the domain has no nodes on its sides, there is no such side or axis, or the value does
-            not fit the side.
     """
     if isinstance(domain, CellGrid):
         raise InvalidArgumentError("A CellGrid has no unknown on its sides; state boundary values on a NodeGrid.")
@@ -301,10 +287,6 @@ def boundary_gradient(
 
     Returns:
         One row per node of the side, in row-major order.
-
-    Raises:
-        InvalidArgumentError: If the grid is not made of nodes or has fewer than ``order + 1`` along the axis,
-            there is no such side or axis, or the gradient does not fit the side.
     """
     if not isinstance(grid, NodeGrid):
         raise InvalidArgumentError(f"boundary_gradient needs a NodeGrid, got {type(grid).__name__}.")
@@ -349,9 +331,6 @@ def second_difference_variance(
 
     Returns:
         s ``(*batch, n − 2)``.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than three points or |α| > 1.
     """
     variance = as_tensor(variance, dtype=None)
     if variance.shape[-1] < 3 or not -1 <= correlation <= 1:

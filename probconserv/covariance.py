@@ -40,9 +40,6 @@ class FittedCovariance:
 
         Returns:
             N(mean, Σ), in the precision of the mean.
-
-        Raises:
-            IncompatibleQueryError: If the mean has another number of points.
         """
         mean = floating(as_tensor(mean, dtype=None))
         if mean.shape[-1:] != self.covariance.shape[-1:]:
@@ -84,10 +81,6 @@ def fit_covariance(
 
     Returns:
         Σ and λ; ``around(mean)`` makes a prediction of them.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two samples, an entry is not finite, λ is not in [0, 1], one of
-            distances and radius is missing or wrong, or the rank is below one.
     """
     residuals = floating(as_tensor(residuals, dtype=None))
     _check(residuals, shrinkage, rank)

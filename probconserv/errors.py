@@ -1,4 +1,9 @@
-"""Errors of probconserv: those of all packages, and the kinds that only predictions have."""
+"""Errors of probconserv: those of all packages, and the kinds that only predictions have.
+
+Everything public checks its arguments: one that is wrong by itself (out of range, not finite, of another shape or type
+than its description says) raises InvalidArgumentError, and arguments that do not fit each other IncompatibleQueryError.
+Docstrings name what is raised beyond that.
+"""
 
 from typing import Any
 

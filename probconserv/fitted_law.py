@@ -44,9 +44,6 @@ class FittedLaw:
 
         Args:
             law: Rows and right-hand sides of new cases ``(*batch, k)``; its variance is added.
-
-        Raises:
-            IncompatibleQueryError: If it has another number of rows.
         """
         if law.b.shape[-1:] != self.slope.shape:
             raise IncompatibleQueryError(
@@ -82,7 +79,6 @@ def fit_law(
     Raises:
         InvalidArgumentError: If an entry is not finite, there are too few cases, or the right-hand sides do not differ
             between cases, so that slope and offset cannot be told apart.
-        IncompatibleQueryError: If law and observations do not fit.
     """
     values, variance = _observed(law, observations)
     parameters = 2 if offset else 1

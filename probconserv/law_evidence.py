@@ -63,7 +63,6 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
         Standardised residuals, log evidence and joint χ²; differentiable.
 
     Raises:
-        IncompatibleQueryError: If prediction and law do not fit.
         InvalidArgumentError: If the prediction has inequalities.
         DependentConstraintsError: If the prediction already determines a row, so that there is no density of b.
     """

@@ -52,9 +52,6 @@ class Mixture:
             and ``Truncated`` predictions may be components too.
         weights: π ``(components,)``, or ``(components, *batch)`` for weights that differ between fields; not negative,
             with sum 1 up to rounding (then normalised). Equal by default.
-
-    Raises:
-        InvalidArgumentError: If there is no component axis or the weights are not a distribution over it.
     """
 
     def __init__(

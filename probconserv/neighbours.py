@@ -26,9 +26,6 @@ def as_known(prior: Any) -> Any:
 
     Args:
         prior: Any prediction.
-
-    Raises:
-        InvalidArgumentError: If one of these is over something else, or a mixture is one at every point by itself.
     """
     if isinstance(prior, MultitaskMultivariateNormal):
         return _by_task(prior)

@@ -38,9 +38,6 @@ class Posterior(MultivariateNormal):
         validate: Whether values are checked; see ``condition``.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
-            broadcast.
-        InvalidArgumentError: If the prior is not finite or has a negative variance.
         DependentConstraintsError: If S is singular.
         InfeasibleConstraintError: If exact rows contradict each other.
     """
@@ -159,7 +156,6 @@ class Posterior(MultivariateNormal):
             Log-density ``(*sample, *batch)``.
 
         Raises:
-            IncompatibleQueryError: If the fields have another number of points or batch axes that do not broadcast.
             InvalidArgumentError: If the prior covariance is singular (samples without noise), so that the prior has
                 no density.
         """

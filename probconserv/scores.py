@@ -33,9 +33,6 @@ def conservation_error(mean: Float[Tensor, "*batch n"], constraint: LinearConstr
 
     Returns:
         Signed error ``(*batch,)`` in the units of the total.
-
-    Raises:
-        InvalidArgumentError: If the constraint has more than one row, or the batch axes of mean and law do not fit.
     """
     if constraint.b.shape[-1] != 1:
         raise InvalidArgumentError(

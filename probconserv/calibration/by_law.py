@@ -67,7 +67,6 @@ def displaced_by_law(
     Raises:
         InvalidArgumentError: If the law has several rows or no variance, the points are not equally spaced, a number is
             out of range, or the prediction is of another type.
-        IncompatibleQueryError: If prediction and law do not fit.
     """
     components, weights = _components(prediction, law)
     spacing = spacing_of(points, components.mean.shape[-1])

@@ -72,10 +72,6 @@ def fit_band(
 
     Returns:
         The band.
-
-    Raises:
-        InvalidArgumentError: If there are too few functions for the level, shapes differ, a value or a prediction is
-            not finite, or a number is out of range.
     """
     if not (0 < level < 1 and 0 < inside <= 1 and floor > 0):
         raise InvalidArgumentError(

@@ -36,9 +36,6 @@ def displaced(
 
     Returns:
         Gaussian with independent values ``(*batch, n)``.
-
-    Raises:
-        InvalidArgumentError: If points are not equally spaced or do not match, or s is negative.
     """
     mean, variance = prediction.mean, variance_of(prediction)
     spacing = spacing_of(points, mean.shape[-1])

@@ -74,9 +74,6 @@ def calibration_error(probability: Float[Tensor, "..."], levels: int = 19) -> fl
 
     Returns:
         The error; NaN if a probability is NaN.
-
-    Raises:
-        InvalidArgumentError: If there is no point or no level.
     """
     if not probability.numel() or levels < 1:
         raise InvalidArgumentError(
@@ -103,10 +100,6 @@ def _parts(u: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     """Weights ``(c, *batch, 1)`` or ones that broadcast to it, means and deviations ``(c, *batch, n)``, float64.
 
     Where the truth has more axes than the prediction, axes of length 1 follow that of the components.
-
-    Raises:
-        InvalidArgumentError: If truth and prediction fit only with each of them repeated, or the prediction is under
-            inequalities.
     """
     require_gaussian(prediction)
     if isinstance(prediction, Mixture):

@@ -87,9 +87,6 @@ class ContextCalibrated(Surrogate):
         surrogate: The surrogate.
         folds: Number of folds, at least 2; every fold costs one prediction.
         seed: Seed of the random split into folds.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two folds.
     """
 
     def __init__(self, surrogate: Surrogate, folds: int = 5, seed: int = 0) -> None:
@@ -101,11 +98,7 @@ class ContextCalibrated(Surrogate):
         self.seed = seed
 
     def predict(self, context: Context, query: Query) -> MultivariateNormal | Mixture:
-        """Predicts and scales; see ``Surrogate.predict``.
-
-        Raises:
-            InvalidArgumentError: If the context has fewer points than there are folds.
-        """
+        """Predicts and scales; see ``Surrogate.predict``."""
         return scaled(self.surrogate.predict(context, query), self.factor(context))
 
     def factor(self, context: Context) -> Float[Tensor, "*batch"]:
@@ -165,9 +158,6 @@ def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n
     Args:
         prediction: Any prediction ``(*batch, n)``.
         values: True fields, of the shape of the prediction or one that broadcasts with it.
-
-    Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated.
     """
     joint_shape(truth=values.shape, prediction=prediction.mean.shape)
     residual = values - prediction.mean
@@ -181,10 +171,6 @@ def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -
     Args:
         prediction: Of the validation functions.
         values: Their fields; see ``standardised_squares``.
-
-    Raises:
-        InvalidArgumentError: If the shapes fit only with each of them repeated, or the prediction is under
-            inequalities.
     """
     require_gaussian(prediction)
     return float(standardised_squares(prediction, values).mean())

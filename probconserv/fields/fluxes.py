@@ -51,11 +51,7 @@ class FluxLayout:
         return sum(prod(shape) for shape in self.shapes)
 
     def flatten(self, *parts: Float[Tensor, "..."]) -> Float[Tensor, "*batch n"]:
-        """Cell values ``(*batch, *shape)`` and one tensor of fluxes per axis as one vector.
-
-        Raises:
-            InvalidArgumentError: If there are too few or too many parts, or a shape is wrong.
-        """
+        """Cell values ``(*batch, *shape)`` and one tensor of fluxes per axis as one vector."""
         shapes = self.shapes
         if len(parts) != len(shapes) or any(
             tuple(part.shape[-len(shape) :]) != shape for part, shape in zip(parts, shapes, strict=False)
@@ -134,9 +130,6 @@ def block_budgets(
 
     Returns:
         One row per block, over fields ``(*batch, n)``.
-
-    Raises:
-        InvalidArgumentError: If blocks do not divide the grid, or a shape is wrong.
     """
     sizes = (int(factor),) * grid.dimension if isinstance(factor, int | np.integer) else tuple(factor)
     if len(sizes) != grid.dimension or any(

@@ -35,9 +35,6 @@ def block_means(
 
     Returns:
         One row per block, over fields ``(*batch, H·W)`` flattened row by row.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not match, or weights are negative or vanish on a block.
     """
     means = as_tensor(means)
     sizes = (int(factor),) * 2 if isinstance(factor, int | np.integer) else tuple(factor)
@@ -70,9 +67,6 @@ def level_totals(
 
     Returns:
         One row per level, over fields ``(*batch, levels·points)``.
-
-    Raises:
-        InvalidArgumentError: If totals are one number, or the weights are neither for one nor for all levels.
     """
     totals = as_tensor(totals)
     weights = as_tensor(weights).to(totals.device)
@@ -106,10 +100,6 @@ def region_totals(
 
     Returns:
         One row per region, over fields ``(*batch, n)`` flattened in row-major order.
-
-    Raises:
-        InvalidArgumentError: If a label is no whole number or has no total, totals are one number, a region or the
-            field has no cell, or the weights have another shape.
     """
     totals, labels = as_tensor(totals), _whole(as_tensor(labels, dtype=None))
     weights = torch.ones(labels.shape) if weights is None else weights
@@ -146,9 +136,6 @@ def sphere_areas(
 
     Returns:
         Areas, positive, float64.
-
-    Raises:
-        InvalidArgumentError: If faces are not monotone or a latitude is beyond a pole.
     """
     latitudes, longitudes = as_tensor(latitudes), as_tensor(longitudes)
     for name, faces in (("latitudes", latitudes), ("longitudes", longitudes)):

@@ -25,9 +25,6 @@ class FieldLayout:
         joint_time: Whether one distribution covers all times, n = c·t·(points of space), so that a law may link times;
             or every time is a separate batch entry, ``(*batch, t, n)`` with n = c·(points of space), so that there
             is one law per time. No meaning without a time axis.
-
-    Raises:
-        InvalidArgumentError: If shape is no sequence, a size is below one or the time axis does not exist.
     """
 
     channels: int
@@ -68,9 +65,6 @@ class FieldLayout:
 
         Returns:
             ``(*batch, n)``, or ``(*batch, t, n)`` with one distribution per time.
-
-        Raises:
-            InvalidArgumentError: If channels or space differ from the layout.
         """
         expected = (self.channels, *self.shape)
         if tuple(field.shape[-len(expected) :]) != expected:
@@ -89,9 +83,6 @@ class FieldLayout:
 
         Returns:
             Field ``(*batch, channels, *space)``.
-
-        Raises:
-            InvalidArgumentError: If the values do not fit the layout.
         """
         expected = (self.points,)
         if self._time_position is not None and self.time_axis is not None:

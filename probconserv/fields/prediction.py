@@ -60,9 +60,6 @@ class FieldPrediction:
         Args:
             draws: Number of draws, at least 2.
             seed: Seed of the draws.
-
-        Raises:
-            InvalidArgumentError: If mean and variance are not those of draws, or there are fewer than 2.
         """
         points = with_draws(self.points, draws, seed)
         if points is None:
@@ -101,9 +98,6 @@ class FieldPrediction:
 
         Returns:
             Two of its kind, with its dimensions and coordinates.
-
-        Raises:
-            InvalidArgumentError: If it has no labels, or another shape.
         """
         if not (hasattr(like, "copy") and hasattr(like, "dims")):
             raise InvalidArgumentError(
@@ -146,12 +140,6 @@ def condition_fields(
 
     Returns:
         The conditioned prediction, as fields.
-
-    Raises:
-        InvalidArgumentError: If the shape of the prior does not fit the layout, it is no prediction, the constraint is
-            none, or an order names no axis.
-        IncompatibleQueryError: If the points or the batch axes of the constraint are not those of the prior, or it was
-            built for a field whose axes are others than those of the layout.
     """
     check_constraint(prior, constraint)
     points = points_of(prior, layout, noise_variance, shrinkage)

@@ -67,7 +67,6 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
         The set.
 
     Raises:
-        InvalidArgumentError: If the prior is not finite or has a negative variance.
         InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or a row cannot be met.
     """
     mean, variance = prior.mean.to(torch.float64), as_double(prior.lazy_covariance_matrix).diagonal()
@@ -114,11 +113,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
 
 
 def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> torch.Size:
-    """Batch shape of prior and constraint together.
-
-    Raises:
-        IncompatibleQueryError: If the numbers of points differ or the batches do not broadcast.
-    """
+    """Batch shape of prior and constraint together."""
     n = prior.event_shape[-1]
     widths = {bound.shape[-1] for bound in (constraint.lower, constraint.upper) if bound.ndim} - {1}
     widths |= set() if constraint.law is None else {constraint.law.points}

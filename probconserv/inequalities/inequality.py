@@ -58,9 +58,6 @@ class Bounded(Inequality):
     Args:
         lower: A number or ``(*batch, n)``, in the units of the field; −∞ means no bound.
         upper: The same; +∞ means no bound. Equal bounds fix the value.
-
-    Raises:
-        InvalidArgumentError: If a bound is NaN or lower exceeds upper.
     """
 
     lower: Float[Tensor, "*batch n"] | float = -math.inf
@@ -180,9 +177,6 @@ class Monotone(Inequality):
         decreasing: Whether the field falls.
         axis: The axis along which it is ordered; needed for a field with several axes, flattened row by row.
         shape: Lengths of the axes of that field.
-
-    Raises:
-        InvalidArgumentError: If only one of axis and shape is given, or there is no such axis.
     """
 
     decreasing: bool = False
@@ -217,9 +211,6 @@ class JoinedConstraint(Inequality):
         upper: Upper bounds, likewise.
         order: 1 for increasing fields, −1 for decreasing ones, 0 for any.
         lines: The lines along which fields are ordered, if these have several axes.
-
-    Raises:
-        InvalidArgumentError: If a bound is NaN, lower exceeds upper, or shapes do not match.
     """
 
     law: LinearConstraint | None = None
@@ -276,9 +267,6 @@ class JoinedConstraint(Inequality):
 
         Args:
             shape: Lengths of the axes.
-
-        Raises:
-            InvalidArgumentError: If it does not, or if it is on a field with its axes in another order.
         """
         if self.order and self.lines is None and sum(length > 1 for length in shape) > 1:
             raise InvalidArgumentError(

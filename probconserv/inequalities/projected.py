@@ -47,11 +47,8 @@ class Projected:
         seed: Seed of these draws.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches that do not
-            broadcast.
         InfeasibleConstraintError: If no field meets them; the text names the feasible totals.
         DependentConstraintsError: If rows of the law are redundant under the prior.
-        InvalidArgumentError: If the prior is not finite, a variance is negative, or there are fewer than 2 draws.
     """
 
     def __init__(

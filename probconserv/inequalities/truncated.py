@@ -44,9 +44,7 @@ class Truncated:
             many independent draws those of mean and variance are worth.
 
     Raises:
-        IncompatibleQueryError: If prior and constraint have different numbers of points or batches.
         InfeasibleConstraintError: If no field meets them, or only a set without interior in the surface of the law.
-        InvalidArgumentError: If the prior is not finite, a variance is negative, or there are fewer than 2 draws.
     """
 
     def __init__(

@@ -40,9 +40,6 @@ class ANPConfig:
         scale_floor: Smallest predicted scale, units of the field.
         latent_samples: Components of a prediction: draws of z.
         sample_seed: Seed of these draws, the same for all functions, so that predictions are deterministic.
-
-    Raises:
-        InvalidArgumentError: If a size is out of range or the ends do not match.
     """
 
     problem: str = ""

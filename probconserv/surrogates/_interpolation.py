@@ -43,9 +43,6 @@ class Axes(Places):
 
     Args:
         axes: Increasing coordinates of each axis.
-
-    Raises:
-        InvalidArgumentError: If an axis has fewer than two points or does not increase.
     """
 
     axes: tuple[Tensor, ...]
@@ -97,9 +94,6 @@ class Scattered(Places):
 
     Args:
         points: The points.
-
-    Raises:
-        InvalidArgumentError: If they span no volume.
     """
 
     points: Tensor

@@ -97,7 +97,6 @@ class ANP(NeuralProcess):
             Mean and scale ``(samples, *batch, q)`` in the network's dtype.
 
         Raises:
-            IncompatibleQueryError: If context, query and the network's problem do not match.
             InvalidArgumentError: If the context has noise variances.
         """
         check_compatible(context, query)
@@ -127,9 +126,6 @@ class ANP(NeuralProcess):
 
         Returns:
             Mixture of Gaussians with diagonal covariance, in the dtype of the context values.
-
-        Raises:
-            IncompatibleQueryError: If context, query and the network's problem do not match.
         """
         training = self.training
         self.eval()
@@ -166,7 +162,6 @@ class ANP(NeuralProcess):
             The history, the step of the weights that were kept, and the noise variance of the law.
 
         Raises:
-            InvalidArgumentError: If the dataset is no function, or validation returns no score for early stopping.
             DataFileError: If the checkpoint belongs to another training.
             TrainingDivergedError: If a loss is not finite.
             TrainingInterruptedError: If the training was interrupted.
@@ -186,7 +181,6 @@ class ANP(NeuralProcess):
             **notes: Further metadata (seed, steps), as JSON values; arrays and tensors become numbers.
 
         Raises:
-            InvalidArgumentError: If the notes contain what JSON does not know.
             DataFileError: If the file cannot be written.
         """
         write_weights(path, Weights("ANP", asdict(self.config), self.state_dict(), notes))

@@ -68,10 +68,6 @@ class EmpiricalGP(Surrogate):
             O(functions · points asked), and a first pass O(functions · points · r).
         mixture: Whether ``predict`` returns the mixture, or one Gaussian with its mean and covariance.
         problem: Name of the problem the functions come from; empty matches any.
-
-    Raises:
-        InvalidArgumentError: If functions and points do not match, an entry is not finite, there are fewer than two
-            functions or all are the same, or the bandwidth or the rank is out of range.
     """
 
     functions: Tensor
@@ -120,10 +116,6 @@ class EmpiricalGP(Surrogate):
 
         Returns:
             The same surrogate.
-
-        Raises:
-            IncompatibleQueryError: If context, query and functions do not match.
-            InvalidArgumentError: If the values do not fit the query, or a candidate is out of range.
         """
         values = as_tensor(values)
         if values.shape != query.points.shape[:-1] or not bool(torch.isfinite(values).all()) or not bandwidths:
@@ -152,7 +144,6 @@ class EmpiricalGP(Surrogate):
             plus diagonal; or the Gaussian with its mean and covariance. In the precision of the context's values.
 
         Raises:
-            IncompatibleQueryError: If context, query and functions do not match, or a point is outside of theirs.
             InvalidArgumentError: If the observations determine each other, so that they need a noise_variance.
         """
         posteriors = self._posteriors(context, query, self.bandwidth)
@@ -174,7 +165,6 @@ class EmpiricalGP(Surrogate):
             **notes: Further metadata, as JSON values.
 
         Raises:
-            InvalidArgumentError: If the notes contain what JSON does not know.
             DataFileError: If the file cannot be written.
         """
         config = {name: getattr(self, name) for name in ("bandwidth", "rank", "mixture", "problem")}

@@ -34,9 +34,6 @@ class Ensemble(Surrogate):
         own_variance: Whether the variances that the members predict are added; members must then return predictions.
         noise_variance: Variance added at every point.
         correlated: Whether values at different points are correlated as they are among the members.
-
-    Raises:
-        InvalidArgumentError: If there are fewer than two members or the noise variance is negative.
     """
 
     def __init__(
@@ -70,9 +67,6 @@ class Ensemble(Surrogate):
         Returns:
             Gaussian with lazy covariance over n points, low-rank plus diagonal or diagonal; values that all members
             predict with certainty and agree on have variance 0.
-
-        Raises:
-            InvalidArgumentError: If ``own_variance`` is set and a member predicts no variance.
         """
         predictions: list[Prediction | Tensor] = [ask(member, arguments) for member in self.members]
         means = torch.stack([p.flatten(1) if isinstance(p, Tensor) else p.mean for p in predictions])

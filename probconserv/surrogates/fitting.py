@@ -120,9 +120,6 @@ class FunctionSet:
         points: Points ``(functions, n, d)``, time first, or ``(n, d)`` where all functions share them.
         values: Field ``(functions, n)``.
         context: Number of points of the context; the others are targets.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not match, an entry is not finite, or no point is left for the targets.
     """
 
     points: Float[Tensor, "*functions n d"]
@@ -199,9 +196,6 @@ class FitOptions:
         config: What else decides the result, as JSON can hold it, for instance the name of the data; a checkpoint of
             another is refused.
         title: For the progress bar.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range, or patience has no validation to go by.
     """
 
     batch: int = 8

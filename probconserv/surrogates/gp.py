@@ -41,9 +41,6 @@ class GPConfig:
             fit and the first prediction. Above the default a warning says that it is not.
         inducing_points: Number m of inducing points above it, spread over the context, and of the context points that
             the fit then sees: O(m³) a step and O(n·m²) the first prediction.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     smoothness: float = 0.5
@@ -125,7 +122,6 @@ class GPSurrogate(Surrogate):
             of the context values.
 
         Raises:
-            IncompatibleQueryError: If context and query do not match each other or the fit.
             InvalidArgumentError: If there are fewer than two context points, or a factorisation fails.
         """
         check_compatible(context, query)
@@ -140,7 +136,6 @@ class GPSurrogate(Surrogate):
         """Writes the fitted process with its context and config as one safetensors file; see ``ANP.save``.
 
         Raises:
-            InvalidArgumentError: If the process is not fitted, or a note is not JSON.
             DataFileError: If the file cannot be written.
         """
         context, process = self.context, self.process

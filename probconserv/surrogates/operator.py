@@ -22,9 +22,6 @@ class GaussianOperator(nn.Module):
     Args:
         operator: ``(batch, in_channels, *space)`` → ``(batch, 2c, *space)``; further arguments are passed on.
         unit: Standard deviation where b = 1, in the units of the field.
-
-    Raises:
-        InvalidArgumentError: If the unit is not a positive number.
     """
 
     def __init__(self, operator: nn.Module, unit: float = 0.1) -> None:
@@ -42,9 +39,6 @@ class GaussianOperator(nn.Module):
 
         Returns:
             Independent Gaussians ``(batch, c, n)`` over the n points of space, in row-major order.
-
-        Raises:
-            InvalidArgumentError: If the output has an odd number of channels or is not a field.
         """
         return as_gaussian(self.operator(*arguments), self.unit)
 
@@ -58,9 +52,6 @@ def as_gaussian(field: Float[Tensor, "batch channels *space"], unit: float) -> N
 
     Returns:
         Independent Gaussians ``(batch, c, n)``; standard deviations may be 0.
-
-    Raises:
-        InvalidArgumentError: If the number of channels is odd or there is no axis of space.
     """
     if field.ndim < 3 or field.shape[1] % 2:
         raise InvalidArgumentError(

@@ -23,10 +23,6 @@ class Context:
         problem: Name of the problem the data come from; empty matches any.
         noise_variance: Variances of the observations' errors, one number or ``(*batch, n)``, where they are known;
             stored as ``(*batch, n)``. Surrogates that cannot use them refuse them.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not match, there is no point, an entry is not finite, or a variance is
-            negative.
     """
 
     points: Float[Tensor, "*batch n d"]
@@ -83,9 +79,6 @@ class Query:
     Args:
         points: Points ``(*batch, n, d)``, with the same columns as the context.
         problem: Name of the problem; empty matches any.
-
-    Raises:
-        InvalidArgumentError: If the shape is wrong, there is no point, or an entry is not finite.
     """
 
     points: Float[Tensor, "*batch n d"]
@@ -109,9 +102,6 @@ class Surrogate(nn.Module, ABC):
 
         Returns:
             A distribution over the n query values of every batch entry.
-
-        Raises:
-            IncompatibleQueryError: If context and query do not match.
         """
 
 

@@ -41,7 +41,6 @@ def write_weights(path: str | Path, weights: Weights) -> None:
         weights: What to store; tensors are moved to the CPU.
 
     Raises:
-        InvalidArgumentError: If the notes contain what JSON does not know.
         DataFileError: If the file cannot be written.
     """
     path = Path(path)

@@ -26,9 +26,6 @@ class TrainingConfig:
         device: ``cpu``, ``cuda`` or ``cuda:1``. Losses may need float64, which other devices lack.
         processes: World size; above one, start with ``torchrun``. Each process draws its rows of every batch from its
             own seed, so trainings in one and in two processes differ as those of two seeds do.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     steps: int

@@ -53,9 +53,6 @@ class StepContext:
 
         Args:
             batch: Rows of the whole batch.
-
-        Raises:
-            InvalidArgumentError: If the number of processes does not divide the batch.
         """
         if batch % self.ranks.world_size:
             raise InvalidArgumentError(
@@ -120,7 +117,6 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
         TrainingDivergedError: If a loss or a gradient is not finite; the last checkpoint stays.
         DataFileError: If the checkpoint in the folder is damaged or belongs to another training.
         OutputFolderError: If the folder cannot be written.
-        InvalidArgumentError: If the config asks for another number of processes than were started.
     """
     keep_freed_memory()
     with process_group() as ranks:

@@ -64,11 +64,7 @@ def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
 
 
 def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None:
-    """What the equalities of a law say about coefficients; None without equalities.
-
-    Raises:
-        InvalidArgumentError: If the law has other rows for every draw or is nonlinear, or the latent is another.
-    """
+    """What the equalities of a law say about coefficients; None without equalities."""
     equalities = equalities_of(law)
     if equalities is None:
         return None
@@ -125,10 +121,8 @@ def check_law(latent: Latent, law: AnyLaw | None, count: int) -> None:
     """Checks a law before any field is drawn.
 
     Raises:
-        IncompatibleQueryError: If it acts on another number of points, or has a batch that is not that of the draws.
         InfeasibleConstraintError: If no field meets it.
         DependentConstraintsError: If its rows are redundant.
-        InvalidArgumentError: If it is no law, or an order of a field with several axes names none of them.
     """
     if law is None:
         return
@@ -193,11 +187,7 @@ def _shares_rows(law: LinearConstraint | NonlinearLaw) -> TypeGuard[LinearConstr
 
 
 def exact_rows(law: LinearConstraint) -> LinearConstraint | None:
-    """The rows without noise, None if there are none.
-
-    Raises:
-        InvalidArgumentError: If a row has noise for some draws only.
-    """
+    """The rows without noise, None if there are none."""
     exact = (law.noise == 0).reshape(-1, law.noise.shape[-1])
     if not bool((exact == exact[0]).all()):
         raise InvalidArgumentError("A row of a law must have noise for all draws or for none.")

@@ -42,11 +42,7 @@ class Latent(nn.Module, ABC):
         return prod(self.shape)
 
     def flat(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
-        """Fields ``(s, *shape)`` or ``(s, n)`` as ``(s, n)``, float64.
-
-        Raises:
-            InvalidArgumentError: If they have another shape.
-        """
+        """Fields ``(s, *shape)`` or ``(s, n)`` as ``(s, n)``, float64."""
         fields = as_tensor(fields)
         if fields.shape[1:] not in (self.shape, (self.points,)):
             raise InvalidArgumentError(
@@ -99,9 +95,6 @@ class KarhunenLoeve(Latent):
         shape: Lengths of the axes of a field.
         rest: Further modes R ``(q, n)`` times standard deviations; none by default.
         spread: s ``(r,)``; 1 by default.
-
-    Raises:
-        InvalidArgumentError: If the shapes do not match or a variance is not positive.
     """
 
     mean: Tensor
@@ -216,9 +209,6 @@ class FieldLatent(Latent):
             of an imperfect velocity leave the span of the modes; a law that took this for a departure from the mean by
             many standard deviations would move the modes without limit. Noise of observations below it counts as none,
             so that draws are too sure there, with a warning: choose it smaller where the velocity allows.
-
-    Raises:
-        InvalidArgumentError: If the root has another number of points, or the error is not positive.
     """
 
     noise_root: Tensor | None
@@ -311,9 +301,6 @@ def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) 
 
     Returns:
         R, the number q of modes decided by ``kept``.
-
-    Raises:
-        InvalidArgumentError: If the length is not positive or the fraction not between 0 and 1.
     """
     if not (length > 0 and 0 < kept < 1):
         raise InvalidArgumentError(f"length must be positive and kept between 0 and 1, got {length} and {kept}.")

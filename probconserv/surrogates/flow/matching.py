@@ -51,9 +51,6 @@ class FlowMatching(Surrogate):
         draws: Number of draws of a prediction.
         options: Steps of a prediction.
         seed: Seed of a prediction, the same for all functions.
-
-    Raises:
-        InvalidArgumentError: If the axes do not fit the fields, or there are fewer than two draws.
     """
 
     def __init__(
@@ -102,7 +99,6 @@ class FlowMatching(Surrogate):
             Steps, seconds and history.
 
         Raises:
-            InvalidArgumentError: If fields or inputs do not match the model or are not finite.
             DataFileError: If the checkpoint belongs to another training: other data, or a velocity of another class.
             TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
             TrainingInterruptedError: If the training was interrupted.
@@ -147,7 +143,6 @@ class FlowMatching(Surrogate):
             Fields ``(count − first, *space)``, float64.
 
         Raises:
-            IncompatibleQueryError: If the law acts on another number of points or has another batch.
             InfeasibleConstraintError: If no field meets it, as where its rows contradict each other.
             DependentConstraintsError: If its rows are redundant.
             InvalidArgumentError: If the velocity returns NaN or another shape, or a number is out of range.
@@ -192,10 +187,6 @@ class FlowMatching(Surrogate):
 
         Returns:
             The draws, with their correlations.
-
-        Raises:
-            IncompatibleQueryError: If context and query do not match, or points lie outside the grid.
-            InvalidArgumentError: If the model has no axes.
         """
         check_compatible(context, query)
         if self.axes is None:

@@ -24,9 +24,6 @@ class ResidualVelocity(nn.Module):
         inputs: Number of parameters that the flow is conditional on.
         frequencies: Number of Fourier features of t.
         spread: d, one for each coefficient, the ``spread`` of ``KarhunenLoeve``; 1 without it.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     spread: Tensor
@@ -69,9 +66,6 @@ class ResidualVelocity(nn.Module):
 
         Returns:
             dz/dt ``(s, r)``.
-
-        Raises:
-            InvalidArgumentError: If z or the inputs do not have the number of columns that the network was built for.
         """
         if z.shape[-1] != self.size:
             raise InvalidArgumentError(f"z must have {self.size} coefficients, got {z.shape[-1]}.")
@@ -109,9 +103,6 @@ class ResidualFieldVelocity(nn.Module):
             ``boon.FNOVelocity``.
         size: Number of modes.
         points: Points of a field. ``of`` takes all three, and the modes, from a latent.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     modes: Tensor

@@ -35,9 +35,6 @@ def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[T
 
     Returns:
         Rows ``(m, n)`` over fields flattened in row-major order.
-
-    Raises:
-        IncompatibleQueryError: If points have another number of coordinates or lie outside the grid.
     """
     if points.ndim != 2 or points.shape[-1] != len(axes):
         raise IncompatibleQueryError(
@@ -62,11 +59,7 @@ def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[T
 
 
 def check_axes(axes: Sequence[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """The axes in float64.
-
-    Raises:
-        InvalidArgumentError: If they do not increase or have other lengths than the field.
-    """
+    """The axes in float64."""
     double = tuple(as_tensor(axis).detach() for axis in axes)
     lengths = tuple(len(axis) for axis in double if axis.ndim == 1)
     if lengths != shape or min(lengths) < 2 or not all(bool((axis.diff() > 0).all()) for axis in double):
@@ -195,9 +188,6 @@ class DrawnFields(FieldGaussian):
 
         Returns:
             Draws ``(*sample_shape, *batch, q)``.
-
-        Raises:
-            InvalidArgumentError: If ``base_samples`` is given.
         """
         if base_samples is not None:
             raise InvalidArgumentError("Drawn fields are no function of normal numbers; leave base_samples out.")

@@ -51,9 +51,6 @@ class SamplingOptions:
             linear rows and ``KarhunenLoeve`` coefficients; a product with it for every direction that rows inform. Data
             on a curved set of few dimensions need it.
         resample: Evaluations after which ``eci`` draws its noise anew; without it and in ``pcfm`` the first one stays.
-
-    Raises:
-        InvalidArgumentError: If a number is out of range.
     """
 
     steps: int = 100
@@ -109,9 +106,6 @@ def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Returns:
         Fields ``(count, n)``.
-
-    Raises:
-        InvalidArgumentError: If ``resample`` is set, or ``mixing`` without new noise.
     """
     _refuse(task.options, "unconstrained", "resample")
     _require_renewal(task.options, "unconstrained")
@@ -168,9 +162,6 @@ def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Returns:
         Fields ``(count, n)``.
-
-    Raises:
-        InvalidArgumentError: If ``renewal`` or ``local`` is set.
     """
     _refuse(task.options, "eci", "renewal", "local")
     z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
@@ -188,9 +179,6 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
 
     Returns:
         Fields ``(count, n)``.
-
-    Raises:
-        InvalidArgumentError: If others are set: it has one evaluation a step and one noise.
     """
     if task.options.mixing > 1 or task.options.resample is not None:
         raise InvalidArgumentError("pcfm has one evaluation a step and one noise; use eci or conditioned for others.")
