@@ -116,10 +116,7 @@ class NodeGrid(Grid):
 
     @property
     def axes(self) -> tuple[Float[Tensor, " points"], ...]:
-        return tuple(
-            torch.linspace(a, b, n, dtype=torch.float64)
-            for a, b, n in zip(self.low, self.high, self.count, strict=True)
-        )
+        return _linspaces(self, 0)
 
 
 @dataclass(frozen=True, init=False)
@@ -151,10 +148,7 @@ class CellGrid(Grid):
     @property
     def faces(self) -> tuple[Float[Tensor, " faces"], ...]:
         """Coordinates of the faces between cells along every axis, ends included, ``(count + 1,)`` each."""
-        return tuple(
-            torch.linspace(a, b, n + 1, dtype=torch.float64)
-            for a, b, n in zip(self.low, self.high, self.count, strict=True)
-        )
+        return _linspaces(self, 1)
 
     @property
     def axes(self) -> tuple[Float[Tensor, " points"], ...]:
@@ -185,6 +179,12 @@ def trapezoid_weights(points: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batc
     weights[..., :-1] += 0.5 * gaps
     weights[..., 1:] += 0.5 * gaps
     return weights
+
+
+def _linspaces(grid: Grid, more: int) -> tuple[Tensor, ...]:
+    """Equally spaced points from end to end of every axis, ``count`` plus some more."""
+    ends = zip(grid.low, grid.high, grid.count, strict=True)
+    return tuple(torch.linspace(a, b, n + more, dtype=torch.float64) for a, b, n in ends)
 
 
 def _set_extent(grid: "NodeGrid | CellGrid", low: _Ends, high: _Ends, count: _Counts, minimum: int) -> None:

@@ -7,7 +7,8 @@ product per axis, which is the cosine, sine or Fourier transform of the coeffici
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite, pi, prod
+from functools import reduce
+from math import isfinite, pi
 from typing import Any
 
 import torch
@@ -140,22 +141,16 @@ class GaussianField:
             raise InvalidArgumentError(
                 f"coefficients must end in {self.shape}, got {tuple(coefficients.shape)}; draw them from this field."
             )
-        result = coefficients.to(torch.float64)
-        for basis in self._bases(grid):
-            result = result.movedim(result.ndim - d, -1) @ basis.mT  # the axes rotate: the next one is in place
-        return result
+        return _along_axes(coefficients.to(torch.float64), self._bases(grid))
 
     def covariance(self, first: Grid, second: Grid) -> Tensor:
         """Cov(u(x), u(y)) = Σ_k λ_k φ_k(x) φ_k(y) for all points of two grids, ``(n, m)`` with points flattened."""
-        left, right = (_outer(self._bases(grid)) for grid in (first, second))
+        left, right = (reduce(torch.kron, self._bases(grid)) for grid in (first, second))
         return (left * self.variances.reshape(-1)) @ right.mT
 
     def variance(self, grid: Grid) -> Tensor:
         """Var u(x) = Σ_k λ_k φ_k(x)² at the points of a grid ``(*space)``."""
-        result = self.variances
-        for basis in self._bases(grid):
-            result = result.movedim(0, -1) @ (basis**2).mT
-        return result
+        return _along_axes(self.variances, [basis**2 for basis in self._bases(grid)])
 
     @property
     def _box(self) -> NodeGrid:
@@ -268,11 +263,8 @@ def _waveforms(pair: AxisConditions, phase: Tensor) -> Tensor:
     return phase.sin() if isinstance(pair[0], Dirichlet) else phase.cos()
 
 
-def _outer(bases: list[Tensor]) -> Tensor:
-    """Products of eigenfunctions ``(points, modes)``, both flattened in the order of the axes."""
-    result = bases[0]
-    for basis in bases[1:]:
-        result = torch.einsum("pk,ql->pqkl", result, basis).reshape(
-            prod((len(result), len(basis))), result.shape[1] * basis.shape[1]
-        )
-    return result
+def _along_axes(values: Tensor, matrices: list[Tensor]) -> Tensor:
+    """Applies one matrix ``(points, modes)`` along each of the last axes; they rotate, so that the next is in place."""
+    for matrix in matrices:
+        values = values.movedim(values.ndim - len(matrices), -1) @ matrix.mT
+    return values

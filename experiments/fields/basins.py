@@ -14,7 +14,7 @@ from experiments.records.release import data_version
 from experiments.records.store import config_hash
 from experiments.storage import cached_arrays
 from solvers import CellGrid, Reflecting, ShallowWater, solve_system
-from solvers.problems.operator_problems.basin import Basin, initial_depth
+from solvers.problems.operator_problems.standard import Basin, initial_depth
 
 WATER = ShallowWater(gravity=1.0)
 WALLS = ((Reflecting(), Reflecting()),) * 2

@@ -5,6 +5,7 @@ All quantities are dimensionless. Functions build problems with options (viscosi
 ``reconstructed`` lists the settings that we had to choose.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import pi
 from numbers import Integral
@@ -17,7 +18,15 @@ from solvers.conditions import Dirichlet, Neumann, Periodic
 from solvers.errors import InvalidArgumentError
 from solvers.grids import NodeGrid
 from solvers.problems import exact_boundary as exact
-from solvers.problems.boundary_samples import BoundaryProblem, Normal, Parameter, Parameters, SidePairs, Uniform
+from solvers.problems.boundary_samples import (
+    BoundaryProblem,
+    Fields,
+    Normal,
+    Parameter,
+    Parameters,
+    SidePairs,
+    Uniform,
+)
 from solvers.problems.exact_boundary import Harmonics
 from solvers.spectral import evaluate, random_field, solve_periodic_burgers
 
@@ -29,20 +38,12 @@ _DIFFUSIVITY = 0.02
 
 def stokes(viscosity: float = 0.02) -> BoundaryProblem:
     """Stokes' second problem at a viscosity; the paper's series has ν = 0.1, 0.02, 0.005, 0.002, 0.001."""
-
-    def fields(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
-        omega = parameters["frequency"][:, None, None]
-        return (
-            exact.stokes(0.0, grid.points, omega[..., 0], viscosity),
-            exact.stokes(times[:, None], grid.points, omega, viscosity),
-        )
-
     return BoundaryProblem(
         name="stokes",
         equation="u_t = ν u_yy",
         conditions=((Dirichlet(), Dirichlet()),),
         parameters=(Parameter(name="frequency", symbol="ω", distribution=Uniform(3.0, 4.0)),),
-        fields=fields,
+        fields=_closed_form(lambda t, y, frequency: exact.stokes(t, y, frequency, viscosity)),
         constants={"viscosity": viscosity},
         single_time=2.0,
         final_times=(2.0,),
@@ -52,14 +53,6 @@ def stokes(viscosity: float = 0.02) -> BoundaryProblem:
 
 def burgers_dirichlet(viscosity: float = 0.02) -> BoundaryProblem:
     """Viscous Burgers' travelling wave; the paper's series has ν = 0.1, 0.05, 0.02, 0.005, 0.001."""
-
-    def fields(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
-        left, right = (parameters[name][:, None, None] for name in ("left", "right"))
-        return (
-            exact.burgers_wave(0.0, grid.points, left[..., 0], right[..., 0], viscosity),
-            exact.burgers_wave(times[:, None], grid.points, left, right, viscosity),
-        )
-
     return BoundaryProblem(
         name="burgers_dirichlet",
         equation="u_t + (u²/2)_x = ν u_xx",
@@ -68,12 +61,22 @@ def burgers_dirichlet(viscosity: float = 0.02) -> BoundaryProblem:
             Parameter(name="left", symbol="u_L", distribution=Uniform(1.0, 1.5)),
             Parameter(name="right", symbol="u_R", distribution=Uniform(-0.5, 0.0)),
         ),
-        fields=fields,
+        fields=_closed_form(lambda t, x, left, right: exact.burgers_wave(t, x, left, right, viscosity)),
         constants={"viscosity": viscosity},
         single_time=0.5,
         final_times=(0.5,),
         reconstructed="ranges of u_L and u_R, values of ν, output times",
     )
+
+
+def _closed_form(solution: Callable[..., Tensor]) -> Fields:
+    """The fields of a problem from u(t, x, **parameters), one number each."""
+
+    def fields(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
+        start, later = ({p: each[at] for p, each in parameters.items()} for at in ((..., None), (..., None, None)))
+        return solution(0.0, grid.points, **start), solution(times[:, None], grid.points, **later)
+
+    return fields
 
 
 def heat_neumann(diffusivity: float = 0.01, heater: float = 5.0) -> BoundaryProblem:
@@ -232,7 +235,7 @@ def heat_independent(side: Dirichlet | Neumann | None = None, harmonics: int = 0
             left,
             replace(left, name="right", symbol="g_1"),
         ),
-        fields=_heat_from_gradients if neumann else _heat_from_values,
+        fields=_heat(neumann),
         gradients=_end_gradients if neumann else None,
         constants={"diffusivity": _DIFFUSIVITY, "harmonics": harmonics},
         single_time=1.0,
@@ -240,27 +243,26 @@ def heat_independent(side: Dirichlet | Neumann | None = None, harmonics: int = 0
     )
 
 
-def _heat_from_values(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
-    initial = _initial_coefficients(parameters)
-    left, right = (_end_data(parameters[name], axes=2) for name in ("left", "right"))
-    later = exact.heat_dirichlet(times[:, None], grid.points, initial[:, None, None], left, right, _DIFFUSIVITY)
-    return exact.sine_series(grid.points, initial[:, None]), later
+def _heat(neumann: bool) -> Fields:
+    """The fields for data at both ends, gradients or values."""
+    solution, series = (
+        (exact.heat_neumann, exact.cosine_series) if neumann else (exact.heat_dirichlet, exact.sine_series)
+    )
 
+    def fields(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
+        initial = torch.nn.functional.pad(
+            parameters["initial"] / torch.arange(1, _INITIAL_MODES + 1), (int(neumann), 0)
+        )
+        left, right = (_end_data(parameters[name], axes=2) for name in ("left", "right"))
+        later = solution(times[:, None], grid.points, initial[:, None, None], left, right, _DIFFUSIVITY)
+        return series(grid.points, initial[:, None]), later
 
-def _heat_from_gradients(parameters: Parameters, grid: NodeGrid, times: Tensor) -> tuple[Tensor, Tensor]:
-    initial = torch.nn.functional.pad(_initial_coefficients(parameters), (1, 0))
-    left, right = (_end_data(parameters[name], axes=2) for name in ("left", "right"))
-    later = exact.heat_neumann(times[:, None], grid.points, initial[:, None, None], left, right, _DIFFUSIVITY)
-    return exact.cosine_series(grid.points, initial[:, None]), later
+    return fields
 
 
 def _end_gradients(parameters: Parameters, times: Tensor) -> SidePairs:
     left, right = (_end_data(parameters[name], axes=1).at(times) for name in ("left", "right"))
     return ((left, right),)
-
-
-def _initial_coefficients(parameters: Parameters) -> Tensor:
-    return parameters["initial"] / torch.arange(1, _INITIAL_MODES + 1)
 
 
 def _end_data(values: Tensor, axes: int) -> Harmonics:

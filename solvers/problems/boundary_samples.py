@@ -19,6 +19,7 @@ from solvers.grids import NodeGrid
 
 Parameters = Mapping[str, Tensor]
 SidePairs = tuple[tuple[Tensor, Tensor] | None, ...]
+Fields = Callable[[Parameters, NodeGrid, Tensor], tuple[Tensor, Tensor]]
 Times = float | Sequence[float] | np.ndarray | Tensor
 
 
@@ -116,7 +117,7 @@ class BoundaryProblem:
     equation: str
     conditions: tuple[AxisConditions, ...]
     parameters: tuple[Parameter, ...]
-    fields: Callable[[Parameters, NodeGrid, Tensor], tuple[Tensor, Tensor]]
+    fields: Fields
     gradients: Callable[[Parameters, Tensor], SidePairs] | None = None
     constants: Mapping[str, float] = field(default_factory=dict)
     start: float = 0.0

@@ -16,7 +16,7 @@ from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws.laws import Advection, Burgers, Diffusion, Law, PorousMedium, Stefan
 from solvers.grids import CellGrid
 from solvers.problems import exact
-from solvers.problems._closed_forms import Value
+from solvers.problems.exact import Value
 
 Field = Callable[[Value, Value, Value], Tensor]
 

@@ -4,6 +4,7 @@ Times ``t``, positions ``x`` and parameters are numbers or tensors that broadcas
 broadcast shape. All quantities are dimensionless. Every problem has the solution u(t, x), the antiderivative
 ∫ u dx (zero or constant ahead of the front; differences of it give exact cell averages), the total over the
 problem's domain, the fluxes through its two ends (positive along +x), and the position of its front or shock.
+A parameter out of its range (m > 0, 0 < u* < 1, a ≥ 0) raises ``InvalidArgumentError``.
 Source: Hansen et al. 2023, sec. 4 and appendix B; Stefan: Maddix, Sampaio & Gerritsen 2018.
 """
 
@@ -13,7 +14,29 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.problems._closed_forms import Value, float64, require
+
+Value = float | Tensor
+
+
+def float64(*values: Value) -> tuple[Tensor, ...]:
+    """Numbers or tensors as float64 tensors."""
+    return tuple(torch.as_tensor(value, dtype=torch.float64) for value in values)
+
+
+def require(holds: Tensor, name: str, expected: str, got: Tensor) -> None:
+    """Raises an error unless a condition on an argument holds everywhere.
+
+    Args:
+        holds: Whether it does, in the shape of the argument.
+        name: Name of the argument in the message.
+        expected: The condition in words, after "must be".
+        got: The argument.
+
+    Raises:
+        InvalidArgumentError: If it does not; the text has the first value that is wrong.
+    """
+    if not bool(holds.all()):
+        raise InvalidArgumentError(f"{name} must be {expected}, got {got.detach()[~holds][0].item():g}.")
 
 
 def diffusion(t: Value, x: Value, diffusivity: Value) -> Tensor:
@@ -42,61 +65,37 @@ def diffusion_boundary_flux(t: Value, diffusivity: Value) -> tuple[Tensor, Tenso
 
 
 def porous_medium(t: Value, x: Value, exponent: Value) -> Tensor:
-    """Field u = (m·max(t − x, 0))^{1/m} of u_t = (uᵐ u_x)_x, a wave travelling at unit speed.
-
-    Raises:
-        InvalidArgumentError: If m is not positive.
-    """
+    """Field u = (m·max(t − x, 0))^{1/m} of u_t = (uᵐ u_x)_x, a wave travelling at unit speed."""
     t, x, m = float64(t, x, _exponent(exponent))
     return (m * (t - x).clamp(min=0.0)) ** (1.0 / m)
 
 
 def porous_medium_antiderivative(t: Value, x: Value, exponent: Value) -> Tensor:
-    """Antiderivative −m^{1+1/m}/(m+1) · max(t − x, 0)^{1+1/m}, zero beyond the front.
-
-    Raises:
-        InvalidArgumentError: If m is not positive.
-    """
+    """Antiderivative −m^{1+1/m}/(m+1) · max(t − x, 0)^{1+1/m}, zero beyond the front."""
     t, x, m = float64(t, x, _exponent(exponent))
     return -_porous_medium_volume((t - x).clamp(min=0.0), m)
 
 
 def porous_medium_total(t: Value, exponent: Value) -> Tensor:
-    """Total m^{1+1/m}/(m+1) · t^{1+1/m} over [0, 1], for t ≤ 1 (the front is then inside).
-
-    Raises:
-        InvalidArgumentError: If m is not positive.
-    """
+    """Total m^{1+1/m}/(m+1) · t^{1+1/m} over [0, 1], for t ≤ 1 (the front is then inside)."""
     t, m = float64(t, _exponent(exponent))
     return _porous_medium_volume(t, m)
 
 
 def porous_medium_inflow(t: Value, exponent: Value) -> Tensor:
-    """Boundary value u(t, 0) = (mt)^{1/m}.
-
-    Raises:
-        InvalidArgumentError: If m is not positive.
-    """
+    """Boundary value u(t, 0) = (mt)^{1/m}."""
     t, m = float64(t, _exponent(exponent))
     return (m * t) ** (1.0 / m)
 
 
 def porous_medium_boundary_flux(t: Value, exponent: Value) -> tuple[Tensor, Tensor]:
-    """Fluxes F(0) = (mt)^{1/m} (the wave has unit speed, so F = u) and F(1) = 0, for t ≤ 1.
-
-    Raises:
-        InvalidArgumentError: If m is not positive.
-    """
+    """Fluxes F(0) = (mt)^{1/m} (the wave has unit speed, so F = u) and F(1) = 0, for t ≤ 1."""
     inflow = porous_medium_inflow(t, exponent)
     return inflow, torch.zeros_like(inflow)
 
 
 def porous_medium_front(t: Value, exponent: Value) -> Tensor:
-    """Front x = t, the first point where u = 0.
-
-    Raises:
-        InvalidArgumentError: If m is not positive.
-    """
+    """Front x = t, the first point where u = 0."""
     t, m = float64(t, _exponent(exponent))
     return t + torch.zeros_like(m)
 
@@ -104,16 +103,8 @@ def porous_medium_front(t: Value, exponent: Value) -> Tensor:
 def stefan_similarity(threshold: Value) -> Tensor:
     """Root z > 0 of u* z e^{z²} erf z = (1 − u*)/√π, which sets the front x = 2z√t.
 
-    Newton's method in s = log z on the logarithm of the equation, safeguarded by bisection.
-
-    Args:
-        threshold: u*, strictly between 0 and 1.
-
-    Returns:
-        z, float64, same shape; relative accuracy about 1e-14.
-
-    Raises:
-        InvalidArgumentError: If a threshold is not strictly between 0 and 1.
+    Newton's method in s = log z on the logarithm of the equation, safeguarded by bisection; relative accuracy about
+    1e-14.
     """
     (u,) = float64(threshold)
     require((u > 0) & (u < 1), "threshold of the Stefan problem", "strictly between 0 and 1", u)
@@ -177,62 +168,38 @@ def stefan_boundary_flux(t: Value, threshold: Value) -> tuple[Tensor, Tensor]:
 
 
 def advection_front(t: Value, speed: Value) -> Tensor:
-    """Front ½ + at; it leaves the domain at t = 1/(2a).
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Front ½ + at; it leaves the domain at t = 1/(2a)."""
     t, a = float64(t, speed)
     require(a >= 0, "speed a of the advected step", "0 or more", a)
     return 0.5 + a * t
 
 
 def advection(t: Value, x: Value, speed: Value) -> Tensor:
-    """Field u = 1 for x ≤ ½ + at, else 0, of u_t + a u_x = 0 with inflow 1.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Field u = 1 for x ≤ ½ + at, else 0, of u_t + a u_x = 0 with inflow 1."""
     t, x, a = float64(t, x, speed)
     return (x <= advection_front(t, a)).to(torch.float64)
 
 
 def advection_antiderivative(t: Value, x: Value, speed: Value) -> Tensor:
-    """Antiderivative min(x − ½ − at, 0), zero beyond the front.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Antiderivative min(x − ½ − at, 0), zero beyond the front."""
     t, x, a = float64(t, x, speed)
     return (x - advection_front(t, a)).clamp(max=0.0)
 
 
 def advection_total(t: Value, speed: Value) -> Tensor:
-    """Total min(½ + at, 1) over [0, 1].
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Total min(½ + at, 1) over [0, 1]."""
     return advection_front(t, speed).clamp(max=1.0)
 
 
 def advection_boundary_flux(t: Value, speed: Value) -> tuple[Tensor, Tensor]:
-    """Fluxes F(0) = a and F(1) = a once the front has left, 0 before.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Fluxes F(0) = a and F(1) = a once the front has left, 0 before."""
     t, a = float64(t, speed)
     left = a + torch.zeros_like(t)
     return left, torch.where(advection_front(t, a) < 1.0, 0.0, left)
 
 
 def burgers_front(t: Value, slope: Value) -> Tensor:
-    """Position (at − 1)/2 where the field passes a/2: the middle of the ramp before breaking, the shock after it.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Position (at − 1)/2 where the field passes a/2: the middle of the ramp before breaking, the shock after it."""
     t, a = float64(t, _slope(slope))
     return 0.5 * (a * t - 1)
 
@@ -241,9 +208,6 @@ def burgers(t: Value, x: Value, slope: Value) -> Tensor:
     """Field of u_t + (u²/2)_x = 0 on [−1, 1] from a ramp of height and slope a, which breaks at t = 1/a.
 
     With w = at − 1: before breaking a for x ≤ w, ax/w for w < x < 0, else 0; after it a for x ≤ w/2, else 0.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
     """
     t, x, a = float64(t, x, _slope(slope))
     width = a * t - 1
@@ -252,11 +216,7 @@ def burgers(t: Value, x: Value, slope: Value) -> Tensor:
 
 
 def burgers_antiderivative(t: Value, x: Value, slope: Value) -> Tensor:
-    """Antiderivative, zero beyond the front: a(x − w/2) on the plateau, ax²/2w on the ramp, w = at − 1.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Antiderivative, zero beyond the front: a(x − w/2) on the plateau, ax²/2w on the ramp, w = at − 1."""
     t, x, a = float64(t, x, _slope(slope))
     width = a * t - 1
     ramp = 0.5 * a * x.clamp(max=0.0) ** 2 / torch.where(width < 0, width, -1.0)
@@ -266,21 +226,13 @@ def burgers_antiderivative(t: Value, x: Value, slope: Value) -> Tensor:
 
 
 def burgers_total(t: Value, slope: Value) -> Tensor:
-    """Total min((a/2)(1 + at), 2a) over [−1, 1]; the shock leaves at t = 3/a.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Total min((a/2)(1 + at), 2a) over [−1, 1]; the shock leaves at t = 3/a."""
     t, a = float64(t, _slope(slope))
     return torch.minimum(0.5 * a * (1 + a * t), 2 * a)
 
 
 def burgers_boundary_flux(t: Value, slope: Value) -> tuple[Tensor, Tensor]:
-    """Fluxes F(−1) = a²/2 and F(1) = a²/2 once the shock has left, 0 before.
-
-    Raises:
-        InvalidArgumentError: If a is negative.
-    """
+    """Fluxes F(−1) = a²/2 and F(1) = a²/2 once the shock has left, 0 before."""
     t, a = float64(t, _slope(slope))
     left = 0.5 * a * a + torch.zeros_like(t)
     return left, torch.where(a * t < 3.0, 0.0, left)
@@ -317,11 +269,7 @@ def barenblatt(t: Value, points: Tensor, exponent: Value, constant: Value) -> Te
 
 
 def barenblatt_mass(exponent: Value, constant: Value, dimension: int = 2) -> Tensor:
-    """Mass (π/κ)^{d/2} C^{1/m + d/2} Γ(1/m + 1)/Γ(1/m + 1 + d/2) of Barenblatt's solution at every time.
-
-    Raises:
-        InvalidArgumentError: If m or C is not positive.
-    """
+    """Mass (π/κ)^{d/2} C^{1/m + d/2} Γ(1/m + 1)/Γ(1/m + 1 + d/2) of Barenblatt's solution at every time."""
     m, c = float64(exponent, constant)
     _, kappa = _barenblatt_constants(dimension, m, c)
     half = 0.5 * dimension
@@ -330,11 +278,7 @@ def barenblatt_mass(exponent: Value, constant: Value, dimension: int = 2) -> Ten
 
 
 def barenblatt_radius(t: Value, exponent: Value, constant: Value, dimension: int = 2) -> Tensor:
-    """Radius √(C/κ) t^β of the support of Barenblatt's solution.
-
-    Raises:
-        InvalidArgumentError: If t, m or C is not positive.
-    """
+    """Radius √(C/κ) t^β of the support of Barenblatt's solution."""
     t, m, c = float64(t, exponent, constant)
     require(t > 0, "t of Barenblatt's solution", "above 0", t)
     beta, kappa = _barenblatt_constants(dimension, m, c)

@@ -3,8 +3,9 @@
 Times ``t``, positions ``x`` and parameters are numbers or tensors that broadcast; results are float64 tensors of the
 broadcast shape. All quantities are dimensionless. The series of the heat equation need t > 0, where their terms
 decay like e^{−kn²π²t}: they are truncated at the first N with kN²π²t ≥ 34 for the smallest t, with a remainder below
-e^{−34}/34 < 1e-16 times the size of the data (the bound is derived at ``_terms``). Values at the ends are those of the
-solution there; ``Harmonics.at`` and ``heater_gradient`` give the data themselves.
+e^{−34}/34 < 1e-16 times the size of the data (the bound is derived at ``_terms``). A time that is not positive, or
+needs more than 20,000 terms, is refused. Values at the ends are those of the solution there; ``Harmonics.at`` and
+``heater_gradient`` give the data themselves.
 Source: Saad et al. 2023, sec. 4 and appendix; the responses to boundary data follow from Carslaw & Jaeger 1959,
 sec. 3.3 to 3.6.
 """
@@ -18,7 +19,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.problems._closed_forms import Value, float64, require
+from solvers.problems.exact import Value, float64, require
 
 _EXPONENT = 34.0  # e^{−34} = 1.7e-15
 _MOST_TERMS = 20_000
@@ -107,12 +108,6 @@ def heat_insulator(t: Value, x: Value, frequency: Value, diffusivity: float = 0.
         frequency: ω > 0.
         diffusivity: k.
         heater: U.
-
-    Returns:
-        The field, float64.
-
-    Raises:
-        InvalidArgumentError: If a time is not positive or so small that the series needs more than 20,000 terms.
     """
     t, x, omega, heater = float64(t, x, frequency, heater)
     # |aₙ| ≤ (2ω/π)/(n² − ω²), so from n = 2ω on the coefficients are below those of the bound at _terms.
@@ -135,9 +130,6 @@ def wave(t: Value, x: Value, y: Value, amplitudes: Float[Tensor, "*batch m n"], 
         y: Positions along the second axis.
         amplitudes: A of m, n = 0, 1, …; the batch broadcasts with times and points.
         speed: c.
-
-    Returns:
-        The field, float64.
     """
     t, x, y, amplitudes = float64(t, x, y, amplitudes)
     total = torch.zeros(_shape(t, x, y, amplitudes[..., 0, 0]), dtype=torch.float64)
@@ -165,25 +157,8 @@ def heat_dirichlet(
         left: Value at x = 0.
         right: Value at x = 1.
         diffusivity: k.
-
-    Returns:
-        The field, float64.
-
-    Raises:
-        InvalidArgumentError: If a time is not positive or so small that the series needs more than 20,000 terms.
     """
-    t, x, initial = float64(t, x, initial)
-
-    def start(n: int, side: Harmonics) -> Tensor:
-        return _real_sum(side.amplitudes, 2 * n * pi / (n * n * pi * pi + _squared_rate(side, diffusivity)))
-
-    coefficients = [
-        _coefficient(initial, n) - start(n, left) + (-1) ** n * start(n, right)
-        for n in range(1, max(_terms(t, diffusivity), initial.shape[-1]) + 1)
-    ]
-    response = _VALUE_RESPONSE
-    ends = _lasting(t, x, left, diffusivity, response) + _lasting(t, 1 - x, right, diffusivity, response)
-    return ends + _decaying_series(t, x, torch.sin, diffusivity, coefficients)
+    return _heat(t, x, initial, (left, right), diffusivity, gradients=False)
 
 
 def heat_neumann(
@@ -195,25 +170,28 @@ def heat_neumann(
     Σ 2/(n²π² + q²) cos(nπx) e^{−kn²π²t}) with q² = iω/k. For ω = 0 the terms before the sum are
     x − x²/2 − kt − 1/3. The other end's is its mirror image, negated. Arguments as for ``heat_dirichlet``, but
     ``initial`` is a₀, a₁, … and the sides are gradients.
-
-    Returns:
-        The field, float64.
-
-    Raises:
-        InvalidArgumentError: If a time is not positive or so small that the series needs more than 20,000 terms.
     """
+    return _heat(t, x, initial, (left, right), diffusivity, gradients=True)
+
+
+def _heat(
+    t: Value, x: Value, initial: Tensor, sides: tuple[Harmonics, Harmonics], diffusivity: float, *, gradients: bool
+) -> Tensor:
+    """``heat_neumann`` or ``heat_dirichlet``: the responses to both ends, and a decaying series."""
     t, x, initial = float64(t, x, initial)
+    sign = 1 if gradients else -1
 
     def start(n: int, side: Harmonics) -> Tensor:
-        return _real_sum(side.amplitudes, 2 / (n * n * pi * pi + _squared_rate(side, diffusivity)))
+        weight = 2 if gradients else 2 * n * pi
+        return sign * _real_sum(side.amplitudes, weight / (n * n * pi * pi + _squared_rate(side, diffusivity)))
 
     coefficients = [
-        _coefficient(initial, n + 1) + start(n, left) - (-1) ** n * start(n, right)
-        for n in range(1, max(_terms(t, diffusivity), initial.shape[-1] - 1) + 1)
+        _coefficient(initial, n + gradients) + start(n, sides[0]) - (-1) ** n * start(n, sides[1])
+        for n in range(1, max(_terms(t, diffusivity), initial.shape[-1] - gradients) + 1)
     ]
-    response = _GRADIENT_RESPONSE
-    ends = _lasting(t, x, left, diffusivity, response) - _lasting(t, 1 - x, right, diffusivity, response)
-    return ends + initial[..., 0] + _decaying_series(t, x, torch.cos, diffusivity, coefficients)
+    left, right = (_lasting(t, at, side, diffusivity, gradients) for at, side in zip((x, 1 - x), sides, strict=True))
+    ends = left - sign * right + (initial[..., 0] if gradients else 0.0)
+    return ends + _decaying_series(t, x, torch.cos if gradients else torch.sin, diffusivity, coefficients)
 
 
 def sine_series(x: Value, coefficients: Float[Tensor, "*batch n"]) -> Tensor:
@@ -266,45 +244,25 @@ def _coefficient(initial: Tensor, n: int) -> Tensor:
     return initial[..., n - 1] if n <= initial.shape[-1] else torch.zeros_like(initial[..., 0])
 
 
-def _lasting(t: Tensor, x: Tensor, side: Harmonics, diffusivity: float, response: "_Response") -> Tensor:
-    """Σ_j Re(c_j r_j(t, x)): the response to a side after its series has decayed."""
+def _lasting(t: Tensor, x: Tensor, side: Harmonics, diffusivity: float, gradients: bool) -> Tensor:
+    """Σ_j Re(c_j r_j(t, x)): the response to data at x = 0, values or gradients, after its series has decayed.
+
+    r is sinh(q(1 − x))/sinh q or −cosh(q(1 − x))/(q sinh q) times e^{iωt}, Re q > 0, here without overflow; gradients
+    leave a permanent 1/q² from the start of the oscillation.
+    """
     total: Tensor = torch.zeros((), dtype=torch.float64)
+    kt = diffusivity * t
     for j, (frequency, squared) in enumerate(zip(side.frequencies, _squared_rate(side, diffusivity), strict=True)):
         if frequency == 0:
-            answer = response.steady(diffusivity * t, x)
+            answer = x - 0.5 * x * x - kt - 1 / 3 if gradients else 1 - x + 0 * kt
         else:
-            answer = torch.exp(1j * frequency * t) * response.swinging(torch.sqrt(squared), x) + response.mean / squared
+            q = torch.sqrt(squared)
+            reflected, divisor = torch.exp(-2 * q * (1 - x)), 1 - torch.exp(-2 * q)
+            near = torch.exp(-q * x)
+            swing = -near * (1 + reflected) / (q * divisor) if gradients else near * (1 - reflected) / divisor
+            answer = torch.exp(1j * frequency * t) * swing + float(gradients) / squared
         total = total + (side.amplitudes[..., j] * answer).real
     return total
-
-
-def _sinh_ratio(q: Tensor, x: Tensor) -> Tensor:
-    """sinh(q(1 − x))/sinh q for Re q > 0, without overflow."""
-    return torch.exp(-q * x) * (1 - torch.exp(-2 * q * (1 - x))) / (1 - torch.exp(-2 * q))
-
-
-def _cosh_ratio(q: Tensor, x: Tensor) -> Tensor:
-    """−cosh(q(1 − x))/(q sinh q) for Re q > 0, without overflow."""
-    return -torch.exp(-q * x) * (1 + torch.exp(-2 * q * (1 - x))) / (q * (1 - torch.exp(-2 * q)))
-
-
-@dataclass(frozen=True)
-class _Response:
-    """Long-time response of the field to data at x = 0, up to decaying terms.
-
-    Args:
-        steady: (kt, x) → response to a constant 1.
-        swinging: (q, x) → complex amplitude of the response to e^{iωt}, q² = iω/k.
-        mean: Times 1/q²: permanent offset from the start of the oscillation.
-    """
-
-    steady: Callable[[Tensor, Tensor], Tensor]
-    swinging: Callable[[Tensor, Tensor], Tensor]
-    mean: float
-
-
-_VALUE_RESPONSE = _Response(lambda kt, x: 1 - x + 0 * kt, _sinh_ratio, 0.0)
-_GRADIENT_RESPONSE = _Response(lambda kt, x: x - 0.5 * x * x - kt - 1 / 3, _cosh_ratio, 1.0)
 
 
 def _squared_rate(side: Harmonics, diffusivity: float) -> Tensor:

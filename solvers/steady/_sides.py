@@ -1,6 +1,6 @@
 """Sides of a steady problem: the flux through each as a linear function of the edge cell's value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -141,19 +141,37 @@ def _flux(
     grid: CellGrid,
     batch: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:
-    """Offset and slope of F = −k ∂u/∂x = half (u_edge − u_side) under a condition."""
+    """Offset and slope of F = −k ∂u/∂x = half (u_edge − u_side) under a condition.
+
+    From a u_s + b ∂u/∂x = g with −k_s ∂u/∂x = half (u_e − u_s): F = half (a u_e − g)/(a + b half/k_s).
+    """
     if isinstance(condition, Outflow):
         raise InvalidArgumentError(f"{name}: Outflow is for convective laws; use Neumann(flux=0.0) or Dirichlet.")
-    zero = torch.zeros_like(half)
+    assert not isinstance(condition, Periodic)
+    value = side_value(_stated_value(condition), axis, name, grid)
+    if isinstance(condition, Neumann):
+        return (-at_side * value if condition.flux is None else value + 0 * half), torch.zeros_like(half)
     if isinstance(condition, Dirichlet):
-        return -half * side_value(condition.value, axis, name, grid), half
-    if isinstance(condition, Robin):
-        a, b = (_robin_coefficient(each, axis, name, grid, batch) for each in (condition.a, condition.b))
-        return _robin_flux(condition, (a, b), at_side, half, side_value(condition.value, axis, name, grid), name)
-    assert isinstance(condition, Neumann)
-    if condition.flux is not None:
-        return side_value(condition.flux, axis, name, grid) + zero, zero
-    return -at_side * side_value(condition.gradient, axis, name, grid), zero
+        return -half * value, half
+    a, b = (_robin_coefficient(each, axis, name, grid, batch) for each in (condition.a, condition.b))
+    if bool((a * b * torch.sign(half) < 0).any()):
+        sign = "≤" if "first" in name else "≥"
+        raise InvalidArgumentError(
+            f"{name}: Robin needs a/b {sign} 0 there (∂u/∂x is along the axis, not outward), got "
+            f"a={condition.a}, b={condition.b}; with the other sign the problem may have no solution."
+        )
+    pull = half / (a + b * half / at_side)
+    return -pull * value, pull * a
+
+
+def common_batch(leading: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape that batch axes of conductivity, source and boundary values broadcast to."""
+    try:
+        return tuple(torch.broadcast_shapes(*leading))
+    except RuntimeError:
+        raise InvalidArgumentError(
+            f"The batch axes of conductivity, source and boundary values do not broadcast: {list(leading)}."
+        ) from None
 
 
 def _stated_batch(
@@ -166,12 +184,7 @@ def _stated_batch(
                 continue
             values = side_value(_stated_value(condition), axis, f"boundary of axis {axis}, {end} side", grid)
             leading = [*leading, tuple(values.shape[: values.ndim - grid.dimension])]
-    try:
-        return tuple(torch.broadcast_shapes(*leading))
-    except RuntimeError:
-        raise InvalidArgumentError(
-            f"The batch axes of conductivity, source and boundary values do not broadcast: {leading}."
-        ) from None
+    return common_batch(leading)
 
 
 def _stated_value(condition: Dirichlet | Neumann | Robin) -> BoundaryValue:
@@ -216,21 +229,6 @@ def _expands(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
     """Whether an array expands to the batch as it is."""
     last = batch[max(0, len(batch) - len(shape)) :]
     return len(shape) <= len(batch) and all(a in (1, b) for a, b in zip(shape, last, strict=True))
-
-
-def _robin_flux(
-    condition: Robin, coefficients: tuple[Tensor, Tensor], at_side: Tensor, half: Tensor, value: Tensor, name: str
-) -> tuple[Tensor, Tensor]:
-    """From a u_s + b ∂u/∂x = g with −k_s ∂u/∂x = half (u_e − u_s): F = half (a u_e − g)/(a + b half/k_s)."""
-    a, b = coefficients
-    if bool((a * b * torch.sign(half) < 0).any()):
-        sign = "≤" if "first" in name else "≥"
-        raise InvalidArgumentError(
-            f"{name}: Robin needs a/b {sign} 0 there (∂u/∂x is along the axis, not outward), got "
-            f"a={condition.a}, b={condition.b}; with the other sign the problem may have no solution."
-        )
-    pull = half / (a + b * half / at_side)
-    return -pull * value, pull * a
 
 
 def side_value(value: BoundaryValue, axis: int, name: str, grid: CellGrid, extra: int = 0) -> Tensor:

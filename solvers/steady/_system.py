@@ -12,7 +12,7 @@ from torch import Tensor
 from solvers.conditions import AxisConditions, Periodic
 from solvers.errors import InvalidArgumentError
 from solvers.grids import CellGrid
-from solvers.steady._sides import SideFlux
+from solvers.steady._sides import SideFlux, common_batch
 from solvers.steady.linear import LinearSolver
 
 _COMPATIBLE = 1e-10  # mismatch of a problem without Dirichlet or Robin data, relative to its terms
@@ -28,9 +28,6 @@ class System:
         conductivity: k ``(*batch, *cells)``.
         source: s ``(*batch, *cells)``.
         sides: All sides that are not periodic.
-
-    Raises:
-        InvalidArgumentError: If the batch axes do not broadcast.
     """
 
     grid: CellGrid
@@ -39,21 +36,11 @@ class System:
     source: Tensor
     sides: list[SideFlux]
 
-    def __post_init__(self) -> None:
-        try:
-            _ = self.batch
-        except RuntimeError:
-            raise InvalidArgumentError(
-                "The batch axes of conductivity, source and boundary values do not broadcast: conductivity has "
-                f"{self._leading(self.conductivity)}, source {self._leading(self.source)}, the sides "
-                f"{[self._leading(side.offset) for side in self.sides]}."
-            ) from None
-
     @property
     def batch(self) -> tuple[int, ...]:
         """Shape of the batch."""
         of_sides = (values for side in self.sides for values in (side.offset, side.slope))
-        return torch.broadcast_shapes(*map(self._leading, (self.conductivity, self.source, *of_sides)))
+        return common_batch([*map(self._leading, (self.conductivity, self.source, *of_sides))])
 
     def conductances(self) -> list[Tensor]:
         """Harmonic mean of k over h, between each cell and the next one along each axis (cyclic if periodic)."""

@@ -139,9 +139,9 @@ class ConjugateGradients(LinearSolver):
     def _solve_column(
         self, matrix: sparse.csr_array, right: np.ndarray, inverse: LinearOperator
     ) -> tuple[np.ndarray, int]:
-        x, count = np.zeros_like(right), _Counter()
+        x, steps = np.zeros_like(right), []
         while not _is_solution(matrix, x, right, self.tolerance):
-            left = self.iterations - count.calls
+            left = self.iterations - len(steps)
             if left <= 0:
                 raise SolverDivergedError(
                     f"Conjugate gradients did not reach a residual of {self.tolerance:g} in {self.iterations} "
@@ -149,19 +149,9 @@ class ConjugateGradients(LinearSolver):
                 )
             residual = right - matrix @ x
             reduction = max(_REDUCTION, self.tolerance)
-            x = x + cg(matrix, residual, rtol=reduction, atol=0.0, maxiter=left, M=inverse, callback=count)[0]
-            count.calls += 1  # a start costs about as much as an iteration
-        return x, count.calls
-
-
-@dataclass
-class _Counter:
-    """Counts its calls."""
-
-    calls: int = 0
-
-    def __call__(self, _: np.ndarray) -> None:
-        self.calls += 1
+            x = x + cg(matrix, residual, rtol=reduction, atol=0.0, maxiter=left, M=inverse, callback=steps.append)[0]
+            steps.append(x)  # a start costs about as much as an iteration
+        return x, len(steps)
 
 
 def _is_solution(matrix: sparse.csr_array, x: np.ndarray, right: np.ndarray, tolerance: float) -> bool:

@@ -1,12 +1,14 @@
 """Problems whose solution operators are to be learned: random inputs and data of the sides, solved and restricted."""
 
-from solvers.problems.operator_problems.advection_diffusion import AdvectionDiffusion
-from solvers.problems.operator_problems.basin import Basin
-from solvers.problems.operator_problems.burgers import ViscousBurgers
-from solvers.problems.operator_problems.darcy import Darcy
 from solvers.problems.operator_problems.problem import OperatorProblem, Recipe, restrict
-from solvers.problems.operator_problems.reaction_diffusion import ReactionDiffusion
 from solvers.problems.operator_problems.samples import OperatorSamples, join, load_samples, operator_samples
+from solvers.problems.operator_problems.standard import (
+    AdvectionDiffusion,
+    Basin,
+    Darcy,
+    ReactionDiffusion,
+    ViscousBurgers,
+)
 
 OPERATOR_PROBLEMS: dict[str, OperatorProblem] = {
     problem.name: problem for problem in (ViscousBurgers(), ReactionDiffusion(), Darcy(), AdvectionDiffusion(), Basin())

@@ -25,14 +25,11 @@ from solvers import (
 from solvers.problems.operator_problems import (
     OPERATOR_PROBLEMS,
     Recipe,
-    advection_diffusion,
-    burgers,
-    darcy,
     join,
     load_samples,
     operator_samples,
-    reaction_diffusion,
     restrict,
+    standard,
 )
 from solvers.problems.operator_problems.random_data import field_values
 
@@ -277,7 +274,7 @@ def test_burgers_agrees_with_central_differences_and_lsoda():
     draws = {name: values[None] for name, values in problem.draw(np.random.default_rng(5)).items()}
     samples = operator_samples(problem.evaluate(draws, 4))
     nodes = NodeGrid(0.0, 1.0, 1025)
-    h, initial = nodes.spacing[0], field_values(burgers._INITIAL, draws["initial"], nodes)[0].numpy()
+    h, initial = nodes.spacing[0], field_values(standard._WAVES, draws["initial"], nodes)[0].numpy()
     initial[[0, -1]] = float(draws["left"]), float(draws["right"])
 
     def rate(u):
@@ -293,7 +290,7 @@ def test_reaction_and_diffusion_agree_with_central_differences_and_lsoda():
     samples = operator_samples(problem.evaluate(draws))
     nodes, middles = NodeGrid(0.0, 1.0, 513), CellGrid(0.0, 1.0, 512)
     h = nodes.spacing[0]
-    initial = reaction_diffusion._initial(draws, nodes)[0].numpy()
+    initial = standard._population(draws, nodes)[0].numpy()
     initial[0] = float(draws["left"])
     k = problem._conductivity(draws, middles)[0].numpy()
     inflow = float(problem._conductivity(draws, nodes)[0, -1]) * float(draws["right"])
@@ -340,8 +337,8 @@ def largest(field, coefficients):
     [
         ("viscous_burgers", {"left": 1.0, "right": 1.0}),
         ("reaction_diffusion", {"left": 1.0, "right": 2.0}),
-        ("darcy", darcy.SIDES),
-        ("advection_diffusion", {"left": advection_diffusion.WALL, "right": advection_diffusion.WALL}),
+        ("darcy", standard.SIDES),
+        ("advection_diffusion", {"left": standard.WALL, "right": standard.WALL}),
     ],
 )
 def test_data_beyond_the_range_of_training_are_larger_and_the_other_inputs_stay(name, sides):
