@@ -11,8 +11,6 @@ from probconserv.constraints import integral as integral
 from probconserv.constraints import quadrature_variance as quadrature_variance
 from probconserv.constraints import smoothness as smoothness
 from probconserv.constraints import stacked_integrals as stacked_integrals
-from probconserv.covariance import FittedCovariance as FittedCovariance
-from probconserv.covariance import fit_covariance as fit_covariance
 from probconserv.errors import ConvergenceError as ConvergenceError
 from probconserv.errors import DataFileError as DataFileError
 from probconserv.errors import DependentConstraintsError as DependentConstraintsError
@@ -21,8 +19,10 @@ from probconserv.errors import InfeasibleConstraintError as InfeasibleConstraint
 from probconserv.errors import InvalidArgumentError as InvalidArgumentError
 from probconserv.errors import LibraryError as LibraryError
 from probconserv.errors import SamplingInterruptedError as SamplingInterruptedError
-from probconserv.fitted_law import FittedLaw as FittedLaw
-from probconserv.fitted_law import fit_law as fit_law
+from probconserv.fitted.covariance import FittedCovariance as FittedCovariance
+from probconserv.fitted.covariance import fit_covariance as fit_covariance
+from probconserv.fitted.law import FittedLaw as FittedLaw
+from probconserv.fitted.law import fit_law as fit_law
 from probconserv.inequalities.inequality import Bounded as Bounded
 from probconserv.inequalities.inequality import Inequality as Inequality
 from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint

@@ -13,7 +13,7 @@ from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import variance_of_rows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError
-from probconserv.mixture import Mixture
+from probconserv.mixture import Mixture, moments_of
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_batch
@@ -76,8 +76,7 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
             )
         residual, variance, log_evidence, _ = of_gaussian(prior.components, law)
         weights = prior.field_weights.to(torch.float64)
-        centre = (weights[..., None] * residual).sum(dim=0)
-        variance = (weights[..., None] * (variance + (residual - centre).square())).sum(dim=0)
+        centre, variance = moments_of(weights[..., None], residual, variance)
         standardised = centre / variance.sqrt()
         return Evidence(
             standardised_residual=standardised,

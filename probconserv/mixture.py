@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
+from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
 
@@ -40,7 +40,13 @@ def with_draws(prediction: Any, draws: int, seed: int = 0) -> Any:
     return prediction.with_draws(draws, seed) if is_bounded(prediction) else None
 
 
-class Mixture:
+def moments_of(weights: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a mixture from those of its components, whose axis comes first; weights broadcast."""
+    centre = (weights * mean).sum(dim=0)
+    return centre, (weights * (variance + (mean - centre).square())).sum(dim=0)
+
+
+class Mixture(Drawable):
     """Σ_c π_c N(μ_c, Σ_c): a prediction whose component axis comes first.
 
         mean      Σ_c π_c μ_c
@@ -100,11 +106,6 @@ class Mixture:
         return self._average(within + (self.components.mean - self.mean).square())
 
     @property
-    def stddev(self) -> Tensor:
-        """Square root of the variance ``(*batch, n)``."""
-        return square_root(self.variance)
-
-    @property
     def batch_shape(self) -> torch.Size:
         """Batch axes without the component axis."""
         return self.components.mode.shape[1:-1]
@@ -114,26 +115,8 @@ class Mixture:
         """Number of points ``(n,)``."""
         return self.components.mode.shape[-1:]
 
-    def confidence_region(self) -> tuple[Tensor, Tensor]:
-        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
-        width = 2 * self.stddev
-        return self.mean - width, self.mean + width
-
-    def rsample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draws a component for every field, then the field; differentiable in the components, not in the weights.
-
-        Args:
-            sample_shape: Shape of the set of draws.
-            generator: Source of random numbers.
-
-        Returns:
-            Draws ``(*sample_shape, *batch, n)``.
-        """
+    def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws a component for every field, then the field; differentiable in the components, not in the weights."""
         sample_shape, n = torch.Size(sample_shape), self.event_shape[0]
         total, fields = sample_shape.numel(), self.batch_shape.numel()
         choice = self._choose(total, generator)
@@ -144,16 +127,6 @@ class Mixture:
         field = torch.arange(fields, device=choice.device)
         picked = draws[turn, choice, field]
         return picked.reshape(*sample_shape, *self.batch_shape, n)
-
-    def sample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draws as ``rsample`` does, without gradients."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator=generator)
 
     def log_prob(self, value: Float[Tensor, "*sample batch n"]) -> Tensor:
         """log Σ_c π_c p_c(u).

@@ -6,11 +6,11 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
 from linear_operator.operators import DenseLinearOperator, LinearOperator
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from probconserv._linalg.checks import contradictions_named
-from probconserv._linalg.covariance import Root, apply_roots, as_double
+from probconserv._linalg.checks import contradictions_named, independent_rows
+from probconserv._linalg.covariance import Root, apply_roots, as_double, rounding, rows_times
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
 from probconserv._linalg.gain import Gain, factorise
 from probconserv._linalg.gaussian import FieldGaussian, roots_of
@@ -18,10 +18,12 @@ from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
 from probconserv._linalg.values import cached, square_root
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.prediction import SINGLE
 from solvers.recording import are_readable
 
 AnyGain = Gain | StructuredGain
+_MANY = 512  # rows above which dependent ones are an error at once
 
 
 class Posterior(MultivariateNormal):
@@ -99,10 +101,10 @@ class Posterior(MultivariateNormal):
 
     def rsample(
         self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in the parent class
+        sample_shape: torch.Size = SINGLE,
         base_samples: Tensor | None = None,
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Draws by Matheron's rule: u ~ N(μ, Σ), then u − Σ Gᵀ S⁻¹ (G u + ε − b); O(n k) a draw for a diagonal Σ.
 
@@ -132,10 +134,10 @@ class Posterior(MultivariateNormal):
 
     def sample(
         self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in the parent class
+        sample_shape: torch.Size = SINGLE,
         base_samples: Tensor | None = None,
         *,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Draws as ``rsample`` does, without gradients."""
         with torch.no_grad():
@@ -267,3 +269,61 @@ def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
             "prediction, or expand the prediction if that is meant."
         )
     return batch
+
+
+def posterior_of(prior: MultivariateNormal, law: LinearConstraint, validate: bool) -> Posterior:
+    """The conditioned Gaussian; exact rows that are certain, and met, are left out.
+
+    Such a row has no variance under the prior, or none once the rows before it are met: fields whose totals agree, or
+    zonal means and the global one. It takes part with a variance of its own, which changes nothing since there is
+    nothing to correct.
+
+    Raises:
+        DependentConstraintsError: If rows are certain and missed.
+    """
+    try:
+        return Posterior(prior, law, validate=validate)
+    except DependentConstraintsError as error:
+        loosened = _loosened(prior, law)
+        if loosened is None:
+            raise
+        changed, certain = loosened
+        posterior = Posterior(prior, changed, validate=validate)
+        missed = _missed(posterior.mean, law) * certain
+        if bool((missed == 0).all()):
+            return posterior
+        row = int(missed.reshape(-1, missed.shape[-1]).amax(dim=0).argmax())
+        raise DependentConstraintsError(
+            f"{error} The prediction is certain of row {row} once those before it are met, and misses it by "
+            f"{float(missed.max()):.3g}."
+        ) from error
+
+
+def _loosened(prior: MultivariateNormal, law: LinearConstraint) -> tuple[LinearConstraint, Tensor] | None:
+    """The law with a variance for certain rows, and which those are ``(k,)``; None if that differs in the batch."""
+    k = law.b.shape[-1]
+    if k > _MANY or not are_readable(law.b, prior.mean):
+        return None
+    with torch.no_grad():
+        covariance = as_double(prior.lazy_covariance_matrix.detach())
+        innovation = rows_times(covariance, law.rows) @ law.rows.mT + torch.diag_embed(law.noise)
+        diagonal = innovation.diagonal(dim1=-2, dim2=-1)
+        relative = min(100 * torch.finfo(prior.mean.dtype).eps, 0.1)
+        varies = diagonal > rounding(covariance, law.rows, relative)
+        scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
+        matrix = (scale[..., None] * innovation * scale[..., None, :]).reshape(-1, k, k)
+        certain = ~independent_rows(matrix, 1e3 * k * torch.finfo(torch.float64).eps)
+        if not bool((certain == certain[0]).all()):
+            return None
+        largest = (law.rows.abs() @ covariance.diagonal().clamp_min(0).sqrt()[..., None])[..., 0].square()
+        largest = largest.reshape(-1, k).amax(dim=0)
+        noise = torch.where(certain[0], torch.where(largest > 0, largest, 1.0), law.noise)
+    return LinearConstraint(law.G, law.b, noise, law.shape, law.rule_variance), certain[0]
+
+
+def _missed(mean: Tensor, law: LinearConstraint) -> Tensor:
+    """How far a field misses rows ``(*batch, k)``, 0 within the rounding of its precision."""
+    field = mean.detach().to(torch.float64)
+    size = (law.rows.abs() @ field.abs()[..., None])[..., 0] + law.b.abs()
+    missed = law.residual(field).abs()
+    return torch.where(missed > surface_tolerance(mean.dtype) * size, missed, 0.0)

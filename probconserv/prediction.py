@@ -1,9 +1,12 @@
 """The interface of a prediction: what Gaussians, their mixtures and projected fields have in common."""
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from probconserv._linalg.values import square_root
 
 
 @runtime_checkable
@@ -28,9 +31,38 @@ class Prediction(Protocol):
         ...
 
 
-class Samplable(Protocol):
-    """A distribution whose draws take a random generator."""
+SINGLE = torch.Size()
+"""Shape of a set of draws that is a single one."""
 
-    def rsample(self, sample_shape: torch.Size = ..., *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(*sample_shape, *batch, n)``."""
-        ...
+
+class Drawable(ABC):
+    """A prediction of its own kind, whose draws take a random generator; what follows from mean, variance and draws."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Mean ``(*batch, n)``."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Tensor:
+        """Pointwise variance ``(*batch, n)``."""
+
+    @abstractmethod
+    def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws ``(*sample_shape, *batch, n)``, differentiable."""
+
+    @property
+    def stddev(self) -> Tensor:
+        """Square root of the variance ``(*batch, n)``."""
+        return square_root(self.variance)
+
+    def sample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws as ``rsample`` does, without gradients."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def confidence_region(self) -> tuple[Tensor, Tensor]:
+        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
+        width = 2 * self.stddev
+        return self.mean - width, self.mean + width

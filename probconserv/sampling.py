@@ -11,11 +11,11 @@ from torch.distributions import Normal
 from probconserv._linalg.covariance import apply_roots, as_double
 from probconserv._linalg.gaussian import roots_of
 from probconserv.posterior import Posterior
-from probconserv.prediction import Samplable
+from probconserv.prediction import Drawable
 
 
 def draw(
-    prediction: MultivariateNormal | Normal | Samplable,
+    prediction: MultivariateNormal | Normal | Drawable,
     sample_shape: torch.Size | tuple[int, ...] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:

@@ -17,14 +17,15 @@ from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.fitted.covariance import shrinkage_of
+from probconserv.fitted.members import MemberGaussian, Members, condition_members
+from probconserv.fitted.rule import warn_of_rule
 from probconserv.inequalities.inequality import Inequality
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
-from probconserv.members import MemberGaussian, Members, automatic_shrinkage, condition_members
 from probconserv.mixture import Mixture
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
 from probconserv.posterior import Posterior
-from probconserv.rule_error import warn_of_rule
 from solvers.recording import are_readable, check_recording
 
 Gaussian = TorchMultivariateNormal | Normal
@@ -274,7 +275,7 @@ def from_samples(
     members = Members(
         root=root,
         noise=noise if noisy else None,
-        shrinkage=automatic_shrinkage(root) if shrinkage == "auto" else shrinkage or 0.0,
+        shrinkage=shrinkage_of(root.movedim(-1, 0)) if shrinkage == "auto" else shrinkage or 0.0,
         stated=shrinkage is not None,
         automatic=shrinkage == "auto",
     )

@@ -74,6 +74,20 @@ def require_independent(independent: Tensor, k: int, members: int | None = None)
         )
 
 
+def independent_rows(matrix: Tensor, least: float) -> Tensor:
+    """Which rows of S ``(*batch, k, k)`` with unit diagonal have a pivot of their own ``(*batch, k)``.
+
+    A pivot up to ``least`` makes its row depend on rows before it, in Cholesky's factorisation without such rows.
+    """
+    chol, independent = torch.zeros_like(matrix), torch.zeros_like(matrix[..., 0], dtype=torch.bool)
+    for j in range(matrix.shape[-1]):
+        column = matrix[..., j:, j] - (chol[..., j:, :j] @ chol[..., j, :j, None])[..., 0]
+        independent[..., j] = column[..., 0] > least
+        pivot = column[..., :1].clamp_min(least)
+        chol[..., j:, j] = torch.where(independent[..., j, None], column / pivot.sqrt(), 0.0)
+    return independent
+
+
 @contextmanager
 def contradictions_named(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> Iterator[None]:
     """Turns the error for dependent rows into InfeasibleConstraintError if no field at all meets the exact ones.

@@ -15,7 +15,7 @@ from probconserv.calibration.displacement import shifted, shifted_variance, spac
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.law_evidence import of_gaussian
-from probconserv.mixture import Mixture
+from probconserv.mixture import Mixture, moments_of
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_batch, condition
 
@@ -75,8 +75,7 @@ def displaced_by_law(
     prior = Mixture(components, weights)
     residual, variance, evidence, _ = of_gaussian(components, law)
     unmoved = weights.log() + evidence  # π_c N(b; G μ_c, S_c)
-    average = (weights * residual[..., 0]).sum(dim=0)
-    variance = (weights * (variance[..., 0] + (residual[..., 0] - average).square())).sum(dim=0)
+    variance = moments_of(weights, residual[..., 0], variance[..., 0])[1]
     count = math.ceil(2 * _FARTHEST * deviation / spacing)
     shift = 0.5 * spacing * torch.arange(-count, count + 1).to(components.mean)
     moved = _hypothesis(prior, law, variance, shift, (spacing, deviation, shape_error))

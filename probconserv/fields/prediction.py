@@ -11,17 +11,17 @@ from torch.distributions import Normal
 
 from probconserv._linalg.checks import axes_agree
 from probconserv._linalg.gaussian import variance_of
-from probconserv._linalg.values import as_tensor, square_root
+from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields.layout import FieldLayout
 from probconserv.inequalities.inequality import Inequality
 from probconserv.mixture import Mixture, with_draws
-from probconserv.prediction import Prediction
+from probconserv.prediction import SINGLE, Drawable, Prediction
 from probconserv.update import check_constraint, condition, from_samples
 
 
-class FieldPrediction:
+class FieldPrediction(Drawable):
     """A prediction whose mean, variance and draws have the shape of fields.
 
     Args:
@@ -44,11 +44,6 @@ class FieldPrediction:
         return self.layout.unflatten(variance_of(self.points))
 
     @property
-    def stddev(self) -> Float[Tensor, "..."]:
-        """Square root of the variance."""
-        return square_root(self.variance)
-
-    @property
     def mode(self) -> Float[Tensor, "..."]:
         """Most probable field ``(*batch, channels, *space)``, where the prediction has one."""
         points: Any = self.points
@@ -69,25 +64,10 @@ class FieldPrediction:
             )
         return FieldPrediction(points, self.layout)
 
-    def rsample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "..."]:
+    def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws ``(*sample_shape, *batch, channels, *space)``; differentiable."""
         points: Any = self.points
         return self.layout.unflatten(points.rsample(torch.Size(sample_shape), generator=generator))
-
-    def sample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "..."]:
-        """Draws as ``rsample`` does, without gradients."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator=generator)
 
     def labelled(self, like: Any) -> tuple[Any, Any]:
         """Mean and standard deviation with the labels of a field.

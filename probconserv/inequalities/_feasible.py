@@ -24,6 +24,7 @@ class FeasibleSet:
     """{G u = b + ε, A u ≤ c, lower ≤ u ≤ upper, u in order} with the metric diag Σ; build it with ``feasible_set``.
 
     Args:
+        prior: N(μ, Σ) with the full batch.
         constraint: What is stated.
         variance: diag Σ ``(*batch, n)``.
         lower: Lower bounds ``(*batch, n)`` or ``(n,)`` that all statements of one point, the order and totals at their
@@ -34,6 +35,7 @@ class FeasibleSet:
         region: The same for the solver.
     """
 
+    prior: MultivariateNormal
     constraint: JoinedConstraint
     variance: Tensor
     lower: Tensor
@@ -48,6 +50,13 @@ class FeasibleSet:
         u = nearest(self.region, lines.flatten(-2), self.constraint.division.sorted(target))
         return _unarranged(self.constraint, u.unflatten(-1, lines.shape[-2:]))
 
+    @property
+    def is_tracked(self) -> bool:
+        """Whether derivatives are recorded and asked for."""
+        tensors = [self.prior.mean, self.variance, self.target, self.noise, self.lower, self.upper]
+        tensors += [part.entries if isinstance(part, Rows) else part for part in self.constraint.parts]
+        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
     def settled(self, u: Tensor) -> Tensor:
         """Fields ``(*shape, *batch, n)`` in the set up to rounding, with bounds and order restored that it violates."""
         inside = torch.minimum(torch.maximum(u.detach(), self.lower.detach()), self.upper.detach())
@@ -59,16 +68,11 @@ class FeasibleSet:
 def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> FeasibleSet:
     """Brings prior and constraint to common shapes and checks that a field exists, where numbers can be read.
 
-    Args:
-        prior: N(μ, Σ) with the full batch of both.
-        constraint: Law and inequalities on its points.
-
-    Returns:
-        The set.
-
     Raises:
         InfeasibleConstraintError: If a zero-variance node violates a bound or the order, or a row cannot be met.
     """
+    batch = _common_batch(prior, constraint)
+    prior = prior if prior.batch_shape == batch else prior.expand(batch)
     mean, variance = prior.mean.to(torch.float64), as_double(prior.lazy_covariance_matrix).diagonal()
     readable = are_readable(mean, variance)
     smallest = _check_prior(mean, variance) if readable else 0.0
@@ -93,6 +97,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
         lower, upper = _tightened(constraint, lower, upper)
     arranged = [_arranged(constraint, values) for values in (variance, lower, upper, far)]
     return FeasibleSet(
+        prior=prior,
         constraint=constraint,
         variance=variance,
         lower=lower,
@@ -112,7 +117,7 @@ def feasible_set(prior: MultivariateNormal, constraint: JoinedConstraint) -> Fea
     )
 
 
-def common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> torch.Size:
+def _common_batch(prior: MultivariateNormal, constraint: JoinedConstraint) -> torch.Size:
     """Batch shape of prior and constraint together."""
     n = prior.event_shape[-1]
     widths = {bound.shape[-1] for bound in (constraint.lower, constraint.upper) if bound.ndim} - {1}

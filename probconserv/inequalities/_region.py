@@ -7,10 +7,10 @@ one linear system, and a smooth function of the data.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from probconserv._linalg.checks import independent_rows
 from probconserv._linalg.rows import Rows
 
 _FEW = 8  # rows whose products are formed once for all fields
@@ -152,8 +152,7 @@ class Region:
         matrix = scale[..., None] * stiffness * scale[..., None, :] + torch.diag_embed((~counted).to(u))
         chol, info = torch.linalg.cholesky_ex(matrix)
         poor = (info > 0) | (chol.diagonal(dim1=-2, dim2=-1).square() <= _DEPENDENT).any(dim=-1)
-        for index in poor.nonzero():
-            counted[tuple(index)] &= torch.from_numpy(_independent_rows(matrix[tuple(index)].numpy()))
+        counted[poor] &= independent_rows(matrix[poor], _DEPENDENT)
         force[..., near:] = counted
         return force
 
@@ -204,14 +203,3 @@ def _solve(matrix: Tensor, goal: Tensor, counted: Tensor) -> Tensor:
 def _pooled(values: Tensor, pool: Tensor) -> Tensor:
     """The sum of the values over the pool of every point."""
     return torch.zeros_like(values).scatter_add(-1, pool, values).gather(-1, pool)
-
-
-def _independent_rows(matrix: np.ndarray) -> np.ndarray:
-    """Which rows of a matrix with unit scale do not depend on rows before them, by Cholesky's factorisation."""
-    chol, kept = np.zeros_like(matrix), np.zeros(len(matrix), dtype=bool)
-    for j in range(len(matrix)):
-        column = matrix[j:, j] - chol[j:, :j] @ chol[j, :j]
-        kept[j] = column[0] > _DEPENDENT
-        if kept[j]:
-            chol[j:, j] = column / np.sqrt(column[0])
-    return kept

@@ -22,7 +22,7 @@ from torch import Tensor
 from probconserv._linalg.covariance import as_double, square_roots
 from probconserv._linalg.gain import factorise
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError
-from probconserv.inequalities._feasible import FeasibleSet, common_batch, feasible_set
+from probconserv.inequalities._feasible import FeasibleSet, feasible_set
 from probconserv.inequalities._nearest import solved
 from probconserv.inequalities._region import Region
 from probconserv.inequalities.inequality import JoinedConstraint
@@ -142,22 +142,21 @@ def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Te
         DependentConstraintsError: If rows and active inequalities are not independent under the prior.
         ConvergenceError: If the active set does not settle.
     """
-    batch = common_batch(prior, constraint)
-    prior = prior if prior.batch_shape == batch else prior.expand(batch)
     feasible = feasible_set(prior, constraint)
-    mean = prior.mean.to(torch.float64)
+    prior, mean = feasible.prior, feasible.prior.mean.to(torch.float64)
     if isinstance(as_double(prior.lazy_covariance_matrix), DiagLinearOperator):
         return feasible.nearest(mean[None], feasible.target[None])[0]
     fields = []
-    for programme, x in zip(programmes_of(prior, feasible), mean.reshape(-1, mean.shape[-1]), strict=True):
+    for programme, x in zip(programmes_of(feasible), mean.reshape(-1, mean.shape[-1]), strict=True):
         with torch.no_grad():
             active = programme.find_active(x)
         fields.append(programme.solve(x, active))
     return feasible.settled(torch.stack(fields).reshape(mean.shape)) if fields else mean
 
 
-def programmes_of(prior: MultivariateNormal, feasible: FeasibleSet) -> list[Programme]:
-    """One programme per batch entry of a prior with the full batch."""
+def programmes_of(feasible: FeasibleSet) -> list[Programme]:
+    """One programme per batch entry."""
+    prior = feasible.prior
     law, covariance = feasible.constraint.law, as_double(prior.lazy_covariance_matrix)
     batch, n = prior.batch_shape, prior.event_shape[0]
     count, k = batch.numel(), 0 if law is None else law.b.shape[-1]

@@ -7,19 +7,19 @@ from torch import Tensor
 
 from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
-from probconserv._linalg.rows import Rows
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
-from probconserv.inequalities._feasible import common_batch, feasible_set
+from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.posterior import AnyGain, _gain_of
+from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
 
 _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
 
 
-class Projected:
+class Projected(Drawable):
     """A Gaussian N(μ, Σ) given a law and inequalities; build it with ``condition``.
 
     A draw is a draw from N(μ, Σ) conditioned on the law, in the metric of Σ, then projected onto law and inequalities
@@ -61,12 +61,8 @@ class Projected:
                 "torch.jit.trace cannot record inequalities; torch.export and torch.compile can, or trace the model "
                 "under its linear law alone and condition its prediction on the inequalities outside."
             )
-        batch = common_batch(prior, constraint)
-        self.prior = prior if prior.batch_shape == batch else prior.expand(batch)
-        self.constraint = constraint
-        self.draws = draws
-        self.seed = seed
-        self._feasible = feasible_set(self.prior, constraint)
+        self._feasible = feasible_set(prior, constraint)
+        self.prior, self.constraint, self.draws, self.seed = self._feasible.prior, constraint, draws, seed
         self._gain = self._gain_of_law()
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
@@ -104,11 +100,6 @@ class Projected:
         """Variance of the draws ``(*batch, n)``, with denominator draws − 1."""
         return self._estimate()[1].to(self.prior.mean.dtype)
 
-    @property
-    def stddev(self) -> Tensor:
-        """Square root of the variance ``(*batch, n)``."""
-        return square_root(self.variance)
-
     def project(self, fields: Tensor) -> Tensor:
         """What becomes of draws of the prior: fields on law and inequalities; the mean of the prior plays no part.
 
@@ -127,39 +118,11 @@ class Projected:
         """The same prediction with mean and variance from another set of draws."""
         return Projected(self.prior, self.constraint, draws=draws, seed=seed)
 
-    def rsample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draws of the Gaussian projected onto law and inequalities; differentiable.
-
-        Args:
-            sample_shape: Shape of the set of draws.
-            generator: Source of random numbers.
-
-        Returns:
-            Draws ``(*sample_shape, *batch, n)``, each of which meets exact rows, bounds and order.
-        """
+    def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the Gaussian, projected; each meets exact rows, bounds and order."""
         sample_shape = torch.Size(sample_shape)
         draws = self._draw(sample_shape.numel(), generator)
         return draws.reshape(*sample_shape, *self.batch_shape, *self.event_shape).to(self.prior.mean.dtype)
-
-    def sample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draws as ``rsample`` does, without gradients."""
-        with torch.no_grad():
-            return self.rsample(sample_shape, generator=generator)
-
-    def confidence_region(self) -> tuple[Tensor, Tensor]:
-        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
-        width = 2 * self.stddev
-        return self.mean - width, self.mean + width
 
     def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Draws ``(count, *batch, n)``, float64."""
@@ -218,8 +181,4 @@ class Projected:
 
     def _lacks_gradient(self, cached: Tensor) -> bool:
         """Whether a cached result was computed without the gradients needed now."""
-        feasible = self._feasible
-        tensors = [self.prior.mean, feasible.variance, feasible.target, feasible.noise, feasible.lower, feasible.upper]
-        tensors += [part.entries if isinstance(part, Rows) else part for part in self.constraint.parts]
-        tracked = any(tensor.requires_grad for tensor in tensors)
-        return torch.is_grad_enabled() and tracked and not cached.requires_grad
+        return self._feasible.is_tracked and not cached.requires_grad

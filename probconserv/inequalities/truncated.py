@@ -10,19 +10,19 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
 from probconserv._linalg.covariance import as_double
-from probconserv._linalg.rows import Rows
 from probconserv.errors import ConvergenceError, InfeasibleConstraintError, InvalidArgumentError
-from probconserv.inequalities._feasible import common_batch, feasible_set
+from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities._moments import moments_between, quantiles_between
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.most_probable import Programme, most_probable, programmes_of
+from probconserv.prediction import SINGLE, Drawable
 
 LARGE = 1024  # points up to which dense programmes are solved
 _LEFT_OUT = 50  # trajectories before the first draw
 _MARGINS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6)  # of the start from the walls, in standard deviations
 
 
-class Truncated:
+class Truncated(Drawable):
     """N(μ, Σ) given G u = b + ε and given that the field meets bounds and order; build it with ``truncate``.
 
     Its density is that of the Gaussian on the fields that meet all of them, and zero elsewhere (Bayes' theorem), so
@@ -60,13 +60,9 @@ class Truncated:
             raise InvalidArgumentError(f"thinning must be at least 1 step of the chain for a draw, got {thinning}.")
         if draws < 2:
             raise InvalidArgumentError(f"Mean and variance need at least 2 draws, got {draws}.")
-        batch = common_batch(prior, constraint)
-        self.prior = prior if prior.batch_shape == batch else prior.expand(batch)
-        self._feasible = feasible_set(self.prior, constraint)
-        self.constraint = constraint
-        self.draws = draws
-        self.seed = seed
-        self.thinning = thinning
+        self._feasible = feasible_set(prior, constraint)
+        self.prior, self.constraint = self._feasible.prior, constraint
+        self.draws, self.seed, self.thinning = draws, seed, thinning
         if not self.is_exact and self.event_shape[0] > LARGE:
             raise InvalidArgumentError(
                 f"A truncated Gaussian on {self.event_shape[0]} points needs dense programmes, for {LARGE} points at "
@@ -99,11 +95,6 @@ class Truncated:
         return self._moments[1].to(self.prior.mean.dtype)
 
     @property
-    def stddev(self) -> Tensor:
-        """Square root of the variance ``(*batch, n)``."""
-        return self.variance.sqrt()
-
-    @property
     def is_exact(self) -> bool:
         """Whether mean, variance and draws are exact: independent values with bounds alone."""
         diagonal = isinstance(as_double(self.prior.lazy_covariance_matrix), DiagLinearOperator)
@@ -113,44 +104,20 @@ class Truncated:
         """The same prediction with mean and variance from another set of draws."""
         return Truncated(self.prior, self.constraint, draws=draws, seed=seed, thinning=self.thinning)
 
-    def rsample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws fields; they have no derivatives, so this refuses a prior that asks for them.
 
-        Args:
-            sample_shape: Shape of the set of draws; they are correlated along it.
-            generator: Source of random numbers.
-
-        Returns:
-            Draws ``(*sample_shape, *batch, n)``, each of which meets exact rows, bounds and order.
+        Draws are correlated along ``sample_shape``; each meets exact rows, bounds and order.
 
         Raises:
-            InvalidArgumentError: If gradients are asked for.
+            InvalidArgumentError: If gradients are asked for; ``sample`` leaves them out.
             ConvergenceError: If a trajectory does not end.
         """
         self._refuse_gradients()
-        return self.sample(sample_shape, generator=generator)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        sample_shape: torch.Size = torch.Size(),  # noqa: B008 - as in torch.distributions
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draws as ``rsample`` does, whatever the prior's gradients."""
         sample_shape = torch.Size(sample_shape)
-        draws = self._draw(sample_shape.numel(), generator)
+        with torch.no_grad():
+            draws = self._draw(sample_shape.numel(), generator)
         return draws.reshape(*sample_shape, *self.batch_shape, *self.event_shape).to(self.prior.mean.dtype)
-
-    def confidence_region(self) -> tuple[Tensor, Tensor]:
-        """Two standard deviations below and above the mean, ``(*batch, n)`` each."""
-        width = 2 * self.stddev
-        return self.mean - width, self.mean + width
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -186,7 +153,7 @@ class Truncated:
         mean = self.prior.mean.to(torch.float64)
         if not self.batch_shape.numel():
             return mean.new_zeros(count, *mean.shape)
-        programmes = programmes_of(self.prior, self._feasible)
+        programmes = programmes_of(self._feasible)
         seeds = torch.randint(2**31 - 1, (len(programmes),), generator=generator, device=mean.device).tolist()
         fields = [
             _run(programme, x, (count, seed, self.thinning))
@@ -227,10 +194,7 @@ class Truncated:
         return torch.where(fixed, lower, mean), scale, (lower, upper)
 
     def _refuse_gradients(self) -> None:
-        feasible = self._feasible
-        tensors = [self.prior.mean, feasible.variance, feasible.target, feasible.noise, feasible.lower, feasible.upper]
-        tensors += [part.entries if isinstance(part, Rows) else part for part in self.constraint.parts]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        if self._feasible.is_tracked:
             raise InvalidArgumentError(
                 "Draws of a truncated Gaussian and their moments have no derivatives. Use torch.no_grad(), or the "
                 "projection that condition(prior, constraint) gives, which is differentiable."

@@ -8,7 +8,7 @@ import torch
 from linear_operator.operators import PsdSumLinearOperator
 
 from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, condition, from_samples
-from probconserv.covariance import fit_covariance
+from probconserv.fitted.covariance import fit_covariance
 
 
 def residuals(samples=15, points=7, seed=0, scale=100.0):

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from probconserv import IncompatibleQueryError, InvalidArgumentError, LinearConstraint, condition, scores
 from probconserv.fields import block_means
-from probconserv.fitted_law import fit_law
+from probconserv.fitted.law import fit_law
 
 double = torch.float64
 

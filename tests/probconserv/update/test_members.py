@@ -18,7 +18,7 @@ from probconserv import (
     truncate,
 )
 from probconserv.fields import FieldLayout, block_means, condition_fields
-from probconserv.members import _probability as further_member
+from probconserv.fitted.members import _probability as further_member
 from tests.oracles import condition_densely
 from tests.recording import records
 

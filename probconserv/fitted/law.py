@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.covariance import as_double, rows_times
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.covariance import as_double
 from probconserv._linalg.structured import variance_of_rows
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
@@ -185,11 +184,7 @@ def _observed(law: LinearConstraint, observations: Gaussian | Tensor) -> tuple[T
     """G u and its variance ``(cases, k)``, float64."""
     if isinstance(observations, Gaussian):
         prior = as_multivariate_normal(observations)
-        mean, covariance = prior.mean, as_double(prior.lazy_covariance_matrix)
-        if isinstance(law.G, Rows):
-            variance = variance_of_rows(covariance, law.G)
-        else:
-            variance = (rows_times(covariance, law.rows) * law.rows).sum(dim=-1)
+        mean, variance = prior.mean, variance_of_rows(as_double(prior.lazy_covariance_matrix), law.G)
     else:
         mean = as_tensor(observations)
         variance = torch.zeros(law.b.shape[-1], dtype=torch.float64, device=mean.device)

@@ -16,9 +16,7 @@ from torch import Tensor
 
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.constraints import LinearConstraint
-from probconserv.covariance import shrinkage_of
-from probconserv.met_rows import posterior_of
-from probconserv.posterior import Posterior
+from probconserv.posterior import Posterior, posterior_of
 from solvers.recording import are_readable
 
 _LEVEL = 1e-3  # probability with which members that do explain their laws are rejected, over all fields together
@@ -88,11 +86,6 @@ class MemberGaussian(FieldGaussian):
     def of(cls, mean: Tensor, members: Members) -> Self:
         """The Gaussian of members around their mean."""
         return cls(mean, members.covariance(), members=members)
-
-
-def automatic_shrinkage(root: Tensor) -> Tensor:
-    """λ ``(*batch,)`` of R ``(*batch, n, members)`` by the closed formula."""
-    return shrinkage_of(root.movedim(-1, 0))
 
 
 def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate: bool) -> Posterior:

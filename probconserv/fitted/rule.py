@@ -4,16 +4,16 @@ import warnings
 from typing import Any
 
 import torch
+from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from probconserv._linalg.covariance import as_double, rows_times
-from probconserv._linalg.rows import Rows
+from probconserv._linalg.covariance import as_double
 from probconserv._linalg.structured import variance_of_rows
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.inequalities.inequality import Inequality
-from probconserv.mixture import Mixture
+from probconserv.mixture import Mixture, moments_of
 from probconserv.prediction import Prediction
 from solvers.recording import are_readable
 
@@ -23,10 +23,7 @@ def warn_of_rule(prior: Prediction | Tensor, constraint: LinearConstraint | Ineq
 
     An exact row moves the prediction by the error of its rule. That harms where G u is known better than the rule
     knows it, G Σ Gᵀ below the variance of the rule. Of a mixture that is the variance of G u under all components.
-
-    Args:
-        prior: What was conditioned; of samples and of predictions under inequalities nothing is asked.
-        constraint: The constraint; nothing is asked of laws without ``rule_variance``.
+    Nothing is asked of samples, of predictions under inequalities, and of laws without ``rule_variance``.
     """
     law = constraint.joined().law if isinstance(constraint, Inequality) else constraint
     if law is None or law.rule_variance is None:
@@ -51,16 +48,8 @@ def warn_of_rule(prior: Prediction | Tensor, constraint: LinearConstraint | Ineq
 def _variance_of(prior: Any, law: LinearConstraint) -> Tensor:
     """Variance of G u ``(*batch, k)``."""
     if isinstance(prior, Mixture):
-        within, values = _variance_of(prior.components, law), law.residual(prior.components.mean)
-        weights = prior.weights.to(torch.float64)
-        weights = weights.reshape(-1, *[1] * (values.ndim - 1)) if weights.ndim == 1 else weights[..., None]
-        centre = (weights * values).sum(dim=0)
-        return (weights * (within + (values - centre).square())).sum(dim=0)
+        weights = prior.field_weights.to(torch.float64)[..., None]
+        return moments_of(weights, law.residual(prior.components.mean), _variance_of(prior.components, law))[1]
     lazy = getattr(prior, "lazy_covariance_matrix", None)
-    if lazy is None:
-        rows = law.rows
-        return (rows.square() * prior.variance.to(torch.float64)[..., None, :]).sum(dim=-1)
-    covariance = as_double(lazy)
-    if isinstance(law.G, Rows):
-        return variance_of_rows(covariance, law.G)
-    return (rows_times(covariance, law.rows) * law.rows).sum(dim=-1)
+    covariance = DiagLinearOperator(prior.variance.to(torch.float64)) if lazy is None else as_double(lazy)
+    return variance_of_rows(covariance, law.G)
