@@ -21,6 +21,7 @@ from probconserv.update import Gaussian, as_multivariate_normal, check_mixture_b
 
 _FARTHEST = 3.0  # largest shift, in standard deviations
 _SCALES = 9  # values of τ
+_RISE = 0.5  # least difference of a profile's ends, as a part of its range
 _NEGLIGIBLE = 1e-8  # weight below which a shift is left out of the mixture
 
 
@@ -52,6 +53,10 @@ def displaced_by_law(
     log-uniform, before b is seen, from σ to a fraction of the standard deviation of G μ_δ over the prior of δ. Under H₁
     the prediction enters by its mean and variance. After that the exact law is imposed on every component and the
     weights are kept. Where the law is met about as well as the prediction claims, H₁ ends with a weight of about 0.01.
+
+    H₁ has no weight where the total says nothing about a displacement. Moving a profile by δ changes its total by about
+    δ times the difference of its ends. So this difference has to be half of the profile's range at least, as at a front
+    and unlike in a bump or a wave, and the standard deviation of G μ_δ has to be that of G u under H₀ at least.
 
     Args:
         prediction: A Gaussian ``(*batch, n)`` or a mixture of Gaussians, before any law.
@@ -134,7 +139,10 @@ def _hypothesis(
         scale = variance + (smallest.log() * (1 - part) + largest.log() * part).mul(2).exp()
         evidences.append(-0.5 * (residual.square() / scale + (2 * math.pi * scale).log()))
     log_weights = log_prior + torch.logsumexp(torch.stack(evidences), dim=0) - math.log(_SCALES)
-    return _Displaced(mean, variances, log_weights)
+    profile = prediction.mean
+    rise, span = (profile[..., -1] - profile[..., 0]).abs(), profile.amax(dim=-1) - profile.amin(dim=-1)
+    tells = (rise >= _RISE * span) & (spread >= variance.sqrt())
+    return _Displaced(mean, variances, log_weights.where(tells, -math.inf))
 
 
 def _joined(covariance: LinearOperator, variance: Tensor) -> LinearOperator:

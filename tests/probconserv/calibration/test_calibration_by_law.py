@@ -68,6 +68,31 @@ def test_a_displaced_front_is_found_and_one_in_order_is_left() -> None:
     assert averaged.weights[0].tolist() == pytest.approx([0.0, 0.98], abs=0.02)  # H₀ of both functions
 
 
+@pytest.mark.parametrize(
+    ("truth", "factor"),
+    [
+        (torch.exp(-(((X - 0.5) / 0.05) ** 2)), 1.0),
+        (1.1 * (1 + 0.3 * torch.sin(2 * math.pi * X)), 1 / 1.1),
+        (0.2 * torch.sin(2 * math.pi * X) + 0.003, 1.0),
+    ],
+    ids=["a bump in its place", "a wave that is too low", "a wave with an offset"],
+)
+def test_what_ends_as_high_as_it_begins_is_conditioned_alone(truth: torch.Tensor, factor: float) -> None:
+    """Its total hardly moves with it, whatever the residual says."""
+    prior, total = predicted(factor * truth, 0.03), torch.trapezoid(truth, X)
+    averaged = displaced_by_law(prior, integral(GRID, total + 1e-3, noise_variance=1e-8), X)
+    conditioned = condition(prior, integral(GRID, total + 1e-3))
+    assert averaged.weights.tolist() == [1.0]
+    assert torch.allclose(averaged.mean, conditioned.mean, atol=1e-12)
+    assert torch.allclose(averaged.variance, conditioned.variance, atol=1e-12)
+
+
+def test_a_prediction_that_is_unsure_of_its_total_is_conditioned_alone() -> None:
+    """Displacements move the total of a step of height 0.02 by less than its standard deviation of 0.01."""
+    prior = predicted(0.02 * step(0.5), 0.1)
+    assert displaced_by_law(prior, law_of(torch.tensor(0.012).double()), X).weights.tolist() == [1.0]
+
+
 @few
 @given(seeds)
 def test_every_component_meets_the_exact_law_and_every_draw(seed: int) -> None:
@@ -82,7 +107,9 @@ def test_every_component_meets_the_exact_law_and_every_draw(seed: int) -> None:
 @given(seeds)
 def test_weights_are_those_of_the_stated_evidences(seed: int) -> None:
     """H₀ against a naive restatement, and H₁ as a sum over shifts and τ of scalar normal densities."""
-    prior, law = mixture(seed, batch=1), law_of(torch.tensor([0.5], dtype=torch.float64))
+    rough, law = mixture(seed, batch=1), law_of(torch.tensor([0.5], dtype=torch.float64))
+    fronts = torch.stack([step(front)[None] for front in (0.49, 0.5, 0.505)])  # closer than they are moved
+    prior = Mixture(Normal(fronts + 0.05 * rough.components.mean, 0.01 * rough.components.stddev), rough.weights)
     averaged = displaced_by_law(prior, law, X, deviation=0.02, prior_weight=0.3, shape_error=0.5)
     shifts = [0.005 * number for number in range(-12, 13)]
     prior_of = [math.exp(-0.5 * (shift / 0.02) ** 2) for shift in shifts]
