@@ -15,7 +15,7 @@ ALL = "all"
 """What ``run`` and ``reproduce`` take in place of the names of all experiments."""
 BENCHMARKS: dict[str, str] = {
     "update": "the ProbConserv update against the dense form, and against copying",
-    "solver": "equal error beside LSODA, FiPy, py-pde (half an hour; extra 'bench')",
+    "solver": "reference solutions at equal error beside LSODA and a bare loop",
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",

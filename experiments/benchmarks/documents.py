@@ -16,7 +16,6 @@ from experiments.storage import writable_folder, write_bytes
 
 BUSY = 0.5  # load average from which the document says that the machine was busy
 _FIGURES = {"scaling-update": ("points", "constraints", "fields"), "scaling-solver": ("cells", "functions")}
-METHODS = ("ours", "LSODA", "RKL2 loop", "FiPy", "py-pde")
 _TIMED = ("case", "seconds", "baseline", "baseline_seconds", "ratio")
 
 
@@ -80,26 +79,6 @@ def stepped(result: Mapping[str, Any]) -> str:
     return "\n\n".join([_machine(result), markdown(table)])
 
 
-def compared(result: Mapping[str, Any]) -> str:
-    """Seconds and L1 error of every method, our setting, and the time of the best other method over ours."""
-    parts = []
-    for methods in (METHODS[:2] + METHODS[3:], ("ours", *METHODS[2:])):
-        cases = [case for case in result["cases"] if set(case["methods"]) == set(methods)]
-        rows = [
-            [
-                case["case"],
-                f"{case['target']:.1e}",
-                *(_cell(case["methods"][method]) for method in methods),
-                f"{case['ratio']:.3g}",
-                case["setting"],
-            ]
-            for case in cases
-        ]
-        heads = ["problem", "target L1", *methods, "best other / ours", "our setting"]
-        parts.append(markdown(pd.DataFrame(rows, columns=heads)))
-    return "\n\n".join([_machine(result), *parts])
-
-
 def write_scaling(result: dict[str, Any], page: Path) -> list[Path]:
     """Rewrites the part of a document for the scaling benchmark, and figures in ``figures`` beside it; returns all."""
     text = between_marks(page, "scaling", scaling_as_markdown(result))
@@ -153,12 +132,6 @@ def _machine(result: Mapping[str, Any]) -> str:
     return f"Machine: {result['machine']}."
 
 
-def _cell(method: Mapping[str, Any]) -> str:
-    """Seconds and error; a star where the target is not reached."""
-    star = "" if method["reaches the target"] else r"\*"
-    return f"{_seconds(method['seconds'])} ({method['L1 error']:.1e}{star})"
-
-
 def _seconds(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds < 1.0 else f"{seconds:.3g} s"
 
@@ -168,8 +141,7 @@ def _plain(value: Any) -> str:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    **dict.fromkeys(("update", "fields", "inequality"), timed),
-    "solver": compared,
+    **dict.fromkeys(("update", "fields", "inequality", "solver"), timed),
     "boon": stepped,
 }
 """What makes the table of a benchmark."""

@@ -1,23 +1,43 @@
-"""Cost of reference solutions at equal error: ours beside scipy's LSODA, FiPy and py-pde, on one core.
+"""Cost of reference solutions at equal error: ours beside scipy's LSODA and, on a square, a bare loop, on one core.
 
 Every method takes the fastest of its settings whose L1 error against the exact cell averages is within 10 % of a
-target, 15 % above the spatial error of 200 cells. All use one core; seconds are per function, without compilation.
+target, 15 % above the spatial error of the cells. All use one core; seconds are per function, without compilation.
 """
 
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.benchmarks.equal_error import planes as squares
-from experiments.benchmarks.equal_error.attempts import LIMIT, Measured, case_of, fastest
-from experiments.benchmarks.equal_error.cases import Case, cases, ours
-from experiments.benchmarks.equal_error.libraries import fipy, py_pde
-from experiments.benchmarks.equal_error.lsoda import lsoda, spatial_error
-from experiments.benchmarks.measure import report
+import numpy as np
+import torch
+from scipy.integrate import odeint
 
-LIBRARIES = {"FiPy": fipy, "py-pde": py_pde}
+from experiments.benchmarks.baselines import CELLS, SYSTEMS, rkl2_loop
+from experiments.benchmarks.equal_error import LIMIT, Attempt, Ladder, case_of, fastest
+from experiments.benchmarks.measure import report
+from experiments.stages import one_thread
+from solvers import RKL2, SSPRK3, TRBDF2, CellGrid, DiffusiveLaw, Dirichlet, Neumann, PorousMedium, Solution, solve
+from solvers.finite_volume.steppers.stepper import Stepper
+from solvers.problems import BURGERS, DIFFUSION, POROUS_MEDIUM, STEFAN, Problem, exact
+
+TOLERANCES = (1e-2, 3e-3, 2e-3, 1e-3, 5e-4, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
+DIFFUSIVE: list[list[Stepper]] = [[method(tolerance) for tolerance in TOLERANCES] for method in (TRBDF2, RKL2)]
+CONVECTIVE: list[list[Stepper]] = [[SSPRK3(courant) for courant in (1.0, 0.8, 0.5, 0.25)]]
+"""Steppers for either kind of law, each with growing accuracy."""
+SPREAD = 0.05
+RELATIVE = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6)
+RATIOS = (1.0, 0.1, 0.01)
+"""Relative tolerances of LSODA, and its absolute tolerances as fractions of them."""
+_FLOOR, _MOST_ODE_STEPS = 1e-11, 10**6
+SIDES, START, END, CONSTANT = (64, 128, 256), 0.05, 0.2, 0.1
+"""Cells an axis of Barenblatt's solution, and its time and size."""
+STEPS, MOST_STEPS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128), 1024
+"""Steps of the bare loop that are tried, and those that leave the spatial error alone."""
 
 
 def run(
-    functions: int = 256, looped: int = 16, planes: tuple[int, ...] = squares.SIZES, limit: float = LIMIT
+    functions: int = 256, looped: int = 16, planes: tuple[int, ...] = SIDES, limit: float = LIMIT
 ) -> dict[str, Any]:
     """Compares single functions, a batch in one call beside others one after another, and Barenblatt's solution.
 
@@ -29,22 +49,163 @@ def run(
     """
     entries = []
     for case in cases():
-        entries += _intervals(case, functions, looped, limit)
-    return report("solver", [*entries, *(squares.measure(cells, limit) for cells in planes)])
+        batch = case.spread(functions)
+        entries.append(_beside_lsoda(f"{case.name}, one function", case, case, limit))
+        some = batch.every(functions // looped)
+        entries.append(_beside_lsoda(f"{case.name}, one of {functions} in a call", batch, some, limit))
+    return report("solver", [*entries, *(_plane(cells, limit) for cells in planes)])
 
 
-def _intervals(case: Case, functions: int, looped: int, limit: float) -> list[dict[str, Any]]:
-    """A single function, then a batch; the time of a library's loop is that of one function."""
-    floor = spatial_error(case)
-    libraries = {name: fastest(ladders(case), case.error, floor, limit) for name, ladders in LIBRARIES.items()}
-    others = {"LSODA": fastest(lsoda(case), case.error, floor, limit), **libraries}
-    single = fastest(ours(case), case.error, floor, limit)
-    batch = case.spread(functions)
-    some = batch.every(functions // looped)
-    floor_of_batch = spatial_error(some)
-    batched = fastest(ours(batch), some.error, floor_of_batch, limit)
-    loop: dict[str, Measured] = {"LSODA": fastest(lsoda(some), some.error, floor_of_batch, limit), **libraries}
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Functions of one problem with neighbouring parameters; the L1 error is a mean over them, times and cells."""
+
+    name: str
+    problem: Problem
+    parameters: tuple[float, ...]
+    times: tuple[float, ...]
+
+    def grid(self, cells: int = CELLS) -> CellGrid:
+        """Cells of the problem's interval."""
+        return CellGrid(*self.problem.domain, cells)
+
+    def initial(self, parameter: float) -> np.ndarray:
+        """Exact initial cell averages ``(cells,)``, new memory."""
+        return self.problem.initial(self.grid(), parameter).numpy().copy()
+
+    def every(self, stride: int) -> "Case":
+        """Every ``stride``-th of these functions."""
+        return replace(self, parameters=self.parameters[::stride])
+
+    def error(self, values: np.ndarray) -> float:
+        """L1 error of values ``(functions, t, cells)`` on any number of cells; of more functions than the case has,
+        evenly spaced ones count."""
+        parameters, times = (torch.tensor(each, dtype=torch.float64) for each in (self.parameters, self.times))
+        exact = self.problem.averages(times, self.grid(values.shape[-1]), parameters[:, None])
+        return float(np.abs(values[:: -(-len(values) // len(parameters))] - exact.numpy()).mean())
+
+    def spread(self, functions: int) -> "Case":
+        """The same with parameters up to 5 % below and above."""
+        (centre,) = self.parameters
+        parameters = centre * np.linspace(1.0 - SPREAD, 1.0 + SPREAD, functions)
+        return replace(self, parameters=tuple(parameters.tolist()))
+
+
+def cases() -> list[Case]:
+    """The six problems, one function each."""
+    stefan_times = tuple(np.arange(1, 21) / 200)
     return [
-        case_of(f"{case.name}, one function", single, others, floor),
-        case_of(f"{case.name}, one of {functions} in a call", batched, loop, floor_of_batch),
+        *(
+            Case(name=f"PME m = {m:g}", problem=POROUS_MEDIUM, parameters=(m,), times=(POROUS_MEDIUM.test_time,))
+            for m in POROUS_MEDIUM.test_parameters
+        ),
+        Case(name="Stefan u* = 0.6", problem=STEFAN, parameters=(0.6,), times=stefan_times),
+        Case(name="diffusion k = 1", problem=DIFFUSION, parameters=(1.0,), times=(DIFFUSION.test_time,)),
+        Case(name="Burgers a = 3", problem=BURGERS, parameters=(3.0,), times=(BURGERS.test_time,)),
     ]
+
+
+def solution(case: Case, **options: Any) -> Callable[[], Solution]:
+    """What solves all functions of a case in one call, on one thread."""
+    parameters = torch.tensor(case.parameters, dtype=torch.float64)
+    problem, grid = case.problem, case.grid()
+    law, boundary, initial = problem.law(parameters), problem.boundary(parameters), problem.initial(grid, parameters)
+
+    def run() -> Solution:
+        with one_thread():
+            return solve(law, grid, boundary, initial, case.times, **options)
+
+    return run
+
+
+def ours(case: Case) -> list[Ladder]:
+    """The default, then every stepper that suits the law."""
+    diffusive = isinstance(case.problem.law(case.parameters[0]), DiffusiveLaw)
+    return own_ladders(lambda **options: solution(case, **options), DIFFUSIVE if diffusive else CONVECTIVE)
+
+
+def own_ladders(prepare: Callable[..., Callable[[], Solution]], steppers: list[list[Stepper]]) -> list[Ladder]:
+    """The default, called by the stepper that it chose, then the steppers given; ``prepare`` takes options of solve."""
+    chosen = prepare()().work
+    names = [type(stepper).__name__ for stepper in chosen.steppers]
+    default = _attempt(f"default, {' and '.join(names)}", prepare())
+    return [[default], *([_attempt(_name(each), prepare(stepper=each)) for each in ladder] for ladder in steppers)]
+
+
+def _name(stepper: Stepper) -> str:
+    accuracy = getattr(stepper, "courant" if isinstance(stepper, SSPRK3) else "tolerance")
+    return f"{type(stepper).__name__}({accuracy:g})"
+
+
+def _attempt(setting: str, run: Callable[[], Solution]) -> Attempt:
+    return Attempt(setting, lambda: run().values.numpy())
+
+
+def _beside_lsoda(name: str, case: Case, looped: Case, limit: float) -> dict[str, Any]:
+    """Functions in one call beside those that LSODA solves one after another."""
+    floor = looped.error(integration(looped, _FLOOR, 0.1 * _FLOOR)())
+    mine = fastest(ours(case), looped.error, floor, limit)
+    return case_of(name, mine, "LSODA", fastest(lsoda(looped), looped.error, floor, limit), floor)
+
+
+def lsoda(case: Case) -> list[Ladder]:
+    """A ladder for every ratio of the two tolerances."""
+    names = [
+        [(f"rtol {rtol:.0e}, atol {ratio * rtol:.0e}", rtol, ratio * rtol) for rtol in RELATIVE] for ratio in RATIOS
+    ]
+    return [[Attempt(name, integration(case, *tolerances)) for name, *tolerances in ladder] for ladder in names]
+
+
+def integration(case: Case, relative: float, absolute: float) -> Callable[[], np.ndarray]:
+    """What computes cell averages ``(functions, t, cells)``, one function after another."""
+    system, spacing = SYSTEMS[case.problem.name], case.grid().spacing[0]
+    starts = [case.initial(parameter)[system.order] for parameter in case.parameters]
+    options = {"rtol": relative, "atol": absolute, "ml": system.band, "mu": system.band, "mxstep": _MOST_ODE_STEPS}
+
+    def run() -> np.ndarray:
+        values = np.empty((len(starts), len(case.times), CELLS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a failure shows in the error
+            for row, start, parameter in zip(values, starts, case.parameters, strict=True):
+                states = odeint(system.rate, start, (0.0, *case.times), (parameter, spacing), tfirst=True, **options)
+                row[:, system.order] = states[1:]
+        return values
+
+    return run
+
+
+def barenblatt(cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cell averages ``(cells, cells)`` on the quarter [0, 1]² of m = 2 at the start and at the end, by 5 × 5 points."""
+    fine = CellGrid((0.0, 0.0), (1.0, 1.0), (5 * cells, 5 * cells)).points
+    fields = (exact.barenblatt(time, fine, 2.0, CONSTANT) for time in (START, END))
+    first, last = (field.reshape(cells, 5, cells, 5).mean((1, 3)).numpy() for field in fields)
+    return first, last
+
+
+def _plane(cells: int, limit: float) -> dict[str, Any]:
+    """Barenblatt's solution on ``cells`` cells an axis."""
+    start, end = barenblatt(cells)
+
+    def error(values: np.ndarray) -> float:
+        return float(np.abs(values[0] - end).mean())
+
+    floor = error(rkl2_loop(start, END - START, MOST_STEPS)[None])
+    loop = [Attempt(f"{n} steps", lambda n=n: rkl2_loop(start, END - START, n)[None]) for n in STEPS]
+    theirs = fastest([loop], error, floor, limit)
+    mine = fastest(ours_on_plane(start), error, floor, limit)
+    return case_of(f"Barenblatt m = 2, {cells}²", mine, "RKL2 loop", theirs, floor)
+
+
+def ours_on_plane(start: np.ndarray) -> list[Ladder]:
+    """The default and the steppers of ours from a start to the end."""
+    grid, wall = CellGrid((0.0, 0.0), (1.0, 1.0), start.shape), (Neumann(flux=0.0), Dirichlet(0.0))
+    law, initial = PorousMedium(2.0), torch.from_numpy(start)
+
+    def prepare(**options: Any) -> Callable[[], Solution]:
+        def run() -> Solution:
+            with one_thread():
+                return solve(law, grid, [wall, wall], initial, [END], start=START, **options)
+
+        return run
+
+    return own_ladders(prepare, DIFFUSIVE)

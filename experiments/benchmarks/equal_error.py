@@ -1,7 +1,7 @@
 """The fastest setting of a method whose error suffices: how solvers are compared at equal error."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,15 +30,6 @@ class Measured(NamedTuple):
     seconds: float
     error: float
     suffices: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry of a method in a case."""
-        return {
-            "setting": self.setting,
-            "seconds": self.seconds,
-            "L1 error": self.error,
-            "reaches the target": self.suffices,
-        }
 
 
 Ladder = Iterable[Attempt]
@@ -98,17 +89,7 @@ def timed(action: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return seconds, result
 
 
-def case_of(name: str, ours: Measured, others: Mapping[str, Measured], floor: float, **more: Any) -> dict[str, Any]:
-    """A case against the fastest of the others that reach the target, with all of them in ``methods``.
-
-    Where none reaches it, the most accurate of them is the baseline.
-    """
-    reaching = {key: each for key, each in others.items() if each.suffices}
-    if reaching:
-        best = min(reaching, key=lambda key: reaching[key].seconds)
-    else:
-        best = min(others, key=lambda key: others[key].error)
-    methods = {"ours": ours, **others}
-    entry = compared(name, ours.seconds, best, others[best].seconds, **{"L1 error": ours.error})
-    texts = {"target": MARGIN * floor, "baseline L1 error": others[best].error, "setting": ours.setting}
-    return {**entry, **texts, **more, "methods": {key: each.as_json() for key, each in methods.items()}}
+def case_of(name: str, ours: Measured, baseline: str, theirs: Measured, floor: float) -> dict[str, Any]:
+    """A case with the errors beside the seconds."""
+    errors = {"L1 error": ours.error, "target L1": MARGIN * floor, "baseline L1 error": theirs.error}
+    return compared(name, ours.seconds, baseline, theirs.seconds, **errors, setting=ours.setting)

@@ -1,24 +1,17 @@
-"""scipy's LSODA with a banded Jacobian and compiled right-hand sides, on the cells and with the fluxes of ours.
+"""What a user would write for the problems of the benchmark of the solver, compiled by numba.
 
-Right-hand sides take (time, cell averages, parameter, spacing), as ``odeint`` calls them.
+On an interval: right-hand sides for scipy's LSODA with a banded Jacobian, on the cells and with the fluxes of ours, of
+(time, cell averages, parameter, spacing), as ``odeint`` calls them. On a square: a bare loop of RKL2.
 """
 
-import warnings
 from collections.abc import Callable
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from scipy.integrate import odeint
 
-from experiments.benchmarks.equal_error.attempts import Attempt, Ladder
-from experiments.benchmarks.equal_error.cases import CELLS, Case
-
-RELATIVE = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6)
-RATIOS = (1.0, 0.1, 0.01)
-"""Relative tolerances, and absolute tolerances as fractions of them."""
-_FLOOR = 1e-11
-_STEPS = 10**6
+CELLS = 200
 _Array = np.ndarray
 _compiled = njit(error_model="numpy", nogil=True, cache=True)
 
@@ -104,32 +97,58 @@ SYSTEMS = {
 }
 
 
-def lsoda(case: Case) -> list[Ladder]:
-    """A ladder for every ratio of the two tolerances."""
-    names = [
-        [(f"rtol {rtol:.0e}, atol {ratio * rtol:.0e}", rtol, ratio * rtol) for rtol in RELATIVE] for ratio in RATIOS
-    ]
-    return [[Attempt(name, integration(case, *tolerances)) for name, *tolerances in ladder] for ladder in names]
+def rkl2_loop(start: _Array, span: float, steps: int) -> _Array:
+    """Values ``(cells, cells)`` of u_t = ∇²(u³/3) after a span of time, by equal steps."""
+    return _march(start, steps, span / steps)
 
 
-def spatial_error(case: Case) -> float:
-    """L1 error on the common cells with exact time steps."""
-    return case.error(integration(case, _FLOOR, 0.1 * _FLOOR)())
+@_compiled
+def _march(start: _Array, steps: int, step: float) -> _Array:
+    """Steps of the second-order Runge–Kutta–Legendre method (Meyer, Balsara and Aslam 2014), stages as needed."""
+    u, rate, first = start.copy(), np.empty_like(start), np.empty_like(start)
+    before, now, potential = np.empty_like(start), np.empty_like(start), np.empty_like(start)
+    for _ in range(steps):
+        largest = u.max()
+        stages = int(np.ceil(0.5 * (sqrt(9.0 + 16.0 * step * 4.0 * largest**2 * u.size) - 1.0)))
+        stages = max(3, stages + 1 - stages % 2)
+        weight = 4.0 / (stages * stages + stages - 2.0)
+        _rate(u, potential, first)
+        for i in range(u.shape[0]):
+            for j in range(u.shape[1]):
+                before[i, j] = u[i, j]
+                now[i, j] = u[i, j] + weight / 3.0 * step * first[i, j]
+        b2 = b1 = 1.0 / 3.0
+        for stage in range(2, stages + 1):
+            b = (stage * stage + stage - 2.0) / (2.0 * stage * (stage + 1.0))
+            mu, nu = (2.0 * stage - 1.0) / stage * b / b1, -(stage - 1.0) / stage * b / b2
+            gain = mu * weight * step
+            _rate(now, potential, rate)
+            for i in range(u.shape[0]):
+                for j in range(u.shape[1]):
+                    before[i, j] = (
+                        mu * now[i, j]
+                        + nu * before[i, j]
+                        + (1.0 - mu - nu) * u[i, j]
+                        + gain * (rate[i, j] - (1.0 - b1) * first[i, j])
+                    )
+            before, now, b2, b1 = now, before, b1, b
+        u, now = now, u
+    return u
 
 
-def integration(case: Case, relative: float, absolute: float) -> Callable[[], _Array]:
-    """What computes cell averages ``(functions, t, cells)``, one function after another."""
-    system, spacing = SYSTEMS[case.problem.name], case.grid().spacing[0]
-    starts = [case.initial(parameter)[system.order] for parameter in case.parameters]
-    options = {"rtol": relative, "atol": absolute, "ml": system.band, "mu": system.band, "mxstep": _STEPS}
-
-    def run() -> _Array:
-        values = np.empty((len(starts), len(case.times), CELLS))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a failure shows in the error
-            for row, start, parameter in zip(values, starts, case.parameters, strict=True):
-                states = odeint(system.rate, start, (0.0, *case.times), (parameter, spacing), tfirst=True, **options)
-                row[:, system.order] = states[1:]
-        return values
-
-    return run
+@_compiled
+def _rate(u: _Array, potential: _Array, rate: _Array) -> None:
+    """∇²(u³/3) on the unit square, no flux through the first sides, u = 0 on the last ones."""
+    n = u.shape[0]
+    factor = float(n * n)
+    for i in range(n):
+        for j in range(n):
+            potential[i, j] = max(u[i, j], 0.0) ** 3 / 3.0
+    for i in range(n):
+        below, above = potential[max(i - 1, 0)], potential[min(i + 1, n - 1)]
+        outer = -1.0 if i == n - 1 else 1.0
+        row = potential[i]
+        for j in range(1, n - 1):
+            rate[i, j] = factor * (below[j] + outer * above[j] + row[j - 1] + row[j + 1] - 4.0 * row[j])
+        rate[i, 0] = factor * (below[0] + outer * above[0] + row[1] - 3.0 * row[0])
+        rate[i, n - 1] = factor * (below[n - 1] + outer * above[n - 1] + row[n - 2] - 5.0 * row[n - 1])

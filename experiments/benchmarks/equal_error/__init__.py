@@ -1,1 +1,0 @@
-"""Solvers at equal error: the smallest cost at which each of them reaches it."""
