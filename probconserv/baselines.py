@@ -54,9 +54,6 @@ def soft_penalty(
         predict: The mean prediction: points ``(*batch, n, d)`` to a field ``(*batch, n)``; each value may depend on the
             point it belongs to only.
         points: Points at which the residual is evaluated; columns are time, then the space axes.
-
-    Returns:
-        The penalty, a scalar that can be differentiated with respect to the parameters of ``predict``.
     """
     if points.ndim < 2 or points.shape[-1] < 2:
         raise InvalidArgumentError(f"points must be (*batch, n, d) with columns t, x, …, got {tuple(points.shape)}.")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import SMALL, joint_axes
+from probconserv._linalg.checks import SMALL, joint_axes, refuse_missing
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import as_tensor, cached, square_root
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -80,8 +80,8 @@ class LinearConstraint:
 
     def _check_values(self, noise: Tensor) -> None:
         rows = self.G
-        _check_finite(rows.entries if isinstance(rows, Rows) else self.rows, "G")
-        _check_finite(self.b, "b")
+        refuse_missing(rows.entries if isinstance(rows, Rows) else self.rows, "G of the constraint holds")
+        refuse_missing(self.b, "b of the constraint holds")
         if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
             raise InvalidArgumentError(
                 f"noise_variance must be finite and not negative, got a smallest entry of {float(noise.min()):g}."
@@ -320,17 +320,10 @@ def smoothness(variance: Float[Tensor, "*batch n_minus_2"]) -> LinearConstraint:
 def second_difference_variance(
     variance: Float[Tensor, "*batch n"], correlation: float = 0.9
 ) -> Float[Tensor, "*batch n_minus_2"]:
-    """Variance of the second differences of a field whose neighbours are correlated.
+    """Variance s ``(*batch, n − 2)`` of the second differences of a field with pointwise variance v ``(*batch, n)``.
 
     s_j = v_{j−1} + 4 v_j + v_{j+1} − 4 α √(v_{j−1} v_j) + 2 α² √(v_{j−1} v_{j+1}) − 4 α √(v_j v_{j+1}), that is
-    dᵀ C d with d = (1, −2, 1) and C_ij = α^|i−j| √(v_i v_j), so s ≥ 0.
-
-    Args:
-        variance: v ``(*batch, n)``, the prior's pointwise variance, n ≥ 3.
-        correlation: α in [−1, 1] between neighbours.
-
-    Returns:
-        s ``(*batch, n − 2)``.
+    dᵀ C d with d = (1, −2, 1) and C_ij = α^|i−j| √(v_i v_j), α in [−1, 1] the correlation of neighbours; so s ≥ 0.
     """
     variance = as_tensor(variance, dtype=None)
     if variance.shape[-1] < 3 or not -1 <= correlation <= 1:
@@ -348,14 +341,7 @@ def second_difference_variance(
 
 
 def quadrature_weights(domain: Domain) -> Float[Tensor, "*batch n"]:
-    """Weights w with Σ_j w_j u_j ≈ ∫ u dx.
-
-    Args:
-        domain: As for ``integral``.
-
-    Returns:
-        Weights ``(*batch, n)``, float64; n counts all points of the grid.
-    """
+    """Weights w ``(*batch, n)`` with Σ_j w_j u_j ≈ ∫ u dx, float64; the domain as for ``integral``."""
     if isinstance(domain, NodeGrid | CellGrid):
         return domain.weights.flatten()
     return trapezoid_weights(as_tensor(domain))
@@ -442,11 +428,3 @@ def _keep_structure(first: LinearConstraint, second: LinearConstraint) -> bool:
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
     return torch.cat([part.expand(*batch, part.shape[-1]) for part in (first, second)], dim=-1)
-
-
-def _check_finite(values: Tensor, name: str) -> None:
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        raise InvalidArgumentError(
-            f"{name} of the constraint holds {int((~finite).sum())} NaN or infinite entries; repair them."
-        )

@@ -24,16 +24,7 @@ def is_bounded(prediction: Any) -> bool:
 
 
 def with_draws(prediction: Any, draws: int, seed: int = 0) -> Any:
-    """A prediction, or a mixture of some, with mean and variance from another set of draws.
-
-    Args:
-        prediction: The prediction.
-        draws: Number of draws.
-        seed: Seed of the draws.
-
-    Returns:
-        The new prediction; None if mean and variance have a closed form and need no draws.
-    """
+    """A prediction, or a mixture of some, with mean and variance from other draws; None if they need no draws."""
     if isinstance(prediction, Mixture):
         components = with_draws(prediction.components, draws, seed)
         return components and Mixture(components, prediction.weights)

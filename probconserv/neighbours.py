@@ -23,9 +23,6 @@ def as_known(prior: Any) -> Any:
     * ``LowRankMultivariateNormal``: low rank plus diagonal, never formed.
     * ``MixtureSameFamily`` of these: a ``Mixture``.
     * gpytorch's ``MultitaskMultivariateNormal`` (n, tasks): values task by task, as channels are.
-
-    Args:
-        prior: Any prediction.
     """
     if isinstance(prior, MultitaskMultivariateNormal):
         return _by_task(prior)

@@ -248,11 +248,7 @@ def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> to
 
 
 def check_batch(prior: torch.Size, constraint: torch.Size) -> torch.Size:
-    """The batch axes of a conditioned prediction: those of the prior, or of the constraint for a single field.
-
-    Raises:
-        IncompatibleQueryError: If the axes do not broadcast, or the constraint would enlarge a batch of fields.
-    """
+    """The batch axes of a conditioned prediction: those of the prior, or of the constraint for a single field."""
     if prior == constraint or len(constraint) == 0:
         return prior
     try:

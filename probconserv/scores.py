@@ -7,10 +7,11 @@ Arguments that several scores share:
 * ``samples``: at least two draws of the prediction ``(draws, *batch, n)``, draws first;
 * ``level``: the probability of an interval, strictly between 0 and 1.
 
-Truth and prediction broadcast, for instance one true field ``(n,)`` against predictions ``(*batch, n)``. Scores of a
-prediction against a truth are NaN where one of the two is. InvalidArgumentError is raised for shapes that do not fit,
-or fit only with each of them repeated, such as ``(batch, 1, n)`` and ``(batch, n)``; for fewer than two samples, or
-samples with fewer axes than the truth; for a level out of range; and for arrays and lists: use ``torch.as_tensor``.
+Scores are float64, and smaller is better where nothing else is said. Truth and prediction broadcast, for instance one
+true field ``(n,)`` against predictions ``(*batch, n)``. Scores of a prediction against a truth are NaN where one of the
+two is. InvalidArgumentError is raised for shapes that do not fit, or fit only with each of them repeated, such as
+``(batch, 1, n)`` and ``(batch, n)``; for fewer than two samples, or samples with fewer axes than the truth; for a level
+out of range; and for arrays and lists: use ``torch.as_tensor``.
 """
 
 import math
@@ -72,19 +73,12 @@ def nll(
     ``-posterior.log_prob(u)`` is no such loss: it is infinite, without a gradient, wherever u misses an exact law,
     for instance by its quadrature error. ``crps`` is the other marginal loss, less sensitive to outliers. No gradient
     reaches the variance where it is below the floor.
-
-    Returns:
-        Loss ``(*batch,)``, smaller is better.
     """
     return -log_likelihood(u, mean, variance, variance_floor)
 
 
 def mse(u: Float[Tensor, "*batch n"], mean: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
-    """Mean over the points of the squared error (u − μ)².
-
-    Returns:
-        Score ``(*batch,)``, smaller is better.
-    """
+    """Mean over the points of the squared error (u − μ)²."""
     _check_fit(u, mean)
     return (u.to(torch.float64) - mean.to(torch.float64)).square().mean(dim=-1)
 
@@ -97,9 +91,6 @@ def crps(
     σ [z (2Φ(z) − 1) + 2φ(z) − 1/√π], z = (u − μ)/σ (Gneiting & Raftery 2007, eq. 21); |u − μ| where σ = 0.
     Differentiable, so it serves as a training loss, as ``nll`` does; values with σ = 0 have no derivative with respect
     to σ².
-
-    Returns:
-        Score ``(*batch,)`` in the units of the field, smaller is better.
     """
     _check_fit(u, mean, variance)
     error, variance = u.to(torch.float64) - mean.to(torch.float64), variance.to(torch.float64)
@@ -112,11 +103,7 @@ def crps(
 
 
 def crps_of_samples(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
-    """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points.
-
-    Returns:
-        Score ``(*batch,)`` in the units of the field, smaller is better.
-    """
+    """Continuous ranked probability score of samples, E|X − u| − ½ E|X − X′|, unbiased, mean over the points."""
     count = _sample_count(samples, u)
     ordered = _draws(u, samples).sort(dim=0).values
     rank = torch.arange(1, count + 1, dtype=torch.float64, device=samples.device)
@@ -183,11 +170,7 @@ def coverage_of_samples(
 
 
 def energy_score(u: Float[Tensor, "*batch n"], samples: Float[Tensor, "s *batch n"]) -> Float[Tensor, "*batch"]:
-    """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased.
-
-    Returns:
-        Score ``(*batch,)`` in the units of the field, smaller is better.
-    """
+    """Energy score E‖X − u‖ − ½ E‖X − X′‖ with the norm ‖v‖ = √(mean over points of v²), unbiased."""
     count = _sample_count(samples, u)
     draws = _draws(u, samples)
     root_n = math.sqrt(draws.shape[-1])

@@ -119,6 +119,13 @@ def _require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Ten
         )
 
 
+def refuse_missing(values: Tensor, subject: str) -> None:
+    """Raises InvalidArgumentError, which starts with the subject, as "values hold", if an entry is not finite."""
+    missing = int((~torch.isfinite(values)).sum())
+    if missing:
+        raise InvalidArgumentError(f"{subject} {missing} NaN or infinite entries; drop or repair them.")
+
+
 def require_tensors(**values: object) -> None:
     """Refuses arrays, lists and other named values that are no tensors.
 

@@ -5,37 +5,6 @@ profile at a slightly wrong position; ``displaced`` adds that uncertainty. ``Tem
 ``NoisyContext`` are the usual alternatives.
 """
 
-from probconserv.calibration.by_law import displaced_by_law
-from probconserv.calibration.conformal import ConformalBand, fit_band
-from probconserv.calibration.displacement import displaced
-from probconserv.calibration.marginals import (
-    calibration_error,
-    cumulative_probability,
-    marginal_crps,
-    marginal_log_likelihood,
-)
-from probconserv.calibration.variance import (
-    ContextCalibrated,
-    NoisyContext,
-    Tempered,
-    scaled,
-    standardised_squares,
-    variance_factor,
-)
+from solvers._lazy import lazy_names
 
-__all__ = [
-    "ConformalBand",
-    "ContextCalibrated",
-    "NoisyContext",
-    "Tempered",
-    "calibration_error",
-    "cumulative_probability",
-    "displaced",
-    "displaced_by_law",
-    "fit_band",
-    "marginal_crps",
-    "marginal_log_likelihood",
-    "scaled",
-    "standardised_squares",
-    "variance_factor",
-]
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import deviation_of
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities.projected import Projected
@@ -83,7 +84,8 @@ def fit_band(
             "one field per function."
         )
     deviation = deviation_of(prediction)
-    _check_finite(values=values, mean=prediction.mean, deviation=deviation)
+    for name, part in (("values", values), ("mean", prediction.mean), ("deviation", deviation)):
+        refuse_missing(part, f"The {name} of the functions that a band is fitted on holds")
     ratio = (values - prediction.mean).abs() / deviation.clamp_min(floor)
     points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
     scores = ratio.kthvalue(points, dim=-1).values.flatten()
@@ -94,14 +96,3 @@ def fit_band(
             f"A band of level {level} needs at least {least} validation functions, got {len(scores)}."
         )
     return ConformalBand(factor=float(scores.kthvalue(rank).values), level=level, inside=inside, floor=floor)
-
-
-def _check_finite(**tensors: Tensor) -> None:
-    """Raises InvalidArgumentError, with the name of the tensor, if an entry is not finite."""
-    for name, tensor in tensors.items():
-        missing = int((~torch.isfinite(tensor)).sum())
-        if missing:
-            raise InvalidArgumentError(
-                f"A band is fitted on finite numbers, but {missing} of {tensor.numel()} entries of {name} are not; "
-                "leave out the functions or the points that have them."
-            )

@@ -14,6 +14,7 @@ from linear_operator.operators import (
 )
 from torch import Tensor
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
@@ -124,12 +125,7 @@ def shrinkage_of(
     with w_mij the products of standardised deviations, whose mean is r_ij. Without a taper ρ the sums over pairs come
     from the M × M products between samples.
 
-    Args:
-        deviations: Samples less their mean, in any units.
-        taper: ρ.
-
-    Returns:
-        λ in [0, 1], float64; 1 where no two points vary together. Held fixed in derivatives.
+    λ in [0, 1], float64, held fixed in derivatives; 1 where no two points vary together.
     """
     x = deviations.detach().to(torch.float64).movedim(0, -2)
     members = x.shape[-2]
@@ -182,8 +178,8 @@ def _check(residuals: Tensor, shrinkage: float | None, rank: int | None) -> None
         raise InvalidArgumentError(
             f"residuals must be (samples, *batch, n) with samples ≥ 2, got {tuple(residuals.shape)}."
         )
-    if are_readable(residuals) and not bool(torch.isfinite(residuals).all()):
-        raise InvalidArgumentError("residuals hold NaN or infinite entries; drop the samples or points that have them.")
+    if are_readable(residuals):
+        refuse_missing(residuals, "residuals hold")
     if shrinkage is not None and not 0.0 <= shrinkage <= 1.0:
         raise InvalidArgumentError(f"shrinkage must lie in [0, 1], or be None for the formula, got {shrinkage:g}.")
     if rank is not None and rank < 1:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.structured import variance_of_rows
 from probconserv._linalg.values import as_tensor
@@ -189,8 +190,7 @@ def _observed(law: LinearConstraint, observations: Gaussian | Tensor) -> tuple[T
         mean = as_tensor(observations)
         variance = torch.zeros(law.b.shape[-1], dtype=torch.float64, device=mean.device)
     mean = mean.to(torch.float64)
-    if not bool(torch.isfinite(mean).all()):
-        raise InvalidArgumentError("observations hold NaN or infinite entries; drop the cases that have them.")
+    refuse_missing(mean, "observations hold")
     try:
         values = law.residual(mean) + law.b
     except RuntimeError as error:

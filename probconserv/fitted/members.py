@@ -30,9 +30,7 @@ class Members:
     Args:
         root: R ``(*batch, n, members)``.
         noise: Variances that are added, a number or ``(*batch, n)``; None for none.
-        shrinkage: λ, a number or ``(*batch,)``.
-        stated: Whether λ was stated by the caller, as a number or as "auto".
-        automatic: Whether it was "auto".
+        shrinkage: λ, a number or ``(*batch,)``; ``stated`` by the caller or not, as "auto" if ``automatic``.
     """
 
     root: Tensor
@@ -72,10 +70,7 @@ class Members:
 class MemberGaussian(FieldGaussian):
     """N(ū, Σ) of members, which remembers them so that ``condition`` can ask whether they explain a law.
 
-    Args:
-        mean: ū ``(*batch, n)``.
-        covariance: Σ.
-        members: What Σ is made of; without it (a part of the points, another batch) nothing is asked.
+    Without ``members`` (a part of the points, another batch) nothing is asked.
     """
 
     def __init__(self, mean: Tensor, covariance_matrix: LinearOperator, *, members: Members | None = None) -> None:
@@ -94,13 +89,7 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
     They cannot if it has at least as many rows as there are members, or if the joint χ² of its rows is larger than that
     of a further member would be with probability 0.001 (over all fields). A warning says so.
 
-    Args:
-        prior: Any Gaussian; of one that is not of members nothing is asked.
-        law: The law.
-        validate: Whether values may be looked at.
-
-    Returns:
-        N(μ′, Σ′); its ``prior`` is the one that was conditioned.
+    Of a prior that is not of members nothing is asked. The result's ``prior`` is the one that was conditioned.
     """
     members = prior.members if isinstance(prior, MemberGaussian) else None
     if members is None or not members.are_correlated:

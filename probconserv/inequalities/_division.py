@@ -20,17 +20,15 @@ class Division:
     Args:
         apart: Number of rows that share no point; they come first.
         places: Place of every row among those given ``(k,)``.
-        read: Row and point of the entries to read from each part; None for all of sparse rows.
-        row: Row of every entry of the first rows, in order ``(entries,)``.
-        column: Their points.
-        chosen: Their places among the entries read.
-        rest: Places of the entries of the other rows.
+        read: Row and point of the entries to read from each matrix.
+        row: Row of every entry of the first rows, in order, whose points are ``column``.
+        chosen: Their places among the entries read; ``rest`` those of the other rows' entries.
         position: Where these stand in a flattened matrix.
     """
 
     apart: int
     places: Tensor
-    read: tuple[tuple[Tensor, Tensor] | None, ...] = ()
+    read: tuple[tuple[Tensor, ...], ...] = ()
     row: Tensor | None = None
     column: Tensor | None = None
     chosen: Tensor | None = None
@@ -62,7 +60,7 @@ class Division:
             return near, self._rest(others, near, n)
         read = []
         for part, index in zip(parts, self.read, strict=True):
-            read.append(part[..., index[0], index[1]] if index is not None else as_sparse_rows(part).entries)  # pyright: ignore
+            read.append(as_sparse_rows(part).entries if isinstance(part, Rows) else part[..., *index])
         batch = torch.broadcast_shapes(*(entries.shape[:-1] for entries in read))
         entries = torch.cat([part.expand(*batch, part.shape[-1]) for part in read], dim=-1)
         assert self.column is not None
@@ -118,7 +116,7 @@ def divided(parts: Sequence[Tensor | Rows], ordered: bool) -> Division:
         apart=apart,
         places=places,
         read=tuple(
-            None if isinstance(part, Rows) else (own.row, own.column) for part, own in zip(parts, sparse, strict=True)
+            () if isinstance(part, Rows) else (own.row, own.column) for part, own in zip(parts, sparse, strict=True)
         ),
         row=place[order].to(last.device),
         column=column[order].to(last.device),

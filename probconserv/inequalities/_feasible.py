@@ -24,12 +24,9 @@ class FeasibleSet:
     """{G u = b + ε, A u ≤ c, lower ≤ u ≤ upper, u in order} with the metric diag Σ; build it with ``feasible_set``.
 
     Args:
-        prior: N(μ, Σ) with the full batch.
-        constraint: What is stated.
-        variance: diag Σ ``(*batch, n)``.
+        prior: N(μ, Σ) with the full batch; ``variance`` is diag Σ ``(*batch, n)``.
         lower: Lower bounds ``(*batch, n)`` or ``(n,)`` that all statements of one point, the order and totals at their
-            end imply.
-        upper: Upper bounds, likewise.
+            end imply; ``upper`` likewise.
         target: b and c ``(*batch, k)``; exact totals that rounding put outside the feasible interval are at its end.
         noise: σ² ``(*batch, k)``, 0 for c.
         region: The same for the solver.

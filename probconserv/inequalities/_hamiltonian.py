@@ -47,16 +47,10 @@ def _rotate(position: _Array, velocity: _Array, time: float) -> None:
 def run_chain(
     walls: tuple[_Array, _Array, _Array], start: _Array, trajectories: tuple[int, int], generator: np.random.Generator
 ) -> tuple[_Array, bool]:
-    """Positions of N(0, I) truncated to {F z + h ≥ 0} after each of a number of trajectories.
+    """Positions (kept, r) of N(0, I) truncated to {F z + h ≥ 0} after each of a number of trajectories.
 
-    Args:
-        walls: F with rows of length one (m, r), F Fᵀ (m, m) and h (m,).
-        start: A point strictly inside (r,).
-        trajectories: How many are left out at the start, and how many are kept.
-        generator: Source of the velocities.
-
-    Returns:
-        Positions (kept, r), and whether every trajectory ended within the largest number of bounces.
+    ``walls`` are F with rows of length one (m, r), F Fᵀ and h (m,); ``start`` is strictly inside; ``trajectories`` says
+    how many are left out at the start and how many are kept. Also whether every one ended within the most bounces.
     """
     normals, products, offset = walls
     left_out, kept = trajectories

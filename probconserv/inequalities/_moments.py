@@ -12,17 +12,10 @@ _STEEPEST = 1e300  # slope that stands for an infinite one
 def moments_between(lower: Tensor, upper: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of t with density ∝ exp(−r t − t²/2) for lower ≤ t ≤ upper, by Gauss–Legendre quadrature.
 
-    For N(0, 1) between bounds, z = r + t, where r is the value between them that is nearest to 0. The density falls
-    from t = 0 to both sides, so that mean and standard deviation are of one size and E t² − (E t)² loses two bits at
-    most, whether the bounds are far away, close together, or thousands of standard deviations from the mean.
-
-    Args:
-        lower: Lower end ``(*batch, n)``, at most 0; −∞ for none.
-        upper: Upper end, at least 0; ∞ for none. The ends must differ.
-        slope: r; where it is not 0, the interval lies on that side of t = 0, so that r t ≥ 0.
-
-    Returns:
-        Mean and variance ``(*batch, n)``; both to 1e-13, that of the mean in standard deviations.
+    For N(0, 1) between bounds, z = r + t, where the slope r is the value between them that is nearest to 0, so that
+    lower ≤ 0 ≤ upper and r t ≥ 0. The density falls from t = 0 to both sides: mean and standard deviation are of one
+    size, and E t² − (E t)² loses two bits at most, whether the bounds are far away, close together, or thousands of
+    standard deviations from the mean. Both are right to 1e-13, the mean in standard deviations.
     """
     slope = slope.clamp(-_STEEPEST, _STEEPEST)
     # Where r t + t²/2 = 40, for r t ≥ 0.
@@ -41,17 +34,9 @@ def moments_between(lower: Tensor, upper: Tensor, slope: Tensor) -> tuple[Tensor
 
 
 def quantiles_between(probability: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """The values below which N(0, 1) between bounds lies with a probability, by logarithms of the normal distribution.
+    """The values z in [lower, upper] below which N(0, 1) between these bounds lies with a probability p.
 
-    Φ(z) = Φ(a) + p (Φ(b) − Φ(a)), or the same for −z where a ≥ 0, so that no tail is taken from 1.
-
-    Args:
-        probability: p in [0, 1], of any shape.
-        lower: a, which broadcasts with p; −∞ for none.
-        upper: b > a; ∞ for none.
-
-    Returns:
-        z in [a, b], of the shape of p.
+    Φ(z) = Φ(a) + p (Φ(b) − Φ(a)), or the same for −z where a ≥ 0, so that no tail is taken from 1; by logarithms.
     """
     from scipy.special import log_ndtr, ndtri_exp  # slow to import, rarely needed
 

@@ -84,19 +84,11 @@ def _nearest(
     length: int,
     tracked: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Projections of fields ``(f, n)``, and the rows in force ``(f, k)``; parameters may have fewer entries p.
+    """Projections of fields ``(f, n)``, and the rows in force ``(f, k)``; p, a divisor of f, counts parameters.
 
-    Args:
-        x: Fields.
-        target: b ``(f, k)``.
-        metric: v ``(p, n)``, p a divisor of f, for this and every other parameter.
-        bounds: Lower and upper ``(p, 2, n)``.
-        near: Row and point of every entry ``(entries,)`` and the entries ``(p, entries)`` of rows that share no point.
-        far: The other rows ``(p, far, n)``.
-        noise: σ² ``(p, k)``.
-        bounded: Which rows are inequalities ``(k,)``.
-        length: See ``Region``.
-        tracked: Whether rows in force are to be independent, as derivatives need.
+    ``metric`` v ``(p, n)``, ``bounds`` ``(p, 2, n)``; ``near`` holds row and point of every entry ``(entries,)`` and
+    the entries ``(p, entries)`` of rows that share no point, ``far`` the other rows ``(p, far, n)``; ``noise`` σ² ``(p,
+    k)``; ``bounded`` says which rows are inequalities. If tracked, rows in force are independent, as derivatives need.
     """
     device = x.device
     x, target, metric, bounds, far, noise, bounded = (

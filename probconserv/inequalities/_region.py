@@ -46,12 +46,8 @@ class Region:
     ) -> tuple[Tensor, Tensor]:
         """Multipliers ``(s, *batch, k)`` and the field as smooth functions of the data, on the piece of ``u``.
 
-        Args:
-            x: The fields.
-            u: Fields whose points at a bound and whose pools stay as they are.
-            target: Right-hand sides.
-            force: Which rows hold with equality and are independent ``(s, *batch, k)``.
-            floor: The least stiffness of a row ``(*batch, k)``, where rows may depend on each other.
+        Points at a bound and pools stay those of ``u``; rows in ``force`` ``(s, *batch, k)`` hold with equality. A
+        ``floor`` is the least stiffness of a row ``(*batch, k)``, where rows may depend on each other.
         """
         near = self.near_rows
         piece = self._free(x, u)

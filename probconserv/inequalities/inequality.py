@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probconserv._linalg.checks import axes_agree
+from probconserv._linalg.checks import axes_agree, refuse_missing
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import as_tensor, cached
 from probconserv.constraints import LinearConstraint
@@ -47,7 +47,6 @@ class NonNegative(Inequality):
     """u ≥ 0 at every point."""
 
     def joined(self) -> "JoinedConstraint":
-        """See ``Inequality``."""
         return JoinedConstraint(lower=torch.zeros((), dtype=torch.float64))
 
 
@@ -67,7 +66,6 @@ class Bounded(Inequality):
         self.joined()
 
     def joined(self) -> "JoinedConstraint":
-        """See ``Inequality``."""
         lower, upper = (as_tensor(bound) for bound in (self.lower, self.upper))
         return JoinedConstraint(lower=lower, upper=upper)
 
@@ -108,17 +106,12 @@ class LinearInequality(Inequality):
                 object.__setattr__(self, "A", as_sparse_rows(A))
 
     def _check_values(self, entries: Tensor) -> None:
-        for name, values in (("A", entries), ("c", self.c)):
-            if not bool(torch.isfinite(values).all()):
-                raise InvalidArgumentError(
-                    f"{name} of a LinearInequality must be finite, got NaN or infinite entries; leave out rows that "
-                    "bound nothing."
-                )
+        refuse_missing(entries, "A of a LinearInequality holds")
+        refuse_missing(self.c, "c of a LinearInequality (rows that bound nothing are left out) holds")
         if not bool((self.A.norms() > 0 if isinstance(self.A, Rows) else self.A.any(dim=-1)).all()):
             raise InvalidArgumentError("A row of A is zero, so it says nothing about the field; drop it.")
 
     def joined(self) -> "JoinedConstraint":
-        """See ``Inequality``."""
         return JoinedConstraint(rows=self)
 
     @property
@@ -193,7 +186,6 @@ class Monotone(Inequality):
             raise InvalidArgumentError(f"axis must be one of the {len(self.shape)} axes of shape, got {self.axis}.")
 
     def joined(self) -> "JoinedConstraint":
-        """See ``Inequality``."""
         lines = None
         if self.shape is not None and self.axis is not None:
             lines = Lines(tuple(self.shape), self.axis % len(self.shape))
@@ -280,7 +272,6 @@ class JoinedConstraint(Inequality):
             )
 
     def joined(self) -> "JoinedConstraint":
-        """See ``Inequality``."""
         return self
 
     @property

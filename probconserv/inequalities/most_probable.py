@@ -38,11 +38,8 @@ class Programme:
     Args:
         covariance: Σ ``(n, n)``.
         root: R with R Rᵀ = Σ ``(n, r)``, without gradients.
-        rows: G ``(k, n)``, with a row for every fixed value.
-        target: b ``(k,)``.
-        noise: σ² ``(k,)``.
-        inequalities: C ``(m, n)``.
-        limits: d ``(m,)``.
+        rows: G ``(k, n)``, with a row for every fixed value; ``target`` is b and ``noise`` σ² ``(k,)``.
+        inequalities: C ``(m, n)``; ``limits`` is d ``(m,)``.
         epsilon: Machine epsilon of the prior's dtype.
     """
 
@@ -128,14 +125,8 @@ class Programme:
 def most_probable(prior: MultivariateNormal, constraint: JoinedConstraint) -> Tensor:
     """argmin (u − μ)ᵀ Σ⁻¹ (u − μ) + Σ_i (G u − b)_i²/σ_i² over the fields that meet exact rows and inequalities.
 
-    Differentiable through the linear update by rows and active inequalities, with the active set fixed.
-
-    Args:
-        prior: N(μ, Σ); Σ may be singular, then u − μ stays in its range.
-        constraint: Law and inequalities.
-
-    Returns:
-        Fields ``(*batch, n)``, float64.
+    Fields ``(*batch, n)``, float64, differentiable through the linear update by rows and active inequalities, with the
+    active set fixed. Σ may be singular; then u − μ stays in its range.
 
     Raises:
         InfeasibleConstraintError: If no field meets law and inequalities.

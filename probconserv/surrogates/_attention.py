@@ -10,12 +10,7 @@ from torch import Tensor, nn
 def coordinate_features(points: Float[Tensor, "*batch n d"], frequencies: int) -> Float[Tensor, "*batch n features"]:
     """Coordinates and their Fourier features sin(2ʲπp/2), cos(2ʲπp/2), j = 0 … frequencies − 1.
 
-    Args:
-        points: Coordinates scaled to [−1, 1]; the lowest frequency has a period of twice that interval.
-        frequencies: Number of octaves.
-
-    Returns:
-        Features ``(*batch, n, d·(1 + 2·frequencies))``.
+    Coordinates are scaled to [−1, 1]; the lowest frequency has a period of twice that interval.
     """
     octaves = 0.5 * pi * 2.0 ** torch.arange(frequencies, dtype=points.dtype, device=points.device)
     angles = (points[..., None] * octaves).flatten(start_dim=-2)
@@ -28,13 +23,7 @@ def feature_count(coordinates: int, frequencies: int) -> int:
 
 
 class AttentionBlock(nn.Module):
-    """Residual pre-normalised attention and two-layer network; leaves its input unchanged before training.
-
-    Args:
-        width: Features, a multiple of ``heads``.
-        heads: Attention heads.
-        dropout: Probability of dropping a feature in training.
-    """
+    """Residual pre-normalised attention and two-layer network; leaves its input unchanged before training."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -49,15 +38,7 @@ class AttentionBlock(nn.Module):
     def forward(
         self, points: Float[Tensor, "*batch q width"], observed: Float[Tensor, "*batch n width"] | None = None
     ) -> Float[Tensor, "*batch q width"]:
-        """Lets points attend to observed ones, or to each other.
-
-        Args:
-            points: Features of the points.
-            observed: Normalised features to attend to; those of the points if None.
-
-        Returns:
-            Updated features.
-        """
+        """Lets points attend to observed, normalised features, or to each other."""
         normalised = self.normalise(points)
         query = self._split(self.query(normalised))
         key, value = self.key_value(normalised if observed is None else observed).chunk(2, dim=-1)
@@ -93,12 +74,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class ResidualMLP(nn.Module):
-    """h + W₂ gelu(W₁ norm(h)), point by point; leaves its input unchanged before training.
-
-    Args:
-        width: Features.
-        dropout: Probability of dropping a feature in training.
-    """
+    """h + W₂ gelu(W₁ norm(h)), point by point; leaves its input unchanged before training."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

@@ -40,9 +40,6 @@ class Axes(Places):
     """All combinations of coordinates, in row-major order.
 
     Beyond the ends of an axis the values continue as constants, for half a spacing: the end of an axis of cell centres.
-
-    Args:
-        axes: Increasing coordinates of each axis.
     """
 
     axes: tuple[Tensor, ...]
@@ -57,12 +54,10 @@ class Axes(Places):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """See ``Places``."""
         return tuple(len(axis) for axis in self.axes)
 
     @property
     def dimension(self) -> int:
-        """See ``Places``."""
         return len(self.axes)
 
     def between(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,22 +85,16 @@ class Axes(Places):
 
 @dataclass(frozen=True, eq=False)
 class Scattered(Places):
-    """Scattered points ``(n, d)`` in two dimensions or more, interpolated on their Delaunay triangulation.
-
-    Args:
-        points: The points.
-    """
+    """Scattered points ``(n, d)`` in two dimensions or more, interpolated on their Delaunay triangulation."""
 
     points: Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """See ``Places``."""
         return (len(self.points),)
 
     @property
     def dimension(self) -> int:
-        """See ``Places``."""
         return self.points.shape[1]
 
     def between(self, points: Tensor) -> tuple[Tensor, Tensor]:

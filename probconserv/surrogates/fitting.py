@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -47,13 +47,6 @@ class TrainingPrediction(NamedTuple):
 
         With β > 0 every term is weighted by (scale)^(2β), without gradient, so that targets with a small scale do not
         dominate (β-NLL, Seitzer et al., ICLR 2022); β = 1 fits the mean by least squares.
-
-        Args:
-            values: True field at the targets.
-            tempering: β in [0, 1].
-
-        Returns:
-            The loss.
         """
         misfit = -Normal(self.mean, self.scale, validate_args=False).log_prob(values)
         weight = self.scale.detach() ** (2 * tempering)
@@ -74,36 +67,14 @@ class NeuralProcess(Surrogate):
         """Writes the weights with the config and further metadata."""
 
 
-class FunctionSample(Protocol):
-    """Functions with context and target points: a dataclass with at least these tensors, such as ``FunctionBatch``."""
-
-    @property
-    def context_points(self) -> Tensor:
-        """Observed points ``(batch, n, d)``."""
-        ...
-
-    @property
-    def context_values(self) -> Tensor:
-        """Observed field ``(batch, n)``."""
-        ...
-
-    @property
-    def target_points(self) -> Tensor:
-        """Target points ``(batch, q, d)``."""
-        ...
-
-    @property
-    def target_values(self) -> Tensor:
-        """True field ``(batch, q)``."""
-        ...
-
-
 @dataclass(frozen=True)
-class _Sample:
-    context_points: Tensor
-    context_values: Tensor
-    target_points: Tensor
-    target_values: Tensor
+class FunctionSample:
+    """Functions with context and target points; any dataclass with at least these tensors will do."""
+
+    context_points: Float[Tensor, "batch n d"]
+    context_values: Float[Tensor, "batch n"]
+    target_points: Float[Tensor, "batch q d"]
+    target_values: Float[Tensor, "batch q"]
 
 
 Sampler = Callable[[Generator, int], Any]
@@ -147,7 +118,7 @@ class FunctionSet:
         points = self.points.expand(functions, n, -1)[chosen[:, None], order]
         values = self.values[chosen[:, None], order]
         seen, rest = slice(self.context), slice(self.context, None)
-        return _Sample(points[:, seen], values[:, seen], points[:, rest], values[:, rest])
+        return FunctionSample(points[:, seen], values[:, seen], points[:, rest], values[:, rest])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,13 +202,7 @@ class FitOptions:
 
 
 class Fit(NamedTuple):
-    """The outcome of a fit.
-
-    Attributes:
-        state: Steps, seconds and history.
-        best_step: Step of the weights that were kept.
-        noise_variance: σ² of the law after the training; None without a law.
-    """
+    """The outcome of a fit: the history, the step of the weights that were kept, and σ² of the law, if there is one."""
 
     state: TrainingState
     best_step: int
@@ -258,17 +223,7 @@ class UnderLaw(nn.Module):
 
 
 def evidence_loss(model: nn.Module, step: StepContext, dataset: Sampler, options: FitOptions) -> Tensor:
-    """Tempered evidence bound of a fresh batch of functions, under the law if there is one, plus the penalty.
-
-    Args:
-        model: The network, or with a law the network and its noise variance.
-        step: Position in the training.
-        dataset: Source of the batch.
-        options: The law, the penalty and the numbers.
-
-    Returns:
-        The loss.
-    """
+    """Tempered evidence bound of a fresh batch of functions, under the law if there is one, plus the penalty."""
     device = next(model.parameters()).device
     batch = moved(dataset(step.generator, step.rows(options.batch)), device)
     prediction = model(batch.context_points, batch.context_values, batch.target_points, batch.target_values)

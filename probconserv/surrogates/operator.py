@@ -44,15 +44,7 @@ class GaussianOperator(nn.Module):
 
 
 def as_gaussian(field: Float[Tensor, "batch channels *space"], unit: float) -> Normal:
-    """Reads a field as ``GaussianOperator`` does.
-
-    Args:
-        field: ``(batch, 2c, *space)``.
-        unit: Standard deviation where the second half of the channels is 1.
-
-    Returns:
-        Independent Gaussians ``(batch, c, n)``; standard deviations may be 0.
-    """
+    """Reads a field ``(batch, 2c, *space)`` as ``GaussianOperator`` does: independent Gaussians ``(batch, c, n)``."""
     if field.ndim < 3 or field.shape[1] % 2:
         raise InvalidArgumentError(
             "The output of the operator must be (batch, 2c, *space), as many standard deviations as means, "

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.prediction import Prediction
@@ -39,7 +40,7 @@ class Context:
                 f"context values must be (*batch, n) = {tuple(self.points.shape[:-1])} to match the points, "
                 f"got {tuple(self.values.shape)}."
             )
-        _check_finite(self.values, "context values")
+        refuse_missing(self.values, "context values hold")
         if self.noise_variance is not None:
             noise = self.noise_variance
             if isinstance(noise, int | float) or not noise.ndim:
@@ -65,7 +66,7 @@ class Context:
                 f"noise_variance must be (*batch, n) = {tuple(self.values.shape)}, one for every observation, or a "
                 f"number for all, got {tuple(noise.shape)}."
             )
-        _check_finite(noise, "noise variances")
+        refuse_missing(noise, "noise variances hold")
         if bool((noise < 0).any()):
             raise InvalidArgumentError(
                 f"noise_variance must not be negative, got {float(noise.min()):g}; give variances, not deviations."
@@ -106,12 +107,7 @@ class Surrogate(nn.Module, ABC):
 
 
 def ask(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
-    """Calls a model: ``predict`` of a surrogate if the first argument is a context, else the module itself.
-
-    Args:
-        model: A surrogate, or any other module.
-        arguments: Context and query, or the arguments of the module.
-    """
+    """Calls a model: ``predict`` of a surrogate if the first argument is a context, else the module itself."""
     if isinstance(model, Surrogate) and arguments and isinstance(arguments[0], Context):
         return model.predict(*arguments)
     return model(*arguments)
@@ -139,11 +135,4 @@ def check_compatible(context: Context, query: Query) -> None:
 def _check_points(points: Tensor, name: str) -> None:
     if points.ndim < 2 or points.shape[-2] == 0 or points.shape[-1] == 0:
         raise InvalidArgumentError(f"{name} must be (*batch, n, d) with n, d ≥ 1, got {tuple(points.shape)}.")
-    _check_finite(points, name)
-
-
-def _check_finite(values: Tensor, name: str) -> None:
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        bad = int((~finite).sum())
-        raise InvalidArgumentError(f"{name} hold {bad} NaN or infinite entries; drop or repair them before predicting.")
+    refuse_missing(points, f"{name} hold")

@@ -18,14 +18,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Weights:
-    """Contents of a file of weights.
-
-    Args:
-        kind: Class of the model, for instance ``ANP``.
-        config: Config of the model, as JSON values.
-        tensors: Parameters and buffers by name.
-        notes: Further metadata: seed, steps, versions.
-    """
+    """Contents of a file of weights: class and config of the model, its tensors by name, further metadata."""
 
     kind: str
     config: dict[str, Any]
@@ -35,10 +28,6 @@ class Weights:
 
 def write_weights(path: str | Path, weights: Weights) -> None:
     """Writes weights atomically: a reader sees the old file or the new one, never a part.
-
-    Args:
-        path: The file, usually ending in ``.safetensors``; its folder must exist.
-        weights: What to store; tensors are moved to the CPU.
 
     Raises:
         DataFileError: If the file cannot be written.
@@ -59,14 +48,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
 
 
 def read_weights(path: str | Path, kind: str) -> Weights:
-    """Reads weights and checks that they are complete and of the expected kind.
-
-    Args:
-        path: The file.
-        kind: Expected class of the model.
-
-    Returns:
-        The weights, tensors on the CPU.
+    """Reads weights, to the CPU, and checks that they are complete and of the expected class of model.
 
     Raises:
         DataFileError: If the file is missing, damaged, of another format version, or of another kind.
@@ -105,14 +87,8 @@ def read_weights(path: str | Path, kind: str) -> Weights:
 def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor], way_out: str = "train again") -> None:
     """Gives a module the stored tensors, in their dtypes and on its own devices.
 
-    Args:
-        path: The file, for messages.
-        module: Is changed in place.
-        stored: Parameters and buffers by name.
-        way_out: What to do if they do not fit.
-
     Raises:
-        DataFileError: If names or shapes differ.
+        DataFileError: If names or shapes differ; ``way_out`` says what to do then.
     """
     state = module.state_dict()
     check_tensors(path, stored, state, way_out)

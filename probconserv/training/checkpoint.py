@@ -36,14 +36,7 @@ class TrainingState:
 def write_checkpoint(
     path: Path, model: nn.Module, optimizer: Optimizer, state: TrainingState, config: dict[str, Any]
 ) -> None:
-    """Writes a checkpoint atomically.
-
-    Args:
-        path: The file.
-        model: Its parameters and buffers are stored, and nothing else that it may add to its state.
-        optimizer: Its state per parameter is stored.
-        state: Steps, seconds and history.
-        config: What decides the result, as JSON can hold it.
+    """Writes a checkpoint atomically: parameters and buffers, the optimiser's state per parameter, steps and history.
 
     Raises:
         OutputFolderError: If the folder cannot be written.
@@ -58,16 +51,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, config: dict[str, Any]) -> TrainingState:
-    """Restores model and optimiser in place.
-
-    Args:
-        path: The file.
-        model: The model that was trained.
-        optimizer: An optimiser of its parameters.
-        config: What decides the result; must be that of the checkpoint.
-
-    Returns:
-        Steps, seconds and history.
+    """Restores model and optimiser in place; ``config``, what decides the result, must be that of the checkpoint.
 
     Raises:
         DataFileError: If the file is damaged, of another version, or of another training.

@@ -8,13 +8,7 @@ from solvers.files import write_atomically
 
 
 def writable_folder(folder: Path) -> Path:
-    """Creates a folder and checks with a small file that it can be written.
-
-    Args:
-        folder: The folder, created with its parents.
-
-    Returns:
-        The same folder.
+    """Creates a folder with its parents and checks with a small file that it can be written.
 
     Raises:
         OutputFolderError: If it cannot be created or written.
@@ -31,10 +25,6 @@ def writable_folder(folder: Path) -> Path:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically.
-
-    Args:
-        path: The file; its folder must exist.
-        content: All bytes of the file.
 
     Raises:
         OutputFolderError: If the folder cannot be written.

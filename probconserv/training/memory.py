@@ -14,10 +14,8 @@ def keep_freed_memory() -> bool:
     """Makes the C library of this process keep what it frees, up to 2 GiB, and use it again for arrays below 1 GiB.
 
     By default glibc returns large arrays to the kernel, which clears every page of the next one. A training allocates
-    the same arrays in every step; without this an FNO in one dimension spends a quarter of a step on such pages.
-
-    Returns:
-        Whether it is so from now on; other C libraries than glibc are left as they are.
+    the same arrays in every step; without this an FNO in one dimension spends a quarter of a step on such pages. Other
+    C libraries than glibc are left as they are; then the result is False.
     """
     if not sys.platform.startswith("linux"):
         return False

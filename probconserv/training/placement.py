@@ -21,11 +21,6 @@ def place(model: nn.Module, config: TrainingConfig, ranks: Ranks) -> nn.Module:
     In ``64-true`` the weights, the inputs and all tensors that the model makes are float64. In ``bf16-mixed`` matrices
     are multiplied in bfloat16. In both the outputs are of the default dtype.
 
-    Args:
-        model: The model; it is moved and converted in place.
-        config: Device and precision.
-        ranks: Rank and number of the processes.
-
     Raises:
         InvalidArgumentError: If PyTorch finds no such GPU.
     """

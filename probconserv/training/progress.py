@@ -11,14 +11,9 @@ ProgressHook = Callable[[int, float, float], None]
 
 @contextmanager
 def progress_bar(title: str, steps: int) -> Iterator[ProgressHook]:
-    """A bar with title, steps, time left, smoothed loss and rate, in 80 columns.
+    """A bar with title (20 columns of it), steps, time left, smoothed loss and rate, in 80 columns.
 
-    Args:
-        title: Stage that runs; shortened to 20 columns.
-        steps: Steps of the training.
-
-    Yields:
-        What the training calls after every step.
+    Yields what the training calls after every step.
     """
     from rich.console import Console  # slow to import, needed here alone
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -116,13 +116,7 @@ class Velocity(Protocol):
 def local_correction(
     flow: Velocity, information: Information, inputs: Tensor | None
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
-    """The function from ẑ₁ ``(s, r)``, z and t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 V_t), V_t for Gaussian data.
-
-    Args:
-        flow: The model.
-        information: What the rows say.
-        inputs: Parameters of a conditional flow.
-    """
+    """The function from ẑ₁ ``(s, r)``, z, t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 V_t), V_t for Gaussian data."""
     informed = information.values > _INFORMED
     if not bool(informed.any()):
         return lambda clean, *_: clean

@@ -45,15 +45,12 @@ class AllowingLatent(Latent):
         self.latent, self.variance = latent, variance
 
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
-        """See ``Latent``."""
         return self.latent.encode(fields)
 
     def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
-        """See ``Latent``."""
         return self.latent.decode(z)
 
     def clean_covariance(self, t: float) -> LinearOperator:
-        """See ``Latent``."""
         covariance = self.latent.clean_covariance(t)
         if not splits(covariance):
             return covariance.add_jitter(self.variance)
@@ -63,13 +60,8 @@ class AllowingLatent(Latent):
 def allowing_for(latent: Latent, law: AnyLaw | None) -> list[tuple[slice | Tensor, Latent]]:
     """Draws with coordinates whose fields have as large an error at every point as their law needs, with a warning.
 
-    Args:
-        latent: Coordinates of the flow.
-        law: Law of all draws, or with one batch entry for each.
-
-    Returns:
-        ``(draws, coordinates)`` for every group of draws. Those that need no error come first, with the coordinates as
-        they are; the others are together where the errors that they need are of one order of magnitude.
+    ``(draws, coordinates)`` for every group of draws. Those that need no error come first, with the coordinates as they
+    are; the others are together where the errors that they need are of one order of magnitude.
     """
     needed = discrepancy(latent, law)
     variances = needed.unique().tolist()
@@ -156,18 +148,11 @@ def _with_shared_rows(law: LinearConstraint) -> list[LinearConstraint]:
 def distances(
     latent: Latent, observations: LinearConstraint, draws: Callable[[], Float[Tensor, "s n"]]
 ) -> tuple[float, float] | None:
-    """How far observations are from what a flow knows; None where they are not.
+    """How far observations and the farthest draw are from what a flow knows, in standard deviations; None if not far.
 
     The distance is the root of the mean y²/λ, with the noise of the observations in λ. On a curved set some fields are
-    far from the mean, as those of an early front. Observations are far only if no draw comes near their distance.
-
-    Args:
-        latent: Coordinates of the flow.
-        observations: Rows without batch axes, with their noise.
-        draws: Gives fields drawn without a law; called only for distances that would surprise in a Gaussian.
-
-    Returns:
-        The distances of the observations and of the farthest draw, in standard deviations.
+    far from the mean, as those of an early front, so observations are far only if no draw comes near their distance.
+    ``draws`` gives fields drawn without a law; it is called only for distances that would surprise in a Gaussian.
     """
     mean = mean_of(latent)
     covariance = latent.clean_covariance(0.0)

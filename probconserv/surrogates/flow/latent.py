@@ -184,12 +184,10 @@ class KarhunenLoeve(Latent):
         return data * noise / (noise + t**2 * data)
 
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s r"]:
-        """See ``Latent``."""
         size = self.basis.square().sum(dim=-1)
         return (self.flat(fields) - self.mean) @ (self.basis / size[:, None]).mT
 
     def decode(self, z: Float[Tensor, "s r"]) -> Float[Tensor, "s n"]:
-        """See ``Latent``."""
         return self.mean + z.to(torch.float64) @ self.basis
 
     def clean_covariance(self, t: float) -> LinearOperator:
@@ -252,15 +250,12 @@ class FieldLatent(Latent):
         return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root, error)
 
     def encode(self, fields: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
-        """See ``Latent``."""
         return ((self.flat(fields) - self.modes.mean) / self.scale).reshape(len(fields), *self.shape)
 
     def decode(self, z: Float[Tensor, "s ..."]) -> Float[Tensor, "s n"]:
-        """See ``Latent``."""
         return self.modes.mean + self.scale * z.to(torch.float64).flatten(1)
 
     def noise(self, count: int, generator: Generator | None = None) -> Float[Tensor, "count ..."]:
-        """See ``Latent``."""
         if self.noise_root is None:
             return super().noise(count, generator)
         size = self.noise_root.shape[-1]

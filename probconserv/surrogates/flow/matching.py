@@ -17,6 +17,7 @@ from jaxtyping import Float
 from linear_operator.operators import LinearOperator
 from torch import Generator, Tensor, nn
 
+from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import InvalidArgumentError, SamplingInterruptedError
@@ -264,10 +265,9 @@ class FlowMatching(Surrogate):
                 f"inputs must be (count, d) with one row for each of the {len(fields)} fields, got "
                 f"{tuple(inputs.shape)}."
             )
-        for name, values in (("fields", fields), ("inputs", inputs)):
-            wrong = 0 if values is None else int((~torch.isfinite(values)).sum())
-            if wrong:
-                raise InvalidArgumentError(f"{name} hold {wrong} NaN or infinite values; drop or repair them.")
+        refuse_missing(fields, "fields hold")
+        if inputs is not None:
+            refuse_missing(inputs, "inputs hold")
         with torch.no_grad():
             z = torch.cat([self.latent.encode(part.flatten(1)).float() for part in fields.split(_CHUNK)])
         return z.contiguous(), None if inputs is None else inputs.float().contiguous()

@@ -27,15 +27,7 @@ _MOST = 5  # times to draw again
 
 
 def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[Tensor, "m d"]) -> SparseRows:
-    """The rows W with (W u)_i the multilinear interpolant of a field at point i.
-
-    Args:
-        axes: Increasing coordinates of the grid along every axis, time first.
-        points: Points within the grid.
-
-    Returns:
-        Rows ``(m, n)`` over fields flattened in row-major order.
-    """
+    """The rows W ``(m, n)`` with (W u)_i the multilinear interpolant of a field, flattened row by row, at point i."""
     if points.ndim != 2 or points.shape[-1] != len(axes):
         raise IncompatibleQueryError(
             f"points must be (m, d) with the d = {len(axes)} coordinates of the grid, got {tuple(points.shape)}."
@@ -89,7 +81,7 @@ def given_observations(
     variance: float,
     far: Callable[[LinearConstraint], tuple[float, float] | None] | None = None,
 ) -> Tensor:
-    """Draws under noisy observations; with a larger noise, and a warning, where the model does not explain them.
+    """Draws ``(s, n)`` under noisy observations; with more noise, and a warning, where the model does not explain them.
 
     A flow of a training range without the observed field has no draw near the observations. Under their noise alone it
     leaves all that it was trained on, and its draws are worse than any field of the range. They are then drawn again,
@@ -98,17 +90,8 @@ def given_observations(
     draws that are farther off by a tenth are not taken.
 
     A flow whose corrections act on every point can be moved to observations wherever they are. Its draws then meet
-    values that none of its fields has; they are left as they are, with a warning.
-
-    Args:
-        sample: Observations with their noise → draws ``(s, *space)``.
-        observations: Rows, values and noise variances of the observations.
-        variance: Of the fields, the mean over points.
-        far: Says how far observations are from what the flow knows, see ``distances``; asked where draws meet them,
-            with as much noise added as draws may miss them by.
-
-    Returns:
-        The draws ``(s, n)``.
+    values that none of its fields has; they are left as they are, with a warning if ``far`` (see ``distances``, asked
+    with as much noise added as draws may miss observations by) says so. ``variance`` is that of the fields.
     """
     draws = sample(observations).flatten(1)
     excess = first = _excess(observations, draws)

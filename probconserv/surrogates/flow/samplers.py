@@ -94,19 +94,11 @@ class SamplingTask:
 
 
 Sampler = Callable[[Flow, SamplingTask], Tensor]
-"""(flow, task) → fields ``(count, n)``, float64."""
+"""(flow, task) → fields ``(count, n)``, float64. Options that play no part in a sampler must be left alone."""
 
 
 def unconstrained(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
-    """Draws by Euler's method, or with renewed noise, whatever the law.
-
-    Args:
-        flow: The model.
-        task: What is drawn; its law plays no part.
-
-    Returns:
-        Fields ``(count, n)``.
-    """
+    """Draws by Euler's method, or with renewed noise, whatever the law."""
     _refuse(task.options, "unconstrained", "resample")
     _require_renewal(task.options, "unconstrained")
     return flow.latent.decode(_integrate(flow, task, None, keeps_noise=False))
@@ -121,13 +113,6 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     round-off by a last projection of the field in the metric of the data's covariance, bounds and order by another one
     in that of its variances; a nonlinear law is met together with its bounds. Where rows have values that no field of
     the model has, a warning says so and the metric of these draws allows for it, see ``allowing_for``.
-
-    Args:
-        flow: The model.
-        task: What is drawn.
-
-    Returns:
-        Fields ``(count, n)``.
 
     Raises:
         InvalidArgumentError: If several evaluations a step would all be the same, for want of new noise, ``resample``
@@ -156,12 +141,7 @@ def _conditioned(flow: Flow, task: SamplingTask, latent: Latent) -> Float[Tensor
 def eci(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """Extrapolation, correction, interpolation: the projection of the field in the identity metric (Cheng et al. 2025).
 
-    Args:
-        flow: The model.
-        task: What is drawn. Bounds and order, which the published method does not know, are met at the end.
-
-    Returns:
-        Fields ``(count, n)``.
+    Bounds and order, which the published method does not know, are met at the end.
     """
     _refuse(task.options, "eci", "renewal", "local")
     z = _integrate(flow, task, _without_state(in_identity_metric(flow.latent, task.law)), keeps_noise=True)
@@ -172,13 +152,6 @@ def pcfm(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     """One Gauss–Newton projection a step in the identity metric, with the noise of the start (Utkarsh et al. 2025).
 
     Their relaxed correction after the interpolation is left out; it is off in their examples in one dimension.
-
-    Args:
-        flow: The model.
-        task: What is drawn; all options but ``steps`` must be left alone.
-
-    Returns:
-        Fields ``(count, n)``.
     """
     if task.options.mixing > 1 or task.options.resample is not None:
         raise InvalidArgumentError("pcfm has one evaluation a step and one noise; use eci or conditioned for others.")
