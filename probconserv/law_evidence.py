@@ -63,11 +63,15 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
         Standardised residuals, log evidence and joint χ²; differentiable.
 
     Raises:
-        InvalidArgumentError: If the prediction has inequalities.
+        InvalidArgumentError: If prediction or law has inequalities.
         DependentConstraintsError: If the prediction already determines a row, so that there is no density of b.
     """
     if isinstance(prior, NEIGHBOURS):
         return evidence(as_known(prior), law)
+    if not isinstance(law, LinearConstraint):
+        raise InvalidArgumentError(
+            f"evidence takes a LinearConstraint, got {type(law).__name__}: inequalities do not enter it; give the rows."
+        )
     if isinstance(prior, Mixture):
         check_mixture_batch(prior, law)
         if not isinstance(prior.components, Gaussian):

@@ -17,6 +17,7 @@ from probconserv.sampling import draw
 from solvers.recording import are_readable
 
 _CHUNK = 1 << 22  # numbers in memory at once when moments are computed without gradients
+_ROUNDING = 64 * torch.finfo(torch.float64).eps  # relative spread of draws that all have one value
 
 
 class Projected(Drawable):
@@ -177,6 +178,7 @@ class Projected(Drawable):
                 squares = squares + (part - total / count).square() * (count * size / (count + size))
             total, count = total + fields.sum(dim=0), count + size
         mean, variance = total / count, squares / (count - 1)
+        variance = variance.masked_fill(variance <= (_ROUNDING * mean).square(), 0.0)
         return self._feasible.settled(mean), variance
 
     def _lacks_gradient(self, cached: Tensor) -> bool:

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
 from linear_operator.operators import DenseLinearOperator, KroneckerProductLinearOperator
 
 from probconserv import DependentConstraintsError, LinearConstraint, Posterior, condition, from_samples, integral
 from probconserv._linalg.gaussian import FieldGaussian
 from solvers import NodeGrid
+from tests.strategies import conditioning_problems
 
 double = torch.float64
 PRECISIONS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
@@ -74,3 +77,18 @@ def test_a_total_that_one_factor_of_a_kronecker_prior_has_already_is_refused(dty
 def test_a_row_given_twice_is_refused(dtype):
     with pytest.raises(DependentConstraintsError, match="2 constraint rows are not independent"):
         Posterior(from_samples(members("rough").to(dtype), shrinkage=0.0), TOTAL & TOTAL)
+
+
+@settings(max_examples=30, deadline=None)
+@given(conditioning_problems(dtype=torch.float32) | conditioning_problems(dtype=torch.float32, noise_variance=0.3))
+def test_float32_gives_the_float64_update_rounded_once(problem: tuple[MultivariateNormal, LinearConstraint]) -> None:
+    prior, law = problem
+    covariance = prior.lazy_covariance_matrix.double()
+    single, exact = condition(prior, law), condition(MultivariateNormal(prior.mean.double(), covariance), law)
+    # Half an ulp, 6e-8, of each number; products of factors are taken in another order.
+    for actual, expected, atol in (
+        (single.mean, exact.mean, 1e-12 * float(exact.mean.abs().max())),
+        (single.variance, exact.variance, 1e-12 * float(prior.variance.max())),
+    ):
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual.double(), expected, rtol=1.2e-7, atol=atol)

@@ -164,22 +164,6 @@ def test_a_batch_of_totals_shares_one_prior(kind):
         assert float((posterior.sample((5,)) @ posterior.constraint.rows.mT - b).abs().max()) <= 1e-12
 
 
-@pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
-def test_derivatives_of_the_covariance(kind):
-    generator = torch.Generator().manual_seed(7)
-    G = make_rows(kind, generator)
-    variance = (torch.rand(2, 24, dtype=torch.float64, generator=generator) + 0.5).requires_grad_()
-
-    def product(variance):
-        prior = MultivariateNormal(torch.zeros(2, 24).double(), DiagLinearOperator(variance))
-        return (
-            condition(prior, LinearConstraint(G, torch.zeros(G.shape[-2]))).lazy_covariance_matrix
-            @ torch.eye(24, 3).double()
-        )
-
-    assert torch.autograd.gradcheck(product, (variance,), fast_mode=True)
-
-
 def test_low_rank_plus_diagonal_keeps_its_structure_however_it_was_added():
     n = 100_000  # a dense matrix of it would take 80 GB
     members = torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

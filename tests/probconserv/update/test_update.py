@@ -183,29 +183,6 @@ def test_batches_of_prior_and_constraint_broadcast(seed, batches):
     assert posterior.rsample(torch.Size([5])).shape == (5, *mean.shape)
 
 
-@pytest.mark.parametrize("noise_variance", [0.0, 0.3])
-@pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize("kind", ["diagonal", "dense"])
-def test_update_is_differentiable_in_mean_covariance_and_total(kind, k, noise_variance):
-    generator = torch.Generator().manual_seed(1)
-    n = 5
-    rows = torch.randn(k, n, dtype=torch.float64, generator=generator)
-    mean = torch.randn(n, dtype=torch.float64, generator=generator, requires_grad=True)
-    root = torch.randn(n, n, dtype=torch.float64, generator=generator, requires_grad=True)
-    b = torch.randn(k, dtype=torch.float64, generator=generator, requires_grad=True)
-
-    def update(mean, root, b):
-        if kind == "diagonal":
-            prior = Normal(mean, root[0].abs() + 0.5)
-        else:
-            prior = MultivariateNormal(mean, root @ root.mT + torch.eye(n, dtype=torch.float64))
-        posterior = condition(prior, LinearConstraint(rows, b, noise_variance))
-        draws = posterior.rsample(base_samples=torch.ones(2, *posterior.base_sample_shape, dtype=torch.float64))
-        return posterior.mean, posterior.variance, posterior.covariance_matrix, draws
-
-    assert torch.autograd.gradcheck(update, (mean, root, b), fast_mode=True)
-
-
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize(("batch", "n", "tile"), [((), 5000, 1024), ((7,), 50, 120), ((3,), 3000, 1024)])
 @pytest.mark.parametrize("shared", [True, False])
