@@ -33,11 +33,11 @@ def predict_command(
     flux enters the domain, a positive right flux leaves it.
 
     Args:
-        file: CSV or HDF5 with the columns t, x and u, and with fluxes if the options name them.
+        file: CSV or HDF5 with the columns t, x and u, or those of --columns, and with fluxes if the options name them.
         options: The law, the times and the rest.
         json: Print one JSON object on standard output and nothing else there.
     """
-    observations = read_observations(file, options.flux_columns)
+    observations = read_observations(file, options.flux_columns, options.names, options.skip_missing)
     law = conserved_totals(observations, options)
     folder = _folder(file, options)
     _print_notes(law.notes)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from experiments.errors import InvalidArgumentError
-from experiments.predict.observations import Observations
+from experiments.predict.observations import REQUIRED, Observations
 from probconserv import GPConfig
 from solvers import PROBLEMS, Problem
 
@@ -34,6 +34,8 @@ class PredictOptions:
         points: Number of equally spaced points of the prediction, both ends included.
         non_negative: Also constrain the prediction to u ≥ 0.
         smoothness: ν of the Matérn kernel: 0.5 for fields with shocks, 2.5 for smooth ones, 1.5 between.
+        columns: What your file calls t, x and u, where it is something else: t=time,x=position,u=temperature.
+        skip_missing: Leave out rows with an empty cell, NaN or infinity in one of the columns that are read.
         out: Folder of the results.
 
     Raises:
@@ -52,6 +54,8 @@ class PredictOptions:
     points: int = 201
     non_negative: bool = False
     smoothness: float = 0.5
+    columns: tuple[str, ...] = ()
+    skip_missing: bool = False
     out: Path = Path("results/predict")
 
     def __post_init__(self) -> None:
@@ -59,6 +63,10 @@ class PredictOptions:
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float) and not isfinite(number):
                     raise InvalidArgumentError(f"--{name.replace('_', '-')} must be finite, got {number}.")
+        for pair in ",".join(self.columns).split(",") if self.columns else ():
+            name, _, column = pair.partition("=")
+            if name not in REQUIRED or not column:
+                raise InvalidArgumentError(f"--columns takes t=NAME, x=NAME and u=NAME, got '{pair}'.")
         if self.points < 2:
             raise InvalidArgumentError(f"--points must be at least 2, got {self.points}.")
         if self.law == "fluxes" and self.parameter is not None:
@@ -74,6 +82,11 @@ class PredictOptions:
                 f"--law {self.law} has a closed-form total; drop --initial-total, --flux-left, --flux-right and "
                 "--start, or give --law fluxes."
             )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the file calls t, x and u, where it is something else."""
+        return dict(pair.split("=", 1) for pair in ",".join(self.columns).split(",") if pair)
 
     @property
     def flux_columns(self) -> tuple[str, ...]:
@@ -133,9 +146,14 @@ def _limits_of_the_data(
     (low, high), ends = domain, {"--low": options.low, "--high": options.high}
     missing = " and ".join(name for name, end in ends.items() if end is None)
     unused = textwrap.shorten(", ".join(observations.unused), 200, placeholder=" …")
-    used, gp = ", ".join(observations.columns), GPConfig()
+    used, gp = ", ".join(observations.names.get(name, name) for name in observations.columns), GPConfig()
     outside = ", ".join(f"{time:g}" for time in times if not t.min() <= time <= t.max())
+    early = int((t < options.start).sum())  # a problem starts at 0, the default
+    skipped = observations.left_out
     notes = {
+        f"Rows left out, since they lack a number: {skipped} of {skipped + len(t)}.": skipped > 0,
+        f"Rows before the start, t = {options.start:g}: {early}, the first at t = {t.min():g}. The Gaussian process "
+        "sees them, but the law says nothing of that time; check --start and the column of times.": early > 0,
         f"Columns not used: {unused}. Used: {used}; name flux columns with --flux-left and --flux-right.": unused,
         f"The total is taken over [{low:g}, {high:g}], as far as x was observed; if the domain is larger, give "
         f"{missing}.": missing and options.law == "fluxes",
