@@ -103,9 +103,7 @@ class LinearConstraint:
     def with_rule_variance(self, variance: float | Float[Tensor, "*batch k"]) -> "LinearConstraint":
         """The same law with the variance of the error of its rows.
 
-        Args:
-            variance: From fields whose totals are known, ``quadrature_variance``; B²/3 for an error somewhere within
-                ±B.
+        From fields whose totals are known that is ``quadrature_variance``; B²/3 for an error somewhere within ±B.
         """
         return replace(self, rule_variance=variance)
 
@@ -128,23 +126,14 @@ class LinearConstraint:
         return torch.broadcast_shapes(self.G.shape[:-2], self.b.shape[:-1], self.noise.shape[:-1])
 
     def residual(self, u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch k"]:
-        """The residual of a field.
-
-        Args:
-            u: Field ``(*batch, n)`` of any precision.
-
-        Returns:
-            G u − b ``(*batch, k)`` in float64.
-        """
+        """The residual G u − b ``(*batch, k)`` of a field ``(*batch, n)`` of any precision, in float64."""
         u = as_tensor(u)
         if u.shape[-1:] != (self.points,):
             raise IncompatibleQueryError(
                 f"The constraint acts on {self.points} points but the field has {u.shape[-1] if u.ndim else 'none'}; "
                 "build it on the same grid."
             )
-        if isinstance(self.G, Rows):
-            return self.G.functional(u[..., None, :])[..., 0, :] - self.b
-        return (self.rows @ u[..., None])[..., 0] - self.b
+        return rows_applied(self.G if isinstance(self.G, Rows) else self.rows, u) - self.b
 
     def __and__(self, other: "LinearConstraint") -> "LinearConstraint":
         """Both constraints at once: rows, right-hand sides and variances one below the other."""
@@ -161,13 +150,9 @@ class LinearConstraint:
                 f"Constraints join only if their batch axes broadcast, got {tuple(self.batch_shape)} and "
                 f"{tuple(other.batch_shape)}; give both one right-hand side per function."
             ) from error
-        if _keep_structure(self, other):
-            rows = stacked(self.G, other.G)
-        else:
-            batch = torch.broadcast_shapes(self.G.shape[:-2], other.G.shape[:-2])
-            rows = torch.cat([c.rows.expand(*batch, *c.rows.shape[-2:]) for c in (self, other)], dim=-2)
+        structured = _keep_structure(self, other)
         return LinearConstraint(
-            rows,
+            stacked(self.G, other.G) if structured else joined_matrix(self.rows, other.rows),
             _concatenate(self.b, other.b),
             _concatenate(self.noise, other.noise),
             joint_axes(self.shape, other.shape),
@@ -423,6 +408,17 @@ def _keep_structure(first: LinearConstraint, second: LinearConstraint) -> bool:
     if torch.compiler.is_compiling() and (first.b.shape[-1] + second.b.shape[-1]) * first.points <= SMALL:
         return False
     return isinstance(first.G, Rows) or isinstance(second.G, Rows)
+
+
+def rows_applied(rows: Tensor | Rows, u: Tensor) -> Tensor:
+    """Rows ``(*batch, k, n)`` times fields ``(*batch, n)``."""
+    return rows.functional(u[..., None, :])[..., 0, :] if isinstance(rows, Rows) else (rows @ u[..., None])[..., 0]
+
+
+def joined_matrix(first: Tensor, second: Tensor) -> Tensor:
+    """The rows of two matrices one below the other."""
+    batch = torch.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    return torch.cat([rows.expand(*batch, *rows.shape[-2:]) for rows in (first, second)], dim=-2)
 
 
 def _concatenate(first: Tensor, second: Tensor) -> Tensor:

@@ -83,13 +83,7 @@ class ProbConserv(Surrogate):
         return self(context, query)
 
     def forward(self, *arguments: Any) -> Prediction:
-        """Calls the surrogate and conditions its prediction.
-
-        Args:
-            *arguments: Arguments of the surrogate; context and query for a ``Surrogate``.
-
-        Returns:
-            The conditioned prediction over n points, or of fields if the layer has a layout.
+        """The conditioned prediction over n points, or of fields if the layer has a layout.
 
         Raises:
             MissingPackageError: If a PyTorch below 2.11 compiles or exports it.

@@ -122,12 +122,6 @@ class Mixture(Drawable):
     def log_prob(self, value: Float[Tensor, "*sample batch n"]) -> Tensor:
         """log Σ_c π_c p_c(u).
 
-        Args:
-            value: Fields ``(*sample, *batch, n)``; axes broadcast with those of the mixture.
-
-        Returns:
-            Log-density ``(*sample, *batch)``.
-
         Raises:
             InvalidArgumentError: If the components meet inequalities and so have no density, or the fields do not fit.
         """

@@ -108,13 +108,8 @@ class Posterior(MultivariateNormal):
     ) -> Tensor:
         """Draws by Matheron's rule: u ~ N(μ, Σ), then u − Σ Gᵀ S⁻¹ (G u + ε − b); O(n k) a draw for a diagonal Σ.
 
-        Args:
-            sample_shape: Shape of the set of draws.
-            base_samples: Standard normal numbers ``(*sample_shape, *batch, *base_sample_shape)`` to use.
-            generator: Source of random numbers where ``base_samples`` is not given.
-
-        Returns:
-            Draws ``(*sample_shape, *batch, n)``, each of which meets the exact rows.
+        Each meets the exact rows. ``base_samples`` are standard normal numbers ``(*sample_shape, *batch,
+        *base_sample_shape)`` to use; where they are not given, ``generator`` is the source of random numbers.
         """
         sample_shape = torch.Size(sample_shape)
         if base_samples is None:

@@ -27,9 +27,6 @@ def draw(
         sample_shape: Shape of the set of draws.
         generator: Source of random numbers.
 
-    Returns:
-        Draws ``(*sample_shape, *batch, n)`` in the precision of the prediction.
-
     Raises:
         InvalidArgumentError: If the covariance is indefinite beyond round-off.
     """

@@ -155,9 +155,7 @@ class NoisyContext(Surrogate):
 def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """(u − μ)²/v at every point; 0 where a value is predicted without variance and met, NaN where one is NaN.
 
-    Args:
-        prediction: Any prediction ``(*batch, n)``.
-        values: True fields, of the shape of the prediction or one that broadcasts with it.
+    True fields have the shape of the prediction or one that broadcasts with it.
     """
     joint_shape(truth=values.shape, prediction=prediction.mean.shape)
     residual = values - prediction.mean
@@ -166,11 +164,6 @@ def standardised_squares(prediction: Prediction, values: Float[Tensor, "*batch n
 
 
 def variance_factor(prediction: Prediction, values: Float[Tensor, "*batch n"]) -> float:
-    """The factor that maximises the likelihood of validation data: the mean squared standardised residual.
-
-    Args:
-        prediction: Of the validation functions.
-        values: Their fields; see ``standardised_squares``.
-    """
+    """The factor that maximises the likelihood of validation data: the mean of ``standardised_squares``."""
     require_gaussian(prediction)
     return float(standardised_squares(prediction, values).mean())

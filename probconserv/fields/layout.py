@@ -58,13 +58,9 @@ class FieldLayout:
         return math.prod(self.point_shape)
 
     def flatten(self, field: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Turns a field into values on points.
+        """A field ``(*batch, channels, *space)`` as values ``(*batch, n)``, or ``(*batch, t, n)`` if times are apart.
 
-        Args:
-            field: ``(*batch, channels, *space)``; a sample axis counts as a batch axis.
-
-        Returns:
-            ``(*batch, n)``, or ``(*batch, t, n)`` with one distribution per time.
+        A sample axis counts as a batch axis.
         """
         expected = (self.channels, *self.shape)
         if tuple(field.shape[-len(expected) :]) != expected:
@@ -76,14 +72,7 @@ class FieldLayout:
         return field.movedim(self._time_position, len(batch)).reshape(*batch, times, self.points)
 
     def unflatten(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Turns values on points into a field; the inverse of ``flatten``.
-
-        Args:
-            values: ``(*batch, n)``, or ``(*batch, t, n)`` with one distribution per time.
-
-        Returns:
-            Field ``(*batch, channels, *space)``.
-        """
+        """Values on points as a field ``(*batch, channels, *space)``; the inverse of ``flatten``."""
         expected = (self.points,)
         if self._time_position is not None and self.time_axis is not None:
             expected = (self.shape[self.time_axis], self.points)

@@ -50,12 +50,7 @@ class FieldPrediction(Drawable):
         return self.layout.unflatten(points.mode)
 
     def with_draws(self, draws: int, seed: int = 0) -> "FieldPrediction":
-        """The same prediction with mean and variance from another set of draws, where they are those of draws.
-
-        Args:
-            draws: Number of draws, at least 2.
-            seed: Seed of the draws.
-        """
+        """The same prediction with mean and variance from other draws, where they are those of draws."""
         points = with_draws(self.points, draws, seed)
         if points is None:
             raise InvalidArgumentError(
@@ -72,12 +67,8 @@ class FieldPrediction(Drawable):
     def labelled(self, like: Any) -> tuple[Any, Any]:
         """Mean and standard deviation with the labels of a field.
 
-        Args:
-            like: A ``DataArray`` of xarray (*batch, channels, *space), such as one member of the ensemble; its name and
-                attributes stay.
-
-        Returns:
-            Two of its kind, with its dimensions and coordinates.
+        ``like`` is a ``DataArray`` of xarray (*batch, channels, *space), such as one member of the ensemble; its
+        dimensions, coordinates, name and attributes stay.
         """
         if not (hasattr(like, "copy") and hasattr(like, "dims")):
             raise InvalidArgumentError(

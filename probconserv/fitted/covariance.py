@@ -34,14 +34,7 @@ class FittedCovariance:
     shrinkage: Float[Tensor, "*batch"]
 
     def around(self, mean: Float[Tensor, "*batch n"]) -> MultivariateNormal:
-        """The Gaussian with a mean and this covariance, for ``condition`` and ``condition_fields``.
-
-        Args:
-            mean: The prediction ``(*batch, n)``.
-
-        Returns:
-            N(mean, Σ), in the precision of the mean.
-        """
+        """The Gaussian with a mean ``(*batch, n)`` and this covariance, in the precision of the mean."""
         mean = floating(as_tensor(mean, dtype=None))
         if mean.shape[-1:] != self.covariance.shape[-1:]:
             raise IncompatibleQueryError(

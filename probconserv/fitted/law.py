@@ -42,8 +42,7 @@ class FittedLaw:
     def corrected(self, law: LinearConstraint) -> LinearConstraint:
         """The law as it is kept: right-hand sides a b + c, with σ² and the errors of a and c as variance.
 
-        Args:
-            law: Rows and right-hand sides of new cases ``(*batch, k)``; its variance is added.
+        ``law`` has the right-hand sides of new cases ``(*batch, k)``; its variance is added.
         """
         if law.b.shape[-1:] != self.slope.shape:
             raise IncompatibleQueryError(

@@ -18,7 +18,7 @@ from torch import Tensor
 from probconserv._linalg.checks import axes_agree, refuse_missing
 from probconserv._linalg.rows import Rows, as_sparse_rows, is_sparse, stacked
 from probconserv._linalg.values import as_tensor, cached
-from probconserv.constraints import LinearConstraint
+from probconserv.constraints import LinearConstraint, joined_matrix, rows_applied
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._division import Division, divided
 from solvers.recording import are_readable
@@ -121,9 +121,7 @@ class LinearInequality(Inequality):
 
     def excess(self, u: Tensor) -> Tensor:
         """A u − c of fields ``(*batch, n)``: ``(*batch, m)``, positive where the inequality fails."""
-        if isinstance(self.A, Rows):
-            return self.A.functional(u[..., None, :])[..., 0, :] - self.c
-        return (self.A @ u[..., None])[..., 0] - self.c
+        return rows_applied(self.A, u) - self.c
 
     def stacked(self, other: "LinearInequality") -> "LinearInequality":
         """Both, one below the other."""
@@ -135,9 +133,7 @@ class LinearInequality(Inequality):
         c = torch.cat([part.c.expand(*batch, part.c.shape[-1]) for part in (self, other)], dim=-1)
         if isinstance(self.A, Rows) or isinstance(other.A, Rows):
             return LinearInequality(stacked(self.A, other.A), c)
-        batch = torch.broadcast_shapes(self.A.shape[:-2], other.A.shape[:-2])
-        A = [part.A.expand(*batch, *part.A.shape[-2:]) for part in (self, other) if isinstance(part.A, Tensor)]
-        return LinearInequality(torch.cat(A, dim=-2), c)
+        return LinearInequality(joined_matrix(self.A, other.A), c)
 
 
 @dataclass(frozen=True)
@@ -255,11 +251,7 @@ class JoinedConstraint(Inequality):
             self.require_axis(self.law.shape)
 
     def require_axis(self, shape: Sequence[int]) -> None:
-        """Checks that an order says along which axis it holds, for fields with several, and that its axes are theirs.
-
-        Args:
-            shape: Lengths of the axes.
-        """
+        """Checks that an order names its axis, for fields with several, and that its axes are those of a shape."""
         if self.order and self.lines is None and sum(length > 1 for length in shape) > 1:
             raise InvalidArgumentError(
                 f"Monotone would order the flattened field {tuple(shape)} row by row; say along which axis it is "

@@ -102,13 +102,9 @@ class Projected(Drawable):
         return self._estimate()[1].to(self.prior.mean.dtype)
 
     def project(self, fields: Tensor) -> Tensor:
-        """What becomes of draws of the prior: fields on law and inequalities; the mean of the prior plays no part.
+        """What becomes of draws of the prior: fields ``(s, n)`` on law and inequalities, float64.
 
-        Args:
-            fields: ``(s, n)``, for the only batch entry or one for every entry.
-
-        Returns:
-            Projections ``(s, n)``, float64.
+        They are for the only batch entry, or one for every entry; the mean of the prior plays no part.
         """
         batched = bool(self.batch_shape) and self.batch_shape.numel() > 1
         stacked = fields.to(torch.float64).reshape(*([1] if batched else [len(fields)]), *self.prior.mean.shape)

@@ -36,12 +36,8 @@ class Truncated(Drawable):
     O(n³) once a field. Draws have no derivatives; ``Projected`` has.
 
     Args:
-        prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: Law, bounds and order.
-        draws: Number of draws for mean and variance, at least 2.
-        seed: Seed of these draws.
         thinning: Steps of the chain for a draw, at least 1; more make draws less alike. ``effective_size`` says how
-            many independent draws those of mean and variance are worth.
+            many independent draws those of mean and variance are worth. For the others see ``Projected``.
 
     Raises:
         InfeasibleConstraintError: If no field meets them, or only a set without interior in the surface of the law.

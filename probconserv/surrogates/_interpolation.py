@@ -1,6 +1,7 @@
 """Linear interpolation as weighted sums of a few stored points: on a grid of axes, or between scattered points."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -62,25 +63,13 @@ class Axes(Places):
 
     def between(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Places``; 2ᵈ corners."""
-        left, weights = [], []
         for number, axis in enumerate(self.axes):
-            position = points[:, number].contiguous()
+            position = points[:, number]
             first, last = axis[0] - 0.5 * (axis[1] - axis[0]), axis[-1] + 0.5 * (axis[-1] - axis[-2])
             slack = 1e-9 * (axis[-1] - axis[0])
             if bool(((position < first - slack) | (position > last + slack)).any()):
                 raise _outside(number, position, axis)
-            cell = (torch.searchsorted(axis, position, right=True) - 1).clamp(0, len(axis) - 2)
-            weight = ((position - axis[cell]) / (axis[cell + 1] - axis[cell])).clamp(0.0, 1.0)
-            left.append(cell)
-            weights.append(torch.stack([1 - weight, weight]))
-        index, share = [], []
-        for corner in product((0, 1), repeat=self.dimension):
-            flat, total = torch.zeros_like(left[0]), torch.ones_like(weights[0][0])
-            for axis, cell, weight, side in zip(self.axes, left, weights, corner, strict=True):
-                flat, total = flat * len(axis) + cell + side, total * weight[side]
-            index.append(flat)
-            share.append(total)
-        return torch.stack(index, dim=-1), torch.stack(share, dim=-1)
+        return corners_of(self.axes, points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +120,24 @@ class Scattered(Places):
                 f"Points (n, d) = {tuple(self.points.shape)} cannot be triangulated; on a grid give its axes, a "
                 "sequence of coordinates."
             ) from error
+
+
+def corners_of(axes: Sequence[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    """The 2ᵈ grid points around points ``(q, d)`` by their row-major numbers ``(q, corners)``, and their weights."""
+    left, weights = [], []
+    for axis, position in zip(axes, points.mT.contiguous(), strict=True):
+        cell = (torch.searchsorted(axis, position, right=True) - 1).clamp(0, len(axis) - 2)
+        weight = ((position - axis[cell]) / (axis[cell + 1] - axis[cell])).clamp(0.0, 1.0)
+        left.append(cell)
+        weights.append((1 - weight, weight))
+    index, share = [], []
+    for corner in product((0, 1), repeat=len(axes)):
+        flat, total = torch.zeros_like(left[0]), torch.ones_like(weights[0][0])
+        for axis, cell, weight, side in zip(axes, left, weights, corner, strict=True):
+            flat, total = flat * len(axis) + cell + side, total * weight[side]
+        index.append(flat)
+        share.append(total)
+    return torch.stack(index, dim=-1), torch.stack(share, dim=-1)
 
 
 def places_of(points: Tensor | tuple[Tensor, ...]) -> Places:

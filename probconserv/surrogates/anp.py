@@ -86,15 +86,7 @@ class ANP(NeuralProcess):
     def components(
         self, context: Context, query: Query, samples: int | None = None
     ) -> tuple[Float[Tensor, "samples *batch q"], Float[Tensor, "samples *batch q"]]:
-        """Means and scales of the prediction's components, one for every draw of z.
-
-        Args:
-            context: Observations.
-            query: Points ``(*batch, q, d)``.
-            samples: Number of draws, ``config.latent_samples`` if left out.
-
-        Returns:
-            Mean and scale ``(samples, *batch, q)`` in the network's dtype.
+        """Means and scales ``(samples, *batch, q)`` in the network's dtype, one for every draw of z.
 
         Raises:
             InvalidArgumentError: If the context has noise variances.
@@ -118,11 +110,7 @@ class ANP(NeuralProcess):
 
     @torch.no_grad()
     def predict(self, context: Context, query: Query) -> Mixture:
-        """Predicts the field as an equal mixture over draws of z; the network is in evaluation mode meanwhile.
-
-        Args:
-            context: Observations.
-            query: Points ``(*batch, q, d)``.
+        """Predicts an equal mixture over draws of z, in evaluation mode; see ``Surrogate.predict``.
 
         Returns:
             Mixture of Gaussians with diagonal covariance, in the dtype of the context values.
@@ -174,27 +162,12 @@ class ANP(NeuralProcess):
         return fit_network(self, dataset, training, Path(folder), options or FitOptions(), progress)
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes the weights with the config as one safetensors file.
-
-        Args:
-            path: The file; its folder must exist.
-            **notes: Further metadata (seed, steps), as JSON values; arrays and tensors become numbers.
-
-        Raises:
-            DataFileError: If the file cannot be written.
-        """
+        """See ``NeuralProcess.save``; notes such as seed or steps may be arrays and tensors, which become numbers."""
         write_weights(path, Weights("ANP", asdict(self.config), self.state_dict(), notes))
 
     @classmethod
     def load(cls, path: str | Path, problem: str = "") -> "ANP":
-        """Reads a network that ``save`` wrote, in its stored dtype and in evaluation mode.
-
-        Args:
-            path: The file.
-            problem: Problem that the weights must be for; empty accepts any.
-
-        Returns:
-            The network.
+        """Reads a network that ``save`` wrote, for a problem if one is named; in its stored dtype, in evaluation mode.
 
         Raises:
             DataFileError: If the file is missing, damaged, or of another model, problem or version.

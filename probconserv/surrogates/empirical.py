@@ -106,16 +106,13 @@ class EmpiricalGP(Surrogate):
         values: Float[Tensor, "*batch q"],
         bandwidths: Sequence[float] = _BANDWIDTHS,
     ) -> Self:
-        """Chooses the bandwidth on functions that are not among the stored ones.
+        """Chooses the bandwidth, by the CRPS of mean and variance, on functions that are not among the stored ones.
 
         Args:
             context: Observations of validation functions.
             query: Points of the same functions.
             values: Their true values ``(*batch, q)``.
-            bandwidths: Candidates; the one with the smallest mean CRPS of the prediction's mean and variance is taken.
-
-        Returns:
-            The same surrogate.
+            bandwidths: Candidates.
         """
         values = as_tensor(values)
         if values.shape != query.points.shape[:-1] or not bool(torch.isfinite(values).all()) or not bandwidths:
@@ -158,15 +155,7 @@ class EmpiricalGP(Surrogate):
         return FieldGaussian(prediction.mean.to(dtype), prediction.lazy_covariance_matrix.to(dtype))
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes functions, points and settings as one safetensors file.
-
-        Args:
-            path: The file; its folder must exist.
-            **notes: Further metadata, as JSON values.
-
-        Raises:
-            DataFileError: If the file cannot be written.
-        """
+        """Writes functions, points and settings as one safetensors file, with notes; see ``ANP.save``."""
         config = {name: getattr(self, name) for name in ("bandwidth", "rank", "mixture", "problem")}
         stored = getattr(self._places, "axes", None)
         tensors = {"functions": self.functions.mT.contiguous()}
@@ -178,17 +167,7 @@ class EmpiricalGP(Surrogate):
 
     @classmethod
     def load(cls, path: str | Path) -> "EmpiricalGP":
-        """Reads what ``save`` wrote.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The surrogate.
-
-        Raises:
-            DataFileError: If the file is missing, damaged, or of another model or version.
-        """
+        """Reads what ``save`` wrote; raises DataFileError as ``ANP.load`` does."""
         weights = read_weights(path, kind="EmpiricalGP")
         tensors = dict(weights.tensors)
         try:

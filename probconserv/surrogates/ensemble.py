@@ -60,10 +60,6 @@ class Ensemble(Surrogate):
     def forward(self, *arguments: Any) -> MultivariateNormal:
         """Calls every member and combines the predictions.
 
-        Args:
-            *arguments: Arguments of the members: context and query for surrogates, input field and boundary values for
-                operators.
-
         Returns:
             Gaussian with lazy covariance over n points, low-rank plus diagonal or diagonal; values that all members
             predict with certainty and agree on have variance 0.

@@ -64,7 +64,11 @@ class NeuralProcess(Surrogate):
 
     @abstractmethod
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes the weights with the config and further metadata."""
+        """Writes the weights with the config and further metadata, as JSON values, as one safetensors file.
+
+        Raises:
+            DataFileError: If the file cannot be written; its folder must exist.
+        """
 
 
 @dataclass(frozen=True)

@@ -85,26 +85,16 @@ class GPSurrogate(Surrogate):
 
     @property
     def context(self) -> Context:
-        """The context of the fit.
-
-        Raises:
-            InvalidArgumentError: If the process is not fitted.
-        """
+        """The context of the fit."""
         if self._context is None:
             raise InvalidArgumentError("This Gaussian process is not fitted; call fit(context) before.")
         return self._context
 
     def fit(self, context: Context) -> Self:
-        """Fits the process to the context, once; a second call starts again.
-
-        Args:
-            context: Observations at ``(*batch, n, d)``, n ≥ 2.
-
-        Returns:
-            The same surrogate.
+        """Fits the process to the context, ``(*batch, n, d)`` with n ≥ 2, once; a second call starts again.
 
         Raises:
-            InvalidArgumentError: If there are fewer than two context points, or a factorisation fails.
+            InvalidArgumentError: If a factorisation fails.
         """
         self.process, self._context = _fitted(context, self.config), context
         return self
@@ -133,11 +123,7 @@ class GPSurrogate(Surrogate):
         return _predicted(process, Standardisation.of(self.context), context, query)
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes the fitted process with its context and config as one safetensors file; see ``ANP.save``.
-
-        Raises:
-            DataFileError: If the file cannot be written.
-        """
+        """Writes the fitted process with context and config as one safetensors file, with notes; see ``ANP.save``."""
         context, process = self.context, self.process
         assert process is not None
         tensors = process.raw | {"context_points": context.points, "context_values": context.values}
@@ -147,17 +133,7 @@ class GPSurrogate(Surrogate):
 
     @classmethod
     def load(cls, path: str | Path) -> "GPSurrogate":
-        """Reads a process that ``save`` wrote; its ``context`` is that of the fit.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The fitted surrogate.
-
-        Raises:
-            DataFileError: If the file is missing, damaged, or of another model or version.
-        """
+        """Reads a process that ``save`` wrote, with its context; raises DataFileError as ``ANP.load`` does."""
         weights = read_weights(path, kind="GPSurrogate")
         tensors = dict(weights.tensors)
         if set(weights.config) != {field.name for field in fields(GPConfig)}:

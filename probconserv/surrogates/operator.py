@@ -32,14 +32,7 @@ class GaussianOperator(nn.Module):
         self.unit = unit
 
     def forward(self, *arguments: Any) -> Normal:
-        """Calls the operator and reads its output.
-
-        Args:
-            *arguments: Arguments of the operator.
-
-        Returns:
-            Independent Gaussians ``(batch, c, n)`` over the n points of space, in row-major order.
-        """
+        """Independent Gaussians ``(batch, c, n)`` over the n points of space, in row-major order."""
         return as_gaussian(self.operator(*arguments), self.unit)
 
 

@@ -54,15 +54,7 @@ class TrainingConfig:
 
 
 def one_cycle(step: int, config: TrainingConfig) -> float:
-    """Learning rate: a linear rise to ``peak_rate``, then half a cosine down to a thousandth of it.
-
-    Args:
-        step: Number of steps done.
-        config: Length, peak and warm-up.
-
-    Returns:
-        The rate of the next step.
-    """
+    """Learning rate after a number of steps: linear rise to ``peak_rate``, then half a cosine to a thousandth of it."""
     rise = max(1, round(config.warmup * config.steps))
     if step < rise:
         return config.peak_rate * (step + 1) / rise

@@ -49,11 +49,7 @@ class StepContext:
     ranks: Ranks = field(default_factory=Ranks)
 
     def rows(self, batch: int) -> int:
-        """Rows of a batch that this process draws.
-
-        Args:
-            batch: Rows of the whole batch.
-        """
+        """Rows of a batch that this process draws."""
         if batch % self.ranks.world_size:
             raise InvalidArgumentError(
                 f"The number of processes must divide the batch of {batch}, got {self.ranks.world_size}; start fewer, "

@@ -103,18 +103,18 @@ def identity_correction(latent: KarhunenLoeve, law: LinearConstraint) -> Correct
     return correct
 
 
-class Velocity(Protocol):
-    """What the local estimate needs of a model."""
+class Flow(Protocol):
+    """What a sampler needs of a model."""
 
     latent: Latent
 
     def evaluate(self, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
-        """dz/dt at ``(s, r)``, float64, by operations that ``torch.func`` differentiates."""
+        """dz/dt at ``(s, *state)``, float64, by operations that ``torch.func`` differentiates."""
         ...
 
 
 def local_correction(
-    flow: Velocity, information: Information, inputs: Tensor | None
+    flow: Flow, information: Information, inputs: Tensor | None
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
     """The function from ẑ₁ ``(s, r)``, z, t to E[z₁ | z_t, rows] for N(ẑ₁, C_t + 0.01 V_t), V_t for Gaussian data."""
     informed = information.values > _INFORMED
@@ -137,7 +137,7 @@ def local_correction(
     return correct
 
 
-def _jacobian_times(flow: Velocity, z: Tensor, t: float, inputs: Tensor | None, vectors: Tensor) -> Tensor:
+def _jacobian_times(flow: Flow, z: Tensor, t: float, inputs: Tensor | None, vectors: Tensor) -> Tensor:
     """∂ẑ₁/∂z V ``(s, r, k)``."""
 
     def along(direction: Tensor) -> Tensor:

@@ -44,23 +44,27 @@ def identity_covariance(latent: Latent) -> LinearOperator:
 
 def in_identity_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     """The projection of the decoded field in the identity metric, encoded again; None without equalities."""
-    equalities = equalities_of(law)
-    if equalities is None:
-        return None
-    if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
-        return identity_correction(latent, equalities)
     covariance = identity_covariance(latent)
-    return _of_fields(latent, equalities, lambda _: covariance)
+    return _correction(latent, law, identity_correction, lambda _: covariance)
 
 
 def in_clean_metric(latent: Latent, law: AnyLaw | None) -> Correction | None:
     """The update with the covariance Σ_t of the clean field; None without equalities."""
+    return _correction(latent, law, clean_correction, latent.clean_covariance)
+
+
+def _correction(
+    latent: Latent,
+    law: AnyLaw | None,
+    of_coefficients: Callable[[KarhunenLoeve, LinearConstraint], Correction],
+    covariance_of: Callable[[float], LinearOperator],
+) -> Correction | None:
     equalities = equalities_of(law)
     if equalities is None:
         return None
     if isinstance(latent, KarhunenLoeve) and _shares_rows(equalities):
-        return clean_correction(latent, equalities)
-    return _of_fields(latent, equalities, latent.clean_covariance)
+        return of_coefficients(latent, equalities)
+    return _of_fields(latent, equalities, covariance_of)
 
 
 def shared_information(latent: Latent, law: AnyLaw | None) -> Information | None:

@@ -237,14 +237,7 @@ class FieldLatent(Latent):
         noise_root: Float[Tensor, "n q"] | None = None,
         error: float = 0.05,
     ) -> Self:
-        """The latent of a training set.
-
-        Args:
-            fields: Training fields, at least three.
-            modes: Modes of the covariance; 64 at most by default.
-            noise_root: See ``FieldLatent``.
-            error: See ``FieldLatent``.
-        """
+        """The latent of a training set of at least three fields, with 64 modes of the covariance at most by default."""
         fields = as_tensor(fields, dtype=None)
         most = min(len(fields) - 2, 64, _flat(fields).shape[-1])
         return cls(KarhunenLoeve.of(fields, most if modes is None else modes), noise_root, error)

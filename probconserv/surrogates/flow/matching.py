@@ -83,18 +83,15 @@ class FlowMatching(Surrogate):
         batch: int = 512,
         progress: bool | ProgressHook = True,
     ) -> TrainingState:
-        """Trains the velocity, from the checkpoint in the folder if there is one; in evaluation mode afterwards.
-
-        Ctrl-C ends the training with a checkpoint, and the same call goes on from it: the weights are then, bit for
-        bit, those of a training that was not interrupted.
+        """Trains the velocity, as ``ANP.fit`` trains a network; initial weights are those of the velocity.
 
         Args:
             fields: Training fields.
-            training: Steps, rate, precision, seed and device; initial weights are those of the velocity.
+            training: Steps, rate, precision, seed and device.
             folder: Folder of the checkpoint.
             inputs: Parameters of every field, for a conditional flow.
             batch: Fields in a step, drawn at random.
-            progress: Whether a progress bar is shown on standard error, or a function that is called after every step.
+            progress: See ``ANP.fit``.
 
         Returns:
             Steps, seconds and history.
@@ -216,7 +213,7 @@ class FlowMatching(Surrogate):
         return DrawnFields(draws.to(context.values.dtype))
 
     def save(self, path: str | Path, **notes: Any) -> None:
-        """Writes coordinates and weights as one safetensors file; arguments and errors are those of ``ANP.save``."""
+        """Writes coordinates and weights as one safetensors file, with notes; see ``ANP.save``."""
         write_flow(path, self.latent, self.velocity, self._settings(), notes)
 
     @classmethod

@@ -59,13 +59,7 @@ class ResidualVelocity(nn.Module):
     def forward(self, z: Tensor, t: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The velocity.
 
-        Args:
-            z: Coefficients ``(s, r)``.
-            t: Times ``(s,)``.
-            inputs: Parameters ``(s, inputs)``.
-
-        Returns:
-            dz/dt ``(s, r)``.
+        Coefficients z ``(s, r)``, times ``(s,)`` and parameters ``(s, inputs)`` give dz/dt ``(s, r)``.
         """
         if z.shape[-1] != self.size:
             raise InvalidArgumentError(f"z must have {self.size} coefficients, got {z.shape[-1]}.")
@@ -135,16 +129,7 @@ class ResidualFieldVelocity(nn.Module):
         return velocity
 
     def forward(self, z: Tensor, t: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """The velocity.
-
-        Args:
-            z: Fields ``(s, *space)``, centred and scaled as those of ``FieldLatent``.
-            t: Times ``(s,)``.
-            inputs: Parameters ``(s, d)`` of a conditional flow, for the network.
-
-        Returns:
-            dz/dt ``(s, *space)``.
-        """
+        """dz/dt of fields z ``(s, *space)``, scaled as in ``FieldLatent``; inputs ``(s, d)`` are the network's."""
         modes, d, k = self.modes.to(z), self.spread.to(z), self.noise.to(z)
         flat, t_ = z.flatten(1), t[:, None]
         along = flat @ modes.mT

@@ -5,7 +5,6 @@ Observations that no field of the model explains are met with a larger noise, or
 
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import product
 from math import prod
 
 import torch
@@ -17,6 +16,7 @@ from probconserv._linalg.rows import SparseRows, as_sparse_rows
 from probconserv._linalg.values import as_tensor
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.surrogates._interpolation import corners_of
 from probconserv.update import from_samples
 
 _ROUNDING = 1e-9  # of an interval's length, by which a point may lie outside
@@ -32,22 +32,20 @@ def interpolation_rows(axes: Sequence[Float[Tensor, " length"]], points: Float[T
         raise IncompatibleQueryError(
             f"points must be (m, d) with the d = {len(axes)} coordinates of the grid, got {tuple(points.shape)}."
         )
-    lengths = [len(axis) for axis in axes]
-    nodes, weights = zip(*(_neighbours(axis, points[:, i], i) for i, axis in enumerate(axes)), strict=True)
-    row, column, entries = [], [], []
-    for corner in product((0, 1), repeat=len(axes)):
-        index = torch.zeros(len(points), dtype=torch.int64)
-        weight = torch.ones(len(points), dtype=torch.float64)
-        for i, side in enumerate(corner):
-            index = index * lengths[i] + nodes[i] + side
-            weight = weight * (weights[i] if side else 1 - weights[i])
-        used = weight != 0
-        row.append(torch.arange(len(points))[used])
-        column.append(index[used])
-        entries.append(weight[used])
-    index = torch.stack([torch.cat(row), torch.cat(column)])
-    shape = (len(points), prod(lengths))
-    return as_sparse_rows(torch.sparse_coo_tensor(index, torch.cat(entries), shape, check_invariants=False))
+    points = points.to(torch.float64)
+    for number, (axis, values) in enumerate(zip(axes, points.mT, strict=True)):
+        slack = _ROUNDING * (axis[-1] - axis[0])
+        outside = (values < axis[0] - slack) | (values > axis[-1] + slack)
+        if bool(outside.any()):
+            raise IncompatibleQueryError(
+                f"Coordinate {number} of a point is {float(values[outside][0]):g}, outside the model's grid "
+                f"[{float(axis[0]):g}, {float(axis[-1]):g}]; a generative model predicts on its own domain only."
+            )
+    column, entries = corners_of(axes, points)
+    used = entries != 0
+    row = torch.arange(len(points))[:, None].expand(column.shape)
+    index, shape = torch.stack([row[used], column[used]]), (len(points), prod(len(axis) for axis in axes))
+    return as_sparse_rows(torch.sparse_coo_tensor(index, entries[used], shape, check_invariants=False))
 
 
 def check_axes(axes: Sequence[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -60,19 +58,6 @@ def check_axes(axes: Sequence[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, 
             f"{[tuple(axis.shape) for axis in double]}."
         )
     return double
-
-
-def _neighbours(axis: Tensor, values: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The node to the left of every value, and the weight of the one to the right."""
-    values, slack = values.to(torch.float64), _ROUNDING * (axis[-1] - axis[0])
-    outside = (values < axis[0] - slack) | (values > axis[-1] + slack)
-    if bool(outside.any()):
-        raise IncompatibleQueryError(
-            f"Coordinate {number} of a point is {float(values[outside][0]):g}, outside the model's grid "
-            f"[{float(axis[0]):g}, {float(axis[-1]):g}]; a generative model predicts on its own domain only."
-        )
-    left = (torch.searchsorted(axis, values.contiguous(), right=True) - 1).clamp(0, len(axis) - 2)
-    return left, ((values - axis[left]) / (axis[left + 1] - axis[left])).clamp(0.0, 1.0)
 
 
 def given_observations(
@@ -164,13 +149,7 @@ class DrawnFields(FieldGaussian):
     ) -> Tensor:
         """Draws, chosen at random with repetitions: whole fields, with the correlations between their points.
 
-        Args:
-            sample_shape: Shape of the set of draws.
-            base_samples: Must be None, since draws are no function of normal numbers.
-            generator: Source of random numbers.
-
-        Returns:
-            Draws ``(*sample_shape, *batch, q)``.
+        ``base_samples`` must be None, since draws are no function of normal numbers.
         """
         if base_samples is not None:
             raise InvalidArgumentError("Drawn fields are no function of normal numbers; leave base_samples out.")

@@ -6,7 +6,7 @@ on to t′ ẑ₁ + (1 − t′) z₀ with the noise z₀. At the end the law is
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from probconserv.errors import InvalidArgumentError
 from probconserv.nonlinear.projection import AnyLaw
-from probconserv.surrogates.flow.coefficients import Correction, local_correction
+from probconserv.surrogates.flow.coefficients import Correction, Flow, local_correction
 from probconserv.surrogates.flow.corrections import (
     final_fields,
     identity_covariance,
@@ -25,16 +25,6 @@ from probconserv.surrogates.flow.corrections import (
 )
 from probconserv.surrogates.flow.discrepancy import allowing_for, warn_of_small_noise
 from probconserv.surrogates.flow.latent import Latent
-
-
-class Flow(Protocol):
-    """What a sampler needs of a model."""
-
-    latent: Latent
-
-    def evaluate(self, z: Tensor, t: float, inputs: Tensor | None) -> Tensor:
-        """dz/dt at ``(s, *state)``, float64."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
