@@ -39,11 +39,7 @@ def is_neuraloperator(operator: nn.Module) -> bool:
 
 
 def check_precision(operator: nn.Module) -> None:
-    """Refuses a ``neuralop.models.FNO`` in half precision: ``.bfloat16()`` and ``.half()`` leave its complex weights.
-
-    Raises:
-        InvalidArgumentError: If its real weights are in half precision, but for one that transforms in half precision.
-    """
+    """Refuses a ``neuralop.models.FNO`` in half precision: ``.bfloat16()`` and ``.half()`` leave complex weights."""
     half = next((p.dtype for p in operator.parameters() if p.is_floating_point() and p.dtype.itemsize < 4), None)
     if half is not None and is_neuraloperator(operator) and operator.fno_block_precision == "full":
         raise half_refused(half)

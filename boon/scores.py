@@ -70,7 +70,8 @@ def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary
         InvalidArgumentError: If there are conditions of another number of channels than the field has, or the field is
             on another grid than the conditions.
     """
-    pairs = boundary_residuals(u.detach(), boundary)
+    parts = [(u, boundary)] if isinstance(boundary, Boundary) else _channels(u, boundary)
+    pairs = [pair for part, conditions in parts for pair in residuals(part.detach(), conditions)]
     if not pairs:
         return BoundaryError(0.0, 0.0, 0.0)
     residual, scale = _of_all_sides(pairs)
@@ -150,23 +151,6 @@ def noise_gain(
             response.append((operator(disturbed) - before).double().square().mean())
             given.append((disturbed - a).double().square().mean())  # in half precision less than delta, or none
         return float((torch.stack(response).sum() / torch.stack(given).sum()).sqrt())
-
-
-def boundary_residuals(
-    u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]
-) -> list[tuple[Tensor, Tensor]]:
-    """B u − g and |g| + Σ_j |w_j u_j| of every side, of all channels or of one after the other.
-
-    Args:
-        u: A field.
-        boundary: As in ``boundary_error``.
-
-    Raises:
-        InvalidArgumentError: See ``boundary_error``.
-    """
-    if isinstance(boundary, Boundary):
-        return residuals(u, boundary)
-    return [pair for channel, conditions in _channels(u, boundary) for pair in residuals(channel, conditions)]
 
 
 def residuals(u: Float[Tensor, "batch channels *space"], boundary: Boundary) -> list[tuple[Tensor, Tensor]]:

@@ -13,7 +13,7 @@ the order 0, 1 … m − 1, −1 … −(m − 1), and 0 … m − 1 on the last
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, pi, prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Complex, Float
@@ -186,7 +186,23 @@ class Convolution(Protocol):
         ...
 
 
-class SpectralConvolution(nn.Module):
+class _Convolution(nn.Module):
+    """What full and factorised weights have in common: the call, and casts."""
+
+    weight: Any
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]
+    ) -> Float[Tensor, "batch out *space"]:
+        """Applies the convolution on Fourier bases, one per axis."""
+        return convolve(x, self.weight, bases)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """Lets ``.double()`` and ``.float()``, which skip complex tensors, act on the weights as real pairs."""
+        return super()._apply(in_real_pairs(fn), recurse)
+
+
+class SpectralConvolution(_Convolution):
     """y = K x: every kept mode of x is multiplied by a complex matrix, ŷ(k) = x̂(k) W(k).
 
     The weights are complex64, complex128 after ``.double()`` or where float64 is torch's default. Their real and
@@ -215,18 +231,8 @@ class SpectralConvolution(nn.Module):
         """The weights, with the upper end of the interval [0, limit) from which their parts are drawn."""
         return [(self.weight, 1.0 / self.weight.shape[-2:].numel())]
 
-    def forward(
-        self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]
-    ) -> Float[Tensor, "batch out *space"]:
-        """Applies the convolution on Fourier bases, one per axis."""
-        return convolve(x, self.weight, bases)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        """Lets ``.double()`` and ``.float()``, which skip complex tensors, act on the weights as real pairs."""
-        return super()._apply(in_real_pairs(fn), recurse)
-
-
-class FactorisedConvolution(nn.Module):
+class FactorisedConvolution(_Convolution):
     """y = K x as in ``SpectralConvolution``, with weights of rank R (Hitchcock 1927):
 
         W[k₁ … k_d, c, o] = Σ_r F¹[k₁, r] ⋯ Fᵈ[k_d, r] · C[c, r] · O[o, r],
@@ -277,16 +283,6 @@ class FactorisedConvolution(nn.Module):
         for factor in others:
             product = product[..., None, :] * factor
         return product.sum(-1)
-
-    def forward(
-        self, x: Float[Tensor, "batch channels *space"], bases: Sequence[Basis]
-    ) -> Float[Tensor, "batch out *space"]:
-        """Applies the convolution on Fourier bases, one per axis."""
-        return convolve(x, self.weight, bases)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        """As in ``SpectralConvolution``."""
-        return super()._apply(in_real_pairs(fn), recurse)
 
 
 def half_refused(dtype: torch.dtype) -> InvalidArgumentError:

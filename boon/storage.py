@@ -59,7 +59,7 @@ def save(operator: nn.Module, path: str | Path, notes: Mapping[str, Any] | None 
         DataFileError: If the file cannot be written.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": _encode_notes(notes or {})}
+    metadata = {"format": FORMAT, "operator": json.dumps(_describe(operator)), "notes": encode_notes(notes or {})}
     state = _state(operator)
     for name, entry in state.items():
         if not bool(torch.isfinite(entry).all()):
@@ -190,7 +190,7 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: n
     correction = _decode(description["correction"])
     if not isinstance(correction, Correction):
         raise TypeError(f"{correction} is not a correction")
-    inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+    inside = _of_inside(tensors)
     beside = sum(each.numel() for name, each in tensors.items() if not name.startswith(_INSIDE))
     hidden = (
         beside if correction.hidden and any(pair and _is_sided(pair) for pair in description["conditions"]) else None
@@ -204,14 +204,18 @@ def _build(description: dict[str, Any], tensors: Mapping[str, Tensor], module: n
     )
 
 
+def _of_inside(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the operator inside, by their names there."""
+    return {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
+
+
 def _build_channels(
     description: dict[str, Any], tensors: Mapping[str, Tensor], module: nn.Module | None
 ) -> ChannelBOON:
-    inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
     if len(description["channels"]) > len(tensors):
         raise ValueError("it has more channels than tensors")
     channels = [_build(channel, {}, nn.Identity()) for channel in description["channels"]]
-    operator = ChannelBOON(_build_inside(description["operator"], inside, module), [[None]])
+    operator = ChannelBOON(_build_inside(description["operator"], _of_inside(tensors), module), [[None]])
     operator.channels = nn.ModuleList(channels)
     return operator
 
@@ -222,8 +226,7 @@ def _build_inside(
     """An operator without conditions; ``hidden`` numbers beside it, if it has conditions of hidden features."""
     if description["class"] == "Normalised":
         numbers = [tensors[name] for name in ("input_mean", "input_scale", "output_mean", "output_scale")]
-        inside = {name.removeprefix(_INSIDE): each for name, each in tensors.items() if name.startswith(_INSIDE)}
-        return Normalised(_build_inside(description["operator"], inside, module, hidden), *numbers)
+        return Normalised(_build_inside(description["operator"], _of_inside(tensors), module, hidden), *numbers)
     if description["class"] == _FOREIGN:
         return module
     return _build_fno(description, tensors, hidden)
@@ -275,13 +278,6 @@ def _build_fno(description: dict[str, Any], tensors: Mapping[str, Tensor], hidde
             f"{least} in {config.depth} layers, and {features} beside them"
         )
     return FNO(config)
-
-
-def _encode_notes(notes: Mapping[str, Any]) -> str:
-    try:
-        return encode_notes(notes)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
 
 
 def _encode_side(side: Any) -> Any:

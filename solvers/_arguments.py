@@ -42,9 +42,6 @@ def check_positive_number(value: Any, name: str) -> None:
     Args:
         value: The value.
         name: Its name in the message.
-
-    Raises:
-        InvalidArgumentError: If it is not.
     """
     if not (isinstance(value, Real) and isfinite(value) and float(value) > 0):
         raise InvalidArgumentError(

@@ -146,9 +146,6 @@ def check_pairs(pairs: Sequence[Any], kinds: Any, listed: str) -> None:
         pairs: One entry per axis.
         kinds: Class or union of classes of the conditions that suit.
         listed: These conditions in words.
-
-    Raises:
-        InvalidArgumentError: If an entry is no such pair.
     """
     for axis, pair in enumerate(pairs):
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, kinds) for side in pair):

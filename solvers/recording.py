@@ -19,12 +19,7 @@ TOO_OLD = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
 
 
 def check_recording() -> None:
-    """Refuses to be recorded by a PyTorch that is too old for it; without a recording any one will do.
-
-    Raises:
-        MissingPackageError: If ``torch.compile`` or ``torch.export`` of a PyTorch that is too old calls this. Where it
-            wants one graph, PyTorch raises an error of its own that quotes the text.
-    """
+    """Refuses to be recorded by a PyTorch that is too old for it; without a recording any one will do."""
     if TOO_OLD and torch.compiler.is_compiling():
         raise MissingPackageError(
             f"torch.compile and torch.export of a constraint need torch 2.11 or newer, got {torch.__version__}; call "

@@ -16,11 +16,7 @@ def check_tensor(u: Any) -> None:
 
 
 def check_real(u: Tensor) -> None:
-    """Refuses arrays, and fields of complex numbers or integers.
-
-    Raises:
-        InvalidArgumentError: If it is one.
-    """
+    """Refuses arrays, and fields of complex numbers or integers."""
     check_tensor(u)
     if not u.dtype.is_floating_point:
         raise InvalidArgumentError(

@@ -27,9 +27,6 @@ def check_gap(gap: Tensor, values: Sequence[Tensor], tolerance: float, name: str
         values: What is given on the sides, ``(batch, channels, *face)`` each.
         tolerance: Largest difference, relative to the largest value of the same sample and channel on all sides.
         name: Name of the side where they differ, see ``name_of``.
-
-    Raises:
-        IncompatibleCornersError: If they do.
     """
     if not are_readable(gap, *values) or not bool((found := _largest(gap)).any()):
         return

@@ -91,11 +91,7 @@ def periodic_axes(conditions: Sequence[AxisCondition]) -> tuple[int, ...]:
 
 
 def check_nodes(conditions: Sequence[AxisCondition], shape: Sequence[int], order: int) -> None:
-    """Raises an error if an axis has too few nodes for its conditions.
-
-    Raises:
-        InvalidArgumentError: If it has.
-    """
+    """Raises an error if an axis has too few nodes for its conditions."""
     for axis, pair in enumerate(conditions):
         inside = [] if pair is None else [part for side in pair for part in _conditions_of(side)]
         least = order + 2 if any(isinstance(side, Neumann | Robin) for side in inside) else 2

@@ -29,7 +29,7 @@ from boon._tensors.gradients import Strip, edit_nodes
 from boon._tensors.tables import cached_table
 from boon._tensors.values import check_real
 from boon.conditions.corners import check_gap, name_of
-from boon.conditions.varying import Varying, set_varying
+from boon.conditions.varying import Varying, close_axes, set_varying
 from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 from solvers.recording import is_transformed
@@ -132,11 +132,7 @@ class Boundary:
         return self.varying or self.functionals
 
     def check_grid(self, u: Tensor) -> None:
-        """Refuses a field on another grid, for which the weights of derivatives are wrong.
-
-        Raises:
-            InvalidArgumentError: If it is.
-        """
+        """Refuses a field on another grid, for which the weights of derivatives are wrong."""
         if self.grid is not None and tuple(u.shape[2:]) != self.grid:
             raise InvalidArgumentError(
                 f"The conditions are discretised on a grid of {self.grid} nodes but the field has "
@@ -285,11 +281,7 @@ def _set_faces(u: Tensor, boundary: Boundary) -> Tensor:
             ) / side.weights[0]
         shape = (*u.shape[:dim], *u.shape[dim + 1 :])
         u = u.select_scatter(face.expand(shape), dim, side.node(0, u.shape[dim]))
-    for axis in boundary.periodic:
-        dim = 2 + axis
-        mean = 0.5 * (u.select(dim, 0) + u.select(dim, -1))
-        u = u.select_scatter(mean, dim, 0).select_scatter(mean, dim, u.shape[dim] - 1)
-    return u
+    return close_axes(u, boundary.periodic)
 
 
 def data_values(u: Tensor, boundary: Boundary) -> tuple[Tensor, Tensor]:

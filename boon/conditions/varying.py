@@ -182,6 +182,11 @@ def set_varying(u: Tensor, sides: Sequence[Varying], data: Sequence[Tensor], per
     for _ in {side.axis for side in sides}:
         for side, values in zip(sides, data, strict=True):
             u = side.set(u, values)
+    return close_axes(u, periodic)
+
+
+def close_axes(u: Tensor, periodic: Sequence[int]) -> Tensor:
+    """The field with both ends of periodic axes at their average."""
     for axis in periodic:
         dim = 2 + axis
         mean = 0.5 * (u.select(dim, 0) + u.select(dim, -1))

@@ -86,11 +86,7 @@ class Correction(ABC):
 
 
 def check_correction(correction: object) -> None:
-    """Raises an error for anything but an instance of a correction, such as its class or its name.
-
-    Raises:
-        InvalidArgumentError: If it is not one.
-    """
+    """Raises an error for anything but an instance of a correction, such as its class or its name."""
     if isinstance(correction, Correction):
         return
     given = f"the class {correction.__name__}" if isinstance(correction, type) else repr(correction)

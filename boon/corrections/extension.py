@@ -81,11 +81,7 @@ def extension_step(conditions: Sequence[AxisCondition], channels: int, length: f
 
 
 def check_length(owner: str, length: float) -> None:
-    """Raises an error for an extension length that is not a positive number.
-
-    Raises:
-        InvalidArgumentError: If it is not.
-    """
+    """Raises an error for an extension length that is not a positive number."""
     if not (isfinite(length) and length > 0):
         raise InvalidArgumentError(f"length of {owner} must be positive and finite, got {length}.")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probconserv.errors import DataFileError, InvalidArgumentError
+from probconserv.errors import DataFileError
 from solvers.files import write_atomically
 from solvers.tensor_files import decode_tensors, encode_notes, encode_tensors
 
@@ -37,7 +37,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
         "format": str(FORMAT),
         "kind": weights.kind,
         "config": json.dumps(weights.config),
-        "notes": _encode_notes(weights.notes),
+        "notes": encode_notes(weights.notes),
         "torch": torch.__version__,
     }
     content = encode_tensors(weights.tensors, metadata)
@@ -105,13 +105,6 @@ def fill(path: str | Path, module: nn.Module, stored: Mapping[str, Tensor], way_
 
 def _is_inexact(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _encode_notes(notes: Mapping[str, Any]) -> str:
-    try:
-        return encode_notes(notes)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
 
 
 def check_tensors(

@@ -31,9 +31,6 @@ def require(holds: Tensor, name: str, expected: str, got: Tensor) -> None:
         name: Name of the argument in the message.
         expected: The condition in words, after "must be".
         got: The argument.
-
-    Raises:
-        InvalidArgumentError: If it does not; the text has the first value that is wrong.
     """
     if not bool(holds.all()):
         raise InvalidArgumentError(f"{name} must be {expected}, got {got.detach()[~holds][0].item():g}.")

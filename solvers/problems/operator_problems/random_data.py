@@ -51,11 +51,7 @@ _POINTS = 257
 
 
 def check_beyond(beyond: Beyond) -> None:
-    """Raises an error for an interval that is empty or begins below 1.
-
-    Raises:
-        InvalidArgumentError: If it does.
-    """
+    """Raises an error for an interval that is empty or begins below 1."""
     if beyond is not None and not 1 <= beyond[0] < beyond[1]:
         raise InvalidArgumentError(f"beyond must be an interval (low, high) with 1 ≤ low < high, got {beyond}.")
 
