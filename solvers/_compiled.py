@@ -1,10 +1,14 @@
 """Compilation of inner loops by numba, with the same options everywhere."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from numba import njit
+from numba.core import event
+
+_log = logging.getLogger(__name__)
 
 
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -33,3 +37,34 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 inner = partial(compiled, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """``compiled`` for functions that only compiled functions call, without the wrapper that Python needs."""
+
+
+@compiled
+def _nothing() -> None:
+    """Shows where compiled code is kept."""
+
+
+def cache_folder() -> str | None:
+    """The folder where compiled code of this package is kept; None where none can be written."""
+    return _nothing.stats.cache_path
+
+
+class _Notice(event.Listener):
+    """Says once in a process that it compiles; not where the code of an earlier one is found."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        assert event.data is not None
+        module = event.data["dispatcher"].py_func.__module__ or "solvers"  # none: a written kernel
+        if self.said or module.partition(".")[0] not in ("solvers", "probconserv"):
+            return
+        self.said = True
+        kept = f"kept in {cache_folder()}" if cache_folder() else "for this process alone, see NUMBA_CACHE_DIR"
+        _log.warning("Compiling for a first call, %s; python -m solvers.warm does all of it ahead.", kept)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())

@@ -5,10 +5,6 @@ piecewise linear gradient, G u(λ) − b: a step leads to the solution on the pr
 free points until the rows hold to round-off.
 """
 
-import logging
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +13,6 @@ from probconserv._linalg.rows import as_sparse_rows
 from probconserv.errors import ConvergenceError
 from probconserv.inequalities._region import Region, times
 
-_log = logging.getLogger(__name__)
 _STEPS, _CUTS = 400, 60
 _PLAIN = 30  # Newton steps without proximal terms; a few are needed
 _PULL = 1e-2  # proximal terms, of a row's stiffness
@@ -201,7 +196,6 @@ def _searched(region: Region, z: Tensor, target: Tensor, single: bool) -> tuple[
     """The compiled search for the multiplier of every near row, of a single row, or of none if fields are ordered."""
     from probconserv.inequalities._kernels import project_rows
 
-    _say_if_compiled(project_rows)
     n, k = z.shape[-1], region.near_rows
     if region.near is not None:
         sparse = as_sparse_rows(region.near)
@@ -228,15 +222,6 @@ def _searched(region: Region, z: Tensor, target: Tensor, single: bool) -> tuple[
     if not single and region.near is None:
         found = found[..., :0]
     return torch.from_numpy(u).reshape(z.shape), found, float(worst)
-
-
-def _say_if_compiled(kernel: Any) -> None:
-    """Says so in one line where the first call compiles."""
-    folder = kernel.stats.cache_path  # None where nothing can be kept
-    if kernel.signatures or (folder and any(Path(folder).glob("_kernels.project_rows-*.nbi"))):
-        return
-    kept = f"once: three seconds or so, then kept in {folder}" if folder else "in this process: three seconds or so"
-    _log.warning("Compiling the projection onto inequalities, %s.", kept)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Compiled loops work where nothing can be written."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from solvers._compiled import compiled
+from solvers.errors import InvalidArgumentError
+from solvers.warm import KINDS, warm
 from tests.documents import ROOT
 
 IMPORTS = """
@@ -41,27 +44,50 @@ def read_only_packages(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_as_nobody(code: str, packages: Path) -> None:
-    """Runs the code as a user who can write nowhere but in temporary folders, and has no home."""
+def run_as_nobody(packages: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python as a user who can write nowhere but in temporary folders, and has no home."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_", "XDG_"))}
-    environment |= {"HOME": "/nonexistent", "PYTHONPATH": str(packages)}
+    environment |= {"HOME": "/nonexistent", "PYTHONPATH": str(packages)} | variables
     user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     run = subprocess.run(
-        [*user, sys.executable, "-B", "-c", code], env=environment, cwd="/", capture_output=True, text=True
+        [*user, sys.executable, "-B", *arguments], env=environment, cwd="/", capture_output=True, text=True
     )
     if "Permission denied" in run.stderr and "site-packages" in run.stderr:
         pytest.skip("the environment cannot be read by other users")
-    assert run.returncode == 0, run.stderr
+    return run
 
 
 @pytest.mark.long
 def test_import_and_first_call_in_a_read_only_installation(read_only_packages: Path) -> None:
-    run_as_nobody(IMPORTS, read_only_packages)
+    run = run_as_nobody(read_only_packages, "-c", IMPORTS)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("Compiling for a first call, for this process alone, see NUMBA_CACHE_DIR") == 1
 
 
 @pytest.mark.slow
 def test_solve_in_a_read_only_installation(read_only_packages: Path) -> None:
-    run_as_nobody(SOLVE, read_only_packages)
+    run = run_as_nobody(read_only_packages, "-c", SOLVE)
+    assert run.returncode == 0, run.stderr
+    refused = run_as_nobody(read_only_packages, "-m", "solvers.warm")
+    assert refused.returncode == 1
+    assert "Compiled code cannot be kept" in refused.stderr
+    assert "Set NUMBA_CACHE_DIR to a folder" in refused.stderr
+
+
+@pytest.mark.slow
+def test_warmed_code_is_not_compiled_again(read_only_packages: Path) -> None:
+    folder = read_only_packages / "kept"
+    folder.mkdir()
+    folder.chmod(0o777)
+    warmed = run_as_nobody(read_only_packages, "-m", "solvers.warm", "diffusion", NUMBA_CACHE_DIR=str(folder))
+    assert warmed.returncode == 0, warmed.stderr
+    assert re.search(rf"kept in {folder}.*\ndiffusion +\d+\.\d s\n", warmed.stdout)
+    run = run_as_nobody(read_only_packages, "-c", SOLVE, NUMBA_CACHE_DIR=str(folder))
+    assert run.returncode == 0, run.stderr
+    assert "Compiling" not in run.stderr
+    assert set(KINDS) >= {"porous medium", "Burgers", "shallow water", "Euler", "diffusion in a plane"}
+    with pytest.raises(InvalidArgumentError, match=r"kinds must be some of diffusion, .*, got fluid"):
+        warm(["fluid"])
 
 
 def test_options_replace_the_usual_ones() -> None:

@@ -1,10 +1,5 @@
 """Rows, bounds, orders and inequalities between values together: an independent programme, corners, recorded graphs."""
 
-import logging
-import re
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -26,7 +21,6 @@ from probconserv import (
     from_samples,
     truncate,
 )
-from probconserv.inequalities._ascent import _say_if_compiled
 from tests.strategies import positive_definite
 
 double = torch.float64
@@ -225,15 +219,3 @@ def test_truncation_meets_inequalities_between_values():
     assert float(inequality.violation(draws).max()) <= 1e-12
     # 0.9, 0.3 meet at 0.6, and with 0.8 the sum is too large by 0.4: by Lagrange's conditions 7/15, 7/15, 8/15.
     assert torch.allclose(posterior.mode, torch.tensor([7.0, 7.0, 8.0]).double() / 15, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("kept", "text"), [(True, "once: .* kept in"), (False, "in this process")])
-def test_the_first_call_says_that_it_compiles_where_nothing_can_be_kept_too(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kept: bool, text: str
-) -> None:
-    stats = SimpleNamespace(cache_path=str(tmp_path) if kept else None)
-    with caplog.at_level(logging.WARNING):
-        _say_if_compiled(SimpleNamespace(stats=stats, signatures=["compiled already"]))
-        assert not caplog.records
-        _say_if_compiled(SimpleNamespace(stats=stats, signatures=[]))
-    assert re.search(f"^Compiling .* {text}", caplog.records[0].getMessage())
