@@ -6,24 +6,28 @@ Commands are parsed without the packages that do the work, so that help and list
 import json as json_module
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial, wraps
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from textwrap import fill
+from types import FrameType
 from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-from experiments import listing, registry
-from experiments.catalogue import CATALOGUE
-from experiments.checks import unknown_name, wrong_options
-from experiments.errors import InvalidArgumentError, LibraryError, TrainingInterruptedError
-from experiments.options import ClusterOptions, DataOptions, RunOptions, seeds_of
-from experiments.signals import terminated_as_interrupted
+from experiments import registry
+from experiments.errors import InvalidArgumentError, LibraryError, TrainingInterruptedError, unknown_name, wrong_options
+from experiments.options import CATALOGUE, CHOICES, STUDIES, ClusterOptions, DataOptions, Listed, RunOptions, seeds_of
 
 PROGRAM = "python -m experiments"
 PROBLEMS = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
@@ -56,7 +60,7 @@ def list_command(all: Annotated[bool, tyro.conf.arg(help="Say what each shows.")
         benchmarks = [{"name": name, "summary": summary} for name, summary in registry.BENCHMARKS.items()]
         print(json_module.dumps({"experiments": experiments, "benchmarks": benchmarks}, ensure_ascii=False))
         return
-    (listing.print_all if all else listing.print_list)(registry.families(), registry.BENCHMARKS)
+    (print_all if all else print_list)(registry.families(), registry.BENCHMARKS)
 
 
 def run_command(
@@ -140,7 +144,7 @@ def data_command(
 
 def demo_command(out: Annotated[Path, tyro.conf.arg(help="Folder of the picture.")] = Path("results")) -> None:
     """Shows one prediction without and with its conservation law; takes seconds."""
-    from experiments.demo import show
+    from experiments.conservation.demo import show
 
     show(out)
 
@@ -212,7 +216,7 @@ def _command_of(words: Sequence[str]) -> Callable[[], None]:
     """The command that the words stand for, with its options."""
     if not words or words[0] in ("--help", "-h"):
         texts = {group: {name: text for name, (_, text) in entries.items()} for group, entries in GROUPS.items()}
-        return partial(listing.print_overview, texts)
+        return partial(print_overview, texts)
     name, *rest = words
     if name in FORMER:
         raise InvalidArgumentError(f"The command {name} has gone: {FORMER[name]}.")
@@ -238,6 +242,98 @@ def parsed(command: Callable[..., None], program: str, words: Sequence[str]) -> 
         if not ended.code:
             printed = re.sub(r"\s*\(default:\s*(None)?\)", "", text.getvalue())  # where there is none
             for line in printed.splitlines():  # tyro wraps no prose where standard output is no terminal
-                print(fill(line, listing.WIDTH) if len(line) > listing.WIDTH else line)
+                print(fill(line, WIDTH) if len(line) > WIDTH else line)
             raise
         raise InvalidArgumentError(f"{wrong_options(problem.getvalue())} Help: {program} --help") from ended
+
+
+WIDTH = 80
+TIMES = ("smoke", "laptop", "paper", "reproduce")
+
+
+def print_overview(groups: Mapping[str, Mapping[str, str]]) -> None:
+    """Prints the commands, grouped, one line each."""
+    out = _console()
+    out.print("Constrain your predictions, reproduce the papers' tables, measure costs.\n")
+    for group, commands in groups.items():
+        out.print(f"[bold]{group}[/]")
+        for name, text in commands.items():
+            out.print(f"  {name:<11}{text}")
+    out.print("\nOptions of a command: python -m experiments COMMAND --help")
+    out.print("Start here: python -m experiments reproduce stefan")
+
+
+def print_list(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
+    """Prints experiments with their times on one core, and the names of benchmarks."""
+    out = _console()
+    table = Table("run NAME", *TIMES, box=None, pad_edge=False)
+    for family, entries in families.items():
+        if family not in (STUDIES, CHOICES):
+            table.add_row(Text(family, style="bold"))
+            for entry in entries:
+                times = (readable_duration(entry.durations.get(key, "")) for key in TIMES)
+                table.add_row(f"  {entry.name}", *times)
+    out.print(table)
+    out.print("  Times are those of one core. 'all' instead of names does all of them, one on")
+    out.print("  every core, and goes on where it was stopped.")
+    out.print("bench NAME")
+    out.print(Padding(", ".join(benchmarks), (0, 0, 0, 2)))
+    out.print("What each shows, and the studies of some: python -m experiments list --all")
+
+
+def print_all(families: Mapping[str, Sequence[Listed]], benchmarks: Mapping[str, str]) -> None:
+    """Prints what everything shows, with studies and choices."""
+    out = _console()
+    everything = {family: {entry.name: entry.summary for entry in entries} for family, entries in families.items()}
+    for family, entries in (everything | {"bench NAME": benchmarks}).items():
+        out.print(Text(family, style="bold"))
+        for name, summary in entries.items():
+            out.print(f"  {name}")
+            out.print(Padding(summary, (0, 0, 0, 4)))
+
+
+def readable_duration(duration: str) -> str:
+    """A time with many minutes in hours or days."""
+    number, _, unit = duration.partition(" ")
+    if unit != "min" or int(number) < 300:
+        return duration
+    hours = int(number) / 60
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+class _Console(Console):
+    """A console that says so where the reader of its output has gone, as other programs do."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def _console() -> Console:
+    return _Console(file=sys.stdout, width=WIDTH, highlight=False)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM does what SIGINT does there; outside the main thread signals stay as they are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def handle_in_worker() -> None:
+    """The same for the rest of a process, which also takes SIGINT where the shell that started all ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Calls what handles SIGINT now: a training's handler waits for the end of its step."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a shell starts commands in the background with SIGINT ignored
+        raise KeyboardInterrupt
+    handler(number, frame)

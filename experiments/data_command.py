@@ -14,8 +14,7 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from experiments.checks import unknown_name
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, unknown_name
 from experiments.options import DataOptions
 from experiments.stages import one_thread
 from experiments.storage import alone_with, read_object, writable_folder, write_json

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.catalogue import CATALOGUE
 from experiments.errors import NotReleasedError, UnknownNameError
 from experiments.experiment import Experiment, RunContext, RunOptions, Training, require_device
+from experiments.options import CATALOGUE
 from experiments.plots import save
 from experiments.records.description import FILE, Description
 from experiments.records.record import KEY, PAPER, Arrays, Over, Source, as_frame, over_seeds, records_of_functions

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from experiments.catalogue import CATALOGUE, Durations
 from experiments.errors import InvalidArgumentError
+from experiments.options import CATALOGUE, Durations
 from experiments.options import Data as Data
 from experiments.options import Preset as Preset
 from experiments.options import RunOptions as RunOptions

@@ -10,10 +10,9 @@ import pandas as pd
 import tyro
 
 from experiments import registry
-from experiments.checks import unknown_name
 from experiments.cli import Options, Seeds, answered, parsed
 from experiments.driver import describe, plan, run_of, trained_files
-from experiments.errors import DataFileError, InvalidArgumentError
+from experiments.errors import DataFileError, InvalidArgumentError, unknown_name
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.options import seeds_of
 from experiments.records.record import over_seeds

@@ -1,11 +1,15 @@
-"""What a user chooses for a run; parsed without the packages that do the work."""
+"""What a user chooses, and from what: options and the names of experiments, read without the packages that do the work.
 
+A line of ``catalogue.csv`` says under which heading an experiment is listed, its name, what it shows, its times on one
+core (measured, or for ``paper`` extrapolated), and its home: a module of ``experiments`` and a dictionary in it.
+"""
+
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.checks import require_at_least
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 
 Preset = Literal["smoke", "laptop", "paper"]
 Data = Literal["solver", "exact"]
@@ -127,3 +131,36 @@ def seeds_of(words: tuple[str, ...]) -> tuple[int, ...]:
             raise InvalidArgumentError(f"--seeds takes numbers and ranges, as 0-7 or 0,2,5, got '{word}'.")
         seeds += range(int(first), int(last or first) + 1)
     return tuple(dict.fromkeys(seeds))
+
+
+Durations = dict[Literal["smoke", "laptop", "paper", "reproduce"], str]
+STUDIES, CHOICES, REGISTERED = "studies", "choices of the default", "registered"
+"""Headings of studies, of choices between corrections, and of what users register."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """An experiment as it is listed.
+
+    Args:
+        home: Module of ``experiments``, and the name in it of a dictionary of experiments.
+    """
+
+    family: str
+    name: str
+    summary: str = ""
+    durations: Durations
+    home: str = ""
+
+
+def _read(file: Path) -> dict[str, Listed]:
+    listed = {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            durations: Durations = {key: row.pop(key) for key in ("smoke", "laptop", "paper", "reproduce")}
+            listed[row["name"]] = Listed(**row, durations=durations)
+    return listed
+
+
+CATALOGUE = _read(Path(__file__).with_name("catalogue.csv"))
+"""Everything that ``run`` and ``reproduce`` take, in the order of ``list``; users' experiments come last."""

@@ -4,9 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from experiments.catalogue import CATALOGUE, CHOICES, REGISTERED, STUDIES, Durations, Listed
-from experiments.checks import unknown_name
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, unknown_name
+from experiments.options import CATALOGUE, CHOICES, REGISTERED, STUDIES, Durations, Listed
 
 if TYPE_CHECKING:
     from experiments.experiment import Experiment

@@ -1,15 +1,24 @@
-"""What runs share on their way from data to files: one thread, files made once, a line that says how far they are."""
+"""What runs share on their way from data to files: one thread, files made once, progress, files of weights."""
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
-from experiments.storage import alone_with, is_taken
-from probconserv.training import launched
+import boon
+from experiments.errors import NotReleasedError
+from experiments.experiment import RunContext, Training
+from experiments.records.release import released_weights
+from experiments.records.store import as_json, environment
+from experiments.records.weights import read_notes
+from experiments.storage import alone_with, is_taken, write_bytes
+from probconserv.training import TrainingState, first_before_others, launched, say_once
 
 
 @contextmanager
@@ -58,3 +67,67 @@ def stage_progress(count: int) -> Iterator[Callable[[str], None]]:
 
         yield begin
         progress.update(task, completed=count)
+
+
+def store_finished(
+    operator: nn.Module, training: Training, state: TrainingState, path: Path, more: Mapping[str, Any] | None = None
+) -> None:
+    """Saves an operator with how it was trained, and further notes, by rank 0 of the processes that trained it."""
+    notes = {
+        "label": training.label,
+        "training": as_json(training.config),
+        "data_version": training.data_version,
+        "seconds": state.seconds,
+        "history": state.history,
+        "environment": environment(),
+        **(more or {}),
+    }
+    with first_before_others() as ranks:
+        if ranks.first:
+            boon.save(operator, path, notes)
+
+
+def take_released(training: Training, context: RunContext) -> bool:
+    """Puts the released weights of a training where it would leave them; False where there are none.
+
+    They are those of the preset laptop, of the seed that is released. Weights that were trained with another
+    configuration or on other data are named and left alone.
+    """
+    if training.release is None or context.options.preset != "laptop":
+        return False
+    try:
+        released = released_weights(training.release, context.release)
+    except NotReleasedError:
+        return False
+    changed = changed_since(released, training)
+    if changed:
+        say_once(f"The released '{training.release}' is not used: it was trained with other {', '.join(changed)}.")
+        return False
+    path = training.weights(context.options.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, released.read_bytes())
+    return True
+
+
+def changed_since(released: Path, training: Training) -> list[str]:
+    """The entries of a training's configuration that a file of weights was trained with otherwise.
+
+    Files of release 0.1 name neither their version of the data nor the types of their configurations: of those, the
+    entries are compared that they share with the training.
+    """
+    notes = read_notes(released)
+    now = {"training": json.loads(json.dumps(as_json(training.config))), "data_version": training.data_version}
+    then = {name: notes.get(name) for name in now}
+    return _differences(then, now, shared_only="data_version" not in notes)
+
+
+_OF_THE_MACHINE = {"device", "processes"}
+
+
+def _differences(then: Any, now: Any, shared_only: bool, name: str = "") -> list[str]:
+    """Dotted names of the entries of two JSON values that differ, apart from those of the machine."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        names = (then.keys() & now.keys() if shared_only else then.keys() | now.keys()) - _OF_THE_MACHINE
+        pairs = ((then.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in sorted(names))
+        return [each for a, b, key in pairs for each in _differences(a, b, shared_only, key)]
+    return [] if then == now or (shared_only and then is None) else [name]

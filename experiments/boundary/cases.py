@@ -6,9 +6,8 @@ from typing import Any
 
 from experiments.boundary.sources import SampleConfig, Source
 from experiments.boundary.sources.source import Conditions
-from experiments.checks import require_at_least
 from experiments.disturbance import Disturbance
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Preset
 from experiments.records.store import as_json
 from probconserv.training import TrainingConfig

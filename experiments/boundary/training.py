@@ -25,8 +25,7 @@ from experiments.boundary.operator import (
 )
 from experiments.boundary.sources import DataStore, SampleConfig
 from experiments.experiment import RunContext, Training
-from experiments.stages import one_thread
-from experiments.training_files import store_finished
+from experiments.stages import one_thread, store_finished
 from probconserv.training import StepContext, Task, TrainingConfig, TrainingState, first_before_others, launched, train
 
 

@@ -6,9 +6,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.checks import require_at_least
 from experiments.combined.fields import FieldProblem, Interval
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Preset
 from experiments.records.release import data_version
 from probconserv.training import TrainingConfig

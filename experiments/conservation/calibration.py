@@ -33,8 +33,8 @@ from experiments.conservation.scoring import Weights, learn_extrapolation, predi
 from experiments.experiment import Data, Experiment, Preset, RunContext, Style, Training
 from experiments.experiment import Method as Row
 from experiments.records.record import Arrays
+from experiments.stages import take_released
 from experiments.storage import checksum
-from experiments.training_files import take_released
 from probconserv import Mixture, evidence, scores
 from probconserv.calibration import (
     ConformalBand,

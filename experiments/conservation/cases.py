@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.checks import require_at_least
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Data, Preset
 from probconserv import LinearConstraint, integral
 from probconserv.surrogates.gp import GPConfig

@@ -10,8 +10,8 @@ import torch
 from joblib import Parallel, delayed
 from torch import Generator, Tensor
 
-from experiments.checks import require_at_least
 from experiments.conservation.cases import Case, Target, problem_numbers
+from experiments.errors import require_at_least
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
 from experiments.storage import cached_arrays, writable_folder

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from experiments.checks import require_at_least
 from experiments.conservation.cases import tested_outside
 from experiments.conservation.data import BankConfig
 from experiments.conservation.methods import EXTRAPOLATION, SMALL_EXTRAPOLATION
-from experiments.errors import UnknownNameError
+from experiments.errors import UnknownNameError, require_at_least
 from experiments.experiment import Data, Preset
 from experiments.records.release import released_weights
 from experiments.records.store import as_json, config_hash

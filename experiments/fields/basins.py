@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from experiments.checks import require_at_least
+from experiments.errors import require_at_least
 from experiments.records.release import data_version
 from experiments.records.store import config_hash
 from experiments.storage import cached_arrays

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from linear_operator.operators import DiagLinearOperator, LinearOperator, PsdSumLinearOperator, RootLinearOperator
 from torch import Tensor
 
-from experiments.checks import require_at_least
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 from experiments.experiment import Style
 from experiments.fields import layers
 from experiments.fields.regression import Ridge, left_out, regress_blocks

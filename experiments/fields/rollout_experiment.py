@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from experiments.checks import require_at_least
+from experiments.errors import require_at_least
 from experiments.experiment import Experiment, Preset, RunContext, Stored, Style
 from experiments.fields import fixers
 from experiments.fields.basins import Basins

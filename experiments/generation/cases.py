@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.checks import require_at_least
+from experiments.errors import require_at_least
 from experiments.experiment import Preset
 from experiments.generation.problems import Fixed, GenerationProblem
 from probconserv import Bounded, LinearConstraint, NonlinearLaw

@@ -21,7 +21,7 @@ from experiments.generation.methods import Method, methods_of
 from experiments.generation.problems import Fixed
 from experiments.generation.scoring import errors_of, sampled, score_method
 from experiments.records.record import Arrays, Over
-from experiments.training_files import take_released
+from experiments.stages import take_released
 from probconserv import LinearConstraint
 
 DRAWS: Mapping[Preset, int] = {"smoke": 64, "laptop": 1024, "paper": 4096}

@@ -21,7 +21,7 @@ from experiments.generation import GenerationExperiment
 from experiments.generation.training import FlowTraining
 from experiments.prediction.rows import METHODS, Method, PredictionCase
 from experiments.records.record import Arrays
-from experiments.training_files import take_released
+from experiments.stages import take_released
 from probconserv import evidence, from_samples, scores
 
 SIZES: Mapping[Preset, Sizes] = {

@@ -19,11 +19,11 @@ import pytest
 from experiments import __main__ as program
 from experiments import driver, jobs, maintain, registry
 from experiments.boundary import experiment as boundary
-from experiments.catalogue import CATALOGUE
 from experiments.cli import COMMANDS, FORMER, GROUPS, main
 from experiments.driver import Report
 from experiments.experiment import Experiment, RunOptions
 from experiments.jobs import Job
+from experiments.options import CATALOGUE
 from experiments.registry import BENCHMARKS, names
 from experiments.report.documents import BLOCKS, MAKER
 from tests.experiments.stub import Stub

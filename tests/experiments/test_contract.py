@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from experiments import boundary, combined, conservation, driver, fields, generation
-from experiments.catalogue import CATALOGUE
 from experiments.errors import DataFileError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.maintain import release
+from experiments.options import CATALOGUE
 from experiments.records.record import KEY, Source
 from experiments.records.release import manifest, released_results
 from experiments.records.scores import SCORES, Reduction

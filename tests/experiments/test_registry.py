@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 
 from experiments import boundary, combined, conservation, fields, generation, prediction
-from experiments.catalogue import CATALOGUE
 from experiments.experiment import Preset
+from experiments.options import CATALOGUE
 from experiments.records.release import manifest, released_results
 from experiments.registry import BENCHMARKS, benchmark, experiment, names
 from tests.documents import ROOT

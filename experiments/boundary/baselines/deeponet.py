@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from experiments.boundary.baselines.components import Components
 from experiments.boundary.baselines.sensors import Sensors, coordinates, on_grid
-from experiments.checks import require_at_least
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)

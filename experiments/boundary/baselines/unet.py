@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.boundary.baselines.sensors import coordinates, on_grid
-from experiments.checks import require_at_least
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOLINGS = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.checks import require_at_least
-from experiments.errors import InvalidArgumentError
+from experiments.errors import InvalidArgumentError, require_at_least
 from solvers.conditions import AxisConditions
 
 Conditions = tuple[AxisConditions, ...]

@@ -9,7 +9,7 @@ import pytest
 from experiments.conservation import EXPERIMENTS as CONSERVATION
 from experiments.experiment import RunContext, RunOptions, Training
 from experiments.generation import EXPERIMENTS as GENERATION
-from experiments.training_files import changed_since, take_released
+from experiments.stages import changed_since, take_released
 
 
 def flow_training(context: RunContext) -> Training:
