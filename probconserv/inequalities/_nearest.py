@@ -116,7 +116,11 @@ def _nearest(
     return u.reshape(x.shape).to(device), force.reshape(target.shape).to(device)
 
 
-nearest_field = torch.library.custom_op("probconserv::nearest_field", _nearest, mutates_args=())
+_SIGNATURE = (  # written out, since torch below 2.7 reads no list[Tensor]
+    "(Tensor x, Tensor target, Tensor metric, Tensor bounds, Tensor[] near, Tensor far, Tensor noise, Tensor bounded, "
+    "SymInt length, bool tracked) -> (Tensor, Tensor)"
+)
+nearest_field = torch.library.custom_op("probconserv::nearest_field", _nearest, mutates_args=(), schema=_SIGNATURE)
 
 
 @nearest_field.register_fake

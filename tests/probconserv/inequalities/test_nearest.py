@@ -21,6 +21,7 @@ from probconserv import (
     from_samples,
     truncate,
 )
+from tests.recording import records
 from tests.strategies import positive_definite
 
 double = torch.float64
@@ -192,6 +193,7 @@ RECORDED = {
 }
 
 
+@records
 @pytest.mark.parametrize("name", RECORDED)
 def test_models_under_inequalities_are_recorded(name):
     torch.manual_seed(0)

@@ -20,6 +20,7 @@ from probconserv import (
     quadrature_variance,
 )
 from solvers import NodeGrid
+from tests.recording import records
 
 double = torch.float64
 GRID = NodeGrid(0.0, 1.0, 21)
@@ -111,6 +112,7 @@ def test_joined_laws_keep_the_variances_of_their_rules():
     assert (several & first).rule_variance.flatten().tolist() == pytest.approx([0.1, 0.1, 0.2, 0.1])
 
 
+@records
 def test_a_layer_keeps_it_and_graphs_do_not_look():
     law = integral(GRID, 0.51, rule_variance=RULE)
 
