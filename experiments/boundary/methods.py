@@ -6,6 +6,7 @@ says of each method what it sees.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from boon import Correction, Elimination, MatchedTransform, MixedTransform, Prescription, SmoothExtension
 from experiments.boundary.baselines.architectures import (
@@ -121,7 +122,12 @@ def tuned(method: Method, case: BoundaryCase) -> Method:
     chosen = settings().get(case.source.name, {}).get(case.training_case.key, {}).get(key)
     if chosen is None or method.treatment is None:
         return method
-    return replace(method, treatment=method.treatment.structures()[chosen.structure], rate=chosen.rate)
+    architecture: Any = method.treatment.architecture
+    correction: Any = method.treatment.correction
+    changed = {"architecture": replace(architecture, **chosen.architecture)}
+    if correction is not None:
+        changed["correction"] = replace(correction, **chosen.correction)
+    return replace(method, treatment=replace(method.treatment, **changed), rate=chosen.rate)
 
 
 def _others(case: BoundaryCase) -> tuple[Method, ...]:

@@ -1,29 +1,26 @@
 """Operators as a case needs them: a network between normalised fields, and what is done with the boundary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 import boon
-from boon import BOON, ChannelBOON, Correction, MixedTransform, Normalised, boundary_channels, prescribe, relative_l2
+from boon import BOON, ChannelBOON, Correction, Normalised, boundary_channels, prescribe, relative_l2
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import Boundary, Functional
 from boon.corrections.lifting import LiftingStep
 from boon.scores import relative_residual
-from experiments.boundary.baselines.architectures import MLP, WITH_MLP, Architecture, FourierOperator, Layout
+from experiments.boundary.baselines.architectures import Architecture, FourierOperator, Layout
 from experiments.boundary.baselines.sensors import Sensors
 from experiments.boundary.baselines.stored_pca import PrincipalComponents, blank
 from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import Fields, Values
 from experiments.errors import InvalidArgumentError
-from experiments.records.store import as_json
-
-_KERNELS = (("half matched", 0.5, 0.125), ("all Fourier", 1.0, 0.5))
-"""Name, share of Fourier series and padding of what is tried of mixed kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +47,6 @@ class Treatment:
     def __post_init__(self) -> None:
         if not self.penalty >= 0:
             raise InvalidArgumentError(f"penalty must not be negative, got {self.penalty}.")
-
-    def structures(self) -> dict[str, "Treatment"]:
-        """What was tried of a method by its name: variants of the network, and with mixed kernels the share of Fourier
-        series. The first one is the usual one; empty for what tries everything when it is fitted.
-        """
-        if isinstance(self.correction, MixedTransform):
-            return {
-                name + more: replace(
-                    self,
-                    correction=replace(self.correction, share=share),
-                    architecture=FourierOperator(padding=padding, channel_mlp=mlp),
-                )
-                for more, mlp in (("", None), (f", {WITH_MLP}", MLP))
-                for name, share, padding in _KERNELS
-            }
-        return {name: replace(self, architecture=each) for name, each in self.architecture.variants().items()}
 
     @property
     def information(self) -> str:
@@ -217,9 +198,13 @@ def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOpe
 
 
 def _as_trained(path: Path, treatment: Treatment) -> Treatment:
-    """A treatment with the structure that the notes of a file name; as it is where they name none of its structures."""
-    stored = boon.read_notes(path).get("training", {}).get("treatment")
-    return next((each for each in treatment.structures().values() if as_json(each) == stored), treatment)
+    """A treatment with the architecture that the notes of a file name."""
+    stored = boon.read_notes(path).get("training", {}).get("treatment", {}).get("architecture", {})
+    architecture: Any = treatment.architecture
+    if stored.get("type") != type(architecture).__name__:
+        return treatment
+    options = {entry.name: stored[entry.name] for entry in fields(architecture)}
+    return replace(treatment, architecture=replace(architecture, **options))
 
 
 def _unfilled(path: Path, treatment: Treatment) -> nn.Module | None:

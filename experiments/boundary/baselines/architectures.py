@@ -1,11 +1,10 @@
-"""The networks that methods may have, each built for the layout of a case, and what of each is tuned."""
+"""The networks that methods may have, each built for the layout of a case."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import product
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -18,8 +17,6 @@ from experiments.boundary.baselines.unet import UNet, UNetConfig
 from experiments.errors import MissingPackageError
 
 EXTRA = "neuraloperator"
-MLP, WITH_MLP = 0.5, "channel MLP"
-"""The channel MLP that is tried in the FNO, that of neuraloperator's defaults, and what tables call it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +60,6 @@ class Architecture(ABC):
         ``targets`` are normalised outputs of the training samples; None where weights are read from a file.
         """
 
-    @abstractmethod
-    def variants(self) -> dict[str, "Architecture"]:
-        """What is tried when the method is tuned, by what tables call it; the usual one first."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FourierOperator(Architecture):
@@ -95,13 +88,6 @@ class FourierOperator(Architecture):
                 channel_mlp=self.channel_mlp,
             )
         )
-
-    def variants(self) -> dict[str, Architecture]:
-        tried = product((("", None), (f", {WITH_MLP}", MLP)), (0.125, 0.5))
-        return {
-            f"padding {padding:g}{more}": FourierOperator(padding=padding, channel_mlp=mlp)
-            for (more, mlp), padding in tried
-        }
 
 
 @cache
@@ -140,10 +126,6 @@ class NeuralOperator(Architecture):
             **({} if self.own_defaults else ours),
         )
 
-    def variants(self) -> dict[str, Architecture]:
-        named = {"no padding": 0.0, "padding 0.125": 0.125}
-        return {name: replace(self, padding=padding) for name, padding in named.items()}
-
 
 @dataclass(frozen=True, kw_only=True)
 class DeepOperator(Architecture):
@@ -166,10 +148,6 @@ class DeepOperator(Architecture):
             model.set_basis(targets)
         return model
 
-    def variants(self) -> dict[str, Architecture]:
-        named = {"POD": (0, True), "Fourier features": (8, False), "coordinates": (0, False)}
-        return {name: replace(self, frequencies=count, pod=pod) for name, (count, pod) in named.items()}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(Architecture):
@@ -189,7 +167,3 @@ class Convolutional(Architecture):
                 levels=self.levels,
             )
         )
-
-    def variants(self) -> dict[str, Architecture]:
-        named = {"3 levels": (3, 2), "4 levels, half as wide": (4, 4)}
-        return {name: replace(self, levels=levels, part=part) for name, (levels, part) in named.items()}

@@ -1,11 +1,12 @@
 """Settings of methods that were chosen on the validation set, by problem, case and method: the data of settings.json.
 
-Every method had four trials of a fifth of the steps: its structures at the usual peak learning rate, and then, where
-these are fewer, the first of them at a third.
+Every method had four trials of a fifth of the steps: structures at the usual peak learning rate (padding and channel
+MLP of an FNO, with mixed kernels the share of Fourier series too, levels of a U-Net, the trunk of a DeepONet), and
+then, where these are fewer, the first of them at a third.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -18,9 +19,10 @@ Settings = Mapping[str, Mapping[str, Mapping[str, "Setting"]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What was chosen: a key of ``Treatment.structures``, and the peak learning rate in units of the case's."""
+    """What was chosen of the architecture and the correction, and the peak learning rate in units of the case's."""
 
-    structure: str
+    architecture: Mapping[str, float] = field(default_factory=dict)
+    correction: Mapping[str, float] = field(default_factory=dict)
     rate: float = 1.0
 
 

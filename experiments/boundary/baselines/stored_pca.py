@@ -23,9 +23,6 @@ class PrincipalComponents(Architecture):
     def build(self, layout: Layout, targets: Tensor | None = None) -> nn.Module:
         raise InvalidArgumentError("A regression on principal components has no untrained form; fit it.")
 
-    def variants(self) -> dict[str, Architecture]:
-        return {}
-
 
 def describe(model: PCARegression, trials: list[Trial]) -> dict[str, Any]:
     """What a file needs to say of a regression to build it again, and what was tried, the best first."""

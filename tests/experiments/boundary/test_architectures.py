@@ -115,22 +115,12 @@ def test_without_the_package_its_methods_are_left_out_and_that_is_said_once(
         NeuralOperator().build(layout)
 
 
-def test_the_usual_structure_is_the_first_that_was_tried() -> None:
-    for entry in untuned(CASE):
-        if entry.treatment is not None and entry.key != keys.PCA:
-            assert next(iter(entry.treatment.structures().values())) == entry.treatment, entry.key
-    tried = list(method(keys.DEFAULT).treatment.structures().values())
-    assert [each.correction.share for each in tried] == [0.5, 1.0, 0.5, 1.0]
-    assert [each.architecture.padding for each in tried] == [0.125, 0.5, 0.125, 0.5]
-    assert [each.architecture.channel_mlp for each in tried] == [None, None, 0.5, 0.5]
-
-
 def test_chosen_settings_are_those_of_the_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slower = 1 / 3
     kept = {
-        keys.FNO: Setting(structure="padding 0.5, channel MLP"),
-        keys.DEEPONET: Setting(structure="POD", rate=slower),
-        keys.DEFAULT: Setting(structure="all Fourier", rate=slower),
+        keys.FNO: Setting(architecture={"padding": 0.5, "channel_mlp": 0.5}),
+        keys.DEEPONET: Setting(rate=slower),
+        keys.DEFAULT: Setting(correction={"share": 1.0}, rate=slower),
     }
     monkeypatch.setattr(keys, "settings", lambda: {CASE.source.name: {CASE.key: kept}})
     chosen = method(keys.FNO)
@@ -138,6 +128,7 @@ def test_chosen_settings_are_those_of_the_methods(tmp_path: Path, monkeypatch: p
     assert (chosen.treatment, chosen.rate) == (expected, 1.0)
     assert tuned(method(keys.UNET), CASE) == next(entry for entry in untuned(CASE) if entry.key == keys.UNET)
     default, residual = method(keys.DEFAULT), method(keys.RESIDUAL)
+    assert default.treatment.correction.share == 1.0
     assert (residual.treatment, residual.rate) == (replace(default.treatment, penalty=0.1), slower)
     experiment = tiny_experiment(CASE, of=EXPERIMENTS["heat_independent"])
     training = experiment.trainings(CASE, method(keys.DEEPONET), 0, context(tmp_path))
@@ -151,7 +142,7 @@ def test_operators_stay_as_they_were_trained_when_other_settings_are_chosen(
     (training,) = experiment.trainings(CASE, method(keys.UNET), 0, options)
     experiment.train(training, options)
     path, before = training.weights(tmp_path), method(keys.UNET).treatment
-    other = {keys.UNET: Setting(structure="4 levels, half as wide")}
+    other = {keys.UNET: Setting(architecture={"levels": 4, "part": 4})}
     monkeypatch.setattr(keys, "settings", lambda: {CASE.source.name: {CASE.key: other}})
     chosen = method(keys.UNET).treatment
     assert chosen is not None
