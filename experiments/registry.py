@@ -76,11 +76,6 @@ def register(entry: "Experiment", summary: str = "", durations: Durations | None
     CATALOGUE[entry.name] = Listed(family=REGISTERED, name=entry.name, summary=summary, durations=durations or {})
 
 
-def unregister(name: str) -> None:
-    """Takes an experiment of a user out again."""
-    del _registered[name], CATALOGUE[name]
-
-
 def benchmark(name: str) -> Callable[[], dict[str, Any]]:
     """The benchmark of this name: a function that runs it."""
     if name not in BENCHMARKS:

@@ -15,7 +15,7 @@ import torch
 from boon import boundary_error
 from docs.gallery_drawings import DRAWINGS
 from experiments.cli import main
-from experiments.registry import register, unregister
+from experiments.registry import register
 from probconserv import Monotone, NonNegative, condition, integral
 from solvers import CellGrid, ConvectiveLaw, Dirichlet, Outflow, solve
 from tests.documents import (
@@ -29,6 +29,7 @@ from tests.documents import (
     shown_output,
     with_output,
 )
+from tests.experiments.stub import forget
 
 pytestmark = pytest.mark.long
 
@@ -282,5 +283,5 @@ def test_the_new_law_ends_in_a_table_and_figures(new_law: dict, capsys: pytest.C
     try:
         assert main(["list"]) == 0
     finally:
-        unregister(experiment.name)
+        forget(experiment.name)
     assert "green_light" in capsys.readouterr().out

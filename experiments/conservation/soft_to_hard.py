@@ -6,7 +6,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -33,11 +32,6 @@ def sweep(prior: Distribution, laws: Laws, truth: Tensor) -> dict[str, Tensor]:
         parts = error, scores.log_likelihood(truth, mean, variance), scores.mse(truth, mean)
         rows.append(torch.stack([part.mean() for part in parts]))
     return dict(zip(("soft_CE", "soft_LL", "soft_MSE"), torch.stack(rows, dim=-1), strict=True))
-
-
-def table(arrays: Arrays) -> pd.DataFrame:
-    """One row per σ."""
-    return pd.DataFrame({"σ": DEVIATIONS, **{name: arrays[f"soft_{name}"] for name in PANELS}})
 
 
 def draw(arrays: Arrays, title: str) -> Figure:

@@ -73,10 +73,8 @@ def data_version(family: str) -> int:
     return int(manifest()["data_versions"].get(family, 0))
 
 
-def released_results(experiment: str, root: Path = ROOT, command: str | None = None) -> ReleasedResults:
+def released_results(experiment: str, root: Path = ROOT) -> ReleasedResults:
     """The released results of an experiment.
-
-    ``command`` is the one that makes them, for the message; ``run NAME`` by default.
 
     Raises:
         NotReleasedError: If there are none.
@@ -86,7 +84,7 @@ def released_results(experiment: str, root: Path = ROOT, command: str | None = N
     if experiment not in entries:
         raise NotReleasedError(
             f"There are no released results of '{experiment}' (there are of {', '.join(sorted(entries)) or 'none'}); "
-            f"python -m experiments {command or f'run {experiment}'} --preset laptop makes them."
+            f"python -m experiments run {experiment} --preset laptop makes them."
         )
     folder = root / "results" / experiment
     trainings = pd.read_json(folder / "trainings.json", orient="records", dtype=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import registry
-from tests.experiments.stub import Stub
+from tests.experiments.stub import Stub, forget
 
 
 @pytest.fixture
@@ -25,4 +25,4 @@ def stub() -> Iterator[Stub]:
     entry = Stub()
     registry.register(entry, "takes no time", {"smoke": "1 s", "laptop": "2 s", "paper": "3 s"})
     yield entry
-    registry.unregister(entry.name)
+    forget(entry.name)

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from experiments import registry
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, Style, Training
+from experiments.options import CATALOGUE
 from experiments.records.record import Over, Record, Source
 from experiments.records.store import as_json
 from experiments.storage import write_bytes
@@ -115,6 +117,11 @@ class Stub(Experiment):
     def published(self, case: Entry) -> list[Record]:
         keys = {"experiment": self.name, "case": case.key, "method": "trained", "seed": None, "score": "MSE"}
         return [Record(**keys, mean=self.paper, standard_error=None, source=Source.PUBLISHED, note="a paper")]
+
+
+def forget(name: str) -> None:
+    """Takes an experiment out of those of the command line again."""
+    del registry._registered[name], CATALOGUE[name]
 
 
 @dataclass(frozen=True)

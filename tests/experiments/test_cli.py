@@ -26,7 +26,7 @@ from experiments.jobs import Job
 from experiments.options import CATALOGUE
 from experiments.registry import BENCHMARKS, names
 from experiments.report.documents import BLOCKS, MAKER
-from tests.experiments.stub import Stub
+from tests.experiments.stub import Stub, forget
 
 
 def words(text: str, out: Path) -> list[str]:
@@ -277,7 +277,7 @@ def only_stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stub]]:
     monkeypatch.setattr(jobs, "_pool", HereAndNow)
     yield stubs
     for entry in stubs:
-        registry.unregister(entry.name)
+        forget(entry.name)
 
 
 @pytest.mark.usefixtures("only_stubs")
@@ -377,7 +377,7 @@ ENDLESS = """
 import sys
 from experiments import registry
 from experiments.cli import main
-from tests.experiments.stub import Stub
+from tests.experiments.stub import Stub, forget
 
 registry.register(Stub(seconds=1.0))
 sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples, Source
-from experiments.errors import DataFileError
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
 from experiments.storage import Arrays, cached_arrays, writable_folder
-from solvers import Periodic
 from solvers.problems.boundary_samples import BoundaryProblem, BoundarySamples
 
 _GROUP = 50  # samples evaluated together: memory
@@ -73,7 +70,6 @@ class ClosedFormSource(Source):
             notes |= {name: type(condition).__name__ for name, condition in zip(_sides(axis), pair, strict=True)}
         path = writable_folder(store.folder) / f"{problem.name}-{config_hash(content)}.safetensors"
         arrays = cached_arrays(path, lambda: self._build(config), notes)
-        self._check(config, arrays, path)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         sides = [_sides(axis) for axis in range(len(problem.conditions))]
         return BoundarySamples(
@@ -103,23 +99,6 @@ class ClosedFormSource(Source):
         arrays = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
         arrays |= {f"parameter_{name}": values.numpy() for name, values in drawn.items()}
         return arrays | {"times": times.numpy()}
-
-    def _check(self, config: SampleConfig, arrays: Arrays, path: Path) -> None:
-        """Raises DataFileError unless the arrays are those of the problem's samples."""
-        problem = self.problem
-        space, lead = problem.grid(config.nodes).shape, (config.samples, config.times)
-        shapes = {"times": lead[1:], "input": (lead[0], *space), "output": (*lead, *space)}
-        shapes |= {f"parameter_{parameter.name}": (lead[0], *parameter.shape) for parameter in problem.parameters}
-        for axis, pair in enumerate(problem.conditions):
-            if not isinstance(pair[0], Periodic):
-                shapes |= dict.fromkeys(_sides(axis), (*lead, *space[:axis], *space[axis + 1 :]))
-        floats = {name for name, array in arrays.items() if array.dtype in (np.float32, np.float64)}
-        wrong = [name for name in {**shapes, **arrays} if name not in floats or arrays[name].shape != shapes.get(name)]
-        if wrong:
-            raise DataFileError(
-                f"'{path}' does not hold samples of {problem.name}: '{wrong[0]}' is missing or of another shape or "
-                "type; delete it and run again."
-            )
 
 
 def as_samples(drawn: BoundarySamples) -> Samples:

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from experiments.boundary.sources.source import Conditions, DataStore, SampleConfig, Samples, Source
-from experiments.errors import DataFileError, InvalidArgumentError
+from experiments.errors import InvalidArgumentError
 from experiments.records.store import as_json, config_hash
 from experiments.stages import one_thread
 from experiments.storage import Arrays, cached_arrays, writable_folder
@@ -109,15 +109,7 @@ class RecipeSource(Source):
         }
 
     def _part(self, config: SampleConfig, part: _Part, folder: Path) -> Arrays:
-        arrays = cached_arrays(folder / part.name, lambda: self._build(config, part))
-        space = (config.nodes,) * self.problem.dimension
-        fields = [arrays.get(name, np.empty(0)) for name in ("input", "output")]
-        if any(len(field) != part.count or field.shape[-len(space) :] != space for field in fields):
-            raise DataFileError(
-                f"'{folder / part.name}' does not hold {part.count} samples of {self.name} on {config.nodes} nodes an "
-                "axis; delete it and run again."
-            )
-        return arrays
+        return cached_arrays(folder / part.name, lambda: self._build(config, part))
 
     def _build(self, config: SampleConfig, part: _Part) -> Arrays:
         with one_thread():

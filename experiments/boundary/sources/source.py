@@ -115,5 +115,5 @@ class Source(ABC):
         """The samples, made once and read afterwards.
 
         Raises:
-            DataFileError: If a file is missing, damaged, or does not hold what it should.
+            DataFileError: If a file that was given is missing or damaged.
         """

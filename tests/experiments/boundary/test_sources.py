@@ -12,7 +12,6 @@ from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.hard import HARD, source_of
 from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, StepSource
 from experiments.errors import DataFileError, InvalidArgumentError, MissingFilesError
-from experiments.storage import read_arrays, write_arrays
 from solvers import Dirichlet, Neumann
 from solvers.problems.operator_problems import operator_samples
 from tests.experiments.boundary.tiny import one
@@ -65,14 +64,6 @@ def test_samples_on_other_grids_are_the_same_functions(store: DataStore) -> None
     assert torch.allclose(usual.output[..., ::2], coarse.output, atol=2e-3)
     assert torch.allclose(usual.input[..., 0], beside.input[..., 0], atol=1e-6)
     assert torch.allclose(usual.output[..., -1], beside.output[..., -1], atol=2e-2)
-
-
-def test_a_file_of_other_samples_is_refused(store: DataStore) -> None:
-    GROWTH.samples(CONFIG, store)
-    path = next(store.folder.rglob("train-*.safetensors"))
-    write_arrays(path, {name: array[:1] for name, array in read_arrays(path).items()})
-    with pytest.raises(DataFileError, match="does not hold 3 samples of reaction_diffusion on 17 nodes"):
-        GROWTH.samples(CONFIG, store)
 
 
 @pytest.mark.long

@@ -42,9 +42,8 @@ def test_the_residual_shrinks_as_the_update_says() -> None:
     np.testing.assert_allclose(arrays["soft_CE"], before * sigma**2 / (spread + sigma**2), rtol=1e-9, atol=1e-15)
 
 
-def test_the_table_and_the_figure_have_a_row_and_a_point_per_deviation() -> None:
+def test_the_figure_has_a_point_per_deviation() -> None:
     arrays = {f"soft_{name}": np.linspace(1.0, 2.0, len(soft_to_hard.DEVIATIONS)) for name in soft_to_hard.PANELS}
-    assert soft_to_hard.table(arrays).shape == (len(soft_to_hard.DEVIATIONS), 4)
     axes = soft_to_hard.draw(arrays, "title").axes
     assert [len(panel.lines[0].get_xdata()) for panel in axes] == 3 * [len(soft_to_hard.DEVIATIONS) - 1]
     assert [len(panel.lines) for panel in axes] == [2, 2, 1]
