@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg, splu
 
-from solvers.errors import InvalidArgumentError, SolverDivergedError
+from solvers.errors import InvalidArgumentError, MissingPackageError, SolverDivergedError
 
 _ATTAINABLE = 100 * np.finfo(float).eps  # what round-off leaves of a residual, relative to its terms
 _REDUCTION = 1e-8  # of the residual at most, between two times that it is computed anew
@@ -42,12 +42,14 @@ class Multigrid(Preconditioner):
     """One V-cycle of smoothed-aggregation algebraic multigrid (Vaněk, Mandel, Brezina 1996), by ``pyamg``.
 
     Raises:
-        InvalidArgumentError: If ``pyamg`` is not installed.
+        MissingPackageError: If ``pyamg`` is not installed.
     """
 
     def __post_init__(self) -> None:
         if find_spec("pyamg") is None:
-            raise InvalidArgumentError("Multigrid() needs pyamg; pip install pyamg, or take Jacobi().")
+            raise MissingPackageError(
+                "Multigrid() needs pyamg; pip install 'probconserv-boon[multigrid]', or take Jacobi()."
+            )
 
     def operator(self, matrix: sparse.csr_array) -> LinearOperator:
         hierarchy = import_module("pyamg").smoothed_aggregation_solver(sparse.csr_matrix(matrix))

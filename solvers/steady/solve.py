@@ -15,7 +15,7 @@ from solvers.steady._sides import Coefficient, check_positive, evaluate_coeffici
 from solvers.steady._system import System
 from solvers.steady.linear import ConjugateGradients, Direct, LinearSolver
 
-_DIRECT_CELLS = {1: 10**9, 2: 50_000}  # above, conjugate gradients are faster; elimination in 3-D fills in early
+_DIRECT_CELLS = {1: 10**9, 2: 1_000_000}  # above, conjugate gradients are faster; elimination in 3-D fills in early
 _DIRECT_CELLS_3D = 5_000
 
 

@@ -29,6 +29,7 @@ from solvers import (
     solve,
     solve_steady,
 )
+from solvers.errors import MissingPackageError
 
 PYAMG = importlib.util.find_spec("pyamg") is not None
 LINE = CellGrid(0.0, 1.0, 8)
@@ -403,3 +404,9 @@ def test_node_values_refuse_other_conditions():
     solution = solve_steady(1.0, LINE, DIRICHLET)
     with pytest.raises(InvalidArgumentError, match="of the kind that was solved with, Dirichlet"):
         node_values(solution, (Neumann(gradient=0.0), Dirichlet(0.0)))
+
+
+@pytest.mark.skipif(PYAMG, reason="pyamg is installed")
+def test_multigrid_without_its_package_names_the_extra():
+    with pytest.raises(MissingPackageError, match=r"pip install 'probconserv-boon\[multigrid\]', or take Jacobi"):
+        Multigrid()
