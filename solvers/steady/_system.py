@@ -58,15 +58,16 @@ class System:
 
         One matrix serves the batch if neither k nor the slopes of the sides have a batch axis.
         """
+        batch = self.batch  # first, since it is an error if batch axes do not broadcast
         diagonal, right = self._diagonal_and_right()
         singular = ~(diagonal != 0).flatten(-self.grid.dimension).any(-1)
-        self._check_compatible(singular.expand(self.batch), right)
+        self._check_compatible(singular.expand(batch), right)
         rounding = right.mean(dim=tuple(range(-self.grid.dimension, 0)), keepdim=True)
         right = right - rounding * singular.reshape(*singular.shape, *(1,) * self.grid.dimension)
         inner = self.conductances()
         shared = prod(torch.broadcast_shapes(*map(self._leading, (self.conductivity, diagonal)))) == 1
-        rows = [self._rows(values, () if shared else self.batch) for values in (*inner, diagonal)]
-        flags = (singular if shared else singular.expand(self.batch)).reshape(-1).tolist()
+        rows = [self._rows(values, () if shared else batch) for values in (*inner, diagonal)]
+        flags = (singular if shared else singular.expand(batch)).reshape(-1).tolist()
         rights = right.reshape(-1, prod(self.grid.shape)).numpy()
         columns = [rights.T] if shared else [row[:, None] for row in rights]
         neighbours = self._neighbours()
@@ -81,7 +82,7 @@ class System:
         with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
             results = list(pool.map(solve_one, range(len(columns))))
         values = torch.from_numpy(np.concatenate([x.T for x, _ in results]))
-        return values.reshape(*self.batch, *self.grid.shape), max(count for _, count in results)
+        return values.reshape(*batch, *self.grid.shape), max(count for _, count in results)
 
     def fluxes(self, u: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, Tensor], ...]]:
         """Flux densities through the faces across each axis, and values on the first and last side of each axis."""
