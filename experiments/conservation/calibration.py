@@ -163,7 +163,8 @@ class CalibrationStudy(Experiment):
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
         """MSE, CRPS and coverage of all treatments over the parameter; the training range is shaded."""
         methods = [method for method, _ in TREATMENTS.values()]
-        return {"study": draw_study(cases, records, methods, HEADINGS)}
+        headings = {score: heading for score, heading in HEADINGS.items() if (records["score"] == score).any()}
+        return {"study": draw_study(cases, records, methods, headings)}
 
 
 def score_calibration(case: Case, key: str, learnt: Learnt, files: tuple[Weights, ...]) -> Arrays:
@@ -293,5 +294,6 @@ STUDIES: Mapping[str, CalibrationStudy] = {
     "porous_medium": _study("porous_medium", (1.0, 3.0, 6.0), (0.9, 0.7, 0.5), (6.5, 7.0, 8.0)),
     "advection": _study("advection", (1.0, 3.0), (0.9, 0.7, 0.5), (5.5, 6.0, 7.0), time=0.05),
     "burgers_shock": _study("burgers_shock", (1.0, 3.0), (0.9, 0.7, 0.5), (4.5, 5.0, 5.5)),
+    "diffusion": _study("diffusion", (1.0, 3.0, 5.0), (0.9, 0.7, 0.5), (5.5, 6.0, 7.0)),
 }
-"""By problem: parameters in range, and at three distances below and above it, with the front inside the domain."""
+"""By problem: parameters in range, and at three distances below and above it; fronts lie inside the domain."""

@@ -13,6 +13,7 @@ STUDIED = {
     "porous_medium": ("porous medium", (1.0, 6.0)),
     "advection": ("advection", (1.0, 5.0)),
     "burgers_shock": ("Burgers", (1.0, 4.0)),
+    "diffusion": ("diffusion", (1.0, 5.0)),
 }
 """Problems of the study in the order of the rows: what tables call them, and their training ranges."""
 CALIBRATION = tuple(f"{name}-calibration" for name in STUDIED)
@@ -23,6 +24,8 @@ def methods_over_parameters(studies: Iterable[str], score: str) -> str:
     """One score of all methods of some studies at all parameters, without the standard errors."""
     entries = []
     for name in studies:
+        if score not in results_of(name).numbers:
+            continue
         frame, methods = results_of(name).numbers[score].dropna(), results_of(name).description.methods
         entries += [(_heading(name, case), methods[method], mean, None) for (case, method), mean in frame.items()]  # type: ignore[misc]
     return table(entries, SCORES[score].title, SCORES[score].better)
@@ -39,8 +42,8 @@ def cost_of_averaging() -> str:
                 {"": _heading(name, case)}
                 | {score: _change(before[score], after[score]) for score in ("MSE", "CRPS")}
                 | {
-                    "90 % at front: ProbConserv": f"{before['front_coverage90'].mean():.2f}",
-                    "averaged": f"{after['front_coverage90'].mean():.2f}",
+                    "90 % at front: ProbConserv": _front_coverage(before),
+                    "averaged": _front_coverage(after),
                     "mean z²": f"{before['squared_residual'].mean():.1f}",
                     "moved": f"{after['moved'].mean():.2f}",
                 }
@@ -75,6 +78,11 @@ def _heading(study: str, case: str) -> str:
     """Problem and parameter; what lies outside the training range says so."""
     place = "" if _inside(study, case) else ", outside"
     return f"{STUDIED[_problem(study)][0]}, {results_of(study).description.cases[case]}{place}".replace("*", "\\*")
+
+
+def _front_coverage(scores: pd.DataFrame) -> str:
+    """Coverage near the front; a dash for a problem without one."""
+    return f"{scores['front_coverage90'].mean():.2f}" if "front_coverage90" in scores else "—"
 
 
 def _change(before: pd.Series, after: pd.Series) -> str:

@@ -26,8 +26,9 @@ def test_parameters_lie_in_the_range_and_three_on_each_side_with_the_front_insid
     parameters = problem.test_parameters
     assert problem.training_range == PROBLEMS[name].training_range
     assert sum(parameter < low for parameter in parameters) == sum(parameter > high for parameter in parameters) == 3
-    fronts = [float(problem.front(problem.test_time, parameter)) for parameter in parameters]
-    assert all(problem.domain[0] + 0.02 < front < problem.domain[1] - 0.02 for front in fronts)
+    if problem.front is not None:
+        fronts = [float(problem.front(problem.test_time, parameter)) for parameter in parameters]
+        assert all(problem.domain[0] + 0.02 < front < problem.domain[1] - 0.02 for front in fronts)
     context = RunContext(options=RunOptions(preset="laptop"))
     chosen = entry.cases(context)[0]
     first, _ = entry.trainings(chosen, entry.methods(chosen)[0], 0, context)
@@ -44,7 +45,7 @@ def test_a_run_scores_all_treatments_and_draws_the_overview(tmp_path: Path) -> N
     assert exact.max() < 1e-12 < means["CE"]["u=0.6", "anp"]
     assert set(means["MSE"]["u=0.5"].index) == set(TREATMENTS)
     assert means["MSE"]["u=0.6", "conformal"] == pytest.approx(means["MSE"]["u=0.6", "probconserv"])
-    assert 0 < means["moved"]["u=0.6", "by-law"] < 1
+    assert means["moved"]["u=0.6", "by-law"] == 0, "what two steps have trained has no front"
     assert {file.name for file in report.files} >= {"study.png"}
 
 
