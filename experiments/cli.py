@@ -43,9 +43,7 @@ Everything = Annotated[bool, tyro.conf.arg(help="Print every row and score.")]
 Seeds = Annotated[tuple[str, ...], tyro.conf.arg(help="Seeds, each a run, with tables over them: 0-7, or 0,2,5.")]
 TrainOnly = Annotated[bool, tyro.conf.arg(help="Train what is missing and score nothing; for torchrun too.")]
 Trainings = Annotated[tuple[str, ...], tyro.conf.arg(help="With --train-only: which, as anp; all by default.")]
-Page = Annotated[
-    Path | None, tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md or scaling.md.")
-]
+Page = Annotated[Path | None, tyro.conf.arg(help="Document whose table is rewritten: docs/benchmarks.md.")]
 Folder = Annotated[Path, tyro.conf.arg(help="Folder of all stored runs.")]
 File = Annotated[Path, tyro.conf.arg(help="The page.")]
 Options = Annotated[RunOptions, tyro.conf.arg(name="")]

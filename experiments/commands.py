@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from experiments import driver, registry
-from experiments.benchmarks.documents import WRITERS, require_document
+from experiments.benchmarks import documents
 from experiments.driver import Report
 from experiments.errors import InvalidArgumentError, MissingFilesError, MissingPackageError, NotReleasedError
 from experiments.experiment import Experiment, RunContext, RunOptions, require_device
@@ -77,14 +77,14 @@ def bench(name: str, document: Path | None, json: bool) -> None:
     """Runs a benchmark, and rewrites the table of a document if one is given."""
     benchmark = registry.benchmark(name)
     if document is not None:
-        require_document(name, document)
+        documents.require_document(name, document)
     result = benchmark()
     if json:
         _print_json(result)
     else:
         terminal.print_benchmark(result)
     if document is not None:
-        WRITERS[name](result, document)
+        documents.write(result, document)
 
 
 def report(out: Path, file: Path, json: bool) -> None:

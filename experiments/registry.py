@@ -18,7 +18,6 @@ BENCHMARKS: dict[str, str] = {
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
-    "scaling": "time and memory of update and solver as sizes grow",
 }
 _registered: dict[str, "Experiment"] = {}
 

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from experiments import registry
-from experiments.benchmarks import boon, documents, fields, inequality, measure, scaling, update
+from experiments.benchmarks import boon, documents, fields, inequality, measure, update
 from experiments.cli import main
 from experiments.errors import DataFileError, LibraryError, OutputFolderError
-from experiments.report.terminal import print_benchmark
+from tests.documents import DOCS
 
-PAGE = Path(__file__).parents[3] / "docs" / "scaling.md"
 _PAIRS = zip(boon.SIZES, ((40,), (40, 9), (12, 12, 9)), strict=True)
 SIZES = [size._replace(batch=2, shape=shape, modes=(3,) * len(shape), width=4, rounds=1) for size, shape in _PAIRS]
 
@@ -84,47 +83,12 @@ def test_the_plain_operator_is_timed_against_one_with_as_many_frequencies(monkey
     assert built == [((5,) * axes, {"hidden_channels": 4, "n_layers": 4}) for axes in (1, 2, 3)]
 
 
-def test_the_document_has_time_memory_and_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = scaling.run({"points": (2, 4), "constraints": (2, 4), "cells": (8, 16)}, scaling.measure)
-    assert len(result["cases"]) == 6
-    for first, second in zip(result["cases"][::2], result["cases"][1::2], strict=True):
-        assert first["growth"] is None
-        assert second["seconds"] == pytest.approx(first["seconds"] * 2 ** second["growth"])
-        assert first["memory"] >= 0
-    print_benchmark(result)
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
-    page = Path(shutil.copy(PAGE, tmp_path / "scaling.md"))
-    files, text = documents.write_scaling(result, page), page.read_text(encoding="utf-8")
-    assert all(f"{case['case']} " in text for case in result["cases"])
-    figures = ("figures/scaling-update.png", "figures/scaling-solver.png")
-    assert all(figure in text and tmp_path / figure in files for figure in figures)
-    assert text.split("<!-- scaling")[0] == PAGE.read_text(encoding="utf-8").split("<!-- scaling")[0]
-
-
-def test_the_document_says_whether_the_machine_was_busy_and_needs_its_marks(tmp_path: Path) -> None:
-    result = {"machine": "one", "cases": [], "load": 0.1}
-    assert "Machine: one; otherwise idle." in documents.scaling_as_markdown(result)
-    assert "busy with other work (load average 3.2)" in documents.scaling_as_markdown(result | {"load": 3.2})
-    (tmp_path / "empty.md").touch()
-    with pytest.raises(DataFileError, match="needs the marks"):
-        documents.write_scaling(result, tmp_path / "empty.md")
-
-
-def test_updates_repeat_and_solutions_have_the_size() -> None:
-    for one, other in zip(scaling.update_of(3, 50, 4)(), scaling.update_of(3, 50, 4)(), strict=True):
-        assert one.shape == (3, 50)
-        assert torch.equal(one, other)
-    assert scaling.solution_of(2, 8)().values.shape == (2, 1, 8)
-
-
 @pytest.mark.slow
 def test_sizes_are_measured_in_a_new_process() -> None:
     long = update.long_field(1000)
     assert long["times copying"] == pytest.approx(1 / long["ratio"])
-    # The inputs alone are two arrays of float64 and a row of G.
-    assert scaling.in_new("points", 100_000)["memory"] > 2 * 8 * 100_000 / 1e6
-    with pytest.raises(LibraryError, match=r"The measurement measure\('nothing', 3\) failed"):
-        scaling.in_new("nothing", 3)
+    with pytest.raises(LibraryError, match=r"The measurement measure_long_field\('nothing'\) failed"):
+        measure.in_new_process(update.measure_long_field, "nothing")
 
 
 def test_a_table_has_a_row_per_case_and_notes_what_only_some_cases_measure(tmp_path: Path) -> None:
@@ -169,7 +133,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("name", "content", "message"),
     [
         ("update", b"", "page.md' needs the marks '<!-- update: written by"),
-        ("scaling", b"", "--page docs/scaling.md -->' and '<!-- end of scaling -->' once each"),
+        ("fields", b"", "--page docs/benchmarks.md -->' and '<!-- end of fields -->' once each"),
         ("update", b"\xff", "page.md' cannot be read as a document"),
         ("another", b"", "--page needs the benchmark update, fields,"),
     ],
@@ -203,10 +167,10 @@ def test_the_result_is_printed_before_the_document_is_written(
     assert "| a case | 2 ms | by hand | 4 ms |" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     capsys.readouterr()
 
-    def fail(*_: object) -> list[Path]:
+    def fail(*_: object) -> str:
         raise DataFileError("the disk is full.")
 
-    monkeypatch.setitem(documents.WRITERS, "update", fail)
+    monkeypatch.setitem(documents.TABLES, "update", fail)
     assert main(words) == 2
     printed = capsys.readouterr()
     assert "a case" in printed.out
@@ -215,4 +179,4 @@ def test_the_result_is_printed_before_the_document_is_written(
 
 
 def _copied_page(folder: Path) -> Path:
-    return Path(shutil.copy(PAGE.with_name("benchmarks.md"), folder / "benchmarks.md"))
+    return Path(shutil.copy(DOCS / "benchmarks.md", folder / "benchmarks.md"))
