@@ -9,7 +9,7 @@ from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from probconserv._linalg.checks import contradictions_named, independent_rows
+from probconserv._linalg.checks import independent_rows, require_consistent
 from probconserv._linalg.covariance import Root, apply_roots, as_double, rounding, rows_times
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
 from probconserv._linalg.gain import Gain, factorise
@@ -50,12 +50,15 @@ class Posterior(MultivariateNormal):
         self.constraint = constraint
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
-        covariance = as_double(prior.lazy_covariance_matrix)
-        with contradictions_named(constraint.G, constraint.b, constraint.noise):
-            self._gain = _gain_of(covariance, constraint, self._precision, validate)
-        self._prior_mean = prior.mean.to(torch.float64).expand(*batch, constraint.points)
-        self._target = constraint.b.expand(*batch, constraint.b.shape[-1])
-        self._updated_mean = self._gain.correct(self._prior_mean[..., None, :], self._target[..., None, :])[..., 0, :]
+        self._prior_mean = _expanded(prior.mean.to(torch.float64), batch)
+        self._target = _expanded(constraint.b, batch)
+        covariance, field = as_double(prior.lazy_covariance_matrix), (self._prior_mean, self._target)
+        try:
+            self._gain = gain_of(covariance, constraint, self._precision, validate, field)
+        except DependentConstraintsError:
+            require_consistent(constraint.G, constraint.b, constraint.noise)
+            raise
+        self._updated_mean = self._gain.update(*field)
         # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
         self.loc = self._updated_mean.to(self._dtype)
@@ -225,12 +228,23 @@ def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
         ) from error
 
 
-def _gain_of(covariance: LinearOperator, constraint: LinearConstraint, epsilon: float, validate: bool) -> AnyGain:
-    """The factorised update by the structure of rows and Σ."""
+def _expanded(values: Tensor, batch: torch.Size) -> Tensor:
+    """Values ``(*batch, m)``."""
+    return values if values.shape[:-1] == batch else values.expand(*batch, values.shape[-1])
+
+
+def gain_of(
+    covariance: LinearOperator,
+    constraint: LinearConstraint,
+    epsilon: float,
+    validate: bool,
+    field: tuple[Tensor, Tensor] | None = None,
+) -> AnyGain:
+    """The factorised update by the structure of rows and Σ; arguments as for ``factorise``."""
     rows = constraint.G
     if isinstance(rows, Rows) and keeps_structure(covariance, rows, constraint.noise):
         return factorise_rows(covariance, rows, constraint.noise, validate)
-    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate)
+    return factorise(covariance, constraint.rows, constraint.noise, epsilon, validate, field)
 
 
 def _common_batch(prior: MultivariateNormal, constraint: LinearConstraint) -> torch.Size:

@@ -139,7 +139,7 @@ def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> Mult
 
 def _check_scale(scale: Tensor) -> None:
     """Refuses negative standard deviations, whose square hides the sign."""
-    if scale.numel() and are_readable(scale) and float(scale.detach().min()) < 0:
+    if are_readable(scale) and scale.numel() and float(scale.detach().min()) < 0:
         raise InvalidArgumentError(
             "The standard deviations of the prior must not be negative, got a smallest entry of "
             f"{float(scale.detach().min()):g}."

@@ -68,4 +68,4 @@ def are_plain(*tensors: Tensor) -> bool:
         return False
     if _functorch.peek_interpreter_stack() is not None:
         return False
-    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+    return forward_ad._current_level < 0 or all(forward_ad.unpack_dual(each).tangent is None for each in tensors)

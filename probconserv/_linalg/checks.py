@@ -35,7 +35,7 @@ def indefinite(smallest: float) -> InvalidArgumentError:
 
 def require_finite_multipliers(multipliers: Tensor) -> None:
     """Raises InvalidArgumentError if S⁻¹ (G u − b) is not finite, as u is not."""
-    if not bool(torch.isfinite(multipliers).all()):
+    if not _are_finite(multipliers):
         raise InvalidArgumentError(
             "The mean of the prior (or a draw) holds entries that are not finite; repair the prediction before "
             "conditioning it."
@@ -44,11 +44,16 @@ def require_finite_multipliers(multipliers: Tensor) -> None:
 
 def require_finite(innovation: Tensor) -> None:
     """Raises InvalidArgumentError if S is not finite."""
-    if not bool(torch.isfinite(innovation).all()):
+    if not _are_finite(innovation):
         raise InvalidArgumentError(
             "The prior covariance holds entries that are not finite (or G Σ Gᵀ overflows); repair the prediction "
             "before conditioning it."
         )
+
+
+def _are_finite(values: Tensor) -> bool:
+    """Whether all entries are finite; their sum says so at once, unless it overflows."""
+    return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
 def negative_variance(variance: Tensor) -> InvalidArgumentError:
@@ -100,11 +105,12 @@ def contradictions_named(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Te
     try:
         yield
     except DependentConstraintsError:
-        _require_consistent(G, b, noise)
+        require_consistent(G, b, noise)
         raise
 
 
-def _require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
+def require_consistent(G: Tensor | LinearOperator | Rows, b: Tensor, noise: Tensor) -> None:
+    """Raises InfeasibleConstraintError if no field meets the exact rows; arguments as of ``contradictions_named``."""
     if isinstance(G, Rows) and G.shape.numel() > SMALL:
         return
     rows = G if isinstance(G, Tensor) else G.to_dense()

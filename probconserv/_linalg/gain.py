@@ -4,9 +4,8 @@
     reduction of variance   diag(Σ Gᵀ S⁻¹ G Σ)
 
 (Hansen et al. 2023, sec. 3.) Rows are scaled so that S has a unit diagonal; every check is therefore independent of
-the units of a row. For a diagonal Σ all work is O(n k) in time and memory. Long fields and large batches without
-gradients use compiled passes if there is one row, and tiles that fit the processor's cache if there are several: memory
-is read a few times, and no array of the field's size is allocated except the result.
+the units of a row. For a diagonal Σ all work is O(n k) in time and memory. Long fields and large batches under one row,
+without derivatives, are updated by ``fused`` as soon as S is formed.
 """
 
 import math
@@ -25,7 +24,6 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.checks import (
-    indefinite,
     negative_variance,
     non_negative,
     require_finite,
@@ -36,9 +34,9 @@ from probconserv._linalg.covariance import is_factored, rounding, rows_times
 from probconserv._linalg.values import cached, square_root
 from solvers.recording import are_plain, are_readable
 
-_Tile = tuple[slice, slice]  # batch entries and points
-_TILE = 1 << 15  # numbers of a tile
+_LARGE = 1 << 15  # numbers from which compiled passes gain
 _EPS = torch.finfo(torch.float64).eps
+_UNIT = torch.ones(1, 1, dtype=torch.float64)
 _REFINED = 1e-7  # squared pivot below which L is computed again from whitened rows
 
 
@@ -55,6 +53,8 @@ class Gain:
         chol: Cholesky factor L of D S D ``(*batch, k, k)``.
         epsilon: Machine epsilon of the prior's dtype.
         checked: Whether values are checked.
+        updated: Updated mean ``(*batch, n)``, where it is known already.
+        reduced: Updated variance ``(*batch, n)``, where it is known already.
     """
 
     covariance: LinearOperator
@@ -65,6 +65,8 @@ class Gain:
     chol: Tensor
     epsilon: float
     checked: bool
+    updated: Tensor | None = None
+    reduced: Tensor | None = None
 
     @cached
     def cross(self) -> Tensor:
@@ -119,17 +121,21 @@ class Gain:
         Raises:
             InvalidArgumentError: If a field is not finite.
         """
-        large = isinstance(self.covariance, DiagLinearOperator) and _is_large(
-            u, self.rows, self.variance[..., None, :], target
-        )
-        multipliers = self.multipliers(_functional(u, self.rows, large) - target)
-        if self.checked:
+        multipliers = self.multipliers(u @ self.rows.mT - target)
+        corrected = self._subtract(u, multipliers)
+        defect = corrected @ self.rows.mT - target - self.noise[..., None, :] * multipliers
+        readable = are_readable(u)
+        if readable and bool((defect.detach().abs() <= 1e-13 * target.detach().abs()).all()):
+            return corrected
+        if readable and self.checked:
             require_finite_multipliers(multipliers)
-        corrected, functional = self._subtract(u, multipliers, large)
-        defect = functional - target - self.noise[..., None, :] * multipliers
-        if not are_readable(u) or bool((defect.abs() > 1e-13 * target.abs()).any()):
-            corrected, _ = self._subtract(corrected, self.multipliers(defect), large)
-        return corrected
+        return self._subtract(corrected, self.multipliers(defect))
+
+    def update(self, mean: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch n"]:
+        """μ − Σ Gᵀ S⁻¹ (G μ − b), of the ``field`` that ``factorise`` was given."""
+        if self.updated is not None:
+            return self.updated
+        return self.correct(mean[..., None, :], target[..., None, :])[..., 0, :]
 
     def reduced_variance(self) -> Float[Tensor, "*batch n"]:
         """diag(Σ − Σ Gᵀ S⁻¹ G Σ), never negative and never above diag Σ.
@@ -141,6 +147,8 @@ class Gain:
         Raises:
             InvalidArgumentError: If a variance is negative beyond round-off.
         """
+        if self.reduced is not None:
+            return self.reduced
         variance = self.variance
         batch = common_shape(variance.shape[:-1], self.rows.shape[:-2], self.chol.shape[:-2])
         variance = variance.expand(*batch, variance.shape[-1])[..., None, :]
@@ -152,19 +160,7 @@ class Gain:
         floor = 0.0
         if not is_factored(self.covariance) and variance.numel():
             floor = variance.shape[-1] * self.epsilon * float(variance.detach().max())
-        if not isinstance(self.covariance, DiagLinearOperator) or not _is_large(
-            variance, self.rows, self.scale[..., None]
-        ):
-            return non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
-        if self.rows.shape[-2] == 1:
-            return self._reduce_by_kernel(variance, slack)[..., 0, :]
-        reduced = variance.new_empty(variance.shape)
-        for tile in _tiles(variance, self.rows):
-            prior, out = _cut(variance, tile), _cut(reduced, tile)
-            cross = _cut(self.rows, tile) * prior
-            _less_squares(prior, _whiten(cross, self._cut_factors(tile)), out=out)
-            non_negative(out, prior, slack, floor)
-        return reduced[..., 0, :]
+        return non_negative(_less_squares(variance, self.whitened_cross), variance, slack, floor)[..., 0, :]
 
     def conditioned(self, batch: torch.Size, dtype: torch.dtype) -> LinearOperator:
         """Σ′ = Σ − Wᵀ W ``(*batch, n, n)``, never formed."""
@@ -174,46 +170,21 @@ class Gain:
         minus_one = torch.tensor(-1.0, dtype=dtype, device=root.device)
         return SumLinearOperator(prior, ConstantMulLinearOperator(RootLinearOperator(root), minus_one))
 
-    def _reduce_by_kernel(self, variance: Tensor, slack: float) -> Tensor:
-        """``reduced_variance`` of many numbers and one row, ``(*batch, 1, n)``."""
-        from probconserv._linalg import kernels  # numba, which is slow to import and rarely needed
-
-        reduced = variance.new_empty(variance.shape)
-        factors = self.scale[..., None].expand(*variance.shape[:-1], 1)
-        prior = _array(self.rows), _array(variance)
-        smallest = kernels.reduce(prior, _vector(factors), slack, _array(reduced), torch.get_num_threads())
-        if smallest < 0:
-            raise indefinite(smallest)
-        return reduced
-
-    def _subtract(self, u: Tensor, multipliers: Tensor, large: bool) -> tuple[Tensor, Tensor]:
-        """u − Σ Gᵀ λ and G times it."""
+    def _subtract(self, u: Tensor, multipliers: Tensor) -> Tensor:
+        """u − Σ Gᵀ λ."""
         if not isinstance(self.covariance, DiagLinearOperator):
-            corrected = u - multipliers @ self.cross
-            return corrected, corrected @ self.rows.mT
-        variance = self.variance[..., None, :]
-        if not large:
-            corrected = torch.addcmul(u, _outer(multipliers, self.rows), variance, value=-1)
-            return corrected, corrected @ self.rows.mT
-        corrected = u.new_empty(u.shape)
-        if self.rows.shape[-2] == 1:
-            from probconserv._linalg import kernels
-
-            prior, weights = (_array(self.rows), _array(variance)), _vector(multipliers)
-            sums = kernels.subtract(_array(u), prior, weights, u.shape[-2], _array(corrected), torch.get_num_threads())
-            return corrected, torch.from_numpy(sums).reshape(multipliers.shape)
-        functional = torch.zeros_like(multipliers)
-        for tile in _tiles(u, self.rows):
-            rows, out, weights = _cut(self.rows, tile), _cut(corrected, tile), _cut_batch(multipliers, tile)
-            torch.addcmul(_cut(u, tile), weights @ rows, _cut(variance, tile), value=-1, out=out)
-            _cut_batch(functional, tile).add_(out @ rows.mT)
-        return corrected, functional
-
-    def _cut_factors(self, tile: _Tile) -> tuple[Tensor, Tensor]:
-        return _cut_batch(self.scale[..., None], tile), _cut_batch(self.chol, tile)
+            return u - multipliers @ self.cross
+        return torch.addcmul(u, _outer(multipliers, self.rows), self.variance[..., None, :], value=-1)
 
 
-def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float, validate: bool = True) -> Gain:
+def factorise(
+    covariance: LinearOperator,
+    rows: Tensor,
+    noise: Tensor,
+    epsilon: float,
+    validate: bool = True,
+    field: tuple[Tensor, Tensor] | None = None,
+) -> Gain:
     """Forms and factorises S = G Σ Gᵀ + σ² I.
 
     Args:
@@ -222,6 +193,8 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         noise: σ² ``(*batch, k)``, float64.
         epsilon: Machine epsilon of the dtype in which Σ was computed.
         validate: Whether values are checked, where they can be read.
+        field: Mean ``(*batch, n)`` and right-hand sides ``(*batch, k)`` that will be asked for, if known; of many
+            numbers the result holds what becomes of them.
 
     Returns:
         The factorised update.
@@ -230,25 +203,36 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         InvalidArgumentError: If Σ holds a negative variance or an entry that is not finite.
         DependentConstraintsError: If S is singular, measured independently of the units of the rows.
     """
-    variance = covariance.diagonal()
+    variance = covariance._diag if isinstance(covariance, DiagLinearOperator) else covariance.diagonal()
+    k = rows.shape[-2]
     checked = validate and are_readable(variance, rows, noise)
+    if checked and field is not None and k == 1 and isinstance(covariance, DiagLinearOperator):
+        tensors = (rows, variance, *field, noise)
+        if field[0].numel() > _LARGE:
+            if _fit_together(tensors):
+                return _fused(covariance, tensors, epsilon)
+        elif rows.ndim == 2 and all(part.ndim == 1 for part in tensors[1:]) and _are_constant(tensors):
+            return _in_numbers(covariance, tensors, epsilon)
     if not checked:
         variance = torch.where(variance < 0, torch.nan, variance)
-    projected, negative = _project(covariance, variance, rows, checked)
-    innovation = projected + torch.diag_embed(noise)
+    innovation = rows_times(covariance, rows) @ rows.mT
+    innovation = innovation + (noise[..., None] if k == 1 else torch.diag_embed(noise))
+    diagonal = innovation[..., 0] if k == 1 else innovation.diagonal(dim1=-2, dim2=-1)
+    members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
     if checked:
         require_finite(innovation)
-        if negative:
-            raise negative_variance(variance)
-    members = covariance.root.shape[-1] if isinstance(covariance, RootLinearOperator) else None
-    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-    positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
-    if checked:
-        require_independent(positive.all(), rows.shape[-2], members)
-    scale = (diagonal if checked else torch.where(positive, diagonal, torch.nan)).rsqrt()
-    chol = _cholesky(scale[..., None] * innovation * scale[..., None, :], checked, members)
+        _require_not_negative(variance)
+        if not isinstance(covariance, DiagLinearOperator) or not _are_positive(diagonal):
+            positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
+            require_independent(positive.all(), k, members)
+    else:
+        positive = _exceed_rounding(diagonal.detach(), covariance, variance.detach(), rows.detach(), epsilon)
+        diagonal = torch.where(positive, diagonal, torch.nan)
+    scale = diagonal.rsqrt()
+    chol = torch.ones_like(innovation) if k == 1 else scale[..., None] * innovation * scale[..., None, :]
+    chol = chol if k == 1 else _cholesky(chol, checked, members)
     if checked and _smallest_pivot(chol) < _REFINED:
-        chol = _refine(chol, covariance, variance, scale[..., None] * rows, scale * square_root(noise))
+        chol = _refine(chol, covariance, scale[..., None] * rows, scale * square_root(noise))
     return Gain(
         covariance=covariance,
         variance=variance,
@@ -259,6 +243,92 @@ def factorise(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: 
         epsilon=epsilon,
         checked=checked,
     )
+
+
+def _fit_together(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether row ``(*batch, 1, n)``, variance, mean, total and noise are constant, with one batch axis or none."""
+    batches = [tensors[0].shape[:-2], *(tensor.shape[:-1] for tensor in tensors[1:])]
+    joint = batches[2]
+    return len(joint) < 2 and all(each in ((), (1,), joint) for each in batches) and _are_constant(tensors)
+
+
+def _are_constant(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether compiled code may work on tensors that have no derivatives, not even later."""
+    return not any(tensor.requires_grad for tensor in tensors) and are_plain(*tensors)
+
+
+def _in_numbers(covariance: LinearOperator, tensors: tuple[Tensor, ...], epsilon: float) -> Gain:
+    """The update of one field by one row, with the mean that it gives: the same operations with numbers for S and λ."""
+    rows, variance, mean, target, noise = tensors
+    column, b = rows.mT, float(target)
+    innovation = (rows * variance) @ column + noise
+    if not math.isfinite(total := float(innovation)):
+        require_finite(innovation)
+    _require_not_negative(variance)
+    if not total > 0:
+        require_independent(innovation > 0, 1)
+    scale = innovation.rsqrt().view(1)
+    inverse = float(scale) ** 2
+    multiplier = (float(mean[None] @ column) - b) * inverse
+    updated = torch.addcmul(mean, rows * multiplier, variance, value=-1)
+    defect = float(updated @ column) - b - float(noise) * multiplier
+    if not abs(defect) <= 1e-13 * abs(b):
+        require_finite_multipliers(torch.tensor(multiplier))
+        updated = torch.addcmul(updated, rows * (defect * inverse), variance, value=-1)
+    return Gain(
+        covariance=covariance,
+        variance=variance,
+        rows=rows,
+        noise=noise,
+        scale=scale,
+        chol=_UNIT,
+        epsilon=epsilon,
+        checked=True,
+        updated=updated[0],
+    )
+
+
+def _fused(covariance: LinearOperator, tensors: tuple[Tensor, ...], epsilon: float) -> Gain:
+    """The update by one row with the mean and the variance that it gives, by compiled passes over many numbers."""
+    from probconserv._linalg import fused  # numba, which is slow to import and rarely needed
+
+    rows, variance, mean, target, noise = tensors
+    weights = rows[..., 0, :]
+    batch = mean.shape[:-1]
+    shared = all(part.shape[:-1].numel() == 1 or not any(part.stride()[:-1]) for part in (weights, variance, noise))
+    b, added = (part.expand(*batch, 1).reshape(-1).contiguous().numpy(force=True) for part in (target, noise))
+    entries = 1 if shared else len(b)
+    fields = _array(weights), _array(variance), _array(mean), b, added
+    found = fused.update(fields, entries, torch.get_num_threads())
+    innovation, multipliers, smallest, changed, reduced = (torch.from_numpy(part) for part in found)
+    require_finite(innovation)
+    _require_not_negative(smallest)
+    require_independent((innovation > 0).all(), 1)
+    require_finite_multipliers(multipliers)
+    shape = batch if entries == batch.numel() else torch.Size([])
+    innovation = innovation[:entries].reshape(*shape, 1)
+    return Gain(
+        covariance=covariance,
+        variance=variance,
+        rows=rows,
+        noise=noise,
+        scale=innovation.rsqrt(),
+        chol=torch.ones_like(innovation)[..., None],
+        epsilon=epsilon,
+        checked=True,
+        updated=changed.reshape(mean.shape),
+        reduced=reduced.reshape(*shape, mean.shape[-1]),
+    )
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """Values ``(*batch, n)`` as rows ``(fields, n)`` of an array; entries that share memory appear once."""
+    shared = values.ndim == 2 and values.stride(0) == 0
+    return (values[:1] if shared else values).reshape(-1, values.shape[-1]).contiguous().numpy(force=True)
+
+
+def _are_positive(diagonal: Tensor) -> bool:
+    return not diagonal.numel() or float(diagonal.detach().min()) > 0
 
 
 def _exceed_rounding(
@@ -278,8 +348,6 @@ def _exceed_rounding(
 def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
     """Cholesky factor of D S D; where it is singular, an error if values are checked, else NaN."""
     k = innovation.shape[-1]
-    if k == 1:
-        return torch.ones_like(innovation)
     chol, info = torch.linalg.cholesky_ex(innovation)
     if checked:
         require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k, members)
@@ -288,15 +356,14 @@ def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
     return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
 
 
-def _refine(chol: Tensor, covariance: LinearOperator, variance: Tensor, rows: Tensor, deviation: Tensor) -> Tensor:
+def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor) -> Tensor:
     """L of nearly dependent rows, from the covariance of L⁻¹ D G u, which is close to the unit matrix.
 
     S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice).
     """
     white = torch.linalg.solve_triangular(chol, rows, upper=False)
     noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
-    projected, _ = _project(covariance, variance, white, False)
-    return chol @ torch.linalg.cholesky(projected + noise @ noise.mT)
+    return chol @ torch.linalg.cholesky(rows_times(covariance, white) @ white.mT + noise @ noise.mT)
 
 
 def _smallest_pivot(chol: Tensor) -> float:
@@ -306,46 +373,9 @@ def _smallest_pivot(chol: Tensor) -> float:
     return float(chol.detach().diagonal(dim1=-2, dim2=-1).min().square())
 
 
-def _project(covariance: LinearOperator, variance: Tensor, rows: Tensor, checked: bool) -> tuple[Tensor, bool]:
-    """G Σ Gᵀ ``(*batch, k, k)``, and whether an entry of diag Σ is negative, if that is checked."""
-    if not isinstance(covariance, DiagLinearOperator):
-        return rows_times(covariance, rows) @ rows.mT, checked and _has_negative(variance)
-    batch = common_shape(variance.shape[:-1], rows.shape[:-2])
-    variance = variance.expand(*batch, rows.shape[-1])[..., None, :]
-    if not _is_large(variance, rows):
-        return (rows * variance) @ rows.mT, checked and _has_negative(variance)
-    projected = rows.new_zeros(*batch, rows.shape[-2], rows.shape[-2])
-    if rows.shape[-2] == 1:
-        from probconserv._linalg import kernels
-
-        sums, negative = kernels.project(_array(rows), _array(variance), projected.numel(), torch.get_num_threads())
-        return torch.from_numpy(sums).reshape(projected.shape), negative
-    negative = False
-    for tile in _tiles(variance, rows):
-        part, prior = _cut(rows, tile), _cut(variance, tile)
-        _cut_batch(projected, tile).add_((part * prior) @ part.mT)
-        negative |= _has_negative(prior)
-    return projected, negative
-
-
-def _has_negative(variance: Tensor) -> bool:
-    return bool(variance.numel()) and float(variance.detach().min()) < 0
-
-
-def _functional(u: Tensor, rows: Tensor, large: bool) -> Tensor:
-    """G u ``(*batch, s, k)``."""
-    if not large:
-        return u @ rows.mT
-    functional = u.new_zeros(*u.shape[:-1], rows.shape[-2])
-    if rows.shape[-2] == 1:
-        from probconserv._linalg import kernels
-
-        shape = functional.numel(), u.shape[-2]
-        sums = kernels.functional(_array(u), _array(rows), shape, torch.get_num_threads())
-        return torch.from_numpy(sums).reshape(functional.shape)
-    for tile in _tiles(u, rows):
-        _cut_batch(functional, tile).add_(_cut(u, tile) @ _cut(rows, tile).mT)
-    return functional
+def _require_not_negative(variance: Tensor) -> None:
+    if variance.numel() and float(variance.detach().min()) < 0:
+        raise negative_variance(variance)
 
 
 def _outer(multipliers: Tensor, rows: Tensor) -> Tensor:
@@ -360,11 +390,11 @@ def _whiten(cross: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
     return torch.linalg.solve_triangular(chol, cross * scale, upper=False)
 
 
-def _less_squares(variance: Tensor, whitened: Tensor, out: Tensor | None = None) -> Tensor:
+def _less_squares(variance: Tensor, whitened: Tensor) -> Tensor:
     """v − Σ_i W_i² ``(*batch, 1, n)``."""
     if whitened.shape[-2] == 1:
-        return torch.addcmul(variance, whitened, whitened, value=-1, out=out)
-    return torch.sub(variance, whitened.square().sum(dim=-2, keepdim=True), out=out)
+        return torch.addcmul(variance, whitened, whitened, value=-1)
+    return variance - whitened.square().sum(dim=-2, keepdim=True)
 
 
 def common_shape(*shapes: torch.Size) -> torch.Size:
@@ -373,49 +403,3 @@ def common_shape(*shapes: torch.Size) -> torch.Size:
     for shape in shapes[1:]:  # not max(key=len), which torch.compile cannot trace for sizes that vary
         first = shape if len(shape) > len(first) else first
     return first if all(len(shape) == 0 or shape == first for shape in shapes) else torch.broadcast_shapes(*shapes)
-
-
-def _is_large(u: Tensor, rows: Tensor, *others: Tensor) -> bool:
-    """Whether work on ``(*batch, s, n)`` exceeds a cache and can be done in parts: no derivatives, one batch axis."""
-    if not are_readable(u):  # first, since a size would bind a graph with a batch of any size
-        return False
-    if u.numel() * rows.shape[-2] <= _TILE or u.ndim > 3 or u.device.type != "cpu":
-        return False
-    tensors = (u, rows, *others)
-    if any(tensor.shape[:-2] not in ((), (1,), u.shape[:-2]) for tensor in tensors):
-        return False
-    return are_plain(*tensors)
-
-
-def _array(values: Tensor) -> np.ndarray:
-    """Values ``(*batch, s, n)`` as rows ``(fields, n)`` of an array; entries that share memory appear once."""
-    shared = values.ndim == 3 and values.stride(0) == 0
-    return (values[:1] if shared else values).reshape(-1, values.shape[-1]).contiguous().numpy(force=True)
-
-
-def _vector(values: Tensor) -> np.ndarray:
-    return values.reshape(-1).contiguous().numpy(force=True)
-
-
-def _tiles(u: Tensor, rows: Tensor) -> list[_Tile]:
-    """Parts of ``(*batch, s, n)`` that fit a cache."""
-    n = u.shape[-1]
-    per_point = u.shape[-2] * rows.shape[-2]
-    entries = u.shape[0] if u.ndim == 3 else 1
-    step = max(_TILE // (n * per_point), 1)
-    length = n if step > 1 else max(_TILE // per_point, 1024)
-    return [
-        (slice(first, first + step), slice(start, start + length))
-        for first in range(0, entries, step)
-        for start in range(0, n, length)
-    ]
-
-
-def _cut(values: Tensor, tile: _Tile) -> Tensor:
-    """The tile of values ``(*batch, …, n)``."""
-    return _cut_batch(values, tile)[..., tile[1]]
-
-
-def _cut_batch(values: Tensor, tile: _Tile) -> Tensor:
-    """The batch entries of a tile; values shared by all entries stay whole."""
-    return values[tile[0]] if values.ndim == 3 and values.shape[0] > 1 else values

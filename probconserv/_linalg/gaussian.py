@@ -6,7 +6,7 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator, LinearOperator
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal
 
 from probconserv._linalg.covariance import Root, square_roots
 from probconserv._linalg.values import square_root
@@ -36,8 +36,14 @@ class FieldGaussian(MultivariateNormal):
         *,
         deviation: Tensor | None = None,
     ) -> None:
-        super().__init__(mean, covariance_matrix, validate_args)
         self.deviation = deviation
+        if deviation is None or deviation.shape != mean.shape:
+            super().__init__(mean, covariance_matrix, validate_args)
+            return
+        # What the parent's constructor does, without its search for a common batch, slower than an update.
+        self._islazy, self.loc, self._covar = True, mean, covariance_matrix
+        self._MultivariateNormal__unbroadcasted_scale_tril = None
+        Distribution.__init__(self, mean.shape[:-1], mean.shape[-1:], validate_args=False)
 
     def expand(self, batch_size: torch.Size) -> "FieldGaussian":
         """The same distribution with larger batch axes ``batch_size``."""

@@ -108,6 +108,10 @@ class StructuredGain:
             corrected, _ = self._correct_once(corrected, defect)
         return corrected
 
+    def update(self, mean: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch n"]:
+        """μ − Σ Gᵀ S⁻¹ (G μ − b)."""
+        return self.correct(mean[..., None, :], target[..., None, :])[..., 0, :]
+
     def multipliers(self, residual: Float[Tensor, "*batch s k"]) -> Float[Tensor, "*batch s k"]:
         """λ = S⁻¹ r for s residuals r."""
         if not self.root.shape[-2]:

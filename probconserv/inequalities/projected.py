@@ -11,7 +11,7 @@ from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.posterior import AnyGain, _gain_of
+from probconserv.posterior import AnyGain, gain_of
 from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
@@ -140,7 +140,7 @@ class Projected(Drawable):
         if diagonal and (apart or not are_readable(self.prior.mean)):
             return None
         with contradictions_named(law.G, law.b, law.noise):
-            gain = _gain_of(covariance, law, torch.finfo(self.prior.mean.dtype).eps, True)
+            gain = gain_of(covariance, law, torch.finfo(self.prior.mean.dtype).eps, True)
         return None if diagonal else gain  # built for its check of the rows alone
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ from probconserv import (
     from_samples,
     integral,
 )
-from probconserv._linalg import gain as gain_module
 from solvers import NodeGrid
 from tests.oracles import condition_by_information, condition_densely
 from tests.strategies import COVARIANCES, conditioning_problems, make_covariance, positive_definite, seeds
@@ -181,29 +180,6 @@ def test_batches_of_prior_and_constraint_broadcast(seed, batches):
     assert torch.allclose(posterior.mean, mean, rtol=1e-10, atol=1e-12)
     assert torch.allclose(posterior.covariance_matrix, covariance, rtol=1e-10, atol=1e-12)
     assert posterior.rsample(torch.Size([5])).shape == (5, *mean.shape)
-
-
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize(("batch", "n", "tile"), [((), 5000, 1024), ((7,), 50, 120), ((3,), 3000, 1024)])
-@pytest.mark.parametrize("shared", [True, False])
-def test_tiles_give_the_whole(monkeypatch, k, batch, n, tile, shared):
-    generator = torch.Generator().manual_seed(2)
-
-    def positive(*shape):
-        return torch.rand(*shape, dtype=torch.float64, generator=generator) + 0.1
-
-    prior = Normal(positive(*batch, n), positive(*batch, n))
-    law = LinearConstraint(positive(*(() if shared else batch), k, n), torch.arange(1.0, k + 1).double())
-    monkeypatch.setattr(gain_module, "_TILE", 10**9)
-    whole = condition(prior, law)
-    expected = whole.mean, whole.variance, whole.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(gain_module, "_TILE", tile)
-    tiled = condition(prior, law)
-    actual = tiled.mean, tiled.variance, tiled.rsample(torch.Size([2]), generator=torch.Generator().manual_seed(0))
-    # Sums over up to 5,000 points in another order.
-    for first, second in zip(actual, expected, strict=True):
-        assert torch.allclose(first, second, rtol=1e-11, atol=1e-12)
-    assert relative_residual(law, tiled.mean) <= 1e-13
 
 
 @pytest.mark.parametrize("kind", ["diagonal", "dense"])

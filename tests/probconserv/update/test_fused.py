@@ -1,10 +1,9 @@
-"""The compiled passes: exact sums, agreement with the tensor operations, memory, derivatives and messages."""
+"""Long fields and large batches: compiled passes against tensor operations, exact sums, derivatives and messages."""
 
 import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,24 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_operator.operators import DiagLinearOperator
 
-from probconserv import InvalidArgumentError, LinearConstraint, condition
+from probconserv import DependentConstraintsError, InvalidArgumentError, LinearConstraint, condition
+from probconserv._linalg import fused
 from probconserv._linalg import gain as gain_module
-from probconserv._linalg import kernels
-from probconserv._linalg.gain import factorise
 from tests.strategies import seeds
 
 few = settings(deadline=None, max_examples=25)
 POINTS = (1, 201, 1024, 1025, 5000)
-
-
-def by_size(limit, work):
-    """The result of ``work`` where more than ``limit`` numbers go through the compiled passes."""
-    before = gain_module._TILE
-    gain_module._TILE = limit
-    try:
-        return work()
-    finally:
-        gain_module._TILE = before
+LONG = gain_module._LARGE + 1
 
 
 def draw(generator, *shape):
@@ -41,7 +30,7 @@ def draw(generator, *shape):
 @st.composite
 def problems(draw_value):
     """A diagonal prior and one law: values, variance, row, total and noise for the batch, for each entry, or mixed."""
-    n, entries = draw_value(st.sampled_from(POINTS[1:])), draw_value(st.integers(1, 4))
+    n, entries = draw_value(st.sampled_from(POINTS)), draw_value(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw_value(seeds))
     many = [draw_value(st.booleans()) for _ in range(4)]
     mean, variance, row = (draw(generator, *((entries,) if each else ()), n) for each in many[:3])
@@ -57,12 +46,14 @@ def problems(draw_value):
 @few
 @given(problems())
 def test_update_equals_the_tensor_operations_whatever_broadcasts(problem):
-    def results():
-        posterior = condition(*problem)
-        draws = posterior.rsample(torch.Size([3]), generator=torch.Generator().manual_seed(0))
-        return posterior.mean, posterior.variance, draws
+    def results(limit):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gain_module, "_LARGE", limit)
+            posterior = condition(*problem)
+            draws = posterior.rsample(torch.Size([3]), generator=torch.Generator().manual_seed(0))
+            return posterior.mean, posterior.variance, draws, posterior.log_evidence
 
-    for compiled, whole in zip(by_size(1, results), by_size(10**9, results), strict=True):
+    for compiled, whole in zip(results(0), results(10**9), strict=True):
         assert compiled.shape == whole.shape
         # Sums of up to 5,000 numbers of order one in another order.
         assert torch.allclose(compiled, whole, rtol=1e-12, atol=1e-13)
@@ -70,43 +61,29 @@ def test_update_equals_the_tensor_operations_whatever_broadcasts(problem):
 
 @few
 @given(
-    seeds,
-    st.sampled_from(POINTS),
-    st.integers(1, 3),
-    st.integers(1, 3),
-    st.lists(st.booleans(), min_size=3, max_size=3),
+    seeds, st.sampled_from(POINTS), st.integers(1, 5), st.tuples(*[st.booleans()] * 3), st.sampled_from([1, 2, 3, 8])
 )
-def test_passes_equal_naive_numpy(seed, n, entries, repeat, many):
+def test_passes_equal_naive_numpy_in_any_number_of_threads(seed, n, count, many, threads):
     generator = np.random.default_rng(seed)
-    fields = entries * repeat
-    u = generator.normal(size=(fields if many[0] else repeat, n))
-    w, v = generator.normal(size=(entries if many[1] else 1, n)), generator.random((entries if many[2] else 1, n))
-    multipliers, factors = generator.normal(size=fields), generator.random(entries)
-    each_u = u[np.arange(fields) % len(u)]
-    each_w, each_v = w[np.arange(fields) // repeat % len(w)], v[np.arange(fields) // repeat % len(v)]
-    out, reduced = np.empty((fields, n)), np.empty((entries, n))
-    expected = each_u - multipliers[:, None] * each_w * each_v
-    bound = 1e-13 * (1 + n)
-    actual = kernels.functional(u, w, (fields, repeat), 2)
-    assert np.allclose(actual, (each_w * each_u).sum(1), rtol=0, atol=bound)
-    actual = kernels.subtract(u, (w, v), multipliers, repeat, out, 2)
-    assert np.allclose(out, expected, rtol=1e-14, atol=1e-14)
-    assert np.allclose(actual, (each_w * expected).sum(1), rtol=0, atol=bound)
-    actual, negative = kernels.project(w, v, entries, 2)
-    every_w, every_v = np.broadcast_to(w, (entries, n)), np.broadcast_to(v, (entries, n))
-    assert np.allclose(actual, (every_w**2 * every_v).sum(1), rtol=1e-12)
-    assert not negative
-    kernels.reduce((w, v), factors, 1e3, reduced, 2)  # any negative entry counts as round-off
-    expected = np.maximum(every_v - (factors[:, None] * every_w * every_v) ** 2, 0.0)
-    assert np.allclose(reduced, expected, rtol=1e-13, atol=1e-14)
+    w, u = (generator.normal(size=(count if each else 1, n)) for each in many[:2])
+    v, b, noise = generator.random((count if many[2] else 1, n)), generator.random(count), generator.random(count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "_PER_THREAD", 100)
+        S, multipliers, smallest, out, reduced = fused.update((w, v, u, b, noise), count, threads)
+    assert np.allclose(S, (w**2 * v).sum(1) + noise, rtol=1e-12)
+    expected = ((w * u).sum(1) - b) / S
+    assert np.allclose(multipliers, expected, rtol=1e-10, atol=1e-12)
+    assert np.allclose(out, u - expected[:, None] * w * v, rtol=1e-12, atol=1e-12)
+    assert np.allclose(reduced, v - (w * v) ** 2 / S[:, None], rtol=1e-12, atol=1e-14)
+    assert not smallest.any()
 
 
 def test_sums_of_a_million_numbers_are_exact_to_the_last_digits():
     generator = np.random.default_rng(0)
     u, w = 1e8 + generator.random((1, 10**6)), np.full((1, 10**6), 0.1)
-    exact = math.fsum((w * u)[0])
+    multiplier = fused.update((w, np.ones_like(w), u, np.zeros(1), np.zeros(1)), 1, 1)[1]
     # Within a block lanes add at most 1,024 numbers; what follows is compensated: n would allow 1e-10.
-    assert float(kernels.functional(u, w, (1, 1), 1)[0]) == pytest.approx(exact, rel=1024 * 2.0**-53 / 4)
+    assert float(multiplier[0]) == pytest.approx(math.fsum((w * u)[0]) / 1e4, rel=1024 * 2.0**-53 / 2)
 
 
 def test_round_off_does_not_grow_with_the_number_of_blocks():
@@ -114,24 +91,9 @@ def test_round_off_does_not_grow_with_the_number_of_blocks():
     u = np.zeros((1, 102 * 1024))
     u[0, ::1024] = 1.0
     u[0, 0], u[0, -1024] = 2.0**60, -(2.0**60)
-    w = np.ones_like(u)
-    assert kernels.functional(u, w, (1, 1), 1) == [100.0]
-    assert kernels.subtract(u, (w, np.zeros_like(u)), np.ones(1), 1, np.empty_like(u), 1) == [100.0]
-
-
-@pytest.mark.parametrize("fields", [1, 2, 5])
-@pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_pieces_cover_everything_once(monkeypatch, fields, threads):
-    monkeypatch.setattr(kernels, "_PER_THREAD", 100)
-    points = 5000
-    count = np.zeros((fields, points), dtype=int)
-    for first, last, start, stop in kernels._pieces(fields, points, threads):
-        count[first:last, start:stop] += 1
-    assert (count == 1).all()
-    generator = np.random.default_rng(1)
-    u, w = generator.random((fields, points)), generator.random((1, points))
-    actual = kernels.functional(u, w, (fields, 1), threads)
-    assert np.allclose(actual, u @ w[0], rtol=1e-13)
+    v = np.zeros_like(u)
+    v[0, 5] = 1.0
+    assert fused.update((np.ones_like(u), v, u, np.zeros(1), np.zeros(1)), 1, 1)[1] == [100.0]
 
 
 def test_a_failure_in_a_thread_is_not_lost():
@@ -140,7 +102,7 @@ def test_a_failure_in_a_thread_is_not_lost():
             raise MemoryError("second piece")
 
     with pytest.raises(MemoryError, match="second piece"):
-        kernels._run(work, 2)
+        fused._each(range(2), work)
 
 
 def test_residual_of_a_long_field_of_mixed_signs_is_round_off():
@@ -168,7 +130,7 @@ def test_a_node_that_holds_all_the_variance_is_known_afterwards():
 @pytest.mark.parametrize("differentiable", ["mean", "variance", "b"])
 def test_long_fields_keep_derivatives(differentiable):
     generator = torch.Generator().manual_seed(3)
-    n = gain_module._TILE + 1
+    n = LONG
     inputs = {"mean": draw(generator, n), "variance": draw(generator, n), "b": draw(generator, 1)}
     inputs[differentiable].requires_grad_()
     row = draw(generator, 1, n)
@@ -183,7 +145,7 @@ def test_long_fields_keep_derivatives(differentiable):
 
 def test_long_fields_keep_forward_derivatives():
     generator = torch.Generator().manual_seed(4)
-    n = gain_module._TILE + 1
+    n = LONG
     mean, variance, row = draw(generator, n), draw(generator, n), draw(generator, 1, n)
     law = LinearConstraint(row, torch.ones(1).double())
     tangent = draw(generator, n)
@@ -197,7 +159,7 @@ def test_long_fields_keep_forward_derivatives():
 
 
 def test_messages_of_long_fields_name_what_is_wrong():
-    n = gain_module._TILE + 1
+    n = LONG
     law = LinearConstraint(torch.ones(1, n).double(), torch.ones(1).double())
 
     def prior(mean=0.0, variance=1.0):
@@ -212,10 +174,17 @@ def test_messages_of_long_fields_name_what_is_wrong():
             condition(prior(mean=bad), law)
         with pytest.raises(InvalidArgumentError, match="covariance holds entries that are not finite"):
             condition(prior(variance=bad), law)
-    covariance = DiagLinearOperator(torch.ones(n).double())
-    gain = factorise(covariance, law.rows, law.noise, 2.0**-52)
-    with pytest.raises(InvalidArgumentError, match=r"conditioned variance is negative \(-3\) beyond round-off"):
-        replace(gain, scale=torch.tensor([2.0]).double()).reduced_variance()
+    with pytest.raises(DependentConstraintsError, match="not independent"):
+        condition(MultivariateNormal(torch.ones(n).double(), DiagLinearOperator(torch.zeros(n).double())), law)
+
+
+def test_a_long_field_that_was_updated_without_gradients_has_them_later():
+    variance = torch.full((LONG,), 0.7, dtype=torch.float64, requires_grad=True)
+    law = LinearConstraint(torch.ones(1, LONG).double(), torch.ones(1).double())
+    with torch.no_grad():
+        posterior = condition(MultivariateNormal(torch.zeros(LONG).double(), DiagLinearOperator(variance)), law)
+    posterior.variance.sum().backward()
+    assert float(variance.grad.min()) > 0
 
 
 LONG_FIELD = """
