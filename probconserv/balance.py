@@ -28,7 +28,7 @@ _GAUSS = tuple(torch.from_numpy(part) for part in np.polynomial.legendre.leggaus
 def total_over_time(
     times: Float[Tensor, " t"], initial_total: Float[Tensor, "*batch"] | float, flux_first: Flux, flux_last: Flux
 ) -> Float[Tensor, "*batch t"]:
-    """U(t) = U(t₀) + ∫_{t₀}^{t} (F_first − F_last) dt at every time.
+    """U(t) = U(t₀) + ∫_{t₀}^{t} (F_first − F_last) dt at every time ``(*batch, t)``, float64; the first is U(t₀).
 
     Args:
         times: Increasing times; the first is t₀.
@@ -37,9 +37,6 @@ def total_over_time(
             the trapezoid rule, or a function from times ``(q,)`` to ``(*batch, q)``, integrated by Gauss–Legendre with
             10 nodes between one time and the next. With several axes, the sum over the first sides.
         flux_last: The same for the last side.
-
-    Returns:
-        Totals ``(*batch, t)``, float64; the first is U(t₀).
     """
     times = as_tensor(times)
     ordered = not are_readable(times) or bool((times.diff() > 0).all())
@@ -58,13 +55,10 @@ def conservation(
     flux_first: Flux,
     flux_last: Flux,
 ) -> LinearConstraint:
-    """The global conservation law at every time, from the initial total and the boundary fluxes.
+    """The global conservation law, one exact row per function and time, from the initial total and the fluxes.
 
     If the total has a closed form, or points move in time, use ``integral(domain, total)``. ``domain`` is that of
     ``integral``, the same at all times; the other arguments are those of ``total_over_time``.
-
-    Returns:
-        One exact row per function and time, batch axes ``(*batch, t)``.
     """
     if isinstance(domain, Tensor | np.ndarray) and domain.ndim > 1:
         domain = domain[..., None, :]
@@ -89,9 +83,6 @@ def local_conservation(
         faces: Increasing ends of the volumes, within the domain.
         initial_contents: ∫ u dx of every volume at the start.
         passed: Flux through every face, integrated over time, positive along +x.
-
-    Returns:
-        One exact row per volume.
     """
     faces, initial_contents, passed = as_tensor(faces).cpu(), as_tensor(initial_contents), as_tensor(passed)
     nodes = _interval_ends(domain).cpu()

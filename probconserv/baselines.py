@@ -25,9 +25,6 @@ def project_uniformly(prior: Gaussian | Tensor, constraint: LinearConstraint) ->
         prior: The prediction; see ``condition``.
         constraint: G and b; its noise variance is not used.
 
-    Returns:
-        Gaussian with the projected mean and the prior's covariance.
-
     Raises:
         DependentConstraintsError: If the rows of G are dependent.
     """

@@ -41,9 +41,6 @@ class LinearConstraint:
         rule_variance: Variance of the error of the rows themselves, such as that of a quadrature: how far true fields
             miss G u = b; a number, or one per row ``(*batch, k)``. It changes nothing in the update, but ``condition``
             warns where a prediction knows G u better than the rule does; ``softened`` adds it to σ².
-
-    Raises:
-        InvalidArgumentError: If shapes do not match, an entry is not finite, a row is zero, or a variance is negative.
     """
 
     G: Float[Tensor, "*batch k n"] | LinearOperator | Rows
@@ -178,9 +175,6 @@ def integral(
         total: Value of the integral ``(*batch,)``, from a closed form or from ``total_over_time``.
         noise_variance: σ², the variance of the total.
         rule_variance: Variance of the quadrature error, see ``LinearConstraint`` and ``quadrature_variance``.
-
-    Returns:
-        One row per batch entry.
     """
     total = as_tensor(total)
     rows = quadrature_weights(domain).to(total.device)[..., None, :]
@@ -188,14 +182,11 @@ def integral(
 
 
 def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"]) -> Float[Tensor, " k"]:
-    """The variance of the error of a rule, from fields that meet the law but for that error.
+    """The variance of the error of a rule, the mean square of G u − b over fields that meet the law but for it.
 
     Args:
         law: The rule with the true right-hand sides of the fields ``(cases, k)``.
         fields: True fields, such as solutions at parameters of the training, ``(cases, n)``.
-
-    Returns:
-        Mean square of G u − b over the cases, for ``rule_variance``.
     """
     missed = law.residual(fields)
     if missed.ndim < 2 or not missed.shape[0] or not bool(torch.isfinite(missed).all()):
@@ -207,14 +198,11 @@ def quadrature_variance(law: LinearConstraint, fields: Float[Tensor, "cases n"])
 
 
 def stacked_integrals(domain: Domain, totals: Float[Tensor, "*batch blocks"]) -> LinearConstraint:
-    """One conservation law for each of several fields in one vector: components, or times of a joint prediction.
+    """One conservation law for each of several fields, block by block in one vector: components, or joint times.
 
     Args:
         domain: Where each field lives; see ``integral``.
         totals: Integral of each ``(*batch, blocks)``.
-
-    Returns:
-        ``blocks`` exact rows over blocks·n points, block by block.
     """
     totals = as_tensor(totals)
     weights = quadrature_weights(domain).to(totals.device)
@@ -232,7 +220,7 @@ def boundary_value(
     axis: int = 0,
     noise_variance: float = 0.0,
 ) -> LinearConstraint:
-    """The field equals a value on one side: one row per node of that side.
+    """The field equals a value on one side: one row per node of that side, in row-major order.
 
     Args:
         domain: Nodes that include the side: a ``NodeGrid``, or points ``(*batch, n)`` along one axis.
@@ -240,9 +228,6 @@ def boundary_value(
         side: End of the axis, "first" or "last".
         axis: Axis normal to the side; negative numbers count from the last.
         noise_variance: σ² of the value.
-
-    Returns:
-        The rows, in row-major order of the side.
     """
     if isinstance(domain, CellGrid):
         raise InvalidArgumentError("A CellGrid has no unknown on its sides; state boundary values on a NodeGrid.")
@@ -269,9 +254,6 @@ def boundary_gradient(
         axis: Axis normal to the side.
         order: Order of accuracy of the one-sided difference, ``order + 1`` nodes.
         noise_variance: σ² of the gradient.
-
-    Returns:
-        One row per node of the side, in row-major order.
     """
     if not isinstance(grid, NodeGrid):
         raise InvalidArgumentError(f"boundary_gradient needs a NodeGrid, got {type(grid).__name__}.")
@@ -290,9 +272,6 @@ def smoothness(variance: Float[Tensor, "*batch n_minus_2"]) -> LinearConstraint:
 
     Args:
         variance: s ``(*batch, n − 2)``, for instance from ``second_difference_variance``.
-
-    Returns:
-        n − 2 rows over n points along one axis.
     """
     variance = as_tensor(variance)
     count = variance.shape[-1]

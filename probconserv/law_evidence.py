@@ -59,9 +59,6 @@ def evidence(prior: Gaussian | Mixture | Neighbour, law: LinearConstraint) -> Ev
         law: G, b and σ²; for a law by quadrature the variance of its error, without which a nearly exact prediction
             seems wrong.
 
-    Returns:
-        Standardised residuals, log evidence and joint χ²; differentiable.
-
     Raises:
         InvalidArgumentError: If prediction or law has inequalities.
         DependentConstraintsError: If the prediction already determines a row, so that there is no density of b.

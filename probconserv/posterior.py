@@ -152,9 +152,6 @@ class Posterior(MultivariateNormal):
         Args:
             value: Fields ``(*sample, *batch, n)``.
 
-        Returns:
-            Log-density ``(*sample, *batch)``.
-
         Raises:
             InvalidArgumentError: If the prior covariance is singular (samples without noise), so that the prior has
                 no density.

@@ -31,9 +31,6 @@ def conservation_error(mean: Float[Tensor, "*batch n"], constraint: LinearConstr
     Args:
         mean: Predicted mean ``(*batch, n)``.
         constraint: The law, one row.
-
-    Returns:
-        Signed error ``(*batch,)`` in the units of the total.
     """
     if constraint.b.shape[-1] != 1:
         raise InvalidArgumentError(
@@ -189,9 +186,6 @@ def shock_position(
         samples: Any number of fields.
         points: Increasing positions ``(n,)`` or ``(*batch, n)``.
         threshold: 0 for porous medium and Stefan, ½ for advection.
-
-    Returns:
-        Positions ``(s, *batch)`` in the units of the points; no interpolation between points.
     """
     require_tensors(samples=samples, points=points)
     below = samples <= threshold

@@ -68,10 +68,6 @@ def displaced_by_law(
 
     Returns:
         A mixture, whose components meet G u = b, with weights ``(components, *batch)``, float64.
-
-    Raises:
-        InvalidArgumentError: If the law has several rows or no variance, the points are not equally spaced, a number is
-            out of range, or the prediction is of another type.
     """
     components, weights = _components(prediction, law)
     spacing = spacing_of(points, components.mean.shape[-1])

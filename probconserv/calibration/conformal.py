@@ -70,9 +70,6 @@ def fit_band(
         level: Probability, in (0, 1).
         inside: Fraction of the points, in (0, 1].
         floor: Smallest standard deviation that is counted, in the units of the field.
-
-    Returns:
-        The band.
     """
     if not (0 < level < 1 and 0 < inside <= 1 and floor > 0):
         raise InvalidArgumentError(

@@ -33,9 +33,6 @@ def displaced(
         points: Equally spaced, increasing positions.
         deviation: Standard deviation s of the displacement, in the units of the points.
         shifts: Number of shifts.
-
-    Returns:
-        Gaussian with independent values ``(*batch, n)``.
     """
     mean, variance = prediction.mean, variance_of(prediction)
     spacing = spacing_of(points, mean.shape[-1])

@@ -31,9 +31,6 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
     Returns:
         A prediction of the same type. Of a conditioned Gaussian, draws keep meeting its law to round-off: it is the
         scaled prior under the same law, with f σ² for the noise of rows.
-
-    Raises:
-        InvalidArgumentError: If a factor is negative or not finite, or the prediction is of another type.
     """
     factor = torch.as_tensor(factor, dtype=prediction.mean.dtype, device=prediction.mean.device)
     if not bool(((factor >= 0) & torch.isfinite(factor)).all()):

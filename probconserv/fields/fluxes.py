@@ -5,8 +5,8 @@ The content of a cell changes by what passes its faces,
     V u_j + Σ_axes (P_{j+½} − P_{j−½}) = content at the start,
 
 with P the flux through a face, integrated over the face and over time, positive along +axis. Where P is given, it goes
-to the right-hand side (``block_budgets``); where it is predicted too, content and fluxes are one vector
-(``FluxLayout``) and the laws are sparse rows (``flux_budgets``).
+to the right-hand side (``block_budgets``, one row per block); where it is predicted too, content and fluxes are one
+vector (``FluxLayout``) and the laws are sparse rows, one per cell (``flux_budgets``).
 """
 
 from collections.abc import Sequence
@@ -82,9 +82,6 @@ def flux_budgets(
         grid: Cells, any number of axes.
         initial_contents: ∫ u over every cell at the start ``(*batch, *shape)``: cell averages times ``grid.weights``.
         noise_variance: σ² of a budget.
-
-    Returns:
-        One sparse row per cell over the vector of ``FluxLayout(grid)``.
     """
     contents = _on_cells(grid, initial_contents, "initial_contents")
     layout = FluxLayout(grid)
@@ -100,9 +97,6 @@ def divergence(
         grid: Cells, any number of axes.
         value: The divergence, a number or ``(*batch, *shape)``.
         noise_variance: σ² of the divergence.
-
-    Returns:
-        One sparse row per cell over the vector of ``FluxLayout(grid, cells=False)``.
     """
     value = as_tensor(value)
     target = _on_cells(grid, value if value.ndim else value.expand(grid.shape), "value")
@@ -127,9 +121,6 @@ def block_budgets(
         passed: For every axis the flux through the faces of the blocks normal to it, integrated over face and time,
             ``(*batch, *blocks)`` with one more along that axis; positive along +axis.
         noise_variance: σ² of a budget.
-
-    Returns:
-        One row per block, over fields ``(*batch, n)``.
     """
     sizes = (int(factor),) * grid.dimension if isinstance(factor, int | np.integer) else tuple(factor)
     if len(sizes) != grid.dimension or any(

@@ -1,7 +1,8 @@
 """Laws with many rows on fields: block means, totals per level or channel, totals per region.
 
 Every point enters one row at most, so the update costs a few passes over the field however many rows there are. A field
-is a vector of its values in row-major order; ``FieldLayout`` does the flattening. Tensors stay on their device.
+is a vector of its values in row-major order, and each block, level or region has a row; ``FieldLayout`` does the
+flattening. Tensors stay on their device.
 """
 
 from collections.abc import Sequence
@@ -32,9 +33,6 @@ def block_means(
             channels give ``(1, f, f)`` and means ``(*batch, channels, H/f, W/f)``.
         weights: Weight of every point ``(H, W)``, for instance ``sphere_areas``; equal by default.
         noise_variance: σ² of the means, a number or one per mean.
-
-    Returns:
-        One row per block, over fields ``(*batch, H·W)`` flattened row by row.
     """
     means = as_tensor(means)
     sizes = (int(factor),) * 2 if isinstance(factor, int | np.integer) else tuple(factor)
@@ -64,9 +62,6 @@ def level_totals(
         weights: Weight of every cell: its area, volume or mass ``(levels, *space)``, or ``(1, *space)`` for all levels;
             ``grid.weights[None]`` of a grid, ``sphere_areas(...)[None]``.
         noise_variance: σ² of the totals.
-
-    Returns:
-        One row per level, over fields ``(*batch, levels·points)``.
     """
     totals = as_tensor(totals)
     weights = as_tensor(weights).to(totals.device)
@@ -97,9 +92,6 @@ def region_totals(
         labels: Region of every cell, counted from 0; −1 for cells of no region.
         weights: Weight of every cell, not zero within regions; 1 by default.
         noise_variance: σ² of the totals.
-
-    Returns:
-        One row per region, over fields ``(*batch, n)`` flattened in row-major order.
     """
     totals, labels = as_tensor(totals), _whole(as_tensor(labels, dtype=None))
     weights = torch.ones(labels.shape) if weights is None else weights
@@ -133,9 +125,6 @@ def sphere_areas(
         latitudes: Faces of the cells φ in degrees, increasing or decreasing, within [−90, 90].
         longitudes: Faces of the cells λ in degrees, increasing or decreasing.
         radius: R; areas are in its square.
-
-    Returns:
-        Areas, positive, float64.
     """
     latitudes, longitudes = as_tensor(latitudes), as_tensor(longitudes)
     for name, faces in (("latitudes", latitudes), ("longitudes", longitudes)):

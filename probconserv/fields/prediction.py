@@ -108,9 +108,6 @@ def condition_fields(
         noise_variance: Variance added to every value of an ensemble, a number or ``(*batch, channels, *space)``.
         shrinkage: How far the correlations of an ensemble are shrunk; see ``from_samples``.
         validate: See ``condition``.
-
-    Returns:
-        The conditioned prediction, as fields.
     """
     check_constraint(prior, constraint)
     points = points_of(prior, layout, noise_variance, shrinkage)

@@ -72,9 +72,6 @@ def fit_law(
         observations: Observed fields ``(cases, n)``, or predictions of them, whose G Σ Gᵀ counts towards v.
         offset: Whether c is fitted, or 0.
 
-    Returns:
-        a, c and σ² with standard errors.
-
     Raises:
         InvalidArgumentError: If an entry is not finite, there are too few cases, or the right-hand sides do not differ
             between cases, so that slope and offset cannot be told apart.

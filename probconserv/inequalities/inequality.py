@@ -81,9 +81,6 @@ class LinearInequality(Inequality):
         A: Rows ``(*batch, m, n)``: a tensor, a sparse tensor, or a sparse matrix of SciPy; stored in float64. Rows that
             are mostly zero are stored as sparse ones.
         c: Right-hand sides ``(*batch, m)``, in the units of A u.
-
-    Raises:
-        InvalidArgumentError: If shapes do not match, an entry is not finite, or a row is zero.
     """
 
     A: Float[Tensor, "*batch m n"] | Rows

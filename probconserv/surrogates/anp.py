@@ -70,9 +70,6 @@ class ANP(NeuralProcess):
             target_points: Target points.
             target_values: True field at the targets. The latent path sees every ⌊q/n⌋-th target, starting with the
                 first, and all of them if q < 2n: between n and 2n targets if q ≥ n.
-
-        Returns:
-            Mean, scale and divergence.
         """
         context, values = self._centre(context_points), self._normalise(context_values)
         target = self._centre(target_points)

@@ -100,9 +100,6 @@ class Surrogate(nn.Module, ABC):
         Args:
             context: Observed values of one function per batch entry.
             query: Points ``(*batch, n, d)`` of the same functions.
-
-        Returns:
-            A distribution over the n query values of every batch entry.
         """
 
 

@@ -105,9 +105,6 @@ def train(task: Task, config: TrainingConfig, folder: Path, progress: bool | Pro
         progress: Whether rank 0 shows a progress bar on standard error, or a function that it calls after every step
             with the number of steps done, the loss and the learning rate.
 
-    Returns:
-        Steps, seconds and history of the finished training.
-
     Raises:
         TrainingInterruptedError: If it was interrupted; start it again to go on.
         TrainingDivergedError: If a loss or a gradient is not finite; the last checkpoint stays.

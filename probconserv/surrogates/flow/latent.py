@@ -142,9 +142,6 @@ class KarhunenLoeve(Latent):
             seed: Of the random projections that find the modes of more than 1,500 fields at as many points.
             whitened: Whether s = 1; otherwise the noise has the variance of the leading mode in all modes.
 
-        Returns:
-            The latent.
-
         Raises:
             InvalidArgumentError: If there are too few fields, or modes beyond the first ones are round-off of their
                 precision.
@@ -286,9 +283,6 @@ def smooth_noise(shape: Sequence[int], length: float = 0.1, kept: float = 1e-3) 
         length: ℓ as a fraction of every axis.
         kept: Products of modes of the axes are kept down to this fraction of the largest variance; every point has
             variance 1 whatever is left out.
-
-    Returns:
-        R, the number q of modes decided by ``kept``.
     """
     if not (length > 0 and 0 < kept < 1):
         raise InvalidArgumentError(f"length must be positive and kept between 0 and 1, got {length} and {kept}.")

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,6 @@ class FlowMatching(Surrogate):
             batch: Fields in a step, drawn at random.
             progress: See ``ANP.fit``.
 
-        Returns:
-            Steps, seconds and history.
-
         Raises:
             DataFileError: If the checkpoint belongs to another training: other data, or a velocity of another class.
             TrainingDivergedError: If a loss is not finite, as with a velocity that returns NaN.
@@ -125,7 +122,7 @@ class FlowMatching(Surrogate):
         seed: int = 0,
         first: int = 0,
     ) -> Float[Tensor, "count ..."]:
-        """Draws fields, under a law if one is given.
+        """Draws fields ``(count − first, *space)``, float64, under a law if one is given.
 
         Args:
             count: Number of fields.
@@ -136,9 +133,6 @@ class FlowMatching(Surrogate):
             inputs: Parameters of a conditional flow, ``(d,)`` for all draws or ``(count, d)``.
             seed: Equal seeds give equal draws.
             first: Number of draws that an interrupted call has finished; the others are drawn as they would have been.
-
-        Returns:
-            Fields ``(count − first, *space)``, float64.
 
         Raises:
             InfeasibleConstraintError: If no field meets it, as where its rows contradict each other.
@@ -182,9 +176,6 @@ class FlowMatching(Surrogate):
         Args:
             context: Observations within the grid.
             query: Points within the grid.
-
-        Returns:
-            The draws, with their correlations.
         """
         check_compatible(context, query)
         if self.axes is None:
@@ -203,11 +194,13 @@ class FlowMatching(Surrogate):
             query.points.reshape(-1, query.points.shape[-2], size),
             strict=True,
         )
-        free = cache(lambda: self.sample(self.draws, options=self.options, seed=self.seed).flatten(1))
+        sample = partial(self.sample, self.draws, options=self.options, seed=self.seed)
+        free = cache(lambda: sample().flatten(1))
         drawn = []
         for points, values, variances, targets in observed:
             law = LinearConstraint(interpolation_rows(self.axes, points), values, variances)
-            fields = given_observations(self._draw_under, law, variance, lambda far: distances(self.latent, far, free))
+            far = partial(distances, self.latent, draws=free)
+            fields = given_observations(lambda law: sample(law=law), law, variance, far)
             drawn.append(interpolation_rows(self.axes, targets).functional(fields))
         draws = torch.stack(drawn, dim=1).reshape(self.draws, *batch, query.points.shape[-2])
         return DrawnFields(draws.to(context.values.dtype))
@@ -226,9 +219,6 @@ class FlowMatching(Surrogate):
                 the stored weights.
             latent: Coordinates of the same sizes, where they were a ``Latent`` of your own; ``KarhunenLoeve`` and
                 ``FieldLatent`` are made from the file.
-
-        Returns:
-            The model.
 
         Raises:
             DataFileError: If the file is missing, damaged or of another model, a module is needed, or has other sizes.
@@ -282,10 +272,6 @@ class FlowMatching(Surrogate):
         if parameters is not None:
             arguments = (*arguments, parameters[chosen].to(device))
         return (module(*arguments) - (data - noise)).square().mean()
-
-    def _draw_under(self, observations: LinearConstraint) -> Tensor:
-        """The draws of a prediction."""
-        return self.sample(self.draws, law=observations, options=self.options, seed=self.seed)
 
     def _settings(self) -> dict[str, Any]:
         options = {name: getattr(self.options, name) for name in ("steps", "mixing", "renewal", "local", "resample")}

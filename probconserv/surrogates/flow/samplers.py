@@ -103,10 +103,6 @@ def conditioned(flow: Flow, task: SamplingTask) -> Float[Tensor, "count n"]:
     round-off by a last projection of the field in the metric of the data's covariance, bounds and order by another one
     in that of its variances; a nonlinear law is met together with its bounds. Where rows have values that no field of
     the model has, a warning says so and the metric of these draws allows for it, see ``allowing_for``.
-
-    Raises:
-        InvalidArgumentError: If several evaluations a step would all be the same, for want of new noise, ``resample``
-            is set, or ``local`` meets another law or other coordinates than it is for.
     """
     _refuse(task.options, "conditioned", "resample")
     _require_renewal(task.options, "conditioned")
