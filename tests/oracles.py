@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.stats import multivariate_normal
 
 
@@ -131,21 +130,6 @@ def most_probable_by_enumeration(mean, covariance, rows, b, inequalities, limits
         if objective < lowest:
             best, lowest = u, objective
     return best
-
-
-def non_negative_by_least_squares(mean, covariance, weights, total):
-    """The most probable non-negative field with wᵀu = b, by ``nnls`` on the dense Cholesky factor of Σ⁻¹.
-
-    The law is a heavy row; what it leaves is taken out by solving again with the total moved.
-    """
-    factor = np.linalg.cholesky(np.linalg.inv(covariance)).T
-    heavy = 1e4 / np.sqrt(weights @ covariance @ weights)
-    matrix = np.vstack([factor, heavy * weights])
-    goal = total
-    for _ in range(3):
-        u = nnls(matrix, np.append(factor @ mean, heavy * goal))[0]
-        goal += total - weights @ u
-    return u
 
 
 def truncated_moments_by_quadrature(mean, covariance, rows, b, noise, bounds, points=120):

@@ -8,14 +8,14 @@ import math
 
 import numpy as np
 
-from solvers._compiled import compiled
+from solvers._compiled import compiled, inner
 
 _Array = np.ndarray
 _BOUNCES = 1_000_000  # of one trajectory
 _TOUCHING = 1e-14  # distance from a wall, relative to one and the wall's distance from the origin
 
 
-@compiled
+@inner
 def _next_hit(position: _Array, velocity: _Array, offset: _Array, longest: float) -> tuple[float, int]:
     """Time until the first wall is hit from inside, and its number; ``longest`` and −1 if none is hit before."""
     first, wall = longest, -1
@@ -34,7 +34,7 @@ def _next_hit(position: _Array, velocity: _Array, offset: _Array, longest: float
     return first, wall
 
 
-@compiled
+@inner
 def _rotate(position: _Array, velocity: _Array, time: float) -> None:
     """Moves along the circle for a time."""
     cosine, sine = math.cos(time), math.sin(time)

@@ -12,7 +12,7 @@ Newton steps kept in a bracket end at its root exactly. Every evaluation is O(n)
 
 import numpy as np
 
-from solvers._compiled import compiled
+from solvers._compiled import compiled, inner
 
 _Array = np.ndarray
 _EPS = float(np.finfo(np.float64).eps)
@@ -20,7 +20,7 @@ _EVALUATIONS = 400  # a bracket of floating-point numbers needs far fewer: about
 _POLISHES = 3
 
 
-@compiled
+@inner
 def _pool(
     x: _Array,
     metric: tuple[_Array, _Array],
@@ -72,7 +72,7 @@ def _pool(
         end = first
 
 
-@compiled
+@inner
 def _evaluate(
     x: _Array,
     metric: tuple[_Array, _Array],
@@ -96,7 +96,7 @@ def _evaluate(
         slope[i] = step if inside else 0.0
 
 
-@compiled(fastmath={"reassoc", "contract"})
+@inner(fastmath={"reassoc", "contract"})
 def _measure(x: _Array, w: _Array, u: _Array, slope: _Array) -> tuple[float, float, float]:
     """wᵀu, −d(wᵀu)/dλ, and the size of the numbers whose rounding enters wᵀu."""
     total, rate, size = 0.0, 0.0, 0.0
@@ -107,7 +107,7 @@ def _measure(x: _Array, w: _Array, u: _Array, slope: _Array) -> tuple[float, flo
     return total, rate, size
 
 
-@compiled
+@inner
 def _search(
     x: _Array,
     metric: tuple[_Array, _Array],
@@ -167,7 +167,7 @@ def _search(
     return multiplier, rate, 1.0
 
 
-@compiled
+@inner
 def _polish(
     w: _Array,
     bounds: tuple[_Array, _Array],
@@ -203,7 +203,7 @@ def _polish(
     return remainder
 
 
-@compiled
+@inner
 def _project(
     x: _Array,
     metric: tuple[_Array, _Array],

@@ -267,11 +267,6 @@ def test_inequalities_are_recorded(way, law):
     torch.testing.assert_close(along, (slope * X).sum(), rtol=1e-12, atol=1e-12)
 
 
-def test_the_number_of_draws_can_be_set():
-    layer = ProbConserv(Predictor("normal"), TWO_ROWS & NonNegative(), draws=7)
-    assert layer(X).draws == 7
-
-
 def test_checks_can_be_switched_off():
     prior = Normal(torch.full((16,), torch.nan).double(), torch.ones(16).double(), validate_args=False)
     with pytest.raises(InvalidArgumentError, match="not finite"):

@@ -99,14 +99,6 @@ def test_an_ensemble_of_operators_takes_what_its_operators_take(more):
     torch.testing.assert_close(total, field.mean(dim=(1, 2)), rtol=0, atol=1e-14)
 
 
-def test_gradients_reach_the_parameters_of_the_surrogate():
-    layer = ProbConserv(Constant(), law_of)
-    assert [name for name, _ in layer.named_parameters()] == ["surrogate.shift"]
-    layer.predict(CONTEXT, QUERY).mean.square().sum().backward()
-    # A shift common to all nodes is taken out again by the law up to its trapezoid weights' unevenness.
-    assert layer.surrogate.shift.grad is not None
-
-
 def test_draws_are_counted_for_mixtures_too() -> None:
     class Two(nn.Module):
         def forward(self) -> Mixture:

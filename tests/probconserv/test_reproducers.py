@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 from hypothesis import given, settings
-from scipy.stats import norm, truncnorm
+from scipy.stats import norm
 from torch.distributions import Normal
 
 from probconserv import (
@@ -23,7 +23,6 @@ from probconserv import (
     from_samples,
     integral,
     scores,
-    truncate,
 )
 from solvers import CellGrid
 from tests.strategies import seeds
@@ -40,13 +39,6 @@ def total(values, **options):
 
 
 # P1: totals at an end of the feasible interval
-
-
-def test_a_total_of_zero_leaves_the_zero_field():
-    prior = Normal(torch.zeros(201), torch.full((201,), 0.01))
-    posterior = condition(prior, integral(torch.linspace(0, 1, 201), 0.0) & NonNegative())
-    assert torch.equal(posterior.mean, torch.zeros(201))
-    assert torch.equal(posterior.variance, torch.zeros(201))
 
 
 @few
@@ -127,13 +119,6 @@ def components_of_three_points(seed=0, noise=0.0):
     return Normal(loc, scale + 0.1), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=double), law
 
 
-def test_two_components_have_the_weights_of_bayes():
-    mixture = Mixture(Normal(torch.tensor([[0.0, 0.0], [10.0, 10.0]]).double(), torch.ones(2, 2).double()))
-    law = total([1.0, 1.0], b=20.0)
-    assert condition(mixture, law).weights.tolist() == pytest.approx([math.exp(-100), 1.0], rel=1e-12)
-    assert condition(mixture, law, keep_weights=True).weights.tolist() == [0.5, 0.5]
-
-
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_weights_and_density_are_those_of_the_joint_density(noise):
     """Against p(u, b)/p(b) by scipy for a noisy law, and the ratio of evidences for an exact one."""
@@ -175,25 +160,6 @@ def test_a_law_for_every_component_is_refused():
 
 
 # P4: truncation beside the projection of draws
-
-
-def test_two_values_with_a_total_are_truncated_not_projected():
-    """u₁ given u₁ + u₂ = 1 is N(½, ½) on [0, 1]: variance 0.078 by scipy."""
-    posterior = truncate(
-        Normal(torch.zeros(2).double(), torch.ones(2).double()), total([1.0, 1.0], b=1.0) & NonNegative()
-    )
-    draws = posterior.sample((20_000,), generator=torch.Generator().manual_seed(0))
-    half = math.sqrt(0.5)
-    exact = truncnorm(-half, half, 0.5, half)
-    assert float(draws[:, 0].mean()) == pytest.approx(exact.mean(), abs=0.01)
-    assert float(draws[:, 0].var()) == pytest.approx(exact.var(), rel=0.05)
-
-
-def test_a_truncated_tail_has_the_mean_of_the_tail():
-    posterior = truncate(Normal(torch.tensor([-2.0]).double(), torch.ones(1).double()), NonNegative())
-    exact = truncnorm(2.0, math.inf, -2.0, 1.0)
-    assert float(posterior.mean) == pytest.approx(exact.mean(), rel=1e-9)
-    assert float(posterior.variance) == pytest.approx(exact.var(), rel=1e-9)
 
 
 # P5: nonlinear laws

@@ -26,7 +26,7 @@ from probconserv import (
     truncate,
 )
 from probconserv.inequalities import projected as projected_module
-from tests.oracles import most_probable_by_enumeration, non_negative_by_least_squares
+from tests.oracles import most_probable_by_enumeration
 from tests.strategies import INEQUALITIES, positive_definite, projection_problem, seeds
 
 few = settings(deadline=None, max_examples=25)
@@ -69,13 +69,6 @@ def test_pools_share_what_the_law_asks_for():
     law = LinearConstraint(torch.ones(1, 3), torch.tensor([11.0]))
     actual = condition(Normal(torch.tensor([3.0, 1.0, 4.0], dtype=double), 1.0), law & Monotone())
     assert torch.allclose(actual.mode, torch.tensor([3.0, 3.0, 5.0], dtype=double), rtol=0, atol=1e-14)
-
-
-def test_inequalities_that_hold_already_change_nothing():
-    mean, scale, weights, _ = projection_problem(0, 30)
-    prior, law = Normal(mean, scale), LinearConstraint(weights[None], torch.tensor([0.3]))
-    free = condition(prior, law)
-    assert torch.allclose(condition(prior, law & Bounded(-99.0, 99.0)).mode, free.mean, rtol=0, atol=1e-14)
 
 
 def test_nodes_without_variance_stay_and_split_the_order():
@@ -129,17 +122,6 @@ def test_mode_agrees_with_enumeration_of_active_sets(seed, shape, dense):
 
 
 @few
-@given(seeds, st.integers(5, 40), st.booleans())
-def test_non_negative_field_agrees_with_least_squares(seed, n, dense):
-    mean, scale, weights, total = projection_problem(seed, n, spread=1)
-    covariance = positive_definite(n, torch.Generator().manual_seed(seed)) if dense else torch.diag(scale**2)
-    operator = DenseLinearOperator(covariance) if dense else DiagLinearOperator(scale**2)
-    actual = truncate(MultivariateNormal(mean, operator), LinearConstraint(weights[None], total[None]) & NonNegative())
-    oracle = non_negative_by_least_squares(mean.numpy(), covariance.numpy(), weights.numpy(), float(total))
-    assert np.allclose(actual.mode.numpy(), oracle, rtol=0, atol=1e-8)
-
-
-@few
 @given(seeds, st.integers(2, 60))
 def test_monotone_field_without_a_law_is_isotonic_regression(seed, n):
     mean, scale, _, _ = projection_problem(seed, n, spread=2)
@@ -175,23 +157,6 @@ def test_bounds_of_their_own_at_every_point_and_two_laws_together():
     require_in_set(actual.mode, joined)
 
 
-def test_a_noisy_law_is_weighed_against_the_prior():
-    mean, scale, weights, total = projection_problem(4, 4)
-    joined = LinearConstraint(weights[None], total[None], 0.2) & NonNegative()
-    # The same with the error of the law as a fifth unknown: wᵀu + e = b.
-    rows = np.append(weights.numpy(), 1.0)[None]
-    C, d = dense_inequalities(NonNegative().joined(), 4)
-    oracle = most_probable_by_enumeration(
-        np.append(mean.numpy(), 0.0),
-        np.diag(np.append(scale.numpy() ** 2, 0.2)),
-        rows,
-        total.numpy()[None],
-        np.hstack([C, np.zeros((4, 1))]),
-        d,
-    )
-    assert np.allclose(condition(Normal(mean, scale), joined).mode.numpy(), oracle[:4], rtol=0, atol=1e-12)
-
-
 # Invariants
 
 
@@ -220,15 +185,6 @@ def test_no_field_of_the_set_is_more_probable_than_the_mode(seed, n, shape, spre
     product = (away * ((others - actual.mode) / scale)).sum(dim=-1)
     # Round-off of fields of size 1 … 10, divided by the smallest deviation, against the length of the first factor.
     assert bool((product <= 1e-13 * n * away.abs().sum() / scale.min()).all())
-
-
-@few
-@given(seeds, st.integers(2, 40))
-def test_projecting_a_projection_changes_nothing(seed, n):
-    mean, scale, weights, total = projection_problem(seed, n)
-    joined = LinearConstraint(weights[None], total[None]) & Bounded(0.0, 1.0) & Monotone()
-    once = condition(Normal(mean, scale), joined).mode
-    assert torch.allclose(condition(Normal(once, scale), joined).mode, once, rtol=0, atol=1e-13)
 
 
 @pytest.mark.filterwarnings("ignore:The members cannot explain the law")  # random members and laws may be far apart

@@ -148,7 +148,10 @@ def test_laws_that_no_field_of_a_dense_prior_meets_are_refused():
         (lambda: LinearInequality(torch.ones(2, 3), torch.ones(3)), r"got \(2, 3\) and \(3,\)"),
         (lambda: LinearInequality(torch.ones(3), torch.ones(1)), r"needs A \(\*batch, m, n\)"),
         (lambda: LinearInequality(torch.full((1, 3), math.nan), torch.ones(1)), "A of a LinearInequality holds 3 NaN"),
-        (lambda: LinearInequality(torch.ones(1, 3), torch.full((1,), math.inf)), "c of a LinearInequality .* holds 1 NaN"),
+        (
+            lambda: LinearInequality(torch.ones(1, 3), torch.full((1,), math.inf)),
+            "c of a LinearInequality .* 1 NaN",
+        ),
         (lambda: LinearInequality(torch.zeros(1, 3), torch.ones(1)), "row of A is zero"),
         (lambda: LinearInequality(torch.zeros(1, 30).to_sparse(), torch.ones(1)), "row of A is zero"),
         (

@@ -91,11 +91,6 @@ def test_more_query_points_than_the_field_resolves_are_no_problem(context: Conte
     assert law.residual(condition(prediction, law).mean).abs().max() < 1e-12
 
 
-def test_precision_follows_the_values(context: Context) -> None:
-    single = Context(context.points.float(), context.values.float())
-    assert GPSurrogate(GPConfig(steps=2)).predict(single, Query(single.points)).mean.dtype == torch.float32
-
-
 def test_context_of_another_problem_is_refused(context: Context) -> None:
     with pytest.raises(IncompatibleQueryError, match="problem 'smooth' but the query from 'stefan'"):
         GPSurrogate().predict(context, Query(context.points, problem="stefan"))
