@@ -2,7 +2,7 @@
 
 import json as json_module
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from experiments.records.table import json_rows, write_tables
 from experiments.report import page, terminal
 from experiments.storage import writable_folder
 from probconserv.training import launched, say_once
-
-Work = Callable[[], Report | None]
 
 
 def run(

@@ -13,7 +13,6 @@ from experiments.experiment import RunContext, Training
 from experiments.records.store import environment
 from probconserv.baselines import soft_penalty
 from probconserv.scores import log_likelihood, mse
-from probconserv.surrogates import fitting
 from probconserv.surrogates.anp import ANP
 from probconserv.surrogates.fitting import FitOptions, moved
 from probconserv.surrogates.surrogate import Context, Query
@@ -50,13 +49,6 @@ def train_network(problem: Problem, training: Training, start: Path | None, cont
     with first_before_others() as ranks:
         if ranks.first:
             network.cpu().eval().save(training.weights(context.options.out), **notes, environment=environment())
-
-
-def evidence_loss(
-    model: nn.Module, step: StepContext, config: NetworkConfig, stream: Stream, problem: Problem
-) -> Tensor:
-    """Tempered evidence bound of a fresh batch, plus the penalty of SoftC."""
-    return fitting.evidence_loss(model, step, stream, _options(config, problem))
 
 
 def _options(config: NetworkConfig, problem: Problem) -> FitOptions:
