@@ -1,7 +1,7 @@
 """The rows: true draws, what training fields give without a flow, and samplers on one trained model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,6 +36,7 @@ class Method:
         drawn: Fields of a case by seed, where no flow draws them.
         sampler: How a flow draws fields, with ``options`` of a case.
         coefficients: Whether the flow must be one of coefficients.
+        evaluations: Of the velocity for a draw, where rows differ in them.
     """
 
     key: str
@@ -49,6 +50,11 @@ class Method:
     bounded: bool = False
     style: Style
     information: str = ""
+    evaluations: int | None = None
+
+    def with_evaluations(self, number: int) -> "Method":
+        """The same sampler with a number of evaluations, which its key and label say."""
+        return replace(self, key=f"{self.key}-{number}", label=f"{self.label}, {number}", evaluations=number)
 
 
 _BOUNDS = "bounds where the problem has any"

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from experiments import plots
 from experiments.disturbance import Disturbance
-from experiments.experiment import Experiment, Preset, RunContext, Style, Training
+from experiments.experiment import Experiment, Preset, RunContext, Training
 from experiments.generation.cases import Case, Condition
 from experiments.generation.experiment import GenerationExperiment, draws_of
 from experiments.generation.methods import Method, methods_of
@@ -136,30 +136,6 @@ SHOWN = {"mean_error": "error of mean", "deviation_error": "error of std"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A sampler with a number of evaluations; true draws have none."""
-
-    method: Method
-    evaluations: int | None = None
-
-    @property
-    def key(self) -> str:
-        return self.method.key if self.evaluations is None else f"{self.method.key}-{self.evaluations}"
-
-    @property
-    def label(self) -> str:
-        return self.method.label if self.evaluations is None else f"{self.method.label}, {self.evaluations}"
-
-    @property
-    def style(self) -> Style:
-        return self.method.style
-
-    @property
-    def information(self) -> str:
-        return self.method.information
-
-
-@dataclass(frozen=True, kw_only=True)
 class StepsStudy(FlowStudy):
     """All samplers with few to many evaluations of one flow."""
 
@@ -167,11 +143,10 @@ class StepsStudy(FlowStudy):
         drawn = f"{draws_of(cases)} draws of one flow on {cases[0].sizes.nodes}²"
         return f"{self.flows.problem.label}: {drawn}; behind samplers, evaluations a draw"
 
-    def methods(self, case: Case) -> list[Row]:
+    def methods(self, case: Case) -> list[Method]:
         """True draws, then every sampler of the case with every number of evaluations."""
         truth, *others = methods_of(case)
-        samplers, numbers = (each for each in others if each.sampler is not None), self._numbers(case)
-        return [Row(method=truth), *(Row(method=each, evaluations=number) for each in samplers for number in numbers)]
+        return [truth, *(each.with_evaluations(n) for each in others if each.sampler for n in self._numbers(case))]
 
     def _numbers(self, case: Case) -> list[int]:
         return [number for number in EVALUATIONS if number <= MOST * case.sizes.steps]
@@ -181,16 +156,12 @@ class StepsStudy(FlowStudy):
         """The flow alone, with about as many evaluations as the experiment takes."""
         return f"unconstrained-{min(self._numbers(case), key=lambda number: abs(number - case.sizes.steps))}"
 
-    def trainings(self, case: Case, method: Row, seed: int, context: RunContext) -> list[Training]:
-        return super().trainings(case, method.method, seed, context)
-
     @override
-    def score(self, case: Case, method: Row, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
+    def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         if method.evaluations is None:
             return floor_of(case, context.options.seed)
         steps = replace(case, sizes=replace(case.sizes, steps=method.evaluations))
-        options, random = method.method.options(steps), 1000 * context.options.seed
-        draws, seconds = sampled(case, method.method, options, weights[0], random)
+        draws, seconds = sampled(case, method, method.options(steps), weights[0], 1000 * context.options.seed)
         return errors_of(draws, case) | {"draw_milliseconds": np.array(1000 * seconds / len(draws))}
 
     @override
@@ -216,7 +187,7 @@ def floor_of(case: Case, seed: int) -> Arrays:
     return arrays
 
 
-def draw_study(cases: Sequence[Case], records: pd.DataFrame, rows_of: Callable[[Case], Sequence[Row]]) -> Figure:
+def draw_study(cases: Sequence[Case], records: pd.DataFrame, rows_of: Callable[[Case], Sequence[Method]]) -> Figure:
     """A panel per score and law, logarithmic: a line per sampler, and true draws as a band from 10 % to 90 %."""
     title = f"{cases[0].problem.label}: errors over the number of evaluations"
     figure, axes = plots.panels(len(SHOWN) * len(cases), title, share_y=False, columns=len(cases))
@@ -238,9 +209,9 @@ def draw_study(cases: Sequence[Case], records: pd.DataFrame, rows_of: Callable[[
     return figure
 
 
-def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _lines(rows: Sequence[Method]) -> dict[str, list[Method]]:
     """The rows of every sampler by its label."""
-    lines: dict[str, list[Row]] = {}
+    lines: dict[str, list[Method]] = {}
     for row in rows:
-        lines.setdefault(row.method.label, []).append(row)
+        lines.setdefault(row.label.rpartition(", ")[0], []).append(row)
     return lines

@@ -45,7 +45,7 @@ def test_steps_of_eci_count_its_inner_evaluations() -> None:
     case = STEPS["generate_stokes"].cases(RunContext(options=RunOptions(preset="laptop")))[1]
     rows = {row.key: row for row in STEPS["generate_stokes"].methods(case)}
     assert [row.evaluations for key, row in rows.items() if key.startswith("eci")] == [5, 10, 20, 50, 100, 200]
-    options = rows["eci-100"].method.options(replace(case, sizes=replace(case.sizes, steps=100)))
+    options = rows["eci-100"].options(replace(case, sizes=replace(case.sizes, steps=100)))
     assert options.steps * options.mixing == 100
 
 
