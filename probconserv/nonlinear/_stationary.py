@@ -20,6 +20,8 @@ from probconserv.errors import (
 
 _HALVINGS = 30
 _NEAR = 0.3  # error in standard deviations from which Newton steps are tried
+_MANY = 8  # values from which their gradients are taken at once
+_MEMORY = 8  # steps that an accelerated one combines
 _CUT = 0.3  # length of a step below which the next one takes the Hessian into account
 _CLOSE = 1e-3  # relative size of a step below which rounding decides whether the merit falls
 NEWTON_SIZE = 600  # largest number of coordinates for which the Hessian is formed
@@ -165,6 +167,11 @@ def stacked_gradients(values: Tensor, point: Tensor, strict: bool = True, create
     Raises:
         InvalidArgumentError: If a value does not depend on the point and ``strict`` is set; otherwise its row is zero.
     """
+    if not strict and values.shape[-1] > _MANY:
+        try:
+            return _batched_gradients(values, point)
+        except RuntimeError:  # an operation without a rule for it
+            pass
     rows = [
         torch.autograd.grad(row.sum(), point, retain_graph=True, create_graph=create_graph, allow_unused=True)[0]
         for row in values.unbind(dim=-1)
@@ -172,6 +179,17 @@ def stacked_gradients(values: Tensor, point: Tensor, strict: bool = True, create
     if strict and any(row is None for row in rows):
         raise InvalidArgumentError("A residual of residual_function does not depend on the field; drop it.")
     return torch.stack([torch.zeros_like(point) if row is None else row for row in rows], dim=-2)
+
+
+def _batched_gradients(values: Tensor, point: Tensor) -> Tensor:
+    """The same by one backward pass that is vectorised over the values."""
+    count = values.shape[-1]
+    unit = torch.eye(count, dtype=values.dtype, device=values.device)
+    units = unit.reshape(count, *[1] * (values.ndim - 1), count).expand(count, *values.shape)
+    (rows,) = torch.autograd.grad(
+        values, point, units, retain_graph=True, is_grads_batched=True, materialize_grads=True
+    )
+    return rows.movedim(0, -2)
 
 
 def aim_at_law(at: Linearised) -> Tensor:
@@ -278,7 +296,8 @@ def search(law: Law, start: Tensor, aim: Aim, tolerance: float, max_iterations: 
         error = _error(at, step)
         if bool((error <= tolerance).all()):
             break
-        newton = _newton(law, at, aim, step)
+        newton = _accelerated(law, at, aim, tolerance) if at.residual.shape[-1] == 1 and aim.active is None else None
+        newton = newton or _newton(law, at, aim, step)
         if newton is not None:
             at = newton
             continue
@@ -295,6 +314,34 @@ def search(law: Law, start: Tensor, aim: Aim, tolerance: float, max_iterations: 
 def _error(at: Linearised, step: Tensor) -> Tensor:
     size = at.y.abs().amax(dim=-1).clamp_min(1.0)
     return torch.maximum(at.error, step.abs().amax(dim=-1) / size)
+
+
+def _accelerated(law: Law, at: Linearised, aim: Aim, tolerance: float) -> Linearised | None:
+    """Where steps to the linearised law lead from near by, combined as Anderson (1965) does; None if not to an end.
+
+    With one row such a step costs one gradient, and the search is one for its multiplier: y = λ ∇g.
+    """
+    steps: list[Tensor] = []
+    points: list[Tensor] = []
+    vanishing = 1e-3 * at.scale
+    for _ in range(4 * _MEMORY):
+        step = aim.target(at) - at.y
+        error = _error(at, step)
+        if bool((error <= tolerance).all() & (at.scale > vanishing).all()):
+            return at
+        if not bool((error <= _NEAR).all() & (at.scale > vanishing).all()):
+            return None
+        points, steps = [*points[-_MEMORY:], at.y], [*steps[-_MEMORY:], step]
+        y = at.y + step
+        if len(steps) > 1:
+            changes, moved = (torch.stack(values, dim=-1).diff(dim=-1) for values in (steps, points))
+            weights = torch.linalg.lstsq(changes, step[..., None], driver="gelsd").solution
+            y = y - ((moved + changes) @ weights)[..., 0]
+        try:
+            at = law.linearise(y)
+        except ConvergenceError:
+            return None
+    return None
 
 
 def _newton(law: Law, at: Linearised, aim: Aim, step: Tensor) -> Linearised | None:

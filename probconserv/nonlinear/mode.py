@@ -162,14 +162,16 @@ def _best(problem: Problem, options: _Options) -> tuple[Search, list[Search]]:
     Raises:
         ConvergenceError: If an entry met the tolerance from no start.
     """
-    runs, errors = [], []
+    errors: list[Exception] = []
     generator = torch.Generator(problem.start.device).manual_seed(0)
-    for number in range(options.starts):
-        start = problem.start
-        if number:
-            normals = torch.randn(start.shape, dtype=start.dtype, device=start.device, generator=generator)
-            start = _SPREADS[number % 3] * normals
-        _run(problem, start, options, runs, errors)
+    begin, starts = problem.start, [problem.start]
+    for number in range(1, options.starts):
+        normals = torch.randn(begin.shape, dtype=begin.dtype, device=begin.device, generator=generator)
+        starts.append(_SPREADS[number % 3] * normals)
+    runs = _together(problem, torch.stack(starts), options)
+    if not runs:
+        for start in starts:
+            _run(problem, start, options, runs, errors)
     best = _least(runs, options.tolerance)
     for _ in range(3):
         direction = None if best is None else _descent(problem, best)
@@ -180,6 +182,31 @@ def _best(problem: Problem, options: _Options) -> tuple[Search, list[Search]]:
     if best is not None and bool((best.error <= options.tolerance).all()):
         return best, runs
     raise errors[0] if errors else _not_converged(best or runs[0], options)
+
+
+def _together(problem: Problem, starts: Tensor, options: _Options) -> list[Search]:
+    """The searches from all starts at once ``(starts, *batch, r)``, for one row without inequalities.
+
+    Nothing if one of them does not converge, or the law does not treat the axis of starts as a batch.
+    """
+    law = problem.law
+    if problem.inequalities is not None or law.jacobian_function is not None or len(starts) < 2:
+        return []
+    alone = torch.stack([law.residual(start) for start in starts])
+    try:
+        together = law.residual(starts)
+        if alone.shape[-1] != 1 or together.shape != alone.shape or not torch.allclose(together, alone, rtol=1e-9):
+            return []
+        found = search(law, starts, problem.aim, options.tolerance, options.max_iterations)
+    except (RuntimeError, ValueError, IndexError):
+        return []
+    if not bool((found.error <= options.tolerance).all()):
+        return []
+    at = found.at
+    return [
+        Search(at=replace(at, y=y, u=u, residual=residual, jacobian=jacobian), error=error)
+        for y, u, residual, jacobian, error in zip(at.y, at.u, at.residual, at.jacobian, found.error, strict=True)
+    ]
 
 
 def _run(problem: Problem, start: Tensor, options: _Options, runs: list[Search], errors: list[Exception]) -> None:
@@ -219,7 +246,13 @@ def _descent(problem: Problem, best: Search) -> Tensor | None:
     except (ConvergenceError, DependentConstraintsError):
         return None
     jacobian = at.jacobian.to_dense()
-    hessian = torch.eye(at.y.shape[-1], dtype=at.y.dtype, device=at.y.device) - problem.law.hessian(at.y, multipliers)
+    unit = torch.eye(at.y.shape[-1], dtype=at.y.dtype, device=at.y.device)
+    hessian = unit - problem.law.hessian(at.y, multipliers)
+    normal = torch.linalg.qr(jacobian.mT).Q
+    along = hessian - normal @ (normal.mT @ hessian)
+    along = along - (along @ normal) @ normal.mT + normal @ normal.mT
+    if not bool(torch.linalg.cholesky_ex(along - _SADDLE * unit).info.any()):
+        return None
     basis = torch.linalg.svd(jacobian, full_matrices=True).Vh[..., jacobian.shape[-2] :, :]
     if not basis.shape[-2]:
         return None

@@ -22,6 +22,7 @@ from probconserv import (
     from_samples,
     nonlinear_mode,
 )
+from probconserv.nonlinear import _stationary
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -102,6 +103,17 @@ def test_energies_far_from_a_prior_with_unequal_variances(value):
     m, v = mean.numpy(), scale.numpy() ** 2
     nu = brentq(lambda nu: np.mean((m / (1 + 2 * nu * v)) ** 2) - value, -0.49 / v.max(), 1e4 / v.min(), xtol=1e-15)
     assert np.allclose(actual.mean.numpy(), m / (1 + 2 * nu * v), rtol=0, atol=1e-7)
+
+
+def test_one_row_is_searched_for_without_second_derivatives(monkeypatch):
+    """From five starts at once; the Hessian is formed once, to see that the best of them is a minimum."""
+    formed, hessian = [], _stationary.Law.hessian
+    monkeypatch.setattr(_stationary.Law, "hessian", lambda *parts: formed.append(1) or hessian(*parts))
+    mean, scale = field(5, 201), 0.3 * field(6, 201)
+    mode = nonlinear_mode(Normal(mean, scale), energy(1.2 * float(mean.square().sum())))
+    multiplier = (mode.field - mean) / (scale**2 * mode.field)  # the same at all points
+    assert torch.allclose(multiplier, multiplier.mean().expand(201), rtol=1e-7)
+    assert (int(mode.converged), len(formed)) == (5, 1)
 
 
 def test_one_start_on_a_symmetry_leaves_the_saddle():
