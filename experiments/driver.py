@@ -253,10 +253,10 @@ def _other_functions(experiment: Experiment, options: RunOptions, results: Relea
     if options.seed != results.seed or options.data is not None:
         given = f"--seed {results.seed}" + (" without --data" if options.data is not None else "")
         reason = f"its test functions are those of {given}."
-    elif experiment.data_version != results.data_version:
+    elif experiment.data_version != results.scored_version:
         reason = (
-            f"it is of data version {results.data_version}, this library makes version {experiment.data_version}; "
-            f"python -m experiments run {experiment.name} trains on it."
+            f"it was scored on data version {results.scored_version}, this library makes version "
+            f"{experiment.data_version}; python -m experiments run {experiment.name} trains on it."
         )
     else:
         return ""
@@ -275,7 +275,9 @@ def _verdict(records: pd.DataFrame, results: ReleasedResults, options: RunOption
     verdict = compare(computed, results.records, results.scores, set(results.trainings.get("method", [])))
     if len(verdict.different):
         write_bytes(folder / "verdict.csv", verdict.different.to_csv(index=False).encode())
-    return f"{verdict} Data version {results.data_version}.{note}"
+    trained = results.trained_version
+    older = f", trained on version {trained}" if trained != results.scored_version else ""
+    return f"{verdict} Data version {results.scored_version}{older}.{note}"
 
 
 def _beside(

@@ -18,6 +18,7 @@ from experiments.options import seeds_of
 from experiments.records.record import over_seeds
 from experiments.records.release import ROOT, ReleasedResults, write_release
 from experiments.records.store import read_records, read_scores
+from experiments.records.weights import read_notes
 from experiments.report import documents
 from experiments.report.picture import keep_figure
 from experiments.storage import read_object
@@ -110,11 +111,13 @@ def _finished(
                 if training.release is not None
             }
     records, cases = pd.concat(frames, ignore_index=True), list({job.case.key: job.case for job in jobs}.values())
+    now = experiment.data_version
     results = ReleasedResults(
         experiment=experiment.name,
         preset=options.preset,
         seed=seeds[0],
-        data_version=experiment.data_version,
+        trained_version=min((read_notes(file).get("data_version", now) for file in weights.values()), default=now),
+        scored_version=now,
         records=records,
         scores=pd.concat(scores, ignore_index=True),
         trainings=pd.DataFrame(metrics["trainings"]),

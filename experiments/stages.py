@@ -91,7 +91,7 @@ def take_released(training: Training, context: RunContext) -> bool:
     """Puts the released weights of a training where it would leave them; False where there are none.
 
     They are those of the preset laptop, of the seed that is released. Weights that were trained with another
-    configuration or on other data are named and left alone.
+    configuration or on other data are named and left alone; ``reproduce`` takes those of older data too.
     """
     if training.release is None or context.options.preset != "laptop":
         return False
@@ -99,7 +99,7 @@ def take_released(training: Training, context: RunContext) -> bool:
         released = released_weights(training.release, context.release)
     except NotReleasedError:
         return False
-    changed = changed_since(released, training)
+    changed = [name for name in changed_since(released, training) if name != "data_version" or not context.released]
     if changed:
         say_once(f"The released '{training.release}' is not used: it was trained with other {', '.join(changed)}.")
         return False

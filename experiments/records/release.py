@@ -29,7 +29,8 @@ class ReleasedResults:
     """The results of one experiment that come with the library.
 
     Args:
-        data_version: Version of the data that it was trained and scored on.
+        trained_version: Version of the data that its networks were trained on.
+        scored_version: Version of the data that its records were scored on, which ``reproduce`` compares on.
         scores: Scores per function and seed, of the methods whose weights are released.
         trainings: Case, method, seed, seconds, steps and processor of every training.
         weights: Released files of weights, below ``experiments/weights``.
@@ -38,7 +39,8 @@ class ReleasedResults:
     experiment: str
     preset: str
     seed: int
-    data_version: int
+    trained_version: int
+    scored_version: int
     records: pd.DataFrame
     scores: pd.DataFrame
     trainings: pd.DataFrame
@@ -130,7 +132,7 @@ def write_release(released: Sequence[tuple[ReleasedResults, Mapping[str, Path]]]
     for _, weights in released:
         sums |= {file: checksum(path) for file, path in weights.items()}
     _check_shared([results.experiment for results, _ in released], sums, content)
-    files, keys = list[Path](), ("preset", "seed", "data_version", "weights", "environment")
+    files, keys = list[Path](), ("preset", "seed", "trained_version", "scored_version", "weights", "environment")
     for results, weights in released:
         folder = root / "results" / results.experiment
         folder.mkdir(parents=True, exist_ok=True)

@@ -133,7 +133,8 @@ def results(name: str, weights: list[str]) -> ReleasedResults:
         experiment=name,
         preset="laptop",
         seed=3,
-        data_version=2,
+        trained_version=1,
+        scored_version=2,
         records=as_frame([record(0.1, experiment=name)]),
         scores=store.scores_frame([("u=0.6", "anp", 0, {"MSE": np.array([0.1])})]),
         trainings=pd.DataFrame([{"case": "u=0.6", "method": "anp", "seed": 0, "training": "anp", "seconds": 1.5}]),
@@ -150,7 +151,8 @@ def test_a_release_is_read_as_it_was_written(library: Path, tmp_path: Path) -> N
     files = write_release([(written, {"nets/anp.safetensors": file})], library)
     assert all(path.is_file() for path in files)
     read = released_results("stefan", library)
-    assert (read.preset, read.seed, read.data_version, read.weights) == ("laptop", 3, 2, written.weights)
+    assert (read.preset, read.seed, read.weights) == ("laptop", 3, written.weights)
+    assert (read.trained_version, read.scored_version) == (1, 2)
     assert read.description.as_json() == json.loads(json.dumps(written.description.as_json()))
     pd.testing.assert_frame_equal(read.records, written.records)
     pd.testing.assert_frame_equal(read.scores, written.scores)
@@ -317,7 +319,9 @@ def test_new_data_are_trained_on_anew_and_an_old_release_is_not_compared(library
     release([first], options, seeds=(0,), root=library)
     assert driver.reproduce(first, options, library).verdict.startswith("Reproduced: all 4 rows equal")
     verdict = driver.reproduce(second, options, library).verdict
-    assert verdict.startswith("Not compared with the release, and none of its rows copied: it is of data version 1, ")
+    assert verdict.startswith(
+        "Not compared with the release, and none of its rows copied: it was scored on data version 1, "
+    )
     assert verdict.endswith("this library makes version 2; python -m experiments run stub trains on it.")
 
 
@@ -336,7 +340,7 @@ def of_two_seeds(library: Path, tmp_path: Path) -> Stub:
     [
         ({"seed": 5}, 1, "its test functions are those of --seed 0."),
         ({"data": "exact"}, 1, "its test functions are those of --seed 0 without --data."),
-        ({}, 2, "it is of data version 1, this library makes version 2; "),
+        ({}, 2, "it was scored on data version 1, this library makes version 2; "),
     ],
 )
 def test_scores_on_other_test_functions_are_not_averaged_with_released_ones(

@@ -50,6 +50,10 @@ def test_weights_of_another_training_are_named_and_left_alone(
     assert f"other {named}." in capsys.readouterr().err
 
 
+def test_reproduce_takes_weights_that_were_trained_on_older_data(context: RunContext) -> None:
+    assert take_released(replace(flow_training(context), data_version=99), replace(context, released=True))
+
+
 def test_the_machine_of_a_training_does_not_matter(context: RunContext) -> None:
     training = flow_training(context)
     config = replace(training.config, training=replace(training.config.training, device="cuda", processes=4))
