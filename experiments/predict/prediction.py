@@ -113,7 +113,7 @@ def _fields(observations: Observations, times: torch.Tensor, grid: NodeGrid, smo
     query = Query(torch.cartesian_prod(times, grid.points))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPSurrogate sees")  # a note says it
-        joint = GPSurrogate(GPConfig(smoothness=smoothness)).predict(context, query)
+        joint = GPSurrogate(GPConfig(smoothness=smoothness, steps=150)).predict(context, query)
     shape = (len(times), len(grid.points))
     blocks = joint.covariance_matrix.reshape(*shape, *shape).diagonal(dim1=0, dim2=2).movedim(-1, 0)
     return MultivariateNormal(joint.mean.reshape(shape), to_linear_operator(blocks))

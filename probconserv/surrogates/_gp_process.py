@@ -19,6 +19,14 @@ NUGGET = 1e-6
 """Variance of the inducing values' noise, relative to that of the field, so that their covariance is never singular."""
 _SMALL_NOISE = 100.0
 """The noise variance at which a fit starts, in units of its floor."""
+_SETTLED: dict[str, Any] = {
+    "max_iter": 60,
+    "history_size": 10,
+    "tolerance_grad": 1e-5,
+    "tolerance_change": 1e-6,
+    "line_search_fn": "strong_wolfe",
+}
+_VARIES = 1e-3  # standard deviation of standardised values, 1 unless all are equal
 _ROUNDING = 8
 """Values that differ by at most this many units of rounding count as equal."""
 
@@ -163,20 +171,34 @@ def _likelihood(data: Data, noise_floor: float, batch: torch.Size) -> Likelihood
     return likelihood
 
 
-def fit_process(process: Process, steps: int, learning_rate: float) -> Process:
-    """Maximises the marginal likelihood of the data of an exact process; functions of a batch are independent."""
-    (points,), values = cast(tuple[Tensor], process.train_inputs), process.train_targets
+def fit_process(process: Process, steps: int | None, learning_rate: float) -> Process:
+    """Maximises the marginal likelihood of the data of an exact process; functions of a batch are independent.
+
+    By L-BFGS until it settles (Nocedal & Wright 2006, sec. 7.2), or by a number of steps of Adam. Functions of equal
+    values would have no field at all as the most likely one; L-BFGS, which would get there, leaves them out.
+    """
+    (points,), values = cast(tuple[Tensor], process.train_inputs), cast(Tensor, process.train_targets)
     marginal_likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(process.likelihood, process)
-    optimiser = torch.optim.Adam(process.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+
+    counted = (values.std(dim=-1) > _VARIES) | (steps is not None)
+
+    def slope() -> Tensor:
+        process.zero_grad()
+        likelihood = cast(Tensor, marginal_likelihood(process(points), values))
+        loss = -torch.where(counted, likelihood, 0.0).sum()
+        loss.backward()
+        return loss
+
     with torch.enable_grad():
-        for _ in range(steps):
-            optimiser.zero_grad()
-            log_likelihood = cast(Tensor, marginal_likelihood(process(points), values))
-            loss = -log_likelihood.sum()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+        if steps is None:
+            torch.optim.LBFGS(process.parameters(), **_SETTLED).step(cast(Any, slope))
+        else:
+            optimiser = torch.optim.Adam(process.parameters(), lr=learning_rate)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+            for _ in range(steps):
+                slope()
+                optimiser.step()
+                schedule.step()
     return cast(Process, process.requires_grad_(False).eval())
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import gpytorch
 import pytest
 import torch
 from hypothesis import given
@@ -38,6 +39,15 @@ def test_smooth_field_is_recovered(context: Context) -> None:
     assert prediction.mean.shape == (3, 40)
     # Sixty scattered points resolve this field to about a per cent; a fit that failed misses by its size, about 0.5.
     assert error.abs().max() < 0.02
+
+
+def test_the_likelihood_settles(context: Context) -> None:
+    process = GPSurrogate(GPConfig(smoothness=2.5)).fit(context).process
+    assert process is not None
+    (points,), values = process.requires_grad_().train().train_inputs, process.train_targets
+    likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(process.likelihood, process)(process(points), values)
+    slopes = torch.autograd.grad(likelihood.sum(), list(process.parameters()))
+    assert max(float(slope.abs().max()) for slope in slopes) < 1e-3
 
 
 def test_prediction_is_sure_at_the_data_and_unsure_far_away(context: Context) -> None:
