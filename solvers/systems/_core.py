@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from solvers._compiled import compiled, inner
-from solvers.systems._kernels import call
+from solvers.finite_volume._kernels import call
 
 _Array = np.ndarray
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._kernels import Callback, call_from_python
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov
 from solvers.systems import _shallow, _sweep, pointwise
-from solvers.systems._kernels import Callback, call_from_python, view
+from solvers.systems._kernels import view
 from solvers.systems.fluxes import HLLC, SystemFlux, tensor_flux
 from solvers.systems.laws import ShallowWater, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw

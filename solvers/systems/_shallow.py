@@ -15,8 +15,9 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
+from solvers.finite_volume._kernels import KERNEL, call, kernel
 from solvers.systems._core import AXIS, CELLS, COMPONENTS, SLOPES, largest
-from solvers.systems._kernels import KERNEL, SWEEP, call, kernel, written_kernel
+from solvers.systems._kernels import SWEEP, written_kernel
 
 _Array = np.ndarray
 

@@ -7,9 +7,10 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
+from solvers.finite_volume._kernels import call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import inverse_square_spread, weno5
 from solvers.systems._core import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, largest, sum_flags
-from solvers.systems._kernels import SWEEP, call, kernel
+from solvers.systems._kernels import SWEEP
 
 _Array = np.ndarray
 

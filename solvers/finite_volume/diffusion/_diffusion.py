@@ -1,16 +1,17 @@
 """Diffusion ∇·(k(u, x, t) ∇u) on rows: rates, implicit stages and stabilised explicit steps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from solvers.finite_volume._kernels import Callback
 from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
-from solvers.finite_volume.diffusion._newton_kernels import solve_rows
-from solvers.finite_volume.diffusion._stage_kernels import Medium
+from solvers.finite_volume.diffusion._newton_kernels import Medium, solve_rows
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
@@ -121,14 +122,22 @@ class DiffusionTerm:
 
     def solve(self, stage: Stage) -> StageSolution:
         """Solves an implicit stage by Newton's method, row by row."""
+        if self.grid.dimension == 1:
+            errors: list[BaseException] = []
+            kept: list[Callback] = []
+
+            def address(function: Callable[..., None]) -> int:
+                kept.append(Callback(function, errors))
+                return kept[-1].address
+
+            results, report = solve_rows(self.medium_with(address), tuple(stage), self.newton.iterations)
+            if errors:
+                raise errors[0]
+            return StageSolution(*results, *report)
         if not self.compiled:
             return self._faces.solve(stage, self.newton.iterations)
-        if self.grid.dimension > 1:
-            each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
-            results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
-            return StageSolution(*results, *report)
-        problem = (*self.medium, stage.data, stage.s, stage.right, stage.guess)
-        results, report = solve_rows(problem, stage.allowed, self.newton.iterations)
+        each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
+        results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
         return StageSolution(*results, *report)
 
     def superstep(
@@ -153,12 +162,19 @@ class DiffusionTerm:
         """
         return SuperStep(*kernels.supersteps(u, first, plan, data, *self.parts))
 
-    @cached_property
-    def medium(self) -> Medium:
-        """Law and sides for the kernels of implicit stages along one axis; only for laws with kernels."""
+    def medium_with(self, address: Callable[[Callable[..., None]], int]) -> Medium:
+        """Law and sides for the kernels of implicit stages along one axis.
+
+        Args:
+            address: Makes a kernel of a function in Python and returns its address.
+        """
+        sides = self.sides.modes, self.sides.pull, self.grid.spacing[0]
+        if not self.compiled:
+            ones = np.ones((self.law.rows, 1))
+            return Medium(-1, ones, ones, *sides, address(self._faces.linearise_tile), 0)
         kind, parameters, coefficient, faces = self._compiled_law
         weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
-        return Medium(kind, parameters, weights, self.sides.modes, self.sides.pull, self.grid.spacing[0])
+        return Medium(kind, parameters, weights, *sides, 0, 0)
 
     @cached_property
     def _faces(self) -> FaceDiffusion:

@@ -1,6 +1,7 @@
 """Diffusion by the fluxes through faces and their derivatives, for any law and any mean of the conductivity."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
@@ -15,9 +16,9 @@ from solvers.finite_volume.diffusion._newton_kernels import (
     UNDAMPED,
     has_converged,
     relaxation,
-    solve_tridiagonal_rows,
 )
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
+from solvers.finite_volume.diffusion._tiles import lanes_of
 from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
@@ -41,7 +42,9 @@ class FaceDiffusion:
 
     def take(self, index: Array) -> "FaceDiffusion":
         """The term of some of the rows."""
-        return replace(self, law=self.law.take(index), sides=self.sides.take(index))
+        part = replace(self, law=self.law.take(index), sides=self.sides.take(index))
+        part.__dict__["_inverse"] = self._inverse
+        return part
 
     def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
         """Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)``."""
@@ -98,21 +101,47 @@ class FaceDiffusion:
         At a side the derivative by the inner cell includes that of the state on the side; ``outer`` keeps both apart.
         """
         faces = []
-        for axis, h in enumerate(self.grid.spacing):
-            dim, modes = 1 + axis, self.sides.modes[2 * axis : 2 * axis + 2]
+        for axis in range(self.grid.dimension):
+            dim = 1 + axis
             ends = self._ends(field, data, axis)
             states = torch.cat((ends[0], field, ends[1]), dim)
-            inverse = torch.full((field.shape[dim] + 1,), 1.0 / h, dtype=torch.float64)
-            inverse[[0, -1]] *= 1.0 if modes[0] == PERIODIC else 2.0
-            inverse = inverse.reshape(-1, *[1] * (self.grid.dimension - axis - 1))
-            left, right = (states.narrow(dim, start, inverse.shape[0]) for start in (0, 1))
-            law = self.law.at_faces(t, axis)
-            face = self.face_mean.flux(law, left, right, inverse)
+            face = self._between(states, t, axis)
             face = FaceFlux(*(part.clone() for part in (face.value, face.by_left, face.by_right)))
             for end in (0, 1):
                 self._close(face, data, axis, end, outer)
             faces.append(face)
         return faces
+
+    def _between(self, states: Tensor, t: Array, axis: int) -> FaceFlux:
+        """Fluxes between neighbours along an axis, of states with those beyond its ends."""
+        if not self.law.varies_in_space:
+            return self.face_mean.along(self.law, states, self._inverse[axis], 1 + axis)
+        left, right = (states.narrow(1 + axis, start, states.shape[1 + axis] - 1) for start in (0, 1))
+        return self.face_mean.flux(self.law.at_faces(t, axis), left, right, self._inverse[axis])
+
+    @cached_property
+    def _inverse(self) -> list[Tensor]:
+        """Inverse distances of the states on both sides of the faces of every axis."""
+        every = []
+        for axis, (n, h) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
+            inverse = torch.full((n + 1,), 1.0 / h, dtype=torch.float64)
+            inverse[[0, -1]] *= 1.0 if self.sides.modes[2 * axis] == PERIODIC else 2.0
+            every.append(inverse.reshape(-1, *[1] * (self.grid.dimension - axis - 1)))
+        return every
+
+    def linearise_tile(self, u: Any, info: Any, flux: Any, by_left: Any, by_right: Any, count: int, width: int) -> None:
+        """Fluxes and derivatives along one axis, as a kernel; see ``Medium.faces``."""
+        lanes = lanes_of(info, width)
+        if not np.array_equal(lanes.rows, self._last[0]):
+            self._last[:] = lanes.rows, self.take(lanes.rows)
+        face = self._last[1]._between(torch.from_numpy(lanes.read(u, count, width)), lanes.times, 0)
+        for pointer, values in ((flux, face.value), (by_left, face.by_left), (by_right, face.by_right)):
+            lanes.write(pointer, values.detach().numpy(), width)
+
+    @cached_property
+    def _last(self) -> list[Any]:
+        """The rows of the last tile, and the term of them."""
+        return [np.arange(self.law.rows), self]
 
     def _close(self, face: FaceFlux, data: Array, axis: int, end: int, outer: bool) -> None:
         """Applies the mode of a side to its faces."""
@@ -169,12 +198,7 @@ class FaceDiffusion:
                 last.copy_(torch.maximum(last, -bound))
         du, _ = self._account([face.value for face in faces])
         residual = stage.right - field.reshape(len(du), -1).numpy() + stage.s[:, None] * du
-        if self.grid.dimension == 1:
-            scale = stage.s / self.grid.spacing[0]
-            by_left, by_right = (part.contiguous().numpy() for part in (faces[0].by_left, faces[0].by_right))
-            solve_tridiagonal_rows(by_left, by_right, scale, self.sides.modes[0] == PERIODIC, residual)
-        else:
-            residual = self._solve_sparse(faces, stage.s, residual)
+        residual = self._solve_sparse(faces, stage.s, residual)
         delta = torch.from_numpy(residual).reshape(field.shape)
         return _Change(delta, [self._advanced(face, delta, axis) for axis, face in enumerate(faces)])
 

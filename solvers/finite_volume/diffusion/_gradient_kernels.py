@@ -74,7 +74,8 @@ def _side_terms(k: _Array, sides: Any, pull: _Array, weights: Any, iterations: A
         for e in range(offsets[side], offsets[side + 1]):
             c = 1.0 if faces.shape[0] == 0 else faces[side // 2, max(ghost[e], edge[e])]
             weight, inner = 2.0 * scale[side // 2] * c, k[edge[e]]
-            gap[e] = inner - side_slope(k[ghost[e]], inner, pull[side], axes * weight, iterations)
+            w = axes * weight
+            gap[e] = inner - side_slope(w * k[ghost[e]], w * inner, pull[side], iterations) / w
             diagonal[edge[e]] += weight * gap[e]
 
 

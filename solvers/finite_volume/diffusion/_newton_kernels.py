@@ -1,15 +1,19 @@
-"""Compiled Newton's method for implicit diffusion along one axis, many rows at once.
+"""Compiled Newton's method for implicit stages along one axis, u = r + s·rate(u), with many rows side by side.
 
-u + s A Φ(u) = r with A the negative second difference with face weights w. Rows are taken in tiles of eight,
-interleaved as ``(cells, 8)``, so that the elimination along the axis runs over eight rows at once; a lane whose row
-has converged takes the next row. The rows never mix: a row has the same bits alone and in a tile.
+Rows are interleaved as ``(cells, width)``, so that the elimination along the axis runs over all of them at once; they
+never mix, and a row has the same bits alone and in a tile. ``one`` is 1.0, or eight of them, as in ``_lanes``.
+
+A law enters by Φ and k on the cells (the shipped laws, and others by a kernel that writes them), or by a kernel for the
+fluxes through the faces and their derivatives; a source by a kernel for s and ∂s/∂u. Kernels get the states, and then
+``info``: row, time and whether there is a row at all, of every lane.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers._compiled import compiled
+from solvers._compiled import compiled, inner
+from solvers.finite_volume._kernels import call
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, magnitude, store
 from solvers.finite_volume.diffusion._potentials import evaluate_lanes, spread_parameters
 from solvers.finite_volume.laws._kernel_codes import DIFFUSION
@@ -21,276 +25,325 @@ UNDAMPED = 8
 NEWTON_ROUND_OFF = 1e-13
 
 
-@compiled
-def face_weights(coefficient: _Array, modes: _Array, spacing: float, weights: _Array) -> None:
-    """Weights c/h² of the n + 1 faces of a row: twice as large over the half cell at a side, 0 under a given flux."""
-    n = weights.shape[0] - 1
-    scale = 1.0 / (spacing * spacing)
-    for i in range(n + 1):
-        weights[i] = scale * (coefficient[i] if coefficient.shape[0] > 1 else coefficient[0])
-    for side, face in ((0, 0), (1, n)):
-        if modes[side] == STATE:
-            weights[face] *= 2.0
-        elif modes[side] != PERIODIC:
-            weights[face] = 0.0
+class Medium(NamedTuple):
+    """Law, source and sides of all rows.
+
+    Attributes:
+        kind: Code of the law; −1 where it enters by ``faces``.
+        values: Its parameters ``(rows, 1)``.
+        coefficient: Diffusivities ``(rows, 1)`` or on the faces ``(rows, n + 1)``.
+        modes: Modes of the sides ``(2,)``.
+        pull: Derivatives of the states on the sides by the edge cells ``(rows, 2)``.
+        spacing: Cell length.
+        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right), or 0.
+        source: Address of a kernel (u, info, s, ∂s/∂u), or 0.
+    """
+
+    kind: int
+    values: _Array
+    coefficient: _Array
+    modes: _Array
+    pull: _Array
+    spacing: float
+    faces: int
+    source: int
+
+
+class Tile(NamedTuple):
+    """States and scratch of a tile, interleaved; n cells, n + 1 faces, n + 2 states with those beyond the ends.
+
+    Attributes:
+        u: Present iterate, of all states; Φ (``potential``) and its derivative ``k`` likewise.
+        right: r of the cells; their change ``delta``, ``source`` s and ∂s/∂u (``by_state``), reciprocal ``pivot`` and
+            ``corner``, the right-hand side of the corners of a periodic matrix, likewise.
+        weights: c/h² of the faces; ``flux`` is s F/h there, with derivatives by the states before (``by_left``) and
+            behind it, times −1 (``by_right``).
+        diagonal: First entry of the matrix's diagonal.
+        parameters: Of the law ``(2, states)``.
+        info: Row, time and whether there is a row ``(3 width,)``.
+        s: Factor of the rate ``(width,)``.
+        pull: Derivatives of the states on the sides ``(2, width)``.
+        relaxation: Part of the next change to take; 0 where the iteration, number ``counts``, is no longer ``open``.
+        converged: Whether it has converged to the mean |error| ``allowed``.
+        means: Means of |δ| and of |u + δ| ``(2 width,)``; ``before`` is that of the last iteration.
+        iterations: Iterations of all stages of the step.
+    """
+
+    u: _Array
+    right: _Array
+    weights: _Array
+    potential: _Array
+    k: _Array
+    flux: _Array
+    by_left: _Array
+    by_right: _Array
+    source: _Array
+    by_state: _Array
+    delta: _Array
+    diagonal: _Array
+    pivot: _Array
+    corner: _Array
+    parameters: _Array
+    info: _Array
+    s: _Array
+    pull: _Array
+    relaxation: _Array
+    counts: _Array
+    open: _Array
+    converged: _Array
+    allowed: _Array
+    means: _Array
+    before: _Array
+    iterations: _Array
+
+
+@inner
+def empty_tile(n: int, width: int) -> Tile:
+    """Scratch for n cells."""
+    a, b, c = np.zeros((7, n * width)), np.zeros((4, (n + 1) * width)), np.zeros((3, (n + 2) * width))
+    d, marks, counts = np.zeros((6, width)), np.zeros((2, width), np.bool_), np.zeros((2, width), np.int64)
+    others = np.ones((2, (n + 2) * width)), np.zeros(3 * width), np.zeros((2, width)), np.zeros(2 * width)
+    return Tile(
+        *(c[0], a[0], b[0], c[1], c[2], b[1], b[2], b[3], a[1], a[2], a[3], d[0], a[4], a[5], others[0], others[1]),
+        *(np.ones(width), others[2], d[1], counts[0], marks[0], marks[1], d[2], others[3], d[3], counts[1]),
+    )
+
+
+@inner
+def enter_medium(tile: Tile, medium: Medium, row: int, lane: int, width: int) -> None:
+    """Sets what does not change with time in the lane of a row."""
+    coefficient, faces = medium.coefficient[row], tile.weights.shape[0] // width
+    scale, several = 1.0 / (medium.spacing * medium.spacing), coefficient.shape[0] > 1
+    for i in range(faces):
+        tile.weights[i * width + lane] = scale * coefficient[i if several else 0]
+    for side in range(2):
+        if medium.modes[side] == STATE:
+            tile.weights[side * (faces - 1) * width + lane] *= 2.0
+        tile.pull[side, lane] = medium.pull[row, side] if medium.modes[side] == STATE else 1.0
+    spread_parameters(medium.kind, medium.values[row], tile.parameters, lane, width)
+    tile.info[lane], tile.info[2 * width + lane] = row, 1.0
+
+
+@inner(inline="always")
+def linearise(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) -> None:
+    """Fluxes and source at the present iterate, with their derivatives, by the data of the sides ``(width, 2)``."""
+    end = tile.u.shape[0] - width
+    for lane in range(width):
+        if medium.modes[0] == PERIODIC:
+            tile.u[lane], tile.u[end + lane] = tile.u[end - width + lane], tile.u[width + lane]
+        else:
+            first = data[lane, 0] if medium.modes[0] == STATE else 0.0
+            last = data[lane, 1] if medium.modes[1] == STATE else 0.0
+            tile.u[lane] = first + tile.pull[0, lane] * tile.u[width + lane]
+            tile.u[end + lane] = last + tile.pull[1, lane] * tile.u[end - width + lane]
+    if medium.faces != 0:
+        states = tile.u, tile.info, tile.flux, tile.by_left, tile.by_right
+        call(medium.faces, states, (tile.u.shape[0] // width, width))
+        _scale_fluxes(tile, medium.spacing, one, width)
+    else:
+        evaluate_lanes(medium.kind, tile.u, tile.parameters, tile.potential, tile.k)
+        _difference_potentials(tile, one, width)
+    if medium.modes[0] != PERIODIC:
+        _close_faces(tile, medium, data, width)
+    if medium.source != 0:
+        states = tile.u[width:], tile.info, tile.source, tile.by_state, tile.info
+        call(medium.source, states, (tile.source.shape[0] // width, width))
+
+
+@inner
+def _scale_fluxes(tile: Tile, spacing: float, one: Any, width: int) -> None:
+    """From fluxes and their derivatives as a kernel gives them to those of the tile."""
+    for lane in range(width):
+        tile.means[lane] = tile.s[lane] / spacing
+    scale = load(tile.means, 0, one)
+    for at in range(0, tile.flux.shape[0], width):
+        store(tile.flux, at, scale * load(tile.flux, at, one))
+        store(tile.by_left, at, scale * load(tile.by_left, at, one))
+        store(tile.by_right, at, (one - one) - scale * load(tile.by_right, at, one))
+
+
+@inner
+def _difference_potentials(tile: Tile, one: Any, width: int) -> None:
+    """Fluxes as differences of Φ."""
+    s = load(tile.s, 0, one)
+    for at in range(0, tile.flux.shape[0], width):
+        w = s * load(tile.weights, at, one)
+        store(tile.flux, at, w * (load(tile.potential, at, one) - load(tile.potential, at + width, one)))
+        store(tile.by_left, at, w * load(tile.k, at, one))
+        store(tile.by_right, at, w * load(tile.k, at + width, one))
+
+
+@inner
+def _close_faces(tile: Tile, medium: Medium, data: _Array, width: int) -> None:
+    """Given fluxes, and derivatives by the edge cells at sides with a state."""
+    last = tile.flux.shape[0] - width
+    for side in range(2):
+        at, outside, inside = 0, tile.by_left, tile.by_right
+        if side == 1:
+            at, outside, inside = last, tile.by_right, tile.by_left
+        for lane in range(width):
+            if medium.modes[side] == GIVEN_FLUX:
+                tile.flux[at + lane] = tile.s[lane] * data[lane, side] / medium.spacing
+                inside[at + lane] = 0.0
+            else:
+                pull, count = tile.pull[side, lane], tile.counts[lane]
+                inside[at + lane] -= side_slope(outside[at + lane], inside[at + lane], pull, count)
+            outside[at + lane] = 0.0
 
 
 @compiled
-def _factor(k: _Array, weights: _Array, diagonal: _Array, pivot: _Array, one: Any, width: int) -> None:
-    """Reciprocal pivots of the matrix with columns scaled by k: −w_i k_{i−1}, d_i, −w_{i+1} k_{i+1} in row i."""
-    n = diagonal.shape[0] // width
-    last = one / load(diagonal, 0, one)
-    store(pivot, 0, last)
-    for i in range(1, n):
-        at = i * width
-        w = load(weights, at, one)
-        product = (w * load(k, at, one)) * (w * load(k, at + width, one))
-        last = one / (load(diagonal, at, one) - product * last)
-        store(pivot, at, last)
+def side_slope(outer: Any, inner: Any, pull: float, iterations: int) -> float:
+    """Derivative of the flux through a side by that of the edge cell through the side's state, where it is limited.
+
+    It is limited so that the matrix stays diagonally dominant by columns. After many iterations it is dropped, since
+    a kink of Φ on the side may keep them from converging. A linear law has one iteration, number −1.
+
+    Args:
+        outer: s/h ∂F/∂u by the state on the side.
+        inner: That by the edge cell alone.
+        pull: Derivative of the state by the edge cell.
+        iterations: How many there were.
+    """
+    slope = pull * outer
+    if iterations < 0:
+        return slope
+    return min(slope, inner + 0.5) if iterations < UNDAMPED else min(slope, 0.0)
 
 
-@compiled
-def _substitute(k: _Array, weights: _Array, pivot: _Array, right: _Array, one: Any, width: int) -> None:
-    """Overwrites ``right`` by the solution of the factored system."""
-    n = pivot.shape[0] // width
-    last = load(right, 0, one)
-    for i in range(1, n):
-        at = i * width
-        factor = (load(weights, at, one) * load(k, at, one)) * load(pivot, at - width, one)
-        last = load(right, at, one) + factor * last
-        store(right, at, last)
-    last = last * load(pivot, (n - 1) * width, one)
-    store(right, (n - 1) * width, last)
-    for i in range(n - 2, -1, -1):
-        at = i * width
+@inner(inline="always")
+def linear_step(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) -> None:
+    """The change δ of Newton's method of every lane, left in the tile with what it was linearised about."""
+    linearise(tile, medium, data, one, width)
+    periodic = medium.modes[0] == PERIODIC
+    _eliminate(tile, periodic, medium.source != 0, one, width)
+    _substitute_back(tile, tile.delta, one, width)
+    if periodic:
+        _close_circle(tile, one, width)
+
+
+@inner
+def _eliminate(tile: Tile, periodic: bool, reacts: bool, one: Any, width: int) -> None:
+    """Assembles residual and matrix row by row and eliminates what is below the diagonal.
+
+    On a circle the first and the last diagonal entries change by Sherman and Morrison's formula.
+    """
+    s, end = load(tile.s, 0, one), tile.delta.shape[0]
+    pivot, change = one - one, one - one
+    for at in range(0, end, width):
+        low, high = load(tile.by_left, at, one), load(tile.by_right, at, one)
+        residual = load(tile.right, at, one) - load(tile.u, at + width, one)
+        residual = residual + (load(tile.flux, at, one) - load(tile.flux, at + width, one))
+        diagonal = one + (high + load(tile.by_left, at + width, one))
+        if reacts:
+            residual = residual + s * load(tile.source, at, one)
+            diagonal = diagonal - s * load(tile.by_state, at, one)
+        if periodic and at == 0:
+            store(tile.diagonal, 0, diagonal)
+            diagonal = diagonal + diagonal
+        if periodic and at == end - width:
+            corners = load(tile.by_right, end, one) * load(tile.by_left, 0, one)
+            diagonal = diagonal + corners / load(tile.diagonal, 0, one)
+        if at > 0:
+            change = residual + (low * pivot) * change
+            diagonal = diagonal - (low * high) * pivot
+        else:
+            change = residual
+        pivot = one / diagonal
+        store(tile.pivot, at, pivot)
+        store(tile.delta, at, change)
+
+
+@inner
+def _substitute_back(tile: Tile, right: _Array, one: Any, width: int) -> None:
+    """Overwrites ``right``, after elimination, by the solution."""
+    pivot, end = tile.pivot, tile.pivot.shape[0]
+    last = load(right, end - width, one) * load(pivot, end - width, one)
+    store(right, end - width, last)
+    for at in range(end - 2 * width, -1, -width):
         scale = load(pivot, at, one)
-        factor = (load(weights, at + width, one) * load(k, at + 2 * width, one)) * scale
+        factor = load(tile.by_right, at + width, one) * scale
         last = load(right, at, one) * scale + factor * last
         store(right, at, last)
 
 
-@compiled
-def _add(u: _Array, delta: _Array, relaxation: _Array, means: _Array, one: Any, width: int) -> None:
-    """Adds δ, or a part of it, to u; the means of |δ| and |u| over cells."""
-    n = delta.shape[0] // width
-    total, size, part = one - one, one - one, load(relaxation, 0, one)
-    for i in range(n):
-        at = i * width
-        step = load(delta, at, one)
+@inner
+def _close_circle(tile: Tile, one: Any, width: int) -> None:
+    """Completes Sherman and Morrison's formula by the solution for the corners of the matrix."""
+    end, delta, corner, zero = tile.delta.shape[0] - width, tile.delta, tile.corner, one - one
+    last = zero - load(tile.diagonal, 0, one)
+    store(corner, 0, last)
+    for at in range(width, end + width, width):
+        last = (load(tile.by_left, at, one) * load(tile.pivot, at - width, one)) * last
+        if at == end:
+            last = last - load(tile.by_right, end + width, one)
+        store(corner, at, last)
+    _substitute_back(tile, corner, one, width)
+    ratio = load(tile.by_left, 0, one) / load(tile.diagonal, 0, one)
+    below = (one + load(corner, 0, one)) + ratio * load(corner, end, one)
+    factor = (load(delta, 0, one) + ratio * load(delta, end, one)) / below
+    for at in range(0, end + width, width):
+        store(delta, at, load(delta, at, one) - factor * load(corner, at, one))
+
+
+@inner
+def solve_stage(tile: Tile, medium: Medium, data: _Array, limit: int, one: Any, width: int) -> None:
+    """Iterates from the guess in the tile until no lane is open."""
+    linear = medium.kind == DIFFUSION and medium.source == 0
+    for lane in range(width):
+        tile.counts[lane] = -1 if linear else 0
+        tile.converged[lane], tile.relaxation[lane] = False, 1.0
+    iteration, any_open = 0, True
+    while any_open:
+        if iteration > 0:
+            _move(tile, one, width)
+        linear_step(tile, medium, data, one, width)
+        _measure(tile, one, width)
+        iteration += 1
+        any_open = _assess(tile, iteration, limit, linear, width)
+
+
+@inner
+def _move(tile: Tile, one: Any, width: int) -> None:
+    """Adds a part of δ to u."""
+    taken = load(tile.relaxation, 0, one)
+    for at in range(0, tile.delta.shape[0], width):
+        store(tile.u, at + width, load(tile.u, at + width, one) + taken * load(tile.delta, at, one))
+
+
+@inner
+def _measure(tile: Tile, one: Any, width: int) -> None:
+    """Means over the cells of |δ| and of |u| after the change."""
+    taken, total, size = load(tile.relaxation, 0, one), one - one, one - one
+    for at in range(0, tile.delta.shape[0], width):
+        step = load(tile.delta, at, one)
         total = total + magnitude(step)
-        following = load(u, at + width, one) + part * step
-        size = size + magnitude(following)
-        store(u, at + width, following)
-    store(means, 0, total)
-    store(means, width, size)
+        size = size + magnitude(load(tile.u, at + width, one) + taken * step)
+    store(tile.means, 0, total)
+    store(tile.means, width, size)
     for i in range(2 * width):
-        means[i] /= n
+        tile.means[i] /= tile.delta.shape[0] // width
 
 
-@compiled
-def _wrap(k: _Array, weights: _Array, diagonal: _Array, corner: _Array, width: int) -> None:
-    """Changes the diagonal for Sherman and Morrison's formula, with the right-hand side of the corners."""
-    n = diagonal.shape[0] // width
-    end = (n - 1) * width
-    corner[:] = 0.0
+@inner
+def _assess(tile: Tile, iteration: int, limit: int, linear: bool, width: int) -> bool:
+    """Closes the lanes whose iteration ends here; whether one is left open."""
+    any_open = False
     for lane in range(width):
-        top = -weights[lane] * k[end + width + lane]
-        bottom = -weights[end + width + lane] * k[width + lane]
-        shift = -diagonal[lane]
-        diagonal[lane] -= shift
-        diagonal[end + lane] -= bottom * top / shift
-        corner[lane], corner[end + lane] = shift, bottom
-
-
-@compiled
-def _unwrap(k: _Array, weights: _Array, shifted: _Array, delta: _Array, corner: _Array) -> None:
-    """Completes Sherman and Morrison's formula; ``shifted`` is twice the first diagonal entry."""
-    width = shifted.shape[0]
-    end = delta.shape[0] - width
-    factor = np.empty(width)
-    for lane in range(width):
-        ratio = weights[lane] * k[end + width + lane] / (0.5 * shifted[lane])
-        factor[lane] = (delta[lane] + ratio * delta[end + lane]) / (1.0 + corner[lane] + ratio * corner[end + lane])
-    for i in range(0, delta.shape[0], width):
-        for lane in range(width):
-            delta[i + lane] -= factor[lane] * corner[i + lane]
-
-
-@compiled
-def _close_sides(u: _Array, modes: _Array, sides: _Array, width: int) -> None:
-    """States beyond the ends of the axis; ``sides`` holds data and pull of both sides, ``(4, width)``."""
-    end = u.shape[0] - width
-    for lane in range(width):
-        if modes[0] == PERIODIC:
-            u[lane], u[end + lane] = u[end - width + lane], u[width + lane]
-        else:
-            u[lane] = sides[0, lane] + sides[2, lane] * u[width + lane]
-            u[end + lane] = sides[1, lane] + sides[3, lane] * u[end - width + lane]
-
-
-@compiled
-def side_slope(outer: Any, inner: Any, pull: float, weight: float, iterations: int) -> float:
-    """Derivative of Φ on a side by the edge cell, for the iteration after so many.
-
-    It is limited so that the matrix stays diagonally dominant by columns. After many iterations it is dropped, since
-    a kink of Φ on the side may keep them from converging. A linear law has one iteration, number −1.
-    """
-    slope = pull * outer
-    if iterations < 0 or weight == 0.0:
-        return slope
-    return min(slope, inner + 0.5 / weight) if iterations < UNDAMPED else min(slope, 0.0)
-
-
-@compiled
-def _assemble(
-    u: _Array, right: _Array, weights: _Array, potential: _Array, k: _Array, delta: _Array, diagonal: _Array, width: int
-) -> None:
-    """Residual r − u + s ∇²Φ and diagonal; ``weights`` include s."""
-    for i in range(delta.shape[0]):
-        low, high = weights[i], weights[i + width]
-        here = potential[i + width]
-        change = low * (potential[i] - here) + high * (potential[i + 2 * width] - here)
-        delta[i] = (right[i] - u[i + width]) + change
-        diagonal[i] = 1.0 + (low + high) * k[i + width]
-
-
-@compiled
-def linear_step(tile: Any, modes: _Array, kind: int, lanes: Any, one: Any) -> None:
-    """Φ, k and the change δ of Newton's method of every lane, left in the tile."""
-    u, right, weights, potential, k, delta, diagonal, pivot, corner, parameters = tile
-    sides, inflow, _, counts, width = lanes
-    end = delta.shape[0]
-    _close_sides(u, modes, sides, width)
-    evaluate_lanes(kind, u, parameters, potential, k)
-    _assemble(u, right, weights, potential, k, delta, diagonal, width)
-    if modes[0] == PERIODIC:
-        _wrap(k, weights, diagonal, corner, width)
-    else:
-        for lane in range(width):
-            for side, cell, ghost, at in ((0, width, 0, 0), (1, end, end + width, end - width)):
-                weight = weights[(0 if side == 0 else end) + lane]
-                slope = side_slope(k[ghost + lane], k[cell + lane], sides[2 + side, lane], weight, counts[lane])
-                diagonal[at + lane] -= weight * slope
-                delta[at + lane] += inflow[side, lane]
-    _factor(k, weights, diagonal, pivot, one, width)
-    _substitute(k, weights, pivot, delta, one, width)
-    if modes[0] == PERIODIC:
-        _substitute(k, weights, pivot, corner, one, width)
-        _unwrap(k, weights, diagonal[:width], delta, corner)
-
-
-@compiled
-def _enter(tile: Any, problem: Any, scratch: Any, row: Any, lane: int, lanes: Any) -> None:
-    """Puts a row into a lane."""
-    u, right, weights, _, _, _, _, _, _, parameters = tile
-    kind, values, coefficient, modes, pull, spacing, data, s, target, guess = problem
-    sides, inflow, relaxation, counts, width = lanes
-    face = scratch[0]
-    n = target.shape[1]
-    relaxation[lane], counts[lane] = 1.0, -1 if kind == DIFFUSION else 0
-    face_weights(coefficient[row], modes, spacing, face)
-    for i in range(n + 1):
-        weights[i * width + lane] = s[row] * face[i]
-    for i in range(n):
-        right[i * width + lane] = target[row, i]
-        u[(i + 1) * width + lane] = guess[row, i]
-    spread_parameters(kind, values[row], parameters, lane, width)
-    for side in range(2):
-        state, sign = modes[side] == STATE, 1.0 if side == 0 else -1.0
-        sides[side, lane] = data[row, side] if state else 0.0
-        sides[2 + side, lane] = pull[row, side] if state else 1.0
-        inflow[side, lane] = sign * s[row] * data[row, side] / spacing if modes[side] == GIVEN_FLUX else 0.0
-
-
-@compiled
-def _leave(tile: Any, problem: Any, scratch: Any, row: int, lane: int, lanes: Any, results: Any) -> None:
-    """Writes u = r + s ∇²(Φ + k δ) of a lane's row, its rate and the fluxes through its sides."""
-    _, _, _, potential, k, delta, _, _, _, _ = tile
-    _, _, coefficient, modes, _, spacing, data, s, target, _ = problem
-    sides, _, _, counts, width = lanes
-    u_out, rate, flux = results
-    weights, moved = scratch
-    n = target.shape[1]
-    face_weights(coefficient[row], modes, spacing, weights)
-    for i in range(n):
-        at = (i + 1) * width + lane
-        moved[i + 1] = potential[at] + k[at] * delta[at - width]
-    if modes[0] == PERIODIC:
-        moved[0], moved[n + 1] = moved[n], moved[1]
-    else:
-        end = (n + 1) * width + lane
-        low, high = weights[0] * s[row], weights[n] * s[row]
-        slope = side_slope(k[lane], k[width + lane], sides[2, lane], low, counts[lane])
-        moved[0] = potential[lane] + slope * delta[lane]
-        slope = side_slope(k[end], k[end - width], sides[3, lane], high, counts[lane])
-        moved[n + 1] = potential[end] + slope * delta[end - 2 * width]
-    second_difference(moved, weights, rate[row])
-    for side in range(2):
-        i = 0 if side == 0 else n
-        flux[row, side] = spacing * (weights[i] * (moved[i] - moved[i + 1]))
-        if modes[side] == GIVEN_FLUX:
-            flux[row, side] = data[row, side]
-            rate[row, max(0, i - 1)] += (data[row, side] if side == 0 else -data[row, side]) / spacing
-    for i in range(n):
-        u_out[row, i] = target[row, i] + s[row] * rate[row, i]
-
-
-@compiled
-def second_difference(potential: _Array, weights: _Array, out: _Array) -> None:
-    """Σ over the faces of a cell of w (Φ beyond − Φ)."""
-    for i in range(out.shape[0]):
-        here = potential[i + 1]
-        out[i] = weights[i] * (potential[i] - here) + weights[i + 1] * (potential[i + 2] - here)
-
-
-@compiled
-def empty_tile(n: int, width: int) -> Any:
-    """u, r, s w, Φ, k, δ, diagonal, pivots, right-hand side of the corners and parameters, interleaved by lanes."""
-    small, large = n * width, (n + 2) * width
-    u, right, weights = np.zeros(large), np.zeros(small), np.zeros(small + width)
-    potential, k, delta, diagonal = np.zeros(large), np.zeros(large), np.zeros(small), np.ones(small)
-    return u, right, weights, potential, k, delta, diagonal, np.zeros(small), np.zeros(small), np.ones((2, large))
-
-
-@compiled(inline="always")
-def _run(problem: Any, allowed: _Array, limit: int, results: Any, report: Any, one: Any, width: int) -> None:
-    """All rows through the lanes of one tile."""
-    kind, modes, target = problem[0], problem[3], problem[8]
-    converged, iterations, residual = report
-    rows, n = target.shape
-    tile = empty_tile(n, width)
-    scratch = np.empty(n + 1), np.empty(n + 2)
-    lanes = np.zeros((4, width)), np.zeros((2, width)), np.ones(width), np.zeros(width, np.int64), width
-    means, before = np.zeros(2 * width), np.zeros(width)
-    occupant = np.full(width, -1)
-    following, active = np.int64(0), 0  # a plain 0 compiles _enter twice, once for the constant
-    while True:
-        for lane in range(width):
-            if occupant[lane] < 0 and following < rows:
-                _enter(tile, problem, scratch, following, lane, lanes)
-                occupant[lane], iterations[following] = following, 0
-                following += 1
-                active += 1
-        if active == 0:
-            return
-        linear_step(tile, modes, kind, lanes, one)
-        _add(tile[0], tile[5], lanes[2], means, one, width)
-        for lane in range(width):
-            row = occupant[lane]
-            if row < 0:
-                continue
-            iterations[row] += 1
-            change = means[lane]
-            least = max(allowed[row], NEWTON_ROUND_OFF * means[width + lane])
-            first = iterations[row] == 1
-            converged[row] = has_converged(change, before[lane], least, first, kind == DIFFUSION)
-            if converged[row] or iterations[row] == limit or not np.isfinite(change):
-                _leave(tile, problem, scratch, row, lane, lanes, results)
-                occupant[lane] = -1
-                active -= 1
-            lanes[2][lane] = relaxation(lanes[2][lane], iterations[row], change, before[lane])
-            lanes[3][lane] = iterations[row]
-            before[lane] = residual[row] = change
+        if not tile.open[lane]:
+            tile.relaxation[lane] = 0.0
+            continue
+        tile.iterations[lane] += 1
+        change, before = tile.means[lane], tile.before[lane]
+        least = max(tile.allowed[lane], NEWTON_ROUND_OFF * tile.means[width + lane])
+        tile.converged[lane] = has_converged(change, before, least, iteration == 1, linear)
+        tile.before[lane] = change
+        if tile.converged[lane] or iteration == limit or not np.isfinite(change):
+            tile.open[lane], tile.relaxation[lane] = False, 0.0
+            continue
+        tile.relaxation[lane] = relaxation(tile.relaxation[lane], iteration, change, before)
+        tile.counts[lane] = iteration
+        any_open = True
+    return any_open
 
 
 @compiled
@@ -312,73 +365,88 @@ def has_converged(change: float, before: float, allowed: Any, first: bool, linea
     return ratio < 1.0 and change * ratio <= allowed * (1.0 - ratio)
 
 
-def solve_rows(problem: Any, allowed: _Array, limit: int) -> tuple[Any, Any]:
-    """Solves u = r + s·rate(u) of every row; one or two go one after the other, which compiles half of the code.
+@inner
+def finish_stage(tile: Tile, medium: Medium, results: Any, one: Any, width: int) -> None:
+    """Writes u = r + s·rate, the rate by the linearised fluxes and source, and what they bring.
 
     Args:
-        problem: Kind of law, its parameters ``(rows, p)``, coefficients ``(rows, 1)`` or ``(rows, n + 1)``, modes of
-            the sides ``(2,)``, pulls ``(rows, 2)``, cell length, side data ``(rows, 2)``, s ``(rows,)``, r
-            ``(rows, n)``, first iterate ``(rows, n)``.
-        allowed: Allowed mean |error| ``(rows,)``.
+        tile: After the last iteration; with δ = 0 this is the rate at u.
+        medium: Law and sides.
+        results: Where to write u and its rate ``(n width,)``, and the fluxes through the sides along +axis and the
+            integral of the source ``(3, width)``.
+        one: See above.
+        width: Number of lanes.
+    """
+    u, rate, flow = results
+    flux, delta, end = tile.flux, tile.delta, tile.delta.shape[0]
+    for lane in range(width):
+        tile.means[lane] = 1.0 / tile.s[lane]
+    s, inverse = load(tile.s, 0, one), load(tile.means, 0, one)
+    periodic, reacts = medium.modes[0] == PERIODIC, medium.source != 0
+    behind = load(delta, end - width, one) if periodic else one - one
+    for at in range(0, end, width):
+        here = load(delta, at, one)
+        store(
+            flux, at, load(flux, at, one) + (load(tile.by_left, at, one) * behind - load(tile.by_right, at, one) * here)
+        )
+        behind = here
+    after = load(delta, 0, one) if periodic else one - one
+    moved = load(tile.by_left, end, one) * behind - load(tile.by_right, end, one) * after
+    store(flux, end, load(flux, end, one) + moved)
+    produced = one - one
+    for at in range(0, end, width):
+        change = inverse * (load(flux, at, one) - load(flux, at + width, one))
+        if reacts:
+            source = load(tile.source, at, one) + load(tile.by_state, at, one) * load(delta, at, one)
+            produced, change = produced + source, change + source
+        store(rate, at, change)
+        store(u, at, load(tile.right, at, one) + s * change)
+    store(tile.means, width, produced)
+    for lane in range(width):
+        flow[0, lane] = medium.spacing * tile.means[lane] * flux[lane]
+        flow[1, lane] = medium.spacing * tile.means[lane] * flux[end + lane]
+        flow[2, lane] = medium.spacing * tile.means[width + lane]
+
+
+@compiled
+def solve_rows(medium: Medium, stage: Any, limit: int) -> tuple[Any, Any]:
+    """Solves u = r + s·rate(u) of every row.
+
+    Args:
+        medium: Law and sides.
+        stage: r, s, side data, times, first iterate and allowed mean |error|, as in ``Stage``.
         limit: Largest number of iterations.
 
     Returns:
         (u, rate, fluxes through the sides) and (converged, iterations, mean |change| of the last iteration).
     """
-    rows, n = problem[8].shape
-    results = np.empty((rows, n)), np.empty((rows, n)), np.empty((rows, 2))
-    report = np.zeros(rows, np.bool_), np.zeros(rows, np.int64), np.zeros(rows)
-    solve = _solve_lanes if rows > 2 else _solve_singly
-    solve(problem, allowed, limit, results, report)
-    return results, report
-
-
-@compiled
-def _solve_lanes(problem: Any, allowed: _Array, limit: int, results: Any, report: Any) -> None:
-    _run(problem, allowed, limit, results, report, broadcast(1.0), WIDTH)
-
-
-@compiled
-def _solve_singly(problem: Any, allowed: _Array, limit: int, results: Any, report: Any) -> None:
-    _run(problem, allowed, limit, results, report, 1.0, 1)
-
-
-@compiled
-def solve_tridiagonal_rows(by_left: _Array, by_right: _Array, scale: _Array, periodic: bool, right: _Array) -> None:
-    """Overwrites r by the solution of δ + s/h (δF_{i+1} − δF_i) = r, with δF = L δ_left + R δ_right on faces.
-
-    Args:
-        by_left: L ``(rows, n + 1)``.
-        by_right: R ``(rows, n + 1)``.
-        scale: s/h ``(rows,)``.
-        periodic: Whether the first and last face join the first and last cell.
-        right: r ``(rows, n)``, overwritten.
-    """
-    rows, n = right.shape
-    diagonal, pivot, corner = np.empty(n), np.empty(n), np.zeros(n)
-    for b in range(rows):
-        s, low, high, r = scale[b], by_left[b], by_right[b], right[b]
-        for i in range(n):
-            diagonal[i] = 1.0 + s * (low[i + 1] - high[i])
-        top, bottom, shift = -s * low[0], s * high[n], -diagonal[0]
-        if periodic:
-            diagonal[0] -= shift
-            diagonal[n - 1] -= bottom * top / shift
-            corner[:] = 0.0
-            corner[0], corner[n - 1] = shift, bottom
-        pivot[0] = 1.0 / diagonal[0]
-        for i in range(1, n):
-            factor = s * low[i] * pivot[i - 1]
-            pivot[i] = 1.0 / (diagonal[i] + factor * (s * high[i]))
-            r[i] += factor * r[i - 1]
-            corner[i] += factor * corner[i - 1]
-        r[n - 1] *= pivot[n - 1]
-        corner[n - 1] *= pivot[n - 1]
-        for i in range(n - 2, -1, -1):
-            r[i] = (r[i] - s * high[i + 1] * r[i + 1]) * pivot[i]
-            corner[i] = (corner[i] - s * high[i + 1] * corner[i + 1]) * pivot[i]
-        if periodic:
-            ratio = top / shift
-            weight = (r[0] + ratio * r[n - 1]) / (1.0 + corner[0] + ratio * corner[n - 1])
+    right, s, data, times, guess, allowed = stage
+    (rows, n), width, one = right.shape, WIDTH, broadcast(1.0)
+    u, rate, flux = np.empty((rows, n)), np.empty((rows, n)), np.empty((rows, 2))
+    converged, iterations, residual = np.zeros(rows, np.bool_), np.zeros(rows, np.int64), np.zeros(rows)
+    results = np.empty(n * width), np.empty(n * width), np.empty((3, width))
+    for first in range(0, rows, width):
+        tile, sides = empty_tile(n, width), np.zeros((width, 2))
+        for lane in range(min(width, rows - first)):
+            row = first + lane
+            enter_medium(tile, medium, row, lane, width)
+            tile.s[lane], tile.allowed[lane], tile.open[lane] = s[row], allowed[row], True
+            tile.info[width + lane] = times[row]
             for i in range(n):
-                r[i] -= weight * corner[i]
+                tile.right[i * width + lane], tile.u[(i + 1) * width + lane] = right[row, i], guess[row, i]
+            for side in range(2):
+                sides[lane, side] = data[row, side]
+        solve_stage(tile, medium, sides, limit, one, width)
+        finish_stage(tile, medium, results, one, width)
+        for lane in range(min(width, rows - first)):
+            row = first + lane
+            for i in range(n):
+                u[row, i], rate[row, i] = results[0][i * width + lane], results[1][i * width + lane]
+            for side in range(2):
+                flux[row, side] = results[2][side, lane]
+            converged[row], iterations[row], residual[row] = (
+                tile.converged[lane],
+                tile.iterations[lane],
+                tile.before[lane],
+            )
+    return (u, rate, flux), (converged, iterations, residual)

@@ -6,14 +6,14 @@ faces.
 
 import numpy as np
 
-from solvers._compiled import compiled
+from solvers._compiled import inner
 from solvers.finite_volume.diffusion._powers import has_integer_power, integer_power, power
 from solvers.finite_volume.laws._kernel_codes import DIFFUSION, POROUS, STEFAN
 
 _Array = np.ndarray
 
 
-@compiled
+@inner
 def spread_parameters(kind: int, values: _Array, spread: _Array, lane: int, width: int) -> None:
     """Writes the parameters of a row to its lane: (m, 1/(m + 1)), or u*."""
     if kind == DIFFUSION:
@@ -23,7 +23,7 @@ def spread_parameters(kind: int, values: _Array, spread: _Array, lane: int, widt
         spread[1, i] = 1.0 / (values[0] + 1.0)
 
 
-@compiled
+@inner
 def evaluate_lanes(kind: int, u: _Array, parameters: _Array, potential: _Array, k: _Array) -> None:
     """Φ and k of states with parameters of their own ``(2, states)``."""
     p, scale = parameters[0], parameters[1]
@@ -41,7 +41,7 @@ def evaluate_lanes(kind: int, u: _Array, parameters: _Array, potential: _Array, 
             k[i] = 1.0
 
 
-@compiled
+@inner
 def _powers(u: _Array, p: _Array, k: _Array) -> None:
     """(u⁺)^p, by multiplication where p is a small integer."""
     whole, any_whole = True, False
@@ -59,7 +59,7 @@ def _powers(u: _Array, p: _Array, k: _Array) -> None:
             k[i] = integer_power(u[i], p[i]) if has_integer_power(p[i]) else k[i]
 
 
-@compiled
+@inner
 def evaluate_row(kind: int, parameter: float, u: _Array, potential: _Array) -> None:
     """Φ of the states of one row."""
     scale = 1.0 / (parameter + 1.0)
@@ -77,7 +77,7 @@ def evaluate_row(kind: int, parameter: float, u: _Array, potential: _Array) -> N
             potential[i] = max(u[i], 0.0) * power(u[i], parameter) * scale
 
 
-@compiled
+@inner
 def conductivity(kind: int, parameter: float, u: float) -> float:
     """k of one state."""
     if kind == DIFFUSION:
@@ -87,7 +87,7 @@ def conductivity(kind: int, parameter: float, u: float) -> float:
     return integer_power(u, parameter) if has_integer_power(parameter) else power(u, parameter)
 
 
-@compiled
+@inner
 def evaluate_with_slope(kind: int, parameter: float, u: _Array, potential: _Array, k: _Array) -> None:
     """Φ and k of the states of one row."""
     if kind != POROUS:

@@ -55,6 +55,7 @@ class Sampler(NamedTuple):
         dirichlet: Entries with Dirichlet values.
         panels: The scan of the data; one panel without.
         series: Their values.
+        changes: Whether any of them change with time.
     """
 
     span: tuple[float, float]
@@ -65,6 +66,7 @@ class Sampler(NamedTuple):
     dirichlet: _Array
     panels: Panels
     series: Series
+    changes: bool
 
 
 @compiled

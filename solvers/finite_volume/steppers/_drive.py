@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.steppers import _row_kernels as kernels
-from solvers.finite_volume.steppers._marches import march_diffusion
+from solvers.finite_volume.steppers._marches import divergence, drive_implicitly, march_diffusion
 from solvers.finite_volume.steppers._output_kernels import keep_to_range
 from solvers.finite_volume.steppers._progress import Course, Progress
-from solvers.finite_volume.steppers.explicit import SSPRK3
+from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
+from solvers.finite_volume.steppers.implicit import TRBDF2, BackwardEuler
 from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
 
 
@@ -50,7 +50,7 @@ def drive(
         **{name: np.zeros(count, dtype=np.int64) for name in ("steps", "rejected", "evaluations")},
     )
     state = Progress(
-        rows=Rows(initial.copy(), np.full(count, start), None, (initial, np.ones(count))),
+        rows=Rows(initial.copy(), np.full(count, start), None),
         operator=operator,
         index=np.arange(count),
         account=np.zeros((count, flows)),
@@ -61,6 +61,10 @@ def drive(
     )
     if times[0] == start:
         course.values[:, 0], state.cursor[:] = initial, 1
+    if isinstance(stepper, BackwardEuler | TRBDF2):
+        drive_implicitly(operator, stepper, state, times, course, report)
+        return course
+    assert isinstance(stepper, SSPRK3 | RKL2)
     while True:
         running = state.rows.time < times[-1]
         if running.mean() < 0.75 and not state.operator.sides.constant:
@@ -77,7 +81,7 @@ def drive(
 
 
 def _march(
-    state: Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
+    state: Progress, stepper: SSPRK3 | RKL2, times: Array, course: Course, report: Callable[[float], None] | None
 ) -> None:
     """Takes many steps in one call, if the stepper can: of SSPRK3 those before the next output, else all."""
     before = float(state.rows.time.sum())
@@ -98,7 +102,7 @@ def _march(
 
 
 def _advance(
-    state: Progress, stepper: Stepper, times: Array, course: Course, report: Callable[[float], None] | None
+    state: Progress, stepper: SSPRK3 | RKL2, times: Array, course: Course, report: Callable[[float], None] | None
 ) -> None:
     """One trial step of every row; steps of finished rows have length 0 and change nothing."""
     rows, remaining = state.rows, times[-1] - state.rows.time
@@ -155,31 +159,20 @@ def _next(rows: Rows, step: Step, accepted: Array, end: Array) -> Rows:
     if step.rates is not None:
         before, after = step.rates
         rate = after._replace(u=chosen(after.u, before.u), flow=chosen(after.flow, before.flow))
-    earlier = chosen(rows.u, rows.earlier[0]), chosen(step.length, rows.earlier[1])
-    return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate, earlier)
+    return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate)
 
 
 def _raise_if_unbounded(state: Progress, accepted: Array, last: float) -> None:
     """Raises an error where accepted steps shrink below the smallest one: the time never reaches the end."""
     rows = state.rows
     small = state.proposal < kernels.smallest_steps(rows.time, last)
-    endless = np.flatnonzero(accepted & (rows.time < last) & small)
-    if len(endless):
-        row = endless[0]
-        raise SolverDivergedError(
-            f"Row {state.index[row]} cannot be continued past time {rows.time[row]:.6g}: the steps have shrunk to "
-            f"{state.proposal[row]:.3g}, and max |u| is {np.abs(rows.u[row]).max():.3g}. A source such as u² makes "
-            "solutions infinite in finite time; end before."
-        )
+    for row in np.flatnonzero(accepted & (rows.time < last) & small)[:1]:
+        step = float(state.proposal[row]), 0.0
+        raise divergence(int(state.index[row]), rows.u[row], float(rows.time[row]), step, last, stuck=False)
 
 
 def _raise_if_stuck(state: Progress, step: Step, following: Array, failed: Array, times: Array) -> None:
     floor = kernels.smallest_steps(state.rows.time, times[-1])
-    stuck = np.flatnonzero(failed & (following < floor))
-    if len(stuck):
-        row = stuck[0]
-        raise SolverDivergedError(
-            f"The step of row {state.index[row]} failed at time {state.rows.time[row]:.6g} with length "
-            f"{step.length[row]:.3g} (smallest allowed {floor[row]:.3g}), residual {step.residual[row]:.3g}. Use more "
-            "cells or smoother data; for a discontinuous conductivity take IntegralMean() or RKL2()."
-        )
+    for row in np.flatnonzero(failed & (following < floor))[:1]:
+        last, time = (float(step.length[row]), float(step.residual[row])), float(state.rows.time[row])
+        raise divergence(int(state.index[row]), state.rows.u[row], time, last, times[-1], stuck=True)

@@ -8,21 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from solvers._compiled import compiled
+from solvers._compiled import inner
 from solvers.finite_volume.diffusion._lanes import larger, load, magnitude, pick, smaller, store
 
 _Array = np.ndarray
 
 
-@compiled
-def combine(out: _Array, base: _Array, rate: _Array, factor: _Array, one: Any, width: int) -> None:
-    """base + c f, over ``out``."""
-    c = load(factor, 0, one)
-    for at in range(0, base.shape[0], width):
-        store(out, at, load(base, at, one) + c * load(rate, at, one))
+@inner
+def combine(out: _Array, base: _Array, rates: _Array, factors: _Array, count: int, one: Any, width: int) -> None:
+    """base + Σ cₖ fₖ of the first rates, over ``out``; rates and factors stand one after the other."""
+    size = base.shape[0]
+    for at in range(0, size, width):
+        total = load(base, at, one)
+        for k in range(count):
+            total = total + load(factors, k * width, one) * load(rates, k * size + at, one)
+        store(out, at, total)
 
 
-@compiled
+@inner
 def extrapolate(out: _Array, before: _Array, now: _Array, ratio: _Array, one: Any, width: int) -> None:
     """now + ratio · (now − before), over ``out``."""
     c = load(ratio, 0, one)
@@ -31,7 +34,7 @@ def extrapolate(out: _Array, before: _Array, now: _Array, ratio: _Array, one: An
         store(out, at, here + c * (here - load(before, at, one)))
 
 
-@compiled
+@inner
 def range_of_lanes(u: _Array, ends: _Array, one: Any, width: int) -> None:
     """Smallest and largest value of every lane ``(2, width)``; NaN if one is not finite."""
     low, high, total = load(u, 0, one), load(u, 0, one), one - one
@@ -47,21 +50,18 @@ def range_of_lanes(u: _Array, ends: _Array, one: Any, width: int) -> None:
             ends[0, lane], ends[1, lane] = np.nan, np.nan
 
 
-@compiled
-def mean_magnitude(rates: Any, factors: _Array, mean: _Array, one: Any, width: int) -> None:
-    """Mean |c₁ f₁ + c₂ f₂ + c₃ f₃| over the cells, with factors ``(3, width)``."""
-    first, second, third = rates
-    c1, c2, c3 = load(factors[0], 0, one), load(factors[1], 0, one), load(factors[2], 0, one)
-    total = one - one
-    for at in range(0, first.shape[0], width):
-        each = c1 * load(first, at, one) + c2 * load(second, at, one)
-        total = total + magnitude(each + c3 * load(third, at, one))
+@inner
+def mean_magnitude(rate: _Array, factor: _Array, mean: _Array, one: Any, width: int) -> None:
+    """Mean |c f| over the cells."""
+    c, total = load(factor, 0, one), one - one
+    for at in range(0, rate.shape[0], width):
+        total = total + magnitude(c * load(rate, at, one))
     store(mean, 0, total)
     for lane in range(width):
-        mean[lane] /= first.shape[0] // width
+        mean[lane] /= rate.shape[0] // width
 
 
-@compiled
+@inner
 def replace(mark: _Array, now: _Array, after: _Array, one: Any, width: int) -> None:
     """Overwrites the lanes whose mark is positive."""
     chosen = load(mark, 0, one)
@@ -69,14 +69,14 @@ def replace(mark: _Array, now: _Array, after: _Array, one: Any, width: int) -> N
         store(now, at, pick(chosen, load(after, at, one), load(now, at, one)))
 
 
-@compiled
+@inner
 def put_row(row: _Array, lanes: _Array, lane: int, width: int) -> None:
     """Writes a row to a lane."""
     for i in range(row.shape[0]):
         lanes[i * width + lane] = row[i]
 
 
-@compiled
+@inner
 def get_row(lanes: _Array, lane: int, width: int, row: _Array) -> None:
     """Copies a lane to a row."""
     for i in range(row.shape[0]):

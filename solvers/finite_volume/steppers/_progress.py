@@ -64,9 +64,8 @@ class Progress:
     def take(self, rows: Array) -> "Progress":
         state = self.rows
         rate = None if state.rate is None else state.rate.take(rows)
-        earlier = state.earlier[0][rows], state.earlier[1][rows]
         return Progress(
-            Rows(state.u[rows], state.time[rows], rate, earlier),
+            Rows(state.u[rows], state.time[rows], rate),
             self.operator.take(rows),
             *(part[rows] for part in (self.index, self.account, self.proposal, self.failed, self.cursor, self.sampled)),
         )

@@ -43,16 +43,6 @@ def weighted(step: _Array, weights: tuple[float, ...], rates: Any) -> _Array:
 
 
 @compiled
-def extrapolate(before: _Array, now: _Array, ratio: _Array) -> _Array:
-    """now + ratio · (now − before) with one ratio per row."""
-    out = np.empty_like(now)
-    for b in range(now.shape[0]):
-        for i in range(now.shape[1]):
-            out[b, i] = now[b, i] + ratio[b] * (now[b, i] - before[b, i])
-    return out
-
-
-@compiled
 def range_of_rows(u: _Array) -> _Array:
     """Smallest and largest value of every row ``(2, rows)``; NaN if one is not finite."""
     ends = np.empty((2, u.shape[0]))
@@ -99,18 +89,6 @@ def allowed_error(before: _Array, after: _Array, data: _Array, tolerance: float,
         high = max(max(before[1, b], after[1, b]), data[1, b])
         floor = 100.0 * _EPSILON * max(abs(low), abs(high))
         result[b] = max(tolerance * (high - low) + atol, floor)
-    return result
-
-
-@compiled
-def allowed_change(rate: _Array, length: _Array, allowed: _Array, tolerance: float, fraction: float) -> _Array:
-    """Fraction of the allowed error, or of tolerance · the mean change that the rate makes if that is larger."""
-    result = np.empty(rate.shape[0])
-    for b in range(rate.shape[0]):
-        total = 0.0
-        for i in range(rate.shape[1]):
-            total += abs(rate[b, i])
-        result[b] = fraction * max(allowed[b], tolerance * length[b] * total / rate.shape[1])
     return result
 
 
@@ -169,7 +147,7 @@ def next_proposal(accepted: Any, factor: Any, length: Any, proposal: Any) -> flo
 @compiled
 def smallest_step(time: Any, last: Any) -> float:
     """Length below which a step may not fail."""
-    return _SMALLEST * max(abs(time), last - time)
+    return _SMALLEST * max(abs(time), 1e-4 * (last - time))
 
 
 @compiled

@@ -105,7 +105,7 @@ class SSPRK3(Stepper):
         u, elapsed, sides, steps = operator.convection.march(
             rows.u, stop - rows.time, control, operator.sides.at(rows.time[None])[0]
         )
-        return Rows(u, rows.time + elapsed, None, rows.earlier), operator.with_source(sides), steps
+        return Rows(u, rows.time + elapsed, None), operator.with_source(sides), steps
 
     def _stages(
         self, operator: Operator, rows: Rows, first: Rate, length: Array, sampled: tuple[Array, Array]

@@ -6,27 +6,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._operator import Array, Operator, Rate
-from solvers.finite_volume.diffusion._diffusion import Stage, StageSolution
+from solvers.finite_volume._operator import Array
 from solvers.finite_volume.diffusion.newton import Newton
-from solvers.finite_volume.steppers import _row_kernels as kernels
-from solvers.finite_volume.steppers._trbdf2_kernels import ERROR, GAMMA, D, W
-from solvers.finite_volume.steppers.stepper import (
-    Rows,
-    Step,
-    Stepper,
-    accounted,
-    check_control,
-    combined,
-    courant_limited,
-    error_ratio,
-    parabola,
-    rate_at_start,
-)
+from solvers.finite_volume.steppers.stepper import Stepper, check_control
 
-_COURANT = 0.5
-UNCONTROLLED = 1e-4
-_A31, _A32 = 1.0 - (3.0 + 2.0 * 2.0**0.5) / 6.0, (3.0 + 2.0 * 2.0**0.5) / 6.0
+_GAMMA = 2.0 - 2.0**0.5
+_D, _W, _A32 = 0.5 * _GAMMA, 2.0**0.5 / 4.0, (3.0 + 2.0 * 2.0**0.5) / 6.0
+
+
+class Tableau(NamedTuple):
+    """Coefficients of a scheme, as in ``Scheme`` of the compiled steps."""
+
+    implicit: Array
+    explicit: Array
+    weights: Array
+    nodes: Array
+    error: Array
+    middle: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class BackwardEuler(Stepper):
 
     Args:
         tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells
-            and Dirichlet values; ``inf`` for no control.
+            and Dirichlet values, but at least 1e-6 of the range of all states so far; ``inf`` for no control.
         atol: Further allowed mean |error|.
         largest_step: Upper bound of the step.
         newton: Stopping criterion of Newton's iteration.
@@ -54,38 +50,20 @@ class BackwardEuler(Stepper):
 
     order = 2
     first_fraction = 1e-4
+    tableau = Tableau(
+        implicit=np.array([[0.0, 0.0], [0.0, 1.0]]),
+        explicit=np.array([[0.0, 0.0], [1.0, 0.0]]),
+        weights=np.array([1.0, 0.0]),
+        nodes=np.array([0.0, 1.0]),
+        error=np.array([-0.5, 0.5]),
+        middle=0,
+    )
 
     def __post_init__(self) -> None:
         check_control(self)
 
     def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
         return diffuses
-
-    def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        start = _begin(operator, rows, length, (0.0, 1.0))
-        length, (_, end), data = start.length, start.times, start.data
-        beside = () if start.explicit is None else (start.explicit,)
-        right = combined(rows.u, length, (1.0,) * len(beside), beside)
-        stage = Stage(
-            right, length, data[-1], end, _extrapolated(rows, length), _allowed_by_newton(self, operator, rows, start)
-        )
-        assert operator.diffusion is not None
-        solution = operator.diffusion.solve(stage)
-        last = _rate_of(solution, operator)
-        account = accounted(length, (1.0,) * (1 + len(beside)), (last, *beside))
-        error = kernels.weighted(length, (-0.5, 0.5), (start.implicit.u, last.u))
-        ratio = error_ratio(self, operator, error, (rows.u, solution.u), data)
-        return Step(
-            u=solution.u,
-            account=account,
-            length=length,
-            ratio=np.where(solution.converged, ratio, np.inf),
-            residual=solution.residual,
-            bow=lambda: (np.zeros_like(rows.u), np.zeros_like(account), None),
-            rates=(start.implicit, last) if start.explicit is None else None,
-            sampled=None if operator.sides.constant else length[:, None] * data[-1],
-            evaluations=solution.iterations,
-        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +76,7 @@ class TRBDF2(Stepper):
 
     Args:
         tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells
-            and Dirichlet values; ``inf`` for no control.
+            and Dirichlet values, but at least 1e-6 of the range of all states so far; ``inf`` for no control.
         atol: Further allowed mean |error|.
         largest_step: Upper bound of the step.
         newton: Stopping criterion of Newton's iteration.
@@ -115,95 +93,17 @@ class TRBDF2(Stepper):
 
     order = 3
     first_fraction = 1e-4
+    tableau = Tableau(
+        implicit=np.array([[0.0, 0.0, 0.0], [_D, _D, 0.0], [_W, _W, _D]]),
+        explicit=np.array([[0.0, 0.0, 0.0], [_GAMMA, 0.0, 0.0], [1.0 - _A32, _A32, 0.0]]),
+        weights=np.array([_W, _W, _D]),
+        nodes=np.array([0.0, _GAMMA, 1.0]),
+        error=np.array([_W - (1.0 - _W) / 3.0, _W - (3.0 * _W + 1.0) / 3.0, _D - _D / 3.0]),
+        middle=1,
+    )
 
     def __post_init__(self) -> None:
         check_control(self)
 
     def suits(self, convects: bool, diffuses: bool) -> bool:  # noqa: ARG002 - one signature for all steppers
         return diffuses
-
-    def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        start = _begin(operator, rows, length, (0.0, GAMMA, 1.0))
-        length, data = start.length, start.data
-        allowed = _allowed_by_newton(self, operator, rows, start)
-
-        def solve(right: Array, stage: int, guess: Array) -> tuple[StageSolution, Rate, tuple[Rate, ...]]:
-            at = start.times[stage], data[stage % len(data)]
-            assert operator.diffusion is not None
-            solution = operator.diffusion.solve(Stage(right, D * length, at[1], at[0], guess, allowed))
-            beside = (operator.explicit_rate(solution.u, at[1], at[0]),) if operator.has_explicit_part else ()
-            return solution, _rate_of(solution, operator), beside
-
-        first, first_beside = start.implicit, () if start.explicit is None else (start.explicit,)
-        terms = 1 + len(first_beside)
-        right = combined(rows.u, length, (D, GAMMA)[:terms], (first, *first_beside))
-        middle, second, beside = solve(right, 1, _extrapolated(rows, GAMMA * length))
-        known = (first, second, *first_beside, *beside)
-        right = combined(rows.u, length, (W, W, _A31, _A32)[: 2 * terms], known)
-        guess = kernels.extrapolate(rows.u, middle.u, np.full(len(length), 1.0 / GAMMA - 1.0))
-        end, third, last = solve(right, 2, guess)
-        explicit = (*first_beside, *beside, *last)
-        middle_account = accounted(length, (D, D, GAMMA)[: 1 + terms], (first, second, *first_beside))
-        u = combined(end.u, length, (W - _A31, W - _A32, D), explicit) if explicit else end.u
-        stages = (first, second, third, *explicit)
-        account = accounted(length, ((W, W, D) * 2)[: len(stages)], stages)
-        error = kernels.weighted(length, (ERROR * 2)[: len(stages)], tuple(stage.u for stage in stages))
-        ratio = error_ratio(self, operator, error, (rows.u, u), data)
-        states = (rows.u, np.zeros_like(account)), (middle.u, middle_account), (u, account)
-        return Step(
-            u=u,
-            account=account,
-            length=length,
-            ratio=np.where(middle.converged & end.converged, ratio, np.inf),
-            residual=np.maximum(middle.residual, end.residual),
-            bow=lambda: parabola(*states, np.full(len(length), GAMMA)),
-            rates=None if explicit else (first, third),
-            sampled=None if operator.sides.constant else length[:, None] * (W * (data[0] + data[1]) + D * data[2]),
-            evaluations=middle.iterations + end.iterations,
-        )
-
-
-class _Start(NamedTuple):
-    """Rates of diffusion and of all else at the start, length of the step, times of its stages and side data."""
-
-    implicit: Rate
-    explicit: Rate | None
-    length: Array
-    times: Array
-    data: Array
-
-
-def _begin(operator: Operator, rows: Rows, length: Array, fractions: tuple[float, ...]) -> _Start:
-    """Rates at the start, and side data at some fractions of the step."""
-    explicit = None
-    if operator.has_explicit_part:
-        explicit = operator.explicit_rate(rows.u, operator.sides.at(rows.time[None])[0], rows.time)
-        length = courant_limited(length, explicit.speed, _COURANT)
-    times = rows.time + np.array(fractions)[:, None] * length
-    data = operator.sides.at(times, rows.time)
-    implicit = rate_at_start(operator, rows, data[0], operator.diffusive_rate)
-    return _Start(implicit, explicit, length, times, data)
-
-
-def _rate_of(solution: StageSolution, operator: Operator) -> Rate:
-    return Rate(solution.du, operator.with_source(solution.sides), None, np.zeros(len(solution.u)))
-
-
-def _extrapolated(rows: Rows, ahead: Array) -> Array:
-    """Guess of u at a later time from the last step."""
-    before, length = rows.earlier
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(length > 0, ahead / length, 0.0)
-    return kernels.extrapolate(before, rows.u, ratio)
-
-
-def _allowed_by_newton(control: BackwardEuler | TRBDF2, operator: Operator, rows: Rows, start: _Start) -> Array:
-    """Allowed mean |change| of the last Newton iteration ``(rows,)``.
-
-    A fraction of the allowed error; the change that the present rate makes counts as well, since from rest the spread
-    is still 0.
-    """
-    tolerance, ends = min(control.tolerance, UNCONTROLLED), kernels.range_of_rows(rows.u)
-    limits = kernels.range_of_data(start.data, operator.sides.dirichlet)
-    allowed = kernels.allowed_error(ends, ends, limits, tolerance, control.atol)
-    return kernels.allowed_change(start.implicit.u, start.length, allowed, tolerance, control.newton.tolerance)

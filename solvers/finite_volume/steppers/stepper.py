@@ -28,13 +28,11 @@ class Rows:
         u: Cell averages ``(rows, cells)``.
         time: Times ``(rows,)``.
         rate: Rates at the present state that the last step computed already, or None.
-        earlier: State before the last step ``(rows, cells)`` and the length of that step ``(rows,)``.
     """
 
     u: Array
     time: Array
     rate: Rate | None
-    earlier: tuple[Array, Array]
 
 
 class Control(Protocol):
@@ -92,19 +90,6 @@ class Stepper(ABC):
     @abstractmethod
     def suits(self, convects: bool, diffuses: bool) -> bool:
         """Whether it can integrate laws with these parts."""
-
-    @abstractmethod
-    def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
-        """Computes a trial step of every row without changing the state.
-
-        Args:
-            operator: Law, grid and boundary conditions.
-            rows: Present states.
-            length: Proposed time steps Δt ``(rows,)``.
-
-        Returns:
-            The trial steps.
-        """
 
 
 def rate_at_start(operator: Operator, rows: Rows, data: Array, evaluate: Evaluate) -> Rate:

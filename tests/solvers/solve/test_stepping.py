@@ -1,6 +1,7 @@
 """Time steppers: orders in time, step control, and the error where no step succeeds."""
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +30,9 @@ from solvers import (
     PorousMedium,
     Rusanov,
     SolverDivergedError,
+    Source,
     Stefan,
+    align,
     solve,
 )
 from solvers.finite_volume.steppers import _row_kernels as kernels
@@ -238,7 +241,6 @@ def test_combinations_of_rows_by_hand():
     before, now = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 2.0], [3.0, 8.0]])
     step = np.array([0.5, 2.0])
     assert kernels.weighted(step, (2.0, 1.0), (before, now)).tolist() == [[2.0, 3.0], [18.0, 32.0]]
-    assert kernels.extrapolate(before, now, step).tolist() == [[2.5, 2.0], [3.0, 16.0]]
 
 
 @pytest.mark.parametrize("stepper", [None, SSPRK3(), RKL2()])
@@ -250,3 +252,51 @@ def test_a_solution_that_becomes_infinite_in_finite_time_is_an_error_with_the_ti
     assert before.values == pytest.approx(torch.full((1, 4), 10.0).numpy(), rel=1e-3)
     with pytest.raises(SolverDivergedError, match=r"cannot be continued past time (0\.9999|1\b|1\.0000)"):
         solve(*arguments, [2.0], **source)
+
+
+@pytest.mark.parametrize("rate", [1e2, 1e4, 1e6])
+def test_stiff_relaxation_takes_as_many_steps_at_any_rate(rate):
+    """−λ (u − g) with the steady state of u_xx = λ (u − g), by dense algebra; explicit steps would be λ/4."""
+    grid = CellGrid(0.0, 1.0, 30)
+    goal = torch.sin(3.0 * grid.points)
+    sides = (Neumann(flux=0.0),) * 2
+    result = solve(Diffusion(1.0), grid, sides, 0.0, [1.0], source=lambda u, x, _t: -rate * (u - torch.sin(3.0 * x)))
+    matrix = np.diag(np.full(30, -2.0)) + np.diag(np.ones(29), 1) + np.diag(np.ones(29), -1)
+    matrix[0, 0] = matrix[-1, -1] = -1.0
+    expected = np.linalg.solve(rate * np.eye(30) - matrix * 900.0, rate * goal.numpy())
+    np.testing.assert_allclose(result.values[0].numpy(), expected, atol=1e-9)
+    assert int(result.work.steps) < 150
+    assert float(result.imbalance.abs().max()) < 1e-13
+
+
+@dataclass(frozen=True)
+class Decay(Source):
+    rate: torch.Tensor
+
+    def __call__(self, u, _x, _t):
+        return -align(self.rate, u) * u
+
+
+def test_stiff_rows_have_the_same_bits_beside_others():
+    """Rates on both sides of the border between explicit and implicit sources."""
+    grid, rates = CellGrid(0.0, 1.0, 30), torch.tensor([1.0, 1e4, 10.0, 300.0])
+
+    def relaxed(rate):
+        sides = (Dirichlet(1.0), Neumann(flux=0.0))
+        return solve(PorousMedium(2.0), grid, sides, torch.cos(grid.points), [0.3, 1.0], source=Decay(rate))
+
+    together = relaxed(rates)
+    for row, rate in enumerate(rates):
+        alone = relaxed(rate[None])
+        assert torch.equal(alone.values[0], together.values[row])
+        assert torch.equal(alone.source_total[0], together.source_total[row])
+    assert float(together.imbalance.abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize(
+    ("sides", "source"), [((Dirichlet(0.0),) * 2, None), ((Neumann(flux=0.0),) * 2, lambda u, _x, _t: -50.0 * u)]
+)
+def test_a_field_that_has_decayed_is_cheap(sides, source):
+    result = solve(Diffusion(1.0), CellGrid(0.0, 1.0, 50), sides, 1.0, [1e8 if source is None else 1e2], source=source)
+    assert int(result.work.steps) <= 500
+    assert float(result.values.abs().max()) < 1e-10

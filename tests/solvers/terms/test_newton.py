@@ -33,14 +33,14 @@ def test_changes_to_and_fro_are_damped_after_many_iterations_only():
 
 
 def test_slope_at_a_side_keeps_the_matrix_dominant():
-    """The diagonal 1 + w (k_edge − slope) stays at ½ or above; a linear law keeps its slope."""
-    for inner, outer, pull in [(0.0, 1.0, 1.0), (1.0, 3.0, 0.9), (0.5, 0.2, -2.0)]:
-        slope = side_slope(outer, inner, pull, 100.0, 0)
+    """The diagonal 1 + (inner − slope) stays at ½ or above; a linear law keeps its slope."""
+    for inner, outer, pull in [(0.0, 100.0, 1.0), (100.0, 300.0, 0.9), (50.0, 20.0, -2.0)]:
+        slope = side_slope(outer, inner, pull, 0)
         assert slope <= pull * outer
-        assert 1.0 + 100.0 * (inner - slope) >= 0.5 - 1e-12
-    assert side_slope(1.0, 0.5, 0.4, 100.0, 0) == 0.4
-    assert side_slope(1.0, 0.0, 1.5, 100.0, -1) == 1.5
-    assert side_slope(1.0, 1.0, 0.9, 100.0, 20) == 0.0
+        assert 1.0 + (inner - slope) >= 0.5 - 1e-12
+    assert side_slope(100.0, 50.0, 0.4, 0) == 40.0
+    assert side_slope(100.0, 0.0, 1.5, -1) == 150.0
+    assert side_slope(100.0, 100.0, 0.9, 20) == 0.0
 
 
 @pytest.mark.parametrize("wrong", [{"tolerance": 0.0}, {"iterations": 0}, {"tolerance": float("nan")}])

@@ -1,0 +1,502 @@
+"""Compiled implicit steps: many rows from output to output, each with steps of its own.
+
+Eight rows go side by side through the stages of their steps; a lane whose row has reached the last output takes the
+next row. Diffusion, and a source where it is stiff, are implicit. All else is explicit and enters by a kernel.
+
+The schemes are diagonally implicit Runge–Kutta methods whose first stage is the start and whose last one is the end.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from solvers._compiled import compiled, inner
+from solvers.finite_volume._kernels import call
+from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast
+from solvers.finite_volume.diffusion._newton_kernels import (
+    Medium,
+    Tile,
+    empty_tile,
+    enter_medium,
+    finish_stage,
+    linearise,
+    solve_stage,
+)
+from solvers.finite_volume.sides._data_kernels import Sampler, may_jump, value_at
+from solvers.finite_volume.steppers import _lane_kernels as lanewise
+from solvers.finite_volume.steppers._march_kernels import (
+    ENDLESS,
+    RUNNING,
+    STUCK,
+    Limits,
+    March,
+    Output,
+    move_to_end,
+    passes_output,
+    proposed_length,
+    settle,
+    write_outputs,
+)
+from solvers.finite_volume.steppers._row_kernels import allowed_error, control, range_of_data, smallest_step
+
+_Array = np.ndarray
+
+_COURANT = 0.5
+_LEAST_SPREAD = 1e-6
+
+
+class Scheme(NamedTuple):
+    """What a stepper says, with s stages.
+
+    Attributes:
+        implicit: Weights of the implicit rates in the stages ``(s, s)``; the last row is that of the step.
+        explicit: Weights of the explicit rates ``(s, s)``.
+        weights: Weights of the explicit rates in the step ``(s,)``.
+        nodes: Times of the stages as fractions of the step ``(s,)``.
+        error: Weights of the rates in the estimated error ``(s,)``.
+        middle: Stage through which outputs are interpolated; 0 for none.
+        order: Order of the error of a step.
+        limits: Tolerances and largest step.
+        spread: Tolerance that Newton's iteration goes by.
+        newton: Its allowed error as a fraction of the allowed error of the step.
+        iterations: Its largest number of iterations.
+    """
+
+    implicit: _Array
+    explicit: _Array
+    weights: _Array
+    nodes: _Array
+    error: _Array
+    middle: int
+    order: int
+    limits: Limits
+    spread: float
+    newton: float
+    iterations: int
+
+
+class Calls(NamedTuple):
+    """Addresses of kernels, 0 where there is none, and what the sampler knows.
+
+    Attributes:
+        rest: (u, info, rate, flow and speed ``(2d + 2, width)``, side data): all explicit terms.
+        stage: (r, report, u, rate, side data): the solution of a stage in more than one axis, or with s = 0 the rate.
+        look: (times, row and start of the step, side data): data that the sampler does not know.
+        sampled: Whether the sampler knows data that change with time.
+    """
+
+    rest: int
+    stage: int
+    look: int
+    sampled: bool
+
+
+class _Cells(NamedTuple):
+    """States of a step, interleaved ``(n width,)``, and implicit rates and the ``rest`` of all stages, one by one."""
+
+    now: _Array
+    earlier: _Array
+    middle: _Array
+    end: _Array
+    rates: _Array
+    rest: _Array
+
+
+class _Lanes(NamedTuple):
+    """What every lane knows of its row and its step: ``(width,)``, or with that as the last axis but for ``data``.
+
+    ``flow`` holds fluxes through the sides and the integral of the source at the stages ``(s, 2d + 1, width)``, and
+    ``rest`` those of the explicit terms, and their speed; ``seen`` is the range of all states so far. For the kernel of
+    stages, ``report`` has row, time, whether there is a row, s, allowed error, convergence, iterations, residual, flow.
+    """
+
+    row: _Array
+    length: _Array
+    earlier_length: _Array
+    range: _Array
+    range_after: _Array
+    seen: _Array
+    mean: _Array
+    factors: _Array
+    weights: _Array
+    ratio: _Array
+    data: _Array
+    flow: _Array
+    rest: _Array
+    report: _Array
+    mark: _Array
+    fresh: _Array
+    converged: _Array
+
+
+def march(
+    rows: March, medium: Medium, scheme: Scheme, calls: Calls, sampler: Sampler, output: Output, budget: int
+) -> None:
+    """Takes steps until every row has reached the last output or has failed, at most so many in every lane.
+
+    One or two rows go one after the other, so that a single function compiles half of the code.
+    """
+    take = _march_lanes if rows.u.shape[0] > 2 and calls.stage == 0 else _march_singly
+    take(rows, medium, (scheme, calls), sampler, output, budget)
+
+
+@compiled
+def _march_lanes(rows: March, medium: Medium, way: Any, sampler: Sampler, output: Output, budget: int) -> None:
+    _march(rows, medium, way, sampler, output, budget, broadcast(1.0), WIDTH)
+
+
+@compiled
+def _march_singly(rows: March, medium: Medium, way: Any, sampler: Sampler, output: Output, budget: int) -> None:
+    _march(rows, medium, way, sampler, output, budget, 1.0, 1)
+
+
+@compiled(inline="always")
+def _march(
+    rows: March, medium: Medium, way: Any, sampler: Sampler, output: Output, budget: int, one: Any, width: int
+) -> None:
+    scheme, calls = way
+    n, end, stages = rows.u.shape[1], output.times[-1], scheme.nodes.shape[0]
+    size = n * width
+    cells, tile = _empty_cells(n, width, stages, calls.rest != 0), empty_tile(n, width)
+    lanes = _empty_lanes(width, stages, rows.data.shape[1], rows.account.shape[1])
+    following = np.int64(0)  # a plain 0 compiles _fill twice, once for the constant
+    while budget > 0:
+        following = _fill(rows, medium, cells, tile, lanes, following, end, width)
+        if not _begin(rows, scheme, calls, sampler, tile, lanes, end, width):
+            return
+        if calls.rest != 0:
+            states = cells.now, tile.info, cells.rest, lanes.rest[0], lanes.data[0]
+            call(calls.rest, states, (n, width))
+            _limit_by_speed(lanes, width)
+        _rates_at_start(medium, calls, cells, tile, lanes, one, width)
+        dirichlet = _sample(rows, scheme, calls, sampler, tile, lanes, width)
+        _allow(scheme, cells, tile, lanes, dirichlet, one, width)
+        for stage in range(1, stages):
+            _prepare(rows, way, stage, cells, tile, lanes, one, width)
+            results = cells.end, cells.rates[stage * size : (stage + 1) * size], lanes.flow[stage]
+            if calls.stage == 0:
+                solve_stage(tile, medium, lanes.data[stage], scheme.iterations, one, width)
+                finish_stage(tile, medium, results, one, width)
+            else:
+                _stage_by_kernel(calls, results, lanes.data[stage], tile, lanes)
+            if calls.rest != 0 and (stage + 1 < stages or scheme.weights[stage] != 0.0):
+                states = cells.end, tile.info, cells.rest[stage * size :], lanes.rest[stage], lanes.data[stage]
+                call(calls.rest, states, (n, width))
+            if stage == scheme.middle:
+                for i in range(size):
+                    cells.middle[i] = cells.end[i]
+        _ratios(scheme, calls, cells, tile, lanes, dirichlet, one, width)
+        _judge(rows, output, scheme, cells, tile, lanes, width)
+        lanewise.replace(lanes.mark, cells.earlier, cells.now, one, width)
+        lanewise.replace(lanes.mark, cells.now, cells.end, one, width)
+        lanewise.replace(lanes.mark, cells.rates[:size], cells.rates[(stages - 1) * size :], one, width)
+        budget -= 1
+        for lane in range(width):
+            row = lanes.row[lane]
+            if row >= 0 and (budget == 0 or rows.verdict[row] != RUNNING or not rows.time[row] < end):
+                _leave(rows, cells, tile, lanes, lane, width)
+
+
+@inner
+def _empty_cells(n: int, width: int, stages: int, more: bool) -> _Cells:
+    size, a = n * width, np.zeros((4, n * width))
+    return _Cells(a[0], a[1], a[2], a[3], np.zeros(stages * size), np.zeros(stages * size if more else 0))
+
+
+@inner
+def _empty_lanes(width: int, stages: int, data: int, flows: int) -> _Lanes:
+    a, factors = np.zeros((4, width)), np.zeros(stages * width)
+    ranges, marks, weights = np.zeros((3, 2, width)), np.zeros((2, width), np.bool_), np.zeros(stages)
+    lanes = np.full(width, -1), np.ones(width), a[0], ranges[0], ranges[1], ranges[2], a[1], factors, weights, a[2]
+    flow, rest = np.zeros((stages, flows, width)), np.zeros((stages, flows + 1, width))
+    report = np.zeros((8 + flows, width))
+    return _Lanes(*lanes, np.zeros((stages, width, data)), flow, rest, report, a[3], marks[0], marks[1])
+
+
+@inner
+def _fill(
+    rows: March, medium: Medium, cells: _Cells, tile: Tile, lanes: _Lanes, following: Any, end: float, width: int
+) -> int:
+    """Gives empty lanes the next rows that are not at the end; returns the row after them."""
+    sides = rows.flow.shape[1]
+    for lane in range(width):
+        while lanes.row[lane] < 0 and following < rows.u.shape[0]:
+            row = following
+            following += 1
+            if not rows.time[row] < end or rows.verdict[row] != RUNNING:
+                continue
+            lanes.row[lane], lanes.earlier_length[lane] = row, rows.earlier_length[row]
+            tile.info[lane], tile.info[2 * width + lane] = row, 1.0
+            if sides == 2:
+                enter_medium(tile, medium, row, lane, width)
+            lanewise.put_row(rows.u[row], cells.now, lane, width)
+            lanewise.put_row(rows.earlier[row], cells.earlier, lane, width)
+            lanewise.put_row(rows.rate[row], cells.rates, lane, width)
+            for side in range(sides):
+                lanes.flow[0, side, lane] = rows.flow[row, side]
+            lanes.flow[0, sides, lane] = rows.produced[row]
+            low, high = rows.u[row, 0], rows.u[row, 0]
+            for i in range(rows.u.shape[1]):
+                low, high = min(low, rows.u[row, i]), max(high, rows.u[row, i])
+            lanes.range[0, lane], lanes.range[1, lane] = low, high
+            lanes.seen[0, lane], lanes.seen[1, lane] = min(rows.seen[row, 0], low), max(rows.seen[row, 1], high)
+    return following
+
+
+@inner
+def _leave(rows: March, cells: _Cells, tile: Tile, lanes: _Lanes, lane: int, width: int) -> None:
+    """Writes the state of a lane back to its row and empties the lane."""
+    row, sides = lanes.row[lane], rows.flow.shape[1]
+    lanewise.get_row(cells.now, lane, width, rows.u[row])
+    lanewise.get_row(cells.earlier, lane, width, rows.earlier[row])
+    lanewise.get_row(cells.rates, lane, width, rows.rate[row])
+    for side in range(sides):
+        rows.flow[row, side] = lanes.flow[0, side, lane]
+    rows.seen[row, 0], rows.seen[row, 1] = lanes.seen[0, lane], lanes.seen[1, lane]
+    rows.produced[row], rows.earlier_length[row] = lanes.flow[0, sides, lane], lanes.earlier_length[lane]
+    lanes.row[lane], tile.info[2 * width + lane] = -1, 0.0
+
+
+@inner
+def _look(calls: Calls, rows: March, nodes: _Array, lanes: _Lanes, lane: int, start: bool) -> None:
+    """Data by the kernel: at the start, where they are those after a jump, or at all stages after it."""
+    row, found = lanes.row[lane], np.empty((nodes.shape[0], lanes.data.shape[2]))
+    times, where = np.empty(nodes.shape[0]), np.empty(2)
+    where[0], where[1] = row, rows.time[row]
+    for k in range(times.shape[0]):
+        times[k] = rows.time[row] + nodes[k] * lanes.length[lane]
+    call(calls.look, (times, where, found, found, found), (times.shape[0], found.shape[1]))
+    for k in range(0 if start else 1, 1 if start else times.shape[0]):
+        for entry in range(found.shape[1]):
+            lanes.data[k, lane, entry] = found[k, entry]
+
+
+@inner
+def _begin(
+    rows: March, scheme: Scheme, calls: Calls, sampler: Sampler, tile: Tile, lanes: _Lanes, end: float, width: int
+) -> bool:
+    """Proposes lengths, finds the data at the start and marks lanes without rates; whether there are rows at all."""
+    some = False
+    for lane in range(width):
+        row = lanes.row[lane]
+        lanes.fresh[lane] = False
+        if row < 0:
+            continue
+        some, time = True, rows.time[row]
+        jump = may_jump(sampler, row, time)
+        lanes.fresh[lane] = jump or rows.fresh[row] or calls.rest != 0
+        rows.fresh[row] = False
+        lanes.length[lane] = proposed_length(rows, scheme.limits, sampler, row, end)
+        tile.info[width + lane] = time
+        for entry in range(lanes.data.shape[2]):
+            lanes.data[0, lane, entry] = rows.data[row, entry]
+        if jump:
+            _look(calls, rows, scheme.nodes, lanes, lane, True)
+    return some
+
+
+@inner
+def _limit_by_speed(lanes: _Lanes, width: int) -> None:
+    """Steps in which a signal crosses at most half a cell."""
+    for lane in range(width):
+        speed = lanes.rest[0, lanes.rest.shape[1] - 1, lane]
+        if lanes.row[lane] >= 0 and speed > 0.0:
+            lanes.length[lane] = min(lanes.length[lane], _COURANT / speed)
+
+
+@inner
+def _sample(
+    rows: March, scheme: Scheme, calls: Calls, sampler: Sampler, tile: Tile, lanes: _Lanes, width: int
+) -> _Array:
+    """Data at the stages after the start; their range over Dirichlet sides ``(2, width)``."""
+    for lane in range(width):
+        row = lanes.row[lane]
+        tile.iterations[lane], lanes.converged[lane] = 0, row >= 0
+        if row < 0:
+            continue
+        time, length = rows.time[row], lanes.length[lane]
+        known, total = (calls.sampled or not sampler.changes) and not may_jump(sampler, row, time + length), 0.0
+        for k in range(1, scheme.nodes.shape[0] if known else 1):
+            for entry in range(lanes.data.shape[2]):
+                lanes.data[k, lane, entry] = value_at(sampler, row, entry, time + scheme.nodes[k] * length)
+                total += lanes.data[k, lane, entry]
+        if not known or np.isnan(total):
+            _look(calls, rows, scheme.nodes, lanes, lane, False)
+    return range_of_data(lanes.data, sampler.dirichlet)
+
+
+@inner
+def _rates_at_start(
+    medium: Medium, calls: Calls, cells: _Cells, tile: Tile, lanes: _Lanes, one: Any, width: int
+) -> None:
+    """Rates at the present states of the lanes that have none."""
+    some = False
+    for lane in range(width):
+        some = some or lanes.fresh[lane]
+        tile.s[lane], lanes.mark[lane] = 1.0 if calls.stage == 0 else 0.0, 1.0 if lanes.fresh[lane] else 0.0
+    if not some:
+        return
+    for i in range(cells.now.shape[0]):
+        tile.u[width + i], tile.delta[i], tile.right[i] = cells.now[i], 0.0, 0.0
+    size = cells.now.shape[0]
+    results = cells.end, cells.rates[size : 2 * size], lanes.flow[1]
+    if calls.stage != 0:
+        _stage_by_kernel(calls, results, lanes.data[0], tile, lanes)
+    else:
+        linearise(tile, medium, lanes.data[0], one, width)
+        finish_stage(tile, medium, results, one, width)
+    lanewise.replace(lanes.mark, cells.rates[:size], cells.rates[size:], one, width)
+    for lane in range(width):
+        if lanes.fresh[lane]:
+            for k in range(lanes.flow.shape[1]):
+                lanes.flow[0, k, lane] = lanes.flow[1, k, lane]
+
+
+@inner
+def _stage_by_kernel(calls: Calls, results: Any, data: _Array, tile: Tile, lanes: _Lanes) -> None:
+    """A stage by the kernel, from the guess in the tile."""
+    report, width, (u, rate, flow) = lanes.report, tile.s.shape[0], results
+    for lane in range(width):
+        for k in range(3):
+            report[k, lane] = tile.info[k * width + lane]
+        report[2, lane] = 1.0 if tile.open[lane] or tile.s[lane] == 0.0 else 0.0
+        report[3, lane], report[4, lane] = tile.s[lane], tile.allowed[lane]
+    call(calls.stage, (tile.right, report, tile.u[width:], rate, data), (rate.shape[0] // width, width))
+    for i in range(u.shape[0]):
+        u[i] = tile.u[width + i]
+    for lane in range(width):
+        tile.converged[lane] = report[5, lane] > 0.0
+        tile.iterations[lane] += int(report[6, lane])
+        tile.before[lane] = report[7, lane]
+        for k in range(flow.shape[0]):
+            flow[k, lane] = report[8 + k, lane]
+
+
+@inner
+def _prepare(rows: March, way: Any, stage: int, cells: _Cells, tile: Tile, lanes: _Lanes, one: Any, width: int) -> None:
+    """Right-hand side and guess of a stage; lanes whose stage before has failed are closed."""
+    scheme, calls = way
+    node, before = scheme.nodes[stage], scheme.nodes[stage - 1]
+    for lane in range(width):
+        lanes.converged[lane] = lanes.converged[lane] and (stage == 1 or tile.converged[lane])
+        tile.open[lane], length, earlier = lanes.converged[lane], lanes.length[lane], lanes.earlier_length[lane]
+        tile.s[lane] = scheme.implicit[stage, stage] * length
+        if stage > 1:
+            lanes.ratio[lane] = node / before - 1.0
+        else:
+            lanes.ratio[lane] = node * length / earlier if earlier > 0.0 else 0.0
+        if lanes.row[lane] >= 0:
+            tile.info[width + lane] = rows.time[lanes.row[lane]] + node * length
+    _combine(tile.right, cells.now, (scheme.implicit[stage], cells.rates), lanes, stage, one, width)
+    if calls.rest != 0:
+        _combine(tile.right, tile.right, (scheme.explicit[stage], cells.rest), lanes, stage, one, width)
+    inside = tile.u[width : width + cells.now.shape[0]]
+    if stage > 1:
+        lanewise.extrapolate(inside, cells.now, cells.end, lanes.ratio, one, width)
+    else:
+        lanewise.extrapolate(inside, cells.earlier, cells.now, lanes.ratio, one, width)
+
+
+@inner
+def _combine(out: _Array, base: _Array, sum_: Any, lanes: _Lanes, count: int, one: Any, width: int) -> None:
+    """base + Δt Σ wₖ fₖ."""
+    weights, rates = sum_
+    for k in range(count):
+        for lane in range(width):
+            lanes.factors[k * width + lane] = weights[k] * lanes.length[lane]
+    lanewise.combine(out, base, rates, lanes.factors, count, one, width)
+
+
+@inner
+def _allow(scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, dirichlet: _Array, one: Any, width: int) -> None:
+    """Sets the allowed error of Newton's iteration."""
+    lanewise.mean_magnitude(cells.rates[: cells.now.shape[0]], lanes.length, lanes.mean, one, width)
+    allowed = allowed_error(lanes.range, lanes.range, dirichlet, scheme.spread, scheme.limits.atol)
+    for lane in range(width):
+        least = scheme.spread * max(lanes.mean[lane], _LEAST_SPREAD * (lanes.seen[1, lane] - lanes.seen[0, lane]))
+        tile.allowed[lane] = scheme.newton * max(allowed[lane], least)
+
+
+@inner
+def _ratios(
+    scheme: Scheme, calls: Calls, cells: _Cells, tile: Tile, lanes: _Lanes, dirichlet: _Array, one: Any, width: int
+) -> None:
+    """Completes the step by the explicit rates, and writes the ratios of estimated and allowed error."""
+    stages, error = scheme.nodes.shape[0], tile.delta
+    for i in range(error.shape[0]):
+        error[i] = 0.0
+    _combine(error, error, (scheme.error, cells.rates), lanes, stages, one, width)
+    if calls.rest != 0:
+        for k in range(stages):
+            lanes.weights[k] = scheme.weights[k] - scheme.explicit[stages - 1, k]
+        _combine(cells.end, cells.end, (lanes.weights, cells.rest), lanes, stages, one, width)
+        if scheme.weights[stages - 1] != 0.0:
+            _combine(error, error, (scheme.error, cells.rest), lanes, stages, one, width)
+    for lane in range(width):
+        lanes.factors[lane] = 1.0
+    lanewise.mean_magnitude(error, lanes.factors, lanes.mean, one, width)
+    lanewise.range_of_lanes(cells.end, lanes.range_after, one, width)
+    allowed = allowed_error(lanes.range, lanes.range_after, dirichlet, scheme.limits.tolerance, scheme.limits.atol)
+    for lane in range(width):
+        spread = lanes.seen[1, lane] - lanes.seen[0, lane]
+        least = scheme.limits.tolerance * _LEAST_SPREAD * spread if spread > 0.0 else 0.0
+        lanes.ratio[lane] = 0.0 if lanes.mean[lane] == 0.0 else lanes.mean[lane] / max(allowed[lane], least)
+        if not (lanes.converged[lane] and tile.converged[lane]):
+            lanes.ratio[lane] = np.inf
+
+
+@inner
+def _judge(rows: March, output: Output, scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, width: int) -> None:
+    """Accepts or rejects the step of every lane, writes outputs and proposes the next steps."""
+    end, failed = output.times[-1], np.zeros(width, np.bool_)
+    for lane in range(width):
+        failed[lane] = lanes.row[lane] >= 0 and rows.failed[lanes.row[lane]]
+    accepted, factor = control(lanes.ratio, scheme.order, failed)
+    for lane in range(width):
+        row, length = lanes.row[lane], lanes.length[lane]
+        lanes.mark[lane] = 1.0 if row >= 0 and accepted[lane] else 0.0
+        if row < 0:
+            continue
+        rows.last[row, 0], rows.last[row, 1] = length, tile.before[lane]
+        if settle(rows, row, (accepted[lane], factor[lane]), length, tile.iterations[lane], end):
+            rows.verdict[row] = STUCK
+        if accepted[lane]:
+            _accept(rows, output, scheme, cells, lanes, lane, width)
+            if rows.time[row] < end and rows.proposal[row] < smallest_step(rows.time[row], end):
+                rows.verdict[row] = ENDLESS
+
+
+@inner
+def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _Lanes, lane: int, width: int) -> None:
+    """Moves the row of a lane to the end of its step, but for its cells."""
+    row, length, flow, last = lanes.row[lane], lanes.length[lane], lanes.flow, scheme.nodes.shape[0] - 1
+    step, middle = np.zeros(flow.shape[1]), np.zeros(flow.shape[1])
+    for k in range(last + 1):
+        for side in range(step.size):
+            slow, fast = flow[k, side, lane], lanes.rest[k, side, lane]
+            step[side] += length * (scheme.implicit[last, k] * slow + scheme.weights[k] * fast)
+            between = scheme.implicit[scheme.middle, k] * slow + scheme.explicit[scheme.middle, k] * fast
+            middle[side] += length * between
+        for entry in range(rows.data.shape[1]):
+            rows.data[row, entry] = lanes.data[k, lane, entry]
+            rows.sampled[row, entry] += length * (scheme.implicit[last, k] * lanes.data[k, lane, entry])
+    if passes_output(rows, output, row, length):
+        states, fraction = np.empty((3, rows.u.shape[1])), scheme.nodes[scheme.middle]
+        lanewise.get_row(cells.now, lane, width, states[0])
+        lanewise.get_row(cells.middle, lane, width, states[1])
+        lanewise.get_row(cells.end, lane, width, states[2])
+        if scheme.middle == 0:
+            fraction = 0.5
+            for i in range(states.shape[1]):
+                states[1, i] = 0.5 * (states[0, i] + states[2, i])
+            for side in range(step.size):
+                middle[side] = 0.5 * step[side]
+        write_outputs(rows, output, states, (middle, step), (length, fraction), row)
+    move_to_end(rows, step, length, row, output.times[-1])
+    lanes.earlier_length[lane] = length
+    for k in range(flow.shape[1]):
+        flow[0, k, lane] = flow[last, k, lane]
+    for k in range(2):
+        lanes.range[k, lane] = lanes.range_after[k, lane]
+    lanes.seen[0, lane] = min(lanes.seen[0, lane], lanes.range[0, lane])
+    lanes.seen[1, lane] = max(lanes.seen[1, lane], lanes.range[1, lane])
