@@ -99,8 +99,8 @@ def faces_kernel(
         ]
     else:
         lines += [f"    out[{k} * stride + i] = 0.5 * (f[{k}] + g[{k}] - extra[i] * (r{k} - l{k}))" for k in each]
-    names = {"flux": _compiled(functions[0]), "eigenvalues": _compiled(functions[1])}
-    return _written("rusanov" if rusanov else "hll", lines, names, functions, axis)
+    names = {"flux": compiled_function(functions[0]), "eigenvalues": compiled_function(functions[1])}
+    return law_kernel("rusanov" if rusanov else "hll", lines, names, functions, axis)
 
 
 @lru_cache
@@ -115,7 +115,9 @@ def check_kernel(admissible: Callable[..., bool] | None, components: int, parame
         f"    extra[i] = 1.0 if {finite} == 0.0{also} else 0.0",
     ]
     functions = (admissible,) if admissible else ()
-    return _written("check", lines, {"admissible": admissible and _compiled(admissible)}, functions, components)
+    return law_kernel(
+        "check", lines, {"admissible": admissible and compiled_function(admissible)}, functions, components
+    )
 
 
 @lru_cache
@@ -128,19 +130,20 @@ def reflect_kernel(reflect: Callable[..., State], components: int, parameters: i
         f"    mirrored = reflect(({inside}), {axis}{rest})",
         *(f"    out[{k} * stride + i] = mirrored[{k}]" for k in each),
     ]
-    return _written("reflect", lines, {"reflect": _compiled(reflect)}, (reflect,), axis)
+    return law_kernel("reflect", lines, {"reflect": compiled_function(reflect)}, (reflect,), axis)
 
 
 def _listed(letter: str, each: range) -> str:
     return "".join(f"{letter}{k}, " for k in each)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled_function(function: Callable[..., Any]) -> Any:
     """The function for numba; only those of this package are kept on disk, see ``written_kernel``."""
     return function if isinstance(function, Dispatcher) else njit(error_model="numpy")(function)
 
 
-def _written(name: str, lines: list[str], names: dict[str, Any], functions: tuple[Any, ...], number: int) -> Any:
+def law_kernel(name: str, lines: list[str], names: dict[str, Any], functions: tuple[Any, ...], number: int) -> Any:
+    """A kernel that calls functions of a law; an error says so where numba cannot compile them."""
     ours = all(isinstance(each, Dispatcher) and each.__module__.startswith("solvers.") for each in functions)
     label = "_".join(["kernel", name, *(each.__name__ for each in functions), str(number)]) if ours else "kernel"
     try:

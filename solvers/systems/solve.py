@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from numbers import Real
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from solvers.systems.boundary import Side, make_sides
 from solvers.systems.fluxes import HLL, SystemFlux
 from solvers.systems.laws import ShallowWater, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
+
+if TYPE_CHECKING:
+    from solvers.systems.reactions import ReactionDiffusion
 
 Initial = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 Bottom = np.ndarray | Tensor | Callable[[Tensor], Tensor]
@@ -49,6 +52,8 @@ class SystemOptions(TypedDict, total=False):
             shorter than 1/4096 of the time span, which is not seen: solve a short span around it on its own, from
             ``start`` on, with steps shorter than the event.
         progress: Whether to show a progress bar on standard error.
+        tolerance: ``ReactionDiffusion`` only: allowed mean |error| of a step over the spread of every unknown, 1e-4 by
+            default.
     """
 
     start: float
@@ -58,6 +63,7 @@ class SystemOptions(TypedDict, total=False):
     courant: float
     largest_step: float
     progress: bool
+    tolerance: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +109,22 @@ class SystemSolution:
 
 
 def solve_system(
-    law: Law,
+    law: "Law | ReactionDiffusion",
     grid: CellGrid,
     boundary: Sequence[Any],
     initial: Initial,
     times: Sequence[float] | np.ndarray | Tensor,
     **options: Unpack[SystemOptions],
 ) -> SystemSolution:
-    """Solves a system of conservation laws for a whole batch in one call.
+    """Solves a system of conservation laws, or of reaction and diffusion, for a whole batch in one call.
 
     Finite volumes of second order where the solution is smooth (at sides with given states first), SSPRK3 in time.
     Every batch entry takes its own steps, so that its result is the same alone and in any batch.
 
     Args:
-        law: The law: ``ShallowWater(gravity)`` or an instance of your subclass of ``SystemLaw``.
+        law: The law: ``ShallowWater(gravity)``, ``Euler``, an instance of your subclass of ``PointwiseLaw`` or
+            ``SystemLaw``; or a ``ReactionDiffusion``, with the conditions of ``solve`` and the options ``start``,
+            ``tolerance`` and ``largest_step``.
         grid: Cells of the domain.
         boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis: ``Reflecting()``,
             ``Periodic()``, ``Outflow()`` or ``Dirichlet(state)`` with a state ``(c,)`` or one that broadcasts to
@@ -133,6 +141,10 @@ def solve_system(
         InvalidArgumentError: If an argument has the wrong type, shape or value.
         SolverDivergedError: If an entry has no admissible state at the smallest step; NaN is never returned.
     """
+    from solvers.systems.reactions import ReactionDiffusion, solve_reactions  # needs this module
+
+    if isinstance(law, ReactionDiffusion):
+        return solve_reactions(law, grid, boundary, initial, times, **options)
     _check_kinds(law, grid, options)
     start = float(options.get("start", 0.0))
     output = output_times(times, start)
@@ -199,11 +211,11 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
         )
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
-    unknown = sorted(set(options) - set(SystemOptions.__annotations__))
+    unknown = sorted(set(options) - (set(SystemOptions.__annotations__) - {"tolerance"}))
     if unknown:
         raise InvalidArgumentError(
             f"solve_system takes no option {', '.join(unknown)}; the options are "
-            f"{', '.join(sorted(SystemOptions.__annotations__))}."
+            f"{', '.join(sorted(set(SystemOptions.__annotations__) - {'tolerance'}))}."
         )
     for name, kind, choices in (
         ("flux", SystemFlux, "HLL(), HLLC() or Rusanov()"),
@@ -222,7 +234,7 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
         raise InvalidArgumentError(f"start must be a finite number, got {start!r}.")
 
 
-def _as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
+def as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
     """A field as a finite float64 tensor on the processor."""
     given = value(grid.points) if callable(value) else value
     try:
@@ -240,7 +252,7 @@ def _as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
 
 def _field(initial: Initial, grid: CellGrid, components: int) -> Tensor:
     """Initial cell averages ``(*batch, c, *space)`` with space axes that broadcast to the grid."""
-    field = _as_field("initial", initial, grid)
+    field = as_field("initial", initial, grid)
     shape, d = tuple(field.shape), grid.dimension
     if (
         len(shape) < d + 1
@@ -260,7 +272,7 @@ def _bottom(bottom: Bottom | None, law: Law, grid: CellGrid) -> Tensor | None:
         return None
     if not isinstance(law, ShallowWater):
         raise InvalidArgumentError(f"bottom is for ShallowWater only, got it with {type(law).__name__}; drop it.")
-    level = _as_field("bottom", bottom, grid)
+    level = as_field("bottom", bottom, grid)
     shape, d = tuple(level.shape), grid.dimension
     if len(shape) < d or any(size not in (1, n) for size, n in zip(shape[-d:], grid.shape, strict=True)):
         raise InvalidArgumentError(
@@ -280,7 +292,7 @@ def _batch(
     for side in (side for pair in sides for side in pair):
         value = getattr(side.condition, "value", None)
         if value is not None:
-            state = _as_field(side.name, value(start) if callable(value) else value, grid)
+            state = as_field(side.name, value(start) if callable(value) else value, grid)
             shapes.append(tuple(state.shape[: max(0, state.ndim - d)]))
     try:
         return tuple(torch.broadcast_shapes(*shapes))

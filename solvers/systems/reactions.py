@@ -1,0 +1,227 @@
+"""Reaction and diffusion of several unknowns, u_t = D ∇²u + f(u), along one to three axes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf, isfinite, prod
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from solvers._arguments import output_times
+from solvers.conditions import per_axis
+from solvers.errors import InvalidArgumentError, SolverDivergedError
+from solvers.finite_volume._kernels import call_from_python
+from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
+from solvers.finite_volume.diffusion.face_means import IntegralMean
+from solvers.finite_volume.diffusion.newton import Newton
+from solvers.finite_volume.laws._law_rows import LawRows
+from solvers.finite_volume.laws.laws import Diffusion
+from solvers.finite_volume.sides._side_data import SideData
+from solvers.finite_volume.steppers._rkl2_kernels import SAFETY, stages_for
+from solvers.grids import CellGrid
+from solvers.systems.pointwise import State, compiled_function, law_kernel
+from solvers.systems.solve import SystemSolution, as_field
+
+_Array = np.ndarray
+_GAMMA = 1.0 - 0.5**0.5
+_SHORTEST = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReactionDiffusion:
+    """c unknowns that react at every point and diffuse, each by itself.
+
+    Args:
+        reaction: ``reaction(u, *parameters)``: rates f of c numbers u, as a tuple; a function that numba can compile.
+        diffusivities: D of every unknown, at least 0.
+        parameters: Numbers.
+
+    Raises:
+        InvalidArgumentError: If a diffusivity is negative or not finite, or the reaction does not give c numbers.
+    """
+
+    reaction: Callable[..., State]
+    diffusivities: tuple[float, ...]
+    parameters: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (*self.diffusivities, *self.parameters)
+        if not (self.diffusivities and all(isinstance(each, Real) and isfinite(each) for each in numbers)):
+            raise InvalidArgumentError(
+                f"ReactionDiffusion: diffusivities and parameters must be finite numbers, got {numbers}."
+            )
+        if min(self.diffusivities) < 0.0:
+            raise InvalidArgumentError(
+                f"ReactionDiffusion: diffusivities must not be negative, got {self.diffusivities}."
+            )
+
+    def check(self, state: Sequence[float]) -> None:
+        """Raises an error if the reaction fails at a state or does not give c numbers."""
+        plain, name = getattr(self.reaction, "py_func", self.reaction), "ReactionDiffusion: reaction"
+        try:
+            rates = plain(tuple(state), *self.parameters)
+        except Exception as error:
+            raise InvalidArgumentError(
+                f"{name} failed for u = {tuple(state)}: {type(error).__name__}: {error}. It takes the unknowns as a "
+                "tuple of numbers, and the parameters."
+            ) from error
+        if not (isinstance(rates, tuple) and len(rates) == len(state) and all(isinstance(x, Real) for x in rates)):
+            raise InvalidArgumentError(f"{name} must return a tuple of {len(state)} numbers, got {rates!r}.")
+
+
+@lru_cache
+def reaction_kernel(reaction: Callable[..., State], c: int, parameters: int) -> Any:
+    """A step of ROS2 (Verwer et al., SIAM J. Sci. Comput. 20, 1999) at every point: second order, L-stable.
+
+    Kernel (states, –, states after the step, –, [step, parameters]). The derivatives of f are central differences.
+    """
+    each, rest = range(c), "".join(f", numbers[{1 + k}]" for k in range(parameters))
+    names = [f"u{k}" for k in each]
+    lines = ["h = numbers[0]", f"w = {_GAMMA} * h", "for i in range(count):"]
+    lines += [f"    u{k} = a[{k} * stride + i]" for k in each]
+    lines += [f"    f = reaction(({', '.join(names)},){rest})"]
+    for d in each:
+        moved = [", ".join([*names[:d], f"u{d} {sign} e", *names[d + 1 :]]) for sign in "+-"]
+        lines += [f"    e = 6e-6 * max(1e-3, abs(u{d}))"]
+        lines += [f"    p, q = reaction(({moved[0]},){rest}), reaction(({moved[1]},){rest})"]
+        lines += [f"    m{r}{d} = {float(r == d)} - w * ((p[{r}] - q[{r}]) / (2.0 * e))" for r in each]
+    for p in each:
+        for r in range(p + 1, c):
+            lines += [f"    m{r}{p} /= m{p}{p}", *(f"    m{r}{q} -= m{r}{p} * m{p}{q}" for q in range(p + 1, c))]
+
+    def solve(x: str) -> list[str]:
+        down = [f"    {x}{r} -= m{r}{p} * {x}{p}" for r in each for p in range(r)]
+        up = [[*(f"    {x}{r} -= m{r}{p} * {x}{p}" for p in range(r + 1, c)), f"    {x}{r} /= m{r}{r}"] for r in each]
+        return [*down, *(line for part in reversed(up) for line in part)]
+
+    lines += [*(f"    x{k} = f[{k}]" for k in each), *solve("x")]
+    ahead = ", ".join(f"u{k} + h * x{k}" for k in each)
+    lines += [f"    f = reaction(({ahead},){rest})", *(f"    y{k} = f[{k}] - 2.0 * x{k}" for k in each), *solve("y")]
+    lines += [f"    out[{k} * stride + i] = u{k} + h * (1.5 * x{k} + 0.5 * y{k})" for k in each]
+    return law_kernel("ros2", lines, {"reaction": compiled_function(reaction)}, (reaction,), c)
+
+
+class _Entry:
+    """One entry of a batch: Strang steps of half a reaction, diffusion by RKL2, and half a reaction."""
+
+    def __init__(self, law: ReactionDiffusion, grid: CellGrid, sides: SideData, term: DiffusionTerm | None) -> None:
+        c = len(law.diffusivities)
+        self.law, self.volume, self.data, self.term = law, prod(grid.spacing), sides.fixed[None], term
+        self.moving, self.d = np.flatnonzero(law.diffusivities), grid.dimension
+        self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
+        self.numbers = np.array([0.0, *map(float, law.parameters)])
+
+    def react(self, u: _Array, h: float) -> _Array:
+        after = np.empty_like(u)
+        self.numbers[0] = h
+        call_from_python(self.kernel, (u, u, after, after, self.numbers), u.shape[1])
+        return after
+
+    def step(self, u: _Array, h: float) -> tuple[_Array, _Array, _Array]:
+        """State ``(c, cells)``, fluxes through the sides ``(2d, c)`` and integral of the source ``(c,)`` of a step."""
+        half = self.react(u, 0.5 * h)
+        flux, between, moving = np.zeros((2 * self.d, len(u))), half, self.moving
+        if self.term is not None:
+            part = np.ascontiguousarray(half[moving])
+            radius = SAFETY * self.term.radius(part, self.data[0])
+            stages = stages_for(0.5 * radius * h).astype(np.int64)
+            plan = np.full(len(part), h), stages, np.full(len(part), 2)
+            moved = self.term.superstep(part, self.term.rate(part, self.data[0], np.zeros(len(part))), plan, self.data)
+            between = half.copy()
+            between[moving], flux[:, moving] = moved.u, moved.account.T
+        end = self.react(between, 0.5 * h)
+        source = self.volume * ((half - u).sum(1) + (end - between).sum(1))
+        return end, flux, source
+
+
+def solve_reactions(
+    law: ReactionDiffusion, grid: CellGrid, boundary: Sequence[Any], initial: Any, times: Any, **options: Any
+) -> SystemSolution:
+    """Solves u_t = D ∇²u + f(u) for a batch; called by ``solve_system``.
+
+    A step and two of half its length give the error, relative to the spread of every unknown over cells and time.
+
+    Args:
+        law: The law.
+        grid: Cells of the domain.
+        boundary: Conditions as for ``solve``, constant in time; values that broadcast to ``(c, *face)``.
+        initial: Cell averages ``(*batch, c, *cells)``, or a function of ``grid.points``.
+        times: Increasing output times, none before the start.
+        options: ``start``, ``tolerance`` (1e-4 by default) and ``largest_step``.
+
+    Returns:
+        The solution; ``source`` is the time-integrated reaction.
+    """
+    unknown = sorted(set(options) - {"start", "tolerance", "largest_step"})
+    if unknown:
+        raise InvalidArgumentError(f"With ReactionDiffusion solve_system takes no option {', '.join(unknown)}.")
+    start, tolerance = float(options.get("start", 0.0)), float(options.get("tolerance", 1e-4))
+    if not tolerance > 0:
+        raise InvalidArgumentError(f"tolerance must be positive, got {tolerance}.")
+    output, c = output_times(times, start), len(law.diffusivities)
+    field = as_field("initial", initial, grid)
+    d = grid.dimension
+    if field.ndim <= d or tuple(field.shape[-d - 1 :]) != (c, *grid.shape):
+        raise InvalidArgumentError(
+            f"initial must have the shape (*batch, {c}, *{grid.shape}), one field for each diffusivity, got "
+            f"{tuple(field.shape)}."
+        )
+    batch, u = tuple(field.shape[: -d - 1]), field.reshape(-1, c, prod(grid.shape)).numpy()
+    law.check(u[0, :, 0].tolist())
+    sides = SideData.build(per_axis(boundary, d), grid, (c,), start, float(output[-1]))
+    if not sides.constant:
+        raise InvalidArgumentError("With ReactionDiffusion boundary values must not change with time; give numbers.")
+    moving = np.flatnonzero(law.diffusivities)
+    sides = sides.take(moving)
+    term = None
+    if len(moving):
+        part = LawRows.build(Diffusion(torch.tensor(law.diffusivities)[moving].double()), (len(moving),), grid)
+        term = DiffusionTerm(part, grid, sides, IntegralMean(), Newton())
+    entry, bounds = _Entry(law, grid, sides, term), (tolerance, float(options.get("largest_step", inf)))
+    runs = [_run(entry, each, np.array([start, *output.tolist()]), bounds, k) for k, each in enumerate(u)]
+    values, flux, source, steps = (torch.from_numpy(np.array(part)) for part in zip(*runs, strict=True))
+    count = len(output)
+    return SystemSolution(
+        grid=grid,
+        times=output,
+        values=values.reshape(*batch, count, c, *grid.shape),
+        initial_total=(field * grid.weights).flatten(-d).sum(-1),
+        boundary_flux=flux.reshape(*batch, count, 2 * d, c),
+        source=source.reshape(*batch, count, c),
+        steps=steps.reshape(batch),
+    )
+
+
+def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], number: int) -> tuple[Any, ...]:
+    """States, accounts at the output times and the number of steps of one entry."""
+    time, proposal, steps = times[0], 1e-4 * (times[-1] - times[0]), 0
+    flux, source = np.zeros((2 * entry.d, len(u))), np.zeros(len(u))
+    low, high, outputs = u.min(1), u.max(1), []
+    for target in times[1:]:
+        while time < target:
+            left = target - time
+            bound = min(proposal, bounds[1])
+            h = left if bound >= left * (1.0 - 1e-9) else min(bound, 0.5 * left)
+            with np.errstate(all="ignore"):
+                coarse, first = entry.step(u, h)[0], entry.step(u, 0.5 * h)
+                second = entry.step(first[0], 0.5 * h)
+                after = second[0]
+                spread = np.maximum(high, after.max(1)) - np.minimum(low, after.min(1))
+                allowed = np.maximum(bounds[0] * spread, 1e-13 * np.abs(after).max(1)) + 1e-300
+                ratio = float((np.abs(after - coarse).mean(1) / 3.0 / allowed).max())
+            factor = 0.25 if not isfinite(ratio) else min(2.0, max(0.2, 0.8 * max(ratio, 1e-9) ** (-1 / 3)))
+            if ratio <= 1.0:
+                u, time, steps = after, target if h == left else time + h, steps + 1
+                flux, source = flux + first[1] + second[1], source + first[2] + second[2]
+                low, high = np.minimum(low, u.min(1)), np.maximum(high, u.max(1))
+                proposal = max(factor * h, proposal if h < proposal else 0.0)
+            elif (proposal := min(factor, 0.9) * h) < _SHORTEST * max(abs(time), 1e-4 * (times[-1] - times[0])):
+                raise SolverDivergedError(
+                    f"Entry {number} cannot be continued past time {time:.6g}: a step of {h:.3g} fails, and max |u| is "
+                    f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end before."
+                )
+        outputs.append((u, flux, source))
+    return *(np.array(part) for part in zip(*outputs, strict=True)), steps

@@ -1,0 +1,150 @@
+"""Reaction and diffusion of several unknowns: against a fine run by SciPy, closed forms, and the balance."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from solvers import (
+    CellGrid,
+    Dirichlet,
+    InvalidArgumentError,
+    Neumann,
+    Periodic,
+    ReactionDiffusion,
+    SolverDivergedError,
+    solve_system,
+)
+from solvers.problems.reactions import brusselator, fitzhugh_nagumo, gray_scott
+
+INSULATED, CIRCLE = (Neumann(flux=0.0),) * 2, (Periodic(), Periodic())
+GRID = CellGrid(0.0, 1.0, 40)
+
+
+def bump(grid):
+    square = (grid.points - 0.4) ** 2
+    near = torch.exp(-50.0 * (square.sum(-1) if grid.dimension > 1 else square))
+    return torch.stack([1.0 - 0.5 * near, 0.3 * near])
+
+
+def reference(law, start, time, periodic):
+    """The same cells in time by LSODA at a tight tolerance."""
+    spread, f = np.array(law.diffusivities)[:, None] / GRID.spacing[0] ** 2, law.reaction.py_func
+
+    def rhs(_, y):
+        u = y.reshape(2, -1)
+        ends = (u[:, -1:], u[:, :1]) if periodic else (u[:, :1], u[:, -1:])
+        wide = np.concatenate((ends[0], u, ends[1]), 1)
+        return (np.array(f(tuple(u), *law.parameters)) + spread * np.diff(wide, 2)).reshape(-1)
+
+    return solve_ivp(rhs, (0.0, time), start.numpy().ravel(), "LSODA", rtol=1e-9, atol=1e-12).y[:, -1].reshape(2, -1)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize(
+    ("law", "time"), [(gray_scott(), 100.0), (fitzhugh_nagumo(diffusivities=(1e-3, 0.0)), 20.0), (brusselator(), 8.0)]
+)
+def test_examples_match_a_fine_run_and_balance(law, time, periodic):
+    sides = CIRCLE if periodic else INSULATED
+    result = solve_system(law, GRID, sides, bump(GRID), [0.5 * time, time], tolerance=1e-5)
+    expected = reference(law, bump(GRID), time, periodic)
+    assert np.abs(result.values[-1].numpy() - expected).mean() < 1e-3 * max(1.0, np.ptp(expected))
+    assert float(result.imbalance.abs().max()) < 1e-13
+    assert int(result.steps) < 400
+
+
+def test_the_error_follows_the_tolerance():
+    """Second order: a tenth of the error at about a thirtieth of the tolerance, with the cube root of steps."""
+    expected = reference(brusselator(), bump(GRID), 4.0, False)
+    errors = []
+    for tolerance in (1e-4, 3e-6):
+        result = solve_system(brusselator(), GRID, INSULATED, bump(GRID), [4.0], tolerance=tolerance)
+        errors.append(np.abs(result.values[0].numpy() - expected).mean())
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_stiff_relaxation_costs_the_same_at_any_rate():
+    """Both unknowns are drawn to their mean at a rate; the mean stays, and steps do not grow with the rate."""
+
+    def exchange(u, rate):
+        return rate * (u[1] - u[0]), rate * (u[0] - u[1])
+
+    counts = []
+    for rate in (1e2, 1e4, 1e6):
+        law = ReactionDiffusion(reaction=exchange, diffusivities=(0.1, 0.1), parameters=(rate,))
+        result = solve_system(law, GRID, INSULATED, bump(GRID), [5.0])
+        mean = float(bump(GRID).mean())
+        assert torch.allclose(result.values[-1], torch.full_like(result.values[-1], mean), atol=1e-3)
+        assert torch.allclose(result.total.sum(-1), torch.tensor(2.0 * mean, dtype=torch.float64), atol=1e-12)
+        counts.append(int(result.steps))
+    assert max(counts) < 2 * min(counts)
+
+
+def test_planes_batches_and_given_sides():
+    """An entry is the same alone and in a batch; what comes through the sides is in the account."""
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (12, 10))
+    start = torch.stack([bump(grid), 0.5 * bump(grid)])
+    sides = ((Dirichlet([[1.0], [0.2]]), Neumann(flux=0.01)), CIRCLE)
+    result = solve_system(gray_scott(diffusivities=(1e-2, 5e-3)), grid, sides, start, [1.0, 4.0])
+    alone = solve_system(gray_scott(diffusivities=(1e-2, 5e-3)), grid, sides, start[1], [1.0, 4.0])
+    assert torch.equal(result.values[1], alone.values)
+    assert result.boundary_flux.shape == (2, 2, 4, 2)
+    assert torch.allclose(result.boundary_flux[:, -1, 1], torch.tensor(0.04, dtype=torch.float64))
+    assert float(result.imbalance.abs().max()) < 1e-13
+
+
+def test_blow_up_is_named():
+    law = ReactionDiffusion(reaction=lambda u: (u[0] * u[0],), diffusivities=(1e-3,))
+    with pytest.raises(SolverDivergedError, match=r"past time (1|0\.99).*infinite in finite time"):
+        solve_system(law, GRID, INSULATED, torch.ones(1, 40), [2.0])
+
+
+def plain(u):
+    return u
+
+
+def solve_one(reaction):
+    law = ReactionDiffusion(reaction=reaction, diffusivities=(1.0,))
+    return solve_system(law, GRID, INSULATED, torch.ones(1, 40), [1.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ReactionDiffusion(reaction=plain, diffusivities=(-1.0,)), "must not be negative"),
+        (lambda: ReactionDiffusion(reaction=plain, diffusivities=("a",)), "must be finite numbers"),
+        (lambda: solve_system(gray_scott(), GRID, INSULATED, torch.ones(3, 40), [1.0]), "initial must have the shape"),
+        (
+            lambda: solve_system(gray_scott(), GRID, INSULATED, bump(GRID), [1.0], courant=0.3),
+            "takes no option courant",
+        ),
+        (
+            lambda: solve_system(gray_scott(), GRID, (Dirichlet(lambda t: t), Dirichlet(0.0)), bump(GRID), [1.0]),
+            "must not change with time",
+        ),
+        (
+            lambda: solve_system(
+                ReactionDiffusion(reaction=lambda u: u[0], diffusivities=(1.0,)),
+                GRID,
+                INSULATED,
+                torch.ones(1, 40),
+                [1],
+            ),
+            "must return a tuple of 1 numbers",
+        ),
+        (
+            lambda: solve_system(
+                ReactionDiffusion(reaction=lambda u: (u.sum(),), diffusivities=(1.0,)),
+                GRID,
+                INSULATED,
+                torch.ones(1, 40),
+                [1.0],
+            ),
+            "reaction failed for u",
+        ),
+        (lambda: solve_system(gray_scott(), GRID, INSULATED, bump(GRID), [1.0], tolerance=0.0), "must be positive"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        call()
