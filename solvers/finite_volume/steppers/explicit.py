@@ -67,6 +67,7 @@ class SSPRK3(Stepper):
         return True
 
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
+        """A trial step of every row, of proposed lengths ``(rows,)``, without changing the state."""
         start = operator.sides.at(rows.time[None])[0]
         first = operator.rate(rows.u, start, rows.time)
         length = courant_limited(length, first.speed + operator.euler_rate(rows.u, start, rows.time), self.courant)
@@ -178,6 +179,7 @@ class RKL2(Stepper):
         return diffuses and not convects
 
     def step(self, operator: Operator, rows: Rows, length: Array) -> Step:
+        """A trial step of every row, of proposed lengths ``(rows,)``, without changing the state."""
         ends = operator.sides.at(np.stack((rows.time, rows.time + length)), rows.time)
         first = rate_at_start(operator, rows, ends[0], operator.rate)
         radius = 2.0 * SAFETY * np.max([operator.euler_rate(rows.u, data, rows.time) for data in ends], axis=0)
