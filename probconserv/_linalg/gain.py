@@ -232,7 +232,7 @@ def factorise(
     chol = torch.ones_like(innovation) if k == 1 else scale[..., None] * innovation * scale[..., None, :]
     chol = chol if k == 1 else _cholesky(chol, checked, members)
     if checked and _smallest_pivot(chol) < _REFINED:
-        chol = _refine(chol, covariance, scale[..., None] * rows, scale * square_root(noise))
+        chol = _refine(chol, covariance, scale[..., None] * rows, scale * square_root(noise), members)
     return Gain(
         covariance=covariance,
         variance=variance,
@@ -356,14 +356,17 @@ def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
     return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
 
 
-def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor) -> Tensor:
+def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor, members: int | None) -> Tensor:
     """L of nearly dependent rows, from the covariance of L⁻¹ D G u, which is close to the unit matrix.
 
-    S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice).
+    S loses the square of what distinguishes such rows; the whitened rows keep it (Cholesky QR, done twice). Where that
+    covariance is far from the unit matrix, the smallest pivot of S was rounding, and the rows are dependent.
     """
     white = torch.linalg.solve_triangular(chol, rows, upper=False)
     noise = torch.linalg.solve_triangular(chol, torch.diag_embed(deviation), upper=False)
-    return chol @ torch.linalg.cholesky(rows_times(covariance, white) @ white.mT + noise @ noise.mT)
+    again, info = torch.linalg.cholesky_ex(rows_times(covariance, white) @ white.mT + noise @ noise.mT)
+    require_independent((info == 0).all() & (_smallest_pivot(again) > 0.1), rows.shape[-2], members)
+    return chol @ again
 
 
 def _smallest_pivot(chol: Tensor) -> float:

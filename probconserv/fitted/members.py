@@ -6,7 +6,7 @@ members all miss, and the error grows.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -100,6 +100,8 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
         if readable:
             warnings.warn(f"{_few(rows, members)} Values are taken as independent (shrinkage 1).", stacklevel=4)
         return posterior_of(_independent(prior, members, None), law, validate)
+    if readable and many and members.root.dtype != torch.float64:
+        _without_rounding(prior, members, law)
     posterior = posterior_of(prior, law, validate)
     if readable and many and not members.stated:
         warnings.warn(f"{_few(rows, members)} The update can do harm; {_REMEDY}.", stacklevel=4)
@@ -113,6 +115,13 @@ def condition_members(prior: MultivariateNormal, law: LinearConstraint, validate
         return posterior
     chosen = _rejected(prior, members, rejected, float(probability.min()))
     return posterior if chosen is prior else posterior_of(chosen, law, validate)
+
+
+def _without_rounding(prior: MultivariateNormal, members: Members, law: LinearConstraint) -> None:
+    """Conditions members whose deviations add up to 0 in float64, where dependent rows are told from rounding."""
+    root = members.root.detach().double()
+    exact = replace(members, root=root - root.mean(dim=-1, keepdim=True))
+    posterior_of(MemberGaussian.of(prior.mean.detach().double(), exact), law, True)
 
 
 def _few(rows: int, members: Members) -> str:
