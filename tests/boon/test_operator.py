@@ -16,7 +16,6 @@ from boon import (
     FNOConfig,
     InvalidArgumentError,
     MatchedTransform,
-    MissingBoundaryError,
     MixedTransform,
     Prescription,
     SmoothExtension,
@@ -129,14 +128,21 @@ def test_any_module_is_wrapped_at_its_output():
     assert (u[:, :, 0] == 1.0).all()
 
 
-def test_a_wrapped_module_that_needs_inner_layers():
-    with pytest.raises(InvalidArgumentError, match=r"needs boon.FNO, got Conv1d"):
-        BOON(nn.Conv1d(1, 1, 3), [(Dirichlet(), Dirichlet())], correction=Prescription(hidden=True))
+BOTH = (Dirichlet(), Dirichlet())
 
 
-def test_operator_and_conditions_with_different_axes():
-    with pytest.raises(InvalidArgumentError, match="operator has 1 axes but conditions are given for 2"):
-        BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet()), None])
+@pytest.mark.parametrize(
+    ("operator", "conditions", "options", "message"),
+    [
+        (nn.Conv1d(1, 1, 3), [BOTH], {"correction": Prescription(hidden=True)}, "needs boon.FNO, got Conv1d"),
+        (FNO(FNOConfig()), [BOTH, None], {}, "operator has 1 axes but conditions are given for 2"),
+        (FNO(FNOConfig()), [BOTH], {"order": 5}, "must be 1, 2, 3 or 4, got 5"),
+        (FNO(FNOConfig(periodic=(True,))), [BOTH], {}, "Axis 0 of the operator is periodic but its conditions are not"),
+    ],
+)
+def test_operators_that_do_not_fit_their_conditions(operator, conditions, options, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        BOON(operator, conditions, **options)
 
 
 @pytest.mark.parametrize(
@@ -159,22 +165,6 @@ def test_a_batch_without_entries(correction, space):
     pairs = [(Dirichlet(0.0), Dirichlet(1.0)), (Periodic(), Periodic())][: len(space)]
     operator = BOON(FNO(config), pairs, correction=correction)
     assert operator(torch.zeros(0, 1, *space)).shape == (0, 1, *space)
-
-
-def test_an_order_that_does_not_exist():
-    with pytest.raises(InvalidArgumentError, match="must be 1, 2, 3 or 4, got 5"):
-        BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], order=5)
-
-
-def test_a_value_forgotten_at_the_call():
-    operator = BOON(FNO(FNOConfig(width=4, modes=(3,))), [(Dirichlet(), Neumann(0.0))])
-    with pytest.raises(MissingBoundaryError, match="first side of axis 0 has no value"):
-        operator(torch.zeros(1, 1, 16))
-
-
-def test_a_periodic_operator_under_conditions_that_are_not():
-    with pytest.raises(InvalidArgumentError, match="Axis 0 of the operator is periodic but its conditions are not"):
-        BOON(FNO(FNOConfig(periodic=(True,))), [(Dirichlet(), Dirichlet())])
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)

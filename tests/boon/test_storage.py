@@ -119,23 +119,9 @@ def test_a_correction_of_the_user_cannot_be_stored(tmp_path):
         save(BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], correction=OwnCorrection()), tmp_path / "x")
 
 
-def test_a_file_cut_in_half(tmp_path):
-    path = tmp_path / "operator.safetensors"
-    save(FNO(SMALL), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataFileError, match="cannot be read as an operator"):
-        load(path)
-
-
 def test_a_missing_file(tmp_path):
     with pytest.raises(DataFileError, match=r"nothing there.* cannot be read"):
         load(tmp_path / "nothing there")
-
-
-def test_a_file_of_another_kind(tmp_path):
-    save_file({"a": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(DataFileError, match="holds no operator of format"):
-        load(tmp_path / "other")
 
 
 def test_weights_of_another_configuration(tmp_path):

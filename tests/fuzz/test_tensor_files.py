@@ -131,15 +131,6 @@ def test_a_damaged_file_is_refused_or_gives_what_was_stored(kind: Kind, tmp_path
 
 
 @every_kind
-def test_a_file_cut_off_anywhere_is_refused(kind: Kind, tmp_path: Path) -> None:
-    content, path = written(kind), tmp_path / "file"
-    for length in (*range(0, len(content), 97), len(content) - 1):
-        path.write_bytes(content[:length])
-        with pytest.raises(kind.error):
-            kind.read(path)
-
-
-@every_kind
 @pytest.mark.parametrize("content", HOSTILE_TENSORS.values(), ids=HOSTILE_TENSORS)
 def test_a_hostile_file_is_refused_without_taking_memory(kind: Kind, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"

@@ -14,7 +14,6 @@ from solvers import (
     CellGrid,
     ConvectiveLaw,
     Diffusion,
-    DiffusiveLaw,
     Dirichlet,
     InvalidArgumentError,
     Neumann,
@@ -152,69 +151,6 @@ def test_the_overshoot_of_weno_does_not_depend_on_the_amplitude(amplitude):
     assert float(result.values.max()) / amplitude - 1.0 < 2e-3
 
 
-# S7: laws that contradict themselves
-
-
-@dataclass(frozen=True)
-class SlowBurgers(ConvectiveLaw):
-    def convective_flux(self, u):
-        return 0.5 * u * u
-
-    def characteristic_speed(self, u):
-        return 0.1 * u
-
-    def stationary_points(self):
-        return (0.0,)
-
-
-@dataclass(frozen=True)
-class MissingTurn(ConvectiveLaw):
-    def convective_flux(self, u):
-        return 0.5 * u * u
-
-    def characteristic_speed(self, u):
-        return u
-
-    def stationary_points(self):
-        return ()
-
-
-@dataclass(frozen=True)
-class Unmixing(DiffusiveLaw):
-    def potential(self, u):
-        return -u
-
-    def conductivity(self, u):
-        return -1.0 + 0.0 * u
-
-
-@dataclass(frozen=True)
-class WithSource(DiffusiveLaw):
-    def potential(self, u):
-        return u
-
-    def conductivity(self, u):
-        return 1.0 + 0.0 * u
-
-    def source(self, u):
-        return u
-
-
-@pytest.mark.parametrize(
-    ("law", "word"),
-    [
-        (SlowBurgers(), "characteristic_speed"),
-        (MissingTurn(), "stationary_points"),
-        (Unmixing(), "potential"),
-        (WithSource(), "source"),
-    ],
-)
-def test_laws_that_contradict_themselves_are_refused(law, word):
-    boundary = (Dirichlet(1.0), Dirichlet(-1.0))
-    with pytest.raises(InvalidArgumentError, match=word):
-        solve(law, GRID, boundary, torch.linspace(1.0, -1.0, 100), [0.1])
-
-
 # S8: batches
 
 
@@ -227,24 +163,6 @@ def test_a_velocity_is_no_batch():
     square = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 8))
     with pytest.raises(InvalidArgumentError, match="Transport"):
         solve(Advection([1.0, 0.5]), square, [(Periodic(), Periodic())] * 2, 1.0, [0.1])
-
-
-def test_parameters_that_need_gradients_are_refused():
-    parameter = torch.tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(InvalidArgumentError, match="gradient"):
-        solve(Diffusion(parameter), GRID, (Dirichlet(1.0), Dirichlet(0.0)), 0.0, [0.1])
-
-
-def test_a_function_does_not_depend_on_its_batch():
-    exponents = torch.tensor([1.0, 6.0, 2.5, 3.0], dtype=torch.float64)
-
-    def run(m):
-        boundary = (Dirichlet(lambda t: (m * t) ** (1.0 / m)), Dirichlet(0.0))
-        return solve(PorousMedium(m), GRID, boundary, 0.0, [0.2, 0.5]).values
-
-    together = run(exponents)
-    for row in range(4):
-        assert float((together[row] - run(exponents[row : row + 1])[0]).abs().max()) < 1e-13
 
 
 def test_a_fast_mate_costs_the_others_nothing():

@@ -1,5 +1,7 @@
 """Boundary conditions as users state them: values of every shape, functions of a face, messages."""
 
+import math
+
 import pytest
 import torch
 
@@ -84,16 +86,6 @@ def test_data_are_rounded_to_the_precision_of_the_field():
     assert data[0].item() == torch.tensor(0.1).double().item()
 
 
-def test_a_side_without_condition():
-    with pytest.raises(MissingBoundaryError, match=r"axis 1 must be a .* condition on one side"):
-        check_conditions([None, (None, None)])
-
-
-def test_periodic_on_one_side_only():
-    with pytest.raises(InvalidArgumentError, match="Axis 0 is periodic on one side only"):
-        check_conditions([(Periodic(), Dirichlet())])
-
-
 @pytest.mark.parametrize(
     ("side", "message"),
     [
@@ -114,45 +106,63 @@ def test_lengths_must_be_positive_and_one_per_axis(lengths):
         check_lengths(lengths, 2)
 
 
-def test_a_side_without_value():
-    with pytest.raises(MissingBoundaryError, match="The last side of axis 0 has no value"):
-        data_of([(Dirichlet(1.0), Robin(1.0, 1.0)), None])
+ONES, OPEN = (Dirichlet(1.0), Dirichlet(1.0)), (Dirichlet(1.0), Dirichlet())
+LINE = torch.zeros(1, 1, 3)
 
 
-def test_a_side_with_two_values():
-    with pytest.raises(MissingBoundaryError, match="The first side of axis 0 has a value in its condition and another"):
-        data_of([(Dirichlet(1.0), Dirichlet(1.0)), None], values=[(2.0, None), None])
-
-
-def test_a_value_of_the_wrong_face_shape():
-    with pytest.raises(InvalidArgumentError, match=r"first side of axis 0 .* = \(3, 2, 6\), got shape \(3, 2, 5\)"):
-        data_of([(Dirichlet(torch.zeros(3, 2, 5)), Dirichlet(0.0)), None])
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_values_that_are_not_finite(bad):
-    with pytest.raises(InvalidArgumentError, match="last side of axis 0 has values that are NaN or infinite"):
-        data_of([(Dirichlet(1.0), Dirichlet(bad)), None])
-
-
-def test_a_value_for_a_free_axis():
-    with pytest.raises(InvalidArgumentError, match="first side of axis 1 is free or periodic and takes no"):
-        data_of([(Dirichlet(1.0), Dirichlet(1.0)), None], values=[None, (1.0, None)])
-
-
-def test_values_for_the_wrong_number_of_axes():
-    with pytest.raises(InvalidArgumentError, match=r"one .first, last. pair or None for each of 2 axes"):
-        data_of([(Dirichlet(1.0), Dirichlet()), None], values=[(None, 1.0)])
-
-
-def test_a_grid_too_coarse_for_the_stencil():
-    with pytest.raises(InvalidArgumentError, match="Axis 0 needs at least 4 nodes for its conditions, got 3"):
-        discretise([(Neumann(0.0), Neumann(0.0))], (1.0,), None, torch.zeros(1, 1, 3), 2)
-
-
-def test_fields_with_another_number_of_axes():
-    with pytest.raises(InvalidArgumentError, match="field has 1 axes but conditions are given for 2"):
-        discretise([(Dirichlet(0.0), Dirichlet(0.0)), None], (1.0, 1.0), None, torch.zeros(1, 1, 3), 2)
+@pytest.mark.parametrize(
+    ("conditions", "values", "u", "error", "message"),
+    [
+        ([None, (None, None)], None, U, MissingBoundaryError, r"axis 1 must be a .* condition on one side"),
+        (
+            [(Dirichlet(1.0), Robin(1.0, 1.0)), None],
+            None,
+            U,
+            MissingBoundaryError,
+            "The last side of axis 0 has no value",
+        ),
+        (
+            [ONES, None],
+            [(2.0, None), None],
+            U,
+            MissingBoundaryError,
+            "The first side .* has a value in its condition and another",
+        ),
+        ([(Periodic(), Dirichlet())], None, LINE, InvalidArgumentError, "Axis 0 is periodic on one side only"),
+        (
+            [(Dirichlet(torch.zeros(3, 2, 5)), Dirichlet(0.0)), None],
+            *(None, U, InvalidArgumentError),
+            r"first side of axis 0 .* = \(3, 2, 6\), got shape \(3, 2, 5\)",
+        ),
+        (
+            [(Dirichlet(math.nan), OPEN[0]), None],
+            None,
+            U,
+            InvalidArgumentError,
+            "first side of axis 0 has values",
+        ),
+        (
+            [(OPEN[0], Dirichlet(math.inf)), None],
+            None,
+            U,
+            InvalidArgumentError,
+            "last side .* NaN or infinite",
+        ),
+        ([ONES, None], [None, (1.0, None)], U, InvalidArgumentError, "first side of axis 1 is free or periodic"),
+        ([OPEN, None], [(None, 1.0)], U, InvalidArgumentError, "one .first, last. pair or None for each of 2 axes"),
+        (
+            [(Neumann(0.0),) * 2],
+            None,
+            LINE,
+            InvalidArgumentError,
+            "Axis 0 needs at least 4 nodes .* got 3",
+        ),
+        ([ONES, None], None, LINE, InvalidArgumentError, "field has 1 axes but conditions are given for 2"),
+    ],
+)
+def test_conditions_and_values_that_do_not_fit(conditions, values, u, error, message):
+    with pytest.raises(error, match=message):
+        data_of(conditions, values, u, (1.0,) * len(conditions))
 
 
 def test_boundary_channels_repeat_the_data_along_the_axis_of_their_side():

@@ -210,12 +210,6 @@ def test_wrong_parameters_are_named(parameters: dict[str, Any], message: str) ->
         burgers_dirichlet().evaluate(parameters, 9, [1.0])
 
 
-@pytest.mark.parametrize("problem", [heat_neumann(), stokes()], ids=lambda problem: problem.name)
-def test_no_samples_are_refused(problem: BoundaryProblem) -> None:
-    with pytest.raises(InvalidArgumentError, match="at least one sample"):
-        problem.sample(0, 9, [1.0], generator(0))
-
-
 def test_a_number_is_one_output_time() -> None:
     one, same = (stokes().sample(2, 9, times, generator(0)) for times in (1.0, [1.0]))
     assert torch.equal(one.output, same.output)
