@@ -26,7 +26,6 @@ from probconserv import (
 )
 from probconserv.fields import block_means
 from solvers import NodeGrid
-from tests.oracles import condition_densely
 from tests.recording import records
 from tests.strategies import positive_definite
 
@@ -280,26 +279,3 @@ def test_checks_can_be_switched_off():
     assert bool(condition(negative, ONE_ROW, validate=False).variance.isnan().any())
     unchecked = Moments(validate=False)
     assert_same(unchecked(X), Moments()(X))
-
-
-@records
-def test_the_exported_update_is_that_of_dense_matrices():
-    class Unsure(nn.Module):
-        def forward(self, mean, scale):
-            return independent(mean, scale)
-
-    class Update(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = ProbConserv(Unsure(), TWO_ROWS)  # torch 2.13 cannot export a law that is no buffer
-
-        def forward(self, mean, scale):
-            posterior = self.layer(mean, scale)
-            return posterior.mean, posterior.variance
-
-    mean, scale = torch.linspace(-1, 2, 16).double(), torch.linspace(0.5, 1.5, 16).double()
-    actual = torch.export.export(Update(), (mean, scale)).module()(mean, scale)
-    dense, covariance = condition_densely(
-        mean.numpy(), scale.square().diag().numpy(), *(p.numpy() for p in (TWO_ROWS.rows, TWO_ROWS.b, TWO_ROWS.noise))
-    )
-    assert_same(actual, (torch.as_tensor(dense), torch.as_tensor(covariance.diagonal().copy())))

@@ -200,23 +200,6 @@ def test_one_component_scores_as_its_gaussian(seed: int) -> None:
         assert torch.allclose(cumulative_probability(u, prediction), gaussian.cdf(u))
 
 
-@few
-@given(seeds)
-def test_scores_of_mixtures_against_all_pairs_of_components(seed: int) -> None:
-    prediction = mixture(seed, components=30)
-    mean, deviation, weights = prediction.components.mean, prediction.components.stddev, prediction.weights[..., None]
-    u = torch.zeros(2, 101, dtype=torch.float64)
-
-    def absolute(error: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        standard = Normal(torch.zeros_like(scale), scale)
-        return error * (2 * standard.cdf(error) - 1) + 2 * scale.square() * standard.log_prob(error).exp()
-
-    first = (weights * absolute(u - mean, deviation)).sum(dim=0)
-    scale = (deviation[:, None].square() + deviation.square()).sqrt()
-    pairs = (weights[:, None] * weights * absolute(mean[:, None] - mean, scale)).sum(dim=(0, 1))
-    assert torch.allclose(marginal_crps(u, prediction), (first - 0.5 * pairs).mean(dim=-1), rtol=5e-3)
-
-
 def test_calibration_error() -> None:
     assert calibration_error(torch.linspace(0.0, 1.0, 100_001, dtype=torch.float64)) < 1e-4
     assert calibration_error(torch.full((5,), 0.5)) == pytest.approx(

@@ -189,24 +189,31 @@ def test_an_interval_of_samples_without_an_axis_of_draws_is_refused():
         scores.interval_of_samples(torch.randn(5), 0.5)
 
 
-@pytest.mark.parametrize("name", GAUSSIAN_SCORES)
-@pytest.mark.parametrize("operand", [0, 1, 2])
-def test_arrays_are_refused_and_whole_numbers_are_not(name, operand):
-    score, operands = GAUSSIAN_SCORES[name], [torch.arange(1, 6)] * 3
-    torch.testing.assert_close(score(*operands), score(*(values.double() for values in operands)))
-    operands[operand] = operands[operand].numpy()
-    if name != "mse" or operand < 2:
-        with pytest.raises(InvalidArgumentError, match=r"must be a tensor, got ndarray; use torch\.as_tensor"):
-            score(*operands)
+def operands_of(name):
+    """Truth and moments of three functions, as many as the score takes, or truth and draws."""
+    if name in SAMPLE_SCORES:
+        draws = torch.randn(40, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        return SAMPLE_SCORES[name], [make_prediction(1)[0], draws]
+    if name == "mse":
+        return scores.mse, list(make_prediction()[:2])
+    return GAUSSIAN_SCORES[name], list(make_prediction())
 
 
-@pytest.mark.parametrize("name", SAMPLE_SCORES)
-def test_draws_and_truths_that_are_arrays_are_refused(name):
-    score, u, samples = SAMPLE_SCORES[name], torch.arange(5), torch.arange(20).reshape(4, 5)
-    torch.testing.assert_close(score(u, samples), score(u.double(), samples.double()))
-    for operands in ((u.numpy(), samples), (u, samples.numpy())):
+@pytest.mark.parametrize("name", [*GAUSSIAN_SCORES, *SAMPLE_SCORES])
+def test_arrays_are_refused_whole_numbers_are_not_and_what_is_missing_stays_so(name):
+    score, operands = operands_of(name)
+    expected, whole = score(*operands), [(3 * values).round().abs() + 1 for values in operands]
+    torch.testing.assert_close(score(*(values.long() for values in whole)), score(*whole))
+    for position, values in enumerate(operands):
+        spoilt = values.clone()
+        (spoilt[7] if values.ndim == 3 else spoilt)[0, 2] = math.nan
+        found = score(*operands[:position], spoilt, *operands[position + 1 :])
+        assert bool(found[0].isnan())
+        assert torch.equal(found[1:], expected[1:])
         with pytest.raises(InvalidArgumentError, match=r"must be a tensor, got ndarray; use torch\.as_tensor"):
-            score(*operands)
+            score(*operands[:position], values.numpy(), *operands[position + 1 :])
+        if values.ndim == 3:
+            assert [int(end.isnan().sum()) for end in scores.interval_of_samples(spoilt, 0.5)] == [1, 1]
 
 
 def test_fronts_of_arrays_are_refused():
@@ -222,31 +229,6 @@ def test_means_with_a_channel_axis_are_not_held_to_every_law():
         scores.conservation_error(torch.zeros(3, 1, 4), law)
     assert scores.conservation_error(torch.zeros(4), law).tolist() == [-1.0, -2.0, -3.0]
     assert scores.conservation_error(torch.zeros(2, 3, 4), law).shape == (2, 3)
-
-
-@pytest.mark.parametrize("name", GAUSSIAN_SCORES)
-@pytest.mark.parametrize("operand", [0, 1, 2])
-def test_scores_are_nan_where_an_operand_is(name, operand):
-    operands = [values.clone() for values in make_prediction()]
-    expected = GAUSSIAN_SCORES[name](*operands)
-    operands[operand][0, 2] = math.nan
-    found = GAUSSIAN_SCORES[name](*operands)
-    assert bool(found[0].isnan()) == (name != "mse" or operand < 2)
-    assert torch.equal(found[1:], expected[1:])
-
-
-@pytest.mark.parametrize("name", SAMPLE_SCORES)
-@pytest.mark.parametrize("in_truth", [True, False])
-def test_scores_of_samples_are_nan_where_the_truth_or_a_draw_is(name, in_truth):
-    samples = torch.randn(40, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    u = make_prediction(1)[0]
-    expected = SAMPLE_SCORES[name](u, samples)
-    (u if in_truth else samples[7])[0, 2] = math.nan
-    found = SAMPLE_SCORES[name](u, samples)
-    assert bool(found[0].isnan())
-    assert torch.equal(found[1:], expected[1:])
-    ends = scores.interval_of_samples(samples, 0.5)
-    assert [int(end.isnan().sum()) for end in ends] == [int(not in_truth)] * 2
 
 
 def test_infinite_values_are_not_missing():

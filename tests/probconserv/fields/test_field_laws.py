@@ -185,17 +185,6 @@ def test_fields_go_in_and_come_out_as_fields():
     assert float(mode.min()) == 0
 
 
-@pytest.mark.long
-def test_moments_of_bounded_fields_come_from_as_many_draws_as_asked():
-    bounded = block_means(torch.ones(1, 2, 2), (1, 2, 2)) & NonNegative()
-    prediction = condition_fields(unit(1, 4, 4), bounded, FieldLayout(channels=1, shape=(4, 4)))
-    few = prediction.with_draws(4, seed=3)
-    draws = few.sample((4,), generator=torch.Generator().manual_seed(3))
-    assert torch.allclose(few.mean, draws.mean(dim=0), atol=1e-14)
-    assert torch.allclose(few.variance, draws.var(dim=0), atol=1e-14)
-    assert not torch.allclose(few.mean, prediction.mean, atol=1e-3)
-
-
 def test_a_layer_of_fields():
     class Net(nn.Module):
         def forward(self, x):

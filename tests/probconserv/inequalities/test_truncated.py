@@ -133,14 +133,6 @@ def test_fixed_values_and_infinite_bounds_stay():
     assert posterior.sample((3,))[:, 1:].tolist() == [[1.0, 5.0]] * 3
 
 
-def test_a_bound_far_away_leaves_the_conditioned_gaussian():
-    mean, scale, weights, total = projection_problem(0, 8)
-    law = LinearConstraint(weights[None], total[None], 0.1)
-    gaussian = condition(Normal(mean, scale), law)
-    posterior = truncate(Normal(mean, scale), law & Bounded(-1e6, 1e6))
-    require_moments(posterior, gaussian.mean.numpy(), gaussian.variance.numpy(), effective=COUNT)
-
-
 # Oracles
 
 

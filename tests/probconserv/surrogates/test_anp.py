@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from safetensors.torch import load_file, save_file
 from torch.distributions import Normal
 
-from probconserv import ProbConserv, integral
 from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates._attention import AttentionBlock, coordinate_features, feature_count
 from probconserv.surrogates.anp import ANP, ANPConfig, TrainingPrediction
@@ -230,16 +229,6 @@ def test_training_mean_depends_on_a_target_through_its_own_place_only() -> None:
     (gradient,) = torch.autograd.grad(mean[0, 2], positions)
     assert bool(gradient[0, 2].abs().min() > 0)
     assert not gradient[0, [0, 1, 3, 4]].any()
-
-
-def test_conserving_wrapper_meets_the_law_component_by_component() -> None:
-    context, _ = data(6, (3,), 6, 5)
-    positions = torch.linspace(-1, 1, 21, dtype=torch.float64)
-    query = Query(torch.stack((torch.full_like(positions, 0.05), positions), dim=-1).expand(3, -1, -1))
-    law = integral(positions, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
-    posterior = ProbConserv(network(), law).predict(context, query)
-    assert float(law.residual(posterior.mean).abs().max()) < ROUND_OFF
-    assert float(law.residual(posterior.rsample(torch.Size([10]))).abs().max()) < ROUND_OFF
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from probconserv import Context, Query, Surrogate, condition, integral
 from probconserv._linalg.gaussian import FieldGaussian
-from probconserv.errors import DependentConstraintsError, InvalidArgumentError
+from probconserv.errors import InvalidArgumentError
 from probconserv.surrogates.ensemble import Ensemble
 from solvers import NodeGrid
 
@@ -122,24 +122,6 @@ def test_variances_of_members_have_no_floor() -> None:
     prior = MultivariateNormal(torch.zeros(1, 3).double(), DiagLinearOperator(torch.full((1, 3), 1e-14).double()))
     prediction = Ensemble([Answering(prior), Answering(prior)], own_variance=True)()
     torch.testing.assert_close(prediction.variance, torch.full((1, 3), 1e-14).double())
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_ensemble_meets_a_law_after_conditioning(dtype: torch.dtype, tolerance: float) -> None:
-    positions = torch.linspace(0, 1, 21, dtype=torch.float64)
-    models = [Constant(mean, torch.ones_like(mean)) for mean in draws(2, 5, 3, 21).to(dtype)]
-    law = integral(positions, torch.tensor([0.5, 1.0, 2.0]))
-    posterior = condition(Ensemble(models).predict(*data(3, 21)), law)
-    assert posterior.mean.dtype == dtype
-    assert float(law.residual(posterior.mean).abs().max()) < tolerance
-    assert bool((posterior.variance <= Ensemble(models).predict(*data(3, 21)).variance + tolerance).all())
-
-
-def test_what_all_members_agree_on_cannot_be_corrected() -> None:
-    positions = torch.linspace(0, 1, 5, dtype=torch.float64)
-    same = Constant(torch.ones(1, 5, dtype=torch.float64), torch.ones(1, 5, dtype=torch.float64))
-    with pytest.raises(DependentConstraintsError):
-        condition(Ensemble([same, same]).predict(*data(1, 5)), integral(positions, 2.0))
 
 
 def test_wrong_ensembles_are_refused() -> None:

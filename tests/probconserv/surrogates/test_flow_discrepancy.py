@@ -1,14 +1,13 @@
 """Laws with values that no field of a flow has: noisy, rounded, or of a field outside of the training range."""
 
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
 from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Tensor
 
-from probconserv import Bounded, DependentConstraintsError, FlowMatching, LinearConstraint, NonlinearLaw
+from probconserv import Bounded, FlowMatching, LinearConstraint, NonlinearLaw
 from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, ResidualVelocity, SamplingOptions, eci
 from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy, warn_of_small_noise
 
@@ -200,13 +199,6 @@ def test_draws_under_values_of_a_field_are_unchanged_and_published_samplers_say_
         warnings.simplefilter("error")
         flow.sample(4, law=law, options=QUICK)
         flow.sample(4, law=value_rows(noisy()), sampler=eci, options=QUICK)
-
-
-def test_redundant_rows_are_named_as_before() -> None:
-    law = value_rows(fields(1, seed=1)[0])
-    twice = replace(law, G=torch.cat([law.rows, law.rows[:1]]), b=torch.cat([law.b, law.b[:1]]))
-    with pytest.raises(DependentConstraintsError):
-        gaussian_flow().sample(2, law=twice, options=QUICK)
 
 
 @pytest.mark.parametrize("value", [1e6, 1e8, 1e12])

@@ -203,12 +203,6 @@ def test_an_energy_is_met_by_fields_whose_mean_has_none(sampler: Any) -> None:
     assert float(draws.std()) == pytest.approx(energy**0.5, rel=0.1)
 
 
-def test_an_order_is_kept() -> None:
-    law = total(0.9) & Monotone(decreasing=True)
-    draws = gaussian_flow().sample(8, law=law, options=SamplingOptions(steps=10))
-    assert bool((draws.diff(dim=-1) <= 0).all())
-
-
 def test_a_law_of_its_own_for_every_draw_across_chunks() -> None:
     goals = torch.linspace(0.5, 1.0, 600, dtype=torch.float64)
     draws = gaussian_flow().sample(600, law=total(goals), options=SamplingOptions(steps=5))

@@ -101,16 +101,14 @@ def test_more_query_points_than_the_field_resolves_are_no_problem(context: Conte
     assert law.residual(condition(prediction, law).mean).abs().max() < 1e-12
 
 
-def test_context_of_another_problem_is_refused(context: Context) -> None:
-    with pytest.raises(IncompatibleQueryError, match="problem 'smooth' but the query from 'stefan'"):
-        GPSurrogate().predict(context, Query(context.points, problem="stefan"))
-
-
-def test_query_with_other_coordinates_or_batch_is_refused(context: Context) -> None:
-    with pytest.raises(IncompatibleQueryError, match="2 coordinates but query points 1"):
-        GPSurrogate().predict(context, Query(context.points[..., :1]))
-    with pytest.raises(IncompatibleQueryError, match="same batch shape"):
-        GPSurrogate().predict(context, Query(context.points[:2]))
+def test_queries_that_do_not_match_are_refused(context: Context) -> None:
+    for query, message in (
+        (Query(context.points, problem="stefan"), "problem 'smooth' but the query from 'stefan'"),
+        (Query(context.points[..., :1]), "2 coordinates but query points 1"),
+        (Query(context.points[:2]), "same batch shape"),
+    ):
+        with pytest.raises(IncompatibleQueryError, match=message):
+            GPSurrogate().predict(context, query)
 
 
 def test_bad_context_is_refused(context: Context) -> None:
