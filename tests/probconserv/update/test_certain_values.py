@@ -65,3 +65,12 @@ def test_a_covariance_of_low_rank_is_differentiable_through_its_eigenvectors():
         gradient_of(draws, variance), torch.stack(rises), rtol=1e-4, atol=1e-4
     )  # noise of √round-off
     assert bool(gradient_of(draws, torch.ones(2, dtype=double)).isfinite().all())
+
+
+def test_a_density_allows_for_round_off_in_certain_values_and_for_nothing_more():
+    """Relative to the value: 1e-9 of it in float64."""
+    mean = 1e6 + MEAN
+    posterior = condition(Normal(mean, 0.3 * MASK, validate_args=False), LinearConstraint(TOTAL.rows, mean.sum()[None]))
+    shifts = torch.tensor([1e-5, 1e-2], dtype=double)[:, None] * (1 - MASK)  # of the two certain values
+    density = posterior.log_prob(posterior.mean + shifts)
+    assert density.isfinite().tolist() == [True, False]
