@@ -1,15 +1,20 @@
 """Cost of the ProbConserv update: against the dense n × n form, and for a long field against copying its arrays."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, cast
 
+import numpy as np
 import torch
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
+from scipy.optimize import brentq
 from torch import Tensor
+from torch.distributions import Normal
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import best_of, compared, updated
-from probconserv import LinearConstraint, condition, integral
+from probconserv import LinearConstraint, condition, condition_nonlinear, integral
 from solvers import NodeGrid
 
 POINTS = 201
@@ -18,7 +23,7 @@ CHUNK = 100  # slices that the dense form holds at once
 
 def run() -> dict[str, Any]:
     """Times the update with one constraint and a diagonal covariance, mean and variance materialised."""
-    return measure.report("update", [*short_fields(2200), long_field(10**7)])
+    return measure.report("update", [*short_fields(2200), *one_field(), long_field(10**7)])
 
 
 def short_fields(slices: int) -> list[dict[str, Any]]:
@@ -44,13 +49,44 @@ def short_fields(slices: int) -> list[dict[str, Any]]:
     return cases
 
 
+def one_field() -> list[dict[str, Any]]:
+    """The mean of one field, prior and law built before, and a law of squares, each against code without checks."""
+    mean, scale, law = measure.fields_with_totals(1, POINTS)
+    mean, scale, row, b = mean[0], scale[0], law.rows.reshape(-1), law.b[0]
+    prior, law = Normal(mean, scale), LinearConstraint(law.rows.reshape(1, -1), b)
+
+    def bare() -> Tensor:
+        cross = scale.square() * row
+        return mean - cross * ((row @ mean - b) / (row @ cross))
+
+    seconds, theirs = measure.take_turns([lambda: condition(prior, law).mean, bare], rounds=200)
+    energy, variance = 1.2 * float(mean.square().sum()), scale.square()
+
+    def missed(multiplier: float) -> float:
+        return float((mean / (1 + multiplier * variance)).square().sum()) - energy
+
+    def by_root() -> Tensor:
+        return mean / (1 + cast(float, brentq(missed, -0.99 / float(variance.max()), 0.0)) * variance)
+
+    def quadratic(u: Tensor) -> Tensor:
+        return u.square().sum(dim=-1, keepdim=True) - energy
+
+    ours, search = best_of(lambda: condition_nonlinear(prior, quadratic).mean, repeats=5)
+    rooted, root = best_of(by_root, repeats=5)
+    measure.difference_within(search, root, 1e-8)
+    return [
+        compared(f"one field of {POINTS} points, the mean", seconds, "four lines without checks", theirs),
+        compared(f"one quadratic row over {POINTS} points", ours, "root of its multiplier", rooted),
+    ]
+
+
 def long_field(length: int) -> dict[str, Any]:
-    """One field, against making copies of its mean and variance, also with the memory of the copies already there."""
+    """One field, against a bare loop of two passes, and against copies of its mean and variance, also into memory."""
     measured = measure.in_new_process(measure_long_field, length)
     seconds, name = measured["seconds"], f"one field of {length:,} points"
     copying = {"times copying": seconds / measured["cloned"], "times copying in place": seconds / measured["copied"]}
     more = {**copying, "memory over input": measured["memory"]}
-    return compared(name, seconds, "copying mean and variance", measured["cloned"], **more)
+    return compared(name, seconds, "bare loop of two passes", measured["looped"], **more)
 
 
 def measure_long_field(length: int) -> dict[str, float]:
@@ -73,8 +109,36 @@ def measure_long_field(length: int) -> dict[str, float]:
     seconds, _ = best_of(update, repeats=5)
     memory = measure.peak_memory() - before
     cloned, copies = best_of(lambda: (mean.clone(), variance.clone()), repeats=5)
+    arrays = row[0].numpy(), variance.numpy(), mean.numpy()
+    looped, _ = best_of(lambda: _bare_loop()(*arrays, 0.3, np.empty(length), np.empty(length)), repeats=5)
     copied, _ = best_of(lambda: (copies[0].copy_(mean), copies[1].copy_(variance)), repeats=5)
-    return {"seconds": seconds, "cloned": cloned, "copied": copied, "memory": memory / (2 * 8 * length)}
+    return {
+        "seconds": seconds,
+        "cloned": cloned,
+        "copied": copied,
+        "looped": looped,
+        "memory": memory / (2 * 8 * length),
+    }
+
+
+@cache
+def _bare_loop() -> Callable[..., None]:
+    """Two passes over row, variance and mean that write mean and variance, without any check."""
+    from solvers._compiled import compiled
+
+    @compiled(fastmath=True)
+    def loop(w: Any, v: Any, u: Any, b: float, mean: Any, variance: Any) -> None:
+        total, functional = 0.0, 0.0
+        for i in range(w.shape[0]):
+            total += w[i] * w[i] * v[i]
+            functional += w[i] * u[i]
+        multiplier = (functional - b) / total
+        for i in range(w.shape[0]):
+            cross = w[i] * v[i]
+            mean[i] = u[i] - multiplier * cross
+            variance[i] = v[i] - cross * cross / total
+
+    return loop
 
 
 def _dense(mean: Tensor, scale: Tensor, G: Tensor, b: Tensor, left_to_right: bool) -> tuple[Tensor, Tensor]:

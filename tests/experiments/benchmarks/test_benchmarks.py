@@ -41,8 +41,9 @@ def test_update_is_compared_with_both_dense_forms_and_with_copying() -> None:
     names = [case["case"].removeprefix("12 slices of 201 points, ") for case in update.short_fields(12)]
     assert names == 2 * ["batched", "batched", "looped"]
     measured = update.measure_long_field(1000)
-    assert measured.keys() == {"seconds", "cloned", "copied", "memory"}
+    assert measured.keys() == {"seconds", "cloned", "copied", "looped", "memory"}
     assert min(measured.values()) >= 0
+    assert [case["baseline"] for case in update.one_field()] == ["four lines without checks", "root of its multiplier"]
 
 
 def test_non_negative_fields_are_those_of_least_squares() -> None:
@@ -86,7 +87,7 @@ def test_the_plain_operator_is_timed_against_one_with_as_many_frequencies(monkey
 @pytest.mark.slow
 def test_sizes_are_measured_in_a_new_process() -> None:
     long = update.long_field(1000)
-    assert long["times copying"] == pytest.approx(1 / long["ratio"])
+    assert long["times copying"] > 0 < long["ratio"]
     with pytest.raises(LibraryError, match=r"The measurement measure_long_field\('nothing'\) failed"):
         measure.in_new_process(update.measure_long_field, "nothing")
 
