@@ -19,6 +19,7 @@ import numpy as np
 
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.laws.laws import Diffusion
+from solvers.finite_volume.steppers._calls import has_stiff_source
 from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2
 from solvers.finite_volume.steppers.stepper import Stepper
@@ -60,7 +61,9 @@ def candidates(operator: Operator, u: Array) -> dict[Stepper, Array]:
         return {TRBDF2(): implicit, SSPRK3(): explicit}
     stages = 0.5 * np.sqrt(9.0 + 16.0 * span / _STEPS_OF_RKL2 * euler)
     rest = (terms - 1) * evaluation
-    return {TRBDF2(): implicit, RKL2(): _STEPS_OF_RKL2 * (_RKL2_STEP + stages * (_RKL2_STAGE + rest))}
+    stabilised = _STEPS_OF_RKL2 * (_RKL2_STEP + stages * (_RKL2_STAGE + rest))
+    stiff = has_stiff_source(operator, u, np.full(len(u), operator.sides.start))
+    return {TRBDF2(): implicit, RKL2(): np.where(stiff, np.inf, stabilised)}
 
 
 def _rates(operator: Operator, u: Array) -> tuple[Array, Array]:

@@ -154,15 +154,7 @@ class RKL2(Stepper):
     Explicit with as many stages as stability needs: s stages allow a step of (s² + s − 2)/4 stable Euler steps. For
     diffusion, and for sources that are not stiff, in any number of axes. The error is estimated as in Sommeijer,
     Shampine and Verwer, J. Comput. Appl. Math. 88, 1998.
-
-    Args:
-        tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells
-            and Dirichlet values; ``inf`` for no control.
-        atol: Further allowed mean |error|.
-        largest_step: Upper bound of the step.
-
-    Raises:
-        InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
+    Arguments and errors are those of ``TRBDF2``, without ``newton``.
     """
 
     tolerance: float = 1e-4

@@ -1,4 +1,4 @@
-"""Implicit steppers for diffusion, which take convection and sources explicitly."""
+"""Implicit steppers for diffusion and, along one axis, stiff sources; all else they take explicitly."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf
@@ -29,17 +29,8 @@ class Tableau(NamedTuple):
 class BackwardEuler(Stepper):
     """Implicit Euler, first order; monotone, so diffusion creates no new extrema with the integral mean.
 
-    Convection and sources are taken at the start of the step, under a Courant number of 0.5.
-
-    Args:
-        tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells
-            and Dirichlet values, but at least 1e-6 of the range of all states so far; ``inf`` for no control.
-        atol: Further allowed mean |error|.
-        largest_step: Upper bound of the step.
-        newton: Stopping criterion of Newton's iteration.
-
-    Raises:
-        InvalidArgumentError: If the tolerance or the largest step is not positive, or atol is negative.
+    Convection, and sources unless they are stiff as for ``TRBDF2``, are taken at the start of the step, under a Courant
+    number of 0.5. Arguments and errors are those of ``TRBDF2``.
     """
 
     tolerance: float = 1e-4
@@ -71,8 +62,9 @@ class TRBDF2(Stepper):
     """Trapezoid then BDF2 in one step (Bank et al. 1985): second order, L-stable, error by an embedded third order.
 
     With γ = 2 − √2, d = γ/2, w = √2/4: u₂ = u + Δt d (f₁ + f₂), u₃ = u + Δt (w f₁ + w f₂ + d f₃), as in Hosea and
-    Shampine, Appl. Numer. Math. 20, 1996. Convection and sources are explicit, by the additive scheme of Giraldo,
-    Kelly and Constantinescu, SIAM J. Sci. Comput. 35, 2013, under a Courant number of 0.5.
+    Shampine, Appl. Numer. Math. 20, 1996. Convection is explicit, by the additive scheme of Giraldo, Kelly and
+    Constantinescu, SIAM J. Sci. Comput. 35, 2013, under a Courant number of 0.5. So are sources, except along one axis
+    where ∂s/∂u at the start exceeds 50 over the span.
 
     Args:
         tolerance: Allowed error of a step: mean |error| over the present spread of the solution, max − min over cells
