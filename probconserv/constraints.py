@@ -270,8 +270,7 @@ def boundary_gradient(
 def smoothness(variance: Float[Tensor, "*batch n_minus_2"]) -> LinearConstraint:
     """Second differences u_{j−1} − 2 u_j + u_{j+1} ~ N(0, s_j): artificial diffusion (Hansen et al. 2023).
 
-    Args:
-        variance: s ``(*batch, n − 2)``, for instance from ``second_difference_variance``.
+    s ``(*batch, n − 2)`` comes from ``second_difference_variance``, for instance.
     """
     variance = as_tensor(variance)
     count = variance.shape[-1]

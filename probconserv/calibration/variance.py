@@ -54,12 +54,7 @@ def scaled(prediction: Prediction, factor: float | Float[Tensor, "*batch"]) -> M
 
 
 class Tempered(Surrogate):
-    """A surrogate whose variance is multiplied by a factor, for instance ``variance_factor`` of validation functions.
-
-    Args:
-        surrogate: The surrogate.
-        factor: f ≥ 0.
-    """
+    """A surrogate whose variance is multiplied by a factor ≥ 0, such as ``variance_factor`` of validation functions."""
 
     def __init__(self, surrogate: Surrogate, factor: float) -> None:
         super().__init__()
@@ -116,14 +111,7 @@ class ContextCalibrated(Surrogate):
 
 
 class NoisyContext(Surrogate):
-    """The mixture of a surrogate's predictions from several noisy copies of the context.
-
-    Args:
-        surrogate: The surrogate.
-        standard_deviation: Standard deviation of the noise, units of the field.
-        draws: Number of noisy contexts.
-        seed: Seed of the noise.
-    """
+    """The mixture of a surrogate's predictions from copies of the context, with noise in the units of the field."""
 
     def __init__(self, surrogate: Surrogate, standard_deviation: float, draws: int = 10, seed: int = 0) -> None:
         super().__init__()

@@ -228,19 +228,14 @@ def project_rows(
     length: int,
     result: tuple[_Array, _Array],
 ) -> float:
-    """Projects every field; parameters with fewer fields are repeated.
+    """Projects every field; parameters with fewer fields p, a divisor of the number of fields, are repeated.
 
-    Args:
-        x: Fields (fields, n).
-        v: Variances (p, n), p a divisor of the number of fields, for this and every other parameter.
-        bounds: Lower and upper (p, 2, n), increasing along a line if the fields do; both equal where v is 0.
-        law: b, σ² and the least multiplier (p, 3, k): −∞ for wᵀu = b, 0 for wᵀu ≤ b.
-        rows: Where every row starts (k + 1,), its points (entries,), and their weights (p, entries).
-        length: Points of a line along which fields must increase, for a single row with all points; 0 for no order.
-        result: Projections (fields, n), clipped at points of no row, and multipliers (fields, k).
-
-    Returns:
-        The largest residual of a row relative to |b| + Σ|w u|, of inequalities only where they hold with equality.
+    x (fields, n) and v (p, n); ``bounds`` lower and upper (p, 2, n), increasing along a line if the fields do, both
+    equal where v is 0; ``law`` b, σ² and the least multiplier (p, 3, k): −∞ for wᵀu = b, 0 for wᵀu ≤ b; ``rows`` where
+    every row starts (k + 1,), its points (entries,) and their weights (p, entries). Fields increase along lines of
+    ``length`` points, for a single row with all points; 0 for no order. ``result`` takes projections (fields, n),
+    clipped at points of no row, and multipliers (fields, k). Returns the largest residual of a row relative to |b| +
+    Σ|w u|, of inequalities only where they hold with equality.
     """
     starts, columns, weights = rows
     fields, n = x.shape

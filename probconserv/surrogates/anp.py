@@ -35,11 +35,7 @@ from probconserv.training.progress import ProgressHook
 
 
 class ANP(NeuralProcess):
-    """Attentive neural process as a surrogate; untrained until its weights are fitted or loaded.
-
-    Args:
-        config: Sizes and ranges.
-    """
+    """Attentive neural process as a surrogate; untrained until its weights are fitted or loaded."""
 
     def __init__(self, config: ANPConfig) -> None:
         super().__init__()
@@ -64,12 +60,8 @@ class ANP(NeuralProcess):
     ) -> TrainingPrediction:
         """Predicts targets with z drawn from q(z | targets), as in training; use ``predict`` for inference.
 
-        Args:
-            context_points: Observed points.
-            context_values: Observed field.
-            target_points: Target points.
-            target_values: True field at the targets. The latent path sees every ⌊q/n⌋-th target, starting with the
-                first, and all of them if q < 2n: between n and 2n targets if q ≥ n.
+        The latent path sees every ⌊q/n⌋-th target, starting with the first, and all of them if q < 2n: between n and 2n
+        targets if q ≥ n.
         """
         context, values = self._centre(context_points), self._normalise(context_values)
         target = self._centre(target_points)

@@ -72,9 +72,6 @@ class GPSurrogate(Surrogate):
     ``predict`` fits it to the context of every call. After ``fit`` it keeps its hyper-parameters: ``predict`` only
     conditions on the context it is given, which is quicker where that is the context of the fit. A fitted
     process is saved and loaded, follows ``.to(device)``, and stays in float64.
-
-    Args:
-        config: How the process is built and fitted.
     """
 
     process: Process | None

@@ -25,12 +25,7 @@ _RESOLVED = 50.0  # standard deviation of a mode, in machine epsilons of the lea
 
 
 class Latent(nn.Module, ABC):
-    """Fields as coordinates z ``(count, *state_shape)``.
-
-    Args:
-        shape: Lengths of the axes of a field; fields are flattened in row-major order.
-        state_shape: Shape of the coordinates of one field.
-    """
+    """Fields with axes of the lengths ``shape``, in row-major order, as coordinates z ``(count, *state_shape)``."""
 
     def __init__(self, shape: tuple[int, ...], state_shape: tuple[int, ...]) -> None:
         super().__init__()

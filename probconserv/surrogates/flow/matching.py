@@ -213,12 +213,8 @@ class FlowMatching(Surrogate):
     def load(cls, path: str | Path, velocity: nn.Module | None = None, latent: Latent | None = None) -> "FlowMatching":
         """Reads a model that ``save`` wrote, in evaluation mode.
 
-        Args:
-            path: The file.
-            velocity: A module of the same sizes, where the velocity was not a ``ResidualVelocity``; it is filled with
-                the stored weights.
-            latent: Coordinates of the same sizes, where they were a ``Latent`` of your own; ``KarhunenLoeve`` and
-                ``FieldLatent`` are made from the file.
+        A velocity that was no ``ResidualVelocity`` and a latent of your own have to be given, as modules of the same
+        sizes, which are filled with what is stored.
 
         Raises:
             DataFileError: If the file is missing, damaged or of another model, a module is needed, or has other sizes.
