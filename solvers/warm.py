@@ -16,6 +16,7 @@ import solvers
 from solvers._compiled import cache_folder
 from solvers.cavity import solve_cavity
 from solvers.errors import InvalidArgumentError, OutputFolderError
+from solvers.problems.reactions import gray_scott
 
 
 def _line(law: Any, *, batch: int = 1, **options: Any) -> Callable[[], object]:
@@ -67,6 +68,9 @@ KINDS: dict[str, Callable[[], object]] = {
     "shallow water in a plane": _system(solvers.ShallowWater, (1.0, 0.0, 0.0), 2),
     "Euler": _system(solvers.Euler, (1.0, 0.0, 2.5)),
     "Euler in a plane": _system(solvers.Euler, (1.0, 0.0, 0.0, 2.5), 2),
+    "reactions": lambda: solvers.solve_system(
+        gray_scott(), _cells(2), ((solvers.Neumann(flux=0.0),) * 2,) * 2, torch.full((2, 8, 8), 0.5), [1.0]
+    ),
     "cavity": lambda: solve_cavity(1.0, 5, [0.01]),
 }
 """What is compiled, by name."""

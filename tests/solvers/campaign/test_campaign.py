@@ -1,8 +1,8 @@
-"""A campaign: random set-ups of every kind of solvers.solve against LSODA, closed forms or a finer grid.
+"""A campaign: random set-ups of every kind of solve against LSODA, closed forms or a finer grid.
 
-A seed draws one set-up: diffusion in one to three axes with sides of every kind and sources, some of them stiff; shocks
-and rarefactions of random polynomials; convection with diffusion; gas dynamics. The reference is written out anew: it
-shares no line with the library. Errors are relative to the spread of the reference.
+A seed draws one set-up: diffusion in one to three axes with sides of every kind and sources, stiff ones too; shocks and
+rarefactions of random polynomials; convection with diffusion; gas dynamics; reactions. The reference shares no line
+with the library. Errors are relative to the spread of the reference.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import solvers
+from solvers.problems.reactions import brusselator, fitzhugh_nagumo, gray_scott
 from tests.solvers.systems.riemann import density_at
 
 BALANCE = 1e-11
@@ -39,12 +40,8 @@ def outcome(solution: Any, expected: Array, accepted: float, label: str, past: A
     spread = max(float(np.ptp(expected)), float(np.ptp(past)), 1e-3 * float(np.abs(expected).max()), 1e-300)
     totals = solution.values.abs().sum().item() * float(solution.grid.weights.flatten()[0])
     size = max(totals, float(solution.boundary_flux.abs().max()), 1e-300)
-    return Outcome(
-        error=float(np.abs(found.reshape(expected.shape) - expected).max()) / spread,
-        accepted=accepted,
-        imbalance=float(solution.imbalance.abs().max()) / size,
-        label=label,
-    )
+    error = float(np.abs(found.reshape(expected.shape) - expected).max()) / spread
+    return Outcome(error, accepted, float(solution.imbalance.abs().max()) / size, label)
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def source_of(random: np.random.Generator, span: float, low: float, amplitude: f
     """A source as the library takes it, as a function of tensors (u, points, time), and its name."""
     kind, rate = (
         random.choice(["none", "none", "logistic", "relaxation", "moving"]),
-        10.0 ** random.uniform(0, 3) / span,
+        10.0 ** random.uniform(0, 6) / span,
     )
     if kind == "logistic" and amplitude == 1.0 and not low:
         return solvers.Logistic(5.0 / span), lambda u, *_: 5.0 / span * u * (1 - u), kind
@@ -256,9 +253,8 @@ def convective(random: np.random.Generator) -> Outcome:
     found = outcome(solution, expected, 0, "")
     mean = float(np.abs(solution.values[0].numpy() - expected).mean()) / abs(left - right)
     accepted = 0.03 if isinstance(reconstruction, solvers.Constant) else 0.012
-    return Outcome(
-        mean, accepted, found.imbalance, f"degree {len(coefficients) - 1}, {left:.2f} → {right:.2f}, {options}"
-    )
+    label = f"degree {len(coefficients) - 1}, {left:.2f} → {right:.2f}, {options}"
+    return Outcome(mean, accepted, found.imbalance, label)
 
 
 def mixed(random: np.random.Generator) -> Outcome:
@@ -295,22 +291,44 @@ def mixed(random: np.random.Generator) -> Outcome:
 
 def gas(random: np.random.Generator) -> Outcome:
     """A shock tube with random states; the error is the mean of the density over the domain."""
-    left, right = (
-        np.array([10 ** random.uniform(-1, 0.5), random.uniform(-1, 1), 10 ** random.uniform(-1, 0.5)])
-        for _ in range(2)
-    )
+    states = 10 ** random.uniform(-1, 0.5, (2, 3))
+    states[:, 1] = random.uniform(-1, 1, 2)
+    left, right = states
     grid = solvers.CellGrid(0.0, 1.0, 200)
-    fastest = max(abs(u) + np.sqrt(1.4 * p / rho) for rho, u, p in (left, right))
-    time = 0.25 / fastest
-    states = [np.where(grid.points.numpy() < 0.5, a, b) for a, b in zip(left, right, strict=True)]
-    rho, u, p = (torch.tensor(each) for each in states)
+    time = 0.25 / max(abs(u) + np.sqrt(1.4 * p / rho) for rho, u, p in states)
+    rho, u, p = (torch.where(grid.points < 0.5, *map(float, pair)).double() for pair in states.T)
     initial = torch.stack([rho, rho * u, p / 0.4 + 0.5 * rho * u * u])
     solution = solvers.solve_system(solvers.Euler(), grid, (solvers.Outflow(), solvers.Outflow()), initial, [time])
     places = ((np.arange(2000) + 0.5) / 2000 - 0.5) / time
     expected = density_at(left, right, places, 1.4).reshape(200, 10).mean(1)
     error = np.abs(solution.values[0, 0].numpy() - expected).mean() / expected.mean()
     imbalance = float(solution.imbalance.abs().max() / solution.values.abs().max())
-    return Outcome(float(error), 0.04, imbalance, f"{np.round(left, 3)} | {np.round(right, 3)}")
+    return Outcome(float(error), 0.05, imbalance, f"{np.round(left, 3)} | {np.round(right, 3)}")
+
+
+def reacting(random: np.random.Generator) -> Outcome:
+    """Two unknowns that react and diffuse in a closed or periodic domain against LSODA on the same cells."""
+    shape = tuple(int(n) for n in random.integers(4, 13, int(random.integers(1, 3))))
+    grid = solvers.CellGrid((0.0,) * len(shape), (1.0,) * len(shape), shape)
+    make, span = ((gray_scott, 60.0), (fitzhugh_nagumo, 20.0), (brusselator, 6.0))[int(random.integers(3))]
+    law = make(diffusivities=tuple(float(10**power) for power in random.uniform(-4, -1.5, 2)))
+    closed = Side(solvers.Neumann(flux=0.0), 0.0, is_flux=True)
+    pairs = [None if random.random() < 0.5 else (closed, closed) for _ in shape]
+    media = [Medium(None, lambda u: u, np.full(shape, size), size) for size in law.diffusivities]
+    spread = [diffusive_rates(grid, each, pairs, lambda u, *_: 0 * u) for each in media]
+
+    def rates(time: float, y: Array) -> Array:
+        u = y.reshape(2, -1)
+        made = np.concatenate(law.reaction.py_func(tuple(u), *law.parameters))
+        return made + np.concatenate([each(time, part) for each, part in zip(spread, u, strict=True)])
+
+    initial = np.stack([1.0 - 0.5 * random.random(shape), 0.4 * random.random(shape)])
+    boundary = [tuple(end.condition for end in pair) if pair else (solvers.Periodic(),) * 2 for pair in pairs]
+    solution = solvers.solve_system(law, grid, boundary, torch.tensor(initial), [span], tolerance=1e-5)
+    reference = solve_ivp(rates, (0, span), initial.ravel(), "LSODA", np.linspace(0, span, 9), rtol=1e-8, atol=1e-10)
+    error = np.abs(solution.values[-1].numpy().ravel() - reference.y[:, -1]).max() / np.ptp(reference.y)
+    imbalance = float(solution.imbalance.abs().max() / solution.values.abs().max())
+    return Outcome(float(error), 1e-2, imbalance, f"{law} {shape} {boundary}")
 
 
 FAMILIES: dict[str, tuple[int, Callable[[np.random.Generator], Outcome]]] = {
@@ -320,10 +338,9 @@ FAMILIES: dict[str, tuple[int, Callable[[np.random.Generator], Outcome]]] = {
     "shocks and rarefactions": (30, convective),
     "convection with diffusion": (20, mixed),
     "gas dynamics": (20, gas),
+    "reaction and diffusion of two unknowns": (20, reacting),
 }
 """Number of set-ups and how one is drawn and solved, by family."""
-
-
 EXCEPTIONS = {
     ("diffusion on a line", 13): "a field of zeros that a pulse of 1e-88 fills is taken for one that becomes infinite"
 }
