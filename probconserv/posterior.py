@@ -50,7 +50,7 @@ class Posterior(MultivariateNormal):
         self.constraint = constraint
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
-        self._prior_mean = _expanded(prior.mean.to(torch.float64), batch)
+        self._prior_mean = _expanded(_as(prior.mean, torch.float64), batch)
         self._target = _expanded(constraint.b, batch)
         covariance, field = as_double(prior.lazy_covariance_matrix), (self._prior_mean, self._target)
         try:
@@ -61,7 +61,7 @@ class Posterior(MultivariateNormal):
         self._updated_mean = self._gain.update(*field)
         # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
-        self.loc = self._updated_mean.to(self._dtype)
+        self.loc = _as(self._updated_mean, self._dtype)
         Distribution.__init__(self, batch, torch.Size([constraint.points]), validate_args=False)
 
     @property
@@ -223,6 +223,11 @@ def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
             f"The fields {tuple(value.shape)} do not broadcast with the posterior's {tuple(mean.shape)}; give "
             "(*sample, *batch, n)."
         ) from error
+
+
+def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values of a precision, without asking torch where they have it already."""
+    return values if values.dtype == dtype else values.to(dtype)
 
 
 def _expanded(values: Tensor, batch: torch.Size) -> Tensor:
