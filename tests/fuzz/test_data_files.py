@@ -137,7 +137,7 @@ def test_observations_that_are_not_finite_are_refused(tmp_path: Path, value: flo
         file["u"][3] = value
     (tmp_path / "a.csv").write_text(f"t,x,u\n0,0,1\n0,1,{value}\n")
     for name in ("a.h5", "a.csv"):
-        with pytest.raises(DataFileError, match="column u holds NaN or infinity in 1 rows"):
+        with pytest.raises(DataFileError, match="column u holds no number, NaN or infinity in 1 rows"):
             read_observations(tmp_path / name)
 
 
