@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
 from experiments.errors import DataFileError
 from experiments.predict import read_observations
 from experiments.records.record import COLUMNS
 from experiments.records.release import manifest
 from experiments.records.store import read_records, read_scores, scores_frame, write_scores
 from experiments.storage import cached_arrays, read_arrays, read_object, write_arrays
-from solvers.problems.boundary_problems import stokes
 from solvers.tensor_files import encode_tensors
 from tests.fuzz.damage import damaged, peak_growth, pickles
 
@@ -209,31 +206,6 @@ def test_arrays_that_numpy_does_not_have_are_refused(tmp_path: Path, dtype: torc
     (tmp_path / "a.safetensors").write_bytes(encode_tensors({"u": torch.ones(3, dtype=dtype)}, {}))
     with pytest.raises(DataFileError, match=r"a\.safetensors' is damaged or no file of arrays"):
         read_arrays(tmp_path / "a.safetensors")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"output": None},
-        {"output": np.zeros((2, 2, 9), dtype=np.float32)},
-        {"times": np.zeros(2, dtype=np.int64)},
-        {"input": np.zeros((3, 9), dtype=bool)},
-        {"parameter_frequency": np.zeros(2)},
-        {"boundary_0_first": np.zeros((3, 3))},
-        {"more": np.zeros(3, dtype=np.int8)},
-    ],
-)
-def test_boundary_samples_that_are_none_of_the_problem_are_refused(
-    tmp_path: Path, change: dict[str, np.ndarray | None]
-) -> None:
-    config, store = SampleConfig(samples=3, nodes=9, times=2), DataStore(folder=tmp_path, version=1)
-    ClosedFormSource(stokes()).stored(config, store)
-    (path,) = tmp_path.glob("*.safetensors")
-    arrays = read_arrays(path) | change
-    write_arrays(path, {name: array for name, array in arrays.items() if array is not None})
-    unmade = replace(stokes(), fields=lambda *_: pytest.fail("the file was whole"))
-    with pytest.raises(DataFileError, match="does not hold samples of stokes"):
-        ClosedFormSource(unmade).stored(config, store)
 
 
 HOSTILE_JSON = [b"", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000, b"9" * 5000, b'"\\ud800', b"nul"]
