@@ -123,7 +123,7 @@ def _advance(
     state.proposal = kernels.next_proposals(accepted, factor, step.length, state.proposal)
     state.failed = failed
     state.rows = _next(rows, step, accepted, end)
-    _raise_if_unbounded(state, accepted, times[-1])
+    _raise_if_unbounded(state, accepted & (state.proposal < step.length), times[-1])
     if report is not None:
         report(float((end - rows.time)[accepted].sum()))
 
@@ -162,11 +162,11 @@ def _next(rows: Rows, step: Step, accepted: Array, end: Array) -> Rows:
     return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate)
 
 
-def _raise_if_unbounded(state: Progress, accepted: Array, last: float) -> None:
+def _raise_if_unbounded(state: Progress, shrinking: Array, last: float) -> None:
     """Raises an error where accepted steps shrink below the smallest one: the time never reaches the end."""
     rows = state.rows
     small = state.proposal < kernels.smallest_steps(rows.time, last)
-    for row in np.flatnonzero(accepted & (rows.time < last) & small)[:1]:
+    for row in np.flatnonzero(shrinking & (rows.time < last) & small)[:1]:
         step = float(state.proposal[row]), 0.0
         raise divergence(int(state.index[row]), rows.u[row], float(rows.time[row]), step, last, stuck=False)
 

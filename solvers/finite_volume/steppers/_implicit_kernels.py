@@ -462,7 +462,8 @@ def _judge(rows: March, output: Output, scheme: Scheme, cells: _Cells, tile: Til
             rows.verdict[row] = STUCK
         if accepted[lane]:
             _accept(rows, output, scheme, cells, lanes, lane, width)
-            if rows.time[row] < end and rows.proposal[row] < smallest_step(rows.time[row], end):
+            shrunk = rows.proposal[row] < min(length, smallest_step(rows.time[row], end))
+            if rows.time[row] < end and shrunk:
                 rows.verdict[row] = ENDLESS
 
 

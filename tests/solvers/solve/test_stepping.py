@@ -254,6 +254,15 @@ def test_a_solution_that_becomes_infinite_in_finite_time_is_an_error_with_the_ti
         solve(*arguments, [2.0], **source)
 
 
+@pytest.mark.parametrize("stepper", [None, RKL2()])
+def test_a_pulse_that_fills_a_field_of_zeros_is_no_blow_up(stepper):
+    """A Gaussian flux of 1e-87 at the start; its steps begin as tiny ones that grow."""
+    pulse = lambda t: 5.0 * math.exp(-0.5 * ((float(t) - 0.1) / 0.005) ** 2)  # noqa: E731
+    sides = Neumann(flux=pulse), Neumann(flux=0.0)
+    solution = solve(Stefan(threshold=0.5), GRID, sides, 0.0, [0.2], stepper=stepper)
+    assert float(solution.total) == pytest.approx(5.0 * 0.005 * math.sqrt(2 * math.pi), rel=1e-3)
+
+
 @pytest.mark.parametrize(("rate", "k"), [(1e2, 1.0), (1e4, 1.0), (1e6, 1.0), (1e4, 1e-6)])
 def test_stiff_relaxation_takes_as_many_steps_at_any_rate(rate, k):
     """−λ (u − g) with the steady state of k u_xx = λ (u − g), by dense algebra; explicit steps would be λ/4."""
