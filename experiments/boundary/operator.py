@@ -198,12 +198,12 @@ def load(path: Path, treatment: Treatment, case: BoundaryCase) -> ConditionedOpe
 
 
 def _as_trained(path: Path, treatment: Treatment) -> Treatment:
-    """A treatment with the architecture that the notes of a file name."""
+    """A treatment with the architecture that the notes of a file name; older files lack settings that came later."""
     stored = boon.read_notes(path).get("training", {}).get("treatment", {}).get("architecture", {})
     architecture: Any = treatment.architecture
     if stored.get("type") != type(architecture).__name__:
         return treatment
-    options = {entry.name: stored[entry.name] for entry in fields(architecture)}
+    options = {entry.name: stored[entry.name] for entry in fields(architecture) if entry.name in stored}
     return replace(treatment, architecture=replace(architecture, **options))
 
 
