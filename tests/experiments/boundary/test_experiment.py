@@ -69,7 +69,8 @@ def test_trained_corrections_meet_the_conditions_and_every_figure_is_drawn(name:
     assert ("set-up reconstructed" in report.description.title) == bool(case.source.reconstructed)
     square = case.axes == 2
     drawn = {file.stem.split("-")[0] for file in report.files if file.suffix == ".png"}
-    usual = {"fields", "over"} | (set() if square else {"profile"})
+    course = {"fields", "over"} if square or not case.key.startswith("single") else set()
+    usual = course | (set() if square else {"profile"})
     assert drawn == ({"sample"} if name in HARD else usual)
     assert name in HARD or not square or (report.folder / f"animation-{case.key}.gif").read_bytes()[:6] == b"GIF89a"
 
