@@ -6,17 +6,14 @@ Commands are parsed without the packages that do the work, so that help and list
 import json as json_module
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial, wraps
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from textwrap import fill
-from types import FrameType
 from typing import Annotated, Any
 
 import tyro
@@ -28,6 +25,7 @@ from rich.text import Text
 from experiments import registry
 from experiments.errors import InvalidArgumentError, LibraryError, TrainingInterruptedError, unknown_name, wrong_options
 from experiments.options import CATALOGUE, CHOICES, STUDIES, ClusterOptions, DataOptions, Listed, RunOptions, seeds_of
+from experiments.signals import terminated_as_interrupted
 
 PROGRAM = "python -m experiments"
 PROBLEMS = ("viscous_burgers", "reaction_diffusion", "darcy", "advection_diffusion", "basin")
@@ -308,30 +306,3 @@ class _Console(Console):
 
 def _console() -> Console:
     return _Console(file=sys.stdout, width=WIDTH, highlight=False)
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM does what SIGINT does there; outside the main thread signals stay as they are."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def handle_in_worker() -> None:
-    """The same for the rest of a process, which also takes SIGINT where the shell that started all ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Calls what handles SIGINT now: a training's handler waits for the end of its step."""
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # a shell starts commands in the background with SIGINT ignored
-        raise KeyboardInterrupt
-    handler(number, frame)

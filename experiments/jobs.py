@@ -24,6 +24,7 @@ from submitit.helpers import DelayedSubmission
 
 from experiments.errors import InvalidArgumentError, JobsFailedError
 from experiments.options import ClusterOptions
+from experiments.signals import handle_in_worker
 from experiments.storage import writable_folder
 
 REQUEUES = 100
@@ -147,8 +148,6 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    from experiments.cli import handle_in_worker
-
     os.setpgid(0, 0)
     handle_in_worker()
 

@@ -54,7 +54,7 @@ from solvers.systems.laws import SystemLaw as SystemLaw
 from solvers.systems.pointwise import PointFunctions as PointFunctions
 from solvers.systems.pointwise import PointwiseLaw as PointwiseLaw
 from solvers.systems.reactions import ReactionDiffusion as ReactionDiffusion
-from solvers.systems.solve import SystemSolution as SystemSolution
+from solvers.systems.solution import SystemSolution as SystemSolution
 from solvers.systems.solve import solve_system as solve_system
 
 if TYPE_CHECKING:  # names that can be imported and are left out of __all__

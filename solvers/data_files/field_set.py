@@ -16,7 +16,7 @@ from solvers.finite_volume.solve import Solution
 from solvers.grids import Grid
 from solvers.steady.solve import SteadySolution
 from solvers.systems.boundary import make_sides
-from solvers.systems.solve import SystemSolution
+from solvers.systems.solution import SystemSolution
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PACKAGES = ("probconserv-boon", "torch", "numpy", "scipy", "h5py")

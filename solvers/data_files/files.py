@@ -17,7 +17,7 @@ from solvers.files import replacing
 from solvers.finite_volume.solve import Solution
 from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.steady.solve import SteadySolution
-from solvers.systems.solve import SystemSolution
+from solvers.systems.solution import SystemSolution
 
 _METADATA = "probconserv_boon"
 _FORMAT = 1

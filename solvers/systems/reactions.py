@@ -23,7 +23,7 @@ from solvers.finite_volume.sides._side_data import SideData
 from solvers.finite_volume.steppers._rkl2_kernels import SAFETY, stages_for
 from solvers.grids import CellGrid
 from solvers.systems.pointwise import State, compiled_function, law_kernel
-from solvers.systems.solve import SystemSolution, as_field
+from solvers.systems.solution import SystemSolution, as_field
 
 _Array = np.ndarray
 _GAMMA = 1.0 - 0.5**0.5

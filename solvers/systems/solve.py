@@ -1,14 +1,12 @@
 """``solve_system``: a batch of solutions of a system of conservation laws, with the balance of every component."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import inf, isfinite, prod
+from math import inf, isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from solvers._arguments import output_times
@@ -24,9 +22,8 @@ from solvers.systems.boundary import Side, make_sides
 from solvers.systems.fluxes import HLL, SystemFlux
 from solvers.systems.laws import ShallowWater, SystemLaw
 from solvers.systems.pointwise import PointwiseLaw
-
-if TYPE_CHECKING:
-    from solvers.systems.reactions import ReactionDiffusion
+from solvers.systems.reactions import ReactionDiffusion, solve_reactions
+from solvers.systems.solution import SystemSolution, as_field, totals_of
 
 Initial = np.ndarray | Tensor | Callable[[Tensor], Tensor]
 Bottom = np.ndarray | Tensor | Callable[[Tensor], Tensor]
@@ -66,50 +63,8 @@ class SystemOptions(TypedDict, total=False):
     tolerance: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class SystemSolution:
-    """Cell averages at the output times and the balance of every component; float64.
-
-    Attributes:
-        grid: The cells.
-        times: Output times ``(t,)``.
-        values: Cell averages ``(*batch, t, c, *cells)``.
-        initial_total: ∫ u dx at the start ``(*batch, c)``.
-        boundary_flux: Time-integrated flux through every side since the start, positive along +axis: first and last
-            side of each axis in order, ``(*batch, t, 2d, c)``. A wall takes momentum by its pressure.
-        source: Time-integrated source since the start, the force of the bottom ``(*batch, t, c)``.
-        steps: Number of time steps of every batch entry ``(*batch)``.
-    """
-
-    grid: CellGrid
-    times: Float[Tensor, " t"]
-    values: Tensor
-    initial_total: Tensor
-    boundary_flux: Tensor
-    source: Tensor
-    steps: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """∫ u dx of every component at the output times ``(*batch, t, c)``."""
-        return _total(self.values, self.grid)
-
-    @property
-    def inflow(self) -> Tensor:
-        """Net inflow through all sides since the start ``(*batch, t, c)``."""
-        return self.boundary_flux[..., ::2, :].sum(-2) - self.boundary_flux[..., 1::2, :].sum(-2)
-
-    @property
-    def imbalance(self) -> Tensor:
-        """total − (initial total + net inflow + source) ``(*batch, t, c)``.
-
-        Round-off for every law: it shows that nothing is lost between cells, not that the solution is accurate.
-        """
-        return self.total - self.initial_total[..., None, :] - self.inflow - self.source
-
-
 def solve_system(
-    law: "Law | ReactionDiffusion",
+    law: Law | ReactionDiffusion,
     grid: CellGrid,
     boundary: Sequence[Any],
     initial: Initial,
@@ -141,8 +96,6 @@ def solve_system(
         InvalidArgumentError: If an argument has the wrong type, shape or value.
         SolverDivergedError: If an entry has no admissible state at the smallest step; NaN is never returned.
     """
-    from solvers.systems.reactions import ReactionDiffusion, solve_reactions  # needs this module
-
     if isinstance(law, ReactionDiffusion):
         return solve_reactions(law, grid, boundary, initial, times, **options)
     _check_kinds(law, grid, options)
@@ -192,15 +145,11 @@ def _integrate(run: Run, u: Tensor, times: list[float], options: SystemOptions) 
         grid=setting.grid,
         times=torch.tensor(times[1:], dtype=torch.float64),
         values=values.reshape(*setting.batch, *values.shape[1:]),
-        initial_total=_total(u, setting.grid).reshape(*setting.batch, -1),
+        initial_total=totals_of(u, setting.grid).reshape(*setting.batch, -1),
         boundary_flux=account.reshape(*setting.batch, *account.shape[1:]),
         source=source.reshape(*setting.batch, *source.shape[1:]),
         steps=run.steps.reshape(setting.batch),
     )
-
-
-def _total(field: Tensor, grid: CellGrid) -> Tensor:
-    return field.flatten(-grid.dimension).sum(-1) * prod(grid.spacing)
 
 
 def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
@@ -232,22 +181,6 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
     start = options.get("start", 0.0)
     if not (isinstance(start, Real) and isfinite(start)):
         raise InvalidArgumentError(f"start must be a finite number, got {start!r}.")
-
-
-def as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
-    """A field as a finite float64 tensor on the processor."""
-    given = value(grid.points) if callable(value) else value
-    try:
-        field = torch.as_tensor(given, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        raise InvalidArgumentError(f"{name} must be numbers, an array or a tensor, got {repr(given)[:80]}.") from None
-    if field.requires_grad:
-        raise InvalidArgumentError(
-            f"{name} requires gradients, which solve_system does not compute; pass {name}.detach()."
-        )
-    if not bool(torch.isfinite(field).all()):
-        raise InvalidArgumentError(f"{name} is not finite; remove NaN and infinite entries.")
-    return field
 
 
 def _field(initial: Initial, grid: CellGrid, components: int) -> Tensor:

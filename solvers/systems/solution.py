@@ -1,0 +1,75 @@
+"""The solution of a system with the balance of every component, and fields as a solver takes them."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from solvers.errors import InvalidArgumentError
+from solvers.grids import CellGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemSolution:
+    """Cell averages at the output times and the balance of every component; float64.
+
+    Attributes:
+        grid: The cells.
+        times: Output times ``(t,)``.
+        values: Cell averages ``(*batch, t, c, *cells)``.
+        initial_total: ∫ u dx at the start ``(*batch, c)``.
+        boundary_flux: Time-integrated flux through every side since the start, positive along +axis: first and last
+            side of each axis in order, ``(*batch, t, 2d, c)``. A wall takes momentum by its pressure.
+        source: Time-integrated source since the start, the force of the bottom ``(*batch, t, c)``.
+        steps: Number of time steps of every batch entry ``(*batch)``.
+    """
+
+    grid: CellGrid
+    times: Float[Tensor, " t"]
+    values: Tensor
+    initial_total: Tensor
+    boundary_flux: Tensor
+    source: Tensor
+    steps: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """∫ u dx of every component at the output times ``(*batch, t, c)``."""
+        return totals_of(self.values, self.grid)
+
+    @property
+    def inflow(self) -> Tensor:
+        """Net inflow through all sides since the start ``(*batch, t, c)``."""
+        return self.boundary_flux[..., ::2, :].sum(-2) - self.boundary_flux[..., 1::2, :].sum(-2)
+
+    @property
+    def imbalance(self) -> Tensor:
+        """total − (initial total + net inflow + source) ``(*batch, t, c)``.
+
+        Round-off for every law: it shows that nothing is lost between cells, not that the solution is accurate.
+        """
+        return self.total - self.initial_total[..., None, :] - self.inflow - self.source
+
+
+def totals_of(field: Tensor, grid: CellGrid) -> Tensor:
+    """∫ u dx of cell averages ``(*batch, c, *cells)``: ``(*batch, c)``."""
+    return field.flatten(-grid.dimension).sum(-1) * prod(grid.spacing)
+
+
+def as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
+    """A field as a finite float64 tensor on the processor."""
+    given = value(grid.points) if callable(value) else value
+    try:
+        field = torch.as_tensor(given, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidArgumentError(f"{name} must be numbers, an array or a tensor, got {repr(given)[:80]}.") from None
+    if field.requires_grad:
+        raise InvalidArgumentError(
+            f"{name} requires gradients, which solve_system does not compute; pass {name}.detach()."
+        )
+    if not bool(torch.isfinite(field).all()):
+        raise InvalidArgumentError(f"{name} is not finite; remove NaN and infinite entries.")
+    return field
