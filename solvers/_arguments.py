@@ -6,10 +6,32 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.laws.coefficients import checked_values
+
+
+def checked_values(values: Any, name: str, when: str = "") -> Tensor:
+    """Values as a float64 tensor on the CPU; an error, with their name, if they are no finite real numbers, or carry a
+    gradient. ``when`` says for which time they are given.
+    """
+    if isinstance(values, Tensor) and values.requires_grad:
+        raise InvalidArgumentError(
+            f"{name} requires a gradient, which does not flow through a solver; give it without, by detach()."
+        )
+    try:
+        given = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(
+            f"{name} must be a number, an array or a tensor, got {values!r} ({type(values).__name__})."
+        ) from None
+    if given.is_complex():
+        raise InvalidArgumentError(f"{name} must be real, got complex numbers.")
+    tensor = given.to("cpu", torch.float64)
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidArgumentError(f"{name} is not finite{when}; remove NaN and infinite entries.")
+    return tensor
 
 
 def output_times(times: float | Sequence[float] | np.ndarray | Tensor, start: float, *, after: bool = False) -> Tensor:

@@ -22,10 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers._arguments import check_positive_number, output_times
+from solvers._arguments import check_positive_number, checked_values, output_times
 from solvers._compiled import compiled
 from solvers.errors import InvalidArgumentError, SolverDivergedError
-from solvers.finite_volume.laws.coefficients import checked_values
 from solvers.grids import NodeGrid
 
 _NODES_TOGETHER = 40_000  # nodes of a group of flows, so that its five arrays fit the processor's cache

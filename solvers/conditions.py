@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers._arguments import checked_values
 from solvers.errors import InvalidArgumentError
 
 Value = float | np.ndarray | Tensor
@@ -158,6 +159,18 @@ def check_pairs(pairs: Sequence[Any], kinds: Any, listed: str) -> None:
             )
 
 
+def side_name(axis: int, last: int) -> str:
+    """Name of a side in error messages."""
+    return f"boundary of axis {axis}, {'last' if last else 'first'} side"
+
+
+def stated_value(condition: Condition) -> BoundaryValue:
+    """The value of a condition; None where there is none."""
+    if isinstance(condition, Neumann):
+        return condition.gradient if condition.flux is None else condition.flux
+    return None if isinstance(condition, Periodic | Outflow) else condition.value
+
+
 def value_at(value: BoundaryValue, time: float, name: str = "boundary value") -> Tensor:
     """Evaluates a boundary value at a time.
 
@@ -170,19 +183,8 @@ def value_at(value: BoundaryValue, time: float, name: str = "boundary value") ->
         The value as a float64 tensor.
 
     Raises:
-        InvalidArgumentError: If the value is missing, not a number or an array, requires gradients or is not finite.
+        InvalidArgumentError: If the value is missing, not a number or an array, requires a gradient or is not finite.
     """
     if value is None:
         raise InvalidArgumentError(f"{name} is missing; give the condition a value, an array or a function of time.")
-    given = value(time) if callable(value) else value
-    try:
-        result = torch.as_tensor(given, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        raise InvalidArgumentError(f"{name} must be a number, an array or a tensor, got {given!r}.") from None
-    if result.requires_grad:
-        raise InvalidArgumentError(
-            f"{name} requires gradients, which do not pass through a solver; give it without them, by detach()."
-        )
-    if not bool(torch.isfinite(result).all()):
-        raise InvalidArgumentError(f"{name} is not finite at time {time:g}.")
-    return result
+    return checked_values(value(time) if callable(value) else value, name, f" at time {time:g}")

@@ -154,6 +154,11 @@ class CellGrid(Grid):
     def axes(self) -> tuple[Float[Tensor, " points"], ...]:
         return tuple(0.5 * (faces[1:] + faces[:-1]) for faces in self.faces)
 
+    def face_points(self, axis: int) -> Tensor:
+        """Centres of the faces across an axis: ``(n + 1,)`` with one axis, ``(*faces, d)`` with more."""
+        axes = [self.faces[other] if other == axis else points for other, points in enumerate(self.axes)]
+        return axes[0] if self.dimension == 1 else torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
 
 def trapezoid_weights(points: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """Weights of the trapezoid rule at increasing, possibly unequally spaced points.

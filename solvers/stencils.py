@@ -1,6 +1,7 @@
 """Finite-difference weights of any order, central or one-sided."""
 
 from fractions import Fraction
+from math import factorial
 from typing import Literal
 
 import torch
@@ -13,8 +14,8 @@ from solvers.errors import InvalidArgumentError
 def difference_weights(offsets: tuple[int, ...], derivative: int) -> Float[Tensor, " stencil"]:
     """Weights c with Σ_j c_j u(x + offset_j·h) = h^derivative · u^(derivative)(x), exact for polynomials.
 
-    The moment equations Σ_j c_j offset_jᵖ = p!·[p = derivative], p = 0 … len(offsets) − 1, are solved in rational
-    arithmetic, so the only rounding is the last one, to float64.
+    c_j is the derivative of Lagrange's polynomial that is 1 at offset j and 0 at the others, in rational arithmetic, so
+    the only rounding is the last one, to float64.
 
     Args:
         offsets: Distinct integer positions of the stencil in units of the spacing h.
@@ -31,14 +32,14 @@ def difference_weights(offsets: tuple[int, ...], derivative: int) -> Float[Tenso
         raise InvalidArgumentError(
             f"A derivative of order {derivative} needs more than {derivative} distinct offsets, got {offsets}."
         )
-    factorial = 1
-    for p in range(2, derivative + 1):
-        factorial *= p
-    rows = [
-        [Fraction(offset) ** p for offset in offsets] + [Fraction(factorial if p == derivative else 0)]
-        for p in range(size)
-    ]
-    return torch.tensor([float(weight) for weight in _solve(rows)], dtype=torch.float64)
+    weights = []
+    for offset in offsets:
+        basis = [Fraction(1)]
+        for other in set(offsets) - {offset}:
+            raised, scaled = [Fraction(0), *basis], [other * each for each in basis] + [Fraction(0)]
+            basis = [(a - b) / (offset - other) for a, b in zip(raised, scaled, strict=True)]
+        weights.append(float(factorial(derivative) * basis[derivative]))
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 def one_sided_gradient(order: int, side: Literal["first", "last"]) -> Float[Tensor, " stencil"]:
@@ -63,18 +64,3 @@ def one_sided_gradient(order: int, side: Literal["first", "last"]) -> Float[Tens
         raise InvalidArgumentError(f'side of a one-sided gradient must be "first" or "last", got {side!r}.')
     weights = difference_weights(tuple(range(order + 1)), derivative=1)
     return weights if side == "first" else -weights
-
-
-def _solve(rows: list[list[Fraction]]) -> list[Fraction]:
-    """Gauss–Jordan elimination of an augmented square system in rational arithmetic."""
-    size = len(rows)
-    for column in range(size):
-        pivot = next(row for row in range(column, size) if rows[row][column] != 0)
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        scale = rows[column][column]
-        rows[column] = [entry / scale for entry in rows[column]]
-        for row in range(size):
-            if row != column and rows[row][column] != 0:
-                factor = rows[row][column]
-                rows[row] = [a - factor * b for a, b in zip(rows[row], rows[column], strict=True)]
-    return [row[-1] for row in rows]

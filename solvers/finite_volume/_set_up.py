@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers._arguments import checked_values
 from solvers.conditions import AxisConditions, Outflow, Periodic, Robin
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Operator
@@ -22,7 +23,6 @@ from solvers.finite_volume.laws._law_checks import check_law
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.balance import ConvectionDiffusion
-from solvers.finite_volume.laws.coefficients import checked_values
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
 from solvers.finite_volume.sides._side_data import SideData, batch_shapes
 from solvers.grids import CellGrid

@@ -121,7 +121,7 @@ class System:
         """What the sides add to the diagonal ``(*, *cells)``, and the right-hand side ``(*batch, *cells)``."""
         diagonal, right = torch.zeros(self.grid.shape, dtype=torch.float64), self.source
         for side in self.sides:
-            sign = (-1.0 if side.end == "first" else 1.0) / self.grid.spacing[side.axis]
+            sign = (2.0 * side.last - 1.0) / self.grid.spacing[side.axis]
             diagonal = diagonal + self._at_edge(sign * side.slope, side)
             right = right - self._at_edge(sign * side.offset, side)
         return diagonal, right.expand((*self.batch, *self.grid.shape))
@@ -130,7 +130,7 @@ class System:
         """Values of a side's edge cells, zero in all other cells."""
         axis, count = side.axis - self.grid.dimension, self.grid.count[side.axis]
         result = torch.zeros(*self._leading(values), *self.grid.shape, dtype=torch.float64)
-        result.narrow(axis, 0 if side.end == "first" else count - 1, 1).copy_(values)
+        result.narrow(axis, side.last * (count - 1), 1).copy_(values)
         return result
 
     def _neighbours(self) -> tuple[np.ndarray, np.ndarray]:

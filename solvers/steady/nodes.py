@@ -6,9 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from solvers.conditions import AxisConditions, Dirichlet, Periodic, per_axis
+from solvers.conditions import AxisConditions, Dirichlet, Periodic, per_axis, side_name
 from solvers.errors import InvalidArgumentError
-from solvers.grids import CellGrid
 from solvers.steady._sides import side_value
 from solvers.steady.solve import SteadySolution
 
@@ -49,7 +48,7 @@ def node_values(solution: SteadySolution, boundary: Sequence[Any] | None = None)
             continue
         values = _along_side(solution, axis, last)
         if dirichlet[place] and boundary is not None:
-            name = f"boundary of axis {axis}, {'last' if last else 'first'} side, at the nodes"
+            name = f"{side_name(axis, last)}, at the nodes"
             condition = exact[axis][last]
             assert isinstance(condition, Dirichlet)
             values = side_value(condition.value, axis, name, grid, extra=1).squeeze(axis - d)
@@ -70,15 +69,12 @@ def _inner_nodes(solution: SteadySolution) -> Tensor:
 def _along_side(solution: SteadySolution, axis: int, last: int) -> Tensor:
     """Values of a side at its nodes, from those at its faces ``(*batch, *face)``."""
     d = solution.grid.dimension
-    values = solution.side_values[axis][last].expand((*solution.values.shape[:-d], *_face(solution.grid, axis)))
+    face = (n for other, n in enumerate(solution.grid.count) if other != axis)
+    values = solution.side_values[axis][last].expand((*solution.values.shape[:-d], *face))
     for position, other in enumerate(i for i in range(d) if i != axis):
         periodic = isinstance(solution.boundary[other][0], Periodic)
         values = 0.5 * _pair_sums(values, position - (d - 1), "cyclic" if periodic else "linear")
     return values
-
-
-def _face(grid: CellGrid, axis: int) -> tuple[int, ...]:
-    return tuple(n for other, n in enumerate(grid.count) if other != axis)
 
 
 def _pair_sums(values: Tensor, axis: int, ends: Literal["cyclic", "repeat", "linear"]) -> Tensor:

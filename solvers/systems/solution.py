@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solvers.errors import InvalidArgumentError
+from solvers._arguments import checked_values
 from solvers.grids import CellGrid
 
 
@@ -61,15 +60,4 @@ def totals_of(field: Tensor, grid: CellGrid) -> Tensor:
 
 def as_field(name: str, value: Any, grid: CellGrid) -> Tensor:
     """A field as a finite float64 tensor on the processor."""
-    given = value(grid.points) if callable(value) else value
-    try:
-        field = torch.as_tensor(given, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        raise InvalidArgumentError(f"{name} must be numbers, an array or a tensor, got {repr(given)[:80]}.") from None
-    if field.requires_grad:
-        raise InvalidArgumentError(
-            f"{name} requires gradients, which solve_system does not compute; pass {name}.detach()."
-        )
-    if not bool(torch.isfinite(field).all()):
-        raise InvalidArgumentError(f"{name} is not finite; remove NaN and infinite entries.")
-    return field
+    return checked_values(value(grid.points) if callable(value) else value, name)

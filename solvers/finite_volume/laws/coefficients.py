@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers._arguments import checked_values
 from solvers.errors import InvalidArgumentError
 from solvers.grids import CellGrid
 
@@ -193,7 +194,7 @@ def function_on_faces(
     function: Function, grid: CellGrid, time: float | Tensor, axis: int, periodic: bool, name: str, vector: bool = False
 ) -> Tensor:
     """Values of a function on the faces of an axis ``(*batch, *faces)``, of a vector its component along the axis."""
-    points = _face_points(grid, axis)
+    points = grid.face_points(axis)
     shape = tuple(n + (other == axis) for other, n in enumerate(grid.shape))
     values = _evaluate(function, points, time, name)
     if vector and grid.dimension > 1:
@@ -272,38 +273,12 @@ def on_faces(cells: Tensor, axis: int, dimension: int, mean: FaceValue, periodic
     return faces.movedim(-1, axis - dimension)
 
 
-def _face_points(grid: CellGrid, axis: int) -> Tensor:
-    """Centres of the faces of one axis: ``(n + 1,)`` with one axis, ``(*faces, d)`` with more."""
-    axes = [grid.faces[other] if other == axis else points for other, points in enumerate(grid.axes)]
-    return axes[0] if grid.dimension == 1 else torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-
-
 def with_sides(faces: Tensor, sides: Tensor, dim: int) -> Tensor:
     """Values on faces with the first and last ones from other values ``(*batch, *faces)``."""
     first, last = sides.narrow(dim, 0, 1), sides.narrow(dim, sides.shape[dim] - 1, 1)
     inside = faces.narrow(dim, 1, faces.shape[dim] - 2)
     lead = torch.broadcast_shapes(inside.shape[: inside.ndim + dim], first.shape[: first.ndim + dim])
     return torch.cat([part.expand(*lead, *part.shape[part.ndim + dim :]) for part in (first, inside, last)], dim)
-
-
-def checked_values(values: Any, name: str) -> Tensor:
-    """Values as a float64 tensor without gradient; raises an error if they are no finite real numbers without one."""
-    if isinstance(values, Tensor) and values.requires_grad:
-        raise InvalidArgumentError(
-            f"{name}: values must not require a gradient, since solve does not differentiate; pass values.detach()."
-        )
-    try:
-        given = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-    except (TypeError, ValueError):
-        raise InvalidArgumentError(
-            f"{name}: values must be numbers, an array or a tensor, got {values!r} ({type(values).__name__})."
-        ) from None
-    if given.is_complex():
-        raise InvalidArgumentError(f"{name}: values must be real, got complex ones.")
-    tensor = given.to("cpu", torch.float64)
-    if not bool(torch.isfinite(tensor).all()):
-        raise InvalidArgumentError(f"{name}: values must be finite; remove NaN and infinite entries.")
-    return tensor
 
 
 def _arguments(function: Function) -> int:

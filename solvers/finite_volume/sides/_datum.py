@@ -104,7 +104,8 @@ class Datum:
         assert self.convert is not None
         times = times.copy()  # the function may change its argument
         result = self.function(self.convert(times.reshape(*times.shape, *[1] * len(self.face))))
-        return self._expanded(as_array(result, self.name), (len(times), *self.value_shape))
+        values = result.cpu() if isinstance(result, Tensor) else result
+        return self._expanded(np.asarray(values, dtype=np.float64), (len(times), *self.value_shape))
 
     def _of_whole_batch(self, times: Array, rows: Array) -> Array:
         everyone = np.repeat(times[:, :1], int(np.prod(self.batch)), axis=1)
@@ -151,17 +152,6 @@ def checked_value(value: Any, time: float, name: str, shapes: tuple[tuple[int, .
             "per batch entry, with one axis of size 1 per face axis."
         )
     return result
-
-
-def as_array(value: Any, name: str) -> Array:
-    """A float64 array of a number, array or tensor."""
-    if isinstance(value, Tensor) and value.requires_grad:
-        raise InvalidArgumentError(
-            f"{name} requires gradients, but solve does not differentiate; give it without, by detach()."
-        )
-    if isinstance(value, Tensor):
-        value = value.cpu()
-    return np.asarray(value, dtype=np.float64)
 
 
 def _agrees(datum: Datum, times: Array, expected: Array) -> bool:

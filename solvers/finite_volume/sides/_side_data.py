@@ -14,18 +14,19 @@ import numpy as np
 
 from solvers.conditions import (
     AxisConditions,
-    BoundaryValue,
     Condition,
     Dirichlet,
     Neumann,
     Outflow,
     Periodic,
     Robin,
+    side_name,
+    stated_value,
     value_at,
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
 from solvers.finite_volume.sides._data_kernels import Series
-from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, as_array, checked_value
+from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
 from solvers.grids import CellGrid
 
@@ -305,7 +306,7 @@ class _Side:
 
     @property
     def name(self) -> str:
-        return f"boundary of axis {self.axis}, {'last' if self.last else 'first'} side"
+        return side_name(self.axis, self.last)
 
     @property
     def face(self) -> tuple[int, ...]:
@@ -361,13 +362,6 @@ class _Side:
         return np.broadcast_to(a, self.batch).ravel(), np.broadcast_to(b, self.batch).ravel()
 
 
-def stated_value(condition: Condition) -> BoundaryValue:
-    """The value of a condition; None where there is none."""
-    if isinstance(condition, Neumann):
-        return condition.gradient if condition.flux is None else condition.flux
-    return None if isinstance(condition, Periodic | Outflow) else condition.value
-
-
 def batch_shapes(conditions: Sequence[AxisConditions], start: float) -> list[tuple[int, ...]]:
     """Shapes of the batch axes of all values and Robin coefficients, to be broadcast to that of the batch."""
     shapes, faces = [], len(conditions) - 1
@@ -375,10 +369,9 @@ def batch_shapes(conditions: Sequence[AxisConditions], start: float) -> list[tup
         for last, condition in enumerate(pair):
             if isinstance(condition, Periodic | Outflow):
                 continue
-            name = f"boundary of axis {axis}, {'last' if last else 'first'} side"
-            value = stated_value(condition)
-            shape = as_array(value_at(value, start, name), name).shape
+            name = side_name(axis, last)
+            shape = tuple(value_at(stated_value(condition), start, name).shape)
             shapes.append(shape[: max(0, len(shape) - faces)])
             if isinstance(condition, Robin):
-                shapes += [np.shape(as_array(each, name)) for each in (condition.a, condition.b)]
+                shapes += [tuple(value_at(each, start, name).shape) for each in (condition.a, condition.b)]
     return shapes

@@ -209,10 +209,10 @@ def test_convection_and_diffusion_add_their_fluxes():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Field(float("inf")), "Field: values must be finite"),
+        (lambda: Field(float("inf")), "Field is not finite"),
         (lambda: Field(2.0), r"Field: values must be \(\*batch, \*space\), got a single number"),
-        (lambda: Field(torch.ones(4, requires_grad=True)), "Field: values must not require a gradient"),
-        (lambda: Field(np.ones(4, dtype=complex)), "Field: values must be real"),
+        (lambda: Field(torch.ones(4, requires_grad=True)), "Field requires a gradient"),
+        (lambda: Field(np.ones(4, dtype=complex)), "Field must be real"),
         (lambda: Diffusion(Field([1.0, -1.0])), "Diffusion: diffusivity must be finite and above 0"),
         (lambda: Diffusion(Field(torch.ones(5))).at(LINE), r"one value per cell, .* space = \(4,\), got shape \(5,\)"),
         (lambda: Diffusion(lambda x: x - 0.5).at(LINE), "Diffusion: diffusivity must be finite and above 0"),

@@ -219,7 +219,7 @@ def test_messages_say_what_to_do() -> None:
     problem = stokes()
     with pytest.raises(InvalidArgumentError, match="increasing and later than start = 0"):
         problem.sample(2, 9, [0.0, 1.0], generator(0))
-    with pytest.raises(InvalidArgumentError, match="times: values must be finite"):
+    with pytest.raises(InvalidArgumentError, match="times is not finite"):
         problem.sample(2, 9, [float("inf")], generator(0))
     with pytest.raises(InvalidArgumentError, match=r"increasing and later than start = 0\.08"):
         cavity().sample(1, 5, [0.08], generator(0))

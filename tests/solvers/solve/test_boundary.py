@@ -54,7 +54,7 @@ def test_messages():
         Robin(1.0, torch.tensor([1.0, 0.0]))
     with pytest.raises(InvalidArgumentError, match="Robin needs finite a and b"):
         Robin(np.array([1.0, np.nan]), 1.0)
-    with pytest.raises(InvalidArgumentError, match="requires gradients"):
+    with pytest.raises(InvalidArgumentError, match="requires a gradient"):
         value_at(torch.ones(2, requires_grad=True), 0.0)
     with pytest.raises(InvalidArgumentError, match="must be a number, an array or a tensor"):
         value_at(lambda _: "warm", 0.0)

@@ -84,7 +84,7 @@ def dry_with_momentum():
         ({"initial": "ones"}, "initial must be numbers"),
         ({"times": []}, "times must be finite, strictly increasing"),
         ({"times": [0.2, 0.1]}, "times must be finite, strictly increasing"),
-        ({"times": "soon"}, "times: values must be numbers"),
+        ({"times": "soon"}, "times must be a number"),
         ({"bottom": torch.zeros(19)}, r"bottom must broadcast to \(\*batch, \*cells\)"),
         ({"bottom": 0.0}, "bottom must broadcast"),
         ({"bottom": torch.full((20,), torch.nan)}, "bottom is not finite"),
