@@ -10,9 +10,10 @@ import torch
 from solvers._progress import reporter
 from solvers.finite_volume._cost import candidates
 from solvers.finite_volume._operator import Array, Operator
-from solvers.finite_volume.laws._rows import make_groups
 from solvers.finite_volume.steppers._drive import Course, drive
 from solvers.finite_volume.steppers.stepper import Stepper
+
+_CELLS_PER_GROUP = 16_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ def plan_groups(operator: Operator, u: Array, stepper: Stepper | None) -> Plan:
         for part in make_groups(len(rows), u.shape[1], operator.divisible)
     ]
     return Plan(steppers, np.searchsorted(used, best), {} if stepper is not None else estimates, tuple(groups))
+
+
+def make_groups(rows: int, cells: int, divisible: bool) -> list[Array]:
+    """Rows divided into groups that fit the processor's cache, to run on several threads.
+
+    Args:
+        rows: Number of rows.
+        cells: Number of cells of a row.
+        divisible: Whether law and source can be cut; if not, there is one group.
+
+    Returns:
+        Indices of the rows of every group.
+    """
+    step = max(1, _CELLS_PER_GROUP // cells) if divisible else rows
+    return [np.arange(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
 def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...], progress: bool) -> Course:

@@ -89,7 +89,7 @@ class ConvectionTerm:
         if kernel is None:
             return None
         limit = limiter_code(getattr(self.reconstruction, "limiter", LIMITERS[0]))
-        return (kernel.kind, kernel.parameters), self._setting(), self.reconstruction.ghosts, limit
+        return kernel, self._setting(), self.reconstruction.ghosts, limit
 
     def _setting(self) -> tuple[Array, ...]:
         """Blocks, spacings, face areas, modes, pulls and offsets."""

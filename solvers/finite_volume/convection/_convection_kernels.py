@@ -10,7 +10,7 @@ import numpy as np
 
 from solvers._compiled import compiled
 from solvers.finite_volume.convection.reconstruction_kernels import half_slopes, parabola, weno5
-from solvers.finite_volume.laws._kernel_codes import BURGERS, TRANSPORT
+from solvers.finite_volume.laws._law_rows import BURGERS, TRANSPORT
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray
@@ -261,7 +261,7 @@ def rate(u: _Array, data: _Array, law: Any, setting: Any, ghosts: int, limit: An
     Args:
         u: Cell averages ``(rows, cells)``.
         data: Side data ``(rows, S)``.
-        law: Kind and parameters ``(rows, p)``, as in ``Kernel``.
+        law: Kind and parameters ``(rows, p)``, as in ``kernel_of``.
         setting: As in ``_row_rate``, with the pulls of all rows ``(rows, 2d)``.
         ghosts: 1 for constant, 2 for linear, 3 for WENO reconstruction.
         limit: Place in ``LIMITERS`` or a compiled limiter.

@@ -15,8 +15,8 @@ from solvers.finite_volume.diffusion._newton_kernels import Medium, solve_rows
 from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
-from solvers.finite_volume.laws._kernel_codes import Kernel
-from solvers.finite_volume.laws._law_rows import kernel_of
+from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
+from solvers.finite_volume.laws.coefficients import Values
 from solvers.grids import CellGrid
 
 __all__ = ["DiffusionTerm", "Stage", "StageSolution", "SuperStep"]
@@ -38,7 +38,7 @@ class SuperStep(NamedTuple):
     middle_account: Array
 
 
-class Padding:
+class Padding(NamedTuple):
     """Places of the cells in a flat array padded by one ghost cell at each end of every axis.
 
     Attributes:
@@ -50,18 +50,25 @@ class Padding:
         opposite: Places of the cells at the opposite ends of the axes.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        places = np.arange(np.prod([n + 2 for n in shape])).reshape([n + 2 for n in shape])
-        inside = [slice(1, -1)] * len(shape)
-        ghost, edge, opposite = [], [], []
-        for axis in range(len(shape)):
-            for at in ((0, 1, -2), (-1, -2, 1)):
-                for target, index in zip((ghost, edge, opposite), at, strict=True):
-                    target.append(places[(*inside[:axis], index, *inside[axis + 1 :])].reshape(-1))
-        self.size = places.size
-        self.strides = np.array([n // places.itemsize for n in places.strides])
-        self.lines = np.ascontiguousarray(places[(*inside[:-1], 1)].reshape(-1))
-        self.ghost, self.edge, self.opposite = (np.concatenate(part) for part in (ghost, edge, opposite))
+    size: int
+    strides: Array
+    lines: Array
+    ghost: Array
+    edge: Array
+    opposite: Array
+
+
+@lru_cache(maxsize=32)
+def padding_of(shape: tuple[int, ...]) -> Padding:
+    """The padding of cells ``(*shape)``."""
+    places = np.arange(np.prod([n + 2 for n in shape])).reshape([n + 2 for n in shape])
+    inside, at_sides = [slice(1, -1)] * len(shape), []
+    for axis in range(len(shape)):
+        for at in ((0, 1, -2), (-1, -2, 1)):
+            at_sides.append([places[(*inside[:axis], index, *inside[axis + 1 :])].reshape(-1) for index in at])
+    strides = np.array([n // places.itemsize for n in places.strides])
+    lines = np.ascontiguousarray(places[(*inside[:-1], 1)].reshape(-1))
+    return Padding(places.size, strides, lines, *(np.concatenate(part) for part in zip(*at_sides, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +94,13 @@ class DiffusionTerm:
     @property
     def compiled(self) -> bool:
         """Whether the law has kernels, and with them ``superstep``."""
-        return self._kernel is not None
+        return self._compiled_law is not None
 
     def take(self, index: Array) -> "DiffusionTerm":
         """The term of some of the rows."""
         part = replace(self, law=self.law.take(index), sides=self.sides.take(index))
-        part.__dict__["_padding"] = self._padding
-        part.__dict__["_kernel"] = None if self._kernel is None else _rows_of(self._kernel, index)
-        part.__dict__["_compiled_law"] = None if self._compiled_law is None else _law_rows(self._compiled_law, index)
+        law = self._compiled_law
+        part.__dict__["_compiled_law"] = None if law is None else (law[0], *(each[index] for each in law[1:]))
         return part
 
     def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
@@ -181,23 +187,19 @@ class DiffusionTerm:
         return FaceDiffusion(self.law, self.grid, self.sides, self.face_mean)
 
     @cached_property
-    def _padding(self) -> Padding:
-        return _padding_of(self.grid.shape)
-
-    @cached_property
-    def _kernel(self) -> Kernel | None:
-        return kernel_of(self.law) if isinstance(self.face_mean, IntegralMean) else None
-
-    @cached_property
     def _compiled_law(self) -> Any:
-        """Kind, parameters ``(rows, 1)``, coefficients ``(rows, 1)`` and on padded faces ``(rows, d, padded)``."""
-        if self._kernel is None:
+        """Kind, parameters ``(rows, 1)``, coefficients ``(rows, 1)`` and on padded faces ``(rows, d, padded)``, for the
+        kernels; None if they do not know the law.
+        """
+        kernel, rows = kernel_of(self.law) if isinstance(self.face_mean, IntegralMean) else None, self.law.rows
+        if kernel is None:
             return None
-        kernel, rows = self._kernel, len(self._kernel.coefficient)
-        parameters = kernel.parameters if kernel.parameters.shape[1] else np.zeros((rows, 1))
-        if kernel.coefficient.ndim == 1:
-            return kernel.kind, parameters, kernel.coefficient[:, None].copy(), np.empty((rows, 0, 0))
-        return kernel.kind, parameters, np.ones((rows, 1)), self._padded_faces()
+        kind, parameters = kernel
+        parameters = parameters if parameters.shape[1] else np.zeros((rows, 1))
+        diffusivity = getattr(self.law.at_cells(0.0).parameters, "diffusivity", 1.0)
+        if isinstance(diffusivity, Values):
+            return kind, parameters, np.ones((rows, 1)), self._padded_faces()
+        return kind, parameters, on_rows(diffusivity, rows)[:, None], np.empty((rows, 0, 0))
 
     def _padded_faces(self) -> Array:
         """Diffusivities on the faces; that below a cell is at the place of the cell."""
@@ -211,20 +213,7 @@ class DiffusionTerm:
     @cached_property
     def parts(self) -> Any:
         """Law, sides and grid for the kernels."""
-        padding, spacing = self._padding, np.array(self.grid.spacing)
+        padding, spacing = padding_of(self.grid.shape), np.array(self.grid.spacing)
         edges = np.asarray(self.sides.offsets), padding.ghost, padding.edge, padding.opposite
         sides = edges, np.asarray(self.sides.modes), np.ascontiguousarray(self.sides.pull)
         return self._compiled_law, sides, (padding.lines, padding.size, padding.strides, spacing)
-
-
-@lru_cache(maxsize=32)
-def _padding_of(shape: tuple[int, ...]) -> Padding:
-    return Padding(shape)
-
-
-def _rows_of(kernel: Kernel, index: Array) -> Kernel:
-    return Kernel(kernel.kind, kernel.parameters[index], kernel.coefficient[index])
-
-
-def _law_rows(law: Any, index: Array) -> Any:
-    return law[0], *(part[index] for part in law[1:])

@@ -22,7 +22,7 @@ from solvers.finite_volume.diffusion._diffusion_kernels import (
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, sum_of_lanes
 from solvers.finite_volume.diffusion._newton_kernels import NEWTON_ROUND_OFF, has_converged, relaxation, side_slope
 from solvers.finite_volume.diffusion._potentials import evaluate_with_slope
-from solvers.finite_volume.laws._kernel_codes import DIFFUSION
+from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 _Array = np.ndarray

@@ -16,7 +16,7 @@ from solvers._compiled import compiled, inner
 from solvers.finite_volume._kernels import call
 from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, magnitude, store
 from solvers.finite_volume.diffusion._potentials import evaluate_lanes, spread_parameters
-from solvers.finite_volume.laws._kernel_codes import DIFFUSION
+from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
 _Array = np.ndarray

@@ -8,7 +8,7 @@ import numpy as np
 
 from solvers._compiled import inner
 from solvers.finite_volume.diffusion._powers import has_integer_power, integer_power, power
-from solvers.finite_volume.laws._kernel_codes import DIFFUSION, POROUS, STEFAN
+from solvers.finite_volume.laws._law_rows import DIFFUSION, POROUS, STEFAN
 
 _Array = np.ndarray
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.laws._rows import not_of_shape
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import DiffusiveLaw, Law, Transport
 from solvers.grids import CellGrid
@@ -37,22 +38,6 @@ def batch_of_law(law: Law, batch: tuple[int, ...], grid: CellGrid, start: float 
     return batch
 
 
-def returned_tensor(values: Any, name: str) -> Tensor:
-    """A tensor with at least one axis, as a law's method must return it."""
-    if not isinstance(values, Tensor):
-        raise not_of_shape(name, type(values).__name__)
-    if values.ndim == 0:
-        raise not_of_shape(name, "a tensor without axes")
-    return values
-
-
-def not_of_shape(name: str, got: str) -> InvalidArgumentError:
-    """The error for a method that does not return a value for every state."""
-    return InvalidArgumentError(
-        f"{name}(u) must return a tensor of the shape of u, got {got}; for a constant c return c + 0.0 * u."
-    )
-
-
 def _one_cell(law: Law, batch: tuple[int, ...], d: int) -> tuple[Law, tuple[int, ...]]:
     """The law with its values at the first point only, and the batch with the batch axes of these values."""
     if not is_dataclass(law):
@@ -67,10 +52,12 @@ def _one_cell(law: Law, batch: tuple[int, ...], d: int) -> tuple[Law, tuple[int,
 
 def _evaluated_batch(law: Law, batch: tuple[int, ...], d: int) -> tuple[int, ...]:
     method = "conductivity" if isinstance(law, DiffusiveLaw) else "characteristic_speed"
-    name = f"{type(law).__name__}.{method}"
     for axes in range(len(batch), len(batch) + MOST_AXES):
-        states = torch.zeros((1,) * (axes + d), dtype=torch.float64)
-        shape = tuple(returned_tensor(getattr(law, method)(states), name).shape)
+        values = getattr(law, method)(torch.zeros((1,) * (axes + d), dtype=torch.float64))
+        if not isinstance(values, Tensor) or not values.ndim:
+            got = "a tensor without axes" if isinstance(values, Tensor) else type(values).__name__
+            raise not_of_shape(f"{type(law).__name__}.{method}(u)", got)
+        shape = tuple(values.shape)
         if len(shape) == axes + d and all(size == 1 for size in shape[axes:]):
             return shape[:axes]
     raise _no_batch(type(law).__name__, batch)

@@ -5,7 +5,7 @@ Tests check the shipped laws; here only their parameters are checked.
 
 import difflib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil, prod
 from numbers import Real
 
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.laws._law_batch import not_of_shape, returned_tensor
 from solvers.finite_volume.laws._law_rows import SHIPPED_LAWS, LawRows
+from solvers.finite_volume.laws._rows import NO_GRADIENT, result_of
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw, Law
 
 _STATES = 65
 _TOLERANCE = 1e-2
 _KINKS = 0.05
-_NO_GRADIENT = "{name} requires a gradient, which does not flow through solve; pass a detached tensor."
 _TOGETHER = "convection and diffusion together are ConvectionDiffusion(convection, diffusion)"
 _ELSEWHERE = {
     "a source is an argument of solve, source=Logistic(rate) or a function of u, x and t": (
@@ -211,26 +210,17 @@ def _require_points(samples: _Samples, method: str, symbol: str, changes: Tensor
 
 def _check_results(rows: LawRows) -> None:
     """Raises an error if a method does not return a value for every state, or one that carries a gradient."""
-    selection, shape = rows.selection, rows.grid.shape
-    u = selection.scatter(torch.zeros((rows.rows, *shape), dtype=torch.float64))
+    u = rows.selection.scatter(torch.zeros((rows.rows, *rows.grid.shape), dtype=torch.float64))
     for method in _methods(rows.law):
-        name = f"{type(rows.law).__name__}.{method}"
-        values = returned_tensor(getattr(rows.law, method)(u), name)
-        if u._version:
-            raise InvalidArgumentError(f"{name}(u) changes u in place; it must return a new tensor and leave u.")
-        if values.shape != u.shape:
-            raise not_of_shape(name, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
-        if values.dtype != u.dtype:
-            raise InvalidArgumentError(f"{name}(u) must keep the precision of u, {u.dtype}, got {values.dtype}.")
-        if values.requires_grad:
-            raise InvalidArgumentError(_NO_GRADIENT.format(name=f"the result of {name}(u)"))
+        call = f"{type(rows.law).__name__}.{method}(u)"
+        result_of(call, partial(getattr(rows.law, method), u), u)
 
 
 def _check_gradients(law: Law) -> None:
     for name, value in getattr(law, "__dict__", {}).items():
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, Tensor) and part.requires_grad:
-                raise InvalidArgumentError(_NO_GRADIENT.format(name=f"{type(law).__name__}: {name}"))
+                raise InvalidArgumentError(NO_GRADIENT.format(name=f"{type(law).__name__}: {name}"))
 
 
 def _check_names(law: Law) -> None:

@@ -3,13 +3,12 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.finite_volume.laws._kernel_codes import ADVECTION, BURGERS, DIFFUSION, POROUS, STEFAN, TRANSPORT, Kernel
 from solvers.finite_volume.laws._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import (
@@ -24,12 +23,21 @@ from solvers.finite_volume.laws.laws import (
 )
 from solvers.grids import CellGrid
 
+DIFFUSION: Final = 0
+POROUS: Final = 1
+STEFAN: Final = 2
+ADVECTION: Final = 10
+BURGERS: Final = 11
+TRANSPORT: Final = 12
+"""Laws that compiled kernels know: Φ = u, u₊^(m+1)/(m+1) and (u − u*)₊, each times the diffusivity; f = a u, u²/2, and
+v u where v varies from face to face."""
+
 _KERNELS = {
-    Diffusion: (DIFFUSION, None, "diffusivity"),
-    PorousMedium: (POROUS, "exponent", None),
-    Stefan: (STEFAN, "threshold", "diffusivity"),
-    Advection: (ADVECTION, "speed", None),
-    Burgers: (BURGERS, None, None),
+    Diffusion: (DIFFUSION, None),
+    PorousMedium: (POROUS, "exponent"),
+    Stefan: (STEFAN, "threshold"),
+    Advection: (ADVECTION, "speed"),
+    Burgers: (BURGERS, None),
 }
 SHIPPED_LAWS = (*_KERNELS, Transport)
 
@@ -167,42 +175,35 @@ def _is_divisible(rows: LawRows) -> bool:
     return is_divisible(rows.law, rows.selection, states, lambda law, u: [getattr(law, name)(u) for name in names])
 
 
-def kernel_of(rows: LawRows) -> Kernel | None:
-    """What compiled kernels need of a law; None if they do not know it.
+def kernel_of(rows: LawRows) -> tuple[int, np.ndarray] | None:
+    """Code of a law and its parameters m, u* or a, ``(rows, 1)`` or ``(rows, 0)``, for compiled kernels; None if they
+    do not know it.
 
-    They know the shipped laws with parameters per row, but not their subclasses; diffusivities and velocities may vary
-    in space.
-
-    Args:
-        rows: The law on its rows.
-
-    Returns:
-        Kind, parameters and coefficient.
+    They know the shipped laws with parameters per row, but not their subclasses. Velocities may vary in space, and are
+    then given on the faces of all axes, one axis after the other. Diffusivities may, too.
     """
     if type(rows.law) not in SHIPPED_LAWS or rows.varies_in_time:
         return None
     if isinstance(rows.law, Advection | Transport) and rows.varies_in_space:
-        return Kernel(TRANSPORT, _velocities(rows), np.ones(rows.rows))
-    kind, parameter, coefficient = _KERNELS[type(rows.law)]
-    law = rows.at_cells(0.0).parameters
-    parameters = np.empty((rows.rows, 0)) if parameter is None else _on_rows(getattr(law, parameter), rows.rows)
-    values = np.ones(rows.rows) if coefficient is None else _on_rows(getattr(law, coefficient), rows.rows)
-    if parameter is not None and parameters.ndim > 1:
-        return None
-    return Kernel(kind, parameters.reshape(rows.rows, -1), values)
+        return TRANSPORT, _velocities(rows)
+    kind, name = _KERNELS[type(rows.law)]
+    if name is None:
+        return kind, np.empty((rows.rows, 0))
+    value = getattr(rows.at_cells(0.0).parameters, name)
+    return None if isinstance(value, Values) else (kind, on_rows(value, rows.rows)[:, None])
 
 
 def _velocities(rows: LawRows) -> np.ndarray:
     """Normal velocities on the faces of all axes, one axis after the other ``(rows, faces)``."""
     shape, parts = rows.grid.shape, []
     for axis in range(len(shape)):
-        values = _on_rows(rows.at_faces(0.0, axis).parameters.speed, rows.rows)
+        values = on_rows(rows.at_faces(0.0, axis).parameters.speed, rows.rows)
         faces = prod(n + (other == axis) for other, n in enumerate(shape))
         parts.append(np.broadcast_to(values.reshape(rows.rows, -1), (rows.rows, faces)))
     return np.concatenate(parts, axis=1)
 
 
-def _on_rows(value: Any, rows: int) -> np.ndarray:
+def on_rows(value: Any, rows: int) -> np.ndarray:
     """A parameter as ``(rows,)``, or ``(rows, cells)`` if it varies in space."""
     if isinstance(value, Values):
         return value.values.flatten(1).expand(rows, -1).numpy().copy()

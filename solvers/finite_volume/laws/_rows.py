@@ -18,7 +18,7 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws.coefficients import Field, Values
 
-_CELLS_PER_GROUP = 16_000
+NO_GRADIENT = "{name} requires a gradient, which does not flow through solve; pass a detached tensor."
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,31 @@ def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable
         return False
 
 
-def make_groups(rows: int, cells: int, divisible: bool) -> list[np.ndarray]:
-    """Rows divided into groups that fit the processor's cache, to run on several threads.
+def result_of(call: str, function: Callable[[], Any], u: Tensor, *, shaped: bool = True) -> Tensor:
+    """What a user's formula gives for states; an error unless it is a new tensor of their shape and precision.
 
     Args:
-        rows: Number of rows.
-        cells: Number of cells of a row.
-        divisible: Whether law and source can be cut; if not, there is one group.
-
-    Returns:
-        Indices of the rows of every group.
+        call: The call in error messages, such as ``Cubic.potential(u)``.
+        function: Calls the formula.
+        u: The states.
+        shaped: Whether another shape is an error.
     """
-    step = max(1, _CELLS_PER_GROUP // cells) if divisible else rows
-    return [np.arange(first, min(first + step, rows)) for first in range(0, rows, step)]
+    version, values = u._version, function()
+    if not isinstance(values, Tensor):
+        raise not_of_shape(call, type(values).__name__)
+    if u._version != version:
+        raise InvalidArgumentError(f"{call} changes u in place; it must return a new tensor and leave u.")
+    if shaped and values.shape != u.shape:
+        raise not_of_shape(call, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
+    if values.dtype != u.dtype:
+        raise InvalidArgumentError(f"{call} must keep the precision of u, {u.dtype}, got {values.dtype}.")
+    if values.requires_grad:
+        raise InvalidArgumentError(NO_GRADIENT.format(name=f"the result of {call}"))
+    return values
+
+
+def not_of_shape(call: str, got: str) -> InvalidArgumentError:
+    """The error for a formula that does not return a value for every state."""
+    return InvalidArgumentError(
+        f"{call} must return a tensor of the shape of u, got {got}; for a constant c return c + 0.0 * u."
+    )

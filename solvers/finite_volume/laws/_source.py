@@ -12,7 +12,7 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws._law_batch import MOST_AXES, broadcast_batch, refuse_space
-from solvers.finite_volume.laws._rows import BatchRows, is_divisible, require_batch_axes
+from solvers.finite_volume.laws._rows import BatchRows, is_divisible, not_of_shape, require_batch_axes, result_of
 from solvers.finite_volume.laws.balance import Source, SourceFunction
 from solvers.grids import CellGrid
 
@@ -56,9 +56,7 @@ class SourceTerm:
         states = states.reshape(-1, *grid.shape)
         time = term.selection.times(start)
         u = term.selection.scatter(states)
-        values = _values(source, grid, u, time)
-        if values.shape != u.shape:
-            raise _not_of_shape(source, f"shape {tuple(values.shape)} for u of shape {tuple(u.shape)}")
+        _values(source, grid, u, time)
         if not isinstance(source, Source):
             return term
         require_batch_axes(source, batch)
@@ -137,14 +135,16 @@ def batch_of_source(
     for axes in range(len(batch), len(batch) + MOST_AXES):
         time = torch.full((1,) * (axes + grid.dimension), start, dtype=torch.float64)
         try:
-            values = _values(source, grid, torch.zeros((1,) * axes + grid.shape, dtype=torch.float64), time)
+            values = _values(
+                source, grid, torch.zeros((1,) * axes + grid.shape, dtype=torch.float64), time, shaped=False
+            )
         except _FailedError as error:
             failure = failure or error
             continue
         lead = values.ndim - grid.dimension
         if lead >= 0 and tuple(values.shape[lead:]) == grid.shape:
-            return broadcast_batch(batch, tuple(values.shape[:lead]), _name(source))
-    raise failure or _not_of_shape(source, "values that broadcast over the cells")
+            return broadcast_batch(batch, tuple(values.shape[:lead]), type(source).__name__)
+    raise failure or not_of_shape(_name(source), "values that broadcast over the cells")
 
 
 def _refuse_shared_parameters(
@@ -160,9 +160,9 @@ def _refuse_shared_parameters(
         return
     if alone.shape == whole.shape and not torch.allclose(alone, whole, rtol=1e-12, atol=0.0, equal_nan=True):
         raise InvalidArgumentError(
-            f"{_name(source)}: the first function of the batch has another source in the batch than alone. An array "
-            "parameter means one value per batch entry: shape it by solvers.align(parameter, u) in the source, and "
-            "give values on cells as a Field."
+            f"{type(source).__name__}: the first function of the batch has another source in the batch than alone. An "
+            "array parameter means one value per batch entry: shape it by solvers.align(parameter, u) in the source, "
+            "and give values on cells as a Field."
         )
 
 
@@ -170,44 +170,26 @@ class _FailedError(InvalidArgumentError):
     """A source raised an error."""
 
 
-def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Tensor) -> Tensor:
-    """What a source returns, a tensor that carries no gradient."""
+def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Tensor, *, shaped: bool = True) -> Tensor:
+    """What a source returns, in the shape of u if it is ``shaped``."""
     placed = source.at(grid, time) if isinstance(source, Source) else source
-    version = u._version
-    try:
-        values = placed(u, grid.points, time)
-    except Exception as error:
-        raise _FailedError(
-            f"{_name(source)}(u, x, t) failed for u of shape {tuple(u.shape)}, x of shape {tuple(grid.points.shape)} "
-            f"and t a tensor of shape {tuple(time.shape)}, one time per batch entry; use torch functions, and "
-            f"torch.where instead of if. It raised {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(values, Tensor):
-        raise _not_of_shape(source, type(values).__name__)
-    if u._version != version:
-        raise InvalidArgumentError(
-            f"{_name(source)}(u, x, t) changes u in place; it must return the source as a new tensor and leave u."
-        )
-    if values.requires_grad:
-        raise InvalidArgumentError(
-            f"{_name(source)}: its values require a gradient, which does not flow through solve; use detached tensors."
-        )
-    if values.dtype != u.dtype:
-        raise InvalidArgumentError(
-            f"{_name(source)}(u, x, t) must keep the precision of u, {u.dtype}, got {values.dtype}."
-        )
-    return values
 
+    def evaluate() -> Any:
+        try:
+            return placed(u, grid.points, time)
+        except Exception as error:
+            raise _FailedError(
+                f"{_name(source)} failed for u of shape {tuple(u.shape)}, x of shape {tuple(grid.points.shape)} "
+                f"and t a tensor of shape {tuple(time.shape)}, one time per batch entry; use torch functions, and "
+                f"torch.where instead of if. It raised {type(error).__name__}: {error}"
+            ) from error
 
-def _not_of_shape(source: Source | SourceFunction, got: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"{_name(source)}(u, x, t) must return a tensor of the shape of u, got {got}; for a constant c return "
-        "c + 0.0 * u."
-    )
+    return result_of(_name(source), evaluate, u, shaped=shaped)
 
 
 def _name(source: Source | SourceFunction) -> str:
-    return type(source).__name__ if isinstance(source, Source) else "source"
+    """The call of a source in error messages."""
+    return f"{type(source).__name__ if isinstance(source, Source) else 'source'}(u, x, t)"
 
 
 def _arrays(source: Source | SourceFunction) -> list[np.ndarray | Tensor]:
