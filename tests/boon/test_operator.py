@@ -18,6 +18,7 @@ from boon import (
     MatchedTransform,
     MixedTransform,
     Prescription,
+    ScalarElimination,
     SmoothExtension,
     TooManyModesError,
     boundary_error,
@@ -36,6 +37,7 @@ CORRECTIONS = [
     Elimination(),
     Elimination(block=False),
     Elimination(hidden=False),
+    ScalarElimination(),
     MatchedTransform(),
     MatchedTransform(hidden=False),
     MixedTransform(),
@@ -159,11 +161,11 @@ def test_a_correction_that_is_a_class_or_a_name(given, named):
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
-@pytest.mark.parametrize("space", [(16,), (9, 16)])
-def test_a_batch_without_entries(correction, space):
+@pytest.mark.parametrize("others", [[], [(Periodic(), Periodic())], [(Dirichlet(0.0), Neumann(1.0))]])
+def test_a_batch_without_entries(correction, others):
+    space = (9, 16)[: 1 + len(others)]
     config = FNOConfig(width=4, modes=(3,) * len(space), depth=2)
-    pairs = [(Dirichlet(0.0), Dirichlet(1.0)), (Periodic(), Periodic())][: len(space)]
-    operator = BOON(FNO(config), pairs, correction=correction)
+    operator = BOON(FNO(config), [(Dirichlet(0.0), Dirichlet(0.0)), *others], correction=correction)
     assert operator(torch.zeros(0, 1, *space)).shape == (0, 1, *space)
 
 

@@ -124,13 +124,24 @@ def test_a_missing_file(tmp_path):
         load(tmp_path / "nothing there")
 
 
-def test_weights_of_another_configuration(tmp_path):
-    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "depth": 2}}
-    state = {k: v.contiguous() for k, v in FNO(FNOConfig(width=5, modes=(3,), depth=2)).state_dict().items()}
-    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in state.items()}
-    save_file(state, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
+PLAIN = {"class": "FNO", "config": {"width": 4, "modes": [3], "depth": 2}}
+
+
+def described(path, operator, description=PLAIN, version=FORMAT):
+    """Writes the weights of an operator with a description of our own."""
+    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in operator.state_dict().items()}
+    metadata = {"format": version, "operator": json.dumps(description)}
+    save_file({k: v.contiguous() for k, v in state.items()}, path, metadata)
+    return path
+
+
+def test_what_does_not_fit_its_configuration(tmp_path):
+    path = described(tmp_path / "x", FNO(FNOConfig(width=5, modes=(3,), depth=2)))
     with pytest.raises(DataFileError, match="do not fit its configuration"):
-        load(tmp_path / "x")
+        load(path)
+    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
+    with pytest.raises(DataFileError, match="is not a transform"):
+        load(described(path, nn.Identity(), description))
 
 
 @pytest.mark.parametrize("transform", [NodeFourier(), DomainFourier()])
@@ -140,16 +151,8 @@ def test_the_transform_is_stored(tmp_path, transform):
 
 
 def test_a_file_of_version_0_1_has_the_transform_of_its_nodes(tmp_path):
-    config = FNOConfig(width=4, modes=(3,), depth=2)
-    operator = FNO(replace(config, transform=NodeFourier()))
-    entries = {"width": 4, "modes": [3], "depth": 2}
-    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in operator.state_dict().items()}
-    description = json.dumps({"class": "FNO", "config": entries})
-    save_file(
-        {k: v.contiguous() for k, v in state.items()}, tmp_path / "old", {"format": OLDER, "operator": description}
-    )
-    a = torch.randn(2, 1, 20)
-    old = load(tmp_path / "old")
+    operator, a = FNO(FNOConfig(width=4, modes=(3,), depth=2, transform=NodeFourier())), torch.randn(2, 1, 20)
+    old = load(described(tmp_path / "old", operator, version=OLDER))
     assert torch.equal(old(a), operator(a))
     save(old, tmp_path / "new")
     assert torch.equal(load(tmp_path / "new")(a), operator(a))
@@ -162,25 +165,15 @@ def test_a_smooth_extension_of_version_0_1_reads_differences(tmp_path):
     before.load_state_dict(now.state_dict())
     description = {
         "class": "BOON",
-        "operator": {"class": "FNO", "config": {"width": 4, "modes": [3], "depth": 2}},
+        "operator": PLAIN,
         "conditions": [[{"class": "Neumann", "gradient": 0.1, "flux": None}, {"class": "Neumann", "gradient": 0.2}]],
         "lengths": [1.0],
         "correction": {"class": "SmoothExtension", "length": 0.1, "hidden": False},
         "order": 2,
     }
-    state = {k: torch.view_as_real(v) if v.is_complex() else v for k, v in before.state_dict().items()}
-    metadata = {"format": OLDER, "operator": json.dumps(description)}
-    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "old", metadata)
-    a = torch.randn(2, 1, 30)
-    assert torch.equal(load(tmp_path / "old")(a), before(a))
+    a, old = torch.randn(2, 1, 30), load(described(tmp_path / "old", before, description, OLDER))
+    assert torch.equal(old(a), before(a))
     assert not torch.equal(now(a), before(a))
-
-
-def test_a_transform_that_is_none(tmp_path):
-    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
-    save_file({}, tmp_path / "x", {"format": FORMAT, "operator": json.dumps(description)})
-    with pytest.raises(DataFileError, match="is not a transform"):
-        load(tmp_path / "x")
 
 
 def test_notes_are_kept(tmp_path):

@@ -62,11 +62,6 @@ def test_values_that_disagree_at_a_corner_name_the_ways_out():
     data_of([conditions[0], (Dirichlet(0.0), lid)], lengths=(1.0, 1.0))
 
 
-def test_functions_get_the_coordinates_of_the_face_from_zero_to_the_length():
-    (data, _) = data_of([(Dirichlet(lambda t: 10 * t), Dirichlet(lambda t: 0 * t)), None], lengths=(1.0, 2.0))
-    assert torch.allclose(data[0, 0], 10 * torch.linspace(0, 2, 6, dtype=torch.float64))
-
-
 def test_functions_of_two_coordinates_see_them_in_the_order_of_the_axes():
     u = torch.zeros(1, 1, 4, 5, 6)
     condition = (Dirichlet(lambda x, t: x + 100 * t), Dirichlet(lambda x, t: 0 * x * t))

@@ -377,8 +377,3 @@ def test_coefficients_and_values_are_real_and_so_is_the_field():
             real(torch.zeros(1, 1, 9, 9, dtype=dtype))
         with pytest.raises(InvalidArgumentError, match="fields of real numbers"):
             prescribe(torch.zeros(1, 1, 9, 9, dtype=dtype), real.discretise(torch.zeros(1, 1, 9, 9)))
-
-
-def test_an_empty_batch():
-    operator = BOON(torch.nn.Identity(), [(Dirichlet(1.0), None), (Dirichlet(1.0), None)], correction=Prescription())
-    assert operator(torch.zeros(0, 1, 9, 9)).shape == (0, 1, 9, 9)

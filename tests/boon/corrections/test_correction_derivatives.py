@@ -5,7 +5,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import BOON, FNO, Elimination, FNOConfig, MatchedTransform, MixedTransform, Prescription, SmoothExtension
+from boon import (
+    BOON,
+    FNO,
+    Elimination,
+    FNOConfig,
+    MatchedTransform,
+    MixedTransform,
+    Prescription,
+    ScalarElimination,
+    SmoothExtension,
+)
 from boon.corrections.correction import Correction
 from solvers import Dirichlet, Neumann, Robin
 
@@ -14,6 +24,7 @@ CORRECTIONS: dict[str, Correction] = {
     "prescription in all layers": Prescription(hidden=True),
     "elimination": Elimination(),
     "elimination one end at a time": Elimination(block=False),
+    "elimination by scalars": ScalarElimination(),
     "extension": SmoothExtension(length=0.3),
     "matched transform": MatchedTransform(),
     "mixed transform": MixedTransform(),

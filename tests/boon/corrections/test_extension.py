@@ -124,36 +124,12 @@ def test_extension_along_every_axis_is_a_product_with_the_columns(axis):
     assert torch.allclose(extend(u, columns, residual, axis), u + moved, atol=1e-13)
 
 
-def test_gradient_reaches_field_lengths_and_data():
-    torch.manual_seed(2)
-    u = torch.randn(2, 1, 7, 5, dtype=torch.float64, requires_grad=True)
-    g = torch.randn(2, 1, 5, dtype=torch.float64, requires_grad=True)
-    lengths = torch.tensor([[-1.5], [-2.0]], dtype=torch.float64, requires_grad=True)
-    step = ExtensionStep(2, 1, 0.2).double()
-
-    def call(u, g, lengths):
-        values = [(g, None), None]
-        boundary = discretise([(Dirichlet(), Neumann(0.1)), None], (1.0, 1.0), values, u, 2)
-        return torch.func.functional_call(step, {"log_length": lengths}, (u, boundary))
-
-    assert torch.autograd.gradcheck(call, (u, g, lengths))
-
-
-def test_float32_meets_the_conditions_to_float32_round_off():
-    torch.manual_seed(3)
-    u = torch.randn(4, 1, 200)
-    boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], (1.0,), None, u, 2)
-    result = SmoothExtension(reach=0.0).step([(Dirichlet(), Neumann())], 1)(u, boundary).detach()
-    assert result.dtype == torch.float32
-    for side, data in zip(boundary.functionals, boundary.data, strict=True):
-        scale = sum(abs(w) for w in side.weights) * float(result.abs().max())
-        assert float((read(side, result) - data).abs().max()) < 4 * torch.finfo(torch.float32).eps * scale
-
-
 @pytest.mark.parametrize("length", [0.0, -1.0, float("nan")])
-def test_lengths_must_be_positive(length):
+def test_lengths_must_be_positive_and_the_reach_a_part_of_the_axis(length):
     with pytest.raises(InvalidArgumentError, match="length of SmoothExtension must be positive"):
         SmoothExtension(length=length)
+    with pytest.raises(InvalidArgumentError, match=r"reach of SmoothExtension must be between 0 and 1, got 1.5"):
+        SmoothExtension(reach=1.5)
 
 
 def test_lengths_that_make_the_ends_one():
@@ -192,8 +168,3 @@ def test_noise_in_a_derivative_falls_with_the_number_of_nodes():
     norms = [float(derivative_weights(n, 0.25).norm()) for n in (129, 257, 513, 1025)]
     assert all(later < 0.78 * earlier for earlier, later in pairwise(norms))  # 1/√2 in the limit
     assert norms[0] < 40  # that of the difference of order 4 is 690 there, and grows
-
-
-def test_a_reach_that_is_no_part_of_the_axis():
-    with pytest.raises(InvalidArgumentError, match=r"reach of SmoothExtension must be between 0 and 1, got 1.5"):
-        SmoothExtension(reach=1.5)

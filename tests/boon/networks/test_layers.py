@@ -24,6 +24,7 @@ from boon import (
 from boon.layers import FieldNorm, activate
 from boon.spectral import FactorisedConvolution, SpectralConvolution
 from solvers import Dirichlet, Neumann
+from tests.boon.networks.test_fno import smooth_field
 
 OPTIONS = [
     {"skip": "identity"},
@@ -42,11 +43,6 @@ OPTIONS = [
 def build(**options):
     torch.manual_seed(0)
     return FNO(FNOConfig(**{"width": 4, "modes": (3,), "depth": 3, **options}))
-
-
-def smooth_field(n, dtype=torch.float64):
-    x = torch.linspace(0, 1, n, dtype=dtype)
-    return (x * (1 - x) * torch.exp(x) + 0.3).view(1, 1, -1)
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boon.errors import InvalidArgumentError, TooManyModesError
-from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
+from boon.spectral import SpectralConvolution, analyse, fourier_basis
 from boon.transforms import NodeFourier
 from tests.oracles import padded_spectral_convolution
 from tests.strategies import seeds
@@ -88,27 +88,6 @@ def test_convolution_in_float32_stays_within_float32_round_off():
     assert torch.allclose(result.double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_a_cosine_passes_through_one_mode():
-    # x = cos(2π·2·j/N): the kernel with W(2) = a − ib and all else 0 gives a·cos + b·sin, exactly.
-    convolution = SpectralConvolution(1, 1, (4,)).double()
-    with torch.no_grad():
-        convolution.weight.zero_()
-        convolution.weight[2] = complex(0.7, -0.4)
-    angle = 2 * torch.pi * 2 * torch.arange(16, dtype=torch.float64) / 16
-    x = angle.cos().view(1, 1, 16)
-    result = convolution(x, bases_of((16,), (4,), 0.0, x))
-    assert torch.allclose(result[0, 0], 0.7 * angle.cos() + 0.4 * angle.sin(), atol=1e-14)
-
-
-@pytest.mark.parametrize("shape", [(11,), (9, 12), (8, 9, 7)])
-def test_synthesis_inverts_analysis_on_band_limited_fields(shape):
-    modes = tuple(3 for _ in shape)
-    x = draw((1, 2, *shape), 3)
-    bases = bases_of(shape, modes, 0.0, x)
-    band_limited = synthesise(analyse(x, bases), bases)
-    assert torch.allclose(synthesise(analyse(band_limited, bases), bases), band_limited, atol=1e-13)
-
-
 def test_periodic_basis_ignores_how_often_the_shared_node_is_stored():
     # With equal ends, n nodes with a period of n − 1 are the n − 1 distinct nodes without the last one.
     x = draw((1, 1, 13), 4)
@@ -118,21 +97,6 @@ def test_periodic_basis_ignores_how_often_the_shared_node_is_stored():
     expected = expected_output(x[..., :-1], convolution.weight, [12])
     assert torch.allclose(result[..., :-1], expected, atol=1e-13)
     assert torch.allclose(result[..., -1], result[..., 0], atol=1e-14)
-
-
-def test_weights_follow_the_precision_of_the_module():
-    convolution = torch.nn.Sequential(SpectralConvolution(2, 2, (3, 3)))
-    assert convolution[0].weight.dtype == torch.complex64
-    assert convolution.double()[0].weight.dtype == torch.complex128
-    assert convolution.to(torch.float32)[0].weight.dtype == torch.complex64
-
-
-def test_gradient_of_the_convolution():
-    torch.manual_seed(5)
-    x = draw((1, 2, 6, 7), 5).requires_grad_()
-    weight = torch.randn(3, 3, 2, 2, dtype=torch.complex128, requires_grad=True)
-    bases = bases_of((6, 7), (2, 3), 0.5, x)
-    assert torch.autograd.gradcheck(lambda x, w: synthesise(multiply(analyse(x, bases), w), bases), (x, weight))
 
 
 def test_too_many_modes_for_the_grid_name_the_largest_number_allowed():
