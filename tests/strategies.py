@@ -27,6 +27,11 @@ INEQUALITIES = (
 )
 
 
+def normal(*shape, seed=0):
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
 def positive_definite(n, generator, batch=()):
     """Well-conditioned symmetric positive definite matrices ``(*batch, n, n)``."""
     root = torch.randn(*batch, n, 2 * n, dtype=torch.float64, generator=generator)

@@ -9,6 +9,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch import nn
 from torch.distributions import Normal
+from torch.func import vmap
 
 from probconserv import (
     Bounded,
@@ -99,13 +100,22 @@ def assert_same(actual, expected):
         torch.testing.assert_close(first, second, rtol=rounding, atol=rounding)
 
 
-@records
+def exported(model):
+    return torch.export.export(model, (X,)).module()
+
+
+def compiled(model):
+    torch._dynamo.reset()
+    return torch.compile(model, fullgraph=True, backend="eager")
+
+
+@pytest.mark.parametrize("way", [pytest.param(exported, marks=records), pytest.param(compiled, marks=records), vmap])
 @pytest.mark.parametrize(("kind", "law"), CASES)
-def test_export_gives_what_eager_gives(kind, law):
+def test_a_recorded_model_gives_what_the_model_gives(kind, law, way):
     model = Moments(kind, LAWS[law])
-    exported = torch.export.export(model, (X,)).module()
-    other = 3 * X - 1  # nothing of the recorded input may have become a constant
-    assert_same(exported(other), model(other))
+    recorded, other = way(model), 3 * X - 1
+    assert_same(recorded(X), model(X))
+    assert_same(recorded(other), model(other))  # nothing of the recorded input has become a constant
 
 
 @records
@@ -117,22 +127,11 @@ def test_export_for_batches_of_any_size(law):
 
 
 @records
-@pytest.mark.parametrize(("kind", "law"), CASES)
-def test_compile_takes_one_graph(kind, law):
-    torch._dynamo.reset()
-    model = Moments(kind, LAWS[law])
-    assert_same(torch.compile(model, fullgraph=True, backend="eager")(X), model(X))
-    assert torch._dynamo.explain(model)(X).graph_break_count == 0
-
-
-@records
 @pytest.mark.parametrize("law", LAWS_BUILT_INSIDE)
 def test_laws_are_built_inside_of_graphs(law):
-    torch._dynamo.reset()
     model, other = Moments(law=LAWS_BUILT_INSIDE[law]), X.flip(0) + 0.1
-    expected = model(other)
-    assert_same(torch.export.export(model, (X,)).module()(other), expected)
-    assert_same(torch.compile(model, fullgraph=True, backend="eager")(other), expected)
+    for way in (exported, compiled):
+        assert_same(way(model)(other), model(other))
 
 
 BLOCKS = block_means(torch.tensor([[0.1, 0.2], [0.3, 0.4]]), 2)
@@ -157,12 +156,6 @@ def test_a_compiled_model_takes_batches_of_several_sizes(law, dynamic):
     compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=dynamic)
     for batch in (X, X[:2]):
         assert_same(compiled(batch), model(batch))
-
-
-@pytest.mark.parametrize(("kind", "law"), CASES)
-def test_vmap_gives_the_batch(kind, law):
-    model = Moments(kind, LAWS[law])
-    assert_same(torch.func.vmap(model)(X), model(X))
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -192,7 +185,6 @@ def test_jit_trace_takes_totals_from_its_input():
 
 @records
 def test_draws_and_densities_compile():
-    torch._dynamo.reset()
     mean, scale = X, 0.3 + X
     law = LinearConstraint(torch.ones(1, 4).double(), torch.ones(1).double(), noise_variance=0.1)
     field = torch.linspace(-1, 1, 4).double().expand(3, 4)
@@ -202,18 +194,14 @@ def test_draws_and_densities_compile():
         posterior = condition(Normal(mean, scale), law)
         return posterior.rsample(base_samples=normals), posterior.log_prob(field)
 
-    compiled = torch.compile(draws_and_density, fullgraph=True, backend="eager")
-    assert_same(compiled(mean, scale), draws_and_density(mean, scale))
+    assert_same(compiled(draws_and_density)(mean, scale), draws_and_density(mean, scale))
 
 
 @records
 def test_a_field_far_from_the_law_meets_it_in_a_graph_too():
-    torch._dynamo.reset()
     mean = torch.full((50,), 1e9, dtype=torch.float64)
     law = LinearConstraint(torch.ones(1, 50).double(), torch.tensor([1e-3]).double())
-    update = torch.compile(
-        lambda mean: condition(Normal(mean, torch.ones_like(mean)), law).mean, fullgraph=True, backend="eager"
-    )
+    update = compiled(lambda mean: condition(Normal(mean, torch.ones_like(mean)), law).mean)
     assert float(law.residual(update(mean)).abs() / mean.sum()) <= 1e-16
 
 
@@ -240,8 +228,8 @@ def test_a_layer_that_loads_weights_keeps_its_own_law():
 
 
 RECORDINGS = {
-    "export": lambda model: torch.export.export(model, (X,)).module()(X),
-    "vmap": lambda model: torch.func.vmap(model)(X),
+    "export": lambda model: exported(model)(X),
+    "vmap": lambda model: vmap(model)(X),
     "jvp": lambda model: torch.func.jvp(model, (X,), (X,))[0],
 }
 

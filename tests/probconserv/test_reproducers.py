@@ -38,9 +38,6 @@ def total(values, **options):
     return LinearConstraint(row[None], torch.tensor([options.pop("b")], dtype=double), **options)
 
 
-# P1: totals at an end of the feasible interval
-
-
 @few
 @given(seeds)
 def test_totals_at_an_end_leave_one_field_for_any_prior_and_any_order(seed):
@@ -85,9 +82,6 @@ def test_gradients_at_an_extreme_total_are_those_of_the_bound():
     assert not bool(prior.loc.grad.any())
 
 
-# P2: draws are scored as draws
-
-
 def test_draws_are_scored_by_their_quantiles():
     """Half of an exponential's draws lie in the interval of its quantiles; the Gaussian formula says otherwise."""
     generator = torch.Generator().manual_seed(0)
@@ -107,9 +101,6 @@ def test_a_point_mass_is_covered():
     """A value that every draw puts on its bound is in every interval if the truth is there too, and in none else."""
     draws = torch.zeros(10, 2)
     assert float(scores.coverage_of_samples(torch.tensor([0.0, 0.1]), draws, 0.5)) == 0.5
-
-
-# P3: components are weighed by their evidence
 
 
 def components_of_three_points(seed=0, noise=0.0):
@@ -159,65 +150,11 @@ def test_a_law_for_every_component_is_refused():
         condition(mixture, LinearConstraint(torch.ones(1, 3), torch.zeros(4, 1)))
 
 
-# P4: truncation beside the projection of draws
-
-
-# P5: nonlinear laws
-
-
-def test_the_most_probable_point_of_a_circle_is_not_the_nearest_stationary_one():
-    prior = Normal(torch.tensor([0.1, 0.0]).double(), torch.tensor([0.1, 1.0]).double())
-    mode = condition_nonlinear(prior, lambda u: u.square().sum(-1, keepdim=True) - 1).mean
-    objective = float(((mode - prior.loc) / prior.scale).square().sum())
-    angle = torch.linspace(0, 2 * math.pi, 100_001, dtype=double)
-    circle = torch.stack([angle.cos(), angle.sin()], dim=-1)
-    least = float(((circle - prior.loc) / prior.scale).square().sum(-1).min())
-    assert objective <= least
-    assert float(mode.square().sum()) == pytest.approx(1.0, abs=1e-10)
-
-
-@pytest.mark.parametrize("energy", [0.83, 0.3, 0.1, 0.01, 1e-4])
-def test_an_energy_far_below_the_prior_is_reached(energy):
-    mean = (0.83 * 2) ** 0.5 * torch.sin(math.pi * GRID.points).double()
-    prior = Normal(mean, torch.full_like(mean, 0.1))
-    weights = GRID.weights.double()
-    posterior = condition_nonlinear(prior, lambda u: (weights * u.square()).sum(-1, keepdim=True) - energy)
-    # With equal variances the most probable field is a multiple of the mean.
-    scale = math.sqrt(energy / float((weights * mean.square()).sum()))
-    assert torch.allclose(posterior.mean, scale * mean, rtol=1e-8, atol=1e-10)
-
-
 def test_the_batch_entry_that_fails_is_named():
     prior = Normal(torch.zeros(2, 3).double() + 0.1, torch.ones(2, 3).double())
     goal = torch.tensor([[1.0], [-1.0]], dtype=double)
     with pytest.raises(Exception, match=r"batch entry \(1,\)"):
         condition_nonlinear(prior, lambda u: u.square().sum(-1, keepdim=True) - goal)
-
-
-def test_a_nonlinear_law_joins_inequalities():
-    prior = Normal(torch.tensor([0.1, -1.0]).double(), torch.tensor([1.0, 1.0]).double())
-    posterior = condition_nonlinear(condition(prior, NonNegative()), lambda u: u.square().sum(-1, keepdim=True) - 1)
-    assert posterior.mode.tolist() == pytest.approx([1.0, 0.0], abs=1e-9)
-
-
-def test_sparse_jacobians_are_accepted():
-    prior = Normal(torch.linspace(0.5, 1.5, 6, dtype=double), torch.ones(6, dtype=double))
-
-    def residual(u):
-        return u[..., :3] * u[..., 3:] - 1
-
-    def jacobian(u):
-        index = torch.arange(3)
-        dense = u.new_zeros(3, 6)
-        dense[index, index], dense[index, index + 3] = u[3:], u[:3]
-        return dense.to_sparse()
-
-    sparse = condition_nonlinear(prior, residual, jacobian=jacobian)
-    assert torch.allclose(sparse.mean, condition_nonlinear(prior, residual).mean, rtol=1e-9)
-    assert float(residual(sparse.mean).abs().max()) <= 1e-9
-
-
-# P6
 
 
 def test_density_of_one_field_under_a_batch_of_mixtures():
@@ -268,9 +205,6 @@ def test_contradictory_totals_are_called_that():
     prior = Normal(torch.zeros(100).double(), torch.ones(100).double())
     with pytest.raises(InfeasibleConstraintError, match="contradict"):
         condition(prior, integral(GRID, 1.0) & integral(GRID, 2.0))
-
-
-# P7: misreadings
 
 
 def test_a_bare_tensor_means_members_and_warns():

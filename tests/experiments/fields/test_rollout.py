@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from experiments import driver
 from experiments.errors import InvalidArgumentError
@@ -20,18 +20,15 @@ from experiments.fields.stepper import Pairs, coarse_step, fit_stepper, monomial
 from experiments.maintain import release
 from experiments.records.store import read_records
 from tests.experiments.fields.tiny import SHORT, tiny_rollout
+from tests.strategies import normal
 
 BASINS = Basins(count=2, stream=0, seed=0, cells=8, steps=4)
 PREPARED = {method.key: method.prepare for method in METHODS if method.prepare}
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def water(count: int = 2, n: int = 6) -> Tensor:
     """States with depths around 1."""
-    state = 0.1 * random(count, 3, n, n)
+    state = 0.1 * normal(count, 3, n, n)
     state[:, 0] += 1.0
     return state
 
@@ -72,8 +69,8 @@ def test_monomials_are_those_of_the_state_and_its_mirror_images() -> None:
 
 
 def test_the_fit_finds_a_correction_that_is_one() -> None:
-    coarse = torch.cat([water(30, 8), 1.0 + 0.2 * random(1, 3, 8, 8, seed=9)])
-    weights = random(monomials(coarse).shape[-1], 3, seed=1)
+    coarse = torch.cat([water(30, 8), 1.0 + 0.2 * normal(1, 3, 8, 8, seed=9)])
+    weights = normal(monomials(coarse).shape[-1], 3, seed=1)
     missed = (monomials(coarse) @ weights).movedim(-1, 1)
     fitted = fit_stepper(BASINS, Pairs(coarse, coarse, coarse + missed), 1e-14)
     assert (fitted.weights - weights).abs().max() < 1e-5
@@ -96,7 +93,7 @@ def test_the_coarse_solver_keeps_mass_and_the_correction_does_not(tmp_path: Path
 @pytest.mark.parametrize("key", PREPARED)
 @pytest.mark.parametrize(("dtype", "eps"), [(torch.float64, 2.2e-16), (torch.float32, 1.2e-7)])
 def test_fixers_put_the_mass_right(key: str, dtype: torch.dtype, eps: float) -> None:
-    error, correction = (0.1 * random(30, 3, 6, 6, seed=seed).to(dtype) for seed in (1, 2))
+    error, correction = (0.1 * normal(30, 3, 6, 6, seed=seed).to(dtype) for seed in (1, 2))
     fixer = PREPARED[key](error, correction)  # type: ignore[misc]
     state, depth = water().to(dtype), torch.tensor([0.9, 1.2], dtype=dtype)
     before = state.clone()
@@ -107,7 +104,7 @@ def test_fixers_put_the_mass_right(key: str, dtype: torch.dtype, eps: float) -> 
 
 
 def test_fixers_change_what_they_say() -> None:
-    error, correction = 0.1 * random(30, 3, 6, 6, seed=1), 0.1 * random(30, 3, 6, 6, seed=2)
+    error, correction = 0.1 * normal(30, 3, 6, 6, seed=1), 0.1 * normal(30, 3, 6, 6, seed=2)
     state, depth = water(), torch.tensor([0.9, 1.2], dtype=torch.float64)
     lacking = depth - mean_depth(state)
     change = {
@@ -139,8 +136,8 @@ def _share(variance: Tensor) -> Tensor:
 
 
 def test_the_variance_by_correction_is_found_and_used() -> None:
-    correction = random(400, 3, 6, 6, seed=3)
-    error = (0.5 + 2.0 * correction.square()).sqrt() * random(400, 3, 6, 6, seed=4)
+    correction = normal(400, 3, 6, 6, seed=3)
+    error = (0.5 + 2.0 * correction.square()).sqrt() * normal(400, 3, 6, 6, seed=4)
     state, depth = water(), torch.tensor([0.9, 1.2], dtype=torch.float64)
     change = fixers.by_correction(error, correction)(state, correction[:2], depth)[:, 0] - state[:, 0]
     expected = (depth - mean_depth(state))[:, None, None] * _share(0.5 + 2.0 * correction[:2, 0].square())

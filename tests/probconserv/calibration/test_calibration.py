@@ -70,16 +70,6 @@ def line_context(slope: float, noise: float = 0.0) -> Context:
     return Context(points, values.expand(2, -1))
 
 
-def test_a_displaced_step_is_a_gaussian_ramp() -> None:
-    """Mean Φ((c − x)/s) and variance Φ(1 − Φ), up to the quadrature of 2,001 shifts and one spacing of the step."""
-    step = (PLACES < 0.5).double()
-    moved = displaced(gaussian(step, 1e-6), PLACES, 0.05, shifts=2001)
-    expected = Normal(0.0, 1.0).cdf((0.5 - PLACES) / 0.05)
-    slack = float(PLACES[1]) / (0.05 * math.sqrt(2 * math.pi)) + 1e-3
-    assert torch.allclose(moved.mean, expected, atol=slack)
-    assert torch.allclose(moved.variance, expected * (1 - expected), atol=slack)
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**31 - 1), st.floats(0.0, 0.3), st.booleans())
 def test_displaced_moments_are_those_of_the_mixture_of_shifts(seed: int, deviation: float, single: bool) -> None:

@@ -250,11 +250,9 @@ def test_unfit_weights_are_refused(tmp_path: Path) -> None:
     network().save(path)
     with pytest.raises(DataFileError, match="holds weights for problem 'stefan', not for 'diffusion'"):
         ANP.load(path, problem="diffusion")
-    whole = path.read_bytes()
-    for part in (len(whole) // 2, 4, 0):
-        path.write_bytes(whole[:part])
-        with pytest.raises(DataFileError, match="is damaged, perhaps cut off"):
-            ANP.load(path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataFileError, match="is damaged, perhaps cut off"):
+        ANP.load(path)
     with pytest.raises(DataFileError, match="cannot be written"):
         network().save(tmp_path / "absent" / "weights.safetensors")
 

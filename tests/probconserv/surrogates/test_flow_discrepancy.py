@@ -10,6 +10,7 @@ from torch import Tensor
 from probconserv import Bounded, FlowMatching, LinearConstraint, NonlinearLaw
 from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, ResidualVelocity, SamplingOptions, eci
 from probconserv.surrogates.flow.discrepancy import AllowingLatent, allowing_for, discrepancy, warn_of_small_noise
+from tests.strategies import normal
 
 N, MODES = 41, 6
 SEEN = torch.arange(0, N, 2)
@@ -17,16 +18,12 @@ NOISE = 1e-3
 QUICK = SamplingOptions(steps=20)
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def fields(count: int, seed: int = 0) -> Tensor:
     """Sums of ten sines, with amplitudes that fall to 1e-4."""
     x = torch.linspace(0, 1, N, dtype=torch.float64)
     frequency = torch.arange(1, 11, dtype=torch.float64)
     sines = torch.sin(torch.pi * frequency[:, None] * x) * 10.0 ** (-4 * (frequency[:, None] - 1) / 9)
-    return 1.0 + random(count, 10, seed=seed) @ sines
+    return 1.0 + normal(count, 10, seed=seed) @ sines
 
 
 def latent() -> KarhunenLoeve:
@@ -46,7 +43,7 @@ def value_rows(u: Tensor, noise: float = 0.0) -> LinearConstraint:
 
 def noisy(noise: float = NOISE, count: int = 1) -> Tensor:
     """New fields with errors."""
-    return (fields(count, seed=1) + noise * random(count, N, seed=2)).squeeze(0)
+    return (fields(count, seed=1) + noise * normal(count, N, seed=2)).squeeze(0)
 
 
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
@@ -60,7 +57,7 @@ def test_values_of_new_fields_are_taken_as_they_are(precision: torch.dtype) -> N
 @pytest.mark.parametrize("noise", [1e-3, 1e-2, 0.1])
 def test_the_noise_of_values_is_found(noise: float) -> None:
     for seed in range(5):
-        u = fields(1, seed=seed + 1)[0] + noise * random(N, seed=seed + 7)
+        u = fields(1, seed=seed + 1)[0] + noise * normal(N, seed=seed + 7)
         assert discrepancy(latent(), value_rows(u)) ** 0.5 == pytest.approx(noise, rel=0.5)
     each = discrepancy(latent(), value_rows(noisy(noise, count=50)))
     assert len(each) == 50
@@ -72,7 +69,7 @@ def test_few_rows_do_not_mistake_the_size_of_fields_for_noise(rows: int) -> None
     """A mean square of 1 asks for up to a hundred times the noise, where strong modes are above theirs by chance."""
     chosen = torch.linspace(0, N - 1, rows).round().long()
     for seed in range(40):
-        u = fields(1, seed=seed + 1)[0] + NOISE * random(N, seed=seed + 7)
+        u = fields(1, seed=seed + 1)[0] + NOISE * normal(N, seed=seed + 7)
         law = LinearConstraint(torch.eye(N, dtype=torch.float64)[chosen], u[chosen])
         assert 0.1 * NOISE <= float(discrepancy(latent(), law)) ** 0.5 <= 4 * NOISE
 
@@ -101,8 +98,8 @@ def test_rows_of_every_draw_many_rows_and_nonlinear_laws_are_looked_at_as_well()
     assert discrepancy(latent(), nonlinear & value_rows(noisy())) ** 0.5 == pytest.approx(NOISE, rel=0.5)
     assert discrepancy(latent(), nonlinear) == 0.0
     x = torch.linspace(0, 1, 900, dtype=torch.float64)
-    many = torch.cos(2 * x) * random(200, 1) + torch.sin(3 * x) * random(200, 1, seed=1) + 1e-3 * random(200, 900)
-    rows = LinearConstraint(torch.eye(900, dtype=torch.float64), torch.cos(2 * x) + 0.03 * random(900, seed=5))
+    many = torch.cos(2 * x) * normal(200, 1) + torch.sin(3 * x) * normal(200, 1, seed=1) + 1e-3 * normal(200, 900)
+    rows = LinearConstraint(torch.eye(900, dtype=torch.float64), torch.cos(2 * x) + 0.03 * normal(900, seed=5))
     assert discrepancy(KarhunenLoeve.of(many, 2), rows) ** 0.5 == pytest.approx(0.03, rel=0.2)
 
 
@@ -130,8 +127,8 @@ def test_draws_under_noisy_values_are_near_the_field_and_meet_them(bounds: Bound
 def test_one_law_out_of_range_among_many_is_named_and_leaves_the_others_as_they_are(own_rows: bool) -> None:
     flow, usual = gaussian_flow(), fields(20, seed=1)
     far = usual.clone()
-    far[7] += 0.02 * random(N, seed=3)
-    far[11] += 0.5 * random(N, seed=4)
+    far[7] += 0.02 * normal(N, seed=3)
+    far[11] += 0.5 * normal(N, seed=4)
 
     def law(u: Tensor) -> LinearConstraint:
         each = value_rows(u)
@@ -170,7 +167,7 @@ def test_draws_of_a_group_keep_their_inputs() -> None:
 
     seen: list[list[float]] = []
     flow, u = FlowMatching(latent(), Remembering()), fields(4, seed=1)
-    u[2] += 0.1 * random(N, seed=3)
+    u[2] += 0.1 * normal(N, seed=3)
     with pytest.warns(UserWarning, match="1 of 4 laws"):
         flow.sample(4, law=value_rows(u), inputs=torch.arange(4.0)[:, None], options=SamplingOptions(steps=1))
     assert seen == [[0.0, 1.0, 3.0], [2.0]]

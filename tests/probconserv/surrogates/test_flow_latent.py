@@ -9,21 +9,18 @@ from torch import Tensor
 from probconserv import InvalidArgumentError
 from probconserv.surrogates.flow import FieldLatent, KarhunenLoeve, Latent, ResidualVelocity, smooth_noise
 from probconserv.surrogates.flow.observations import check_axes, interpolation_rows
+from tests.strategies import normal
 
 SHAPE = (4, 5)
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def training_set(count: int = 60, rank: int = 6) -> Tensor:
     scale = 2.0 ** -torch.arange(rank, dtype=torch.float64)
-    return 1 + ((random(count, rank) * scale) @ random(rank, 20, seed=1)).reshape(count, *SHAPE)
+    return 1 + ((normal(count, rank) * scale) @ normal(rank, 20, seed=1)).reshape(count, *SHAPE)
 
 
 def spoilt() -> Tensor:
-    fields = random(5, 4)
+    fields = normal(5, 4)
     fields[1, :2], fields[4, 3] = math.nan, math.inf
     return fields
 
@@ -85,7 +82,7 @@ def test_modes_that_are_round_off_of_single_precision_are_refused() -> None:
 
 def test_many_fields_have_the_modes_of_the_exact_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probconserv.surrogates.flow.latent._EXACT", 50)
-    fields = random(120, 6) * (2.0 ** -torch.arange(6)) @ random(6, 80, seed=1)
+    fields = normal(120, 6) * (2.0 ** -torch.arange(6)) @ normal(6, 80, seed=1)
     latent, exact = KarhunenLoeve.of(fields, 4), torch.linalg.svdvals(fields - fields.mean(dim=0))
     sizes = torch.linalg.vector_norm(latent.basis, dim=-1) * 119**0.5
     assert torch.allclose(sizes, exact[:4], rtol=1e-9)
@@ -133,7 +130,7 @@ def test_smooth_noise_has_variance_one_and_the_correlation_of_its_length(length:
 def test_a_mismatch_that_no_field_has_does_not_move_the_rest_of_a_field_without_limit() -> None:
     """The gain Σ Gᵀ (G Σ Gᵀ)⁻¹ of rough values at five points of twenty, for fields of smooth waves."""
     x, k = torch.linspace(0, 1, 20, dtype=torch.float64), torch.arange(8, dtype=torch.float64)
-    fields = random(100, 8) * 4.0**-k @ (torch.pi * k[:, None] * x).cos()
+    fields = normal(100, 8) * 4.0**-k @ (torch.pi * k[:, None] * x).cos()
     mismatch = 0.05 * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
     moved = []
     for error in (0.05, 1e-6):
@@ -145,7 +142,7 @@ def test_a_mismatch_that_no_field_has_does_not_move_the_rest_of_a_field_without_
 
 def test_the_velocity_starts_as_that_of_a_gaussian() -> None:
     """v = (2t − 1)/(t² + (1 − t)²) z transports N(0, I) to itself: |z_t| depends on t through √(t² + (1 − t)²) only."""
-    network, z = ResidualVelocity(3, width=8, blocks=1), random(4, 3).float()
+    network, z = ResidualVelocity(3, width=8, blocks=1), normal(4, 3).float()
     for t in (0.0, 0.5, 1.0):
         expected = (2 * t - 1) / (t**2 + (1 - t) ** 2) * z
         assert torch.allclose(network(z, torch.full((4,), t)), expected, rtol=1e-6)

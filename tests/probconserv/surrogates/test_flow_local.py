@@ -8,24 +8,21 @@ from torch import Tensor, nn
 from probconserv import FlowMatching, InvalidArgumentError, LinearConstraint
 from probconserv.surrogates.flow import KarhunenLoeve, Latent, ResidualVelocity, SamplingOptions
 from probconserv.surrogates.flow.coefficients import information_of, local_correction
+from tests.strategies import normal
 
 N = 20
 UNIT = torch.eye(3, dtype=torch.float64)
 LOCAL = SamplingOptions(steps=40, local=True)
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def latent(size: int = 3, *, whitened: bool = True) -> KarhunenLoeve:
     scale = 2.0 ** -torch.arange(8, dtype=torch.float64)
-    fields = 1 + (random(80, 8) * scale) @ random(8, N, seed=1) + 0.01 * random(80, N, seed=2)
+    fields = 1 + (normal(80, 8) * scale) @ normal(8, N, seed=1) + 0.01 * normal(80, N, seed=2)
     return KarhunenLoeve.of(fields, size, whitened=whitened)
 
 
 def some_rows(noise: float = 0.1) -> LinearConstraint:
-    return LinearConstraint(random(6, N, seed=3), random(6, seed=4), noise)
+    return LinearConstraint(normal(6, N, seed=3), normal(6, seed=4), noise)
 
 
 @pytest.mark.parametrize("whitened", [True, False])
@@ -56,14 +53,14 @@ class Linear(nn.Module):
 
 
 def linear_flow(*, whitened: bool = True) -> FlowMatching:
-    root = random(3, 3, seed=5)
+    root = normal(3, 3, seed=5)
     return FlowMatching(latent(whitened=whitened), Linear(root @ root.mT + 0.1 * torch.eye(3, dtype=torch.float64)))
 
 
 @pytest.mark.parametrize(("t", "whitened"), [(0.3, True), (0.7, True), (0.95, True), (0.7, False)])
 def test_the_local_correction_is_the_conditional_mean_of_a_gaussian_that_is_not_white(t: float, whitened: bool) -> None:
     flow = linear_flow(whitened=whitened)
-    C, law, z = flow.velocity.covariance, some_rows(), random(5, 3, seed=6)
+    C, law, z = flow.velocity.covariance, some_rows(), normal(5, 3, seed=6)
     information = information_of(flow.latent, law)
     clean = z + (1 - t) * flow.evaluate(z, t)
     # Covariance of z₁ given z_t, with the part that the correction adds.
@@ -94,7 +91,7 @@ def test_draws_of_a_gaussian_that_is_not_white_are_those_of_its_conditional() ->
 
 def test_laws_and_coordinates_that_it_is_not_for_are_refused() -> None:
     flow = FlowMatching(latent(), ResidualVelocity(3, width=4, blocks=1))
-    batched = LinearConstraint(random(2, 1, N), torch.zeros(2, 1))
+    batched = LinearConstraint(normal(2, 1, N), torch.zeros(2, 1))
     with pytest.raises(InvalidArgumentError, match="local=True is for linear rows that are the same for all draws"):
         flow.sample(2, law=batched, options=LOCAL)
     coordinates = FlowMatching(Plain((N,), (N,)), Linear(torch.eye(N, dtype=torch.float64)))

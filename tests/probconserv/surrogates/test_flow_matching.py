@@ -95,13 +95,12 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 class Plain(nn.Module):
-    def __init__(self, factor: float = 1.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(N + 1, N)
-        self.factor = factor
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.factor * self.linear(torch.cat([z, t[:, None]], dim=-1))
+        return self.linear(torch.cat([z, t[:, None]], dim=-1))
 
 
 class Bent(Plain):
@@ -305,20 +304,14 @@ def test_single_precision_comes_back_in_single_precision() -> None:
     assert bool(torch.isfinite(middle).all())
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (lambda c, q: (c, Query(q.points + 0.5)), IncompatibleQueryError, "outside the model's grid"),
-        (
-            lambda c, q: (Context(c.points.repeat(1, 1, 2), c.values), Query(q.points.repeat(1, 1, 2))),
-            IncompatibleQueryError,
-            "d = 1 coordinates",
-        ),
-    ],
-)
-def test_points_that_do_not_fit_are_refused(change: Any, error: type, message: str) -> None:
-    with pytest.raises(error, match=message):
-        predictor(5).predict(*change(*observed()))
+def test_points_that_do_not_fit_are_refused() -> None:
+    context, query = observed()
+    with pytest.raises(IncompatibleQueryError, match="outside the model's grid"):
+        predictor(5).predict(context, Query(query.points + 0.5))
+    with pytest.raises(IncompatibleQueryError, match="d = 1 coordinates"):
+        predictor(5).predict(
+            Context(context.points.repeat(1, 1, 2), context.values), Query(query.points.repeat(1, 1, 2))
+        )
 
 
 def test_a_flow_without_axes_does_not_predict() -> None:

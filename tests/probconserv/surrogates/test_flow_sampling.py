@@ -35,19 +35,16 @@ from probconserv.surrogates.flow import (
     unconstrained,
 )
 from probconserv.surrogates.flow.corrections import in_clean_metric, in_identity_metric
+from tests.strategies import normal
 
 N, DRAWS = 21, 2000
 QUICK = SamplingOptions(steps=40)
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def smooth_fields(count: int = 300) -> Tensor:
     x = torch.linspace(0, 1, N, dtype=torch.float64)
     kernel = torch.exp(-8 * (x[:, None] - x).square()) + 1e-8 * torch.eye(N, dtype=torch.float64)
-    return torch.sin(3 * x) + random(count, N) @ torch.linalg.cholesky(kernel).mT
+    return torch.sin(3 * x) + normal(count, N) @ torch.linalg.cholesky(kernel).mT
 
 
 def gaussian_flow(size: int = 5, *, whitened: bool = True) -> FlowMatching:
@@ -98,7 +95,7 @@ def test_draws_are_those_of_the_conditioned_gaussian(
 def test_corrections_of_coefficients_are_conditional_means(whitened: bool) -> None:
     """V Aᵀ (A V Aᵀ + G (RᵀR + D) Gᵀ + σ² I)⁻¹ with dense matrices."""
     latent = KarhunenLoeve.of(smooth_fields(), 5, whitened=whitened)
-    law, z = total(0.9) & values(0.05), random(3, 5) * latent.spread
+    law, z = total(0.9) & values(0.05), normal(3, 5) * latent.spread
     law = LinearConstraint(law.G, law.b.reshape(-1), law.noise_variance)
     correct = in_clean_metric(latent, law)
     assert correct is not None
@@ -113,7 +110,7 @@ def test_corrections_of_coefficients_are_conditional_means(whitened: bool) -> No
 
 
 def test_corrections_in_the_identity_metric_are_projections_of_fields() -> None:
-    latent, law, z = KarhunenLoeve.of(smooth_fields(), 5), values(), random(3, 5)
+    latent, law, z = KarhunenLoeve.of(smooth_fields(), 5), values(), normal(3, 5)
     correct = in_identity_metric(latent, law)
     assert correct is not None
     fields = latent.decode(z)
@@ -122,7 +119,7 @@ def test_corrections_in_the_identity_metric_are_projections_of_fields() -> None:
 
 
 def test_fields_as_coordinates_are_overwritten_by_eci_and_moved_as_a_whole_by_ours() -> None:
-    latent, z = FieldLatent.of(smooth_fields(), 8), random(2, N)
+    latent, z = FieldLatent.of(smooth_fields(), 8), normal(2, N)
     law, fields = values(), latent.decode(z)
     overwritten, moved = in_identity_metric(latent, law), in_clean_metric(latent, law)
     assert overwritten is not None
@@ -227,10 +224,10 @@ def test_parts_of_a_law_that_all_draws_share_may_have_a_batch_axis(shared: str) 
 
 
 def test_coefficients_that_leave_nothing_out_meet_rows_that_overlap() -> None:
-    latent = KarhunenLoeve.of(random(50, 3) @ random(3, 10, seed=1), 3)
+    latent = KarhunenLoeve.of(normal(50, 3) @ normal(3, 10, seed=1), 3)
     assert not len(latent.rest)
     flow = FlowMatching(latent, ResidualVelocity(3, width=4, blocks=1, spread=latent.spread).double())
-    law = LinearConstraint(random(2, 10, seed=2), torch.zeros(2))
+    law = LinearConstraint(normal(2, 10, seed=2), torch.zeros(2))
     draws = flow.sample(4, law=law, options=QUICK)
     assert float(law.residual(draws).abs().max()) <= 1e-13
 
@@ -261,23 +258,21 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("result", "message"),
+    ("velocity", "message"),
     [
-        (lambda z, t: torch.where(t[:, None] > 0.5, math.nan, z), "NaN or infinite for 3 of 3 draws at t = 0.6"),
-        (lambda z, _: z[:, :2], r"shape of z, \(3, 5\), got \(3, 2\)"),
-        (lambda *_: None, "got NoneType"),
+        (
+            Broken(lambda z, t: torch.where(t[:, None] > 0.5, math.nan, z)),
+            "NaN or infinite for 3 of 3 draws at t = 0.6",
+        ),
+        (Broken(lambda z, _: z[:, :2]), r"shape of z, \(3, 5\), got \(3, 2\)"),
+        (Broken(lambda *_: None), "got NoneType"),
+        (ResidualVelocity(4, width=4, blocks=1), "z must have 4 coefficients, got 5"),
     ],
 )
-def test_velocities_that_fail_are_named(result: Any, message: str) -> None:
-    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), Broken(result))
+def test_velocities_that_fail_are_named(velocity: nn.Module, message: str) -> None:
+    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), velocity)
     with pytest.raises(InvalidArgumentError, match=message):
         flow.sample(3, options=SamplingOptions(steps=5))
-
-
-def test_a_velocity_for_other_coefficients_is_named() -> None:
-    flow = FlowMatching(KarhunenLoeve.of(smooth_fields(), 5), ResidualVelocity(4, width=4, blocks=1))
-    with pytest.raises(InvalidArgumentError, match="z must have 4 coefficients, got 5"):
-        flow.sample(3)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,7 @@ from torch import Tensor, nn
 
 from probconserv import FlowMatching, InvalidArgumentError
 from probconserv.surrogates.flow import FieldLatent, ResidualFieldVelocity, SamplingOptions, smooth_noise
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from tests.strategies import normal
 
 
 class Zero(nn.Module):
@@ -23,7 +20,7 @@ class Zero(nn.Module):
 
 
 def test_the_velocity_of_fields_starts_as_that_of_a_gaussian_with_their_modes() -> None:
-    data = (random(200, 6) * 2.0 ** -torch.arange(6)) @ random(6, 24, seed=1) + 1e-3 * random(200, 24, seed=2)
+    data = (normal(200, 6) * 2.0 ** -torch.arange(6)) @ normal(6, 24, seed=1) + 1e-3 * normal(200, 24, seed=2)
     fields = FieldLatent.of(data, 6)
     velocity = ResidualFieldVelocity.of(fields, Zero()).double()
     flow = FlowMatching(fields, velocity, draws=2)
@@ -34,14 +31,14 @@ def test_the_velocity_of_fields_starts_as_that_of_a_gaussian_with_their_modes() 
 
 
 def test_what_is_rough_does_not_reach_the_network_and_goes_away() -> None:
-    data = random(50, 3) @ random(3, 24, seed=1)
-    fields = FieldLatent.of(data + 1e-4 * random(50, 24, seed=2), 3)
+    data = normal(50, 3) @ normal(3, 24, seed=1)
+    fields = FieldLatent.of(data + 1e-4 * normal(50, 24, seed=2), 3)
     network = Zero()
     velocity = ResidualFieldVelocity.of(fields, network).double()
     basis = fields.modes.basis
-    rough = random(4, 24, seed=3)
+    rough = normal(4, 24, seed=3)
     rough = rough - rough @ torch.linalg.pinv(basis) @ basis
-    z, t = random(4, 24, seed=4), torch.full((4,), 0.6, dtype=torch.float64)
+    z, t = normal(4, 24, seed=4), torch.full((4,), 0.6, dtype=torch.float64)
     seen = []
     for state in (z, z + 100 * rough):
         out = velocity(state, t)
@@ -52,7 +49,7 @@ def test_what_is_rough_does_not_reach_the_network_and_goes_away() -> None:
 
 
 def test_a_velocity_of_fields_is_stored_with_its_modes(tmp_path: Path) -> None:
-    fields = FieldLatent.of(random(50, 12), 3, smooth_noise((12,), 0.2))
+    fields = FieldLatent.of(normal(50, 12), 3, smooth_noise((12,), 0.2))
     flow = FlowMatching(fields, ResidualFieldVelocity.of(fields, FieldNetwork()))
     flow.save(tmp_path / "flow.safetensors")
     again = FlowMatching.load(tmp_path / "flow.safetensors", ResidualFieldVelocity(FieldNetwork(), 3, 12))

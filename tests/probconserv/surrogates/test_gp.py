@@ -70,14 +70,14 @@ def test_separate_hyper_parameters_do_not_couple_functions(context: Context) -> 
     torch.testing.assert_close(together[1], alone, atol=1e-6, rtol=0.0)
 
 
-def test_result_does_not_depend_on_units(context: Context) -> None:
+@pytest.mark.parametrize("noise", [0.0, 1e-2])
+def test_result_does_not_depend_on_units(context: Context, noise: float) -> None:
     query = Query(scattered((3,), 10, seed=2))
     surrogate = GPSurrogate(GPConfig(steps=20))
-    plain = surrogate.predict(context, query)
+    plain = surrogate.predict(replace(context, noise_variance=noise), query)
     scale = torch.tensor([1e-3, 1e4], dtype=torch.float64)
-    scaled = surrogate.predict(
-        Context(context.points * scale, 7.0 + 100.0 * context.values), Query(query.points * scale)
-    )
+    other = Context(context.points * scale, 7.0 + 100.0 * context.values, noise_variance=1e4 * noise)
+    scaled = surrogate.predict(other, Query(query.points * scale))
     torch.testing.assert_close(scaled.mean, 7.0 + 100.0 * plain.mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(scaled.variance, 1e4 * plain.variance, rtol=1e-5, atol=1e-8)
 
@@ -122,11 +122,19 @@ def test_bad_context_is_refused(context: Context) -> None:
         GPSurrogate().predict(Context(context.points[:, :1], context.values[:, :1]), Query(context.points))
 
 
-def test_bad_config_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="smoothness must be"):
-        GPConfig(smoothness=2.0)
-    with pytest.raises(InvalidArgumentError, match="must be positive"):
-        GPConfig(steps=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"smoothness": 2.0}, "smoothness must be"),
+        ({"steps": 0}, "must be positive"),
+        ({"exact_up_to": 300}, "inducing_points must not exceed exact_up_to = 300, got 400"),
+        ({"inducing_points": 0}, "inducing_points must be positive"),
+        ({"inducing_points": 2000}, "must not exceed exact_up_to = 1000, got 2000"),
+    ],
+)
+def test_bad_config_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        GPConfig(**options)
 
 
 class TestFit:
@@ -155,11 +163,7 @@ class TestFit:
         surrogate = GPSurrogate(GPConfig(smoothness=0.5, steps=10, shared=shared)).fit(context)
         noise = 1e-3 * torch.arange(1.0, 21.0, dtype=torch.float64).expand(3, -1) if noisy else None
         other = replace(context.part(torch.arange(20)), noise_variance=noise)
-        mean, covariance = posterior_written_out(surrogate, other, query)
-        prediction = surrogate.predict(other, query)
-        # Condition numbers of 1e4 or so times eps.
-        torch.testing.assert_close(prediction.mean, mean, rtol=0.0, atol=1e-10)
-        torch.testing.assert_close(prediction.covariance_matrix, covariance, rtol=0.0, atol=1e-10)
+        assert_as_written_out(surrogate, other, query)
 
     def test_hyper_parameters_of_one_function_serve_a_batch(self, context: Context, query: Query) -> None:
         one = Context(context.points[0], context.values[0])
@@ -268,18 +272,27 @@ def posterior_written_out(surrogate: GPSurrogate, context: Context, query: Query
     return offset + spread * standard, (kqq - gain @ kq.mT) * spread.square()[..., None]
 
 
+def assert_as_written_out(surrogate: GPSurrogate, context: Context, query: Query, atol: float = 1e-10) -> None:
+    """Condition numbers of 1e4 or so times eps."""
+    mean, covariance = posterior_written_out(surrogate, context, query)
+    prediction = surrogate.predict(context, query)
+    torch.testing.assert_close(prediction.mean, mean, rtol=0.0, atol=atol)
+    torch.testing.assert_close(prediction.covariance_matrix, covariance, rtol=0.0, atol=atol)
+
+
+THROUGH_POINTS = GPConfig(smoothness=0.5, steps=10, exact_up_to=40, inducing_points=20)
+
+
+# gpytorch's distance of an inducing point from itself among the context is √eps.
+@pytest.mark.parametrize(("config", "atol"), [(GPConfig(smoothness=0.5, steps=10), 1e-10), (THROUGH_POINTS, 1e-7)])
+def test_posterior_is_that_of_the_formula(context: Context, config: GPConfig, atol: float) -> None:
+    noise, query = torch.linspace(0.0, 0.1, 60, dtype=torch.float64).expand(3, -1), Query(scattered((3,), 10, seed=4))
+    for seen in (context, replace(context, noise_variance=noise)):
+        assert_as_written_out(GPSurrogate(config).fit(seen), seen, query, atol)
+
+
 class TestNoise:
     """Known variances of the observations' errors."""
-
-    def test_posterior_is_that_of_the_formula(self, context: Context) -> None:
-        noise = torch.linspace(0.0, 0.1, 60, dtype=torch.float64).expand(3, -1)
-        context = replace(context, noise_variance=noise)
-        query = Query(scattered((3,), 10, seed=4))
-        surrogate = GPSurrogate(GPConfig(smoothness=0.5, steps=10)).fit(context)
-        mean, covariance = posterior_written_out(surrogate, context, query)
-        prediction = surrogate.predict(context, query)
-        torch.testing.assert_close(prediction.mean, mean, rtol=0.0, atol=1e-10)
-        torch.testing.assert_close(prediction.covariance_matrix, covariance, rtol=0.0, atol=1e-10)
 
     def test_a_bad_thermometer_does_not_pull_the_field(self) -> None:
         """Its error is known to be large: the prediction beside it stays with the others, and is less sure."""
@@ -291,13 +304,6 @@ class TestNoise:
         known = GPSurrogate(config).predict(Context(points, values, noise_variance=noise), query)
         truth = smooth_field(query.points)
         assert (known.mean - truth).abs() < 0.05 < (trusted.mean - truth).abs()
-
-    def test_it_is_in_the_units_of_the_values(self, context: Context) -> None:
-        noise, query = torch.full_like(context.values, 1e-2), Query(scattered((3,), 10, seed=2))
-        surrogate = GPSurrogate(GPConfig(steps=20))
-        plain = surrogate.predict(replace(context, noise_variance=noise), query)
-        other = Context(context.points, 100.0 * context.values, noise_variance=1e4 * noise)
-        torch.testing.assert_close(surrogate.predict(other, query).mean, 100.0 * plain.mean, rtol=1e-6, atol=1e-6)
 
     @pytest.mark.parametrize(
         ("noise", "message"),
@@ -315,22 +321,9 @@ class TestNoise:
 class TestInducingPoints:
     """Above a stated size the process sees its context through inducing points."""
 
-    CONFIG = GPConfig(smoothness=0.5, steps=10, exact_up_to=40, inducing_points=20)
-
-    def test_posterior_is_that_of_the_formula(self, context: Context) -> None:
-        noise = torch.linspace(0.0, 0.1, 60, dtype=torch.float64).expand(3, -1)
-        query = Query(scattered((3,), 10, seed=4))
-        for seen in (context, replace(context, noise_variance=noise)):
-            surrogate = GPSurrogate(self.CONFIG).fit(seen)
-            mean, covariance = posterior_written_out(surrogate, seen, query)
-            prediction = surrogate.predict(seen, query)
-            # gpytorch's distance of an inducing point from itself among the context is √eps.
-            torch.testing.assert_close(prediction.mean, mean, rtol=0.0, atol=1e-7)
-            torch.testing.assert_close(prediction.covariance_matrix, covariance, rtol=0.0, atol=1e-7)
-
     def test_all_context_points_as_inducing_points_are_the_exact_process(self, context: Context) -> None:
         exact = GPSurrogate(GPConfig(smoothness=0.5, steps=10)).fit(context)
-        through = GPSurrogate(replace(self.CONFIG, exact_up_to=59, inducing_points=59)).fit(context)
+        through = GPSurrogate(replace(THROUGH_POINTS, exact_up_to=59, inducing_points=59)).fit(context)
         query = Query(scattered((3,), 10, seed=4))
         difference = (through.predict(context, query).mean - exact.predict(context, query).mean).abs().max()
         assert 0 < difference < 0.05  # one point of sixty is left out of fit and covariance
@@ -347,7 +340,7 @@ class TestInducingPoints:
         points = scattered((), 300, seed=5)
         query = Query(scattered((), 200, seed=6))
         step = lambda p: (p[..., 1] < 0.3 + 0.5 * p[..., 0]).double()  # noqa: E731
-        config = replace(self.CONFIG, steps=60, inducing_points=60, exact_up_to=100)
+        config = replace(THROUGH_POINTS, steps=60, inducing_points=60, exact_up_to=100)
         prediction = GPSurrogate(config).predict(Context(points, step(points)), query)
         error = prediction.mean - step(query.points)
         assert error.square().mean() < 0.04 < 0.2 < step(query.points).var()
@@ -362,18 +355,6 @@ class TestInducingPoints:
         distances = torch.cdist(chosen, points, compute_mode="donot_use_mm_for_euclid_dist")
         assert (distances.amin(dim=-1) == 0).all()
         assert all(len(some.unique(dim=0)) == len(some) for some in chosen)
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"exact_up_to": 300}, "inducing_points must not exceed exact_up_to = 300, got 400"),
-            ({"inducing_points": 0}, "inducing_points must be positive"),
-            ({"inducing_points": 2000}, "must not exceed exact_up_to = 1000, got 2000"),
-        ],
-    )
-    def test_sizes_that_save_nothing_are_refused(self, options: dict[str, int], message: str) -> None:
-        with pytest.raises(InvalidArgumentError, match=message):
-            GPConfig(**options)
 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 1.7, -1.7e-12, 300.0])
