@@ -10,12 +10,13 @@ from torch import Tensor
 
 from probconserv._linalg.covariance import apply_roots, as_double, square_roots
 from probconserv._linalg.gaussian import FieldGaussian
+from probconserv._linalg.rows import SparseRows
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import JoinedConstraint
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._stationary import Aim, Law, Linearised
+from probconserv.nonlinear._whitened import Whitened, Within
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian, as_multivariate_normal
@@ -32,23 +33,22 @@ class Problem:
         base: The Gaussian.
         exact: Rows that it meets exactly.
         inequalities: Inequalities that hold.
-        law: The law in coordinates.
-        start: The mean in coordinates.
-        aim: Where steps lead.
+        space: The law in coordinates.
         admit: Makes a start admissible.
     """
 
     base: MultivariateNormal
     exact: LinearConstraint | None
     inequalities: JoinedConstraint | None
-    law: Law
-    start: Tensor
-    aim: Aim = Aim()  # noqa: RUF009 - frozen
+    space: Whitened
     admit: Callable[[Tensor], Tensor] = lambda start: start
 
 
 def problem_of(
-    prior: Gaussian | Projected | Tensor, law: NonlinearLaw | ResidualFunction, jacobian: ResidualFunction | None
+    prior: Gaussian | Projected | Tensor,
+    law: NonlinearLaw | ResidualFunction,
+    jacobian: Callable[[Tensor], Tensor | SparseRows] | None,
+    tolerance: float,
 ) -> Problem:
     """What prior and law state together; arguments and errors are those of ``condition_nonlinear``."""
     base, exact, inequalities = _parts_of(prior)
@@ -65,17 +65,19 @@ def problem_of(
     gaussian = FieldGaussian(base.mean.to(torch.float64), covariance)
     gaussian = gaussian if exact is None else Posterior(gaussian, exact)
     field_of, size = _coordinates(gaussian, torch.finfo(base.mean.dtype).eps)
-    start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
     diagonal = exact is None and isinstance(covariance, DiagLinearOperator)
+    start = gaussian.mean.detach().new_zeros(*gaussian.batch_shape, size)
     if isinstance(law, NonlinearLaw) and diagonal and not gaussian.batch_shape and not _tracked(law, field_of(start)):
-        jacobian = law.sparse_jacobian
-    stated = Law(
+        jacobian = law.jacobian_rows
+    space = Whitened(
+        centre=start,
         field_of=field_of,
         residual_function=law.statements if isinstance(law, NonlinearLaw) else law,
         jacobian_function=jacobian,
         scale=covariance.diagonal().detach().sqrt() if diagonal else None,
+        tolerance=tolerance,
     )
-    problem = Problem(base=base, exact=exact, inequalities=inequalities, law=stated, start=start)
+    problem = Problem(base=base, exact=exact, inequalities=inequalities, space=space)
     return problem if inequalities is None else _within(problem, gaussian, inequalities)
 
 
@@ -90,7 +92,7 @@ def _parts_of(
     return as_multivariate_normal(prior), None, None
 
 
-def _check(law: NonlinearLaw, base: MultivariateNormal, jacobian: ResidualFunction | None) -> None:
+def _check(law: NonlinearLaw, base: MultivariateNormal, jacobian: object) -> None:
     """Raises unless the law has the size and the batch of the prediction."""
     if law.points != base.mean.shape[-1]:
         raise IncompatibleQueryError(
@@ -121,11 +123,11 @@ def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable
 
 def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> Problem:
     """The problem with steps towards the most probable field on linearised law and inequalities."""
-    law, zero = problem.law, problem.start
+    field_of, zero = problem.space.field_of, problem.space.centre
     with torch.no_grad():
-        centre = law.field_of(zero)
+        centre = field_of(zero)
         units = torch.eye(zero.shape[-1], dtype=zero.dtype, device=zero.device)
-        root = torch.stack([law.field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
+        root = torch.stack([field_of(unit.expand(zero.shape)) - centre for unit in units], dim=-1)
         inverse = torch.linalg.pinv(root)
     base, exact = (gaussian.prior, gaussian.constraint) if isinstance(gaussian, Posterior) else (gaussian, None)
 
@@ -134,9 +136,9 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
             mode = most_probable(prior, constraint)
         return (inverse @ (mode - centre)[..., None])[..., 0]
 
-    def target(at: Linearised) -> Tensor:
-        jacobian = at.field_jacobian if at.field_jacobian is not None else at.jacobian @ inverse
-        linear = linear_law(jacobian, at)
+    def target(rows: Tensor, y: Tensor, residual: Tensor) -> Tensor:
+        of_field, moved = rows @ inverse, (rows @ y[..., None])[..., 0] - residual
+        linear = LinearConstraint(of_field, (of_field @ centre[..., None])[..., 0] + moved)
         return coordinates(base, (linear if exact is None else exact & linear) & inequalities)
 
     within = inequalities if exact is None else exact & inequalities
@@ -159,10 +161,4 @@ def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: Joined
         tied = ((u[..., second] - u[..., first]).abs() <= slack) & ~(bound[..., first] & bound[..., second])
         return torch.cat([rows, torch.where(tied[..., None], root[..., second, :] - root[..., first, :], 0.0)], dim=-2)
 
-    return replace(problem, aim=Aim(target, active), admit=admit)
-
-
-def linear_law(jacobian: Tensor, at: Linearised) -> LinearConstraint:
-    """g + J (u − u_j) = 0 as linear rows."""
-    moved = jacobian @ at.u if jacobian.is_sparse else (jacobian @ at.u[..., None])[..., 0]
-    return LinearConstraint(jacobian, moved - at.residual)
+    return replace(problem, space=replace(problem.space, within=Within(target, active)), admit=admit)

@@ -19,7 +19,6 @@ from probconserv._linalg.rows import SparseRows, stacked
 from probconserv.constraints import LinearConstraint
 from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
-from probconserv.nonlinear._stationary import check_residual, check_shape
 
 _PROBES = 4  # fields that the pattern is looked for at
 _ROUNDING = 1e-9  # of Jᵀ w, relative to its largest entry; the entries of one pass have round-off of their own
@@ -123,11 +122,10 @@ class NonlinearLaw:
         with torch.no_grad():
             return self.statements(u.to(torch.float64))
 
-    def sparse_jacobian(self, u: Float[Tensor, " n"]) -> Tensor:
-        """∂/∂u of all statements of one field: a sparse tensor ``(k, n)``."""
+    def jacobian_rows(self, u: Float[Tensor, " n"]) -> SparseRows:
+        """∂/∂u of all statements of one field ``(k, n)``."""
         rows = self.linearise(u[None])[1]
-        index = torch.stack([rows.row, rows.column])
-        return torch.sparse_coo_tensor(index, rows.entries[0], (rows.rows, rows.points), check_invariants=False)
+        return replace(rows, entries=rows.entries[0])
 
     def linearise(self, u: Float[Tensor, "s n"]) -> tuple[Float[Tensor, "s k"], SparseRows]:
         """g(u) and ∂g/∂u, linear rows below nonlinear ones.
@@ -179,6 +177,22 @@ class NonlinearLaw:
                 "residual_function gives a field of a batch another residual than the field alone. Fields of a batch "
                 "must not mix: reduce over the last axis only."
             )
+
+
+def check_shape(residual: Tensor, u: Tensor) -> None:
+    """Raises InvalidArgumentError unless residuals are ``(*batch, k)``."""
+    if residual.ndim != u.ndim or residual.shape[:-1] != u.shape[:-1] or not residual.shape[-1]:
+        raise InvalidArgumentError(
+            f"residual_function must turn {tuple(u.shape)} into (*batch, k) with the same batch and k ≥ 1, got "
+            f"{tuple(residual.shape)}."
+        )
+
+
+def check_residual(residual: Tensor, u: Tensor) -> None:
+    """Raises InvalidArgumentError unless residuals are ``(*batch, k)`` and depend on the field."""
+    check_shape(residual, u)
+    if not residual.requires_grad:
+        raise InvalidArgumentError("The residuals of residual_function do not depend on the field by torch operations.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Nonlinear constraints g(u) = 0: the most probable field, and the Gaussian linearised there."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -15,17 +15,9 @@ from probconserv.errors import (
 )
 from probconserv.inequalities.most_probable import most_probable
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._problem import Problem, ResidualFunction, linear_law, problem_of
-from probconserv.nonlinear._stationary import (
-    NEWTON_SIZE,
-    Law,
-    Linearised,
-    Search,
-    kkt_matrix,
-    multipliers_of,
-    search,
-    stacked_gradients,
-)
+from probconserv.nonlinear._problem import Problem, ResidualFunction, problem_of
+from probconserv.nonlinear._search import search
+from probconserv.nonlinear._whitened import NEWTON_SIZE, Whitened, deviations, stacked_gradients, times
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.posterior import Posterior
 from probconserv.update import Gaussian
@@ -97,9 +89,8 @@ def condition_nonlinear(
             where there are none.
         DependentConstraintsError: If rows of J are dependent under the prior.
     """
-    problem = problem_of(prior, law, jacobian)
-    best = _best(problem, _Options(tolerance, max_iterations, starts))[0]
-    return _conditioned(problem, best)
+    problem = problem_of(prior, law, jacobian, tolerance)
+    return _conditioned(problem, _best(problem, max_iterations, starts)[0])
 
 
 def nonlinear_mode(
@@ -121,9 +112,10 @@ def nonlinear_mode(
     Raises:
         ConvergenceError: If no start meets the tolerance.
     """
-    problem = problem_of(prior, law, jacobian)
-    best, runs = _best(problem, _Options(tolerance, max_iterations, starts))
-    field = best.at.u
+    problem = problem_of(prior, law, jacobian, tolerance)
+    best, runs = _best(problem, max_iterations, starts)
+    with torch.no_grad():
+        field = problem.space.field_of(best.point)
     if problem.inequalities is not None:
         with torch.no_grad():
             within = _conditioned(problem, best)
@@ -140,114 +132,111 @@ def nonlinear_mode(
     )
 
 
-@dataclass(frozen=True)
-class _Options:
-    """Tolerance, iterations and starts of ``condition_nonlinear``."""
+@dataclass(frozen=True, eq=False)
+class _End:
+    """Where searches ended.
 
-    tolerance: float
-    max_iterations: int
-    starts: int
+    Args:
+        point: y ``(*batch, r)``.
+        error: The larger of residual and step, in standard deviations ``(*batch,)``.
+    """
 
-    def __post_init__(self) -> None:
-        if not self.tolerance > 0 or self.max_iterations < 1 or self.starts < 1:
-            raise InvalidArgumentError(
-                f"tolerance must be positive, max_iterations and starts at least 1, got {self.tolerance}, "
-                f"{self.max_iterations} and {self.starts}."
-            )
+    point: Tensor
+    error: Tensor
+
+    @property
+    def objective(self) -> Tensor:
+        """|y|² ``(*batch,)``."""
+        return self.point.square().sum(dim=-1)
 
 
-def _best(problem: Problem, options: _Options) -> tuple[Search, list[Search]]:
-    """The search with the least objective of every batch entry, and all searches.
+def _best(problem: Problem, iterations: int, starts: int) -> tuple[_End, list[_End]]:
+    """The end with the least objective of every batch entry, and all ends.
 
     Raises:
         ConvergenceError: If an entry met the tolerance from no start.
     """
-    errors: list[Exception] = []
-    generator = torch.Generator(problem.start.device).manual_seed(0)
-    begin, starts = problem.start, [problem.start]
-    for number in range(1, options.starts):
+    begin, tolerance = problem.space.centre, problem.space.tolerance
+    if not tolerance > 0 or iterations < 1 or starts < 1:
+        raise InvalidArgumentError(
+            f"tolerance must be positive, max_iterations and starts at least 1, got {tolerance}, {iterations} and "
+            f"{starts}."
+        )
+    generator, points = torch.Generator(begin.device).manual_seed(0), [begin]
+    for number in range(1, starts):
         normals = torch.randn(begin.shape, dtype=begin.dtype, device=begin.device, generator=generator)
-        starts.append(_SPREADS[number % 3] * normals)
-    runs = _together(problem, torch.stack(starts), options)
-    if not runs:
-        for start in starts:
-            _run(problem, start, options, runs, errors)
-    best = _least(runs, options.tolerance)
+        points.append(_SPREADS[number % 3] * normals)
+    errors: list[Exception] = []
+    ends = _together(problem.space, torch.stack(points), iterations)
+    for point in () if ends else points:
+        _run(problem, point, iterations, ends, errors)
+    best = _least(ends, tolerance)
     for _ in range(3):
         direction = None if best is None else _descent(problem, best)
         if best is None or direction is None:
             break
-        _run(problem, best.at.y + direction, options, runs, errors)
-        best = _least(runs, options.tolerance)
-    if best is not None and bool((best.error <= options.tolerance).all()):
-        return best, runs
-    raise errors[0] if errors else _not_converged(best or runs[0], options)
+        _run(problem, best.point + direction, iterations, ends, errors)
+        best = _least(ends, tolerance)
+    if best is not None and bool((best.error <= tolerance).all()):
+        return best, ends
+    raise errors[0] if errors or best is None else _not_converged(problem.space, best, iterations, starts)
 
 
-def _together(problem: Problem, starts: Tensor, options: _Options) -> list[Search]:
-    """The searches from all starts at once ``(starts, *batch, r)``, for one row without inequalities.
+def _together(space: Whitened, points: Tensor, iterations: int) -> list[_End]:
+    """The ends of searches from all starts at once ``(starts, *batch, r)``, for one row without inequalities.
 
     Nothing if one of them does not converge, or the law does not treat the axis of starts as a batch.
     """
-    law = problem.law
-    if problem.inequalities is not None or law.jacobian_function is not None or len(starts) < 2:
+    if space.within is not None or space.jacobian_function is not None or len(points) < 2:
         return []
-    alone = torch.stack([law.residual(start) for start in starts])
     try:
-        together = law.residual(starts)
-        if alone.shape[-1] != 1 or together.shape != alone.shape or not torch.allclose(together, alone, rtol=1e-9):
+        with torch.no_grad():
+            alone, together = (space.residual_function(space.field_of(each)) for each in (points[-1], points))
+        shape = (len(points), *alone.shape)
+        if alone.shape[-1:] != (1,) or together.shape != shape or not torch.allclose(together[-1], alone, rtol=1e-9):
             return []
-        found = search(law, starts, problem.aim, options.tolerance, options.max_iterations)
+        found = search(space, points, space.tolerance, iterations, space)
     except (RuntimeError, ValueError, IndexError):
         return []
-    if not bool((found.error <= options.tolerance).all()):
+    if not bool((found.error <= space.tolerance).all()):
         return []
-    at = found.at
-    return [
-        Search(at=replace(at, y=y, u=u, residual=residual, jacobian=jacobian), error=error)
-        for y, u, residual, jacobian, error in zip(at.y, at.u, at.residual, at.jacobian, found.error, strict=True)
-    ]
+    return [_End(*parts) for parts in zip(found.point, found.error, strict=True)]
 
 
-def _run(problem: Problem, start: Tensor, options: _Options, runs: list[Search], errors: list[Exception]) -> None:
-    """Adds the search from a start to the runs, or what stopped it to the errors."""
+def _run(problem: Problem, point: Tensor, iterations: int, ends: list[_End], errors: list[Exception]) -> None:
+    """Adds the end of the search from a start to the ends, or what stopped it to the errors."""
     try:
-        runs.append(search(problem.law, problem.admit(start), problem.aim, options.tolerance, options.max_iterations))
+        found = search(problem.space, problem.admit(point), problem.space.tolerance, iterations, problem.space)
+        ends.append(_End(found.point, found.error))
     except (ConvergenceError, DependentConstraintsError, InfeasibleConstraintError) as error:
         errors.append(error)
 
 
-def _least(runs: list[Search], tolerance: float) -> Search | None:
-    """For every batch entry the search that converged to the least objective, or came nearest to converging."""
-    if not runs:
+def _least(ends: list[_End], tolerance: float) -> _End | None:
+    """For every batch entry the end that converged to the least objective, or came nearest to converging."""
+    if not ends:
         return None
-    errors = torch.stack([run.error for run in runs])
-    objectives = torch.stack([run.objective for run in runs])
+    errors = torch.stack([end.error for end in ends])
+    objectives = torch.stack([end.objective for end in ends])
     rank = torch.where(errors <= tolerance, objectives, 1e300 + 1e290 * errors.clamp_max(1e9))
-    index = rank.argmin(dim=0)
-    y = torch.stack([run.at.y for run in runs])
-    u = torch.stack([run.at.u for run in runs])
-    residual = torch.stack([run.at.residual for run in runs])
-
-    def chosen(values: Tensor) -> Tensor:
-        return values.gather(0, index[None, ..., None].expand(1, *values.shape[1:]))[0]
-
-    at = replace(runs[0].at, y=chosen(y), u=chosen(u), residual=chosen(residual))
-    return Search(at=at, error=errors.gather(0, index[None])[0])
+    index = rank.argmin(dim=0)[None]
+    points = torch.stack([end.point for end in ends])
+    chosen = points.gather(0, index[..., None].expand(1, *points.shape[1:]))[0]
+    return _End(chosen, errors.gather(0, index)[0])
 
 
-def _descent(problem: Problem, best: Search) -> Tensor | None:
+def _descent(problem: Problem, best: _End) -> Tensor | None:
     """A step off stationary points that are no minima, along the law, by the most negative curvature; or None."""
-    if problem.inequalities is not None or best.at.y.shape[-1] > NEWTON_SIZE:
+    if problem.inequalities is not None or best.point.shape[-1] > NEWTON_SIZE:
         return None
     try:
-        at = problem.law.linearise(best.at.y)
-        multipliers = multipliers_of(at)
+        at = problem.space.at(best.point)
     except (ConvergenceError, DependentConstraintsError):
         return None
-    jacobian = at.jacobian.to_dense()
-    unit = torch.eye(at.y.shape[-1], dtype=at.y.dtype, device=at.y.device)
-    hessian = unit - problem.law.hessian(at.y, multipliers)
+    assert at.multipliers is not None
+    jacobian = at.rows.to_dense()
+    unit = torch.eye(at.point.shape[-1], dtype=at.point.dtype, device=at.point.device)
+    hessian = unit - problem.space.hessian(at.point, at.multipliers)
     normal = torch.linalg.qr(jacobian.mT).Q
     along = hessian - normal @ (normal.mT @ hessian)
     along = along - (along @ normal) @ normal.mT + normal @ normal.mT
@@ -260,61 +249,63 @@ def _descent(problem: Problem, best: Search) -> Tensor | None:
     if not bool((values[..., 0] < _SADDLE).any()):
         return None
     step = (vectors[..., None, :, 0] @ basis)[..., 0, :]
-    size = 0.1 * at.y.abs().amax(dim=-1).clamp_min(1.0)
+    size = 0.1 * at.point.abs().amax(dim=-1).clamp_min(1.0)
     return torch.where(values[..., :1] < _SADDLE, size[..., None] * step, 0.0)
 
 
-def _not_converged(best: Search, options: _Options) -> ConvergenceError:
-    worst = best.error.argmax() if best.error.ndim else torch.tensor(0)
-    entry = tuple(int(i) for i in torch.unravel_index(worst, best.error.shape)) if best.error.ndim else ()
-    size = float(best.at.residual[entry].abs().max())
+def _not_converged(space: Whitened, best: _End, iterations: int, starts: int) -> ConvergenceError:
+    entry = tuple(int(i) for i in torch.unravel_index(best.error.argmax(), best.error.shape)) if best.error.ndim else ()
+    at = space.at(best.point)
+    missed = float((at.residual.abs() / deviations(at.rows))[entry].max())
     return ConvergenceError(
-        f"No field with g(u) = 0 was found for batch entry {entry} from {options.starts} starts, with at most "
-        f"{options.max_iterations} iterations each: the residual is {float(best.at.error[entry]):.3g} prior standard "
-        f"deviations (largest |g| {size:.3g}), residual and step at best {float(best.error[entry]):.3g}, "
-        f"required {options.tolerance:g}. Check that such a field exists; if it does, start from a prior nearer to it, "
+        f"No field with g(u) = 0 was found for batch entry {entry} from {starts} starts, with at most {iterations} "
+        f"iterations each: the residual is {missed:.3g} prior standard deviations (largest |g| "
+        f"{float(at.residual[entry].abs().max()):.3g}), residual and step at best {float(best.error[entry]):.3g}, "
+        f"required {space.tolerance:g}. Check that such a field exists; if it does, start from a prior nearer to it, "
         "allow more starts, or loosen the tolerance."
     )
 
 
-def _conditioned(problem: Problem, best: Search) -> Posterior | Projected:
+def _conditioned(problem: Problem, best: _End) -> Posterior | Projected:
     """The prior under the law linearised at the mode."""
-    law = _law_at(problem, problem.law.linearise(best.at.y))
+    law = _law_at(problem.space, best.point)
     law = law if problem.exact is None else problem.exact & law
     if problem.inequalities is not None:
         return Projected(problem.base, law & problem.inequalities)
     return Posterior(problem.base, law)
 
 
-def _law_at(problem: Problem, at: Linearised) -> LinearConstraint:
+def _law_at(space: Whitened, y: Tensor) -> LinearConstraint:
     """The law linearised at the mode, with the derivatives of the mode if prior or g have any."""
     with torch.enable_grad():
-        u = problem.law.field_of(at.y)
-        tracked = u.requires_grad or problem.law.residual_function(u.detach()).requires_grad
-    tracked = tracked and torch.is_grad_enabled()
-    if tracked and (at.field_jacobian is not None or problem.inequalities is not None):
+        u = space.field_of(y)
+        residual = space.residual_function(u.detach())
+    tracked = torch.is_grad_enabled() and (u.requires_grad or residual.requires_grad)
+    if tracked and (space.jacobian_function is not None or space.within is not None):
         raise InvalidArgumentError(
             "Fields on a nonlinear law with a given Jacobian or inequalities have no derivatives; use torch.no_grad(), "
             "or neither of them."
         )
-    if at.field_jacobian is not None:
-        return linear_law(at.field_jacobian, at)
+    if space.jacobian_function is not None:
+        rows = space.field_rows(u, residual)
+        return LinearConstraint(rows, times(rows, u.detach()) - residual.detach())
     with torch.enable_grad():
-        u = problem.law.field_of(_implicit(problem.law, at) if tracked else at.y)
+        u = space.field_of(_implicit(space, y)) if tracked else u
         point = u if u.requires_grad else u.detach().requires_grad_()
-        residual = problem.law.residual_function(point)
+        residual = space.residual_function(point)
         jacobian = stacked_gradients(residual, point, create_graph=tracked)
-        target = (jacobian @ point[..., None])[..., 0] - residual
+        target = times(jacobian, point) - residual
     return LinearConstraint(jacobian, target) if tracked else LinearConstraint(jacobian.detach(), target.detach())
 
 
-def _implicit(law: Law, at: Linearised) -> Tensor:
+def _implicit(space: Whitened, point: Tensor) -> Tensor:
     """y with the derivatives that the optimality conditions imply: one Newton step with a constant matrix."""
-    multipliers = multipliers_of(at)
-    matrix = kkt_matrix(law, at, multipliers)
-    y = at.y.detach().requires_grad_()
+    at = space.at(point)
+    assert at.multipliers is not None
+    matrix = space.kkt_matrix(at)
+    y = point.detach().requires_grad_()
     with torch.enable_grad():
-        residual = law.residual_function(law.field_of(y))
-        (force,) = torch.autograd.grad((residual * multipliers).sum(), y, create_graph=True)
+        residual = space.residual_function(space.field_of(y))
+        (force,) = torch.autograd.grad((residual * at.multipliers).sum(), y, create_graph=True)
         conditions = torch.cat([y.detach() - force, residual], dim=-1)
-        return at.y - torch.linalg.solve(matrix, conditions[..., None])[..., : at.y.shape[-1], 0]
+        return point - torch.linalg.solve(matrix, conditions[..., None])[..., : point.shape[-1], 0]

@@ -25,7 +25,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._sparse_projection import project_nonlinear
+from probconserv.nonlinear._fields import project_nonlinear
 from probconserv.nonlinear.law import NonlinearLaw
 
 AnyLaw = LinearConstraint | Inequality | NonlinearLaw

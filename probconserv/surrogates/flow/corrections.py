@@ -21,7 +21,7 @@ from probconserv.constraints import LinearConstraint
 from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
-from probconserv.nonlinear._sparse_projection import linear_step
+from probconserv.nonlinear._fields import linear_step
 from probconserv.nonlinear.law import NonlinearLaw
 from probconserv.nonlinear.projection import AnyLaw, equalities_of, linear_part, points_of, project, with_sparse_rows
 from probconserv.surrogates.flow.coefficients import (

@@ -22,7 +22,7 @@ from probconserv import (
     from_samples,
     nonlinear_mode,
 )
-from probconserv.nonlinear import _stationary
+from probconserv.nonlinear._whitened import Whitened
 from tests.strategies import positive_definite, seeds
 
 few = settings(deadline=None, max_examples=20)
@@ -107,8 +107,8 @@ def test_energies_far_from_a_prior_with_unequal_variances(value):
 
 def test_one_row_is_searched_for_without_second_derivatives(monkeypatch):
     """From five starts at once; the Hessian is formed once, to see that the best of them is a minimum."""
-    formed, hessian = [], _stationary.Law.hessian
-    monkeypatch.setattr(_stationary.Law, "hessian", lambda *parts: formed.append(1) or hessian(*parts))
+    formed, hessian = [], Whitened.hessian
+    monkeypatch.setattr(Whitened, "hessian", lambda *parts: formed.append(1) or hessian(*parts))
     mean, scale = field(5, 201), 0.3 * field(6, 201)
     mode = nonlinear_mode(Normal(mean, scale), energy(1.2 * float(mean.square().sum())))
     multiplier = (mode.field - mean) / (scale**2 * mode.field)  # the same at all points
