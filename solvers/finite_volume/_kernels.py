@@ -2,13 +2,14 @@
 
 All have one signature, ``kernel(a, b, out, extra, numbers, count, stride)``: pointers to float64 and two integers. The
 code of the steps is so kept on disk for every law, and tensors enter by the same signature as a callback of ctypes.
+Rows stand side by side in the lanes of a tile, interleaved; a callback reads and writes those lanes that hold rows.
 """
 
 import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -91,3 +92,34 @@ def call_from_python(compiled_kernel: Any, arrays: Any, count: int) -> None:
 def numbers_at(address: int, *shape: int) -> np.ndarray:
     """The numbers at an address, as an array of a shape."""
     return np.ctypeslib.as_array((ctypes.c_double * prod(shape)).from_address(address)).reshape(shape)
+
+
+class Lanes(NamedTuple):
+    """The lanes of a tile that hold rows.
+
+    Attributes:
+        places: Their places in the tile.
+        rows: The rows.
+        times: Their times.
+    """
+
+    places: np.ndarray | slice
+    rows: np.ndarray
+    times: np.ndarray
+
+    def read(self, pointer: Any, size: int, width: int) -> np.ndarray:
+        """Values ``(rows, size)`` of an interleaved array."""
+        return np.ascontiguousarray(numbers_at(pointer, size, width)[:, self.places].T)
+
+    def write(self, pointer: Any, values: np.ndarray, width: int) -> None:
+        """Writes values ``(rows, size)`` to an interleaved array."""
+        numbers_at(pointer, values.shape[1], width)[:, self.places] = values.T
+
+
+def lanes_of(info: Any, width: int) -> Lanes:
+    """The lanes by rows, times and marks ``(3, width)``."""
+    rows, times, marks = numbers_at(info, 3, width)
+    places = marks.nonzero()[0]
+    if len(places) == width:
+        return Lanes(slice(None), rows.astype(np.int64), times.copy())
+    return Lanes(places, rows[places].astype(np.int64), times[places])

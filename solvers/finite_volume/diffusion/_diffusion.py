@@ -7,19 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._kernels import Callback
 from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
-from solvers.finite_volume.diffusion._newton_kernels import Medium, solve_rows
-from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
+from solvers.finite_volume.diffusion._newton_kernels import Medium
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
-from solvers.finite_volume.diffusion.newton import Newton
+from solvers.finite_volume.diffusion.newton import Array, Newton, Stage, StageSolution
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.grids import CellGrid
-
-__all__ = ["DiffusionTerm", "Stage", "StageSolution", "SuperStep"]
 
 
 class SuperStep(NamedTuple):
@@ -127,19 +123,7 @@ class DiffusionTerm:
         return self._faces.radius(u, data, np.zeros(len(u)) if t is None else t)
 
     def solve(self, stage: Stage) -> StageSolution:
-        """Solves an implicit stage by Newton's method, row by row."""
-        if self.grid.dimension == 1:
-            errors: list[BaseException] = []
-            kept: list[Callback] = []
-
-            def address(function: Callable[..., None]) -> int:
-                kept.append(Callback(function, errors))
-                return kept[-1].address
-
-            results, report = solve_rows(self.medium_with(address), tuple(stage), self.newton.iterations)
-            if errors:
-                raise errors[0]
-            return StageSolution(*results, *report)
+        """Solves an implicit stage along several axes by Newton's method, row by row."""
         if not self.compiled:
             return self._faces.solve(stage, self.newton.iterations)
         each = stage.right, stage.guess, stage.data, stage.s, stage.allowed

@@ -11,15 +11,15 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from solvers.finite_volume._kernels import lanes_of
 from solvers.finite_volume.diffusion._newton_kernels import (
     NEWTON_ROUND_OFF,
     UNDAMPED,
     has_converged,
     relaxation,
 )
-from solvers.finite_volume.diffusion._stages import Array, Stage, StageSolution
-from solvers.finite_volume.diffusion._tiles import lanes_of
 from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
+from solvers.finite_volume.diffusion.newton import Array, Stage, StageSolution
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
 

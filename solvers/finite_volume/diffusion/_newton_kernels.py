@@ -14,7 +14,7 @@ import numpy as np
 
 from solvers._compiled import compiled, inner
 from solvers.finite_volume._kernels import call
-from solvers.finite_volume.diffusion._lanes import WIDTH, broadcast, load, magnitude, store
+from solvers.finite_volume.diffusion._lanes import load, magnitude, store
 from solvers.finite_volume.diffusion._potentials import evaluate_lanes, spread_parameters
 from solvers.finite_volume.laws._law_rows import DIFFUSION
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
@@ -406,47 +406,3 @@ def finish_stage(tile: Tile, medium: Medium, results: Any, one: Any, width: int)
         flow[0, lane] = medium.spacing * tile.means[lane] * flux[lane]
         flow[1, lane] = medium.spacing * tile.means[lane] * flux[end + lane]
         flow[2, lane] = medium.spacing * tile.means[width + lane]
-
-
-@compiled
-def solve_rows(medium: Medium, stage: Any, limit: int) -> tuple[Any, Any]:
-    """Solves u = r + s·rate(u) of every row.
-
-    Args:
-        medium: Law and sides.
-        stage: r, s, side data, times, first iterate and allowed mean |error|, as in ``Stage``.
-        limit: Largest number of iterations.
-
-    Returns:
-        (u, rate, fluxes through the sides) and (converged, iterations, mean |change| of the last iteration).
-    """
-    right, s, data, times, guess, allowed = stage
-    (rows, n), width, one = right.shape, WIDTH, broadcast(1.0)
-    u, rate, flux = np.empty((rows, n)), np.empty((rows, n)), np.empty((rows, 2))
-    converged, iterations, residual = np.zeros(rows, np.bool_), np.zeros(rows, np.int64), np.zeros(rows)
-    results = np.empty(n * width), np.empty(n * width), np.empty((3, width))
-    for first in range(0, rows, width):
-        tile, sides = empty_tile(n, width), np.zeros((width, 2))
-        for lane in range(min(width, rows - first)):
-            row = first + lane
-            enter_medium(tile, medium, row, lane, width)
-            tile.s[lane], tile.allowed[lane], tile.open[lane] = s[row], allowed[row], True
-            tile.info[width + lane] = times[row]
-            for i in range(n):
-                tile.right[i * width + lane], tile.u[(i + 1) * width + lane] = right[row, i], guess[row, i]
-            for side in range(2):
-                sides[lane, side] = data[row, side]
-        solve_stage(tile, medium, sides, limit, one, width)
-        finish_stage(tile, medium, results, one, width)
-        for lane in range(min(width, rows - first)):
-            row = first + lane
-            for i in range(n):
-                u[row, i], rate[row, i] = results[0][i * width + lane], results[1][i * width + lane]
-            for side in range(2):
-                flux[row, side] = results[2][side, lane]
-            converged[row], iterations[row], residual[row] = (
-                tile.converged[lane],
-                tile.iterations[lane],
-                tile.before[lane],
-            )
-    return (u, rate, flux), (converged, iterations, residual)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from solvers.finite_volume._kernels import Callback, numbers_at
+from solvers.finite_volume._kernels import Callback, Lanes, lanes_of, numbers_at
 from solvers.finite_volume._operator import Array, Operator
-from solvers.finite_volume.diffusion._diffusion import Stage
 from solvers.finite_volume.diffusion._newton_kernels import Medium
-from solvers.finite_volume.diffusion._tiles import Lanes, lanes_of
+from solvers.finite_volume.diffusion.newton import Stage
 from solvers.finite_volume.steppers._implicit_kernels import Calls
 
 _STIFF = 50.0
