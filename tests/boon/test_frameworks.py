@@ -22,25 +22,14 @@ from boon import (
     MixedTransform,
     Normalised,
     Prescription,
-    ScalarElimination,
     SmoothExtension,
 )
 from solvers import Dirichlet, Neumann, Periodic
+from tests.boon.cases import EVERY, ONE_OF_A_KIND
 from tests.documents import BOUNDARY_PAGE
 from tests.recording import records
 
 CONFIG = FNOConfig(width=4, modes=(3,), depth=2)
-CORRECTIONS = [None, MixedTransform(), MatchedTransform(), SmoothExtension(hidden=True)]
-EVERY = [
-    *CORRECTIONS,
-    Prescription(hidden=True),
-    SmoothExtension(),
-    SmoothExtension(reach=0.0),
-    MatchedTransform(hidden=False),
-    Elimination(),
-    Elimination(block=False),
-    ScalarElimination(),
-]
 SEEDS = range(4)
 
 
@@ -54,7 +43,7 @@ def field():
     return torch.randn(2, 1, 16, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", [None, *ONE_OF_A_KIND])
 def test_a_deep_copy_is_another_operator_with_the_same_answers(correction):
     operator, a = build(correction), field()
     twin = copy.deepcopy(operator)
@@ -64,7 +53,7 @@ def test_a_deep_copy_is_another_operator_with_the_same_answers(correction):
     assert not torch.equal(twin(a), operator(a))
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", [None, *ONE_OF_A_KIND])
 def test_the_state_of_a_parent_holds_the_operator(correction):
     operator, other, a = build(correction), build(correction), field()
     with torch.no_grad():
@@ -113,7 +102,7 @@ def relative_error(u, expected):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("correction", EVERY, ids=str)
+@pytest.mark.parametrize("correction", [None, *EVERY], ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast(dtype, correction, seed):
     operator, a = on_a_line(correction, seed)
@@ -124,7 +113,7 @@ def test_under_autocast(dtype, correction, seed):
         assert (u[..., 0] == torch.tensor(0.3).to(u.dtype)).all()
 
 
-@pytest.mark.parametrize("correction", EVERY, ids=str)
+@pytest.mark.parametrize("correction", [None, *EVERY], ids=str)
 def test_training_under_autocast_with_inputs_in_bfloat16(correction):
     operator, a = on_a_line(correction, seed=0)
     u = autocast(operator, a.bfloat16(), torch.bfloat16)
@@ -149,7 +138,7 @@ def test_autocast_leaves_what_amplifies_rounding_in_the_dtype_of_its_weights(cor
         assert torch.equal(missed, each.with_residual(a)[1])
 
 
-@pytest.mark.parametrize("correction", EVERY, ids=str)
+@pytest.mark.parametrize("correction", [None, *EVERY], ids=str)
 def test_under_autocast_on_a_plate(correction):
     operator, a = plate(correction), on_plate()
     assert relative_error(autocast(operator, a, torch.bfloat16), operator(a).detach()) < 0.03
@@ -196,7 +185,7 @@ GRAPHS = {"torch.compile(fullgraph=True)": compiled, "torch.export": exported}
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=list(TRANSFORMS))
-@pytest.mark.parametrize("correction", EVERY)
+@pytest.mark.parametrize("correction", [None, *EVERY])
 def test_under_a_transform_of_functions(transform, correction):
     operator, a = plate(correction), on_plate()
     assert torch.allclose(transform(operator, a), operator(a), atol=1e-6)
@@ -206,7 +195,7 @@ def test_under_a_transform_of_functions(transform, correction):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=list(GRAPHS))
-@pytest.mark.parametrize("correction", EVERY)
+@pytest.mark.parametrize("correction", [None, *EVERY])
 def test_as_one_graph(graph, correction):
     operator, a = plate(correction), on_plate()
     assert torch.allclose(graph(operator, a), operator(a), atol=1e-6)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from boon._tensors.gradients import edit_nodes, multiply_modes
+from boon._tensors.gradients import add_at, edit_nodes, multiply_modes
 
 
 def test_a_field_used_twice_keeps_its_other_gradient():
@@ -44,3 +44,16 @@ def test_overwriting_what_another_operation_needs_is_an_error_of_autograd():
     edited = edit_nodes(needed, [], torch.tensor([0]), lambda _: torch.zeros(1, 1, 1), overwrite=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         edited.sum().backward()
+
+
+def test_added_values_and_their_gradient():
+    u = torch.randn(2, 1, 3, 2, dtype=torch.float64, requires_grad=True)
+    values = torch.randn(2, 1, 2, dtype=torch.float64, requires_grad=True)
+    nodes = torch.tensor([5, 1])
+
+    def run(u, values):
+        return add_at(u * 2.0, nodes, values.square()).square()
+
+    expected = (2 * u).flatten(2).index_add(2, nodes, values.square()).view(u.shape).square()
+    assert torch.equal(run(u, values), expected)
+    assert torch.autograd.gradcheck(run, (u, values))

@@ -12,13 +12,10 @@ from boon import (
     BOON,
     FNO,
     ChannelBOON,
-    Elimination,
     FNOConfig,
     InvalidArgumentError,
     MatchedTransform,
-    MixedTransform,
     Prescription,
-    ScalarElimination,
     SmoothExtension,
     TooManyModesError,
     boundary_error,
@@ -27,23 +24,8 @@ from boon.conditions.functionals import read
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import EVERY
 from tests.strategies import seeds
-
-CORRECTIONS = [
-    Prescription(),
-    Prescription(hidden=True),
-    SmoothExtension(),
-    SmoothExtension(hidden=True),
-    Elimination(),
-    Elimination(block=False),
-    Elimination(hidden=False),
-    ScalarElimination(),
-    MatchedTransform(),
-    MatchedTransform(hidden=False),
-    MixedTransform(),
-    MixedTransform(share=0.0),
-    SmoothExtension(hidden=True, reach=0.0),
-]
 
 
 @st.composite
@@ -80,7 +62,7 @@ def sides(draw):
 @settings(deadline=None, max_examples=60)
 @given(
     conditions=st.lists(sides(), min_size=1, max_size=3),
-    correction=st.sampled_from(CORRECTIONS),
+    correction=st.sampled_from(EVERY),
     double=st.booleans(),
     order=st.integers(1, 4),
     seed=seeds,
@@ -160,7 +142,7 @@ def test_a_correction_that_is_a_class_or_a_name(given, named):
             wrap()
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
+@pytest.mark.parametrize("correction", EVERY, ids=str)
 @pytest.mark.parametrize("others", [[], [(Periodic(), Periodic())], [(Dirichlet(0.0), Neumann(1.0))]])
 def test_a_batch_without_entries(correction, others):
     space = (9, 16)[: 1 + len(others)]
@@ -169,7 +151,7 @@ def test_a_batch_without_entries(correction, others):
     assert operator(torch.zeros(0, 1, *space)).shape == (0, 1, *space)
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", EVERY)
 def test_an_operator_with_a_periodic_axis_beside_dirichlet_sides(correction):
     config = FNOConfig(width=4, depth=2, modes=(3, 3), periodic=(True, False))
     operator = BOON(FNO(config), [(Periodic(), Periodic()), (Dirichlet(1.0), Neumann(0.0))], correction=correction)
@@ -179,7 +161,7 @@ def test_an_operator_with_a_periodic_axis_beside_dirichlet_sides(correction):
     assert boundary_error(u, operator.discretise(u)).relative_maximum <= 1e-6
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", EVERY)
 @pytest.mark.parametrize("pair", [(Robin(1.0, -0.3), Neumann()), (Dirichlet(), Neumann()), (Periodic(), Periodic())])
 def test_every_parameter_of_a_corrected_operator_gets_a_gradient(correction, pair):
     torch.manual_seed(0)
@@ -191,7 +173,7 @@ def test_every_parameter_of_a_corrected_operator_gets_a_gradient(correction, pai
     assert all(bool(p.grad.abs().sum() > 0) for p in operator.parameters())
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", EVERY)
 def test_an_operator_that_has_predicted_in_inference_mode_can_be_trained(correction):
     operator = BOON(
         FNO(FNOConfig(width=4, depth=2, modes=(4,))), [(Dirichlet(1.0), Neumann(0.3))], correction=correction

@@ -15,10 +15,8 @@ from boon import (
     ChannelBOON,
     DataFileError,
     DomainFourier,
-    Elimination,
     FNOConfig,
     InvalidArgumentError,
-    MatchedTransform,
     MixedTransform,
     NodeFourier,
     Normalised,
@@ -31,23 +29,14 @@ from boon import (
 )
 from boon.storage import FORMAT, OLDER
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import EVERY
 
 SMALL = FNOConfig(width=4, modes=(3, 3), depth=2, padding=(0.2, 0.0), periodic=(False, True), projection=5)
 CONDITIONS = [(Robin(1.0, 0.4871, 2.0), Neumann()), (Periodic(), Periodic())]
 
 
 @pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize(
-    "correction",
-    [
-        None,
-        Prescription(hidden=True),
-        Elimination(block=False),
-        SmoothExtension(length=0.3),
-        MatchedTransform(),
-        MixedTransform(),
-    ],
-)
+@pytest.mark.parametrize("correction", [None, *EVERY])
 def test_a_loaded_operator_gives_the_same_fields(tmp_path, correction, double):
     operator = FNO(SMALL) if correction is None else BOON(FNO(SMALL), CONDITIONS, (2.0, 1.0), correction, order=3)
     operator = operator.double() if double else operator

@@ -7,7 +7,6 @@ from boon import (
     BOON,
     FNO,
     ChannelBOON,
-    Elimination,
     FNOConfig,
     IncompatibleCornersError,
     InvalidArgumentError,
@@ -17,7 +16,6 @@ from boon import (
     Normalised,
     Part,
     Prescription,
-    ScalarElimination,
     SmoothExtension,
     boundary_channels,
     boundary_error,
@@ -27,17 +25,10 @@ from boon import (
 )
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.stencils import one_sided_gradient
+from tests.boon.cases import AT_THE_OUTPUT, BOTH_ENDS, INSIDE
 
 N, M = 14, 11
-ANYWHERE = [
-    Prescription(),
-    Prescription(hidden=True),
-    SmoothExtension(),
-    SmoothExtension(hidden=True, reach=0.0),
-    MatchedTransform(),
-    MixedTransform(),
-]
-BOTH_ENDS = [Elimination(), Elimination(block=False), ScalarElimination()]
+ANYWHERE = [*AT_THE_OUTPUT, *INSIDE]
 ALONG = torch.linspace(0, 1, M, dtype=torch.float64)
 PARTS = (Part(Dirichlet(2.0), where=lambda y: y < 0.45), Part(Neumann(0.5)))
 LEAKY = Robin((1 + ALONG).view(1, 1, M), -(0.2 + ALONG**2).view(1, 1, M), 1.0)

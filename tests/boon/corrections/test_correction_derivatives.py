@@ -5,31 +5,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from boon import (
-    BOON,
-    FNO,
-    Elimination,
-    FNOConfig,
-    MatchedTransform,
-    MixedTransform,
-    Prescription,
-    ScalarElimination,
-    SmoothExtension,
-)
+from boon import BOON, FNO, FNOConfig, Prescription, SmoothExtension
 from boon.corrections.correction import Correction
 from solvers import Dirichlet, Neumann, Robin
+from tests.boon.cases import BOTH_ENDS, ONE_OF_A_KIND
 
-CORRECTIONS: dict[str, Correction] = {
-    "prescription": Prescription(),
-    "prescription in all layers": Prescription(hidden=True),
-    "elimination": Elimination(),
-    "elimination one end at a time": Elimination(block=False),
-    "elimination by scalars": ScalarElimination(),
-    "extension": SmoothExtension(length=0.3),
-    "matched transform": MatchedTransform(),
-    "mixed transform": MixedTransform(),
-}
-every_correction = pytest.mark.parametrize("correction", CORRECTIONS.values(), ids=CORRECTIONS)
+CORRECTIONS = [Prescription(), SmoothExtension(length=0.3), *ONE_OF_A_KIND, *BOTH_ENDS]
+every_correction = pytest.mark.parametrize("correction", CORRECTIONS, ids=str)
 
 
 def build(correction: Correction) -> BOON:

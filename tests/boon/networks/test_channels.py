@@ -11,20 +11,18 @@ from boon import (
     FNOConfig,
     IncompatibleCornersError,
     InvalidArgumentError,
-    MatchedTransform,
     MixedTransform,
     Prescription,
-    SmoothExtension,
     boundary_error,
 )
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import ONE_OF_A_KIND
 
-ONE_SIDED = [Prescription(hidden=True), SmoothExtension(hidden=True), MatchedTransform(), MixedTransform()]
 ROUND_OFF = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
 @pytest.mark.parametrize("dtype", ROUND_OFF)
-@pytest.mark.parametrize("correction", ONE_SIDED)
+@pytest.mark.parametrize("correction", ONE_OF_A_KIND)
 @pytest.mark.parametrize("condition", [Dirichlet(0.7), Neumann(0.3), Robin(1.0, 0.4871, 0.2)])
 @pytest.mark.parametrize("last", [False, True])
 def test_one_side_has_a_condition_and_the_other_is_free(correction, condition, last, dtype):
@@ -42,7 +40,7 @@ def test_one_side_has_a_condition_and_the_other_is_free(correction, condition, l
     assert not torch.equal(other[..., node], a[..., node])
 
 
-@pytest.mark.parametrize("correction", ONE_SIDED)
+@pytest.mark.parametrize("correction", ONE_OF_A_KIND)
 def test_an_initial_value_along_time_and_walls(correction):
     def initial(x):
         return torch.sin(3 * x) + 0.3

@@ -5,12 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from boon import (
-    BOON,
-    Elimination,
-    InvalidArgumentError,
-    prescribe,
-)
+from boon import BOON, Elimination, InvalidArgumentError, prescribe
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier

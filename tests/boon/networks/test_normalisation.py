@@ -17,11 +17,7 @@ from boon import (
     Elimination,
     FNOConfig,
     InvalidArgumentError,
-    MatchedTransform,
-    MixedTransform,
     Normalised,
-    Prescription,
-    SmoothExtension,
     boundary_error,
     load,
     save,
@@ -29,15 +25,10 @@ from boon import (
 from boon.conditions.functionals import read
 from boon.normalisation import interpolate
 from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import ONE_OF_A_KIND
 from tests.strategies import seeds
 
-CORRECTIONS = [
-    Prescription(hidden=True),
-    SmoothExtension(hidden=True),
-    Elimination(),
-    MatchedTransform(),
-    MixedTransform(),
-]
+CORRECTIONS = [*ONE_OF_A_KIND, Elimination()]
 SMALL = FNOConfig(width=4, modes=(3,), depth=2)
 
 

@@ -12,13 +12,7 @@ from experiments.driver import run
 from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.prediction import STUDIES, PredictionStudy
-from experiments.prediction.rows import (
-    METHODS,
-    PredictionCase,
-    law_of_fields,
-    of_training_fields,
-    resampled,
-)
+from experiments.prediction.rows import METHODS, PredictionCase, law_of_fields, of_training_fields, resampled
 from experiments.prediction.study import score_draws
 from experiments.registry import experiment
 from probconserv.scores import mse

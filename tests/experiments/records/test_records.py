@@ -21,13 +21,7 @@ from experiments.maintain import release
 from experiments.records import store
 from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, mean_and_error, over_seeds, records_of_functions
-from experiments.records.release import (
-    ReleasedResults,
-    manifest,
-    released_results,
-    released_weights,
-    write_release,
-)
+from experiments.records.release import ReleasedResults, manifest, released_results, released_weights, write_release
 from experiments.records.table import as_markdown, json_rows, numbers, wide
 from experiments.report.terminal import print_report
 from tests.documents import ROOT
