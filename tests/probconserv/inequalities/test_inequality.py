@@ -57,11 +57,17 @@ def dense_inequalities(joined, n):
 # Exact
 
 
-def test_equal_variances_and_weights_project_onto_the_simplex():
-    # max(0, μ − λ) with λ = 0.4: (1.4 − 0.4) + (0.6 − 0.4) = 1.2
-    law = LinearConstraint(torch.ones(1, 4), torch.tensor([1.2], dtype=double))
+@pytest.mark.parametrize(
+    ("weight", "total", "expected"),
+    [
+        (1.0, 1.2, [1.0, 0.2, 0.0, 0.0]),  # max(0, μ − λ) with λ = 0.4: (1.4 − 0.4) + (0.6 − 0.4) = 1.2
+        (0.5, 1.55, [1.7, 0.9, 0.1, 0.4]),  # a variance of the row of exactly 1, and a value that leaves its bound
+    ],
+)
+def test_equal_variances_and_weights_project_onto_the_simplex(weight, total, expected):
+    law = LinearConstraint(torch.full((1, 4), weight), torch.tensor([total], dtype=double))
     actual = condition(Normal(torch.tensor([1.4, 0.6, -0.2, 0.1], dtype=double), 1.0), law & NonNegative())
-    assert torch.allclose(actual.mode, torch.tensor([1.0, 0.2, 0.0, 0.0], dtype=double), rtol=0, atol=1e-15)
+    assert torch.allclose(actual.mode, torch.tensor(expected, dtype=double), rtol=0, atol=1e-15)
 
 
 def test_pools_share_what_the_law_asks_for():

@@ -60,6 +60,22 @@ def test_update_equals_the_tensor_operations_whatever_broadcasts(problem):
 
 
 @few
+@given(seeds, st.integers(1, 3000), st.sampled_from([0.0, 0.3]), st.sampled_from([1.0, 1e8]))
+def test_one_short_field_in_numbers_is_the_tensor_update_to_the_last_bit(seed, n, noise, size):
+    """A mean of 1e8 misses a total near one by more than 1e-13 of it, and is corrected twice."""
+    generator = torch.Generator().manual_seed(seed)
+    mean, variance, row, b = (draw(generator, *shape) for shape in ((n,), (n,), (1, n), (1,)))
+    mean = size * (mean - 0.6)
+    parts = DiagLinearOperator(variance), row, torch.full((1,), noise, dtype=torch.float64), 2.0**-52
+    numbers, tensors = gain_module.factorise(*parts, field=(mean, b)), gain_module.factorise(*parts)
+    assert numbers.updated is not None
+    assert tensors.updated is None
+    assert torch.equal(numbers.update(mean, b), tensors.update(mean, b))
+    assert torch.equal(numbers.scale, tensors.scale)
+    assert torch.equal(numbers.reduced_variance(), tensors.reduced_variance())
+
+
+@few
 @given(
     seeds, st.sampled_from(POINTS), st.integers(1, 5), st.tuples(*[st.booleans()] * 3), st.sampled_from([1, 2, 3, 8])
 )
