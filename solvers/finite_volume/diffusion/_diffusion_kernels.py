@@ -94,10 +94,12 @@ def _difference(potential: _Array, grid: Any, faces: _Array, axis: int, start: i
 
 
 @compiled
-def divergence(potential: _Array, grid: Any, faces: _Array, start: int, out: _Array) -> None:
-    """−∇·F of a block of the flat array, without given fluxes."""
-    for axis in range(grid[0].shape[0]):
-        _difference(potential, grid, faces, axis, start, out, axis > 0)
+def divergence(potential: _Array, grid: Any, faces: _Array, out: _Array) -> None:
+    """−∇·F of all cells, without given fluxes, block by block."""
+    first, last = grid[0][0], out.shape[0] - grid[0][0]
+    for start in range(first, last, _BLOCK):
+        for axis in range(grid[0].shape[0]):
+            _difference(potential, grid, faces, axis, start, out[start : min(start + _BLOCK, last)], axis > 0)
 
 
 @compiled
@@ -153,14 +155,12 @@ def rates(u: _Array, data: _Array, law: Any, sides: Any, grid: Any) -> tuple[_Ar
     lines, size, strides, spacing = grid
     rate, flux = np.empty_like(u), np.empty((u.shape[0], modes.shape[0]))
     state, potential, out = np.zeros(size), np.zeros(size), np.zeros(size)
-    first, last = strides[0], size - strides[0]
     for b in range(u.shape[0]):
         weights = coefficient[b, 0] / (spacing * spacing)
         to_padded(u[b], lines, state)
         potentials((kind, parameters[b, 0], modes, pull[b]), edges, data[b], state, potential)
         stencil = strides, weights
-        for start in range(first, last, _BLOCK):
-            divergence(potential, stencil, all_faces[b], start, out[start : min(start + _BLOCK, last)])
+        divergence(potential, stencil, all_faces[b], out)
         add_given(out, edges, modes, data[b], spacing, 1.0)
         side_fluxes(potential, edges, modes, data[b], (stencil, spacing, np.prod(spacing)), all_faces[b], flux[b])
         from_padded(out, lines, rate[b])

@@ -27,7 +27,6 @@ from solvers.finite_volume.sides._side_data import PERIODIC, STATE
 
 _Array = np.ndarray
 
-_BLOCK = 2048
 _MOST_ITERATIONS = 5000
 _REDUCTION = 1e-3
 _ROUND_OFF = 1e-15
@@ -55,9 +54,7 @@ def _second_differences(z: _Array, sides: Any, stencil: Any, faces: _Array, out:
         outer, source = ghost[part], opposite[part] if modes[side] == PERIODIC else edge[part]
         for e in range(outer.shape[0]):
             z[outer[e]] = z[source[e]]
-    first, last = stencil[0][0], z.shape[0] - stencil[0][0]
-    for start in range(first, last, _BLOCK):
-        divergence(z, stencil, faces, start, out[start : min(start + _BLOCK, last)])
+    divergence(z, stencil, faces, out)
 
 
 @compiled
@@ -149,9 +146,7 @@ def _step(row: Any, problem: Any, sides: Any, grid: Any, arrays: Any, iterations
     fill_ghosts(u, edges, modes, pull, data)
     evaluate_with_slope(kind, parameter, u, potential, k)
     close_sides(potential, edges, modes)
-    first, last = stencil[0][0], size - stencil[0][0]
-    for start in range(first, last, _BLOCK):
-        divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
+    divergence(potential, stencil, faces, change)
     add_given(change, edges, modes, data, spacing, 1.0)
     steepest = _residual(right, u, change, s, k, lines, n, (residual, root, rest))
     number = -1 if kind == DIFFUSION else iterations
@@ -217,11 +212,9 @@ def _write(
 ) -> None:  # fmt: skip
     """u = r + s·rate, the rate and the fluxes through the sides from the linearised potentials."""
     edges, modes = sides
-    lines, size, spacing = grid
+    lines, _, spacing = grid
     u_out, rate, flux = results
-    first, last = stencil[0][0], size - stencil[0][0]
-    for start in range(first, last, _BLOCK):
-        divergence(potential, stencil, faces, start, change[start : min(start + _BLOCK, last)])
+    divergence(potential, stencil, faces, change)
     add_given(change, edges, modes, data, spacing, 1.0)
     side_fluxes(potential, edges, modes, data, (stencil, spacing, np.prod(spacing)), faces, flux)
     from_padded(change, lines, rate)

@@ -90,17 +90,6 @@ def conductivity(kind: int, parameter: float, u: float) -> float:
 @inner
 def evaluate_with_slope(kind: int, parameter: float, u: _Array, potential: _Array, k: _Array) -> None:
     """Φ and k of the states of one row."""
-    if kind != POROUS:
-        evaluate_row(kind, parameter, u, potential)
-        for i in range(u.shape[0]):
-            k[i] = 1.0 if kind == DIFFUSION or u[i] >= parameter else 0.0
-        return
-    if has_integer_power(parameter):
-        for i in range(u.shape[0]):
-            k[i] = integer_power(u[i], parameter)
-    else:
-        for i in range(u.shape[0]):
-            k[i] = power(u[i], parameter)
-    scale = 1.0 / (parameter + 1.0)
+    evaluate_row(kind, parameter, u, potential)
     for i in range(u.shape[0]):
-        potential[i] = max(u[i], 0.0) * k[i] * scale
+        k[i] = conductivity(kind, parameter, u[i])

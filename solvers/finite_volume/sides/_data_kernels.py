@@ -1,11 +1,10 @@
-"""Compiled side data of rows along one axis: values at any time by Chebyshev series, largest steps, break points."""
+"""Compiled side data of rows: values at any time by Chebyshev series, largest steps, break points."""
 
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from solvers._compiled import compiled
-from solvers.finite_volume.sides._side_kernels import panel_of, step_limit
 
 _Array = np.ndarray
 
@@ -15,9 +14,18 @@ _ROUND_OFF = 1e-14
 
 
 class Panels(NamedTuple):
-    """Panels of a scan, as in ``Scan``, and the place of every row among its rows ``(rows,)``."""
+    """Panels of a scan, sorted by row and then by time.
 
-    row: _Array
+    Attributes:
+        first: Where the panels of every row begin, and their number ``(rows + 1,)``.
+        low: Starts of the panels ``(panels,)``.
+        high: Their ends ``(panels,)``.
+        ends_at_break: Whether steps must end at the end of a panel ``(panels,)``.
+        jumps_at_ends: Whether the data have other values right after the start or right before the end ``(rows, 2)``.
+        margin: Times closer than this are the same.
+        has_breaks: Whether there are break points before the end of the span, or jumps at its ends.
+    """
+
     first: _Array
     low: _Array
     high: _Array
@@ -53,6 +61,7 @@ class Sampler(NamedTuple):
         column: Which of the series belongs to an entry ``(S,)``; −1 for fixed data.
         scale: Factors from stated values to data ``(rows, S)``.
         dirichlet: Entries with Dirichlet values.
+        row: Places of the rows among those of the scan ``(rows,)``.
         panels: The scan of the data; one panel without.
         series: Their values.
         changes: Whether any of them change with time.
@@ -64,9 +73,67 @@ class Sampler(NamedTuple):
     column: _Array
     scale: _Array
     dirichlet: _Array
+    row: _Array
     panels: Panels
     series: Series
     changes: bool
+
+
+@compiled
+def panel_of(first: _Array, low: _Array, row: Any, time: Any) -> int:
+    """The panel of a row that contains a time."""
+    a, b = int(first[row]), int(first[row + 1])
+    while b - a > 1:
+        middle = (a + b) // 2
+        if low[middle] <= time:
+            a = middle
+        else:
+            b = middle
+    return a
+
+
+@compiled
+def locate(panels: Panels, rows: _Array, times: _Array) -> _Array:
+    """The panel that contains the time of every row."""
+    found = np.empty(len(rows), dtype=np.int64)
+    for i in range(len(rows)):
+        found[i] = panel_of(panels.first, panels.low, rows[i], times[i])
+    return found
+
+
+@compiled
+def step_limit(panels: Panels, row: Any, time: Any) -> float:
+    """Largest step: no longer than a panel that it touches, and not beyond a break point."""
+    panel = panel_of(panels.first, panels.low, row, time + panels.margin)
+    limit = panels.high[panel] - time
+    if not panels.ends_at_break[panel]:
+        here, after = panels.high[panel] - panels.low[panel], panels.high[panel + 1] - panels.low[panel + 1]
+        limit = max(limit, min(here, after))
+    return limit
+
+
+@compiled
+def step_limits(panels: Panels, rows: _Array, times: _Array) -> _Array:
+    """``step_limit`` of every row."""
+    limits = np.empty(len(rows))
+    for i in range(len(rows)):
+        limits[i] = step_limit(panels, rows[i], times[i])
+    return limits
+
+
+@compiled
+def steer(panels: Panels, rows: _Array, times: _Array, since: _Array, leftwards: bool) -> _Array:
+    """Times moved by the margin off the break points, backwards where the step started before the break point."""
+    moved, margin = times.copy(), panels.margin
+    for k in range(times.shape[0]):
+        for i in range(len(rows)):
+            panel = panel_of(panels.first, panels.low, rows[i], times[k, i] + margin)
+            start = panels.low[panel]
+            at_break = panel > panels.first[rows[i]] and panels.ends_at_break[panel - 1]
+            if at_break and abs(times[k, i] - start) <= margin:
+                before = leftwards and since[i] < start - margin
+                moved[k, i] = start - margin if before else start + margin
+    return moved
 
 
 @compiled
@@ -76,7 +143,7 @@ def value_at(sampler: Sampler, row: Any, entry: int, time: Any) -> float:
     if column < 0:
         return sampler.fixed[row, entry]
     series = sampler.series
-    piece = panel_of(series.first, series.low, sampler.panels.row[row], time)
+    piece = panel_of(series.first, series.low, sampler.row[row], time)
     low, high = series.low[piece], series.high[piece]
     x = 2.0 * (time - low) / (high - low) - 1.0
     return sampler.scale[row, entry] * _sum_of_series(series.coefficients[piece, column], x)
@@ -94,11 +161,7 @@ def _sum_of_series(coefficients: _Array, x: float) -> float:
 @compiled
 def largest_step(sampler: Sampler, row: Any, time: Any) -> float:
     """Largest step that sees the data and does not pass a break point or the end."""
-    panels = sampler.panels
-    limit = step_limit(
-        panels.first, panels.low, panels.high, panels.ends_at_break, panels.row[row], time, panels.margin
-    )
-    return min(limit, sampler.largest)
+    return min(step_limit(sampler.panels, sampler.row[row], time), sampler.largest)
 
 
 @compiled
@@ -107,7 +170,7 @@ def may_jump(sampler: Sampler, row: Any, time: Any) -> bool:
     panels = sampler.panels
     if not panels.has_breaks:
         return False
-    place = panels.row[row]
+    place = sampler.row[row]
     for end in range(2):
         if panels.jumps_at_ends[place, end] and abs(time - sampler.span[end]) <= panels.margin:
             return True

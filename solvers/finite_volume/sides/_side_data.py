@@ -25,7 +25,7 @@ from solvers.conditions import (
     value_at,
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
-from solvers.finite_volume.sides._data_kernels import Series
+from solvers.finite_volume.sides._data_kernels import TERMS, Panels, Sampler, Series
 from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
 from solvers.grids import CellGrid
@@ -156,7 +156,7 @@ class SideData:
         """
         if self.constant:
             return self.fixed[None]
-        if self.scan is not None and self.scan.has_breaks:
+        if self.scan is not None and self.scan.panels.has_breaks:
             times = self.scan.steered(times, since, self.scanned_rows)
         data = np.empty((len(times), *self.fixed.shape))
         data[:] = self.fixed
@@ -191,7 +191,7 @@ class SideData:
 
     def at_break(self, times: Array) -> Array:
         """Whether the data may jump at the times, so that rates at the end of the last step do not hold ``(rows,)``."""
-        if self.scan is None or not self.scan.has_breaks:
+        if self.scan is None or not self.scan.panels.has_breaks:
             return np.zeros(len(times), dtype=bool)
         return self.scan.at_break(times, self.scanned_rows)
 
@@ -205,11 +205,28 @@ class SideData:
             integrals[:, each.part] = value if each.scale is None else value * each.scale[:, None]
         return integrals
 
-    def series(self) -> Series:
-        """The stated values over the span, for compiled steps."""
-        assert self.scan is not None
-        everyone = np.arange(self.scan.row_count)
-        return self.scan.series(lambda times: self._stated(times, everyone))
+    def sampler(self, largest_step: float, known: bool = True) -> Sampler:
+        """The data in the form that compiled loops over steps take.
+
+        Args:
+            largest_step: Largest step that sees what changes with time by itself.
+            known: Whether to make series of the data that change, which takes long with many faces.
+        """
+        scan, (rows, entries), span = self.scan, self.fixed.shape, (float(self.start), float(self.end))
+        column, scale = np.full(entries, -1), np.ones((rows, entries))
+        for number, each in enumerate(self.changing):
+            column[each.part] = number
+            if each.scale is not None:
+                scale[:, each.part] = each.scale[:, None]
+        row, whole = np.zeros(rows, np.int64), (np.array([0, 1]), np.array([span[0]]), np.array([span[1]]))
+        panels = Panels(*whole, np.ones(1, np.bool_), np.zeros((1, 2), np.bool_), 0.0, False)
+        series = Series(*whole, np.zeros((1, 1, TERMS)))
+        if scan is not None:
+            row, panels = self.scanned_rows, scan.panels
+            if known:
+                series = scan.series(lambda times: self._stated(times, np.arange(scan.row_count)))
+        changes = not self.constant
+        return Sampler(span, largest_step, self.fixed, column, scale, self.dirichlet, row, panels, series, changes)
 
     def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
         """Compares the time integrals of the data, as steps sampled them, with those of the scan.

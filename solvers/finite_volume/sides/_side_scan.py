@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume.sides._data_kernels import Series
-from solvers.finite_volume.sides._side_kernels import locate, steer, step_limits
+from solvers.finite_volume.sides._data_kernels import Panels, Series, locate, steer, step_limits
 from solvers.finite_volume.sides._side_series import series_of
 
 Array = np.ndarray
@@ -74,33 +73,21 @@ class Scan:
     """Panels of all rows, one row after another, and what follows from them.
 
     Attributes:
-        first: Where the panels of every row begin, and their number ``(rows + 1,)``.
-        low: Starts of the panels ``(panels,)``.
-        high: Their ends ``(panels,)``.
-        ends_at_break: Whether steps must end at the end of a panel ``(panels,)``.
+        panels: The panels.
         integral: Integral of the data from the start of the span to that of the panel ``(panels, columns)``.
         sampling: Sums over the panels before of the error that a first-order step of a panel's length makes, and of its
             square ``(panels, 2, columns)``.
         spread: ∫|g − mean| over the span ``(rows, columns)``.
         size: ∫|g| over the span ``(rows, columns)``.
-        margin: Times closer than this are the same.
-        jumps_at_ends: Whether the data have other values right after the start or right before the end ``(rows, 2)``.
         span: Start and end.
-        has_breaks: Whether there are break points before the end of the span, or jumps at its ends.
     """
 
-    first: Array
-    low: Array
-    high: Array
-    ends_at_break: Array
+    panels: Panels
     integral: Array
     sampling: Array
     spread: Array
     size: Array
-    margin: float
-    jumps_at_ends: Array
     span: tuple[float, float]
-    has_breaks: bool
 
     @classmethod
     def of(cls, evaluate: Evaluate, rows: int, span: tuple[float, float], breakpoints: Array) -> "Scan":
@@ -130,59 +117,55 @@ class Scan:
         row, low, high, ends_at_break, integral, sampling = panels
         order = np.lexsort((low, row))
         first = np.searchsorted(row[order], np.arange(rows + 1))
-        jumps_at_ends = search.jumps_at_ends(rows)
+        jumps = search.jumps_at_ends(rows)
+        has_breaks = int(ends_at_break.sum()) > rows or bool(jumps.any())
         return cls(
-            first=first,
-            low=low[order],
-            high=high[order],
-            ends_at_break=ends_at_break[order],
+            panels=Panels(first, low[order], high[order], ends_at_break[order], jumps, margin, has_breaks),
             integral=_sums_before(integral[order], first),
             sampling=_sums_before(sampling[order], first),
             spread=search.spread,
             size=search.size,
-            margin=margin,
-            jumps_at_ends=jumps_at_ends,
             span=search.span,
-            has_breaks=int(ends_at_break.sum()) > rows or bool(jumps_at_ends.any()),
         )
 
     @property
     def row_count(self) -> int:
         """Number of rows; one if all rows of the batch have the same data."""
-        return len(self.first) - 1
+        return len(self.panels.first) - 1
 
     def series(self, evaluate: Evaluate) -> Series:
         """Chebyshev series of the data on the panels, made at the first call; ``evaluate`` takes all rows."""
         if "_series" not in self.__dict__:
-            starts = np.append(True, self.ends_at_break[:-1])
-            self.__dict__["_series"] = series_of(evaluate, self.first, self.low, self.high, starts)
+            starts = np.append(True, self.panels.ends_at_break[:-1])
+            self.__dict__["_series"] = series_of(evaluate, *self.panels[:3], starts)
         return self.__dict__["_series"]
 
     def largest_step(self, times: Array, rows: Array) -> Array:
         """Largest step from a time of every row."""
-        return step_limits(self.first, self.low, self.high, self.ends_at_break, rows, times, self.margin)
+        return step_limits(self.panels, rows, times)
 
     def steered(self, times: Array, since: Array | None, rows: Array) -> Array:
         """Times ``(k, rows)`` moved off the break points: to the left if the step started before, else to the right."""
-        start = times[0] if since is None else since
-        panels = self.first, self.low, self.ends_at_break
-        moved = steer(*panels, rows, times, start, since is not None, self.margin)
-        for end, inwards in enumerate((self.margin, -self.margin)):
-            at_end = (np.abs(times - self.span[end]) <= self.margin) & self.jumps_at_ends[rows, end]
+        margin = self.panels.margin
+        moved = steer(self.panels, rows, times, times[0] if since is None else since, since is not None)
+        for end, inwards in enumerate((margin, -margin)):
+            at_end = (np.abs(times - self.span[end]) <= margin) & self.panels.jumps_at_ends[rows, end]
             moved = np.where(at_end, self.span[end] + inwards, moved)
         return moved
 
     def at_break(self, times: Array, rows: Array) -> Array:
         """Whether the times ``(rows,)`` are break points."""
-        panel = locate(self.first, self.low, rows, times + self.margin)
-        after_break = (panel > self.first[rows]) & self.ends_at_break[panel - 1]
-        return after_break & (np.abs(times - self.low[panel]) <= self.margin)
+        panels, margin = self.panels, self.panels.margin
+        panel = locate(panels, rows, times + margin)
+        after_break = (panel > panels.first[rows]) & panels.ends_at_break[panel - 1]
+        return after_break & (np.abs(times - panels.low[panel]) <= margin)
 
     def integral_to(self, times: Array, rows: Array, evaluate: Evaluate) -> tuple[Array, Array]:
         """Integral of the data since the start of the span ``(rows, columns)``, and ``sampling`` up to the times."""
-        panel = locate(self.first, self.low, rows, times)
-        length = np.minimum(times, self.high[panel]) - self.low[panel]
-        values = evaluate(self.low[panel] + _NODES[:, None] * length)
+        panel = locate(self.panels, rows, times)
+        low, high = self.panels.low[panel], self.panels.high[panel]
+        length = np.minimum(times, high) - low
+        values = evaluate(low + _NODES[:, None] * length)
         rest = length[:, None] * _weighted(values[None])[0]
         return self.integral[panel] + rest, self.sampling[panel] + _first_order_error(values, length[:, None])
 

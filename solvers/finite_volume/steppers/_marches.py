@@ -6,7 +6,6 @@ import numpy as np
 
 from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator, Rate
-from solvers.finite_volume.sides._side_samplers import sampler_of
 from solvers.finite_volume.steppers import _implicit_kernels as implicit
 from solvers.finite_volume.steppers import _rkl2_kernels as rkl2
 from solvers.finite_volume.steppers._calls import OperatorKernels, has_stiff_source
@@ -46,7 +45,7 @@ def drive_implicitly(
             drive_implicitly(part.operator, stepper, part, times, course, report)
         return
     march, kernels = _rows_under_way(state, None), OperatorKernels(operator, bool(stiff.any()))
-    sampler = sampler_of(operator.sides, operator.largest_step, operator.grid.dimension == 1)
+    sampler = operator.sides.sampler(operator.largest_step, operator.grid.dimension == 1)
     limits = Limits(stepper.tolerance, stepper.atol, stepper.largest_step)
     newton = min(stepper.tolerance, _UNCONTROLLED), stepper.newton.tolerance, stepper.newton.iterations
     scheme = implicit.Scheme(*stepper.tableau, stepper.order, limits, *newton)
@@ -117,7 +116,7 @@ def march_diffusion(stepper: RKL2, state: Progress, times: Array, course: Course
     data = operator.sides.at(state.rows.time[None])[0].copy()
     march = _rows_under_way(state, rate_at_start(operator, state.rows, data, operator.diffusive_rate))
     limits = Limits(stepper.tolerance, stepper.atol, stepper.largest_step)
-    sampler = sampler_of(operator.sides, operator.largest_step)
+    sampler = operator.sides.sampler(operator.largest_step)
     output = Output(times, course.values, course.account, state.index)
     rkl2.march(march, operator.diffusion.parts, limits, sampler, output)
     _write_back(state, march, course)

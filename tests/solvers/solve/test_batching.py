@@ -63,7 +63,7 @@ def groups(monkeypatch):
         return drive(operator, stepper, u, *rest)
 
     drive = _groups.drive
-    monkeypatch.setattr("solvers.finite_volume.laws._rows._CELLS_PER_GROUP", 20)
+    monkeypatch.setattr("solvers.finite_volume._groups._CELLS_PER_GROUP", 20)
     monkeypatch.setattr("solvers.finite_volume._groups.drive", counted)
     return sizes
 
@@ -86,7 +86,7 @@ def test_groups_equal_members(monkeypatch, groups, law, kind, threads):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     grouped = solve(*case, **options)
     assert sorted(groups) == [1, 2, 2]
-    monkeypatch.setattr("solvers.finite_volume.laws._rows._CELLS_PER_GROUP", 1000)
+    monkeypatch.setattr("solvers.finite_volume._groups._CELLS_PER_GROUP", 1000)
     assert_equal(grouped, solve(*case, **options))
     assert groups[3:] == [5]
 

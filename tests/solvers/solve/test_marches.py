@@ -23,7 +23,6 @@ from solvers.finite_volume._groups import drive
 from solvers.finite_volume.diffusion._lanes import broadcast
 from solvers.finite_volume.sides._data_kernels import may_jump, value_at
 from solvers.finite_volume.sides._side_data import SideData
-from solvers.finite_volume.sides._side_samplers import sampler_of
 from solvers.finite_volume.steppers import _drive
 from solvers.finite_volume.steppers import _lane_kernels as lanewise
 
@@ -141,7 +140,7 @@ def test_single_precision_parameters_march():
 
 def sampler(function, batch=(), breakpoints=()):
     sides = SideData.build(per_axis((Dirichlet(function), Dirichlet(2.0)), 1), GRID, batch, 0.0, 1.0, breakpoints)
-    return sampler_of(sides, np.inf)
+    return sides.sampler(np.inf)
 
 
 def errors(function, times, row=0, **options):

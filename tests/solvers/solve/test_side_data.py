@@ -182,20 +182,20 @@ def test_short_pulses_are_found_wherever_they_are(centre, kind, base):
 def test_continuous_data_have_no_break_points(name):
     sides = build(Neumann(flux=EVENTS[name][0]))
     assert sides.scan is not None
-    assert not sides.scan.has_breaks
+    assert not sides.scan.panels.has_breaks
 
 
 def test_a_step_is_no_longer_than_the_panels_it_touches():
     """Towards the layer at the end, panels get shorter; a step may end with its panel."""
     sides = build(Dirichlet(lambda t: np.exp((t - 1.0) / 1e-3)))
-    scan = sides.scan
-    assert scan is not None
-    assert (scan.high - scan.low).min() < 0.1 * (scan.high - scan.low).max()
+    assert sides.scan is not None
+    panels = sides.scan.panels
+    assert (panels.high - panels.low).min() < 0.1 * (panels.high - panels.low).max()
     for time in np.random.default_rng(0).uniform(0.8, 1.0, 300):
         end = time + sides.largest_step(np.array([time]))[0]
-        touched = (scan.low < end - 1e-12) & (scan.high > time + 1e-9)
+        touched = (panels.low < end - 1e-12) & (panels.high > time + 1e-9)
         within = touched.sum() == 1
-        assert within or end - time <= (scan.high - scan.low)[touched].min() + 1e-9
+        assert within or end - time <= (panels.high - panels.low)[touched].min() + 1e-9
 
 
 def test_infinite_slopes_of_a_batch():
