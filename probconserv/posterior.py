@@ -9,10 +9,10 @@ from linear_operator.operators import DenseLinearOperator, LinearOperator
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from probconserv._linalg.checks import independent_rows, require_consistent
-from probconserv._linalg.covariance import Root, apply_roots, as_double, rounding, rows_times
+from probconserv._linalg.checks import require_consistent
+from probconserv._linalg.covariance import Root, apply_roots, as_double
 from probconserv._linalg.density import log_density_given_constraint, surface_tolerance
-from probconserv._linalg.gain import Gain, factorise
+from probconserv._linalg.gain import Gain, dependent_rows, factorise
 from probconserv._linalg.gaussian import FieldGaussian, roots_of
 from probconserv._linalg.rows import Rows
 from probconserv._linalg.structured import StructuredGain, factorise_rows, keeps_structure
@@ -313,13 +313,7 @@ def _loosened(prior: MultivariateNormal, law: LinearConstraint) -> tuple[LinearC
         return None
     with torch.no_grad():
         covariance = as_double(prior.lazy_covariance_matrix.detach())
-        innovation = rows_times(covariance, law.rows) @ law.rows.mT + torch.diag_embed(law.noise)
-        diagonal = innovation.diagonal(dim1=-2, dim2=-1)
-        relative = min(100 * torch.finfo(prior.mean.dtype).eps, 0.1)
-        varies = diagonal > rounding(covariance, law.rows, relative)
-        scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
-        matrix = (scale[..., None] * innovation * scale[..., None, :]).reshape(-1, k, k)
-        certain = ~independent_rows(matrix, 1e3 * k * torch.finfo(torch.float64).eps)
+        certain = dependent_rows(covariance, law.rows, law.noise, torch.finfo(prior.mean.dtype).eps).reshape(-1, k)
         if not bool((certain == certain[0]).all()):
             return None
         largest = (law.rows.abs() @ covariance.diagonal().clamp_min(0).sqrt()[..., None])[..., 0].square()

@@ -24,6 +24,7 @@ from linear_operator.operators import (
 from torch import Tensor
 
 from probconserv._linalg.checks import (
+    independent_rows,
     negative_variance,
     non_negative,
     require_finite,
@@ -345,15 +346,32 @@ def _exceed_rounding(
     return diagonal > rounding(covariance.detach(), rows, relative)
 
 
+def dependent_rows(covariance: LinearOperator, rows: Tensor, noise: Tensor, epsilon: float) -> Tensor:
+    """The rows ``(*batch, k)`` that a factorisation refuses: no variance is left of them once those before are met.
+
+    Arguments are those of ``factorise``, without derivatives; for when it has refused.
+    """
+    innovation = rows_times(covariance, rows) @ rows.mT + torch.diag_embed(noise)
+    diagonal = innovation.diagonal(dim1=-2, dim2=-1)
+    varies = _exceed_rounding(diagonal, covariance, covariance.diagonal(), rows, epsilon)
+    scale = torch.where(varies, torch.where(varies, diagonal, 1.0).rsqrt(), 0.0)
+    return ~independent_rows(scale[..., None] * innovation * scale[..., None, :], _least_pivot(rows.shape[-2]))
+
+
+def _least_pivot(k: int) -> float:
+    """Squared pivot of D S D up to which its row depends on others."""
+    return 1e3 * k * _EPS
+
+
 def _cholesky(innovation: Tensor, checked: bool, members: int | None) -> Tensor:
     """Cholesky factor of D S D; where it is singular, an error if values are checked, else NaN."""
     k = innovation.shape[-1]
     chol, info = torch.linalg.cholesky_ex(innovation)
     if checked:
-        require_independent((info == 0).all() & (_smallest_pivot(chol) > 1e3 * k * _EPS), k, members)
+        require_independent((info == 0).all() & (_smallest_pivot(chol) > _least_pivot(k)), k, members)
         return chol
     pivots = chol.detach().diagonal(dim1=-2, dim2=-1).square().amin(dim=-1)
-    return torch.where(((info == 0) & (pivots > 1e3 * k * _EPS))[..., None, None], chol, torch.nan)
+    return torch.where(((info == 0) & (pivots > _least_pivot(k)))[..., None, None], chol, torch.nan)
 
 
 def _refine(chol: Tensor, covariance: LinearOperator, rows: Tensor, deviation: Tensor, members: int | None) -> Tensor:
