@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -29,27 +29,18 @@ from experiments.report.documents import BLOCKS, MAKER
 from tests.experiments.stub import Stub, forget
 
 
-def words(text: str, out: Path) -> list[str]:
-    return [*text.split(), "--out", str(out)]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_takes_json_where_it_has_results(
-    command: str, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
+        main([name, "--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert ("--json" in printed) == (command != "demo")
+    assert ("--json" in printed) == (name != "demo")
     assert [line for line in printed.splitlines() if len(line.rstrip()) > 80] == []
-
-
-def test_the_help_of_reproduce_says_what_status_it_ends_with(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["reproduce", "--help"])
-    printed = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    assert "The exit status is 0 also where scores differ: the verdict says so" in printed
+    said = "The exit status is 0 also where scores differ: the verdict says so"
+    assert (said in " ".join(re.sub("[│╭╮╰╯─]", " ", printed).split())) == (name == "reproduce")
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["list"], ["list", "--all"], ["run", "--help"], ["study", "stefan"]])
@@ -65,14 +56,13 @@ def test_help_and_lists_import_nothing_that_computes(words: list[str]) -> None:
     assert ended.stdout.splitlines()[-1] == "loaded:"
 
 
-@pytest.mark.parametrize("command", FORMER)
-def test_a_command_of_before_says_what_to_type_now(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "stefan"]) == 2
-    assert capsys.readouterr().err == f"error: The command {command} has gone: {FORMER[command]}.\n"
+@pytest.mark.parametrize("former", FORMER)
+def test_a_command_of_before_says_what_to_type_now(former: str, command: Callable) -> None:
+    assert command(former, "stefan") == (2, "", f"error: The command {former} has gone: {FORMER[former]}.\n")
 
 
 def test_a_reproduction_with_other_scores_ends_with_status_0(
-    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stub: Stub, tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     differs = "NOT reproduced: 1 of 2 scores differ."
 
@@ -80,8 +70,8 @@ def test_a_reproduction_with_other_scores_ends_with_status_0(
         return replace(driver.run(entry, options), verdict=differs)
 
     monkeypatch.setattr(driver, "reproduce", reproduce)
-    assert main(words(f"reproduce {stub.name} --json", tmp_path)) == 0
-    assert json.loads(capsys.readouterr().out)["verdict"] == differs
+    ended = command(f"reproduce {stub.name} --json --out", tmp_path)
+    assert (ended.status, json.loads(ended.out)["verdict"]) == (0, differs)
 
 
 @pytest.mark.parametrize("arguments", [["list", "--json"], ["--help"]])
@@ -97,29 +87,25 @@ def test_output_whose_reader_has_gone_ends_without_a_word(
     assert capsys.readouterr().err == ""
 
 
-def test_the_overview_has_one_line_of_80_columns_per_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_overview_has_one_line_of_80_columns_per_command(command: Callable) -> None:
+    lines = command("").out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
     assert len(lines) == len(COMMANDS) + len(GROUPS) + 5, "no line is wrapped"
     assert len(lines) <= 25
 
 
-def test_list_fits_80_columns_and_names_everything_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list"]) == 0
-    printed = capsys.readouterr().out
+def test_list_fits_80_columns_and_names_everything_with_its_time(command: Callable) -> None:
+    printed = command("list").out
     assert max(map(len, printed.splitlines())) <= 80
     for word in (*names(), *BENCHMARKS, "smoke", "laptop", "paper", "reproduce"):
         assert word in printed
     assert len(printed.splitlines()) <= 45
-    assert main(["list", "--all"]) == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(command("list --all").out.split())
     assert all(name in printed and CATALOGUE[name].summary in printed for name in CATALOGUE)
 
 
-def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixture[str], stub: Stub) -> None:
-    assert main(["list", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
+def test_list_in_json_holds_names_summaries_and_times(command: Callable, stub: Stub) -> None:
+    listed = json.loads(command("list --json").out)
     expected = {name: [CATALOGUE[name].summary, CATALOGUE[name].durations] for name in names()}
     assert stub.name in expected
     assert {entry["name"]: [entry["summary"], entry["durations"]] for entry in listed["experiments"]} == expected
@@ -130,10 +116,7 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
     ("text", "message"),
     [
         ("run stefann", "no experiment 'stefann'. Did you mean 'stefan'? Available: diffusion, porous_medium, stefan,"),
-        (
-            "run stokes-studi",
-            "There is no experiment 'stokes-studi'. Did you mean 'stokes-study'? Available: diffusion,",
-        ),
+        ("run stokes-studi", "There is no experiment 'stokes-studi'. Did you mean 'stokes-study'? Available: diff"),
         ("reproduce nonsense", "There is no experiment 'nonsense'. Available: diffusion"),
         ("run stokes --cases nothing", "There is no case 'nothing' here. Available: single-0.02, multi-0.02."),
         ("run stefan --methods magic", "There is no method 'magic' here. Available: truth, gp, hardc-gp"),
@@ -143,10 +126,7 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
         ("run stefan --seed abc", "Error parsing --seed: invalid literal"),
         ("predict a.csv --total 1", "Unrecognized options: --total, 1. Did you mean --initial-total?"),
         ("run stefan --device nonsense", "--device nonsense cannot be used here"),
-        (
-            "run stefan --networks anp",
-            "--networks, anp. --networks of version 0.1 is --methods. Help: python",
-        ),
+        ("run stefan --networks anp", "--networks, anp. --networks of version 0.1 is --methods. Help: python"),
         ("predict a.csv --places=9 --time 1", "--places of version 0.1 is --points. Did you mean --times? Help: "),
         ("run", "Which experiment? python -m experiments list shows their names."),
         ("run all --cases single", "--cases, --methods and --data belong to single experiments"),
@@ -171,19 +151,14 @@ def test_list_in_json_holds_names_summaries_and_times(capsys: pytest.CaptureFixt
     ],
 )
 def test_wrong_inputs_are_one_line_that_names_what_there_is(
-    text: str,
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    text: str, message: str, tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(text.split()) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert message in printed.err
-    assert printed.err.startswith("error: ")
-    assert len(printed.err.strip().splitlines()) == 1
+    ended = command(text)
+    assert (ended.status, ended.out) == (2, "")
+    assert message in ended.err
+    assert ended.err.startswith("error: ")
+    assert len(ended.err.strip().splitlines()) == 1
     assert not [file for file in tmp_path.rglob("*") if file.is_file()], "it is refused before the work"
 
 
@@ -201,11 +176,11 @@ def test_documents_says_which_file_changed_and_when_all_are_current(
     assert capsys.readouterr().out == "All documents are current.\n"
 
 
-def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path, command: Callable) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert main(words("run stokes --methods truth", blocked)) == 2
-    assert capsys.readouterr().err.startswith(f"error: The output folder '{blocked}")
+    ended = command("run stokes --methods truth --out", blocked)
+    assert ended.err.startswith(f"error: The output folder '{blocked}")
 
 
 def test_the_name_of_another_experiment_is_refused(stub: Stub) -> None:
@@ -215,11 +190,8 @@ def test_the_name_of_another_experiment_is_refused(stub: Stub) -> None:
     assert registry.family("registered") == {stub.name: stub}
 
 
-def test_run_prints_few_rows_the_papers_numbers_and_one_folder(
-    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words(f"run {stub.name}", tmp_path)) == 0
-    printed = capsys.readouterr()
+def test_run_prints_few_rows_the_papers_numbers_and_one_folder(stub: Stub, tmp_path: Path, command: Callable) -> None:
+    printed = command(f"run {stub.name} --out", tmp_path)
     lines = printed.out.splitlines()
     assert lines[0] == "Stub of 2 cases"
     assert max(map(len, lines[:-1])) <= 80
@@ -228,15 +200,11 @@ def test_run_prints_few_rows_the_papers_numbers_and_one_folder(
     folder = Path(lines[-1].split(": ", 1)[1])
     assert {"config.json", "records.csv", "table.md"} <= {file.name for file in folder.iterdir()}
     assert "Training 1 of 1: stub, seed 0" in printed.err
-    assert main([*words(f"run {stub.name}", tmp_path), "--all"]) == 0
-    assert "truth" in capsys.readouterr().out
+    assert "truth" in command(f"run {stub.name} --all --out", tmp_path).out
 
 
-def test_json_is_one_object_and_alone_on_standard_output(
-    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words(f"run {stub.name} --json --seed 3 --cases m=2", tmp_path)) == 0
-    content = json.loads(capsys.readouterr().out)
+def test_json_is_one_object_and_alone_on_standard_output(stub: Stub, tmp_path: Path, command: Callable) -> None:
+    content = json.loads(command(f"run {stub.name} --json --seed 3 --cases m=2 --out", tmp_path).out)
     assert (content["experiment"], content["preset"]) == (stub.name, "smoke")
     rows = {(row["parameter"], row["method"], row["source"]): row for row in content["rows"]}
     expected = {("truth", "computed"), ("Trained", "computed"), ("Trained", "published")}
@@ -245,11 +213,11 @@ def test_json_is_one_object_and_alone_on_standard_output(
     assert trained["seed"] == 3
     assert trained["CE"] == [1.0, None]
     assert trained["MSE"][1] == pytest.approx(0.5)
-    assert main(words(f"run {stub.name} --train-only --json --seed 3", tmp_path)) == 0
-    (file,) = json.loads(capsys.readouterr().out)["weights"]
+    (file,) = json.loads(command(f"run {stub.name} --train-only --json --seed 3 --out", tmp_path).out)["weights"]
     assert Path(file).is_file()
-    assert main(words(f"reproduce {stub.name} --json", tmp_path)) == 2
-    assert "There are no released results of 'stub'" in capsys.readouterr().err
+    ended = command(f"reproduce {stub.name} --json --out", tmp_path)
+    assert ended.status == 2
+    assert "There are no released results of 'stub'" in ended.err
 
 
 class HereAndNow:
@@ -281,13 +249,10 @@ def only_stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stub]]:
 
 
 @pytest.mark.usefixtures("only_stubs")
-def test_several_seeds_end_with_tables_over_seeds_and_names_what_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = words("run stub other --seeds 0-1 --workers 1", tmp_path)
-    assert main([*given, "--json"]) == 2
-    printed = capsys.readouterr()
+def test_several_seeds_end_with_tables_over_seeds_and_names_what_failed(tmp_path: Path, command: Callable) -> None:
+    printed = command("run stub other --seeds 0-1 --workers 1 --json --out", tmp_path)
     content = json.loads(printed.out)
+    assert printed.status == 2
     assert len(content["failed"]) == 1
     assert "1 of the jobs failed; start again to go on.\n  stub, seed 1: DataFileError: seed 1 is unl" in printed.err
     assert "logs/stub-seed-1.log" in printed.err
@@ -299,12 +264,9 @@ def test_several_seeds_end_with_tables_over_seeds_and_names_what_failed(
     assert {file.name for file in Path(other["folder"]).iterdir()} == {"table.md", "table.csv"}
 
 
-def test_a_dry_run_says_what_would_be_sent_without_a_cluster(
-    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = f"run {stub.name} --seeds 0-1 --cluster slurm --hours 2 --workers 8 --slurm partition=long --dry-run"
-    assert main(words(given, tmp_path)) == 0
-    assert capsys.readouterr().out.splitlines() == [
+def test_a_dry_run_says_what_would_be_sent_without_a_cluster(stub: Stub, tmp_path: Path, command: Callable) -> None:
+    given = f"run {stub.name} --seeds 0-1 --cluster slurm --hours 2 --workers 8 --slurm partition=long --dry-run --out"
+    assert command(given, tmp_path).out.splitlines() == [
         "stub, seed 0",
         "stub, seed 1",
         "2 jobs of slurm, 8 at a time; each asks for time 120 minutes, partition long",
@@ -323,42 +285,39 @@ def test_the_commands_of_maintainers_are_apart(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("only_stubs")
-def test_all_experiments_run_and_those_without_a_release_are_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words("run all", tmp_path)) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in printed] == ["stub", "other"]
-    assert main(words("reproduce all --json", tmp_path)) == 0
-    assert json.loads(capsys.readouterr().out) == {"experiments": [], "failed": []}
+def test_all_experiments_run_and_those_without_a_release_are_left_out(tmp_path: Path, command: Callable) -> None:
+    ran, reproduced = (command(f"{text} --out", tmp_path) for text in ("run all", "reproduce all --json"))
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["stub", "other"]
+    assert json.loads(reproduced.out) == {"experiments": [], "failed": []}
+    assert (ran.status, reproduced.status) == (0, 0)
 
 
 def test_train_only_trains_every_method_or_the_trainings_that_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
     monkeypatch.setattr(boundary.BoundaryExperiment, "train", lambda _, training, __: trained.append(training.label))
-    one = "run burgers_dirichlet --train-only --cases single-0.02 --methods fno boon-paper boon-default"
-    assert main(words(one, tmp_path)) == 0
+    one = (
+        f"run burgers_dirichlet --train-only --cases single-0.02 --out {tmp_path} --methods fno boon-paper boon-default"
+    )
+    assert command(one).status == 0
     assert [label.split(",")[0] for label in trained] == ["FNO", "BOON (paper's form)", "BOON (default)"]
-    assert main(words(f"{one} --trainings single-0.02-0", tmp_path)) == 0
+    assert command(f"{one} --trainings single-0.02-0").status == 0
     assert len(trained) == 6
-    assert main(words(f"{one} --trainings member-0", tmp_path)) == 2
-    assert capsys.readouterr().err.count("single-0.02-0") == 1
+    assert command(f"{one} --trainings member-0").err.count("single-0.02-0") == 1
 
 
 def test_ctrl_c_in_a_training_keeps_a_checkpoint_and_says_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "require_known", lambda _: None)
     monkeypatch.setattr(registry, "experiment", lambda _: Stub(interrupted=1))
-    assert main(words("run stub", tmp_path)) == 130
-    printed = capsys.readouterr()
-    assert printed.out == ""
+    printed = command("run stub --out", tmp_path)
+    assert (printed.status, printed.out) == (130, "")
     assert "stub, seed 0: interrupted after step 2 of 3" in printed.err
     assert printed.err.rstrip().endswith("Start the same command again to go on.")
     assert list(tmp_path.rglob("checkpoint.safetensors"))
-    assert main(words("run stub", tmp_path)) == 0
+    assert command("run stub --out", tmp_path).status == 0
 
 
 @pytest.mark.long
@@ -385,12 +344,10 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["run stub", "run stub --seeds 0-1 --workers 2"])
-def test_sigterm_ends_a_command_as_ctrl_c_does_with_checkpoints_and_without_workers(
-    command: str, tmp_path: Path
-) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ENDLESS, *words(command, tmp_path)], stderr=subprocess.DEVNULL)
-    trainings = 2 if "seeds" in command else 1
+@pytest.mark.parametrize("text", ["run stub", "run stub --seeds 0-1 --workers 2"])
+def test_sigterm_ends_a_command_as_ctrl_c_does_with_checkpoints_and_without_workers(text: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ENDLESS, *text.split(), "--out", str(tmp_path)]
+    child, trainings = subprocess.Popen(words, stderr=subprocess.DEVNULL), 2 if "seeds" in text else 1
     while len(list(tmp_path.rglob("under-way"))) < trainings:
         assert child.poll() is None
         time.sleep(0.1)

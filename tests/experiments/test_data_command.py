@@ -111,21 +111,14 @@ def test_an_interrupted_set_goes_on(
     ],
 )
 def test_parts_of_another_set_are_refused(
-    words: tuple[str, ...],
-    name: str,
-    n: int,
-    named: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...], name: str, n: int, named: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     interrupt_before(3, monkeypatch)
     assert run(tmp_path / "a.h5") == 130
     capsys.readouterr()
     assert run(tmp_path / "a.h5", *words, name=name, n=n) == 2
-    assert (
-        f"holds parts of a set with other settings ({named.split()[0]}): go on with {named}," in capsys.readouterr().err
-    )
+    said = f"holds parts of a set with other settings ({named.split()[0]}): go on with {named},"
+    assert said in capsys.readouterr().err
     assert run(tmp_path / "a.h5") == 0
 
 

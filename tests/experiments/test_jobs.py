@@ -134,15 +134,12 @@ def test_a_job_at_its_time_limit_is_queued_again_as_it_was(tmp_path: Path) -> No
 def test_impossible_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="--cluster slurm cannot be used here"):
         run_jobs({"one": partial(square, 1)}, None, ClusterOptions(cluster="slurm"), tmp_path)
+    with pytest.raises(InvalidArgumentError, match="--hours, --slurm: only for a cluster; add --cluster slurm"):
+        ClusterOptions(slurm=("partition=gpu",), hours=2.0)
     with pytest.raises(InvalidArgumentError, match="--hours must be positive, got -2"):
         ClusterOptions(cluster="slurm", hours=-2.0)
     with pytest.raises(InvalidArgumentError, match=r"--slurm takes options of sbatch with a value, .* got exclusive"):
         ClusterOptions(cluster="slurm", slurm=("exclusive",))
-
-
-def test_what_only_a_cluster_knows_is_refused_on_this_machine() -> None:
-    with pytest.raises(InvalidArgumentError, match="--hours, --slurm: only for a cluster; add --cluster slurm"):
-        ClusterOptions(slurm=("partition=gpu",), hours=2.0)
 
 
 @pytest.mark.parametrize(

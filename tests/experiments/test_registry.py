@@ -31,6 +31,13 @@ def test_every_listed_experiment_is_there_and_says_how_long_each_preset_takes(na
     assert seconds[0] <= 120, "smoke is a matter of minutes at most"
 
 
+def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others() -> None:
+    takes = {name: experiment(name).takes() for name in CATALOGUE}
+    assert {name for name, options in takes.items() if "data" in options} == set(conservation.EXPERIMENTS)
+    of_files = {f"darcy_small{end}" for end in ("", "-study", "-choice")}
+    assert {name for name, options in takes.items() if "files" in options} == of_files
+
+
 def test_every_experiment_of_a_family_is_listed() -> None:
     groups = [family.EXPERIMENTS for family in (boundary, combined, conservation, fields, generation)]
     groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]

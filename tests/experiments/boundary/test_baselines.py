@@ -106,16 +106,6 @@ def test_a_unet_takes_every_grid_and_sees_all_of_it(space: tuple[int, ...]) -> N
     assert not bool(differs[1].any()), "samples do not mix"
 
 
-def test_a_unet_extends_the_field_by_its_last_nodes() -> None:
-    """Inside, 14 nodes with two levels are the 16 nodes of the field that repeats its last node."""
-    model = unet(1, levels=2)
-    x = random(1, 4, 14)
-    assert torch.equal(model._extend(x), torch.cat([x, x[..., -1:], x[..., -1:]], dim=-1))
-    square = unet(2, levels=1)._extend(random(1, 5, 3, 4))
-    assert square.shape[2:] == (4, 4)
-    assert torch.equal(square[:, :, 3], square[:, :, 2])
-
-
 def test_a_unet_refuses_what_does_not_fit() -> None:
     with pytest.raises(InvalidArgumentError, match=r"dimension must be 1, 2 or 3, got 4"):
         unet(4)

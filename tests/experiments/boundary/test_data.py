@@ -9,15 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from experiments import driver
-from experiments.boundary import CHOICES, EXPERIMENTS, STUDIES
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
 from experiments.boundary.sources.closed_form import as_samples
 from experiments.boundary.versions import VERSIONS
 from experiments.errors import InvalidArgumentError
-from experiments.experiment import RunOptions
 from solvers import Dirichlet
 from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS, stokes
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
@@ -55,13 +52,6 @@ def test_versions_have_their_output_times() -> None:
         (lambda: replace(SIZES, validation=0), "validation must be at least 1, got 0"),
         (lambda: SampleConfig(nodes=4), "nodes must be at least 5"),
         (lambda: SampleConfig(samples=3, validation=4), "validation must not exceed the number of samples, 3, got 4"),
-        *(
-            (
-                lambda entry=entry: driver.run(entry, RunOptions(data="solver")),
-                f"--data plays no part in {entry.name}",
-            )
-            for entry in (EXPERIMENTS["stokes"], STUDIES["heat_independent"], CHOICES["cavity"])
-        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:

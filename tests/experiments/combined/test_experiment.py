@@ -149,9 +149,7 @@ def test_the_loss_of_heads_is_their_mean_score_and_the_penalty(tmp_path: Path) -
     assert float(loss(*parts)) == pytest.approx(expected + 0.5 * float(diversity_penalty(operator, 2)), rel=1e-6)
 
 
-def test_wrong_options_and_sizes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--data plays no part in combined"):
-        driver.run(tiny("combined"), RunOptions(out=tmp_path / "out", data="exact"))
+def test_wrong_sizes_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="batch must not exceed the 6 samples, got 7"):
         replace(SIZES, batch=7)
     for wrong in ({"nodes": 2}, {"times": 0}, {"refinement": 3}):

@@ -1,16 +1,13 @@
 """Operators that predict Gaussian fields: composition, heads, dropout, inputs."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from boon import BOON, FNO, Prescription, SmoothExtension
+from boon import BOON, FNO
 from experiments.combined.fields import FieldProblem
 from experiments.combined.methods import BOUNDED, PLAIN
 from experiments.combined.networks import UNIT, DropoutLayers, Inputs, Network, build, inputs, surrogate
 from experiments.combined.networks import diversity_penalty as penalty
-from probconserv import ProbConserv
 from probconserv.surrogates.operator import as_gaussian
 from tests.experiments.combined.tiny import PROBLEMS, shrunk, tiny_problem
 
@@ -20,19 +17,6 @@ def untrained(network: Network, problem: FieldProblem, seed: int = 0) -> tuple[F
     torch.manual_seed(seed)
     parameter = problem.parameters(problem.training_range, 2, seed=0)
     return build(shrunk(network), problem).double(), inputs(problem, network, parameter)
-
-
-@pytest.mark.parametrize("name", ["porous_medium", "stefan"])
-@pytest.mark.parametrize("correction", [Prescription(), SmoothExtension()])
-def test_an_untrained_ensemble_meets_both_constraints(name: str, correction: Prescription | SmoothExtension) -> None:
-    problem, network = tiny_problem(name), replace(BOUNDED, correction=correction)
-    model = surrogate([untrained(network, problem, seed)[0] for seed in range(3)], network, problem, passes=1)
-    parameter = problem.parameters(problem.intervals[1], 4, seed=0)
-    with torch.no_grad():
-        prediction = ProbConserv(model, problem.law(parameter))(*inputs(problem, network, parameter))
-    assert torch.equal(prediction.mean[..., [0, -1]], torch.stack(problem.ends(parameter), dim=-1))
-    assert not bool(prediction.variance[..., [0, -1]].any())
-    assert float(problem.law(parameter).residual(prediction.mean).abs().max()) < 1e-12
 
 
 def test_operators_take_the_parameter_and_the_boundary_values() -> None:

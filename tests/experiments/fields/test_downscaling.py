@@ -1,13 +1,11 @@
 """Downscaling: methods against dense restatements, what they may see, the experiment, and messages."""
 
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -17,13 +15,11 @@ from experiments.commands import _Work
 from experiments.errors import DataFileError, InvalidArgumentError, MissingPackageError
 from experiments.experiment import RunOptions
 from experiments.fields import downscaling, layers
-from experiments.fields.downscaling import BEST, FIXER, METHODS, Fit, Sizes, Years, forecast
+from experiments.fields.downscaling import METHODS, Fit, Sizes, Years, forecast
 from experiments.fields.downscaling_experiment import score_forecast
 from experiments.fields.temperature import read_series, temperature
 from experiments.maintain import release
-from experiments.records.release import released_results
 from experiments.records.store import read_records
-from tests.documents import DOCS
 from tests.experiments.fields.tiny import FEW, series, tiny_downscaling
 
 BY_KEY = {method.key: method for method in METHODS}
@@ -171,13 +167,6 @@ def test_files_with_other_contents_are_refused(tmp_path: Path) -> None:
         read_series(path)
 
 
-def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--data plays no part in downscaling"):
-        driver.run(tiny_downscaling(), RunOptions(out=tmp_path, data="exact"))
-    with pytest.raises(InvalidArgumentError, match="training must be at least 6, got 5"):
-        Sizes(training=5)
-
-
 @pytest.mark.parametrize("factor", [-4, 0, 1, 3, 5, 8])
 def test_factors_that_cut_no_blocks_are_refused(factor: int, tmp_path: Path) -> None:
     """3 divides the 12 rows and not the 16 columns, 8 the columns and not the rows."""
@@ -190,6 +179,8 @@ def test_factors_that_cut_no_blocks_are_refused(factor: int, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("years", [15, 20, 26])
 def test_series_without_test_years_are_refused(years: int, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="training must be at least 6, got 5"):
+        Sizes(training=5)
     wanted = f"series must have more years than the 20 for training and 6 for validation, got {years}"
     with pytest.raises(InvalidArgumentError, match=wanted):
         forecast(series(years), 4, FEW, BY_KEY["additive"])
@@ -222,76 +213,3 @@ def test_the_update_meets_its_bar_on_the_temperatures() -> None:
     assert rmse == pytest.approx([0.3108, 0.2694], abs=1e-4)
     assert (update.mean - fine[180::6]).square().mean().sqrt() < 0.2
     assert (layers.means_of(update.mean, 4) / years.means[180::6] - 1).abs().max() < 1e-12
-
-
-def released(experiment: str, case: str, score: str) -> pd.DataFrame:
-    """A released score of all methods, a row per year or basin."""
-    scores = released_results(experiment).scores
-    return scores[scores["case"] == case].pivot_table(index="function", columns="method", values=score)
-
-
-def newey_west(values: pd.Series, lags: int = 8) -> float:
-    """Standard error of the mean of a series whose neighbours are correlated (Newey and West 1987)."""
-    off = values.to_numpy() - values.mean()
-    count = len(off)
-    lagged = [(1 - lag / (lags + 1)) * (off[lag:] @ off[:-lag]) for lag in range(1, lags + 1)]
-    return float(np.sqrt(off @ off + 2 * sum(lagged)) / count)
-
-
-def on_the_page(statements: list[str]) -> None:
-    text = " ".join((DOCS / "fields.md").read_text(encoding="utf-8").split())
-    assert not [statement for statement in statements if statement not in text]
-
-
-def test_the_page_says_how_the_years_differ_and_how_they_hang_together() -> None:
-    rmse, crps, ll, held = (released("downscaling", "factor-4", s) for s in ("RMSE", "CRPS", "LL", "coverage90"))
-    methods = [method.key for method in METHODS if method.black_box]
-    off, loss = (score["update-shrunk"] - score["ridge"] for score in (rmse, crps))
-    correlation = [rmse[key].autocorr(1) for key in methods]
-    kinds = ("RMSE", "CRPS", "LL", "coverage50", "coverage90")
-    every = [released("downscaling", "factor-4", kind)[key] for kind in kinds for key in methods]
-    larger = [newey_west(each) / (each.std() / len(each) ** 0.5) for each in every]
-    ends = [100 * held[key].iloc[years].mean() for key in (BEST, FIXER) for years in (slice(20), slice(40, 60))]
-    assert newey_west(rmse["ridge"] - rmse["ridge-update"]) == pytest.approx(0.0002, abs=5e-5)
-    on_the_page(
-        [
-            f"a correlation of {min(correlation):.2f} to {max(correlation):.2f}",
-            f"are {min(larger):.1f} to {max(larger):.1f} times as large",
-            f"± {newey_west(off):.4f} K by Newey–West",
-            f"0.0005 K (± {newey_west(loss):.4f} K)",
-            f"0.04 (± {newey_west(ll['update-shrunk'] - ll['ridge']):.2f})",
-            f"is higher by {off.iloc[:20].mean():.4f} K in 2040–59 and by {off.iloc[20:40].mean():.4f} K in 2060–79",
-            f"and lower by {-off.iloc[40:].mean():.4f} K in 2080–99",
-            f"is higher by {loss.iloc[:30].mean():.4f} K in the first half",
-            f"and by {loss.iloc[30:].mean():.4f} K in the second",
-            "from {:.1f} % in 2040–59 to {:.1f} % in 2080–99, and from {:.1f} % to {:.1f} %".format(*ends),
-        ]
-    )
-
-
-def test_the_page_says_which_basins_gain() -> None:
-    error, energy = (released("shallow_water_rollout", "penalised", s) for s in ("rollout_error", "energy_error"))
-    fitted = released("shallow_water_rollout", "fitted", "rollout_error")
-    changed = released("shallow_water_rollout", "penalised", "changed")["shift"]
-    off, calmer = (score["update-by-correction"] - score["scale"] for score in (error, energy))
-    far = error["nothing"] > 0.5
-    assert set(off.nsmallest(4).index) == set(error.index[far])
-    gained = 100 * -(off / error["scale"])
-    chance = 2 * sum(math.comb(16, wins) for wins in range(11, 17)) / 2**16
-    by_scaling = [(case["scale"] / case["nothing"] - 1).median() for case in (error, fitted)]
-    helped = [int((case["scale"] < case["nothing"]).sum()) for case in (error, fitted)]
-    worse = [error[f"update-{kind}"] - error["scale"] for kind in ("diagonal", "low-rank")]
-    assert [f"{each.median():+.3f} {(each > 0).sum()}" for each in worse] == ["+0.001 12"] * 2
-    assert changed.mean() / changed.median() == pytest.approx(2, abs=0.25)
-    on_the_page(
-        [
-            f"the median basin gains {-100 * by_scaling[0]:.1f} % and {-100 * by_scaling[1]:.1f} %",
-            f"Scaling helps in {helped[0]} and {helped[1]} of 16",
-            f"in the same four basins, {gained[far].min():.0f} to {gained[far].max():.0f} % in each",
-            f"The median difference is −{-off.median():.4f}, or {gained.median():.1f} %, the mean over the other "
-            f"twelve −{-off[~far].mean():.4f} ± {off[~far].sem():.4f}, "
-            f"and 11 of 16 may be chance (sign test, p = {chance:.2f})",
-            f"falls by {-calmer.mean():.2f} in the mean and by {-calmer.median():.2f} in the median",
-            "The median is +0.001 for both, and 12 of 16 basins are worse.",
-        ]
-    )

@@ -175,9 +175,7 @@ def test_a_run_without_the_method_of_published_numbers_has_a_table(tmp_path) -> 
     assert [row.name for row in rows] == ["Gaussian"] * 2
 
 
-def test_bad_input_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="--data plays no part in generate_stokes"):
-        EXPERIMENTS["generate_stokes"].refuse_idle(RunOptions(data="solver"))
+def test_too_few_steps_are_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="steps must be at least 5"):
         replace(SIZES, steps=1)
 

@@ -116,8 +116,6 @@ def test_what_makes_no_fair_comparison_is_refused() -> None:
     other = replace(entry, flows=tiny_generation("generate_porous_medium"))
     with pytest.raises(InvalidArgumentError, match=r"trained on \(\(1.0, 6.0\),\) and the networks of stefan on"):
         other.cases(context)
-    with pytest.raises(InvalidArgumentError, match="--data plays no part in prediction; leave it out"):
-        entry.refuse_idle(RunOptions(data="exact"))
 
 
 def test_the_study_is_found_by_the_experiment_of_its_flow() -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from experiments import driver
-from experiments.errors import InvalidArgumentError
 from experiments.experiment import RunContext, RunOptions
 from experiments.generation import STEPS, StepsStudy
 from experiments.generation.cases import Case
@@ -58,8 +57,3 @@ def test_the_floor_of_true_draws_falls_with_their_number() -> None:
     # The expected error of a mean of n draws is the mean variance over n.
     assert many["mean_error"] * 800 == pytest.approx(float(case.moments()[1].square().mean()), rel=0.6)
     assert np.max(many["law_residual"]) <= 1e-13
-
-
-def test_a_choice_of_data_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="--data plays no part in"):
-        STEPS["generate_heat"].refuse_idle(RunOptions(data="exact"))

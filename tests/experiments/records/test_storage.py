@@ -11,16 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from experiments.errors import DataFileError, OutputFolderError
-from experiments.storage import (
-    Arrays,
-    alone_with,
-    cached_arrays,
-    is_taken,
-    read_arrays,
-    read_object,
-    write_arrays,
-    write_bytes,
-)
+from experiments.storage import Arrays, alone_with, cached_arrays, is_taken, read_arrays, write_arrays, write_bytes
 from probconserv.training.files import writable_folder
 
 ARRAYS = {"u": np.linspace(0.0, 1.0), "backwards": np.arange(6.0)[::-2], "gap": np.array(np.nan), "count": np.array(3)}
@@ -77,12 +68,6 @@ def test_files_can_be_read_by_others_and_folders_that_cannot_be_written_are_name
         writable_folder(tmp_path / "file" / "below")
 
 
-def test_damaged_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text('{"rows": [')
-    with pytest.raises(DataFileError, match=r"metrics\.json' cannot be read as JSON"):
-        read_object(tmp_path / "metrics.json")
-
-
 def test_of_two_that_want_a_file_one_builds_it_and_the_other_waits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,16 +88,6 @@ def test_of_two_that_want_a_file_one_builds_it_and_the_other_waits(
             time.sleep(0.05)  # what is printed while it is read may be lost
         go.set()
         np.testing.assert_array_equal(second.result(10)["u"], first.result(10)["u"])
-
-
-def test_a_lock_is_released_when_building_fails(tmp_path: Path) -> None:
-    def fail() -> Arrays:
-        raise ValueError("no solution")
-
-    for _ in range(2):
-        with pytest.raises(ValueError, match="no solution"):
-            cached_arrays(tmp_path / "a.safetensors", fail)
-    assert cached_arrays(tmp_path / "a.safetensors", lambda: ARRAYS)["count"] == 3
 
 
 def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:

@@ -1,28 +1,17 @@
 """An experiment with few results for the tests of page and documents."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from experiments.driver import describe
-from experiments.experiment import Experiment, Style
+from experiments.experiment import Experiment
 from experiments.records.description import Description
 from experiments.records.record import Over, Record, Source, as_frame, over_seeds
 from experiments.report.results import Results, assemble
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A case or a method."""
-
-    key: str
-    label: str
-    information: str = ""
-    style: Style = field(default_factory=Style)
-    config: Any = None
-
+from tests.experiments.stub import Entry
 
 METHODS = (Entry("bare", "Bare"), Entry("hard", "Hard & fast"), Entry("ours", "Ours"))
 DURATIONS = {"smoke": "1 s", "laptop": "2 min", "paper": "3 min", "reproduce": "4 s"}

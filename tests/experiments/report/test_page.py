@@ -135,12 +135,6 @@ def test_report_says_how_many_runs_it_shows_and_where_there_are_none(
     assert (said["experiments"], said["runs"]) == (["example"], [str(run)])
 
 
-def test_a_study_is_made_and_reproduced_by_its_name() -> None:
-    html = page.render({"s": [results(Example(name="heat-study"))]})
-    assert "python -m experiments run heat-study --preset laptop" in html
-    assert "python -m experiments reproduce heat-study" in html
-
-
 def test_a_run_shows_what_it_stored(tmp_path: Path) -> None:
     folder = run_with_figure(tmp_path)
     assert newest_runs(tmp_path) == ([folder], [])
