@@ -285,15 +285,3 @@ def test_float64_as_the_default_dtype():
         assert FNO(FNOConfig(width=4, modes=(3,), depth=2))(torch.randn(2, 1, 9)).dtype == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "match"),
-    [
-        ({"conditions": Dirichlet(0.0)}, r"conditions needs one \(first, last\) pair"),
-        ({"conditions": [(Dirichlet(0.0), None)], "lengths": 2.0}, "lengths needs one positive number per axis"),
-    ],
-)
-def test_a_number_or_a_condition_instead_of_a_sequence(arguments, match):
-    with pytest.raises(InvalidArgumentError, match=match):
-        BOON(nn.Identity(), **arguments)

@@ -6,16 +6,7 @@ import pytest
 import torch
 
 from boon.conditions.discretisation import discretise
-from boon.conditions.functionals import (
-    Boundary,
-    data_values,
-    functional,
-    harmonise,
-    prescribe,
-    read,
-    set_nodes,
-    with_zero_data,
-)
+from boon.conditions.functionals import Boundary, functional, harmonise, prescribe, read, set_nodes
 from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from boon.scores import residuals
 from solvers import Dirichlet, Neumann, Periodic, Robin
@@ -28,14 +19,6 @@ def field(*shape, seed=0):
 def corrected(u, conditions, lengths=None, values=None, order=2):
     boundary = discretise(conditions, lengths or (1.0,) * len(conditions), values, u, order)
     return prescribe(u, boundary), boundary
-
-
-def test_first_order_neumann_puts_the_node_one_slope_away():
-    # (u_1 − u_0)/h = g, so u_0 = u_1 − h g; at the other end u_n = u_{n−1} + h g. h = 2/8.
-    u = field(2, 1, 9)
-    result, _ = corrected(u, [(Neumann(3.0), Neumann(-2.0))], lengths=(2.0,), order=1)
-    assert torch.allclose(result[..., 0], u[..., 1] - 0.25 * 3.0, atol=1e-15)
-    assert torch.allclose(result[..., -1], u[..., -2] + 0.25 * -2.0, atol=1e-15)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -122,42 +105,6 @@ def test_robin_that_cannot_be_solved_for_the_boundary_node():
 
 
 SIDES = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Periodic(), Periodic()), (Dirichlet(0.2), Neumann(-0.4))]
-
-
-def test_conditions_inside_an_array_with_margins_act_at_the_same_nodes():
-    u = field(2, 1, 6, 7)
-    sides = [(Neumann(0.3), Robin(1.0, 0.5, 0.1)), (Dirichlet(0.2), Neumann(-0.4))]
-    boundary = discretise(sides, (1.0, 2.0), None, u, 3)
-    padded = torch.nn.functional.pad(u, (1, 1, 2, 2), value=9.0)
-    for side, same in zip(boundary.inside((2, 1)).functionals, boundary.functionals, strict=True):
-        actual = read(side, padded)  # beyond the face there is padding too
-        margin = (1, 2)[side.axis]
-        assert torch.equal(actual[..., margin:-margin], read(same, u))
-    assert boundary.inside((0, 0)) is boundary
-    with pytest.raises(InvalidArgumentError, match="Axis 1 is periodic but padded"):
-        discretise(SIDES, (1.0,) * 3, None, field(1, 1, 6, 7, 5), 2).inside((0, 1, 0))
-
-
-def test_data_values_are_what_conditions_make_of_the_field_zero():
-    u = field(2, 3, 6, 7, 5)
-    boundary = discretise(SIDES, (1.0, 2.0, 0.5), None, u, 3)
-    expected = set_nodes(torch.zeros_like(u), boundary).flatten(2)
-    nodes, values = data_values(u, boundary)
-    assert len(nodes.unique()) == len(nodes)
-    assert torch.allclose(torch.zeros_like(expected).index_copy(-1, nodes, values), expected, atol=1e-15)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_columns_are_set_as_fields_with_zero_data_are(axis):
-    u = field(1, 1, 6, 7, 5)
-    conditions = [(Neumann(0.0), Robin(1.0, 0.5, 0.0)), (Periodic(), Periodic()), (Dirichlet(0.0), Neumann(0.0))]
-    boundary = discretise(conditions, (1.0, 2.0, 0.5), None, u, 3)
-    columns = field(u.shape[2 + axis], 4, seed=3)
-    before = columns.clone()
-    alone = discretise([conditions[axis]], ((1.0, 2.0, 0.5)[axis],), None, columns.mT[:, None], 3)
-    expected = set_nodes(columns.mT[:, None].contiguous(), alone)[:, 0].mT
-    assert torch.allclose(with_zero_data(columns, boundary, axis), expected, atol=1e-14)
-    assert torch.equal(columns, before)
 
 
 @pytest.mark.parametrize("axis", [0, 1])

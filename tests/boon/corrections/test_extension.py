@@ -16,7 +16,6 @@ from boon.corrections.extension import (
     ExtensionStep,
     SmoothExtension,
     derivative_weights,
-    extend,
     extension_columns,
     functional_row,
     read_smoothly,
@@ -112,18 +111,6 @@ def _without_value(side):
     return Robin(side.a, side.b) if isinstance(side, Robin) else type(side)()
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_extension_along_every_axis_is_a_product_with_the_columns(axis):
-    torch.manual_seed(1)
-    u = torch.randn(2, 3, 5, 6, 7, dtype=torch.float64)
-    columns = torch.randn(3, u.shape[2 + axis], 2, dtype=torch.float64)
-    shape = list(u.shape)
-    shape[2 + axis] = 2
-    residual = torch.randn(shape, dtype=torch.float64)
-    moved = torch.einsum("cns,bcspq->bcnpq", columns, residual.movedim(2 + axis, 2)).movedim(2, 2 + axis)
-    assert torch.allclose(extend(u, columns, residual, axis), u + moved, atol=1e-13)
-
-
 @pytest.mark.parametrize("length", [0.0, -1.0, float("nan")])
 def test_lengths_must_be_positive_and_the_reach_a_part_of_the_axis(length):
     with pytest.raises(InvalidArgumentError, match="length of SmoothExtension must be positive"):
@@ -162,9 +149,3 @@ def test_the_derivative_read_from_a_stretch_converges_to_one_functional():
     assert all(later < 0.3 * earlier for earlier, later in pairwise(errors)), errors
     assert errors[0] < 0.02 * 9
     assert abs(values[-1] - 9) < 0.05 * 9  # fourth order in 9 × 0.25, with a small constant
-
-
-def test_noise_in_a_derivative_falls_with_the_number_of_nodes():
-    norms = [float(derivative_weights(n, 0.25).norm()) for n in (129, 257, 513, 1025)]
-    assert all(later < 0.78 * earlier for earlier, later in pairwise(norms))  # 1/√2 in the limit
-    assert norms[0] < 40  # that of the difference of order 4 is 690 there, and grows

@@ -73,20 +73,6 @@ def test_fields_of_any_memory_layout_are_lifted():
     assert torch.equal(LiftingStep()(u, boundary), LiftingStep()(u.contiguous(), boundary))
 
 
-def test_gradients_reach_field_and_data():
-    torch.manual_seed(2)
-    u = torch.randn(2, 2, 6, 5, dtype=torch.float64, requires_grad=True)
-    g = torch.randn(2, 2, 5, dtype=torch.float64, requires_grad=True)
-    conditions = [(Dirichlet(), Neumann(0.3)), (Neumann(0.0), Neumann(0.0))]
-
-    def call(u, g, overwrite):
-        boundary = discretise(conditions, (1.0, 1.0), [(g, None), None], u, 2)
-        return LiftingStep().overwrite(u * 1.0, boundary) if overwrite else LiftingStep()(u, boundary)
-
-    assert torch.autograd.gradcheck(lambda u, g: call(u, g, False), (u, g))
-    assert torch.autograd.gradcheck(lambda u, g: call(u, g, True), (u, g))
-
-
 def test_conditions_that_are_one():
     u = torch.zeros(1, 1, 20, dtype=torch.float64)
     (side, _) = discretise([(Dirichlet(), Dirichlet())], (1.0,), [(0.0, 0.0)], u, 2).functionals

@@ -15,12 +15,6 @@ def small(**options):
     return FNO(FNOConfig(**{"width": 6, "modes": (4,), "depth": 2, **options}))
 
 
-@pytest.mark.parametrize("shape", [(17,), (13, 11), (9, 8, 10)])
-def test_shapes_in_one_to_three_axes(shape):
-    operator = small(in_channels=2, out_channels=3, modes=tuple(3 for _ in shape))
-    assert operator(torch.randn(4, 2, *shape)).shape == (4, 3, *shape)
-
-
 def test_double_precision_reaches_every_weight():
     operator = small().double()
     assert {p.dtype for p in operator.parameters()} == {torch.float64, torch.complex128}
