@@ -87,30 +87,9 @@ def test_an_operator_around_a_module_of_another_library(tmp_path, normalised, do
     assert torch.equal(stored.eval()(a, [(0.1, None)]), operator.eval()(a, [(0.1, None)]))
 
 
-def test_a_module_is_asked_for_where_it_is_needed_and_refused_where_it_is_not(tmp_path):
-    save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
-    with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
-        load(tmp_path / "theirs")
-    with pytest.raises(DataFileError, match="do not fit the Module that was given"):
-        load(tmp_path / "theirs", Foreign(width=4))
-    save(FNO(SMALL), tmp_path / "ours")
-    with pytest.raises(InvalidArgumentError, match="operator of this package, got a module Foreign as well"):
-        load(tmp_path / "ours", Foreign())
-
-
 @dataclass(frozen=True, kw_only=True)
 class OwnCorrection(Prescription):
     pass
-
-
-def test_a_correction_of_the_user_cannot_be_stored(tmp_path):
-    with pytest.raises(InvalidArgumentError, match=r"OwnCorrection.* cannot be written to a file"):
-        save(BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], correction=OwnCorrection()), tmp_path / "x")
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(DataFileError, match=r"nothing there.* cannot be read"):
-        load(tmp_path / "nothing there")
 
 
 PLAIN = {"class": "FNO", "config": {"width": 4, "modes": [3], "depth": 2}}
@@ -122,15 +101,6 @@ def described(path, operator, description=PLAIN, version=FORMAT):
     metadata = {"format": version, "operator": json.dumps(description)}
     save_file({k: v.contiguous() for k, v in state.items()}, path, metadata)
     return path
-
-
-def test_what_does_not_fit_its_configuration(tmp_path):
-    path = described(tmp_path / "x", FNO(FNOConfig(width=5, modes=(3,), depth=2)))
-    with pytest.raises(DataFileError, match="do not fit its configuration"):
-        load(path)
-    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
-    with pytest.raises(DataFileError, match="is not a transform"):
-        load(described(path, nn.Identity(), description))
 
 
 @pytest.mark.parametrize("transform", [NodeFourier(), DomainFourier()])
@@ -220,11 +190,6 @@ def test_notes_that_json_does_not_know(tmp_path, notes):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_does_not_exist(tmp_path):
-    with pytest.raises(DataFileError, match=r"absent.*cannot be written \(No such file .*choose another folder"):
-        save(FNO(SMALL), tmp_path / "absent" / "x")
-
-
 @pytest.mark.parametrize("module", [FNO(FNOConfig(width=4, modes=(3,), depth=1, out_channels=2)), None])
 def test_conditions_of_one_side_and_of_every_channel_are_stored(tmp_path, module):
     theirs = nn.Conv1d(1, 2, 3, padding=1)
@@ -264,14 +229,31 @@ def test_conditions_inside_another_operator_are_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_infinite_numbers_are_not_written(tmp_path):
+def test_messages(tmp_path):
+    save(BOON(Foreign(), [(Dirichlet(), Dirichlet())]), tmp_path / "theirs")
+    with pytest.raises(InvalidArgumentError, match=r"around .*\.Foreign; build one like it and call load\(path, m"):
+        load(tmp_path / "theirs")
+    with pytest.raises(DataFileError, match="do not fit the Module that was given"):
+        load(tmp_path / "theirs", Foreign(width=4))
+    save(FNO(SMALL), tmp_path / "ours")
+    with pytest.raises(InvalidArgumentError, match="operator of this package, got a module Foreign as well"):
+        load(tmp_path / "ours", Foreign())
+    with pytest.raises(InvalidArgumentError, match=r"OwnCorrection.* cannot be written to a file"):
+        save(BOON(FNO(FNOConfig()), [(Dirichlet(), Dirichlet())], correction=OwnCorrection()), tmp_path / "x")
+    with pytest.raises(DataFileError, match=r"nothing there.* cannot be read"):
+        load(tmp_path / "nothing there")
+    path = described(tmp_path / "x", FNO(FNOConfig(width=5, modes=(3,), depth=2)))
+    with pytest.raises(DataFileError, match="do not fit its configuration"):
+        load(path)
+    description = {"class": "FNO", "config": {"width": 4, "modes": [3], "transform": {"class": "Periodic"}}}
+    with pytest.raises(DataFileError, match="is not a transform"):
+        load(described(path, nn.Identity(), description))
+    with pytest.raises(DataFileError, match=r"absent.*cannot be written \(No such file .*choose another folder"):
+        save(FNO(SMALL), tmp_path / "absent" / "x")
     module = nn.Linear(2, 2)
     module.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
     with pytest.raises(InvalidArgumentError, match="'mask' holds NaN or infinity"):
         save(module, tmp_path / "x.safetensors")
-
-
-def test_a_module_that_is_not_the_stored_one_is_named(tmp_path):
     network = nn.Conv1d(1, 1, 3, padding=1)
     save(BOON(network, conditions=[(Dirichlet(0.0), Dirichlet(0.0))]), tmp_path / "x")
     for other in (nn.Conv1d(1, 1, 5, padding=2), BOON(network, conditions=[(Dirichlet(0.0), Dirichlet(0.0))])):

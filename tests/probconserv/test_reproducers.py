@@ -144,19 +144,6 @@ def test_conditioning_twice_equals_conditioning_at_once():
     assert torch.allclose(twice.mean, once.mean, rtol=1e-12)
 
 
-def test_a_law_for_every_component_is_refused():
-    mixture = Mixture(Normal(torch.zeros(4, 3), torch.ones(4, 3)))
-    with pytest.raises(IncompatibleQueryError, match=r"mixture has the batch axes \(\)"):
-        condition(mixture, LinearConstraint(torch.ones(1, 3), torch.zeros(4, 1)))
-
-
-def test_the_batch_entry_that_fails_is_named():
-    prior = Normal(torch.zeros(2, 3).double() + 0.1, torch.ones(2, 3).double())
-    goal = torch.tensor([[1.0], [-1.0]], dtype=double)
-    with pytest.raises(Exception, match=r"batch entry \(1,\)"):
-        condition_nonlinear(prior, lambda u: u.square().sum(-1, keepdim=True) - goal)
-
-
 def test_density_of_one_field_under_a_batch_of_mixtures():
     mixture = Mixture(Normal(torch.randn(4, 3, 3).double(), torch.ones(4, 3, 3).double()))
     u = torch.randn(3, dtype=double)
@@ -201,12 +188,6 @@ def test_draws_in_half_precision_have_a_density(dtype):
     assert bool(torch.isfinite(posterior.log_prob(draws)).all())
 
 
-def test_contradictory_totals_are_called_that():
-    prior = Normal(torch.zeros(100).double(), torch.ones(100).double())
-    with pytest.raises(InfeasibleConstraintError, match="contradict"):
-        condition(prior, integral(GRID, 1.0) & integral(GRID, 2.0))
-
-
 def test_a_bare_tensor_means_members_and_warns():
     fields = torch.rand(4, 5, dtype=double)
     law = total([1.0] * 5, b=1.0)
@@ -223,11 +204,6 @@ def test_a_total_that_enlarges_the_batch_is_refused(inequalities):
         condition(prior, law if inequalities is None else law & inequalities)
 
 
-def test_complex_rows_are_refused():
-    with pytest.raises(InvalidArgumentError, match="complex"):
-        LinearConstraint(torch.ones(1, 3, dtype=torch.complex128), torch.zeros(1))
-
-
 def test_a_flattened_field_needs_the_axis_of_its_order():
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (3, 4))
     with pytest.raises(InvalidArgumentError, match="axis"):
@@ -241,7 +217,19 @@ def test_a_flattened_field_needs_the_axis_of_its_order():
             assert float((field.mean(-1) - 1).abs().max()) <= 1e-12
 
 
-def test_a_density_that_does_not_exist_is_refused_before_memory_is_taken():
+def test_messages():
+    mixture = Mixture(Normal(torch.zeros(4, 3), torch.ones(4, 3)))
+    with pytest.raises(IncompatibleQueryError, match=r"mixture has the batch axes \(\)"):
+        condition(mixture, LinearConstraint(torch.ones(1, 3), torch.zeros(4, 1)))
+    prior = Normal(torch.zeros(2, 3).double() + 0.1, torch.ones(2, 3).double())
+    goal = torch.tensor([[1.0], [-1.0]], dtype=double)
+    with pytest.raises(Exception, match=r"batch entry \(1,\)"):
+        condition_nonlinear(prior, lambda u: u.square().sum(-1, keepdim=True) - goal)
+    prior = Normal(torch.zeros(100).double(), torch.ones(100).double())
+    with pytest.raises(InfeasibleConstraintError, match="contradict"):
+        condition(prior, integral(GRID, 1.0) & integral(GRID, 2.0))
+    with pytest.raises(InvalidArgumentError, match="complex"):
+        LinearConstraint(torch.ones(1, 3, dtype=torch.complex128), torch.zeros(1))
     n = 200_000  # its covariance would take 320 GB
     members = torch.randn(3, n, dtype=double)
     posterior = condition(from_samples(members), total(torch.ones(n), b=1.0))

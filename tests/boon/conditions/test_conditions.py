@@ -52,16 +52,6 @@ def test_values_with_clear_axes_are_taken_at_any_size_of_the_batch():
     assert torch.equal(data, side.double().expand(1, 6, 6))
 
 
-def test_values_that_disagree_at_a_corner_name_the_ways_out():
-    conditions = [(Dirichlet(0.0), Dirichlet(0.0)), (Dirichlet(0.0), Dirichlet(1.0))]
-    with pytest.raises(
-        IncompatibleCornersError, match=r"Part\(Dirichlet\(1\.0\), where=lambda x: \(x > 0\) & \(x < 1\)\)"
-    ):
-        data_of(conditions, lengths=(1.0, 1.0))
-    lid = Part(Dirichlet(1.0), where=lambda x: (x > 0) & (x < 1))
-    data_of([conditions[0], (Dirichlet(0.0), lid)], lengths=(1.0, 1.0))
-
-
 def test_functions_of_two_coordinates_see_them_in_the_order_of_the_axes():
     u = torch.zeros(1, 1, 4, 5, 6)
     condition = (Dirichlet(lambda x, t: x + 100 * t), Dirichlet(lambda x, t: 0 * x * t))
@@ -170,7 +160,14 @@ def test_boundary_channels_repeat_the_data_along_the_axis_of_their_side():
     assert torch.equal(channels[:, 1], right.expand(2, 5, 6))
 
 
-def test_boundary_channels_without_any_side():
+def test_messages():
+    conditions = [(Dirichlet(0.0), Dirichlet(0.0)), (Dirichlet(0.0), Dirichlet(1.0))]
+    with pytest.raises(
+        IncompatibleCornersError, match=r"Part\(Dirichlet\(1\.0\), where=lambda x: \(x > 0\) & \(x < 1\)\)"
+    ):
+        data_of(conditions, lengths=(1.0, 1.0))
+    lid = Part(Dirichlet(1.0), where=lambda x: (x > 0) & (x < 1))
+    data_of([conditions[0], (Dirichlet(0.0), lid)], lengths=(1.0, 1.0))
     boundary = discretise([(Periodic(), Periodic())], (1.0,), None, torch.zeros(2, 1, 5), 2)
     with pytest.raises(MissingBoundaryError, match="needs a side with data"):
         boundary_channels(boundary, (5,), torch.float32)

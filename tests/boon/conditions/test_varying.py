@@ -192,12 +192,6 @@ def test_sides_that_make_no_sense(side, match):
         build([(side, None), None], Prescription()).double()(field())
 
 
-def test_a_condition_must_be_the_same_at_both_ends_of_a_periodic_axis():
-    operator = build([(PARTS, None), (Periodic(), Periodic())], Prescription())
-    with pytest.raises(InvalidArgumentError, match="differs between the two ends of the periodic axis 1"):
-        operator(field(torch.float32))
-
-
 @pytest.mark.parametrize("correction", [Prescription(), SmoothExtension(), MixedTransform()])
 def test_coefficients_as_functions_are_those_on_the_nodes_of_any_grid(correction):
     def transfer(y):
@@ -279,11 +273,6 @@ def test_parts_on_intervals_are_those_of_functions_and_are_stored(tmp_path):
     assert torch.equal((u[0, 0, 0] == 1).nonzero(), torch.cartesian_prod(torch.arange(2, 5), torch.arange(3)))
 
 
-def test_parts_with_functions_are_not_stored(tmp_path):
-    with pytest.raises(InvalidArgumentError, match="cannot be written to a file where a function or an array gives"):
-        save(build(OPEN[0], Prescription()), tmp_path / "x")
-
-
 @pytest.mark.parametrize(
     "where", [(0.5, 0.2), (0.1,), ((0.0, 1.0), (0.3,)), (), (float("nan"), 1.0), ("a", "b"), (0.1, (0.2, 0.3))]
 )
@@ -297,12 +286,6 @@ def test_an_interval_holds_the_node_at_its_end(nodes, expected):
     side = Part(Dirichlet(1.0), where=(0.0, 0.3))
     u = BOON(torch.nn.Identity(), [(side, None), None], correction=Prescription())(torch.zeros(1, 1, 5, nodes))
     assert int((u == 1).sum()) == expected
-
-
-def test_an_interval_without_a_node_is_an_error():
-    operator = BOON(torch.nn.Identity(), [(Part(Dirichlet(1.0), where=(0.51, 0.52)), None), None])
-    with pytest.raises(InvalidArgumentError, match="first side of axis 0 has no node in the interval"):
-        operator(torch.zeros(1, 1, 9, 9))
 
 
 def test_functions_are_called_on_the_nodes_of_their_part_alone():
@@ -357,7 +340,15 @@ def test_corners_are_judged_for_every_sample_and_in_every_dtype(parts):
             call([1.0], [other], dtype)
 
 
-def test_coefficients_and_values_are_real_and_so_is_the_field():
+def test_messages(tmp_path):
+    operator = build([(PARTS, None), (Periodic(), Periodic())], Prescription())
+    with pytest.raises(InvalidArgumentError, match="differs between the two ends of the periodic axis 1"):
+        operator(field(torch.float32))
+    with pytest.raises(InvalidArgumentError, match="cannot be written to a file where a function or an array gives"):
+        save(build(OPEN[0], Prescription()), tmp_path / "x")
+    operator = BOON(torch.nn.Identity(), [(Part(Dirichlet(1.0), where=(0.51, 0.52)), None), None])
+    with pytest.raises(InvalidArgumentError, match="first side of axis 0 has no node in the interval"):
+        operator(torch.zeros(1, 1, 9, 9))
     plain = [(Dirichlet(torch.tensor([1j])), None), None]
     for conditions in (plain, [(Robin(lambda y: 1 + 1j * y, -0.5, 0.0), None), None]):
         with pytest.raises(InvalidArgumentError, match="needs real numbers, got complex ones"):

@@ -120,14 +120,11 @@ def test_boundary_functionals_are_carried_through():
         assert torch.allclose(read(side, result), read(side, x), atol=1e-10)
 
 
-def test_a_kernel_with_one_mode_cannot_tell_the_ends_apart():
+def test_messages():
     # One mode: the kernel is constant, K_BB has four equal blocks.
     x, weight, bases = setting((9,), (1,), (0.5,), 1, seed=9)
     with pytest.raises(SingularKernelError, match="two ends of axis 0 is singular"):
         eliminate(x, weight, bases, (0,), block=True)
-
-
-def test_a_scalar_that_vanishes():
     x, weight, bases = setting((9,), (3,), (0.5,), 2, seed=9)
     weight = torch.zeros_like(weight)
     with pytest.raises(SingularKernelError, match="too small to eliminate with; use the block form"):

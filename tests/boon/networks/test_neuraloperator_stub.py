@@ -237,25 +237,16 @@ def test_corrected_layers_under_autocast(dtype, correction):
     assert float((u.detach().float() - expected).norm() / expected.norm()) < 4 * torch.finfo(dtype).eps
 
 
-def test_more_modes_than_the_grid_carries():
+def test_messages():
     operator = BOON(FNO((8,), 1, 1, 3), [(Dirichlet(0.0), Dirichlet(0.0))], correction=Elimination())
     with pytest.raises(TooManyModesError, match=r"keeps frequencies up to \(4,\).*too many for \(8,\) nodes"):
         operator(torch.zeros(1, 1, 8))
-
-
-def test_matched_transforms_beside_domain_padding():
     operator = BOON(FNO((4,), 1, 1, 3, padding=2), [(Dirichlet(0.0), Neumann(0.0))], correction=MatchedTransform())
     with pytest.raises(InvalidArgumentError, match="without domain_padding"):
         operator(torch.zeros(1, 1, 12))
-
-
-def test_a_periodic_axis_with_domain_padding():
     operator = BOON(FNO((4,), 1, 1, 3, padding=2), [(Periodic(), Periodic())], correction=Elimination())
     with pytest.raises(InvalidArgumentError, match="Axis 0 is periodic but padded"):
         operator(torch.zeros(1, 1, 12))
-
-
-def test_wrong_channels_and_axes():
     operator = BOON(FNO((4,), 2, 1, 3), [(Dirichlet(0.0), Neumann(0.0))], correction=Elimination())
     with pytest.raises(InvalidArgumentError, match=r"input must be \(batch, 2, \*space\) with 1 axes"):
         operator(torch.zeros(1, 1, 12))

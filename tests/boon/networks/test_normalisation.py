@@ -163,15 +163,12 @@ def test_a_loaded_operator_is_normalised_alike_on_every_grid(tmp_path, condition
         assert torch.equal(loaded(a), operator(a))
 
 
-def test_a_file_whose_scale_is_zero(tmp_path):
+def test_messages(tmp_path):
     normalised = fitted(dtype=torch.float32)
     normalised.output_scale.zero_()
     save(normalised, tmp_path / "x")
     with pytest.raises(DataFileError, match="output_scale must be positive"):
         load(tmp_path / "x")
-
-
-def test_fields_that_do_not_belong_together():
     a, u = fields()
     for inputs, outputs in ((a, u[1:]), (a, u[..., 1:]), (a[:0], u[:0]), (a[:, 0], u[:, 0])):
         with pytest.raises(InvalidArgumentError, match="as many samples of both on one grid"):
@@ -183,9 +180,6 @@ def test_fields_that_do_not_belong_together():
             Normalised.fit(nn.Identity(), inputs, outputs)
     with pytest.raises(InvalidArgumentError, match=r"are tensors, got ndarray; use torch\.as_tensor"):
         Normalised.fit(nn.Identity(), a, u.numpy())
-
-
-def test_numbers_of_the_wrong_shape():
     one = torch.ones(1)
     with pytest.raises(InvalidArgumentError, match=r"needs means and scales .* got \(1,\), \(1,\), \(1,\), \(1,\)"):
         Normalised(nn.Identity(), one, one, one, one)

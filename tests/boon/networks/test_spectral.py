@@ -99,14 +99,11 @@ def test_periodic_basis_ignores_how_often_the_shared_node_is_stored():
     assert torch.allclose(result[..., -1], result[..., 0], atol=1e-14)
 
 
-def test_too_many_modes_for_the_grid_name_the_largest_number_allowed():
+def test_messages():
     fourier_basis(9, 5, like=torch.zeros(()), transform=NodeFourier())
     with pytest.raises(
         TooManyModesError, match=r"modes=6 needs .* more than 10 intervals .*, got 9 .* keep at most 5 modes"
     ):
         fourier_basis(9, 6, like=torch.zeros(()), transform=NodeFourier())
-
-
-def test_modes_must_be_given_for_every_axis():
     with pytest.raises(InvalidArgumentError, match="modes needs one entry of at least 1 per axis"):
         SpectralConvolution(1, 1, ())

@@ -86,13 +86,6 @@ def test_hdf5_grids_are_flattened(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mixed.series("inflow")[1], [5.0, 6.0])
 
 
-def test_groups_of_hdf5_are_not_read(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_group("run").update({"t": [0.0, 1.0], "x": [0.0, 1.0], "u": [1.0, 2.0]})
-    with pytest.raises(DataFileError, match=r"lacks the column t, which is required; .*; it has none\.$"):
-        read_observations(tmp_path / "a.h5")
-
-
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -119,21 +112,19 @@ def test_faulty_csv_is_refused(tmp_path: Path, lines: list[str], message: str) -
         read_observations(write_csv(tmp_path / "a.csv", *lines))
 
 
-def test_hdf5_that_is_no_product_grid_is_refused(tmp_path: Path) -> None:
+def test_messages(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("run").update({"t": [0.0, 1.0], "x": [0.0, 1.0], "u": [1.0, 2.0]})
+    with pytest.raises(DataFileError, match=r"lacks the column t, which is required; .*; it has none\.$"):
+        read_observations(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.update({"t": np.zeros(2), "x": np.zeros(4), "u": np.zeros((2, 3))})
     with pytest.raises(DataFileError, match=r"'x' \(4,\) does not fit u \(2, 3\)"):
         read_observations(tmp_path / "a.h5")
-
-
-def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match=r"must end in \.csv, \.h5 or \.hdf5"):
         read_observations(tmp_path / "a.txt")
     with pytest.raises(DataFileError, match="There is no file"):
         read_observations(tmp_path / "a.csv")
-
-
-def test_fluxes_that_are_no_function_of_time_are_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "t,x,u,inflow", "0,0,1,3", "0,1,2,4")
     with pytest.raises(DataFileError, match="'inflow' has different values at one time"):
         read_observations(path, ["inflow"]).series("inflow")

@@ -278,10 +278,7 @@ def test_messages() -> None:
         displaced_by_law(condition(prior, law), law, X)
     with pytest.raises(IncompatibleQueryError, match="one total per function"):
         displaced_by_law(prior, law_of(torch.tensor([0.5, 0.6], dtype=torch.float64)), X)
-
-
-def test_predictions_under_inequalities_are_no_gaussians() -> None:
-    """Half of the draws of a projected Gaussian lie on the bound; its moments say nothing of that."""
+    # Half of the draws of a projected Gaussian lie on the bound; its moments say nothing of that.
     prior = Normal(torch.full((5,), -0.1, dtype=torch.float64), torch.full((5,), 0.1, dtype=torch.float64))
     u = torch.full((5,), 0.01, dtype=torch.float64)
     for prediction in (condition(prior, NonNegative()), truncate(prior, NonNegative())):

@@ -111,15 +111,6 @@ def test_shock_position_is_the_first_place_at_or_below_the_threshold():
     assert torch.equal(scores.shock_position(samples, per_function)[:, 1], torch.tensor([0.0, 1.4]))
 
 
-def test_messages():
-    u = torch.zeros(3)
-    with pytest.raises(InvalidArgumentError, match="level must lie strictly between 0 and 1, got 90"):
-        scores.coverage(u, u, u, 90)
-    for score in (scores.crps_of_samples, scores.energy_score):
-        with pytest.raises(InvalidArgumentError, match="two samples are needed along the first axis, got 1"):
-            score(u, torch.zeros(1, 3))
-
-
 GAUSSIAN_SCORES = {
     "log_likelihood": scores.log_likelihood,
     "nll": scores.nll,
@@ -152,13 +143,6 @@ def test_a_channel_axis_is_refused_and_other_broadcasting_is_not(name):
     torch.testing.assert_close(score(u, mean[:1], torch.ones(1)), expected)
 
 
-def test_a_variance_with_a_channel_axis_is_refused():
-    u, mean, variance = make_prediction(batch=(3,))
-    for score in (scores.log_likelihood, scores.crps, GAUSSIAN_SCORES["coverage"]):
-        with pytest.raises(InvalidArgumentError, match=r"variance \(3, 1, 5\) fit only if each is repeated"):
-            score(u, mean, variance[:, None])
-
-
 @pytest.mark.parametrize("name", SAMPLE_SCORES)
 def test_truths_are_aligned_with_the_batch_of_samples_not_with_the_draws(name):
     score = SAMPLE_SCORES[name]
@@ -182,11 +166,6 @@ def test_swapped_truth_and_draws_are_refused(name, batch):
     shapes = rf"u \(7, {'3, ' if batch else ''}5\) and samples \({'3, 5' if batch else '5,'}\)"
     with pytest.raises(InvalidArgumentError, match=shapes):
         SAMPLE_SCORES[name](samples, u)
-
-
-def test_an_interval_of_samples_without_an_axis_of_draws_is_refused():
-    with pytest.raises(InvalidArgumentError, match=r"\(draws, \*batch, n\), draws first, got shape \(5,\)"):
-        scores.interval_of_samples(torch.randn(5), 0.5)
 
 
 def operands_of(name):
@@ -216,7 +195,19 @@ def test_arrays_are_refused_whole_numbers_are_not_and_what_is_missing_stays_so(n
             assert [int(end.isnan().sum()) for end in scores.interval_of_samples(spoilt, 0.5)] == [1, 1]
 
 
-def test_fronts_of_arrays_are_refused():
+def test_messages():
+    u = torch.zeros(3)
+    with pytest.raises(InvalidArgumentError, match="level must lie strictly between 0 and 1, got 90"):
+        scores.coverage(u, u, u, 90)
+    for score in (scores.crps_of_samples, scores.energy_score):
+        with pytest.raises(InvalidArgumentError, match="two samples are needed along the first axis, got 1"):
+            score(u, torch.zeros(1, 3))
+    u, mean, variance = make_prediction(batch=(3,))
+    for score in (scores.log_likelihood, scores.crps, GAUSSIAN_SCORES["coverage"]):
+        with pytest.raises(InvalidArgumentError, match=r"variance \(3, 1, 5\) fit only if each is repeated"):
+            score(u, mean, variance[:, None])
+    with pytest.raises(InvalidArgumentError, match=r"\(draws, \*batch, n\), draws first, got shape \(5,\)"):
+        scores.interval_of_samples(torch.randn(5), 0.5)
     samples, points = torch.rand(4, 5), torch.arange(5)
     for front in (scores.has_shock, lambda samples: scores.shock_position(samples, points)):
         with pytest.raises(InvalidArgumentError, match="samples must be a tensor, got ndarray"):

@@ -80,12 +80,6 @@ def test_a_law_of_the_field_with_its_axes_turned_is_refused(law):
         law & block_means(torch.ones(3, 2), 2)
 
 
-def test_an_order_along_no_axis_is_refused_by_the_layer_too():
-    layout = FieldLayout(channels=1, shape=(4, 6))
-    with pytest.raises(InvalidArgumentError, match="say along which axis"):
-        ProbConserv(Fields(), Monotone(), layout=layout)(FIELD[None])
-
-
 def test_laws_may_join_axes_or_count_channels():
     layout = FieldLayout(channels=2, shape=(3, 4))
     field = torch.zeros(2, 3, 4, dtype=torch.float64)
@@ -182,7 +176,10 @@ def test_noise_of_another_shape_than_the_blocks_is_refused(shape):
     assert law.noise.shape == (3, 2)
 
 
-def test_totals_without_an_axis_and_maps_without_a_cell_are_refused():
+def test_messages():
+    layout = FieldLayout(channels=1, shape=(4, 6))
+    with pytest.raises(InvalidArgumentError, match="say along which axis"):
+        ProbConserv(Fields(), Monotone(), layout=layout)(FIELD[None])
     with pytest.raises(InvalidArgumentError, match=r"totals \(\*batch, regions\) .* got \(\)"):
         region_totals(torch.tensor(1.0), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(InvalidArgumentError, match=r"at least one cell, got \(2,\) and \(0,\)"):

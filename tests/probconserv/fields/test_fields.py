@@ -54,12 +54,9 @@ def test_points_run_through_channels_as_stacked_integrals_expect():
     assert float(stacked_integrals(grid, fields @ grid.weights).residual(points).abs().max()) <= 1e-15
 
 
-def test_a_length_in_place_of_a_shape_is_refused():
+def test_messages():
     with pytest.raises(InvalidArgumentError, match=r"length of every axis, as \(64,\) for one axis, got 64"):
         FieldLayout(channels=1, shape=64)
-
-
-def test_messages():
     with pytest.raises(InvalidArgumentError, match="at least one channel and one point"):
         FieldLayout(channels=0, shape=(3,))
     with pytest.raises(InvalidArgumentError, match="time_axis must be one of the 1 axes"):

@@ -243,20 +243,6 @@ def test_saved_network_predicts_the_same(tmp_path: Path, dtype: torch.dtype) -> 
     assert torch.equal(loaded.predict(context, query).mean, model.predict(context, query).mean)
 
 
-def test_unfit_weights_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
-    with pytest.raises(DataFileError, match="There is no file of weights"):
-        ANP.load(path)
-    network().save(path)
-    with pytest.raises(DataFileError, match="holds weights for problem 'stefan', not for 'diffusion'"):
-        ANP.load(path, problem="diffusion")
-    path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(DataFileError, match="is damaged, perhaps cut off"):
-        ANP.load(path)
-    with pytest.raises(DataFileError, match="cannot be written"):
-        network().save(tmp_path / "absent" / "weights.safetensors")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -283,7 +269,18 @@ def test_weights_of_another_kind_or_version_are_refused(tmp_path: Path, change: 
         ANP.load(path)
 
 
-def test_data_of_another_problem_are_refused() -> None:
+def test_messages(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(DataFileError, match="There is no file of weights"):
+        ANP.load(path)
+    network().save(path)
+    with pytest.raises(DataFileError, match="holds weights for problem 'stefan', not for 'diffusion'"):
+        ANP.load(path, problem="diffusion")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataFileError, match="is damaged, perhaps cut off"):
+        ANP.load(path)
+    with pytest.raises(DataFileError, match="cannot be written"):
+        network().save(tmp_path / "absent" / "weights.safetensors")
     context, query = data(8, (2,), 6, 5)
     other = Context(context.points, context.values, "diffusion")
     with pytest.raises(IncompatibleQueryError, match="made for problem 'stefan' but the data come from 'diffusion'"):

@@ -108,13 +108,6 @@ class Bent(Plain):
         return super().forward(z, t).tanh()
 
 
-def test_a_fit_does_not_go_on_with_another_network_of_the_same_sizes(tmp_path: Path) -> None:
-    fields = smooth_fields()
-    FlowMatching(FieldLatent.of(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
-    with pytest.raises(DataFileError, match=r"task\.velocity"):
-        FlowMatching(FieldLatent.of(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
-
-
 class Dropped(Plain):
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         return nn.functional.dropout(super().forward(z, t), 0.5, self.training)
@@ -174,19 +167,6 @@ def test_coordinates_that_the_file_holds_need_not_be_given(tmp_path: Path) -> No
         FlowMatching.load(path, Plain(), other)
 
 
-def test_notes_that_json_does_not_know_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
-        small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)
-
-
-def test_damaged_settings_are_named(tmp_path: Path) -> None:
-    from probconserv.surrogates.weights import Weights, write_weights
-
-    write_weights(tmp_path / "flow", Weights("FlowMatching", {"latent": "KarhunenLoeve"}, {}, {}))
-    with pytest.raises(DataFileError, match="is not that of a flow"):
-        FlowMatching.load(tmp_path / "flow")
-
-
 # Predictions
 
 
@@ -229,16 +209,6 @@ def test_one_noise_variance_is_that_of_all_observations_and_arrays_are_taken() -
         replace(context, noise_variance=-1)
     with pytest.raises(InvalidArgumentError, match=r"\(2, 3\), .* or a number for all, got \(2,\)"):
         replace(context, noise_variance=torch.ones(2))
-
-
-def test_fields_that_are_not_finite_are_counted(tmp_path: Path) -> None:
-    fields = two_groups(20)
-    flow = small(fields)
-    fields[3, 2] = float("nan")
-    with pytest.raises(InvalidArgumentError, match="fields hold 1 NaN"):
-        flow.fit(fields.numpy(), TRAINING, tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="inputs hold 1 NaN"):
-        flow.fit(two_groups(20), TRAINING, tmp_path, inputs=fields[:, :3])
 
 
 def test_draws_of_a_prediction_are_whole_fields() -> None:
@@ -304,7 +274,25 @@ def test_single_precision_comes_back_in_single_precision() -> None:
     assert bool(torch.isfinite(middle).all())
 
 
-def test_points_that_do_not_fit_are_refused() -> None:
+def test_messages(tmp_path: Path) -> None:
+    fields = smooth_fields()
+    FlowMatching(FieldLatent.of(fields, 4), Plain()).fit(fields, TRAINING, tmp_path, progress=False)
+    with pytest.raises(DataFileError, match=r"task\.velocity"):
+        FlowMatching(FieldLatent.of(fields, 4), Bent()).fit(fields, TRAINING, tmp_path, progress=False)
+    with pytest.raises(InvalidArgumentError, match="notes takes what JSON knows"):
+        small(two_groups(50)).save(tmp_path / "flow", folder=tmp_path)
+    from probconserv.surrogates.weights import Weights, write_weights
+
+    write_weights(tmp_path / "flow", Weights("FlowMatching", {"latent": "KarhunenLoeve"}, {}, {}))
+    with pytest.raises(DataFileError, match="is not that of a flow"):
+        FlowMatching.load(tmp_path / "flow")
+    fields = two_groups(20)
+    flow = small(fields)
+    fields[3, 2] = float("nan")
+    with pytest.raises(InvalidArgumentError, match="fields hold 1 NaN"):
+        flow.fit(fields.numpy(), TRAINING, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="inputs hold 1 NaN"):
+        flow.fit(two_groups(20), TRAINING, tmp_path, inputs=fields[:, :3])
     context, query = observed()
     with pytest.raises(IncompatibleQueryError, match="outside the model's grid"):
         predictor(5).predict(context, Query(query.points + 0.5))
@@ -312,9 +300,6 @@ def test_points_that_do_not_fit_are_refused() -> None:
         predictor(5).predict(
             Context(context.points.repeat(1, 1, 2), context.values), Query(query.points.repeat(1, 1, 2))
         )
-
-
-def test_a_flow_without_axes_does_not_predict() -> None:
     with pytest.raises(InvalidArgumentError, match="give FlowMatching"):
         gaussian_flow().predict(*observed())
     with pytest.raises(InvalidArgumentError, match="increasing coordinates"):

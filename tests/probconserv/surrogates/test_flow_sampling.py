@@ -330,16 +330,13 @@ def test_an_order_of_fields_with_several_axes_names_one_of_them() -> None:
     assert not bool((draws.flatten(1).diff(dim=1) >= 0).all())
 
 
-def test_a_law_for_a_grid_with_its_axes_turned_is_refused() -> None:
+def test_messages() -> None:
     flow = FlowMatching(KarhunenLoeve.of(smooth_fields().reshape(-1, 3, 7), 5), Broken(lambda z, *_: 0 * z))
     turned, right = (block_means(torch.full((1, 1), 0.3), shape) for shape in ((7, 3), (3, 7)))
     for law in (turned, turned & Bounded(-9.0, 9.0), turned & CONTRADICTIONS["nonlinear"][1]):
         with pytest.raises(IncompatibleQueryError, match=r"built for a field of the shape \(7, 3\), but fields have"):
             flow.sample(2, law=law, options=SamplingOptions(steps=2))
     flow.sample(2, law=right, options=SamplingOptions(steps=2))
-
-
-def test_a_nonlinear_law_that_no_field_within_bounds_meets_is_named() -> None:
     law = NonlinearLaw(residual_function=lambda u: u.square().mean(-1, keepdim=True) - 9.0, points=N)
     with pytest.raises(ConvergenceError, match=r"law and bounds may have no field in common|bound did not settle"):
         gaussian_flow().sample(1, law=law & Bounded(-1.0, 1.0), options=SamplingOptions(steps=2))

@@ -101,7 +101,7 @@ def test_more_query_points_than_the_field_resolves_are_no_problem(context: Conte
     assert law.residual(condition(prediction, law).mean).abs().max() < 1e-12
 
 
-def test_queries_that_do_not_match_are_refused(context: Context) -> None:
+def test_messages(context: Context) -> None:
     for query, message in (
         (Query(context.points, problem="stefan"), "problem 'smooth' but the query from 'stefan'"),
         (Query(context.points[..., :1]), "2 coordinates but query points 1"),
@@ -109,9 +109,6 @@ def test_queries_that_do_not_match_are_refused(context: Context) -> None:
     ):
         with pytest.raises(IncompatibleQueryError, match=message):
             GPSurrogate().predict(context, query)
-
-
-def test_bad_context_is_refused(context: Context) -> None:
     values = context.values.clone()
     values[1, 3] = torch.nan
     with pytest.raises(InvalidArgumentError, match="context values hold 1 NaN or infinite"):
