@@ -73,6 +73,8 @@ SCORES: dict[str, Score] = {
     "CRPS": Score(heading="CRPS", meaning="continuous ranked probability score"),
     "coverage50": _neither("cover 50 %", "fraction of the truth inside the central 50 % interval"),
     "coverage90": _neither("cover 90 %", "the same for 90 %"),
+    "coverage90_positive": _neither("cover 90 %, u > 0", "the same where the truth is positive"),
+    "area_CRPS": Score(heading="CRPS of area", meaning="of the part of the domain where the field exceeds a threshold"),
     "draws_CRPS": Score(heading="CRPS of draws", meaning="of the draws of a prediction under inequalities"),
     "draws_coverage50": _neither("draws cover 50 %", "fraction of the truth between the quartiles of such draws"),
     "draws_coverage90": _neither("draws cover 90 %", "the same for 90 %"),

@@ -85,19 +85,19 @@ class EmpiricalGP(Surrogate):
         super().__init__()
         functions = floating(as_tensor(functions, dtype=None))
         if isinstance(points, Tensor | np.ndarray):
-            self._places = places_of(as_tensor(points))
+            self.places = places_of(as_tensor(points))
         else:
-            self._places = places_of(tuple(as_tensor(axis) for axis in points))
-        if functions.ndim < 2 or tuple(functions.shape[1:]) != self._places.shape:
+            self.places = places_of(tuple(as_tensor(axis) for axis in points))
+        if functions.ndim < 2 or tuple(functions.shape[1:]) != self.places.shape:
             raise InvalidArgumentError(
-                f"functions must be (functions, *shape) with the shape {self._places.shape} of the points, got "
+                f"functions must be (functions, *shape) with the shape {self.places.shape} of the points, got "
                 f"{tuple(functions.shape)}."
             )
         _check_functions(functions)
         _check_numbers(bandwidth, rank)
         self.bandwidth, self.rank, self.mixture, self.problem = bandwidth, rank, mixture, problem
         self.register_buffer("functions", functions.flatten(1).mT.contiguous())  # (points, functions)
-        self._basis = None if rank is None else _leading(self.functions, rank)
+        self._basis = None if rank is None else leading(self.functions, rank)
 
     def fit(
         self,
@@ -157,10 +157,10 @@ class EmpiricalGP(Surrogate):
     def save(self, path: str | Path, **notes: Any) -> None:
         """Writes functions, points and settings as one safetensors file, with notes; see ``ANP.save``."""
         config = {name: getattr(self, name) for name in ("bandwidth", "rank", "mixture", "problem")}
-        stored = getattr(self._places, "axes", None)
+        stored = getattr(self.places, "axes", None)
         tensors = {"functions": self.functions.mT.contiguous()}
         if stored is None:
-            tensors["points"] = self._places.points  # pyright: ignore[reportAttributeAccessIssue] - scattered
+            tensors["points"] = self.places.points  # pyright: ignore[reportAttributeAccessIssue] - scattered
         else:
             tensors |= {f"axis_{number}": axis for number, axis in enumerate(stored)}
         write_weights(path, Weights("EmpiricalGP", config, tensors, notes))
@@ -187,9 +187,9 @@ class EmpiricalGP(Surrogate):
             raise IncompatibleQueryError(
                 f"The functions come from problem '{self.problem}' but the context from '{context.problem}'."
             )
-        if query.points.shape[-1] != self._places.dimension:
+        if query.points.shape[-1] != self.places.dimension:
             raise IncompatibleQueryError(
-                f"The functions have {self._places.dimension} coordinates but the points {query.points.shape[-1]}; "
+                f"The functions have {self.places.dimension} coordinates but the points {query.points.shape[-1]}; "
                 "give the same columns, time first."
             )
         noise = torch.zeros_like(context.values) if context.noise is None else context.noise
@@ -213,7 +213,7 @@ class EmpiricalGP(Surrogate):
 
     def _at(self, points: Tensor) -> _Points:
         """The functions at points ``(q, d)``."""
-        found = self._places.between(points.to("cpu", torch.float64))
+        found = self.places.between(points.to("cpu", torch.float64))
         index, weights = (part.to(self.functions.device) for part in found)
         values = interpolated(self.functions, index, weights)
         if self._basis is None:
@@ -323,7 +323,7 @@ def _covariance(roots: list[Tensor], posteriors: list[_Posterior], batch: Sequen
     return PsdSumLinearOperator(low_rank, DiagLinearOperator(independent.reshape(*batch, independent.shape[-1])))
 
 
-def _leading(functions: Tensor, rank: int) -> Tensor:
+def leading(functions: Tensor, rank: int) -> Tensor:
     """√eigenvalues times the leading eigenvectors of C ``(points, r)``, by a randomised search with two more passes."""
     count, width = functions.shape[1], min(rank + 10, *functions.shape)
     mean = functions.mean(dim=1, keepdim=True)

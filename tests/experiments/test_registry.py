@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from experiments import boundary, combined, conservation, fields, generation, prediction
+from experiments import boundary, combined, conservation, fields, generation, gpme, prediction
 from experiments.experiment import Preset
 from experiments.options import CATALOGUE
 from experiments.records.release import manifest, released_results
@@ -39,7 +39,7 @@ def test_data_are_chosen_for_laws_in_time_and_files_given_for_the_set_of_others(
 
 
 def test_every_experiment_of_a_family_is_listed() -> None:
-    groups = [family.EXPERIMENTS for family in (boundary, combined, conservation, fields, generation)]
+    groups = [family.EXPERIMENTS for family in (boundary, combined, conservation, fields, generation, gpme)]
     groups += [boundary.STUDIES, boundary.CHOICES, conservation.STUDIES, generation.STUDIES, prediction.STUDIES]
     assert {entry.name for group in groups for entry in group.values()} == set(CATALOGUE)
 

@@ -19,6 +19,7 @@ from experiments.fields import EXPERIMENTS as UNTRAINED
 from experiments.fields.basins import Basins
 from experiments.fields.temperature import temperature
 from experiments.generation import EXPERIMENTS as GENERATION
+from experiments.gpme.functions import MEMBERS
 from experiments.records.release import manifest
 from solvers.problems.sampling import Protocol
 from tests.experiments.combined.tiny import SIZES
@@ -47,6 +48,8 @@ def numbers(problem: str, folder: Path) -> list[float]:
         arrays.append(Basins(count=2, stream=0, seed=0, cells=8, steps=3).states(folder))
     if problem in GENERATION:
         arrays.append(GENERATION[problem].problem.draws(3, 9, seed=0))
+    if problem == "gpme":
+        arrays += [member.draw(2, torch.Generator().manual_seed(0)).values for member in MEMBERS]
     flat = [array.double().flatten().numpy() for array in arrays]
     weights = [np.cos(np.arange(len(values))) / len(values) for values in flat]
     sums = zip(flat, weights, strict=True)
@@ -75,4 +78,4 @@ def test_data_of_a_version_do_not_move(problem: str, tmp_path: Path) -> None:
 
 
 def test_every_problem_of_an_experiment_has_a_version() -> None:
-    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS, *UNTRAINED, *GENERATION}
+    assert set(manifest()["data_versions"]) == {*CONSERVATION, *FIELDS, *VERSIONS, *UNTRAINED, *GENERATION, "gpme"}

@@ -1,0 +1,9 @@
+"""Fields of many parameters from few noisy observations, under a known total."""
+
+from collections.abc import Mapping
+
+from experiments.experiment import Experiment
+from experiments.gpme.experiment import RandomMediaExperiment
+
+EXPERIMENTS: Mapping[str, Experiment] = {"gpme": RandomMediaExperiment()}
+"""Porous media of random conductivity with random profiles, and plumes from random places."""

@@ -1,0 +1,267 @@
+"""The rows: a black box that predicts the field, and what is done to its draws.
+
+bare         the draws as they are
+hard         each shifted uniformly onto the law (HardC)
+law          the prediction conditioned on the law (ProbConserv)
+law, u ≥ 0   then each draw taken to the nearest field that is not negative and keeps the law, in the metric of the
+             marginal variances
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from gpytorch.distributions import MultivariateNormal
+from torch import Generator, Tensor
+from torch.distributions import Normal
+
+from experiments import plots
+from experiments.experiment import Style
+from experiments.gpme.cases import Case, Observed
+from experiments.gpme.networks import MEMBERS, empirical_below
+from experiments.storage import checksum
+from probconserv import (
+    ANP,
+    Context,
+    EmpiricalGP,
+    GPConfig,
+    GPSurrogate,
+    LinearConstraint,
+    Mixture,
+    NonNegative,
+    condition,
+    from_samples,
+    scores,
+)
+from probconserv.prediction import Prediction
+from probconserv.sampling import draw
+from probconserv.surrogates.refined import Refined
+
+FUNCTIONS_AT_ONCE = 20
+WIDTHS = (0.02, 0.04, 0.07, 0.12, 0.2)
+"""Deviations of a search's likelihood that are tried, in the units of the field."""
+SPREAD = 1e-3
+"""Least deviation of draws where a law or a bound moves them, since a search may find one function only."""
+Predicted = Prediction | Tensor
+"""A prediction ``(functions, n)``, or draws ``(s, functions, n)``."""
+
+
+class Asked(NamedTuple):
+    """What a black box predicts from.
+
+    Args:
+        files: Weights of its networks.
+        told: Whether it is told the law, where it has a use of its own for it.
+    """
+
+    case: Case
+    seed: int
+    files: Sequence[Path]
+    observed: Observed
+    told: bool
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """What predicts the fields that are asked for, or draws of them.
+
+    Args:
+        networks: Names of the networks that it needs.
+    """
+
+    key: str
+    label: str
+    colour: str
+    predict: Callable[[Asked], Predicted]
+    networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row."""
+
+    key: str
+    label: str
+    style: Style
+    box: BlackBox
+    treatment: str
+    _: KW_ONLY
+    information: str = ""
+
+
+def search(asked: Asked) -> Tensor:
+    """Training functions in proportion to the likelihood of the observations, and of the law where it is told."""
+    case, seed, _, observed, told = asked
+    functions, count = case.training(seed), case.sizes.draws
+    fields = functions[:, case.member.wanted].flatten(1)
+
+    def draws(data: Observed, width: float, slack: float | None, stream: int) -> Tensor:
+        missed = _seen(case, functions, data.context) - data.context.values  # (training, functions, M)
+        likelihood = -0.5 * (missed / width).square().sum(dim=-1)
+        if slack is not None:
+            likelihood = likelihood - 0.5 * (data.law.residual(fields[:, None])[..., 0] / slack).square()
+        chosen = torch.multinomial(likelihood.mT.softmax(dim=-1), count, True, generator=_generator(seed, stream))
+        return fields[chosen].movedim(1, 0)
+
+    validation = case.observed("validation", seed)
+    tried = [(width, slack) for width in WIDTHS for slack in ((0.003, 0.01, 0.03) if told else (None,))]
+    errors = [float(scores.crps_of_samples(validation.truth, draws(validation, *one, 1)).mean()) for one in tried]
+    return draws(observed, *tried[min(range(len(tried)), key=errors.__getitem__)], 2)
+
+
+def smoother(asked: Asked) -> Tensor:
+    """Ensemble smoother: training functions moved by the gain of all of them, with perturbed observations."""
+    case, seed, _, observed, _ = asked
+    functions, count = case.training(seed), case.sizes.draws
+    fields, context = functions[:, case.member.wanted].flatten(1), observed.context
+    generator, drawn = _generator(seed, 3), []
+    assert context.noise is not None
+    for number in range(len(observed.truth)):
+        one = Context(context.points[[number]], context.values[[number]])
+        seen = _seen(case, functions, one)[:, 0]
+        apart, deviation = (part - part.mean(dim=0) for part in (seen, fields))
+        noise = context.noise[number]
+        covariance = apart.mT @ apart / (len(seen) - 1) + noise.diag()
+        gain = torch.linalg.solve(covariance, apart.mT @ deviation / (len(seen) - 1))
+        members = torch.randperm(len(seen), generator=generator)[:count]
+        error = noise.sqrt() * torch.randn(len(members), len(noise), generator=generator, dtype=torch.float64)
+        drawn.append(fields[members] + (one.values[0] + error - seen[members]) @ gain)
+    return torch.stack(drawn, dim=1)
+
+
+def matern(asked: Asked) -> Prediction:
+    """A Matérn process in space–time, fitted to the observations of all functions."""
+    with torch.no_grad():
+        prediction = GPSurrogate(GPConfig(smoothness=1.5)).predict(asked.observed.context, asked.observed.query)
+    return MultivariateNormal(prediction.mean.double(), prediction.lazy_covariance_matrix.double().detach())
+
+
+def empirical(fitted: bool, asked: Asked) -> Prediction:
+    """The training functions' Gaussian, or the mixture around them whose bandwidth suits the validation functions."""
+    surrogate = (fitted_empirical if fitted else training_gaussian)(asked.case, asked.seed)
+    return surrogate.predict(asked.observed.context, asked.observed.query)
+
+
+def training_gaussian(case: Case, seed: int) -> EmpiricalGP:
+    """Mean and covariance of the training functions."""
+    return EmpiricalGP(case.training(seed), case.axes, bandwidth=1.0, mixture=False)
+
+
+@lru_cache(maxsize=2)
+def fitted_empirical(case: Case, seed: int) -> EmpiricalGP:
+    """The same with the bandwidth that suits the validation functions."""
+    validation = case.observed("validation", seed)
+    return training_gaussian(case, seed).fit(validation.context, validation.query, validation.truth)
+
+
+def refined(asked: Asked) -> Prediction:
+    """The network on top of the mixture around the training functions."""
+    network = Refined.load(asked.files[0], empirical_below(asked.case, asked.seed))
+    return network.predict(asked.observed.context, asked.observed.query)
+
+
+def neural(asked: Asked) -> Mixture:
+    """The neural process, which learnt the noise."""
+    seen = asked.observed.context
+    return ANP.load(asked.files[0]).predict(Context(seen.points, seen.values), asked.observed.query)
+
+
+def ensemble(asked: Asked) -> Mixture:
+    """The Gaussian mixture of several small neural processes."""
+    parts = [neural(asked._replace(files=(file,))) for file in asked.files]
+    means, variances = (torch.stack([getattr(part, name) for part in parts]) for name in ("mean", "variance"))
+    return Mixture(Normal(means, variances.sqrt()))
+
+
+BOXES = (
+    BlackBox("search", "search", plots.GREY, search),
+    BlackBox("matern", "Matérn GP", plots.GAUSSIAN_PROCESS, matern),
+    BlackBox("smoother", "smoother", plots.ORANGE, smoother),
+    BlackBox("anp", "ANP", plots.BARE, neural, ("anp",)),
+    BlackBox("ensemble", "ensemble", plots.SKY, ensemble, MEMBERS),
+    BlackBox("gaussian", "Gaussian", plots.GREEN, partial(empirical, False)),
+    BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, True)),
+    BlackBox("refined", "Refined", plots.PURPLE, refined, ("refined",)),
+)
+TREATMENTS = {"": ("", "-"), "hard": (", HardC", ":"), "law": (" + law", "--"), "bounded": (" + law, u ≥ 0", "-.")}
+METHODS = tuple(
+    Method(
+        f"{treatment}-{box.key}".lstrip("-"),
+        f"{box.label}{suffix}",
+        Style(box.colour, dashes),
+        box,
+        treatment,
+        information="the total" if treatment else "",
+    )
+    for box in BOXES
+    for treatment, (suffix, dashes) in TREATMENTS.items()
+)
+"""The rows; all black boxes see the same observations."""
+
+
+def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple[Tensor, Observed]:
+    """Draws ``(s, functions, n)`` of a row for the test functions, and these."""
+    observed = case.observed("test", seed)
+    weights = tuple((path, checksum(path)) for path in files)
+    told = method.treatment in ("law", "bounded") and method.box.key == "search"
+    prediction = _predicted(method.box, case, seed, weights, told)
+    if method.treatment == "":
+        return sampled(prediction, case, seed), observed
+    if method.treatment == "hard":
+        draws = sampled(prediction, case, seed)
+        return shifted(draws, observed.law), observed
+    draws = conditioned(prediction, observed.law, case, seed)
+    return (bounded(draws, observed.law) if method.treatment == "bounded" else draws), observed
+
+
+@lru_cache(maxsize=2)
+def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
+    return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
+
+
+def sampled(prediction: Predicted, case: Case, seed: int) -> Tensor:
+    """Draws ``(s, functions, n)``."""
+    if isinstance(prediction, Tensor):
+        return prediction
+    return draw(prediction, (case.sizes.draws,), _generator(seed, 4))  # type: ignore[arg-type]
+
+
+def shifted(draws: Tensor, law: LinearConstraint) -> Tensor:
+    """Each draw shifted by a constant onto the law."""
+    weight = law.rows.sum(dim=-1)
+    return draws - law.residual(draws) / weight
+
+
+def conditioned(prediction: Predicted, law: LinearConstraint, case: Case, seed: int) -> Tensor:
+    """Draws under the law; those of a tensor are moved by the gain of their covariance, plus ``SPREAD``² everywhere."""
+    if not isinstance(prediction, Tensor):
+        return sampled(condition(prediction, law), case, seed)  # type: ignore[arg-type]
+    moved, floor = [], torch.full((prediction.shape[-1],), SPREAD**2, dtype=prediction.dtype)
+    for number in range(prediction.shape[1]):
+        draws = prediction[:, number]
+        covariance = from_samples(draws).lazy_covariance_matrix.add_diagonal(floor)
+        one = LinearConstraint(law.rows, law.b[number])
+        moved.append(condition(MultivariateNormal(draws, covariance.expand(len(draws), -1, -1)), one).mean)
+    return torch.stack(moved, dim=1)
+
+
+def bounded(draws: Tensor, law: LinearConstraint) -> Tensor:
+    """The nearest non-negative fields under the law, in the metric of the draws' variances."""
+    deviation = draws.std(dim=0) + SPREAD
+    return condition(Normal(draws, deviation.expand_as(draws)), law & NonNegative()).mode
+
+
+def _seen(case: Case, functions: Tensor, context: Context) -> Tensor:
+    """Functions at observed points, which are points of theirs: ``(training, functions, M)``."""
+    index = torch.zeros(context.values.shape, dtype=torch.int64)
+    for axis, coordinates in enumerate(case.axes):
+        nearest = (context.points[..., axis, None] - coordinates).abs().argmin(dim=-1)
+        index = index * len(coordinates) + nearest
+    return functions.flatten(1)[:, index]
+
+
+def _generator(seed: int, stream: int) -> Generator:
+    return Generator().manual_seed(100 * seed + stream)
