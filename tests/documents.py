@@ -32,7 +32,8 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?%?")
 
 def pages_with_output() -> list[Path]:
     """The pages that show what their blocks print."""
-    single = [DOCS / f"{name}.md" for name in ("concepts", "which", "from_0_1_to_0_2")]
+    names = ("boundary_conditions", "combined", "concepts", "which", "from_0_1_to_0_2")
+    single = [DOCS / f"{name}.md" for name in names]
     return [*single, *sorted(TUTORIALS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
 
 

@@ -1,17 +1,11 @@
 """The first minute of a new user: what ``demo`` prints, and how wide."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 
-from experiments.cli import main
-
-
-def test_the_demo_shows_one_prediction_without_and_with_its_law(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["demo", "--out", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_demo_shows_one_prediction_without_and_with_its_law(tmp_path: Path, command: Callable) -> None:
+    lines = command("demo --out", tmp_path).out.splitlines()
     assert max(map(len, lines)) <= 80 or str(tmp_path) in max(lines, key=len)
     assert len(lines) <= 14
     first = next(number for number, line in enumerate(lines) if line.startswith("total is off by"))

@@ -13,7 +13,6 @@ from torch import nn
 
 from experiments import registry
 from experiments.benchmarks import boon, documents, fields, inequality, measure, update
-from experiments.cli import main
 from experiments.errors import DataFileError, LibraryError, OutputFolderError
 from tests.documents import DOCS
 
@@ -140,42 +139,39 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_a_document_that_cannot_take_the_table_is_refused_before_the_benchmark(
-    name: str, content: bytes, message: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, content: bytes, message: str, runs: list[str], tmp_path: Path, command: Callable
 ) -> None:
     (tmp_path / "page.md").write_bytes(content)
-    assert main(["bench", name, "--page", str(tmp_path / "page.md")]) == 2
-    assert message in capsys.readouterr().err
-    assert runs == []
+    ended = command(f"bench {name} --page", tmp_path / "page.md")
+    assert (ended.status, runs) == (2, [])
+    assert message in ended.err
 
 
 def test_a_document_that_cannot_be_written_is_refused_before_the_benchmark(
-    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs: list[str], tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(folder: Path) -> Path:
         raise OutputFolderError(f"'{folder}' cannot be written.")
 
     monkeypatch.setattr(documents, "writable_folder", refuse)
-    assert main(["bench", "update", "--page", str(_copied_page(tmp_path))]) == 2
-    assert capsys.readouterr().err == f"error: '{tmp_path}' cannot be written.\n"
-    assert runs == []
+    ended = command("bench update --page", _copied_page(tmp_path))
+    assert (ended.status, ended.err, runs) == (2, f"error: '{tmp_path}' cannot be written.\n", [])
 
 
 def test_the_result_is_printed_before_the_document_is_written(
-    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs: list[str], tmp_path: Path, command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["bench", "update", "--page", str(_copied_page(tmp_path))]
-    assert main(words) == 0
+    words = ("bench update --page", _copied_page(tmp_path))
+    assert command(*words).status == 0
     assert "| a case | 2 ms | by hand | 4 ms |" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    capsys.readouterr()
 
     def fail(*_: object) -> str:
         raise DataFileError("the disk is full.")
 
     monkeypatch.setitem(documents.TABLES, "update", fail)
-    assert main(words) == 2
-    printed = capsys.readouterr()
+    printed = command(*words)
     assert "a case" in printed.out
-    assert printed.err == "error: the disk is full.\n"
+    assert (printed.status, printed.err) == (2, "error: the disk is full.\n")
     assert runs == ["update", "update"]
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from boon import relative_l2
 from experiments.boundary.baselines.components import Components
 from experiments.boundary.baselines.pca import PCARegression, Samples, fit
-from experiments.boundary.baselines.regressions import Kernel, Linear, Polynomial, candidates
+from experiments.boundary.baselines.regressions import Kernel, Linear, Polynomial
 from experiments.boundary.baselines.sensors import Sensors
 from experiments.errors import InvalidArgumentError
 
@@ -130,14 +130,6 @@ def test_components_scale_blocks_and_keep_their_order() -> None:
     assert np.array_equal(components.scale[-2:], [1.0, 1.0])
     shorter = components.leading(2)
     assert np.allclose(shorter.compress(shorter.expand(z[:, :2])), z[:, :2])
-
-
-def test_candidates_take_no_more_components_than_there_are() -> None:
-    for available in (1, 5, 70):
-        tried = list(candidates(available))
-        assert max(regression.inputs for regression in tried) == available
-        assert len(tried) == len(set(tried))
-        assert all(entry.leading <= entry.inputs for entry in tried if isinstance(entry, Polynomial))
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

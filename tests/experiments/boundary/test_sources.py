@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.boundary.cases import BoundaryCase
 from experiments.boundary.data import as_fields, by_time
 from experiments.boundary.hard import HARD, source_of
 from experiments.boundary.sources import DarcyFiles, DataStore, RecipeSource, SampleConfig, StepSource
@@ -162,18 +161,3 @@ def test_the_small_set_is_trained_on_16_points_and_tested_on_32_too() -> None:
     assert (first.training_data(0).nodes, first.test_data(0).nodes, finer.test_data(0).nodes) == (17, 17, 33)
     assert finer.training_case == first
     assert first.training_data(0).samples == 1000
-
-
-def test_hard_problems_have_the_sizes_that_their_pages_say() -> None:
-    cases: dict[str, BoundaryCase] = {name: versions("laptop")[0] for name, versions in HARD.items()}
-    nodes = {name: case.sizes.nodes for name, case in cases.items()}
-    assert nodes == {
-        "viscous_burgers": 257,
-        "reaction_diffusion": 129,
-        "darcy": 33,
-        "advection_diffusion": 33,
-        "basin": 33,
-        "darcy_small": 17,
-    }
-    assert cases["viscous_burgers"].source.times(cases["viscous_burgers"].test_data(0)).tolist() == [0.5]
-    assert cases["basin"].source.times(cases["basin"].test_data(0)).tolist() == [1.0]

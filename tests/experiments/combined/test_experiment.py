@@ -22,7 +22,6 @@ from experiments.report.terminal import print_report
 from probconserv import ProbConserv
 from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
-from tests.documents import ROOT, run_python
 from tests.experiments.combined.tiny import SIZES, shrunk, tiny, tiny_problem
 
 pytestmark = pytest.mark.long
@@ -155,15 +154,3 @@ def test_wrong_sizes_are_refused() -> None:
     for wrong in ({"nodes": 2}, {"times": 0}, {"refinement": 3}):
         with pytest.raises(InvalidArgumentError, match="at least 3 nodes, one time and an even refinement"):
             replace(tiny_problem("stefan"), **wrong)
-
-
-def test_the_composition_of_the_page_meets_both_constraints_untrained() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        names: dict[str, Any] = run_python(ROOT / "docs" / "combined.md")
-    mean, variance = names["prediction"].mean.detach(), names["prediction"].variance.detach()
-    assert mean.shape == variance.shape == (2, 5, 101)
-    assert torch.equal(mean[..., 0], names["left"])
-    assert not bool(mean[..., -1].any())
-    assert not bool(variance[..., [0, -1]].any())
-    assert float(names["law"].residual(mean).abs().max()) < 1e-12

@@ -1,6 +1,7 @@
 """Downscaling: methods against dense restatements, what they may see, the experiment, and messages."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 import torch
 
 from experiments import driver, registry
-from experiments.cli import main
 from experiments.commands import _Work
 from experiments.errors import DataFileError, InvalidArgumentError, MissingPackageError
 from experiments.experiment import RunOptions
@@ -134,17 +134,15 @@ def test_a_run_is_released_and_reproduced(ran: tuple[RunOptions, driver.Report],
 
 
 def test_without_the_package_one_line_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: Callable
 ) -> None:
     monkeypatch.setitem(sys.modules, "iris_sample_data", None)
     temperature.cache_clear()
-    options = ["--out", str(tmp_path), "--methods", "bilinear"]
-    assert main(["run", "downscaling", *options]) == 2
-    printed = capsys.readouterr()
+    printed = command("run downscaling --methods bilinear --out", tmp_path)
+    assert (printed.status, printed.out) == (2, "")
     (line,) = [line for line in printed.err.splitlines() if line.startswith("error:")]
     assert "pip install iris-sample-data" in line
     assert "[climate]" in line
-    assert not printed.out
     with pytest.raises(MissingPackageError, match="not installed"):
         temperature()
     left_out = _Work("run", registry.experiment("downscaling"), RunOptions(out=tmp_path, methods=("bilinear",)))

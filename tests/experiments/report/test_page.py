@@ -5,13 +5,13 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.cli import main
 from experiments.errors import DataFileError
 from experiments.records.description import FILE
 from experiments.records.store import write_records
@@ -96,7 +96,7 @@ def test_the_newest_run_has_a_section_of_its_own_below_the_released_results(tmp_
 
 @pytest.mark.usefixtures("only_the_example")
 def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_description_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Callable
 ) -> None:
     """A page needs no code of an experiment, only what its run stored."""
     run, file = run_with_figure(tmp_path), tmp_path / "report.html"
@@ -111,26 +111,22 @@ def test_runs_of_experiments_that_are_not_here_are_shown_and_those_without_a_des
     assert f"Left out, since the version that made them stored no description: {old}. Run them again." in html
     assert re.findall("<h2>(.*)</h2>", html) == ["Examples", "Further experiments"]
     assert "<p>My own.</p>" in html
-    assert main(["report", "--out", str(tmp_path), "--file", str(file)]) == 0
-    assert f"stored no description: {old}. Run them again." in capsys.readouterr().err
+    printed = command("report", "--out", tmp_path, "--file", file)
+    assert f"stored no description: {old}. Run them again." in printed.err
 
 
 @pytest.mark.usefixtures("only_the_example")
-def test_report_says_how_many_runs_it_shows_and_where_there_are_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_says_how_many_runs_it_shows_and_where_there_are_none(tmp_path: Path, command: Callable) -> None:
     file = str(tmp_path / "report.html")
     for folder, why in (("nowhere", "does not exist"), ("empty", "holds no finished run of its own")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         out = tmp_path / folder
-        assert main(["report", "--out", str(out), "--file", file]) == 0
-        printed = capsys.readouterr()
-        assert printed.err == f"The folder '{out}' {why}: the page shows released results alone.\n"
-        assert printed.out == f"Page with 1 experiments, 0 of them with a stored run: {file}\n"
+        said = f"The folder '{out}' {why}: the page shows released results alone.\n"
+        shown = f"Page with 1 experiments, 0 of them with a stored run: {file}\n"
+        assert command("report", "--out", out, "--file", file) == (0, shown, said)
     run = run_with_figure(tmp_path / "out")
-    assert main(["report", "--out", str(tmp_path / "out"), "--file", file, "--json"]) == 0
-    printed = capsys.readouterr()
-    assert printed.err == ""
+    printed = command("report --json", "--out", tmp_path / "out", "--file", file)
+    assert (printed.status, printed.err) == (0, "")
     said = json.loads(printed.out)
     assert (said["experiments"], said["runs"]) == (["example"], [str(run)])
 
