@@ -1,4 +1,4 @@
-"""What is installed: the libraries import what a plain installation brings, and nothing else."""
+"""Who imports what: the libraries what a plain installation brings, and no module another one in a circle."""
 
 import ast
 import re
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def test_a_plain_installation_brings_ten_packages_and_each_is_imported() -> None
     }
     assert len(required()) <= 10
     assert required() <= names
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports within functions count, those for types alone do not."""
+    grimp = pytest.importorskip("grimp")  # comes with import-linter
+    graph = grimp.build_graph(*LIBRARIES, "experiments", exclude_type_checking_imports=True, cache_dir=None)
+    TopologicalSorter({each: graph.find_modules_directly_imported_by(each) for each in graph.modules}).prepare()
 
 
 @pytest.mark.parametrize("package", ["boon", "probconserv"])

@@ -90,16 +90,10 @@ HOSTILE_HDF5: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "soft link to nothing": (lambda file: file.__setitem__("u", h5py.SoftLink("/nothing")), "'u' is a link"),
     "virtual values": (virtual, "'u' is a link or has its values in another file"),
     "huge": (lambda file: file.create_dataset("u", (2**40,), "f8", chunks=(1000,)), "declares"),
-    "huge field": (
-        lambda file: file.create_dataset("u", (2**20, 2**20), "f8", chunks=(1000, 1)),
-        "declares",
-    ),
+    "huge field": (lambda file: file.create_dataset("u", (2**20, 2**20), "f8", chunks=(1000, 1)), "declares"),
     "huge chunk": (deflated_twice, "declares"),
     "texts": (lambda f: f.create_dataset("u", data=["a", "b"], dtype=h5py.string_dtype()), "lacks"),
-    "references": (
-        lambda file: file.create_dataset("u", data=[file["x"].ref] * 2, dtype=h5py.ref_dtype),
-        "lacks",
-    ),
+    "references": (lambda file: file.create_dataset("u", data=[file["x"].ref] * 2, dtype=h5py.ref_dtype), "lacks"),
     "records": (lambda f: f.create_dataset("u", data=np.zeros(2, [("a", "f8")])), "lacks"),
     "dates": (
         lambda file: file.create_dataset("u", data=np.zeros(2, "M8[s]").astype(h5py.opaque_dtype("M8[s]"))),

@@ -173,10 +173,7 @@ def test_values_that_disagree_at_a_corner(conditions, match):
     [
         (Part(Dirichlet(0.0), where=torch.ones(3, dtype=torch.bool)), r"booleans of the shape \(11,\) of the side"),
         (Part(Dirichlet(0.0), where=lambda y: y), "got torch.float64"),
-        (
-            Part(Dirichlet(0.0), where=((0.0, 0.5), (0.0, 0.5))),
-            "one interval for each of the 1 axes .* got 2",
-        ),
+        (Part(Dirichlet(0.0), where=((0.0, 0.5), (0.0, 0.5))), "one interval for each of the 1 axes .* got 2"),
         (Part(Neumann(flux=1.0)), "needs a physical law"),
         (Part(Dirichlet(torch.nan)), "NaN or infinite"),
         (Robin(torch.ones(2), 1.0, 0.0), r"a of Robin must be a number or have one axis for the batch"),

@@ -168,8 +168,7 @@ def test_the_tolerance_of_corners_is_relative_to_the_values():
     raw = discretise([(Dirichlet(1000.0), Neumann(0.0)), None], (1.0, 1.0), None, field(1, 1, 6, 7), 2)
     other = functional(sides[1][0], axis=1, last=False, spacing=1.0, order=2)
     both = Boundary(
-        functionals=(raw.functionals[0], other),
-        data=(raw.data[0], torch.full((1, 1, 6), 1000.5, dtype=torch.float64)),
+        functionals=(raw.functionals[0], other), data=(raw.data[0], torch.full((1, 1, 6), 1000.5, dtype=torch.float64))
     )
     assert harmonise(both, 1e-3).data[1][0, 0, 0] == 1000.0
     with pytest.raises(IncompatibleCornersError, match=r"disagree by 0\.5"):

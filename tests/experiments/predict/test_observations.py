@@ -97,10 +97,7 @@ def test_hdf5_grids_are_flattened(tmp_path: Path) -> None:
         ),
         (["t,x,u", "0,0,1", "0,,2"], r"column x holds no number, NaN or infinity in 1 rows"),
         (["t,x,u", "0,0,5,1", "0,1,2"], r"line 2: needs 3 cells .* Decimal commas need semicolons or tabs between"),
-        (
-            ["t,x", "0,0", "0,1"],
-            r"lacks the column u, which is required; --columns u=NAME says .*; it has t, x\.$",
-        ),
+        (["t,x", "0,0", "0,1"], r"lacks the column u, which is required; --columns u=NAME says .*; it has t, x\.$"),
         (["t x u", "0 0 1"], r"lacks the column t, .* it has t x u\.$"),
         (["t,x,u", "0,0,1"], r"at least 2 rows"),
         (["t,x,u,u", "0,0,1,9", "0,1,2,9"], r"has more than one column u, which is required; .* it has t, x, u\.$"),

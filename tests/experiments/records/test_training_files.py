@@ -33,8 +33,7 @@ def test_released_weights_of_the_training_are_taken(context: RunContext) -> None
         (lambda training: replace(training, config=replace(training.config, width=64)), "training.width"),
         (
             lambda training: replace(
-                training,
-                config=replace(training.config, training=replace(training.config.training, steps=500)),
+                training, config=replace(training.config, training=replace(training.config.training, steps=500))
             ),
             "training.training.steps",
         ),

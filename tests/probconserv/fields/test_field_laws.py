@@ -150,10 +150,7 @@ def test_budgets_of_blocks_add_up_and_agree_with_one_axis():
     initial, final, fluxes = exact_budget(CellGrid((0.0, 0.0), (1.0, 2.0), (4, 6)))
     grid, blocks = CellGrid((0.0, 0.0), (1.0, 2.0), (4, 6)), (2, 3)
     contents = initial.unflatten(-1, (2, 3)).sum(-1).unflatten(-2, (2, 2)).sum(-2)
-    passed = [
-        fluxes[0][:, ::2].unflatten(-1, (2, 3)).sum(-1),
-        fluxes[1][..., ::3].unflatten(-2, (2, 2)).sum(-2),
-    ]
+    passed = [fluxes[0][:, ::2].unflatten(-1, (2, 3)).sum(-1), fluxes[1][..., ::3].unflatten(-2, (2, 2)).sum(-2)]
     law = block_budgets(grid, blocks, contents, passed)
     assert float(law.residual(final.flatten(1)).abs().max()) <= 1e-13
     line = CellGrid(0.0, 1.0, 6)

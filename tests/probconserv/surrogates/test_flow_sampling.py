@@ -350,10 +350,7 @@ def test_messages() -> None:
         ({"count": 3, "options": SamplingOptions(mixing=2)}, "mixing > 1 needs new noise"),
         ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": pcfm}, "one evaluation a step"),
         ({"count": 3, "options": SamplingOptions(mixing=2), "sampler": unconstrained}, "noise for unconstrained"),
-        (
-            {"count": 3, "options": SamplingOptions(resample=2), "sampler": unconstrained},
-            "resample plays no part",
-        ),
+        ({"count": 3, "options": SamplingOptions(resample=2), "sampler": unconstrained}, "resample plays no part"),
         ({"count": 3, "options": SamplingOptions(resample=2)}, "resample plays no part in conditioned"),
         ({"count": 3, "options": SamplingOptions(renewal=0.3), "sampler": eci}, "renewal plays no part in eci"),
         ({"count": 3, "options": SamplingOptions(local=True), "sampler": pcfm}, "local plays no part in pcfm"),
