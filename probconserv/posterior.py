@@ -36,7 +36,7 @@ class Posterior(MultivariateNormal):
 
     Args:
         prior: N(μ, Σ); results have its dtype; the work is done in float64.
-        constraint: G, b and σ².
+        constraint: G, b and σ²; ``stated`` is the law as it was given, where rows that ask for nothing differ.
         validate: Whether values are checked; see ``condition``.
 
     Raises:
@@ -47,18 +47,18 @@ class Posterior(MultivariateNormal):
     def __init__(self, prior: MultivariateNormal, constraint: LinearConstraint, *, validate: bool = True) -> None:
         batch = _common_batch(prior, constraint)
         self.prior = prior
-        self.constraint = constraint
+        self.constraint = self.stated = constraint
         self._dtype = prior.mean.dtype
         self._precision = torch.finfo(self._dtype).eps
         self._prior_mean = _expanded(_as(prior.mean, torch.float64), batch)
         self._target = _expanded(constraint.b, batch)
         covariance, field = as_double(prior.lazy_covariance_matrix), (self._prior_mean, self._target)
         try:
-            self._gain = gain_of(covariance, constraint, self._precision, validate, field)
+            self.gain = gain_of(covariance, constraint, self._precision, validate, field)
         except DependentConstraintsError:
             require_consistent(constraint.G, constraint.b, constraint.noise)
             raise
-        self._updated_mean = self._gain.update(*field)
+        self._updated_mean = self.gain.update(*field)
         # The parent's constructor needs the covariance at once; here it is computed on demand.
         self._islazy = True
         self.loc = _as(self._updated_mean, self._dtype)
@@ -77,7 +77,7 @@ class Posterior(MultivariateNormal):
     @cached
     def lazy_covariance_matrix(self) -> LinearOperator:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Σ′ ``(*batch, n, n)``: Σ less k squares, or for structured rows a diagonal and a low rank; never formed."""
-        return self._gain.conditioned(self.batch_shape, self._dtype)
+        return self.gain.conditioned(self.batch_shape, self._dtype)
 
     @cached
     def covariance_matrix(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -87,13 +87,13 @@ class Posterior(MultivariateNormal):
     @property
     def log_evidence(self) -> Tensor:
         """log N(b; G μ, S) ``(*batch,)``, float64: how well the prior predicted the right-hand sides."""
-        return self._gain.log_evidence_peak() - 0.5 * self.misfit
+        return self.gain.log_evidence_peak() - 0.5 * self.misfit
 
     @property
     def misfit(self) -> Tensor:
         """χ² = (G μ − b)ᵀ S⁻¹ (G μ − b) ``(*batch,)``, float64: how far the right-hand sides were from the prior's."""
         residual = self.constraint.residual(self._prior_mean)
-        weighed = self._gain.multipliers(residual[..., None, :])[..., 0, :]
+        weighed = self.gain.multipliers(residual[..., None, :])[..., 0, :]
         return (residual * weighed).sum(dim=-1)
 
     @property
@@ -125,9 +125,9 @@ class Posterior(MultivariateNormal):
         if self._is_noisy:
             k = self._target.shape[-1]
             field_normals, row_normals = normals[..., :-k], normals[..., -k:]
-            noise = row_normals * square_root(self._gain.noise)[..., None, :]
+            noise = row_normals * square_root(self.gain.noise)[..., None, :]
         draws = self._prior_mean[..., None, :] + apply_roots(self._roots, field_normals)
-        corrected = self._gain.correct(draws, self._target[..., None, :] - noise)
+        corrected = self.gain.correct(draws, self._target[..., None, :] - noise)
         return corrected.movedim(-2, 0).reshape(*sample_shape, *self.loc.shape).to(self._dtype)
 
     def sample(
@@ -159,13 +159,13 @@ class Posterior(MultivariateNormal):
         shape = _common_shape(value, self.loc)
         fields = value.to(torch.float64).expand(shape).reshape(-1, *self.loc.shape).movedim(0, -2)
         density = log_density_given_constraint(
-            self._gain, self._updated_mean, self._target, fields, surface_tolerance(value.dtype)
+            self.gain, self._updated_mean, self._target, fields, surface_tolerance(value.dtype)
         )
         return density.movedim(-1, 0).reshape(shape[:-1]).to(self._dtype)
 
     def expand(self, batch_size: torch.Size) -> "Posterior":
         """The same distribution with larger batch axes ``batch_size``."""
-        return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self._gain.checked)
+        return Posterior(self.prior.expand(torch.Size(batch_size)), self.constraint, validate=self.gain.checked)
 
     def unsqueeze(self, dim: int) -> MultivariateNormal:
         """See gpytorch; the result is a plain ``MultivariateNormal``."""
@@ -199,15 +199,15 @@ class Posterior(MultivariateNormal):
 
     @cached
     def _variance(self) -> Tensor:
-        return self._gain.reduced_variance().expand(self.loc.shape).to(self._dtype)
+        return self.gain.reduced_variance().expand(self.loc.shape).to(self._dtype)
 
     @cached
     def _roots(self) -> list[Root]:
-        return roots_of(self.prior, self._gain.covariance)
+        return roots_of(self.prior, self.gain.covariance)
 
     @cached
     def _is_noisy(self) -> bool:
-        return not are_readable(self._gain.noise) or bool(self._gain.noise.any())
+        return not are_readable(self.gain.noise) or bool(self.gain.noise.any())
 
 
 def _common_shape(value: Tensor, mean: Tensor) -> torch.Size:
@@ -298,6 +298,7 @@ def posterior_of(prior: MultivariateNormal, law: LinearConstraint, validate: boo
         posterior = Posterior(prior, changed, validate=validate)
         missed = _missed(posterior.mean, law) * certain
         if bool((missed == 0).all()):
+            posterior.stated = law
             return posterior
         row = int(missed.reshape(-1, missed.shape[-1]).amax(dim=0).argmax())
         raise DependentConstraintsError(

@@ -120,21 +120,21 @@ def _condition_one(
         _check_scale(prior.scale)
     if isinstance(prior, Projected):
         return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
-    prior, constraint = (
-        (prior.prior, prior.constraint & constraint)
-        if isinstance(prior, Posterior)
-        else (as_multivariate_normal(prior), constraint)
-    )
+    if isinstance(prior, Posterior):
+        joined = prior.constraint if isinstance(constraint, LinearConstraint) else prior.stated
+        prior, constraint = prior.prior, joined & constraint
+    else:
+        prior = as_multivariate_normal(prior)
     if isinstance(constraint, LinearConstraint):
         return condition_members(prior, constraint, validate)
     return Projected(_of_members(prior, constraint.joined().law), constraint.joined())
 
 
 def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:
-    """The Gaussian under which a law is imposed with inequalities."""
+    """The Gaussian under which a law is imposed with inequalities; of members it is conditioned on the law already."""
     if law is None or not isinstance(prior, MemberGaussian):
         return prior
-    return condition_members(prior, law, validate=True).prior
+    return condition_members(prior, law, validate=True)
 
 
 def _check_scale(scale: Tensor) -> None:
@@ -332,4 +332,5 @@ def truncate(
     if isinstance(prior, Posterior | Projected):
         return Truncated(prior.prior, prior.constraint & constraint, draws=draws, thinning=thinning)
     prior = _of_members(as_multivariate_normal(prior), constraint.joined().law)
+    prior = prior.prior if isinstance(prior, Posterior) else prior
     return Truncated(prior, constraint.joined(), draws=draws, thinning=thinning)

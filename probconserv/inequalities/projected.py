@@ -5,13 +5,12 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
-from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.posterior import AnyGain, gain_of
+from probconserv.posterior import AnyGain, Posterior, posterior_of
 from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
@@ -42,7 +41,7 @@ class Projected(Drawable):
     ``torch.compile`` and ``torch.export`` record ``mode``; values are not checked there.
 
     Args:
-        prior: N(μ, Σ); results have its dtype; the work is done in float64.
+        prior: N(μ, Σ), or what the law makes of it; results have its dtype; the work is done in float64.
         constraint: Law and inequalities.
         draws: Number of draws for mean and variance, at least 2.
         seed: Seed of these draws.
@@ -62,9 +61,10 @@ class Projected(Drawable):
                 "torch.jit.trace cannot record inequalities; torch.export and torch.compile can, or trace the model "
                 "under its linear law alone and condition its prediction on the inequalities outside."
             )
-        self._feasible = feasible_set(prior, constraint)
+        conditioned = prior if isinstance(prior, Posterior) else None
+        self._feasible = feasible_set(prior if conditioned is None else conditioned.prior, constraint)
         self.prior, self.constraint, self.draws, self.seed = self._feasible.prior, constraint, draws, seed
-        self._gain = self._gain_of_law()
+        self._gain = self._gain_of_law(conditioned)
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -130,7 +130,7 @@ class Projected(Drawable):
             target = target - normals * square_root(self._feasible.noise)
         return self._project(fields, target)
 
-    def _gain_of_law(self) -> AnyGain | None:
+    def _gain_of_law(self, conditioned: Posterior | None) -> AnyGain | None:
         """The update by the law; None without one, or where the projection alone does the same."""
         law, covariance = self.constraint.law, as_double(self.prior.lazy_covariance_matrix)
         if law is None:
@@ -139,9 +139,8 @@ class Projected(Drawable):
         apart = law.G.shape[-2] == 1 or self.constraint.division.apart == self._feasible.target.shape[-1]
         if diagonal and (apart or not are_readable(self.prior.mean)):
             return None
-        with contradictions_named(law.G, law.b, law.noise):
-            gain = gain_of(covariance, law, torch.finfo(self.prior.mean.dtype).eps, True)
-        return None if diagonal else gain  # built for its check of the rows alone
+        conditioned = conditioned or posterior_of(self.prior, law, True)
+        return None if diagonal else conditioned.gain  # built for its check of the rows alone
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
         """Fields ``(s, *batch, n)`` on the law and then on all statements, with right-hand sides ``(s, *batch, k)``."""

@@ -5,7 +5,16 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch.distributions import Normal
 
-from probconserv import DependentConstraintsError, LinearConstraint, Mixture, block_means, condition, draw, from_samples
+from probconserv import (
+    DependentConstraintsError,
+    LinearConstraint,
+    Mixture,
+    NonNegative,
+    block_means,
+    condition,
+    draw,
+    from_samples,
+)
 
 double = torch.float64
 G = torch.Generator().manual_seed(0)
@@ -55,6 +64,23 @@ def test_an_exact_law_given_twice(dtype):
     prior = MultivariateNormal(torch.zeros(12, dtype=dtype), (root @ root.mT).to(dtype))
     posterior = condition(prior, TOTAL)
     same(condition(posterior, TOTAL), posterior, 1e-9 if dtype == double else 1e-4)
+
+
+def test_rows_that_are_met_hold_under_bounds_too():
+    prior = from_samples(0.3 + centred(5, 12))
+    law = LinearConstraint(torch.ones(1, 12), torch.tensor([3.6], dtype=double))
+    independent = Normal(torch.rand(12, dtype=double, generator=G), torch.ones(12, dtype=double))
+    once = condition(independent, law & NonNegative())
+    for bounded in (
+        condition(condition(prior, law), NonNegative()),
+        condition(prior, law & NonNegative()),
+        condition(condition(independent, law & law), NonNegative()),
+        condition(independent, law & law & NonNegative()),
+    ):
+        draws = bounded.rsample(torch.Size([50]))
+        assert float(law.residual(draws).abs().max()) < 1e-13
+        assert float(draws.min()) == 0.0
+    assert torch.allclose(bounded.mode, once.mode, rtol=0, atol=1e-14)
 
 
 def test_weights_of_a_mixture_see_only_what_was_open():

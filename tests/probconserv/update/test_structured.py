@@ -80,7 +80,7 @@ def entries_of(prior, law):
 def test_update_agrees_with_dense_matrices(problem):
     prior, law = problem
     posterior = condition(prior, law)
-    assert isinstance(posterior._gain, StructuredGain)
+    assert isinstance(posterior.gain, StructuredGain)
     results = [condition_densely(*entry) for entry in entries_of(prior, law)]
     mean, covariance = (torch.stack([torch.as_tensor(result[i]) for result in results]) for i in (0, 1))
     shape = posterior.mean.shape
