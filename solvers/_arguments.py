@@ -37,16 +37,8 @@ def checked_values(values: Any, name: str, when: str = "") -> Tensor:
 def output_times(times: float | Sequence[float] | np.ndarray | Tensor, start: float, *, after: bool = False) -> Tensor:
     """Output times ``(t,)``, float64; a number is one time.
 
-    Args:
-        times: The times.
-        start: Time of the initial field.
-        after: Whether the first time must be later than the start.
-
-    Returns:
-        The times.
-
-    Raises:
-        InvalidArgumentError: If they are not finite numbers that increase from the start on.
+    An error unless they are finite and increase from the start on, the first one later than it if they are ``after``
+    it.
     """
     output = checked_values(times, "times").reshape(-1)
     ordered = output.numel() > 0 and bool((output.diff() > 0).all())
@@ -59,12 +51,7 @@ def output_times(times: float | Sequence[float] | np.ndarray | Tensor, start: fl
 
 
 def check_positive_number(value: Any, name: str) -> None:
-    """Raises an error unless a value is one finite number above 0.
-
-    Args:
-        value: The value.
-        name: Its name in the message.
-    """
+    """Raises an error, with a name, unless a value is one finite number above 0."""
     if not (isinstance(value, Real) and isfinite(value) and float(value) > 0):
         raise InvalidArgumentError(
             f"{name} must be one finite number above 0, got {value!r}; for several values solve once for each."

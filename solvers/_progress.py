@@ -7,12 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
-    """A function that advances the bar, or None where none is shown.
-
-    Args:
-        show: Whether to show it.
-        total: What the steps add up to.
-    """
+    """A function that advances the bar by steps that add up to ``total``, or None if none is shown."""
     if not show:
         yield None
         return

@@ -109,14 +109,9 @@ AxisConditions = tuple[Condition, Condition]
 
 
 def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, ...]:
-    """Checks boundary conditions and returns one (first, last) pair per axis.
+    """One (first, last) pair of conditions per axis, checked.
 
-    Args:
-        boundary: With one axis ``(first, last)`` or ``[(first, last)]``; with d axes one pair per axis.
-        dimension: Number of axes d.
-
-    Returns:
-        One pair per axis.
+    With one axis ``boundary`` is ``(first, last)`` or ``[(first, last)]``, with d axes one pair per axis.
 
     Raises:
         InvalidArgumentError: If a side is missing or not a boundary condition, or only one side is periodic.
@@ -141,12 +136,9 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
 
 
 def check_pairs(pairs: Sequence[Any], kinds: Any, listed: str) -> None:
-    """Raises an error unless every entry is a (first, last) pair of conditions, both periodic or neither.
+    """Raises an error unless every axis has a (first, last) pair of conditions, both periodic or neither.
 
-    Args:
-        pairs: One entry per axis.
-        kinds: Class or union of classes of the conditions that suit.
-        listed: These conditions in words.
+    ``kinds`` is the class or union of classes that suit, ``listed`` the same in words.
     """
     for axis, pair in enumerate(pairs):
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, kinds) for side in pair):
@@ -172,18 +164,9 @@ def stated_value(condition: Condition) -> BoundaryValue:
 
 
 def value_at(value: BoundaryValue, time: float, name: str = "boundary value") -> Tensor:
-    """Evaluates a boundary value at a time.
+    """A boundary value at a time, a float64 tensor.
 
-    Args:
-        value: Number, array or function of time.
-        time: Time, in the units of the problem.
-        name: Name of the value in error messages.
-
-    Returns:
-        The value as a float64 tensor.
-
-    Raises:
-        InvalidArgumentError: If the value is missing, not a number or an array, requires a gradient or is not finite.
+    An error, with the name of the value, if it is missing, no finite number or array, or requires a gradient.
     """
     if value is None:
         raise InvalidArgumentError(f"{name} is missing; give the condition a value, an array or a function of time.")

@@ -10,15 +10,7 @@ _READABLE = 0o644  # temporary files are readable for their owner only
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new one, never a part.
-
-    Args:
-        path: The file; its folder must exist.
-        content: All bytes of the file.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
+    """Writes a file so that a reader sees the old content or the new one, never a part; see ``replacing``."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 

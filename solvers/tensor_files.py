@@ -99,17 +99,11 @@ def parse_tensors(content: bytes) -> TensorFile:
 
 
 def decode_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Parses and checks a file written by ``encode_tensors``; files without a checksum are accepted.
-
-    Args:
-        content: The whole file.
-
-    Returns:
-        Tensors on the CPU and metadata.
+    """Tensors on the CPU and metadata of a file by ``encode_tensors``, checked; it may lack the checksum.
 
     Raises:
-        ValueError: If it is not a safetensors file, a name occurs twice, an entry is not finite, or the checksum
-            does not match the content.
+        ValueError: If it is not a safetensors file, a name occurs twice, an entry is not finite, or the checksum does
+            not match the content.
     """
     file = parse_tensors(content)
     if file.infinite:

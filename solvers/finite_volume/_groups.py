@@ -35,16 +35,7 @@ class Plan:
 
 
 def plan_groups(operator: Operator, u: Array, stepper: Stepper | None) -> Plan:
-    """The given stepper for all rows, or the one with the lowest estimated cost for each.
-
-    Args:
-        operator: The operator of all rows.
-        u: Initial cell averages ``(rows, cells)``.
-        stepper: A stepper or None.
-
-    Returns:
-        The plan.
-    """
+    """The given stepper for all rows ``(rows, cells)``, or the one with the lowest estimated cost for each."""
     estimates = {stepper: np.zeros(len(u))} if stepper is not None else candidates(operator, u)
     best = np.argmin(np.stack(list(estimates.values())), 0)
     used = np.unique(best)
@@ -58,32 +49,15 @@ def plan_groups(operator: Operator, u: Array, stepper: Stepper | None) -> Plan:
 
 
 def make_groups(rows: int, cells: int, divisible: bool) -> list[Array]:
-    """Rows divided into groups that fit the processor's cache, to run on several threads.
-
-    Args:
-        rows: Number of rows.
-        cells: Number of cells of a row.
-        divisible: Whether law and source can be cut; if not, there is one group.
-
-    Returns:
-        Indices of the rows of every group.
-    """
+    """The rows of every group, which fits the processor's cache; one group if law and source cannot be cut."""
     step = max(1, _CELLS_PER_GROUP // cells) if divisible else rows
     return [np.arange(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
 def integrate(operator: Operator, plan: Plan, u: Array, times: tuple[float, ...], progress: bool) -> Course:
-    """Integrates all groups, on as many threads as torch may use.
+    """The course of all rows in their order, from the first of the times to the last.
 
-    Args:
-        operator: The operator of all rows.
-        plan: Groups and their steppers.
-        u: Initial cell averages ``(rows, cells)``.
-        times: Start and output times.
-        progress: Whether to show a progress bar on standard error.
-
-    Returns:
-        The course of all rows in their order.
+    Groups run on as many threads as torch may use.
     """
     output = np.array(times[1:])
     with reporter(progress, (times[-1] - times[0]) * len(u)) as report:

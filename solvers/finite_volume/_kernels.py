@@ -45,16 +45,7 @@ call: Any = _call
 
 
 def kernel(signature: Any, function: Callable[..., None], *, cache: bool = True) -> Any:
-    """A function compiled for calls by address.
-
-    Args:
-        signature: ``KERNEL``, or another one.
-        function: The function.
-        cache: Whether to keep the machine code on disk, where a cache can be written; see ``compiled``.
-
-    Returns:
-        The compiled function; ``address`` is where it is.
-    """
+    """A function compiled for calls by its ``address``; its code is kept on disk as by ``compiled``, if ``cache``."""
     try:
         return cfunc(signature, cache=cache, error_model="numpy")(function)
     except RuntimeError as error:

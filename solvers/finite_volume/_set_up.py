@@ -100,12 +100,7 @@ def build_operator(
 
 
 def check_laws(operator: Operator, u: np.ndarray) -> None:
-    """Checks the laws against themselves on the range of initial and Dirichlet values.
-
-    Args:
-        operator: The operator of all rows.
-        u: Initial cell averages ``(rows, cells)``.
-    """
+    """Checks the laws against themselves on the range of initial values ``(rows, cells)`` and Dirichlet values."""
     start = operator.sides.start
     low, high = operator.sides.range(np.full((1, len(u)), start))
     for term in (operator.convection, operator.diffusion):

@@ -80,16 +80,7 @@ class Problem:
             raise InvalidArgumentError(f"Problem '{self.name}' needs front and front_level, or neither.")
 
     def averages(self, t: Value, grid: CellGrid, parameter: Value) -> Tensor:
-        """Exact cell averages of the solution.
-
-        Args:
-            t: Times, broadcasting with the parameter.
-            grid: Cells within the domain, one axis.
-            parameter: Parameters ``(*batch,)``.
-
-        Returns:
-            Averages ``(*batch, n)``, float64.
-        """
+        """Exact averages ``(*batch, n)``, float64, of cells within the domain for parameters ``(*batch,)``."""
         t, parameter = (torch.as_tensor(value, dtype=torch.float64)[..., None] for value in (t, parameter))
         return self.antiderivative(t, grid.faces[0], parameter).diff(dim=-1) / grid.spacing[0]
 

@@ -24,14 +24,7 @@ def float64(*values: Value) -> tuple[Tensor, ...]:
 
 
 def require(holds: Tensor, name: str, expected: str, got: Tensor) -> None:
-    """Raises an error unless a condition on an argument holds everywhere.
-
-    Args:
-        holds: Whether it does, in the shape of the argument.
-        name: Name of the argument in the message.
-        expected: The condition in words, after "must be".
-        got: The argument.
-    """
+    """Raises an error unless a condition holds everywhere: ``name`` must be ``expected``, both in words."""
     if not bool(holds.all()):
         raise InvalidArgumentError(f"{name} must be {expected}, got {got.detach()[~holds][0].item():g}.")
 

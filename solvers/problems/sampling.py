@@ -127,18 +127,7 @@ def solve_problem(
     times: Float[Tensor, " t"],
     **options: Unpack[SolveOptions],
 ) -> Float[Tensor, "*batch t n"]:
-    """Finite-volume solutions of a problem from its initial field.
-
-    Args:
-        problem: The problem.
-        grid: Cells of its domain.
-        parameter: Parameters.
-        times: Output times, increasing.
-        **options: Those of ``solve``.
-
-    Returns:
-        Cell averages, float64.
-    """
+    """Finite-volume solutions of a problem from its initial field, float64; ``options`` are those of ``solve``."""
     boundary, initial = problem.boundary(parameter), problem.initial(grid, parameter)
     return solve(problem.law(parameter), grid, boundary=boundary, initial=initial, times=times, **options).values
 
@@ -146,17 +135,7 @@ def solve_problem(
 def sample_exact(
     problem: Problem, parameter: Float[Tensor, " batch"], protocol: Protocol, generator: Generator
 ) -> FunctionBatch:
-    """Samples functions from the problem's closed form, at new times and positions for every function.
-
-    Args:
-        problem: The problem.
-        parameter: One parameter per function ``(batch,)``.
-        protocol: Numbers of points.
-        generator: Source of random numbers.
-
-    Returns:
-        The batch.
-    """
+    """Functions with one parameter each, from the problem's closed form at new times and positions."""
     batch = len(parameter)
 
     def draw(times: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,19 +150,10 @@ def sample_exact(
 
 
 def sample_bank(bank: SolutionBank, count: int, protocol: Protocol, generator: Generator) -> FunctionBatch:
-    """Samples functions from stored solutions: random members, at cell centres and output times.
+    """``count`` functions from stored solutions: random members, which may repeat, at cell centres and output times.
 
     The draws of ``sample_exact`` are mapped to indices of output times and cells, so with many of both the points have
     nearly the same distribution.
-
-    Args:
-        bank: Stored solutions.
-        count: Number of functions, members may repeat.
-        protocol: Numbers of points.
-        generator: Source of random numbers.
-
-    Returns:
-        The batch, ``count`` functions.
     """
     member = torch.randint(len(bank.parameter), (count,), generator=generator)
 

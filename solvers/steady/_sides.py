@@ -53,19 +53,10 @@ class SideFlux:
 
 
 def evaluate_coefficient(coefficient: Coefficient, points: Tensor, grid: CellGrid, name: str) -> Tensor:
-    """A coefficient at points, float64.
+    """A coefficient at points, float64 ``(*batch, *space)``.
 
-    Args:
-        coefficient: Number, array that broadcasts to ``(*batch, *space)``, or function of the points.
-        points: ``(n,)`` with one axis, ``(*space, d)`` with more.
-        grid: The cells.
-        name: Name of the coefficient in error messages.
-
-    Returns:
-        Values ``(*batch, *space)``.
-
-    Raises:
-        InvalidArgumentError: If values are not finite, require a gradient, or do not have the shape of the points.
+    It is a number, an array that broadcasts so, or a function of the points, ``(n,)`` with one axis and ``(*space, d)``
+    with more.
     """
     space = tuple(points.shape[: grid.dimension])
     values = checked_values(coefficient(points) if callable(coefficient) else coefficient, name)
@@ -86,17 +77,8 @@ def side_fluxes(
     """The flux through every side that is not periodic, in the order first, last of each axis.
 
     A function is evaluated on the side too, and the half cell has the harmonic mean of side and edge cell; given cell
-    values hold up to the side.
-
-    Args:
-        conductivity: k as the caller gave it.
-        cells: k at the cells ``(*batch, *cells)``.
-        source: s at the cells ``(*batch, *cells)``.
-        grid: The cells.
-        conditions: Conditions of every axis.
-
-    Raises:
-        InvalidArgumentError: If a condition does not suit a steady problem.
+    values hold up to the side. ``conductivity`` is k as the caller gave it, ``cells`` and ``source`` are k and s at the
+    cells ``(*batch, *cells)``.
     """
     stated, d = [], grid.dimension
     for axis, pair in enumerate(conditions):
@@ -168,15 +150,8 @@ def _robin_coefficient(
 ) -> Tensor:
     """a or b as ``(*batch, *space)`` with one entry along the axis.
 
-    Args:
-        coefficient: Number or array ``(*batch,)``; also ``(*batch, *face)`` if other data have the batch axes.
-        axis: Axis of the side.
-        name: Name of the side in error messages.
-        grid: The cells.
-        batch: Batch axes of the other data.
-
-    Raises:
-        InvalidArgumentError: If an array might be meant for the batch or for the faces.
+    An array is ``(*batch,)``, or ``(*batch, *face)`` if other data have the axes ``batch``; one that might be either is
+    an error.
     """
     values = value_at(coefficient, 0.0, f"{name}, Robin coefficient")
     shape, face = tuple(values.shape), tuple(n for other, n in enumerate(grid.count) if other != axis)
@@ -199,15 +174,7 @@ def _robin_coefficient(
 def side_value(value: BoundaryValue, axis: int, name: str, grid: CellGrid, extra: int = 0) -> Tensor:
     """A value of a condition ``(*batch, *face)`` as ``(*batch, *space)`` with one entry along the axis.
 
-    Args:
-        value: Number or array.
-        axis: Axis of the side.
-        name: Name in error messages.
-        grid: The cells.
-        extra: 1 for values at the nodes of the side, 0 for values at its faces.
-
-    Raises:
-        InvalidArgumentError: If the value is missing, a function of time, not finite, or has the wrong shape.
+    For values at the nodes of the side, one more along every other axis than there are faces, ``extra`` is 1.
     """
     if callable(value):
         raise InvalidArgumentError(f"{name}: a steady problem has no time; give a number or an array, not a function.")

@@ -20,11 +20,7 @@ class Preconditioner(ABC):
 
     @abstractmethod
     def operator(self, matrix: sparse.csr_array) -> LinearOperator:
-        """The approximate inverse as a symmetric positive definite operator.
-
-        Args:
-            matrix: The matrix ``(n, n)``.
-        """
+        """The approximate inverse of a matrix ``(n, n)`` as a symmetric positive definite operator."""
 
 
 @dataclass(frozen=True)

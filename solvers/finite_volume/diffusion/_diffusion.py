@@ -102,20 +102,14 @@ class DiffusionTerm:
     def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
         """Rate −∇·F ``(rows, cells)`` and fluxes through the whole sides along +axis ``(rows, 2d)``.
 
-        Args:
-            u: Cell averages ``(rows, cells)``.
-            data: Data of the sides ``(rows, S)``.
-            t: Times ``(rows,)``.
+        By cell averages ``(rows, cells)`` and data of the sides ``(rows, S)`` at times ``(rows,)``.
         """
         return kernels.rates(u, data, *self.parts) if self.compiled else self._faces.rate(u, data, t)
 
     def radius(self, u: Array, data: Array, t: Array | None = None) -> Array:
         """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable.
 
-        Args:
-            u: Cell averages ``(rows, cells)``.
-            data: Data of the sides ``(rows, S)``.
-            t: Times ``(rows,)``, needed if the law depends on time.
+        Times are needed if the law depends on time.
         """
         if self.compiled:
             return kernels.radii(u, data, *self.parts)
@@ -153,11 +147,7 @@ class DiffusionTerm:
         return SuperStep(*kernels.supersteps(u, first, plan, data, *self.parts))
 
     def medium_with(self, address: Callable[[Callable[..., None]], int]) -> Medium:
-        """Law and sides for the kernels of implicit stages along one axis.
-
-        Args:
-            address: Makes a kernel of a function in Python and returns its address.
-        """
+        """Law and sides for the kernels of stages along one axis; ``address`` makes a kernel of a Python function."""
         sides = self.sides.modes, self.sides.pull, self.grid.spacing[0]
         if not self.compiled:
             ones = np.ones((self.law.rows, 1))

@@ -281,17 +281,7 @@ def _all_stages(row: Any, plan: Any, place: Any, data: _Array, work: Any, fluxes
 def supersteps(u: _Array, first: Any, plan: Any, data: _Array, law: Any, sides: Any, grid: Any) -> Any:
     """A step of the Runge–Kutta–Legendre method of second order for every row.
 
-    Args:
-        u: Cell averages ``(rows, cells)``.
-        first: Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)`` at the start.
-        plan: Step, number of stages and number of the middle stage ``(rows,)``.
-        data: Data of the sides at stages 0, 1, … ``(k, rows, S)``, the last one for all further stages.
-        law: As in ``rates``.
-        sides: As in ``rates``.
-        grid: As in ``rates``.
-
-    Returns:
-        Cells and integrated fluxes through the sides at the end, and both after the middle stage.
+    Arguments and results are those of ``DiffusionTerm.superstep``; law, sides and grid those of ``rates``.
     """
     kind, parameters, coefficient, all_faces = law
     edges, modes, pull = sides

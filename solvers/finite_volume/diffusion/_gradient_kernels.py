@@ -224,18 +224,10 @@ def _write(
 
 @compiled
 def solve_rows_by_gradients(problem: Any, limit: int, law: Any, sides: Any, grid: Any) -> tuple[Any, Any]:
-    """Solves u = r + s·rate(u) of every row.
+    """Solves u = r + s·rate(u) of every row; law, sides and grid as in ``rates``.
 
-    Args:
-        problem: r ``(rows, cells)``, first iterate ``(rows, cells)``, data of the sides ``(rows, S)``, s ``(rows,)``
-            and allowed mean |error| ``(rows,)``.
-        limit: Largest number of Newton iterations.
-        law: As in ``rates``.
-        sides: As in ``rates``.
-        grid: As in ``rates``.
-
-    Returns:
-        (u, rate, fluxes through the sides) and (converged, iterations, mean |change| of the last iteration).
+    ``problem`` is r and the first iterate ``(rows, cells)``, data of the sides, s and the allowed mean |error|. Returns
+    (u, rate, fluxes through the sides) and (converged, iterations, mean |change| of the last iteration).
     """
     right, guess, data, s, allowed = problem
     kind, parameters, coefficient, faces = law

@@ -84,17 +84,10 @@ def _mean_flux(jump: Tensor, inverse_distance: Tensor, mean: Tensor, slopes: tup
 
 
 def conductivity_with_slope(law: DiffusiveLaw, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Conductivity k(u) and k′(u), the latter by automatic differentiation.
+    """Conductivity k(u) and k′(u), the latter by automatic differentiation, each of the shape of ``u``.
 
     Where k′ is infinite (degenerate laws such as uᵐ with m < 1 at u = 0) the slope is set to 0: Newton's iteration then
     freezes the conductivity of that cell, which affects its speed but not its limit.
-
-    Args:
-        law: The law.
-        u: States of any shape.
-
-    Returns:
-        k and k′, each of the shape of ``u``.
     """
     with torch.enable_grad():
         variable = u.detach().requires_grad_()

@@ -16,19 +16,10 @@ MOST_AXES = 5
 
 
 def batch_of_law(law: Law, batch: tuple[int, ...], grid: CellGrid, start: float = 0.0) -> tuple[int, ...]:
-    """Batch shape with the parameters of a law: the fewest axes with which the law does not broadcast over space.
+    """The batch shape of initial and boundary values with the parameters of a law.
 
-    Args:
-        law: The law.
-        batch: Batch shape of initial and boundary values.
-        grid: The cells.
-        start: Time of the initial field.
-
-    Returns:
-        The batch shape.
-
-    Raises:
-        InvalidArgumentError: If the parameters do not fit the batch, or might be meant as values on cells or axes.
+    It has the fewest axes with which the law does not broadcast over space. An error if the parameters do not fit the
+    batch, or might be meant as values on cells or axes.
     """
     axis = [None] if not isinstance(law, Transport) else range(grid.dimension)
     for placed in (law.at(grid, start, each) for each in axis):

@@ -31,21 +31,9 @@ _ELSEWHERE = {
 
 
 def check_law(rows: LawRows, low: float, high: float, start: float = 0.0) -> None:
-    """Checks that the methods of a law agree.
+    """Raises an error unless the methods of a law agree, on states between ``low`` and ``high`` at the time ``start``.
 
-    f′ and Φ′ are taken by central differences at 65 states between ``low`` and ``high``; 5 % of them may be off because
-    of kinks.
-
-    Args:
-        rows: The law on all rows.
-        low: Smallest state of the initial field and the boundary values.
-        high: Largest state.
-        start: Time of the initial field.
-
-    Raises:
-        InvalidArgumentError: If a parameter requires a gradient, a method has an unsuitable name or result, f′ is not
-            the characteristic speed or Φ′ not the conductivity, Φ decreases, or stationary or inflection points are
-            missing.
+    f′ and Φ′ are taken by central differences at 65 states; 5 % of them may be off because of kinks.
     """
     _check_gradients(rows.law)
     if type(rows.law) in SHIPPED_LAWS:

@@ -71,21 +71,7 @@ class LawRows:
         periodic: tuple[bool, ...] | None = None,
         start: float = 0.0,
     ) -> "LawRows":
-        """The law on all rows.
-
-        Args:
-            law: The law.
-            batch: Shape of the batch.
-            grid: The cells.
-            periodic: Whether the sides of each axis are periodic; not periodic by default.
-            start: Time at which a user's law is tried.
-
-        Returns:
-            All rows of the law.
-
-        Raises:
-            InvalidArgumentError: If an array parameter has fewer axes than the batch.
-        """
+        """The law on all rows, cut into them if it can be at the time ``start``; no axis is periodic by default."""
         require_batch_axes(law, batch)
         selection = BatchRows.whole(batch, grid.dimension)
         whole = cls(law, grid, periodic or (False,) * grid.dimension, selection, divisible=True)

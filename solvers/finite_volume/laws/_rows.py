@@ -110,18 +110,10 @@ def require_batch_axes(owner: Any, batch: tuple[int, ...]) -> None:
 
 
 def is_divisible(whole: Any, rows: BatchRows, states: Tensor, evaluate: Callable[[Any, Tensor], Sequence[Any]]) -> bool:
-    """Whether parts of a law or source give the same values as the whole.
+    """Whether parts of a law or source give the same values as the whole, at states ``(rows, *points)``.
 
-    A user's code may fail in any way on some of the rows, in its checks or its formulas.
-
-    Args:
-        whole: Law or source with the parameters of the whole batch.
-        rows: All rows.
-        states: States to try ``(rows, *points)``.
-        evaluate: Values of a law or source at states, in the shape of the states.
-
-    Returns:
-        Whether it may be cut.
+    ``evaluate`` gives values at states, in their shape. A user's code may fail in any way on some of the rows, in its
+    checks or its formulas.
     """
     if not is_dataclass(whole):
         return False

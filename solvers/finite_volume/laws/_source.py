@@ -37,20 +37,7 @@ class SourceTerm:
     def build(
         cls, source: Source | SourceFunction, batch: tuple[int, ...], grid: CellGrid, start: float = 0.0
     ) -> "SourceTerm":
-        """The source on all rows.
-
-        Args:
-            source: A ``Source``, or a function of u, x and t.
-            batch: Shape of the batch.
-            grid: The cells.
-            start: Time at which a source is tried.
-
-        Returns:
-            The term.
-
-        Raises:
-            InvalidArgumentError: If the source fails or its values have not the shape of u.
-        """
+        """The source on all rows; an error if at the time ``start`` it fails or its values have not the shape of u."""
         term = cls(source, grid, BatchRows.whole(batch, grid.dimension), divisible=False)
         states = torch.linspace(0.0, 1.0, term.selection.size * prod(grid.shape), dtype=torch.float64)
         states = states.reshape(-1, *grid.shape)
@@ -76,15 +63,7 @@ class SourceTerm:
         return replace(self, selection=self.selection.take(index))
 
     def rate(self, u: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Source and its integral over the domain.
-
-        Args:
-            u: Cell averages ``(rows, cells)``.
-            t: Times ``(rows,)``.
-
-        Returns:
-            s ``(rows, cells)`` and ∫ s dx ``(rows,)``.
-        """
+        """s ``(rows, cells)`` and ∫ s dx ``(rows,)`` for cell averages ``(rows, cells)`` at times ``(rows,)``."""
         states = torch.from_numpy(u).reshape(-1, *self.grid.shape)
         with torch.no_grad():
             if self.divisible:
@@ -110,19 +89,9 @@ class SourceTerm:
 def batch_of_source(
     source: Source | SourceFunction, batch: tuple[int, ...], grid: CellGrid, start: float = 0.0
 ) -> tuple[int, ...]:
-    """Batch shape with the parameters of a source.
+    """The batch shape of initial and boundary values and of the law, with the parameters of a source.
 
-    Args:
-        source: A ``Source``, or a function of u, x and t.
-        batch: Batch shape of initial and boundary values and of the law.
-        grid: The cells.
-        start: Time of the initial field.
-
-    Returns:
-        The batch shape.
-
-    Raises:
-        InvalidArgumentError: If it is no source, fails, or its values do not fit the batch.
+    An error if it is no source, fails at the time ``start``, or its values do not fit the batch.
     """
     if isinstance(source, type) or not callable(source):
         raise InvalidArgumentError(

@@ -253,17 +253,9 @@ def _closed(faces: Tensor, dim: int, periodic: bool, name: str) -> Tensor:
 
 
 def on_faces(cells: Tensor, axis: int, dimension: int, mean: FaceValue, periodic: bool) -> Tensor:
-    """Values on the faces of one axis from values on the cells ``(*batch, *space)``.
+    """Values on the faces of one axis ``(*batch, *faces)`` from those on the cells ``(*batch, *space)`` of d axes.
 
-    Args:
-        cells: Values on the cells.
-        axis: Space axis, from 0.
-        dimension: Number of space axes d.
-        mean: The mean of neighbours.
-        periodic: Whether the first and last cell are neighbours; otherwise a side has the value of its cell.
-
-    Returns:
-        ``(*batch, *faces)``, with one more entry along the axis.
+    Unless the axis is periodic, a side has the value of its cell.
     """
     v = cells.movedim(axis - dimension, -1)
     low, high = (v[..., -1:], v[..., :1]) if periodic else (v[..., :1], v[..., -1:])

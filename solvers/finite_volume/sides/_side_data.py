@@ -81,22 +81,13 @@ class SideData:
         end: float,
         breakpoints: Sequence[float] = (),
     ) -> "SideData":
-        """Checks the conditions and examines the data that change with time.
+        """Checks the conditions, one (first, last) pair per axis, and examines the data that change from start to end.
 
-        Args:
-            conditions: One (first, last) pair per axis.
-            grid: The cells.
-            batch: Shape of the batch.
-            start: Start of the span.
-            end: End of the span.
-            breakpoints: Times at which data jump or have a kink; steps end there.
-
-        Returns:
-            The data of all rows.
+        Steps end at the break points.
 
         Raises:
-            InvalidArgumentError: If a value is missing, not finite or does not broadcast, or a Robin condition does
-                not determine the state on the side.
+            InvalidArgumentError: If a value is missing, not finite or does not broadcast, or a Robin condition does not
+                determine the state on the side.
         """
         batch = tuple(int(n) for n in batch)
         sides = [

@@ -91,14 +91,7 @@ class Scan:
 
     @classmethod
     def of(cls, evaluate: Evaluate, rows: int, span: tuple[float, float], breakpoints: Array) -> "Scan":
-        """Examines data.
-
-        Args:
-            evaluate: Values ``(k, rows, columns)`` of the data at times ``(k, rows)``.
-            rows: Number of rows.
-            span: Start and end.
-            breakpoints: Times within the span at which panels end.
-        """
+        """Examines data, whose values ``(k, rows, columns)`` at times ``(k, rows)`` ``evaluate`` gives."""
         margin = _MARGIN * (span[1] - span[0]) + 16 * np.finfo(float).eps * max(abs(span[0]), abs(span[1]))
         search = _Search(evaluate, span, margin)
         breaks = [_spaced(breakpoints, span, margin)] * rows

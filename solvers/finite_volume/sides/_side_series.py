@@ -25,17 +25,10 @@ _HALVINGS, _PARTS = 16, 4
 
 
 def series_of(evaluate: Evaluate, first: Array, low: Array, high: Array, starts: Array) -> Series:
-    """Series of the data on panels and, where they need it, on parts of them.
+    """Series of the data on panels, as in ``Panels``, and, where they need it, on parts of them.
 
-    Args:
-        evaluate: Values ``(k, rows, columns)`` of the data at times ``(k, rows)``.
-        first: Where the panels of every row begin, and their number ``(rows + 1,)``.
-        low: Starts of the panels ``(panels,)``.
-        high: Their ends ``(panels,)``.
-        starts: Whether the span or a stretch between break points begins with the panel ``(panels,)``.
-
-    Returns:
-        The series.
+    ``evaluate`` gives values ``(k, rows, columns)`` at times ``(k, rows)``; ``starts`` says whether the span or a
+    stretch between break points begins with the panel.
     """
     row = np.repeat(np.arange(len(first) - 1), np.diff(first))
     values, checks = _values(evaluate, first, row, low, high)

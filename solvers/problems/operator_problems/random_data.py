@@ -57,13 +57,7 @@ def check_beyond(beyond: Beyond) -> None:
 
 
 def uniform_beyond(value: Tensor, largest: float, beyond: Beyond) -> Tensor:
-    """Numbers in [−largest, largest], moved outwards into ``beyond`` times this with their signs; in order as before.
-
-    Args:
-        value: The numbers.
-        largest: Largest size in training.
-        beyond: See ``Beyond``.
-    """
+    """Numbers in [−largest, largest], moved outwards into ``beyond`` times this with their signs, in their order."""
     if beyond is None:
         return value
     low, high = beyond
@@ -71,14 +65,7 @@ def uniform_beyond(value: Tensor, largest: float, beyond: Beyond) -> Tensor:
 
 
 def field_beyond(field: GaussianField, coefficients: Tensor, beyond: Beyond, random: np.random.Generator) -> Tensor:
-    """Coefficients of a field on the unit interval, scaled: its largest value is in ``beyond`` times three deviations.
-
-    Args:
-        field: The field.
-        coefficients: Those of one draw.
-        beyond: See ``Beyond``.
-        random: Source of the random size in the interval.
-    """
+    """Coefficients of one draw on the unit interval, its largest value scaled into ``beyond`` times 3 deviations."""
     if beyond is None:
         return coefficients
     largest = field.values(coefficients, NodeGrid(0.0, 1.0, _POINTS)).abs().max()
