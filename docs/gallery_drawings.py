@@ -46,6 +46,7 @@ from solvers import (
     Matern,
     Neumann,
     NodeGrid,
+    Periodic,
     Reflecting,
     ShallowWater,
     solve,
@@ -53,6 +54,7 @@ from solvers import (
     solve_system,
     two_phase,
 )
+from solvers.problems.reactions import gray_scott
 
 WALL = Neumann(0.0)
 FAINTEST = 0.15  # a weight below this is drawn as one of it
@@ -204,6 +206,27 @@ def draw_system() -> Figure:
     return figure
 
 
+def draw_patterns() -> Figure:
+    """Patterns of Gray and Scott's reaction from twelve seeds."""
+    grid = CellGrid((0.0, 0.0), (1.0, 1.0), (128, 128))
+    generator = torch.Generator().manual_seed(0)
+    seeds = torch.rand(12, 2, generator=generator, dtype=torch.float64)
+    near = (grid.points[..., None, :] - seeds).square().sum(-1) < 0.03**2
+    started = 0.25 * near.any(-1).double()
+    initial = torch.stack([1.0 - 2.0 * started, started])
+    law = gray_scott(diffusivities=(1e-5, 5e-6))
+    circles = [(Periodic(), Periodic())] * 2
+    times = [200.0, 1000.0, 5000.0]
+    result = solve_system(law, grid, circles, initial, times)
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, values, time in zip(panels, result.values, times, strict=True):
+        image = draw_field(axes, values[1], f"t = {time:g}", "viridis")
+        image.set_clim(0.0, 0.4)
+    figure.colorbar(image, ax=panels, label="v")
+    return figure
+
+
 def draw_steady() -> Figure:
     """Pressure in a random medium of two phases."""
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (96, 96))
@@ -240,6 +263,7 @@ DRAWINGS = {
     "parts": draw_parts,
     "balance": draw_balance,
     "system": draw_system,
+    "patterns": draw_patterns,
     "steady": draw_steady,
 }
 

@@ -21,6 +21,7 @@ from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.sides._side_data import SideData
 from solvers.finite_volume.steppers._rkl2_kernels import SAFETY, stages_for
+from solvers.finite_volume.steppers.explicit import stage_times
 from solvers.grids import CellGrid
 from solvers.systems.pointwise import State, compiled_function, law_kernel
 from solvers.systems.solution import SystemSolution, as_field
@@ -109,7 +110,7 @@ class _Entry:
 
     def __init__(self, law: ReactionDiffusion, grid: CellGrid, sides: SideData, term: DiffusionTerm | None) -> None:
         c = len(law.diffusivities)
-        self.law, self.volume, self.data, self.term = law, prod(grid.spacing), sides.fixed[None], term
+        self.law, self.volume, self.sides, self.term = law, prod(grid.spacing), sides, term
         self.moving, self.d = np.flatnonzero(law.diffusivities), grid.dimension
         self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
         self.numbers = np.array([0.0, *map(float, law.parameters)])
@@ -120,21 +121,32 @@ class _Entry:
         call_from_python(self.kernel, (u, u, after, after, self.numbers), u.shape[1])
         return after
 
-    def step(self, u: _Array, h: float) -> tuple[_Array, _Array, _Array]:
-        """State ``(c, cells)``, fluxes through the sides ``(2d, c)`` and integral of the source ``(c,)`` of a step."""
+    def largest_step(self, time: float) -> float:
+        """Largest step that sees boundary data and does not pass a break point."""
+        return float(self.sides.largest_step(np.full(len(self.moving), time)).min(initial=inf))
+
+    def step(self, u: _Array, time: float, h: float) -> tuple[_Array, ...]:
+        """State ``(c, cells)`` at the end of a step, fluxes through the sides ``(2d, c)``, integral of the source
+        ``(c,)``, and time integrals of the boundary data as the step sampled them.
+        """
         half = self.react(u, 0.5 * h)
-        flux, between, moving = np.zeros((2 * self.d, len(u))), half, self.moving
+        flux, between, moving, sampled = np.zeros((2 * self.d, len(u))), half, self.moving, self.sides.fixed
         if self.term is not None:
-            part = np.ascontiguousarray(half[moving])
-            radius = SAFETY * self.term.radius(part, self.data[0])
+            part, since = np.ascontiguousarray(half[moving]), np.full(len(moving), time)
+            ends = self.sides.at(np.stack((since, since + h)), since)
+            radius = SAFETY * np.max([self.term.radius(part, data) for data in ends], axis=0)
+            radius = np.where(np.isfinite(radius), radius, 0.0)  # such a step fails by its error
             stages = stages_for(0.5 * radius * h).astype(np.int64)
+            times = time + h * stage_times(stages)
+            data = self.sides.at(times, since)
             plan = np.full(len(part), h), stages, np.full(len(part), 2)
-            moved = self.term.superstep(part, self.term.rate(part, self.data[0], np.zeros(len(part))), plan, self.data)
+            moved = self.term.superstep(part, self.term.rate(part, data[0], np.zeros(len(part))), plan, data)
+            sampled = sampled if self.sides.constant else np.trapezoid(data, times[..., None], axis=0)
             between = half.copy()
             between[moving], flux[:, moving] = moved.u, moved.account.T
         end = self.react(between, 0.5 * h)
         source = self.volume * ((half - u).sum(1) + (end - between).sum(1))
-        return end, flux, source
+        return end, flux, source, sampled
 
 
 def solve_reactions(
@@ -147,15 +159,15 @@ def solve_reactions(
     Args:
         law: The law.
         grid: Cells of the domain.
-        boundary: Conditions as for ``solve``, constant in time; values that broadcast to ``(c, *face)``.
+        boundary: Conditions as for ``solve``, with values that broadcast to ``(c, *face)``.
         initial: Cell averages ``(*batch, c, *cells)``, or a function of ``grid.points``.
         times: Increasing output times, none before the start.
-        options: ``start``, ``tolerance`` (1e-4 by default) and ``largest_step``.
+        options: ``start``, ``tolerance`` (1e-4 by default), ``largest_step`` and ``breakpoints``.
 
     Returns:
         The solution; ``source`` is the time-integrated reaction.
     """
-    unknown = sorted(set(options) - {"start", "tolerance", "largest_step"})
+    unknown = sorted(set(options) - {"start", "tolerance", "largest_step", "breakpoints"})
     if unknown:
         raise InvalidArgumentError(f"With ReactionDiffusion solve_system takes no option {', '.join(unknown)}.")
     start, tolerance = float(options.get("start", 0.0)), float(options.get("tolerance", 1e-4))
@@ -169,11 +181,10 @@ def solve_reactions(
             f"initial must have the shape (*batch, {c}, *{grid.shape}), one field for each diffusivity, got "
             f"{tuple(field.shape)}."
         )
-    batch, u = tuple(field.shape[: -d - 1]), field.reshape(-1, c, prod(grid.shape)).numpy()
+    batch, u = tuple(field.shape[: -d - 1]), field.reshape(-1, c, prod(grid.shape)).contiguous().numpy()
     law.check(u[0, :, 0].tolist())
-    sides = SideData.build(per_axis(boundary, d), grid, (c,), start, float(output[-1]))
-    if not sides.constant:
-        raise InvalidArgumentError("With ReactionDiffusion boundary values must not change with time; give numbers.")
+    breakpoints = options.get("breakpoints", ())
+    sides = SideData.build(per_axis(boundary, d), grid, (c,), start, float(output[-1]), breakpoints)
     moving = np.flatnonzero(law.diffusivities)
     sides = sides.take(moving)
     term = None
@@ -198,16 +209,16 @@ def solve_reactions(
 def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], number: int) -> tuple[Any, ...]:
     """States, accounts at the output times and the number of steps of one entry."""
     time, proposal, steps = times[0], 1e-4 * (times[-1] - times[0]), 0
-    flux, source = np.zeros((2 * entry.d, len(u))), np.zeros(len(u))
+    flux, source, sampled = np.zeros((2 * entry.d, len(u))), np.zeros(len(u)), np.zeros_like(entry.sides.fixed)
     low, high, outputs = u.min(1), u.max(1), []
     for target in times[1:]:
         while time < target:
             left = target - time
-            bound = min(proposal, bounds[1])
+            bound = min(proposal, bounds[1], entry.largest_step(time))
             h = left if bound >= left * (1.0 - 1e-9) else min(bound, 0.5 * left)
             with np.errstate(all="ignore"):
-                coarse, first = entry.step(u, h)[0], entry.step(u, 0.5 * h)
-                second = entry.step(first[0], 0.5 * h)
+                coarse, first = entry.step(u, time, h)[0], entry.step(u, time, 0.5 * h)
+                second = entry.step(first[0], time + 0.5 * h, 0.5 * h)
                 after = second[0]
                 spread = np.maximum(high, after.max(1)) - np.minimum(low, after.min(1))
                 allowed = np.maximum(bounds[0] * spread, 1e-13 * np.abs(after).max(1)) + 1e-300
@@ -216,6 +227,7 @@ def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], n
             if ratio <= 1.0:
                 u, time, steps = after, target if h == left else time + h, steps + 1
                 flux, source = flux + first[1] + second[1], source + first[2] + second[2]
+                sampled = sampled + first[3] + second[3]
                 low, high = np.minimum(low, u.min(1)), np.maximum(high, u.max(1))
                 proposal = max(factor * h, proposal if h < proposal else 0.0)
             elif (proposal := min(factor, 0.9) * h) < _SHORTEST * max(abs(time), 1e-4 * (times[-1] - times[0])):
@@ -224,4 +236,5 @@ def _run(entry: _Entry, u: _Array, times: _Array, bounds: tuple[float, float], n
                     f"{np.abs(u).max():.3g}. A reaction such as u² makes solutions infinite in finite time; end before."
                 )
         outputs.append((u, flux, source))
+    entry.sides.check(sampled, times[0], times[-1])
     return *(np.array(part) for part in zip(*outputs, strict=True)), steps

@@ -51,6 +51,7 @@ class SystemOptions(TypedDict, total=False):
         progress: Whether to show a progress bar on standard error.
         tolerance: ``ReactionDiffusion`` only: allowed mean |error| of a step over the spread of every unknown, 1e-4 by
             default.
+        breakpoints: ``ReactionDiffusion`` only: times at which boundary data jump or have a kink; steps end there.
     """
 
     start: float
@@ -61,6 +62,7 @@ class SystemOptions(TypedDict, total=False):
     largest_step: float
     progress: bool
     tolerance: float
+    breakpoints: Sequence[float]
 
 
 def solve_system(
@@ -79,7 +81,7 @@ def solve_system(
     Args:
         law: The law: ``ShallowWater(gravity)``, ``Euler``, an instance of your subclass of ``PointwiseLaw`` or
             ``SystemLaw``; or a ``ReactionDiffusion``, with the conditions of ``solve`` and the options ``start``,
-            ``tolerance`` and ``largest_step``.
+            ``tolerance``, ``largest_step`` and ``breakpoints``.
         grid: Cells of the domain.
         boundary: With one axis a pair (first, last) of conditions, with d axes one pair per axis: ``Reflecting()``,
             ``Periodic()``, ``Outflow()`` or ``Dirichlet(state)`` with a state ``(c,)`` or one that broadcasts to
@@ -160,11 +162,11 @@ def _check_kinds(law: Law, grid: CellGrid, options: SystemOptions) -> None:
         )
     if not isinstance(grid, CellGrid):
         raise InvalidArgumentError(f"grid must be a CellGrid (finite volumes use cell averages), got {grid!r}.")
-    unknown = sorted(set(options) - (set(SystemOptions.__annotations__) - {"tolerance"}))
+    known = sorted(set(SystemOptions.__annotations__) - {"tolerance", "breakpoints"})
+    unknown = sorted(set(options) - set(known))
     if unknown:
         raise InvalidArgumentError(
-            f"solve_system takes no option {', '.join(unknown)}; the options are "
-            f"{', '.join(sorted(set(SystemOptions.__annotations__) - {'tolerance'}))}."
+            f"solve_system takes no option {', '.join(unknown)}; the options are {', '.join(known)}."
         )
     for name, kind, choices in (
         ("flux", SystemFlux, "HLL(), HLLC() or Rusanov()"),

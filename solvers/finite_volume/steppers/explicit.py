@@ -179,7 +179,7 @@ class RKL2(Stepper):
         with np.errstate(divide="ignore"):
             length = np.minimum(length, 2.0 / radius * euler_steps(MOST_STAGES))
         stages = stages_for(0.5 * radius * length).astype(np.int64)
-        times = rows.time + length * _stage_times(stages)
+        times = rows.time + length * stage_times(stages)
         data = operator.sides.at(times, rows.time)
         superstep = _compiled_superstep if operator.only_compiled_diffusion else _superstep
         end, middle = superstep(operator, rows, first, (length, stages), (times, data))
@@ -253,7 +253,7 @@ def _legendre(j: int) -> tuple[float, float, float]:
     return mu, -(j - 1) / j * b(j) / b(j - 2), -(1.0 - b(j - 1)) * mu
 
 
-def _stage_times(stages: Array) -> Array:
+def stage_times(stages: Array) -> Array:
     """Fractions of the step at stages 0, 1, …, the largest number of stages ``(stages + 1, rows)``."""
     every = np.arange(stages.max() + 1)[:, None]
     return np.where(every == 1, first_fraction(stages), np.where(every == 0, 0.0, fraction_at(every, stages)))
