@@ -147,7 +147,7 @@ def test_a_flow_that_has_blown_up_is_an_error_also_where_it_is_finite() -> None:
         ({"lid_speed": torch.tensor([1.0, -1.0])}, "lid_speed must be one or more positive numbers"),
         ({"lid_speed": torch.zeros(0)}, r"lid_speed must be one or more positive numbers, got \[\]"),
         ({"lid_speed": float("nan")}, "lid_speed is not finite"),
-        ({"lid_speed": torch.tensor([1.0], requires_grad=True)}, r"lid_speed: .* pass values.detach\(\)"),
+        ({"lid_speed": torch.tensor([1.0], requires_grad=True)}, r"lid_speed requires a gradient"),
         ({"nodes": 4}, "an integer of at least 5 along each side, got 4"),
         ({"nodes": 9.0}, "an integer of at least 5 along each side, got 9.0"),
         ({"times": [0.0, 0.1]}, "increasing and later than start = 0, got"),
