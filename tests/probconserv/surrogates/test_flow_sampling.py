@@ -200,12 +200,6 @@ def test_an_energy_is_met_by_fields_whose_mean_has_none(sampler: Any) -> None:
     assert float(draws.std()) == pytest.approx(energy**0.5, rel=0.1)
 
 
-def test_a_law_of_its_own_for_every_draw_across_chunks() -> None:
-    goals = torch.linspace(0.5, 1.0, 600, dtype=torch.float64)
-    draws = gaussian_flow().sample(600, law=total(goals), options=SamplingOptions(steps=5))
-    assert torch.allclose(draws.mean(dim=-1), goals, rtol=0, atol=1e-13)
-
-
 @pytest.mark.parametrize("shared", ["rows", "totals", "noise", "bounds"])
 def test_parts_of_a_law_that_all_draws_share_may_have_a_batch_axis(shared: str) -> None:
     rows, goals = torch.full((1, 1, N), 1 / N, dtype=torch.float64), torch.linspace(0.5, 1.0, 600).double()[:, None]
