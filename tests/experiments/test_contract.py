@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments import boundary, combined, conservation, driver, fields, generation
-from experiments.errors import DataFileError, NotReleasedError
+from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.maintain import release
 from experiments.options import CATALOGUE
@@ -184,10 +184,3 @@ def test_a_release_can_be_written_and_reproduced(library: Path, tmp_path: Path) 
     released.write_bytes(b"damaged")
     with pytest.raises(DataFileError, match="its checksum is not that of the manifest"):
         driver.reproduce(experiment, replace(options, out=tmp_path / "third"), library)
-
-
-def test_what_is_not_released_says_how_to_make_it(library: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotReleasedError, match="run stefan --preset laptop"):
-        driver.reproduce(EXPERIMENTS["stefan"], RunOptions(out=tmp_path), library)
-    with pytest.raises(NotReleasedError, match="experiments run stefan-calibration --preset laptop"):
-        driver.reproduce(ALL["stefan-calibration"], RunOptions(out=tmp_path), library)

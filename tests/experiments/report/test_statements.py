@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.conservation import STUDIES
 from experiments.fields.downscaling import BEST, FIXER, METHODS
 from experiments.records.release import released_results
 from experiments.report.calibration_tables import STUDIED
 from tests.documents import DOCS
 
-OUTSIDE = {
-    "stefan": (0.5, 0.52, 0.54, 0.71, 0.73, 0.75),
-    "porous_medium": (0.5, 0.7, 0.9, 6.5, 7, 8),
-    "advection": (0.5, 0.7, 0.9, 5.5, 6, 7),
-    "burgers_shock": (0.5, 0.7, 0.9, 4.5, 5, 5.5),
-    "diffusion": (0.5, 0.7, 0.9, 5.5, 6, 7),
-}
+
+def outside(low: float, high: float, parameters: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(parameter for parameter in parameters if not low <= parameter <= high)
+
+
+PROBLEMS = {name: study.base.problem for name, study in STUDIES.items()}
+OUTSIDE = {name: outside(*problem.training_range, problem.test_parameters) for name, problem in PROBLEMS.items()}
 
 
 @cache
