@@ -51,7 +51,7 @@ def notes_of(captured: pytest.CaptureFixture[str]) -> str:
     return re.sub(r"\s+", " ", captured.readouterr().err)
 
 
-def test_totals_follow_the_fluxes_and_the_prediction_keeps_them(rod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_totals_follow_the_fluxes_and_one_table_has_all_times(rod: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(rod, *END_OF_ROD, "--times", "0.1", "0.25", "--json")
     result = json.loads(capsys.readouterr().out)
     x = np.array(result["x"])
@@ -69,12 +69,7 @@ def test_totals_follow_the_fluxes_and_the_prediction_keeps_them(rod: Path, capsy
     assert folder.parent == rod.parent / "out" / "rod.csv"
     assert result["files"] == [str(folder / f"prediction.{end}") for end in ("csv", "png", "pdf")]
     assert all(Path(file).stat().st_size > 0 for file in result["files"])
-
-
-def test_one_table_holds_all_times(rod: Path) -> None:
-    run(rod, *END_OF_ROD, "--times", "0.1", "0.25")
-    (table,) = (rod.parent / "out" / "rod.csv").glob("*/prediction.csv")
-    with table.open() as file:
+    with (folder / "prediction.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["t"] for row in rows[::41]] == ["0.1", "0.25"]
     for row in rows:

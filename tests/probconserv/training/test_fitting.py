@@ -15,6 +15,7 @@ from probconserv import ANP, ANPConfig, FitOptions, FunctionSet, LearntLaw, Line
 from probconserv.errors import DataFileError, InvalidArgumentError
 from probconserv.surrogates.fitting import UnderLaw, evidence_loss
 from probconserv.training import StepContext, TrainingConfig
+from tests.probconserv.training.test_training import assert_equal
 
 TRAINING = TrainingConfig(steps=12, peak_rate=1e-2, validate_every=2, checkpoint_every=3, precision="32-true")
 SIZES: dict[str, Any] = {"width": 8, "self_layers": 1, "decoder_layers": 1, "latent_width": 4, "latent_samples": 3}
@@ -35,10 +36,6 @@ def waves(functions: int = 20, n: int = 24, seed: int = 0) -> FunctionSet:
 
 def weights_of(model: ANP) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def rising(_: ANP, generator: Generator) -> dict[str, float]:
