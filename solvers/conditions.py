@@ -109,14 +109,25 @@ AxisConditions = tuple[Condition, Condition]
 
 
 def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, ...]:
-    """One (first, last) pair of conditions per axis, checked.
+    """One (first, last) pair of conditions per axis, as ``pairs_of`` checks them."""
+    pairs = pairs_of(boundary, dimension, Condition, "Dirichlet, Neumann, Robin, Periodic or Outflow")
+    if any(isinstance(side, Robin) and (callable(side.a) or callable(side.b)) for pair in pairs for side in pair):
+        raise InvalidArgumentError(
+            "Functions as a and b of Robin are for operators; solvers take numbers or one number per batch entry, and "
+            "only the value may be a function of time."
+        )
+    return pairs
+
+
+def pairs_of(boundary: Sequence[Any], dimension: int, kinds: Any, listed: str) -> tuple[tuple[Any, Any], ...]:
+    """One (first, last) pair per axis of conditions that are of some kinds, ``listed`` in words.
 
     With one axis ``boundary`` is ``(first, last)`` or ``[(first, last)]``, with d axes one pair per axis.
 
     Raises:
-        InvalidArgumentError: If a side is missing or not a boundary condition, or only one side is periodic.
+        InvalidArgumentError: If a side is missing or of another kind, or only one side is periodic.
     """
-    if not isinstance(boundary, Sequence) or len(boundary) == 0:
+    if not isinstance(boundary, Sequence) or isinstance(boundary, str) or len(boundary) == 0:
         raise InvalidArgumentError(
             "boundary must be a (first, last) pair of conditions with one axis, or a sequence of one such pair per "
             f"axis, got {boundary!r}."
@@ -126,20 +137,6 @@ def per_axis(boundary: Sequence[Any], dimension: int) -> tuple[AxisConditions, .
         raise InvalidArgumentError(
             f"boundary needs one (first, last) pair for each of {dimension} axes, got {len(pairs)} entries."
         )
-    check_pairs(pairs, Condition, "Dirichlet, Neumann, Robin, Periodic or Outflow")
-    if any(isinstance(side, Robin) and (callable(side.a) or callable(side.b)) for pair in pairs for side in pair):
-        raise InvalidArgumentError(
-            "Functions as a and b of Robin are for operators; solvers take numbers or one number per batch entry, and "
-            "only the value may be a function of time."
-        )
-    return tuple((pair[0], pair[1]) for pair in pairs)
-
-
-def check_pairs(pairs: Sequence[Any], kinds: Any, listed: str) -> None:
-    """Raises an error unless every axis has a (first, last) pair of conditions, both periodic or neither.
-
-    ``kinds`` is the class or union of classes that suit, ``listed`` the same in words.
-    """
     for axis, pair in enumerate(pairs):
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(side, kinds) for side in pair):
             raise InvalidArgumentError(
@@ -149,6 +146,7 @@ def check_pairs(pairs: Sequence[Any], kinds: Any, listed: str) -> None:
             raise InvalidArgumentError(
                 f"boundary of axis {axis} is periodic on one side only; give Periodic() on both."
             )
+    return tuple((first, last) for first, last in pairs)
 
 
 def side_name(axis: int, last: int) -> str:

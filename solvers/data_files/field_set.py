@@ -69,7 +69,10 @@ class FieldSet:
                 f"'Neumann'), got {self.boundary!r}; collect makes them from conditions."
             )
         if self.seed is not None:
-            object.__setattr__(self, "seed", _integer(self.seed))
+            try:
+                object.__setattr__(self, "seed", int(operator.index(self.seed)))
+            except TypeError:
+                raise InvalidArgumentError(f"seed must be an integer or None, got {self.seed!r}.") from None
         names = [name for category in CATEGORIES for name in getattr(self, category)]
         for name in names:
             if not _NAME.fullmatch(name) or names.count(name) > 1:
@@ -183,13 +186,6 @@ def _kinds(solution: Solution | SteadySolution | SystemSolution, boundary: Seque
 def _is_pair(kinds: Any) -> bool:
     """Whether an entry is a pair of names."""
     return isinstance(kinds, Sequence) and len(kinds) == 2 and all(isinstance(kind, str) for kind in kinds)
-
-
-def _integer(seed: Any) -> int:
-    try:
-        return int(operator.index(seed))
-    except TypeError:
-        raise InvalidArgumentError(f"seed must be an integer or None, got {seed!r}.") from None
 
 
 def installed_versions() -> dict[str, str]:

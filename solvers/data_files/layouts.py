@@ -71,10 +71,13 @@ class PDEBench(Layout):
         coefficients = {name: "nu" if name == "conductivity" else name for name in data.coefficients}
         paths = {"fields": fields, "coefficients": coefficients}
         paths |= {c: {name: name for name in getattr(data, c)} for c in ("parameters", "extras")}
-        _check_distinct(paths, {f"{letter}-coordinate" for letter in "txyz"})
+        taken = {f"{letter}-coordinate" for letter in "txyz"}
         for category, places in paths.items():
             for name, path in places.items():
-                _write_array(file, path, getattr(data, category)[name], self.precision)
+                if path in taken:
+                    raise InvalidArgumentError(f"The name {name!r} is taken by PDEBench's own {path!r}; rename it.")
+                taken.add(path)
+                file[path] = _numbers(getattr(data, category)[name], self.precision, path)
         return paths
 
 
@@ -121,7 +124,8 @@ class TheWell(Layout):
             _set_texts(file.create_group(group), "field_names", [PurePosixPath(path).name for path in within])
         for category, places in paths.items():
             for name, path in places.items():
-                written = _write_array(file, path, getattr(data, category)[name], self.precision)
+                numbers = _numbers(getattr(data, category)[name], self.precision, path)
+                written = file.create_dataset(path, data=numbers)
                 written.attrs["sample_varying"] = True
                 written.attrs["time_varying"] = category in ("fields", "vectors")
                 if path.startswith("t"):
@@ -159,10 +163,6 @@ def _write_boundary(file: h5py.File, data: FieldSet) -> None:
             side["mask"] = mask
 
 
-def _write_array(file: h5py.File, path: str, array: Tensor, precision: torch.dtype) -> h5py.Dataset:
-    return file.create_dataset(path, data=_numbers(array, precision, path))
-
-
 def _numbers(array: Tensor, precision: torch.dtype, name: str) -> np.ndarray:
     converted = array.detach().to("cpu", precision)
     if not bool(torch.isfinite(converted).all()):
@@ -178,14 +178,6 @@ def _axis_names(data: FieldSet) -> Sequence[str]:
 
 def _set_texts(item: h5py.Group, name: str, texts: Sequence[str]) -> None:
     item.attrs.create(name, np.array(texts, dtype=object), dtype=h5py.string_dtype())
-
-
-def _check_distinct(paths: dict[str, dict[str, str]], taken: set[str]) -> None:
-    for places in paths.values():
-        for name, path in places.items():
-            if path in taken:
-                raise InvalidArgumentError(f"The name {name!r} is taken by PDEBench's own {path!r}; rename it.")
-            taken.add(path)
 
 
 def _check_precision(precision: torch.dtype) -> None:

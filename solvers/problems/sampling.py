@@ -144,8 +144,7 @@ def sample_exact(
         values = problem.solution(t[:, :, None], x[:, None, :], parameter[:, None, None])
         return product_points(t, x), values.flatten(start_dim=1)
 
-    context = draw(*_context_draws(batch, protocol, generator))
-    target = draw(*_target_draws(batch, protocol, generator))
+    context, target = (draw(*each) for each in _draws(batch, protocol, generator))
     return FunctionBatch(parameter.double(), *context, *target)
 
 
@@ -162,8 +161,7 @@ def sample_bank(bank: SolutionBank, count: int, protocol: Protocol, generator: G
         values = bank.values[member[:, None, None], row[:, :, None], column[:, None, :]]
         return product_points(bank.times[row], bank.places[column]), values.flatten(start_dim=1).double()
 
-    context = draw(*_context_draws(count, protocol, generator))
-    target = draw(*_target_draws(count, protocol, generator))
+    context, target = (draw(*each) for each in _draws(count, protocol, generator))
     return FunctionBatch(bank.parameter[member].double(), *context, *target)
 
 
@@ -175,26 +173,18 @@ def product_points(times: Float[Tensor, "*batch t"], places: Float[Tensor, "*bat
     return torch.stack((t, x), dim=-1).flatten(start_dim=-3, end_dim=-2)
 
 
-def _context_draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Times and positions in [0, 1): one draw from each equal time interval, sorted uniform positions."""
-    intervals = torch.arange(protocol.context_times, dtype=torch.float64)
-    times = (intervals + _uniform((batch, protocol.context_times), generator)) / protocol.context_times
-    return times, _sorted_uniform(batch, protocol.context_places, generator)
-
-
-def _target_draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Times and positions in [0, 1), sorted uniform draws."""
-    times = _sorted_uniform(batch, protocol.target_times, generator)
-    return times, _sorted_uniform(batch, protocol.target_places, generator)
+def _draws(batch: int, protocol: Protocol, generator: Generator) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Times and positions of context and targets in [0, 1), all sorted; one time of the context per equal interval."""
+    shape = (batch, protocol.context_times)
+    times = (torch.arange(shape[1], dtype=torch.float64) + _uniform(shape, generator)) / shape[1]
+    sizes = protocol.context_places, protocol.target_times, protocol.target_places
+    places, *target = (_uniform((batch, size), generator).sort(dim=-1).values for size in sizes)
+    return (times, places), (target[0], target[1])
 
 
 def _index(fraction: Tensor, count: int) -> Tensor:
     """Fractions in [0, 1] → indices 0 … count − 1; a fraction may round up to 1."""
     return (fraction * count).long().clamp(max=count - 1)
-
-
-def _sorted_uniform(batch: int, count: int, generator: Generator) -> Tensor:
-    return _uniform((batch, count), generator).sort(dim=-1).values
 
 
 def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:

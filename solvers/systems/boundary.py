@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from solvers.conditions import Dirichlet, Outflow, Periodic, check_pairs, value_at
+from solvers.conditions import Dirichlet, Outflow, Periodic, pairs_of, value_at
 from solvers.errors import InvalidArgumentError
 
 
@@ -45,25 +45,8 @@ class Side:
 
 
 def make_sides(boundary: Sequence[Any], dimension: int) -> tuple[tuple[Side, Side], ...]:
-    """Checks conditions and returns one (first, last) pair of sides per axis.
-
-    Args:
-        boundary: With one axis ``(first, last)`` or ``[(first, last)]``; with d axes one pair per axis.
-        dimension: Number of axes d.
-
-    Returns:
-        One pair per axis.
-
-    Raises:
-        InvalidArgumentError: If a side is missing or unsuited, or only one side is periodic.
-    """
-    wanted = f"boundary must have one (first, last) pair of conditions for each of {dimension} axes"
-    if not isinstance(boundary, Sequence) or isinstance(boundary, str) or len(boundary) == 0:
-        raise InvalidArgumentError(f"{wanted}, got {boundary!r}.")
-    pairs = [boundary] if dimension == 1 and not isinstance(boundary[0], Sequence) else list(boundary)
-    if len(pairs) != dimension:
-        raise InvalidArgumentError(f"{wanted}, got {len(pairs)} entries.")
-    check_pairs(pairs, Condition, "Reflecting(), Periodic(), Outflow() or Dirichlet(state)")
+    """One (first, last) pair of sides per axis, from conditions in the forms of ``pairs_of``."""
+    pairs = pairs_of(boundary, dimension, Condition, "Reflecting(), Periodic(), Outflow() or Dirichlet(state)")
     return tuple((Side(first, axis, "first"), Side(last, axis, "last")) for axis, (first, last) in enumerate(pairs))
 
 

@@ -21,6 +21,8 @@ from solvers.grids import CellGrid, NodeGrid
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Draws = Mapping[str, Tensor]
+Beyond = tuple[float, float] | None
+"""Interval of the sizes of side data in units of the largest in training, from 1 on; None for data as in training."""
 Sides = tuple[tuple[Tensor | None, Tensor | None], ...]
 
 
@@ -61,7 +63,8 @@ class Recipe:
 class OperatorProblem(ABC):
     """A problem whose solution operator is to be learned, on the unit interval or square.
 
-    A subclass is a frozen dataclass whose fields are the constants of the equation, with ``recipe`` the last.
+    A subclass is a frozen dataclass whose fields are the constants of the equation, with ``recipe`` the last. A field
+    ``beyond`` is an interval as ``Beyond`` says.
 
     Attributes:
         recipe: Resolution and sizes.
@@ -77,6 +80,11 @@ class OperatorProblem(ABC):
     inputs: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[tuple[str, str], ...]]
     data: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        beyond: Beyond = getattr(self, "beyond", None)
+        if beyond is not None and not 1 <= beyond[0] < beyond[1]:
+            raise InvalidArgumentError(f"beyond must be an interval (low, high) with 1 ≤ low < high, got {beyond}.")
 
     @property
     @abstractmethod

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from solvers.conditions import Dirichlet, Neumann
-from solvers.errors import InvalidArgumentError
 from solvers.grids import Grid, NodeGrid
+from solvers.problems.operator_problems.problem import Beyond
 from solvers.random_fields import GaussianField, Matern
 
 LEVEL = (Neumann(gradient=0.0), Neumann(gradient=0.0))
@@ -44,16 +44,8 @@ def draw_uniform(low: float, high: float, random: np.random.Generator, *shape: i
     return torch.from_numpy(np.asarray(random.uniform(low, high, shape)))
 
 
-Beyond = tuple[float, float] | None
-"""Interval of the sizes of side data in units of the largest in training, from 1 on; None for data as in training."""
 _DEVIATIONS = 3.0  # what counts as the largest value of a Gaussian field in training
 _POINTS = 257
-
-
-def check_beyond(beyond: Beyond) -> None:
-    """Raises an error for an interval that is empty or begins below 1."""
-    if beyond is not None and not 1 <= beyond[0] < beyond[1]:
-        raise InvalidArgumentError(f"beyond must be an interval (low, high) with 1 ≤ low < high, got {beyond}.")
 
 
 def uniform_beyond(value: Tensor, largest: float, beyond: Beyond) -> Tensor:

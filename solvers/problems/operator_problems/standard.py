@@ -19,12 +19,10 @@ from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
 from solvers.finite_volume.laws.laws import Burgers, Diffusion, Transport
 from solvers.finite_volume.solve import solve
 from solvers.grids import CellGrid, Grid, NodeGrid
-from solvers.problems.operator_problems.problem import Draws, OperatorProblem, Recipe, restrict
+from solvers.problems.operator_problems.problem import Beyond, Draws, OperatorProblem, Recipe, restrict
 from solvers.problems.operator_problems.random_data import (
     LEVEL,
     ZERO,
-    Beyond,
-    check_beyond,
     draw_field,
     draw_uniform,
     field_beyond,
@@ -58,9 +56,6 @@ class ViscousBurgers(OperatorProblem):
     viscosity: float = 1e-3
     beyond: Beyond = None
     recipe: Recipe = Recipe(intervals=256, refinement=4, times=_TENTHS, error=0.005)
-
-    def __post_init__(self) -> None:
-        check_beyond(self.beyond)
 
     name: ClassVar[str] = "viscous_burgers"
     inputs: ClassVar[tuple[str, ...]] = ("u",)
@@ -109,9 +104,6 @@ class ReactionDiffusion(OperatorProblem):
     rate: float = 5.0
     beyond: Beyond = None
     recipe: Recipe = Recipe(intervals=128, refinement=4, times=_TENTHS, error=0.002)
-
-    def __post_init__(self) -> None:
-        check_beyond(self.beyond)
 
     name: ClassVar[str] = "reaction_diffusion"
     inputs: ClassVar[tuple[str, ...]] = ("conductivity", "u")
@@ -182,9 +174,6 @@ class Darcy(OperatorProblem):
     source: float = 10.0
     beyond: Beyond = None
     recipe: Recipe = Recipe(intervals=32, refinement=4, error=0.01)
-
-    def __post_init__(self) -> None:
-        check_beyond(self.beyond)
 
     name: ClassVar[str] = "darcy"
     inputs: ClassVar[tuple[str, ...]] = ("conductivity",)
@@ -262,9 +251,6 @@ class AdvectionDiffusion(OperatorProblem):
     diffusivity: float = 0.01
     beyond: Beyond = None
     recipe: Recipe = Recipe(intervals=32, refinement=2, times=_TENTHS, error=0.02)
-
-    def __post_init__(self) -> None:
-        check_beyond(self.beyond)
 
     name: ClassVar[str] = "advection_diffusion"
     inputs: ClassVar[tuple[str, ...]] = ("velocity_x", "velocity_y", "u")
