@@ -19,15 +19,15 @@ from solvers.finite_volume.convection.numerical_fluxes import Godunov as Godunov
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov as Rusanov
 from solvers.finite_volume.convection.reconstruction import MUSCL as MUSCL
 from solvers.finite_volume.convection.reconstruction import WENO as WENO
-from solvers.finite_volume.laws.balance import ConvectionDiffusion as ConvectionDiffusion
-from solvers.finite_volume.laws.balance import Source as Source
 from solvers.finite_volume.laws.coefficients import Field as Field
 from solvers.finite_volume.laws.laws import Advection as Advection
 from solvers.finite_volume.laws.laws import Burgers as Burgers
+from solvers.finite_volume.laws.laws import ConvectionDiffusion as ConvectionDiffusion
 from solvers.finite_volume.laws.laws import ConvectiveLaw as ConvectiveLaw
 from solvers.finite_volume.laws.laws import Diffusion as Diffusion
 from solvers.finite_volume.laws.laws import DiffusiveLaw as DiffusiveLaw
 from solvers.finite_volume.laws.laws import PorousMedium as PorousMedium
+from solvers.finite_volume.laws.laws import Source as Source
 from solvers.finite_volume.laws.laws import Stefan as Stefan
 from solvers.finite_volume.solution import Solution as Solution
 from solvers.finite_volume.solve import solve as solve
@@ -66,9 +66,9 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from solvers.finite_volume.diffusion.face_means import HarmonicMean as HarmonicMean
     from solvers.finite_volume.diffusion.face_means import IntegralMean as IntegralMean
     from solvers.finite_volume.diffusion.newton import Newton as Newton
-    from solvers.finite_volume.laws.balance import Logistic as Logistic
     from solvers.finite_volume.laws.coefficients import FaceVelocity as FaceVelocity
     from solvers.finite_volume.laws.coefficients import align as align
+    from solvers.finite_volume.laws.laws import Logistic as Logistic
     from solvers.finite_volume.laws.laws import Transport as Transport
     from solvers.finite_volume.solution import Work as Work
     from solvers.finite_volume.steppers.implicit import BackwardEuler as BackwardEuler

@@ -22,8 +22,7 @@ from solvers.finite_volume.laws._law_batch import batch_of_law
 from solvers.finite_volume.laws._law_checks import check_law
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
-from solvers.finite_volume.laws.balance import ConvectionDiffusion
-from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw
+from solvers.finite_volume.laws.laws import ConvectionDiffusion, ConvectiveLaw, DiffusiveLaw
 from solvers.finite_volume.sides._side_data import SideData, batch_shapes
 from solvers.grids import CellGrid
 

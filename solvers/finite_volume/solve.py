@@ -17,7 +17,7 @@ from solvers.finite_volume._set_up import Initial, Law, build_operator, check_la
 from solvers.finite_volume.convection.numerical_fluxes import NumericalFlux
 from solvers.finite_volume.convection.reconstruction import Reconstruction
 from solvers.finite_volume.diffusion.face_means import FaceMean
-from solvers.finite_volume.laws.balance import Source
+from solvers.finite_volume.laws.laws import Source
 from solvers.finite_volume.solution import Solution, Work, total_of
 from solvers.finite_volume.steppers.stepper import Stepper
 from solvers.grids import CellGrid

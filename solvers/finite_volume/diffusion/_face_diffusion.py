@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +22,6 @@ from solvers.finite_volume.diffusion.face_means import FaceFlux, FaceMean
 from solvers.finite_volume.diffusion.newton import Array, Stage, StageSolution
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
-
-
-class _Change(NamedTuple):
-    """Change of the cells in an iteration, and the linearised fluxes along every axis."""
-
-    delta: Tensor
-    fluxes: list[Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +56,14 @@ class FaceDiffusion:
 
     def solve(self, stage: Stage, limit: int) -> StageSolution:
         """Newton's method for all rows at once; rows that have converged are left as they are."""
-        rows = len(stage.right)
-        u, result = stage.guess.copy(), StageSolution(*_empty(stage, 2 * self.grid.dimension))
+        rows, u, empty = len(stage.right), stage.guess.copy(), np.empty_like(stage.right)
+        sides, counts = np.empty((rows, 2 * self.grid.dimension)), np.zeros(rows, int)
+        result = StageSolution(empty, empty.copy(), sides, np.zeros(rows, bool), counts, np.zeros(rows))
         active, before, fraction = np.arange(rows), np.zeros(rows), np.ones(rows)
         part, now = self, stage
         for iteration in range(1, limit + 1):
-            step = part._iterate(part._field(u[active]), now, iteration > UNDAMPED)
-            delta = step.delta.reshape(len(active), -1).numpy()
+            change, fluxes = part._iterate(part._field(u[active]), now, iteration > UNDAMPED)
+            delta = change.reshape(len(active), -1).numpy()
             mean, size = np.abs(delta).mean(1), np.abs(u[active]).mean(1)
             least = np.maximum(now.allowed, NEWTON_ROUND_OFF * size)
             good = np.array(
@@ -79,7 +73,7 @@ class FaceDiffusion:
             u[active] += fraction[:, None] * delta
             latest = zip(fraction, mean, before, strict=True)
             fraction = np.array([relaxation(taken, iteration, *means) for taken, *means in latest])
-            du, sides = part._account(step.fluxes)
+            du, sides = part._account(fluxes)
             values = (now.right + now.s[:, None] * du, du, sides, good, np.full(len(active), iteration), mean)
             for array, value in zip(result, values, strict=True):
                 array[active[leaving]] = value[leaving]
@@ -186,8 +180,11 @@ class FaceDiffusion:
     def _pull(self, side: int, axes: int) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.sides.pull[:, side])).reshape(-1, *[1] * (axes - 1))
 
-    def _iterate(self, field: Tensor, stage: Stage, outer: bool) -> _Change:
-        """One Newton step; ``outer`` drops the derivatives of the states on the sides."""
+    def _iterate(self, field: Tensor, stage: Stage, outer: bool) -> tuple[Tensor, list[Tensor]]:
+        """One Newton step: change of the cells, and linearised fluxes along every axis.
+
+        ``outer`` drops the derivatives of the states on the sides.
+        """
         faces = self._linearise(field, stage.data, stage.t, outer)
         s = torch.from_numpy(stage.s)
         for axis, face in enumerate(faces):
@@ -200,7 +197,7 @@ class FaceDiffusion:
         residual = stage.right - field.reshape(len(du), -1).numpy() + stage.s[:, None] * du
         residual = self._solve_sparse(faces, stage.s, residual)
         delta = torch.from_numpy(residual).reshape(field.shape)
-        return _Change(delta, [self._advanced(face, delta, axis) for axis, face in enumerate(faces)])
+        return delta, [self._advanced(face, delta, axis) for axis, face in enumerate(faces)]
 
     def _advanced(self, face: FaceFlux, delta: Tensor, axis: int) -> Tensor:
         """Linearised flux F + L δ_left + R δ_right along one axis."""
@@ -247,9 +244,3 @@ class FaceDiffusion:
                 matrix.eliminate_zeros()
                 delta[b] = splu(matrix, permc_spec="MMD_AT_PLUS_A").solve(right[b])
         return delta
-
-
-def _empty(stage: Stage, sides: int) -> tuple[Array, ...]:
-    rows = len(stage.right)
-    shaped = np.empty_like(stage.right), np.empty_like(stage.right), np.empty((rows, sides))
-    return *shaped, np.zeros(rows, bool), np.zeros(rows, int), np.zeros(rows)

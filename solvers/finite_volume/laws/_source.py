@@ -13,7 +13,7 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws._law_batch import MOST_AXES, broadcast_batch, refuse_space
 from solvers.finite_volume.laws._rows import BatchRows, is_divisible, not_of_shape, require_batch_axes, result_of
-from solvers.finite_volume.laws.balance import Source, SourceFunction
+from solvers.finite_volume.laws.laws import Source, SourceFunction
 from solvers.grids import CellGrid
 
 

@@ -204,13 +204,7 @@ def function_on_faces(
                 f"for x of shape {tuple(points.shape)}."
             )
         values = values[..., axis]
-    return _closed(_spread(values, shape, name), axis - grid.dimension, periodic, name)
-
-
-def face_values(velocity: FaceVelocity, grid: CellGrid, axis: int, periodic: bool) -> Tensor:
-    """Normal velocities on the faces of an axis ``(*batch, *faces)``."""
-    velocity.require_cells(grid)
-    return _closed(velocity.values[axis], axis - grid.dimension, periodic, "FaceVelocity")
+    return closed(_spread(values, shape, name), axis - grid.dimension, periodic, name)
 
 
 def _evaluate(function: Function, points: Tensor, time: float | Tensor, name: str) -> Tensor:
@@ -239,7 +233,7 @@ def _spread(values: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
         ) from None
 
 
-def _closed(faces: Tensor, dim: int, periodic: bool, name: str) -> Tensor:
+def closed(faces: Tensor, dim: int, periodic: bool, name: str) -> Tensor:
     """The values, with one value for the first and last face of a periodic axis, which are the same face."""
     if not periodic:
         return faces

@@ -1,4 +1,4 @@
-"""Conservation laws u_t + ∇·F = 0 as frozen dataclasses.
+"""Balance laws u_t + ∇·f = ∇·(k ∇u) + s as frozen dataclasses: convection, diffusion, both together, and sources.
 
 A law defines its flux and the derivative of the flux by operations that work on NumPy arrays and torch tensors, so
 that the finite-volume solver and a training penalty by automatic differentiation use the same definition. Fields are
@@ -10,7 +10,7 @@ of x for its parameters, list them in ``varying``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -26,7 +26,7 @@ from solvers.finite_volume.laws.coefficients import (
     Parameter,
     Values,
     align,
-    face_values,
+    closed,
     function_on_faces,
     is_time_dependent,
     on_faces,
@@ -323,7 +323,9 @@ class Transport(ConvectiveLaw):
                 )
             return Advection(self.velocity[axis])
         if isinstance(self.velocity, FaceVelocity):
-            return Advection(Values(face_values(self.velocity, grid, axis, periodic)))
+            self.velocity.require_cells(grid)
+            faces = closed(self.velocity.values[axis], axis - grid.dimension, periodic, "FaceVelocity")
+            return Advection(Values(faces))
         label = "Transport.velocity"
         return Advection(Values(function_on_faces(self.velocity, grid, time, axis, periodic, label, vector=True)))
 
@@ -345,6 +347,76 @@ def _no_single_flux(u: Any) -> InvalidArgumentError:
         "Transport has another flux along every axis: evaluate law.at(grid, time, axis) for states on the faces of an "
         f"axis, got states of shape {tuple(u.shape)}."
     )
+
+
+@dataclass(frozen=True)
+class ConvectionDiffusion:
+    """u_t + ∇·f(u) = ∇·(k(u) ∇u), such as viscous Burgers or advection–diffusion.
+
+    Args:
+        convection: The law with f.
+        diffusion: The law with k.
+
+    Raises:
+        InvalidArgumentError: If a part is not a law of its kind.
+    """
+
+    convection: ConvectiveLaw
+    diffusion: DiffusiveLaw
+
+    def __post_init__(self) -> None:
+        for name, kind in (("convection", ConvectiveLaw), ("diffusion", DiffusiveLaw)):
+            law = getattr(self, name)
+            if not isinstance(law, kind):
+                raise InvalidArgumentError(
+                    f"ConvectionDiffusion: {name} must be an instance of a {kind.__name__}, got {law!r}."
+                )
+
+    def flux(self, u: Array, gradient: Array) -> Array:
+        """Flux F = f(u) − k(u) u_x, positive along +x."""
+        return self.convection.flux(u, gradient) + self.diffusion.flux(u, gradient)
+
+
+class Source(Parametrised, ABC):
+    """A source s(u, x, t) on the right-hand side, with its parameters as fields of a frozen dataclass."""
+
+    @abstractmethod
+    def __call__(self, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """Source per volume and time.
+
+        Args:
+            u: States ``(*batch, *space)``.
+            x: Cell centres ``grid.points``: ``(n,)`` with one axis, ``(*space, d)`` with more.
+            t: Times ``(*batch, 1, …, 1)``.
+
+        Returns:
+            s, same shape as ``u``.
+        """
+
+
+SourceFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Logistic(Source):
+    """Logistic growth s = r u (1 − u), the source of the Kolmogorov–Petrovsky–Piskunov equation.
+
+    Args:
+        rate: r, a number, one per batch entry ``(*batch,)``, a ``Field`` or a function of x.
+
+    Raises:
+        InvalidArgumentError: If the rate is not finite.
+    """
+
+    varying: ClassVar = {"rate": FaceValue.ARITHMETIC}
+
+    rate: Parameter
+
+    def __post_init__(self) -> None:
+        require_above(self, "rate", minimum=-np.inf)
+
+    def __call__(self, u: Any, x: Any, t: Any) -> Any:  # noqa: ARG002 - one signature for all sources
+        return align(self.rate, u) * u * (1.0 - u)
 
 
 def require_above(law: Any, name: str, minimum: float) -> None:

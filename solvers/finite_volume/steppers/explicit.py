@@ -9,6 +9,7 @@ import numpy as np
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._operator import Array, Operator, Rate
+from solvers.finite_volume.diffusion._diffusion_kernels import legendre
 from solvers.finite_volume.steppers import _row_kernels as kernels
 from solvers.finite_volume.steppers._rkl2_kernels import (
     MOST_STAGES,
@@ -218,7 +219,7 @@ def _superstep(
     before, now = base, base + slope / 3.0
     middle = now
     for j in range(2, int(stages.max()) + 1):
-        mu, nu, gamma = _legendre(j)
+        mu, nu, gamma = legendre(j)
         rate = operator.rate(np.ascontiguousarray(now[:, :cells]), data[(j - 1) % len(data)], times[j - 1])
         change = np.concatenate((rate.u, rate.flow), 1) * (scale * length)[:, None]
         following = base + (mu * (now - base + change) + nu * (before - base) + gamma * slope)
@@ -241,16 +242,6 @@ def _compiled_superstep(
     end = _StageState(step.u, operator.with_source(step.account), np.ones(len(stages)))
     middle = _StageState(step.middle, operator.with_source(step.middle_account), fraction_at(half, stages))
     return end, middle
-
-
-def _legendre(j: int) -> tuple[float, float, float]:
-    """μ, ν of stage j ≥ 2, and the weight of the first rate."""
-
-    def b(k: int) -> float:
-        return 1.0 / 3.0 if k < 2 else (k * k + k - 2) / (2.0 * k * (k + 1))
-
-    mu = (2 * j - 1) / j * b(j) / b(j - 1)
-    return mu, -(j - 1) / j * b(j) / b(j - 2), -(1.0 - b(j - 1)) * mu
 
 
 def stage_times(stages: Array) -> Array:

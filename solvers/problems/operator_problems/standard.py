@@ -14,9 +14,8 @@ from torch import Tensor
 
 from solvers.conditions import Dirichlet, Neumann
 from solvers.data_files.field_set import FieldSet
-from solvers.finite_volume.laws.balance import ConvectionDiffusion, Logistic
 from solvers.finite_volume.laws.coefficients import FaceVelocity, Field
-from solvers.finite_volume.laws.laws import Burgers, Diffusion, Transport
+from solvers.finite_volume.laws.laws import Burgers, ConvectionDiffusion, Diffusion, Logistic, Transport
 from solvers.finite_volume.solve import solve
 from solvers.grids import CellGrid, Grid, NodeGrid
 from solvers.problems.operator_problems.problem import Beyond, Draws, OperatorProblem, Recipe, restrict

@@ -61,7 +61,7 @@ def dry_with_momentum():
         ({"grid": NodeGrid(0.0, 1.0, 20)}, "grid must be a CellGrid"),
         ({"grid": CellGrid(0.0, 1.0, 1), "initial": STILL[:, :1]}, "MUSCL needs at least 2 cells"),
         ({"grid": CellGrid((0,) * 3, (1,) * 3, (2,) * 3)}, "one or two space axes, got 3"),
-        ({"boundary": Reflecting()}, "one .first, last. pair for each of 1 axes"),
+        ({"boundary": Reflecting()}, "a .first, last. pair of conditions with one axis"),
         ({"boundary": (Reflecting(), Periodic())}, "periodic on one side only"),
         ({"boundary": (Reflecting(), Neumann(0.0))}, "boundary of axis 0 must be"),
         ({"boundary": (Dirichlet(), Outflow())}, "axis 0, first side is missing"),
