@@ -8,21 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import (
-    BOON,
-    FNO,
-    ChannelBOON,
-    FNOConfig,
-    InvalidArgumentError,
-    MatchedTransform,
-    Prescription,
-    SmoothExtension,
-    TooManyModesError,
-    boundary_error,
-)
+from boon import BOON, FNO, ChannelBOON, FNOConfig, MatchedTransform, Prescription, SmoothExtension, boundary_error
 from boon.conditions.functionals import read
 from boon.corrections.correction import HiddenConditions
 from boon.corrections.matched import matched_bases
+from boon.errors import InvalidArgumentError, TooManyModesError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import EVERY
 from tests.strategies import seeds

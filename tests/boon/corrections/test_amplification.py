@@ -3,16 +3,8 @@
 import pytest
 import torch
 
-from boon import (
-    BOON,
-    FNO,
-    FNOConfig,
-    InvalidArgumentError,
-    MatchedTransform,
-    MixedTransform,
-    SmoothExtension,
-    noise_gain,
-)
+from boon import BOON, FNO, FNOConfig, MatchedTransform, MixedTransform, SmoothExtension, noise_gain
+from boon.errors import InvalidArgumentError
 from solvers import Dirichlet, Neumann, Robin
 from tests.boon.cases import EVERY
 

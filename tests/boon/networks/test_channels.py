@@ -4,17 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from boon import (
-    BOON,
-    FNO,
-    ChannelBOON,
-    FNOConfig,
-    IncompatibleCornersError,
-    InvalidArgumentError,
-    MixedTransform,
-    Prescription,
-    boundary_error,
-)
+from boon import BOON, FNO, ChannelBOON, FNOConfig, MixedTransform, Prescription, boundary_error
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import ONE_OF_A_KIND
 

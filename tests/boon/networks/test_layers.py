@@ -7,21 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from boon import (
-    BOON,
-    FNO,
-    DataFileError,
-    Elimination,
-    FNOConfig,
-    InvalidArgumentError,
-    MixedTransform,
-    Prescription,
-    boundary_error,
-    load,
-    relative_l2,
-    save,
-)
+from boon import BOON, FNO, Elimination, FNOConfig, MixedTransform, Prescription, load, save
+from boon.errors import DataFileError, InvalidArgumentError
 from boon.layers import FieldNorm, activate
+from boon.scores import boundary_error, relative_l2
 from boon.spectral import FactorisedConvolution, SpectralConvolution
 from solvers import Dirichlet, Neumann
 from tests.boon.networks.test_fno import smooth_field

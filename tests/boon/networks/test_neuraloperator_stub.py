@@ -8,20 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import (
-    BOON,
-    Elimination,
-    InvalidArgumentError,
-    MatchedTransform,
-    Prescription,
-    SmoothExtension,
-    TooManyModesError,
-    boundary_error,
-    prescribe,
-)
+from boon import BOON, Elimination, MatchedTransform, Prescription, SmoothExtension, boundary_error, prescribe
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import read
 from boon.corrections.correction import Correction, PrescriptionStep
+from boon.errors import InvalidArgumentError, TooManyModesError
 from boon.neuraloperator import kernel_of
 from boon.spectral import fourier_basis
 from boon.transforms import NodeFourier

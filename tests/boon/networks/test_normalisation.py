@@ -10,19 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from boon import (
-    BOON,
-    FNO,
-    DataFileError,
-    Elimination,
-    FNOConfig,
-    InvalidArgumentError,
-    Normalised,
-    boundary_error,
-    load,
-    save,
-)
+from boon import BOON, FNO, Elimination, FNOConfig, Normalised, boundary_error, load, save
 from boon.conditions.functionals import read
+from boon.errors import DataFileError, InvalidArgumentError
 from boon.normalisation import interpolate
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import ONE_OF_A_KIND

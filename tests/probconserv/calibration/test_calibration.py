@@ -13,17 +13,7 @@ from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 from torch.distributions import Normal
 
-from probconserv import (
-    Context,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    Prediction,
-    Query,
-    Surrogate,
-    condition,
-    scores,
-)
+from probconserv import Context, LinearConstraint, Mixture, Prediction, Query, Surrogate, condition, scores
 from probconserv.calibration import (
     ContextCalibrated,
     NoisyContext,
@@ -38,6 +28,7 @@ from probconserv.calibration import (
     standardised_squares,
     variance_factor,
 )
+from probconserv.errors import InvalidArgumentError
 from tests.strategies import positive_definite
 
 PLACES = torch.linspace(0.0, 1.0, 401, dtype=torch.float64)

@@ -9,19 +9,7 @@ from hypothesis import given, settings
 from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    condition,
-    evidence,
-    integral,
-    scores,
-    truncate,
-)
+from probconserv import Bounded, LinearConstraint, Mixture, NonNegative, condition, evidence, integral, scores, truncate
 from probconserv.calibration import (
     calibration_error,
     cumulative_probability,
@@ -32,6 +20,7 @@ from probconserv.calibration import (
     scaled,
     variance_factor,
 )
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from solvers import NodeGrid
 from tests.strategies import seeds
 

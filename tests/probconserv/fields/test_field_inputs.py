@@ -8,18 +8,9 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    DependentConstraintsError,
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    Monotone,
-    ProbConserv,
-    boundary_value,
-    from_samples,
-    integral,
-)
+from probconserv import Bounded, Monotone, ProbConserv, boundary_value, from_samples, integral
 from probconserv.calibration import ConformalBand, displaced, fit_band, marginal_crps, variance_factor
+from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import FieldLayout, block_budgets, block_means, condition_fields, level_totals, region_totals
 from solvers import CellGrid, NodeGrid
 

@@ -7,16 +7,8 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from probconserv import (
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    Monotone,
-    NonNegative,
-    ProbConserv,
-    condition,
-    integral,
-    local_conservation,
-)
+from probconserv import Monotone, NonNegative, ProbConserv, condition, integral, local_conservation
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.fields import (
     FieldLayout,
     FieldPrediction,

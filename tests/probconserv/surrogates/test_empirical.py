@@ -8,16 +8,8 @@ import torch
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
-from probconserv import (
-    Context,
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    Mixture,
-    NonNegative,
-    Query,
-    condition,
-    integral,
-)
+from probconserv import Context, Mixture, NonNegative, Query, condition, integral
+from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.empirical import EmpiricalGP
 from solvers import NodeGrid
 from tests.oracles import condition_densely

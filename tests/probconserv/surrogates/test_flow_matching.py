@@ -8,17 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import (
-    Context,
-    FlowMatching,
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Posterior,
-    ProbConserv,
-    Query,
-)
-from probconserv.errors import DataFileError
+from probconserv import Context, FlowMatching, LinearConstraint, Posterior, ProbConserv, Query
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.flow import (
     DrawnFields,
     FieldLatent,

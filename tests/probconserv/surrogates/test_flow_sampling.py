@@ -7,21 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probconserv import (
-    Bounded,
+from probconserv import Bounded, FlowMatching, LinearConstraint, Monotone, NonlinearLaw, condition
+from probconserv._linalg.gaussian import FieldGaussian
+from probconserv.errors import (
     ConvergenceError,
     DependentConstraintsError,
-    FlowMatching,
     IncompatibleQueryError,
     InfeasibleConstraintError,
     InvalidArgumentError,
-    LinearConstraint,
-    Monotone,
-    NonlinearLaw,
     SamplingInterruptedError,
-    condition,
 )
-from probconserv._linalg.gaussian import FieldGaussian
 from probconserv.fields import block_means
 from probconserv.surrogates.flow import (
     FieldLatent,

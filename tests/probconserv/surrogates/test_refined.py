@@ -8,17 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from probconserv import (
-    Context,
-    DataFileError,
-    EmpiricalGP,
-    IncompatibleQueryError,
-    InvalidArgumentError,
-    Mixture,
-    Query,
-    condition,
-    integral,
-)
+from probconserv import Context, EmpiricalGP, Mixture, Query, condition, integral
+from probconserv.errors import DataFileError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.surrogates.refined import Refined, RefinedConfig
 from probconserv.training import TrainingConfig
 from solvers import CellGrid
