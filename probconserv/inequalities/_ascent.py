@@ -20,6 +20,7 @@ _CLOSE = 1e-14  # relative residual at which the last corrections take over
 _STALLED = 8  # steps without progress after which rounding is taken to hide it
 _CORRECTIONS = 3
 _RIDGE = 1e-12  # of a row's stiffness, for Newton steps where rows depend on each other or have no free point
+_SETTLED = 1e-6  # relative residual that the last corrections may be left with when the steps are over
 _TOLERANCE = 1e-12  # of a row's residual relative to |b| + Σ|w u|
 
 
@@ -100,6 +101,14 @@ class Ascent:
             gone = self.bounded[self.near :] & (moved <= 4 * torch.finfo(z.dtype).eps * multiplier.abs())
             multiplier = torch.where(gone, 0.0, moved)
             ridge = torch.where(fraction < 0.2, (10 * ridge).clamp(1e-8, 1.0), (0.1 * ridge).clamp_min(_RIDGE))
+        else:
+            worst = float(self.residual(u, multiplier)[1].max())
+            if not worst <= _SETTLED:
+                raise ConvergenceError(
+                    f"The nearest field was not found in {_STEPS} steps, which miss its conditions by {worst:.3g} "
+                    "(relative to |b| + Σ|w u|): no field meets law and inequalities together, or they nearly "
+                    "contradict each other. Check right-hand sides, bounds, and means and variances of the prior."
+                )
         return u, torch.cat([close, multiplier], dim=-1)
 
     def residual(self, u: Tensor, multiplier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,8 +137,10 @@ class Ascent:
     ) -> tuple[Tensor, Tensor]:
         """A direction of ascent with λ ≥ 0 for inequalities, and how far it leads: Newton's step, bent at λ = 0."""
         (z, u, ridge), (close, multiplier) = at, multipliers
-        bounded, floor = self.bounded[self.near :], ridge[..., None] * self.stiffness
-        floor = torch.cat([floor[..., : self.near], floor[..., self.near :] + self.pull], dim=-1)
+        bounded, ridges = self.bounded[self.near :], ridge[..., None] * self.stiffness[..., self.near :]
+        # Near rows are solved for, and only what is exact of them leaves the far rows their residual.
+        near = self.floor[..., : self.near].expand(*ridges.shape[:-1], self.near)
+        floor = torch.cat([near, ridges + self.pull], dim=-1)
         taken = ~self.bounded[: self.near] | (close > 0)
         stop = bounded & (multiplier == 0)
         counted = ~(stop & (residual <= 0))
