@@ -89,7 +89,11 @@ def build_operator(
         numerical = options.get("flux", Godunov()), options.get("reconstruction", MUSCL())
         convection = ConvectionTerm(convective, grid, sides, *numerical)
     if diffusive is not None:
-        _refuse_outflow(conditions)
+        if any(isinstance(side, Outflow) for pair in conditions for side in pair):
+            raise InvalidArgumentError(
+                "Outflow is for laws without diffusion; with diffusion give Dirichlet, Neumann, Robin or Periodic "
+                "sides, for example Neumann(gradient=0.0)."
+            )
         _warn_of_growth(conditions)
         newton = getattr(options.get("stepper"), "newton", Newton())
         diffusion = DiffusionTerm(diffusive, grid, sides, options.get("face_mean", IntegralMean()), newton)
@@ -122,14 +126,6 @@ def _refuse_coefficients_on_faces(
                         f"the {face} faces of the side. If it is a batch, say so by initial of shape "
                         f"{(*shape, *grid.shape)}."
                     )
-
-
-def _refuse_outflow(conditions: tuple[AxisConditions, ...]) -> None:
-    if any(isinstance(side, Outflow) for pair in conditions for side in pair):
-        raise InvalidArgumentError(
-            "Outflow is for laws without diffusion; with diffusion give Dirichlet, Neumann, Robin or Periodic sides, "
-            "for example Neumann(gradient=0.0)."
-        )
 
 
 def _warn_of_growth(conditions: tuple[AxisConditions, ...]) -> None:

@@ -185,7 +185,7 @@ class ConvectionTerm:
         for mode, states, end in zip(modes, (left, right), (0, -1), strict=True):
             if mode == STATE:
                 states[..., end] = line.outer[end]
-        law = self._law_at_faces(axis, t)
+        law = self.law.at(t, axis)
         states = [part.movedim(-1, 1 + axis) for part in (left, right, *line.bounds(left, right))]
         flux = self.flux.flux(law, states[0], states[1])
         for mode, end in zip(modes, (0, -1), strict=True):
@@ -220,12 +220,6 @@ class ConvectionTerm:
         side = 2 * axis - end
         part = data[:, self.sides.offsets[side] : self.sides.offsets[side + 1]]
         return torch.from_numpy(part).reshape(cells.shape[:-1])
-
-    def _law_at_faces(self, axis: int, t: Array) -> Any:
-        """The law with the parameters that vary in space or time evaluated at the faces of an axis."""
-        if not (self.law.varies_in_space or self.law.varies_in_time):
-            return self.law
-        return self.law.at_faces(t, axis)
 
 
 def _ghosts(state: Tensor, inwards: Tensor, count: int) -> Tensor:

@@ -170,7 +170,7 @@ class DiffusionTerm:
             return None
         kind, parameters = kernel
         parameters = parameters if parameters.shape[1] else np.zeros((rows, 1))
-        diffusivity = getattr(self.law.at_cells(0.0).parameters, "diffusivity", 1.0)
+        diffusivity = getattr(self.law.at(0.0).parameters, "diffusivity", 1.0)
         if isinstance(diffusivity, Values):
             return kind, parameters, np.ones((rows, 1)), self._padded_faces()
         return kind, parameters, on_rows(diffusivity, rows)[:, None], np.empty((rows, 0, 0))
@@ -181,7 +181,7 @@ class DiffusionTerm:
         padded = np.zeros((self.law.rows, d, *[n + 2 for n in self.grid.shape]))
         for axis in range(d):
             inside = tuple(slice(1, None if other == axis else -1) for other in range(d))
-            padded[(slice(None), axis, *inside)] = self.law.at_faces(0.0, axis).parameters.diffusivity.values.numpy()
+            padded[(slice(None), axis, *inside)] = self.law.at(0.0, axis).parameters.diffusivity.values.numpy()
         return padded.reshape(self.law.rows, d, -1)
 
     @cached_property

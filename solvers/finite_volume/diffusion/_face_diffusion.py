@@ -111,7 +111,7 @@ class FaceDiffusion:
         if not self.law.varies_in_space:
             return self.face_mean.along(self.law, states, self._inverse[axis], 1 + axis)
         left, right = (states.narrow(1 + axis, start, states.shape[1 + axis] - 1) for start in (0, 1))
-        return self.face_mean.flux(self.law.at_faces(t, axis), left, right, self._inverse[axis])
+        return self.face_mean.flux(self.law.at(t, axis), left, right, self._inverse[axis])
 
     @cached_property
     def _inverse(self) -> list[Tensor]:

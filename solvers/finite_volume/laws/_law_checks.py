@@ -39,7 +39,7 @@ def check_law(rows: LawRows, low: float, high: float, start: float = 0.0) -> Non
     if type(rows.law) in SHIPPED_LAWS:
         return
     _check_names(rows.law)
-    placed = rows.at_cells(start)
+    placed = rows.at(start)
     _check_results(placed)
     with torch.no_grad():
         samples = _Samples(placed, low, high)

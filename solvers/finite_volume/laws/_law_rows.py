@@ -46,7 +46,7 @@ SHIPPED_LAWS = (*_KERNELS, Transport)
 class LawRows:
     """A law on some rows of a flattened batch; states are ``(rows, *space)``, or on faces ``(rows, *faces)``.
 
-    A law that varies in space or time has its formulas after ``at_cells`` or ``at_faces`` only.
+    A law that varies in space or time has its formulas after ``at`` only.
 
     Attributes:
         law: The law of the whole batch.
@@ -75,7 +75,7 @@ class LawRows:
         require_batch_axes(law, batch)
         selection = BatchRows.whole(batch, grid.dimension)
         whole = cls(law, grid, periodic or (False,) * grid.dimension, selection, divisible=True)
-        return whole if type(law) in SHIPPED_LAWS else replace(whole, divisible=_is_divisible(whole.at_cells(start)))
+        return whole if type(law) in SHIPPED_LAWS else replace(whole, divisible=_is_divisible(whole.at(start)))
 
     @property
     def rows(self) -> int:
@@ -96,13 +96,16 @@ class LawRows:
         """Some of these rows."""
         return replace(self, selection=self.selection.take(index))
 
-    def at_cells(self, time: np.ndarray | float) -> "LawRows":
-        """The law at the cells at times ``(rows,)``."""
-        return self._at(time, None)
-
-    def at_faces(self, time: np.ndarray | float, axis: int) -> "LawRows":
-        """The law on the faces of an axis at times ``(rows,)``; a side has the coefficient of its cell."""
-        return self._at(time, axis)
+    def at(self, time: np.ndarray | float, axis: int | None = None) -> "LawRows":
+        """The law on the cells, or on the faces of an axis, at times ``(rows,)``."""
+        if not self.varies_in_space:
+            return self
+        if not self.varies_in_time and axis in self._placed:
+            return self._placed[axis]
+        periodic = axis is not None and self.periodic[axis]
+        law = self.law.at(self.grid, self.selection.times(time), axis, periodic)
+        self._placed[axis] = replace(self, law=law)
+        return self._placed[axis]
 
     def potential(self, u: Tensor) -> Tensor:
         """Kirchhoff potential Φ(u)."""
@@ -127,16 +130,6 @@ class LawRows:
     def inflection_points(self) -> tuple[float, ...] | None:
         """States where f″ changes sign."""
         return self.law.inflection_points()  # type: ignore[union-attr]
-
-    def _at(self, time: np.ndarray | float, axis: int | None) -> "LawRows":
-        if not self.varies_in_space:
-            return self
-        if not self.varies_in_time and axis in self._placed:
-            return self._placed[axis]
-        periodic = axis is not None and self.periodic[axis]
-        law = self.law.at(self.grid, self.selection.times(time), axis, periodic)
-        self._placed[axis] = replace(self, law=law)
-        return self._placed[axis]
 
     @cached_property
     def _placed(self) -> dict[int | None, "LawRows"]:
@@ -175,7 +168,7 @@ def kernel_of(rows: LawRows) -> tuple[int, np.ndarray] | None:
     kind, name = _KERNELS[type(rows.law)]
     if name is None:
         return kind, np.empty((rows.rows, 0))
-    value = getattr(rows.at_cells(0.0).parameters, name)
+    value = getattr(rows.at(0.0).parameters, name)
     return None if isinstance(value, Values) else (kind, on_rows(value, rows.rows)[:, None])
 
 
@@ -183,7 +176,7 @@ def _velocities(rows: LawRows) -> np.ndarray:
     """Normal velocities on the faces of all axes, one axis after the other ``(rows, faces)``."""
     shape, parts = rows.grid.shape, []
     for axis in range(len(shape)):
-        values = on_rows(rows.at_faces(0.0, axis).parameters.speed, rows.rows)
+        values = on_rows(rows.at(0.0, axis).parameters.speed, rows.rows)
         faces = prod(n + (other == axis) for other, n in enumerate(shape))
         parts.append(np.broadcast_to(values.reshape(rows.rows, -1), (rows.rows, faces)))
     return np.concatenate(parts, axis=1)

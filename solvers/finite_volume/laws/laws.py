@@ -3,7 +3,8 @@
 A law defines its flux and the derivative of the flux by operations that work on NumPy arrays and torch tensors, so
 that the finite-volume solver and a training penalty by automatic differentiation use the same definition. Fields are
 ``(*batch, *space)``. A parameter is a number, an array ``(*batch,)``, a ``Field`` on the cells, or a function of x, or
-of x and t, with values that broadcast to ``(*batch, *space)``. All quantities are dimensionless.
+of x and t, with values that broadcast to ``(*batch, *space)``; one that is not finite, or not positive where it must
+be, is an ``InvalidArgumentError``. All quantities are dimensionless.
 
 To add a law, derive from ``DiffusiveLaw`` (flux F = −Φ(u)_x) or ``ConvectiveLaw`` (flux F = f(u)). To allow functions
 of x for its parameters, list them in ``varying``.
@@ -148,9 +149,6 @@ class Diffusion(DiffusiveLaw):
     Args:
         diffusivity: k > 0, a number, one per batch entry ``(*batch,)``, or k(x) as a ``Field`` or a function; on faces
             the harmonic mean of the cells, on sides the function or the value of the cell.
-
-    Raises:
-        InvalidArgumentError: If the diffusivity is not positive and finite.
     """
 
     varying: ClassVar = {"diffusivity": FaceValue.HARMONIC}
@@ -173,9 +171,6 @@ class PorousMedium(DiffusiveLaw):
 
     Args:
         exponent: m > 0, a number, one per batch entry ``(*batch,)``, a ``Field`` or a function of x.
-
-    Raises:
-        InvalidArgumentError: If the exponent is not positive and finite.
     """
 
     varying: ClassVar = {"exponent": FaceValue.ARITHMETIC}
@@ -200,9 +195,6 @@ class Stefan(DiffusiveLaw):
     Args:
         threshold: u*, a number, one per batch entry ``(*batch,)``, a ``Field`` or a function of x.
         diffusivity: k₀ > 0, likewise; on faces the harmonic mean of the cells.
-
-    Raises:
-        InvalidArgumentError: If the threshold is not finite or the diffusivity is not positive and finite.
     """
 
     varying: ClassVar = {"threshold": FaceValue.ARITHMETIC, "diffusivity": FaceValue.HARMONIC}
@@ -229,9 +221,6 @@ class Advection(ConvectiveLaw):
     Args:
         speed: a, a number, one per batch entry ``(*batch,)``, or a(x) as a ``Field`` or a function, for
             u_t + ∇·(a(x) u) = 0. A velocity per axis is a ``Transport``.
-
-    Raises:
-        InvalidArgumentError: If the speed is not finite.
     """
 
     varying: ClassVar = {"speed": FaceValue.DIRECT}
@@ -403,9 +392,6 @@ class Logistic(Source):
 
     Args:
         rate: r, a number, one per batch entry ``(*batch,)``, a ``Field`` or a function of x.
-
-    Raises:
-        InvalidArgumentError: If the rate is not finite.
     """
 
     varying: ClassVar = {"rate": FaceValue.ARITHMETIC}

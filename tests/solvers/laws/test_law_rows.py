@@ -126,7 +126,7 @@ def test_rows_have_the_values_of_the_whole_batch(law, chosen, on_faces):
     placed = law.at(LINE, times, axis) if law.varies_in_space else law
     rows = LawRows.build(law, BATCH, LINE).take(np.array([5, 4, 3, 2, 1, 0])).take(5 - np.array(chosen))
     time = times.reshape(6)[chosen].numpy()
-    rows = rows.at_faces(time, 0) if on_faces else rows.at_cells(time)
+    rows = rows.at(time, 0) if on_faces else rows.at(time)
     for name in ("potential", "conductivity"):
         expected = getattr(placed, name)(u).reshape(6, -1)[chosen]
         assert torch.equal(getattr(rows, name)(u.reshape(6, -1)[chosen]), expected)
@@ -145,14 +145,14 @@ def test_laws_that_cannot_be_cut_stay_whole(law, divisible):
 def test_velocities_of_rows(chosen, axis):
     velocity = FaceVelocity((random(6, 3, 4, 4), random(7, 1, 3, 5)))
     u = torch.ones((3, *velocity.values[axis].shape[1:]), dtype=torch.float64)
-    rows = LawRows.build(Transport(velocity), (3,), PLANE).take(np.array(chosen)).at_faces(0.0, axis)
+    rows = LawRows.build(Transport(velocity), (3,), PLANE).take(np.array(chosen)).at(0.0, axis)
     expected = velocity.values[axis].expand(u.shape)[chosen]
     assert torch.equal(rows.characteristic_speed(u[chosen]), expected)
 
 
 def test_velocities_per_row():
     u = random(8, 3, 3, 5)
-    rows = LawRows.build(Transport((1.0, VALUES[0])), (3,), PLANE).take(np.array([2, 0])).at_faces(0.0, 1)
+    rows = LawRows.build(Transport((1.0, VALUES[0])), (3,), PLANE).take(np.array([2, 0])).at(0.0, 1)
     assert torch.equal(rows.convective_flux(u[[2, 0]]), (VALUES[0][:, None, None] * u)[[2, 0]])
 
 
