@@ -1,15 +1,17 @@
-"""Relative L2 and boundary errors of known fields."""
+"""Relative L2 and boundary errors of known fields; how much corrections amplify noise of the input."""
 
 import re
 
 import pytest
 import torch
 
-from boon import InvalidArgumentError, Part, boundary_error, relative_l2
+from boon import BOON, FNO, FNOConfig, MatchedTransform, MixedTransform, Part, SmoothExtension
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import prescribe
-from boon.scores import relative_residual
-from solvers import Dirichlet, Neumann, Periodic
+from boon.errors import InvalidArgumentError
+from boon.scores import boundary_error, noise_gain, relative_l2, relative_residual
+from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.boon.cases import EVERY
 
 
 def test_relative_l2_is_the_mean_over_samples():
@@ -61,3 +63,65 @@ def test_conditions_of_another_grid_are_refused(use, conditions, grid, other):
     match = rf"grid of {re.escape(str(grid))} nodes but the field has {re.escape(str(other))}"
     with pytest.raises(InvalidArgumentError, match=match):
         use(torch.rand(2, 1, *other), boundary)
+
+
+NODES = (64, 128, 512)
+GRADIENTS, MIXED = (Neumann(0.3), Neumann(0.1)), (Robin(1.0, -0.3, 0.2), Dirichlet(0.1))
+AMPLIFIED = [each for each in EVERY if isinstance(each, MatchedTransform) or getattr(each, "reach", 1.0) == 0.0]
+
+
+def field(n, dtype=torch.float64):
+    x = torch.linspace(0, 1, n, dtype=dtype)
+    return torch.stack([torch.sin(3 * x) + 1, torch.cos(5 * x)])[:, None]
+
+
+def gains(correction, pair, nodes=NODES, dtype=torch.float64):
+    """Gains of an untrained operator against the number of nodes."""
+    torch.manual_seed(0)
+    operator = FNO(FNOConfig(width=16, modes=(8,)))
+    if correction is not None:
+        operator = BOON(operator, [pair], correction=correction, order=4)
+    operator = operator.to(dtype)
+    return [noise_gain(operator, field(n, dtype), generator=torch.Generator().manual_seed(1)) for n in nodes]
+
+
+@pytest.mark.parametrize("pair", [GRADIENTS, MIXED])
+@pytest.mark.parametrize("correction", [None, *(each for each in EVERY if each not in AMPLIFIED)])
+def test_no_correction_amplifies_noise_more_on_finer_grids(correction, pair):
+    found, plain = gains(correction, pair), gains(None, pair)
+    assert all(gain <= 1.6 * found[0] for gain in found), found
+    # Smooth extension reads a derivative from a quarter of the axis before each of four layers.
+    largest = 60.0 if correction == SmoothExtension(hidden=True) else 4.0
+    assert all(gain <= largest * alone for gain, alone in zip(found, plain, strict=True)), (found, plain)
+
+
+@pytest.mark.parametrize("correction", [MatchedTransform(), SmoothExtension(reach=0.0)])
+def test_corrections_of_version_0_1_do(correction):
+    found = gains(correction, GRADIENTS)
+    assert found[-1] > 5 * found[0]
+
+
+def test_float32_measures_the_same_gain():
+    single, double = (gains(MixedTransform(), GRADIENTS, (64,), dtype)[0] for dtype in (torch.float32, torch.float64))
+    assert single == pytest.approx(double, rel=0.3)  # other random numbers in float32
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_the_gain_of_a_matrix_is_its_norm(count):
+    # E‖A δ‖² = σ² ‖A‖², so the ratio of root mean squares is ‖A‖/√n_out, here with 2n rows.
+    generator = torch.Generator().manual_seed(2)
+    matrix = torch.randn(2 * count, count, generator=generator, dtype=torch.float64)
+    a = torch.ones(1, 1, count, dtype=torch.float64)
+    gain = noise_gain(lambda x: x @ matrix.mT, a, draws=4000, generator=generator)
+    assert gain == pytest.approx(float(matrix.norm()) / (2 * count) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize(("options", "a"), [({"noise": 0.0}, field(9)), ({"draws": 0}, field(9)), ({}, 0 * field(9))])
+def test_what_has_no_gain(options, a):
+    with pytest.raises(InvalidArgumentError, match="noise_gain needs noise > 0, at least one draw and a field that is"):
+        noise_gain(lambda x: x, a, **options)
+
+
+def test_noise_that_half_precision_rounds_away_is_not_counted():
+    a = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert noise_gain(lambda field: field, a) == 1.0

@@ -1,4 +1,4 @@
-"""Kernel elimination by blocks against the dense kernel."""
+"""Kernel elimination by blocks against the dense kernel, and by scalars against the authors' form."""
 
 import pytest
 import torch
@@ -9,13 +9,14 @@ from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import read
 from boon.corrections.elimination import Elimination, boundary_kernel, hermitian
 from boon.corrections.elimination import eliminate as eliminate_ends
+from boon.corrections.scalar import ScalarElimination, eliminate_by_scalars, end_scalars
 from boon.errors import SingularKernelError
 from boon.fno import FNO, FNOConfig
 from boon.operator import BOON
 from boon.spectral import SpectralConvolution, analyse, fourier_basis, multiply, synthesise
 from boon.transforms import DomainFourier, NodeFourier
-from solvers import Dirichlet, Neumann, Robin
-from tests.oracles import eliminate_densely
+from solvers import Dirichlet, Neumann, Periodic, Robin
+from tests.oracles import eliminate_as_the_authors, eliminate_densely
 from tests.strategies import seeds
 
 NODES, DOMAIN = NodeFourier(), DomainFourier()
@@ -31,17 +32,24 @@ def setting(shape, modes, padding, channels, seed, transform=NODES):
     return x, weight, bases
 
 
-def eliminate(x, weight, bases, axes, block):
+def eliminate(x, weight, bases, axes, block=None):
+    """By blocks or one end at a time; by scalars where nothing is said."""
     ends = {axis: x.index_select(2 + axis, torch.tensor([0, x.shape[2 + axis] - 1])) for axis in axes}
+    if block is None:
+        return synthesise(eliminate_by_scalars(x, ends, weight, bases), bases)
     return synthesise(eliminate_ends(x, ends, weight, bases, block), bases)
 
 
-def dense(x, weight, bases, axes):
-    """Oracle: the kernel on all nodes of a whole period acts on the field times its weights in the modes."""
-    periods = [round(basis.period) for basis in bases]
+def weighted(x, bases):
+    """The field times its weights in the modes, on which the kernel of a whole period acts."""
     for axis, basis in enumerate(bases):
         x = x * basis.analysis[0].view([-1 if other == axis else 1 for other in range(len(bases))])
-    return torch.from_numpy(eliminate_densely(x.numpy(), weight.numpy(), periods, axes))
+    return x
+
+
+def dense(x, weight, bases, axes):
+    periods = [round(basis.period) for basis in bases]
+    return torch.from_numpy(eliminate_densely(weighted(x, bases).numpy(), weight.numpy(), periods, axes))
 
 
 CASES = [
@@ -64,10 +72,13 @@ WHOLE_PERIODS = [
 ]
 
 
-@pytest.mark.parametrize(
+every_case = pytest.mark.parametrize(
     ("shape", "modes", "padding", "axes", "transform"),
     [(*case, NODES) for case in CASES] + [(*case, DOMAIN) for case in WHOLE_PERIODS],
 )
+
+
+@every_case
 def test_block_elimination_equals_the_dense_kernel(shape, modes, padding, axes, transform):
     x, weight, bases = setting(shape, modes, padding, 2, 3, transform)
     result = eliminate(x, weight, bases, axes, block=True)
@@ -142,3 +153,36 @@ def test_an_untrained_operator_on_a_square_has_features_of_order_one(block: bool
     )
     with torch.no_grad():
         assert 1e-3 < operator(a).abs().max() < 10
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@every_case
+def test_scalar_elimination_is_that_of_the_authors(shape, modes, padding, axes, transform, channels):
+    x, weight, bases = setting(shape, modes, padding, channels, 3, transform)
+    periods = [round(basis.period) for basis in bases]
+    expected = torch.from_numpy(eliminate_as_the_authors(weighted(x, bases).numpy(), weight.numpy(), periods, axes))
+    result = eliminate(x, weight, bases, axes)
+    assert torch.allclose(result, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+
+
+def test_with_one_channel_the_last_end_carries_its_value():
+    # (K z)_N = k_NN x_N exactly; the first end is carried before the last one is changed.
+    x, weight, bases = setting((12,), (4,), (0.25,), 1, 3, DOMAIN)
+    k = end_scalars(hermitian(weight, bases), bases, 0)
+    result = eliminate(x, weight, bases, (0,))
+    assert torch.allclose(result[..., -1], k[1, 1] * bases[0].end_weight * x[..., -1], atol=1e-12)
+    inner = torch.cat([x[..., :1], torch.randn_like(x[..., 1:-1]), x[..., -1:]], -1)
+    assert torch.allclose(eliminate(inner, weight, bases, (0,))[..., [0, -1]], result[..., [0, -1]], atol=1e-11)
+
+
+def test_periodic_axes_are_not_padded():
+    config = FNOConfig(modes=(3, 3), width=4)
+    like = torch.zeros((), dtype=torch.float64)
+    bases = ScalarElimination().bases([(Periodic(), Periodic()), (Dirichlet(), Dirichlet())], config, (13, 9), like)
+    assert [basis.period for basis in bases] == [12, 9.0]
+
+
+def test_scalars_that_vanish():
+    x, weight, bases = setting((9,), (1,), (0.5,), 2, 3)  # one mode: the ends cannot be told apart, s = 0
+    with pytest.raises(SingularKernelError, match="of the ends of axis 0 are too small to divide by; keep"):
+        eliminate(x, weight, bases, (0,))

@@ -1,4 +1,4 @@
-"""Cases and samples: presets, what is refused, files that are complete, and fields laid out for operators."""
+"""Cases and samples: presets, what is refused, complete files, fields laid out for operators, released trainings."""
 
 import json
 from dataclasses import replace
@@ -11,10 +11,14 @@ from safetensors import safe_open
 
 from experiments.boundary.cases import NetworkSizes
 from experiments.boundary.data import as_fields, by_time
+from experiments.boundary.experiment import BoundaryExperiment
 from experiments.boundary.sources import ClosedFormSource, DataStore, SampleConfig
 from experiments.boundary.sources.closed_form import as_samples
+from experiments.boundary.studies import STUDIES
 from experiments.boundary.versions import VERSIONS
 from experiments.errors import InvalidArgumentError
+from experiments.experiment import RunContext, RunOptions
+from experiments.registry import experiment
 from solvers import Dirichlet
 from solvers.problems.boundary_problems import BOUNDARY_PROBLEMS, stokes
 from solvers.problems.boundary_samples import BoundaryProblem, Uniform
@@ -121,3 +125,24 @@ def test_times_are_channels_or_the_last_axis(name: str, time_modes: int) -> None
     assert len(part) == 2
     assert torch.equal(part.input, fields.input[[2, 0]])
     assert torch.equal(part.values[0][1], fields.values[0][1][[2, 0]])
+
+
+def released(experiment: BoundaryExperiment, context: RunContext) -> dict[str, str | None]:
+    """From hashes of trainings to the names of their weights."""
+    return {
+        training.hash: training.release
+        for case in experiment.cases(context)
+        for method in experiment.methods(case)
+        for seed in experiment.seeds(case, context)
+        for training in experiment.trainings(case, method, seed, context)
+    }
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_names_the_released_operators_that_it_tests(name: str, tmp_path: Path) -> None:
+    context = RunContext(options=RunOptions(preset="laptop", out=tmp_path))
+    problem = experiment(name)
+    assert isinstance(problem, BoundaryExperiment)
+    own, tested = released(problem, context), released(STUDIES[name], context)
+    assert tested == {training: own.get(training) for training in tested}
+    assert len(set(tested.values()) - {None}) >= 2

@@ -1,5 +1,6 @@
-"""Tables of results: marks, missing scores, rows of methods that are no more."""
+"""Tables of results: marks, missing scores, methods that are no more, 80 columns."""
 
+import io
 from dataclasses import replace
 
 import pandas as pd
@@ -9,8 +10,9 @@ from experiments.driver import describe
 from experiments.records.description import Description
 from experiments.records.record import Record, as_frame
 from experiments.records.table import wide
-from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, title
+from experiments.report.results import MANY_ROWS, Cell, Results, Row, headline, released, title
 from experiments.report.tables import entries_of
+from experiments.report.terminal import console, headline_tables
 from tests.experiments.report.example import Entry, Example, results
 
 
@@ -130,3 +132,27 @@ def test_headings_are_names_in_words() -> None:
         "generate_stefan-prediction": "Stefan, generated: prediction",
     }
     assert {name: title(name) for name in headings} == headings
+
+
+@pytest.mark.parametrize(
+    "name", ["stefan", "viscous_burgers", "generate_stefan-prediction", "generate_stokes-disturbed"]
+)
+def test_every_number_of_a_headline_is_printed_whole(name: str) -> None:
+    """Names of rows wrap or are cut, numbers are not."""
+    results, printed = released(name), io.StringIO()
+    assert results is not None
+    tables = list(headline_tables(results.description, results.records))
+    console(printed).print(*tables, sep="\n")
+    shown = printed.getvalue().split()
+    for table in tables:
+        for column in table.columns[1:]:
+            for text in column.cells:
+                shown.remove(str(text))
+
+
+def test_a_run_of_other_methods_than_those_of_the_headline_shows_them() -> None:
+    results, printed = released("wave_neumann"), io.StringIO()
+    assert results is not None
+    records = results.records[results.records["method"] == "boon-residual"]
+    console(printed).print(*headline_tables(results.description, records), sep="\n")
+    assert printed.getvalue().count("residual in the loss") == len(results.description.cases)
