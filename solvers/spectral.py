@@ -148,8 +148,7 @@ def _integrate(v: Tensor, times: list[float], viscosity: float, resolution: Spec
     """Coefficients ``(samples, t, modes)``: equal steps from one output time to the next."""
     wave_numbers = 2 * pi * torch.arange(resolution.modes + 1, dtype=torch.float64)
     prepared: dict[str, _Coefficients] = {}
-    start = _Start.of(v, resolution)
-    results, now = [], 0.0
+    results, now, start = [], 0.0, v
     for time in times:
         steps = ceil((time - now) / resolution.step * (1 - 1e-12))
         for _ in range(steps):
@@ -159,52 +158,33 @@ def _integrate(v: Tensor, times: list[float], viscosity: float, resolution: Spec
                 prepared[key] = _etdrk4(-viscosity * wave_numbers**2, step)
             v = _step(v, prepared[key], wave_numbers, resolution.points)
         now = time
-        start.check(v, time, resolution)
+        _check_resolved(v, start, time, resolution)
         results.append(v)
     return torch.stack(results, dim=-2)
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What solutions are compared with, ``(samples,)`` each: max |u|, all energy and that of short waves at the start.
+def _check_resolved(v: Tensor, start: Tensor, time: float, resolution: SpectralResolution) -> None:
+    """Raises an error for a solution that grows, or whose waves are too short for the points; NaN is both.
 
-    max |u| is taken at four times the points, which miss at most 3.4 % of it: the shortest wave has twelve.
+    max |u| of the start is taken at four times the points, which miss at most 3.4 %: the shortest wave has twelve.
     """
 
-    largest: Tensor
-    energy: Tensor
-    short: Tensor
+    def largest(modes: Tensor, points: int) -> Tensor:
+        return torch.fft.irfft(modes, n=points, norm="forward").abs().amax(-1)
 
-    @classmethod
-    def of(cls, v: Tensor, resolution: SpectralResolution) -> "_Start":
-        return cls(_largest(v, 4 * resolution.points), _energy(v, 0), _energy(v, _first_short(v)))
+    def energy(modes: Tensor, first: int) -> Tensor:
+        return modes[..., first:].abs().square().sum(-1)
 
-    def check(self, v: Tensor, time: float, resolution: SpectralResolution) -> None:
-        """Raises an error for a solution that grows, or whose waves are too short for the points; NaN is both."""
-        small = _largest(v, resolution.points) <= _GROWTH * self.largest
-        allowed = self.short + _SHORT * _energy(v, 1) + _ROUND_OFF * self.energy
-        if bool((small & (_energy(v, _first_short(v)) <= allowed)).all()):
-            return
-        what = "has waves too short for its points" if bool(small.all()) else "has grown above its start"
-        raise SolverDivergedError(
-            f"Periodic Burgers {what} at time {time:g} with step {resolution.step:g} and {resolution.points} points; "
-            "take a smaller step or more points."
-        )
-
-
-def _largest(v: Tensor, points: int) -> Tensor:
-    """max |u| at equal points ``(samples,)``."""
-    return torch.fft.irfft(v, n=points, norm="forward").abs().amax(-1)
-
-
-def _energy(v: Tensor, first: int) -> Tensor:
-    """Σ |c_k|² of the waves from a wave number on ``(samples,)``."""
-    return v[..., first:].abs().square().sum(-1)
-
-
-def _first_short(v: Tensor) -> int:
-    """First wave number of the last third of the spectrum."""
-    return 2 * v.shape[-1] // 3
+    short = 2 * v.shape[-1] // 3
+    small = largest(v, resolution.points) <= _GROWTH * largest(start, 4 * resolution.points)
+    allowed = energy(start, short) + _SHORT * energy(v, 1) + _ROUND_OFF * energy(start, 0)
+    if bool((small & (energy(v, short) <= allowed)).all()):
+        return
+    what = "has waves too short for its points" if bool(small.all()) else "has grown above its start"
+    raise SolverDivergedError(
+        f"Periodic Burgers {what} at time {time:g} with step {resolution.step:g} and {resolution.points} points; "
+        "take a smaller step or more points."
+    )
 
 
 def _step(v: Tensor, coefficients: _Coefficients, wave_numbers: Tensor, points: int) -> Tensor:

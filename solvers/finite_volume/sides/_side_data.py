@@ -325,12 +325,8 @@ class _Side:
         return int(np.prod(self.face))
 
     @property
-    def gives_flux(self) -> bool:
-        return isinstance(self.condition, Neumann) and self.condition.flux is not None
-
-    @property
     def mode(self) -> int:
-        if self.gives_flux:
+        if isinstance(self.condition, Neumann) and self.condition.flux is not None:
             return GIVEN_FLUX
         return {Periodic: PERIODIC, Outflow: OUTFLOW}.get(type(self.condition), STATE)
 
