@@ -16,16 +16,16 @@ from probconserv._linalg.checks import require_tensors
 from probconserv._linalg.gaussian import FieldGaussian
 from probconserv._linalg.values import as_tensor, floating
 from probconserv.constraints import LinearConstraint
-from probconserv.errors import IncompatibleQueryError, InvalidArgumentError
+from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.fitted.covariance import shrinkage_of
 from probconserv.fitted.members import MemberGaussian, Members, condition_members
 from probconserv.fitted.rule import warn_of_rule
-from probconserv.inequalities.inequality import Inequality
+from probconserv.inequalities.inequality import Inequality, JoinedConstraint
 from probconserv.inequalities.projected import Projected
 from probconserv.inequalities.truncated import Truncated
 from probconserv.mixture import Mixture
 from probconserv.neighbours import NEIGHBOURS, Neighbour, as_known
-from probconserv.posterior import Posterior
+from probconserv.posterior import Posterior, posterior_of
 from solvers.recording import are_readable, check_recording
 
 Gaussian = TorchMultivariateNormal | Normal
@@ -119,7 +119,7 @@ def _condition_one(
     if validate and isinstance(prior, Normal):
         _check_scale(prior.scale)
     if isinstance(prior, Projected):
-        return Projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
+        return _projected(prior.prior, prior.constraint & constraint, draws=prior.draws, seed=prior.seed)
     if isinstance(prior, Posterior):
         joined = prior.constraint if isinstance(constraint, LinearConstraint) else prior.stated
         prior, constraint = prior.prior, joined & constraint
@@ -127,7 +127,17 @@ def _condition_one(
         prior = as_multivariate_normal(prior)
     if isinstance(constraint, LinearConstraint):
         return condition_members(prior, constraint, validate)
-    return Projected(_of_members(prior, constraint.joined().law), constraint.joined())
+    return _projected(_of_members(prior, constraint.joined().law), constraint.joined())
+
+
+def _projected(prior: MultivariateNormal, joined: JoinedConstraint, **options: int) -> Projected:
+    """The prediction under a law and inequalities; rows that it meets already are left out of the update."""
+    try:
+        return Projected(prior, joined, **options)
+    except DependentConstraintsError:
+        if joined.law is None:
+            raise
+        return Projected(posterior_of(prior, joined.law, True), joined, **options)
 
 
 def _of_members(prior: MultivariateNormal, law: LinearConstraint | None) -> MultivariateNormal:

@@ -5,12 +5,13 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from probconserv._linalg.checks import contradictions_named
 from probconserv._linalg.covariance import as_double
 from probconserv._linalg.values import square_root
 from probconserv.errors import InvalidArgumentError
 from probconserv.inequalities._feasible import feasible_set
 from probconserv.inequalities.inequality import JoinedConstraint
-from probconserv.posterior import AnyGain, Posterior, posterior_of
+from probconserv.posterior import AnyGain, Posterior, gain_of
 from probconserv.prediction import SINGLE, Drawable
 from probconserv.sampling import draw
 from solvers.recording import are_readable
@@ -61,10 +62,10 @@ class Projected(Drawable):
                 "torch.jit.trace cannot record inequalities; torch.export and torch.compile can, or trace the model "
                 "under its linear law alone and condition its prediction on the inequalities outside."
             )
-        conditioned = prior if isinstance(prior, Posterior) else None
-        self._feasible = feasible_set(prior if conditioned is None else conditioned.prior, constraint)
+        self._given = prior
+        self._feasible = feasible_set(prior.prior if isinstance(prior, Posterior) else prior, constraint)
         self.prior, self.constraint, self.draws, self.seed = self._feasible.prior, constraint, draws, seed
-        self._gain = self._gain_of_law(conditioned)
+        self._gain = self._gain_of_law()
         self._mode: Tensor | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
@@ -113,7 +114,7 @@ class Projected(Drawable):
 
     def with_draws(self, draws: int, seed: int = 0) -> "Projected":
         """The same prediction with mean and variance from another set of draws."""
-        return Projected(self.prior, self.constraint, draws=draws, seed=seed)
+        return Projected(self._given, self.constraint, draws=draws, seed=seed)
 
     def rsample(self, sample_shape: torch.Size = SINGLE, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws of the Gaussian, projected; each meets exact rows, bounds and order."""
@@ -130,7 +131,7 @@ class Projected(Drawable):
             target = target - normals * square_root(self._feasible.noise)
         return self._project(fields, target)
 
-    def _gain_of_law(self, conditioned: Posterior | None) -> AnyGain | None:
+    def _gain_of_law(self) -> AnyGain | None:
         """The update by the law; None without one, or where the projection alone does the same."""
         law, covariance = self.constraint.law, as_double(self.prior.lazy_covariance_matrix)
         if law is None:
@@ -139,8 +140,11 @@ class Projected(Drawable):
         apart = law.G.shape[-2] == 1 or self.constraint.division.apart == self._feasible.target.shape[-1]
         if diagonal and (apart or not are_readable(self.prior.mean)):
             return None
-        conditioned = conditioned or posterior_of(self.prior, law, True)
-        return None if diagonal else conditioned.gain  # built for its check of the rows alone
+        if isinstance(self._given, Posterior):
+            return None if diagonal else self._given.gain
+        with contradictions_named(law.G, law.b, law.noise):
+            gain = gain_of(covariance, law, torch.finfo(self.prior.mean.dtype).eps, True)
+        return None if diagonal else gain  # built for its check of the rows alone
 
     def _project(self, fields: Tensor, target: Tensor) -> Tensor:
         """Fields ``(s, *batch, n)`` on the law and then on all statements, with right-hand sides ``(s, *batch, k)``."""

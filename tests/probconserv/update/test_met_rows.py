@@ -81,6 +81,7 @@ def test_rows_that_are_met_hold_under_bounds_too():
         assert float(law.residual(draws).abs().max()) < 1e-13
         assert float(draws.min()) == 0.0
     assert torch.allclose(bounded.mode, once.mode, rtol=0, atol=1e-14)
+    assert float(law.residual(bounded.with_draws(5).mean).abs()) < 1e-13
 
 
 def test_weights_of_a_mixture_see_only_what_was_open():
