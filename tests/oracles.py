@@ -12,13 +12,6 @@ def condition_densely(mean, covariance, G, b, noise):
     return mean - gain @ (G @ mean - b), covariance - gain @ G @ covariance
 
 
-def condition_by_information(mean, covariance, G, b, noise):
-    """The same for full-rank Σ and σ² > 0 by precision matrices: Λ = Σ⁻¹ + Gᵀ N⁻¹ G."""
-    precision = np.linalg.inv(covariance)
-    posterior = np.linalg.inv(precision + G.T @ np.diag(1 / noise) @ G)
-    return posterior @ (precision @ mean + G.T @ (b / noise)), posterior
-
-
 def log_density_on_surface(u, mean, covariance, G, b):
     """Log-density on {G u = b} by a change of variables to an orthonormal basis of the surface.
 

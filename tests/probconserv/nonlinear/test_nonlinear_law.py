@@ -193,13 +193,6 @@ def test_a_value_that_rounding_takes_across_a_bound_does_not_keep_the_law_from_b
     assert torch.allclose(projected, torch.tensor([[0.0, 1.0]], dtype=torch.float64), rtol=0, atol=1e-11)
 
 
-def test_single_precision_comes_back_in_single_precision() -> None:
-    law = NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.0, points=6)
-    actual = project(torch.ones(2, 6), DiagLinearOperator(torch.ones(6)), law)
-    assert actual.dtype == torch.float32
-    assert torch.allclose(actual, torch.full((2, 6), (1 / 3) ** 0.5), rtol=1e-6)
-
-
 # Conditioning
 
 

@@ -98,9 +98,15 @@ def test_inequalities_give_the_modes_of_priors_with_these_means() -> None:
     )
 
 
-def test_single_precision_comes_back_in_single_precision() -> None:
-    fields, law = random(FIELDS, N).float(), LinearConstraint(torch.ones(1, N), torch.ones(1))
-    actual = project(fields, DiagLinearOperator(torch.ones(N)), law)
+@pytest.mark.parametrize(
+    "law",
+    [
+        LinearConstraint(torch.ones(1, N), torch.ones(1)),
+        NonlinearLaw(residual_function=lambda u: u.square().sum(-1, keepdim=True) - 2.0, points=N),
+    ],
+)
+def test_single_precision_comes_back_in_single_precision(law: LinearConstraint | NonlinearLaw) -> None:
+    actual = project(random(FIELDS, N).float(), DiagLinearOperator(torch.ones(N)), law)
     assert actual.dtype == torch.float32
     assert float(law.residual(actual).abs().max()) <= 4 * N * 6e-8  # one rounding of every value
 

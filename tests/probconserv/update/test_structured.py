@@ -21,14 +21,12 @@ from probconserv import (
     NonNegative,
     Posterior,
     condition,
-    evidence,
     from_samples,
-    truncate,
 )
 from probconserv._linalg.rows import BlockRows, SparseRows, as_sparse_rows
 from probconserv._linalg.structured import StructuredGain
 from probconserv.update import as_multivariate_normal
-from tests.oracles import condition_densely, log_density_on_surface, most_probable_by_enumeration
+from tests.oracles import condition_densely, log_density_on_surface
 from tests.probconserv.update.structured_rows import ROWS, make_rows, take_large_paths
 from tests.recording import records
 from tests.strategies import seeds
@@ -123,18 +121,6 @@ def test_density_on_the_surface(problem):
     assert bool((posterior.log_prob(u + 1) == -math.inf).all())
 
 
-@few
-@given(problems(noises=(0.3,)))
-def test_density_with_noise_and_evidence_are_those_of_dense_rows(problem):
-    prior, law = problem
-    posterior, dense = condition(prior, law), condition(prior, LinearConstraint(law.rows, law.b, law.noise))
-    u = posterior.sample()
-    assert torch.allclose(posterior.log_prob(u), dense.log_prob(u), rtol=1e-11, atol=1e-11)
-    assert torch.allclose(posterior.log_evidence, dense.log_evidence, rtol=1e-11, atol=1e-11)
-    standardised = evidence(prior, LinearConstraint(law.rows, law.b, law.noise)).standardised_residual
-    assert torch.allclose(evidence(prior, law).standardised_residual, standardised, rtol=1e-12, atol=1e-12)
-
-
 @records
 @pytest.mark.parametrize("kind", ["blocks", "weighted blocks", "regions"])
 def test_disjoint_rows_compile_export_and_vectorise(kind):
@@ -174,38 +160,6 @@ def test_bounds_agree_with_dense_programmes(problem, bounds):
     assert torch.allclose(draws, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_the_mode_is_the_best_of_all_active_sets():
-    generator = torch.Generator().manual_seed(3)
-    mean, noise = torch.randn(8, dtype=torch.float64, generator=generator), torch.full((8,), 0.3).double()
-    root = torch.randn(8, 2, dtype=torch.float64, generator=generator)
-    prior = MultivariateNormal(mean, PsdSumLinearOperator(RootLinearOperator(root), DiagLinearOperator(noise)))
-    law = LinearConstraint(
-        BlockRows(counts=(2,), sizes=(4,), entries=torch.ones(8).double()), torch.tensor([1.0, 0.3]).double()
-    )
-    expected = most_probable_by_enumeration(
-        *(part.numpy() for part in (mean, prior.covariance_matrix, law.rows, law.b, torch.eye(8), torch.zeros(8)))
-    )
-    actual = truncate(prior, law & NonNegative()).mode
-    torch.testing.assert_close(actual, torch.as_tensor(expected), rtol=1e-11, atol=1e-12)
-
-
-@pytest.mark.parametrize("low_rank", [False, True])
-def test_modes_under_bounds_have_derivatives(low_rank):
-    generator = torch.Generator().manual_seed(4)
-    mean, noise, b = (torch.rand(n, dtype=torch.float64, generator=generator) for n in (24, 24, 6))
-    mean, root = mean - 0.4, torch.randn(24, 3, dtype=torch.float64, generator=generator)
-    rows = BlockRows(counts=(3, 2), sizes=(2, 2), entries=torch.tensor(0.25).double())
-
-    def mode(mean, noise, root, b):
-        covariance = DiagLinearOperator(noise + 0.2)
-        if low_rank:
-            covariance = PsdSumLinearOperator(RootLinearOperator(root), covariance)
-        return condition(MultivariateNormal(mean, covariance), LinearConstraint(rows, b + 0.1) & NonNegative()).mode
-
-    leaves = tuple(part.requires_grad_() for part in (mean, noise, root, b))
-    assert torch.autograd.gradcheck(mode, leaves, fast_mode=True)
-
-
 def test_a_total_at_the_end_of_its_interval_fixes_its_block():
     law = LinearConstraint(
         BlockRows(counts=(3,), sizes=(4,), entries=torch.ones(12).double()), torch.tensor([0.0, 2.0, 4.0]).double()
@@ -242,15 +196,6 @@ def test_joining_keeps_the_structure():
     assert not (joined & first).G.is_disjoint
     dense = LinearConstraint(torch.ones(2, 1, 24), torch.ones(2, 1))
     assert torch.equal((joined & dense).rows, torch.cat([joined.rows.expand(2, 5, 24), dense.rows], dim=1))
-
-
-def test_single_precision():
-    rows = BlockRows(counts=(8,), sizes=(8,), entries=torch.tensor(0.125).double())
-    law = LinearConstraint(rows, torch.linspace(-1, 1, 8))
-    posterior = condition(from_samples(torch.randn(5, 3, 64), 0.1), law)
-    assert posterior.mean.dtype == posterior.variance.dtype == posterior.sample().dtype == torch.float32
-    # Rounding the result to single precision.
-    assert float(law.residual(posterior.mean).abs().max()) <= 1e-6
 
 
 def test_large_structures_take_seconds_and_little_memory():
