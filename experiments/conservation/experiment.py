@@ -141,10 +141,12 @@ class ConservationExperiment(Experiment):
 
     @override
     def headline(self, case: Case, records: pd.DataFrame) -> tuple[list[str], list[str]]:
-        """The paper's four methods; those of the Gaussian process where there are no networks."""
+        """The paper's four methods, or those of the Gaussian process without networks; and what needs neither."""
         ours = set(records.loc[~records["source"].isin(PAPER), "method"])
-        networks, gp = ([key for key in keys if key in ours] for keys in (figures.PAPER, figures.GP))
-        return networks or gp, ["CE", "LL", "MSE"]
+        networks, gp, rivals = (
+            [key for key in keys if key in ours] for keys in (figures.PAPER, figures.GP, figures.RIVALS)
+        )
+        return [*(networks or gp), *rivals], ["CE", "LL", "MSE"]
 
     def figures(self, case: Case, stored: Stored, context: RunContext, folder: Path) -> dict[str, Figure]:
         """Profiles, totals, scores over time, calibration, context and fronts."""

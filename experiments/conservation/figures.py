@@ -19,6 +19,7 @@ from experiments.storage import Arrays
 PAIRS = (("anp", "probconserv-anp"), ("gp", "probconserv-gp"))
 GP = ("gp", "hardc-gp", "probconserv-gp")
 PAPER = ("anp", "softc-anp", "hardc-anp", "probconserv-anp")
+RIVALS = ("search", "total-inverted")
 INEQUALITIES = ("probconserv-anp-non-negative", "probconserv-anp-monotone")
 ENSEMBLES = ("ensemble", "probconserv-ensemble")
 DISPLACED = "probconserv-anp-displaced"

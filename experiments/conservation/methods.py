@@ -16,6 +16,7 @@ from torch.distributions import Normal
 
 from experiments import plots
 from experiments.conservation.cases import Case, Laws, tested_outside
+from experiments.conservation.rivals import NARROW, WIDE, Inverted, functions_of
 from experiments.experiment import Data, Style
 from probconserv import (
     ANP,
@@ -67,7 +68,10 @@ def _ensemble(case: Case, files: Sequence[Path]) -> Surrogate:
     return Ensemble([ANP.load(file, case.problem.name) for file in files], own_variance=True)
 
 
-GP = BlackBox((), lambda case, files: GPSurrogate(case.gp))  # noqa: ARG005
+GP = BlackBox((), lambda case, _: GPSurrogate(case.gp))
+SEARCH = BlackBox((), lambda case, _: functions_of(case.problem, NARROW, case.seed))
+EMPIRICAL = BlackBox((), lambda case, _: functions_of(case.problem, WIDE, case.seed))
+INVERTED = BlackBox((), lambda case, _: Inverted(case))
 NETWORK, SOFT, EXACT = network("anp"), network("softc"), network("anp-exact")
 CALIBRATED = network("anp", ContextCalibrated)
 NOISY = network("anp", lambda anp: NoisyContext(anp, CONTEXT_NOISE, draws=5))
@@ -173,6 +177,11 @@ def methods(problem: Problem, data: Data, members: int) -> list[Method]:
         Method("gp", "GP", Style(plots.GAUSSIAN_PROCESS), GP, followed=True),
         Method("hardc-gp", "HardC-GP", Style(plots.HARD, "--"), GP, hard, followed=True),
         Method("probconserv-gp", "ProbConserv-GP", DASHED, GP, conserved, followed=True, local=not members),
+        Method("search", "search", Style(plots.GREY), SEARCH),
+        Method("probconserv-search", "ProbConserv-search", Style(plots.GREY, "--"), SEARCH, conserved),
+        Method("empirical", "EmpiricalGP", Style(plots.YELLOW), EMPIRICAL),
+        Method("probconserv-empirical", "ProbConserv-EmpiricalGP", Style(plots.YELLOW, "--"), EMPIRICAL, conserved),
+        Method("total-inverted", "total inverted", Style(plots.BLACK, ":"), INVERTED),
     ]
     if not members:
         return rows
