@@ -11,19 +11,9 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from boon import (
-    BOON,
-    FNO,
-    Elimination,
-    FNOConfig,
-    IncompatibleCornersError,
-    InvalidArgumentError,
-    MatchedTransform,
-    MixedTransform,
-    Normalised,
-    Prescription,
-    SmoothExtension,
-)
+from boon import BOON, FNO, Elimination, FNOConfig, MatchedTransform, MixedTransform, Prescription, SmoothExtension
+from boon.errors import IncompatibleCornersError, InvalidArgumentError
+from boon.normalisation import Normalised
 from solvers import Dirichlet, Neumann, Periodic
 from tests.boon.cases import EVERY, ONE_OF_A_KIND
 from tests.documents import BOUNDARY_PAGE

@@ -9,24 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from boon import (
-    BOON,
-    FNO,
-    ChannelBOON,
-    DataFileError,
-    FNOConfig,
-    InvalidArgumentError,
-    MixedTransform,
-    NodeFourier,
-    Normalised,
-    Part,
-    Prescription,
-    SmoothExtension,
-    load,
-    read_notes,
-    save,
-)
-from boon.storage import FORMAT, OLDER
+from boon import BOON, FNO, ChannelBOON, FNOConfig, MixedTransform, NodeFourier, Part, Prescription, SmoothExtension
+from boon.errors import DataFileError, InvalidArgumentError
+from boon.normalisation import Normalised
+from boon.storage import FORMAT, OLDER, load, read_notes, save
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from tests.boon.cases import EVERY
 

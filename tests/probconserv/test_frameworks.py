@@ -11,20 +11,9 @@ from torch import nn
 from torch.distributions import Normal
 from torch.func import vmap
 
-from probconserv import (
-    Bounded,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    NonNegative,
-    ProbConserv,
-    boundary_gradient,
-    boundary_value,
-    condition,
-    conservation,
-    from_samples,
-    integral,
-)
+from probconserv import Bounded, Mixture, NonNegative, ProbConserv, condition, conservation, from_samples
+from probconserv.constraints import LinearConstraint, boundary_gradient, boundary_value, integral
+from probconserv.errors import InvalidArgumentError
 from probconserv.fields import block_means
 from solvers import NodeGrid
 from tests.recording import records

@@ -1,26 +1,21 @@
-"""ProbConserv around surrogates and other modules."""
+"""ProbConserv around surrogates, operators and other modules; with BOON inside, both constraints hold."""
 
+import hypothesis.strategies as st
 import pytest
 import torch
 from gpytorch.distributions import MultivariateNormal
+from hypothesis import given, settings
 from linear_operator.operators import DiagLinearOperator
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Normal
 
-from probconserv import (
-    Context,
-    Ensemble,
-    InvalidArgumentError,
-    Mixture,
-    NonNegative,
-    ProbConserv,
-    Query,
-    Surrogate,
-    boundary_value,
-    from_samples,
-    integral,
-)
+from boon import BOON, FNO, Correction, FNOConfig, Prescription, SmoothExtension
+from probconserv import Context, Ensemble, Mixture, NonNegative, ProbConserv, Query, Surrogate, draw, from_samples
+from probconserv.constraints import boundary_value, integral
+from probconserv.errors import InvalidArgumentError
 from probconserv.fields import FieldLayout, FieldPrediction
+from probconserv.surrogates.operator import GaussianOperator, as_gaussian
+from solvers import Dirichlet, NodeGrid
 
 POINTS = torch.stack([torch.full((11,), 0.5), torch.linspace(0, 1, 11)], dim=-1).double().expand(2, 11, 2)
 CONTEXT, QUERY = Context(POINTS[:, :3], torch.ones(2, 3).double()), Query(POINTS)
@@ -102,3 +97,78 @@ def test_draws_are_counted_for_mixtures_too() -> None:
     assert FieldPrediction(prediction, layout).with_draws(9, seed=1).points.components.draws == 9
     with pytest.raises(InvalidArgumentError, match="need no draws"):
         FieldPrediction(Two()(), layout).with_draws(9)
+
+
+def draws(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def member(times: int, correction: Correction | None = None) -> GaussianOperator:
+    """An untrained operator under Dirichlet conditions, in double precision."""
+    fno = FNO(FNOConfig(in_channels=1, out_channels=2 * times, width=4, modes=(3,), depth=2))
+    return GaussianOperator(BOON(fno, [(Dirichlet(), Dirichlet())], correction=correction)).double()
+
+
+def sides(left: Tensor, right: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Boundary values of the means, and deviations 0, ``(batch, 2·times)`` on each side."""
+    return [(torch.cat([left, 0 * left], dim=1), torch.cat([right, 0 * right], dim=1))]
+
+
+def test_half_of_the_channels_are_means_and_half_deviations() -> None:
+    field = draws(0, 2, 6, 3, 5)
+    prediction = as_gaussian(field, unit=0.2)
+    assert prediction.mean.shape == (2, 3, 15)
+    assert torch.equal(prediction.mean, field[:, :3].reshape(2, 3, 15))
+    assert torch.equal(prediction.stddev, 0.2 * field[:, 3:].reshape(2, 3, 15) ** 2)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    seed=st.integers(0, 2**31),
+    members=st.integers(2, 5),
+    batch=st.integers(1, 3),
+    times=st.integers(1, 4),
+    nodes=st.integers(9, 33),
+    correction=st.sampled_from([None, Prescription(), Prescription(hidden=True), SmoothExtension(length=0.02)]),
+)
+def test_both_constraints_hold_at_once_whatever_the_weights(
+    seed: int, members: int, batch: int, times: int, nodes: int, correction: Correction | None
+) -> None:
+    torch.manual_seed(seed)
+    ensemble = Ensemble([member(times, correction) for _ in range(members)], own_variance=True)
+    a, left, right, total = draws(seed, batch, 1, nodes), *draws(seed + 1, 3, batch, times)
+    law = integral(NodeGrid(0.0, 1.0, nodes), total)
+    prediction = ProbConserv(ensemble, lambda *_: law)(a, sides(left, right))
+    for field in (prediction.mean, draw(prediction, (3,), torch.Generator().manual_seed(seed))):
+        assert bool((field[..., 0] == left).all())
+        assert bool((field[..., -1] == right).all())
+        # Round-off of a sum of `nodes` values, relative to their size.
+        assert float(law.residual(field).detach().abs().max()) <= 1e-13 * (1 + float(field.detach().abs().max()))
+    bare = ensemble(a, sides(left, right))
+    for variance in (bare.variance, prediction.variance):
+        assert bool((variance[..., [0, -1]] == 0).all())
+        assert bool((variance[..., 1:-1] > 0).all())
+
+
+def test_gradients_reach_every_member_through_the_update() -> None:
+    torch.manual_seed(0)
+    ensemble = Ensemble([member(2), member(2)], own_variance=True)
+    law = integral(NodeGrid(0.0, 1.0, 9), draws(0, 3, 2))
+    boundary = sides(draws(1, 3, 2), draws(2, 3, 2))
+    prediction = ProbConserv(ensemble, lambda *_: law)(draws(3, 3, 1, 9), boundary)
+    (prediction.mean.square() + prediction.variance).sum().backward()
+    gradients = [parameter.grad for parameter in ensemble.parameters()]
+    assert all(gradient is not None and bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    assert all(float(gradient.abs().max()) > 0 for gradient in gradients if gradient is not None)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9), (2, 4)])
+def test_output_that_cannot_be_halved_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"must be \(batch, 2c, \*space\)"):
+        GaussianOperator(nn.Identity())(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("unit", [0.0, -1.0, float("inf"), float("nan")])
+def test_units_that_are_no_size_are_refused(unit: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="unit must be positive and finite"):
+        GaussianOperator(nn.Identity(), unit)

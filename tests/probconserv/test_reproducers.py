@@ -9,21 +9,9 @@ from hypothesis import given, settings
 from scipy.stats import norm
 from torch.distributions import Normal
 
-from probconserv import (
-    Bounded,
-    IncompatibleQueryError,
-    InfeasibleConstraintError,
-    InvalidArgumentError,
-    LinearConstraint,
-    Mixture,
-    Monotone,
-    NonNegative,
-    condition,
-    condition_nonlinear,
-    from_samples,
-    integral,
-    scores,
-)
+from probconserv import Bounded, Mixture, Monotone, NonNegative, condition, condition_nonlinear, from_samples, scores
+from probconserv.constraints import LinearConstraint, integral
+from probconserv.errors import IncompatibleQueryError, InfeasibleConstraintError, InvalidArgumentError
 from solvers import CellGrid
 from tests.strategies import seeds
 

@@ -3,26 +3,14 @@
 import pytest
 import torch
 
-from boon import (
-    BOON,
-    FNO,
-    ChannelBOON,
-    FNOConfig,
-    IncompatibleCornersError,
-    InvalidArgumentError,
-    MatchedTransform,
-    MissingBoundaryError,
-    MixedTransform,
-    Normalised,
-    Part,
-    Prescription,
-    SmoothExtension,
-    boundary_channels,
-    boundary_error,
-    load,
-    prescribe,
-    save,
-)
+from boon import BOON, ChannelBOON, MatchedTransform, MixedTransform, Part, Prescription, SmoothExtension
+from boon.conditions.discretisation import boundary_channels
+from boon.conditions.functionals import prescribe
+from boon.errors import IncompatibleCornersError, InvalidArgumentError, MissingBoundaryError
+from boon.fno import FNO, FNOConfig
+from boon.normalisation import Normalised
+from boon.scores import boundary_error
+from boon.storage import load, save
 from solvers import Dirichlet, Neumann, Periodic, Robin
 from solvers.stencils import one_sided_gradient
 from tests.boon.cases import AT_THE_OUTPUT, BOTH_ENDS, INSIDE

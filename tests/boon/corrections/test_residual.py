@@ -4,17 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from boon import (
-    BOON,
-    FNO,
-    ChannelBOON,
-    Elimination,
-    FNOConfig,
-    MixedTransform,
-    Normalised,
-    Prescription,
-    SmoothExtension,
-)
+from boon import BOON, FNO, ChannelBOON, Elimination, FNOConfig, MixedTransform, Prescription, SmoothExtension
+from boon.normalisation import Normalised
 from boon.scores import boundary_error, relative_residual
 from solvers import Dirichlet, Neumann, Periodic
 
