@@ -43,15 +43,7 @@ _TIMES = 9
 
 @dataclass(frozen=True)
 class Plan:
-    """Which stepper integrates which rows.
-
-    Attributes:
-        steppers: The steppers used.
-        choice: Index into ``steppers`` of every row ``(rows,)``.
-        estimates: Estimated nanoseconds per cell of every stepper that could be chosen ``(rows,)``; empty if the
-            stepper was given.
-        groups: Stepper and rows of every group.
-    """
+    """Which stepper integrates which rows: as in ``Work``, and stepper and rows of every group."""
 
     steppers: tuple[Stepper, ...]
     choice: Array

@@ -15,8 +15,7 @@ from solvers.steady._sides import Coefficient, check_positive, evaluate_coeffici
 from solvers.steady._system import System
 from solvers.steady.linear import ConjugateGradients, Direct, LinearSolver
 
-_DIRECT_CELLS = {1: 10**9, 2: 1_000_000}  # above, conjugate gradients are faster; elimination in 3-D fills in early
-_DIRECT_CELLS_3D = 5_000
+_DIRECT_CELLS = {1: 10**9, 2: 1_000_000, 3: 5_000}  # above, conjugate gradients are faster; in 3-D elimination fills in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,9 @@ def solve_steady(
         )
     sides = side_fluxes(conductivity, k, s, grid, conditions)
     system = System(grid=grid, conditions=conditions, conductivity=k, source=s, sides=sides)
-    solver = solver or _default_solver(grid)
+    if solver is None:
+        factorised = prod(grid.shape) <= _DIRECT_CELLS[min(grid.dimension, 3)]
+        solver = Direct() if factorised else ConjugateGradients()
     u, iterations = system.solve(solver)
     fluxes, side_values = system.fluxes(u)
     return SteadySolution(
@@ -135,11 +136,6 @@ def _check_kinds(grid: CellGrid, solver: LinearSolver | None) -> None:
         raise InvalidArgumentError(f"grid must be a CellGrid, got {type(grid).__name__}; see node_values for nodes.")
     if solver is not None and not isinstance(solver, LinearSolver):
         raise InvalidArgumentError(f"solver must be Direct() or ConjugateGradients(), got {solver!r}.")
-
-
-def _default_solver(grid: CellGrid) -> LinearSolver:
-    limit = _DIRECT_CELLS.get(grid.dimension, _DIRECT_CELLS_3D)
-    return Direct() if prod(grid.shape) <= limit else ConjugateGradients()
 
 
 def _sum_space(values: Tensor, dimension: int) -> Tensor:
