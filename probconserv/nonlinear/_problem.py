@@ -116,9 +116,12 @@ def _coordinates(gaussian: MultivariateNormal, epsilon: float) -> tuple[Callable
     """The map from y ~ N(0, I) to the fields of a Gaussian, and the number of coordinates."""
     if isinstance(gaussian, Posterior):
         return lambda y: gaussian.rsample(base_samples=y), gaussian.base_sample_shape[0]
-    roots = square_roots(gaussian.lazy_covariance_matrix, epsilon)
+    mean, roots = gaussian.mean, square_roots(gaussian.lazy_covariance_matrix, epsilon)
+    if len(roots) == 1 and isinstance(roots[0], DiagLinearOperator):
+        deviation = roots[0].diagonal()
+        return lambda y: mean + y * deviation, deviation.shape[-1]
     size = sum(root.shape[-1] for root in roots)
-    return lambda y: gaussian.mean + apply_roots(roots, y[..., None, :])[..., 0, :], size
+    return lambda y: mean + apply_roots(roots, y[..., None, :])[..., 0, :], size
 
 
 def _within(problem: Problem, gaussian: MultivariateNormal, inequalities: JoinedConstraint) -> Problem:
