@@ -19,20 +19,29 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     Args:
         function: The function; None where options follow, as in ``@compiled(inline="always")``.
-        options: Options of ``numba.njit`` beside, or in place of, ``nogil=True`` and ``error_model="numpy"``.
+        options: Options of ``numba.njit`` beside, or in place of, ``nogil=True`` and ``error_model="numpy"``; with a
+            ``signature`` it is compiled at once.
 
     Returns:
         The compiled function, or the decorator.
     """
     if function is None:
         return partial(compiled, **options)
-    options = {"nogil": True, "error_model": "numpy"} | options
+    signature = options.pop("signature", None)
+    usual: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "cache": True,
+        "no_cfunc_wrapper": signature is None,
+    }
+    options = usual | options
     try:
-        return njit(cache=True, **options)(function)
+        return njit(signature, **options)(function)
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
-        return njit(**options)(function)
+        options["cache"] = False
+        return njit(signature, **options)(function)
 
 
 inner = partial(compiled, no_cpython_wrapper=True, no_cfunc_wrapper=True)

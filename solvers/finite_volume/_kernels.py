@@ -1,26 +1,39 @@
 """Kernels: functions that compiled steps call by their addresses, so that their types do not depend on a law.
 
-All have one signature, ``kernel(a, b, out, extra, numbers, count, stride)``: pointers to float64 and two integers. The
+Most have one signature, ``kernel(a, b, out, extra, numbers, count, stride)``: pointers to float64 and two integers. The
 code of the steps is so kept on disk for every law, and tensors enter by the same signature as a callback of ctypes.
 Rows stand side by side in the lanes of a tile, interleaved; a callback reads and writes those lanes that hold rows.
+
+Kernels of rates get a record of arrays besides, ``rates(u, info, rate, flow, data, record, cells, rows)``: states
+``(rows, cells)``; row, time and mark ``(3, rows)``; rates, and those by sources alone ``(2, rows, cells)``; fluxes
+through the sides, integral of the source, speed and Euler's rate ``(rows, 2d + 3)``; and side data ``(rows, S)``. They
+leave rows with mark 0 alone, and give Euler's rate, half the spectral radius of diffusion, where the mark is 2.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
+
+from solvers._compiled import compiled, inner
 
 _NUMBERS = types.CPointer(types.float64)
+_INTEGERS = types.CPointer(types.int64)
 KERNEL = types.void(*[_NUMBERS] * 5, types.int64, types.int64)
+RATES = types.void(*[_NUMBERS] * 5, _INTEGERS, types.int64, types.int64)
 
+_ARGUMENTS = "a, b, out, extra, numbers, count, stride"
 _CALLBACK = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, ctypes.c_int64, ctypes.c_int64)
+_RATES = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6, ctypes.c_int64, ctypes.c_int64)
+_WANTED, _BOUNDED = 1.0, 2.0
 
 
 @intrinsic
@@ -44,14 +57,101 @@ def _call(typingctx: Any, address: Any, arrays: Any, counts: Any) -> Any:  # noq
 call: Any = _call
 
 
-def kernel(signature: Any, function: Callable[..., None], *, cache: bool = True) -> Any:
-    """A function compiled for calls by its ``address``; its code is kept on disk as by ``compiled``, if ``cache``."""
-    try:
-        return cfunc(signature, cache=cache, error_model="numpy")(function)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
-        return cfunc(signature, error_model="numpy")(function)
+def _pointer(kind: Any) -> Any:
+    """An intrinsic function from an address to a pointer."""
+
+    @intrinsic
+    def pointer(_typingctx: Any, _address: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+        return kind(types.int64), generate
+
+    return pointer
+
+
+_floats_at: Any = _pointer(_NUMBERS)
+_integers_at: Any = _pointer(_INTEGERS)
+
+
+@inner
+def floats(record: np.ndarray, place: int) -> np.ndarray:
+    """An array of numbers of a record."""
+    return carray(_floats_at(record[2 * place]), record[2 * place + 1])
+
+
+@inner
+def integers(record: np.ndarray, place: int) -> np.ndarray:
+    """An array of integers of a record."""
+    return carray(_integers_at(record[2 * place]), record[2 * place + 1])
+
+
+class Kernel:
+    """A function compiled for calls by address.
+
+    Args:
+        signature: ``KERNEL``, or another one.
+        function: The function.
+        cache: Whether to keep the machine code on disk, where a cache can be written; see ``compiled``.
+
+    Attributes:
+        address: Where it is.
+    """
+
+    def __init__(self, signature: Any, function: Callable[..., None], *, cache: bool = True) -> None:
+        # njit puts the wrapper for C into the library of the function; cfunc compiles a second one around it
+        self._kept = compiled(function, cache=cache, signature=signature, no_cpython_wrapper=True)
+        result = self._kept.overloads[signature.args]
+        self.address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+
+
+kernel = Kernel
+
+
+def written_kernel(name: str, lines: Sequence[str], names: dict[str, Any], *, cache: bool) -> Any:
+    """A kernel from the lines of its body.
+
+    Args:
+        name: Name of the kernel, different for every body and every set of functions if it is kept on disk.
+        lines: Lines of the body.
+        names: Compiled functions that the lines call.
+        cache: Whether to keep the machine code on disk: for functions of this package alone, since numba does not
+            see that a function has changed that a kernel calls.
+
+    Returns:
+        The kernel.
+    """
+    source = "\n    ".join([f"def {name}({_ARGUMENTS}):", *lines])
+    names["__name__"] = __name__  # where numba looks for the globals of code that it kept
+    exec(compile(source, __file__, "exec"), names)
+    return kernel(KERNEL, names[name], cache=cache)
+
+
+class RecordKernel:
+    """A compiled kernel and the record of arrays that it reads.
+
+    Args:
+        kernel: The kernel.
+        arrays: The arrays, of float64 or int64.
+    """
+
+    def __init__(self, kernel: Any, *arrays: np.ndarray) -> None:
+        self.arrays = [np.ascontiguousarray(array) for array in arrays]
+        self.address = kernel.address
+        self.record = np.array([[array.ctypes.data, array.size] for array in self.arrays], np.int64).reshape(-1)
+
+    def __call__(self, arrays: Sequence[np.ndarray], first: int, second: int) -> None:
+        """Calls it with five contiguous arrays and two numbers."""
+        _RATES(self.address)(*(each.ctypes.data for each in (*arrays, self.record)), first, second)
+
+
+def rates_of(kernel: RecordKernel, u: np.ndarray, data: np.ndarray, sides: int, *, bound: bool = False) -> Any:
+    """Rates ``(rows, cells)`` and flow ``(rows, sides + 3)`` of all rows, with Euler's rate if ``bound``."""
+    (rows, cells), info = u.shape, np.zeros((3, len(u)))
+    info[0], info[2] = np.arange(rows), _BOUNDED if bound else _WANTED
+    rate, flow = np.empty((rows, cells)), np.zeros((rows, sides + 3))
+    kernel((np.ascontiguousarray(u), info, rate, flow, np.ascontiguousarray(data)), cells, rows)
+    return rate, flow
 
 
 class Callback:
@@ -60,9 +160,10 @@ class Callback:
     Args:
         function: Called with the arguments of a kernel.
         error: Where to keep what it raises.
+        rates: Whether these are the arguments of a kernel of rates.
     """
 
-    def __init__(self, function: Callable[..., None], error: list[BaseException]) -> None:
+    def __init__(self, function: Callable[..., None], error: list[BaseException], *, rates: bool = False) -> None:
         def guarded(*arguments: Any) -> None:
             try:
                 if not error:
@@ -70,13 +171,14 @@ class Callback:
             except BaseException as raised:
                 error.append(raised)
 
-        self._kept = _CALLBACK(guarded)
+        self._kept = (_RATES if rates else _CALLBACK)(guarded)
         self.address = ctypes.cast(self._kept, ctypes.c_void_p).value or 0
 
 
-def call_from_python(compiled_kernel: Any, arrays: Any, count: int) -> None:
-    """Calls a kernel with contiguous arrays."""
-    _CALLBACK(compiled_kernel.address)(*(array.ctypes.data for array in arrays), count, count)
+def call_from_python(compiled_kernel: Any, arrays: Any, count: int, stride: int | None = None) -> None:
+    """Calls a kernel with contiguous arrays; the stride is the count unless given."""
+    addresses = (array.ctypes.data for array in arrays)
+    _CALLBACK(compiled_kernel.address)(*addresses, count, count if stride is None else stride)
 
 
 @lru_cache(maxsize=256)

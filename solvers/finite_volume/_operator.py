@@ -36,11 +36,6 @@ class Rate(NamedTuple):
     source: Array | None
     speed: Array
 
-    def take(self, rows: Array) -> "Rate":
-        """The rates of some of the rows."""
-        source = None if self.source is None else self.source[rows]
-        return Rate(self.u[rows], self.flow[rows], source, self.speed[rows])
-
 
 @dataclass(frozen=True)
 class Operator:

@@ -11,6 +11,7 @@ import numpy as np
 
 from solvers._compiled import compiled, inner
 from solvers.finite_volume._kernels import call
+from solvers.finite_volume.convection.reconstruction_kernels import largest
 
 _Array = np.ndarray
 
@@ -24,7 +25,6 @@ LINES, CELLS, AXIS, COMPONENTS, GHOSTS, FACES, CHECK, SLOPES = range(8)
 """Places in the order that a sweep gets: how many lines and cells, the axis, and addresses of kernels."""
 
 _LIMIT = 0.5
-_LANES = 8
 
 
 class Plan(NamedTuple):
@@ -99,23 +99,6 @@ class Buffers(NamedTuple):
     work: _Array
     fastest: _Array
     order: _Array
-
-
-@inner
-def largest(values: _Array, start: int, count: int) -> float:
-    """Largest of some entries, in lanes that vectorise."""
-    lanes, full = np.empty(_LANES), count // _LANES * _LANES
-    for lane in range(_LANES):
-        lanes[lane] = values[start]
-    for k in range(0, full, _LANES):
-        for lane in range(_LANES):
-            lanes[lane] = max(lanes[lane], values[start + k + lane])
-    for k in range(full, count):
-        lanes[0] = max(lanes[0], values[start + k])
-    result = lanes[0]
-    for lane in range(1, _LANES):
-        result = max(result, lanes[lane])
-    return result
 
 
 @inner(fastmath={"reassoc"})

@@ -13,9 +13,10 @@ from solvers.conditions import Dirichlet, Outflow, Periodic
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume._kernels import Callback
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
+from solvers.finite_volume.convection.reconstruction_kernels import slopes_kernel
 from solvers.grids import CellGrid
 from solvers.systems import _core as core
-from solvers.systems._kernels import slopes_kernel, view
+from solvers.systems._kernels import view
 from solvers.systems._law_kernels import Law, LawKernels, admissible, law_kernels
 from solvers.systems.boundary import Reflecting, Side, bottom_ghosts, stated
 from solvers.systems.fluxes import SystemFlux

@@ -15,9 +15,10 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import KERNEL, call, kernel
-from solvers.systems._core import AXIS, CELLS, COMPONENTS, SLOPES, largest
-from solvers.systems._kernels import SWEEP, written_kernel
+from solvers.finite_volume._kernels import KERNEL, call, kernel, written_kernel
+from solvers.finite_volume.convection.reconstruction_kernels import largest
+from solvers.systems._core import AXIS, CELLS, COMPONENTS, SLOPES
+from solvers.systems._kernels import SWEEP
 
 _Array = np.ndarray
 
@@ -105,7 +106,7 @@ def _reconstruct(u: _Array, z: _Array, thin: float, limiter: int, work: _Array) 
                 work[1, k, i] = 0.0
             continue
         cells, slopes = work[0, k], work[1, k, 1:]
-        call(limiter, (cells, cells, slopes, slopes, cells), (m - 2, m - 2))
+        call(limiter, (cells, cells, slopes, slopes, cells), (m - 2, 1))
         for i in range(1, m - 1):
             work[1, k, i] = work[1, k, i] if u[0, i] > thin else 0.0
     for i in range(1, m - 1):

@@ -8,8 +8,8 @@ from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
 from solvers.finite_volume._kernels import call, kernel
-from solvers.finite_volume.convection.reconstruction_kernels import inverse_square_spread, weno5
-from solvers.systems._core import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, largest, sum_flags
+from solvers.finite_volume.convection.reconstruction_kernels import inverse_square_spread, largest, weno5
+from solvers.systems._core import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, sum_flags
 from solvers.systems._kernels import SWEEP
 
 _Array = np.ndarray
@@ -25,7 +25,7 @@ def _ends(row: _Array, n: int, ghosts: int, slopes: int, low: _Array, high: _Arr
             low[k] = row[k]
             high[k] = row[k]
     elif ghosts == 2:
-        call(slopes, (row, row, high, high, row), (n + 2, n + 2))
+        call(slopes, (row, row, high, high, row), (n + 2, 1))
         for k in range(n + 2):
             half = high[k]
             low[k] = row[k + 1] - half

@@ -11,7 +11,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from solvers.errors import InvalidArgumentError
-from solvers.systems._kernels import written_kernel
+from solvers.finite_volume._kernels import written_kernel
 
 State = tuple[float, ...]
 

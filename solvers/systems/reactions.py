@@ -14,14 +14,14 @@ from solvers._arguments import output_times
 from solvers.conditions import per_axis
 from solvers.errors import InvalidArgumentError, SolverDivergedError
 from solvers.finite_volume._kernels import call_from_python
+from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.diffusion.face_means import IntegralMean
 from solvers.finite_volume.diffusion.newton import Newton
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.sides._side_data import SideData
-from solvers.finite_volume.steppers._rkl2_kernels import SAFETY, stages_for
-from solvers.finite_volume.steppers.explicit import stage_times
+from solvers.finite_volume.steppers._drive import diffusion_steps
 from solvers.grids import CellGrid
 from solvers.systems.pointwise import State, compiled_function, law_kernel
 from solvers.systems.solution import SystemSolution, as_field
@@ -110,7 +110,8 @@ class _Entry:
 
     def __init__(self, law: ReactionDiffusion, grid: CellGrid, sides: SideData, term: DiffusionTerm | None) -> None:
         c = len(law.diffusivities)
-        self.law, self.volume, self.sides, self.term = law, prod(grid.spacing), sides, term
+        self.law, self.volume, self.sides = law, prod(grid.spacing), sides
+        self.diffuse = None if term is None else diffusion_steps(Operator(grid, sides, term, None, None))
         self.moving, self.d = np.flatnonzero(law.diffusivities), grid.dimension
         self.kernel = reaction_kernel(law.reaction, c, len(law.parameters))
         self.numbers = np.array([0.0, *map(float, law.parameters)])
@@ -131,22 +132,12 @@ class _Entry:
         """
         half = self.react(u, 0.5 * h)
         flux, between, moving, sampled = np.zeros((2 * self.d, len(u))), half, self.moving, self.sides.fixed
-        if self.term is not None:
-            part, since = np.ascontiguousarray(half[moving]), np.full(len(moving), time)
-            ends = self.sides.at(np.stack((since, since + h)), since)
-            radius = SAFETY * np.max([self.term.radius(part, data) for data in ends], axis=0)
-            radius = np.where(np.isfinite(radius), radius, 0.0)  # such a step fails by its error
-            stages = stages_for(0.5 * radius * h).astype(np.int64)
-            times = time + h * stage_times(stages)
-            data = self.sides.at(times, since)
-            plan = np.full(len(part), h), stages, np.full(len(part), 2)
-            moved = self.term.superstep(part, self.term.rate(part, data[0], np.zeros(len(part))), plan, data)
-            sampled = sampled if self.sides.constant else np.trapezoid(data, times[..., None], axis=0)
+        if self.diffuse is not None:
             between = half.copy()
-            between[moving], flux[:, moving] = moved.u, moved.account.T
+            between[moving], flux[:, moving], sampled = self.diffuse(half[moving], time, h)
         end = self.react(between, 0.5 * h)
         source = self.volume * ((half - u).sum(1) + (end - between).sum(1))
-        return end, flux, source, sampled
+        return end, flux, source, sampled.copy()
 
 
 def solve_reactions(

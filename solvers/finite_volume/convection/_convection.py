@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume._kernels import RecordKernel, rates_of
 from solvers.finite_volume.convection import _convection_kernels as kernels
 from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, fastest
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
-from solvers.finite_volume.convection.reconstruction_kernels import LIMITERS, inflow_ghosts, limiter_code
+from solvers.finite_volume.convection.reconstruction_kernels import inflow_ghosts, slopes_kernel
 from solvers.finite_volume.laws._law_rows import kernel_of
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
@@ -82,69 +83,36 @@ class ConvectionTerm:
                 )
 
     @cached_property
-    def _kernel(self) -> tuple[Any, ...] | None:
-        """Law, setting, ghost cells and limiter as the kernels take them; None if they do not know one of them."""
+    def _law_kernel(self) -> tuple[int, Array] | None:
         known = type(self.flux) is Godunov and type(self.reconstruction) in (Constant, MUSCL, WENO)
-        kernel = kernel_of(self.law) if known else None
-        if kernel is None:
-            return None
-        limit = limiter_code(getattr(self.reconstruction, "limiter", LIMITERS[0]))
-        return kernel, self._setting(), self.reconstruction.ghosts, limit
-
-    def _setting(self) -> tuple[Array, ...]:
-        """Blocks, spacings, face areas, modes, pulls and offsets."""
-        shape, spacing = self.grid.shape, np.array(self.grid.spacing)
-        blocks = [(prod(shape[:axis]), n, prod(shape[axis + 1 :])) for axis, n in enumerate(shape)]
-        modes, offsets = (np.array(part, dtype=np.int64) for part in (self.sides.modes, self.sides.offsets))
-        return np.array(blocks), spacing, spacing.prod() / spacing, modes, np.array(self.sides.pull), offsets
+        return kernel_of(self.law) if known else None
 
     @property
     def compiled(self) -> bool:
-        """Whether ``ssprk3`` exists."""
-        return self._kernel is not None
+        """Whether there is a ``kernel``."""
+        return self._law_kernel is not None
+
+    @cached_property
+    def kernel(self) -> RecordKernel | None:
+        """The compiled rates; None if there are none for law, flux or reconstruction."""
+        if self._law_kernel is None:
+            return None
+        kind, parameters = self._law_kernel
+        shape, spacing, ghosts = self.grid.shape, np.array(self.grid.spacing), self.reconstruction.ghosts
+        blocks = [(prod(shape[:axis]), n, prod(shape[axis + 1 :])) for axis, n in enumerate(shape)]
+        limiter = getattr(self.reconstruction, "limiter", None)
+        slopes = 0 if limiter is None else slopes_kernel(limiter).address
+        head = kind, ghosts, slopes, len(shape), self.sides.offsets[-1], parameters.shape[1]
+        plan = np.concatenate((head, np.ravel(blocks), self.sides.modes, self.sides.offsets)).astype(np.int64)
+        work = np.zeros(kernels.SEGMENTS * max((n + 2 * ghosts) * apart for _, n, apart in blocks))
+        area = spacing.prod() / spacing
+        return RecordKernel(kernels.rates(), plan, spacing, area, self.sides.pull, parameters, work)
 
     def take(self, index: Array) -> "ConvectionTerm":
         """The term of some of the rows."""
-        part = replace(self, law=self.law.take(index), sides=self.sides.take(index))
-        if self._kernel is None:
-            part.__dict__["_kernel"] = None
-        else:
-            (kind, parameters), _, *rest = self._kernel
-            part.__dict__["_kernel"] = (kind, parameters[index]), part._setting(), *rest
+        part, law = replace(self, law=self.law.take(index), sides=self.sides.take(index)), self._law_kernel
+        part.__dict__["_law_kernel"] = None if law is None else (law[0], law[1][index])
         return part
-
-    def ssprk3(self, u: Array, first: tuple[Array, Array], h: Array, data: Array) -> tuple[Array, Array, Array]:
-        """One step of Shu and Osher's third-order method from the rate at its start; for ``compiled`` terms.
-
-        Args:
-            u: Cell averages ``(rows, cells)``.
-            first: du/dt and side fluxes that ``rate`` gave at the start.
-            h: Time steps ``(rows,)``.
-            data: Side data at t, t + h and t + h/2 ``(3, rows, S)``; ``(1, rows, S)`` if they are constant.
-
-        Returns:
-            Cell averages at the end, time-integrated side fluxes ``(rows, 2d)``, and the larger speed of the second and
-            third stage ``(rows,)``.
-        """
-        assert self._kernel is not None
-        return kernels.ssprk3(u, first, h, data, *self._kernel)
-
-    def march(
-        self, u: Array, room: Array, control: tuple[float, float], data: Array
-    ) -> tuple[Array, Array, Array, Array]:
-        """As many steps as end before a stop, with constant side data; for ``compiled`` terms.
-
-        Args:
-            u: Cell averages ``(rows, cells)``.
-            room: Time until the stop ``(rows,)``.
-            control: Courant number and largest step.
-            data: Side data ``(rows, S)``.
-
-        Returns:
-            Cell averages, elapsed time ``(rows,)``, time-integrated side fluxes ``(rows, 2d)`` and steps ``(rows,)``.
-        """
-        assert self._kernel is not None
-        return kernels.march(u, room, control, data, *self._kernel)
 
     def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array, Array]:
         """Time derivative, fluxes through the sides, and speed.
@@ -159,8 +127,9 @@ class ConvectionTerm:
             per time ``(rows,)``: Σ over the axes of max |f′|/h, with max |f′| over the states between neighbouring
             and reconstructed states of every face.
         """
-        if self._kernel is not None:
-            return kernels.rate(u, data, *self._kernel)
+        if self.kernel is not None:
+            rate, flow = rates_of(self.kernel, u, data, 2 * self.grid.dimension)
+            return rate, flow[:, :-3], flow[:, -2]
         rows, dimension = u.shape[0], self.grid.dimension
         field = torch.from_numpy(u).reshape(rows, *self.grid.shape)
         change, speed = torch.zeros_like(field), np.zeros(rows)

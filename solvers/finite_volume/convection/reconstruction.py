@@ -72,8 +72,7 @@ class MUSCL(Reconstruction):
         return f"MUSCL(limiter={getattr(self.limiter, '__name__', self.limiter)})"
 
     def states(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        limit = kernels.limiter_code(self.limiter)
-        return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, limit), cells)
+        return _by_kernel(lambda lines: kernels.reconstruct_muscl(lines, self.limiter), cells)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 They release the interpreter lock, so that groups of a batch can run on several threads.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
-from solvers._compiled import compiled
+from solvers._compiled import compiled, inner
+from solvers.finite_volume._kernels import call_from_python, written_kernel
 
 _Array = np.ndarray
 
@@ -37,59 +37,54 @@ def monotonized_central(a: float, b: float) -> float:
     return size if a > 0.0 else -size
 
 
+_LANES = 8
 LIMITERS = (minmod, van_leer, monotonized_central)
 
 
-def limiter_code(limiter: Any) -> Any:
-    """Place of a limiter in ``LIMITERS``; one that is not shipped as it is."""
-    return LIMITERS.index(limiter) if limiter in LIMITERS else limiter
+@lru_cache
+def slopes_kernel(limiter: Any) -> Any:
+    """A kernel (cells → half the limited slopes of ``count`` cells), with neighbours ``stride`` apart."""
+    ours = limiter in LIMITERS
+    name = f"slopes_{limiter.__name__}" if ours else "slopes"
+    return written_kernel(name, _SLOPES, {"limiter": limiter}, cache=ours)
 
 
-def half_slopes(before: _Array, cell: _Array, after: _Array, limit: Any, half: _Array) -> None:
-    """Half the limited slopes; the limiter is a ``limiter_code``."""
+_SLOPES = (
+    "for k in range(count):",
+    "    out[k] = 0.5 * limiter(a[k + stride] - a[k], a[k + 2 * stride] - a[k + stride])",
+)
 
 
-@overload(half_slopes)
-def _choose_limiter(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> Any:  # noqa: ARG001 - numba's names
-    """Numbers keep compiled code on disk, which a function as an argument does not."""
-
-    def numbered(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
-        if limit == 0:
-            for k in range(half.shape[0]):
-                half[k] = 0.5 * minmod(cell[k] - before[k], after[k] - cell[k])
-        elif limit == 1:
-            for k in range(half.shape[0]):
-                half[k] = 0.5 * van_leer(cell[k] - before[k], after[k] - cell[k])
-        else:
-            for k in range(half.shape[0]):
-                half[k] = 0.5 * monotonized_central(cell[k] - before[k], after[k] - cell[k])
-
-    def passed(before: Any, cell: Any, after: Any, limit: Any, half: Any) -> None:
-        for k in range(half.shape[0]):
-            half[k] = 0.5 * limit(cell[k] - before[k], after[k] - cell[k])
-
-    return numbered if isinstance(limit, types.Integer) else passed
-
-
-@compiled
-def reconstruct_muscl(cells: _Array, limit: Any) -> tuple[_Array, _Array]:
+def reconstruct_muscl(cells: _Array, limiter: Any) -> tuple[_Array, _Array]:
     """Limited linear reconstruction: states left and right of every face.
 
     Args:
         cells: Cell averages with two ghost cells at each end ``(lines, n + 4)``.
-        limit: A ``limiter_code``.
+        limiter: A compiled function of two slopes.
 
     Returns:
         States left and right of the n + 1 faces, ``(lines, n + 1)`` each.
     """
-    lines, faces = cells.shape[0], cells.shape[1] - 3
-    left, right, half = np.empty((lines, faces)), np.empty((lines, faces)), np.empty(faces + 1)
-    for b in range(lines):
-        half_slopes(cells[b], cells[b, 1:], cells[b, 2:], limit, half)
-        for i in range(faces):
-            left[b, i] = cells[b, i + 1] + half[i]
-            right[b, i] = cells[b, i + 2] - half[i + 1]
-    return left, right
+    half = np.zeros_like(cells)
+    call_from_python(slopes_kernel(limiter), (cells, cells, half, half, half), cells.size - 2, 1)
+    return cells[:, 1:-2] + half[:, :-3], cells[:, 2:-1] - half[:, 1:-2]
+
+
+@inner
+def largest(values: _Array, start: int, count: int) -> float:
+    """Largest of some entries, in lanes that vectorise."""
+    lanes, full = np.empty(_LANES), count // _LANES * _LANES
+    for lane in range(_LANES):
+        lanes[lane] = values[start]
+    for k in range(0, full, _LANES):
+        for lane in range(_LANES):
+            lanes[lane] = max(lanes[lane], values[start + k + lane])
+    for k in range(full, count):
+        lanes[0] = max(lanes[0], values[start + k])
+    result = lanes[0]
+    for lane in range(1, _LANES):
+        result = max(result, lanes[lane])
+    return result
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Diffusion ∇·(k(u, x, t) ∇u) on rows: rates, implicit stages and stabilised explicit steps."""
+"""Diffusion ∇·(k(u, x, t) ∇u) on rows: rates and implicit stages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from solvers.finite_volume._kernels import RecordKernel, rates_of
 from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
@@ -16,22 +17,6 @@ from solvers.finite_volume.diffusion.newton import Array, Newton, Stage, StageSo
 from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.grids import CellGrid
-
-
-class SuperStep(NamedTuple):
-    """Result of a stabilised explicit step.
-
-    Attributes:
-        u: Cell averages at the end ``(rows, cells)``.
-        account: Integrated fluxes through the sides ``(rows, 2d)``.
-        middle: Cell averages after the middle stage.
-        middle_account: Integrated fluxes until then.
-    """
-
-    u: Array
-    account: Array
-    middle: Array
-    middle_account: Array
 
 
 class Padding(NamedTuple):
@@ -89,7 +74,7 @@ class DiffusionTerm:
 
     @property
     def compiled(self) -> bool:
-        """Whether the law has kernels, and with them ``superstep``."""
+        """Whether the law has kernels."""
         return self._compiled_law is not None
 
     def take(self, index: Array) -> "DiffusionTerm":
@@ -104,15 +89,18 @@ class DiffusionTerm:
 
         By cell averages ``(rows, cells)`` and data of the sides ``(rows, S)`` at times ``(rows,)``.
         """
-        return kernels.rates(u, data, *self.parts) if self.compiled else self._faces.rate(u, data, t)
+        if self.kernel is None:
+            return self._faces.rate(u, data, t)
+        rate, flow = rates_of(self.kernel, u, data, 2 * self.grid.dimension)
+        return rate, flow[:, :-3]
 
     def radius(self, u: Array, data: Array, t: Array | None = None) -> Array:
         """Bound ``(rows,)`` of the spectral radius of ∂rate/∂u; Euler steps up to 2/radius are stable.
 
         Times are needed if the law depends on time.
         """
-        if self.compiled:
-            return kernels.radii(u, data, *self.parts)
+        if self.kernel is not None:
+            return 2.0 * rates_of(self.kernel, u, data, 2 * self.grid.dimension, bound=True)[1][:, -1]
         assert t is not None or not self.law.varies_in_time
         return self._faces.radius(u, data, np.zeros(len(u)) if t is None else t)
 
@@ -123,28 +111,6 @@ class DiffusionTerm:
         each = stage.right, stage.guess, stage.data, stage.s, stage.allowed
         results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
         return StageSolution(*results, *report)
-
-    def superstep(
-        self,
-        u: Array,
-        first: tuple[Array, Array],
-        plan: tuple[Array, Array, Array],
-        data: Array,
-    ) -> SuperStep:
-        """A step of the Runge–Kutta–Legendre method of second order (Meyer, Balsara and Aslam 2014), row by row.
-
-        Only for laws with kernels.
-
-        Args:
-            u: Cell averages ``(rows, cells)``.
-            first: Rate ``(rows, cells)`` and fluxes through the sides ``(rows, 2d)`` at the start.
-            plan: Step, number of stages (at least 2) and number of the middle stage, ``(rows,)`` each.
-            data: Data of the sides at stages 0, 1, … ``(k, rows, S)``; the last ones hold for further stages.
-
-        Returns:
-            Cells and account at the end and after the middle stage.
-        """
-        return SuperStep(*kernels.supersteps(u, first, plan, data, *self.parts))
 
     def medium_with(self, address: Callable[[Callable[..., None]], int]) -> Medium:
         """Law and sides for the kernels of stages along one axis; ``address`` makes a kernel of a Python function."""
@@ -185,8 +151,31 @@ class DiffusionTerm:
         return padded.reshape(self.law.rows, d, -1)
 
     @cached_property
+    def kernel(self) -> RecordKernel | None:
+        """The compiled rates; None if the law has none."""
+        if not self.compiled:
+            return None
+        kind, parameters, coefficient, faces = self._compiled_law
+        padding, sides, spacing, d = (
+            padding_of(self.grid.shape),
+            self.sides,
+            np.array(self.grid.spacing),
+            self.grid.dimension,
+        )
+        steepest = coefficient[:, 0] * (1.0 / (spacing * spacing)).sum()
+        if faces.shape[1]:
+            steepest = steepest * faces.reshape(len(faces), -1).max(1)
+        inside, last = np.zeros(padding.size, np.int64), self.grid.shape[-1]
+        inside[padding.lines[:, None] + np.arange(last)] = np.arange(len(padding.lines) * last).reshape(-1, last)
+        places = padding.lines, padding.ghost, padding.edge, padding.opposite, inside[padding.edge], padding.strides
+        numbers = spacing, parameters, coefficient, steepest, sides.pull, faces
+        work = np.zeros(padding.size + 2 * len(padding.edge) + d)
+        head = np.array([kind, d, padding.size, faces.shape[1]])
+        return RecordKernel(kernels.rates(), head, sides.modes, sides.offsets, *places, *numbers, work)
+
+    @cached_property
     def parts(self) -> Any:
-        """Law, sides and grid for the kernels."""
+        """Law, sides and grid for the conjugate gradients."""
         padding, spacing = padding_of(self.grid.shape), np.array(self.grid.spacing)
         edges = np.asarray(self.sides.offsets), padding.ghost, padding.edge, padding.opposite
         sides = edges, np.asarray(self.sides.modes), np.ascontiguousarray(self.sides.pull)

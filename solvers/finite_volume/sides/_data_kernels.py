@@ -1,10 +1,13 @@
 """Compiled side data of rows: values at any time by Chebyshev series, largest steps, break points."""
 
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numba.np.numpy_support import carray
 
-from solvers._compiled import compiled
+from solvers._compiled import compiled, inner
+from solvers.finite_volume._kernels import RATES, call, floats, integers, kernel
 
 _Array = np.ndarray
 
@@ -49,34 +52,6 @@ class Series(NamedTuple):
     low: _Array
     high: _Array
     coefficients: _Array
-
-
-class Sampler(NamedTuple):
-    """The data of all sides of rows, S entries each.
-
-    Attributes:
-        span: Start and end.
-        largest: Largest step that sees what changes with time by itself.
-        fixed: Data that do not change with time ``(rows, S)``.
-        column: Which of the series belongs to an entry ``(S,)``; −1 for fixed data.
-        scale: Factors from stated values to data ``(rows, S)``.
-        dirichlet: Entries with Dirichlet values.
-        row: Places of the rows among those of the scan ``(rows,)``.
-        panels: The scan of the data; one panel without.
-        series: Their values.
-        changes: Whether any of them change with time.
-    """
-
-    span: tuple[float, float]
-    largest: float
-    fixed: _Array
-    column: _Array
-    scale: _Array
-    dirichlet: _Array
-    row: _Array
-    panels: Panels
-    series: Series
-    changes: bool
 
 
 @compiled
@@ -137,19 +112,6 @@ def steer(panels: Panels, rows: _Array, times: _Array, since: _Array, leftwards:
 
 
 @compiled
-def value_at(sampler: Sampler, row: Any, entry: int, time: Any) -> float:
-    """Datum of a face of a side; NaN where the series does not hold."""
-    column = sampler.column[entry]
-    if column < 0:
-        return sampler.fixed[row, entry]
-    series = sampler.series
-    piece = panel_of(series.first, series.low, sampler.row[row], time)
-    low, high = series.low[piece], series.high[piece]
-    x = 2.0 * (time - low) / (high - low) - 1.0
-    return sampler.scale[row, entry] * _sum_of_series(series.coefficients[piece, column], x)
-
-
-@compiled
 def _sum_of_series(coefficients: _Array, x: float) -> float:
     """Σ cₖ Tₖ(x) by Clenshaw's recursion."""
     after, here = 0.0, 0.0
@@ -158,26 +120,69 @@ def _sum_of_series(coefficients: _Array, x: float) -> float:
     return coefficients[0] + x * here - after
 
 
-@compiled
-def largest_step(sampler: Sampler, row: Any, time: Any) -> float:
-    """Largest step that sees the data and does not pass a break point or the end."""
-    return min(step_limit(sampler.panels, sampler.row[row], time), sampler.largest)
-
-
-@compiled
-def may_jump(sampler: Sampler, row: Any, time: Any) -> bool:
-    """Whether the data may jump at a time."""
-    panels = sampler.panels
+@inner
+def _may_jump(time: Any, place: int, span: _Array, panels: Panels) -> Any:
+    """Whether the data of a row may jump at a time."""
     if not panels.has_breaks:
         return False
-    place = sampler.row[row]
     for end in range(2):
-        if panels.jumps_at_ends[place, end] and abs(time - sampler.span[end]) <= panels.margin:
+        if panels.jumps_at_ends[2 * place + end] and abs(time - span[end]) <= panels.margin:
             return True
     panel = panel_of(panels.first, panels.low, place, time + panels.margin)
     if panel == panels.first[place] or not panels.ends_at_break[panel - 1]:
         return False
     return abs(time - panels.low[panel]) <= panels.margin
+
+
+@inner
+def _values(time: float, place: int, row: int, series: Any, fixed: Any, out: _Array) -> bool:
+    """Data of a row at a time; whether the series hold there."""
+    (first, low, high, coefficients), (values, scale, column) = series, fixed
+    entries, columns, total = column.shape[0], coefficients.shape[0] // (TERMS * low.shape[0]), 0.0
+    piece = panel_of(first, low, place, time)
+    x = 2.0 * (time - low[piece]) / (high[piece] - low[piece]) - 1.0
+    for entry in range(entries):
+        out[entry] = values[row * entries + entry]
+        if column[entry] >= 0:
+            start = (piece * columns + column[entry]) * TERMS
+            out[entry] = scale[row * entries + entry] * _sum_of_series(coefficients[start : start + TERMS], x)
+        total += out[entry]
+    return not np.isnan(total)
+
+
+def _sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, count: Any, entries: Any) -> None:
+    """The kernel: data of rows at times ``(count, entries)``, where ``since`` is when their steps began.
+
+    With no entries it gives the largest steps that see the data from those times on and pass neither a break point nor
+    the end, and whether data may jump there ``(2, count)``. Its record is (whether there are break points and series,
+    address of a kernel for other data), span and margin, and the arrays of ``SideData.kernel``.
+    """
+    arrays = carray(record, 32)
+    head, numbers, where = integers(arrays, 0), floats(arrays, 1), integers(arrays, 2)
+    ends = floats(arrays, 4), floats(arrays, 5), integers(arrays, 6), integers(arrays, 7)
+    panels = Panels(integers(arrays, 3), ends[0], ends[1], ends[2], ends[3], numbers[2], head[0] > 0)
+    series = integers(arrays, 8), floats(arrays, 9), floats(arrays, 10), floats(arrays, 11)
+    fixed = floats(arrays, 12), floats(arrays, 13), integers(arrays, 14)
+    moments, numbered, begun = carray(times, count), carray(rows, count), carray(since, count)
+    found, asked = carray(out, max(2, entries) * count), False
+    for k in range(count):
+        row, place = int(numbered[k]), where[int(numbered[k])]
+        jump = _may_jump(moments[k], place, numbers, panels)
+        if entries == 0:
+            limit = step_limit(panels, place, moments[k])
+            found[k], found[count + k] = limit, 1.0 if jump else 0.0
+        elif jump or head[1] == 0:
+            asked = True
+        else:
+            asked = asked or not _values(moments[k], place, row, series, fixed, found[k * entries :])
+    if asked:
+        call(head[2], (moments, numbered, begun, found, found), (count, entries))
+
+
+@cache
+def sides() -> Any:
+    """The kernel, compiled when first used."""
+    return kernel(RATES, _sides)
 
 
 @compiled
@@ -202,6 +207,7 @@ def fit_series(values: _Array, checks: _Array, matrix: _Array, at: _Array, scale
             allowed = _AGREEMENT * scale[p, 0, c] + _ROUND_OFF * scale[p, 1, c]
             for k in range(at.shape[0]):
                 if not abs(_sum_of_series(series, at[k]) - checks[p, k, c]) <= allowed:
-                    series[:] = np.nan
+                    for j in range(terms):
+                        series[j] = np.nan
                     break
     return coefficients

@@ -25,7 +25,8 @@ from solvers.conditions import (
     value_at,
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
-from solvers.finite_volume.sides._data_kernels import TERMS, Panels, Sampler, Series
+from solvers.finite_volume._kernels import RecordKernel
+from solvers.finite_volume.sides._data_kernels import TERMS, Series, sides
 from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
 from solvers.grids import CellGrid
@@ -196,28 +197,30 @@ class SideData:
             integrals[:, each.part] = value if each.scale is None else value * each.scale[:, None]
         return integrals
 
-    def sampler(self, largest_step: float, known: bool = True) -> Sampler:
-        """The data in the form that compiled loops over steps take.
+    def kernel(self, look: int, known: bool = True) -> RecordKernel | None:
+        """The data for compiled steps; None where nothing changes with time and no step must end anywhere.
 
         Args:
-            largest_step: Largest step that sees what changes with time by itself.
+            look: Address of a kernel (times, rows, starts of their steps, data) for what has no series.
             known: Whether to make series of the data that change, which takes long with many faces.
         """
-        scan, (rows, entries), span = self.scan, self.fixed.shape, (float(self.start), float(self.end))
+        scan, (rows, entries) = self.scan, self.fixed.shape
+        if scan is None:
+            return None
         column, scale = np.full(entries, -1), np.ones((rows, entries))
         for number, each in enumerate(self.changing):
             column[each.part] = number
             if each.scale is not None:
                 scale[:, each.part] = each.scale[:, None]
-        row, whole = np.zeros(rows, np.int64), (np.array([0, 1]), np.array([span[0]]), np.array([span[1]]))
-        panels = Panels(*whole, np.ones(1, np.bool_), np.zeros((1, 2), np.bool_), 0.0, False)
-        series = Series(*whole, np.zeros((1, 1, TERMS)))
-        if scan is not None:
-            row, panels = self.scanned_rows, scan.panels
-            if known:
-                series = scan.series(lambda times: self._stated(times, np.arange(scan.row_count)))
-        changes = not self.constant
-        return Sampler(span, largest_step, self.fixed, column, scale, self.dirichlet, row, panels, series, changes)
+        series = Series(np.array([0, 1]), np.array([self.start]), np.array([self.end]), np.zeros((1, 1, TERMS)))
+        if known and not self.constant:
+            series = scan.series(lambda times: self._stated(times, np.arange(scan.row_count)))
+        panels = scan.panels
+        head = np.array([int(panels.has_breaks), int(known or self.constant), look])
+        numbers = np.array([self.start, self.end, panels.margin])
+        flags = (each.astype(np.int64) for each in (panels.ends_at_break, panels.jumps_at_ends))
+        own = self.fixed, scale, column
+        return RecordKernel(sides(), head, numbers, self.scanned_rows, *panels[:3], *flags, *series, *own)
 
     def check(self, sampled: Array, start: Array | float, end: Array | float) -> None:
         """Compares the time integrals of the data, as steps sampled them, with those of the scan.

@@ -12,6 +12,7 @@ from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.diffusion._newton_kernels import Medium
 from solvers.finite_volume.diffusion.newton import Stage
 from solvers.finite_volume.steppers._implicit_kernels import Calls
+from solvers.finite_volume.steppers._march_kernels import Sides
 
 _STIFF = 50.0
 _DIFFERENCE = 6e-6
@@ -63,6 +64,34 @@ class OperatorKernels:
         return Medium(-1, none, none, np.asarray(operator.sides.modes), none, 1.0, 0, 0)
 
     @cached_property
+    def rates(self) -> tuple[int, Array, int]:
+        """Address and record of the kernel of all rates, and how many rows it takes at once."""
+        operator, kernel = self.operator, None
+        if operator.only_compiled_convection or operator.only_compiled_diffusion:
+            kernel = (operator.convection or operator.diffusion).kernel  # type: ignore[union-attr]
+        if kernel is not None:
+            return kernel.address, kernel.record, 1
+        return self._address(self._rates, rates=True), np.zeros(1, np.int64), len(operator.sides.rows)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """The data of the sides."""
+        data = self.operator.sides
+        kernel = data.kernel(self._address(self._look), self.operator.grid.dimension == 1)
+        self._side_kernel = kernel
+        if kernel is None:
+            return Sides(0, np.zeros(1, np.int64), data.dirichlet)
+        return Sides(kernel.address, kernel.record, data.dirichlet)
+
+    def leave_series(self) -> bool:
+        """Looks up all data from now on, so that tiny ones do not drown in the rounding of series, if there are any."""
+        head = None if self._side_kernel is None else self._side_kernel.arrays[0]
+        left = head is not None and head[1] > 0 and not self.operator.sides.constant
+        if left:
+            head[1] = 0  # type: ignore[index]
+        return left
+
+    @cached_property
     def calls(self) -> Calls:
         """Addresses of the others."""
         operator, one_axis = self.operator, self.operator.grid.dimension == 1
@@ -70,12 +99,10 @@ class OperatorKernels:
         return Calls(
             rest=self._address(self._rest) if explicit else 0,
             stage=0 if one_axis else self._address(self._stage),
-            look=self._address(self._look),
-            sampled=one_axis,
         )
 
-    def _address(self, function: Callable[..., None]) -> int:
-        kept = Callback(function, self.error)
+    def _address(self, function: Callable[..., None], *, rates: bool = False) -> int:
+        kept = Callback(function, self.error, rates=rates)
         self.__dict__.setdefault("_kept", []).append(kept)
         return kept.address
 
@@ -117,9 +144,22 @@ class OperatorKernels:
         lanes.write(rate, change, width)
         numbers[8 : 8 + sides, lanes.places] = flow.T
 
-    def _look(self, times: Any, where: Any, data: Any, *rest: Any) -> None:
-        count, entries = rest[2:]
-        row, since = numbers_at(where, 2)
-        sides = self.operator.sides.take(np.array([int(row)]))
-        found: Array = sides.at(numbers_at(times, count)[:, None], np.array([since]))
-        numbers_at(data, count, entries)[:] = found[:, 0]
+    def _look(self, times: Any, rows: Any, since: Any, data: Any, _: Any, count: int, entries: int) -> None:
+        sides = self.operator.sides.take(numbers_at(rows, count).astype(np.int64))
+        found: Array = sides.at(numbers_at(times, count)[None].copy(), numbers_at(since, count))
+        numbers_at(data, count, entries)[:] = found[0]
+
+    def _rates(self, u: Any, info: Any, rate: Any, flow: Any, data: Any, _: Any, cells: int, rows: int) -> None:
+        flows, (numbers, times, marks) = 2 * self.operator.grid.dimension + 3, numbers_at(info, 3, rows)
+        chosen = marks.nonzero()[0]
+        lanes = Lanes(chosen, numbers[chosen].astype(np.int64), times[chosen])
+        part, states = self._of(lanes), numbers_at(u, rows, cells)[chosen]
+        given = numbers_at(data, rows, self.operator.sides.fixed.shape[1])[chosen]
+        result, bound = part.rate(states, given, lanes.times), np.zeros(len(chosen))
+        if (marks > 1.0).any():
+            bound = part.euler_rate(states, given, lanes.times)
+        every = numbers_at(rate, 2, rows, cells)
+        every[0, chosen] = result.u
+        if result.source is not None:
+            every[1, chosen] = result.source
+        numbers_at(flow, rows, flows)[chosen] = np.column_stack((result.flow, result.speed, bound))

@@ -1,32 +1,82 @@
-"""Integrates rows through time: every row with its own step, error control and output.
+"""Integrates a group of rows through time, each with its own steps, error control and output, by the compiled loops."""
 
-``drive`` holds one group of rows. It proposes steps, accepts or rejects them row by row, writes the output times that
-an accepted step has passed, and drops finished rows.
-"""
-
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from solvers.errors import SolverDivergedError
 from solvers.finite_volume._operator import Array, Operator
-from solvers.finite_volume.steppers import _row_kernels as kernels
-from solvers.finite_volume.steppers._marches import divergence, drive_implicitly, march_diffusion
-from solvers.finite_volume.steppers._output_kernels import keep_to_range
-from solvers.finite_volume.steppers._progress import Course, Progress
+from solvers.finite_volume.steppers import _explicit_kernels as explicit
+from solvers.finite_volume.steppers import _implicit_kernels as implicit
+from solvers.finite_volume.steppers._calls import OperatorKernels, has_stiff_source
+from solvers.finite_volume.steppers._march_kernels import (
+    CURSOR,
+    EARLIER,
+    EVALUATIONS,
+    FAILED,
+    FRESH,
+    HIGHEST,
+    LENGTH,
+    LOWEST,
+    PROPOSAL,
+    REJECTED,
+    RESIDUAL,
+    STEPS,
+    STUCK,
+    TIME,
+    VERDICT,
+    Limits,
+    March,
+)
+from solvers.finite_volume.steppers._output_kernels import Output
+from solvers.finite_volume.steppers._row_kernels import smallest_step
 from solvers.finite_volume.steppers.explicit import RKL2, SSPRK3
 from solvers.finite_volume.steppers.implicit import TRBDF2, BackwardEuler
-from solvers.finite_volume.steppers.stepper import Rows, Step, Stepper
+from solvers.finite_volume.steppers.stepper import Stepper
+
+_UNCONTROLLED = 1e-4
+_BUDGET = 2000
+_WORK = (("steps", STEPS), ("rejected", REJECTED), ("evaluations", EVALUATIONS))
+
+Report = Callable[[float], None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What the integration of a group of rows results in.
+
+    Attributes:
+        values: Cell averages at the output times ``(rows, t, cells)``.
+        account: Time-integrated flow since the start ``(rows, t, 2d + 1)``.
+        steps: Accepted steps ``(rows,)``.
+        rejected: Rejected steps ``(rows,)``.
+        evaluations: Evaluations of the rates, Newton iterations included ``(rows,)``.
+    """
+
+    values: Array
+    account: Array
+    steps: Array
+    rejected: Array
+    evaluations: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence["Course"], rows: Array) -> "Course":
+        """One course from those of groups; ``rows`` are the rows of the groups, one after the other."""
+        order = np.argsort(rows)
+        names = [field.name for field in fields(cls)]
+        if len(parts) == 1 and (np.diff(rows) > 0).all():
+            return parts[0]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
 
 
 def drive(
-    operator: Operator,
-    stepper: Stepper,
-    initial: Array,
-    times: Array,
-    start: float,
-    report: Callable[[float], None] | None = None,
+    operator: Operator, stepper: Stepper, initial: Array, times: Array, start: float, report: Report = None
 ) -> Course:
     """Integrates a group of rows from ``start`` to the last of the output times.
+
+    A source is implicit with implicit steppers in the rows where it is stiff.
 
     Args:
         operator: Law, grid and boundary conditions of the rows.
@@ -43,136 +93,119 @@ def drive(
         SolverDivergedError: If a step fails at the smallest step, 10⁻¹² of the span.
         BoundarySamplingError: If the steps of a row have missed an event in the boundary data.
     """
-    count, flows, span = initial.shape[0], 2 * operator.grid.dimension + 1, times[-1] - start
-    course = Course(
-        values=np.full((count, len(times), initial.shape[1]), np.nan),
-        account=np.zeros((count, len(times), flows)),
-        **{name: np.zeros(count, dtype=np.int64) for name in ("steps", "rejected", "evaluations")},
-    )
-    state = Progress(
-        rows=Rows(initial.copy(), np.full(count, start), None),
-        operator=operator,
-        index=np.arange(count),
-        account=np.zeros((count, flows)),
-        proposal=np.full(count, span * stepper.first_fraction),
-        failed=np.zeros(count, dtype=bool),
-        cursor=np.zeros(count, dtype=np.int64),
-        sampled=np.zeros((count, operator.sides.offsets[-1])),
-    )
-    if times[0] == start:
-        course.values[:, 0], state.cursor[:] = initial, 1
+    count = len(initial)
+    stiff = np.zeros(count, dtype=bool)
     if isinstance(stepper, BackwardEuler | TRBDF2):
-        drive_implicitly(operator, stepper, state, times, course, report)
-        return course
-    assert isinstance(stepper, SSPRK3 | RKL2)
-    while True:
-        running = state.rows.time < times[-1]
-        if running.mean() < 0.75 and not state.operator.sides.constant:
-            state.operator.sides.take(np.flatnonzero(~running)).check(state.sampled[~running], start, times[-1])
-        if not running.any():
-            assert np.isfinite(course.values).all(), "an output time was passed without being written"
-            return course
-        if running.mean() < 0.75:
-            state = state.take(np.flatnonzero(running))
-        _march(state, stepper, times, course, report)
-        if not (state.rows.time < times[-1]).any():
-            continue
-        _advance(state, stepper, times, course, report)
-
-
-def _march(
-    state: Progress, stepper: SSPRK3 | RKL2, times: Array, course: Course, report: Callable[[float], None] | None
-) -> None:
-    """Takes many steps in one call, if the stepper can: of SSPRK3 those before the next output, else all."""
-    before = float(state.rows.time.sum())
-    if not isinstance(stepper, SSPRK3):
-        march_diffusion(stepper, state, times, course)
+        stiff = has_stiff_source(operator, initial, np.full(count, start))
+    if stiff.any() and not stiff.all():
+        groups = np.flatnonzero(stiff), np.flatnonzero(~stiff)
+        parts = [drive(operator.take(rows), stepper, initial[rows], times, start, report) for rows in groups]
+        return Course.joined(parts, np.concatenate(groups))
+    flows, kernels = 2 * operator.grid.dimension + 1, OperatorKernels(operator, bool(stiff.any()))
+    values, account = np.full((count, len(times), initial.shape[1]), np.nan), np.zeros((count, len(times), flows))
+    output = Output(times, values, account)
+    proposal = (times[-1] - start) * stepper.first_fraction
+    rows = _rows_at_start(operator, initial, start, proposal)
+    if times[0] == start:
+        values[:, 0], rows.state[:, CURSOR] = initial, 1
+    take = _explicit_steps if isinstance(stepper, SSPRK3 | RKL2) else _implicit_steps
+    largest = min(float(stepper.largest_step), operator.largest_step)
+    limits = Limits(float(stepper.tolerance), float(stepper.atol), largest)  # type: ignore[attr-defined]
+    advance = take(stepper, limits, kernels, rows, output)  # type: ignore[arg-type]
+    now, before = rows.state[:, TIME], start * count
+    while (now < times[-1]).any():
+        advance()
+        if kernels.error:
+            raise kernels.error[0]
         if report is not None:
-            report(float(state.rows.time.sum()) - before)
-        return
-    marched = stepper.march(state.operator, state.rows, times[np.minimum(state.cursor, len(times) - 1)])
-    if marched is None:
-        return
-    rows, account, steps = marched
-    if report is not None:
-        report(float((rows.time - state.rows.time).sum()))
-    state.rows, state.account = rows, state.account + account
-    course.steps[state.index] += steps
-    course.evaluations[state.index] += 3 * steps
+            report(float(now.sum() - before))
+        before = now.sum()
+        stuck = rows.state[:, VERDICT] == STUCK
+        if stuck.any() and kernels.leave_series():
+            rows.data[:] = operator.sides.at(now[None])[0]
+            rows.state[np.ix_(stuck, [VERDICT, PROPOSAL, FAILED, FRESH])] = 0.0, proposal, 0.0, 1.0
+            continue
+        _raise_if_failed(rows, times[-1])
+    operator.sides.check(rows.sampled, operator.sides.start, times[-1])
+    work = {name: rows.state[:, place].astype(np.int64) for name, place in _WORK}
+    return Course(values=values, account=account, **work)
 
 
-def _advance(
-    state: Progress, stepper: SSPRK3 | RKL2, times: Array, course: Course, report: Callable[[float], None] | None
-) -> None:
-    """One trial step of every row; steps of finished rows have length 0 and change nothing."""
-    rows, remaining = state.rows, times[-1] - state.rows.time
-    running = remaining > 0
-    largest = min(stepper.largest_step, state.operator.largest_step)
-    proposal = np.minimum(np.minimum(state.proposal, largest), state.operator.sides.largest_step(rows.time))
-    step = stepper.step(state.operator, rows, kernels.landings(proposal, remaining))
-    accepted, factor = kernels.control(step.ratio, stepper.order, state.failed)
-    failed = running & ~accepted
-    accepted &= running
-    _count(course, state.index, step, accepted, failed)
-    _raise_if_stuck(state, step, factor * step.length, failed, times)
-    end = kernels.ends_of_steps(rows.time, step.length, times[-1])
-    _record(course, state, step, accepted, end, times)
-    state.account[accepted] += step.account[accepted]
-    if step.sampled is not None:
-        state.sampled[accepted] += step.sampled[accepted]
-    state.proposal = kernels.next_proposals(accepted, factor, step.length, state.proposal)
-    state.failed = failed
-    state.rows = _next(rows, step, accepted, end)
-    _raise_if_unbounded(state, accepted & (state.proposal < step.length), times[-1])
-    if report is not None:
-        report(float((end - rows.time)[accepted].sum()))
+def diffusion_steps(operator: Operator) -> Callable[[Array, float, float], tuple[Array, Array, Array]]:
+    """A function of states ``(rows, cells)``, a time and a length, which takes steps of RKL2 without error control.
+
+    It returns the states after that length, fluxes through the sides ``(2d, rows)`` and time integrals of side data.
+    """
+    count, cells = operator.sides.fixed.shape[0], math.prod(operator.grid.shape)
+    kernels, rows = OperatorKernels(operator, False), _rows_at_start(operator, np.zeros((count, cells)), 0.0, 1.0)
+    output = Output(np.ones(1), np.zeros((count, 1, cells)), np.zeros((count, 1, rows.account.shape[1])))
+    advance = _explicit_steps(RKL2(), Limits(math.inf, 0.0, math.inf), kernels, rows, output)
+
+    def diffuse(u: Array, time: float, length: float) -> tuple[Array, Array, Array]:
+        rows.u[:], rows.account[:], rows.sampled[:], output.times[:] = u, 0.0, 0.0, time + length
+        rows.state[:, [TIME, PROPOSAL, CURSOR, FAILED]] = time, length, 1.0, 0.0
+        if not operator.sides.constant:
+            rows.data[:] = operator.sides.at(np.full((1, count), time))[0]
+        while (rows.state[:, TIME] < time + length).any():
+            advance()
+        return rows.u, rows.account[:, :-1].T, rows.sampled
+
+    return diffuse
 
 
-def _record(course: Course, state: Progress, step: Step, accepted: Array, end: Array, times: Array) -> None:
-    """Writes cells and account at the output times that accepted steps have passed."""
-    passed = kernels.passed(times, state.cursor, end)
-    if not (accepted & (passed > state.cursor)).any():
-        return
-    cells, account, ends = step.bow()
-    interval = (state.rows.time, end - state.rows.time)
-    plan = (state.index, state.cursor, accepted, times)
-    kernels.record(course.values, state.rows.u, step.u, cells, interval, plan)
-    kernels.record(course.account, state.account, state.account + step.account, account, interval, plan)
-    if ends is not None:
-        keep_to_range(course.values, ends, end, plan)
-    state.cursor = np.where(accepted, passed, state.cursor)
+def _explicit_steps(
+    stepper: SSPRK3 | RKL2, limits: Limits, kernels: OperatorKernels, rows: March, output: Output
+) -> Callable[[], None]:
+    """A function that takes many explicit steps of the rows."""
+    rates, record, width = kernels.rates
+    sourced = kernels.operator.source is not None
+    scheme = explicit.Scheme(float(stepper.courant), stepper.order, limits, rates, record, sourced)
+
+    def advance() -> None:  # keeps the kernels, whose addresses the steps call
+        rows.state[:, FRESH] = 1.0
+        for first in range(0, len(rows.u), width):
+            explicit.march(rows, (first, min(width, len(rows.u) - first)), scheme, kernels.sides, output, _BUDGET)
+
+    return advance
 
 
-def _count(course: Course, index: Array, step: Step, accepted: Array, failed: Array) -> None:
-    course.steps[index] += accepted
-    course.rejected[index] += failed
-    course.evaluations[index] += np.where(accepted | failed, step.evaluations, 0)
+def _implicit_steps(
+    stepper: BackwardEuler | TRBDF2, limits: Limits, kernels: OperatorKernels, rows: March, output: Output
+) -> Callable[[], None]:
+    """A function that takes many implicit steps of the rows."""
+    newton = min(stepper.tolerance, _UNCONTROLLED), stepper.newton.tolerance, stepper.newton.iterations
+    scheme = implicit.Scheme(*stepper.tableau, stepper.order, limits, *newton)
+    return lambda: implicit.march(rows, kernels.medium, scheme, kernels.calls, kernels.sides, output, _BUDGET)
 
 
-def _next(rows: Rows, step: Step, accepted: Array, end: Array) -> Rows:
-    """States after the step: accepted rows move on, the others stay."""
-
-    def chosen(after: Array, before: Array) -> Array:
-        return after if accepted.all() else np.where(accepted.reshape(-1, *[1] * (after.ndim - 1)), after, before)
-
-    rate = None
-    if step.rates is not None:
-        before, after = step.rates
-        rate = after._replace(u=chosen(after.u, before.u), flow=chosen(after.flow, before.flow))
-    return Rows(chosen(step.u, rows.u), chosen(end, rows.time), rate)
-
-
-def _raise_if_unbounded(state: Progress, shrinking: Array, last: float) -> None:
-    """Raises an error where accepted steps shrink below the smallest one: the time never reaches the end."""
-    rows = state.rows
-    small = state.proposal < kernels.smallest_steps(rows.time, last)
-    for row in np.flatnonzero(shrinking & (rows.time < last) & small)[:1]:
-        step = float(state.proposal[row]), 0.0
-        raise divergence(int(state.index[row]), rows.u[row], float(rows.time[row]), step, last, stuck=False)
+def _raise_if_failed(rows: March, last: float) -> None:
+    """Raises an error for a row that cannot go on."""
+    for row in np.flatnonzero(rows.state[:, VERDICT])[:1]:
+        time, length, residual = (float(rows.state[row, place]) for place in (TIME, LENGTH, RESIDUAL))
+        if rows.state[row, VERDICT] == STUCK:
+            raise SolverDivergedError(
+                f"The step of row {row} failed at time {time:.6g} with length {length:.3g} (smallest allowed "
+                f"{smallest_step(time, last):.3g}), residual {residual:.3g}. Use more cells or smoother data; for a "
+                "discontinuous conductivity take IntegralMean() or RKL2()."
+            )
+        size = np.abs(rows.u[row]).max()
+        raise SolverDivergedError(
+            f"Row {row} cannot be continued past time {time:.6g}: the steps have shrunk to {length:.3g}, and max |u| "
+            f"is {size:.3g}. A source such as u² makes solutions infinite in finite time; end before."
+        )
 
 
-def _raise_if_stuck(state: Progress, step: Step, following: Array, failed: Array, times: Array) -> None:
-    floor = kernels.smallest_steps(state.rows.time, times[-1])
-    for row in np.flatnonzero(failed & (following < floor))[:1]:
-        last, time = (float(step.length[row]), float(step.residual[row])), float(state.rows.time[row])
-        raise divergence(int(state.index[row]), state.rows.u[row], time, last, times[-1], stuck=True)
+def _rows_at_start(operator: Operator, initial: Array, start: float, proposal: float) -> March:
+    """The rows under way, before their first steps."""
+    count, flows, state = len(initial), 2 * operator.grid.dimension + 1, np.zeros((len(initial), 14))
+    state[:, [TIME, PROPOSAL, FRESH, EARLIER, LOWEST, HIGHEST]] = start, proposal, 1.0, 1.0, np.inf, -np.inf
+    return March(
+        u=initial.copy(),
+        earlier=initial.copy(),
+        rate=np.zeros_like(initial),
+        flow=np.zeros((count, flows)),
+        data=operator.sides.at(np.full((1, count), start))[0].copy(),
+        account=np.zeros((count, flows)),
+        sampled=np.zeros((count, operator.sides.offsets[-1])),
+        state=state,
+    )

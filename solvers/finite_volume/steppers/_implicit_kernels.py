@@ -22,22 +22,26 @@ from solvers.finite_volume.diffusion._newton_kernels import (
     linearise,
     solve_stage,
 )
-from solvers.finite_volume.sides._data_kernels import Sampler, may_jump, value_at
 from solvers.finite_volume.steppers import _lane_kernels as lanewise
 from solvers.finite_volume.steppers._march_kernels import (
-    ENDLESS,
+    CURSOR,
+    EARLIER,
+    FRESH,
+    HIGHEST,
+    LOWEST,
     RUNNING,
-    STUCK,
+    TIME,
+    VERDICT,
     Limits,
     March,
-    Output,
+    Sides,
+    look,
     move_to_end,
-    passes_output,
     proposed_length,
     settle,
-    write_outputs,
 )
-from solvers.finite_volume.steppers._row_kernels import allowed_error, control, range_of_data, smallest_step
+from solvers.finite_volume.steppers._output_kernels import Output, passes_output, write_outputs
+from solvers.finite_volume.steppers._row_kernels import allowed_error, end_of_step
 
 _Array = np.ndarray
 
@@ -76,19 +80,15 @@ class Scheme(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """Addresses of kernels, 0 where there is none, and what the sampler knows.
+    """Addresses of kernels, 0 where there is none.
 
     Attributes:
         rest: (u, info, rate, flow and speed ``(2d + 2, width)``, side data): all explicit terms.
         stage: (r, report, u, rate, side data): the solution of a stage in more than one axis, or with s = 0 the rate.
-        look: (times, row and start of the step, side data): data that the sampler does not know.
-        sampled: Whether the sampler knows data that change with time.
     """
 
     rest: int
     stage: int
-    look: int
-    sampled: bool
 
 
 class _Cells(NamedTuple):
@@ -125,34 +125,35 @@ class _Lanes(NamedTuple):
     rest: _Array
     report: _Array
     mark: _Array
+    most: _Array
+    moments: _Array
+    found: _Array
     fresh: _Array
     converged: _Array
 
 
-def march(
-    rows: March, medium: Medium, scheme: Scheme, calls: Calls, sampler: Sampler, output: Output, budget: int
-) -> None:
+def march(rows: March, medium: Medium, scheme: Scheme, calls: Calls, sides: Sides, output: Output, budget: int) -> None:
     """Takes steps until every row has reached the last output or has failed, at most so many in every lane.
 
     One or two rows go one after the other, so that a single function compiles half of the code.
     """
     take = _march_lanes if rows.u.shape[0] > 2 and calls.stage == 0 else _march_singly
-    take(rows, medium, (scheme, calls), sampler, output, budget)
+    take(rows, medium, (scheme, calls), sides, output, budget)
 
 
 @compiled
-def _march_lanes(rows: March, medium: Medium, way: Any, sampler: Sampler, output: Output, budget: int) -> None:
-    _march(rows, medium, way, sampler, output, budget, broadcast(1.0), WIDTH)
+def _march_lanes(rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int) -> None:
+    _march(rows, medium, way, sides, output, budget, broadcast(1.0), WIDTH)
 
 
 @compiled
-def _march_singly(rows: March, medium: Medium, way: Any, sampler: Sampler, output: Output, budget: int) -> None:
-    _march(rows, medium, way, sampler, output, budget, 1.0, 1)
+def _march_singly(rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int) -> None:
+    _march(rows, medium, way, sides, output, budget, 1.0, 1)
 
 
 @compiled(inline="always")
 def _march(
-    rows: March, medium: Medium, way: Any, sampler: Sampler, output: Output, budget: int, one: Any, width: int
+    rows: March, medium: Medium, way: Any, sides: Sides, output: Output, budget: int, one: Any, width: int
 ) -> None:
     scheme, calls = way
     n, end, stages = rows.u.shape[1], output.times[-1], scheme.nodes.shape[0]
@@ -162,14 +163,14 @@ def _march(
     following = np.int64(0)  # a plain 0 compiles _fill twice, once for the constant
     while budget > 0:
         following = _fill(rows, medium, cells, tile, lanes, following, end, width)
-        if not _begin(rows, scheme, calls, sampler, tile, lanes, end, width):
+        if not _begin(rows, scheme, calls, sides, tile, lanes, end, width):
             return
         if calls.rest != 0:
             states = cells.now, tile.info, cells.rest, lanes.rest[0], lanes.data[0]
             call(calls.rest, states, (n, width))
             _limit_by_speed(lanes, width)
         _rates_at_start(medium, calls, cells, tile, lanes, one, width)
-        dirichlet = _sample(rows, scheme, calls, sampler, tile, lanes, width)
+        dirichlet = _sample(rows, scheme, sides, tile, lanes, width)
         _allow(scheme, cells, tile, lanes, dirichlet, one, width)
         for stage in range(1, stages):
             _prepare(rows, way, stage, cells, tile, lanes, one, width)
@@ -193,7 +194,8 @@ def _march(
         budget -= 1
         for lane in range(width):
             row = lanes.row[lane]
-            if row >= 0 and (budget == 0 or rows.verdict[row] != RUNNING or not rows.time[row] < end):
+            stays = row >= 0 and budget > 0 and rows.state[row, VERDICT] == RUNNING and rows.state[row, TIME] < end
+            if row >= 0 and not stays:
                 _leave(rows, cells, tile, lanes, lane, width)
 
 
@@ -210,7 +212,11 @@ def _empty_lanes(width: int, stages: int, data: int, flows: int) -> _Lanes:
     lanes = np.full(width, -1), np.ones(width), a[0], ranges[0], ranges[1], ranges[2], a[1], factors, weights, a[2]
     flow, rest = np.zeros((stages, flows, width)), np.zeros((stages, flows + 1, width))
     report = np.zeros((8 + flows, width))
-    return _Lanes(*lanes, np.zeros((stages, width, data)), flow, rest, report, a[3], marks[0], marks[1])
+    most = np.zeros(2 * width)
+    for lane in range(width):
+        most[lane] = np.inf
+    others = a[3], most, np.zeros(3 * width), np.zeros(width * data), marks[0], marks[1]
+    return _Lanes(*lanes, np.zeros((stages, width, data)), flow, rest, report, *others)
 
 
 @inner
@@ -218,81 +224,87 @@ def _fill(
     rows: March, medium: Medium, cells: _Cells, tile: Tile, lanes: _Lanes, following: Any, end: float, width: int
 ) -> int:
     """Gives empty lanes the next rows that are not at the end; returns the row after them."""
-    sides = rows.flow.shape[1]
+    flows = rows.flow.shape[1]
     for lane in range(width):
         while lanes.row[lane] < 0 and following < rows.u.shape[0]:
             row = following
             following += 1
-            if not rows.time[row] < end or rows.verdict[row] != RUNNING:
+            if not rows.state[row, TIME] < end or rows.state[row, VERDICT] != RUNNING:
                 continue
-            lanes.row[lane], lanes.earlier_length[lane] = row, rows.earlier_length[row]
+            lanes.row[lane], lanes.earlier_length[lane] = row, rows.state[row, EARLIER]
             tile.info[lane], tile.info[2 * width + lane] = row, 1.0
-            if sides == 2:
+            if flows == 3:
                 enter_medium(tile, medium, row, lane, width)
             lanewise.put_row(rows.u[row], cells.now, lane, width)
             lanewise.put_row(rows.earlier[row], cells.earlier, lane, width)
             lanewise.put_row(rows.rate[row], cells.rates, lane, width)
-            for side in range(sides):
-                lanes.flow[0, side, lane] = rows.flow[row, side]
-            lanes.flow[0, sides, lane] = rows.produced[row]
+            for k in range(flows):
+                lanes.flow[0, k, lane] = rows.flow[row, k]
             low, high = rows.u[row, 0], rows.u[row, 0]
             for i in range(rows.u.shape[1]):
                 low, high = min(low, rows.u[row, i]), max(high, rows.u[row, i])
             lanes.range[0, lane], lanes.range[1, lane] = low, high
-            lanes.seen[0, lane], lanes.seen[1, lane] = min(rows.seen[row, 0], low), max(rows.seen[row, 1], high)
+            lanes.seen[0, lane], lanes.seen[1, lane] = (
+                min(rows.state[row, LOWEST], low),
+                max(rows.state[row, HIGHEST], high),
+            )
     return following
 
 
 @inner
 def _leave(rows: March, cells: _Cells, tile: Tile, lanes: _Lanes, lane: int, width: int) -> None:
     """Writes the state of a lane back to its row and empties the lane."""
-    row, sides = lanes.row[lane], rows.flow.shape[1]
+    row = lanes.row[lane]
     lanewise.get_row(cells.now, lane, width, rows.u[row])
     lanewise.get_row(cells.earlier, lane, width, rows.earlier[row])
     lanewise.get_row(cells.rates, lane, width, rows.rate[row])
-    for side in range(sides):
-        rows.flow[row, side] = lanes.flow[0, side, lane]
-    rows.seen[row, 0], rows.seen[row, 1] = lanes.seen[0, lane], lanes.seen[1, lane]
-    rows.produced[row], rows.earlier_length[row] = lanes.flow[0, sides, lane], lanes.earlier_length[lane]
+    for k in range(rows.flow.shape[1]):
+        rows.flow[row, k] = lanes.flow[0, k, lane]
+    rows.state[row, LOWEST], rows.state[row, HIGHEST] = lanes.seen[0, lane], lanes.seen[1, lane]
+    rows.state[row, EARLIER] = lanes.earlier_length[lane]
     lanes.row[lane], tile.info[2 * width + lane] = -1, 0.0
 
 
 @inner
-def _look(calls: Calls, rows: March, nodes: _Array, lanes: _Lanes, lane: int, start: bool) -> None:
-    """Data by the kernel: at the start, where they are those after a jump, or at all stages after it."""
-    row, found = lanes.row[lane], np.empty((nodes.shape[0], lanes.data.shape[2]))
-    times, where = np.empty(nodes.shape[0]), np.empty(2)
-    where[0], where[1] = row, rows.time[row]
-    for k in range(times.shape[0]):
-        times[k] = rows.time[row] + nodes[k] * lanes.length[lane]
-    call(calls.look, (times, where, found, found, found), (times.shape[0], found.shape[1]))
-    for k in range(0 if start else 1, 1 if start else times.shape[0]):
-        for entry in range(found.shape[1]):
-            lanes.data[k, lane, entry] = found[k, entry]
-
-
-@inner
 def _begin(
-    rows: March, scheme: Scheme, calls: Calls, sampler: Sampler, tile: Tile, lanes: _Lanes, end: float, width: int
+    rows: March, scheme: Scheme, calls: Calls, sides: Sides, tile: Tile, lanes: _Lanes, end: float, width: int
 ) -> bool:
     """Proposes lengths, finds the data at the start and marks lanes without rates; whether there are rows at all."""
-    some = False
+    some, jumps = False, False
+    if sides.kernel != 0:
+        _look(rows, 0.0, sides, lanes, lanes.most, 0, width)
     for lane in range(width):
         row = lanes.row[lane]
         lanes.fresh[lane] = False
         if row < 0:
             continue
-        some, time = True, rows.time[row]
-        jump = may_jump(sampler, row, time)
-        lanes.fresh[lane] = jump or rows.fresh[row] or calls.rest != 0
-        rows.fresh[row] = False
-        lanes.length[lane] = proposed_length(rows, scheme.limits, sampler, row, end)
-        tile.info[width + lane] = time
+        some, jump = True, lanes.most[width + lane] > 0.0
+        jumps = jumps or jump
+        lanes.fresh[lane] = jump or rows.state[row, FRESH] > 0.0 or calls.rest != 0
+        rows.state[row, FRESH] = 0.0
+        longest = min(lanes.most[lane], scheme.limits.largest_step)
+        lanes.length[lane] = proposed_length(rows.state[row], longest, end)
+        tile.info[width + lane] = rows.state[row, TIME]
         for entry in range(lanes.data.shape[2]):
             lanes.data[0, lane, entry] = rows.data[row, entry]
-        if jump:
-            _look(calls, rows, scheme.nodes, lanes, lane, True)
+    if jumps:
+        _look(rows, 0.0, sides, lanes, lanes.found, lanes.data.shape[2], width)
+        for lane in range(width):
+            if lanes.most[width + lane] > 0.0:
+                for entry in range(lanes.data.shape[2]):
+                    lanes.data[0, lane, entry] = lanes.found[lane * lanes.data.shape[2] + entry]
     return some
+
+
+@inner
+def _look(rows: March, part: float, sides: Sides, lanes: _Lanes, out: _Array, entries: int, width: int) -> None:
+    """Data at a part of the steps ``(width, entries)``; with no entries largest steps and jumps at their start."""
+    for lane in range(width):
+        row = max(lanes.row[lane], 0)
+        lanes.moments[lane], lanes.moments[width + lane] = rows.state[row, TIME] + part * lanes.length[lane], row
+        lanes.moments[2 * width + lane] = rows.state[row, TIME]
+    moments = lanes.moments
+    look(sides, moments, moments[width:], moments[2 * width :], out, width, entries)
 
 
 @inner
@@ -305,24 +317,25 @@ def _limit_by_speed(lanes: _Lanes, width: int) -> None:
 
 
 @inner
-def _sample(
-    rows: March, scheme: Scheme, calls: Calls, sampler: Sampler, tile: Tile, lanes: _Lanes, width: int
-) -> _Array:
+def _sample(rows: March, scheme: Scheme, sides: Sides, tile: Tile, lanes: _Lanes, width: int) -> _Array:
     """Data at the stages after the start; their range over Dirichlet sides ``(2, width)``."""
     for lane in range(width):
-        row = lanes.row[lane]
-        tile.iterations[lane], lanes.converged[lane] = 0, row >= 0
-        if row < 0:
-            continue
-        time, length = rows.time[row], lanes.length[lane]
-        known, total = (calls.sampled or not sampler.changes) and not may_jump(sampler, row, time + length), 0.0
-        for k in range(1, scheme.nodes.shape[0] if known else 1):
+        tile.iterations[lane], lanes.converged[lane] = 0, lanes.row[lane] >= 0
+    for k in range(1, scheme.nodes.shape[0]):
+        if sides.kernel != 0:
+            _look(rows, scheme.nodes[k], sides, lanes, lanes.found, lanes.data.shape[2], width)
+        for lane in range(width):
             for entry in range(lanes.data.shape[2]):
-                lanes.data[k, lane, entry] = value_at(sampler, row, entry, time + scheme.nodes[k] * length)
-                total += lanes.data[k, lane, entry]
-        if not known or np.isnan(total):
-            _look(calls, rows, scheme.nodes, lanes, lane, False)
-    return range_of_data(lanes.data, sampler.dirichlet)
+                kept = lanes.data[0, lane, entry]
+                lanes.data[k, lane, entry] = lanes.found[lane * lanes.data.shape[2] + entry] if sides.kernel else kept
+    ends = np.empty((2, width))
+    for lane in range(width):
+        low, high = np.inf, -np.inf
+        for k in range(lanes.data.shape[0]):
+            for entry in sides.dirichlet:
+                low, high = min(low, lanes.data[k, lane, entry]), max(high, lanes.data[k, lane, entry])
+        ends[0, lane], ends[1, lane] = low, high
+    return ends
 
 
 @inner
@@ -386,7 +399,7 @@ def _prepare(rows: March, way: Any, stage: int, cells: _Cells, tile: Tile, lanes
         else:
             lanes.ratio[lane] = node * length / earlier if earlier > 0.0 else 0.0
         if lanes.row[lane] >= 0:
-            tile.info[width + lane] = rows.time[lanes.row[lane]] + node * length
+            tile.info[width + lane] = rows.state[lanes.row[lane], TIME] + node * length
     _combine(tile.right, cells.now, (scheme.implicit[stage], cells.rates), lanes, stage, one, width)
     if calls.rest != 0:
         _combine(tile.right, tile.right, (scheme.explicit[stage], cells.rest), lanes, stage, one, width)
@@ -411,10 +424,11 @@ def _combine(out: _Array, base: _Array, sum_: Any, lanes: _Lanes, count: int, on
 def _allow(scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, dirichlet: _Array, one: Any, width: int) -> None:
     """Sets the allowed error of Newton's iteration."""
     lanewise.mean_magnitude(cells.rates[: cells.now.shape[0]], lanes.length, lanes.mean, one, width)
-    allowed = allowed_error(lanes.range, lanes.range, dirichlet, scheme.spread, scheme.limits.atol)
     for lane in range(width):
+        low, high = min(lanes.range[0, lane], dirichlet[0, lane]), max(lanes.range[1, lane], dirichlet[1, lane])
+        allowed = allowed_error(low, high, scheme.spread, scheme.limits.atol)
         least = scheme.spread * max(lanes.mean[lane], _LEAST_SPREAD * (lanes.seen[1, lane] - lanes.seen[0, lane]))
-        tile.allowed[lane] = scheme.newton * max(allowed[lane], least)
+        tile.allowed[lane] = scheme.newton * max(allowed, least)
 
 
 @inner
@@ -436,11 +450,13 @@ def _ratios(
         lanes.factors[lane] = 1.0
     lanewise.mean_magnitude(error, lanes.factors, lanes.mean, one, width)
     lanewise.range_of_lanes(cells.end, lanes.range_after, one, width)
-    allowed = allowed_error(lanes.range, lanes.range_after, dirichlet, scheme.limits.tolerance, scheme.limits.atol)
     for lane in range(width):
+        low = min(min(lanes.range[0, lane], lanes.range_after[0, lane]), dirichlet[0, lane])
+        high = max(max(lanes.range[1, lane], lanes.range_after[1, lane]), dirichlet[1, lane])
+        allowed = allowed_error(low, high, scheme.limits.tolerance, scheme.limits.atol)
         spread = lanes.seen[1, lane] - lanes.seen[0, lane]
         least = scheme.limits.tolerance * _LEAST_SPREAD * spread if spread > 0.0 else 0.0
-        lanes.ratio[lane] = 0.0 if lanes.mean[lane] == 0.0 else lanes.mean[lane] / max(allowed[lane], least)
+        lanes.ratio[lane] = 0.0 if lanes.mean[lane] == 0.0 else lanes.mean[lane] / max(allowed, least)
         if not (lanes.converged[lane] and tile.converged[lane]):
             lanes.ratio[lane] = np.inf
 
@@ -448,23 +464,14 @@ def _ratios(
 @inner
 def _judge(rows: March, output: Output, scheme: Scheme, cells: _Cells, tile: Tile, lanes: _Lanes, width: int) -> None:
     """Accepts or rejects the step of every lane, writes outputs and proposes the next steps."""
-    end, failed = output.times[-1], np.zeros(width, np.bool_)
     for lane in range(width):
-        failed[lane] = lanes.row[lane] >= 0 and rows.failed[lanes.row[lane]]
-    accepted, factor = control(lanes.ratio, scheme.order, failed)
-    for lane in range(width):
-        row, length = lanes.row[lane], lanes.length[lane]
-        lanes.mark[lane] = 1.0 if row >= 0 and accepted[lane] else 0.0
-        if row < 0:
-            continue
-        rows.last[row, 0], rows.last[row, 1] = length, tile.before[lane]
-        if settle(rows, row, (accepted[lane], factor[lane]), length, tile.iterations[lane], end):
-            rows.verdict[row] = STUCK
-        if accepted[lane]:
+        row, step = lanes.row[lane], (lanes.length[lane], tile.before[lane])
+        lanes.mark[lane] = 0.0
+        if row >= 0 and settle(
+            rows.state[row], lanes.ratio[lane], scheme.order, step, tile.iterations[lane], output.times[-1]
+        ):
+            lanes.mark[lane] = 1.0
             _accept(rows, output, scheme, cells, lanes, lane, width)
-            shrunk = rows.proposal[row] < min(length, smallest_step(rows.time[row], end))
-            if rows.time[row] < end and shrunk:
-                rows.verdict[row] = ENDLESS
 
 
 @inner
@@ -481,7 +488,9 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
         for entry in range(rows.data.shape[1]):
             rows.data[row, entry] = lanes.data[k, lane, entry]
             rows.sampled[row, entry] += length * (scheme.implicit[last, k] * lanes.data[k, lane, entry])
-    if passes_output(rows, output, row, length):
+    state = rows.state[row]
+    finish = end_of_step(state[TIME], length, output.times[-1])
+    if passes_output(output, int(state[CURSOR]), finish):
         states, fraction = np.empty((3, rows.u.shape[1])), scheme.nodes[scheme.middle]
         lanewise.get_row(cells.now, lane, width, states[0])
         lanewise.get_row(cells.middle, lane, width, states[1])
@@ -492,8 +501,12 @@ def _accept(rows: March, output: Output, scheme: Scheme, cells: _Cells, lanes: _
                 states[1, i] = 0.5 * (states[0, i] + states[2, i])
             for side in range(step.size):
                 middle[side] = 0.5 * step[side]
-        write_outputs(rows, output, states, (middle, step), (length, fraction), row)
-    move_to_end(rows, step, length, row, output.times[-1])
+        interval, course = (state[TIME], finish), (states[0], states[1], states[2], fraction)
+        account = rows.account[row], middle, step
+        state[CURSOR] = write_outputs(output, row, int(state[CURSOR]), interval, course, account, True)
+    move_to_end(state, length, output.times[-1])
+    for k in range(flow.shape[1]):
+        rows.account[row, k] += step[k]
     lanes.earlier_length[lane] = length
     for k in range(flow.shape[1]):
         flow[0, k, lane] = flow[last, k, lane]

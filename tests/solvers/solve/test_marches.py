@@ -1,4 +1,6 @@
-"""Many steps in one compiled call: what the steps one by one give, and data of sides as Chebyshev series."""
+"""Compiled steps by compiled rates and by tensors, and data of sides as Chebyshev series."""
+
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -20,10 +22,9 @@ from solvers import (
 )
 from solvers.conditions import per_axis
 from solvers.finite_volume._groups import drive
+from solvers.finite_volume._kernels import Callback, numbers_at
 from solvers.finite_volume.diffusion._lanes import broadcast
-from solvers.finite_volume.sides._data_kernels import may_jump, value_at
 from solvers.finite_volume.sides._side_data import SideData
-from solvers.finite_volume.steppers import _drive
 from solvers.finite_volume.steppers import _lane_kernels as lanewise
 
 GRID = CellGrid(0.0, 1.0, 40)
@@ -40,18 +41,10 @@ def solved(law, sides, stepper, **options):
     return solve(law, GRID, sides, initial, TIMES, stepper=stepper(1e-4), **options)
 
 
-def step_by_step(monkeypatch, *case, **options):
-    """The same without the compiled loops over steps."""
-    with monkeypatch.context() as patch:
-        patch.setattr(_drive, "march_diffusion", lambda *_: None)
-        return solved(*case, **options)
-
-
-def count_steps(monkeypatch):
-    """A list that grows with every step taken by itself."""
-    taken, advance = [], _drive._advance
-    monkeypatch.setattr(_drive, "_advance", lambda *args: (taken.append(1), advance(*args)))
-    return taken
+def as_tensors(law):
+    """The same law as a user's own, whose formulas are tensors."""
+    kind = type(f"My{type(law).__name__}", (type(law),), {})
+    return kind(*(getattr(law, field.name) for field in fields(law)))
 
 
 CASES = {
@@ -64,8 +57,9 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("stepper", [TRBDF2, RKL2])
 @pytest.mark.parametrize("name", CASES)
-def test_the_steps_are_those_taken_one_by_one(monkeypatch, name):
+def test_laws_in_tensors_take_the_steps_of_compiled_ones(name, stepper):
     """The same steps, also where the data jump, and values to rounding.
 
     With a threshold, rounding decides in which step a cell passes it: initial data that differ by 1e-15 change the
@@ -73,13 +67,13 @@ def test_the_steps_are_those_taken_one_by_one(monkeypatch, name):
     """
     law, sides = CASES[name]
     options = {"breakpoints": [0.01, 0.02]} if name == "pulse" else {}
-    expected = step_by_step(monkeypatch, law, sides, RKL2, **options)
-    taken = count_steps(monkeypatch)
-    result = solved(law, sides, RKL2, **options)
-    assert len(taken) <= 12 < int(result.work.steps.min())
+    expected = solved(as_tensors(law), sides, stepper, **options)
+    result = solved(law, sides, stepper, **options)
     assert torch.equal(result.work.steps, expected.work.steps)
     assert torch.equal(result.work.rejected, expected.work.rejected)
     rounding = 1e-7 if name == "threshold" else 1e-10
+    if not torch.equal(result.work.evaluations, expected.work.evaluations):
+        rounding = 1e-5  # RKL2 takes more stages where the bound of the radius is another
     assert torch.allclose(result.values, expected.values, rtol=0, atol=rounding)
     assert torch.allclose(result.boundary_flux, expected.boundary_flux, rtol=0, atol=rounding)
     assert result.imbalance.abs().max() < 1e-13
@@ -101,16 +95,11 @@ def test_a_row_has_the_same_bits_in_any_company(stepper):
         assert torch.equal(together.boundary_flux[row], alone.boundary_flux[0])
 
 
-def test_planes_march_too(monkeypatch):
+def test_laws_in_tensors_take_the_steps_of_compiled_ones_in_planes():
     grid, wall = CellGrid((0.0, 0.0), (1.0, 1.0), (9, 7)), (Neumann(flux=0.2), Dirichlet(0.5))
     initial = wave(grid.points[..., 0]) * grid.points[..., 1]
-    case = PorousMedium(HALF), grid, [wall, wall], initial, TIMES
-    taken = count_steps(monkeypatch)
-    result = solve(*case, stepper=RKL2())
-    assert not taken
-    monkeypatch.setattr(_drive, "march_diffusion", lambda *_: None)
-    expected = solve(*case, stepper=RKL2())
-    assert len(taken) >= 10
+    law, case = PorousMedium(HALF), (grid, [wall, wall], initial, TIMES)
+    result, expected = (solve(each, *case, stepper=RKL2()) for each in (law, as_tensors(law)))
     assert torch.equal(result.work.evaluations, expected.work.evaluations)
     assert torch.allclose(result.values, expected.values, rtol=0, atol=1e-12)
 
@@ -138,15 +127,25 @@ def test_single_precision_parameters_march():
     assert 0.0 < (rounded.values - exact.values).abs().max() < 1e-6
 
 
-def sampler(function, batch=(), breakpoints=()):
-    sides = SideData.build(per_axis((Dirichlet(function), Dirichlet(2.0)), 1), GRID, batch, 0.0, 1.0, breakpoints)
-    return sides.sampler(np.inf)
+class Data:
+    """Data of sides as compiled steps see them, NaN where they would ask the function."""
+
+    def __init__(self, function, batch=(), breakpoints=()):
+        sides = SideData.build(per_axis((Dirichlet(function), Dirichlet(2.0)), 1), GRID, batch, 0.0, 1.0, breakpoints)
+        self.missing = Callback(lambda *arguments: numbers_at(arguments[3], 2).fill(np.nan), [])
+        self.kernel = sides.kernel(self.missing.address)
+
+    def at(self, row, time, entries=2):
+        """Both data of a row, or with 0 entries the largest step and whether data may jump."""
+        out = np.zeros(2)
+        self.kernel((np.array([time]), np.array([float(row)]), np.array([time]), out, out), 1, entries)
+        return out
 
 
 def errors(function, times, row=0, **options):
     """Differences of the first side's series from the function; NaN where there is none."""
-    data = sampler(function, **options)
-    return np.array([value_at(data, row, 0, time) - float(function(time)) for time in times])
+    data = Data(function, **options)
+    return np.array([data.at(row, time)[0] - float(function(time)) for time in times])
 
 
 @pytest.mark.parametrize("function", [lambda t: np.sin(9.0 * t), lambda t: 5.0 + t**4, lambda t: 1.0 / (1.05 - t)])
@@ -177,18 +176,18 @@ def test_series_refuse_what_is_not_smooth():
 
 def test_rows_have_series_of_their_own():
     slope = torch.tensor([1.0, 30.0], dtype=torch.float64)
-    data = sampler(lambda t: torch.sin(slope * t), batch=(2,))
+    data = Data(lambda t: torch.sin(slope * t), batch=(2,))
     for row in range(2):
         for time in (0.1, 0.77):
-            assert value_at(data, row, 0, time) == pytest.approx(np.sin(float(slope[row]) * time), abs=3e-12)
-            assert value_at(data, row, 1, time) == 2.0
+            assert data.at(row, time) == pytest.approx([np.sin(float(slope[row]) * time), 2.0], abs=3e-12)
 
 
 def test_where_data_may_jump():
-    data = sampler(lambda t: np.where(t < 0.5, 0.0, 1.0) + np.where(t > 0.0, 1.0, 0.0), breakpoints=[0.5])
-    assert [may_jump(data, 0, time) for time in (0.0, 0.1, 0.5, 0.7, 1.0)] == [True, False, True, False, False]
-    assert value_at(data, 0, 0, 0.4) == pytest.approx(1.0, abs=1e-14)
-    assert value_at(data, 0, 0, 0.6) == pytest.approx(2.0, abs=1e-14)
+    data = Data(lambda t: np.where(t < 0.5, 0.0, 1.0) + np.where(t > 0.0, 1.0, 0.0), breakpoints=[0.5])
+    assert [bool(data.at(0, time, 0)[1]) for time in (0.0, 0.1, 0.5, 0.7, 1.0)] == [True, False, True, False, False]
+    assert data.at(0, 0.1, 0)[0] <= 0.4
+    assert data.at(0, 0.4)[0] == pytest.approx(1.0, abs=1e-14)
+    assert data.at(0, 0.6)[0] == pytest.approx(2.0, abs=1e-14)
 
 
 @njit

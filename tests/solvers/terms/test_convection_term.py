@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 
 from solvers import (
     MUSCL,
+    SSPRK3,
     WENO,
     Advection,
     Burgers,
@@ -29,6 +30,8 @@ from solvers import (
     Robin,
     Rusanov,
 )
+from solvers.finite_volume._groups import drive
+from solvers.finite_volume._operator import Operator
 from solvers.finite_volume.convection.reconstruction_kernels import monotonized_central
 from tests.solvers.laws.traffic import Traffic
 from tests.solvers.terms.convection_terms import PAIRS, RECONSTRUCTIONS, integrate, make_term, random_cells, rate
@@ -164,31 +167,31 @@ def test_compiled_steps_combine_rates(law, reconstruction):
     grid = CellGrid((0.0, 0.0), (1.0, 1.0), (8, 5))
     sides = [(Dirichlet(lambda t: math.sin(9.0 * t)), Outflow()), PAIRS[0]]
     term = make_term(law, grid, sides, 2, reconstruction)
-    u, time, step = random_cells(1, 2, 40), np.array([0.1, 0.3]), np.array([0.01, 0.02])
-    data = term.sides.at(time + step * np.array([[0.0], [1.0], [0.5]]))
-    h = step[:, None]
+    u, time, h = random_cells(1, 2, 40), np.full(2, 0.1), 0.005
+    data = term.sides.at(time + h * np.array([[0.0], [1.0], [0.5]]))
     first, second = term.rate(u, data[0], time), term.rate(u + h * term.rate(u, data[0], time)[0], data[1], time)
     middle = 0.75 * u + 0.25 * (u + h * first[0] + h * second[0])
     third = term.rate(middle, data[2], time)
-    end, account, speed = term.ssprk3(u, first[:2], step, data)
+    course = drive(Operator(grid, term.sides, None, term, None), SSPRK3(courant=1.0), u, np.array([0.1 + h]), 0.1)
+    end, account = course.values[:, 0], course.account[:, 0, :-1]
+    assert course.steps.tolist() == [1, 1]
     np.testing.assert_allclose(end, u + h / 6.0 * (first[0] + second[0] + 4.0 * third[0]), rtol=0, atol=1e-14)
     np.testing.assert_allclose(account, h / 6.0 * (first[1] + second[1] + 4.0 * third[1]), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(speed, np.maximum(second[2], third[2]), rtol=1e-14)
     net = account[:, 0] - account[:, 1] + account[:, 2] - account[:, 3]
     np.testing.assert_allclose((end - u).sum(-1) / 40, net, rtol=0, atol=1e-14)
 
 
 def test_compiled_steps_are_of_third_order():
     """Reference: scipy's DOP853 on the same cells, constant data."""
-    term = make_term(Burgers(), CellGrid(0.0, 1.0, 16), [PAIRS[0]], 1, WENO())
+    grid = CellGrid(0.0, 1.0, 16)
+    term = make_term(Burgers(), grid, [PAIRS[0]], 1, WENO())
     u = 1.5 + np.sin(2.0 * math.pi * (np.arange(16.0) + 0.5) / 16)[None]
     exact = solve_ivp(lambda _, y: rate(term, y[None])[0][0], (0.0, 0.1), u[0], "DOP853", rtol=1e-12, atol=1e-12)
-    errors = []
+    errors, operator = [], Operator(grid, term.sides, None, term, None)
     for count in (8, 16, 32, 64):
-        y, step = u, np.array([0.1 / count])
-        for _ in range(count):
-            y, *_ = term.ssprk3(y, rate(term, y)[:2], step, term.sides.at(np.zeros((1, 1))))
-        errors.append(np.abs(y[0] - exact.y[:, -1]).mean())
+        course = drive(operator, SSPRK3(courant=1.0, largest_step=0.1 / count), u, np.array([0.1]), 0.0)
+        assert course.steps.tolist() == [count]
+        errors.append(np.abs(course.values[0, 0] - exact.y[:, -1]).mean())
     assert abs(np.log2(errors[-2] / errors[-1]) - 3.0) < 0.2, errors
 
 

@@ -1,0 +1,416 @@
+"""Compiled explicit steps of rows from output to output: SSPRK3, and the Runge–Kutta–Legendre method.
+
+Both have stages Y_j = Y₀ + μ (Y_{j−1} − Y₀) + ν (Y_{j−2} − Y₀) + Δt (c f_{j−1} + γ f₀), and an odd number of them.
+Deviations from Y₀ instead of weights of sum 1 keep rounding from moving the total in every stage. Rates enter by a
+kernel; see ``RATES``. Each row has steps of its own; those of a tile go side by side through their stages.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from solvers._compiled import compiled, inner
+from solvers.finite_volume._kernels import call
+from solvers.finite_volume.steppers._march_kernels import (
+    CURSOR,
+    FRESH,
+    RUNNING,
+    TIME,
+    VERDICT,
+    Limits,
+    March,
+    Sides,
+    look,
+    move_to_end,
+    proposed_length,
+    settle,
+)
+from solvers.finite_volume.steppers._output_kernels import Output, passes_output, write_outputs
+from solvers.finite_volume.steppers._row_kernels import allowed_error, end_of_step
+
+_Array = np.ndarray
+
+MOST_STAGES: Final = 401
+SAFETY: Final = 1.05
+
+
+class Scheme(NamedTuple):
+    """What a stepper says.
+
+    Attributes:
+        courant: Fraction of a cell that a signal may cross in a step of SSPRK3; 0 for the Runge–Kutta–Legendre method.
+        order: Order of the error of a step.
+        limits: Tolerances and largest step.
+        rates: Address of the kernel of rates.
+        record: For that kernel.
+        sources: Whether the rates include sources.
+    """
+
+    courant: float
+    order: int
+    limits: Limits
+    rates: int
+    record: _Array
+    sources: bool
+
+
+class _Room(NamedTuple):
+    """What belongs to the rows of a tile, one row after the other; see ``EVEN``, ``FIRST``, ``DATA`` and ``ROW``.
+
+    Attributes:
+        cells: ``(7, rows·n)``.
+        flows: ``(5, rows·f)``.
+        sides: ``(3, rows·S)``.
+        lanes: ``(12, rows)``.
+    """
+
+    cells: _Array
+    flows: _Array
+    sides: _Array
+    lanes: _Array
+
+
+EVEN, ODD, START, RATE, SOURCE, MIDDLE, ERROR = range(7)
+"""The last stage with an even and with an odd number, f₀, the last rate and that of sources, the stage that outputs are
+interpolated through, and the estimated error. A step ends with an odd stage.
+"""
+
+FIRST, FLOW, ACCOUNT = range(3)
+"""What comes with f₀ and with the last rate; then the account of the even, the odd and the middle stage."""
+
+DATA, LAST, SAMPLED = range(3)
+"""Side data of the present stage and at the end of the step, and their time integral over its length."""
+
+ROW, NOW, MARK, SINCE, SPAN, STAGES, WORST, LOW, HIGH, LIVE, MOST, JUMP = range(12)
+"""Row, time and mark for kernels; start, length and number of stages of the step; largest speed or Euler's rate in it;
+range of the Dirichlet values; whether the row goes on; longest step by the data, and whether they jump at its start.
+"""
+
+
+@inner
+def stages_for(steps: float) -> float:
+    """Fewest stages, odd and at least 3, of a stable step of so many stable Euler steps: s allow (s² + s − 2)/4."""
+    stages = np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * steps) - 1.0))
+    return max(stages + 1.0 - stages % 2.0, 3.0)
+
+
+@inner
+def _node(courant: float, j: int, stages: float) -> float:
+    """Fraction of the step that stage j has reached."""
+    if courant > 0.0:
+        return 0.0 if j == 0 else 1.0 if j == 1 else 0.5
+    if j < 2:
+        return j * (4.0 / 3.0) / (stages * stages + stages - 2.0)
+    return min((j * j + j - 2.0) / (stages * stages + stages - 2.0), 1.0)
+
+
+@inner
+def _quadrature(courant: float, j: int, stages: float) -> float:
+    """Weight of the data at stage j in their time integral: that of the rates of SSPRK3, or of the trapezoidal rule."""
+    if courant > 0.0:
+        return 2.0 / 3.0 if j == 2 else 1.0 / 6.0
+    before = _node(courant, max(j - 1, 0), stages)
+    after = _node(courant, j + 1, stages) if j < stages else 1.0
+    return 0.5 * (after - before)
+
+
+@inner
+def _legendre(k: int) -> float:
+    """b of stage k (Meyer, Balsara and Aslam 2014, eqs. 16 and 17)."""
+    return 1.0 / 3.0 if k < 2 else (k * k + k - 2.0) / (2.0 * k * (k + 1.0))
+
+
+@inner
+def _weights(courant: float, j: int, stages: float) -> tuple[float, float, float, float]:
+    """μ, ν, c and γ of stage j ≥ 1: Shu and Osher (1988), or Meyer, Balsara and Aslam (2014)."""
+    if courant > 0.0:
+        part = 1.0 if j == 1 else 0.25 if j == 2 else 2.0 / 3.0
+        return part, 0.0, part, 0.0
+    scale = 4.0 / (stages * stages + stages - 2.0)
+    if j == 1:
+        return 1.0, 0.0, scale / 3.0, 0.0
+    b, before, earlier = _legendre(j), _legendre(j - 1), _legendre(j - 2)
+    mu = (2.0 * j - 1.0) / j * b / before
+    return mu, (1.0 - j) / j * b / earlier, mu * scale, (before - 1.0) * mu * scale
+
+
+@inner
+def _middle_stage(stages: float) -> int:
+    """The stage nearest to half of the step."""
+    return int(max(np.rint(stages / 2**0.5), 2.0))
+
+
+@compiled
+def march(rows: March, tile: tuple[int, int], scheme: Scheme, sides: Sides, output: Output, budget: int) -> None:
+    """Takes steps of the rows of a tile until all have reached the last output or have failed, at most so many.
+
+    Args:
+        rows: Rows under way, changed.
+        tile: First row of the tile, and their number.
+        scheme: The scheme.
+        sides: The data of the sides.
+        output: Where to write.
+        budget: Most trial steps of a row.
+    """
+    begin, width, n = tile[0], tile[1], rows.u.shape[1]
+    flows, entries = (rows.account.shape[1] + 2) * width, rows.data.shape[1] * width
+    room = _Room(np.zeros((7, n * width)), np.zeros((5, flows)), np.zeros((3, entries)), np.zeros((12, width)))
+    stabilised = scheme.courant == 0.0
+    keeps = stabilised and (scheme.limits.tolerance < np.inf or sides.kernel != 0)
+    for _ in range(budget):
+        if not _propose(rows, begin, scheme, sides, room, output.times[-1]):
+            return
+        if stabilised and sides.kernel != 0:
+            _look_ahead(scheme, sides, room)
+        _rates_at_start(rows, begin, scheme, sides, room, keeps)
+        most = _plan(rows, begin, scheme, sides, room)
+        for stage in range(1, most + 1):
+            if stage > 1:
+                _evaluate(scheme, sides, room, stage - 1, most)
+            _combine(rows.u, begin, scheme.courant, room, stage)
+        if keeps:
+            _evaluate(scheme, sides, room, most, most)
+        for b in range(width):
+            if room.lanes[LIVE, b] > 0.0:
+                _judge(rows, begin + b, b, scheme, output, room, keeps)
+
+
+@inner
+def _propose(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room, end: float) -> bool:
+    """Proposes lengths of steps; whether there is a row to go on."""
+    lanes, some = room.lanes, False
+    for b in range(lanes.shape[1]):
+        state = rows.state[begin + b]
+        lanes[ROW, b], lanes[NOW, b], lanes[SINCE, b] = begin + b, state[TIME], state[TIME]
+        lanes[LIVE, b] = 1.0 if state[TIME] < end and state[VERDICT] == RUNNING else 0.0
+        lanes[MOST, b], lanes[JUMP, b], lanes[WORST, b] = np.inf, 0.0, 0.0
+        some = some or lanes[LIVE, b] > 0.0
+    if some and sides.kernel != 0:
+        look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.lanes[MOST], lanes.shape[1], 0)
+    for b in range(lanes.shape[1]):
+        longest = min(lanes[MOST, b], scheme.limits.largest_step)
+        lanes[SPAN, b] = proposed_length(rows.state[begin + b], longest, end)
+        for i in range(rows.u.shape[1]):
+            room.cells[EVEN, b * rows.u.shape[1] + i] = rows.u[begin + b, i]
+    return some
+
+
+@inner
+def _look_ahead(scheme: Scheme, sides: Sides, room: _Room) -> None:
+    """Euler's rates of the present states by the data at the end of the proposed steps."""
+    lanes, flows = room.lanes, room.flows.shape[1] // room.lanes.shape[1]
+    for b in range(lanes.shape[1]):
+        lanes[NOW, b], lanes[MARK, b] = lanes[SINCE, b] + lanes[SPAN, b], 2.0 * lanes[LIVE, b]
+    _sample(sides, room)
+    _call_rates(scheme, room, np.int64(EVEN))
+    for b in range(lanes.shape[1]):
+        lanes[WORST, b] = room.flows[FLOW, (b + 1) * flows - 1]
+
+
+@inner
+def _rates_at_start(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room, keeps: bool) -> None:
+    """Data and rates at the start of steps, where the step before has not left them."""
+    lanes, n, entries = room.lanes, rows.u.shape[1], rows.data.shape[1]
+    jumps = False
+    for b in range(lanes.shape[1]):
+        lanes[NOW, b], jump = lanes[SINCE, b], lanes[LIVE, b] * lanes[JUMP, b] > 0.0
+        fresh = lanes[LIVE, b] > 0.0 and (jump or rows.state[begin + b, FRESH] > 0.0 or not keeps)
+        lanes[MARK, b], rows.state[begin + b, FRESH], jumps = 2.0 if fresh else 0.0, 0.0, jumps or jump
+        for entry in range(entries):
+            room.sides[DATA, b * entries + entry] = rows.data[begin + b, entry]
+    if jumps:
+        _sample(sides, room)
+    _call_rates(scheme, room, np.int64(EVEN))
+    for b in range(lanes.shape[1]):
+        if lanes[MARK, b] > 0.0:
+            _keep_rate(room, b, n)
+
+
+@inner
+def _keep_rate(room: _Room, b: int, n: int) -> None:
+    """Takes the last rate of a row for f₀."""
+    flows = room.flows.shape[1] // room.lanes.shape[1]
+    for i in range(b * n, (b + 1) * n):
+        room.cells[START, i] = room.cells[RATE, i]
+    for k in range(b * flows, (b + 1) * flows):
+        room.flows[FIRST, k] = room.flows[FLOW, k]
+
+
+@inner
+def _call_rates(scheme: Scheme, room: _Room, states: int) -> None:
+    """Rates of the marked rows."""
+    lanes, some, cells = room.lanes, False, room.cells
+    for b in range(lanes.shape[1]):
+        some = some or lanes[MARK, b] > 0.0
+    if some:
+        arrays = cells[states], lanes[ROW], cells[RATE], room.flows[FLOW], room.sides[DATA], scheme.record
+        call(scheme.rates, arrays, (cells.shape[1] // lanes.shape[1], lanes.shape[1]))
+
+
+@inner
+def _sample(sides: Sides, room: _Room) -> None:
+    """Data of the rows at their present times."""
+    lanes, width = room.lanes, room.lanes.shape[1]
+    look(sides, lanes[NOW], lanes[ROW], lanes[SINCE], room.sides[DATA], width, room.sides.shape[1] // width)
+
+
+@inner
+def _plan(rows: March, begin: int, scheme: Scheme, sides: Sides, room: _Room) -> int:
+    """Lengths and stages of the steps, by what is known at their start; returns the largest number of stages."""
+    lanes, most, n, entries = room.lanes, 1, rows.u.shape[1], rows.data.shape[1]
+    flows = room.flows.shape[1] // lanes.shape[1]
+    for b in range(lanes.shape[1]):
+        speed, euler = room.flows[FIRST, (b + 1) * flows - 2], room.flows[FIRST, (b + 1) * flows - 1]
+        lanes[STAGES, b] = 3.0
+        if scheme.courant > 0.0:
+            if speed + euler > 0.0:
+                lanes[SPAN, b] = min(lanes[SPAN, b], scheme.courant / (speed + euler))
+        else:
+            radius = 2.0 * SAFETY * max(euler, lanes[WORST, b])
+            if radius > 0.0 and np.isfinite(radius):  # a step that is not finite fails by its error
+                longest = 0.25 * (MOST_STAGES * MOST_STAGES + MOST_STAGES - 2.0)
+                lanes[SPAN, b] = min(lanes[SPAN, b], 2.0 / radius * longest)
+                lanes[STAGES, b] = stages_for(0.5 * radius * lanes[SPAN, b])
+        lanes[STAGES, b] *= lanes[LIVE, b]
+        most, lanes[WORST, b], lanes[LOW, b], lanes[HIGH, b] = max(most, int(lanes[STAGES, b])), 0.0, np.inf, -np.inf
+        for entry in range(b * entries, (b + 1) * entries):
+            room.sides[SAMPLED, entry] = 0.0
+        for k in range(b * flows, (b + 1) * flows):
+            room.flows[ACCOUNT, k] = room.flows[ACCOUNT + 1, k] = 0.0
+        for i in range(n):
+            at = b * n + i
+            room.cells[ODD, at] = rows.u[begin + b, i]
+            room.cells[ERROR, at] = -1.0 / 3.0 * room.cells[SOURCE, at] if scheme.sources else 0.0
+        _note_data(scheme.courant, sides.dirichlet, room, b, np.int64(0))
+    return most
+
+
+@inner
+def _note_data(courant: float, dirichlet: _Array, room: _Room, b: int, stage: int) -> None:
+    """Adds the data of a stage to their range and time integral, and keeps those at the end."""
+    lanes, data, stages = room.lanes, room.sides, room.lanes[STAGES, b]
+    entries = data.shape[1] // lanes.shape[1]
+    weight, ends = _quadrature(courant, stage, stages), _node(courant, stage, stages) == 1.0
+    for entry in dirichlet:
+        value = data[DATA, b * entries + entry]
+        lanes[LOW, b], lanes[HIGH, b] = min(lanes[LOW, b], value), max(lanes[HIGH, b], value)
+    for entry in range(b * entries, (b + 1) * entries):
+        data[SAMPLED, entry] += weight * data[DATA, entry]
+        if ends or stage == 0:
+            data[LAST, entry] = data[DATA, entry]
+
+
+@inner
+def _evaluate(scheme: Scheme, sides: Sides, room: _Room, stage: int, most: int) -> None:
+    """Rates after a stage of all rows that have a further one; of RKL2 after the last one of all rows."""
+    lanes, n = room.lanes, room.cells.shape[1] // room.lanes.shape[1]
+    flows, stabilised, final = room.flows.shape[1] // lanes.shape[1], scheme.courant == 0.0, stage == most
+    mark = 2.0 if final or (stage == 2 and not stabilised) else 1.0
+    for b in range(lanes.shape[1]):
+        here = int(lanes[STAGES, b]) if final else stage
+        lanes[MARK, b] = mark if lanes[LIVE, b] > 0.0 and (final or stage < lanes[STAGES, b]) else 0.0
+        lanes[NOW, b] = lanes[SINCE, b] + _node(scheme.courant, here, lanes[STAGES, b]) * lanes[SPAN, b]
+    if sides.kernel != 0:
+        _sample(sides, room)
+    for b in range(lanes.shape[1]):
+        if lanes[MARK, b] > 0.0:
+            _note_data(scheme.courant, sides.dirichlet, room, b, int(lanes[STAGES, b]) if final else stage)
+    _call_rates(scheme, room, stage % 2)
+    for b in range(lanes.shape[1]):
+        if stabilised or lanes[MARK, b] == 0.0:
+            continue
+        speed, euler = room.flows[FLOW, (b + 1) * flows - 2], room.flows[FLOW, (b + 1) * flows - 1]
+        lanes[WORST, b] = max(lanes[WORST, b], speed) + (euler if stage == 2 else 0.0)
+        if scheme.sources:
+            for i in range(b * n, (b + 1) * n):
+                room.cells[ERROR, i] += (2.0 / 3.0 if stage == 2 else -1.0 / 3.0) * room.cells[SOURCE, i]
+
+
+@inner
+def _combine(u: _Array, begin: int, courant: float, room: _Room, stage: int) -> None:
+    """A stage of all rows that have it, over the one before the last."""
+    lanes, n, odd = room.lanes, u.shape[1], stage % 2
+    flows, cells = room.flows.shape[1] // lanes.shape[1], room.cells
+    rate, flow = START if stage == 1 else RATE, FIRST if stage == 1 else FLOW
+    for b in range(lanes.shape[1]):
+        if stage > lanes[STAGES, b]:
+            continue
+        mu, nu, own, other = _weights(courant, stage, lanes[STAGES, b])
+        own, other = lanes[SPAN, b] * own, lanes[SPAN, b] * other
+        base, slope, change = u[begin + b], cells[START, b * n :], cells[rate, b * n :]
+        before, now = cells[odd, b * n :], cells[1 - odd, b * n :]
+        for i in range(n):
+            moved = mu * (now[i] - base[i]) + nu * (before[i] - base[i])
+            before[i] = base[i] + (moved + (other * slope[i] + own * change[i]))
+        half = courant == 0.0 and stage == _middle_stage(lanes[STAGES, b])
+        account = room.flows[ACCOUNT:]
+        for k in range(b * flows, (b + 1) * flows):
+            kept = mu * account[1 - odd, k] + nu * account[odd, k]
+            account[odd, k] = kept + (other * room.flows[FIRST, k] + own * room.flows[flow, k])
+            if half:
+                account[2, k] = account[odd, k]
+        if half:
+            for i in range(n):
+                cells[MIDDLE, b * n + i] = before[i]
+
+
+@inner
+def _judge(rows: March, row: int, b: int, scheme: Scheme, output: Output, room: _Room, keeps: bool) -> None:
+    """Accepts or rejects the step of a row, writes outputs and moves the row to its end."""
+    lanes, state, n, entries = room.lanes, rows.state[row], rows.u.shape[1], rows.data.shape[1]
+    length, stages, stabilised, last = lanes[SPAN, b], lanes[STAGES, b], scheme.courant == 0.0, output.times[-1]
+    step = length, length * lanes[WORST, b]
+    ratio = _ratio(rows.u[row], b, scheme, room)
+    if not settle(state, ratio, scheme.order, step, stages + 1.0 if keeps else stages, last):
+        return
+    flows = rows.account.shape[1]
+    first, end, middle = rows.u[row], room.cells[ODD, b * n :], room.cells[MIDDLE, b * n :]
+    account = room.flows[:, b * (flows + 2) : b * (flows + 2) + flows]
+    whole, until = account[ACCOUNT + 1], account[ACCOUNT + 2]
+    finish = end_of_step(state[TIME], length, last)
+    if passes_output(output, int(state[CURSOR]), finish):
+        fraction = _node(scheme.courant, _middle_stage(stages), stages)
+        if not stabilised:
+            for i in range(n):
+                straight = 0.5 * (first[i] + end[i])
+                middle[i] = straight + 0.25 * ((first[i] - end[i]) + length * room.cells[START, b * n + i])
+            for k in range(flows):
+                until[k] = 0.5 * whole[k] + 0.25 * (length * account[FIRST, k] - whole[k])
+        interval, course, balance = (
+            (state[TIME], finish),
+            (first, middle, end, fraction),
+            (rows.account[row], until, whole),
+        )
+        state[CURSOR] = write_outputs(output, row, int(state[CURSOR]), interval, course, balance, stabilised)
+    move_to_end(state, length, last)
+    for i in range(n):
+        first[i] = end[i]
+    for k in range(flows):
+        rows.account[row, k] += whole[k]
+    for entry in range(entries):
+        rows.data[row, entry] = room.sides[LAST, b * entries + entry]
+        rows.sampled[row, entry] += length * room.sides[SAMPLED, b * entries + entry]
+    if keeps:
+        _keep_rate(room, b, n)
+
+
+@inner
+def _ratio(before: _Array, b: int, scheme: Scheme, room: _Room) -> float:
+    """Estimated over allowed error of the step of a row; not finite where it fails."""
+    lanes, cells, n, limits = room.lanes, room.cells, before.shape[0], scheme.limits
+    low, high, total, all_, length = lanes[LOW, b], lanes[HIGH, b], 0.0, 0.0, lanes[SPAN, b]
+    stabilised = scheme.courant == 0.0
+    for i in range(n):
+        at = b * n + i
+        after, error = cells[ODD, at], length * cells[ERROR, at]
+        if stabilised:
+            error = 0.8 * (before[i] - after) + (0.4 * length) * (cells[START, at] + cells[RATE, at])
+        low, high = min(low, min(before[i], after)), max(high, max(before[i], after))
+        total, all_ = total + abs(error), all_ + after
+    if not np.isfinite(all_):
+        return np.nan
+    if not stabilised and not length * lanes[WORST, b] <= 1.0:
+        return np.inf
+    if not (limits.tolerance < np.inf and (stabilised or scheme.sources)) or total == 0.0:
+        return 0.0
+    return total / n / allowed_error(low, high, limits.tolerance, limits.atol)
