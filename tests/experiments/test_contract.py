@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments import boundary, combined, conservation, driver, fields, generation
+from experiments import boundary, combined, conservation, driver, fields, generation, gpme
 from experiments.errors import DataFileError
 from experiments.experiment import Experiment, RunContext, RunOptions
 from experiments.maintain import release
@@ -32,7 +32,7 @@ EXPERIMENTS = {name: ALL[name] for name in names()}
 CHEAP = {"anp-cells", "fno", "single-operator", "unconstrained"}
 """Released methods that are scored in seconds, at most one of an experiment."""
 ONE_OF_A_KIND = {"stefan", "heat_independent", "reaction_diffusion", "wave_neumann", "combined", "generate_heat"}
-TRAINED = [name for name in EXPERIMENTS if name not in {*fields.EXPERIMENTS, "darcy_small"}]
+TRAINED = [name for name in EXPERIMENTS if name not in {*fields.EXPERIMENTS, *gpme.EXPERIMENTS, "darcy_small"}]
 """Those that have weights and make their data; what the others promise is tested with their family."""
 RELEASED = [name for name in EXPERIMENTS if name in manifest()["experiments"]]
 
