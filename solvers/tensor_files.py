@@ -37,6 +37,8 @@ class TensorFile(NamedTuple):
     @property
     def mismatch(self) -> str | None:
         """How the checksum differs from the stored one; None if it agrees or none is stored."""
+        if _CHECKSUM not in self.metadata and any(map(_like_checksum, self.metadata.items())):
+            return "the name of its checksum is damaged"
         actual = _checksum(self.tensors, self.metadata)
         written = self.metadata.get(_CHECKSUM, actual)
         return None if written == actual else f"its checksum is {actual[:12]}…, but {written[:12]}… was written"
@@ -118,6 +120,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entries) < len(pairs):
         raise ValueError("a name is given twice")
     return entries
+
+
+def _like_checksum(entry: tuple[str, str]) -> bool:
+    name, text = entry
+    return len(name) == len(_CHECKSUM) and len(text) == hashlib.sha256().digest_size * 2
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -128,6 +128,15 @@ def test_a_damaged_file_is_refused_or_gives_what_was_stored(kind: Kind, tmp_path
     check()
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_a_checksum_whose_name_is_damaged_still_protects_the_file(bit: int) -> None:
+    content = bytearray(encode_tensors({"a": torch.zeros(3)}, {"kind": "line"}))
+    content[content.index(b"checksum") + 3] ^= 1 << bit
+    content[-1] ^= 1
+    with pytest.raises(ValueError, match=r"checksum|UTF-8|invalid|unknown|control"):
+        decode_tensors(bytes(content))
+
+
 @every_kind
 @pytest.mark.parametrize("content", HOSTILE_TENSORS.values(), ids=HOSTILE_TENSORS)
 def test_a_hostile_file_is_refused_without_taking_memory(kind: Kind, content: bytes, tmp_path: Path) -> None:
