@@ -21,7 +21,7 @@ from probconserv.scores import crps
 from probconserv.surrogates.operator import as_gaussian
 from probconserv.training import StepContext, Task, TrainingConfig, first_before_others, launched, train
 from solvers import TRBDF2, CellGrid
-from solvers.problems.sampling import solve_problem
+from solvers.problems.sampling import even_parameters, solve_problem
 
 Batch = tuple[Inputs, Tensor, Tensor]
 """Inputs of the operator, conserved totals and fields."""
@@ -110,8 +110,7 @@ def field_samples(problem: FieldProblem, count: int, folder: Path) -> tuple[Tens
 
     Midpoints of equal parts of the training range ``(count,)``, and their solutions ``(count, T, n)``, float64.
     """
-    low, high = problem.training_range
-    parameter = low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    parameter = even_parameters(problem.training_range, count)
 
     def build() -> Arrays:
         cells = CellGrid(*problem.problem.domain, problem.refinement * (problem.nodes - 1))

@@ -51,8 +51,7 @@ def training_bank(problem: Problem, config: BankConfig, folder: Path, data_versi
 
     Many groups are solved on as many processes as torch has threads, which changes no number.
     """
-    low, high = problem.training_range
-    parameter = low + (high - low) * (torch.arange(config.members, dtype=torch.float64) + 0.5) / config.members
+    parameter = sampling.even_parameters(problem.training_range, config.members)
     grid = CellGrid(*problem.domain, config.cells)
     times = problem.final_time * torch.arange(1, config.times + 1, dtype=torch.float64) / config.times
     kept = slice(config.keep_every // 2, None, config.keep_every)

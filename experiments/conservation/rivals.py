@@ -9,7 +9,6 @@ from itertools import product
 
 import torch
 from gpytorch.distributions import MultivariateNormal
-from torch import Tensor
 from typing_extensions import override
 
 from experiments.conservation.cases import Case
@@ -55,11 +54,11 @@ class Inverted(Surrogate):
 
     @override
     def predict(self, context: Context, query: Query) -> MultivariateNormal:
-        parameter = _spread(self.problem, TRIED)
+        parameter = sampling.even_parameters(self.problem.training_range, TRIED)
         totals = self.problem.total(self.problem.test_time, parameter)
         apart = (totals - self.total).abs()
         width = apart.min() + (totals.max() - totals.min()) / TRIED
-        near = (apart <= width) | (width == 0)
+        near = apart <= width
         x = query.points[..., :1, :, 1]  # the same for all functions
         fields = self.problem.solution(self.problem.test_time, x, parameter[near].reshape(-1, *[1] * x.ndim))
         mean, apart = fields.mean(dim=0), (fields - fields.mean(dim=0)) / len(fields) ** 0.5
@@ -73,20 +72,17 @@ def functions_of(problem: Problem, bandwidths: tuple[float, ...], seed: int) -> 
     """The functions of the training range with the bandwidth and noise that suit validation functions of it."""
     times = problem.final_time * torch.linspace(0.01, 1.0, TIMES, dtype=torch.float64).square()
     points = torch.linspace(*problem.domain, POINTS, dtype=torch.float64)
-    values = problem.solution(times[:, None], points, _spread(problem, FUNCTIONS)[:, None, None])
+    parameter = sampling.even_parameters(problem.training_range, FUNCTIONS)[:, None, None]
+    process = EmpiricalGP(problem.solution(times[:, None], points, parameter), (times, points), mixture=False)
     generator = torch.Generator().manual_seed(seed)
     unseen = sampling.random_parameters(problem, 20, generator)
     batch = sampling.sample_exact(problem, unseen, sampling.Protocol(), generator)
-    tried: dict[float, Functions] = {}
     context, query = Context(batch.context_points, batch.context_values), Query(batch.target_points)
-    for noise, bandwidth in product(NOISES, bandwidths):
-        found = Functions(EmpiricalGP(values, (times, points), bandwidth, mixture=False), noise, float(times[0]))
-        prediction = found.predict(context, query)
-        tried[float(scores.crps(batch.target_values, prediction.mean, prediction.variance).mean())] = found
-    return tried[min(tried)]
 
+    def error(choice: tuple[float, float]) -> float:
+        noise, process.bandwidth = choice
+        prediction = Functions(process, noise, float(times[0])).predict(context, query)
+        return float(scores.crps(batch.target_values, prediction.mean, prediction.variance).mean())
 
-def _spread(problem: Problem, count: int) -> Tensor:
-    """Parameters at the midpoints of equal parts of the training range."""
-    low, high = problem.training_range
-    return low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    noise, process.bandwidth = min(product(NOISES, bandwidths), key=error)
+    return Functions(process, noise, float(times[0]))

@@ -104,6 +104,12 @@ class SolutionBank:
         return SolutionBank(self.parameter[chosen], self.times, self.places, self.values[chosen])
 
 
+def even_parameters(interval: tuple[float, float], count: int) -> Float[Tensor, " count"]:
+    """Midpoints ``(count,)`` of equal parts of an interval of the parameter."""
+    low, high = interval
+    return low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
 def random_parameters(problem: Problem, count: int, generator: Generator) -> Float[Tensor, " count"]:
     """Parameters ``(count,)`` drawn uniformly from the problem's training range."""
     low, high = problem.training_range
