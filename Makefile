@@ -3,6 +3,9 @@ PYTHONS ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+# The profile of the random tests: `make test-long PROFILE=default` draws new set-ups.
+PROFILE ?= ci
+PYTEST := -m pytest --hypothesis-profile=$(PROFILE)
 
 .PHONY: demo test test-long test-slow test-gpu test-oldest wheel-check check docs documents mutation install clean
 
@@ -10,19 +13,19 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments demo
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-long: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'long and not slow and not gpu' --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m 'long and not slow and not gpu' --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow --numprocesses 2 --dist loadgroup
 
 test-gpu: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python $(PYTEST) -m gpu
 
 test-oldest: $(OLDEST)/.installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST) --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 wheel-check: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.wheel $(PYTHONS)

@@ -164,19 +164,17 @@ def _sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, cou
     series = integers(arrays, 8), floats(arrays, 9), floats(arrays, 10), floats(arrays, 11)
     fixed = floats(arrays, 12), floats(arrays, 13), integers(arrays, 14)
     moments, numbered, begun = carray(times, count), carray(rows, count), carray(since, count)
-    found, asked = carray(out, max(2, entries) * count), False
+    found = carray(out, max(2, entries) * count)
+    if entries > 0 and head[1] == 0:
+        call(head[2], (moments, numbered, begun, found, found), (count, entries))
+        return
     for k in range(count):
         row, place = int(numbered[k]), where[int(numbered[k])]
-        jump = _may_jump(moments[k], place, numbers, panels)
+        jump, own = _may_jump(moments[k], place, numbers, panels), found[k * entries :]
         if entries == 0:
-            limit = step_limit(panels, place, moments[k])
-            found[k], found[count + k] = limit, 1.0 if jump else 0.0
-        elif jump or head[1] == 0:
-            asked = True
-        else:
-            asked = asked or not _values(moments[k], place, row, series, fixed, found[k * entries :])
-    if asked:
-        call(head[2], (moments, numbered, begun, found, found), (count, entries))
+            found[k], found[count + k] = step_limit(panels, place, moments[k]), 1.0 if jump else 0.0
+        elif jump or not _values(moments[k], place, row, series, fixed, own):
+            call(head[2], (moments[k:], numbered[k:], begun[k:], own, own), (1, entries))
 
 
 @cache
