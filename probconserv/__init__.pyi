@@ -25,7 +25,6 @@ from probconserv.fitted.law import FittedLaw as FittedLaw
 from probconserv.fitted.law import fit_law as fit_law
 from probconserv.inequalities.inequality import Bounded as Bounded
 from probconserv.inequalities.inequality import Inequality as Inequality
-from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint
 from probconserv.inequalities.inequality import LinearInequality as LinearInequality
 from probconserv.inequalities.inequality import Monotone as Monotone
 from probconserv.inequalities.inequality import NonNegative as NonNegative
@@ -42,6 +41,7 @@ from probconserv.nonlinear.mode import nonlinear_mode as nonlinear_mode
 from probconserv.nonlinear.projection import project as project
 from probconserv.posterior import Posterior as Posterior
 from probconserv.prediction import Prediction as Prediction
+from probconserv.rollout.rollout import Rollout as Rollout
 from probconserv.sampling import draw as draw
 from probconserv.surrogates.anp import ANP as ANP
 from probconserv.surrogates.anp import ANPConfig as ANPConfig
@@ -79,6 +79,7 @@ if TYPE_CHECKING:  # names that can be imported and are left out of __all__
     from probconserv.fields.layout import FieldLayout as FieldLayout
     from probconserv.fields.prediction import FieldPrediction as FieldPrediction
     from probconserv.fields.prediction import condition_fields as condition_fields
+    from probconserv.inequalities.inequality import JoinedConstraint as JoinedConstraint
     from probconserv.surrogates.flow.latent import FieldLatent as FieldLatent
     from probconserv.surrogates.flow.latent import KarhunenLoeve as KarhunenLoeve
     from probconserv.surrogates.flow.latent import Latent as Latent

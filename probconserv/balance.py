@@ -43,7 +43,7 @@ def total_over_time(
     if times.ndim != 1 or len(times) < 2 or not ordered:
         raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
     initial = as_tensor(initial_total)[..., None]
-    gained = _integrate_intervals(flux_first, times) - _integrate_intervals(flux_last, times)
+    gained = integrate_intervals(flux_first, times) - integrate_intervals(flux_last, times)
     later = initial + gained.cumsum(dim=-1)
     return torch.cat([initial.expand(*later.shape[:-1], 1), later], dim=-1)
 
@@ -104,7 +104,7 @@ def local_conservation(
     return LinearConstraint(from_start.diff(dim=-2).to(contents.device), contents)
 
 
-def _integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
+def integrate_intervals(flux: Flux, times: Tensor) -> Tensor:
     """∫ F dt between one time and the next, ``(*batch, t − 1)``."""
     gaps = times.diff()
     if isinstance(flux, Tensor | np.ndarray):

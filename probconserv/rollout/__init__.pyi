@@ -1,0 +1,4 @@
+from probconserv.rollout.rollout import Rollout as Rollout
+from probconserv.rollout.rollout import RolloutState as RolloutState
+from probconserv.rollout.rollout import Trajectory as Trajectory
+from probconserv.rollout.step_update import StepUpdate as StepUpdate

@@ -1,0 +1,265 @@
+"""The autoregressive prediction of an open system under its balance.
+
+An operator predicts the field one step on; the total of what it predicts is made that which the balance demands,
+
+    M(t + Δt) = M(t) + ∫ (F_first − F_last) dt + ∫∫ s dx dt,
+
+so that errors of the total do not add up. What is missing is spread over the field as ``condition`` does it,
+u − Σ Gᵀ (G Σ Gᵀ + σ² I)⁻¹ (G u − M).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probconserv._linalg.checks import refuse_missing
+from probconserv._linalg.values import as_tensor, square_root
+from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.posterior import AnyGain
+from probconserv.rollout.step_update import StepUpdate
+from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of
+from solvers.grids import Grid
+from solvers.recording import are_readable, check_recording
+
+_ITERATIONS = 50
+_RECORDED = 8  # iterations in a graph, which cannot ask whether they have converged
+
+
+class RolloutState(NamedTuple):
+    """Where a rollout stands, and from where it goes on.
+
+    Args:
+        field: u ``(*batch, c, *space)``.
+        total: M ``(*batch, k)``, float64: what the balance has come to, free of the rounding of the field.
+        moved: How far the law moved the field in the last step, root mean square over the domain ``(*batch, c)``.
+        step: Number of steps that are done.
+    """
+
+    field: Tensor
+    total: Tensor
+    moved: Tensor
+    step: int
+
+
+class Trajectory(NamedTuple):
+    """A rollout.
+
+    Args:
+        fields: u at the start and after every step ``(*batch, t, c, *space)``.
+        totals: M at the same times ``(*batch, t, k)``, float64.
+        moved: How far the law moved the field in every step, 0 at the start ``(*batch, t, c)``.
+        state: The last state.
+    """
+
+    fields: Tensor
+    totals: Tensor
+    moved: Tensor
+    state: RolloutState
+
+
+class Rollout(nn.Module):
+    """An operator from field to field, step by step, with the balance of an open system met in every step.
+
+    The operator is any callable; one from ``boon`` inside meets the walls as well. The balance holds to round-off,
+    unless it has a variance; the initial value is kept, and fixed values are those of the operator. Results can be
+    differentiated, and the module compiled, or exported where all data are tensors.
+
+    Args:
+        operator: From ``(*batch, c, *space)``, and what ``inputs`` hold for the step, to the field one step on.
+        grid: Nodes or cells of the field.
+        flux: What the data of the walls are. None: fluxes. A function from the values at a wall ``(*batch, c, *face)``
+            and the data there ``(*batch, m, *face)`` to the flux along +axis ``(*batch, k, *face)``, such as −κ(u) g
+            for given gradients g: the trapezoid rule over the step, solved for the new field. Or pairs (first, last),
+            one per axis, of functions and None. Slopes are not read off the field: those of a prediction are wrong.
+        source: From a field ``(*batch, c, *space)``, float64, and a time to the source ``(*batch, k, *space)`` per
+            volume and time; by the trapezoid rule, solved for the new field.
+        update: How what is missing is spread; uniformly by default.
+        conserved: The channels that have a balance, k of them; all by default.
+        tolerance: Of the iteration for fluxes and sources that depend on the field, relative to ∫ |u|.
+    """
+
+    def __init__(
+        self,
+        operator: Callable[..., Tensor],
+        grid: Grid,
+        *,
+        flux: AllFluxes = None,
+        source: Callable[[Tensor, Tensor], Tensor] | None = None,
+        update: StepUpdate | None = None,
+        conserved: tuple[int, ...] | None = None,
+        tolerance: float = 1e-12,
+    ) -> None:
+        super().__init__()
+        if not isinstance(grid, Grid):
+            raise InvalidArgumentError(f"grid must be a NodeGrid or a CellGrid, got {type(grid).__name__}.")
+        if flux is not None and grid.location == "cell":
+            raise InvalidArgumentError(
+                "A flux that depends on the value at its wall needs a NodeGrid, which has nodes there; on a CellGrid "
+                "give the fluxes themselves."
+            )
+        self.operator, self.grid, self.flux, self.source = operator, grid, flux, source
+        self.update = StepUpdate() if update is None else update
+        self.conserved, self.tolerance = conserved, tolerance
+
+    def forward(
+        self, start: Float[Tensor, "..."] | RolloutState, times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
+    ) -> Trajectory:
+        """The fields at all times.
+
+        Args:
+            start: The field at the first time ``(*batch, c, *space)``; or a state that a call with the same times and
+                data returned, from which this one goes on.
+            times: Increasing times, one step from each to the next.
+            walls: A pair (first, last) per axis, None for a periodic one. A side is a number, a function from times
+                ``(q,)`` to ``(*batch, q, k, *face)``, values at the times ``(*batch, t, k, *face)``, for which the
+                error of the trapezoid rule counts as variance, or integrals over the steps ``(*batch, t − 1, k,
+                *face)``. Where ``flux`` is a function: its data, a number, a function of time or values at the times.
+            inputs: Further arguments of the operator ``(*batch, t − 1, …)``, one entry per step.
+
+        Raises:
+            ConvergenceError: If the iteration for fluxes and sources that depend on the field does not converge.
+            DependentConstraintsError: If no value may move that a total counts.
+        """
+        first = self.state_of(start)
+        states, axis = [first, *self.steps(first, times, walls, *inputs)], first.total.ndim - 1
+        fields, totals, moved = (torch.stack(parts, dim=axis) for parts in list(zip(*states, strict=True))[:3])
+        return Trajectory(fields, totals, moved, states[-1])
+
+    def steps(
+        self, start: Float[Tensor, "..."] | RolloutState, times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
+    ) -> Iterator[RolloutState]:
+        """The state after every step, one by one, for long runs; arguments are those of ``forward``."""
+        check_recording()
+        state = self.state_of(start)
+        run, lead = self.run(state, times, walls), state.total.ndim - 1
+        for step in range(state.step, len(run.times) - 1):
+            predicted = self.operator(state.field, *(part.select(lead, step) for part in inputs))
+            state = run.corrected(state, predicted)
+            yield state
+
+    def state_of(self, start: Float[Tensor, "..."] | RolloutState) -> RolloutState:
+        """The state at the start."""
+        if isinstance(start, RolloutState):
+            return start
+        axes, channels = self.grid.dimension + 1, self.conserved
+        start = as_tensor(start, dtype=None)
+        if start.ndim < axes or tuple(start.shape[1 - axes :]) != self.grid.shape or not start.is_floating_point():
+            raise InvalidArgumentError(
+                f"start must be a field (*batch, channels, {', '.join(map(str, self.grid.shape))}) of floating-point "
+                f"numbers, got {tuple(start.shape)} of {start.dtype}."
+            )
+        if channels is not None and not set(channels) <= set(range(start.shape[-axes])):
+            raise InvalidArgumentError(f"conserved must name channels of {start.shape[-axes]}, got {channels}.")
+        if are_readable(start):
+            refuse_missing(start, "start holds")
+        totals = totals_of(start, self.grid.weights.to(start.device))[..., list(self._channels(start.shape[-axes]))]
+        return RolloutState(start, totals, torch.zeros_like(start.flatten(1 - axes)[..., 0]), 0)
+
+    def run(self, state: RolloutState, times: Float[Tensor, " t"], walls: Walls) -> "Run":
+        """What all steps of a call have in common."""
+        times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
+        if times.ndim != 1 or len(times) < 2 or (are_readable(times) and not bool((times.diff() > 0).all())):
+            raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
+        exchange, fields = (
+            exchange_of(self.grid, state.total.shape[-1], walls, times, self.flux),
+            state.total.shape[:-1],
+        )
+        for batch in (exchange.gained.shape[:-2], *(rate.batch_shape for rate in exchange.rates)):
+            if len(batch) > len(fields) or any(
+                b not in (1, f) for b, f in zip(batch[::-1], fields[::-1], strict=False)
+            ):
+                raise IncompatibleQueryError(
+                    f"The data of the walls have the batch axes {tuple(batch)} but the fields {tuple(fields)}; give "
+                    "data for every field, or the same for all."
+                )
+        weights, noise = self.grid.weights.to(times.device), self.update.noise(exchange.noise, state.total)
+        each = [noise] if noise is None or noise.ndim == 1 else noise.unbind(dim=-2)
+        gains = [self.update.gain(weights, self._channels(count), count, part) for part in each]
+        return Run(rollout=self, times=times, exchange=exchange, weights=weights, gains=gains)
+
+    def _channels(self, count: int) -> tuple[int, ...]:
+        return tuple(range(count)) if self.conserved is None else self.conserved
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A rollout with the data of its walls.
+
+    Args:
+        rollout: The rollout.
+        times: Times ``(t,)``.
+        exchange: What passes the walls.
+        weights: Quadrature weights ``(*space)``.
+        gains: The update of every step, or one for all.
+    """
+
+    rollout: Rollout
+    times: Tensor
+    exchange: Exchange
+    weights: Tensor
+    gains: list[AnyGain]
+
+    def corrected(self, state: RolloutState, predicted: Tensor) -> RolloutState:
+        """The state after a step whose field the operator has predicted."""
+        self._check(predicted, state)
+        gain, axes = self.gains[state.step % len(self.gains)], self.weights.ndim + 1
+        given = predicted.to(torch.float64).flatten(-axes)[..., None, :]
+        target = state.total + self.exchange.gained[..., state.step, :]
+        if self.exchange.rates or self.rollout.source is not None:
+            target = self._implicit(state, given, target, gain)
+        field = gain.correct(given, target[..., None, :])
+        total = torch.where(gain.noise == 0, target, gain.functional(field)[..., 0, :])
+        change = totals_of((field - given).reshape(predicted.shape).square(), self.weights)
+        moved = square_root(change / self.weights.sum()).to(predicted.dtype)
+        return RolloutState(field.reshape(predicted.shape).to(predicted.dtype), total, moved, state.step + 1)
+
+    def _implicit(self, state: RolloutState, given: Tensor, known: Tensor, gain: AnyGain) -> Tensor:
+        """The totals that agree with the rates of the field that has them ``(*batch, k)``."""
+        step, readable, rollout = state.step, are_readable(given), self.rollout
+        half = 0.5 * (self.times[step + 1] - self.times[step])
+        begin = self._rate(state.field.to(torch.float64), step)
+        target, of_given = known + 2 * half * begin, gain.functional(given)[..., 0, :]
+        unit = torch.eye(target.shape[-1], dtype=torch.float64, device=target.device)
+        responses = gain.correct(given.new_zeros(()).expand(len(unit), given.shape[-1]), unit)  # fields by unit totals
+        size = gain.size(given)[..., 0, :]
+        tolerance = max(rollout.tolerance, 0.01 * torch.finfo(state.field.dtype).eps)
+        for iteration in range(_ITERATIONS if readable else _RECORDED):
+            last = target
+            field = given + (target - of_given)[..., None, :] @ responses
+            target = known + half * (begin + self._rate(field.reshape(state.field.shape), step + 1))
+            changed = (target - last).abs()
+            if readable and bool((changed <= tolerance * (size + target.abs())).all()):
+                break
+            if iteration == _ITERATIONS - 1:
+                raise ConvergenceError(
+                    f"Fluxes and sources that depend on the field have not settled in {_ITERATIONS} iterations at step "
+                    f"{step}: the total still changes by {float(changed.max()):.3g}. Take shorter steps, or check that "
+                    "flux and source give finite rates, per unit of time."
+                )
+        return target
+
+    def _rate(self, field: Tensor, time: int) -> Tensor:
+        """What fluxes and sources that depend on a field ``(*batch, c, *space)`` give to the totals at a time."""
+        rates = [rate.at(field, time) for rate in self.exchange.rates]
+        if self.rollout.source is not None:
+            rates.append(totals_of(self.rollout.source(field, self.times[time]), self.weights))
+        return sum(rates, field.new_zeros(()))
+
+    def _check(self, predicted: Tensor, state: RolloutState) -> None:
+        if predicted.shape != state.field.shape:
+            raise InvalidArgumentError(
+                f"The operator must give a field of the shape of its input, {tuple(state.field.shape)}, got "
+                f"{tuple(predicted.shape)}."
+            )
+        if are_readable(predicted):
+            time = float(self.times[state.step])
+            refuse_missing(predicted, f"What the operator predicts at step {state.step}, from t = {time:g}, holds")
+
+
+def totals_of(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:
+    """∫ u dx of every channel ``(*batch, c, *space)``, float64."""
+    return (density.to(torch.float64) * weights).flatten(-weights.ndim).sum(dim=-1)

@@ -1,0 +1,128 @@
+"""How what a balance misses in a step is spread over the field."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from linear_operator.operators import (
+    DenseLinearOperator,
+    DiagLinearOperator,
+    LinearOperator,
+    PsdSumLinearOperator,
+    RootLinearOperator,
+)
+from torch import Tensor
+
+from probconserv._linalg.checks import SMALL
+from probconserv._linalg.covariance import as_double
+from probconserv._linalg.structured import split, splits
+from probconserv._linalg.values import as_tensor
+from probconserv.constraints import LinearConstraint
+from probconserv.errors import DependentConstraintsError, IncompatibleQueryError, InvalidArgumentError
+from probconserv.fields.laws import level_totals
+from probconserv.fitted.covariance import FittedCovariance
+from probconserv.posterior import AnyGain, gain_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepUpdate:
+    """The metric of the update, and what of the law is uncertain.
+
+    Args:
+        covariance: Σ of the operator's error in one step: variances ``(c, *space)``, or a covariance over all channels
+            and points, such as that of ``fit_covariance``. Without it every value of a channel moves by the same amount
+            (HardC), which leaves differences, and so gradients at the walls, as they are.
+        fixed: Values that do not move, ``(*space)`` or ``(c, *space)``: walls where the operator meets given values.
+        total_variance: Variance of the operator's error of the totals in one step, a number or ``(k,)``, where there is
+            no covariance; that of the law is weighed against it.
+        noise_variance: σ² of the balance of a step, a number or ``(k,)``, added to that of the trapezoid rule. Without
+            a covariance or a total_variance the balance is exact.
+    """
+
+    covariance: Float[Tensor, "..."] | LinearOperator | FittedCovariance | None = None
+    fixed: Tensor | None = None
+    total_variance: float | Float[Tensor, " k"] | None = None
+    noise_variance: float | Float[Tensor, " k"] = 0.0
+
+    def __post_init__(self) -> None:
+        noisy = bool((as_tensor(self.noise_variance) != 0).any())
+        if noisy and not self.has_scale:
+            raise InvalidArgumentError(
+                "A noise_variance of the balance is weighed against the error of the operator; give its covariance or "
+                "total_variance as well, for instance those that diagnose finds."
+            )
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the variance of the law can be weighed against that of the operator."""
+        return self.covariance is not None or self.total_variance is not None
+
+    def noise(self, of_rule: Tensor | None, like: Tensor) -> Tensor | None:
+        """σ² of every step, given that of the trapezoid rule ``(*batch, steps, k)``; None if the balance is exact."""
+        own = as_tensor(self.noise_variance).to(like.device)
+        if not self.has_scale or (of_rule is None and not bool((own != 0).any())):
+            return None
+        return own.expand(like.shape[-1]) if of_rule is None else of_rule + own
+
+    def gain(self, weights: Tensor, channels: tuple[int, ...], count: int, noise: Tensor | None) -> AnyGain:
+        """The factorised update of fields ``(c·points)`` by the totals of some of their channels.
+
+        Args:
+            weights: Quadrature weights ``(*space)``.
+            channels: The channels that have a total.
+            count: Number c of channels.
+            noise: σ² ``(*batch, k)``; None for 0.
+        """
+        totals = weights.new_zeros(len(channels)) if noise is None else torch.zeros_like(noise)
+        noise = totals if noise is None else noise
+        if len(channels) == count and count * count * weights.numel() > SMALL:
+            law = level_totals(totals, weights[None], noise)
+        else:
+            of_channel = torch.eye(count, dtype=torch.float64, device=weights.device)[list(channels)]
+            law = LinearConstraint((of_channel[..., None] * weights.flatten()).flatten(1), totals, noise)
+        try:
+            return gain_of(self._covariance(weights, channels, count), law, torch.finfo(torch.float64).eps, True)
+        except DependentConstraintsError as error:
+            raise DependentConstraintsError(
+                "The balance contradicts the walls: no value that some total counts may move, since all are fixed or "
+                f"have no variance. Free some, or leave that channel out of conserved. ({error})"
+            ) from error
+
+    def _covariance(self, weights: Tensor, channels: tuple[int, ...], count: int) -> LinearOperator:
+        shape = (count, *weights.shape)
+        moving = torch.ones(shape, dtype=torch.float64, device=weights.device)
+        if self.fixed is not None:
+            moving = moving * (~_of_shape(self.fixed.to(weights.device), shape, "fixed")).to(torch.float64)
+        given = self.covariance
+        if isinstance(given, FittedCovariance | LinearOperator):
+            given = as_double(given.covariance if isinstance(given, FittedCovariance) else given).to(weights.device)
+            if given.shape != (moving.numel(), moving.numel()):
+                raise IncompatibleQueryError(
+                    f"The covariance must be over the {moving.numel()} points of fields {shape}, without batch axes, "
+                    f"got {tuple(given.shape)}."
+                )
+            return given if self.fixed is None else _limited(given, moving.flatten())
+        if given is not None:
+            return DiagLinearOperator(
+                (moving * _of_shape(as_tensor(given).to(weights.device), shape, "covariance")).flatten()
+            )
+        counted = torch.zeros(count, dtype=torch.float64, device=weights.device)
+        variance = 1.0 if self.total_variance is None else as_tensor(self.total_variance).to(weights.device)
+        counted[list(channels)] = variance
+        size = (moving * weights).flatten(1).sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
+        level = (counted / size).reshape(-1, *[1] * weights.ndim)
+        return DiagLinearOperator((moving * level / weights).flatten())
+
+
+def _of_shape(values: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    if tuple(values.shape) not in (shape, shape[1:]):
+        raise InvalidArgumentError(f"{name} must be {shape} or {shape[1:]} on this grid, got {tuple(values.shape)}.")
+    return values.expand(shape)
+
+
+def _limited(covariance: LinearOperator, moving: Tensor) -> LinearOperator:
+    """The covariance without the points that do not move."""
+    if not splits(covariance):
+        return DenseLinearOperator(moving[:, None] * covariance.to_dense() * moving)
+    metric, root = split(covariance)
+    return PsdSumLinearOperator(RootLinearOperator((root * moving).mT), DiagLinearOperator(metric * moving))

@@ -1,0 +1,230 @@
+"""Rollouts meet the balance of an open system in every step, around any operator."""
+
+import math
+
+import pytest
+import torch
+from gpytorch.distributions import MultivariateNormal
+from linear_operator import to_linear_operator
+from torch import Tensor, nn
+
+from probconserv import Rollout, condition, fit_covariance, integral
+from probconserv.errors import (
+    ConvergenceError,
+    DependentConstraintsError,
+    IncompatibleQueryError,
+    InvalidArgumentError,
+)
+from probconserv.rollout import RolloutState, StepUpdate
+from solvers import CellGrid, NodeGrid
+
+GRID, TIMES = NodeGrid(0.0, 2.0, 17), torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
+STEPS = len(TIMES) - 1
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def smear(u: Tensor, *inputs: Tensor) -> Tensor:
+    """An operator that keeps no total."""
+    return 0.97 * u + 0.02 * u.roll(1, dims=-1) + sum(inputs, torch.zeros(()))
+
+
+def conductive(u: Tensor, gradient: Tensor) -> Tensor:
+    return -0.3 * (1 + u**2) * gradient
+
+
+FIELD, CLOSED = normals(3, 1, 17), [(0.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("grid", "channels"),
+    [
+        (GRID, 1),
+        (CellGrid((0.0, 0.0), (1.0, 2.0), (4, 6)), 2),
+        (NodeGrid((0.0, 0.0, 0.0), (1.0, 2.0, 1.0), (3, 4, 5)), 2),
+    ],
+)
+def test_given_fluxes_change_the_totals_in_any_number_of_axes(grid: NodeGrid | CellGrid, channels: int):
+    faces = [grid.shape[:axis] + grid.shape[axis + 1 :] for axis in range(grid.dimension)]
+    walls = [tuple(normals(3, STEPS, channels, *face, seed=side) for side in (1, 2)) for face in faces]
+    field = normals(3, channels, *grid.shape)
+    result = Rollout(smear, grid)(field, TIMES, walls)
+    gained = torch.zeros(3, STEPS, channels, dtype=torch.float64)
+    for axis, (first, last) in enumerate(walls):
+        area = torch.ones(())
+        for other, along in enumerate(grid.axis_weights):
+            area = area if other == axis else area[..., None] * along
+        gained += ((first - last) * area).flatten(3).sum(dim=3) if grid.dimension > 1 else first - last
+    totals = (result.fields * grid.weights).flatten(3).sum(dim=3)
+    torch.testing.assert_close(totals.diff(dim=1), gained, rtol=0, atol=1e-13)
+    torch.testing.assert_close(result.totals, totals, rtol=0, atol=1e-13)
+    u = field  # restated: every value of a channel moves by the same amount
+    for step in range(STEPS):
+        target, u = (u * grid.weights).flatten(2).sum(dim=2) + gained[:, step], smear(u)
+        missing = (target - (u * grid.weights).flatten(2).sum(dim=2)) / grid.volume
+        moved = result.moved[:, step + 1]
+        u = u + missing.reshape(*missing.shape, *[1] * grid.dimension)
+        torch.testing.assert_close(result.fields[:, step + 1], u, rtol=0, atol=1e-13)
+        torch.testing.assert_close(moved, missing.abs(), rtol=0, atol=1e-13)
+    assert torch.equal(result.fields[:, 0], field)
+
+
+def test_fluxes_are_numbers_functions_of_time_or_values_at_the_times():
+    waves = lambda t: torch.cos(t)[:, None]  # noqa: E731
+    totals = Rollout(smear, GRID)(FIELD, TIMES, [(waves, 0.5)]).totals
+    expected = totals[:, :1] + (TIMES.sin() - 0.5 * TIMES)[:, None]
+    torch.testing.assert_close(totals, expected, rtol=0, atol=1e-13)
+    values = waves(TIMES)
+    totals = Rollout(smear, GRID)(FIELD, TIMES, [(values, 0.5)]).totals
+    trapezoids = torch.cumulative_trapezoid(values[:, 0], TIMES) - 0.5 * TIMES[1:]
+    torch.testing.assert_close(totals[:, 1:] - totals[:, :1], trapezoids[:, None].expand(3, -1, 1))
+
+
+def test_the_error_of_the_trapezoid_rule_counts_as_variance():
+    times = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
+    values = (4 * times**2)[:, None]  # F″ = 8, so that the rule misses Δt³/12 · 8 in every step
+    update = StepUpdate(total_variance=1e-4, noise_variance=1e-5)
+    result = Rollout(smear, GRID, update=update)(FIELD, times, [(values, 0.0)])
+    law = 1e-5 + (8 / 12 / 8**3) ** 2
+    u, gained = FIELD[:, 0], torch.trapezoid(values[:2, 0], times[:2])
+    target, predicted = u @ GRID.weights + gained, smear(FIELD)[:, 0] @ GRID.weights
+    expected = predicted + (target - predicted) * 1e-4 / (1e-4 + law)
+    torch.testing.assert_close(result.totals[:, 1, 0], expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(result.fields[:, 1, 0] @ GRID.weights, expected, rtol=0, atol=1e-13)
+
+
+def test_fluxes_and_sources_that_depend_on_the_field_are_solved_for_the_new_one():
+    gradients = normals(3, STEPS + 1, 1)
+    source = lambda u, t: t + u - u**3  # noqa: E731
+    result = Rollout(smear, GRID, flux=conductive, source=source)(FIELD, TIMES, [(gradients, 0.0)])
+    u = result.fields[:, :, 0]
+    rate = conductive(u[..., 0], gradients[..., 0]) + source(u, TIMES[:, None]) @ GRID.weights
+    expected = 0.5 * TIMES.diff() * (rate[:, 1:] + rate[:, :-1])
+    torch.testing.assert_close((u @ GRID.weights).diff(dim=1), expected, rtol=0, atol=1e-11)
+    mixed = Rollout(smear, GRID, flux=[(conductive, None)])(FIELD, TIMES, [(gradients, 0.0)])
+    alone = Rollout(smear, GRID, flux=conductive)(FIELD, TIMES, [(gradients, 0.0)])
+    torch.testing.assert_close(mixed.fields, alone.fields, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "fitted", "dense"])
+def test_the_update_is_that_of_conditioning(kind: str):
+    errors, fixed = normals(8, 17) * torch.linspace(0.1, 1.0, 17), torch.arange(17) == 0
+    fitted, variance = fit_covariance(errors, shrinkage=0.3), errors.var(dim=0)
+    dense = to_linear_operator(fitted.covariance.to_dense())
+    covariance = {"diagonal": variance[None], "fitted": fitted, "dense": dense}[kind]
+    update = StepUpdate(covariance=covariance, fixed=fixed)
+    result = Rollout(smear, GRID, update=update)(FIELD, TIMES, [(1.0, 0.0)])
+    matrix = torch.diag(variance) if kind == "diagonal" else fitted.covariance.to_dense()
+    moving = to_linear_operator((matrix * ~fixed * ~fixed[:, None]).expand(3, 17, 17))
+    prior = MultivariateNormal(smear(FIELD)[:, 0], moving)
+    expected = condition(prior, integral(GRID, FIELD[:, 0] @ GRID.weights + 0.1)).mean
+    torch.testing.assert_close(result.fields[:, 1, 0], expected, rtol=0, atol=1e-12)
+    assert torch.equal(result.fields[:, 1, 0, 0], smear(FIELD)[:, 0, 0])
+
+
+def test_one_channel_may_have_a_balance_and_others_none():
+    field, inputs = normals(2, 2, 17), normals(2, STEPS, 2, 17, seed=3)
+    result = Rollout(smear, GRID, conserved=(0,))(field, TIMES, CLOSED, inputs)
+    assert torch.equal(result.fields[:, 1, 1], smear(field, inputs[:, 0])[:, 1])
+    torch.testing.assert_close(result.fields[:, -1, 0] @ GRID.weights, field[:, 0] @ GRID.weights)
+    assert result.totals.shape == (2, STEPS + 1, 1)
+
+
+def test_a_rollout_goes_on_from_a_state_to_the_last_bit():
+    walls = [(normals(3, STEPS, 1), 0.0)]
+    rollout = Rollout(smear, GRID)
+    whole, states = rollout(FIELD, TIMES, walls), list(rollout.steps(FIELD, TIMES, walls))
+    assert isinstance(states[1], RolloutState)
+    rest = rollout(states[1], TIMES, walls)
+    assert torch.equal(rest.fields, whole.fields[:, 2:])
+    assert torch.equal(rest.totals, whole.totals[:, 2:])
+
+
+def test_totals_do_not_drift_in_single_precision():
+    times = torch.linspace(0.0, 1.0, 401)
+    result = Rollout(smear, GRID)(FIELD.float(), times, [(1.0, 0.0)])
+    assert result.fields.dtype == torch.float32
+    totals = result.fields[:, :, 0].double() @ GRID.weights
+    torch.testing.assert_close(totals, totals[:, :1] + times.double(), rtol=0, atol=3e-7)  # of one field, no sum
+
+
+def test_rollouts_can_be_differentiated():
+    rollout = Rollout(smear, GRID, flux=conductive, source=lambda u, t: -0.1 * t * u)
+    field, gradients = FIELD[:1].clone().requires_grad_(), normals(1, 3, 1).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda u, g: (rollout(u, TIMES[:3], [(g, 0.0)]).fields, rollout(u, TIMES[:3], [(0.0, g)]).moved),
+        (field, gradients),
+    )
+
+
+@pytest.mark.long
+def test_rollouts_are_compiled_and_exported():
+    torch.manual_seed(0)
+    rollout = Rollout(nn.Conv1d(1, 1, 3, padding=1).double(), GRID, flux=conductive)
+    arguments = FIELD, TIMES[:3], [(normals(3, 3, 1), normals(3, 3, 1, seed=1))]
+    expected = rollout(*arguments).fields
+    compiled = torch.compile(rollout, fullgraph=True, backend="eager")(*arguments).fields
+    exported = torch.export.export(rollout, arguments).module()(*arguments).fields
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-11)
+    torch.testing.assert_close(exported, expected, rtol=0, atol=1e-11)
+
+
+def broken(u: Tensor) -> Tensor:
+    return u * math.nan
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Rollout(smear, GRID)(FIELD, TIMES, []), InvalidArgumentError, "one pair .* for each of the 1 axes"),
+        (
+            lambda: Rollout(smear, GRID)(FIELD, TIMES, [(0.0, None)]),
+            InvalidArgumentError,
+            "last side of axis 0 is miss",
+        ),
+        (
+            lambda: Rollout(smear, GRID)(FIELD, TIMES, [(normals(3, 7, 1), 0.0)]),
+            InvalidArgumentError,
+            r"first side of axis 0 must be \(\*batch, 4 or 5, 1\).*got \(3, 7, 1\)",
+        ),
+        (lambda: Rollout(smear, GRID)(FIELD, TIMES, [(normals(4, 4, 1), 0.0)]), IncompatibleQueryError, "batch axes"),
+        (lambda: Rollout(smear, GRID)(FIELD[..., 1:], TIMES, CLOSED), InvalidArgumentError, "channels, 17"),
+        (lambda: Rollout(smear, GRID)(FIELD, TIMES.flip(0), CLOSED), InvalidArgumentError, "strictly increasing"),
+        (lambda: Rollout(broken, GRID)(FIELD, TIMES, CLOSED), InvalidArgumentError, "at step 0, from t = 0, holds 51"),
+        (lambda: Rollout(lambda u: u[..., 1:], GRID)(FIELD, TIMES, CLOSED), InvalidArgumentError, "shape of its input"),
+        (
+            lambda: Rollout(smear, GRID, source=lambda u, t: 40 * u + t)(FIELD, TIMES, CLOSED),
+            ConvergenceError,
+            "not settled in 50 iterations at step 0",
+        ),
+        (
+            lambda: Rollout(smear, GRID, update=StepUpdate(fixed=torch.ones(17, dtype=torch.bool)))(
+                FIELD, TIMES, CLOSED
+            ),
+            DependentConstraintsError,
+            "contradicts the walls",
+        ),
+        (
+            lambda: Rollout(smear, GRID, conserved=(1,))(FIELD, TIMES, CLOSED),
+            InvalidArgumentError,
+            "conserved must name",
+        ),
+        (lambda: Rollout(smear, CellGrid(0.0, 1.0, 4), flux=conductive), InvalidArgumentError, "needs a NodeGrid"),
+        (lambda: StepUpdate(noise_variance=0.1), InvalidArgumentError, "weighed against the error of the operator"),
+        (
+            lambda: Rollout(smear, GRID, update=StepUpdate(covariance=torch.ones(3)))(FIELD, TIMES, CLOSED),
+            InvalidArgumentError,
+            r"covariance must be \(1, 17\)",
+        ),
+        (
+            lambda: Rollout(smear, GRID, flux=lambda u, g: (u + g).sum(-1))(FIELD, TIMES, CLOSED),
+            InvalidArgumentError,
+            "flux at the first side of axis 0",
+        ),
+    ],
+)
+def test_messages(call, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        call()
