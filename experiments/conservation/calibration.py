@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,9 +22,13 @@ from experiments.conservation.cases import Case, Laws, Target, laws_of
 from experiments.conservation.data import validation_functions
 from experiments.conservation.experiment import EXPERIMENTS, ConservationExperiment
 from experiments.conservation.methods import (
+    EMPIRICAL,
     EXTRAPOLATION,
+    INVERTED,
     NETWORK,
+    SEARCH,
     SMALL_EXTRAPOLATION,
+    BlackBox,
     Distribution,
     Method,
     conserved,
@@ -75,7 +80,8 @@ class Learnt:
     most: ConformalBand
 
 
-Treatment = Callable[[Mixture, Laws, Learnt], Distribution]
+Treatment = Callable[[Any, Laws, Any], Distribution]
+"""(prediction, laws, what the network's functions teach or None for a rival without a network) → prediction."""
 
 
 def _conformal(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
@@ -87,35 +93,42 @@ def _moved(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
     return conserved(displaced(prior, laws.points, learnt.displacement), laws)
 
 
+def _alone(prior: Distribution, laws: Laws, learnt: Learnt | None) -> Distribution:  # noqa: ARG001 - one signature
+    return prior
+
+
+def _under_law(prior: Distribution, laws: Laws, learnt: Learnt | None) -> Distribution:  # noqa: ARG001 - as above
+    return conserved(prior, laws)
+
+
+def _tempered(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:
+    return conserved(scaled(prior, learnt.factor), laws)
+
+
+def _by_law(prior: Mixture, laws: Laws, learnt: Learnt) -> Distribution:  # noqa: ARG001 - as above
+    return displaced_by_law(prior, laws.loose, laws.points)
+
+
+_ROWS: Sequence[tuple[str, str, BlackBox, str, str, Treatment]] = (
+    ("anp", "ANP", NETWORK, plots.BARE, "-", _alone),
+    ("probconserv", "ProbConserv", NETWORK, plots.CONSERVED, "-", _under_law),
+    ("tempered", "tempered", NETWORK, plots.CONSERVED, "--", _tempered),
+    ("displaced", "displaced", NETWORK, plots.CONSERVED, ":", _moved),
+    ("by-law", "averaged by evidence", NETWORK, plots.ENSEMBLE, "-", _by_law),
+    ("conformal", "conformal", NETWORK, plots.GAUSSIAN_PROCESS, "-", _conformal),
+    ("probconserv-search", "ProbConserv-search", SEARCH, plots.GREY, "--", _under_law),
+    ("probconserv-empirical", "ProbConserv-EmpiricalGP", EMPIRICAL, plots.YELLOW, "--", _under_law),
+    ("total-inverted", "total inverted", INVERTED, plots.BLACK, ":", _alone),
+)
 TREATMENTS: Mapping[str, tuple[Method, Treatment]] = {
-    key: (Method(key, label, Style(colour, dashes), NETWORK), treat)
-    for key, label, colour, dashes, treat in (
-        ("anp", "ANP", plots.BARE, "-", lambda prior, *_: prior),
-        ("probconserv", "ProbConserv", plots.CONSERVED, "-", lambda prior, laws, _: conserved(prior, laws)),
-        (
-            "tempered",
-            "tempered",
-            plots.CONSERVED,
-            "--",
-            lambda prior, laws, learnt: conserved(scaled(prior, learnt.factor), laws),
-        ),
-        ("displaced", "displaced", plots.CONSERVED, ":", _moved),
-        (
-            "by-law",
-            "averaged by evidence",
-            plots.ENSEMBLE,
-            "-",
-            lambda prior, laws, _: displaced_by_law(prior, laws.loose, laws.points),
-        ),
-        ("conformal", "conformal", plots.GAUSSIAN_PROCESS, "-", _conformal),
-    )
+    key: (Method(key, label, Style(colour, dashes), box), treat) for key, label, box, colour, dashes, treat in _ROWS
 }
-"""The rows by their keys. All but the first meet the law exactly."""
+"""The rows by their keys: what is done to the network's predictions, and rivals that need no network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationStudy(Experiment):
-    """Six treatments of one network's predictions, at parameters in its training range, below it and above it.
+    """Six treatments of a network's predictions and three rivals, at parameters in its range, below it and above it.
 
     Args:
         extrapolation: Name of the network that lacks a third of the training range.
@@ -145,6 +158,8 @@ class CalibrationStudy(Experiment):
 
     @override
     def trainings(self, case: Case, method: Method, seed: int, context: RunContext) -> list[Training]:
+        if method.black_box is not NETWORK:
+            return []
         data: dict[str, Data] = {"anp": self.base.data, EXTRAPOLATION: self.base.data, SMALL_EXTRAPOLATION: "exact"}
         return [self.base.training(name, seed, data[name], context) for name in ("anp", self.extrapolation)]
 
@@ -157,7 +172,7 @@ class CalibrationStudy(Experiment):
     def score(self, case: Case, method: Method, seed: int, weights: Sequence[Path], context: RunContext) -> Arrays:
         files = tuple((path, checksum(path)) for path in weights)
         first = replace(case, parameter=case.problem.test_parameters[0])  # the same for all cases
-        learnt = _learnt(first, self.extrapolation, VALIDATION[context.options.preset], files)
+        learnt = _learnt(first, self.extrapolation, VALIDATION[context.options.preset], files) if files else None
         return score_calibration(case, method.key, learnt, files[:1])
 
     def overview(self, cases: Sequence[Case], records: pd.DataFrame) -> dict[str, Figure]:
@@ -167,12 +182,12 @@ class CalibrationStudy(Experiment):
         return {"study": draw_study(cases, records, methods, headings)}
 
 
-def score_calibration(case: Case, key: str, learnt: Learnt, files: tuple[Weights, ...]) -> Arrays:
-    """Scores per function of one treatment by its own distributions, overall and near the front."""
-    target = Target(case)
-    prior, laws = predicted(NETWORK, files, target), laws_of(target)
-    assert isinstance(prior, Mixture)
-    prediction, truth = TREATMENTS[key][1](prior, laws, learnt), target.truth()
+def score_calibration(case: Case, key: str, learnt: Learnt | None, files: tuple[Weights, ...]) -> Arrays:
+    """Scores per function of one row by its own distributions, overall and near the front."""
+    target, (method, treat) = Target(case), TREATMENTS[key]
+    assert method.black_box is not None
+    prior, laws = predicted(method.black_box, files, target), laws_of(target)
+    prediction, truth = treat(prior, laws, learnt), target.truth()
     problem = case.problem
     front = float(problem.front(problem.test_time, case.parameter)) if problem.front else float("inf")
     near = (laws.points - front).abs() <= NEAR + 1e-9
@@ -194,9 +209,10 @@ def score_calibration(case: Case, key: str, learnt: Learnt, files: tuple[Weights
             **_coverages(probability[:, near], "front_"),
         }
     if key == "by-law":
+        assert isinstance(prior, Mixture)
         assert isinstance(prediction, Mixture)
         arrays["moved"] = prediction.weights[len(prior.weights) :].sum(dim=0)[0]
-    if band := {"anp": learnt.bare_band, "conformal": learnt.band}.get(key):
+    if learnt and (band := {"anp": learnt.bare_band, "conformal": learnt.band}.get(key)):
         lower, upper = band.ends(prior if key == "anp" else conserved(prior, laws))
         arrays["band_coverage"] = ((truth >= lower) & (truth <= upper)).all(dim=-1).double()[0]
         arrays["band_width"] = (upper - lower).mean(dim=-1)[0]

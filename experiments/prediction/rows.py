@@ -1,4 +1,4 @@
-"""Draws of a field given scattered observations of it: from a flow, a Gaussian process and a neural process.
+"""Draws of a field given scattered observations of it: from a flow, a neural process, and what needs no network.
 
 All see the same observations, at nodes of the flow's grid, and are asked for the same nodes at one time of that grid,
 so that nothing is interpolated. The law is that of the total at this time.
@@ -17,7 +17,17 @@ from torch import Generator, Tensor
 
 from experiments import plots
 from experiments.conservation.cases import Case, Laws, Target, laws_of
-from experiments.conservation.methods import GP, NETWORK, BlackBox, Distribution, Transform, bare, conserved
+from experiments.conservation.methods import (
+    EMPIRICAL,
+    GP,
+    INVERTED,
+    NETWORK,
+    BlackBox,
+    Distribution,
+    Transform,
+    bare,
+    conserved,
+)
 from experiments.conservation.scoring import predict
 from experiments.experiment import Style
 from experiments.generation.problems import GenerationProblem
@@ -232,5 +242,16 @@ METHODS = (
         information=_EVIDENCE,
     ),
     Method("training-fields", "training fields", Style(plots.GREY), of_training_fields),
+    *_of_box(EMPIRICAL, "empirical", "EmpiricalGP", plots.YELLOW),
+    Method(
+        "total-inverted",
+        "total inverted",
+        Style(plots.BLACK, ":"),
+        partial(of_black_box, INVERTED, bare),
+        information=_LAW,
+    ),
 )
-"""The rows: each black box without the law, under it exactly, and with its evidence; and the flow's training fields."""
+"""The rows: each black box without the law, under it exactly, and with its evidence; and the rivals without a network.
+
+These are the flow's training fields, the covariance of functions of the training range, and the law alone.
+"""
