@@ -86,10 +86,18 @@ def fit_band(
     ratio = (values - prediction.mean).abs() / deviation.clamp_min(floor)
     points = max(1, math.ceil(inside * ratio.shape[-1] - _ROUNDING))
     scores = ratio.kthvalue(points, dim=-1).values.flatten()
-    rank = math.ceil((len(scores) + 1) * level - _ROUNDING)
-    if rank > len(scores):
-        least = math.ceil(level / (1 - level) - _ROUNDING)
-        raise InvalidArgumentError(
-            f"A band of level {level} needs at least {least} validation functions, got {len(scores)}."
-        )
+    rank = conformal_rank(len(scores), level)
     return ConformalBand(factor=float(scores.kthvalue(rank).values), level=level, inside=inside, floor=floor)
+
+
+def conformal_rank(count: int, level: float) -> int:
+    """⌈(n + 1)·level⌉, the rank among n scores of the one that a new score exceeds with probability 1 − level at most.
+
+    Raises:
+        InvalidArgumentError: If there are fewer scores.
+    """
+    rank = math.ceil((count + 1) * level - _ROUNDING)
+    if rank > count:
+        least = math.ceil(level / (1 - level) - _ROUNDING)
+        raise InvalidArgumentError(f"A band of level {level} needs at least {least} validation functions, got {count}.")
+    return rank

@@ -20,8 +20,9 @@ from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor, square_root
 from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.posterior import AnyGain
+from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
 from probconserv.rollout.step_update import StepUpdate
-from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of
+from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of, totals_of
 from solvers.grids import Grid
 from solvers.recording import are_readable, check_recording
 
@@ -156,11 +157,48 @@ class Rollout(nn.Module):
             raise InvalidArgumentError(f"conserved must name channels of {start.shape[-axes]}, got {channels}.")
         if are_readable(start):
             refuse_missing(start, "start holds")
-        totals = totals_of(start, self.grid.weights.to(start.device))[..., list(self._channels(start.shape[-axes]))]
-        return RolloutState(start, totals, torch.zeros_like(start.flatten(1 - axes)[..., 0]), 0)
+        return RolloutState(start, self.totals_of(start), torch.zeros_like(start.flatten(1 - axes)[..., 0]), 0)
 
-    def run(self, state: RolloutState, times: Float[Tensor, " t"], walls: Walls) -> "Run":
-        """What all steps of a call have in common."""
+    def diagnose(
+        self, fields: Float[Tensor, "..."], times: Float[Tensor, " t"], walls: Walls, *inputs: Tensor
+    ) -> Diagnosis:
+        """Whether the law helps, and how far it moves the field in a step, on true trajectories.
+
+        Args:
+            fields: True fields of validation functions ``(*batch, t, c, *space)``.
+            times: As for ``forward``.
+            walls: As for ``forward``, of these functions.
+            inputs: As for ``forward``.
+
+        Returns:
+            Errors of law and operator in steps from true fields; its text says what they mean.
+        """
+        with torch.no_grad():
+            return diagnose(self, fields, times, walls, inputs)
+
+    def fit_band(
+        self,
+        fields: Float[Tensor, "..."],
+        times: Float[Tensor, " t"],
+        walls: Walls,
+        *inputs: Tensor,
+        level: float = 0.9,
+    ) -> RolloutBand:
+        """Bands around rollouts by validation functions, arguments as for ``diagnose``: split conformal prediction.
+
+        The half width at a time and point is the ⌈(n + 1)·level⌉-th smallest error there of n rollouts, so that the
+        field of a new function, exchangeable with them, lies in the band there with probability ``level`` at least.
+        """
+        with torch.no_grad():
+            return fit_band(self, fields, times, walls, inputs, level)
+
+    def totals_of(self, field: Float[Tensor, "..."]) -> Float[Tensor, "*batch k"]:
+        """Totals of the conserved channels of a field ``(*batch, c, *space)``, float64."""
+        channels = self._channels(field.shape[-self.grid.dimension - 1])
+        return totals_of(field, self.grid.weights.to(field.device))[..., list(channels)]
+
+    def run(self, state: RolloutState, times: Float[Tensor, " t"], walls: Walls, *, exact: bool = False) -> "Run":
+        """What all steps of a call have in common; with an exact balance, if that is asked for."""
         times, count = as_tensor(times).to(state.field.device), state.field.shape[-self.grid.dimension - 1]
         if times.ndim != 1 or len(times) < 2 or (are_readable(times) and not bool((times.diff() > 0).all())):
             raise InvalidArgumentError("times must be at least two, in one row, finite and strictly increasing.")
@@ -176,7 +214,8 @@ class Rollout(nn.Module):
                     f"The data of the walls have the batch axes {tuple(batch)} but the fields {tuple(fields)}; give "
                     "data for every field, or the same for all."
                 )
-        weights, noise = self.grid.weights.to(times.device), self.update.noise(exchange.noise, state.total)
+        noise = None if exact else self.update.noise(exchange.noise, state.total)
+        weights = self.grid.weights.to(times.device)
         each = [noise] if noise is None or noise.ndim == 1 else noise.unbind(dim=-2)
         gains = [self.update.gain(weights, self._channels(count), count, part) for part in each]
         return Run(rollout=self, times=times, exchange=exchange, weights=weights, gains=gains)
@@ -258,8 +297,3 @@ class Run:
         if are_readable(predicted):
             time = float(self.times[state.step])
             refuse_missing(predicted, f"What the operator predicts at step {state.step}, from t = {time:g}, holds")
-
-
-def totals_of(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:
-    """∫ u dx of every channel ``(*batch, c, *space)``, float64."""
-    return (density.to(torch.float64) * weights).flatten(-weights.ndim).sum(dim=-1)

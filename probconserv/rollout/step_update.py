@@ -1,8 +1,10 @@
 """How what a balance misses in a step is spread over the field."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from gpytorch.distributions import MultivariateNormal
 from jaxtyping import Float
 from linear_operator.operators import (
     DenseLinearOperator,
@@ -12,6 +14,7 @@ from linear_operator.operators import (
     RootLinearOperator,
 )
 from torch import Tensor
+from torch.distributions import Normal
 
 from probconserv._linalg.checks import SMALL
 from probconserv._linalg.covariance import as_double
@@ -22,6 +25,7 @@ from probconserv.errors import DependentConstraintsError, IncompatibleQueryError
 from probconserv.fields.laws import level_totals
 from probconserv.fitted.covariance import FittedCovariance
 from probconserv.posterior import AnyGain, gain_of
+from probconserv.sampling import draw
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,3 +130,25 @@ def _limited(covariance: LinearOperator, moving: Tensor) -> LinearOperator:
         return DenseLinearOperator(moving[:, None] * covariance.to_dense() * moving)
     metric, root = split(covariance)
     return PsdSumLinearOperator(RootLinearOperator((root * moving).mT), DiagLinearOperator(metric * moving))
+
+
+def with_errors(
+    operator: Callable[..., Tensor], errors: MultivariateNormal | Normal, generator: torch.Generator | None = None
+) -> Callable[..., Tensor]:
+    """The operator plus a draw of its error in one step, new in every step.
+
+    A ``Rollout`` of several copies of a field, an axis of members first, is then an ensemble whose members meet the
+    balance: draws of the operator's prediction given the law.
+
+    Args:
+        operator: From ``(*batch, c, *space)`` to the field one step on.
+        errors: Gaussian over all channels and points, as ``fit_covariance(residuals).around(zeros)``.
+        generator: Source of random numbers.
+    """
+
+    def perturbed(field: Tensor, *inputs: Tensor) -> Tensor:
+        predicted = operator(field, *inputs)
+        drawn = draw(errors, (predicted.numel() // errors.mean.shape[-1],), generator)
+        return predicted + drawn.to(predicted).reshape(predicted.shape)
+
+    return perturbed

@@ -116,6 +116,11 @@ def over_face(flux: Float[Tensor, "*lead_and_face"], areas: Float[Tensor, "*face
     return (flux * areas).flatten(-areas.ndim).sum(dim=-1) if areas.ndim else flux
 
 
+def totals_of(density: Float[Tensor, "..."], weights: Float[Tensor, "*space"]) -> Float[Tensor, "*batch c"]:
+    """∫ u dx of every channel ``(*batch, c, *space)``, float64."""
+    return (density.to(torch.float64) * weights).flatten(-weights.ndim).sum(dim=-1)
+
+
 def _areas(grid: Grid, axis: int) -> Tensor:
     """Quadrature weights of the face normal to an axis."""
     weights = torch.ones((), dtype=torch.float64)

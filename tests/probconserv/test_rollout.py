@@ -15,7 +15,7 @@ from probconserv.errors import (
     IncompatibleQueryError,
     InvalidArgumentError,
 )
-from probconserv.rollout import RolloutState, StepUpdate
+from probconserv.rollout import RolloutState, StepUpdate, with_errors
 from solvers import CellGrid, NodeGrid
 
 GRID, TIMES = NodeGrid(0.0, 2.0, 17), torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
@@ -169,6 +169,55 @@ def test_rollouts_are_compiled_and_exported():
     exported = torch.export.export(rollout, arguments).module()(*arguments).fields
     torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(exported, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("law_error", "helps"), [(1e-3, True), (0.1, False)])
+def test_a_diagnosis_says_whether_the_law_helps_and_how_far_it_moves_the_field(law_error: float, helps: bool):
+    truth = torch.cumsum(normals(6, STEPS + 1, 1, 17), dim=1)
+    totals = truth[:, :, 0] @ GRID.weights
+    passed = totals.diff(dim=1)[..., None] + law_error
+    operator = lambda u, after: after + 0.01 + 0 * u  # noqa: E731
+    given = TIMES, [(passed, 0.0)], truth[:, 1:]
+    diagnosis = Rollout(operator, GRID).diagnose(truth, *given)
+    assert bool(diagnosis.helps) is helps
+    errors = diagnosis.law_error, diagnosis.operator_error, diagnosis.field_error, diagnosis.corrected_error
+    for error, expected in zip(errors, (law_error, 0.01 * 2.0, 0.01, law_error / 2), strict=True):
+        assert float(error) == pytest.approx(expected, rel=1e-9)
+    assert float(diagnosis.moved) == pytest.approx(abs(0.01 - law_error / 2), rel=1e-9)
+    assert float(diagnosis.trust) == pytest.approx(0.02**2 / (0.02**2 + law_error**2), rel=1e-9)
+    assert f"the law {'helps' if helps else 'does harm'}" in str(diagnosis)
+    weighed = Rollout(operator, GRID, update=diagnosis.weighed()).diagnose(truth, *given)
+    assert torch.equal(weighed.law_error, diagnosis.law_error)  # of the exact law, whatever the update
+    step = Rollout(operator, GRID, update=diagnosis.weighed())(truth[:, 0], *given).totals[:, 1, 0] - totals[:, 1]
+    expected = 0.02 + float(diagnosis.trust) * (law_error - 0.02)
+    torch.testing.assert_close(step, torch.full_like(step, expected), rtol=1e-9, atol=1e-12)
+
+
+def test_bands_hold_for_new_functions_at_every_time_and_point():
+    errors = normals(4000, STEPS, 1, 17) * TIMES[1:, None, None]
+    truth = torch.zeros(4000, STEPS + 1, 1, 17, dtype=torch.float64)
+    rollout = Rollout(lambda u, error: u + error, GRID)
+    band = rollout.fit_band(truth[:400], TIMES, CLOSED, errors[:400], level=0.8)
+    new = rollout(truth[:3600, 0], TIMES, CLOSED, errors[400:])
+    lower, upper = band.ends(new)
+    inside = ((lower <= 0) & (upper >= 0)).double().mean(dim=0)
+    assert float((inside[1:].mean(dim=(1, 2)) - 0.8).abs().max()) < 0.02
+    assert not band.fields[0].any()
+    assert band.totals.shape == (STEPS + 1, 1)
+    with pytest.raises(InvalidArgumentError, match="at least one batch axis"):
+        rollout.fit_band(truth[0], TIMES, CLOSED, errors[0])
+
+
+def test_members_with_errors_of_the_operator_are_draws_given_the_law():
+    fitted = fit_covariance(normals(9, 17), shrinkage=0.5)
+    prior = fitted.around(smear(FIELD)[0, 0])
+    operator = with_errors(smear, fitted.around(torch.zeros(17)), torch.Generator().manual_seed(0))
+    members = FIELD[:1].expand(20000, 1, 17)
+    update = StepUpdate(covariance=fitted)
+    drawn = Rollout(operator, GRID, update=update)(members, TIMES[:2], CLOSED).fields[:, 1, 0]
+    posterior = condition(prior, integral(GRID, FIELD[0, 0] @ GRID.weights))
+    torch.testing.assert_close(drawn.mean(dim=0), posterior.mean, rtol=0, atol=0.03)
+    torch.testing.assert_close(drawn.var(dim=0), posterior.variance, rtol=0.05, atol=1e-3)
 
 
 def broken(u: Tensor) -> Tensor:
