@@ -5,8 +5,12 @@ hard         each shifted uniformly onto the law (HardC)
 law          the prediction conditioned on the law (ProbConserv)
 law, u ≥ 0   then each draw taken to the nearest field that is not negative and keeps the law, in the metric of the
              marginal variances
+
+On the EmpiricalGP the bound is met in three other ways as well: nearest in the identity's metric, nearest in that of
+the covariance, and by the Gaussian under the law, cut off where it is negative.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
@@ -35,6 +39,7 @@ from probconserv import (
     condition,
     from_samples,
     scores,
+    truncate,
 )
 from probconserv.prediction import Prediction
 from probconserv.sampling import draw
@@ -186,40 +191,6 @@ BOXES = (
     BlackBox("empirical", "EmpiricalGP", plots.CONSERVED, partial(empirical, True)),
     BlackBox("refined", "Refined", plots.PURPLE, refined, ("refined",)),
 )
-TREATMENTS = {"": ("", "-"), "hard": (", HardC", ":"), "law": (" + law", "--"), "bounded": (" + law, u ≥ 0", "-.")}
-METHODS = tuple(
-    Method(
-        f"{treatment}-{box.key}".lstrip("-"),
-        f"{box.label}{suffix}",
-        Style(box.colour, dashes),
-        box,
-        treatment,
-        information="the total" if treatment else "",
-    )
-    for box in BOXES
-    for treatment, (suffix, dashes) in TREATMENTS.items()
-)
-"""The rows; all black boxes see the same observations."""
-
-
-def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple[Tensor, Observed]:
-    """Draws ``(s, functions, n)`` of a row for the test functions, and these."""
-    observed = case.observed("test", seed)
-    weights = tuple((path, checksum(path)) for path in files)
-    told = method.treatment in ("law", "bounded") and method.box.key == "search"
-    prediction = _predicted(method.box, case, seed, weights, told)
-    if method.treatment == "":
-        return sampled(prediction, case, seed), observed
-    if method.treatment == "hard":
-        draws = sampled(prediction, case, seed)
-        return shifted(draws, observed.law), observed
-    draws = conditioned(prediction, observed.law, case, seed)
-    return (bounded(draws, observed.law) if method.treatment == "bounded" else draws), observed
-
-
-@lru_cache(maxsize=2)
-def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
-    return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
 
 
 def sampled(prediction: Predicted, case: Case, seed: int) -> Tensor:
@@ -229,9 +200,9 @@ def sampled(prediction: Predicted, case: Case, seed: int) -> Tensor:
     return draw(prediction, (case.sizes.draws,), _generator(seed, 4))  # type: ignore[arg-type]
 
 
-def shifted(draws: Tensor, law: LinearConstraint) -> Tensor:
+def shifted(prediction: Predicted, law: LinearConstraint, case: Case, seed: int) -> Tensor:
     """Each draw shifted by a constant onto the law."""
-    weight = law.rows.sum(dim=-1)
+    draws, weight = sampled(prediction, case, seed), law.rows.sum(dim=-1)
     return draws - law.residual(draws) / weight
 
 
@@ -248,10 +219,73 @@ def conditioned(prediction: Predicted, law: LinearConstraint, case: Case, seed: 
     return torch.stack(moved, dim=1)
 
 
-def bounded(draws: Tensor, law: LinearConstraint) -> Tensor:
-    """The nearest non-negative fields under the law, in the metric of the draws' variances."""
-    deviation = draws.std(dim=0) + SPREAD
-    return condition(Normal(draws, deviation.expand_as(draws)), law & NonNegative()).mode
+def bounded(prediction: Predicted, law: LinearConstraint, case: Case, seed: int, *, alike: bool = False) -> Tensor:
+    """The nearest non-negative fields under the law, in the metric of the draws' variances or where all are alike."""
+    draws = conditioned(prediction, law, case, seed)
+    deviation = torch.ones_like(draws) if alike else (draws.std(dim=0) + SPREAD).expand_as(draws)
+    return condition(Normal(draws, deviation), law & NonNegative()).mode
+
+
+def jointly_bounded(prediction: Predicted, law: LinearConstraint, case: Case, seed: int) -> Tensor:
+    """The same in the metric of the prediction's covariance."""
+    return sampled(condition(prediction, law & NonNegative()), case, seed)  # type: ignore[arg-type]
+
+
+def cut_off(prediction: Predicted, law: LinearConstraint, case: Case, seed: int) -> Tensor:
+    """Draws of the Gaussian under the law where it is not negative."""
+    assert isinstance(prediction, MultivariateNormal)
+    return sampled(truncate(prediction, law & NonNegative()), case, seed)  # type: ignore[arg-type]
+
+
+class Treatment(NamedTuple):
+    """What is done to a prediction: the end of its label, its line, and how it makes draws ``(s, functions, n)``."""
+
+    suffix: str
+    dashes: str | tuple[int, tuple[int, ...]]
+    draws: Callable[[Predicted, LinearConstraint, Case, int], Tensor]
+
+
+TREATMENTS: dict[str, Treatment] = {
+    "": Treatment("", "-", lambda prediction, _, case, seed: sampled(prediction, case, seed)),
+    "hard": Treatment(", HardC", ":", shifted),
+    "law": Treatment(" + law", "--", conditioned),
+    "bounded": Treatment(" + law, u ≥ 0", "-.", bounded),
+}
+BOUNDS: dict[str, Treatment] = {
+    "alike": Treatment(" + law, u ≥ 0 (identity)", (0, (1, 1)), partial(bounded, alike=True)),
+    "jointly": Treatment(" + law, u ≥ 0 (covariance)", (0, (3, 1)), jointly_bounded),
+    "truncated": Treatment(" + law, truncated", (0, (5, 1)), cut_off),
+}
+"""Further ways to meet the bound, on the EmpiricalGP."""
+METHODS = tuple(
+    Method(
+        f"{name}-{box.key}".lstrip("-"),
+        f"{box.label}{treatment.suffix}",
+        Style(box.colour, treatment.dashes),
+        box,
+        name,
+        information="the total" if name else "",
+    )
+    for box in BOXES
+    for name, treatment in (TREATMENTS | (BOUNDS if box.key == "empirical" else {})).items()
+)
+"""The rows; all black boxes see the same observations."""
+
+
+def drawn(case: Case, method: Method, seed: int, files: Sequence[Path]) -> tuple[Tensor, Observed, float]:
+    """Draws ``(s, functions, n)`` of a row for the test functions, these, and the milliseconds that each draw took."""
+    observed = case.observed("test", seed)
+    weights = tuple((path, checksum(path)) for path in files)
+    told = method.treatment in ("law", "bounded") and method.box.key == "search"
+    prediction = _predicted(method.box, case, seed, weights, told)
+    start = time.process_time()
+    draws = (TREATMENTS | BOUNDS)[method.treatment].draws(prediction, observed.law, case, seed)
+    return draws, observed, 1e3 * (time.process_time() - start) / draws[..., 0].numel()
+
+
+@lru_cache(maxsize=2)
+def _predicted(box: BlackBox, case: Case, seed: int, weights: tuple[tuple[Path, str], ...], told: bool) -> Predicted:
+    return box.predict(Asked(case, seed, [path for path, _ in weights], case.observed("test", seed), told))
 
 
 def _seen(case: Case, functions: Tensor, context: Context) -> Tensor:
