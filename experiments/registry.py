@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "boon": "a training step of a corrected operator against the plain one",
     "inequality": "non-negative fields with a total against least squares",
     "fields": "laws with many rows on fields against pooling, SciPy and cvxpylayers",
+    "surrogates": "fields from few observations against a search among the functions",
 }
 _registered: dict[str, "Experiment"] = {}
 

@@ -86,7 +86,7 @@ def _plain(value: Any) -> str:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    **dict.fromkeys(("update", "fields", "inequality", "solver"), timed),
+    **dict.fromkeys(("update", "fields", "inequality", "solver", "surrogates"), timed),
     "boon": stepped,
 }
 """What makes the table of a benchmark."""

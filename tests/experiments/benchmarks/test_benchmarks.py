@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments import registry
-from experiments.benchmarks import boon, documents, fields, inequality, measure, update
+from experiments.benchmarks import boon, documents, fields, inequality, measure, surrogates, update
 from experiments.errors import DataFileError, LibraryError, OutputFolderError
 from tests.documents import DOCS
 
@@ -49,6 +49,23 @@ def test_non_negative_fields_are_those_of_least_squares() -> None:
     report = inequality.run(slices=6)
     assert [case["case"].rsplit(", ")[-1] for case in report["cases"]] == ["batched", "looped"]
     assert all(case["difference"] <= 1e-8 and case["law residual"] <= 1e-12 for case in report["cases"])
+
+
+def test_fields_from_few_observations_are_predicted_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its search finds a function that is among those searched."""
+    monkeypatch.setattr(surrogates, "SIZES", ((60, 12), (40, 12)))
+    monkeypatch.setattr(surrogates, "EVERYWHERE", 12)
+    monkeypatch.setattr(surrogates, "RANK", 5)
+    monkeypatch.setattr(surrogates, "FIELDS", 2)
+    cases = surrogates.run()["cases"]
+    assert len(cases) == 7
+    assert {case["baseline"] for case in cases} == {"search"}
+    functions, axes = surrogates._functions(60, 12)
+    context, query = surrogates._asked(functions, axes)
+    mean, variance = surrogates._search(functions, axes, context, slice(10, 11))
+    assert torch.allclose(mean, functions[:2, 10], atol=0.02)
+    assert query.points.shape == (2, 12, 2)
+    assert float(variance.min()) > -1e-12
 
 
 @pytest.mark.slow
