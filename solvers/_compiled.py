@@ -1,5 +1,6 @@
 """Compilation of inner loops by numba, with the same options everywhere."""
 
+import gc
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -58,22 +59,39 @@ def cache_folder() -> str | None:
     return _nothing.stats.cache_path
 
 
-class _Notice(event.Listener):
-    """Says once in a process that it compiles; not where the code of an earlier one is found."""
+class _Compilation(event.Listener):
+    """What goes with a compilation of these packages.
 
-    said = False
+    It says once in a process that it compiles; not where the code of an earlier one is found. The garbage collector
+    waits meanwhile: it would walk over all objects of torch many times, an eighth of the time, and find nothing.
+    """
+
+    said, depth, collects = False, 0, False
 
     def on_start(self, event: event.Event) -> None:
-        assert event.data is not None
-        module = event.data["dispatcher"].py_func.__module__ or "solvers"  # none: a written kernel
-        if self.said or module.partition(".")[0] not in ("solvers", "probconserv"):
+        if not _is_ours(event):
             return
-        self.said = True
-        kept = f"kept in {cache_folder()}" if cache_folder() else "for this process alone, see NUMBA_CACHE_DIR"
-        _log.warning("Compiling for a first call, %s; python -m solvers.warm does all of it ahead.", kept)
+        self.depth += 1
+        if self.depth == 1:
+            self.collects = gc.isenabled()
+            gc.disable()
+        if not self.said:
+            self.said = True
+            kept = f"kept in {cache_folder()}" if cache_folder() else "for this process alone, see NUMBA_CACHE_DIR"
+            _log.warning("Compiling for a first call, %s; python -m solvers.warm does all of it ahead.", kept)
 
     def on_end(self, event: event.Event) -> None:
-        pass
+        self.depth -= _is_ours(event)
+        if self.depth == 0 and self.collects:
+            self.collects = False
+            gc.enable()
 
 
-event.register("numba:compile", _Notice())
+def _is_ours(event: event.Event) -> bool:
+    """Whether a function of these packages is compiled; they compile only under numba's lock."""
+    assert event.data is not None
+    module = event.data["dispatcher"].py_func.__module__ or "solvers"  # none: a written kernel
+    return module.partition(".")[0] in ("solvers", "probconserv")
+
+
+event.register("numba:compile", _Compilation())

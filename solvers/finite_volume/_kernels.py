@@ -21,9 +21,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.numpy_support import carray
+from numba.np.arrayobj import populate_array
 
-from solvers._compiled import compiled, inner
+from solvers._compiled import compiled
 
 _NUMBERS = types.CPointer(types.float64)
 _INTEGERS = types.CPointer(types.int64)
@@ -57,33 +57,44 @@ def _call(typingctx: Any, address: Any, arrays: Any, counts: Any) -> Any:  # noq
 call: Any = _call
 
 
-def _pointer(kind: Any) -> Any:
-    """An intrinsic function from an address to a pointer."""
+def _array_over(context: Any, builder: Any, kind: Any, data: Any, size: Any) -> Any:
+    """A contiguous array over memory that is not numba's."""
+    eight, array = context.get_constant(types.intp, 8), context.make_array(kind)(context, builder)
+    populate_array(array, data=data, shape=[size], strides=[eight], itemsize=eight, meminfo=None)
+    return array._getvalue()
+
+
+@intrinsic
+def _array_at(_context: Any, pointer: Any, _size: Any) -> Any:
+    """The numbers or integers at a pointer, as an array; ``carray`` compiles longer."""
+    kind = types.Array(pointer.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return _array_over(context, builder, kind, *arguments)
+
+    return kind(pointer, types.int64), generate
+
+
+def _array_of_record(number: Any) -> Any:
+    """An intrinsic function that finds an array of a ``RecordKernel`` by its place in the record."""
+    kind = types.Array(number, 1, "C")
 
     @intrinsic
-    def pointer(_typingctx: Any, _address: Any) -> Any:
+    def array(_context: Any, _record: Any, _place: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+            record, place = arguments
+            at = builder.gep(record, [builder.shl(place, place.type(1))])
+            data = builder.inttoptr(builder.load(at), context.get_value_type(types.CPointer(number)))
+            return _array_over(context, builder, kind, data, builder.load(builder.gep(at, [place.type(1)])))
 
-        return kind(types.int64), generate
+        return kind(_INTEGERS, types.int64), generate
 
-    return pointer
-
-
-_floats_at: Any = _pointer(_NUMBERS)
-_integers_at: Any = _pointer(_INTEGERS)
-
-
-@inner
-def floats(record: np.ndarray, place: int) -> np.ndarray:
-    """An array of numbers of a record."""
-    return carray(_floats_at(record[2 * place]), record[2 * place + 1])
+    return array
 
 
-@inner
-def integers(record: np.ndarray, place: int) -> np.ndarray:
-    """An array of integers of a record."""
-    return carray(_integers_at(record[2 * place]), record[2 * place + 1])
+array_at: Any = _array_at
+floats: Any = _array_of_record(types.float64)
+integers: Any = _array_of_record(types.int64)
 
 
 class Kernel:

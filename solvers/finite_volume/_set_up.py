@@ -57,8 +57,8 @@ def initial_field(
     _refuse_coefficients_on_faces(conditions, given, grid)
     shapes = [given, *batch_shapes(conditions, start)]
     try:
-        batch = torch.broadcast_shapes(*shapes)
-    except RuntimeError:
+        batch = np.broadcast_shapes(*shapes)
+    except ValueError:
         raise InvalidArgumentError(
             f"initial and boundary values have batch axes that do not broadcast: {shapes}; give them one batch shape."
         ) from None

@@ -15,7 +15,7 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import KERNEL, call, kernel, written_kernel
+from solvers.finite_volume._kernels import KERNEL, array_at, call, kernel, written_kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest
 from solvers.systems._core import AXIS, CELLS, COMPONENTS, SLOPES
 from solvers.systems._kernels import SWEEP
@@ -200,9 +200,9 @@ def _row(
 
 def _sweep(cells: Any, below: Any, change: Any, through: Any, speed: Any, work: Any, numbers: Any, order: Any) -> None:
     """Flux differences, pressure of the bottom and its force along one line of cells."""
-    plan = carray(order, 8)
+    plan = array_at(order, 8)
     n, c, normal = plan[CELLS], plan[COMPONENTS], 1 + plan[AXIS]
-    u, z, room = carray(cells, (c, n + 4)), carray(below, n + 4), carray(work, (2, c + 1, n + 4))
+    u, z, room = carray(cells, (c, n + 4)), array_at(below, n + 4), carray(work, (2, c + 1, n + 4))
     along, ends = carray(change, (c, n)), carray(through, (3, c))
     for k in range(c):
         ends[2, k] = 0.0
@@ -218,7 +218,7 @@ def _sweep(cells: Any, below: Any, change: Any, through: Any, speed: Any, work: 
 def _check(u: Any, before: Any, _out: Any, good: Any, numbers: Any, count: Any, stride: Any) -> None:
     """Finite states without negative depths; depths that are negative by round-off become zero."""
     c = int(numbers[4])
-    states, earlier = carray(u, c * stride), carray(before, count)
+    states, earlier = array_at(u, c * stride), array_at(before, count)
     floor = _ROUND_OFF * largest(earlier, 0, count)
     for i in range(count):
         good[i] = 1.0

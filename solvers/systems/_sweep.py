@@ -4,10 +4,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import call, kernel
+from solvers.finite_volume._kernels import array_at, call, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import inverse_square_spread, largest, weno5
 from solvers.systems._core import CELLS, CHECK, COMPONENTS, FACES, GHOSTS, LINES, SLOPES, sum_flags
 from solvers.systems._kernels import SWEEP
@@ -72,11 +71,11 @@ def _shrink(
 
 def _sweep(cells: Any, _below: Any, change: Any, through: Any, speed: Any, work: Any, numbers: Any, order: Any) -> None:
     """Flux differences of lines by a law's kernels; no source."""
-    plan = carray(order, 8)
+    plan = array_at(order, 8)
     lines, n, c, g = plan[LINES], plan[CELLS], plan[COMPONENTS], plan[GHOSTS]
     each, m = n + 2, n + 2 * g
     count, size = lines * each, c * lines * each
-    room, rows, law = carray(work, 3 * size + 2 * count), carray(cells, c * lines * m), carray(numbers, 1)
+    room, rows, law = array_at(work, 3 * size + 2 * count), array_at(cells, c * lines * m), array_at(numbers, 1)
     low, high, flux = room, room[size:], room[2 * size :]
     fast, good = room[3 * size :], room[3 * size + count :]
     for line in range(c * lines):

@@ -230,8 +230,8 @@ def _batch(
             state = as_field(side.name, value(start) if callable(value) else value, grid)
             shapes.append(tuple(state.shape[: max(0, state.ndim - d)]))
     try:
-        return tuple(torch.broadcast_shapes(*shapes))
-    except RuntimeError:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
         raise InvalidArgumentError(
             f"initial, bottom and boundary states have batch axes that do not broadcast: {shapes}; give them one batch "
             "shape."

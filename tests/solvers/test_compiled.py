@@ -1,11 +1,13 @@
 """Compiled loops work where nothing can be written."""
 
+import gc
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,13 @@ def test_options_replace_the_usual_ones() -> None:
     assert divide.targetoptions["nogil"]
     with pytest.raises(ZeroDivisionError):
         divide(1.0, 0.0)
+
+
+def test_garbage_collector_waits_for_a_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("disable", "enable"):
+        monkeypatch.setattr(gc, name, partial(calls.append, name))
+    twice = compiled(lambda x: 2.0 * x, cache=False)
+    twice.py_func.__module__ = "solvers.twice"
+    assert twice(1.0) == 2.0
+    assert calls == ["disable", "enable"]

@@ -8,10 +8,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import RATES, call, floats, integers, kernel
+from solvers.finite_volume._kernels import RATES, array_at, call, floats, integers, kernel
 from solvers.finite_volume.convection.reconstruction_kernels import largest, parabola, weno5
 from solvers.finite_volume.laws._law_rows import BURGERS, TRANSPORT
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
@@ -175,13 +174,12 @@ def _rate_of_row(u: _Array, data: _Array, law: Any, plan: _Array, numbers: Any, 
 
 def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cells: Any, rows: Any) -> None:
     """The kernel of rates; its record is plan, spacings and areas of a face, pulls, parameters and scratch."""
-    arrays = carray(record, 12)
-    plan, work = integers(arrays, 0), floats(arrays, 5)
-    spacing, area, pulls, values = floats(arrays, 1), floats(arrays, 2), floats(arrays, 3), floats(arrays, 4)
+    plan, work = integers(record, 0), floats(record, 5)
+    spacing, area, pulls, values = floats(record, 1), floats(record, 2), floats(record, 3), floats(record, 4)
     d, entries, parameters = plan[3], plan[4], plan[5]
-    marks, flows = carray(info, 3 * rows), 2 * d + 3
-    states, changes, out = carray(u, rows * cells), carray(rate, rows * cells), carray(flow, rows * flows)
-    given = carray(data, rows * entries)
+    marks, flows = array_at(info, 3 * rows), 2 * d + 3
+    states, changes, out = array_at(u, rows * cells), array_at(rate, rows * cells), array_at(flow, rows * flows)
+    given = array_at(data, rows * entries)
     for b in range(rows):
         if marks[2 * rows + b] == 0.0:
             continue

@@ -8,10 +8,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.np.numpy_support import carray
 
 from solvers._compiled import inner
-from solvers.finite_volume._kernels import RATES, floats, integers, kernel
+from solvers.finite_volume._kernels import RATES, array_at, floats, integers, kernel
 from solvers.finite_volume.diffusion._potentials import conductivity, evaluate_row
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 
@@ -196,19 +195,18 @@ def _rates(u: Any, info: Any, rate: Any, flow: Any, data: Any, record: Any, cell
     the sides and those opposite in the padded array and of the former in a row, strides; spacing, parameters,
     coefficients, bounds of the radius by k, pulls, coefficients on padded faces, and scratch.
     """
-    arrays = carray(record, 32)
-    head, modes, offsets, lines = integers(arrays, 0), integers(arrays, 1), integers(arrays, 2), integers(arrays, 3)
-    edges = offsets, integers(arrays, 4), integers(arrays, 5), integers(arrays, 6)
-    inside, strides, spacing = integers(arrays, 7), integers(arrays, 8), floats(arrays, 9)
-    parameters, coefficient, steepest = floats(arrays, 10), floats(arrays, 11), floats(arrays, 12)
-    pulls, every_face, work = floats(arrays, 13), floats(arrays, 14), floats(arrays, 15)
+    head, modes, offsets, lines = integers(record, 0), integers(record, 1), integers(record, 2), integers(record, 3)
+    edges = offsets, integers(record, 4), integers(record, 5), integers(record, 6)
+    inside, strides, spacing = integers(record, 7), integers(record, 8), floats(record, 9)
+    parameters, coefficient, steepest = floats(record, 10), floats(record, 11), floats(record, 12)
+    pulls, every_face, work = floats(record, 13), floats(record, 14), floats(record, 15)
     d, size, entries, flows = head[1], head[2], inside.shape[0], 2 * head[1] + 3
     room = work[:size], work[size : size + entries], work[size + entries : size + 2 * entries]
     weights, volume = work[size + 2 * entries : size + 2 * entries + d], 1.0
     for axis in range(d):
         volume *= spacing[axis]
-    marks, states, changes = carray(info, 3 * rows), carray(u, rows * cells), carray(rate, rows * cells)
-    given, passed = carray(data, rows * entries), carray(flow, rows * flows)
+    marks, states, changes = array_at(info, 3 * rows), array_at(u, rows * cells), array_at(rate, rows * cells)
+    given, passed = array_at(data, rows * entries), array_at(flow, rows * flows)
     for b in range(rows):
         if marks[2 * rows + b] == 0.0:
             continue

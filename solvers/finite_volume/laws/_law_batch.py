@@ -3,6 +3,7 @@
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,8 +58,8 @@ def _evaluated_batch(law: Law, batch: tuple[int, ...], d: int) -> tuple[int, ...
 def broadcast_batch(batch: tuple[int, ...], other: tuple[int, ...], name: str) -> tuple[int, ...]:
     """The common batch shape; ``name`` is that of the law or source in the error."""
     try:
-        return tuple(torch.broadcast_shapes(batch, other))
-    except RuntimeError:
+        return tuple(np.broadcast_shapes(batch, other))
+    except ValueError:
         raise _no_batch(name, batch) from None
 
 

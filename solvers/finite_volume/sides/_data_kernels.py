@@ -4,10 +4,9 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba.np.numpy_support import carray
 
 from solvers._compiled import compiled, inner
-from solvers.finite_volume._kernels import RATES, call, floats, integers, kernel
+from solvers.finite_volume._kernels import RATES, array_at, call, floats, integers, kernel
 
 _Array = np.ndarray
 
@@ -157,14 +156,13 @@ def _sides(times: Any, rows: Any, since: Any, out: Any, _: Any, record: Any, cou
     the end, and whether data may jump there ``(2, count)``. Its record is (whether there are break points and series,
     address of a kernel for other data), span and margin, and the arrays of ``SideData.kernel``.
     """
-    arrays = carray(record, 32)
-    head, numbers, where = integers(arrays, 0), floats(arrays, 1), integers(arrays, 2)
-    ends = floats(arrays, 4), floats(arrays, 5), integers(arrays, 6), integers(arrays, 7)
-    panels = Panels(integers(arrays, 3), ends[0], ends[1], ends[2], ends[3], numbers[2], head[0] > 0)
-    series = integers(arrays, 8), floats(arrays, 9), floats(arrays, 10), floats(arrays, 11)
-    fixed = floats(arrays, 12), floats(arrays, 13), integers(arrays, 14)
-    moments, numbered, begun = carray(times, count), carray(rows, count), carray(since, count)
-    found = carray(out, max(2, entries) * count)
+    head, numbers, where = integers(record, 0), floats(record, 1), integers(record, 2)
+    ends = floats(record, 4), floats(record, 5), integers(record, 6), integers(record, 7)
+    panels = Panels(integers(record, 3), ends[0], ends[1], ends[2], ends[3], numbers[2], head[0] > 0)
+    series = integers(record, 8), floats(record, 9), floats(record, 10), floats(record, 11)
+    fixed = floats(record, 12), floats(record, 13), integers(record, 14)
+    moments, numbered, begun = array_at(times, count), array_at(rows, count), array_at(since, count)
+    found = array_at(out, max(2, entries) * count)
     if entries > 0 and head[1] == 0:
         call(head[2], (moments, numbered, begun, found, found), (count, entries))
         return
