@@ -19,6 +19,7 @@ from solvers.finite_volume.convection.numerical_fluxes import Godunov as Godunov
 from solvers.finite_volume.convection.numerical_fluxes import Rusanov as Rusanov
 from solvers.finite_volume.convection.reconstruction import MUSCL as MUSCL
 from solvers.finite_volume.convection.reconstruction import WENO as WENO
+from solvers.finite_volume.diffusion._powers import power as power
 from solvers.finite_volume.laws.coefficients import Field as Field
 from solvers.finite_volume.laws.laws import Advection as Advection
 from solvers.finite_volume.laws.laws import Burgers as Burgers
@@ -29,6 +30,7 @@ from solvers.finite_volume.laws.laws import DiffusiveLaw as DiffusiveLaw
 from solvers.finite_volume.laws.laws import PorousMedium as PorousMedium
 from solvers.finite_volume.laws.laws import Source as Source
 from solvers.finite_volume.laws.laws import Stefan as Stefan
+from solvers.finite_volume.laws.scalar import ScalarLaw as ScalarLaw
 from solvers.finite_volume.solution import Solution as Solution
 from solvers.finite_volume.solve import solve as solve
 from solvers.finite_volume.steppers.explicit import RKL2 as RKL2

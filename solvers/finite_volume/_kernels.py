@@ -27,6 +27,7 @@ from solvers._compiled import compiled
 
 _NUMBERS = types.CPointer(types.float64)
 _INTEGERS = types.CPointer(types.int64)
+NO_RECORD = np.zeros(1, np.int64)
 KERNEL = types.void(*[_NUMBERS] * 5, types.int64, types.int64)
 RATES = types.void(*[_NUMBERS] * 5, _INTEGERS, types.int64, types.int64)
 
@@ -148,7 +149,7 @@ class RecordKernel:
 
     def __init__(self, kernel: Any, *arrays: np.ndarray) -> None:
         self.arrays = [np.ascontiguousarray(array) for array in arrays]
-        self.address = kernel.address
+        self.address, self._kept = kernel.address, kernel
         self.record = np.array([[array.ctypes.data, array.size] for array in self.arrays], np.int64).reshape(-1)
 
     def __call__(self, arrays: Sequence[np.ndarray], first: int, second: int) -> None:
@@ -171,7 +172,7 @@ class Callback:
     Args:
         function: Called with the arguments of a kernel.
         error: Where to keep what it raises.
-        rates: Whether these are the arguments of a kernel of rates.
+        rates: Whether these are the arguments of a kernel of rates, or others with a record.
     """
 
     def __init__(self, function: Callable[..., None], error: list[BaseException], *, rates: bool = False) -> None:

@@ -23,20 +23,21 @@ from solvers.finite_volume.laws._law_checks import check_law
 from solvers.finite_volume.laws._law_rows import LawRows
 from solvers.finite_volume.laws._source import SourceTerm, batch_of_source
 from solvers.finite_volume.laws.laws import ConvectionDiffusion, ConvectiveLaw, DiffusiveLaw
+from solvers.finite_volume.laws.scalar import ScalarLaw
 from solvers.finite_volume.sides._side_data import SideData, batch_shapes
 from solvers.grids import CellGrid
 
-Law = DiffusiveLaw | ConvectiveLaw | ConvectionDiffusion
+Law = DiffusiveLaw | ConvectiveLaw | ConvectionDiffusion | ScalarLaw
 Initial = float | np.ndarray | Tensor | Callable[[Tensor], Tensor]
 
 
 def parts_of(law: Law) -> tuple[ConvectiveLaw | None, DiffusiveLaw | None]:
     """The convective and the diffusive part of a law."""
-    if isinstance(law, ConvectionDiffusion):
+    if isinstance(law, ConvectionDiffusion | ScalarLaw):
         return law.convection, law.diffusion
     if not isinstance(law, ConvectiveLaw | DiffusiveLaw):
         raise InvalidArgumentError(
-            "law must derive from DiffusiveLaw or ConvectiveLaw, or be a ConvectionDiffusion, got "
+            "law must derive from DiffusiveLaw or ConvectiveLaw, or be a ConvectionDiffusion or ScalarLaw, got "
             f"{law.__name__ if isinstance(law, type) else type(law).__name__}."
         )
     return (law, None) if isinstance(law, ConvectiveLaw) else (None, law)
@@ -109,6 +110,8 @@ def check_laws(operator: Operator, u: np.ndarray) -> None:
     for term in (operator.convection, operator.diffusion):
         if term is not None:
             check_law(term.law, min(float(u.min()), *low), max(float(u.max()), *high), start)
+    if operator.source is not None:
+        operator.source.check(u, start)
 
 
 def _refuse_coefficients_on_faces(

@@ -18,6 +18,7 @@ from solvers.finite_volume.convection.numerical_fluxes import NumericalFlux
 from solvers.finite_volume.convection.reconstruction import Reconstruction
 from solvers.finite_volume.diffusion.face_means import FaceMean
 from solvers.finite_volume.laws.laws import Source
+from solvers.finite_volume.laws.scalar import ScalarLaw
 from solvers.finite_volume.solution import Solution, Work, total_of
 from solvers.finite_volume.steppers.stepper import Stepper
 from solvers.grids import CellGrid
@@ -92,6 +93,9 @@ def solve(
         SolverDivergedError: If a time step fails at the smallest step; NaN or infinite states are never returned.
     """
     _check_options(law, grid, options)
+    if isinstance(law, ScalarLaw):
+        law.check(grid)
+        options = _with_source(law, options)
     start = float(options.get("start", 0.0))
     output = output_times(times, start)
     conditions = per_axis(boundary, grid.dimension)
@@ -113,6 +117,13 @@ def solve(
         source_total=account[..., sides],
         work=_work(plan, course, batch),
     )
+
+
+def _with_source(law: ScalarLaw, options: SolveOptions) -> SolveOptions:
+    """The options with the source of a law."""
+    if law.reaction is not None and options.get("source") is not None:
+        raise InvalidArgumentError("source is given twice, in ScalarLaw and to solve; give it once.")
+    return options if law.reaction is None else {**options, "source": law.reaction}
 
 
 def _work(plan: Plan, course: Any, batch: tuple[int, ...]) -> Work:

@@ -12,10 +12,12 @@ from torch import Tensor
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import RecordKernel, rates_of
 from solvers.finite_volume.convection import _convection_kernels as kernels
-from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, fastest
+from solvers.finite_volume.convection.numerical_fluxes import Godunov, NumericalFlux, Rusanov, fastest
 from solvers.finite_volume.convection.reconstruction import MUSCL, WENO, Constant, Reconstruction
 from solvers.finite_volume.convection.reconstruction_kernels import inflow_ghosts, slopes_kernel
-from solvers.finite_volume.laws._law_rows import kernel_of
+from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
+from solvers.finite_volume.laws._scalar_kernels import riemann_kernel
+from solvers.finite_volume.laws.scalar import ScalarConvection
 from solvers.finite_volume.sides._side_data import GIVEN_FLUX, PERIODIC, STATE
 from solvers.grids import CellGrid
 
@@ -84,8 +86,25 @@ class ConvectionTerm:
 
     @cached_property
     def _law_kernel(self) -> tuple[int, Array] | None:
-        known = type(self.flux) is Godunov and type(self.reconstruction) in (Constant, MUSCL, WENO)
-        return kernel_of(self.law) if known else None
+        if type(self.reconstruction) not in (Constant, MUSCL, WENO):
+            return None
+        if isinstance(self.law.law, ScalarConvection):
+            return self._scalar_kernel
+        return kernel_of(self.law) if type(self.flux) is Godunov else None
+
+    @property
+    def _scalar_kernel(self) -> tuple[int, Array] | None:
+        """The address of the kernel of a user's flux f(u), and its parameters; None if it depends on x or t."""
+        part, godunov = self.law.law, type(self.flux) is Godunov
+        if part.arguments.placed or part.arguments.timed or not (godunov or type(self.flux) is Rusanov):
+            return None
+        if godunov and part.stationary is None:
+            return None
+        rows = self.law.at(0.0).parameters
+        kernel = riemann_kernel(rows.call("flux"), part.stationary if godunov else None, part.inflection)
+        values = [np.zeros((self.law.rows, 0)), *(on_rows(v, self.law.rows)[:, None] for v in rows.arguments.values)]
+        self.__dict__["_kept"] = kernel
+        return kernel.address, np.concatenate(values, 1)
 
     @property
     def compiled(self) -> bool:

@@ -94,6 +94,9 @@ def _face_fluxes(law: Any, states: Any, neighbours: Any, flux: _Array, fast: _Ar
             flux[k] = 0.5 * max(from_left * from_left, from_right * from_right)
             fast[k] = max(max(abs(left[k]), abs(right[k])), max(abs(before[k]), abs(after[k])))
         return largest(fast, 0, flux.shape[0])
+    if kind > TRANSPORT:  # the address of a kernel
+        call(kind, (left, right, flux, fast, before, values), (flux.shape[0], before.shape[0] - after.shape[0]))
+        return largest(fast, 0, flux.shape[0])
     if kind == TRANSPORT:
         for k in range(flux.shape[0]):
             flux[k] = values[k] * (left[k] if values[k] >= 0.0 else right[k])

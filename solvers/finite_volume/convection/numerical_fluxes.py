@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
+from solvers.finite_volume.laws._rows import name_of
 from solvers.finite_volume.laws.laws import ConvectiveLaw
 
 _SAMPLES = 8
@@ -38,10 +39,9 @@ class Godunov(NumericalFlux):
     def flux(self, law: ConvectiveLaw, left: Tensor, right: Tensor) -> Tensor:
         stationary = law.stationary_points()
         if stationary is None:
-            name = type(getattr(law, "law", law)).__name__
             raise InvalidArgumentError(
-                f"Godunov's flux needs {name}.stationary_points(), the states where f′ changes sign, but the law does "
-                "not specify them; define the method or pass flux=Rusanov()."
+                f"Godunov's flux needs {name_of(getattr(law, 'law', law))}.stationary_points, the states where f′ "
+                "changes sign, but the law does not specify them; define them or pass flux=Rusanov()."
             )
         at_left, at_right = law.convective_flux(left), law.convective_flux(right)
         smallest, largest = torch.minimum(at_left, at_right), torch.maximum(at_left, at_right)

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume._kernels import RecordKernel, rates_of
+from solvers.finite_volume._kernels import NO_RECORD, RecordKernel, rates_of
 from solvers.finite_volume.diffusion import _diffusion_kernels as kernels
 from solvers.finite_volume.diffusion._face_diffusion import FaceDiffusion
 from solvers.finite_volume.diffusion._gradient_kernels import solve_rows_by_gradients
 from solvers.finite_volume.diffusion._newton_kernels import Medium
 from solvers.finite_volume.diffusion.face_means import FaceMean, IntegralMean
 from solvers.finite_volume.diffusion.newton import Array, Newton, Stage, StageSolution
-from solvers.finite_volume.laws._law_rows import kernel_of, on_rows
+from solvers.finite_volume.laws._law_rows import kernel_of, on_rows, tile_record
+from solvers.finite_volume.laws._scalar_kernels import faces_kernel
 from solvers.finite_volume.laws.coefficients import Values
+from solvers.finite_volume.laws.scalar import ScalarDiffusion
 from solvers.grids import CellGrid
 
 
@@ -112,15 +114,26 @@ class DiffusionTerm:
         results, report = solve_rows_by_gradients(each, self.newton.iterations, *self.parts)
         return StageSolution(*results, *report)
 
-    def medium_with(self, address: Callable[[Callable[..., None]], int]) -> Medium:
+    def medium_with(self, address: Callable[..., int]) -> Medium:
         """Law and sides for the kernels of stages along one axis; ``address`` makes a kernel of a Python function."""
         sides = self.sides.modes, self.sides.pull, self.grid.spacing[0]
-        if not self.compiled:
-            ones = np.ones((self.law.rows, 1))
-            return Medium(-1, ones, ones, *sides, address(self._faces.linearise_tile), 0)
-        kind, parameters, coefficient, faces = self._compiled_law
-        weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
-        return Medium(kind, parameters, weights, *sides, 0, 0)
+        if self.compiled:
+            kind, parameters, coefficient, faces = self._compiled_law
+            weights = np.ascontiguousarray(faces[:, 0, 1:]) if faces.shape[1] else coefficient
+            return Medium(kind, parameters, weights, *sides, 0, 0, (NO_RECORD, NO_RECORD))
+        ones, kernel = np.ones((self.law.rows, 1)), self._scalar_faces
+        if kernel is not None:
+            return Medium(-1, ones, ones, *sides, kernel.address, 0, (kernel.record, NO_RECORD))
+        faces = address(self._faces.linearise_tile, rates=True)
+        return Medium(-1, ones, ones, *sides, faces, 0, (NO_RECORD, NO_RECORD))
+
+    @cached_property
+    def _scalar_faces(self) -> RecordKernel | None:
+        """The compiled fluxes along one axis of a user's scalar functions."""
+        if not (isinstance(self.law.law, ScalarDiffusion) and isinstance(self.face_mean, IntegralMean)):
+            return None
+        part, inverse = self.law.at(0.0, 0).parameters, self._faces.inverse[0].numpy().reshape(-1)
+        return tile_record(faces_kernel(*part.calls), part, self.law.rows, inverse)
 
     @cached_property
     def _faces(self) -> FaceDiffusion:

@@ -36,7 +36,7 @@ class FaceDiffusion:
     def take(self, index: Array) -> "FaceDiffusion":
         """The term of some of the rows."""
         part = replace(self, law=self.law.take(index), sides=self.sides.take(index))
-        part.__dict__["_inverse"] = self._inverse
+        part.__dict__["inverse"] = self.inverse
         return part
 
     def rate(self, u: Array, data: Array, t: Array) -> tuple[Array, Array]:
@@ -109,12 +109,12 @@ class FaceDiffusion:
     def _between(self, states: Tensor, t: Array, axis: int) -> FaceFlux:
         """Fluxes between neighbours along an axis, of states with those beyond its ends."""
         if not self.law.varies_in_space:
-            return self.face_mean.along(self.law, states, self._inverse[axis], 1 + axis)
+            return self.face_mean.along(self.law, states, self.inverse[axis], 1 + axis)
         left, right = (states.narrow(1 + axis, start, states.shape[1 + axis] - 1) for start in (0, 1))
-        return self.face_mean.flux(self.law.at(t, axis), left, right, self._inverse[axis])
+        return self.face_mean.flux(self.law.at(t, axis), left, right, self.inverse[axis])
 
     @cached_property
-    def _inverse(self) -> list[Tensor]:
+    def inverse(self) -> list[Tensor]:
         """Inverse distances of the states on both sides of the faces of every axis."""
         every = []
         for axis, (n, h) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
@@ -123,7 +123,9 @@ class FaceDiffusion:
             every.append(inverse.reshape(-1, *[1] * (self.grid.dimension - axis - 1)))
         return every
 
-    def linearise_tile(self, u: Any, info: Any, flux: Any, by_left: Any, by_right: Any, count: int, width: int) -> None:
+    def linearise_tile(
+        self, u: Any, info: Any, flux: Any, by_left: Any, by_right: Any, _: Any, count: int, width: int
+    ) -> None:
         """Fluxes and derivatives along one axis, as a kernel; see ``Medium.faces``."""
         lanes = lanes_of(info, width)
         if not np.array_equal(lanes.rows, self._last[0]):

@@ -35,8 +35,9 @@ class Medium(NamedTuple):
         modes: Modes of the sides ``(2,)``.
         pull: Derivatives of the states on the sides by the edge cells ``(rows, 2)``.
         spacing: Cell length.
-        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right), or 0.
-        source: Address of a kernel (u, info, s, ∂s/∂u), or 0.
+        faces: Address of a kernel (u with the states beyond the ends, info, F, ∂F/∂left, ∂F/∂right, record), or 0.
+        source: Address of a kernel (u, info, s, ∂s/∂u, –, record), or 0.
+        records: Addresses of the arrays that these two read.
     """
 
     kind: int
@@ -47,6 +48,7 @@ class Medium(NamedTuple):
     spacing: float
     faces: int
     source: int
+    records: tuple[_Array, _Array]
 
 
 class Tile(NamedTuple):
@@ -137,7 +139,7 @@ def linearise(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) ->
             tile.u[lane] = first + tile.pull[0, lane] * tile.u[width + lane]
             tile.u[end + lane] = last + tile.pull[1, lane] * tile.u[end - width + lane]
     if medium.faces != 0:
-        states = tile.u, tile.info, tile.flux, tile.by_left, tile.by_right
+        states = tile.u, tile.info, tile.flux, tile.by_left, tile.by_right, medium.records[0]
         call(medium.faces, states, (tile.u.shape[0] // width, width))
         _scale_fluxes(tile, medium.spacing, one, width)
     else:
@@ -146,7 +148,7 @@ def linearise(tile: Tile, medium: Medium, data: _Array, one: Any, width: int) ->
     if medium.modes[0] != PERIODIC:
         _close_faces(tile, medium, data, width)
     if medium.source != 0:
-        states = tile.u[width:], tile.info, tile.source, tile.by_state, tile.info
+        states = tile.u[width:], tile.info, tile.source, tile.by_state, tile.info, medium.records[1]
         call(medium.source, states, (tile.source.shape[0] // width, width))
 
 

@@ -46,7 +46,7 @@ class IntegralMean(FaceMean):
     """Kirchhoff mean: flux (Φ(u_L) − Φ(u_R))/Δx with Φ(u) = ∫₀ᵘ k; exact for steady flow between the centres."""
 
     def flux(self, law: DiffusiveLaw, left: Tensor, right: Tensor, inverse_distance: Tensor) -> FaceFlux:
-        value = (law.potential(left) - law.potential(right)) * inverse_distance
+        value = law.potential_difference(left, right) * inverse_distance
         return FaceFlux(value, law.conductivity(left) * inverse_distance, law.conductivity(right) * -inverse_distance)
 
     def along(self, law: DiffusiveLaw, states: Tensor, inverse_distance: Tensor, axis: int) -> FaceFlux:

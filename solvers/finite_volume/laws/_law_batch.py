@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.laws._rows import not_of_shape
+from solvers.finite_volume.laws._rows import name_of, not_of_shape
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import DiffusiveLaw, Law, Transport
+from solvers.finite_volume.laws.scalar import AtPoints
 from solvers.grids import CellGrid
 
 MOST_AXES = 5
@@ -22,11 +23,22 @@ def batch_of_law(law: Law, batch: tuple[int, ...], grid: CellGrid, start: float 
     It has the fewest axes with which the law does not broadcast over space. An error if the parameters do not fit the
     batch, or might be meant as values on cells or axes.
     """
+    if isinstance(law, AtPoints):
+        return batch_of_arguments(law, batch, grid)
     axis = [None] if not isinstance(law, Transport) else range(grid.dimension)
     for placed in (law.at(grid, start, each) for each in axis):
         one_cell, given = _one_cell(placed, batch, grid.dimension)
         batch = broadcast_batch(given, _evaluated_batch(one_cell, given, grid.dimension), type(law).__name__)
         refuse_space(law, given, batch, grid)
+    return batch
+
+
+def batch_of_arguments(part: AtPoints, batch: tuple[int, ...], grid: CellGrid) -> tuple[int, ...]:
+    """The batch shape with the parameters of scalar functions."""
+    given = batch
+    for value in part.arguments.values:
+        batch = broadcast_batch(batch, tuple(value.shape), name_of(part))
+    refuse_space(part, given, batch, grid)
     return batch
 
 
@@ -78,12 +90,13 @@ def refuse_space(law: Any, before: tuple[int, ...], after: tuple[int, ...], grid
     per_axis = grid.dimension > 1 and after == (grid.dimension,)
     if not per_axis and after[-1] not in grid.shape:
         return
-    name = type(law).__name__
+    name = name_of(law)
     meaning = (
         "has one entry per axis of the grid; a velocity is Transport((…,)), other coefficients are the same along all "
         "axes"
         if per_axis
-        else f"has as many entries as an axis has cells; for values on cells use {name}(Field(values)) or a function"
+        else "has as many entries as an axis has cells; for values on cells "
+        + ("take x in the functions" if isinstance(law, AtPoints) else f"use {name}(Field(values)) or a function")
     )
     raise InvalidArgumentError(
         f"{name}: an array parameter means one value per batch entry, and the batch {after} {meaning}. If it is a "

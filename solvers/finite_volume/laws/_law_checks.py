@@ -14,8 +14,9 @@ from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.laws._law_rows import SHIPPED_LAWS, LawRows
-from solvers.finite_volume.laws._rows import NO_GRADIENT, result_of
+from solvers.finite_volume.laws._rows import NO_GRADIENT, name_of, result_of
 from solvers.finite_volume.laws.laws import ConvectiveLaw, DiffusiveLaw, Law
+from solvers.finite_volume.laws.scalar import AtPoints
 
 _STATES = 65
 _TOLERANCE = 1e-2
@@ -38,8 +39,11 @@ def check_law(rows: LawRows, low: float, high: float, start: float = 0.0) -> Non
     _check_gradients(rows.law)
     if type(rows.law) in SHIPPED_LAWS:
         return
-    _check_names(rows.law)
     placed = rows.at(start)
+    if isinstance(rows.law, AtPoints):
+        _check_scalar(_Samples(placed, low, high))
+        return
+    _check_names(rows.law)
     _check_results(placed)
     with torch.no_grad():
         samples = _Samples(placed, low, high)
@@ -100,7 +104,7 @@ class _Samples:
     @property
     def name(self) -> str:
         """Name of the law."""
-        return type(self.rows.law).__name__
+        return name_of(self.rows.law)
 
     def state(self, index: tuple[int, ...]) -> float:
         """The state at a position of values."""
@@ -160,6 +164,58 @@ def _check_monotone(samples: _Samples) -> None:
             f"{second:.6g} a little further up, with conductivity {k:.6g}; the equation has no solution where the "
             "conductivity is negative."
         )
+
+
+def _check_scalar(samples: _Samples) -> None:
+    """Raises an error unless the functions of a ``ScalarLaw`` are finite and the conductivity suits a diffusion."""
+    law = samples.rows.law
+    assert isinstance(law, AtPoints)
+    if "conductivity" not in law.functions:
+        _require_finite(samples, "flux", samples.values("convective_flux", samples.states))
+        if samples.inside:
+            _check_points(samples)
+        return
+    k = samples.values("conductivity", samples.states)
+    _require_finite(samples, "conductivity", k)
+    if bool((k < 0.0).any()):
+        at = _first(k < 0.0)
+        raise InvalidArgumentError(
+            f"{samples.name}: conductivity must not be negative, got {float(k[at]):.6g} at u = "
+            f"{samples.state(at):.6g}; the equation has no solution there."
+        )
+    if "potential" in law.functions:
+        _check_derivative(samples)
+    elif samples.inside:
+        _check_smooth(samples, k)
+
+
+def _require_finite(samples: _Samples, parameter: str, values: Tensor) -> None:
+    if samples.inside and not bool(torch.isfinite(values).all()):
+        raise InvalidArgumentError(
+            f"{samples.name}: {parameter} is not finite at u = {samples.state(_first(~torch.isfinite(values))):.6g}, a "
+            "state between the smallest and the largest initial and boundary value."
+        )
+
+
+def _check_smooth(samples: _Samples, k: Tensor) -> None:
+    """Raises an error where the conductivity jumps, by halving the widest change between two states."""
+    changes = (samples.values("conductivity", samples.neighbour(1)) - k).abs()
+    at = _first(changes == changes.max())
+    low, high = samples.state(at), samples.state(at) + samples.spacing
+
+    def at_state(u: float) -> float:
+        return float(samples.values("conductivity", torch.full((_STATES,), u, dtype=torch.float64))[at])
+
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        first, last = abs(at_state(middle) - at_state(low)), abs(at_state(high) - at_state(middle))
+        if max(first, last) < 1e-2 * float(_largest(k)[at[0]]):
+            return
+        low, high = (low, middle) if first > last else (middle, high)
+    raise InvalidArgumentError(
+        f"{samples.name}: conductivity jumps at u = {high:.6g}; give its integral over u too, as potential, so that "
+        "the flux between two cells is exact."
+    )
 
 
 def _check_points(samples: _Samples) -> None:

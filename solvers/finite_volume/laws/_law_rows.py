@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.finite_volume._kernels import RecordKernel
+from solvers.finite_volume.diffusion._lanes import WIDTH
 from solvers.finite_volume.laws._rows import BatchRows, is_divisible, require_batch_axes
 from solvers.finite_volume.laws.coefficients import Values
 from solvers.finite_volume.laws.laws import (
@@ -21,6 +23,7 @@ from solvers.finite_volume.laws.laws import (
     Stefan,
     Transport,
 )
+from solvers.finite_volume.laws.scalar import AtPoints
 from solvers.grids import CellGrid
 
 DIFFUSION: Final = 0
@@ -75,7 +78,11 @@ class LawRows:
         require_batch_axes(law, batch)
         selection = BatchRows.whole(batch, grid.dimension)
         whole = cls(law, grid, periodic or (False,) * grid.dimension, selection, divisible=True)
-        return whole if type(law) in SHIPPED_LAWS else replace(whole, divisible=_is_divisible(whole.at(start)))
+        return (
+            whole
+            if type(law) in SHIPPED_LAWS or isinstance(law, AtPoints)
+            else replace(whole, divisible=_is_divisible(whole.at(start)))
+        )
 
     @property
     def rows(self) -> int:
@@ -111,6 +118,10 @@ class LawRows:
         """Kirchhoff potential Φ(u)."""
         return self._values("potential", u)
 
+    def potential_difference(self, left: Tensor, right: Tensor) -> Tensor:
+        """Φ(left) − Φ(right)."""
+        return self._values("potential_difference", left, right)
+
     def conductivity(self, u: Tensor) -> Tensor:
         """Conductivity k(u)."""
         return self._values("conductivity", u)
@@ -140,10 +151,10 @@ class LawRows:
         """The law with the parameters of these rows."""
         return self.selection.cut(self.law)
 
-    def _values(self, name: str, u: Tensor) -> Tensor:
+    def _values(self, name: str, *states: Tensor) -> Tensor:
         if self.divisible:
-            return getattr(self.parameters, name)(u)
-        return self.selection.gather(getattr(self.law, name)(self.selection.scatter(u)))
+            return getattr(self.parameters, name)(*states)
+        return self.selection.gather(getattr(self.law, name)(*(self.selection.scatter(u) for u in states)))
 
 
 def _is_divisible(rows: LawRows) -> bool:
@@ -180,6 +191,28 @@ def _velocities(rows: LawRows) -> np.ndarray:
         faces = prod(n + (other == axis) for other, n in enumerate(shape))
         parts.append(np.broadcast_to(values.reshape(rows.rows, -1), (rows.rows, faces)))
     return np.concatenate(parts, axis=1)
+
+
+def tile_record(kernel: Any, part: Any, rows: int, inverse: np.ndarray) -> RecordKernel:
+    """A kernel of scalar functions for tiles, with what it reads: see ``faces_kernel``.
+
+    Args:
+        kernel: The kernel.
+        part: A law or source on some rows, after ``at``.
+        rows: Number of rows.
+        inverse: One number for each entry of a row, such as inverse distances.
+
+    Returns:
+        The kernel with its record.
+    """
+    places, parameters = [np.zeros(0)], [np.zeros((rows, 0))]
+    for name, value in zip(part.arguments.names, part.arguments.values, strict=True):
+        if not isinstance(value, Values):
+            parameters.append(on_rows(value, rows)[:, None])
+        elif name != "t":
+            places.append(value.values.numpy().reshape(-1))
+    scratch = np.zeros(len(part.arguments.names) * len(inverse) * WIDTH)
+    return RecordKernel(kernel, inverse, np.concatenate(places), np.concatenate(parameters, 1), scratch)
 
 
 def on_rows(value: Any, rows: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.laws.coefficients import Field, Values
+from solvers.finite_volume.laws.coefficients import Arguments, Field, Values
 
 NO_GRADIENT = "{name} requires a gradient, which does not flow through solve; pass a detached tensor."
 
@@ -82,6 +82,8 @@ class BatchRows:
         return replace(whole, **changed) if changed else whole
 
     def _cut_value(self, value: Any) -> Any:
+        if isinstance(value, Arguments):
+            return replace(value, values=tuple(self._cut_value(each) for each in value.values))
         if isinstance(value, Field | Values):
             lead = value.values.ndim - self.dimension
             points = value.values.shape[lead:]
@@ -96,15 +98,22 @@ class BatchRows:
             return value
 
 
+def name_of(owner: Any) -> str:
+    """The name of a law or source in error messages."""
+    return getattr(owner, "label", type(owner).__name__)
+
+
 def require_batch_axes(owner: Any, batch: tuple[int, ...]) -> None:
     """Raises an error for an array among the coefficients of a law or source that has fewer axes than the batch."""
     arrays = {name: getattr(owner, name, None) for name in owner.varying}
     velocity = getattr(owner, "velocity", None)
+    given = getattr(owner, "arguments", None)
+    arrays |= {} if given is None else dict(zip(given.names, given.values, strict=True))
     arrays |= {f"velocity[{axis}]": part for axis, part in enumerate(velocity if isinstance(velocity, tuple) else ())}
     for name, value in arrays.items():
         if isinstance(value, Tensor | np.ndarray) and 0 < value.ndim < len(batch):
             raise InvalidArgumentError(
-                f"{type(owner).__name__}: {name} of shape {tuple(value.shape)} must have as many axes as the batch "
+                f"{name_of(owner)}: {name} of shape {tuple(value.shape)} must have as many axes as the batch "
                 f"{batch}, with size 1 where it does not vary: for example values[:, None] or values[None, :]."
             )
 

@@ -11,9 +11,20 @@ import torch
 from torch import Tensor
 
 from solvers.errors import InvalidArgumentError
-from solvers.finite_volume.laws._law_batch import MOST_AXES, broadcast_batch, refuse_space
-from solvers.finite_volume.laws._rows import BatchRows, is_divisible, not_of_shape, require_batch_axes, result_of
+from solvers.finite_volume._kernels import RecordKernel
+from solvers.finite_volume.laws._law_batch import MOST_AXES, batch_of_arguments, broadcast_batch, refuse_space
+from solvers.finite_volume.laws._law_rows import tile_record
+from solvers.finite_volume.laws._rows import (
+    BatchRows,
+    is_divisible,
+    name_of,
+    not_of_shape,
+    require_batch_axes,
+    result_of,
+)
+from solvers.finite_volume.laws._scalar_kernels import source_kernel
 from solvers.finite_volume.laws.laws import Source, SourceFunction
+from solvers.finite_volume.laws.scalar import AtPoints, ScalarSource
 from solvers.grids import CellGrid
 
 
@@ -75,6 +86,24 @@ class SourceTerm:
         values = np.ascontiguousarray(values.reshape(u.shape).numpy())
         return values, values.sum(-1) * prod(self.grid.spacing)
 
+    def check(self, u: np.ndarray, start: float) -> None:
+        """Raises an error unless the source is finite for the initial field."""
+        values = self.rate(u, np.full(len(u), start))[0]
+        if not np.isfinite(values).all():
+            where = np.argwhere(~np.isfinite(values))[0]
+            raise InvalidArgumentError(
+                f"{_name(self.source)} must be finite, got {values[tuple(where)]} in cell {where[1]} of the initial "
+                f"field, where u = {u[tuple(where)]:.6g}."
+            )
+
+    @cached_property
+    def kernel(self) -> RecordKernel | None:
+        """The compiled source along one axis; None unless it is a user's scalar function."""
+        if not isinstance(self.source, ScalarSource) or self.grid.dimension > 1:
+            return None
+        part, cells = self.selection.cut(self.source.at(self.grid)), np.zeros(self.grid.shape[0])
+        return tile_record(source_kernel(part.call("source")), part, self.selection.size, cells)
+
     def _parameters(self, t: np.ndarray) -> Any:
         """The source with the parameters of these rows."""
         if getattr(self.source, "varies_in_time", False):
@@ -97,6 +126,8 @@ def batch_of_source(
         raise InvalidArgumentError(
             f"source must be a Source, such as Logistic(rate), or a function of u, x and t, got {source!r}."
         )
+    if isinstance(source, AtPoints):
+        return batch_of_arguments(source, batch, grid)
     for value in _arrays(source):
         if value.ndim > len(batch):
             refuse_space(source, batch, tuple(value.shape), grid)
@@ -158,7 +189,7 @@ def _values(source: Source | SourceFunction, grid: CellGrid, u: Tensor, time: Te
 
 def _name(source: Source | SourceFunction) -> str:
     """The call of a source in error messages."""
-    return f"{type(source).__name__ if isinstance(source, Source) else 'source'}(u, x, t)"
+    return f"{name_of(source) if isinstance(source, Source) else 'source'}(u, x, t)"
 
 
 def _arrays(source: Source | SourceFunction) -> list[np.ndarray | Tensor]:

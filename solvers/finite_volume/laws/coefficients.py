@@ -6,7 +6,7 @@ decides it.
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -65,6 +65,39 @@ class Values:
     """Values of a coefficient at the points where a law is evaluated, ``(*batch, *points)``, float64."""
 
     values: Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Arguments:
+    """What scalar functions take besides the state.
+
+    Attributes:
+        names: Parameters; after ``at`` before them x.0, x.1, … and t where they are taken.
+        values: Their values, in the same order.
+        placed: Whether x is taken.
+        timed: Whether t is taken.
+        bound: Whether x and t are among the values.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    placed: bool
+    timed: bool
+    bound: bool = False
+
+    def at(self, grid: CellGrid, time: float | Tensor, axis: int | None, periodic: bool) -> "Arguments":
+        """The arguments on the cells of a grid or the faces of an axis; periodic ends are the first face."""
+        points = grid.points if axis is None else grid.face_points(axis)
+        places = list(points.unbind(-1)) if grid.dimension > 1 else [points]
+        if axis is not None and periodic:
+            n = grid.shape[axis]
+            index = torch.arange(n + 1) % n
+            places = [each.index_select(axis, index) for each in places]
+        places = [Values(each) for each in places] if self.placed else []
+        time = torch.as_tensor(time, dtype=torch.float64)
+        times = [Values(time if time.ndim else time.reshape([1] * grid.dimension))] if self.timed else []
+        names = *(f"x.{axis}" for axis in range(len(places))), *("t" for _ in times), *self.names
+        return replace(self, names=names, values=(*places, *times, *self.values), bound=True)
 
 
 Parameter = float | np.ndarray | Tensor | Field | Values | Function

@@ -110,6 +110,10 @@ class DiffusiveLaw(Parametrised, ABC):
     def conductivity(self, u: Array) -> Array:
         """Conductivity k(u) = Φ′(u) ≥ 0, same shape as ``u``."""
 
+    def potential_difference(self, left: Array, right: Array) -> Array:
+        """Φ(left) − Φ(right), of their shape."""
+        return self.potential(left) - self.potential(right)
+
     def flux(self, u: Array, gradient: Array) -> Array:
         """Flux F = −k(u) u_x, positive along +x."""
         return -self.conductivity(u) * gradient

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from solvers.finite_volume._kernels import Callback, Lanes, lanes_of, numbers_at
+from solvers.finite_volume._kernels import NO_RECORD, Callback, Lanes, lanes_of, numbers_at
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.diffusion._newton_kernels import Medium
 from solvers.finite_volume.diffusion.newton import Stage
@@ -21,10 +21,12 @@ _DIFFERENCE = 6e-6
 def has_stiff_source(operator: Operator, u: Array, time: Array) -> Array:
     """Whether the source would shorten explicit steps below a fiftieth of the span: by ∂s/∂u at the start ``(rows,)``.
 
-    Only along one axis, and with diffusion.
+    Only along one axis, and with diffusion; a compiled source is always taken for stiff there, since that costs less.
     """
-    if operator.source is None or operator.grid.dimension > 1:
+    if operator.source is None or operator.diffusion is None or operator.grid.dimension > 1:
         return np.zeros(len(u), dtype=bool)
+    if operator.source.kernel is not None:
+        return np.ones(len(u), dtype=bool)
     return np.abs(_slope_of_source(operator, u, time)).max(1) * (operator.sides.end - operator.sides.start) > _STIFF
 
 
@@ -59,9 +61,14 @@ class OperatorKernels:
         assert operator.diffusion is not None
         if operator.grid.dimension == 1:
             medium = operator.diffusion.medium_with(self._address)
-            return medium._replace(source=self._address(self._source)) if self.reacts else medium
+            if not self.reacts:
+                return medium
+            kernel = operator.source.kernel  # type: ignore[union-attr]
+            if kernel is not None:
+                return medium._replace(source=kernel.address, records=(medium.records[0], kernel.record))
+            return medium._replace(source=self._address(self._source, rates=True))
         none = np.zeros((1, 1))
-        return Medium(-1, none, none, np.asarray(operator.sides.modes), none, 1.0, 0, 0)
+        return Medium(-1, none, none, np.asarray(operator.sides.modes), none, 1.0, 0, 0, (NO_RECORD, NO_RECORD))
 
     @cached_property
     def rates(self) -> tuple[int, Array, int]:
@@ -121,7 +128,7 @@ class OperatorKernels:
         lanes.write(account, np.concatenate((result.flow, result.speed[:, None]), 1), width)
 
     def _source(self, u: Any, info: Any, value: Any, slope: Any, *rest: Any) -> None:
-        (cells, width), lanes = rest[1:], lanes_of(info, rest[2])
+        (cells, width), lanes = rest[2:], lanes_of(info, rest[3])
         part, states = self._of(lanes), lanes.read(u, cells, width)
         lanes.write(value, part.source.rate(states, lanes.times)[0], width)  # type: ignore[union-attr]
         lanes.write(slope, _slope_of_source(part, states, lanes.times), width)

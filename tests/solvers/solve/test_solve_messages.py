@@ -96,8 +96,8 @@ def refused(build, message):
     ("build", "message"),
     [
         (attempt(object()), "law must derive from DiffusiveLaw or ConvectiveLaw, or be a ConvectionDiffusion"),
-        (attempt(Diffusion), "ConvectionDiffusion, got Diffusion"),
-        (attempt((Burgers(), LAW)), "be a ConvectionDiffusion, got tuple"),
+        (attempt(Diffusion), "ConvectionDiffusion or ScalarLaw, got Diffusion"),
+        (attempt((Burgers(), LAW)), "ConvectionDiffusion or ScalarLaw, got tuple"),
         (attempt(grid=NodeGrid(0.0, 1.0, 5)), "grid must be a CellGrid"),
         (attempt(times=[1.0, 0.5]), "strictly increasing"),
         (attempt(times=[]), r"strictly increasing and not before start = 0, got \[\]"),

@@ -17,8 +17,8 @@ def solve_stage(term: DiffusionTerm, stage: Stage) -> StageSolution:
         return term.solve(stage)
     errors, callbacks = [], []
 
-    def address(function: Any) -> int:
-        callbacks.append(Callback(function, errors))
+    def address(function: Any, **options: bool) -> int:
+        callbacks.append(Callback(function, errors, **options))
         return callbacks[-1].address
 
     medium = term.medium_with(address)

@@ -324,6 +324,6 @@ def test_messages():
             return 3.0 * u**2
 
     term = make_term(Unstated(), grid, [PAIRS[1]], 1, MUSCL())
-    with pytest.raises(InvalidArgumentError, match=r"needs Unstated\.stationary_points\(\)"):
+    with pytest.raises(InvalidArgumentError, match=r"needs Unstated\.stationary_points"):
         rate(term, np.zeros((1, 2)))
     assert rate(replace(term, flux=Rusanov()), np.ones((1, 2)))[0].tolist() == [[0.0, 0.0]]
