@@ -90,12 +90,16 @@ class ChannelBOON(nn.Module):
         )
 
     def discretise(
-        self, u: Float[Tensor, "batch out_channels *space"], boundary: Sequence[SideValues | None] | None = None
+        self,
+        u: Float[Tensor, "batch out_channels *space"],
+        boundary: Sequence[SideValues | None] | None = None,
+        *,
+        order: int | None = None,
     ) -> list[Boundary]:
-        """The conditions of every channel with their data on the grid of a field, for ``boon.boundary_error``."""
+        """The conditions of every channel with their data on the grid of a field; see ``BOON.discretise``."""
         check_tensor(u)
         parts = zip(u.split(1, dim=1), self.channels, self._values(u, boundary), strict=True)
-        return [channel.discretise(part, value) for part, channel, value in parts]  # type: ignore[operator]
+        return [channel.discretise(part, value, order=order) for part, channel, value in parts]  # type: ignore[operator]
 
     def _values(self, u: Tensor, boundary: Sequence[SideValues | None] | None) -> Sequence[SideValues | None]:
         count = len(self.channels)

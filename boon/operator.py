@@ -27,6 +27,11 @@ def default_correction(operator: nn.Module) -> Correction:
     return MixedTransform() if isinstance(_core(operator), FNO) else SmoothExtension()
 
 
+def _check_order(order: int) -> None:
+    if order not in (1, 2, 3, 4):
+        raise InvalidArgumentError(f"order of the one-sided differences must be 1, 2, 3 or 4, got {order}.")
+
+
 def _core(operator: nn.Module) -> nn.Module:
     """The operator without its normalisation."""
     return operator.operator if isinstance(operator, Normalised) else operator
@@ -76,8 +81,7 @@ class BOON(nn.Module):
         order: int = 2,
     ) -> None:
         super().__init__()
-        if order not in (1, 2, 3, 4):
-            raise InvalidArgumentError(f"order of the one-sided differences must be 1, 2, 3 or 4, got {order}.")
+        _check_order(order)
         self.operator = operator
         self.conditions = check_conditions(conditions)
         self.lengths = check_lengths(lengths, len(self.conditions))
@@ -162,14 +166,23 @@ class BOON(nn.Module):
         discrete = self.discretise(like, boundary)
         return self._evaluate(layered, a, discrete), discrete
 
-    def discretise(self, u: Float[Tensor, "batch out_channels *space"], boundary: SideValues | None = None) -> Boundary:
+    def discretise(
+        self,
+        u: Float[Tensor, "batch out_channels *space"],
+        boundary: SideValues | None = None,
+        *,
+        order: int | None = None,
+    ) -> Boundary:
         """The conditions with their data on the grid of a field; see ``boon.scores``.
 
         Args:
-            u: A field of the shape, dtype and device.
+            u: A field of the shape, dtype and device; on any grid, as a finer one than that of the training.
             boundary: As in ``forward``.
+            order: Order of the one-sided differences; None means that of the operator, whose differences it enforces.
+                Another one tells what the slope of the field at the wall is.
         """
-        return discretise(self.conditions, self.lengths, boundary, u, self.order)
+        _check_order(self.order if order is None else order)
+        return discretise(self.conditions, self.lengths, boundary, u, self.order if order is None else order)
 
     def _evaluate(self, layered: FNO | NeuralOperatorFNO, a: Tensor, boundary: Boundary) -> Tensor:
         """The operator with corrected layers; under a normalisation they carry data of the normalised field."""

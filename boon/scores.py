@@ -61,6 +61,9 @@ def relative_l2(
 def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary | Sequence[Boundary]) -> BoundaryError:
     """Errors of a field in the conditions: value, gradient, Robin residual, or mismatch of periodic ends.
 
+    Of derivatives that a correction enforced, its own difference is right for any field and says nothing of the slope:
+    take ``discretise(u, values, order=...)`` of another order, and a field on a finer grid as well.
+
     Args:
         u: Predicted fields.
         boundary: ``BOON.discretise(u, values)``, or ``ChannelBOON.discretise(u, values)``, one for every channel; at
@@ -70,6 +73,7 @@ def boundary_error(u: Float[Tensor, "batch channels *space"], boundary: Boundary
         InvalidArgumentError: If there are conditions of another number of channels than the field has, or the field is
             on another grid than the conditions.
     """
+    check_real(u)
     parts = [(u, boundary)] if isinstance(boundary, Boundary) else _channels(u, boundary)
     pairs = [pair for part, conditions in parts for pair in residuals(part.detach(), conditions)]
     if not pairs:
@@ -137,6 +141,7 @@ def noise_gain(
     Raises:
         InvalidArgumentError: If the noise is not positive, there are no draws, or a is zero everywhere.
     """
+    check_real(a)
     size = a.detach().square().mean().sqrt()
     if not (noise > 0 and draws >= 1 and bool(size > 0)):
         raise InvalidArgumentError(

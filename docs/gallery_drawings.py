@@ -144,7 +144,9 @@ def draw_parts() -> Figure:
     inlet = Part(Dirichlet(1.0), where=lambda y: y < 0.3)
     outlet = Part(Dirichlet(-1.0), where=lambda y: y > 0.5)
     channel = BOON(
-        Stripes(), [(inlet, outlet), None], correction=SmoothExtension()
+        Stripes(),
+        [(inlet, outlet), None],
+        correction=SmoothExtension(length=0.1),
     )
     a = torch.zeros(1, 1, 65, 65, dtype=torch.float64)
     figure, panels = two_panels()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, log, prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -36,10 +36,11 @@ from boon.corrections.varying import Profiles, extend_varying, varying_rows
 from boon.errors import InvalidArgumentError, SingularKernelError
 from boon.spectral import along_axis
 from boon.transforms import DomainFourier
-from solvers.recording import are_readable
+from solvers.recording import are_readable, is_transformed
 
 Read = Callable[[Functional | Varying, Tensor], Tensor]
 _DEGREE = 3
+_GRIDS = 64  # axes, with their sides and nodes, that a step remembers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class SmoothExtension(Correction):
     """Spreads the boundary residual into the interior with learned lengths.
 
     Args:
-        length: Initial ℓ as a fraction of the length of the axis.
+        length: Initial ℓ as a fraction of the length of the axis. Around weights that are trained already it should be
+            about a step of the grid: a long one moves values that were right.
         hidden: Whether to correct hidden features as well.
         reach: Part of the axis from which derivatives are read, as a fraction of its length. 0 reads them from the
             nodes of the one-sided difference, as version 0.1 did; noise in the field is then amplified.
@@ -56,7 +58,7 @@ class SmoothExtension(Correction):
         InvalidArgumentError: If the length is not a positive number or the reach not between 0 and 1.
     """
 
-    length: float = 0.1
+    length: float = 0.01
     hidden: bool = False
     reach: float = 0.25
     acts_on_kernels: ClassVar[bool] = False
@@ -100,6 +102,7 @@ class ExtensionStep(Step):
         super().__init__()
         self.reads = reads
         self.log_length = nn.Parameter(torch.full((count, channels), log(length)))
+        self._made: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     def forward(self, u: Tensor, boundary: Boundary) -> Tensor:
         """Adds the extension of the residual, one axis after the other; autocast leaves it in the dtype of u."""
@@ -110,19 +113,38 @@ class ExtensionStep(Step):
         if boundary.varying:
             u = self._extend_varying(u, boundary, lengths)
         for axis, numbers in {} if boundary.varying else boundary.by_axis().items():
-            numbered = [(index, boundary.functionals[index]) for index in numbers]
-            here = torch.stack([lengths[index] for index, _ in numbered])
+            numbered = [boundary.functionals[index] for index in numbers]
             residual = torch.stack(
-                [boundary.data[index] - self.reads(side, u) for index, side in numbered], dim=2 + axis
+                [boundary.data[index] - self.reads(side, u) for index, side in zip(numbers, numbered, strict=True)],
+                dim=2 + axis,
             )
-            rows = torch.stack([functional_row(side, u.shape[2 + axis]) for _, side in numbered]).to(u.device)
-            u = extend(u, extension_columns(rows, here), residual, axis)
+            columns = self._columns(tuple(numbered), u.shape[2 + axis], torch.stack([lengths[i] for i in numbers]))
+            u = extend(u, columns, residual, axis)
         for number, axis in enumerate(boundary.periodic):
             residual = (u.select(2 + axis, -1) - u.select(2 + axis, 0)).to(torch.float64).unsqueeze(2 + axis)
             row = torch.zeros(1, u.shape[2 + axis], dtype=torch.float64, device=u.device)
             row[0, 0], row[0, -1] = 1.0, -1.0
             u = extend(u, extension_columns(row, lengths[len(boundary.sides) + number, None]), residual, axis)
         return u
+
+    def _columns(
+        self, sides: tuple[Functional, ...], count: int, lengths: Float[Tensor, "sides channels"]
+    ) -> Float[Tensor, "channels n sides"]:
+        """E of the sides of an axis; in evaluation without derivatives made once for these lengths."""
+
+        def made() -> Tensor:
+            rows = torch.stack([functional_row(side, count) for side in sides]).to(lengths.device)
+            return extension_columns(rows, lengths)
+
+        if self.training or is_transformed() or (torch.is_grad_enabled() and lengths.requires_grad):
+            return made()
+        before, columns = self._made.get((sides, count), (lengths.new_empty(0), lengths))
+        if before.device != lengths.device or not torch.equal(before, lengths):
+            if len(self._made) >= _GRIDS:
+                self._made.clear()
+            with torch.inference_mode(False), torch.no_grad():
+                _, columns = self._made[sides, count] = lengths.clone(), made()
+        return columns
 
     def _extend_varying(self, u: Tensor, boundary: Boundary, lengths: Tensor) -> Tensor:
         for axis, numbers in boundary.by_axis().items():

@@ -200,14 +200,14 @@ def candidates(case: BoundaryCase) -> tuple[Method, ...]:
         "prescription in all layers": Prescription(hidden=True),
         "scalar elimination": Elimination(block=False),
         "block elimination": Elimination(),
-        "smooth extension": SmoothExtension(reach=0.0),
-        "smooth extension in all layers": SmoothExtension(hidden=True, reach=0.0),
+        "smooth extension": SmoothExtension(length=0.1, reach=0.0),
+        "smooth extension in all layers": SmoothExtension(length=0.1, hidden=True, reach=0.0),
         "matched transforms": MatchedTransform(hidden=False),
         "matched transforms and lifting in all layers": MatchedTransform(),
         short: MatchedTransform(length=MixedTransform().length),
         "mixed kernels": MixedTransform(),
         "mixed kernels, long extension": MixedTransform(length=MatchedTransform().length),
-        "smooth extension, wide reads": SmoothExtension(),
+        "smooth extension, wide reads": SmoothExtension(length=0.1),
     }
     inputs = {", channels": Treatment(channels=True)} if _has_channels(case) else {"": Treatment()}
     if all(case.periodic):

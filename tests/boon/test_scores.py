@@ -1,11 +1,12 @@
 """Relative L2 and boundary errors of known fields; how much corrections amplify noise of the input."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
 
-from boon import BOON, FNO, FNOConfig, MatchedTransform, MixedTransform, Part, SmoothExtension
+from boon import BOON, FNO, ChannelBOON, FNOConfig, MatchedTransform, MixedTransform, Part, SmoothExtension
 from boon.conditions.discretisation import discretise
 from boon.conditions.functionals import prescribe
 from boon.errors import InvalidArgumentError
@@ -32,6 +33,28 @@ def test_boundary_error_of_periodic_ends_and_of_free_axes():
     u = torch.tensor([[[1.0, 0.0, 3.0]]])
     assert boundary_error(u, discretise([(Periodic(), Periodic())], (1.0,), None, u, 1)).maximum == 2.0
     assert boundary_error(u, discretise([None], (1.0,), None, u, 1)).maximum == 0.0
+
+
+def test_another_order_measures_a_slope_that_was_not_enforced():
+    conditions, x = [(Neumann(0.0), Dirichlet(1.0))], torch.linspace(0, 1, 33, dtype=torch.float64)
+    operator = BOON(torch.nn.Identity(), conditions)
+    u = operator(torch.sin(9 * x)[None, None] + 0.1 * (x < 0.01)).detach()
+    enforced, other = (boundary_error(u, operator.discretise(u, order=order)) for order in (2, 4))
+    assert enforced.maximum < 1e-12
+    stencil = torch.tensor([-25 / 12, 4, -3, 4 / 3, -1 / 4], dtype=torch.float64) * 32
+    assert other.maximum == pytest.approx(abs(float(u[0, 0, :5] @ stencil)), rel=1e-12)
+    channels = ChannelBOON(torch.nn.Identity(), [conditions])
+    assert boundary_error(u, channels.discretise(u, order=4)).maximum == other.maximum
+    with pytest.raises(InvalidArgumentError, match="must be 1, 2, 3 or 4, got 5"):
+        operator.discretise(u, order=5)
+
+
+def test_arrays_are_refused_by_name():
+    boundary = discretise([(Dirichlet(0.0), None)], (1.0,), None, torch.zeros(1, 1, 9), 2)
+    array: Any = torch.zeros(1, 1, 9).numpy()
+    for call in (lambda: boundary_error(array, boundary), lambda: noise_gain(lambda a: a, array)):
+        with pytest.raises(InvalidArgumentError, match="are tensors, got ndarray"):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +118,7 @@ def test_no_correction_amplifies_noise_more_on_finer_grids(correction, pair):
     assert all(gain <= largest * alone for gain, alone in zip(found, plain, strict=True)), (found, plain)
 
 
-@pytest.mark.parametrize("correction", [MatchedTransform(), SmoothExtension(reach=0.0)])
+@pytest.mark.parametrize("correction", [MatchedTransform(), SmoothExtension(length=0.1, reach=0.0)])
 def test_corrections_of_version_0_1_do(correction):
     found = gains(correction, GRADIENTS)
     assert found[-1] > 5 * found[0]

@@ -74,6 +74,14 @@ def test_corrections_at_the_output_do_not_warn(correction: boon.Correction) -> N
     BOON(trained(FNO(CONFIGS[0])), CONDITIONS, correction=correction)
 
 
+def test_the_default_extension_leaves_the_interior_of_a_trained_operator_as_it_is() -> None:
+    operator = trained(FNO(CONFIGS[0]))
+    a = torch.randn(2, 1, 101, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        moved = BOON(operator, CONDITIONS, correction=SmoothExtension())(a) - operator(a)
+    assert float(moved[..., 10:-10].abs().max()) < 1e-6 * float(moved.abs().max())
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_new_operators_do_not_warn(config: FNOConfig, dtype: torch.dtype) -> None:

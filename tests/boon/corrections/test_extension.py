@@ -132,3 +132,26 @@ def test_the_derivative_read_from_a_stretch_converges_to_one_functional():
     assert all(later < 0.3 * earlier for earlier, later in pairwise(errors)), errors
     assert errors[0] < 0.02 * 9
     assert abs(values[-1] - 9) < 0.05 * 9  # fourth order in 9 × 0.25, with a small constant
+
+
+def test_columns_are_made_once_in_evaluation_and_anew_when_lengths_change(monkeypatch):
+    made = []
+    columns = lambda *arguments: made.append(1) or extension_columns(*arguments)  # noqa: E731
+    monkeypatch.setattr("boon.corrections.extension.extension_columns", columns)
+    u = torch.randn(2, 1, 33, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    boundary = discretise([(Dirichlet(1.0), Neumann(0.5))], (1.0,), None, u, 2)
+    step = SmoothExtension().step([(Dirichlet(1.0), Neumann(0.5))], 1).eval()
+    assert isinstance(step, ExtensionStep)
+    with torch.inference_mode():
+        first = step(u, boundary)
+    with torch.no_grad():
+        assert torch.equal(step(u, boundary), first)
+        assert len(made) == 1
+        step.log_length.data += 1.0  # as an average of weights does, without a trace
+        changed = step(u, boundary)
+        assert len(made) == 2
+    fresh = SmoothExtension(length=0.01 * math.e).step([(Dirichlet(1.0), Neumann(0.5))], 1)
+    torch.testing.assert_close(fresh(u, boundary), changed, rtol=1e-6, atol=0)
+    step(u, boundary).sum().backward()  # derivatives are recorded: made anew
+    assert step.log_length.grad is not None
+    assert len(made) == 4
