@@ -21,6 +21,7 @@ from probconserv._linalg.values import as_tensor, square_root
 from probconserv.errors import ConvergenceError, IncompatibleQueryError, InvalidArgumentError
 from probconserv.posterior import AnyGain
 from probconserv.rollout.diagnosis import Diagnosis, RolloutBand, diagnose, fit_band
+from probconserv.rollout.flux_model import FluxModel
 from probconserv.rollout.step_update import StepUpdate
 from probconserv.rollout.walls import AllFluxes, Exchange, Walls, exchange_of, totals_of
 from solvers.grids import Grid
@@ -74,8 +75,9 @@ class Rollout(nn.Module):
         grid: Nodes or cells of the field.
         flux: What the data of the walls are. None: fluxes. A function from the values at a wall ``(*batch, c, *face)``
             and the data there ``(*batch, m, *face)`` to the flux along +axis ``(*batch, k, *face)``, such as −κ(u) g
-            for given gradients g: the trapezoid rule over the step, solved for the new field. Or pairs (first, last),
-            one per axis, of functions and None. Slopes are not read off the field: those of a prediction are wrong.
+            for given gradients g: the trapezoid rule over the step, solved for the new field. A ``FluxModel`` where the
+            data are values. Or pairs (first, last), one per axis, of these. Slopes are not read off the field: those
+            of a prediction are wrong.
         source: From a field ``(*batch, c, *space)``, float64, and a time to the source ``(*batch, k, *space)`` per
             volume and time; by the trapezoid rule, solved for the new field.
         update: How what is missing is spread; uniformly by default.
@@ -97,7 +99,7 @@ class Rollout(nn.Module):
         super().__init__()
         if not isinstance(grid, Grid):
             raise InvalidArgumentError(f"grid must be a NodeGrid or a CellGrid, got {type(grid).__name__}.")
-        if flux is not None and grid.location == "cell":
+        if callable(flux) and not isinstance(flux, FluxModel) and grid.location == "cell":
             raise InvalidArgumentError(
                 "A flux that depends on the value at its wall needs a NodeGrid, which has nodes there; on a CellGrid "
                 "give the fluxes themselves."
@@ -206,7 +208,7 @@ class Rollout(nn.Module):
             exchange_of(self.grid, state.total.shape[-1], walls, times, self.flux),
             state.total.shape[:-1],
         )
-        for batch in (exchange.gained.shape[:-2], *(rate.batch_shape for rate in exchange.rates)):
+        for batch in (exchange.gained.shape[:-2], *(rate.batch_shape for rate in exchange.rates + exchange.ahead)):
             if len(batch) > len(fields) or any(
                 b not in (1, f) for b, f in zip(batch[::-1], fields[::-1], strict=False)
             ):
@@ -248,6 +250,7 @@ class Run:
         gain, axes = self.gains[state.step % len(self.gains)], self.weights.ndim + 1
         given = predicted.to(torch.float64).flatten(-axes)[..., None, :]
         target = state.total + self.exchange.gained[..., state.step, :]
+        target = sum((flux.at(state.field, state.step) for flux in self.exchange.ahead), target)
         if self.exchange.rates or self.rollout.source is not None:
             target = self._implicit(state, given, target, gain)
         field = gain.correct(given, target[..., None, :])

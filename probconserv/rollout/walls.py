@@ -16,12 +16,13 @@ from probconserv._linalg.checks import refuse_missing
 from probconserv._linalg.values import as_tensor
 from probconserv.balance import integrate_intervals
 from probconserv.errors import InvalidArgumentError
+from probconserv.rollout.flux_model import FluxModel
 from solvers.grids import Grid
 from solvers.recording import are_readable
 
 Side = Tensor | np.ndarray | float | Callable[[Tensor], Tensor]
 Walls = Sequence[tuple[Side, Side] | None]
-WallFlux = Callable[[Tensor, Tensor], Tensor]
+WallFlux = Callable[[Tensor, Tensor], Tensor] | FluxModel
 AllFluxes = WallFlux | Sequence[tuple[WallFlux | None, WallFlux | None] | None] | None
 
 
@@ -52,10 +53,17 @@ class WallRate:
         return self.data.shape[: self.data.ndim - self.areas.ndim - 2]
 
     def at(self, field: Float[Tensor, "..."], time: int) -> Float[Tensor, "*batch k"]:
-        """∫ F over the wall, with the sign of a gain, of a field ``(*batch, c, *space)`` at one of the times."""
+        """∫ F over the wall, with the sign of a gain, of a field ``(*batch, c, *space)`` at one of the times.
+
+        Of a ``FluxModel`` integrated over the step that starts then.
+        """
         faces = self.areas.ndim
-        wall = field.select(self.axis - faces - 1, -1 if self.last else 0)
-        flux = self.function(wall, self.data.select(-faces - 2, time))
+        wall, data = field.select(self.axis - faces - 1, -1 if self.last else 0), self.data.select(-faces - 2, time)
+        if isinstance(self.function, FluxModel):
+            after = self.data.select(-faces - 2, time + 1)
+            flux = self.function(field, data, after, self.axis, self.last).to(torch.float64)
+        else:
+            flux = self.function(wall, data)
         if tuple(flux.shape[-faces - 1 :]) != (self.totals, *self.areas.shape):
             raise InvalidArgumentError(
                 f"The flux at {_name(self.axis, self.last)} must be (*batch, {self.totals}, *face) with the face "
@@ -73,11 +81,13 @@ class Exchange:
         gained: ∫ (F_first − F_last) dt of every step, as far as it is known ahead ``(*batch, steps, k)``, float64.
         noise: Variance of its error by the trapezoid rule, of the same shape; None if no flux is given by values.
         rates: Fluxes that depend on the field.
+        ahead: Fluxes that depend on the field at the start of a step.
     """
 
     gained: Tensor
     noise: Tensor | None
     rates: tuple[WallRate, ...]
+    ahead: tuple[WallRate, ...]
 
 
 def exchange_of(grid: Grid, totals: int, walls: Walls, times: Float[Tensor, " t"], flux: AllFluxes) -> Exchange:
@@ -89,7 +99,7 @@ def exchange_of(grid: Grid, totals: int, walls: Walls, times: Float[Tensor, " t"
             f"{count}; a closed wall has the flux 0.0."
         )
     gained = torch.zeros(len(times) - 1, totals, dtype=torch.float64, device=times.device)
-    errors, rates = [], []
+    errors, rates, ahead = [], [], []
     for axis, pair in enumerate(walls):
         if pair is None:
             continue
@@ -99,7 +109,9 @@ def exchange_of(grid: Grid, totals: int, walls: Walls, times: Float[Tensor, " t"
             function = _function_of(flux, axis, last)
             if function is not None:
                 data = _at_times(side, times, areas.shape, name)
-                rates.append(WallRate(function=function, data=data, axis=axis, last=last, areas=areas, totals=totals))
+                (ahead if isinstance(function, FluxModel) else rates).append(
+                    WallRate(function=function, data=data, axis=axis, last=last, areas=areas, totals=totals)
+                )
                 continue
             passed, error = _integrated(side, times, areas, totals, name)
             gained = gained - passed if last else gained + passed
@@ -108,6 +120,7 @@ def exchange_of(grid: Grid, totals: int, walls: Walls, times: Float[Tensor, " t"
         gained=gained,
         noise=torch.stack(torch.broadcast_tensors(*errors)).sum(dim=0) if errors else None,
         rates=tuple(rates),
+        ahead=tuple(ahead),
     )
 
 

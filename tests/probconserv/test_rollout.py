@@ -15,7 +15,7 @@ from probconserv.errors import (
     IncompatibleQueryError,
     InvalidArgumentError,
 )
-from probconserv.rollout import RolloutState, StepUpdate, with_errors
+from probconserv.rollout import FluxModel, RolloutState, StepUpdate, with_errors
 from solvers import CellGrid, NodeGrid
 
 GRID, TIMES = NodeGrid(0.0, 2.0, 17), torch.tensor([0.0, 0.1, 0.3, 0.4, 0.6], dtype=torch.float64)
@@ -218,6 +218,25 @@ def test_members_with_errors_of_the_operator_are_draws_given_the_law():
     posterior = condition(prior, integral(GRID, FIELD[0, 0] @ GRID.weights))
     torch.testing.assert_close(drawn.mean(dim=0), posterior.mean, rtol=0, atol=0.03)
     torch.testing.assert_close(drawn.var(dim=0), posterior.variance, rtol=0.05, atol=1e-3)
+
+
+def test_a_flux_model_learns_what_passes_a_wall_from_the_field_before():
+    grid = NodeGrid((0.0, 0.0), (1.0, 1.0), (6, 5))
+    fields = normals(40, STEPS + 1, 1, 6, 5)
+    walls = [tuple(normals(40, STEPS + 1, 1, 5, seed=side) for side in (1, 2)), None]
+    exact = lambda u, after, side: 0.2 * u[..., side, :] - 0.1 * u[..., 1 - 3 * side, :] + 0.3 * after  # noqa: E731
+    passed = [tuple(exact(fields[:, :-1], walls[0][-side][:, 1:], -side) for side in (0, 1)), None]
+    torch.manual_seed(0)
+    model = FluxModel(grid, nodes=3, width=32)
+    generator = torch.Generator().manual_seed(0)
+    assert model.fit(fields, walls, passed, steps=300, generator=generator) < 0.2
+    result = Rollout(smear, grid, flux=[(model, model), None])(fields[:, 0], TIMES, walls)
+    first, last = (model(fields[:, 0], walls[0][i][:, 0], walls[0][i][:, 1], 0, i == 1) for i in (0, 1))
+    gained = ((first.double() - last.double()) * grid.axis_weights[1]).sum(dim=-1)
+    torch.testing.assert_close(result.totals[:, 1] - result.totals[:, 0], gained, rtol=0, atol=1e-12)
+    assert Rollout(smear, grid, flux=model).flux is model  # a part of the module
+    with pytest.raises(InvalidArgumentError, match="flux of every side and step"):
+        model.fit(fields, walls, [(passed[0][0][:, 1:], passed[0][1]), None])
 
 
 def broken(u: Tensor) -> Tensor:
