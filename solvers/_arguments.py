@@ -1,6 +1,8 @@
-"""Checks of arguments that several solvers take."""
+"""Arguments that several solvers take: their checks, and the progress bar."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from numbers import Real
 from typing import Any
@@ -56,3 +58,17 @@ def check_positive_number(value: Any, name: str) -> None:
         raise InvalidArgumentError(
             f"{name} must be one finite number above 0, got {value!r}; for several values solve once for each."
         )
+
+
+@contextmanager
+def reporter(show: bool, total: float) -> Iterator[Callable[[float], None] | None]:
+    """A function that advances a bar on standard error by steps that add up to ``total``; None if none is shown."""
+    if not show:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task("solving", total=total)
+        yield lambda step: bar.advance(task, step)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from solvers._progress import reporter
+from solvers._arguments import reporter
 from solvers.finite_volume._operator import Array, Operator
 from solvers.finite_volume.laws.laws import Diffusion
 from solvers.finite_volume.steppers._calls import has_stiff_source

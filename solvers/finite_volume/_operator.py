@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from solvers.finite_volume._kernels import RecordKernel
 from solvers.finite_volume.convection._convection import ConvectionTerm
 from solvers.finite_volume.diffusion._diffusion import DiffusionTerm
 from solvers.finite_volume.laws._source import SourceTerm
@@ -48,26 +49,17 @@ class Operator:
     source: SourceTerm | None
 
     @property
-    def has_explicit_part(self) -> bool:
-        """Whether there is anything but diffusion."""
-        return self.convection is not None or self.source is not None
-
-    @property
     def divisible(self) -> bool:
         """Whether laws and source can be cut into rows."""
         laws = [term.law for term in (self.diffusion, self.convection) if term is not None]
         return all(law.divisible for law in laws) and (self.source is None or self.source.divisible)
 
     @property
-    def only_compiled_convection(self) -> bool:
-        """Whether there is convection alone, under a law that has kernels."""
-        alone = self.diffusion is None and self.source is None
-        return alone and self.convection is not None and self.convection.compiled
-
-    @property
-    def only_compiled_diffusion(self) -> bool:
-        """Whether there is diffusion alone, under a law that has kernels."""
-        return not self.has_explicit_part and self.diffusion is not None and self.diffusion.compiled
+    def kernel(self) -> RecordKernel | None:
+        """The compiled rates where there is one term alone, under a law that has them."""
+        if self.source is not None or (self.convection is not None and self.diffusion is not None):
+            return None
+        return (self.convection or self.diffusion).kernel  # type: ignore[union-attr]
 
     @property
     def largest_step(self) -> float:
@@ -98,27 +90,17 @@ class Operator:
             rate = source if rate is None else rate + source
         return Rate(np.zeros_like(u) if rate is None else rate, flow, source, speed)
 
-    def diffusive_rate(self, u: Array, data: Array, time: Array) -> Rate:
-        """Rate of diffusion, without a speed."""
-        assert self.diffusion is not None
-        rate, sides = self.diffusion.rate(u, data, time)
-        return Rate(rate, self.with_source(sides), None, np.zeros(u.shape[0]))
-
     def rate(self, u: Array, data: Array, time: Array) -> Rate:
         """Rate of all terms; the speed is that of convection."""
         if self.diffusion is None:
             return self.explicit_rate(u, data, time)
-        slow = self.diffusive_rate(u, data, time)
-        if not self.has_explicit_part:
-            return slow
+        rate, sides = self.diffusion.rate(u, data, time)
+        flow = np.concatenate((sides, np.zeros((len(u), 1))), axis=1)
+        if self.convection is None and self.source is None:
+            return Rate(rate, flow, None, np.zeros(len(u)))
         rest = self.explicit_rate(u, data, time)
-        return Rate(slow.u + rest.u, slow.flow + rest.flow, rest.source, rest.speed)
+        return Rate(rate + rest.u, flow + rest.flow, rest.source, rest.speed)
 
     def euler_rate(self, u: Array, data: Array, time: Array) -> Array:
         """Inverse of the largest stable Euler step of diffusion ``(rows,)``."""
         return np.zeros(len(u)) if self.diffusion is None else 0.5 * self.diffusion.radius(u, data, time)
-
-    @staticmethod
-    def with_source(sides: Array) -> Array:
-        """A flow from the fluxes through the sides alone."""
-        return np.concatenate((sides, np.zeros((sides.shape[0], 1))), axis=1)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers._arguments import output_times
-from solvers._progress import reporter
+from solvers._arguments import output_times, reporter
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume.convection.reconstruction import MUSCL, Reconstruction
 from solvers.grids import CellGrid

@@ -106,11 +106,6 @@ class ConvectionTerm:
         self.__dict__["_kept"] = kernel
         return kernel.address, np.concatenate(values, 1)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether there is a ``kernel``."""
-        return self._law_kernel is not None
-
     @cached_property
     def kernel(self) -> RecordKernel | None:
         """The compiled rates; None if there are none for law, flux or reconstruction."""

@@ -26,7 +26,7 @@ from solvers.conditions import (
 )
 from solvers.errors import BoundarySamplingError, InvalidArgumentError
 from solvers.finite_volume._kernels import RecordKernel
-from solvers.finite_volume.sides._data_kernels import TERMS, Series, sides
+from solvers.finite_volume.sides._data_kernels import TERMS, Series, sides, step_limits
 from solvers.finite_volume.sides._datum import Array, Datum, ShapeChangedError, checked_value
 from solvers.finite_volume.sides._side_scan import Scan
 from solvers.grids import CellGrid
@@ -126,11 +126,6 @@ class SideData:
         """Whether no datum changes with time."""
         return not self.changing
 
-    @property
-    def steady(self) -> bool:
-        """Whether no datum changes with time and there is no break point."""
-        return self.constant and self.scan is None
-
     def take(self, index: Array) -> "SideData":
         """The data of some of the rows."""
         changing = tuple(
@@ -179,13 +174,7 @@ class SideData:
         """Largest step from the times ``(rows,)`` that sees the data and does not pass a break point or the end."""
         if self.scan is None:
             return self.end - times
-        return self.scan.largest_step(times, self.scanned_rows)
-
-    def at_break(self, times: Array) -> Array:
-        """Whether the data may jump at the times, so that rates at the end of the last step do not hold ``(rows,)``."""
-        if self.scan is None or not self.scan.panels.has_breaks:
-            return np.zeros(len(times), dtype=bool)
-        return self.scan.at_break(times, self.scanned_rows)
+        return step_limits(self.scan.panels, self.scanned_rows, times)
 
     def integral(self, start: Array | float, end: Array | float) -> Array:
         """Time integrals of the data ``(rows, S)`` from the scan, independent of any steps."""

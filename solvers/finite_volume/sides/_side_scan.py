@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from solvers.finite_volume.sides._data_kernels import Panels, Series, locate, steer, step_limits
+from solvers.finite_volume.sides._data_kernels import Panels, Series, locate, steer
 from solvers.finite_volume.sides._side_series import series_of
 
 Array = np.ndarray
@@ -133,10 +133,6 @@ class Scan:
             self.__dict__["_series"] = series_of(evaluate, *self.panels[:3], starts)
         return self.__dict__["_series"]
 
-    def largest_step(self, times: Array, rows: Array) -> Array:
-        """Largest step from a time of every row."""
-        return step_limits(self.panels, rows, times)
-
     def steered(self, times: Array, since: Array | None, rows: Array) -> Array:
         """Times ``(k, rows)`` moved off the break points: to the left if the step started before, else to the right."""
         margin = self.panels.margin
@@ -145,13 +141,6 @@ class Scan:
             at_end = (np.abs(times - self.span[end]) <= margin) & self.panels.jumps_at_ends[rows, end]
             moved = np.where(at_end, self.span[end] + inwards, moved)
         return moved
-
-    def at_break(self, times: Array, rows: Array) -> Array:
-        """Whether the times ``(rows,)`` are break points."""
-        panels, margin = self.panels, self.panels.margin
-        panel = locate(panels, rows, times + margin)
-        after_break = (panel > panels.first[rows]) & panels.ends_at_break[panel - 1]
-        return after_break & (np.abs(times - panels.low[panel]) <= margin)
 
     def integral_to(self, times: Array, rows: Array, evaluate: Evaluate) -> tuple[Array, Array]:
         """Integral of the data since the start of the span ``(rows, columns)``, and ``sampling`` up to the times."""

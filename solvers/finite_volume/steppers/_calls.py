@@ -73,12 +73,10 @@ class OperatorKernels:
     @cached_property
     def rates(self) -> tuple[int, Array, int]:
         """Address and record of the kernel of all rates, and how many rows it takes at once."""
-        operator, kernel = self.operator, None
-        if operator.only_compiled_convection or operator.only_compiled_diffusion:
-            kernel = (operator.convection or operator.diffusion).kernel  # type: ignore[union-attr]
+        kernel = self.operator.kernel
         if kernel is not None:
             return kernel.address, kernel.record, 1
-        return self._address(self._rates, rates=True), np.zeros(1, np.int64), len(operator.sides.rows)
+        return self._address(self._rates, rates=True), NO_RECORD, len(self.operator.sides.rows)
 
     @cached_property
     def sides(self) -> Sides:

@@ -242,8 +242,6 @@ def test_steps_end_at_break_points_and_see_both_sides_of_a_jump():
     end = np.array([[0.3]])
     assert sides.at(end, start)[0, 0, 0] == 1.0
     assert sides.at(end, end[0])[0, 0, 0] == sides.at(end)[0, 0, 0] == 5.0
-    assert sides.at_break(end[0]).tolist() == [True]
-    assert sides.at_break(start).tolist() == [False]
     assert sides.largest_step(end[0]) > 0.01
     constant = build(Dirichlet(1.0), breakpoints=(0.3,))
     assert constant.constant
