@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, types
 from numba.core.errors import NumbaError
-from numba.np.numpy_support import carray
 
 from solvers.errors import InvalidArgumentError
 from solvers.finite_volume._kernels import KERNEL, RATES, Kernel, floats
@@ -172,9 +171,8 @@ def faces_kernel(conductivity: Call, potential: Call | None) -> Kernel:
     phi, stated = _on_states(potential or conductivity), potential is not None
 
     def faces(u: Any, info: Any, flux: Any, by_left: Any, by_right: Any, record: Any, count: int, width: int) -> None:
-        arrays, entries, n = carray(record, 8), count - 1, (count - 1) * width
-        inverse, c = floats(arrays, 0), floats(arrays, 3)
-        spread(c, floats(arrays, 1), floats(arrays, 2), info, entries, width)
+        entries, n, inverse, c = count - 1, (count - 1) * width, floats(record, 0), floats(record, 3)
+        spread(c, floats(record, 1), floats(record, 2), info, entries, width)
         if stated:
             phi(u, flux, by_right, c, n, width)
             for i in range(n):
@@ -198,9 +196,8 @@ def source_kernel(source: Call) -> Kernel:
     value, slope, spread = value_of(source), slope_of(source), _spread(source.columns)
 
     def sources(u: Any, info: Any, s: Any, by_state: Any, _: Any, record: Any, count: int, width: int) -> None:
-        arrays, n = carray(record, 8), count * width
-        c = floats(arrays, 3)
-        spread(c, floats(arrays, 1), floats(arrays, 2), info, count, width)
+        n, c = count * width, floats(record, 3)
+        spread(c, floats(record, 1), floats(record, 2), info, count, width)
         for i in range(n):
             s[i] = value(u[i], c, i, n)
         for i in range(n):
